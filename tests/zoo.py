@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from _pytest import pytester as pytester_module
 from torch.nn import functional
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.calibration.warm import WarmProcess
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
@@ -133,7 +133,7 @@ def network(*, jitter: float = 0.0, seed: int = 0) -> FashionCNN:
 
 
 def role_model(
-    role: str = "candidate", model: torch.nn.Module | None = None, *, cache: PredictionCache | None = None
+    role: str = "candidate", model: torch.nn.Module | None = None, *, cache: Store | None = None
 ) -> RoleModel:
     """Return a model, by default a good network, in its role."""
     classifier = Classifier(network() if model is None else model, workers=1, cache=cache)
@@ -334,8 +334,12 @@ def shown_by_run(monkeypatch) -> None:
 
 
 def kept_predictions(folder: Path) -> dict[str, bytes]:
-    """Return the entries of a cache, without their digest, 32 bytes, and the line that lists the code that ran."""
-    return {path.name: path.read_bytes()[32:].partition(b"\n")[2] for path in folder.glob("**/*.f32")}
+    """Return the contents of a cache's entries, without the facts at their ends."""
+    found = {}
+    for path in folder.glob("**/*.entry"):
+        with closing(Store(path.parent).opened(path.stem)) as entry:
+            found[path.name] = path.read_bytes()[: entry.bytes]
+    return found
 
 
 def apart(arguments: list[str]) -> list[str]:

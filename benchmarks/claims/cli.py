@@ -16,7 +16,7 @@ from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, rec
 from benchmarks.claims.pictures import pictures
 from benchmarks.claims.report import Results, read_results, write_tables
 from benchmarks.smoke import fashion_mnist, few
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
@@ -81,7 +81,7 @@ def measure(
         if kind_of(checkpoint) != expected:
             raise InputError(f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}")
     data = pictures(test, training, validation_size=few(recipe["validation_size"], 20), split=recipe["split_seed"])
-    cache = PredictionCache.of_user()
+    cache = Store.of_user()
     networks = []
     for path, checkpoint in tqdm(checkpoints.items(), desc="networks", disable=None):
         classifier = Classifier(checkpoint.model, cache=cache)

@@ -16,7 +16,7 @@ from benchmarks.skew.faults import faults, pairs
 from benchmarks.skew.measurements import keep, measure_faults, measure_pairs, read_results
 from benchmarks.skew.report import goals, write_page
 from benchmarks.smoke import fashion_mnist, few, run, status
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.data import stratified_sample
 from harness.features.skew.diagnosis import diagnosis
 from harness.inference import open_model
@@ -39,7 +39,7 @@ def main() -> int:
     """Measure what is missing, write results and page, and return 1 where less is reached than wanted."""
     results = read_results(RESULTS)
     images = stratified_sample(fashion_mnist("test"), IMAGES)
-    model = open_model(SHIPPED, images, cache=PredictionCache.of_user())
+    model = open_model(SHIPPED, images, cache=Store.of_user())
     measure_faults(RESULTS, results, model, images, faults)
     _measure_identical(images, results)
     measure_pairs(RESULTS, results, model, images, pairs)
@@ -53,7 +53,7 @@ def _measure_identical(images: LabelledImages, results: Results) -> None:
     done = {(row["network"], row["batch"]) for row in results["identical"]}
     for path in NETWORKS:
         wanted = [batch for batch in BATCHES if (path.stem, batch) not in done]
-        model = open_model(path, images, cache=PredictionCache.of_user()) if wanted else None
+        model = open_model(path, images, cache=Store.of_user()) if wanted else None
         for batch in wanted if model else ():
             found = diagnosis(model, images, _served(model, images, batch))
             row = {"network": path.stem, "batch": batch, "outcome": found.outcome, "changed": found.reference.changed}

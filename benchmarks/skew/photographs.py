@@ -21,7 +21,7 @@ from benchmarks.skew.faults import photograph_faults
 from benchmarks.skew.measurements import keep, measure_faults, read_results
 from benchmarks.skew.report import write_photographs
 from benchmarks.smoke import few, run
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.data import load_images
 from harness.data.options import DataOptions
 from harness.data.serving import SKEWS
@@ -78,7 +78,7 @@ def main() -> int:
         images = replace(images, classes=tuple(map(str, range(_CLASSES))), name="photographs")
         weights = _weights(Path(root, "lite0.pth"))
         network = NetworkOptions(model="benchmarks.skew.photographs:lite0", normalization="0.5,0.5")
-        model = open_model(weights, images, network=network, cache=PredictionCache.of_user())
+        model = open_model(weights, images, network=network, cache=Store.of_user())
         print(len(images), "photographs", flush=True)
         _measure_stages(model, images, results)
         measure_faults(RESULTS, results, model, images, photograph_faults)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import stat
 import sys
@@ -27,23 +28,32 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
-def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
-    """Return the content of a regular file of at most `max_bytes`; raises `OSError` for anything else.
+def open_regular(path: Path, *, follow: bool = True) -> io.FileIO:
+    """Return a regular file, opened without a buffer; raises `OSError` for anything else.
 
-    Its number is `EFBIG` for a larger file. A link at the end of the path is followed, unless `follow` is false.
+    A link at the end of the path is followed, unless `follow` is false.
     """
     require_regular(path)
     # Do not block on a FIFO, and check the opened file itself, so nobody can replace it in between.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if status.st_size > max_bytes:
-            fact = f"{status.st_size} bytes are more than the limit of {max_bytes}"
-            raise OSError(errno.EFBIG, fact, str(path))
+    file = io.FileIO(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
+    """Return the content of a regular file of at most `max_bytes`; raises `OSError` as `open_regular` does.
+
+    Its number is `EFBIG` for a larger file.
+    """
+    with io.BufferedReader(open_regular(path, follow=follow)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise OSError(errno.EFBIG, f"{size} bytes are more than the limit of {max_bytes}", str(path))
         # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
-        return file.read(status.st_size)
+        return file.read(size)
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -108,12 +118,16 @@ def user_folder(name: str) -> Path:
     return user_cache_path("stress-harness") / name
 
 
+_PATIENCE = 2.0
+"""Seconds until a process that waits for a lock says so."""
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a path until the block or this process ends.
 
     The lock is in the user's folder, so no other file appears beside the path. If that folder is not writable, nothing
-    is locked. A waiting process prints a line to standard error.
+    is locked. A process that waits longer prints a line to standard error.
     """
     from filelock import FileLock, Timeout
 
@@ -121,7 +135,7 @@ def locked(path: Path) -> Iterator[None]:
     lock = FileLock(folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
         print(f"{path}: another process works on it; waiting for it to end", file=sys.stderr)
         lock.acquire()

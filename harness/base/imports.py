@@ -6,7 +6,6 @@ It needs the standard library only, since the child process of a callable loads 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from contextlib import suppress
@@ -73,19 +72,6 @@ def unchanged(before: object) -> bool:
     return isinstance(before, dict) and all(
         (_files.get(path) or digest(path)) == was != CHANGED for path, was in before.items()
     )
-
-
-def with_files(content: bytes) -> bytes:
-    """Return a result to keep, preceded by the files of this process."""
-    return json.dumps(files()).encode() + b"\n" + content
-
-
-def while_unchanged(kept: bytes) -> bytes | None:
-    """Return the result in what `with_files` returned; None if a file has changed since."""
-    head, _, content = kept.partition(b"\n")
-    with suppress(ValueError, RecursionError):
-        return content if unchanged(json.loads(head)) else None
-    return None
 
 
 def digest(path: str) -> str:

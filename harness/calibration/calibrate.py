@@ -26,7 +26,7 @@ from harness.checks import read_checks
 from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
 from harness.checks.tolerance import EQUIVALENCE
-from harness.inference.cluster import Tasks
+from harness.inference.cluster import cluster_of
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions
@@ -179,11 +179,11 @@ def _measured_panel(
     """
     checks, network, options = read_checks(request.checks_path), request.network, request.gate_options
     path, predictions_path = request.paths(checks)
-    tasks = Tasks(request.backend) if request.backend.on_ray else None
-    recording = Recording(checks.path.parent, checks, options=options, tasks=tasks)
+    cluster = cluster_of(request.backend) if request.backend.on_ray else None
+    recording = Recording(checks.path.parent, checks, options=options, cluster=cluster)
     if request.convert is not None:
         known = read_panel(path, checks)
-        recording = replace(recording, families=(EQUIVALENCE,), tasks=None)
+        recording = replace(recording, families=(EQUIVALENCE,), cluster=None)
         with Progress(total=2 * len(known.models), unit="step", desc="converting", smoothing=0) as bar:
             panel = measured_conversions(request.convert, known, recording, network=network, on_model=bar.update)
         return _Measured(panel, checks)

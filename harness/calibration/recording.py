@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
-from harness.base.cache import installed
+from harness.base import imports
+from harness.base.cache import Store, installed
 from harness.base.errors import CalibrationError, ChangedError
-from harness.base.files import hash_of_file, user_folder, write_atomically
+from harness.base.files import hash_of_file
 from harness.base.groups import pairs_of
-from harness.base.imports import while_unchanged, with_files
 from harness.calibration.warm import WarmProcess
 from harness.inference.devices import usable_cores
 from harness.inference.platforms import LIBRARIES, measuring_code
-from harness.inference.role import is_lasting
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
 from harness.perturb.corruptions import CORRUPTIONS
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
-    from harness.inference.cluster import Tasks
+    from harness.inference.cluster import Cluster
     from harness.networks.checkpoints import Checkpoint
     from harness.run.execute import RunResult
 
@@ -48,7 +47,7 @@ _MEASURED = (0, 4)
 class Recording:
     """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
-    `tasks` says on which cluster checkpoints are measured, None for this machine. `answers` is the folder in which
+    `cluster` is that on which checkpoints are measured, None for this machine. `answers` is the folder in which
     answers are left. `panel_predictions` is a file in place of the recipe's. `originals` are the models that
     checkpoints were made from, by the checkpoint's path.
     """
@@ -57,7 +56,7 @@ class Recording:
     checks: ChecksFile
     families: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    tasks: Tasks | None = None
+    cluster: Cluster | None = None
     answers: Path | None = None
     panel_predictions: Path | None = None
     originals: Mapping[str, Path | str] = field(default_factory=dict)
@@ -171,16 +170,15 @@ def kept_or_made(
 
     A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
     that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
-    cluster. `make` gets the function that runs the gate there. `what` is the suffix of the cached files, one for each
-    kind of content.
+    cluster. `make` gets the function that runs the gate there. `what` names the kind of content.
     """
-    definition, tasks = recording.definition(), recording.tasks
-    keys = [hashlib.sha256(f"{each.sha256} {definition}".encode()).hexdigest() for each in checkpoints]
-    places = [user_folder("measured") / f"{key}.{what}" for key in keys]
+    definition, cluster = recording.definition(), recording.cluster
+    keys = [hashlib.sha256(f"{each.sha256} {definition} {what}".encode()).hexdigest() for each in checkpoints]
+    store = Store.of_user("measured")
     found: dict[int, T] = {}
     for at, checkpoint in enumerate(checkpoints):
-        with suppress(OSError, ValueError):
-            if is_lasting(checkpoint) and (kept := while_unchanged(places[at].read_bytes())) is not None:
+        with suppress(ValueError):
+            if checkpoint.lasting and (kept := store.content(keys[at])) is not None:
                 found[at] = read(kept)
                 on_model()
     waiting = deque(at for at in range(len(checkpoints)) if at not in found)
@@ -189,19 +187,20 @@ def kept_or_made(
         checkpoint = checkpoints[at]
         light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
 
-        def on_node(core: int) -> bytes:
+        def on_node(core: int) -> tuple[bytes, dict[str, str]]:
             with closing(WarmProcess(core, recording.options)) as own:
-                return with_files(make(light, own.run))
+                return make(light, own.run), imports.files()
 
-        content = tasks.result(str(light.path), on_node) if tasks else with_files(make(checkpoint, process.run))
+        made_there = cluster.result(str(light.path), on_node) if cluster else None
+        content, code = made_there or (make(checkpoint, process.run), imports.files())
         if recording.definition() != definition:
             raise ChangedError(
                 f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
                 "calibrate again when nothing writes to them"
             )
-        if is_lasting(checkpoint):
-            write_atomically(places[at], content)
-        return read(content.partition(b"\n")[2])
+        if checkpoint.lasting:
+            store.keep(keys[at], content, code)
+        return read(content)
 
     def work(core: int) -> None:
         with closing(WarmProcess(core, recording.options)) as process:
@@ -210,13 +209,13 @@ def kept_or_made(
                     found[at] = made(at, process)
                 except BaseException:
                     waiting.clear()
-                    if tasks:
-                        tasks.abandon()
+                    if cluster:  # No result is needed any more.
+                        cluster.lost = "the calibration was abandoned"
                     raise
                 on_model()
 
     if waiting:
-        cores = list(range(tasks.cores)) if tasks else usable_cores()[: len(waiting)]
+        cores = cluster.cores if cluster else usable_cores()[: len(waiting)]
         with ThreadPoolExecutor(len(cores)) as pool:
             list(pool.map(work, cores))
     return [found[at] for at in range(len(checkpoints))]

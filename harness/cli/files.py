@@ -47,17 +47,13 @@ def cache_command(*, info: bool, clear: bool) -> int:
     """Show or empty the cache."""
     if info and clear:
         raise click.UsageError("--info and --clear exclude each other")
-    from harness.base.answers import answer_files
-    from harness.base.arrays import ArrayStore
-    from harness.base.cache import PredictionCache
-    from harness.data.remote import kept_facts
+    from harness.base.cache import Store
 
     done = "deleted" if clear else "kept"
-    caches = [("predictions", PredictionCache.of_user()), ("sets of decoded images", ArrayStore.of_user())]
-    if (facts := kept_facts()).info().entries:
-        caches.append(("facts about files at URLs", facts))
-    if (answers := answer_files(PredictionCache.of_user())).info().entries:
-        caches.append(("files with predictions of servers", answers))
+    predictions, facts = Store.of_user(), Store.of_user("remote")
+    caches = [("predictions", predictions), ("sets of decoded images", Store.of_user("images"))]
+    caches += [("facts about files at URLs", facts)] * bool(facts.info().entries)
+    caches += [("files with predictions of servers", predictions.answers)] * bool(predictions.answers.info().entries)
     for what, store in caches:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"

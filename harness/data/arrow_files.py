@@ -6,7 +6,7 @@ Both are read as Arrow tables, without `datasets`. The harness decodes the pictu
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,44 +59,23 @@ def read_arrow(place: str) -> Pictures:
                 values = [value for table in tables for value in table.values(name)]
                 if all(value is not None and value != "" for value in values):
                     groups[name] = np.array([str(names[value] if names else value) for value in values])
-        parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts) if count]
-    ends = np.cumsum([count for *_, count in parts])
-
-    def found(position: int) -> tuple[_Table, int, int]:
-        at = int(np.searchsorted(ends, position, side="right"))
-        table, number, count = parts[at]
-        return table, number, position - int(ends[at]) + count
-
-    def where(position: int) -> str:
-        return f"{place}: row {position}"
-
-    def value_of(position: int) -> Any:
-        with readable(where(position), "replace or remove it"):
-            table, number, row = found(position)
-            value = table.picture(number, row, picture)
-            return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
-
-    def read(position: int) -> bytes:
-        value = value_of(position)
-        if isinstance(value, str) and not remote:
-            return Part((path if path.is_dir() else path.parent) / value).content()
-        if not isinstance(value, bytes):
-            raise DataError(f"{where(position)}: {picture} is a {type(value).__name__}, expected the bytes of a file")
-        return value
-
+        parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts)]
+        places = [(table, number, row) for table, number, count in parts for row in range(count)]
+    folder = None if remote else path if path.is_dir() else path.parent
+    cells = [_Cell(*each, picture, f"{place}: row {at}", folder) for at, each in enumerate(places)]
+    # Rows with paths keep their pictures in other files, which are not listed here.
+    inside = bool(cells) and isinstance(cells[0].value, bytes)
+    rows = [replace(cell, file=cell.table.file) for cell in cells] if inside else cells
     parents = [part for part in place.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
     return Pictures.of_files(
         files,
-        read=read,
+        rows,
         labels=labels,
         names=(features.get(label) or {}).get("names"),
         name=Path((parents or ["parquet"])[-1]).stem if remote else path.resolve().stem,
         whole=place,
-        where=where,
         threads=False,
         groups=groups,
-        # Rows with paths keep their pictures in other files, which are not listed here.
-        file=(lambda position: found(position)[0].file) if parts and isinstance(value_of(0), bytes) else None,
     )
 
 
@@ -175,18 +154,42 @@ class _Table:
 
         return list(found_once(self.file, f"labels {name}", find)["labels"])
 
-    def picture(self, number: int, row: int, name: str) -> Any:
-        """Return the value of a row of a row group; rows come in order, so a group is let go after its last one."""
-        value = _held(self, number, name)[row].as_py()
-        if row == self.parts[number][0] - 1:
-            _held.cache_clear()
-        return value
-
 
 @lru_cache(maxsize=1)
 def _held(table: _Table, number: int, name: str) -> Any:
     """Return a column of pictures, the only one that stays in memory."""
     return table.parts[number][1](name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """The picture in a row of a row group: the bytes of a file, or its path relative to a local folder."""
+
+    table: _Table
+    number: int
+    row: int
+    column: str
+    where: str
+    folder: Path | None
+    file: File | None = None
+
+    def __str__(self) -> str:
+        return self.where
+
+    @property
+    def value(self) -> Any:
+        with readable(self, "replace or remove it"):
+            value = _held(self.table, self.number, self.column)[self.row].as_py()
+            if self.row == self.table.parts[self.number][0] - 1:
+                _held.cache_clear()  # Rows come in order, so a group is let go after its last one.
+            return value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+
+    def picture(self) -> bytes:
+        if isinstance(value := self.value, str) and self.folder is not None:
+            return Part(self.folder / value).picture()
+        if not isinstance(value, bytes):
+            raise DataError(f"{self}: {self.column} is a {type(value).__name__}, expected the bytes of a file")
+        return value
 
 
 def _features(path: Path, table: _Table) -> dict[str, Any]:

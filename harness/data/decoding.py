@@ -23,19 +23,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from harness.base import imports
-from harness.base.arrays import ArrayStore
-from harness.base.cache import installed
+from harness.base.cache import Store, installed
 from harness.base.errors import DataError, PipelineError, printable
-from harness.data.images import LabelledImages, content_sha256
+from harness.base.files import locked
+from harness.data.images import LabelledImages, content_sha256, spread_positions
 from harness.data.pictures import Origin, expect_proportion, stamp_of
 from harness.data.pipeline import Pipeline
 from harness.data.rows import COPIED, rows_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-
-    from torch import Tensor
 
     from harness.data.pictures import File, Pictures
     from harness.data.pipeline import DecodedPicture
@@ -108,7 +106,6 @@ class Decoder:
 
     @property
     def pixel_shape(self) -> tuple[int, int, int, int]:
-        """Return the shape of all pixels, (N, C, H, W)."""
         height, width, channels = self.shape
         return len(self.pictures), channels, height, width
 
@@ -124,18 +121,18 @@ class Decoder:
 
     def made(self, position: int) -> DecodedPicture:
         """Return one picture after the pipeline; raises `InputError` for another shape than that of the first."""
-        where = self.pictures.where(position)
-        seen = self.pipeline.picture(self.pictures.read(position), where=where)
-        (*size, channels), (*sizes, kind), first = seen.pixels.shape, self.shape, self.pictures.where(0)
-        if size != sizes:
-            raise DataError(
-                f"{where}: is {size[0]}x{size[1]} pixels (height x width), {first} is {sizes[0]}x{sizes[1]}; expected "
-                "images of one size. Set size, or resize and crop to keep their proportions"
-            )
-        if channels != kind:
-            found, expected = ("grey" if each == 1 else "colour" for each in (channels, kind))
-            expected = f"{first} is {expected}; expected images of one kind, set channels to 1 or 3"
-            raise DataError(f"{where}: is {found}, {expected}")
+        where = str(row := self.pictures.rows[position])
+        seen = self.pipeline.picture(row.picture(), where=where)
+        if seen.pixels.shape != self.shape:
+            (*size, kind), (*sizes, kinds), first = seen.pixels.shape, self.shape, self.pictures.rows[0]
+            one, other = (f"{height}x{width}" for height, width in (size, sizes))
+            if size != sizes:
+                raise DataError(
+                    f"{where}: is {one} pixels (height x width), {first} is {other}; expected images of one size. Set "
+                    "size, or resize and crop to keep their proportions"
+                )
+            one, other = ("grey" if each == 1 else "colour" for each in (kind, kinds))
+            raise DataError(f"{where}: is {one}, {first} is {other}; expected one kind, set channels to 1 or 3")
         return seen
 
     def expect_same_again(self) -> None:
@@ -148,18 +145,17 @@ class Decoder:
         import torch
 
         python, numpy, transform = random.getstate(), np.random.get_state(), self.pipeline.transform
+        some = range(min(TRIED, len(self.pictures)))
         with torch.random.fork_rng(devices=[]):
-            try:
-                for position in range(min(TRIED, len(self.pictures))):
-                    if not np.array_equal(self.made(position).pixels, self.made(position).pixels):
-                        raise PipelineError(
-                            f"gives other pixels for {self.pictures.where(position)} the second time; remove random "
-                            "steps, as in a pipeline for evaluation",
-                            setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
-                        )
-            finally:
-                random.setstate(python)
-                np.random.set_state(numpy)
+            differing = [at for at in some if not np.array_equal(self.made(at).pixels, self.made(at).pixels)]
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if differing:
+            raise PipelineError(
+                f"gives other pixels for {self.pictures.rows[differing[0]]} the second time; remove random steps, as "
+                "in a pipeline for evaluation",
+                setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
+            )
 
     def run(self, write: Callable[[np.ndarray], object]) -> tuple[str, ...]:
         """Decode all pictures, pass each to `write` in order, (C, H, W) uint8, and return the notes on them."""
@@ -193,26 +189,24 @@ class Decoder:
         return [self.made(position) for position in range(span.start, span.stop)]
 
     def _parts(self) -> Generator[list[DecodedPicture], None, None]:
-        """Yield all parts in order, decoded here or by `spread`."""
         pictures, count = self.pictures, len(self.pictures)
 
         def spans(most: int, made_with: str = "") -> Iterator[_Span]:
             for start in range(0, count, max(1, most)):
                 stop = min(start + max(1, most), count)
-                files = dict.fromkeys(map(pictures.file, range(start, stop)) if pictures.file and made_with else ())
+                files = dict.fromkeys(row.file for row in pictures.rows[start:stop] if row.file and made_with)
                 yield _Span(start, stop, tuple((each, stamp_of(each, now=False)) for each in files), made_with)
 
-        if self.spread is None:
-            return self._here(spans(_BLOCK // (2 * _cores())))
-        if pictures.file is None:
+        if self.spread is not None and pictures.rows[0].file is not None:
+            # Other processes need to read pictures, no more.
+            bare = replace(pictures, labels=range(count), masks=None, notes=(), groups={})
+            sent = replace(self, pictures=bare, spread=None)
+            most = min(_BLOCK, _SENT // math.prod(self.shape))
+            return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
+        if self.spread is not None:
             line = f"{pictures.whole}: this process decodes the pictures, as others cannot read single ones"
             print(printable(line), file=sys.stderr)
-            return replace(self, spread=None)._parts()
-        # Other processes need to read pictures, no more.
-        bare = replace(pictures, labels=range(count), masks=None, notes=(), groups={})
-        sent = replace(self, pictures=bare, spread=None)
-        most = min(_BLOCK, _SENT // math.prod(self.shape))
-        return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
+        return self._here(spans(_BLOCK // (2 * _cores())))
 
     def _here(self, spans: Iterable[_Span]) -> Generator[list[DecodedPicture], None, None]:
         """Yield the parts of spans, decoded by this process; the user's code runs in this thread only."""
@@ -233,32 +227,27 @@ class Decoder:
         on = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         return f"{self.pipeline.identity} {' '.join(libraries)} on {on}"
 
-    def images(
-        self,
-        pixels: Tensor,
-        masks: Tensor | None,
-        labelled: tuple[np.ndarray, tuple[str, ...]],
-        notes: tuple[str, ...] = (),
-        sha256: str | None = None,
-    ) -> LabelledImages:
-        """Return labeled images of decoded pixels; `sha256` is the hash of their content, None if unknown."""
+    def images(self, held: Sequence[Any], facts: Mapping[str, Any]) -> LabelledImages:
+        """Return labeled images of decoded pixels and masks, `held`; `facts` are those of an entry of the cache."""
         import torch
 
-        labels, pictures, transform = torch.from_numpy(labelled[0]), self.pictures, self.pipeline.transform
+        pixels, masks = (torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in held)
+        pictures, transform = self.pictures, self.pipeline.transform
+        labels = torch.from_numpy(np.array(facts["labels"], dtype=np.int64))
         pipelines = self.pipeline.references(channels=self.shape[2], encoded=self.encoded)
         return LabelledImages(
             pixels=pixels,
             labels=labels,
-            classes=labelled[1],
+            classes=tuple(facts["classes"]),
             name=pictures.name,
             split=pictures.split,
             masks=masks,
-            notes=notes,
+            notes=tuple(facts.get("notes", ())),
             pipeline=self.pipeline.steps,
             normalization=None if transform is None else transform.normalization,
             groups=pictures.groups,
-            origin=Origin(pictures.read, pictures.where, pipelines, self.encoded, pictures.threads),
-            hashed=None if sha256 is None else (pixels, labels, masks, sha256),
+            origin=Origin(pictures.rows, pipelines, self.encoded, pictures.threads),
+            hashed=(pixels, labels, masks, facts["sha256"]) if "sha256" in facts else None,
         )
 
 
@@ -274,17 +263,16 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
     names the picture, for an unreadable one and for one of another shape than the first. Also if the user's code gives
     other pixels at a second call, and if neither memory nor disk has enough room.
     """
-    import torch
-
     if not pictures.foreign:
         _ = pictures.labelled  # Bad labels are refused before anything is decoded.
     if pictures.array is not None and pipeline == Pipeline():
-        pixels = torch.from_numpy(pictures.array).permute(0, 3, 1, 2).contiguous()
-        masks = None if pictures.masks is None else torch.from_numpy(pictures.masks)
-        whole = Decoder(pictures, pipeline, pictures.array.shape[1:]).images(pixels, masks, pictures.labelled)
-        return replace(whole, origin=None)  # Their pixels are the first stage that is known.
-    first = pictures.read(0)
-    shape = pipeline.picture(first, where=pictures.where(0)).pixels.shape
+        pixels = np.ascontiguousarray(pictures.array.transpose(0, 3, 1, 2))
+        whole = Decoder(pictures, pipeline, pictures.array.shape[1:])
+        labels, classes = pictures.labelled
+        images = whole.images((pixels, pictures.masks), {"labels": labels, "classes": classes})
+        return replace(images, origin=None)  # Their pixels are the first stage that is known.
+    first = pictures.rows[0].picture()
+    shape = pipeline.picture(first, where=str(pictures.rows[0])).pixels.shape
     decoder = Decoder(pictures, pipeline, shape, isinstance(first, bytes), spread)
     if decoder.is_foreign:
         decoder.expect_same_again()
@@ -299,25 +287,24 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
         if decoder.needed <= IN_MEMORY and not full:
             return _in_memory(decoder)
         raise DataError(
-            f"{ArrayStore.of_user().folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB there "
-            f"({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or move "
-            "the user's cache with XDG_CACHE_HOME"
+            f"{Store.of_user('images').folder}: {len(pictures)} decoded images need {decoder.needed / 1e9:.1f} GB "
+            f"there ({error.strerror or error}); free some space, for example with `stress-harness cache --clear`, or "
+            "move the user's cache with XDG_CACHE_HOME"
         ) from None
 
 
 def _in_memory(decoder: Decoder) -> LabelledImages:
-    import torch
-
     pixels, masks = np.empty(decoder.pixel_shape, dtype=np.uint8), decoder.pictures.masks
     rows = iter(pixels)
     notes = decoder.run(lambda picture: np.copyto(next(rows), picture))
-    made = None if masks is None else torch.from_numpy(decoder.pipeline.masks(masks))
-    return decoder.images(torch.from_numpy(pixels), made, decoder.pictures.labelled, notes)
+    labels, classes = decoder.pictures.labelled
+    made = None if masks is None else decoder.pipeline.masks(masks)
+    return decoder.images((pixels, made), {"labels": labels, "classes": classes, "notes": notes})
 
 
 def _from_disk(decoder: Decoder) -> LabelledImages:
     """Return the images of the cache entry, which is made if it is missing, damaged or another; raises `OSError`."""
-    pictures, store = decoder.pictures, ArrayStore.of_user()
+    pictures, store = decoder.pictures, Store.of_user("images")
     # The key covers all that determines the entry; for data without a fingerprint it covers the run's name.
     if _RUN not in os.environ:
         os.environ[_RUN] = os.urandom(16).hex()
@@ -326,7 +313,7 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
     # The first number is the version of the entries' format.
     sources = (2, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-    with store.locked(key):
+    with locked(store.path(key)):
         known = pictures.made_of is not None or os.environ[_RUN] not in _own_runs
         if known and (images := _opened(decoder, key, verified=False)) is not None:
             return images
@@ -359,24 +346,24 @@ def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | N
     """
     import torch
 
-    if (kept := ArrayStore.of_user().load(key)) is None:
+    if (kept := Store.of_user("images").opened(key)) is None:
         return None
     count, channels, *size = decoder.pixel_shape
     with closing(kept):
         unchanged = imports.unchanged(kept.facts.get("code", {})) and kept.bytes == decoder.needed
         if not (unchanged or verified):
             return None
-        pixels, masks, facts = rows_of_file(kept.file, decoder.pixel_shape, torch.uint8), None, kept.facts
+        held: list[Any] = [rows_of_file(kept.file, decoder.pixel_shape, torch.uint8), None]
         if decoder.pictures.masks is not None:
-            masks = rows_of_file(kept.file, (count, *size), torch.bool, offset=count * channels * math.prod(size))
+            offset = count * channels * math.prod(size)
+            held[1] = rows_of_file(kept.file, (count, *size), torch.bool, offset=offset)
         if decoder.needed <= COPIED:
-            pixels, masks = pixels[:], None if masks is None else masks[:]
-    labelled = np.array(facts["labels"], dtype=np.int64), tuple(facts["classes"])
-    images = decoder.images(pixels, masks, labelled, tuple(facts["notes"]), facts["sha256"])
+            held = [each if each is None else each[:] for each in held]
+    images = decoder.images(held, kept.facts)
     if verified:
         return images
-    some = np.unique(np.linspace(0, count - 1, TRIED).astype(np.int64)).tolist() if decoder.is_foreign else ()
     same = content_sha256(images.pixels, images.labels, images.masks) == images.sha256 and all(
-        np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), pixels[position].numpy()) for position in some
+        np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), images.pixels[position].numpy())
+        for position in (spread_positions(count, TRIED) if decoder.is_foreign else ())
     )
     return images if same else None

@@ -13,6 +13,7 @@ import numpy as np
 
 from harness.base.errors import DataError, some_of
 from harness.base.files import read_regular
+from harness.data.pictures import readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,8 +81,8 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
     titles, *rows = csv_rows(path, expected=_EXPECTED) or [[]]
     if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
         raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
-    if twice := [title for title, count in Counter(titles).items() if count > 1]:
-        raise DataError(f"{path}: has two columns {twice[0]!r}; {_EXPECTED}")
+    if len(set(titles)) < len(titles):
+        raise DataError(f"{path}: has two columns {Counter(titles).most_common(1)[0][0]!r}; {_EXPECTED}")
     # Links are not resolved, so each is a picture of its own.
     own, places = f"{os.path.abspath(folder)}{os.sep}", [os.path.abspath(file) for file in files]  # noqa: PTH100
     wanted, found, unknown = set(places), dict[str, dict[str, str]](), []
@@ -91,23 +92,20 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
         if len(row) != len(titles):
             raise DataError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
         named = dict(zip(titles, row, strict=True))
-        place = os.path.abspath(path.parent / named["path"])  # noqa: PTH100
+        place, said = os.path.abspath(path.parent / named["path"]), f"{path}: row {number}"  # noqa: PTH100
         if place in found:
-            raise DataError(f"{path}: row {number}: {named['path']!r} has a row already; keep one row for each image")
-        lacking = [title for title, value in named.items() if not value]
-        if place in wanted and lacking:
-            of_row = f"row {number} ({named['path']!r})"
-            raise DataError(f"{path}: {of_row} has no {lacking[0]}; name a group, such as unknown")
+            raise DataError(f"{said}: {named['path']!r} has a row already; keep one row for each image")
+        if place in wanted and (lacking := [title for title, value in named.items() if not value]):
+            raise DataError(f"{said} ({named['path']!r}) has no {lacking[0]}; name a group, such as unknown")
         if place in wanted:
             found[place] = named
         elif inside or place.startswith(own):
             unknown.append(f"row {number} {named['path']!r}")
+    missing = [str(file) for file, place in zip(files, places, strict=True) if place not in found]
     if unknown:
-        raise DataError(
-            f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; paths are relative to "
-            f"{path.parent} and include the suffix"
-        )
-    if missing := [str(file) for file, place in zip(files, places, strict=True) if place not in found]:
+        hint = f"paths are relative to {path.parent} and include the suffix"
+        raise DataError(f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; {hint}")
+    if missing:
         count = f"{len(missing)} of {len(files)} images have no row"
         raise DataError(f"{path}: {count}: {some_of(missing)}; add a row for each")
     return {name: np.array([found[place][name] for place in places]) for name in titles if name != "path"}
@@ -115,8 +113,6 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
 
 def csv_rows(path: Path, *, expected: str) -> list[list[str]]:
     """Return the rows of a CSV file, cells without spaces at their ends; raises `InputError` for another file."""
-    try:
+    with readable(path, expected):
         lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
         return [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {expected}") from None

@@ -71,7 +71,7 @@ def read_picture(content: bytes, *, where: str = "a picture", upright: bool = Tr
         if reduced != 1:
             opened.draft(None, (opened.width // reduced, opened.height // reduced))
         opened.load()
-        return _upright(opened) if upright else opened
+        return _upright(opened, _orientation(opened)) if upright else opened
 
 
 def format_and_orientation(content: bytes, *, where: str) -> tuple[str, int]:
@@ -91,14 +91,13 @@ def _orientation(picture: Image) -> int:
     return found if found in _TURNS else 1
 
 
-def _upright(picture: Image) -> Image:
+def _upright(picture: Image, orientation: int) -> Image:
     """Return a picture turned upright, without the orientation in its metadata: a transform may apply that again."""
-    from PIL import ImageOps
-
-    try:
-        return (_orientation(picture) != 1 and ImageOps.exif_transpose(picture, in_place=False)) or picture
-    except Exception:  # The metadata is damaged.
+    if orientation == 1:
         return picture
+    turned = picture.transpose(_TURNS[orientation])  # type: ignore[arg-type]
+    turned.info = {name: value for name, value in picture.info.items() if name == "transparency"}
+    return turned
 
 
 def in_channels(picture: Image, channels: int | None = None) -> Image:
@@ -207,8 +206,7 @@ class Decode:
             pixels = as_picture(_decoded(self.library, content))
         except Exception as error:  # A damaged file makes a decoder fail in any way.
             raise PipelineError(f"{where}: {self.library} cannot decode it ({error}); replace or remove it") from None
-        turn = _TURNS.get(orientation) if upright else None
-        return pixels if turn is None else pixels.transpose(turn)  # type: ignore[arg-type]
+        return _upright(pixels, orientation) if upright else pixels
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,11 @@ class LabelledImages:
         )
 
 
+def spread_positions(count: int, most: int) -> list[int]:
+    """Return at most so many positions below a count, spread over all."""
+    return sorted(set(np.linspace(0, count - 1, most).astype(int).tolist()))
+
+
 def unit_range(pixels: Tensor) -> Tensor:
     """Convert uint8 pixels to float32 in [0, 1], the range that perturbations and models take."""
     return pixels.float() / 255

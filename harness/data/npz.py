@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zipfile
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from numpy.lib import format as npy
 from harness.base.errors import ChangedError, DataError
 from harness.base.files import require_regular
 from harness.data.groups import groups_of_array
-from harness.data.pictures import Pictures, expect_proportion, files_as_they_are, readable
+from harness.data.pictures import Item, Pictures, expect_proportion, files_as_they_are, readable
 from harness.data.rows import COPIED
 
 if TYPE_CHECKING:
@@ -37,36 +38,33 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
                 f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected images and "
                 f"labels, or {split}_images and {split}_labels"
             )
-        own = {name: members.get(f"{begin}{name}") for name in ("images", "labels", "masks", "groups")}
-        own["classes"] = members.get("classes")
         stored, dtype, transposed = _announced(archive, members[f"{begin}images"])
         shape = _shape_of(stored, dtype, path)
         large = math.prod(shape) > COPIED and not transposed
-        read = {name: each for name, each in own.items() if each and not (large and name == "images")}
-        found: dict[str, Any] = {name: array_in(archive, member) for name, member in read.items()}
-    labels, images, masks, groups = found["labels"], found.get("images"), found.get("masks"), found.get("groups")
-    expected = f"expected {shape[0]} integers from 0, one per image"
-    said = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
+        own = {name: f"{begin}{name}" for name in ("labels", "masks", "groups")} | {"classes": "classes"}
+        own |= {} if large else {"images": f"{begin}images"}
+        found = {name: array_in(archive, members[each]) for name, each in own.items() if each in members}
+    labels, masks, count = found["labels"], found.get("masks"), shape[0]
+    said, expected = f"{path}: labels are {labels.dtype} of shape {labels.shape}", f"expected {count} integers from 0"
     if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
         raise DataError(f"{said}, several for an image; {expected}")
-    if labels.shape not in {(shape[0],), (shape[0], 1)} or not np.issubdtype(labels.dtype, np.integer):
+    if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{said}, {expected}")
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
-        expected = f"expected bool or uint8 {shape[:3]}, one per image"
-        raise DataError(f"{path}: masks are {masks.dtype} of shape {masks.shape}, {expected}")
-    array = None if images is None else images.reshape(shape)
+        raise DataError(f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}")
+    array = None if large else found["images"].reshape(shape)
+    read: Any = _in_order(path, f"{begin}images", shape) if array is None else array.__getitem__
     return Pictures(
-        read=_in_order(path, f"{begin}images", shape) if array is None else array.__getitem__,
+        Item.each(read, count, f"{path}: image"),
         labels=labels.reshape(-1).tolist(),
         names=found["classes"].reshape(-1).tolist() if "classes" in found else None,
         name=path.stem,
         whole=str(path),
-        where=lambda position: f"{path}: image {position}",
         made_of=f"{files_as_they_are([path])[0]} {split}",
         split=split,
         masks=None if masks is None else masks != 0,
         threads=not large,
-        groups={} if groups is None else groups_of_array(groups, shape[0], where=str(path)),
+        groups=groups_of_array(found["groups"], count, where=str(path)) if "groups" in found else {},
         array=array,
     )
 
@@ -109,10 +107,8 @@ def _in_order(path: Path, name: str, shape: tuple[int, ...]) -> Callable[[int], 
         nonlocal rows, following
         if position < following:
             rows, following = all_rows(), 0
-        content = b""
-        while following <= position:
-            content = next(rows, b"")
-            following += 1
+        content = next(itertools.islice(rows, position - following, None), b"")
+        following = position + 1
         if not content:
             raise ChangedError(f"{path}: was truncated during the run; run again")
         return np.frombuffer(content, dtype=np.uint8).reshape(shape[1:])
@@ -148,16 +144,17 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
 def _shape_of(stored: tuple[int, ...], dtype: np.dtype[Any], path: Path) -> tuple[int, ...]:
     """Return the shape (N, H, W, C) of images; raises `InputError` for other arrays."""
     shape = (*stored, 1) if len(stored) == 3 else stored  # noqa: PLR2004  Without channels.
-    if dtype == np.uint8 and len(shape) == 4 and shape[-1] in {1, 3} and 0 not in shape:  # noqa: PLR2004  (N, H, W, C)
+    last = len(shape) == 4 and shape[-1] in {1, 3}  # noqa: PLR2004  (N, H, W, C)
+    if dtype == np.uint8 and last and 0 not in shape:
         return shape
-    advice = ""
+    why, advice = "", ""
     if np.issubdtype(dtype, np.floating):
         advice = "; for floats in [0, 1] save (images * 255).round().astype('uint8')"
-    elif dtype == np.uint8 and len(shape) == 4:  # noqa: PLR2004  As above.
-        first = shape[-1] not in {1, 3} and shape[1] in {1, 3}
-        advice = "; move them with np.moveaxis(images, 1, -1)" if first else ""
-    empty = ", so they are empty; " if dtype == np.uint8 and 0 in shape else ", "
+    elif 0 in shape:
+        why = ", so they are empty"
+    elif not last and len(shape) == 4 and shape[1] in {1, 3}:  # noqa: PLR2004  (N, C, H, W)
+        advice = "; move them with np.moveaxis(images, 1, -1)"
     raise DataError(
-        f"{path}: images are {dtype} of shape {stored}{empty}expected uint8 from 0 to 255, (N, height, width) or "
+        f"{path}: images are {dtype} of shape {stored}{why}, expected uint8, (N, height, width) or "
         f"(N, height, width, channels) with 1 or 3 channels{advice}"
     )

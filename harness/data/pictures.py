@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,10 +18,9 @@ from harness.base.files import read_regular
 from harness.data.remote import RemoteFile, remote_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from harness.data.groups import Groups
     from harness.data.pipeline import Pipeline
 
     File = Path | RemoteFile
@@ -39,16 +38,49 @@ def readable(where: object, expected: str) -> Iterator[None]:
         raise DataError(f"{where}: cannot be read ({what}); {expected}") from None
 
 
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """The pictures of a data set by their positions in the full split, read on demand.
+class Row(Protocol):
+    """A picture of a data set; its text names it in messages.
 
-    `read` returns the bytes of a file if `encoded`, else a decoded picture of the data. `pipelines` may have made the
-    images, the most detailed first. Without `threads`, pictures are read one at a time.
+    `file` is the one that holds it, or None if another process cannot read it. Else the row is picklable. `picture`
+    returns the bytes of a file, a PIL image, an array or a tensor, and raises `InputError` for an unreadable one.
+    Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1].
     """
 
+    @property
+    def file(self) -> File | None: ...
+    def picture(self) -> Any: ...  # noqa: D102  The class says it.
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture that `read` returns for its position; `whole` comes before the position in messages."""
+
     read: Callable[[int], Any]
-    where: Callable[[int], str]
+    position: int
+    whole: str = "picture"
+    file = None
+
+    def __str__(self) -> str:
+        return f"{self.whole} {self.position}"
+
+    def picture(self) -> Any:  # noqa: D102  As of every row.
+        return self.read(self.position)
+
+    @staticmethod
+    def each(read: Callable[[int], Any], count: int, whole: str) -> list[Item]:
+        """Return the items of positions from 0 on."""
+        return [Item(read, position, whole) for position in range(count)]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The rows of a data set by their positions in the full split, whose pictures are read on demand.
+
+    They are bytes of files if `encoded`, else decoded pictures of the data. `pipelines` may have made the images, the
+    most detailed first. Without `threads`, pictures are read one at a time.
+    """
+
+    rows: Mapping[int, Row] | Sequence[Row]
     pipelines: tuple[Pipeline, ...]
     encoded: bool
     threads: bool = True
@@ -56,10 +88,12 @@ class Origin:
 
     def picture(self, position: int) -> Any:
         """Return the picture at a position; raises `InputError` for one that cannot be read."""
-        if self.threads:
-            return self.read(position)
-        with self._reading:
-            return self.read(position)
+        with nullcontext() if self.threads else self._reading:
+            return self.rows[position].picture()
+
+    def where(self, position: int) -> str:
+        """Return the name of the picture at a position, for messages."""
+        return str(self.rows[position])
 
 
 PICTURE_KEYS = ("image", "img", "picture")
@@ -87,8 +121,7 @@ class Part:
     def __str__(self) -> str:
         return f"{self.file}: {self.name}" if self.name else str(self.file)
 
-    def content(self) -> bytes:
-        """Return the bytes; raises `InputError` if they cannot be read."""
+    def picture(self) -> bytes:  # noqa: D102  As of every row.
         with readable(self, "replace or remove it"):
             if isinstance(self.file, RemoteFile):
                 return self.file.read(self.offset, self.size)
@@ -100,23 +133,20 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures of a data set in a fixed order, read one by one, with their labels, see `classes_of`.
+    """Pictures of a data set in a fixed order, with their labels, see `classes_of`.
 
-    `read` returns the picture at a position: the bytes of a file, a PIL image, an array, or a tensor. Arrays are (H, W)
-    or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1]. Several threads may call it if `threads`, else one caller
-    in order. `made_of` is a fingerprint of pictures and labels, for example of files with their sizes and times; None
-    if unknown. `stored` is their size on disk in bytes, None if unknown. `where` names a picture in messages, and
-    `whole` the data. `names` are those of the classes, None to take them from the labels. `masks` is (N, H, W) bool.
-    `foreign` is true if the user's code reads the pictures; their labels are then known after them. `groups` gives the
-    group of each picture by column, such as camera, as (N,) text. `array` has all pictures in memory, (N, H, W, C)
-    uint8, if they are there.
+    Several threads may read the `rows` if `threads`, else one caller in order. `made_of` is a fingerprint of pictures
+    and labels, for example of files with their sizes and times; None if unknown. `stored` is their size on disk in
+    bytes, None if unknown. `whole` names the data in messages. `names` are those of the classes, None to take them from
+    the labels. `masks` is (N, H, W) bool. `foreign` is true if the user's code reads the pictures; their labels are
+    then known after them. `groups` gives the group of each picture by column, such as camera, as (N,) text. `array` has
+    all pictures in memory, (N, H, W, C) uint8, if they are there.
     """
 
-    read: Callable[[int], Any]
+    rows: Sequence[Row]
     labels: Sequence[Any]
     name: str
     whole: str
-    where: Callable[[int], str]
     made_of: str | None
     names: Sequence[Any] | None = None
     split: str = "test"
@@ -125,31 +155,25 @@ class Pictures:
     notes: tuple[str, ...] = ()
     threads: bool = True
     foreign: bool = False
-    groups: Groups = field(default_factory=dict)
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     array: np.ndarray | None = None
-    file: Callable[[int], File] | None = None
-    """Returns the file of a picture; None if other processes cannot read single pictures. Else `read` and `where` are
-    picklable."""
 
     @staticmethod
     def of_files(
-        files: Iterable[File],
+        files: Sequence[File],
+        rows: Sequence[Row] | None = None,
         *,
         whole: str,
-        parts: Sequence[Part] | None = None,
         notes: tuple[str, ...] = (),
         **facts: Any,
     ) -> Pictures:
-        """Return pictures with the fingerprint of these files, whose bytes are those of `parts`, if these are given."""
+        """Return pictures with the fingerprint of these files, by default one picture in each."""
         made_of, stored = files_as_they_are(files)
         if made_of is None:
             again = "is decoded again in each run, since its server gives no version of a file"
             notes = (*notes, f"{printable(whole)} {again}")
-        if parts is not None:
-            facts["read"] = lambda position: parts[position].content()
-            facts["where"] = lambda position: str(parts[position])
-            facts["file"] = lambda position: parts[position].file
-        return Pictures(whole=whole, made_of=made_of, stored=stored, notes=notes, **facts)
+        rows = [*map(Part, files)] if rows is None else rows
+        return Pictures(rows, whole=whole, made_of=made_of, stored=stored, notes=notes, **facts)
 
     def __len__(self) -> int:
         return len(self.labels)

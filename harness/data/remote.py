@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections import defaultdict
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
-from harness.base.arrays import ArrayStore
+from harness.base.cache import Store
 from harness.base.errors import DataError, PackageError
 
 if TYPE_CHECKING:
@@ -143,31 +143,22 @@ def _system_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     if "::" in url:
         raise DataError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
+    protocol, needs = url.partition("://")[0], f"{url}: reading it needs"
     try:
         import fsspec
         from fsspec.registry import known_implementations
     except ImportError:
-        raise PackageError(
-            f"{url}: reading it needs fsspec, which is not installed: pip install 'stress-harness[remote]'"
-        ) from None
+        raise PackageError(f"{needs} fsspec, which is not installed: pip install 'stress-harness[remote]'") from None
     try:
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as error:
-        protocol = url.partition("://")[0]
         package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
         install = f"pip install {package}" if package != "fsspec" else f"pip install '{extra}'"
-        raise PackageError(f"{url}: reading it needs a package that is not installed ({error}): {install}") from None
+        raise PackageError(f"{needs} a package that is not installed ({error}): {install}") from None
     except Exception as error:  # As above, for example without credentials.
-        raise DataError(
-            f"{url}: cannot be opened ({error_text(error)}); expected a URL of a file system that fsspec knows, such "
-            "as s3, gs, abfs, hf, https or file"
-        ) from None
-
-
-def kept_facts() -> ArrayStore:
-    """Return the store of facts about remote files."""
-    return ArrayStore.of_user("remote")
+        expected = "expected a URL of a file system that fsspec knows, such as s3, gs, abfs, hf, https or file"
+        raise DataError(f"{url}: cannot be opened ({error_text(error)}); {expected}") from None
 
 
 def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
@@ -178,11 +169,8 @@ def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[
     if not isinstance(file, RemoteFile) or not file.version:
         return find(file)
     # The number is the version of the facts' format.
-    store, key = kept_facts(), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
-    if (kept := store.load(key)) is not None:
-        with closing(kept):
-            return kept.facts
-    found = find(file)
-    with suppress(OSError), store.locked(key), store.making(key, needed=0) as (_, facts):
-        facts.update(found)
+    store, key = Store.of_user("remote"), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
+    if (kept := store.load_text(key)) is not None:
+        return dict(json.loads(kept))
+    store.store_text(key, json.dumps(found := find(file)))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -51,7 +51,7 @@ SOURCES: dict[str, Source] = {
     ),
     "parquet": Source("arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
     "webdataset": Source(
-        "webdataset:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
+        "readers:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
     ),
 }
 """The sources of test images by the first word of a specification."""
@@ -93,8 +93,7 @@ def load_images(
         others = ", ".join(name for name, each in SOURCES.items() if each.at_url)
         raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
-    module, _, function = source.read.partition(":")
-    read = getattr(importlib.import_module(f"harness.data.{module}"), function)
+    read = pkgutil.resolve_name(f"harness.data.{source.read}")
     return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
 
 
@@ -125,11 +124,11 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
     except InputError as error:
         raise DataError(error.message, setting=f"unknown {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
-        raise DataError(
-            f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have {height}x{width} "
-            f"(channels: {channels}); name the pipeline that makes pictures of that size (size, resize, transform)",
-            setting=f"unknown {spec}",
+        own, wanted = (
+            f"{each[1]}x{each[2]} pixels (channels: {each[0]})" for each in (shape, (channels, height, width))
         )
+        hint = "name the pipeline that makes pictures of that size (size, resize, transform)"
+        raise DataError(f"has images of {own}, the data have {wanted}; {hint}", setting=f"unknown {spec}")
     sample = sample_up_to(found, MOST)
     labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
     return replace(sample, labels=labels, classes=images.classes, masks=None, groups={}, name=f"elsewhere {found.name}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from harness.base.errors import InputError, UnusableModelError
 from harness.base.termination import end_with_parent
-from harness.data.pictures import Origin
+from harness.data.pictures import Item, Origin
 from harness.inference.role import open_model
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, .
 
     A predictor may crash in smaller batches than it was promised, which must happen elsewhere.
     """
-    if not classifier.provides.network:
-        return tuple(way for way in WAYS if elsewhere or way.size is None)
-    return WAYS[:1] if elsewhere else WAYS
+    if classifier.provides.network:
+        return WAYS[:1] if elsewhere else WAYS
+    return tuple(way for way in WAYS if elsewhere or way.size is None)
 
 
 def asked_elsewhere(
@@ -114,7 +114,7 @@ def answer(source: IO[bytes]) -> None:
     parent, path, openings, images, pictures = pickle.load(source)  # noqa: S301  Written by the parent process.
     end_with_parent(parent)
     if pictures is not None:
-        images = replace(images, origin=Origin(pictures.__getitem__, str, (), encoded=True))
+        images = replace(images, origin=Origin({at: Item(pictures.get, at) for at in pictures}, (), encoded=True))
     found: dict[str, Any] = {}
     for number, opening in enumerate(openings):
         classifier = open_model(images=images, ordered=False, workers=1, **opening).classifier

@@ -27,7 +27,7 @@ from harness.perturb import IDENTITY
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Classifier
-    from harness.inference.backend import Perturbed
+    from harness.inference.engine import Perturbed
     from harness.perturb import Perturbation
 
 BATCH = 64
@@ -103,19 +103,6 @@ def attend(
         return found
     # Another data set object may hold equal pixels.
     return replace(found, predictions=replace(found.predictions, images=images))
-
-
-def grad_cam(
-    model: nn.Module, pixels: Tensor, *, layer: str, size: tuple[int, int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return a model's logits (N, classes) for one batch of pixels, and Grad-CAM of each predicted class (N, h, w).
-
-    For a layer with tokens, or with channels last, `size` is the (h, w) of its grid of patches, see `spatial_layers`.
-    The model runs in evaluation mode. Its mode, hooks, parameters and gradients are then as before.
-    """
-    tap = _Tap(layer, size)
-    with evaluating(model, tap.hooks):
-        return tap.grad_cam(model, pixels)
 
 
 @dataclass(frozen=True)

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.fx import GraphModule
+from torch import nn
 
-from harness.inference import devices
-from harness.inference.backend import Perturbed
-from harness.inference.engine import Engine, Logits, named
-from harness.inference.graph import folded, pooled_by_maxima
+from harness.inference.engine import Engine, Logits, Perturbed, named
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
-from harness.inference.predictors.network import PredictorModel
-from harness.inference.predictors.protocol import OF_NETWORKS
-from harness.networks.checkpoints import hash_tensors
-from harness.networks.process import evaluation_copy, keep_freed_buffers
+from harness.inference.predictors.network import Network, PredictorModel
+from harness.networks.process import keep_freed_buffers
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 from harness.perturb.corruptions import Corruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
-    from harness.base.cache import PredictionCache
+    import torch
+
+    from harness.base.cache import Store
     from harness.data.images import LabelledImages
     from harness.inference.engine import MakeBackend
-    from harness.inference.predictors.protocol import Provides
     from harness.perturb import Pose
 
 T = TypeVar("T")
@@ -42,10 +35,9 @@ class Classifier:
     """A model that predicts; it keeps predictions in memory and reuses them for equal images and perturbations.
 
     With a `cache`, it also reuses predictions of earlier runs. For this, the model's computation must be traceable, and
-    the perturbation must be one of this package. Batch norms are folded into the convolutions before them, which
-    changes logits by less than 1e-5. The given model does not change. `backend` makes what runs it: an `Engine` of
-    this process, or a cluster. `workers` batches run in parallel, with the same bits for any number. With
-    `screen`, clear predictions may be found in lower precision than float32. `provides` is the kind of the answers.
+    the perturbation must be one of this package. `backend` makes what runs it: an `Engine` of this process, or a
+    cluster. `workers` batches run in parallel, with the same bits for any number. With `screen`, clear predictions may
+    be found in lower precision than float32. The `device` is that of a plain module.
     """
 
     rounded = False
@@ -55,27 +47,23 @@ class Classifier:
 
     def __init__(
         self,
-        model: nn.Module | PredictorModel,
+        model: nn.Module | Network | PredictorModel,
         *,
         device: str | torch.device = "cpu",
         workers: int | None = None,
-        cache: PredictionCache | None = None,
+        cache: Store | None = None,
         screen: bool = True,
         backend: MakeBackend = Engine,
-        provides: Provides = OF_NETWORKS,
     ) -> None:
         keep_freed_buffers()
-        self.provides, self.device = provides, torch.device(device)
-        self.workers = 1 if devices.is_accelerator(self.device) else workers or devices.available_cores()
+        self.predictor = Network(model, device=device) if isinstance(model, nn.Module) else model
+        """The network, or the predictor with the classes of the data."""
+        self.provides, self.device = self.predictor.provides, self.predictor.device
+        self.workers = self.predictor.workers(workers)
         self.questions = 0
         """Number of uses; a test that does not change it has not used the model."""
-        self._plain: Any = model
-        self._model: Any = model
-        if isinstance(model, nn.Module):
-            self._plain = _laid_out(evaluation_copy(model), self.device)
-            self._model = _laid_out(pooled_by_maxima(folded(self._plain)), self.device)
         self._screen, self._made_by = screen, backend
-        self.backend = self.backend_for(self._model)
+        self.backend = self.backend_for(self.predictor.fast)
         """Runs the model with folded batch norms."""
         self._measured_on: LabelledImages | None = None
         self._cache = cache
@@ -85,18 +73,22 @@ class Classifier:
     def plain(self) -> Any:
         """Return the given model, a network with layers under their own names or a predictor; access is a use."""
         self.questions += 1
-        return self._plain
+        return self.predictor.plain
 
     @property
     def model(self) -> Any:
         """Return the model with folded batch norms, which the backend runs; access counts as a use."""
         self.questions += 1
-        return self._model
+        return self.predictor.fast
 
-    def like(self, model: nn.Module | PredictorModel) -> Classifier:
+    @property
+    def fingerprint(self) -> str | None:
+        """Return a hash of the model's whole computation, None for one that is not known, see `Network`."""
+        return self.predictor.fingerprint
+
+    def like(self, model: Any) -> Classifier:
         """Return a classifier of another model with the same settings, without cached predictions and cache."""
-        how: dict[str, Any] = {"device": self.device, "workers": self.workers, "screen": self._screen}
-        other = Classifier(model, backend=self._made_by, provides=self.provides, **how)
+        other = Classifier(self.predictor.like(model), workers=self.workers, screen=self._screen, backend=self._made_by)
         other.rounded = self.rounded
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
@@ -104,7 +96,7 @@ class Classifier:
 
     def backend_for(self, model: Any, *, workers: int | None = None) -> Engine:
         """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
-        return self._made_by(model, device=self.device, workers=workers or self.workers, screen=self._screen)
+        return self.predictor.engine(model, self._made_by, workers=workers or self.workers, screen=self._screen)
 
     def measure_precision_on(self, images: LabelledImages) -> None:
         """Register the images for measuring the error of low precision; see `Screen`."""
@@ -167,27 +159,6 @@ class Classifier:
     def answered(self) -> tuple[Predictions, ...]:
         """Return all predictions so far, computed or from the cache, in the order of the requests."""
         return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
-
-    @cached_property
-    def fingerprint(self) -> str | None:
-        """Return a hash of the model's whole computation, None for a model that cannot be traced.
-
-        A predictor has the hash of its identity, or None if the identity does not determine its answers. For a network,
-        the hash covers the traced code, the layers and every tensor. It is equal for the same network in another file,
-        and differs if only the code changes.
-        """
-        model = self._model
-        if isinstance(model, PredictorModel):
-            return model.fingerprint
-        if not isinstance(model, GraphModule):
-            return None
-        taken = [str(node.target) for node in model.graph.nodes if node.op == "get_attr"]
-        tensors = {**model.state_dict(), **dict(model.named_buffers())}
-        tensors |= {name: operator.attrgetter(name)(model) for name in taken}
-        if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-            return None
-        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in model.named_modules())
-        return hashlib.sha256(f"{model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def cached(
         self,
@@ -264,14 +235,3 @@ def _is_ours(perturbation: Perturbation) -> bool:
     """Return whether a perturbation is this package's code, and not a user's, which may change."""
     ours = type(perturbation).__module__.startswith("harness.")
     return ours and not (isinstance(perturbation, Corruption) and perturbation.of_user)
-
-
-def _settings(layer: nn.Module) -> str:
-    """Return the settings of a layer as text; its `extra_repr` omits some, such as the alignment of an upsampling."""
-    named = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
-    plain = {name: value for name, value in named.items() if isinstance(value, bool | int | float | str | tuple | None)}
-    return f"{layer.extra_repr()} {sorted(plain.items())!r}"
-
-
-def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -36,19 +36,16 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
     Raises the error of the first batch that fails. `work` itself may call this function.
     """
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(len(batches)):
-        waiting.put(number)
+    waiting = deque(range(len(batches)))  # Its own operations are atomic.
     finished: queue.SimpleQueue[int] = queue.SimpleQueue()
     results: dict[int, T] = {}
     errors: dict[int, BaseException] = {}
-    abandoned = threading.Event()
 
     def take() -> None:
-        while not (errors or abandoned.is_set()):
+        while not errors:
             try:
-                number = waiting.get_nowait()
-            except queue.Empty:
+                number = waiting.popleft()
+            except IndexError:
                 return
             try:
                 try:
@@ -71,7 +68,7 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                 for watch in _watching:
                     watch(len(batches[number]))
         finally:
-            abandoned.set()
+            waiting.clear()
             for end in ended:
                 end.wait(_PATIENCE)
     if errors:
@@ -99,8 +96,7 @@ class _Worker:
     def _work(self) -> None:
         while True:
             job, ended = self.jobs.get()
-            # A model may have changed the number in its last batch, and PyTorch stores it per thread.
-            if torch.get_num_threads() != 1:
+            if torch.get_num_threads() != 1:  # PyTorch stores it per thread, and a model may have changed it.
                 torch.set_num_threads(1)
             try:
                 job()

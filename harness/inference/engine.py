@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.base.codes import Code
-from harness.base.errors import InputError
+from harness.base.errors import InputError, Interruption
+from harness.data.images import unit_range
 from harness.inference import devices, screening
-from harness.inference.devices import batch_size, in_batches
+from harness.inference.devices import batch_size, in_batches, moved
+from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from harness.inference.backend import Perturbed
+    from harness.perturb import Perturbation
 
 
 class ModelError(InputError):
@@ -29,7 +32,58 @@ class ModelError(InputError):
     code = Code.MODEL_RAISED
 
 
-BatchTask = Callable[[nn.Module, "Perturbed", int, int], np.ndarray]
+class BackendLostError(Interruption):
+    """The backend is lost or cannot work; the message says why. The run is then inconclusive."""
+
+    code = Code.BACKEND_LOST
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """M inputs of a model: image `at[i]` of `pixels`, under perturbation `which[i]`.
+
+    `pixels` is (N, C, H, W) uint8, `at` (M,) int64, `which` (M,) int64, or None if all inputs are under the first
+    perturbation. Another process can make the inputs from this description. Inputs may be `rounded` to 8 bits.
+    """
+
+    pixels: Tensor
+    at: np.ndarray
+    device: torch.device
+    perturbations: tuple[Perturbation, ...] = (IDENTITY,)
+    which: np.ndarray | None = None
+    rounded: bool = False
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an input, (C, H, W)."""
+        return tuple(self.pixels.shape[1:])
+
+    def __call__(self, numbers: np.ndarray) -> Tensor:
+        """Return the inputs of these numbers, (K,) int64, as pixels (K, C, H, W) float32 in [0, 1] on the device."""
+        pixels = unit_range(moved(self.pixels[torch.from_numpy(self.at[numbers])], self.device))
+        if self.which is None:
+            pixels = self.perturbations[0](pixels)
+        else:
+            # One pose at a time, since one pose for many images is cheaper than a pose for each.
+            which = self.which[numbers]
+            cuts = [0, *(np.flatnonzero(np.diff(which)) + 1), len(which)]
+            runs = [slice(*cut) for cut in pairwise(cuts)]
+            pixels = torch.cat([self.perturbations[which[run.start]](pixels[run]) for run in runs])
+        return unit_range(pixels.clamp(0, 1).mul(255).round().to(torch.uint8)) if self.rounded else pixels
+
+    def only(self, numbers: np.ndarray) -> Perturbed:
+        """Return the inputs of these numbers, numbered from 0."""
+        return replace(self, at=self.at[numbers], which=None if self.which is None else self.which[numbers])
+
+    def __str__(self) -> str:
+        under = f"under {self.perturbations[0]}" if self.which is None else f"in {len(self.perturbations)} poses"
+        return f"images {(len(self), *self.shape)} {under}"
+
+
+BatchTask = Callable[[Any, Perturbed, int, int], np.ndarray]
 """A picklable task on N inputs with a model, in batches of a size with so many in parallel; returns N rows in order."""
 
 
@@ -44,7 +98,7 @@ class Logits:
     low: bool = False
     fills: bool = True
 
-    def __call__(self, model: nn.Module, inputs: Perturbed, size: int, workers: int) -> np.ndarray:
+    def __call__(self, model: Any, inputs: Perturbed, size: int, workers: int) -> np.ndarray:
         """Return the logits of each input; raises `ModelError` unless they are finite and one per class."""
         precision = torch.bfloat16 if self.low else None
 
@@ -65,15 +119,23 @@ class Engine:
     """The backend that runs a model in this process, with `workers` parallel batches on one thread each.
 
     With `screen`, a first pass may use bfloat16, see `Screen`; the predicted classes are those of float32. One thread
-    feeds an accelerator. The bits of a result do not depend on the number, order or combination of calls.
+    feeds an accelerator. A predictor decides the size of a `batch`, and whether black images fill up the last one. A
+    function may `confirm` the answers of each call. The bits of a result do not depend on the number, order or
+    combination of calls.
     """
 
-    fills = True
-    """Fills up each batch with black images."""
-
-    def __init__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool = True) -> None:
-        self.model = model
-        self.device = device
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: torch.device,
+        workers: int,
+        screen: bool = True,
+        batch: int | None = None,
+        fills: bool = True,
+        confirm: Callable[[], None] | None = None,
+    ) -> None:
+        self.model, self.device, self._batch, self._fills, self._confirm = model, device, batch, fills, confirm
         self.workers = 1 if devices.is_accelerator(device) else workers
         self.screen = screening.Screen(model) if screen and screening.has_bfloat16(device) else None
         """Screen in bfloat16; None if only float32 runs."""
@@ -86,9 +148,12 @@ class Engine:
         These are the limits of batch sizes, the inputs that measure the precision, and the platform. The sizes follow
         from them.
         """
+        capability = torch.backends.cpu.get_cpu_capability()
+        if self._batch:
+            return "predictor", self._batch, capability
         name = self.screen and (self.screen.name, screening.TRIED_IF_LARGE, screening.LARGE)
-        platform = (self.device.type, name, torch.__version__, torch.backends.cpu.get_cpu_capability())
         room = devices.ROOM if self.device.type == "cpu" else (devices.ACCELERATOR_BATCHES, devices.ACCELERATOR_ROOM)
+        platform = (self.device.type, name, torch.__version__, capability)
         return (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH), room, self._halvings, platform
 
     def measure_precision_on(self, inputs: Perturbed, *, name: str) -> None:
@@ -115,27 +180,31 @@ class Engine:
                 return run(inputs)
             return self.screen.logits(inputs, run, size=partial(self._size, inputs))
 
-    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
+    def over_batches(self, task: BatchTask, model: Any, inputs: Perturbed, *, size: int) -> np.ndarray:
         """Return the task's result for the inputs with the model, in batches of this size."""
         return task(model, inputs, size, self.workers)
 
-    def _run(self, inputs: Perturbed, low: nn.Module | None = None, *, classes: int) -> np.ndarray:
+    def _run(self, inputs: Perturbed, low: Any = None, *, classes: int) -> np.ndarray:
         """Return logits of the model, (N, classes), or those in bfloat16 of the model `low`."""
         if not len(inputs):
             return np.empty((0, classes), dtype=np.float32)
-        task, model = Logits(classes, low is not None, self.fills), self.model if low is None else low
+        task, model = Logits(classes, low is not None, self._fills), self.model if low is None else low
         while True:
             size = self._size(inputs, low=task.low)
             try:
-                return self.over_batches(task, model, inputs, size=size)
+                rows = self.over_batches(task, model, inputs, size=size)
             except torch.OutOfMemoryError:
                 # Results of larger batches are dropped, so all batches of a call have one size.
                 if size == 1:
                     raise
                 self._halvings += 1
+            else:
+                if self._confirm:
+                    self._confirm()
+                return rows
 
     def _size(self, inputs: Perturbed, *, low: bool = False) -> int:
-        return max(1, batch_size(inputs.shape, self.device, screening=low) >> self._halvings)
+        return self._batch or max(1, batch_size(inputs.shape, self.device, screening=low) >> self._halvings)
 
 
 MakeBackend = Callable[..., Engine]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,11 +17,11 @@ from harness.inference.devices import pick_device
 from harness.inference.engine import Engine
 from harness.inference.predictors.answers import expect_order
 from harness.inference.predictors.kinds import open_predictor
-from harness.inference.predictors.network import PredictorModel, asking
-from harness.inference.predictors.protocol import OF_NETWORKS, Provides, Remote, UnknownPixelsError
+from harness.inference.predictors.network import Network, PredictorModel
+from harness.inference.predictors.protocol import OF_NETWORKS, Provides, UnknownPixelsError
 from harness.networks import NetworkOptions
 from harness.networks.checkpoints import Checkpoint
-from harness.networks.declared import expect_fit, load_model
+from harness.networks.declared import load_model
 from harness.networks.process import settings_kept
 from harness.perturb import IDENTITY
 from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
@@ -29,7 +29,7 @@ from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
     from harness.inference.engine import MakeBackend
@@ -49,15 +49,11 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     predictor = open_predictor(spec, options, images)
     classes = images.classes if images else ()
     named = (predictor.provides.classes if images else ()) or options.class_names
-    model = PredictorModel(predictor, classes=classes, named=named)
+    model = PredictorModel(predictor, classes=classes, named=named, batch=options.predictor_batch)
     if images is None:
         predictor.close()
-    return Checkpoint(spec, predictor.identity.sha256, model, predictor.identity.kind, None)
-
-
-def is_lasting(checkpoint: Checkpoint) -> bool:
-    """Return whether the hash of a loaded model determines its answers, so results may be cached under it."""
-    return not isinstance(checkpoint.model, PredictorModel) or checkpoint.model.identity.lasting
+    identity = predictor.identity
+    return Checkpoint(spec, identity.sha256, model, identity.kind, None, lasting=identity.lasting)
 
 
 _ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
@@ -106,7 +102,7 @@ class RoleModel:
         entry = {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
         if self.note:
             entry["loaded"] = self.note
-        return getattr(self.classifier.plain, "declared", {}) | entry
+        return self.classifier.predictor.declared | entry
 
 
 def along(model: RoleModel, images: LabelledImages, *perturbations: Perturbation) -> tuple[Predictions, ...]:
@@ -141,7 +137,7 @@ def open_model(
     network: NetworkOptions | None = None,
     device: str = "auto",
     workers: int | None = None,
-    cache: PredictionCache | None = None,
+    cache: Store | None = None,
     backend: MakeBackend = Engine,
     others: Iterable[RoleModel] = (),
     ordered: bool = True,
@@ -160,28 +156,23 @@ def open_model(
     with nullcontext() if isinstance(path, Path) else _named(role, path):  # A refused file names itself.
         checkpoint = load(path, network, images)
     model = checkpoint.model
-    predictor = model.predictor if isinstance(model, PredictorModel) else None
-    provides = Provides(network=True) if checkpoint.architecture == "onnx" else OF_NETWORKS
-    if predictor is not None:
-        provides = predictor.provides
-        # Its work does not use this machine's cores, and the predictor itself limits the parallel calls.
-        backend, device, workers = asking(provides, size=network.predictor_batch), "cpu", 1
+    if not isinstance(model, PredictorModel):
+        provides = Provides(network=True) if checkpoint.architecture == "onnx" else OF_NETWORKS
+        model = Network(model, device=device, provides=provides)
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     with _named(role, path):
-        if cache is not None and isinstance(predictor, Remote):
-            predictor.keep_in(cache)
+        where = model.fit(images, network.model_outputs)
         if twin:
             classifier = twin.classifier
-            if predictor is not None:
-                predictor.close()
+            model.close()
         else:
-            how: dict[str, Any] = {"screen": provides.layers, "backend": backend, "provides": provides}
-            classifier = Classifier(model, device=device, workers=workers, cache=cache, **how)
+            if cache is not None:
+                model.keep_in(cache)
+            classifier = Classifier(model, workers=workers, cache=cache, backend=backend)
             classifier.rounded = rounded
             if checkpoint.architecture in {"user", "python"}:  # It runs code of the user's.
                 classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
             classifier.measure_precision_on(images)
-        where = provides.note if predictor is not None else expect_fit(model, images, outputs=network.model_outputs)
         _expect_answers(classifier, images, ordered=ordered)
     identity = checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record
     return RoleModel(role, path, *identity, classifier, note="; ".join(filter(None, (checkpoint.note, where))))
@@ -209,4 +200,4 @@ def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: 
         classifier.predict(images.take(torch.tensor([0])))
         if ordered and not classifier.provides.layers:
             sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))
-            expect_order(classifier.predict(sample), getattr(classifier.plain, "order", None))
+            expect_order(classifier.predict(sample), classifier.predictor.order)

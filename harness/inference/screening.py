@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from harness.networks.process import evaluating, evaluation_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from harness.inference.backend import Perturbed
 
 TRIED = 250
 """Number of images for the comparison of both precisions before bfloat16 may screen. Calls with more images save that
@@ -44,7 +42,7 @@ class Screen:
     bfloat16, or differs much, runs only in float32.
     """
 
-    def __init__(self, model: nn.Module, inputs: Perturbed | None = None, name: str = "") -> None:
+    def __init__(self, model: nn.Module, inputs: Any = None, name: str = "") -> None:
         self.name = name
         self._model, self._inputs = model, inputs
         self._lead: tuple[float, nn.Module | None] | None = None
@@ -64,7 +62,7 @@ class Screen:
         """Return whether bfloat16 screens `count` inputs; for few inputs of a small network it would save no time."""
         return count >= TRIED_IF_LARGE and (count > TRIED or self._tried < TRIED)
 
-    def logits(self, inputs: Perturbed, run: Callable[..., np.ndarray], *, size: Callable[[], int]) -> np.ndarray:
+    def logits(self, inputs: Any, run: Callable[..., np.ndarray], *, size: Callable[[], int]) -> np.ndarray:
         """Return the logits of N inputs, (N, classes); those without a clear lead are in float32.
 
         `run` returns the logits of inputs in float32, or in bfloat16 by a second argument, the model. `size` is the
@@ -89,7 +87,7 @@ class Screen:
         logits[again] = confirmed
         return logits
 
-    def _measured(self, inputs: Perturbed, run: Callable[..., np.ndarray]) -> tuple[float, nn.Module | None]:
+    def _measured(self, inputs: Any, run: Callable[..., np.ndarray]) -> tuple[float, nn.Module | None]:
         some = inputs.only(np.arange(min(len(inputs), self._tried)))
         reference = run(some)
         # Weights cast in advance suit any model, except one that uses them in other ways than autocast does.

@@ -108,11 +108,9 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
     wanted = getattr(network, "in_channels", None) or getattr(first, "in_channels", None)
     if isinstance(wanted, int) and wanted != channels:
+        found = f"the model takes images of {wanted} channels, the data have {channels}"
         loading = f"load them with channels {wanted}, or " if wanted in {1, 3} else ""
-        raise UnusableModelError(
-            f"the model takes images of {wanted} channels, the data have {channels}; {loading}build the model for "
-            f"{channels}"
-        )
+        raise UnusableModelError(f"{found}; {loading}build the model for {channels}")
 
     def computed(inputs: Tensor) -> Any:
         with torch.inference_mode(), foreign_network():

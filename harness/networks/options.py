@@ -188,7 +188,7 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
         """
         from harness.data.transforms import transform_of
 
-        about = f"transform {word}"
+        about, found = f"transform {word}", f"model {self.model} has none"
         if self.model is None:
             raise UnusableModelError("belongs to the network of the option model, which is not set", setting=about)
         try:
@@ -209,11 +209,10 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
         except InputError:
             raise
         except ImportError as error:
-            said = f"needs {word}, which is not installed ({error}); pip install {word}"
-            raise PackageError(said, setting=about) from None
+            needs = f"needs {word}, which is not installed ({error}); pip install {word}"
+            raise PackageError(needs, setting=about) from None
         except Exception as error:  # Both libraries may raise any exception.
-            said = f"model {self.model} has none ({error}); name one with module:callable"
-            raise UnusableModelError(said, setting=about) from error
+            raise UnusableModelError(f"{found} ({error}); name one with module:callable", setting=about) from error
         return transform_of(word, made, identity=self.model)
 
     def after(self, images: LabelledImages) -> NetworkOptions:

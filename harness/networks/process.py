@@ -203,6 +203,7 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
     """
     if isinstance(outputs, Tensor | Proxy):  # A proxy has every attribute, and its value is not known yet.
         return outputs, ""
+    found = f"a {type(outputs).__name__}"
     if isinstance(outputs, dict):
         named = [name for name in _NAMES if isinstance(outputs.get(name), Tensor | Proxy)]
         if len(named) == 1:
@@ -214,13 +215,10 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
         first, *others = outputs
         if isinstance(first, Proxy):
             return first, ""
-        alike = [each for each in others if isinstance(each, Tensor) and each.shape == first.shape]
-        if first.ndim == _MATRIX and not alike:
+        if first.ndim == _MATRIX and not any(isinstance(o, Tensor) and o.shape == first.shape for o in others):
             return first, f"its logits are the first of the {len(outputs)} that it returns"
         shapes = [str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs]
-        found = f"a {type(outputs).__name__} of {some_of(shapes)}"
-    else:
-        found = f"a {type(outputs).__name__}"
+        found = f"{found} of {some_of(shapes)}"
     raise UnusableModelError(
         f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "
         "'out', or a tuple with logits first. Set model to a callable that wraps the network and returns the logits "

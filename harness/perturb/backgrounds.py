@@ -78,7 +78,7 @@ def with_background(
     behind = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
 
     def changed(part: slice) -> np.ndarray:
-        own = _pixels(images, part).astype(np.float32)
+        own = np.asarray(images.pixels[part], dtype=np.float32)
         mixed = (1 - strength) * own + strength * behind(part).astype(np.float32)
         return np.where(masks[part, None], own, mixed).round().astype(np.uint8)
 
@@ -92,7 +92,7 @@ def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
     """
 
     def changed(part: slice) -> np.ndarray:
-        pixels = _pixels(images, part).astype(np.float32)
+        pixels = np.asarray(images.pixels[part], dtype=np.float32)
         outside = np.where(masks[part, None], np.nan, pixels).reshape(*pixels.shape[:2], -1)
         covered = np.isnan(outside).all(axis=(1, 2))
         if covered.any():
@@ -107,10 +107,6 @@ def _intervention(images: LabelledImages, changed: Callable[[slice], np.ndarray]
     shape = tuple(images.pixels.shape)
     parts = parts_of(len(images), math.prod(shape[1:]) * _WORK_BYTES)
     return Intervention(images, replace(images, pixels=gathered(map(changed, parts), shape)), what)
-
-
-def _pixels(images: LabelledImages, part: slice) -> np.ndarray:
-    return np.asarray(images.pixels[part].numpy())
 
 
 def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
@@ -141,7 +137,7 @@ def _other(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator, 
 
     def behind(part: slice) -> np.ndarray:
         theirs = images.pixels[torch.from_numpy(others[part])].numpy()
-        return theirs if whole else np.where(masks[others[part]][:, None], _pixels(images, part), theirs)
+        return theirs if whole else np.where(masks[others[part]][:, None], images.pixels[part].numpy(), theirs)
 
     return behind
 

@@ -40,27 +40,22 @@ GRIDS: Mapping[str, Callable[[], tuple[Pose, ...]]] = {
     "classic": classic_poses,
 }
 """The grids of poses that a check may name."""
-
 GRIDS_IN_WORDS: Mapping[str, str] = {
     "augmentation-range": "the augmentation range",
     "corner": "the augmentation range's corners",
     "classic": "±30° and ±3 px",
 }
-"""Descriptions of the grids."""
-
 VIEWS: Mapping[str, tuple[Perturbation, ...]] = {
     "rest": (IDENTITY,),
     "mirrored": (HorizontalFlip(),),
     "corners": augmentation_range_corners(),
 }
 """Perturbations that a check may pool: none, a flip, the corners of the augmentation range."""
-
 VIEWS_IN_WORDS: Mapping[str, str] = {
     "rest": "clean images",
     "mirrored": "flipped images",
     "corners": GRIDS_IN_WORDS["corner"],
 }
-"""Descriptions of the views."""
 
 
 def views_of(names: Sequence[str] | None, pose: Pose) -> tuple[Perturbation, ...]:

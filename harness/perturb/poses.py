@@ -4,18 +4,19 @@ Pixels are in [0, 1], float32, before any normalization. Interpolation is biline
 about the image center ((W - 1) / 2, (H - 1) / 2) and then shifts. Positive degrees rotate counter-clockwise on the
 screen; `dx` goes right and `dy` goes down, in pixels. Published "worst-of-k rotations and shifts" figures differ
 threefold between implementations, since these choices are open. The protocol therefore has a version, which is stored
-with every result.
+with every result. For any memory layout, the four neighbors of a source are weighted and added in one order, with each
+step rounded to float32. All implementations here therefore give the same bits.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from harness.base.records import record
-from harness.perturb.sampling import mixed, moved_alike, sampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 """Version of the rules in this module's docstring; it increases if any pixel of a perturbation changes."""
+_LARGE = 64 * 64
+"""Least pixels of a large image, which gets a call of its own; small images share one."""
+_CHUNK = 8_192
+"""Pixels that are mixed at a time in all small images."""
 
 
 class Perturbation(Protocol):
@@ -49,11 +54,8 @@ class Pose:
 
     def in_words(self) -> str:
         """Return a description with the angle, its direction, and the shift in pixels."""
-        turn = (
-            f"rotated by {abs(self.degrees):g}° {'counter-' if self.degrees > 0 else ''}clockwise"
-            if self.degrees
-            else ""
-        )
+        way = f"{'counter-' if self.degrees > 0 else ''}clockwise"
+        turn = f"rotated by {abs(self.degrees):g}° {way}" if self.degrees else ""
         across = f"{abs(self.dx):g} px {'right' if self.dx > 0 else 'left'}" if self.dx else ""
         along = f"{abs(self.dy):g} px {'down' if self.dy > 0 else 'up'}" if self.dy else ""
         shift = " and ".join(filter(None, (across, along)))
@@ -103,3 +105,118 @@ def moved_masks(masks: np.ndarray, perturbation: Perturbation) -> np.ndarray:
 
     moved = perturbation(torch.from_numpy(masks.astype(np.float32))[:, None])
     return np.asarray((moved[:, 0] >= 0.5).numpy())  # noqa: PLR2004  Half, as the docstring says.
+
+
+def sampling(degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return the sources of all output pixels for P poses.
+
+    The first result, (P, H * W), is the upper left source pixel, as an index into the zero-padded image. The second,
+    (4, P, H * W), has the weights of the left, right, upper and lower neighbors. Coordinates are in double precision,
+    which MPS does not support. They are rounded to 1e-9 pixel, so integer shifts and quarter turns hit pixels exactly.
+    """
+    import torch
+
+    device = degrees.device
+    if device.type == "mps":
+        degrees, dx, dy = degrees.cpu(), dx.cpu(), dy.cpu()
+    degrees, dx, dy = (value.double().view(-1, 1) for value in (degrees, dx, dy))
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=degrees.device, dtype=torch.float64),
+        torch.arange(width, device=degrees.device, dtype=torch.float64),
+        indexing="ij",
+    )
+    # The source of an output pixel: undo the shift, then rotate back (the y axis points down).
+    x = columns.flatten() - (width - 1) / 2 - dx
+    y = rows.flatten() - (height - 1) / 2 - dy
+    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+    # All pixels beyond the border are zero, so farther sources are moved to the first of them.
+    source_x = (cos * x - sin * y + (width - 1) / 2).mul(1e9).round().div(1e9).clamp(-1, width)
+    source_y = (sin * x + cos * y + (height - 1) / 2).mul(1e9).round().div(1e9).clamp(-1, height)
+    left, top = source_x.floor(), source_y.floor()
+    right_share, lower_share = (source_x - left).float(), (source_y - top).float()
+    index = ((top + 1) * (width + 3) + (left + 1)).long()
+    shares = torch.stack((1 - right_share, right_share, 1 - lower_share, lower_share))
+    return index.to(device), shares.to(device)
+
+
+def _of_one_pose(degrees: float, dx: float, dy: float, height: int, width: int) -> tuple[Tensor, Tensor]:
+    import torch
+
+    angle, right, down = torch.tensor([[degrees], [dx], [dy]], dtype=torch.float64)
+    index, shares = sampling(angle, right, down, height, width)
+    return index[0], shares[:, 0]
+
+
+# An entry for images of 224 px takes 1.2 MB.
+_of_small, _of_large = lru_cache(maxsize=1024)(_of_one_pose), lru_cache(maxsize=32)(_of_one_pose)
+
+
+def moved_alike(images: Tensor, degrees: float, dx: float, dy: float) -> Tensor:
+    """Return all images (N, C, H, W) in one pose."""
+    import torch
+
+    height, width = images.shape[-2:]
+    large = height * width >= _LARGE
+    index, shares = (_of_large if large else _of_small)(degrees, dx, dy, height, width)
+    wants_gradients = torch.is_grad_enabled() and images.requires_grad
+    if images.device.type != "cpu" or images.dtype != torch.float32 or wants_gradients:
+        index, shares = index.to(images.device), shares.to(images.device)
+        return mixed(images, index, shares, lambda pixels, where: pixels.index_select(2, where))
+    return (_mixed_one_by_one if large else _mixed_together)(images, index, shares)
+
+
+def mixed(images: Tensor, index: Tensor, shares: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Mix the four neighbors of each source pixel in the zero-padded images; `pick` reads them."""
+    from torch.nn.functional import pad
+
+    row = images.shape[-1] + 3
+    padded = pad(images, (1, 2, 1, 2)).flatten(2)
+    left_share, right_share, upper_share, lower_share = shares
+    upper = pick(padded, index) * left_share + pick(padded, index + 1) * right_share
+    lower = pick(padded, index + row) * left_share + pick(padded, index + row + 1) * right_share
+    result: Tensor = upper * upper_share + lower * lower_share
+    return result.view_as(images)
+
+
+def _mixed_together(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
+    """Mix the neighbors of small images; the values of all images at a pixel are adjacent and copied at once."""
+    number, channels, height, width = images.shape
+    padded = images.new_zeros(height + 3, width + 3, number, channels)
+    padded[1 : height + 1, 1 : width + 1] = images.permute(2, 3, 0, 1)
+    pixels = padded.view(-1, number * channels)
+    result = images.new_empty(height * width, number * channels)
+    for start in range(0, height * width, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        _mix(pixels, _neighbours(index[part], width + 3), shares[:, part, None], out=result[part])
+    return result.view(height, width, number, channels).permute(2, 3, 0, 1).contiguous()
+
+
+def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor) -> Tensor:
+    """Mix the neighbors of large images, one channel at a time, since it fits into the processor's cache."""
+    number, channels, height, width = images.shape
+    result = images.new_empty(number * channels, height * width)
+    padded = images.new_zeros(height + 3, width + 3)
+    inside, neighbours = padded[1 : height + 1, 1 : width + 1], _neighbours(index, width + 3)
+    for plane, out in zip(images.reshape(-1, height, width).unbind(0), result.unbind(0), strict=True):
+        inside.copy_(plane)
+        _mix(padded.view(-1), neighbours, shares, out=out)
+    return result.view_as(images)
+
+
+def _neighbours(index: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the indices of the upper left, upper right, lower left and lower right neighbors, as int32."""
+    short = index.int()
+    return short, short + 1, short + row, short + (row + 1)
+
+
+def _mix(pixels: Tensor, neighbours: tuple[Tensor, ...], shares: Tensor, *, out: Tensor) -> None:
+    """Write the mixed neighbors along the first axis to `out`, in the order of `mixed`."""
+    import torch
+
+    upper_left, upper_right, lower_left, lower_right = neighbours
+    left_share, right_share, upper_share, lower_share = shares
+    torch.index_select(pixels, 0, upper_left, out=out)
+    out.mul_(left_share).add_(pixels.index_select(0, upper_right).mul_(right_share)).mul_(upper_share)
+    lower = pixels.index_select(0, lower_left).mul_(left_share)
+    lower.add_(pixels.index_select(0, lower_right).mul_(right_share))
+    out.add_(lower.mul_(lower_share))

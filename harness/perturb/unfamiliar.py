@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.perturb.corruptions.named import changed_alike
+from harness.perturb.corruptions import changed_alike, one_by_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -72,12 +72,7 @@ class Unfamiliar:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images of no class, (N, C, H, W) like the input, pixels in [0, 1]."""
-        make = UNFAMILIAR[self.kind]
-
-        def apply(pixels: np.ndarray, draws: Sequence[np.random.Generator]) -> np.ndarray:
-            return np.stack([make(image, draw) for image, draw in zip(pixels, draws, strict=True)])
-
-        return changed_alike(images, self.kind, apply)
+        return changed_alike(images, self.kind, one_by_one(UNFAMILIAR[self.kind]))
 
     def in_words(self) -> str:
         """Return the kind as text."""

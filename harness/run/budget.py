@@ -17,7 +17,7 @@ from harness.base.records import record
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from harness.inference.ledger import Asked, Ledger
+    from harness.inference.standins import Asked, Ledger
     from harness.run.session import StressSession
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3_600.0}
@@ -37,7 +37,7 @@ class Line:
     """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
     A family has so many `tests`, which measure `images` out of all that they may measure. `fewest` are the images of
-    its check of the smallest class or group. See `harness.inference.ledger.Asked` for the counts.
+    its check of the smallest class or group. See `harness.inference.standins.Asked` for the counts.
     """
 
     seconds: float

@@ -49,7 +49,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
 
     `checks` is the checks file if it has been read: all that use it then have the same content.
     """
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
     from harness.checks.slices import expect_elsewhere_of
     from harness.data import stratified_sample
     from harness.inference import open_model, placed, spread_of
@@ -73,7 +73,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         whole = None if request.samples is not None else images
         images = stratified_sample(images, size)
     cluster, device = placed(request, request.device)
-    cache = None if request.no_cache else PredictionCache.of_user()
+    cache = None if request.no_cache else Store.of_user()
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}

@@ -14,8 +14,7 @@ import torch
 
 from harness.base.codes import Code
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
-from harness.inference.ledger import Ledger
-from harness.inference.standins import StandIn
+from harness.inference.standins import Ledger, StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import Pose
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from, rows_passes

@@ -41,14 +41,12 @@ def scope_of_recorded(
 
     Raises `InputError` for answers to an export for other data, checks or options, and for exports that differ.
     """
-    from harness.inference.predictors.recorded import RecordedAnswers
-
     found: dict[str, Export] = {}
     for role, model in roles.items():
-        answers = getattr(model.classifier.plain, "predictor", None)
-        if not isinstance(answers, RecordedAnswers):
+        if model.provides.live:
             continue
-        name, export, every = f"{role} {model.path}", answers.export, checks.checks
+        export: Export | None = model.classifier.predictor.predictor.export  # type: ignore[union-attr]
+        name, every = f"{role} {model.path}", checks.checks
         if export is None:
             if posed := [check.id for check in every if check.pose != Pose()]:
                 raise AnswersError(

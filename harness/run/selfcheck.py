@@ -39,7 +39,7 @@ from harness.run.session import UNSEEDED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.run.mutants import Judge
@@ -68,7 +68,7 @@ class Memory:
     A check that fails is never kept, and no verdict of a gate is: those are a matter of each run.
     """
 
-    cache: PredictionCache | None = None
+    cache: Store | None = None
     key: str = ""
 
     def remembered(self, name: str, check: Callable[[], SelfCheck]) -> SelfCheck:

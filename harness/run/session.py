@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
     from harness.checks import Check, ChecksFile
     from harness.checks.declaration import Declaration
     from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.
@@ -91,7 +91,7 @@ class StressSession:
     roles: Mapping[str, RoleModel]
     recording: bool = False
     thorough: bool = False
-    cache: PredictionCache | None = None
+    cache: Store | None = None
     """Cache of predictions and results for later runs; None to compute everything anew."""
     fitted: Mapping[str, int] = field(default_factory=dict)
     """Images of families that measure fewer than their thresholds were made for, to fit a run into a time."""

@@ -66,7 +66,7 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
 
         One that is not `ordered` may have its classes in another order than the data.
         """
-        from harness.base.cache import PredictionCache
+        from harness.base.cache import Store
         from harness.inference import open_model, placed
         from harness.inference.engine import Engine
 
@@ -76,7 +76,7 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
             images,
             network=self.part(NetworkOptions),
             device=device,
-            cache=PredictionCache.of_user(),
+            cache=Store.of_user(),
             backend=cluster or Engine,
             others=others,
             ordered=ordered,

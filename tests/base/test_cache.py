@@ -16,10 +16,10 @@ from torch import nn
 
 import harness
 from harness import cli
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.data import LabelledImages
 from harness.inference import Classifier
-from harness.inference.backend import Perturbed
+from harness.inference.engine import Perturbed
 from harness.inference.platforms import computing_code, hash_of_code
 from harness.perturb import HorizontalFlip, Pose
 
@@ -29,11 +29,11 @@ VALUES = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 @pytest.fixture
 def cache(tmp_path):
-    return PredictionCache(tmp_path / "predictions")
+    return Store(tmp_path / "predictions")
 
 
 def files(cache):
-    return sorted(cache.folder.glob("*/*.f32"))
+    return sorted(cache.folder.glob("*.entry"))
 
 
 def images(count=20, *, seed=0):
@@ -107,7 +107,7 @@ def test_a_damaged_entry_is_absent_and_replaced(cache, damage):
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    blocked = PredictionCache(tmp_path / "file")
+    blocked = Store(tmp_path / "file")
     blocked.store(KEY, VALUES)
     assert blocked.load(KEY, (4, 3)) is None
     assert blocked.info().entries == 0
@@ -135,17 +135,17 @@ def test_writers_side_by_side_leave_a_whole_entry(cache):
     for thread in threads:
         thread.join()
     assert failures == []
-    assert [path.name for path in cache.folder.glob("*/*")] == [f"{KEY}.f32"]
+    assert [path.name for path in cache.folder.glob("*")] == [f"{KEY}.entry"]
 
 
 def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
     import os
 
-    cache = PredictionCache(tmp_path)
+    cache = Store(tmp_path)
     keys = [digit * 64 for digit in "0123"]
     for age, key in enumerate(keys):
         cache.store(key, VALUES)
-        (path,) = tmp_path.glob(f"*/{key}.f32")
+        path = cache.path(key)
         os.utime(path, (age, age))
     cache.max_bytes = 2 * path.stat().st_size
     assert cache.load(keys[0], (4, 3)) is not None  # A use makes it the youngest.
@@ -256,7 +256,7 @@ def test_a_tensor_hidden_in_the_code_is_part_of_the_key():
 
 def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache = PredictionCache.of_user()
+    cache = Store.of_user()
     cache.store(KEY, VALUES)
     assert cli.main(["cache"]) == 0
     assert "1 predictions kept, 0.0 of at most 1074 MB" in capsys.readouterr().out
@@ -267,10 +267,10 @@ def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):
 
 def test_an_entry_copied_to_another_name_counts_as_absent(tmp_path):
     """Else the answers of a good model could stand in for a bad one's."""
-    cache = PredictionCache(tmp_path)
+    cache = Store(tmp_path)
     for key, value in (("a" * 64, 1.0), ("b" * 64, 2.0)):
         cache.store(key, np.full((2, 2), value, np.float32))
-    good, bad = (next(tmp_path.glob(f"{letter * 2}/*")) for letter in "ab")
+    good, bad = (cache.path(letter * 64) for letter in "ab")
     bad.write_bytes(good.read_bytes())
     assert cache.load("b" * 64, (2, 2)) is None
     assert (cache.load("a" * 64, (2, 2)) == 1).all()
@@ -278,9 +278,9 @@ def test_an_entry_copied_to_another_name_counts_as_absent(tmp_path):
 
 @pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
 def test_an_entry_that_is_no_file_counts_as_absent(tmp_path, made):
-    cache = PredictionCache(tmp_path)
+    cache = Store(tmp_path)
     cache.store("a" * 64, np.zeros((2, 2), np.float32))
-    entry = next(tmp_path.glob("aa/*"))
+    entry = cache.path("a" * 64)
     entry.unlink()
     made(entry)
     assert cache.load("a" * 64, (2, 2)) is None
@@ -339,8 +339,8 @@ def test_what_cannot_be_renamed_into_place_is_predicted_anew(cache, monkeypatch,
 PRUNING = """
 import sys, time
 from pathlib import Path
-from harness.base.cache import PredictionCache
-cache, end = PredictionCache(Path(sys.argv[1]), max_bytes=400), time.monotonic() + float(sys.argv[2])
+from harness.base.cache import Store
+cache, end = Store(Path(sys.argv[1]), max_bytes=400), time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     cache.prune()
     cache.info()

@@ -1,9 +1,8 @@
 """Pictures are decoded once, onto disk, and read from there: complete or anew, and never all of them in memory."""
 
 import os
-import subprocess
-import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.base.arrays import ArrayStore
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data.decoding import decoded
 from harness.data.images import object_masks
-from harness.data.pictures import Pictures
+from harness.data.pictures import Item, Pictures
 from harness.data.pipeline import Pipeline
 from harness.perturb.backgrounds import with_background, without_object
 
@@ -58,55 +57,29 @@ def reads(monkeypatch) -> list[int]:
     return seen
 
 
-def test_images_on_disk_are_those_in_memory(photos, monkeypatch):
+INDICES = (
+    *(3, -1, slice(2, 5), slice(None), [4, 1], torch.tensor([7, 7, 0]), np.array([1, 2, 3, 9])),
+    *((2, 0), (slice(3), 1, 4)),
+)
+
+
+def test_rows_are_used_as_a_tensor_is(photos, monkeypatch):
     expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
     assert isinstance(images.pixels, rows.Rows)
-    assert images.pixels.shape == expected.pixels.shape
-    assert torch.equal(images.pixels[:], expected.pixels)
-    assert images.sha256 == expected.sha256
-    assert images.labels.tolist() == expected.labels.tolist()
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        3,
-        -1,
-        slice(2, 5),
-        slice(None),
-        [4, 1],
-        torch.tensor([7, 7, 0]),
-        np.array([1, 2, 3, 9]),
-        (2, 0),
-        (slice(3), 1, 4),
-    ],
-    ids=str,
-)
-def test_rows_are_looked_up_as_a_tensors_are(photos, monkeypatch, index):
-    expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
-    assert torch.equal(images.pixels[index], expected.pixels[index])
+    assert (images.sha256, images.labels.tolist()) == (expected.sha256, expected.labels.tolist())
     some = torch.tensor([5, 0, 19, 4, 4, 3, 2, 1, 9, 11])
-    assert torch.equal(images.take(some).pixels[index], expected.pixels[some][index])
-
-
-def test_what_else_a_tensor_can_do_rows_can(photos, monkeypatch):
-    expected, images = in_memory(photos, monkeypatch), load_images(f"folder:{photos}")
+    for index in INDICES:
+        assert torch.equal(images.pixels[index], expected.pixels[index])
+        assert torch.equal(images.take(some).pixels[index], expected.pixels[some][index])
     assert torch.equal(images.pixels.permute(0, 2, 3, 1).float(), expected.pixels.permute(0, 2, 3, 1).float())
     assert torch.equal(torch.cat([images.pixels, images.pixels]), torch.cat([expected.pixels] * 2))
     assert np.array_equal(np.asarray(images.pixels), expected.pixels.numpy())
 
 
-def test_the_second_time_nothing_is_decoded(photos, monkeypatch):
+def test_another_file_pipeline_or_time_decodes_anew_and_else_nothing_is(photos, monkeypatch):
     seen = reads(monkeypatch)
     first = load_images(f"folder:{photos}")
-    assert len(seen) == 20
-    assert load_images(f"folder:{photos}").sha256 == first.sha256
-    assert len(seen) == 20
-
-
-def test_another_file_pipeline_or_time_decodes_anew(photos, monkeypatch):
-    seen = reads(monkeypatch)
-    load_images(f"folder:{photos}")
+    assert (load_images(f"folder:{photos}").sha256, len(seen)) == (first.sha256, 20)
     load_images(f"folder:{photos}", size=(6, 6))
     assert len(seen) == 40
     Image.new("RGB", SIZE[::-1]).save(photos / "ant" / "0.png")
@@ -117,7 +90,7 @@ def test_another_file_pipeline_or_time_decodes_anew(photos, monkeypatch):
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "end"])
 def test_a_damaged_entry_is_decoded_again(photos, cache, monkeypatch, damage):
     expected = load_images(f"folder:{photos}")
-    (entry,) = cache.glob("*.arrays")
+    (entry,) = cache.glob("*.entry")
     content = bytearray(entry.read_bytes())
     if damage == "flipped":
         content[1000] ^= 1
@@ -140,7 +113,7 @@ def test_an_entry_that_is_not_finished_is_none(photos, cache):
 
 def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypatch):
     seen = reads(monkeypatch)
-    monkeypatch.setattr("harness.base.arrays.MARGIN", 1 << 62)
+    monkeypatch.setattr("harness.base.cache.MARGIN", 1 << 62)
     with pytest.raises(
         InputError, match=r"20 decoded images need 0\.0 GB there.*GB are free.*cache --clear.*XDG_CACHE_HOME"
     ):
@@ -154,15 +127,11 @@ def test_where_nothing_can_be_written_few_images_stay_in_memory(photos, cache, m
     assert torch.equal(load_images(f"folder:{photos}").pixels, in_memory(photos, monkeypatch).pixels)
 
 
-def test_processes_share_one_decoding(photos, tmp_path, cache):
-    code = (
-        "import sys; from harness.data import decoding, load_images; decoding.SMALL = 0; made = decoding.Decoder.made\n"
-        "seen = []; decoding.Decoder.made = lambda work, at: (seen.append(at), made(work, at))[1]\n"
-        "load_images(sys.argv[1]); print(len(seen))"
-    )
-    command = [sys.executable, "-c", code, f"folder:{photos}"]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert sorted(process.communicate()[0].strip() for process in processes) == ["0", "20"]
+def test_whoever_loads_at_the_same_time_shares_one_decoding(photos, monkeypatch):
+    seen = reads(monkeypatch)
+    with ThreadPoolExecutor(2) as pool:
+        hashes = {images.sha256 for images in pool.map(load_images, [f"folder:{photos}"] * 2)}
+    assert (len(seen), len(hashes)) == (20, 1)
 
 
 def test_the_cache_is_shown_and_emptied_by_the_command(photos, cache, capsys):
@@ -174,26 +143,22 @@ def test_the_cache_is_shown_and_emptied_by_the_command(photos, cache, capsys):
 
 
 def test_what_was_used_the_longest_ago_goes_first(tmp_path):
-    store = ArrayStore(tmp_path)
+    store = Store(tmp_path)
     for number in range(3):
         with store.making(f"{number}", needed=1000) as (file, _):
             file.write(bytes(1000))
-        os.utime(tmp_path / f"{number}.arrays", (number, number))
-    store.load("0").close()
-    ArrayStore(tmp_path, max_bytes=2_500).prune()
-    assert sorted(path.name for path in tmp_path.glob("*.arrays")) == ["0.arrays", "2.arrays"]
+        os.utime(tmp_path / f"{number}.entry", (number, number))
+    store.opened("0").close()
+    Store(tmp_path, max_bytes=2_500).prune()
+    assert sorted(path.name for path in tmp_path.glob("*.entry")) == ["0.entry", "2.entry"]
 
 
-def test_other_names_of_classes_cost_no_second_hash(photos, monkeypatch):
+def test_other_pixels_have_another_hash_and_other_names_cost_none(photos, monkeypatch):
     images = in_memory(photos, monkeypatch)
     expected = images.sha256
+    assert expected != replace(images, pixels=255 - images.pixels).sha256
     monkeypatch.setattr("hashlib.sha256", lambda *_: pytest.fail("hashed again"))
     assert replace(images, classes=("a", "b")).sha256 == expected
-
-
-def test_other_pixels_have_another_hash(photos, monkeypatch):
-    images = in_memory(photos, monkeypatch)
-    assert images.sha256 != replace(images, pixels=255 - images.pixels).sha256
 
 
 @pytest.mark.parametrize("kind", ["noise", "texture", "swapped", "clutter", None])
@@ -222,12 +187,11 @@ def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
     monkeypatch.setattr(decoding, "_BLOCK", 8)
     count, size = 400, 128
     pictures = Pictures(
-        read=lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8),
+        Item.each(lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8), count, "picture"),
         labels=np.arange(count) % 2,
         names=("a", "b"),
         name="many",
         whole="many",
-        where=str,
         made_of="many",
     )
     tracemalloc.start()

@@ -47,10 +47,12 @@ EXPECTED = {"camera": ["front", "rear", "front", "rear"], "site": ["Bonn", "Bonn
 
 
 def test_a_file_in_the_folder_says_which_groups_images_are_of(photos):
+    before = load(photos)
+    assert before.groups == {}
     write(photos / "groups.csv", [(ROWS[at][0], *ROWS[at][1:]) for at in (3, 0, 2, 1)])
     images = load(photos)
     assert plain(images) == EXPECTED
-    assert images.notes == (), "the file is none that is left out"
+    assert (images.notes, images.sha256) == ((), before.sha256), "the file is none that is left out, nor hashed"
     assert plain(images.take(torch.tensor([2, 1]))) == {"camera": ["front", "rear"], "site": ["Kiel", "Bonn"]}
 
 
@@ -58,13 +60,6 @@ def test_a_file_beside_the_folder_may_be_about_others_too(photos):
     rows = [("train/cat/9.png", "x", "y"), *((f"test/{path}", *groups) for path, *groups in ROWS)]
     write(photos.parent / "groups.csv", rows)
     assert plain(load(photos)) == EXPECTED
-
-
-def test_without_a_file_there_are_no_groups_and_the_hash_has_none(photos):
-    before = load(photos)
-    assert before.groups == {}
-    write(photos / "groups.csv")
-    assert load(photos).sha256 == before.sha256
 
 
 BAD = {
@@ -81,63 +76,56 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("rows", "titles", "said"), BAD.values(), ids=BAD)
-def test_a_file_that_is_not_as_it_should_be_is_refused_by_row(photos, rows, titles, said):
+def test_a_file_that_is_not_as_it_should_be_is_refused_by_row(photos):
     path = photos / "groups.csv"
-    write(path, rows, titles) if titles else path.write_text("")
-    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: {said}"):
-        load(photos)
-
-
-def test_bytes_that_are_no_text_are_refused(photos):
-    (photos / "groups.csv").write_bytes(b"path,camera\n\xff\xfe,1\n")
+    for rows, titles, said in BAD.values():
+        write(path, rows, titles) if titles else path.write_text("")
+        with pytest.raises(InputError, match=f"^{re.escape(str(path))}: {said}"):
+            load(photos)
+    path.write_bytes(b"path,camera\n\xff\xfe,1\n")
     with pytest.raises(InputError, match=r"groups.csv: cannot be read"):
         load(photos)
 
 
 @pytest.fixture
 def npz(tmp_path):
-    def save(**arrays):
+    def save(size=None, **arrays):
         images = images_of(6)
         path = tmp_path / "shop.npz"
         np.savez(path, images=images.pixels[:, 0].numpy(), labels=images.labels.numpy(), **arrays)
-        return load_images(f"npz:{path}")
+        return load_images(f"npz:{path}", size=size)
 
     return save
 
 
-@pytest.mark.parametrize(
-    ("array", "expected"),
-    [
+TWO = np.array([("x", 1), ("y", 2)] * 3, dtype=[("camera", "U4"), ("batch", "i4")])
+
+
+def test_an_array_in_an_npz_file_says_so_too(npz):
+    for array, expected in (
         (np.array(list("aabbab")), {"group": list("aabbab")}),
         (np.arange(6) // 3, {"group": list("000111")}),
         (np.array([[1], [2]] * 3), {"group": list("121212")}),
         (np.array(list("aabbab"), dtype="S2"), {"group": list("aabbab")}),
-        (
-            np.array([("x", 1), ("y", 2)] * 3, dtype=[("camera", "U4"), ("batch", "i4")]),
-            {"camera": list("xyxyxy"), "batch": list("121212")},
-        ),
-    ],
-    ids=["text", "numbers", "column", "bytes", "several"],
-)
-def test_an_array_in_an_npz_file_says_so_too(npz, array, expected):
-    assert plain(npz(groups=array)) == expected
+        (TWO, {"camera": list("xyxyxy"), "batch": list("121212")}),
+    ):
+        assert plain(npz(groups=array)) == expected
+    images = npz(size=(8, 8), groups=np.arange(6))
+    assert plain(images) == {"group": list("012345")}
+    sample = stratified_sample(images, 3)
+    assert plain(sample) == {"group": [str(at) for at in sample.positions.tolist()]}
 
 
-@pytest.mark.parametrize(
-    ("array", "said"),
-    [
+def test_an_array_that_is_not_as_it_should_be_is_refused(npz):
+    for array, said in (
         (np.arange(5), r"groups are of shape \(5,\); expected text or integers, \(6,\), one for each image"),
         (np.zeros((6, 2), int), r"groups are of shape \(6, 2\)"),
         (np.zeros(6), "groups by 'group' are float64"),
         (np.array(["a", "", "b", "", "c", "d"]), "2 images have no group by 'group': 1, 3; name one"),
         (np.array([b"\xff"] * 6), "groups by 'group' are no UTF-8"),
-    ],
-    ids=["length", "shape", "type", "empty", "bytes"],
-)
-def test_an_array_that_is_not_as_it_should_be_is_refused(npz, array, said):
-    with pytest.raises(InputError, match=rf"shop.npz: {said}"):
-        npz(groups=array)
+    ):
+        with pytest.raises(InputError, match=rf"shop.npz: {said}"):
+            npz(groups=array)
 
 
 def test_the_splits_of_a_file_have_groups_of_their_own(tmp_path):
@@ -146,13 +134,6 @@ def test_the_splits_of_a_file_have_groups_of_their_own(tmp_path):
     groups = {"train_groups": np.array(["t"] * 6), "test_groups": np.array(list("abcabc"))}
     np.savez(tmp_path / "m.npz", **{f"test_{name}": array for name, array in arrays.items()}, **groups)
     assert plain(load_images(f"npz:{tmp_path / 'm.npz'}")) == {"group": list("abcabc")}
-
-
-def test_images_that_are_resized_keep_their_groups(tmp_path):
-    images = images_of(4)
-    path = tmp_path / "s.npz"
-    np.savez(path, images=images.pixels[:, 0].numpy(), labels=images.labels.numpy(), groups=np.arange(4))
-    assert plain(load_images(f"npz:{path}", size=(8, 8))) == {"group": list("0123")}
 
 
 def test_further_columns_of_a_csv_file_are_groups_if_every_row_has_a_value(photos):
@@ -169,9 +150,3 @@ def test_the_hash_of_groups_is_of_columns_and_values_whatever_their_order():
     assert groups_sha256(one) == groups_sha256(dict(reversed(one.items())))
     assert groups_sha256(one) != groups_sha256({**one, "site": np.array(["x", "y"])})
     assert groups_in_words(one) == "camera (a 1, b 1); site (x 2)"
-
-
-def test_a_stratified_sample_has_the_groups_of_its_images(npz):
-    images = npz(groups=np.arange(6))
-    sample = stratified_sample(images, 3)
-    assert plain(sample) == {"group": [str(at) for at in sample.positions.tolist()]}

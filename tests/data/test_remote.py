@@ -2,14 +2,12 @@
 
 import importlib
 import io
-import json
 import os
 import sys
-import tarfile
 
 import pytest
-from PIL import Image
 from served import serving
+from test_named_data import VALUES, expect_the_four, png, table, tar
 
 from harness.base.errors import InputError
 from harness.cli import main
@@ -17,7 +15,6 @@ from harness.data import decoding, load_images, remote
 from harness.data.remote import remote_file
 
 fsspec = pytest.importorskip("fsspec")
-VALUES = (10, 20, 30, 40)
 
 
 @pytest.fixture(autouse=True)
@@ -54,40 +51,25 @@ def made(monkeypatch):
     return seen
 
 
-def png(value):
-    file = io.BytesIO()
-    Image.new("RGB", (5, 6), (value, 0, 0)).save(file, "png")
-    return file.getvalue()
-
-
 def shard(at, *, values=VALUES):
     """Return the bytes of a tar file with two pictures of the four, from `at` on."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for number in (at, at + 1):
-            for kind, content in (("png", png(values[number])), ("cls", str([0, 1, 1, 0][number]).encode())):
-                info = tarfile.TarInfo(f"{number:03}.{kind}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    return file.getvalue()
+    names = [(number, png(values[number]), str([0, 1, 1, 0][number]).encode()) for number in (at, at + 1)]
+    return tar(
+        {
+            f"{number:03}.{kind}": each
+            for number, *both in names
+            for kind, each in zip(("png", "cls"), both, strict=True)
+        }
+    )
 
 
 def parquet_file(values=VALUES):
-    pa = pytest.importorskip("pyarrow")
+    made = table(values=values)
     from pyarrow import parquet
 
-    features = {"image": {"_type": "Image"}, "label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}
-    rows = {"image": [{"bytes": png(value), "path": None} for value in values], "label": [0, 1, 1, 0]}
-    table = pa.table(rows).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     file = io.BytesIO()
-    parquet.write_table(table, file, row_group_size=3)
+    parquet.write_table(made, file, row_group_size=3)
     return file.getvalue()
-
-
-def expect_the_four(images, classes, values=VALUES):
-    assert images.pixels[:, 0, 0, 0].tolist() == list(values)
-    assert images.labels.tolist() == [0, 1, 1, 0]
-    assert images.classes == classes
 
 
 def put(files, at, here, memory, server):
@@ -106,22 +88,23 @@ def put(files, at, here, memory, server):
 
 
 @pytest.mark.parametrize("at", ["memory", "file", "http"])
-def test_shards_at_a_url_are_read_in_order(here, memory, request, at):
+def test_files_at_a_url_are_read_in_order_and_another_version_anew(here, memory, request, at):
     server = request.getfixturevalue("server") if at == "http" else None
-    begin = put({"x/test-0.tar": shard(0), "x/test-1.tar": shard(2)}, at, here, memory, server)
+    files = {"x/test-0.tar": shard(0), "x/test-1.tar": shard(2), "x/shop.parquet": parquet_file()}
+    begin = put(files, at, here, memory, server)
     images = load_images(f"webdataset:{begin}x/test-{{0..1}}.tar")
     expect_the_four(images, ("0", "1"))
     assert (images.name, images.notes) == ("test", ())
-
-
-@pytest.mark.parametrize("at", ["memory", "file", "http"])
-@pytest.mark.parametrize("kind", ["hf", "parquet"])
-def test_a_parquet_file_at_a_url_is_read(here, memory, request, at, kind):
-    server = request.getfixturevalue("server") if at == "http" else None
-    begin = put({"x/shop.parquet": parquet_file()}, at, here, memory, server)
-    images = load_images(f"{kind}:{begin}x/shop.parquet")
-    expect_the_four(images, ("ant", "bee"))
-    assert images.name == "shop"
+    for kind in ("hf", "parquet"):
+        images = load_images(f"{kind}:{begin}x/shop.parquet")
+        expect_the_four(images, ("ant", "bee"))
+        assert images.name == "shop"
+    values = (10, 20, 77, 40)
+    changed = shard(2, values=values)
+    assert len(changed) == len(files["x/test-1.tar"])
+    put({"x/test-1.tar": changed, "x/shop.parquet": parquet_file(values)}, at, here, memory, server)
+    expect_the_four(load_images(f"webdataset:{begin}x/test-{{0..1}}.tar"), ("0", "1"), values)
+    expect_the_four(load_images(f"hf:{begin}x/shop.parquet"), ("ant", "bee"), values)
 
 
 @pytest.mark.parametrize("end", ["", "/", "/*.parquet", "/test-*"])
@@ -146,26 +129,6 @@ def test_what_has_been_read_is_not_read_again(server, made):
     assert server.sent <= len(shard(0)), "for the first picture alone, by which the size is known"
 
 
-@pytest.mark.parametrize("at", ["memory", "file", "http"])
-def test_another_version_is_read_anew(here, memory, request, at):
-    server = request.getfixturevalue("server") if at == "http" else None
-    files = {"test-0.tar": shard(0), "test-1.tar": shard(2)}
-    spec = f"webdataset:{put(files, at, here, memory, server)}test-{{0..1}}.tar"
-    expect_the_four(load_images(spec), ("0", "1"))
-    values = (10, 20, 77, 40)
-    changed = shard(2, values=values)
-    assert len(changed) == len(files["test-1.tar"])
-    put({"test-1.tar": changed}, at, here, memory, server)
-    expect_the_four(load_images(spec), ("0", "1"), values)
-
-
-def test_parquet_labels_of_another_version_are_read_anew(server):
-    server.files = {"shop.parquet": parquet_file()}
-    expect_the_four(load_images(f"hf:{server.url('shop.parquet')}"), ("ant", "bee"))
-    server.files = {"shop.parquet": parquet_file((1, 2, 3, 4))}
-    expect_the_four(load_images(f"hf:{server.url('shop.parquet')}"), ("ant", "bee"), (1, 2, 3, 4))
-
-
 def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkeypatch):
     server.files, server.versions = {"test-0.tar": shard(0)}, False
     spec = f"webdataset:{server.url('test-0.tar')}"
@@ -177,12 +140,11 @@ def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkey
     assert load_images(spec).pixels[:, 0, 0, 0].tolist() == [50, 60]
 
 
-@pytest.mark.parametrize(("status", "said"), [(403, "403 Forbidden"), (404, "404 Not Found"), (500, "500")])
-def test_what_a_server_refuses_is_said(server, status, said):
-    server.files = {"test-0.tar": shard(0)} if status != 404 else {}
-    server.status = status
-    with pytest.raises(InputError, match=rf"test-0\.tar: cannot be read \(its server answers {said}"):
-        load_images(f"webdataset:{server.url('test-0.tar')}")
+def test_what_a_server_refuses_is_said(server):
+    for status, said in ((403, "403 Forbidden"), (404, "404 Not Found"), (500, "500")):
+        server.files, server.status = {"test-0.tar": shard(0)} if status != 404 else {}, status
+        with pytest.raises(InputError, match=rf"test-0\.tar: cannot be read \(its server answers {said}"):
+            load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
 def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
@@ -208,25 +170,28 @@ def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
         load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("webdataset:memory://none.tar", r"memory://none\.tar: cannot be read \(no such file\)"),
-        ("hf:memory://none.parquet", r"memory://none\.parquet: cannot be read \(no such file\)"),
-        ("hf:memory://none", r"memory://none: has no file with a name that ends in \.parquet"),
-        ("hf:memory://none/*.parquet", r"has no file with a name"),
-        ("webdataset:memory://folder", r"memory://folder: is a folder, expected a file"),
-        ("webdataset:nowhere://x.tar", r"cannot be opened \(Protocol not known: nowhere.*such as s3, gs"),
-        ("webdataset:simplecache::memory://x.tar", "is a chain of file systems; name the file itself"),
-        ("webdataset:pipe:curl x", "is a command, and none is run; name tar files, or their URLs"),
-        ("folder:s3://bucket/x", "is at a URL, expected a path; hf, parquet, webdataset may be at one"),
-        ("npz:https://host/x.npz", "is at a URL, expected a path"),
-    ],
-)
-def test_what_is_wrong_with_a_url_is_said(memory, spec, message):
+WRONG = {
+    "webdataset:memory://none.tar": r"memory://none\.tar: cannot be read \(no such file\)",
+    "hf:memory://none.parquet": r"memory://none\.parquet: cannot be read \(no such file\)",
+    "hf:memory://none": r"memory://none: has no file with a name that ends in \.parquet",
+    "hf:memory://none/*.parquet": r"has no file with a name",
+    "webdataset:memory://folder": r"memory://folder: is a folder, expected a file",
+    "webdataset:memory://cut.tar": r"memory://cut\.tar: ",
+    "webdataset:memory://odd.tar": r"memory://odd\.tar: 000\.png: cannot be read as an image",
+    "webdataset:nowhere://x.tar": r"cannot be opened \(Protocol not known: nowhere.*such as s3, gs",
+    "webdataset:simplecache::memory://x.tar": "is a chain of file systems; name the file itself",
+    "folder:s3://bucket/x": "is at a URL, expected a path; hf, parquet, webdataset may be at one",
+    "npz:https://host/x.npz": "is at a URL, expected a path",
+}
+
+
+def test_what_is_wrong_with_a_url_is_said(memory):
     memory.pipe("/folder/x.tar", b"")
-    with pytest.raises(InputError, match=message):
-        load_images(spec)
+    memory.pipe("/cut.tar", shard(0)[:560])
+    memory.pipe("/odd.tar", shard(0).replace(b"\x89PNG", b"\x00PNG"))
+    for spec, message in WRONG.items():
+        with pytest.raises(InputError, match=message):
+            load_images(spec)
 
 
 def test_no_permission_is_said(memory, monkeypatch):
@@ -266,19 +231,6 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, missing, url, com
     monkeypatch.setattr(registry, "registry", known)
     with pytest.raises(InputError, match=command):
         load_images(f"webdataset:{url}")
-
-
-def test_a_shard_that_was_cut_is_said(memory):
-    memory.pipe("/cut.tar", shard(0)[:560])
-    with pytest.raises(InputError, match=r"memory://cut\.tar: "):
-        load_images("webdataset:memory://cut.tar")
-
-
-def test_a_picture_that_is_none_is_named(memory):
-    content = shard(0).replace(b"\x89PNG", b"\x00PNG")
-    memory.pipe("/test.tar", content)
-    with pytest.raises(InputError, match=r"memory://test\.tar: 000\.png: cannot be read as an image"):
-        load_images("webdataset:memory://test.tar")
 
 
 @pytest.mark.parametrize("blocks", [True, False])

@@ -17,6 +17,7 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
 from harness.data.image_files import CODECS, Decode, Jpeg, read_picture
 from harness.data.options import DataOptions
+from harness.data.pictures import Item
 from harness.data.pipeline import Pipeline
 from harness.data.serving import SKEWS
 from harness.data.serving.catalog import Pictured, catalog, neighbors
@@ -76,26 +77,6 @@ def test_the_reference_gives_the_pixels_of_the_data(here, given):
         assert np.array_equal(made.transpose(2, 0, 1), images.pixels[position].numpy())
 
 
-def test_a_transform_of_torchvision_is_read_as_stages(here):
-    reference = serving_of(loaded(here, transform="torchvision"), IMAGENET).reference
-    assert reference.transform is None
-    assert str(reference) == (
-        f"Pillow {Image.__version__.partition('.')[0]}, EXIF applied, RGB, shorter side 256 bilinear antialiased by "
-        "Pillow, center crop 224, /255, ImageNet mean and std"
-    )
-
-
-def test_another_callable_is_one_opaque_stage(here, monkeypatch):
-    (here / "steps.py").write_text("def half(picture):\n    return picture.resize((24, 24)).reduce(2)\n")
-    monkeypatch.syspath_prepend(here)
-    serving = serving_of(loaded(here, transform="steps:half"))
-    assert "steps:half (one opaque stage)" in str(serving.reference)
-    assert serving.note == ""
-    with pytest.raises(NotApplicableError, match="one opaque stage"):
-        serving.skewed("resize-opencv-bilinear")
-    assert serving.by(serving.skewed("jpeg-75")).pixels[:].shape == (6, 3, 12, 12)
-
-
 TENSORS = """
 import torch
 from torchvision.transforms import v2
@@ -104,15 +85,31 @@ steps = v2.Compose([
     v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
     v2.Resize(40), v2.CenterCrop(32), v2.Normalize([0.5] * 3, [0.25] * 3),
 ])
+exact = v2.Compose([v2.Resize((32, 32), interpolation=v2.InterpolationMode.NEAREST_EXACT), v2.ToImage()])
+
+def half(picture):
+    return picture.resize((24, 24)).reduce(2)
 """
 
 
-def test_a_transform_of_tensors_is_read_as_stages(here, monkeypatch):
+def test_a_transform_is_read_as_stages_or_is_an_opaque_one(here, monkeypatch):
     (here / "tensors.py").write_text(TENSORS)
     monkeypatch.syspath_prepend(here)
     reference = serving_of(loaded(here, transform="tensors:steps")).reference
-    assert reference.resize == (Resize(40, "torch", "bilinear"),)
+    assert (reference.resize, reference.transform) == ((Resize(40, "torch", "bilinear"),), None)
+    for name in ("exact", "half"):  # A filter that no stage has, and a callable.
+        serving = serving_of(loaded(here, transform=f"tensors:{name}"))
+        assert f"tensors:{name} (one opaque stage)" in str(serving.reference)
+        assert serving.note == ""
+    with pytest.raises(NotApplicableError, match="one opaque stage"):
+        serving.skewed("resize-opencv-bilinear")
+    assert serving.by(serving.skewed("jpeg-75")).pixels[:].shape == (6, 3, 12, 12)
+    reference = serving_of(loaded(here, transform="torchvision"), IMAGENET).reference
     assert reference.transform is None
+    assert str(reference) == (
+        f"Pillow {Image.__version__.partition('.')[0]}, EXIF applied, RGB, shorter side 256 bilinear antialiased by "
+        "Pillow, center crop 224, /255, ImageNet mean and std"
+    )
 
 
 def files_of(here):
@@ -154,24 +151,20 @@ def test_every_source_of_files_keeps_their_bytes(here, source):
     assert [serving.picture(at) for at in range(6)] == [file.read_bytes() for file in files_of(here)]
     for name in ("exif", "jpeg-75"):
         assert torch.equal(serving.by(serving.skewed(name)).pixels[:], folder.by(folder.skewed(name)).pixels[:])
-
-
-def test_a_sample_reads_the_bytes_of_its_own_pictures(here):
     images = loaded(here, size="32")
-    serving = serving_of(images.take(torch.tensor([4, 1])))
-    whole = serving_of(images)
-    skewed = serving.skewed("jpeg-75")
-    assert torch.equal(serving.by(skewed).pixels[:], whole.by(skewed).pixels[torch.tensor([4, 1])])
+    some, whole = serving_of(images.take(torch.tensor([4, 1]))), serving_of(images)
+    skewed = whole.skewed("jpeg-75")
+    assert torch.equal(some.by(skewed).pixels[:], whole.by(skewed).pixels[torch.tensor([4, 1])]), "those of a sample"
 
 
 @pytest.mark.parametrize("library", ["pillow", "opencv", "torchvision"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_each_decoder_turns_pictures_as_exif_says(library, orientation):
-    content = encoded(kind="PNG", orientation=orientation)
-    with Image.open(io.BytesIO(content)) as opened:
-        expected = np.asarray(ImageOps.exif_transpose(opened))
-    assert np.array_equal(Decode(library).apply(content, upright=True, where="x"), expected)
-    assert np.array_equal(Decode(library).apply(content, upright=False, where="x"), COARSE)
+def test_each_decoder_turns_pictures_as_exif_says(library):
+    for orientation in range(1, 9):
+        content = encoded(kind="PNG", orientation=orientation)
+        with Image.open(io.BytesIO(content)) as opened:
+            expected = np.asarray(ImageOps.exif_transpose(opened))
+        assert np.array_equal(Decode(library).apply(content, upright=True, where="x"), expected)
+        assert np.array_equal(Decode(library).apply(content, upright=False, where="x"), COARSE)
 
 
 @pytest.mark.parametrize(("library", "least", "most"), [("ffmpeg", 0.5, 6), ("simplejpeg", 0.1, 2)])
@@ -184,20 +177,14 @@ def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
     assert least < apart.mean() < most
 
 
-@pytest.mark.parametrize("name", ["decode-torchvision", "decode-ffmpeg", "decode-fast-dct"])
-def test_a_decoder_without_its_package_is_not_applicable(name, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
-    with pytest.raises(NotApplicableError, match="is not installed"):
-        SKEWS[name].of(Pipeline(), Pictured(3, (8, 8), frozenset({"JPEG"})))
-
-
-def test_a_reduced_decoder_gives_a_smaller_picture():
+def test_what_a_decoder_cannot_do_is_said(monkeypatch):
     assert Decode(reduced=2).apply(encoded(), upright=True, where="x").size == (64, 48)
-
-
-def test_a_format_that_a_library_lacks_is_named():
     with pytest.raises(InputError, match=r"cat\.gif: opencv does not decode GIF"):
         Decode("opencv").apply(encoded(kind="GIF"), upright=True, where="cat.gif")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    for name in ("decode-torchvision", "decode-ffmpeg", "decode-fast-dct"):
+        with pytest.raises(NotApplicableError, match="is not installed"):
+            SKEWS[name].of(Pipeline(), Pictured(3, (8, 8), frozenset({"JPEG"})))
 
 
 @pytest.mark.parametrize(("size", "right", "down"), [((40, 30), 1, 0), ((40, 30), -3, 2), ((120, 140), 5, -4)])
@@ -282,13 +269,9 @@ def test_a_network_computes_the_numbers_that_were_served(scale, normalise, numbe
     seen = network(pipeline.apply(COARSE, network=IMAGENET), IMAGENET)
     expected = torch.from_numpy(numbers(COARSE.astype(np.float64)).transpose(2, 0, 1)).float()
     assert torch.allclose(seen, expected, atol=2e-6)
-
-
-def test_float16_moves_numbers_by_its_precision_alone():
-    pipeline = Pipeline(color=Color(3), normalise=IMAGENET)
-    half = replace(pipeline, scale=Scale(precision="float16"))
-    apart = np.abs(half.apply(COARSE) - pipeline.apply(COARSE))
-    assert 0 < apart.max() < 1e-3
+    half = Pipeline(color=Color(3), normalise=IMAGENET, scale=Scale(precision="float16"))
+    apart = np.abs(half.apply(COARSE) - replace(half, scale=Scale()).apply(COARSE))
+    assert 0 < apart.max() < 1e-3, "its precision alone"
 
 
 def test_the_reference_served_anew_is_the_images_bit_by_bit():
@@ -348,8 +331,8 @@ def test_a_server_may_normalize_before_a_network_that_does():
 def test_files_are_hashed_once_and_images_are_let_go(here):
     images = loaded(here, size="32")
     asked = []
-    counted = replace(images.origin, read=lambda position: asked.append(position) or images.origin.read(position))
-    seen = replace(images, origin=counted)
+    counted = Item.each(lambda position: asked.append(position) or images.origin.picture(position), 6, "picture")
+    seen = replace(images, origin=replace(images.origin, rows=counted))
     names = ("jpeg-75", "jpeg-85", "exif")
     first = {serving_of(seen).by(serving_of(seen).skewed(name)).sha256 for name in names}
     count = len(asked)

@@ -445,8 +445,8 @@ def test_a_single_stage_is_not_charged_for_pairs(model, serving):
 
 
 def test_a_predictor_is_tried_without_other_normalizations(model, serving):
-    made = SimpleNamespace(identity=Identity("made", {}), provides=Provides(), predict=logits)
-    classifier = Classifier(PredictorModel(made, classes=CLASSES), workers=1, provides=made.provides)
+    made = SimpleNamespace(identity=Identity("made", {}), provides=Provides(), predict=logits, close=None)
+    classifier = Classifier(PredictorModel(made, classes=CLASSES))
     found = diagnosis(
         replace(role_model(), classifier=classifier), serving.images, model.predict(serving.images).predicted
     )

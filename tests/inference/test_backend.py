@@ -5,7 +5,7 @@ import pytest
 import torch
 from zoo import images_of, network
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.inference import Classifier, ModelError, open_model
 from harness.inference.engine import Engine
 from harness.inference.search import first_failures
@@ -71,7 +71,7 @@ def test_a_checkpoint_is_opened_on_the_backend_that_is_named(made, counting, tmp
 
 
 def test_backends_do_not_find_each_others_predictions_in_the_cache(made, counting, tmp_path):
-    images, cache = images_of(8), PredictionCache(tmp_path)
+    images, cache = images_of(8), Store(tmp_path)
     for backend, entries in ((Engine, 1), (counting, 2), (counting, 2)):
         Classifier(network(), cache=cache, backend=backend).predict(images)
         assert cache.info().entries == entries

@@ -13,11 +13,14 @@ import torch
 from PIL import Image
 
 from harness.base import imports
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images
 from harness.inference import open_model
+from harness.inference.predictors.answers import provided
+from harness.inference.predictors.child import _plain
 from harness.inference.predictors.kinds import model_spec
+from harness.inference.predictors.protocol import PredictorError
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 
@@ -206,23 +209,34 @@ def test_a_fault_later_on_stays(opened):
             "declares pixels = 'int8', expected uint8",
         ),
         ("def answer(pixels): return scores(pixels)\nanswer.files = ['gone']", "the file .*gone, which does not exist"),
-        ("def answer(pixels): return scores(pixels)\nanswer.outputs = 'x'", "declares outputs = 'x', expected logits"),
-        ("def answer(pixels): return scores(pixels)\nanswer.top = '2'", "declares top = '2', expected a number"),
-        ("def answer(pixels): return scores(pixels)\nanswer.top = 0", "declares top = 0, expected a number"),
         *(
             (f"def answer(pixels): return scores(pixels)\nanswer.{name} = {value}", rf"declares {name} = .*, expected")
-            for name in ("pixels", "outputs", "top")
-            for value in ("{1, 2}", "np.arange(3)", "object()", "b'x'", "[float]", "True", "1j", "0")
-        ),
-        (
-            "def answer(pixels): return scores(pixels)\nanswer.top, answer.outputs = 2, 'logits'",
-            "declares the top 2 classes and logits",
+            for name, value in (("pixels", "{1, 2}"), ("outputs", "object()"), ("top", "np.arange(3)"))
         ),
     ],
 )
 def test_code_that_is_no_predictor_is_refused(opened, code, message):
     with pytest.raises(InputError, match=f"candidate python:own:answer: .*{message}"):
         opened(code)
+
+
+@pytest.mark.parametrize(
+    ("own", "top", "message"),
+    [
+        *((each, None, "declares outputs = .*, expected logits") for each in ("x", "b'x'", "[<class 'float'>]", 1)),
+        *((None, each, "declares top = .*, expected a number") for each in ("2", 0, True, "1j")),
+        ("logits", 2, "declares the top 2 classes and logits"),
+    ],
+)
+def test_declarations_that_are_none_are_refused(own, top, message):
+    with pytest.raises(PredictorError, match=message):
+        provided(np.zeros((2, 3), np.float32), None, own, top=top)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, np.arange(3), object(), b"x", [float], 1j], ids=repr)
+def test_a_declaration_that_json_does_not_have_is_a_text(value):
+    assert _plain(value) == repr(value)[:500]
+    assert _plain(np.int64(3)) == 3
 
 
 @pytest.mark.parametrize(("end", "scores"), [("", "probabilities"), ("- 1e-2", "logits"), ("* 1.01", "logits")])
@@ -288,7 +302,7 @@ def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
             print(len(pixels), file=open("asked.txt", "a"))
             return scores(pixels) + float(open("bias.txt").read())
         """
-    cache, asked = PredictionCache(tmp_path / "cache"), tmp_path / "asked.txt"
+    cache, asked = Store(tmp_path / "cache"), tmp_path / "asked.txt"
     hashes = []
     for declared, bias, again in (
         ("", "1", 2),
@@ -326,7 +340,7 @@ def test_answers_are_dropped_once_a_helper_changes(opened, tmp_path, way):
             return scores(pixels)
         answer.files = []
         """
-    cache, asked = PredictionCache(tmp_path / "cache"), tmp_path / "asked.txt"
+    cache, asked = Store(tmp_path / "cache"), tmp_path / "asked.txt"
     (tmp_path / "helper.py").write_text("bias = 0\n")
     counts = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Grad-CAM: against captum and values by hand, on models left as they were found."""
+"""Grad-CAM: against captum and values by hand, on models left as they were found; tokens are feature maps, too."""
 
 import copy
 from pathlib import Path
@@ -11,13 +11,14 @@ from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.inference import Classifier, ModelError, RoleModel
-from harness.inference.attention import attend, grad_cam
+from harness.inference.attention import _Tap, attend
 from harness.inference.layers import chosen_layer, default_layer, relu_follows, spatial_layers
 from harness.networks.checkpoints import load_checkpoint
+from harness.networks.process import evaluating
 from harness.perturb import HorizontalFlip, Pose
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -32,6 +33,13 @@ def images():
 @pytest.fixture(scope="module")
 def shipped():
     return load_checkpoint(MODELS / "augmented.safetensors").model.eval()
+
+
+def grad_cam(model, pixels, *, layer, size=None):
+    """Return the logits of one batch, and the maps of the predicted classes."""
+    tap = _Tap(layer, size)
+    with evaluating(model, tap.hooks):
+        return tap.grad_cam(model, pixels)
 
 
 def captums(model, layer, pixels):
@@ -271,7 +279,7 @@ def test_maps_follow_the_perturbation(shipped, images):
 
 
 def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch):
-    role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=PredictionCache(tmp_path)))
+    role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=Store(tmp_path)))
     found = role.attend(images)
     assert role.attend(images) is found
     other_names = LabelledImages(
@@ -285,11 +293,11 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     assert renamed.maps is found.maps
     assert renamed.predictions.images is other_names
     monkeypatch.setattr("harness.inference.attention.in_batches", computed_anew)
-    again = attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images)
+    again = attend(Classifier(shipped, cache=Store(tmp_path)), images)
     assert np.array_equal(again.maps, found.maps)
     assert np.array_equal(again.predictions.logits, found.predictions.logits)
     with pytest.raises(ModelError, match="computed anew"):
-        attend(Classifier(shipped, cache=PredictionCache(tmp_path)), images, layer="bn2")
+        attend(Classifier(shipped, cache=Store(tmp_path)), images, layer="bn2")
 
 
 # Layers.
@@ -388,3 +396,131 @@ def test_a_model_that_returns_nan_cannot_be_judged():
         model.fc.weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
         attend(Classifier(model), two(2), layer="conv")
+
+
+# Vision transformers.
+
+
+class Tokens(nn.Module):
+    """Four patches of one pixel, two channels each; a class token takes the mean of all tokens, and is read.
+
+    `norm` stands for what comes before the attention, `end` for what comes behind it, where patches decide nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, 2, 1, bias=False)
+        self.norm, self.end = nn.Identity(), nn.Identity()
+        self.head = nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.embed.weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
+            self.head.weight.copy_(torch.tensor([[5.0, 10.0], [0.0, 0.0]]))
+
+    def forward(self, pixels):
+        tokens = self.embed(pixels).flatten(2).transpose(1, 2)
+        tokens = self.norm(torch.cat([torch.ones_like(tokens[:, :1]), tokens], dim=1))
+        taken = tokens.mean(dim=1, keepdim=True)
+        return self.head(self.end(torch.cat([taken, tokens[:, 1:]], dim=1))[:, 0])
+
+
+def test_a_map_of_tokens_by_hand():
+    """Each of five tokens is a fifth of the mean: weights are 5/5 and 10/5, the map (2 * 1 - 1 * 2) times the image.
+
+    With the second channel's weight of the head halved, it is (2 * 1 - 1 * 1) times the image.
+    """
+    model, pixels = Tokens(), torch.tensor([[[[1.0, 0.5], [0.0, 0.25]]]])
+    assert spatial_layers(model, pixels) == {"embed": (2, 2), "norm": (2, 2), "end": (2, 2)}
+    assert default_layer(model, pixels) == "norm"
+    _, maps = grad_cam(model, pixels, layer="norm", size=(2, 2))
+    assert torch.allclose(maps, torch.zeros(1, 2, 2), atol=1e-6)
+    with torch.no_grad():
+        model.head.weight[0, 1] = 5.0
+    logits, maps = grad_cam(model, pixels, layer="norm", size=(2, 2))
+    # The means are (1 + 2 * 1.75) / 5 and (1 - 1.75) / 5, with the class token's own 1.
+    assert torch.allclose(logits, torch.tensor([[4.5 - 0.75, 0.0]]))
+    assert torch.allclose(maps, pixels[:, 0])
+
+
+@pytest.fixture(scope="module")
+def noise():
+    pixels = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return LabelledImages(pixels, torch.zeros(6, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+
+
+def transformer():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.VisionTransformer(
+            image_size=32, patch_size=8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10
+        )
+        nn.init.normal_(model.heads.head.weight)
+    return model.eval()
+
+
+class OnAGrid(nn.Module):
+    """A layer of tokens whose patches pass through a layer of their own as feature maps, for captum to look at."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.grid = layer, nn.Identity()
+
+    def forward(self, tokens):
+        tokens = self.layer(tokens)
+        maps = self.grid(tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, 4, 4))
+        return torch.cat([tokens[:, :1], maps.flatten(2).transpose(1, 2)], dim=1)
+
+
+def test_a_transformers_map_before_its_last_attention_equals_captum(noise):
+    found = attend(Classifier(transformer(), workers=1), noise)
+    assert found.layer == "encoder.layers.encoder_layer_2.ln_1"
+    assert found.maps.shape == (6, 4, 4)
+    model, pixels = transformer(), noise.pixels.float() / 255
+    block = model.encoder.layers.encoder_layer_2
+    block.ln_1 = OnAGrid(block.ln_1)
+    target = model(pixels).argmax(1)
+    expected = LayerGradCam(model, block.ln_1.grid).attribute(pixels, target=target, relu_attributions=True)[:, 0]
+    assert np.abs(found.maps - expected.detach().numpy()).max() < 1e-5
+    assert found.maps.max() > 1e-4
+
+
+def test_a_transformer_that_averages_patches_has_its_map_behind_a_norm(noise):
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = timm.models.vision_transformer.VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=10,
+            global_pool="avg", class_token=False, fc_norm=False,
+        )  # fmt: skip
+    assert default_layer(model.eval(), noise.pixels.float() / 255) in {"norm", "fc_norm"}
+
+
+def test_only_what_follows_the_layer_is_differentiated(noise):
+    """One pass forward through the whole, and one back through the last of three blocks."""
+    model = transformer()
+    differentiated = []
+    for name, layer in model.encoder.layers.named_children():
+        layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
+    grad_cam(model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
+    assert differentiated == ["encoder_layer_2"]
+
+
+def test_maps_with_channels_last_equal_those_with_channels_first(noise):
+    """Torchvision's Swin hands its last norm on with channels first, by a layer of its own."""
+    torch.manual_seed(0)
+    model = torchvision.models.swin_transformer.SwinTransformer(
+        patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=[2, 2], num_classes=10
+    ).eval()
+    pixels = noise.pixels.float() / 255
+    layers = spatial_layers(model, pixels)
+    assert (layers["features.0.0"], layers["features.1"], layers["norm"], layers["permute"]) == (
+        (8, 8),
+        (8, 8),
+        (4, 4),
+        (4, 4),
+    )
+    assert default_layer(model, pixels) == "norm"
+    attention = attend(Classifier(model, workers=1), noise)
+    _, expected = grad_cam(model, pixels, layer="permute")
+    assert attention.layer == "norm"
+    assert np.allclose(attention.maps, expected.numpy(), atol=1e-6)
+    assert attention.maps.any()

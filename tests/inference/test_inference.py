@@ -68,27 +68,14 @@ def predictions():
     return Predictions(logits, images, Pose(5))
 
 
-def test_predicted_is_the_class_of_the_largest_logit(predictions):
+def test_predictions_by_hand(predictions):
     assert predictions.predicted.tolist() == [0, 2, 1]
-
-
-def test_correct_compares_with_the_true_classes(predictions):
     assert predictions.labels.tolist() == [0, 1, 1]
     assert predictions.correct.tolist() == [True, False, True]
-
-
-def test_probabilities_are_the_softmax(predictions):
     expected = [[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [0.1, 0.6, 0.3]]
     np.testing.assert_allclose(predictions.probabilities, expected, rtol=1e-6)
-
-
-def test_confidence_is_the_probability_of_the_predicted_class(predictions):
     np.testing.assert_allclose(predictions.confidence, [0.7, 0.5, 0.6], rtol=1e-6)
-
-
-def test_predictions_know_their_classes_and_perturbation(predictions):
-    assert predictions.classes == ("a", "b", "c")
-    assert predictions.perturbation == Pose(5)
+    assert (predictions.classes, predictions.perturbation) == (("a", "b", "c"), Pose(5))
 
 
 def test_probabilities_of_extreme_logits_are_finite():
@@ -243,23 +230,18 @@ def logits_of_many(many):
     return Classifier(small_cnn(), workers=1).predict(many, Pose(3, 1, 0)).logits
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [1, 2, 3])
 def test_number_of_workers_changes_no_bit(many, logits_of_many, workers):
     assert np.array_equal(Classifier(small_cnn(), workers=workers).predict(many, Pose(3, 1, 0)).logits, logits_of_many)
 
 
-@pytest.mark.parametrize("size", [1, 31, 32, 33, 125, 250])
-def test_subset_of_the_images_has_the_same_bits(many, logits_of_many, size):
-    predictions = Classifier(small_cnn()).predict(many.take(torch.arange(size)), Pose(3, 1, 0))
-    assert np.array_equal(predictions.logits, logits_of_many[:size])
+PLACES = [*map(range, (1, 31, 32, 33, 125, 250)), [250], [7, 3, 249], range(60, 200)]
 
 
-@pytest.mark.parametrize(
-    "positions", [[250], [7, 3, 249], list(range(60, 200))], ids=["last", "three", "across-batches"]
-)
-def test_place_in_the_batch_changes_no_bit(many, logits_of_many, positions):
-    predictions = Classifier(small_cnn()).predict(many.take(torch.tensor(positions)), Pose(3, 1, 0))
-    assert np.array_equal(predictions.logits, logits_of_many[positions])
+@pytest.mark.parametrize("positions", PLACES, ids=["1", "31", "32", "33", "125", "250", "last", "three", "across"])
+def test_number_and_place_in_the_batch_change_no_bit(many, logits_of_many, positions):
+    predictions = Classifier(small_cnn()).predict(many.take(torch.tensor(list(positions))), Pose(3, 1, 0))
+    assert np.array_equal(predictions.logits, logits_of_many[list(positions)])
 
 
 @pytest.mark.parametrize("size", [1, 124, 126])
@@ -267,10 +249,6 @@ def test_subset_has_the_same_bits_in_the_shipped_network(size):
     images, classifier = made_images(126, size=28, classes=10), Classifier(randomise(FashionCNN()))
     subset = classifier.predict(images.take(torch.arange(size))).logits
     assert np.array_equal(subset, classifier.predict(images).logits[:size])
-
-
-def test_another_classifier_of_the_same_model_gives_the_same_bits(many, logits_of_many):
-    assert np.array_equal(Classifier(small_cnn(), workers=1).predict(many, Pose(3, 1, 0)).logits, logits_of_many)
 
 
 def test_no_image_at_all_has_no_predictions():
@@ -297,18 +275,10 @@ class CountedFlip(HorizontalFlip):
         return super().__call__(images)
 
 
-def test_same_images_and_perturbation_are_run_once():
-    classifier, images, flip = Classifier(small_cnn()), made_images(4), CountedFlip()
-    first = classifier.predict(images, flip)
-
-    assert classifier.predict(images, flip) is first
-    assert flip.calls.count == 1
-
-
 def test_equal_images_and_perturbation_are_run_once():
     classifier, flip = Classifier(small_cnn()), CountedFlip()
-    first = classifier.predict(made_images(4), flip)
-
+    first = classifier.predict(images := made_images(4), flip)
+    assert classifier.predict(images, flip) is first
     assert np.array_equal(classifier.predict(made_images(4), CountedFlip()).logits, first.logits)
     assert flip.calls.count == 1
 
@@ -528,14 +498,17 @@ def test_a_model_error_counts_the_numbers_that_are_not_finite(value):
         Classifier(Returns(spoil(value))).predict(images)
 
 
-def test_count_of_images_without_finite_logits_counts_no_padding():
-    with pytest.raises(ModelError, match=r"NaN or infinity for 4 images"):
-        Classifier(Returns(lambda pixels: pixels[:, 0, 0, :3] / 0 * 0)).predict(made_images(4))
-
-
-def test_logits_beyond_float32_are_a_model_error():
-    with pytest.raises(ModelError, match="NaN or infinity"):
-        Classifier(Returns(lambda pixels: (pixels[:, 0, 0, :3] + 1).double() * 1e300)).predict(made_images(4))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda pixels: pixels[:, 0, 0, :3] / 0 * 0, "NaN or infinity for 4 images"),
+        (lambda pixels: (pixels[:, 0, 0, :3] + 1).double() * 1e300, "NaN or infinity"),
+    ],
+    ids=["no-padding-counts", "beyond-float32"],
+)
+def test_logits_that_are_not_finite_are_a_model_error(make, message):
+    with pytest.raises(ModelError, match=message):
+        Classifier(Returns(make)).predict(made_images(4))
 
 
 def test_model_that_raises_is_a_model_error_with_its_reason():
@@ -543,11 +516,6 @@ def test_model_that_raises_is_a_model_error_with_its_reason():
         Classifier(nn.Sequential(nn.Flatten(), nn.Linear(7, 3))).predict(made_images(4), Pose(5))
     assert re.search(r"model failed on .*\(4, 1, 8, 8\).* under Pose\(degrees=5, .*: .*64.*7", str(error.value))
     assert isinstance(error.value.__cause__, RuntimeError)
-
-
-def test_model_for_other_channels_is_a_model_error_with_both_numbers():
-    with pytest.raises(ModelError, match=r"\(4, 3, 8, 8\)[\s\S]*1 channels"):
-        Classifier(Net(in_sequence)).predict(made_images(4, channels=3))
 
 
 def test_perturbation_that_raises_is_a_model_error_too():
@@ -567,15 +535,7 @@ def test_error_is_not_remembered_as_an_answer():
         broken.predict(images)
 
 
-def test_model_error_is_an_input_error():
-    assert issubclass(ModelError, InputError)
-
-
 # Devices.
-
-
-def test_cpu_is_a_device():
-    assert pick_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -587,6 +547,7 @@ def test_auto_is_the_first_device_there_is(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device() == expected
+    assert pick_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize("wanted", ["gpu", "", "cpu:x", "cuda:99", "meta", "fpga", "vulkan"])

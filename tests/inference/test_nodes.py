@@ -1,16 +1,15 @@
-"""Pictures decoded on the nodes of a cluster: the bits, notes and errors of one process, whichever worker dies."""
+"""Pictures decoded on the nodes of a cluster: the bits, notes and errors of one process.
 
-import contextlib
-import os
-import signal
+Lost workers and nodes are tested with predictions, in `test_on_ray.py`, since the calls are the same.
+"""
+
 import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rays import ray_cluster, workers
+from rays import ray_cluster
 from served import serving
 
 from harness.base.errors import InputError
@@ -19,7 +18,6 @@ from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
 from harness.inference import spread_of
-from harness.inference.backend import BackendLostError
 from harness.inference.cluster import cluster_of
 from harness.networks.options import BackendOptions
 
@@ -107,12 +105,12 @@ def both(spec, nodes, cache, made, **options):
     """Return the images as one process decodes them, and as the nodes do; this process then decodes none."""
     pipeline = Pipeline(**options) if "transform" in options else DataOptions(**options).pipeline
     mine = load_images(spec, pipeline=pipeline)
-    keys = [path.name for path in cache.glob("*.arrays")]
-    for path in cache.glob("*.arrays"):
+    keys = [path.name for path in cache.glob("*.entry")]
+    for path in cache.glob("*.entry"):
         path.unlink()
     made.clear()
     theirs = load_images(spec, pipeline=pipeline, spread=nodes)
-    assert [path.name for path in cache.glob("*.arrays")] == keys
+    assert [path.name for path in cache.glob("*.entry")] == keys
     return mine, theirs
 
 
@@ -195,60 +193,6 @@ def test_what_no_worker_can_read_is_read_here_and_said_once(nodes, photos, cache
     assert "memory://test-0.tar: is missing there, or has other content" in said
 
 
-class Slowly(Halved):
-    def __call__(self, picture):
-        time.sleep(0.1)
-        return super().__call__(picture)
-
-    def __repr__(self):
-        return "Slowly()"
-
-
-def expect_the_same_slowly(photos, nodes, made):
-    """Decode in this process, then on nodes, with time for something to happen to these."""
-    expected = load_images(as_folder(photos), pipeline=Pipeline(transform=transform_of("mine:slow", Halved())))
-    made.clear()
-    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()))
-    assert torch.equal(load_images(as_folder(photos), pipeline=slowly, spread=nodes).pixels[:], expected.pixels[:])
-
-
-def test_workers_that_are_killed_change_no_bit(nodes, photos, cache, made):
-    killed, ended = [], threading.Event()
-
-    def kill():
-        while len(killed) < 2 and not ended.wait(0.5):
-            for chosen in workers()[:1]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(chosen, signal.SIGKILL)
-                    killed.append(chosen)
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    try:
-        expect_the_same_slowly(photos, nodes, made)
-    finally:
-        ended.set()
-        thread.join()
-    assert len(killed) == 2
-    assert set(made) == set(range(decoding.TRIED))
-
-
-class Crashing(Halved):
-    """Ends its process where it sees a picture that is all white."""
-
-    def __call__(self, picture):
-        if np.array(picture).min() == 255:
-            os._exit(1)
-        return super().__call__(picture)
-
-
-def test_pictures_that_are_lost_three_times_end_the_run(nodes, photos):
-    Image.new("RGB", (10, 12), "white").save(photos / "bee" / "30.png")
-    crashing = Pipeline(transform=transform_of("mine:crashing", Crashing()))
-    with pytest.raises(BackendLostError, match=r"photos: pictures 30 to 34 failed 3 times"):
-        load_images(as_folder(photos), pipeline=crashing, spread=nodes)
-
-
 def test_a_node_that_cannot_is_replaced_by_this_process(cluster, nodes, capfd):
     import ray
 
@@ -268,20 +212,3 @@ def test_a_node_that_cannot_is_replaced_by_this_process(cluster, nodes, capfd):
     assert [thing for thing, _ in found] == list(range(60))
     assert {place for _, place in found} == {"here", "there"}
     assert capfd.readouterr().err.count("cannot (InputError: no such file)") == 1
-
-
-def test_without_a_node_the_run_ends(cluster, nodes, photos, monkeypatch):
-    """The last one, since it takes the nodes away."""
-    monkeypatch.setattr("harness.inference.cluster.nodes.PATIENCE", 2.0)
-
-    def leave():
-        time.sleep(2.0)
-        for node in list(cluster.worker_nodes):
-            cluster.remove_node(node, allow_graceful=False)
-
-    slowly = Pipeline(transform=transform_of("mine:slow", Slowly()))
-    thread = threading.Thread(target=leave)
-    thread.start()
-    with pytest.raises(BackendLostError, match=r"photos: pictures \d+ to \d+: no node is left"):
-        load_images(as_folder(photos), pipeline=slowly, spread=nodes)
-    thread.join()

@@ -17,13 +17,12 @@ from zoo import images_of, network
 from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.data.rows import gathered, rows_of_file
-from harness.data.serving.served import serving_of
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
-from harness.inference.backend import BackendLostError
 from harness.inference.cluster import Cluster, serialization
 from harness.inference.cluster import nodes as calls
 from harness.inference.cluster.nodes import connect
+from harness.inference.engine import BackendLostError
 from harness.inference.search import first_failures
 from harness.networks.options import BackendOptions
 from harness.perturb import Pose
@@ -123,14 +122,6 @@ def test_predictions_have_the_same_bits(pair, perturbation):
     assert np.array_equal(mine.errors, theirs.errors)
     assert np.array_equal(mine.logits, theirs.logits)
     assert here.backend.decides == there.backend.decides, "so that each finds what the other left in the cache"
-
-
-@pytest.mark.parametrize("name", ["jpeg-75", "resize-opencv-bilinear", "minus-one-to-one"])
-def test_images_of_another_pipeline_have_the_same_bits(pair, name):
-    serving = serving_of(images_of(300))
-    served = serving.by(serving.skewed(name))
-    mine, theirs = (each.predict(served).logits for each in pair())
-    assert np.array_equal(mine, theirs)
 
 
 def test_a_corruption_of_ones_own_is_sent_along(pair):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from linear import IMAGES, WEIGHTS
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError, NotApplicableError
 from harness.inference import open_model
 from harness.inference.predictors.kinds import KINDS, Kind, model_spec
@@ -84,7 +84,7 @@ def test_answers_are_cached_by_a_lasting_identity_alone(opened, tmp_path):
         made = Made(identity=Identity("made", {"version": str(lasting)}, lasting=lasting))
         for _ in range(2):
             made.asked.clear()
-            opened(made, batch=1, cache=PredictionCache(tmp_path)).predict(IMAGES, Pose(3))
+            opened(made, batch=1, cache=Store(tmp_path)).predict(IMAGES, Pose(3))
         assert sum(made.asked) == again  # The first image, the order of classes, and the pose.
 
 

@@ -8,8 +8,8 @@ import torch
 
 from harness.base.errors import InputError
 from harness.inference import placed
-from harness.inference.backend import Perturbed
 from harness.inference.cluster.backend import ranges
+from harness.inference.engine import Perturbed
 from harness.inference.platforms import note_on_platforms
 from harness.networks.options import BackendOptions
 from harness.perturb import Pose

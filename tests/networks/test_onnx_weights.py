@@ -1,5 +1,6 @@
 """ONNX files whose weights lie in a file beside them, as PyTorch's exporter writes them: read with the same care."""
 
+import hashlib
 import os
 
 import numpy as np
@@ -24,6 +25,10 @@ def with_data(folder, *, location="model.onnx.data", data=DATA, where="initializ
     for key, value in {"location": location, "offset": "0", "length": str(len(DATA)), **entries}.items():
         if value is not None:
             tensor.external_data.add(key=key, value=value)
+    if where == "branch":
+        graph = onnx.helper.make_graph([], "branch", [], [], [tensor])
+        del model.graph.initializer[:]
+        model.graph.node.append(onnx.helper.make_node("If", ["flat"], ["x"], then_branch=graph))
     if where == "constant":
         model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["weights"], value=tensor))
         del model.graph.initializer[:]
@@ -34,37 +39,27 @@ def with_data(folder, *, location="model.onnx.data", data=DATA, where="initializ
     return path
 
 
-def logits(path):
-    return Classifier(load_model(path).model, workers=1, screen=False).predict(IMAGES).logits
+def logits(checkpoint):
+    return Classifier(checkpoint.model, workers=1, screen=False).predict(IMAGES).logits
 
 
-@pytest.mark.parametrize("where", ["initializer", "constant"])
-def test_weights_in_a_file_beside_it_are_read(tmp_path, where):
-    path = with_data(tmp_path, where=where)
-    np.testing.assert_allclose(logits(path), EXPECTED, atol=1e-5)
-    assert load_model(path).note == "its weights are read from model.onnx.data, beside it"
-
-
-def test_a_part_of_the_file_is_read_and_offset_and_length_may_be_left_out(tmp_path):
-    np.testing.assert_allclose(logits(with_data(tmp_path, data=bytes(64) + DATA, offset="64")), EXPECTED, atol=1e-5)
-    np.testing.assert_allclose(logits(with_data(tmp_path, offset=None, length=None)), EXPECTED, atol=1e-5)
-
-
-def test_both_files_decide_what_is_judged(tmp_path):
-    path = with_data(tmp_path)
+def test_weights_in_a_file_beside_it_are_read_and_decide_what_is_judged(tmp_path):
+    path = with_data(tmp_path, where="constant")
     before = load_model(path)
+    np.testing.assert_allclose(logits(before), EXPECTED, atol=1e-5)
+    assert before.note == "its weights are read from model.onnx.data, beside it"
     (tmp_path / "model.onnx.data").write_bytes((2 * WEIGHTS).tobytes())
     after = load_model(path)
     assert before.sha256 != after.sha256
     assert before.model_sha256 != after.model_sha256
+    path.write_bytes(model_of().SerializeToString())
+    inside = load_model(path)
+    assert (inside.sha256, inside.note) == (hashlib.sha256(path.read_bytes()).hexdigest(), "")
 
 
-def test_a_file_with_its_weights_inside_has_its_own_hash(tmp_path):
-    import hashlib
-
-    (tmp_path / "model.onnx").write_bytes(model_of().SerializeToString())
-    assert load_model(tmp_path / "model.onnx").sha256 == hashlib.sha256(model_of().SerializeToString()).hexdigest()
-    assert load_model(tmp_path / "model.onnx").note == ""
+@pytest.mark.parametrize("how", [{"data": bytes(64) + DATA, "offset": "64"}, {"offset": None, "length": None}], ids=str)
+def test_a_part_of_the_file_is_read_and_offset_and_length_may_be_left_out(tmp_path, how):
+    np.testing.assert_allclose(logits(load_model(with_data(tmp_path, **how))), EXPECTED, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")  # The exporter's own.
@@ -79,7 +74,7 @@ def test_todays_exporter_writes_such_files(tmp_path):
         network, (torch.rand(2, 1, 4, 4),), tmp_path / "m.onnx", dynamo=True, dynamic_shapes=shapes, verbose=False
     )
     expected = network(IMAGES.pixels.float() / 255).detach().numpy()
-    np.testing.assert_allclose(logits(tmp_path / "m.onnx"), expected, atol=1e-5)
+    np.testing.assert_allclose(logits(load_model(tmp_path / "m.onnx")), expected, atol=1e-5)
 
 
 REFUSED = {
@@ -89,6 +84,8 @@ REFUSED = {
     "backslash": ("ARCHITECTURE", {"location": "..\\model.onnx.data"}),
     "drive": ("ARCHITECTURE", {"location": "C:model.onnx.data"}),
     "parent": ("ARCHITECTURE", {"location": ".."}),
+    "constant": ("ARCHITECTURE", {"location": "/etc/passwd", "where": "constant"}),
+    "branch": ("ARCHITECTURE", {"location": "/etc/passwd", "where": "branch"}),
     "no-name": ("ARCHITECTURE", {"location": ""}),
     "name-with-nul": ("ARCHITECTURE", {"location": "a\0b"}),
     "no-location": ("ARCHITECTURE", {"location": None}),

@@ -68,7 +68,7 @@ def state():
 
 
 def answers(model, *, workers=2):
-    return Classifier(model, workers=workers).predict(images_of(200), Pose(7.0, 1.0, 0.5)).logits
+    return Classifier(model, workers=workers).predict(images_of(64), Pose(7.0, 1.0, 0.5)).logits
 
 
 @pytest.fixture(scope="module")

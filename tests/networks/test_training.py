@@ -69,9 +69,18 @@ def kill_at(point: int):
     return callback
 
 
-def resume_state(destination: Path) -> Path:
-    (state,) = [path for path in destination.parent.iterdir() if path != destination]
-    return state
+def killed(destination: Path, config: TrainingConfig = CONFIG, images: LabelledImages | None = None, **how) -> None:
+    """Train until the callback of `how` kills the training, which leaves no file but the state."""
+    with pytest.raises(Killed):
+        train(config, images or bars(), destination, **how)
+    assert not destination.exists()
+
+
+def noise() -> tuple[TrainingConfig, LabelledImages]:
+    """Return a training on labels without meaning, with a best epoch before the last, and its images."""
+    images = bars()
+    labels = torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images)))
+    return replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant"), replace(images, labels=labels)
 
 
 @pytest.fixture(scope="module")
@@ -92,24 +101,25 @@ def test_a_separable_task_is_learned(straight):
     assert history[-1].training_loss < history[0].training_loss, history
 
 
-def test_the_file_holds_the_best_epoch(tmp_path):
-    images = bars()
-    noise = replace(images, labels=torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images))))
-    config = replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant")
-    history = train(config, noise, tmp_path / "model.safetensors")
+def test_the_file_holds_the_best_epoch_also_if_that_was_before_a_kill(tmp_path):
+    config, images = noise()
+    history = train(config, images, tmp_path / "model.safetensors")
     best = best_epoch(history)
     assert best.validation_accuracy > history[-1].validation_accuracy, "the case needs a best epoch before the last"
-    _, validation = split_validation(noise, size=config.validation_size, seed=config.split_seed)
+    _, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
     model = load_checkpoint(tmp_path / "model.safetensors").model
     with torch.inference_mode():
         predicted = model(unit_range(validation.pixels)).argmax(1)
     assert float((predicted == validation.labels).float().mean()) == best.validation_accuracy
+    resumed = tmp_path / "resumed" / "m.safetensors"
+    killed(resumed, config, images, on_epoch=kill_at(config.epochs))
+    train(config, images, resumed)
+    assert resumed.read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
-def test_the_record_says_how_the_model_was_made(tmp_path):
-    images = bars()
-    history = train(CONFIG, images, tmp_path / "model.safetensors")
-    record = load_checkpoint(tmp_path / "model.safetensors").record
+def test_the_record_says_how_the_model_was_made(tmp_path, straight):
+    (tmp_path / "model.safetensors").write_bytes(straight[0])
+    record, history, images = load_checkpoint(tmp_path / "model.safetensors").record, straight[1], bars()
     assert record is not None
     assert (record.architecture, record.arguments, record.classes) == ("fashion-cnn", SMALL_NET, images.classes)
     assert TrainingConfig(**record.training) == CONFIG
@@ -134,55 +144,34 @@ def test_the_record_names_a_device_other_than_the_cpu(tmp_path, straight):
     assert "device" not in of_cpu.versions
 
 
-def test_the_state_of_a_training_on_another_device_is_not_resumed(tmp_path, straight):
-    destination = tmp_path / "model.safetensors"
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_epoch=kill_at(2), device="cpu:0")
-    epochs = []
-    train(CONFIG, bars(), destination, on_epoch=epochs.append)
-    assert len(epochs) == CONFIG.epochs
-    assert destination.read_bytes() == straight[0]
-
-
-def test_precision_auto_is_float32_on_a_device_that_has_no_other():
+def test_the_precision_auto_becomes_another_where_it_is_supported(tmp_path):
     assert replace(CONFIG, precision="auto").resolved("mps").precision == "float32"
     assert replace(CONFIG, precision="bfloat16").resolved("mps").precision == "bfloat16"
-
-
-def test_the_record_names_the_precision_that_auto_became(tmp_path):
     train(replace(CONFIG, epochs=1, precision="auto"), bars(), tmp_path / "model.safetensors")
     record = load_checkpoint(tmp_path / "model.safetensors").record
-    assert record is not None
-    assert record.training is not None
     assert record.training["precision"] in {"bfloat16", "float32"}
 
 
-def test_bfloat16_learns_and_keeps_float32_weights(tmp_path):
+def test_bfloat16_learns_and_is_not_float32_by_another_name(tmp_path, straight):
     history = train(replace(CONFIG, precision="bfloat16"), bars(), tmp_path / "model.safetensors")
     model = load_checkpoint(tmp_path / "model.safetensors").model
     assert best_epoch(history).validation_accuracy > 0.9, history
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def test_bfloat16_is_not_float32_by_another_name(tmp_path, straight):
-    history = train(replace(CONFIG, precision="bfloat16"), bars(), tmp_path / "model.safetensors")
     assert history != straight[1]
 
 
 # The same bits again.
 
 
-@pytest.mark.parametrize(("global_seed", "threads"), [(7, 1), (8, 2)], ids=["one-thread", "two-threads"])
-def test_a_seed_gives_the_same_bits_whatever_the_process_did_before(tmp_path, straight, global_seed, threads):
+def test_a_seed_gives_the_same_bits_whatever_the_process_did_before(tmp_path, straight):
     before = torch.get_num_threads()
-    torch.manual_seed(global_seed)
-    torch.set_num_threads(threads)
+    torch.manual_seed(8)
+    torch.set_num_threads(2)
     try:
         history = train(CONFIG, bars(), tmp_path / "model.safetensors")
     finally:
         torch.set_num_threads(before)
-    assert (tmp_path / "model.safetensors").read_bytes() == straight[0]
-    assert history == straight[1]
+    assert ((tmp_path / "model.safetensors").read_bytes(), history) == straight
 
 
 @pytest.mark.parametrize("setting", ["seed", "split_seed"])
@@ -191,25 +180,26 @@ def test_another_seed_gives_another_model(tmp_path, straight, setting):
     assert history != straight[1]
 
 
-@pytest.mark.parametrize("epoch", range(1, CONFIG.epochs + 1))
-def test_killed_after_an_epoch_it_resumes_to_the_same_bits(tmp_path, straight, epoch):
-    destination = tmp_path / "model.safetensors"
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_epoch=kill_at(epoch))
-    assert not destination.exists()
-    later = []
-    history = train(CONFIG, bars(), destination, on_epoch=later.append)
-    assert len(later) == CONFIG.epochs - epoch, "it trained again what it had"
+KILLS = {
+    **{f"after-epoch-{epoch}": [{"on_epoch": epoch}] for epoch in range(1, CONFIG.epochs + 1)},
+    **{f"at-step-{step}": [{"on_step": step}] for step in (1, STEPS, STEPS + 1, 2 * STEPS + 3)},
+    "twice": [{"on_epoch": 1}, {"on_step": STEPS - 1}],
+}
+
+
+@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
+def test_killed_anywhere_it_resumes_to_the_same_bits(tmp_path, straight, kills):
+    destination, later, steps = tmp_path / "model.safetensors", [], []
+    for kill in kills:
+        killed(destination, **{kind: kill_at(point) for kind, point in kill.items()})
+    history = train(
+        CONFIG, bars(), destination, on_epoch=later.append, on_step=lambda done, total: steps.append((done, total))
+    )
     assert (destination.read_bytes(), history) == straight
-
-
-@pytest.mark.parametrize("step", [1, STEPS, STEPS + 1, 2 * STEPS + 3], ids="step-{}".format)
-def test_killed_within_an_epoch_it_resumes_to_the_same_bits(tmp_path, straight, step):
-    destination = tmp_path / "model.safetensors"
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_step=kill_at(step))
-    assert not destination.exists()
-    assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
+    if "on_epoch" in kills[0]:
+        assert len(later) == CONFIG.epochs - kills[0]["on_epoch"], "it trained again what it had"
+    total = CONFIG.epochs * STEPS  # Steps are counted over all epochs.
+    assert steps == [(done, total) for done in range(total - len(later) * STEPS + 1, total + 1)]
 
 
 @pytest.mark.parametrize(
@@ -217,45 +207,26 @@ def test_killed_within_an_epoch_it_resumes_to_the_same_bits(tmp_path, straight, 
     [
         {"schedule": "constant"},
         {"precision": "bfloat16"},
-        {"weight_decay": 0.0, "schedule": "constant"},
+        {"weight_decay": 0.0, "schedule": "constant", "optimizer": "sgd"},
         {"optimizer": "sgd"},
-        {"optimizer": "sgd", "schedule": "constant"},
     ],
-    ids=["constant", "bfloat16", "notebook-like", "sgd", "sgd-constant"],
+    ids=["constant", "bfloat16", "sgd-constant", "sgd"],
 )
 def test_every_kind_of_training_resumes_to_the_same_bits(tmp_path, changes):
     config = replace(CONFIG, **changes)
     straight, resumed = tmp_path / "straight" / "m.safetensors", tmp_path / "resumed" / "m.safetensors"
     train(config, bars(), straight)
-    with pytest.raises(Killed):
-        train(config, bars(), resumed, on_step=kill_at(STEPS + 2))
+    killed(resumed, config, on_step=kill_at(STEPS + 2))
     train(config, bars(), resumed)
     assert resumed.read_bytes() == straight.read_bytes()
 
 
-def test_a_resumed_run_remembers_a_best_epoch_before_the_kill(tmp_path):
-    images = bars()
-    noise = replace(images, labels=torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images))))
-    config = replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant")
-    straight, resumed = tmp_path / "straight" / "m.safetensors", tmp_path / "resumed" / "m.safetensors"
-    history = train(config, noise, straight)
-    assert best_epoch(history).epoch < config.epochs, "the case needs a best epoch before the last"
-    with pytest.raises(Killed):
-        train(config, noise, resumed, on_epoch=kill_at(config.epochs))
-    train(config, noise, resumed)
-    assert resumed.read_bytes() == straight.read_bytes()
+def state_of(destination: Path) -> Path:
+    (state,) = [path for path in destination.parent.iterdir() if path != destination]
+    return state
 
 
-def test_killed_twice_it_resumes_to_the_same_bits(tmp_path, straight):
-    destination = tmp_path / "model.safetensors"
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_epoch=kill_at(1))
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_step=kill_at(STEPS - 1))
-    train(CONFIG, bars(), destination)
-    assert destination.read_bytes() == straight[0]
-
-
+@pytest.mark.faults
 def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straight):
     destination = tmp_path / "model.safetensors"
     script = (
@@ -269,28 +240,26 @@ def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straigh
     shot = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert shot.returncode == -signal.SIGKILL, shot.stderr
     assert not destination.exists()
-    assert resume_state(destination).stat().st_size > 0
+    assert state_of(destination).stat().st_size > 0
     assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
     assert list(tmp_path.iterdir()) == [destination]
 
 
 @pytest.mark.parametrize(
-    ("config", "images"),
+    ("config", "images", "device"),
     [
-        (replace(CONFIG, seed=2), bars()),
-        (replace(CONFIG, learning_rate=0.02), bars()),
-        (replace(CONFIG, epochs=4), bars()),
-        (CONFIG, bars(seed=1)),
+        (replace(CONFIG, seed=2), bars(), "cpu"),
+        (replace(CONFIG, epochs=4), bars(), "cpu"),
+        (CONFIG, bars(seed=1), "cpu"),
+        (CONFIG, bars(), "cpu:0"),
     ],
-    ids=["other-seed", "other-learning-rate", "more-epochs", "other-data"],
+    ids=["other-seed", "more-epochs", "other-data", "other-device"],
 )
-def test_the_state_of_another_training_is_not_resumed(tmp_path, config, images):
-    fresh, reused = tmp_path / "fresh" / "m.safetensors", tmp_path / "reused" / "m.safetensors"
-    train(config, images, fresh)
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), reused, on_epoch=kill_at(2))
-    train(config, images, reused)
-    assert reused.read_bytes() == fresh.read_bytes()
+def test_the_state_of_another_training_is_not_resumed(tmp_path, config, images, device):
+    reused, epochs = tmp_path / "m.safetensors", []
+    killed(reused, on_epoch=kill_at(2))
+    history = train(config, images, reused, device=device, on_epoch=epochs.append)
+    assert len(epochs) == len(history) == config.epochs
 
 
 def flip_a_weight(path: Path) -> bytes:
@@ -313,9 +282,8 @@ def flip_a_weight(path: Path) -> bytes:
 )
 def test_a_damaged_state_is_not_resumed(tmp_path, straight, damage):
     destination = tmp_path / "model.safetensors"
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_epoch=kill_at(2))
-    state = resume_state(destination)
+    killed(destination, on_epoch=kill_at(2))
+    state = state_of(destination)
     state.write_bytes(damage(state))
     assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
 
@@ -331,22 +299,16 @@ def test_a_file_of_another_kind_in_the_place_of_the_state_stays(tmp_path):
 # Files of a training.
 
 
-def test_the_file_appears_at_the_end_and_nothing_beside_it(tmp_path):
+def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, straight):
     destination = tmp_path / "runs" / "model.safetensors"
     seen = []
-    train(CONFIG, bars(), destination, on_epoch=lambda _: seen.append(destination.exists()))
-    assert seen == [False] * CONFIG.epochs
+    train(replace(CONFIG, epochs=1), bars(), destination, on_epoch=lambda _: seen.append(destination.exists()))
+    assert seen == [False]
     assert list(destination.parent.iterdir()) == [destination]
-
-
-def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path):
-    destination = tmp_path / "model.safetensors"
-    train(replace(CONFIG, epochs=1), bars(), destination)
     older, seen = destination.read_bytes(), []
     train(CONFIG, bars(), destination, on_epoch=lambda _: seen.append(destination.read_bytes()))
     assert seen == [older] * CONFIG.epochs
-    assert destination.read_bytes() != older
-    assert load_checkpoint(destination).record is not None
+    assert destination.read_bytes() == straight[0] != older
 
 
 @pytest.mark.parametrize("on_step", [None, kill_at(3)], ids=["finished", "killed"])
@@ -364,15 +326,6 @@ def test_random_states_and_threads_are_left_as_found(tmp_path, on_step):
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert json.dumps(np.random.get_state(legacy=False), default=str) == before[2]
-
-
-def test_steps_are_counted_over_all_epochs_also_when_resumed(tmp_path):
-    destination, steps = tmp_path / "model.safetensors", []
-    with pytest.raises(Killed):
-        train(CONFIG, bars(), destination, on_epoch=kill_at(1))
-    train(CONFIG, bars(), destination, on_step=lambda done, total: steps.append((done, total)))
-    total = CONFIG.epochs * STEPS
-    assert steps == [(done, total) for done in range(STEPS + 1, total + 1)]
 
 
 # Augmentation, seen from the network.
@@ -488,35 +441,26 @@ def recorded_steps(monkeypatch, destination: Path, config: TrainingConfig) -> Ra
             steps.append([(group["lr"], group["weight_decay"]) for group in self.param_groups])
             return super().step(closure)
 
-    monkeypatch.setattr(torch.optim, kind.__name__, Recording)
-    train(config, bars(), destination / "model.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim, kind.__name__, Recording)
+        train(config, bars(), destination / "model.safetensors")
     return steps
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_a_constant_learning_rate_is_constant(monkeypatch, tmp_path, optimizer):
-    config = replace(CONFIG, optimizer=optimizer, schedule="constant", epochs=6, learning_rate=0.001, weight_decay=0.0)
-    steps = recorded_steps(monkeypatch, tmp_path, config)
-    assert steps == [[(0.001, 0.0), (0.001, 0.0)]] * (6 * STEPS)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_one_cycle_rises_to_the_learning_rate_and_falls_to_zero(monkeypatch, tmp_path, optimizer):
-    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, optimizer=optimizer, epochs=6))
+def test_rates_follow_their_schedule_and_only_weights_decay(monkeypatch, tmp_path, optimizer):
+    config = replace(CONFIG, optimizer=optimizer, learning_rate=0.001)
+    steps = recorded_steps(monkeypatch, tmp_path, replace(config, schedule="constant"))
+    assert steps == [[(0.001, 0.05), (0.001, 0.0)]] * (CONFIG.epochs * STEPS)
+    steps = recorded_steps(monkeypatch, tmp_path, replace(config, epochs=6))
+    assert {tuple(decay for _, decay in step) for step in steps} == {(0.05, 0.0)}
     rates = [step[0][0] for step in steps]
     peak = rates.index(max(rates))
     assert len(rates) == 6 * STEPS
-    assert max(rates) == pytest.approx(CONFIG.learning_rate, rel=1e-6)
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(rates) == pytest.approx(0.001, rel=1e-6)
+    assert rates == [*sorted(rates[: peak + 1]), *sorted(rates[peak + 1 :], reverse=True)]
     assert 0 < peak < len(rates) / 2
-    assert rates[-1] < 1e-4 * CONFIG.learning_rate
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_weights_decay_and_biases_do_not(monkeypatch, tmp_path, optimizer):
-    steps = recorded_steps(monkeypatch, tmp_path, replace(CONFIG, optimizer=optimizer))
-    assert {tuple(decay for _, decay in step) for step in steps} == {(0.05, 0.0)}
+    assert rates[-1] < 1e-7
 
 
 # Configs.
@@ -543,21 +487,12 @@ def test_the_shipped_models_differ_in_the_augmentation_alone():
     [
         ("epochs", 0, "at least 1"),
         ("batch_size", 1, "at least 2"),
-        ("learning_rate", -0.1, "at least 0"),
         ("learning_rate", float("nan"), "a finite number"),
-        ("weight_decay", -1, "at least 0"),
         ("rotation_degrees", 181, "at most 180"),
-        ("rotation_degrees", -1, "at least 0"),
-        ("shift_fraction", 1.5, "at most 1"),
         ("flip_probability", -0.1, "at least 0"),
-        ("flip_probability", 1.1, "at most 1"),
         ("schedule", "cosine", "one-cycle"),
-        ("optimizer", "lion", "sgd"),
-        ("precision", "float16", "bfloat16"),
         ("epochs", 2.5, "int|whole"),
-        ("epochs", "3", "int|whole"),
         ("seed", True, "whole"),
-        ("learning_rate", float("inf"), "a finite number"),
     ],
     ids=lambda value: str(value).replace(" ", "-"),
 )
@@ -566,18 +501,10 @@ def test_a_bad_setting_is_refused_with_name_value_and_what_is_expected(setting, 
         TrainingConfig(**{setting: value})
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [("epochs", 1), ("learning_rate", 0.0), ("rotation_degrees", 180), ("shift_fraction", 1), ("flip_probability", 1)],
-)
-def test_the_limits_of_a_setting_are_allowed(setting, value):
-    assert getattr(TrainingConfig(**{setting: value}), setting) == value
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_config_survives_the_record(name):
-    config = PRESETS[name]
-    assert TrainingConfig(**json.loads(json.dumps(asdict(config)))) == config
+def test_limits_of_settings_are_allowed_and_survive_the_record():
+    limits = {"epochs": 1, "learning_rate": 0.0, "rotation_degrees": 180, "shift_fraction": 1, "flip_probability": 1}
+    for config in (*PRESETS.values(), TrainingConfig(**limits)):
+        assert TrainingConfig(**json.loads(json.dumps(asdict(config)))) == config
 
 
 def test_the_config_hash_follows_every_setting():
@@ -604,20 +531,19 @@ def test_the_config_hash_follows_every_setting():
     assert TrainingConfig().sha256() == TrainingConfig().sha256()
 
 
-def test_too_few_images_for_a_batch_are_refused(tmp_path):
-    with pytest.raises(InputError, match="10 training images are fewer than one batch of 32"):
-        train(CONFIG, bars(50), tmp_path / "model.safetensors")
-
-
-@pytest.mark.parametrize("size", [0, 200, 500])
-def test_a_validation_split_that_does_not_fit_is_refused(tmp_path, size):
-    with pytest.raises(InputError, match=rf"a validation split of {size} images does not fit 200 training images"):
-        train(replace(CONFIG, validation_size=size), bars(), tmp_path / "model.safetensors")
-
-
-def test_an_unknown_architecture_is_refused(tmp_path):
-    with pytest.raises(InputError, match="resnet"):
-        train(replace(CONFIG, architecture="resnet"), bars(), tmp_path / "model.safetensors")
+@pytest.mark.parametrize(
+    ("changes", "count", "message"),
+    [
+        ({}, 50, "10 training images are fewer than one batch of 32"),
+        ({"validation_size": 0}, 200, "a validation split of 0 images does not fit 200 training images"),
+        ({"validation_size": 200}, 200, "a validation split of 200 images does not fit 200 training images"),
+        ({"architecture": "resnet"}, 200, "resnet"),
+    ],
+    ids=["batch", "no-split", "all-split", "architecture"],
+)
+def test_a_config_that_does_not_fit_is_refused(tmp_path, changes, count, message):
+    with pytest.raises(InputError, match=message):
+        train(replace(CONFIG, **changes), bars(count), tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import argparse
 import collections
 import datetime
 import functools
-import json
 import pathlib
 import sys
 import types
@@ -13,10 +12,14 @@ import uuid
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
-from weights import equal_bits, small, torch_file
+from weights import equal_bits, small, torch_file, with_record
 
 from harness.base.errors import InputError
+from harness.data import LabelledImages
+from harness.inference import open_model
+from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import CheckpointRefused, load_checkpoint
 from harness.networks.declared import load_model
 from harness.networks.options import NetworkOptions
@@ -84,17 +87,17 @@ def lightning(monkeypatch):
     return AttributeDict
 
 
-def of_lightning(model, hyper_parameters, **more):
+def of_lightning(hyper_parameters, **more):
     """File of `Trainer.save_checkpoint` for a LightningModule that holds its network as `model`."""
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.rand(2, 1, 8, 8)).sum().backward()
+    other = net(1)
+    optimizer = torch.optim.AdamW(other.parameters())
+    other(torch.rand(2, 1, 8, 8)).sum().backward()
     optimizer.step()
-    state = collections.OrderedDict(prefixed("model.", model), **more)
     return {
         "epoch": 2,
         "global_step": 20,
         "pytorch-lightning_version": "2.6.6",
-        "state_dict": state,
+        "state_dict": collections.OrderedDict(prefixed("model.", net()), **more),
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 2}, "current": {"ready": 2}}}},
         "callbacks": {"ModelCheckpoint{'monitor': 'val_loss'}": {"best_model_score": torch.tensor(0.5), "best_k": {}}},
         "optimizer_states": [optimizer.state_dict()],
@@ -106,47 +109,52 @@ def of_lightning(model, hyper_parameters, **more):
 
 # Recognized files, and the line about them.
 
+UNDER, WITHOUT = "its weights are those under {!r}".format, "the prefix {!r} is removed from the names".format
+STATE = net().state_dict()
+OPTIMIZER = torch.optim.SGD(net().parameters(), lr=0.1, momentum=0.9).state_dict()
+FOUND = {
+    "plain": (lambda: STATE, {}, ""),
+    # Candidate and incumbent share the options, and one of them may be plain.
+    "plain-with-options": (lambda: STATE, {"key": "state_dict", "prefix": "module."}, ""),
+    "callable-in-a-class": (lambda: STATE, {"spec": f"{__name__}:Makers.small"}, ""),
+    "lightning": (
+        lambda: of_lightning({}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}),
+        {},
+        f"{UNDER('state_dict')}; {WITHOUT('model.')}; 2 others are ignored (criterion.weight, metric.total)",
+    ),
+    "loop": (lambda: {"epoch": 3, "weights": STATE, "optimizer": OPTIMIZER, "best": 0.9}, {}, UNDER("weights")),
+    "two-keys-of-one-dict": (lambda: {"model": STATE, "best": STATE}, {}, UNDER("model")),
+    "one-of-two-keys": (lambda: {"model": STATE, "best": STATE}, {"key": "best"}, UNDER("model")),
+    "compiled": (
+        lambda: nn.DataParallel(torch.compile(net(), backend="eager")).state_dict(),
+        {},
+        WITHOUT("module._orig_mod."),
+    ),
+    "wrapped": (lambda: prefixed("model.backbone.", net()), {}, WITHOUT("model.backbone.")),
+    "unknown-prefix": (
+        lambda: prefixed("detector.trunk.", net()),
+        {"prefix": "detector.trunk"},
+        WITHOUT("detector.trunk."),
+    ),
+    "safetensors": (lambda: save(prefixed("model.", net()), metadata={"format": "pt"}), {}, WITHOUT("model.")),
+    "no-counts": (
+        lambda: {name: value for name, value in STATE.items() if "num_batches" not in name},
+        {},
+        "num_batches_tracked is missing, but only training needs it",
+    ),
+}
 
-def test_a_checkpoint_of_lightning(load, lightning):
-    saved = net()
+
+@pytest.mark.parametrize(("content", "how", "said"), FOUND.values(), ids=FOUND)
+def test_the_weights_are_found_and_it_is_said_where(load, content, how, said):
+    model, note = load(content(), **how)
+    assert equal_bits(model, net())
+    assert note == said
+
+
+def test_hyper_parameters_of_lightning_are_no_weights(load, lightning):
     given = lightning(lr=0.1, root=pathlib.Path("/data"), loss=nn.functional.cross_entropy, sizes=(1, 2), name=None)
-    model, note = load(of_lightning(saved, given))
-    assert equal_bits(model, saved)
-    assert note == "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
-
-
-def test_what_a_lightning_module_holds_besides_is_left_out_by_name(load):
-    saved = net()
-    model, note = load(of_lightning(saved, {}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}))
-    assert equal_bits(model, saved)
-    assert note.endswith("; 2 others are ignored (criterion.weight, metric.total)")
-
-
-@pytest.mark.parametrize("key", ["model", "model_state_dict", "net", "state_dict", "weights"])
-def test_a_dict_of_a_training_loop(load, key):
-    saved = net()
-    optimizer = torch.optim.SGD(saved.parameters(), lr=0.1, momentum=0.9)
-    model, note = load({"epoch": 3, key: saved.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.9})
-    assert equal_bits(model, saved)
-    assert note == f"its weights are those under {key!r}"
-
-
-@pytest.mark.parametrize(
-    ("wrapped", "prefix"),
-    [
-        (nn.DataParallel, "module."),
-        (lambda model: torch.compile(model, backend="eager"), "_orig_mod."),
-        (lambda model: nn.DataParallel(torch.compile(model, backend="eager")), "module._orig_mod."),
-        (lambda model: nn.ModuleDict({"model": nn.ModuleDict({"backbone": model})}), "model.backbone."),
-        (lambda model: nn.ModuleDict({"net": model}), "net."),
-    ],
-    ids=["data-parallel", "compiled", "both", "model-backbone", "net"],
-)
-def test_a_prefix_that_a_wrapper_puts_before_the_names(load, wrapped, prefix):
-    saved = net()
-    model, note = load(wrapped(saved).state_dict())
-    assert equal_bits(model, saved)
-    assert note == f"the prefix {prefix!r} is removed from the names"
+    assert equal_bits(load(of_lightning(given))[0], net())
 
 
 def test_an_averaged_model(load):
@@ -173,30 +181,16 @@ def of_timm(model, average):
     }
 
 
-def test_weights_and_their_average_are_not_guessed_between(load):
+def test_weights_and_their_average_are_told_apart_by_their_key_alone(load):
     error = refused(load, of_timm(net(), net(1)))
     assert "2 of its state dicts fit the network: state_dict, state_dict_ema" in str(error)
     assert "Select one with checkpoint_key state_dict or state_dict_ema." in str(error)
-
-
-@pytest.mark.parametrize(("key", "seed"), [("state_dict", 0), ("state_dict_ema", 1)])
-def test_the_key_tells_them_apart(load, key, seed):
-    model, note = load(of_timm(net(), net(1)), key=key)
-    assert equal_bits(model, net(seed))
-    assert note == f"its weights are those under {key!r}"
-
-
-def test_a_key_is_a_path(load):
-    content = {"ema": {"model": net(1).state_dict()}, "model": net().state_dict()}
-    model, _ = load(content, key="ema.model")
-    assert equal_bits(model, net(1))
-
-
-def test_one_dict_under_two_keys_is_no_choice(load):
-    state = net().state_dict()
-    model, _ = load({"model": state, "best": state})
-    assert equal_bits(model, net())
-    assert equal_bits(load({"model": state, "best": state}, key="best")[0], net())
+    for seed, key in enumerate(("state_dict", "state_dict_ema")):
+        model, note = load(of_timm(net(), net(1)), key=key)
+        assert equal_bits(model, net(seed))
+        assert note == f"its weights are those under {key!r}"
+    nested = {"ema": {"model": net(1).state_dict()}, "model": net().state_dict()}
+    assert equal_bits(load(nested, key="ema.model")[0], net(1))
 
 
 def test_teacher_and_student_are_not_guessed_between(load):
@@ -210,49 +204,20 @@ def test_teacher_and_student_are_not_guessed_between(load):
         assert note.startswith("the prefix 'teacher.' is removed from the names; 11 others are ignored")
 
 
-def test_a_model_and_another_within_it_are_not_guessed_between(load):
+def test_prefixes_that_are_not_known_are_asked_about(load):
     error = refused(load, {**net().state_dict(), **prefixed("ema.", net(1))})
     assert "strip_prefix '' or ema." in str(error)
-
-
-def test_a_prefix_that_nothing_is_known_to_put_there_is_asked_about(load):
     error = refused(load, prefixed("detector.trunk.", net()))
     assert "fits the network, except that its names begin with 'detector.trunk.'" in str(error)
     assert "If that is correct, set strip_prefix detector.trunk." in str(error)
-    assert equal_bits(load(prefixed("detector.trunk.", net()), prefix="detector.trunk")[0], net())
-
-
-def test_a_plain_state_dict_needs_neither_and_is_taken_with_both(load):
-    """Candidate and incumbent share the options, and one of them may be plain."""
-    assert load(net().state_dict())[1] == ""
-    model, note = load(net().state_dict(), key="state_dict", prefix="module.")
-    assert equal_bits(model, net())
-    assert note == ""
 
 
 def test_the_shipped_network_is_found_in_a_training_file_too(tmp_path):
-    from harness.networks.architectures import FashionCNN
-
     notebook = FashionCNN()
     torch.save({"epoch": 1, "model_state_dict": prefixed("module.", notebook)}, tmp_path / "x.pth")
     loaded = load_checkpoint(tmp_path / "x.pth")
     assert equal_bits(loaded.model, notebook)
     assert loaded.note
-
-
-def test_safetensors_of_others_lose_their_prefix_too(tmp_path, load):
-    from safetensors.torch import save
-
-    model, note = load(save(prefixed("model.", net()), metadata={"format": "pt"}))
-    assert equal_bits(model, net())
-    assert note == "the prefix 'model.' is removed from the names"
-
-
-def test_counts_that_training_alone_uses_may_be_missing(load):
-    state = {name: value for name, value in net().state_dict().items() if "num_batches" not in name}
-    model, note = load(state)
-    assert torch.equal(model.bn.running_mean, net().bn.running_mean)
-    assert note == "num_batches_tracked is missing, but only training needs it"
 
 
 # Entries beside the weights.
@@ -288,39 +253,33 @@ BESIDE = {
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5], ids="pickle-{}".format)
-@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
-def test_what_stands_beside_the_weights_is_carried_unread(load, beside, protocol):
-    content = torch_file({"hyper_parameters": beside, "state_dict": net().state_dict()}, pickle_protocol=protocol)
+def test_what_stands_beside_the_weights_is_carried_unread(load, protocol):
+    content = torch_file({"hyper_parameters": BESIDE, "state_dict": net().state_dict()}, pickle_protocol=protocol)
     assert equal_bits(load(content)[0], net())
 
 
-@pytest.mark.parametrize("name", ["set", "array", "function", "namespace"])
-def test_none_of_it_is_taken_for_a_weight(load, name):
-    for state in (
-        {**net().state_dict(), "fc.bias": BESIDE.get(name, {1})},
-        {**net().state_dict(), "x": BESIDE.get(name, {1})},
-    ):
-        error = refused(load, {"epoch": 1, "state_dict": state})
-        assert error.code == "PICKLE_GLOBAL"
-        assert "its pickle wants " in str(error)
+def test_none_of_it_is_taken_for_a_weight(load):
+    for value in ({1}, BESIDE["array"], BESIDE["function"], BESIDE["namespace"]):
+        for name in ("fc.bias", "x"):
+            error = refused(load, {"epoch": 1, "state_dict": {**net().state_dict(), name: value}})
+            assert error.code == "PICKLE_GLOBAL"
+            assert "its pickle wants " in str(error)
 
 
 class Config:
     """A class of the user's own."""
 
 
-def test_an_object_of_a_users_own_is_refused_wherever_it_stands(load):
-    error = refused(load, {"state_dict": net().state_dict(), "hyper_parameters": Config()})
-    assert error.code == "PICKLE_GLOBAL"
-    assert "test_training_files.Config" in str(error)
-    assert "torch.save(model.state_dict(), path)" in str(error)
-
-
-def test_a_whole_module_is_refused_with_what_to_save(load):
-    error = refused(load, torch.optim.swa_utils.AveragedModel(net()))
-    assert error.code == "PICKLE_GLOBAL"
-    assert "AveragedModel" in str(error)
-    assert "torch.save(model.state_dict(), path)" in str(error)
+def test_objects_of_a_users_own_are_refused_wherever_they_stand(load):
+    config = {"state_dict": net().state_dict(), "hyper_parameters": Config()}
+    for content, name in (
+        (config, "test_training_files.Config"),
+        (torch.optim.swa_utils.AveragedModel(net()), "AveragedModel"),
+    ):
+        error = refused(load, content)
+        assert error.code == "PICKLE_GLOBAL"
+        assert name in str(error)
+        assert "torch.save(model.state_dict(), path)" in str(error)
 
 
 # Tensors that do not fit, and why.
@@ -424,24 +383,10 @@ def test_without_a_network_of_ones_own_it_says_how_to_name_one(tmp_path):
 
 
 def test_a_record_that_its_tensors_do_not_fit_is_not_blamed_on_options(tmp_path):
-    from weights import change_tensors, with_record
-
-    model = small()
-    (tmp_path / "x").write_bytes(with_record(model, arguments={"classes": 2}))
+    (tmp_path / "x").write_bytes(with_record(small(), arguments={"classes": 2}))
     with pytest.raises(CheckpointRefused, match="The record in it is of another network than its tensors") as error:
         load_checkpoint(tmp_path / "x", builder=small)
     assert "as model" not in str(error.value)
-    assert change_tensors(model)
-
-
-def test_files_from_before_pytorch_1_6_are_told_so(tmp_path):
-    torch.save(net().state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointRefused, match=r"PyTorch 1\.6 or later.* weights_only=True"):
-        load_checkpoint(tmp_path / "x.pth", builder=Net)
-
-
-def test_callables_within_a_class_are_found(load):
-    assert equal_bits(load(net().state_dict(), spec=f"{__name__}:Makers.small")[0], net())
 
 
 class Makers:
@@ -452,26 +397,14 @@ class Makers:
         return Net()
 
 
-# Where it is said.
-
-
-def test_reports_say_what_was_taken(pytester):
-    from zoo import ARGUMENTS, GatedZoo, network
-
-    zoo = GatedZoo(pytester)
-    zoo.root.joinpath("own.py").write_text(
-        f"from harness.networks.architectures import FashionCNN\ndef build():\n    return FashionCNN(**{ARGUMENTS!r})\n"
-    )
-    torch.save({"epoch": 1, "state_dict": prefixed("model.", network())}, zoo.root / "last.ckpt")
-    pytester.syspathinsert()
-    result = zoo.run("--candidate", "last.ckpt", "--stress-set", "model=own:build", page=True)
+def test_reports_say_what_was_taken(tmp_path):
+    torch.save({"epoch": 1, "state_dict": prefixed("model.", net())}, tmp_path / "last.ckpt")
+    pixels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    images = LabelledImages(pixels, torch.arange(4) % 3, ("a", "b", "c"), "made", "test")
+    options = NetworkOptions(model=f"{__name__}:Net", model_outputs="logits")
+    role = open_model(tmp_path / "last.ckpt", images, role="candidate", network=options)
     said = "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
-    assert result.ret == 0
-    result.stdout.fnmatch_lines([f"*candidate last.ckpt: {said}*"])
-    assert zoo.report()["candidate"]["loaded"] == said
-    assert said in (zoo.root / "reports/stress.md").read_text()
-    assert "is removed from the names" in (zoo.root / "reports/stress.html").read_text()
-    assert json.dumps(zoo.report())
+    assert role.as_json()["loaded"] == said
 
 
 def test_an_option_without_a_network_is_an_input_error(load):

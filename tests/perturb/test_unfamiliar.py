@@ -15,7 +15,7 @@ def images_of(count, channels, height, width, seed=0):
 
 
 @pytest.mark.parametrize("kind", UNFAMILIAR)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 4), st.sampled_from([1, 3]), st.integers(1, 30), st.integers(1, 30))
 def test_images_of_any_size_stay_in_range_and_batches_do_not_matter(kind, count, channels, height, width):
     images = images_of(count, channels, height, width)
@@ -28,14 +28,13 @@ def test_images_of_any_size_stay_in_range_and_batches_do_not_matter(kind, count,
         assert torch.equal(Unfamiliar(kind)(images[at : at + 1])[0], made[at])
 
 
-def test_no_image_is_fine():
-    assert len(Unfamiliar("noise")(torch.zeros(0, 1, 4, 4))) == 0
-
-
-def test_upside_down_twice_is_the_image_itself():
+def test_upside_down_twice_is_the_image_itself_and_no_image_is_fine():
     images = images_of(3, 3, 9, 8)
     turned = Unfamiliar("upside-down")
     assert torch.equal(turned(turned(images)), images)
+    assert len(Unfamiliar("noise")(torch.zeros(0, 1, 4, 4))) == 0
+    with pytest.raises(ValueError, match="expected one of noise"):
+        Unfamiliar("fog")
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (30, 33), (5, 4)])
@@ -53,14 +52,5 @@ def test_scrambled_phases_keep_mean_and_spectrum():
     assert np.allclose(made.mean((2, 3)), images.mean((2, 3)), atol=2e-3)
     assert np.abs(after - before).max() < 0.01 * before.max()
     assert (made - images).abs().mean() > 0.02
-
-
-def test_channels_keep_their_relation_under_scrambled_phases():
-    images = 0.4 + 0.2 * images_of(2, 1, 16, 16).repeat(1, 3, 1, 1)
-    made = Unfamiliar("phase-scrambled")(images)
-    assert torch.equal(made[:, 0], made[:, 2])
-
-
-def test_another_kind_is_refused():
-    with pytest.raises(ValueError, match="expected one of noise"):
-        Unfamiliar("fog")
+    grey = Unfamiliar("phase-scrambled")(images[:, :1].repeat(1, 3, 1, 1))
+    assert torch.equal(grey[:, 0], grey[:, 2]), "channels keep their relation"

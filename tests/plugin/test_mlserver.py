@@ -20,10 +20,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from zoo import images_of
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.inference import open_model
-from harness.inference.backend import BackendLostError
+from harness.inference.engine import BackendLostError
 from harness.inference.predictors import exchange
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
@@ -133,7 +133,7 @@ def test_labels_are_gated_but_for_confidence(zoo, serving):
 def test_without_a_version_nothing_is_kept(serving, tmp_path):
     server = serving("predict", version=None)
     images = images_of(50)
-    cache = PredictionCache(tmp_path / "predictions")
+    cache = Store(tmp_path / "predictions")
     model = open_model(server.url, images, cache=cache)
     assert model.as_json()["version"] == "unknown"
     assert not list(cache.folder.rglob("*.*"))
@@ -144,7 +144,7 @@ def test_killed_at_any_moment_it_never_gives_a_wrong_answer(serving, fitted, tmp
     server, chance = serving("predict_proba"), random.Random(0)
     images = images_of(1_500)
     network = NetworkOptions(model_outputs="probabilities")
-    cache = PredictionCache(tmp_path / "predictions")
+    cache = Store(tmp_path / "predictions")
     expected, losses = fitted.predict_proba(flat(images)), []
 
     def kill_soon():

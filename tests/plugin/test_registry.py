@@ -8,7 +8,7 @@ import pytest
 import scipy.stats  # noqa: F401
 from zoo import ROWS, GatedZoo, images_of, role_model
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.base.user_code import Registry
 from harness.calibration.recording import Recording
@@ -136,7 +136,7 @@ def lighter(images, share, _draws):
 
 def test_the_cache_keeps_no_answer_under_a_users_code(tmp_path, monkeypatch):
     corruption("dusk", levels=(0.1, 0.2, 0.3, 0.4, 0.5))(darker)
-    model, cache = role_model(), PredictionCache(tmp_path)
+    model, cache = role_model(), Store(tmp_path)
     classifier = model.classifier
     monkeypatch.setattr(classifier, "_cache", cache)
     stored = []

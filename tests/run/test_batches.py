@@ -116,7 +116,7 @@ class Asked:
 
 @pytest.mark.parametrize("careless", [False, True])
 def test_a_predictor_is_asked_in_another_order(careless):
-    from harness.inference.predictors.network import PredictorModel, asking
+    from harness.inference.predictors.network import PredictorModel
     from harness.inference.predictors.protocol import Identity, Provides
 
     class Named(Asked):
@@ -126,7 +126,7 @@ def test_a_predictor_is_asked_in_another_order(careless):
             """Hold nothing."""
 
     predictor = PredictorModel(Named(careless=careless), classes=CLASSES)
-    classifier = Classifier(predictor, workers=1, backend=asking(Named.provides, size=32), provides=Named.provides)
+    classifier = Classifier(predictor)
     found = unsteady([replace(role_model(), classifier=classifier)], images_of(400))
     assert bool(found) == careless, found
 

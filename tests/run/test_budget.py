@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.inference.ledger import Asked, Ledger
+from harness.inference.standins import Asked, Ledger
 from harness.report.costs import plan_lines
 from harness.run.budget import CHECKS, LEAST, START, Costs, fitting_samples, plan_from
 

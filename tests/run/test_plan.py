@@ -12,14 +12,13 @@ from outcomes import OLD_REPORTS
 from panels import with_panel
 from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.calibration.summary import detectable_drop, planned_drop
 from harness.checks import read_checks
 from harness.cli import main
-from harness.inference.ledger import Ledger
 from harness.inference.search import first_failures
-from harness.inference.standins import counting
+from harness.inference.standins import Ledger, counting
 from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.costs import plan_lines
@@ -41,7 +40,7 @@ def images():
 def session(tmp_path, images):
     path = tmp_path / "checks.toml"
     path.write_text(checks_text(images, ROWS))
-    candidate = role_model(cache=PredictionCache(tmp_path / "cache"))
+    candidate = role_model(cache=Store(tmp_path / "cache"))
     return StressSession(images, read_checks(path), {"candidate": candidate})
 
 

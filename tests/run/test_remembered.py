@@ -12,7 +12,7 @@ from zoo import ROWS, checks_text, images_of, network, role_model
 
 import harness
 from harness.base import imports
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.checks import read_checks
 from harness.inference.platforms import measuring_code
 from harness.run.budget import FEWEST, FREE_PASSES, affordable_passes, extent_of
@@ -29,7 +29,7 @@ class Untraceable(nn.Module):
 def session_of(folder: Path, *, model=None, rows=ROWS, count=40) -> StressSession:
     images, path = images_of(count), folder / "checks.toml"
     path.write_text(checks_text(images, rows))
-    cache = PredictionCache(folder / "cache")
+    cache = Store(folder / "cache")
     return StressSession(images, read_checks(path), {"candidate": role_model(model=model)}, cache=cache)
 
 
@@ -52,7 +52,7 @@ def test_what_holds_is_remembered_and_what_fails_is_not(tmp_path, status, times)
 def test_a_damaged_entry_counts_as_absent(tmp_path):
     memory, check = memory_of(session_of(tmp_path), ["row"]), Counted("pass")
     memory.remembered("blind", check)
-    (entry,) = (tmp_path / "cache").glob("*/*.f32")
+    (entry,) = (tmp_path / "cache").glob("*.entry")
     entry.write_bytes(entry.read_bytes()[:-1] + b" ")
     memory.remembered("blind", check)
     assert check.times == 2

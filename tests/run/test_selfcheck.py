@@ -15,7 +15,7 @@ from outcomes import EMPTY, PASS
 from torch import nn
 from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, checks_text, images_of, network, role_model
 
-from harness.base.cache import PredictionCache
+from harness.base.cache import Store
 from harness.checks import read_checks
 from harness.checks.families import damages
 from harness.inference import Classifier
@@ -325,7 +325,7 @@ class NoiseOfABatch:
         return images + torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
 
 
-class Stale(PredictionCache):
+class Stale(Store):
     """When it is stale, it has answers that another model gave: the first class for every image."""
 
     stale = False

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.base.errors import PipelineError
 from harness.data.image_files import format_and_orientation
+from harness.data.images import spread_positions
 from harness.data.pipeline import Pipeline
 from harness.data.rows import Rows
 from harness.data.serving.catalog import SKEWS, Pictured, catalog
@@ -52,7 +53,7 @@ class Serving:
     def pictured(self) -> Pictured:
         """Return the facts that decide which skews apply, of some pictures."""
         # Few of a phone's pictures may be turned.
-        some = _spread(self.images, 1_000) if self.origin is not None and self.origin.encoded else ()
+        some = spread_positions(len(self.images), 1_000) if self.origin is not None and self.origin.encoded else ()
 
         def look() -> Pictured:
             facts = [format_and_orientation(self.picture(at), where=self.where(at)) for at in some]
@@ -85,21 +86,18 @@ class Serving:
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
-        if self.origin is not None:
-            return self.origin.picture(self._number(position))
-        return self.images.pixels[position].numpy().transpose(1, 2, 0)
+        if self.origin is None:
+            return self.images.pixels[position].numpy().transpose(1, 2, 0)
+        return self.origin.picture(int(self.images.positions[position]))
 
     def where(self, position: int) -> str:
         """Return the name of the picture of the image at a position, for messages."""
-        return f"image {self._number(position)}" if self.origin is None else self.origin.where(self._number(position))
-
-    def _number(self, position: int) -> int:
-        """Return the position of an image in the full split."""
-        return position if self.images.indices is None else int(self.images.indices[position])
+        number = int(self.images.positions[position])
+        return f"image {number}" if self.origin is None else self.origin.where(number)
 
     def _picture_for(self, pipeline: Pipeline, position: int) -> Any:
         """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
-        first, number = self.reference, self._number(position)
+        first, number = self.reference, int(self.images.positions[position])
         if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
             return self.picture(position)
         if (known := self.kept.get(number)) is None:
@@ -164,12 +162,8 @@ def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
     serving = Serving(images, of_pixels, origin)
     for pipeline in origin.pipelines:
-        made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in _spread(images, 8))
+        some = spread_positions(len(images), 8)
+        made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in some)
         if all(np.array_equal(each.pixels.transpose(2, 0, 1), images.pixels[at].numpy()) for at, each in made):
             return pipeline, origin, ""
     return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
-
-
-def _spread(images: LabelledImages, most: int) -> list[int]:
-    """Return at most so many positions, spread over all."""
-    return sorted(set(np.linspace(0, len(images) - 1, most).astype(int).tolist()))

@@ -100,7 +100,7 @@ def equal(
     done = Equality(second, first, predictions, tolerance_tests(*predictions, tolerance))
     hint = ""
     # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
-    declared = getattr(second.classifier.plain, "declared", {}).get("normalization", "none")
+    declared = second.classifier.predictor.declared.get("normalization", "none")
     if done.outcome == "different" and declared != "none" and artifact_normalization is None:
         some = images.take(torch.arange(min(len(images), _HINTED)))
         unchanged = own.but(normalization="none").open(artifact, some, ordered=False)

@@ -22,10 +22,9 @@ from harness.data.exported import FLOAT32, NAME, as_stored, names_of
 from harness.data.rows import parts_of
 from harness.features.exports.template import SAID, files_for
 from harness.inference import RoleModel
-from harness.inference.backend import Perturbed
-from harness.inference.ledger import Asked, Ledger
+from harness.inference.engine import Perturbed
 from harness.inference.predictors.protocol import Provides
-from harness.inference.standins import StandIn
+from harness.inference.standins import Asked, Ledger, StandIn
 from harness.measures.panel.predictions import PanelPredictions
 from harness.run.budget import OVERVIEW, Costs, Plan, duration, plan_from
 from harness.run.recorded import scope_of

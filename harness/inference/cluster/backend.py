@@ -8,20 +8,19 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 
 from harness.base.errors import ClusterError, InputError, printable
-from harness.inference.backend import BackendLostError
 from harness.inference.cluster.nodes import Nodes, held, put
 from harness.inference.cluster.serialization import Pages
 from harness.inference.devices import pick_device, usable_cores
-from harness.inference.engine import Engine
+from harness.inference.engine import BackendLostError, Engine
 from harness.inference.platforms import this_platform
 from harness.inference.screening import Screen
 from harness.networks.options import BackendOptions
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.data.decoding import Spread
-    from harness.inference.backend import Perturbed
-    from harness.inference.engine import BatchTask
+    from harness.inference.engine import BatchTask, Perturbed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,11 +45,14 @@ _ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
 
 
 class Cluster(Nodes):
-    """A cluster that makes backends, which run models on its workers."""
+    """A cluster that makes backends, which run models on its workers, and runs other functions on its cores."""
 
     def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
         self.pages = Pages()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return cluster_of, (self.options,)
 
     def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Engine:  # noqa: ARG002
         """Return a backend for the model; the cluster determines the device and the number of workers."""
@@ -70,18 +71,14 @@ class Cluster(Nodes):
 
         This process makes the calls that fail on a node, for example without the files.
         """
-
-        def say(why: str) -> None:
-            print(printable(f"{what}: {why}; this process does that work"), file=sys.stderr)
-
+        said, failed = "{}: {}; this process does that work", False
         self.start()
         try:
             sent = put(call, "the decoder")
         except InputError as error:
-            say(str(error))
+            print(printable(said.format(what, error)), file=sys.stderr)
             yield from here(things)
             return
-        failed = False
         for thing, node, result in self.run(sent, things, what=what):
             if not isinstance(result, Exception):
                 yield result
@@ -89,8 +86,34 @@ class Cluster(Nodes):
             # If the thing itself is at fault, this process raises the error as without a cluster.
             yield from here([thing])
             if not failed:
-                say(f"node {node} cannot ({type(result).__name__}: {result})")
+                why = f"node {node} cannot ({type(result).__name__}: {result})"
+                print(printable(said.format(what, why)), file=sys.stderr)
             failed = True
+
+    @property
+    def cores(self) -> list[int]:
+        """Join the cluster and return a number for each parallel task: its cores, or fewer by the option workers."""
+        self.start()
+        return list(range(self.workers))
+
+    def result(self, what: str, function: Callable[[int], T]) -> T:
+        """Return the function's result from a node; its argument is the number of a core of its own.
+
+        All nodes must share the project's folder. Prints `what`, the time and the node at the end. An `InputError` of
+        the function is raised here. Raises `BackendLostError` if the task was lost with its node three times, or if no
+        node is left.
+        """
+        from tqdm import tqdm
+
+        start, environment = time.monotonic(), {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        call = put(partial(_on_a_core, function, Path.cwd(), environment), what)
+        ((_, node, result),) = self.run(call, [what], what="calibration")
+        if isinstance(result, InputError):
+            raise result
+        if isinstance(result, Exception):
+            raise BackendLostError(f"{what}: a worker of the cluster failed: {result}")
+        tqdm.write(f"{what}: {time.monotonic() - start:.0f} s, on {node}", file=sys.stderr)
+        return cast("T", result)
 
 
 @cache
@@ -116,41 +139,6 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
 def spread_of(options: BackendOptions) -> Spread | None:
     """Return the decoder of many pictures on the nodes of the models' cluster; None without a cluster."""
     return cluster_of(options.part(BackendOptions)).decoded if options.on_ray else None
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """Runs functions on a cluster, one per core; all nodes must share the project's folder."""
-
-    options: BackendOptions
-
-    @property
-    def cores(self) -> int:
-        """Join the cluster and return the number of parallel tasks: its cores, or fewer by the option workers."""
-        cluster_of(self.options).start()
-        return cluster_of(self.options).workers
-
-    def result(self, what: str, function: Callable[[int], T]) -> T:
-        """Return the function's result from a node of the cluster; its argument is the number of a core of its own.
-
-        Prints `what`, the time and the node at the end. An `InputError` of the function is raised here. Raises
-        `BackendLostError` if the task was lost with its node three times, or if no node is left.
-        """
-        from tqdm import tqdm
-
-        start, environment = time.monotonic(), {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        call = put(partial(_on_a_core, function, Path.cwd(), environment), what)
-        ((_, node, result),) = cluster_of(self.options).run(call, [what], what="calibration")
-        if isinstance(result, InputError):
-            raise result
-        if isinstance(result, Exception):
-            raise BackendLostError(f"{what}: a worker of the cluster failed: {result}")
-        tqdm.write(f"{what}: {time.monotonic() - start:.0f} s, on {node}", file=sys.stderr)
-        return cast("T", result)
-
-    def abandon(self) -> None:
-        """End the wait for all running tasks, since their results are no longer needed."""
-        cluster_of(self.options).lost = "the calibration was abandoned"
 
 
 def _on_a_core(function: Callable[[int], T], folder: Path, environment: Mapping[str, str], _: str) -> T:
@@ -184,12 +172,10 @@ def ranges(count: int, *, size: int, workers: int, most: int) -> Iterator[tuple[
         start = stop
 
 
-@dataclass(frozen=True)
-class _Range:
-    """Inputs from `start` to before `stop`: whole batches, except in the last range of a call.
+class _Range(NamedTuple):
+    """Inputs of whole batches, with references to the model and to their pixels, unless a file has them.
 
-    It has a reference to the model, and its pixels unless a file has them. Ray would never release what these refer to
-    inside pickled bytes.
+    Ray would never release what references inside pickled bytes refer to.
     """
 
     start: int

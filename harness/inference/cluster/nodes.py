@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from harness.base.errors import ClusterError, InputError, PackageError
-from harness.inference.backend import BackendLostError
 from harness.inference.cluster.serialization import packed
 from harness.inference.devices import available_cores
+from harness.inference.engine import BackendLostError
 from harness.inference.platforms import this_platform
 
 if TYPE_CHECKING:

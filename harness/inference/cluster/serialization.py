@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from harness.perturb.corruptions.named import Kind
+    from harness.perturb.corruptions import Kind
 
 _PAGE = 16 << 20
 """Bytes of images in one object of the store."""

@@ -7,7 +7,7 @@ import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,9 +49,6 @@ class Answers:
     export: Export | None
     named: bool = False
 
-    def __len__(self) -> int:
-        return len(self.values)
-
 
 def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> Answers:
     """Return the predictions in a file; `outputs` declares columns of classes as logits or probabilities.
@@ -63,7 +60,7 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
         raise AnswersError(f"{path.name} is no file of predictions; expected .npz, .csv, .parquet")
     with _reading(""):
         require_regular(path)
-    arrays = _of_npz(path) if kind == ".npz" else _of_table(_rows(path, classes), classes, outputs)
+    arrays = _of_npz(path) if kind == ".npz" else _of_table(_parts(path, classes), classes, outputs)
     scores = next(name for name in _SCORES if name in arrays)
     values = np.atleast_1d(arrays[scores])
     if not len(values):
@@ -134,21 +131,18 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _rows(path: Path, classes: Sequence[str]) -> Iterator[Sequence[Any]]:
-    """Yield the names of a table's columns, and then each row, with text in the columns `_KEYS`."""
+def _parts(path: Path, classes: Sequence[str]) -> Iterator[Any]:
+    """Yield the names of a table's columns, and then the columns of some rows at a time, with text in those `_KEYS`."""
     if path.suffix.lower() == ".csv":
         with _reading("CSV"), path.open(encoding="utf-8-sig", newline="") as file:
             start = file.readline(_LONGEST_HEAD)
             file.seek(0)
             separator = next((each for each in _SEPARATORS if each in start), ",")
             reader = csv.reader(file, delimiter=separator, strict=True)
-            yield (names := next(reader, []))
-            for row in filter(None, reader):
-                if len(row) != len(names):
-                    raise AnswersError(
-                        f"line {reader.line_num} has {len(row)} values, expected {len(names)} as in the first line"
-                    )
-                yield row
+            yield (names := [name if name in classes else name.strip() for name in next(reader, [])])
+            rows = (_whole(row, len(names), reader.line_num) for row in reader if row)
+            while part := list(islice(rows, _ROWS_AT_A_TIME)):
+                yield dict(zip(names, zip(*part, strict=True), strict=True))
         return
     try:
         import pyarrow as pa
@@ -157,28 +151,32 @@ def _rows(path: Path, classes: Sequence[str]) -> Iterator[Sequence[Any]]:
         raise PackageError("needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file") from None
     try:
         with _reading("Parquet"), parquet.ParquetFile(path) as file:
-            yield (head := list(map(str, file.schema_arrow.names)))
-            known = [name for name in head if name in {*_KEYS, *classes}]
+            yield (names := list(map(str, file.schema_arrow.names)))
+            known = [name for name in names if name in {*_KEYS, *classes}]
             for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=known):
                 columns = {name: column.to_pylist() for name, column in zip(known, batch.columns, strict=True)}
-                for name in set(known) & set(_KEYS):
-                    columns[name] = ["" if value is None else _text(value) for value in columns[name]]
-                yield from zip(*(columns.get(name, repeat("")) for name in head), strict=False)
+                texts = {name: ["" if v is None else _text(v) for v in columns.get(name, ())] for name in _KEYS}
+                yield columns | texts
     except pa.ArrowException as error:
         raise AnswersError(f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})") from None
 
 
-def _of_table(rows: Iterator[Sequence[Any]], classes: Sequence[str], outputs: str | None) -> dict[str, np.ndarray]:
+def _whole(row: list[str], columns: int, line: int) -> list[str]:
+    if len(row) != columns:
+        raise AnswersError(f"line {line} has {len(row)} values, expected {columns} as in the first line")
+    return row
+
+
+def _of_table(parts: Iterator[Any], classes: Sequence[str], outputs: str | None) -> dict[str, np.ndarray]:
     """Return the arrays of a table: `image`, perhaps `export`, and `label` or a column for each class.
 
     Other columns beside a label do not count.
     """
-    head = [name if name in classes else name.strip() for name in next(rows, ())]
-    if not head:
+    if not (head := next(parts, ())):
         raise AnswersError("is empty; expected a line with the names of columns")
-    others = [name for name in head if name not in _KEYS]
-    labelled = "label" in head and not set(others) & set(classes)
-    by_class = "label" not in head and set(others) == set(classes)
+    others = set(head) - set(_KEYS)
+    labelled = "label" in head and not others & set(classes)
+    by_class = "label" not in head and others == set(classes)
     if "image" not in head or not (labelled or by_class):
         raise AnswersError(
             f"has the columns {printable(some_of(head, shown=12))}; expected image, and either label or one column for "
@@ -186,12 +184,10 @@ def _of_table(rows: Iterator[Sequence[Any]], classes: Sequence[str], outputs: st
         )
     if twice := sorted({name for name in (*_KEYS, *classes) if head.count(name) > 1}):
         raise AnswersError(f"has the columns {some_of(twice)} twice")
-    images: list[np.ndarray] = []
-    values: list[np.ndarray] = [np.empty((0, len(classes)), np.float32)]
+    images, values = [np.empty(0, np.int64)], [np.empty((0, len(classes)), np.float32)]
     labels: list[str] = []
     exports: set[str] = set()
-    while part := list(islice(rows, _ROWS_AT_A_TIME)):
-        columns: dict[str, Sequence[Any]] = dict(zip(head, zip(*part, strict=True), strict=True))
+    for columns in parts:
         images.append(_images(np.array(columns["image"], dtype=np.str_)))
         exports.update(filter(None, columns.get("export", ())))
         if labelled:
@@ -205,15 +201,13 @@ def _of_table(rows: Iterator[Sequence[Any]], classes: Sequence[str], outputs: st
                 f"a column of a class has empty cells or other values than numbers ({printable(error)}); write 0 for "
                 "classes without a probability, or the column label"
             ) from None
-    if len({part.dtype.kind for part in images}) > 1:
+    if len({part.dtype.kind for part in images[1:]}) > 1:
         raise AnswersError("image has both names and numbers of images; expected one of them")
-    arrays = {"image": np.concatenate(images or [np.empty(0, np.int64)]), "export": np.array(list(exports))}
+    arrays = {"image": np.concatenate(images[1:] or images), "export": np.array(list(exports))}
     if labelled:
         return _labels(labels, classes) | arrays
-    return arrays | {
-        "logits" if outputs == "logits" else "probabilities": np.concatenate(values),
-        "classes": np.array(classes),
-    }
+    scores = "logits" if outputs == "logits" else "probabilities"
+    return arrays | {scores: np.concatenate(values), "classes": np.array(classes)}
 
 
 def _labels(texts: Sequence[str], classes: Sequence[str]) -> dict[str, np.ndarray]:

@@ -8,32 +8,29 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.answers import answers_beside
+from harness.base.cache import Answers
 from harness.base.codes import Code
 from harness.base.errors import ServerError
-from harness.inference.backend import BackendLostError
+from harness.inference.engine import BackendLostError
 from harness.inference.predictors import open_inference
 from harness.inference.predictors.answers import provided
 from harness.inference.predictors.audit import Audit, differing
 from harness.inference.predictors.credentials import Address, credentials_for
 from harness.inference.predictors.encoded import EncodedPictures
 from harness.inference.predictors.exchange import Exchange, ServerLostError
-from harness.inference.predictors.open_inference import BINARY, FILES, Metadata, ServerMetadata
+from harness.inference.predictors.open_inference import BINARY, FILES, Metadata
 from harness.inference.predictors.protocol import Identity, PredictorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.base.answers import Answers
-    from harness.base.cache import PredictionCache
+    from harness.base.cache import Store
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
-
-T = TypeVar("T")
 
 _PROBES = b"probes"
 """Key of the stored predictions for the probes."""
@@ -76,7 +73,7 @@ class HttpPredictor:
 
     def _open(self, options: NetworkOptions, images: LabelledImages | None) -> None:
         """Read the metadata, and request the probes alone and together."""
-        self._metadata = self._read(Metadata, self._address.path, "the model's metadata")
+        self._metadata = self._read(self._address.path, "the model's metadata")
         self._classes = None if images is None else len(images.classes)
         shape = None if images is None else tuple(images.pixels.shape[1:])
         self._input, shape = open_inference.input_of(self._metadata, shape)
@@ -84,7 +81,7 @@ class HttpPredictor:
         self._files = EncodedPictures(images) if self._input.layout == FILES else None
         self._binary = False
         with suppress(PredictorError):  # Not every server has metadata of its own.
-            self._binary = BINARY in self._read(ServerMetadata, "", "the server's metadata").extensions
+            self._binary = BINARY in self._read("", "the server's metadata").extensions
         # Tiles of random brightness, the same in each run.
         tiles = np.random.default_rng(0).random((_FEW, shape[0], _TILES, _TILES), dtype=np.float32)
         down, across = (np.arange(size) * _TILES // size for size in shape[1:])
@@ -117,14 +114,14 @@ class HttpPredictor:
         }
         return Identity("http", facts, lasting=self.version is not None and self._files is None)
 
-    def keep_in(self, cache: PredictionCache) -> None:
+    def keep_in(self, cache: Store) -> None:
         """Store predictions beside a cache from now on, and use stored ones; without a version do nothing.
 
         Raises `InputError` if the predictions for fixed images differ from the stored ones.
         """
         if self.version is None:
             return
-        answers = answers_beside(cache, self.identity.sha256)
+        answers = Answers(cache, self.identity.sha256)
         kept = answers.find([_PROBES]).get(_PROBES)
         if kept is None:
             answers.add({_PROBES: self._probed.tobytes()})
@@ -170,8 +167,8 @@ class HttpPredictor:
         """Close all connections; it may be called twice."""
         self._exchange.close()
 
-    def _read(self, kind: type[T], path: str, what: str) -> T:
-        return open_inference.read_message(kind, self._exchange.ask(path, what, most_bytes=_ROOM).content, what)
+    def _read(self, path: str, what: str) -> Metadata:
+        return open_inference.read_message(Metadata, self._exchange.ask(path, what, most_bytes=_ROOM).content, what)
 
     def _encoded(self, pixels: np.ndarray) -> np.ndarray:
         """Return images, (N, C, H, W) float32 in [0, 1], in the input tensor's form; files are (N, 1) objects."""
@@ -227,7 +224,7 @@ class HttpPredictor:
         return values[np.arange(max(len(values), self._input.batch or 0)) % len(values)]
 
     def _expect_metadata(self) -> None:
-        now, before = self._read(Metadata, self._address.path, "the model's metadata"), self._metadata
+        now, before = self._read(self._address.path, "the model's metadata"), self._metadata
         if self._named is not None:  # The server may load and unload other versions.
             now, before = replace(now, versions=()), replace(before, versions=())
         if now != before:

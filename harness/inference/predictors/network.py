@@ -1,38 +1,139 @@
-"""A predictor with the classes of the data, from pixels to logits, and the backend that calls it."""
+"""Models of a classifier, from pixels to logits: a network of PyTorch, or a predictor with the classes of the data."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import partial
+import operator
+from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx import GraphModule
 
+from harness.inference import devices
 from harness.inference.engine import Engine
+from harness.inference.graph import folded, pooled_by_maxima
 from harness.inference.predictors.answers import as_logits, order_of
-from harness.inference.predictors.protocol import Remote
+from harness.inference.predictors.protocol import OF_NETWORKS
 from harness.networks.checkpoints import hash_tensors
+from harness.networks.declared import expect_fit
+from harness.networks.process import evaluation_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
-    from harness.inference.backend import Perturbed
-    from harness.inference.engine import BatchTask, MakeBackend
+    from harness.base.cache import Store
+    from harness.data import LabelledImages
+    from harness.inference.engine import MakeBackend
     from harness.inference.predictors.protocol import Predictor, Provides
 
 
-class PredictorModel:
-    """A predictor that maps pixels (N, C, H, W) to logits (N, classes); copies share it.
+class Network:
+    """A network of PyTorch, which does not change; both of its copies are made at the first use.
 
-    `named` are the predictor's own classes in its order.
+    `plain` is in evaluation mode, with layers under their own names. In `fast`, which predicts, batch norms are folded
+    into the convolutions before them. This changes logits by less than 1e-5.
     """
 
-    def __init__(self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = ()) -> None:
-        self.predictor, self.classes = predictor, len(classes)
+    order: np.ndarray | None = None
+
+    def __init__(
+        self, network: nn.Module, *, device: str | torch.device = "cpu", provides: Provides = OF_NETWORKS
+    ) -> None:
+        self._network, self.device, self.provides = network, torch.device(device), provides
+
+    @cached_property
+    def plain(self) -> nn.Module:
+        """Return the evaluation copy, which replaces the given network."""
+        self._network = self._on_device(evaluation_copy(self._network))
+        return self._network
+
+    @cached_property
+    def fast(self) -> nn.Module:
+        """Return the traced copy, or `plain` if it cannot be traced."""
+        return self._on_device(pooled_by_maxima(folded(self.plain)))
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """Return the declarations of a user's network as text, for `stress.json`."""
+        return dict(getattr(self.plain, "declared", {}))
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Return a hash of the whole computation, None for a network that cannot be traced.
+
+        The hash covers the traced code, the layers and every tensor. It is equal for the same network in another file,
+        and differs if only the code changes.
+        """
+        model = self.fast
+        if not isinstance(model, GraphModule):
+            return None
+        taken = [str(node.target) for node in model.graph.nodes if node.op == "get_attr"]
+        tensors = {**model.state_dict(), **dict(model.named_buffers())}
+        tensors |= {name: operator.attrgetter(name)(model) for name in taken}
+        if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            return None
+        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in model.named_modules())
+        return hashlib.sha256(f"{model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
+
+    def fit(self, images: LabelledImages, outputs: str | None) -> str:
+        """Return a description of the outputs; raises `InputError` for a network that does not fit the images."""
+        return expect_fit(self._network, images, outputs=outputs)
+
+    def workers(self, wanted: int | None) -> int:
+        """Return the number of parallel batches."""
+        return 1 if devices.is_accelerator(self.device) else wanted or devices.available_cores()
+
+    def like(self, model: nn.Module) -> Network:
+        """Return another network of this kind, on the same device."""
+        return Network(model, device=self.device, provides=self.provides)
+
+    def engine(self, model: Any, make: MakeBackend, *, workers: int, screen: bool) -> Engine:
+        """Return the backend that runs a model of this kind; only one with layers is screened."""
+        return make(model, device=self.device, workers=workers, screen=screen and self.provides.layers)
+
+    def keep_in(self, cache: Store) -> None:
+        """Do nothing: the classifier stores all predictions."""
+
+    def close(self) -> None:
+        """Do nothing: no process and no connection is open."""
+
+    def _on_device(self, model: nn.Module) -> nn.Module:
+        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _settings(layer: nn.Module) -> str:
+    """Return the settings of a layer as text; its `extra_repr` omits some, such as the alignment of an upsampling."""
+    named = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
+    plain = {name: value for name, value in named.items() if isinstance(value, bool | int | float | str | tuple | None)}
+    return f"{layer.extra_repr()} {sorted(plain.items())!r}"
+
+
+class PredictorModel:
+    """A predictor with the members of a `Network`: a call maps pixels (N, C, H, W) to logits (N, classes).
+
+    `named` are the predictor's own classes in its order. It gets batches of one size, as many at a time
+    as it allows. A live one gets full ones only, the last padded with black images.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = (), batch: int = 32
+    ) -> None:
+        self.predictor, self.classes, self._batch = predictor, len(classes), batch
         self.identity, self.provides = predictor.identity, predictor.provides
         self.order = order_of(named, classes) if named and classes else None
+        self.plain: Any = self
+        self.close, self.keep_in = predictor.close, getattr(predictor, "keep_in", lambda _cache: None)
+
+    @property
+    def fast(self) -> Any:
+        """Return the same as `plain`."""
+        return self.plain
 
     @property
     def fingerprint(self) -> str | None:
@@ -56,53 +157,28 @@ class PredictorModel:
         scores = provides.scores if provides.top is None else f"top {provides.top} {provides.scores}"
         return {**self.identity.facts, "outputs": scores}
 
-    def __deepcopy__(self, memo: object) -> PredictorModel:
-        return self
+    def fit(self, _images: LabelledImages, _outputs: str | None) -> str:
+        """Return the note on its outputs; the predictor has compared itself with the images."""
+        return self.provides.note
+
+    def workers(self, _wanted: int | None) -> int:
+        """Return 1: its work does not use this machine's cores, and it limits the parallel calls itself."""
+        return 1
+
+    def like(self, model: Any) -> PredictorModel:
+        """Return one that calls this model instead, such as a module around the predictor."""
+        other = copy(self)
+        other.plain = other if model is self else model
+        return other
+
+    def engine(self, model: Any, _make: MakeBackend, **_how: Any) -> Engine:
+        """Return an engine of this process, which asks a remote predictor to confirm its own answers."""
+        confirm = getattr(self.predictor, "confirm", None) if model is self else None
+        how: dict[str, Any] = {"batch": self._batch, "fills": self.provides.live, "confirm": confirm}
+        return Engine(model, device=self.device, workers=max(1, self.provides.calls), screen=False, **how)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map pixels, float32, to logits; raises `PredictorError` for invalid answers."""
-        if not isinstance(pixels, Tensor):
-            raise TypeError("a predictor cannot be traced")
         asked = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
         logits = as_logits(self.predictor.predict(asked), self.provides, images=len(asked), classes=self.classes)
         return torch.from_numpy(logits if self.order is None else np.ascontiguousarray(logits[:, self.order]))
-
-
-class Asking(Engine):
-    """The backend that calls a predictor in batches of one size, with as many parallel calls as it allows.
-
-    A live predictor gets only full batches; the last one is padded with black images.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        device: torch.device,
-        workers: int,  # noqa: ARG002  The predictor determines its parallel calls.
-        screen: bool = False,  # noqa: ARG002  A predictor has one precision.
-        size: int,
-        provides: Provides,
-    ) -> None:
-        super().__init__(model, device=device, workers=max(1, provides.calls), screen=False)
-        self._batch, self.fills = size, provides.live
-
-    @property
-    def decides(self) -> Hashable:
-        """Return the batch size and the kind of processor, which may affect the last bits of answers."""
-        return "predictor", self._batch, torch.backends.cpu.get_cpu_capability()
-
-    def over_batches(self, task: BatchTask, model: Any, inputs: Perturbed, *, size: int) -> np.ndarray:
-        """Return the task's result, once a remote predictor has confirmed its answers."""
-        rows = super().over_batches(task, model, inputs, size=size)
-        if isinstance(model, PredictorModel) and isinstance(model.predictor, Remote):
-            model.predictor.confirm()
-        return rows
-
-    def _size(self, inputs: Perturbed, *, low: bool = False) -> int:  # noqa: ARG002
-        return self._batch
-
-
-def asking(provides: Provides, *, size: int) -> MakeBackend:
-    """Return the maker of a predictor's backend with batches of `size` images."""
-    return partial(Asking, size=size, provides=provides)

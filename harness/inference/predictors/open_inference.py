@@ -6,7 +6,7 @@ import base64
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -64,20 +64,14 @@ class TensorFacts(_Message):
 
 @dataclass(frozen=True)
 class Metadata(_Message):
-    """The metadata of a served model."""
+    """The metadata of a served model, or of a server, which has the extensions of the protocol."""
 
     name: _Text = ""
     versions: tuple[_Text, ...] = ()
     platform: _Text = ""
     inputs: tuple[TensorFacts, ...] = ()
     outputs: tuple[TensorFacts, ...] = ()
-
-
-@dataclass(frozen=True)
-class ServerMetadata(_Message):
-    """The metadata of a server: its extensions of the protocol."""
-
-    extensions: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.base.codes import Code
 from harness.base.errors import InputError
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
-
-    from harness.base.cache import PredictionCache
 
 
 Scores = Literal["logits", "probabilities", "labels"]
@@ -98,7 +96,12 @@ class Identity:
 
 
 class Predictor(Protocol):
-    """Anything that maps images to answers."""
+    """Anything that maps images to answers.
+
+    One on another machine, where each answer has a cost, may have two more functions. `keep_in(cache)` stores answers
+    beside a cache from then on, one by one. `confirm()` verifies some answers since the last call, and raises
+    `BackendLostError`, which ends the run, for wrong ones.
+    """
 
     @property
     def identity(self) -> Identity:
@@ -118,17 +121,6 @@ class Predictor(Protocol):
 
     def close(self) -> None:
         """End processes and connections; it may be called twice."""
-
-
-@runtime_checkable
-class Remote(Protocol):
-    """A predictor on another machine: each answer has a cost, and the network adds its own errors."""
-
-    def keep_in(self, cache: PredictionCache) -> None:
-        """Store answers beside a cache from now on, one by one; raises `InputError` for those of another model."""
-
-    def confirm(self) -> None:
-        """Verify some answers since the last call; raises `BackendLostError`, which ends the run, for wrong ones."""
 
 
 @contextmanager

@@ -122,14 +122,13 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     Raises `InputError` for the file of the data itself, under any name: its labels are the truth.
     """
     data = Path(images.source)
-    comparable = path.is_file() and data.is_file() and path.stat().st_size == data.stat().st_size
-    if comparable and hash_of_file(path) == hash_of_file(data):
+    same = path.is_file() and data.is_file() and path.stat().st_size == data.stat().st_size
+    if same and hash_of_file(path) == hash_of_file(data):
         raise AnswersError(f"is the file of the data, {data}, so its labels are no predictions; name their own file")
     answers = read_answers(path, images.classes, outputs=outputs)
-    named = answers.images
-    if named is None or named.dtype.kind != "U":
+    if answers.images is None or answers.images.dtype.kind != "U":
         return answers
-    return replace(answers, images=_numbers_of_files(named.tolist(), images))
+    return replace(answers, images=_numbers_of_files(answers.images.tolist(), images))
 
 
 def _of_export(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -166,14 +165,14 @@ def _of_clean(answers: Answers, images: LabelledImages) -> tuple[np.ndarray, np.
 
 def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
     """Return the number in the full split of each row's image, (N,); raises `InputError` unless it has one, once."""
-    numbers, positions = answers.images, images.positions.numpy()
+    numbers, positions, count = answers.images, images.positions.numpy(), len(answers.values)
     if numbers is None:
-        if len(answers) != len(positions) if images.indices is None else len(answers) <= positions.max():
+        if count != len(positions) if images.indices is None else count <= positions.max():
             raise AnswersError(
-                f"has {len(answers):,} predictions without names or numbers of images, the data have "
-                f"{len(positions):,} images; expected one for each, in their order"
+                f"has {count:,} predictions without names or numbers of images, the data have {len(positions):,} "
+                "images; expected one for each, in their order"
             )
-        return np.arange(len(answers))
+        return np.arange(count)
     if numbers.dtype.kind == "S":
         raise AnswersError(
             "has names of exported images but no line export, for clean images. Copy the line from manifest.json, or "

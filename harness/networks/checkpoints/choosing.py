@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.base.errors import some_of
-from harness.networks.checkpoints.files import SAVE_WEIGHTS_ALONE, CheckpointRefused, shown
+from harness.networks.checkpoints.files import Refusal, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -103,13 +102,12 @@ def choose(
     dicts: Sequence[StateDict],
     network: nn.Module,
     choice: ChoiceOptions,
-    path: Path,
     *,
     next_step: str = "",
 ) -> tuple[dict[str, StoredTensor], str]:
     """Return the tensors that fit the network, by its own names, and a description of the choice, empty without one.
 
-    Exactly one pair of state dict and prefix must fit. If none does, the `CheckpointRefused` states the differences,
+    Exactly one pair of state dict and prefix must fit. If none does, the `Refusal` states the differences,
     and `next_step` or else advice on the user's network. If several do, it states the options that select one.
     """
     needed, key, prefix = network.state_dict(), choice.checkpoint_key, choice.strip_prefix
@@ -118,7 +116,7 @@ def choose(
         if not (dicts := [held for held in dicts if key in held.places]):
             fact = f"it has no tensors under {shown(key)!r}; state dicts in it are {inner}"
             next_step = "Name one of these with checkpoint_key, or remove the option."
-            raise CheckpointRefused("SCHEMA", path, fact, next_step)
+            raise Refusal("SCHEMA", fact, next_step)
     if prefix and not prefix.endswith("."):
         prefix += "."
     fits = _fits(dicts, needed, prefix)
@@ -128,24 +126,24 @@ def choose(
         if not fits:
             named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
             fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-            raise CheckpointRefused("SCHEMA", path, fact, "Name another with strip_prefix, or remove the option.")
+            raise Refusal("SCHEMA", fact, "Name another with strip_prefix, or remove the option.")
     if len(fitting := [fit for fit in fits if not (fit.missing or fit.misshapen)]) > 1:
         fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
         places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
         prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
         ways = [f"checkpoint_key {' or '.join(filter(None, places[:5]))}"] if len(places) > 1 else []
         ways += [f"strip_prefix {' or '.join(prefixes[:5])}"] if len(places) < len(fitting) else []
-        raise CheckpointRefused("ARCHITECTURE", path, fact, f"Select one with {', and '.join(ways)}.")
+        raise Refusal("ARCHITECTURE", fact, f"Select one with {', and '.join(ways)}.")
     fit = max(fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors)))
     if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
         fact = f"its pickle wants {shown(strange)}, which is no tensor"
-        raise CheckpointRefused("PICKLE_GLOBAL", path, fact, SAVE_WEIGHTS_ALONE)
+        raise Refusal("PICKLE_GLOBAL", fact)
     if not fitting or fit.unknown:
         fact = f"the tensors of {fit.place} are not those of the network: {_differences(fit)}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, next_step or _advice(fit))
+        raise Refusal("ARCHITECTURE", fact, next_step or _advice(fit))
     if prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
         fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
+        raise Refusal("ARCHITECTURE", fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
     place = fit.held.places[0]
     ignored = [name for name in fit.held.tensors if not name.startswith(fit.prefix)]
     ignored = [shown(name) for name in (*ignored, *([] if place else fit.held.others))]

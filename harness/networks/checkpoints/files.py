@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,7 @@ from harness.base.outputs import CHECKPOINT, Output
 from harness.base.records import as_plain, read_json, record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
@@ -62,6 +64,10 @@ _DTYPES = {
     "C64": torch.complex64,
     "BOOL": torch.bool,
 }
+_NEXT_STEPS: Mapping[Code, str] = {
+    "HASH_MISMATCH": COPY_AGAIN,
+    "NONFINITE": "Its training diverged: train it again.",
+}
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError)
 
 
@@ -70,6 +76,26 @@ class CheckpointRefused(InputError):  # noqa: N818  The message begins with this
 
     def __init__(self, code: Code, path: Path, fact: str, next_step: str) -> None:
         super().__init__(f"REFUSED[{code}] {path}: {fact}. Nothing was executed. {next_step}", code=code)
+
+
+class Refusal(Exception):  # noqa: N818  As above.
+    """The refusal of content, see `refusals_of`; by default the next step is that of the code."""
+
+    def __init__(self, code: Code, fact: str, next_step: str = "") -> None:
+        super().__init__(fact)
+        self.code, self.next_step = code, next_step or _NEXT_STEPS.get(code, "")
+
+
+@contextmanager
+def refusals_of(path: Path, advice: str = SAVE_WEIGHTS_ALONE) -> Iterator[None]:
+    """Turn refusals of the content of a file into a `CheckpointRefused`; `advice` is for those without a next step."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise CheckpointRefused(refusal.code, path, str(refusal), refusal.next_step or advice) from None
+    except MemoryError:
+        next_step = "Free some memory, or check where the file comes from."
+        raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
 
 
 def shown(text: object, *, length: int = 120) -> str:
@@ -193,8 +219,8 @@ def _parsed(text: str) -> Any:
     return json.loads(text, object_pairs_hook=mapping)
 
 
-def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Record | None]:
-    """Return the tensors of a safetensors file and its record, None without one; raises `CheckpointRefused`.
+def read_native(content: bytes) -> tuple[dict[str, StoredTensor], Record | None]:
+    """Return the tensors of a safetensors file and its record, None without one; raises `Refusal`.
 
     Besides the format's own rules, no key may occur twice. The record and the tensors must have the hashes in the
     record; the former protects the normalization, among others.
@@ -202,7 +228,7 @@ def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Re
     end = 8 + int.from_bytes(content[:8], "little")
     if 8 + MAX_HEADER_BYTES < end <= len(content):
         fact = f"its header has {end - 8} bytes, more than the limit of {MAX_HEADER_BYTES}"
-        raise CheckpointRefused("RESOURCE", path, fact, "Save the weights alone, without long metadata.")
+        raise Refusal("RESOURCE", fact, "Save the weights alone, without long metadata.")
     try:
         if end > len(content):
             raise ValueError(f"its header claims {end - 8} bytes of a file of {len(content)}")
@@ -212,30 +238,25 @@ def read_native(content: bytes, path: Path) -> tuple[dict[str, StoredTensor], Re
             raise ValueError("its metadata are not text")
         tensors = _tensors(entries, memoryview(content)[end:])
     except _MALFORMED as error:
-        fact = f"not an intact safetensors file ({shown(error)})"
-        raise CheckpointRefused("FORMAT", path, fact, COPY_AGAIN) from None
+        raise Refusal("FORMAT", f"not an intact safetensors file ({shown(error)})", COPY_AGAIN) from None
     if RECORD_KEY not in metadata:
         return tensors, None
     try:
         entries = _parsed(metadata[RECORD_KEY])
         named = entries.pop("record_sha256", None)
         if named is not None and named != (found := _hash(entries)):
-            fact = f"SHA-256 of its record is {found}, expected {shown(named)}"
-            raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
+            raise Refusal("HASH_MISMATCH", f"SHA-256 of its record is {found}, expected {shown(named)}")
         schema, expected = entries.pop("schema"), entries.pop("tensors_sha256")
         if schema != _SCHEMA:
             raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
         if not isinstance(expected, str):
             raise TypeError("wrong type of tensors_sha256")
         record = read_json(Record, json.dumps(entries), where="record")
-    except CheckpointRefused:
-        raise
     except _MALFORMED as error:
         fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
-        raise CheckpointRefused("SCHEMA", path, fact, "Train or convert it with this version.") from None
+        raise Refusal("SCHEMA", fact, "Train or convert it with this version.") from None
     if (found := hash_tensors(tensors)) != expected:
-        fact = f"SHA-256 of the tensors is {found}, expected {shown(expected)}"
-        raise CheckpointRefused("HASH_MISMATCH", path, fact, COPY_AGAIN)
+        raise Refusal("HASH_MISMATCH", f"SHA-256 of the tensors is {found}, expected {shown(expected)}")
     return tensors, record
 
 

@@ -14,12 +14,12 @@ from harness.base.errors import some_of
 from harness.networks.architectures import ARCHITECTURES, build
 from harness.networks.checkpoints.choosing import StateDict, choose
 from harness.networks.checkpoints.files import (
-    SAVE_WEIGHTS_ALONE,
-    CheckpointRefused,
+    Refusal,
     StoredTensor,
     hash_tensors,
     read_native,
     read_regular,
+    refusals_of,
     shown,
 )
 from harness.networks.checkpoints.pickled import Name, read_members, read_pickle
@@ -56,6 +56,8 @@ class Checkpoint:
     architecture: str
     record: Record | None
     note: str = ""
+    lasting: bool = True
+    """True if the hash determines the model's answers, so results may be cached under it."""
 
     @property
     def model_sha256(self) -> str:
@@ -75,47 +77,43 @@ def load_checkpoint(
     Raises `CheckpointRefused` for an irregular file.
     """
     note = ""
-    try:
+    with refusals_of(path):
         content = read_regular(path)
-        dicts, record = _read(content, path)
+        dicts, record = _read(content)
         if record is not None and (builder is None or record.architecture in ARCHITECTURES):
             architecture, tensors = record.architecture, dicts[0].tensors
-            model = _of_record(record, dicts, path)
+            model = _of_record(record, dicts)
         else:
             architecture = "fashion-cnn" if builder is None else "user"
             model = build("fashion-cnn", {}) if builder is None else builder()
             next_step = _OF_ANOTHER if builder is None else ""
-            tensors, note = choose(dicts, model, choice or ChoiceOptions(), path, next_step=next_step)
+            tensors, note = choose(dicts, model, choice or ChoiceOptions(), next_step=next_step)
         weights = {}
         for name, own in model.state_dict().items():  # A tensor that the file lacks keeps its initial value.
             weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
             if not weights[name].isfinite().all():
-                fact = f"tensor {name} holds NaN or infinity"
-                raise CheckpointRefused("NONFINITE", path, fact, "Its training diverged: train it again.")
+                raise Refusal("NONFINITE", f"tensor {name} holds NaN or infinity")
         model.load_state_dict(weights)
-    except MemoryError:
-        next_step = "Free some memory, or check where the file comes from."
-        raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
     return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note)
 
 
-def _read(content: bytes, path: Path) -> tuple[list[StateDict], Record | None]:
+def _read(content: bytes) -> tuple[list[StateDict], Record | None]:
     if content[:4] == b"PK\x03\x04":
-        return _state_dicts(read_pickle(read_members(content, path), path), path), None
+        return _state_dicts(read_pickle(read_members(content))), None
     if content[8:9] == b"{":
-        tensors, record = read_native(content, path)
+        tensors, record = read_native(content)
         return [StateDict(tensors)], record
     start = content[:8].hex() or "nothing"
-    fact = f"neither a safetensors file nor a zip file of torch.save (PyTorch 1.6 or later); it starts with {start}"
-    next_step = (
+    raise Refusal(
+        "FORMAT",
+        f"neither a safetensors file nor a zip file of torch.save (PyTorch 1.6 or later); it starts with {start}",
         "Save it again: torch.save(model.state_dict(), path), or, without the model, "
-        "torch.save(torch.load(path, weights_only=True), another_path)."
+        "torch.save(torch.load(path, weights_only=True), another_path).",
     )
-    raise CheckpointRefused("FORMAT", path, fact, next_step)
 
 
-def _state_dicts(loaded: object, path: Path) -> list[StateDict]:
-    """Return every dict that holds tensors by name, outermost first; raises `CheckpointRefused` without any.
+def _state_dicts(loaded: object) -> list[StateDict]:
+    """Return every dict that holds tensors by name, outermost first; raises `Refusal` without any.
 
     An empty dict may be the file of a network without weights. Lists are not searched, as they hold states of
     optimizers.
@@ -139,34 +137,34 @@ def _state_dicts(loaded: object, path: Path) -> list[StateDict]:
         return [each for each in dicts if each.tensors or not loaded]
     inner = loaded.values() if isinstance(loaded, dict) else [loaded]
     if wanted := next((value.full for value in inner if isinstance(value, Name)), None):
-        raise CheckpointRefused("PICKLE_GLOBAL", path, f"its pickle wants {shown(wanted)}", SAVE_WEIGHTS_ALONE)
+        raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}")
     fact = "not a state dict, that is, a dict of names and tensors"
     if isinstance(loaded, dict):
         fact += f", and none is in it: it has {some_of([shown(repr(key)) for key in list(loaded)[:1_000]])}"
-    raise CheckpointRefused("SCHEMA", path, fact, SAVE_WEIGHTS_ALONE)
+    raise Refusal("SCHEMA", fact)
 
 
-def _of_record(record: Record, dicts: Sequence[StateDict], path: Path) -> nn.Module:
-    """Return the network that a record describes; raises `CheckpointRefused` if the tensors do not fit it.
+def _of_record(record: Record, dicts: Sequence[StateDict]) -> nn.Module:
+    """Return the network that a record describes; raises `Refusal` if the tensors do not fit it.
 
     The network is allocated after the tensors are known to fit, so it takes no more memory than they do.
     """
     name, arguments = record.architecture, record.arguments
     if name not in ARCHITECTURES:
         fact = f"unknown architecture id {shown(repr(name))}, known are {sorted(ARCHITECTURES)}"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, _OF_ANOTHER)
+        raise Refusal("ARCHITECTURE", fact, _OF_ANOTHER)
     if (length := len(json.dumps(arguments))) > MAX_ARGUMENTS:
         fact = f"the arguments of its architecture have {length} characters, more than the limit of {MAX_ARGUMENTS}"
-        raise CheckpointRefused("RESOURCE", path, fact, _NOT_ITS_OWN)
+        raise Refusal("RESOURCE", fact, _NOT_ITS_OWN)
     try:
         with torch.device("meta"):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
-            choose(dicts, build(name, arguments), ChoiceOptions(strip_prefix=""), path, next_step=_NOT_ITS_OWN)
+            choose(dicts, build(name, arguments), ChoiceOptions(strip_prefix=""), next_step=_NOT_ITS_OWN)
         model = build(name, arguments)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
         fact = f"architecture {name!r} rejects its arguments ({shown(str(error).partition(chr(10))[0])})"
-        raise CheckpointRefused("ARCHITECTURE", path, fact, _NOT_ITS_OWN) from None
+        raise Refusal("ARCHITECTURE", fact, _NOT_ITS_OWN) from None
     for buffer_name, buffer in model.named_buffers():
         if not buffer.isfinite().all() or (buffer_name == "std" and not buffer.all()):
             fact = f"{buffer_name} of its normalization is {shown(buffer.flatten().tolist())}"
-            raise CheckpointRefused("NONFINITE", path, fact, _NOT_ITS_OWN)
+            raise Refusal("NONFINITE", fact, _NOT_ITS_OWN)
     return model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import PackageError, some_of
-from harness.networks.checkpoints.files import CheckpointRefused, Code, read_regular, shown
+from harness.networks.checkpoints.files import Refusal, read_regular, refusals_of, shown
 from harness.networks.checkpoints.loading import Checkpoint
 from harness.networks.checkpoints.trial import OnnxRunner, expect_moderate
 
@@ -76,18 +76,19 @@ def load_onnx(path: Path) -> Checkpoint:
     except ImportError as error:
         raise PackageError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
     content = read_regular(path)
-    try:
-        description = onnx.load_model_from_string(content)
-    except DecodeError:
-        raise _refusal("FORMAT", path, "not an ONNX file") from None
-    content, sha256, note = _with_weights_inside(description, content, path)
-    expect_moderate("onnxruntime", content, path, (3, 32, 32), advice=_EXPORT)
-    try:
-        runner = OnnxRunner(content)
-    except ValueError as error:
-        raise _refusal("ARCHITECTURE", path, shown(error)) from None
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class.
-        raise _refusal("FORMAT", path, f"ONNX Runtime cannot run it ({shown(error)})") from None
+    with refusals_of(path, _EXPORT):
+        try:
+            description = onnx.load_model_from_string(content)
+        except DecodeError:
+            raise Refusal("FORMAT", "not an ONNX file") from None
+        content, sha256, note = _with_weights_inside(description, content, path)
+        expect_moderate("onnxruntime", content, path, (3, 32, 32), advice=_EXPORT)
+        try:
+            runner = OnnxRunner(content)
+        except ValueError as error:
+            raise Refusal("ARCHITECTURE", shown(error)) from None
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class.
+            raise Refusal("FORMAT", f"ONNX Runtime cannot run it ({shown(error)})") from None
     return Checkpoint(path, sha256, OnnxNetwork(runner, bytes.fromhex(sha256)).eval(), "onnx", None, note)
 
 
@@ -101,7 +102,7 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
     digest = hashlib.sha256(content)
     if not outside:
         return content, digest.hexdigest(), ""
-    parts = [_part(tensor, path) for tensor in outside]
+    parts = [_part(tensor) for tensor in outside]
     names = sorted({location for location, _, _ in parts})
     files, total = {}, len(content)
     for name in names:
@@ -109,16 +110,16 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
         total += len(files[name])
         if total > MAX_TOTAL:
             fact = f"it and its weights have {total} bytes or more, more than the limit of {MAX_TOTAL}"
-            raise _refusal("TOO_LARGE", path, fact)
+            raise Refusal("TOO_LARGE", fact)
         # With name and size, the hash also changes if bytes move from one file to the next.
         digest.update(f"\n{name} {len(files[name])}\n".encode(errors="replace") + files[name])
     if sum(length for _, _, length in parts) > total - len(content):
-        raise _refusal("RESOURCE", path, "its tensors claim more bytes than their files have")
+        raise Refusal("RESOURCE", "its tensors claim more bytes than their files have")
     for tensor, (location, offset, length) in zip(outside, parts, strict=True):
         if offset + length > len(files[location]):
             end, size = offset + length, len(files[location])
             fact = f"tensor {shown(tensor.name)!r} ends at byte {end} of {shown(location)}, which has {size}"
-            raise _refusal("FORMAT", path, fact)
+            raise Refusal("FORMAT", fact)
         tensor.raw_data = files[location][offset : offset + length]
         tensor.ClearField("data_location")
         tensor.ClearField("external_data")
@@ -136,7 +137,7 @@ def _tensors_in(message: Any) -> Iterator[Any]:
                 yield from _tensors_in(each)
 
 
-def _part(tensor: Any, path: Path) -> tuple[str, int, int]:
+def _part(tensor: Any) -> tuple[str, int, int]:
     """Return the file of a tensor, its offset and its length in bytes, which must be that of its numbers."""
     import onnx
 
@@ -144,16 +145,12 @@ def _part(tensor: Any, path: Path) -> tuple[str, int, int]:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if not _PLAIN_NAME.fullmatch(location) or location in {".", ".."} or len(entries) != len(tensor.external_data):
-        raise _refusal("ARCHITECTURE", path, f"{name}, {shown(location)!r}, expected the plain name of one beside it")
+        raise Refusal("ARCHITECTURE", f"{name}, {shown(location)!r}, expected the plain name of one beside it")
     kinds = onnx.TensorProto.DataType
     kind = kinds.Name(tensor.data_type) if tensor.data_type in kinds.values() else str(tensor.data_type)
     size = math.prod(tensor.dims) * _BYTES.get(kind, 0) if all(dimension >= 0 for dimension in tensor.dims) else -1
     offset, length = (entries.get(key, default) for key, default in (("offset", "0"), ("length", str(size))))
     if kind not in _BYTES or not (_NUMBER.fullmatch(offset) and _NUMBER.fullmatch(length)) or int(length) != size:
         fact = f"{name}, {shown(location)!r}, with {shown(length)} bytes from {shown(offset)} on for {size} of {kind}"
-        raise _refusal("FORMAT", path, fact)
+        raise Refusal("FORMAT", fact)
     return location, int(offset), int(length)
-
-
-def _refusal(code: Code, path: Path, fact: str) -> CheckpointRefused:
-    return CheckpointRefused(code, path, fact, _EXPORT)

@@ -25,18 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.networks.checkpoints.files import (
-    MAX_DIMENSIONS,
-    SAVE_WEIGHTS_ALONE,
-    CheckpointRefused,
-    Code,
-    StoredTensor,
-    shown,
-)
+from harness.networks.checkpoints.files import MAX_DIMENSIONS, Refusal, StoredTensor, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
 MAX_MEMBERS = 20_000
 """Most members of an archive; each takes memory before it is verified."""
@@ -97,12 +89,6 @@ class Opaque(Name):
     """A value of an unread type; only the type's name is kept."""
 
 
-class _Refusal(Exception):  # noqa: N818
-    def __init__(self, code: Code, fact: str) -> None:
-        super().__init__(fact)
-        self.code: Code = code
-
-
 def _of_type(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{type(value).__name__.lower()} where {kind.__name__.lower()} belongs")
@@ -111,7 +97,7 @@ def _of_type(kind: type, value: Any) -> Any:
 
 def _named(name: str) -> Name:
     if name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")) and name not in {_TENSOR, _PARAMETER}:
-        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")  # Other kinds of tensors.
+        raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")  # Other kinds of tensors.
     return Name(name)
 
 
@@ -126,7 +112,7 @@ def _called(function: Any, arguments: Any) -> object:
 
 def _made(kind: Any) -> Opaque:
     if not DATA_TYPES.fullmatch(name := _of_type(Name, kind).full):
-        raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}, and calls it")
+        raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}, and calls it")
     return Opaque(name)
 
 
@@ -149,7 +135,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, 
         raise ValueError(f"a tensor of {len(shape)} dimensions has {len(stride)} strides")
     held = len(content) // dtype.itemsize
     if (claimed := math.prod(shape)) > held:
-        raise _Refusal("RESOURCE", f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}")
+        raise Refusal("RESOURCE", f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if claimed and last >= held:
         raise ValueError(f"a tensor ends at number {shown(last)} of {held}")
@@ -205,20 +191,19 @@ _STEPS: Mapping[str, Callable[..., Any]] = {
 `pickletools` knows the number of these values, or that they reach down to the mark."""
 
 
-def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
-    """Return the members of the archive in its one folder, by their names there; raises `CheckpointRefused`.
+def read_members(content: bytes) -> dict[str, memoryview]:
+    """Return the members of the archive in its one folder, by their names there; raises `Refusal`.
 
     Nothing is decompressed or copied. Members are views of `content`, so an archive takes no more memory than the file.
     Python's `zipfile` reads the directory, and compares each entry with the header of its member.
     """
     if (count := content.count(b"PK\x01\x02")) > MAX_MEMBERS:
-        fact = f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
-        raise CheckpointRefused("RESOURCE", path, fact, SAVE_WEIGHTS_ALONE)
+        raise Refusal("RESOURCE", f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = sorted(archive.infolist(), key=lambda member: member.header_offset)
             if any(_OF_TORCHSCRIPT.search(member.orig_filename) for member in members):
-                raise CheckpointRefused("FORMAT", path, "a TorchScript archive, which holds code", SAVE_WEIGHTS_ALONE)
+                raise Refusal("FORMAT", "a TorchScript archive, which holds code")
             ends = [*(member.header_offset for member in members[1:]), archive.start_dir]
             found: dict[str, memoryview] = {}
             for member, end in zip(members, ends, strict=True):
@@ -245,31 +230,27 @@ def read_members(content: bytes, path: Path) -> dict[str, memoryview]:
             return found
     except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
         # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
-        fact = f"not an intact zip file of torch.save ({shown(error)})"
-        raise CheckpointRefused("ZIP_LAYOUT", path, fact, SAVE_WEIGHTS_ALONE) from None
+        raise Refusal("ZIP_LAYOUT", f"not an intact zip file of torch.save ({shown(error)})") from None
 
 
-def read_pickle(members: Mapping[str, memoryview], path: Path) -> object:
-    """Return the object that `torch.save` wrote, from the members of its zip file; raises `CheckpointRefused`.
+def read_pickle(members: Mapping[str, memoryview]) -> object:
+    """Return the object that `torch.save` wrote, from the members of its zip file; raises `Refusal`.
 
     Dicts, lists, tuples, numbers and text keep their types. Tensors are `StoredTensor`, and all else is `Opaque` or a
     `Name`.
     """
     try:
         if "data.pkl" not in members:
-            raise _Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
+            raise Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
         if bytes(members.get("byteorder", b"little")) != b"little":
-            raise _Refusal("FORMAT", "its numbers are not in little-endian order")
+            raise Refusal("FORMAT", "its numbers are not in little-endian order")
         if (size := len(members["data.pkl"])) > MAX_PICKLE_BYTES:
-            raise _Refusal("RESOURCE", f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}")
+            raise Refusal("RESOURCE", f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Old kinds of text with odd escapes warn, and are refused anyway.
             return _run(bytes(members["data.pkl"]), members)
-    except _Refusal as refusal:
-        raise CheckpointRefused(refusal.code, path, str(refusal), SAVE_WEIGHTS_ALONE) from None
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        fact = f"its pickle is not one of torch.save ({shown(error)})"
-        raise CheckpointRefused("FORMAT", path, fact, SAVE_WEIGHTS_ALONE) from None
+        raise Refusal("FORMAT", f"its pickle is not one of torch.save ({shown(error)})") from None
 
 
 def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
@@ -281,7 +262,7 @@ def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
     instructions: Iterable[tuple[Any, Any, Any]] = pickletools.genops(content)
     for number, (opcode, argument, position) in enumerate(instructions):
         if number == MAX_INSTRUCTIONS:
-            raise _Refusal("RESOURCE", f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
+            raise Refusal("RESOURCE", f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
         name, end = opcode.name, position or 0
         if name in _STEPS:
             marked: list[Any] = []
@@ -300,7 +281,7 @@ def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
             stack.append(_storage(stack.pop(), members))
         elif name not in {"PROTO", "FRAME", "STOP"}:
             wanted = argument.replace(" ", ".") if name == "INST" else name
-            raise _Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, expected only tensors and data")
+            raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, expected only tensors and data")
     if below or end + 1 != len(content):
         raise ValueError("bytes follow its end")
     (value,) = stack

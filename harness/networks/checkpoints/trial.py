@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import Self
 
 LIMITS = {"onnxruntime": (1_500, 25), "openvino": (4_000, 60)}
 """Megabytes, plus four times the network's size, and seconds of one core that a trial may take, by its engine."""
@@ -25,7 +26,7 @@ _PATIENCE = 10
 """Factor from these seconds to the time limit of a trial, since other processes share the machine."""
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """Types of an input of images, as ONNX Runtime names them; uint8 takes pixels from 0 to 255."""
-_IMAGES = 4
+IMAGES = 4
 """Dimensions of a batch of images: (N, C, H, W), or (N, H, W, C)."""
 
 
@@ -51,30 +52,51 @@ def expect_moderate(
         raise CheckpointRefused("RESOURCE", path, fact, advice)
 
 
-def onnx_session(content: bytes) -> Any:
-    """Return a session of ONNX Runtime on one thread."""
-    import onnxruntime
+class Runner:
+    """A network that native code computes, by `run` for one batch of its size; copies of a network share it.
 
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.log_severity_level = 4
-    return onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    `batch` is None for any size. `kind` is the type of its input; uint8 takes 0 to 255. Channels may be `last`.
+    """
+
+    batch: int | None
+    kind: Any
+    last: bool
+    run: Callable[[np.ndarray], np.ndarray]
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the answers for pixels (N, C, H, W) in [0, 1], those in float16 as float32."""
+        size = self.batch or max(len(pixels), 1)
+        scaled = np.rint(pixels * 255).clip(0, 255) if self.kind is np.uint8 else pixels
+        placed = scaled.transpose(0, 2, 3, 1) if self.last else scaled
+        typed = np.ascontiguousarray(placed).astype(self.kind, copy=False)
+        padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
+        answers = np.concatenate([self.run(padded[start : start + size]) for start in range(0, len(padded), size)])
+        return (answers.astype(np.float32) if answers.dtype == np.float16 else answers)[: len(pixels)]
 
 
-class OnnxRunner:
-    """A network in a session of ONNX Runtime; it has no state, so copies of a network share it.
+class OnnxRunner(Runner):
+    """A network in a session of ONNX Runtime on one thread, which has no state.
 
-    `sizes` (C, H, W) are those that the file fixes, or None for any. `kind` is the type of its input of images.
-    Raises `ValueError` without one such input and one output, and for an invalid file any exception of ONNX Runtime.
+    `sizes` (C, H, W) are those that the file fixes, or None for any. Raises `ValueError` without one input of images
+    and one output, and for an invalid file any exception of ONNX Runtime.
     """
 
     def __init__(self, content: bytes) -> None:
-        self.content, self.session = content, onnx_session(content)
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+        settings.log_severity_level = 4
+        self.content = content
+        self.session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
         (images,) = inputs
-        if images.type not in _KINDS or len(images.shape) != _IMAGES:
+        if images.type not in _KINDS or len(images.shape) != IMAGES:
             raise ValueError(f"its input is {images.type} of shape {images.shape}")
         self.input, self.kind = images.name, _KINDS[images.type]
         self.batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
@@ -85,22 +107,9 @@ class OnnxRunner:
         """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
         return OnnxRunner, (self.content,)
 
-    def __deepcopy__(self, memo: object) -> OnnxRunner:
-        return self
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the answers for pixels (N, C, H, W) in [0, 1], those in float16 as float32."""
-        answers = np.concatenate([self.session.run(None, {self.input: part})[0] for part in self.parts(pixels)])
-        return (answers.astype(np.float32) if answers.dtype == np.float16 else answers)[: len(pixels)]
-
-    def parts(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Return pixels (N, C, H, W) as the network takes them, in batches of its size, the last one padded."""
-        size = self.batch or max(len(pixels), 1)
-        scaled = np.rint(pixels * 255).clip(0, 255) if self.kind is np.uint8 else pixels
-        placed = scaled.transpose(0, 2, 3, 1) if self.last else scaled
-        typed = np.ascontiguousarray(placed).astype(self.kind, copy=False)
-        padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
-        return [padded[start : start + size] for start in range(0, len(padded), size)]
+    def run(self, part: np.ndarray) -> np.ndarray:
+        """Return the answers for one batch."""
+        return np.asarray(self.session.run(None, {self.input: part})[0])
 
 
 def _onnx(content: bytes, length: int, shape: list[int]) -> None:

@@ -10,11 +10,14 @@ larger images. The source of the levels stands with each.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from harness.perturb.corruptions.named import ships
-
+Change = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+"""The function of a corruption: of an image, (H, W, C) float32 in [0, 1], a level and its own generator."""
+CHANGES: dict[str, tuple[Change, tuple[float, ...]]] = {}
+"""The functions by the name of their corruption, each with its level at severities 1 to 5."""
 _RGB = 3
 _SOFT = 0.4
 """Standard deviation, in pixels at 28 x 28, of the blur before and after glass; the largest of CIFAR-10-C."""
@@ -26,6 +29,16 @@ _GREY = 0.5
 """Gray level of a hidden part, unlike a dark or light background."""
 _STRIPE = 2
 """Width of a stripe in pixels at 28 x 28."""
+
+
+def ships(name: str, *levels: float) -> Callable[[Change], Change]:
+    """Add a corruption with its levels at severities 1 to 5, as a decorator of its function."""
+
+    def declared(change: Change) -> Change:
+        CHANGES[name] = change, levels
+        return change
+
+    return declared
 
 
 def pixels_at_28(image: np.ndarray) -> float:
