@@ -41,9 +41,9 @@ class Family:
     a check of the family must fail. A family that `needs_row` is no part of a run without one. Nor is one that
     `needs_role` without a model in that role, unless it has a row.
 
-    `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. What they are
-    about lies in a folder of that name. `images` opens their images, in their order, which every run measures whole.
-    They are an argument of stress tests, `NAME_images`. In the list of families it stands `before` another.
+    `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. Their files lie
+    in a folder of that name. `images` opens their images, in their order, which every run measures whole. They are an
+    argument of stress tests, `NAME_images`. In the list of families it stands `before` another.
     """
 
     name: str
@@ -66,15 +66,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Feature:
-    """What a feature adds; stress tests that ship with it lie in its folder `stress_tests`.
+    """Additions of a feature; stress tests that ship with it lie in its folder `stress_tests`.
 
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
-    `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of what
-    judges a check in it; they return what finds out whether it holds, or None. `settings` are models, each with the
-    title of its group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be
-    done. `differences` is one of a session and the request. After the tests it returns what the report says of the
-    candidate and its original, or None. `after_run` is one of the outcome and the request, which returns what it could
-    not leave as a line.
+    `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of its
+    judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
+    group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done.
+    `differences` is one of a session and the request. After the tests it returns what the report says of the candidate
+    and its original, or None. `after_run` is one of the outcome and the request, which returns what it could not leave
+    as a line.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def families_with_rows() -> dict[str, Family]:
 
 
 def resolve(named: Any) -> Any:
-    """Return what `module:attribute` names; anything but a text is returned as it is."""
+    """Return what `module:attribute` names; anything but a text is returned unchanged."""
     if not isinstance(named, str):
         return named
     module, _, attribute = named.partition(":")

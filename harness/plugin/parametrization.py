@@ -86,5 +86,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _lacks_arguments(item: Any) -> bool:
-    known = item._fixtureinfo
-    return any(name not in known.name2fixturedefs for name in known.argnames if name != "request")
+    return not {*item._fixtureinfo.argnames} <= {"request", *item._fixtureinfo.name2fixturedefs}

@@ -50,7 +50,7 @@ import pytest
 few = ["--stress-set=data=npz:zoo.npz", "--stress-set=no_overview=true", "-p", "no:html"]
 sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """
-"""What a house without a feature is asked, in one process; workers are others."""
+"""Code that a house without a feature runs, in one process; workers are others."""
 SKEWED = '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_predictions_changed"\nskew = "bits-6"\n'
 
 

@@ -4,14 +4,11 @@ import numpy as np
 import pytest
 from zoo import Zoo
 
-from harness.base.errors import InputError
-from harness.features.acceptance.accepting import AcceptRequest, accept
 from harness.features.comparison.comparing import compare
 from harness.features.evaluation.breaking import break_image
 from harness.features.evaluation.evaluating import evaluate
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.execute import RunResult
 from harness.run.settings import ModelSettings
 
 
@@ -57,35 +54,3 @@ def test_break_returns_the_first_pose_of_each_path(zoo, model):
     found = [plain[name] for name in ("rotation", "shift", "joint") if plain[name]]
     assert all(not each["prediction"].startswith(plain["true"]) for each in found)
     assert (len(lines), picture[:4]) == (4, b"\x89PNG")
-
-
-@pytest.mark.parametrize(("verdict", "force", "accepted"), [("fail", False, False), ("fail", True, True)])
-def test_accept_follows_the_verdict_of_the_judge(zoo, verdict, force, accepted):
-    path, checks = zoo.save("new.safetensors"), zoo.root / "checks.toml"
-    checks.write_text("")
-    asked = []
-
-    def judge(request):
-        asked.append(request.roles)
-        sha256 = load_checkpoint(path).sha256
-        report = {
-            "verdict": verdict,
-            "profile": "default",
-            "candidate": {"sha256": sha256},
-            "checks_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            "data": {"sha256": "d" * 64, "classes": ["a"]},
-            "checks": [],
-        }
-        return RunResult(1, zoo.root / "reports", report)
-
-    request = AcceptRequest(path, checks, zoo.root / "incumbent.safetensors", force=force)
-    why, forced = accept(request, judge=judge)
-    assert (not why, forced, asked) == (accepted, True, [{"candidate": path}])
-    assert request.incumbent.exists() == accepted
-
-
-def test_accept_refuses_an_inconclusive_run(zoo):
-    request = AcceptRequest(zoo.save("new.safetensors"), zoo.root / "checks.toml", zoo.root / "incumbent.safetensors")
-    with pytest.raises(InputError, match="the gate is inconclusive"):
-        accept(request, judge=lambda run: RunResult(4, zoo.root / "reports"))
-    assert not request.incumbent.exists()

@@ -62,7 +62,7 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
     """Run the gate by `judge`, and write the incumbent and its declaration if the verdict allows it.
 
     The run compares with the declared incumbent, or else the one to replace. It compares with none where none is
-    accepted yet and the data have no shipped model, and with `force` where the declared file is missing or another.
+    accepted yet and the data have no shipped model. With `force`, it does so also where the declared file is another.
     Return why the checkpoint is not accepted, empty if it is, and whether only force accepts it. Raises `InputError`
     for an inconclusive run, and for files that change meanwhile.
     """

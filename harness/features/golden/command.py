@@ -12,8 +12,6 @@ from harness.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.features.golden.golden_set import GoldenImage
-
 
 @click.group(
     "golden",
@@ -52,20 +50,12 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     model = options.project_with(checks_path).request
     new, total, written, unknown = add(checks_path, images, model, reason=reason, class_name=class_name)
     for image in new:
-        print(printable(f"{image.id}: {image.source}, {image.class_name}; {_agreement(image, unknown)}"))
+        said = image.agreed or f"how many reference models predict it correctly is not known ({unknown})"
+        if image.reference and image.reference[0] < image.reference[1]:
+            said += f": this check fails about {1 - image.reference[0] / image.reference[1]:.0%} of reference models"
+        print(printable(f"{image.id}: {image.source}, {image.class_name}; {said}"))
     print(printable(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}"))
     return options.OK
-
-
-def _agreement(image: GoldenImage, unknown: str) -> str:
-    """Return the number of reference models that predict an added image correctly, and its meaning for the gate."""
-    if not image.reference:
-        return f"how many reference models predict it correctly is not known ({unknown})"
-    right, reference_models = image.reference
-    if not right:
-        return f"{image.agreed}: this check fails each of them"
-    few = f"only {image.agreed}: this check fails about {1 - right / reference_models:.0%} of reference models"
-    return image.agreed if right == reference_models else few
 
 
 @golden_command.command(
@@ -85,19 +75,17 @@ def _agreement(image: GoldenImage, unknown: str) -> str:
 def _list(checks_path: Path, *, declare: bool) -> int:
     """List golden images."""
     from harness.checks import read_checks
-    from harness.features.golden.changes import declare as declare_list
-    from harness.features.golden.changes import images_for
-    from harness.features.golden.golden_set import golden_set, labelled_images, picture_of
+    from harness.features.golden import changes, golden_set
     from harness.report.page import aligned
 
     project = options.project_with(checks_path) if declare else None
     if declare:
-        count, written, others = declare_list(checks_path)
+        count, written, others = changes.declare(checks_path)
         print(printable(f"declared: {count} golden images in {', '.join(map(str, written))}"))
         if others:
             print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
     checks = read_checks(checks_path)
-    if not (golden := golden_set(checks)):
+    if not (golden := golden_set.golden_set(checks)):
         print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
         return options.OK
     rows = [("id", "class", "reference models", "added", "from", "reason")]
@@ -106,9 +94,9 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     ]
     print(*map(printable, aligned(rows, text=range(len(rows[0])))), sep="\n")
     for image in golden:
-        picture_of(image, checks_path)
+        golden_set.picture_of(image, checks_path)
     if project:
-        labelled_images(checks, images_for(checks, project.request), project.request)
+        golden_set.labelled_images(checks, changes.images_for(checks, project.request), project.request)
     return options.OK
 
 

@@ -7,7 +7,7 @@ each picture, so a missing or changed set never goes unnoticed.
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -30,15 +30,10 @@ if TYPE_CHECKING:
     from harness.run.settings import ModelSettings
 
 GOLDEN, LIST, SCHEMA = "golden", "images.toml", 2
-MAX_BYTES, MAX_PICTURE_BYTES = 16 << 20, 64 << 20
-"""Sizes of the largest list, and of the largest picture."""
+MAX_BYTES = 64 << 20
+"""Size of the largest list or picture."""
+GoldenError = partial(InputError, code=Code.GOLDEN)
 _DECLARE = "look at the list, then declare it with `stress-harness golden list --declare`"
-
-
-class GoldenError(InputError):
-    """Golden images, or a list of them, that cannot be used."""
-
-    code = Code.GOLDEN
 
 
 @record
@@ -96,13 +91,12 @@ def read_set(checks: Path, table: Any) -> tuple[GoldenImage, ...]:
         f"[golden] in {checks} declares {declared.n} images. Restore the folder from version control, or remove "
         f"[golden] to give up the set; after a change on purpose, {_DECLARE}"
     )
-    content = _read(path, declared.sha256, f"is not the list that {checks} declares", mended, max_bytes=MAX_BYTES)
-    return images_in(content, path)
+    return images_in(_read(path, declared.sha256, f"is not the list that {checks} declares", mended), path)
 
 
-def _read(path: Path, sha256: str, changed: str, mended: str, *, max_bytes: int) -> bytes:
+def _read(path: Path, sha256: str, changed: str, mended: str) -> bytes:
     try:
-        content = read_regular(path, max_bytes=max_bytes)
+        content = read_regular(path, max_bytes=MAX_BYTES)
     except OSError as error:
         raise ChecksError(f"{path}: cannot be read ({error.strerror}); {mended}") from None
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
@@ -154,8 +148,7 @@ def rows(checks: Path, table: Any) -> tuple[Check, ...]:
 def picture_of(image: GoldenImage, checks: Path) -> bytes:
     """Return the content of an image's file; raises `ChecksError` if its hash is not the one in the list."""
     mended = f"restore it from version control, or give the image up with `stress-harness golden remove {image.id}`"
-    damaged = f"golden image {image.id} is damaged"
-    return _read(checks.parent / GOLDEN / image.file, image.sha256, damaged, mended, max_bytes=MAX_PICTURE_BYTES)
+    return _read(checks.parent / GOLDEN / image.file, image.sha256, f"golden image {image.id} is damaged", mended)
 
 
 def labelled_images(checks: ChecksFile, images: LabelledImages, model: ModelSettings) -> LabelledImages:

@@ -11,11 +11,7 @@ import torch
 from harness.base.errors import AnswersError
 from harness.checks.tolerance import TOLERANCE, expect_tolerance, overall, tolerance_tests
 from harness.data.serving.catalog import variations
-from harness.features.skew.trials import FEW, FIRST, Trials, causes_of, of_each_cause
-from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
-from harness.inference.serving import model_serving
-from harness.measures.changed_predictions import changed, class_places, order_in_words
-from harness.measures.serving import (
+from harness.features.skew.explanation import (
     ALPHA,
     Explanation,
     better_p,
@@ -24,6 +20,10 @@ from harness.measures.serving import (
     least_changes,
     noise_p,
 )
+from harness.features.skew.trials import FEW, FIRST, Trials, causes_of, of_each_cause
+from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
+from harness.inference.serving import model_serving
+from harness.measures.changed_predictions import changed, class_places, order_in_words
 from harness.run.selfcheck import expect_steady
 
 if TYPE_CHECKING:

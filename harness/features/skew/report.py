@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.checks.tolerance import what_decides
-from harness.measures.serving import ALPHA, least_changes
+from harness.features.skew.explanation import ALPHA, least_changes
 from harness.measures.statistics import related
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.data.serving.catalog import neighbors
+from harness.features.skew.explanation import NOISE, Explanation, explanation
 from harness.inference.serving import served_predictions
-from harness.measures.serving import NOISE, Explanation, explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from harness.features.skew.explanation import ALPHA, better_p, explanation, least_changes, noise_p
 from harness.measures.equivalence import CONFIDENCE, least_images, proportion_limits
-from harness.measures.serving import ALPHA, better_p, explanation, least_changes, noise_p
 
 ANSWERS = st.lists(st.integers(0, 2), min_size=1, max_size=40).map(np.array)
 
