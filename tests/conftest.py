@@ -136,6 +136,18 @@ def zoo(request, pytester, tmp_path, monkeypatch):
     return place
 
 
+@pytest.fixture(scope="module")
+def shared(request, tmp_path_factory):
+    """Return the repository for all tests of a module, whose `TESTS` and `BOUND` are its stress tests and rows."""
+    from zoo import zoo_for_all
+
+    tests = getattr(request.module, "TESTS", None)
+    with zoo_for_all(request, tmp_path_factory, **({"tests": tests} if tests else {})) as place:
+        if (rows := getattr(request.module, "BOUND", None)) is not None:
+            place.bind(rows)
+        yield place
+
+
 @pytest.fixture(autouse=True)
 def nothing_declared_stays(monkeypatch):
     """Hide from each test what user code of another test has declared in this process."""

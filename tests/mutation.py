@@ -26,7 +26,7 @@ RECORD, CHECKED = ROOT / "tests/mutants.json", ROOT / "tests/mutants.resume"
 COPIED = ("harness", "tests", "stress_tests", "models", "pyproject.toml", "conftest.py", "README.md")
 OF_STATUS = (
     *("run/test_outcome", "run/test_reported", "project/test_writers", "report/test_report"),
-    *("plugin/test_plugin", "plugin/test_agreement", "plugin/test_two_runs", "plugin/test_kill_points"),
+    *("plugin/test_plugin", "plugin/test_endings", "plugin/test_two_runs", "plugin/test_kill_points"),
 )
 PARTS = {
     "checks": (("checks",), ("tests/checks",)),

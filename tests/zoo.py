@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import numpy as np
@@ -29,9 +30,12 @@ from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
+from harness.plugin.run import RUN
 from harness.run.execute import command_to_start, hand_over
 from harness.run.handover import Handover
+from harness.run.history import read_history
 from harness.run.request import RunRequest, command_line, value_in
+from harness.run.status import REPORTS
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
@@ -202,12 +206,79 @@ def drawn_again(folder: Path) -> list[str]:
     return [name for name, content in reports.items() if (folder / name).read_bytes() != content]
 
 
+class Ran:
+    """A run of the gate that has ended: its status `ret`, what it printed, its reports, and its state, `gate`."""
+
+    def __init__(self, result, folder: Path, gate, *, page: bool) -> None:
+        self.ret, self.stdout, self.stderr, self.gate = result.ret, result.stdout, result.stderr, gate
+        self.parseoutcomes = result.parseoutcomes
+        texts = [(folder / name).read_text() if (folder / name).exists() else "" for name in REPORTS]
+        self.page, record, self.summary = texts
+        self.report = json.loads(record) if record else None
+        self.files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        self.history = read_history(folder / "history.jsonl").lines
+        self.drawn_again = drawn_again(folder) if page and record else []
+        """The reports that are others if they are drawn again; looked at for runs with a `page`."""
+
+    @property
+    def said(self) -> str:
+        """Return all that it printed."""
+        return f"{self.stdout.str()}{self.stderr.str()}"
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict, if all three reports agree on it."""
+        marks = f'data-run="{self.report["run"]}" data-verdict="', f"- run: `{self.report['run']}`, verdict `"
+        told = {
+            self.page.partition(marks[0])[2].partition('"')[0],
+            self.summary.partition(marks[1])[2].partition("`")[0],
+        }
+        assert told == {self.report["verdict"]}, (told, self.report["verdict"])
+        return self.report["verdict"]
+
+    @property
+    def ending(self) -> tuple[int, str]:
+        """Return exit status and verdict."""
+        return int(self.ret), self.verdict
+
+    @property
+    def checks(self) -> dict[str, dict]:
+        """Return the checks by their ids."""
+        return {check["id"]: check for check in self.report["checks"]}
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Return the statuses of the checks."""
+        return {name: check["status"] for name, check in self.checks.items()}
+
+    @property
+    def self_checks(self) -> dict[str, str]:
+        """Return the statuses of the self-checks."""
+        return {check["name"]: check["status"] for check in self.report["self_checks"]}
+
+    @property
+    def why(self) -> str:
+        """Return every reason against a verdict: errors, omissions and failed self-checks."""
+        unsound = [check["detail"] for check in self.report["self_checks"] if check["status"] == "fail"]
+        return "\n".join([*self.report["errors"], *self.report["omissions"], *unsound])
+
+
+class Witness:
+    """A plugin that keeps the configuration of the run that it sees."""
+
+    config = None
+
+    def pytest_configure(self, config):
+        """Keep it."""
+        self.config = config
+
+
 class GatedZoo(Zoo):
     """The zoo where its gate is run: in this process, which saves the start of another; workers have their own."""
 
     def __init__(self, pytester, **facts) -> None:
         super().__init__(pytester.path, **facts)
-        self.pytester = pytester
+        self.pytester, self._made = pytester, {}
 
     def run(self, *arguments, page: bool = False, overview: bool = False, record: str | None = None, **how):
         """Run the gate, without the `page` and the `overview`, which take longest; `how` has options of `pytester`.
@@ -227,6 +298,34 @@ class GatedZoo(Zoo):
         with hypothesis_as_it_starts(), asked_to_record(record):
             return self.pytester.runpytest_inprocess(*arguments, **how)
 
+    def once(self, *arguments, rows: str | None = None, files: dict | None = None, folder="reports", **how) -> Ran:
+        """Return what came of a run, which is made once for the same arguments, rows and files; see `run`.
+
+        `files` are texts or bytes by their path, None for one that is not there, and functions that change one. After
+        the run the repository is as before.
+        """
+        files = files or {}
+        key = repr((arguments, rows, sorted(files.items()), folder, how))
+        if key not in self._made:
+            shutil.rmtree(self.root / "reports", ignore_errors=True)
+            places = [self.checks, *(self.root / name for name in files)]
+            kept = {path: path.read_bytes() if path.exists() else None for path in places}
+            witness = Witness()
+            try:
+                if rows is not None:
+                    self.bind(rows)
+                for name, content in files.items():
+                    write(self.root / name, content)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(sys, "dont_write_bytecode", True)  # A file of the same name may follow at once.
+                    result = self.run(*arguments, plugins=[witness], **how)
+                gate = witness.config.stash.get(RUN, None) if witness.config else None
+                self._made[key] = Ran(result, self.root / folder, gate, page=how.get("page", False))
+            finally:
+                for path, content in kept.items():
+                    write(path, content)
+        return self._made[key]
+
     def report(self, folder: str = "reports") -> dict:
         """Return what the last run wrote."""
         return json.loads((self.root / folder / "stress.json").read_text())
@@ -235,6 +334,26 @@ class GatedZoo(Zoo):
     def statuses(self) -> dict[str, str]:
         """Return what the last run said of each check."""
         return {check["id"]: check["status"] for check in self.report()["checks"]}
+
+
+def write(path: Path, content) -> None:
+    """Write a text or bytes into a file, None to remove it, or what a function makes of its bytes."""
+    if content is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = content(path.read_bytes()) if callable(content) else content
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def zoo_for_all(request, tmp_path_factory, **facts):
+    """Yield the repository for all tests of a module, which share its runs; see `GatedZoo.once`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        node = SimpleNamespace(name=Path(request.node.name).stem)
+        asker = SimpleNamespace(function=None, node=node, config=request.config, addfinalizer=request.addfinalizer)
+        yield GatedZoo(pytest.Pytester(asker, tmp_path_factory, patch, _ispytest=True), **facts)
 
 
 @contextmanager

@@ -70,14 +70,14 @@ def distances_of(names: Sequence[str], measured: Sequence[Sequence[Mapping[str, 
     rows = [row for row in entries[0] if all(row in of_one for of_one in entries)]
     values = {row: np.array([of_one[row]["value"] for of_one in entries]) for row in rows}
     told = [row for row in rows if all(of_one[row].get("each") for of_one in entries)]
-    chance, rest = {}, {}
+    chance, rest, answers = {}, {}, []
     for row in told:
         each = np.stack([unpacked(of_one[row]["each"]) for of_one in entries])
-        chance[row] = half_distances(each, images=entries[0][row]["unit"] == Unit.IMAGES.value)
+        answers += [row] * (each.dtype == np.bool_)
+        chance[row] = half_distances(each.astype(np.float64), images=entries[0][row]["unit"] == Unit.IMAGES.value)
         if all(of_one[row]["rest"] is not None for of_one in entries):
             rest[row] = np.array([of_one[row]["rest"] for of_one in entries])
-    answers = tuple(row for row in told if entries[0][row]["each"].startswith("bool"))
-    return Distances(tuple(names), answers, values, chance, rest)
+    return Distances(tuple(names), tuple(answers), values, chance, rest)
 
 
 def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:

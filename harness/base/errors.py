@@ -25,10 +25,9 @@ class InputError(Exception):
     """Invalid input; the message is for the user and needs no traceback.
 
     The message is one line, even with odd names of files, and may have more lines `below`. `setting` names the setting
-    at fault, such as `size`, perhaps with its value, `size 64y`. It begins the text of the error; pytest and the
-    command line replace it by their own option (`told`). The gate then ends with exit status 4,
-    and `stress-harness` with 2. The `code` is that of the class unless given,
-    as for an error that repeats another. It is printed in front (`harness.base.codes.coded`).
+    at fault, such as `size`, perhaps with its value, `size 64y`. It begins the text; pytest and the command line put
+    their own option there (`told`). The gate then ends with exit status 4, and `stress-harness` with 2. The `code` is
+    that of the class unless given, as for an error that repeats another. It is printed in front, see `coded`.
     """
 
     code: str = Code.USAGE

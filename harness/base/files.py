@@ -59,8 +59,7 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path`; a reader sees all of it or none, also after a crash.
 
-    Without `durable`, the write does not wait for the disk, and a machine that stops may leave a truncated file. The
-    reader must detect that.
+    Without `durable`, the write does not wait for the disk. If the machine stops, the file may be truncated.
     """
     with _written_beside(path, content, durable=durable) as temporary:
         temporary.replace(path)

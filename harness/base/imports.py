@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHANGED = "changed"
 """In place of a hash: a file that ran with two contents, or code that cannot be followed. Equals no hash."""
 _FOREIGN = tuple(f"{folder}{os.sep}" for folder in (Path(os.__file__).parent, Path(__file__).absolute().parents[1]))
-_INSTALLED = {"site-packages", "dist-packages"}
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _LOADABLE = (".py", ".pyc", ".pyd", ".so")
 _files: dict[str, str] = {}
 _looked_at: set[str] = set()
@@ -31,25 +31,30 @@ def files() -> dict[str, str]:
     moment they ran. A path with a separator at its end is a folder of modules, with a hash of their names: a new module
     may hide another. Packages installed from a local folder count with their record of files.
     """
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and file not in _looked_at:
-            _looked_at.add(file)
-            _add(file, again=False)
+    for file in _loaded() - _looked_at:
+        _looked_at.add(file)
+        _add(file, again=False)
     for place in set(sys.path) - _looked_at:
         _looked_at.add(place)
-        folder = Path(place).absolute()
+        folder = _absolute(place)
         if _is_users(folder):
             _add_folder(folder)
-        with suppress(OSError):
-            for local in folder.glob("*.dist-info/direct_url.json"):
-                _files[str(local.with_name("RECORD"))] = digest(str(local.with_name("RECORD")))
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".dist-info") and os.path.exists(os.path.join(entry.path, "direct_url.json")):
+                    record = os.path.join(entry.path, "RECORD")
+                    _files[record] = digest(record)
     return dict(_files)
+
+
+def _loaded() -> set[str]:
+    found = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
+    return {file for file in found if isinstance(file, str)}
 
 
 def ran() -> dict[str, str]:
     """Return the files of code in `files`, without folders."""
-    return {path: each for path, each in files().items() if Path(path).is_absolute() and not path.endswith(os.sep)}
+    return {path: each for path, each in files().items() if os.path.isabs(path) and not path.endswith(os.sep)}
 
 
 def include(others: Mapping[str, str]) -> None:
@@ -61,8 +66,7 @@ def include(others: Mapping[str, str]) -> None:
 
 def begin() -> None:
     """Forget what ran before in this process, except modules that are still loaded."""
-    loaded = {getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())}
-    for path in set(_files) - {str(Path(file).absolute()) for file in loaded if isinstance(file, str)}:
+    for path in set(_files) - set(map(_absolute, _loaded())):
         del _files[path]
     _looked_at.clear()
 
@@ -76,46 +80,50 @@ def unchanged(before: object) -> bool:
 
 def digest(path: str) -> str:
     """Return the SHA-256 of a file, or of the names of modules in a folder; empty if it cannot be read."""
+    content: bytes | None = None
     try:
         if path.endswith(os.sep):
             with os.scandir(path) as entries:
                 content = "\n".join(sorted(each.name for each in entries if _is_loadable(each))).encode()
-        elif not Path(path).is_file():
-            return ""
-        else:
+        elif os.path.isfile(path):
             content = Path(path).read_bytes()
     except (OSError, ValueError):
         return ""
-    return hashlib.sha256(content).hexdigest()
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
-def _is_users(path: Path) -> bool:
-    return not f"{path}{os.sep}".startswith(_FOREIGN) and _INSTALLED.isdisjoint(path.parts)
+def _absolute(path: str) -> str:
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # Links stay, and steps up from them.
+
+
+def _is_users(path: str) -> bool:
+    folder = f"{path}{os.sep}"
+    return not folder.startswith(_FOREIGN) and not any(name in folder for name in _INSTALLED)
 
 
 def _is_loadable(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_LOADABLE) or (entry.is_dir() and Path(entry.path, "__init__.py").is_file())
+    return entry.name.endswith(_LOADABLE) or (
+        entry.is_dir() and os.path.isfile(os.path.join(entry.path, "__init__.py"))
+    )
 
 
 def _add(file: str, *, again: bool) -> None:
-    """Add a file, or the archive with it, unless it is foreign; `again` is true for one that runs now."""
-    path = Path(file).absolute()
-    if not _is_users(path):
+    if not _is_users(place := _absolute(file)):
         return
-    place = next((place for place in (path, *path.parents) if os.path.isfile(place)), None)  # noqa: PTH113  No error.
-    if place is not None and (again or str(place) not in _files):
-        include({str(place): digest(str(place))})
-        _add_folder(place.parent)
+    while not os.path.isfile(place) and place != os.sep:  # A module in an archive.
+        place = os.path.dirname(place)
+    if place != os.sep and (again or place not in _files):  # `again` is true for code that runs now.
+        include({place: digest(place)})
+        _add_folder(os.path.dirname(place))
 
 
-def _add_folder(folder: Path) -> None:
-    path = f"{folder}{os.sep}"
+def _add_folder(folder: str) -> None:
+    path = os.path.join(folder, "")
     if path not in _files and (names := digest(path)):
         _files[path] = names
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
-    """Add the file of code that runs now: a module, a script, or a file that is loaded by its path."""
     if event == "exec" and not (file := getattr(arguments[0], "co_filename", "<")).startswith("<"):
         with suppress(OSError, ValueError):
             _add(file, again=True)

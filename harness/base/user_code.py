@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import io
@@ -16,15 +15,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.base.errors import InputError, UserCodeError, foreign_code, some_of
+from harness.base.imports import digest
 
 T = TypeVar("T")
-
-_NAMED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 
 
 def is_name(spec: str) -> bool:
     """Return whether text has the form of `package.module:name`."""
-    return re.fullmatch(_NAMED, spec) is not None
+    return re.fullmatch(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*", spec) is not None
 
 
 def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
@@ -85,11 +83,7 @@ def _happened(error: Exception) -> str:
 
 def source_digest(spec: str) -> str:
     """Return a hash of the file of the imported module in `package.module:name`; empty without a file."""
-    file = getattr(sys.modules.get(spec.partition(":")[0]), "__file__", None)
-    try:
-        return hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()
-    except OSError:
-        return ""
+    return digest(str(getattr(sys.modules.get(spec.partition(":")[0]), "__file__", "")))
 
 
 class Registry(Mapping[str, T]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from harness.base.files import hash_of_file, locked
 from harness.base.outputs import CHECKS, PANEL, PANEL_PREDICTIONS, Output, write_together
 from harness.base.progress import Progress
 from harness.calibration.conversions import expect_conversion, measured_conversions
-from harness.calibration.measure import load_reference_models, measure_panel, note, share, with_predictions
+from harness.calibration.measure import load_reference_models, measure_panel, note, with_predictions
 from harness.calibration.panel import expect_sample_of, read_panel, readable_panel
 from harness.calibration.recording import Recording
 from harness.calibration.retrain import train_reference_models
@@ -111,8 +110,8 @@ def calibrate(
     panel_path, predictions_path = paths = request.paths(checks)
     gate = request_of(request.gate_options, root=Path()).but(checks=request.checks_path)
     others = inputs_of_run(gate, more=request.checkpoints).without([*paths, request.checks_path])
-    files = ((panel_path, PANEL), (predictions_path, PANEL_PREDICTIONS), (request.checks_path, CHECKS))
-    outputs = [Output(path, kind, others) for path, kind in files]
+    kinds = (PANEL, PANEL_PREDICTIONS, CHECKS)
+    outputs = [Output(path, kind, others) for path, kind in zip((*paths, request.checks_path), kinds, strict=True)]
     for output in outputs:
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
@@ -129,7 +128,11 @@ def calibrate(
         lines += ["these thresholds are provisional; more reference models would gain:", *plan_lines(panel, budgets)]
     lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
     if predictions:
-        lines += [f"panel predictions: {predictions_path}", *share(request.checks_path, predictions, earlier)]
+        lines.append(f"panel predictions: {predictions_path}")
+        if earlier and earlier.sha256 != predictions.sha256:
+            beside = sorted(set(request.checks_path.parent.glob("*.toml")) - {request.checks_path})
+            stale = [path for path in beside if earlier.sha256.encode() in path.read_bytes()]
+            lines += [f"{path}: its thresholds were made with other panel predictions; calibrate it" for path in stale]
     return lines
 
 
@@ -173,10 +176,7 @@ def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
 def _measured_panel(
     request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], object] = lambda _: None
 ) -> _Measured:
-    """Train or take the reference models, and measure them; see `calibrate`.
-
-    With `expect_own`, raises `InputError` if the panel's file has a panel of another sample of the same data.
-    """
+    # With `expect_own`, the panel's file may have no panel of another sample of the same data.
     checks, network, options = read_checks(request.checks_path), request.network, request.gate_options
     path, predictions_path = request.paths(checks)
     cluster = cluster_of(request.backend) if request.backend.on_ray else None
@@ -220,13 +220,9 @@ def _measured_panel(
 
 
 def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, again: set[str] | None) -> Panel:
-    """Return the panel with values of the `earlier` one in `path`: of conversions, and of checks not measured `again`.
-
-    None says that all were measured again. Raises `InputError` if such checks have changed since their measurement,
-    and for other networks.
-    """
+    # With values of the `earlier` panel: of conversions, and of checks not measured `again`, None for all.
     now = {check.id: check.definition for check in checks.checks}
-    same = panel.is_of_models(earlier)
+    same = [model.sha256 for model in panel.models] == [model.sha256 for model in earlier.models]
     if again is not None:
         if not same:
             raise CalibrationError(
@@ -251,14 +247,8 @@ def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, 
 def _write(
     done: _Measured, calibrated: Sequence[Calibrated], before: dict[Path, str | None], outputs: Sequence[Output]
 ) -> None:
-    """Write panel, predictions and thresholds together to these `outputs`.
-
-    Raises `InputError`, and writes nothing, if a file has changed since `before`.
-    """
-    measured, checks, predictions, _ = done
+    panel, checks, predictions, _ = done
     panel_path, predictions_path, _ = (output.path for output in outputs)
-    ks = {item.check.id: item.k for item in calibrated}
-    panel = measured.with_multipliers(ks, before=readable_panel(panel_path))
     date, count = datetime.now(UTC).date().isoformat(), len(panel.models)
     about = f"{count} reference models, the same recipe with other seeds"
     if count < PROVISIONAL:
@@ -287,20 +277,13 @@ def _write(
                 "the measurements are kept"
             )
         rows = with_thresholds(checks.path.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
-        _expect_readable(rows, checks.path)
+        try:
+            read_checks(checks.path, content=rows.encode())
+        except InputError as error:
+            raise CalibrationError(
+                f"{checks.path}: nothing was written, since it could not be read again: "
+                f"{str(error).removeprefix(f'{checks.path}: ')}; correct the test that this is the row of, and "
+                "calibrate again"
+            ) from None
         kept = {outputs[1]: predictions.as_bytes()} if predictions else {}
         write_together({**kept, outputs[0]: panel.as_bytes(), outputs[2]: rows.encode()})
-
-
-def _expect_readable(content: str, path: Path) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}-", suffix=path.suffix) as made:
-        made.write(content.encode())
-        made.flush()
-        try:
-            read_checks(Path(made.name))
-        except InputError as error:
-            said = str(error).removeprefix(f"{made.name}: ")
-            raise CalibrationError(
-                f"{path}: nothing was written, since it could not be read again: {said}; correct the test that this "
-                "is the row of, and calibrate again"
-            ) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -15,26 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, PanelError, some_of
-from harness.base.files import locked, user_folder, write_atomically
-from harness.base.outputs import CHECKS, Output
+from harness.base.files import user_folder, write_atomically
 from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
-from harness.calibration.recording import Recording, kept_or_made, record, recorded
+from harness.calibration.recording import Recording, kept_or_made, record, report_of_run
 from harness.checks import Check
 from harness.data import sample_up_to
 from harness.inference import open_model
 from harness.measures import Unit
 from harness.measures.metric import Curve
-from harness.measures.panel.collection import (
-    ReferencePredictions,
-    archive_of,
-    combined,
-    merged,
-    read_archive,
-    repeats,
-)
-from harness.measures.panel.consensus import PANEL_FIXTURES
+from harness.measures.panel.collection import ReferencePredictions, archive_of, combine, merge, read_archive
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -188,15 +178,14 @@ def record_predictions(
     def make(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             asking = replace(recording, answers=Path(folder))
-            recorded(checkpoint.path, asking, run, sha256=checkpoint.sha256)
+            report_of_run(checkpoint.path, asking, run, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
     found: list[list[ReferencePredictions]] = []
-    if _mentions_predictions(recording.tests.resolve().parent):
-        for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
-            found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
-            if not any(found):
-                return []
+    for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
+        found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
+        if not any(found):
+            return []
     return found
 
 
@@ -226,42 +215,12 @@ def with_predictions(
             raise
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
-    new = combined(checks.data.sha256, checks.data.n, models, found) if found else None
+    new = combine(checks.data.sha256, checks.data.n, models, found) if found else None
     if new is None:
         return recording, None, old
-    new = merged(new, old)
+    new = merge(new, old)
     content = new.as_bytes()
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
     path = user_folder("measured") / f"{new.sha256}.predictions.npz"
     write_atomically(path, content)
     return replace(recording, panel_predictions=path), new, old
-
-
-def _mentions_predictions(project: Path) -> bool:
-    """Return whether code of the project has a name of `PANEL_FIXTURES`; pytest knows the tests that take one."""
-    for place, folders, names in os.walk(project):
-        folders[:] = [name for name in folders if name[0] != "." and not Path(place, name, "pyvenv.cfg").exists()]
-        for code in (Path(place, name) for name in names if name.endswith(".py")):
-            if any(name.encode() in code.read_bytes() for name in PANEL_FIXTURES):
-                return True
-    return False
-
-
-def share(checks: Path, new: PanelPredictions | None, old: PanelPredictions | None) -> list[str]:
-    """Write the hash of new panel predictions into the checks files beside this one that declare the old ones.
-
-    Returns a line on each. A file does not change if its thresholds would; its line then says so.
-    """
-    if new is None or old is None or old.sha256 == new.sha256:
-        return []
-    lines, before, after = [], old.sha256.encode(), new.sha256.encode()
-    for path in sorted(checks.parent.glob("*.toml")):
-        if path.resolve() == checks.resolve() or before not in path.read_bytes():
-            continue
-        if not repeats(new, old):
-            lines.append(f"{path}: its thresholds were made with other panel predictions; calibrate it too")
-            continue
-        with locked(path.resolve()):
-            Output(path, CHECKS).write(path.read_bytes().replace(before, after))
-        lines.append(f"{path}: shares the panel predictions and now names the new file; its thresholds stay")
-    return lines

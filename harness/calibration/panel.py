@@ -67,7 +67,8 @@ class Chance:
         texts = [str(entry.get("each") or "") for entry in measured]
         if not all(texts):
             return None
-        each = [unpacked(text) for text in texts]
+        found = [unpacked(text) for text in texts]
+        each = [values.astype(np.float64) for values in found]
         if len({len(values) for values in each}) > 1:
             raise PanelError(f"check {measured[0]['id']}: networks have different numbers of images; measure again")
         n = len(each[0])
@@ -76,7 +77,7 @@ class Chance:
         return Chance(
             variance=float(by_image if Unit(measured[0]["unit"]) is Unit.IMAGES else by_image / n**2),
             rest=float(np.mean(rests)) if len(rests) == len(measured) else None,
-            answers=all(text.startswith("bool") for text in texts),
+            answers=all(values.dtype == np.bool_ for values in found),
         )
 
 
@@ -97,8 +98,6 @@ class Panel:
     """Variances by chance, by the check's id; a check without contributions of images has none."""
     groups_sha256: str | None = None
     """SHA-256 of the groups that checks of family `slice` measured."""
-    multipliers: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """The multipliers k of each check's thresholds, by the check's id: all different ones of earlier calibrations."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""
@@ -138,23 +137,15 @@ class Panel:
         chance = {**{name: found for name, found in other.chance.items() if name in ids}, **self.chance}
         return replace(self, checks=(*rows, *self.checks), models=models, chance=chance)
 
-    def is_of_models(self, other: Panel) -> bool:
-        """Return whether another panel is of the same models."""
-        return [model.sha256 for model in self.models] == [model.sha256 for model in other.models]
-
-    def with_multipliers(self, made: Mapping[str, float], *, before: Panel | None) -> Panel:
-        """Return the panel with the multipliers of new thresholds, and those of the same models `before`.
-
-        Several checks files may share a panel, with thresholds of different calibrations.
-        """
-        earlier = before.multipliers if before is not None and self.is_of_models(before) else {}
-        return replace(
-            self, multipliers={check: tuple(dict.fromkeys((*earlier.get(check, ()), k))) for check, k in made.items()}
-        )
-
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
+
+
+def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
+    """Return the curves of the reference models by name, from the panel below `root`; raises as `read_panel` does."""
+    named = checks.recipe.get("panel")
+    return read_panel(path, checks).curves() if named and (path := root / str(named)).exists() else {}
 
 
 def reference_models_of(checks: ChecksFile) -> list[tuple[Path | str, str]]:
@@ -179,6 +170,7 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
         schema = plain.pop("schema", None) if isinstance(plain, dict) else None
         if schema != SCHEMA:
             raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
+        plain.pop("multipliers", None)  # Earlier versions wrote them.
         panel = read_record(Panel, plain, where=f"{path}", error=PanelError)
         for model in panel.models:
             if lacking := [check.id for check in panel.checks if check.id not in model.values]:

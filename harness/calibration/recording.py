@@ -102,9 +102,9 @@ def record(
 ) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
 
-    Raises `InputError` as `recorded` does, and when there is no test of the families.
+    Raises `InputError` as `report_of_run` does, and when there is no test of the families.
     """
-    report = recorded(checkpoint, recording, run, sha256=sha256)
+    report = report_of_run(checkpoint, recording, run, sha256=sha256)
     if not (report["checks"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
         raise CalibrationError(
@@ -117,7 +117,7 @@ def record(
     ]
 
 
-def recorded(
+def report_of_run(
     checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
 ) -> Mapping[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.

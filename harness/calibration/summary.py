@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from harness.calibration.thresholds import false_alarms, share_of, shared_thresh
 from harness.checks.families import FAMILIES
 from harness.checks.tables import UNTIL_CALIBRATED, ends
 from harness.measures import Unit
-from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, widened
+from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
 
@@ -78,16 +79,11 @@ def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
 
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _PLANNED_SIZES = (3, 5, 8, 20)
-_SEEING_THE_SAME = {
-    "clean": "consensus-clean",
-    "class": "consensus-class",
-    "flip": "consensus-mirrored",
-    "pose": "consensus-corners",
-    "corruption": "consensus-damaged",
-}
-"""Shipped consensus check with the same images as the checks of a family."""
+_SEEING_THE_SAME = {"clean": "clean", "class": "class", "flip": "mirrored", "pose": "corners", "corruption": "damaged"}
+"""End of the name of the shipped consensus check with the same images as the checks of a family."""
 _DRAWS = 50_000
 """Draws of the bootstrap for planned panels, where an estimate is enough."""
+_LOSS = attrgetter("minimum_detectable_drop")
 
 
 def calibration_lines(
@@ -103,20 +99,16 @@ def calibration_lines(
     `hands` has thresholds by hand, by check; the panel's replace those until calibrated. With `budgets`, the summary
     says how many checks have a threshold with more reference models.
     """
-    wide = max(12, *(len(family) for family in panel.families))
+    wide, have = max(12, *map(len, panel.families)), len(panel.models)
     lines = [
         f"{'family':<{wide}} {'checks':>6} {'threshold':>9} {'k':>5}  minimum detectable drop, best and worst check"
     ]
-    for family in panel.families:
-        items = [item for item in calibrated if item.check.family == family]
-        judged = sorted(
-            (item for item in items if not item.informational), key=lambda item: item.minimum_detectable_drop
-        )
+    for family, items in _by_family(panel, calibrated).items():
+        judged = sorted((item for item in items if not item.informational), key=_LOSS)
         span = " to ".join(dict.fromkeys(map(_drop, judged[:1] + judged[-1:]))) or "none has a threshold"
         k = f"{judged[0].k:.2f}" if judged else ""
         lines.append(f"{family:<{wide}} {len(items):>6} {len(judged):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
-    have, checks = len(panel.models), len(panel.checks)
     if informational and not reasons:
         kinds = "; ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, informational)).most_common())
         lines.append(
@@ -125,10 +117,10 @@ def calibration_lines(
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if informational and budgets is not None and sizes and have >= PROVISIONAL:
         counts = [(size, sum(map(len, expected(panel, budgets, size).values()))) for size in sizes]
-        said = ", ".join(f"{size} reference models for about {count}" for size, count in counts)
         lines.append(
-            f"for more thresholds: {said} of {checks} checks (calibrate --plan: by family), or more test images. Four "
-            "times as many halve the part of a drop that chance causes."
+            f"for more thresholds: {', '.join(f'{size} reference models for about {count}' for size, count in counts)} "
+            f"of {len(panel.checks)} checks (calibrate --plan: by family), or more test images. Four times as many "
+            "halve the part of a drop that chance causes."
         )
     lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
     lines += _hand_lines(calibrated, hands)
@@ -136,6 +128,13 @@ def calibration_lines(
     if have >= PROVISIONAL:
         lines.append(f"leave-one-out false alarms: {len(alarms)} of {have} networks")
     return lines + [f"  {alarm}" for alarm in alarms]
+
+
+def _by_family(panel: Panel, items: Iterable[Calibrated]) -> dict[str, list[Calibrated]]:
+    found: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
+    for item in items:
+        found[item.check.family].append(item)
+    return found
 
 
 def _kind(item: Calibrated) -> str:
@@ -179,45 +178,40 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"
     ]
     by_id = {item.check.id: item for item in calibrated}
-    for family in panel.families:
-        items = [item for item in calibrated if item.check.family == family]
+    for family, items in _by_family(panel, calibrated).items():
         judged, every = tuple(item.check for item in items if not item.informational), panel.family(family)
         values = panel.values(every)
         planned = {
             n: shared_thresholds(panel, every, judged or every, values, budgets={}, reference_models=n, draws=_DRAWS)
             for n in _PANEL_SIZES
         }
-        best = min(items, key=lambda item: item.minimum_detectable_drop)
-        said = f"{len(judged)} of {len(items)} checks have a threshold, the best detects {_drop(best, points=False)}"
-        lines.append(f"{family}: {said}")
-        same = by_id.get(_SEEING_THE_SAME.get(family, ""))
-        accuracies = [item for item in items if item.check.metric == "accuracy"]
-        if same and accuracies:
-            most = min(accuracies, key=lambda item: item.minimum_detectable_drop)
+        best = _drop(min(items, key=_LOSS), points=False)
+        lines.append(f"{family}: {len(judged)} of {len(items)} checks have a threshold, the best detects {best}")
+        same = by_id.get(f"consensus-{_SEEING_THE_SAME.get(family)}")
+        if same and (accuracies := [item for item in items if item.check.metric == "accuracy"]):
+            most = min(accuracies, key=_LOSS)
             lines.append(
                 f"  beside it {same.check.id} detects {same.minimum_detectable_drop:.0f} images lost of those that "
                 f"every reference model gets right, {most.check.id} "
                 f"{most.minimum_detectable_drop * most.check.n:.0f} of {most.check.n} lost net"
             )
         for at, item in enumerate(items):
-            wanted = item.budget if drop is None else drop
+            check, wanted = item.check, item.budget if drop is None else drop
             enough = (
-                n
+                str(n)
                 for n, thresholds in planned.items()
                 if (item.prior or n >= FEW) and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
             )
-            check = item.check
             lines.append(
                 f"  {check.id:<32} {_value(check, item.mean):>13} {_value(check, item.std, digits=1):>8} "
                 f"{item.k:>5.2f} {_value(check, item.minimum_detectable_drop):>8} {_value(check, wanted):>8}  "
-                f"{next(map(str, enough), f'more than {_PANEL_SIZES[-1]}')}"
-                f"{' (informational)' if item.informational else ''}"
+                f"{next(enough, f'more than {_PANEL_SIZES[-1]}')}{' (informational)' if item.informational else ''}"
             )
     return lines
 
 
 def _drop(item: Calibrated, *, points: bool = True) -> str:
-    if points and item.check.unit in {Unit.SHARE, Unit.DIFFERENCE}:
+    if points and item.check.unit in SHARES:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
     return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
 
@@ -231,11 +225,9 @@ def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) 
 
     Checks without an estimate from one or two models do not count.
     """
-    by_family: dict[str, list[Calibrated]] = {family: [] for family in panel.families}
-    for item in thresholds_of(panel, budgets, reference_models=reference_models, draws=_DRAWS):
-        if not item.informational and (item.prior or len(panel.models) >= PROVISIONAL):
-            by_family[item.check.family].append(item)
-    return by_family
+    items = thresholds_of(panel, budgets, reference_models=reference_models, draws=_DRAWS)
+    known = len(panel.models) >= PROVISIONAL
+    return _by_family(panel, (item for item in items if not item.informational and (item.prior or known)))
 
 
 def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
@@ -255,8 +247,8 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
             return "none"
         best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
         drops = [best] if count == have else [best, *cautious(panel, [best])]
-        said = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
-        return f"{len(checks)}, {said}{' images' if best.check.unit is Unit.IMAGES else ''}"
+        span = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
+        return f"{len(checks)}, {span}{' images' if best.check.unit is Unit.IMAGES else ''}"
 
     lines = [row("checks, detectable drop of the best", (f"{count} reference models" for count in _PLANNED_SIZES))]
     for family in panel.families:

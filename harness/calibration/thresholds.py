@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +107,6 @@ CLEAN = "clean"
 """Family with the other half."""
 
 
-# Shares of false alarms.
-
-
 def thresholds_of(
     panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset(), **how: Any
 ) -> list[Calibrated]:
@@ -191,19 +187,6 @@ def shared_thresholds(
     else:
         among = {check.id for check in sharing}
         ks = found.multipliers(share, count, [at for at, check in enumerate(checks) if check.id in among])
-    means = at_means(found, checks, values, budgets, reference_models=count)
-    return [replace(item, k=float(k)) for item, k in zip(means, ks, strict=True)]
-
-
-def at_means(
-    found: Moderated,
-    checks: Sequence[PanelCheck],
-    values: np.ndarray,
-    budgets: Mapping[str, float],
-    *,
-    reference_models: int,
-) -> list[Calibrated]:
-    """Return thresholds with a multiplier of 0 for checks from the values of K models, (K, checks)."""
     items = []
     for at, (check, spread) in enumerate(zip(checks, map(float, std_of(found, values, checks)), strict=True)):
         own, prior = values[:, at], bool(found.worth[at] > 0)
@@ -211,8 +194,8 @@ def at_means(
         if check.scale == "root":
             around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
             std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
-        budget = budget_of(check, mean, budgets, reference_models)
-        items.append(Calibrated(check, mean, std, centre, spread, 0.0, reference_models, budget, prior))
+        budget = budget_of(check, mean, budgets, count)
+        items.append(Calibrated(check, mean, std, centre, spread, float(ks[at]), count, budget, prior))
     return items
 
 
@@ -220,9 +203,6 @@ def share_of(family: str, families: Sequence[str]) -> float:
     """Return the probability with which a reference model may fail one of these families."""
     others = len(set(families) - {CLEAN})
     return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
-
-
-# Spread of reference models.
 
 
 def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:
@@ -250,8 +230,6 @@ def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -
     """Return the standard deviation of each check, at least its minimum, (checks,), on its scale."""
     return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, checks), checks)))
 
-
-# Each model of a panel against the others.
 
 OUTLIER_SHARE = 0.001
 """Probability that a panel without an outlier is refused."""

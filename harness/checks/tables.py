@@ -43,10 +43,12 @@ _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
 """The text between the last entry of a table and the next table: empty lines, and comments on the latter."""
 
 
-def read_toml(path: Path, *, error: type[InputError], mended: str) -> tuple[bytes, dict[str, Any]]:
+def read_toml(
+    path: Path, *, error: type[InputError], mended: str, content: bytes | None = None
+) -> tuple[bytes, dict[str, Any]]:
     """Return the content and the table of a file; raises `error`, with what to do, where that cannot be read."""
     try:
-        content = read_regular(path, max_bytes=MAX_BYTES)
+        content = read_regular(path, max_bytes=MAX_BYTES) if content is None else content
         return content, parsed(content)
     except OSError as unreadable:
         raise error(f"{path}: cannot be read ({unreadable.strerror}); {mended}") from None

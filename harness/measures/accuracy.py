@@ -15,7 +15,7 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.measures import selection
 from harness.measures.flips import Flips, flips
 from harness.measures.metric import Measurement, Metric, Unit, count_of, share_of
-from harness.measures.selection import likely_most_confident
+from harness.measures.selection import commonest, confused, likely_most_confident, members_of, most_confident
 from harness.measures.statistics import related
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 class Scores:
     """Precision, recall and F1 of a class, in [0, 1], or an average of theirs; None if undefined.
 
-    Precision is undefined for a class that was never predicted, and recall for a class without images. F1 is undefined
-    if both are.
+    Precision is undefined for a class that was never predicted, recall for one without images, F1 for both.
     """
 
     name: str
@@ -43,8 +42,7 @@ class Scores:
 class ClassificationReport:
     """Scores by class and their averages; `absent` and `never_predicted` name classes.
 
-    `macro` gives all classes the same weight, `weighted` that of their number of images. Both ignore undefined scores,
-    and so cover fewer classes if some are absent.
+    `macro` gives all classes the same weight, `weighted` that of their number of images; both ignore undefined scores.
     """
 
     n: int
@@ -64,23 +62,20 @@ def classification_report(predictions: Predictions) -> ClassificationReport:
     if not len(labels):
         raise InputError("classification report: the data have no images")
 
-    def scores(average: str | None, rows: Sequence[str]) -> list[Scores]:
+    def scores(average: str | None, rows: Sequence[str]) -> tuple[Scores, ...]:
         found: Any = precision_recall_fscore_support(
             labels, predicted, labels=range(len(names)), average=average, zero_division=np.nan
         )
         support = [len(labels)] if average else found[3].astype(int).tolist()
         columns = ([None if math.isnan(one) else float(one) for one in np.atleast_1d(each)] for each in found[:3])
-        return [Scores(*row) for row in zip(rows, *columns, support, strict=True)]
+        return tuple(Scores(*row) for row in zip(rows, *columns, support, strict=True))
 
-    return ClassificationReport(
-        n=len(labels),
-        accuracy=float(predictions.correct.mean()),
-        classes=tuple(scores(None, names)),
-        macro=scores("macro", ["macro average"])[0],
-        weighted=scores("weighted", ["weighted average"])[0],
-        absent=tuple(name for label, name in enumerate(names) if not (labels == label).any()),
-        never_predicted=tuple(name for label, name in enumerate(names) if not (predicted == label).any()),
+    absent, unpredicted = (
+        tuple(name for label, name in enumerate(names) if not (which == label).any()) for which in (labels, predicted)
     )
+    (macro,), (weighted,) = (scores(name, [f"{name} average"]) for name in ("macro", "weighted"))
+    share = float(predictions.correct.mean())
+    return ClassificationReport(len(labels), share, scores(None, names), macro, weighted, absent, unpredicted)
 
 
 def confusion_matrix(predictions: Predictions, among: np.ndarray | None = None) -> np.ndarray:
@@ -123,10 +118,7 @@ def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Pr
     The failures are wrong predictions. With `clean`, the predictions of the same images without a perturbation, only
     those that were correct there. Raises `InputError` for a class that the data lack.
     """
-    chosen = selection.of_class(predictions, of_class)
-    if not chosen.any():
-        raise InputError(f"accuracy: none of the {len(chosen)} images is of class {of_class or 'any'!r}")
-    return share_right(ACCURACY, predictions, chosen, clean=clean)
+    return share_right(ACCURACY, predictions, members_of(predictions, of_class, "accuracy"), clean=clean)
 
 
 def share_right(
@@ -148,9 +140,8 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
     if pair[0] == pair[1]:
         raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
     for name in pair:
-        if not selection.of_class(predictions, name).any():
-            raise InputError(f"pair failures: none of the {len(predictions.labels)} images is of class {name!r}")
-    forth, back = selection.confused(predictions, *pair), selection.confused(predictions, *pair[::-1])
+        members_of(predictions, name, "pair failures")
+    forth, back = confused(predictions, *pair), confused(predictions, *pair[::-1])
     detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
     return _count(PAIR_FAILURES, predictions, forth | back, detail)
 
@@ -158,16 +149,12 @@ def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measure
 def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
     """Return the number of wrong predictions with a confidence over `above`, in [0, 1]."""
     failures = predictions.confidence_of_errors() > above
-    return _count(
-        CONFIDENT_ERRORS, predictions, failures, _top_confusion(predictions, failures, np.ones_like(failures))
-    )
+    detail = _top_confusion(predictions, failures, np.ones_like(failures))
+    return _count(CONFIDENT_ERRORS, predictions, failures, detail)
 
 
 def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
-    """Return the accuracy of the predictions minus that of the baseline on the same images, in [-1, 1].
-
-    The interval is that of `Flips`. Raises `InputError` if the images differ.
-    """
+    """Return the accuracy minus that of the baseline on the same images, in [-1, 1], with the interval of `Flips`."""
     return _difference(ACCURACY_GAIN, predictions, baseline, flips(predictions, baseline))
 
 
@@ -201,7 +188,6 @@ def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detai
 
 
 def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.ndarray) -> str:
-    """Return the most frequent confusion of the failures as text, as a share of the true class's `measured` images."""
     if not failures.any():
         return ""
     counts, names = confusion_matrix(predictions, failures), predictions.classes
@@ -211,19 +197,16 @@ def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.
 
 
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
-    """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check.
-
-    Raises `InputError` for an unknown position.
-    """
+    """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check."""
     if not 0 <= image < len(predictions.labels):
         raise InputError(f"golden image {image}: expected a position among {len(predictions.labels)} images")
     at = np.array([image])
     right = bool(predictions.correct[image])
     taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))
-    said = f"{label}, {'as it should be' if right else f'predicted as {taken}'}"
+    answer = f"{label}, {'as it should be' if right else f'predicted as {taken}'}"
     if predictions.has_confidence:
-        said += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
-    detail = "; ".join(filter(None, (said, because)))
+        answer += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
+    detail = "; ".join(filter(None, (answer, because)))
     return share_of(GOLDEN_RIGHT, predictions.correct[at], detail=detail, failures=at[: int(not right)], each=None)
 
 
@@ -249,9 +232,8 @@ def negative_flips(
         looked_at = looked_at & among
     lost, gained = looked_at & before & ~predictions.correct, looked_at & ~before & predictions.correct
     count, detail = int(lost.sum()), f"{int(gained.sum())} gained in return"
-    if top := selection.commonest(predictions.labels, predictions.predicted, lost):
+    if top := commonest(predictions.labels, predictions.predicted, lost):
         (true, taken), most = top
         detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
     corrected = count if correction == 1 else count * correction
-    failures = selection.most_confident(predictions, lost)
-    return count_of(NEGATIVE_FLIPS, corrected, n, detail=detail, failures=failures)
+    return count_of(NEGATIVE_FLIPS, corrected, n, detail=detail, failures=most_confident(predictions, lost))

@@ -36,10 +36,7 @@ MEAN_CORRUPTION_ERROR = Metric(
 
 
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Return the bin of each confidence among `bins` of equal width over [0, 1], (N,) int64 from 0.
-
-    A confidence on an edge belongs to the bin above, and 1 to the last.
-    """
+    """Return the bin of each confidence among `bins` of equal width, (N,) int64 from 0; an edge is in the bin above."""
     return np.asarray(np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1]))
 
 
@@ -110,9 +107,9 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
         raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} predictions are correct")
-    sure = _confidence(predictions)[wrong]
-    n, shown, detail = len(predictions.labels), wrong[np.argsort(-sure, kind="stable")], f"over {len(wrong)} errors"
-    each, counted = contributions(sure, wrong, n), len(wrong)
+    sure, n, counted = _confidence(predictions)[wrong], len(predictions.labels), len(wrong)
+    shown, each = wrong[np.argsort(-sure, kind="stable")], contributions(sure, wrong, n)
+    detail = f"over {counted} errors"
     return mean_of(CONFIDENCE_ON_ERRORS, sure, n=n, detail=detail, failures=shown, each=each, counted=counted)
 
 

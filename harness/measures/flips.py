@@ -61,10 +61,7 @@ class Flips:
 
 
 def flips(predictions: Predictions, other: Predictions) -> Flips:
-    """Compare the predictions of two models on the same images.
-
-    Raises `InputError` if the images differ.
-    """
+    """Compare the predictions of two models on the same images; raises `InputError` if the images differ."""
     selection.expect_same_images("flips", predictions, other)
     lost = np.flatnonzero(other.correct & ~predictions.correct)
     gained = np.flatnonzero(predictions.correct & ~other.correct)

@@ -86,10 +86,9 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         unmoved[part] = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
     if not counted.any():
         raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or clean")
-    detail = f"maps that do not move at all would drift {unmoved[counted].mean():.3f}; "
-    detail += f"{int((~counted).sum())} dead maps left out"
-    failures = ordered(counted, -drift)
-    return _averaged(ATTENTION_DRIFT, drift, counted, n=count, detail=detail, failures=failures)
+    still_drift, dead = unmoved[counted].mean(), int((~counted).sum())
+    detail = f"maps that do not move at all would drift {still_drift:.3f}; {dead} dead maps left out"
+    return _averaged(ATTENTION_DRIFT, drift, counted, n=count, detail=detail, failures=ordered(counted, -drift))
 
 
 def dead_maps(attention: Attention) -> Measurement:
@@ -117,7 +116,6 @@ def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
 
 
 def _parts(attention: Attention) -> Iterator[slice]:
-    """Divide the images into parts, with at most `PART_BYTES` of maps at the images' size."""
     height, width = attention.size
     return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES)
 
@@ -162,6 +160,6 @@ def _averaged(metric: Metric, values: np.ndarray, counted: np.ndarray, **more: A
 
 
 def _unit_mass(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maps (N, H, W) divided by their mass, and the mass (N,); a dead map stays zero."""
+    # The maps (N, H, W) divided by their mass, and the mass (N,); a dead map stays zero.
     mass = maps.sum(axis=(1, 2), dtype=np.float64)
     return maps / np.where(mass > 0, mass, 1)[:, None, None], mass

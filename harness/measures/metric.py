@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import zlib
 from dataclasses import dataclass, field, replace
@@ -205,9 +206,6 @@ def mean_of(
     return Measurement(metric, float(values.mean()), n or len(values), interval, **{"each": values, **more})
 
 
-_KINDS = {"bool": np.bool_, "int8": np.int8, "float32": np.float32}
-
-
 def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray:
     """Return the contribution of each of n images to the mean of `values`, the values of the images `counted`.
 
@@ -219,22 +217,15 @@ def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray
 
 
 def packed(each: np.ndarray) -> str:
-    """Return contributions as text: type, number, and the compressed values, with reals as float32."""
-    kind = each.dtype.name if each.dtype.name in _KINDS else "float32"
-    content = np.packbits(each) if kind == "bool" else each.astype(_KINDS[kind])
-    return f"{kind} {len(each)} {base64.b85encode(zlib.compress(content.tobytes(), 1)).decode()}"
+    """Return contributions as text, compressed, with reals and large numbers as float32."""
+    content = io.BytesIO()
+    np.save(content, each if each.dtype.name in {"bool", "int8"} else each.astype(np.float32))
+    return base64.b85encode(zlib.compress(content.getvalue(), 1)).decode()
 
 
 def unpacked(text: str) -> np.ndarray:
-    """Return the contributions that `packed` wrote, float64; raises `InputError` for another text."""
+    """Return the contributions that `packed` wrote; raises `InputError` for another text."""
     try:
-        kind, n, packed_values = text.split(" ")
-        content = zlib.decompress(base64.b85decode(packed_values))
-        values: np.ndarray = np.frombuffer(content, np.uint8 if kind == "bool" else _KINDS[kind])
-        if kind == "bool":
-            values = np.unpackbits(values, count=int(n))
-    except (ValueError, KeyError, zlib.error) as error:
+        return np.asarray(np.load(io.BytesIO(zlib.decompress(base64.b85decode(text)))))
+    except (ValueError, EOFError, zlib.error) as error:
         raise InputError(f"contributions of images: not readable ({error}); measure again") from None
-    if len(values) != int(n):
-        raise InputError(f"contributions of images: {len(values)} of {n}; measure again")
-    return values.astype(np.float64)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.inference import Predictions
-    from harness.perturb.poses import Perturbation
 
 _share = partial(Metric, unit=Unit.SHARE, better="more")
 PREDICTION_CONSISTENCY = _share("prediction_consistency", words="same prediction after the change")
@@ -77,18 +76,13 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
         raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
     each = [prediction_consistency(before, one) for one in after]
     broken = np.array(list(dict.fromkeys(at for one in each for at in one.failures)), dtype=np.int64)
-    under = "" if len(after) == 1 else f" under some of {len(after)} changes"
-    words = INVARIANCE.words if under else f"same prediction {_after(after[0].perturbation)}"
+    under, change = "" if len(after) == 1 else f" under some of {len(after)} changes", after[0].perturbation
+    named = "after the change" if change == IDENTITY else f"when {in_words(change)}"
+    named = "after mirroring" if isinstance(change, HorizontalFlip) else named
+    words = INVARIANCE.words if under else f"same prediction {named}"
     held = np.all([before.predicted == one.predicted for one in after], axis=0)
     detail = f"{len(broken)} predictions change{under}"
     return share_of(replace(INVARIANCE, words=words), held, detail=detail, failures=broken)
-
-
-def _after(perturbation: Perturbation) -> str:
-    """Return a phrase for the change; a change without a perturbation has no description."""
-    if isinstance(perturbation, HorizontalFlip):
-        return "after mirroring"
-    return "after the change" if perturbation == IDENTITY else f"when {in_words(perturbation)}"
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:

@@ -13,23 +13,30 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 
-def class_number(predictions: Predictions, name: str) -> int:
-    """Return the number of a class; raises `InputError` for one that the data lack."""
-    if name not in predictions.classes:
-        raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}")
-    return predictions.classes.index(name)
-
-
 def of_class(predictions: Predictions, name: str | None) -> np.ndarray:
-    """Return which images are of this true class, (N,) bool; all of them for None. Raises as `class_number` does."""
+    """Return which images are of this true class, (N,) bool; all of them for None.
+
+    Raises `InputError` for a class that the data lack.
+    """
     if name is None:
         return np.ones(len(predictions.labels), dtype=bool)
-    return np.asarray(predictions.labels == class_number(predictions, name))
+    if name not in predictions.classes:
+        raise InputError(f"unknown class {name!r}; the data have {', '.join(predictions.classes)}")
+    return np.asarray(predictions.labels == predictions.classes.index(name))
+
+
+def members_of(predictions: Predictions, name: str | None, what: str) -> np.ndarray:
+    """Return the images of this class, or all, as `of_class` does; raises `InputError` for `what` without any."""
+    chosen = of_class(predictions, name)
+    if not chosen.any():
+        raise InputError(f"{what}: none of the {len(chosen)} images is of class {name or 'any'!r}")
+    return chosen
 
 
 def confused(predictions: Predictions, true: str, taken: str) -> np.ndarray:
-    """Return which images of the class `true` are predicted as `taken`, (N,) bool; raises as `class_number` does."""
-    return np.asarray(of_class(predictions, true) & (predictions.predicted == class_number(predictions, taken)))
+    """Return which images of the class `true` are predicted as `taken`, (N,) bool; raises as `of_class` does."""
+    of_class(predictions, taken)
+    return np.asarray(of_class(predictions, true) & (predictions.predicted == predictions.classes.index(taken)))
 
 
 def column(predictions: Predictions, by: str) -> np.ndarray:
@@ -59,26 +66,17 @@ def ordered(which: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool and all wrong, by decreasing confidence, (M,) int64.
-
-    Without a known confidence, they are in the order of the images.
-    """
+    """Return the positions of the failures, (N,) bool and all wrong, by decreasing confidence, if it is known."""
     known = predictions.has_confidence
     return ordered(failures, -predictions.confidence_of_errors()) if known else np.flatnonzero(failures)
 
 
 def likely_most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
-    """Return the positions of the failures, (N,) bool, by decreasing approximate confidence, (M,) int64.
-
-    It may be less precise than float32, but costs no forward pass and only affects the order.
-    """
+    """Return the positions of the failures, (N,) bool, by decreasing approximate confidence, without a forward pass."""
     return ordered(failures, -predictions.confidence_as_answered)
 
 
 def commonest(before: np.ndarray, now: np.ndarray, which: np.ndarray) -> tuple[tuple[int, int], int] | None:
-    """Return the most frequent pair of classes among the marked images, (N,) bool, with its count; None for none.
-
-    Among equally frequent pairs, the first counts.
-    """
+    """Return the first most frequent pair of classes of the marked images, (N,) bool, with its count; None for none."""
     pairs = Counter(zip(before[which].tolist(), now[which].tolist(), strict=True))
     return next(iter(pairs.most_common(1)), None)

@@ -78,14 +78,9 @@ def group_gap(predictions: Predictions, *, by: str, least: int | None = None) ->
     (low, high), (lower, upper) = best.interval, worst.interval
     down = math.hypot(best.accuracy - low, upper - worst.accuracy)
     up = math.hypot(high - best.accuracy, worst.accuracy - lower)
-    return Measurement(
-        GROUP_GAP,
-        gap,
-        sum(one.n for one in groups),
-        (max(gap - down, 0.0), min(gap + up, 1.0)),
-        detail=f"{best.name} {best.accuracy:.1%} of {best.n}, {worst.name} {worst.accuracy:.1%} of {worst.n} images",
-        failures=_failures(predictions, by, worst),
-    )
+    detail = f"{best.name} {best.accuracy:.1%} of {best.n}, {worst.name} {worst.accuracy:.1%} of {worst.n} images"
+    interval, n = (max(gap - down, 0.0), min(gap + up, 1.0)), sum(one.n for one in groups)
+    return Measurement(GROUP_GAP, gap, n, interval, detail=detail, failures=_failures(predictions, by, worst))
 
 
 def group_difference(predictions: Predictions, *, by: str, group: str, paired_by: str | None = None) -> Measurement:
@@ -149,7 +144,6 @@ def _difference(
 
 
 def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
-    """Return which images are of a group, (N,) bool and not empty."""
     chosen = np.asarray(selection.column(predictions, by) == group)
     if not chosen.any():
         raise NotApplicableError(f"none of the {len(chosen)} measured images is of group {group!r} by {by!r}")
@@ -157,7 +151,6 @@ def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
 
 
 def _served(predictions: Predictions, by: str, least: int | None) -> list[_Served]:
-    """Return the groups that are large enough, by name."""
     names, members, counts = np.unique(selection.column(predictions, by), return_inverse=True, return_counts=True)
     right = np.bincount(members, weights=predictions.correct).astype(int)
     served = [

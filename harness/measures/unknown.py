@@ -35,8 +35,7 @@ UNKNOWN_FPR95 = Metric("unknown_fpr95", Unit.SHARE, better="less", words="FPR95 
 def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
     """Return the probability that a known image scores higher than an unknown one, in [0, 1]; ties count half.
 
-    `score` is one of `SCORES`, by default softmax. The interval is Newcombe's (2006, part 2, method 5), which is also
-    valid at 0 and 1. Raises `NotApplicableError` for unknown scores, see `familiarity`.
+    The interval is Newcombe's (2006, part 2, method 5), also valid at 0 and 1. Raises as `familiarity` does.
     """
     inside, outside = familiarity(known, unknown, score)
     above = _shares_below(inside, outside)
@@ -53,8 +52,7 @@ def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | No
 def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
     """Return the share of known images that a threshold flags together with 95% of the unknown ones, in [0, 1].
 
-    `n` counts the known images. `score` is one of `SCORES`, by default softmax. The interval combines Wilson's with
-    that of the threshold. Raises `NotApplicableError` for unknown scores, see `familiarity`.
+    `n` counts the known images. The interval combines Wilson's with that of the threshold. Raises as `familiarity`.
     """
     inside, outside = familiarity(known, unknown, score)
     flagged = _flagged(inside, outside)
@@ -65,10 +63,10 @@ def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | No
 
 
 def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the familiarity of known and unknown images, (N,) and (M,) float64; higher is more familiar.
+    """Return the familiarity of known and unknown images, (N,) and (M,) float64; `score` is by default softmax.
 
-    Raises `NotApplicableError` for labels without probabilities. Also for energy and logits of a model that returns
-    probabilities: their energy is 0, and their largest logit is equivalent to softmax.
+    Higher is more familiar. Raises `NotApplicableError` for labels without probabilities. Also for energy and logits of
+    a model that returns probabilities: their energy is 0, and their largest logit is equivalent to softmax.
     """
     if score not in {None, *SCORES}:
         raise InputError(f"score {score!r} is unknown; expected one of {', '.join(SCORES)}")
@@ -78,7 +76,9 @@ def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -
         known.expect_known(1)
         unknown.expect_known(1)
         return _surety(known.computed), _surety(unknown.computed)
-    inside, outside = (_energy(each.logits.astype(np.float64)) for each in (known, unknown))
+    from scipy.special import logsumexp
+
+    inside, outside = (logsumexp(each.logits.astype(np.float64), axis=1) for each in (known, unknown))
     if max(np.abs(inside).max(), np.abs(outside).max()) < _NORMALIZED:
         raise NotApplicableError(f"{score}: the model returns probabilities, not logits; use the score softmax")
     if score == "energy":
@@ -86,23 +86,18 @@ def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -
     return known.logits.max(axis=1).astype(np.float64), unknown.logits.max(axis=1).astype(np.float64)
 
 
-def _energy(logits: np.ndarray) -> np.ndarray:
+def _surety(logits: np.ndarray) -> np.ndarray:
+    # In the order of the largest probability p, without rounding to 1: minus the log of 1/p - 1.
     from scipy.special import logsumexp
 
-    return np.asarray(logsumexp(logits, axis=1))
-
-
-def _surety(logits: np.ndarray) -> np.ndarray:
-    """Return a score in the order of the largest probability p, without rounding to 1: minus the log of 1/p - 1."""
     ordered = np.sort(logits.astype(np.float64), axis=1)
     if ordered.shape[1] == 1:
         return np.zeros(len(ordered))
     # Relative to the largest: neither the order of the classes nor a shift of all logits changes a bit.
-    return -_energy(ordered[:, :-1] - ordered[:, -1:])
+    return np.asarray(-logsumexp(ordered[:, :-1] - ordered[:, -1:], axis=1))
 
 
 def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return for each score the share of the others that are lower; equal ones count half."""
     ordered = np.sort(others)
     left, right = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
     return np.asarray((left + right) / (2 * len(others)))

@@ -84,8 +84,7 @@ BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -> Measurement:
     """Return robust accuracy: the share of images that are correct in all poses of a sequence, in [0, 1].
 
-    `clean` are the predictions of the same images without a perturbation. The failures are the other images, in the
-    order of the poses that break them.
+    `clean` are their predictions without a perturbation. The failures are in the order of the poses that break them.
     """
     right = found.right_everywhere
     detail = f"{int((~right).sum())} images fail at some of {len(found.poses)} poses"
@@ -96,8 +95,7 @@ def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -
 def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
     """Return the mean accuracy over each image's own random poses, in [0, 1]; `correct` is (images, poses) bool.
 
-    `clean` are the predictions of the same images without a perturbation. The interval is Wilson's for one prediction
-    per image, since predictions for one image are dependent.
+    The interval is Wilson's for one prediction per image, since predictions for one image are dependent.
     """
     images, poses = correct.shape
     share = float(correct.mean())
@@ -107,10 +105,7 @@ def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = Non
 
 
 def worst_of_ten(correct: np.ndarray, *, clean: Predictions | None = None) -> Measurement:
-    """Return the share of images that are correct at all of their own ten random poses; `correct` is (images, 10).
-
-    `clean` are the predictions of the same images without a perturbation.
-    """
+    """Return the share of images that are correct at all of their own ten random poses; `correct` is (images, 10)."""
     if correct.shape[1] != 10:  # noqa: PLR2004  Ten, as in the name.
         raise InputError(f"worst of ten: each image has {correct.shape[1]} poses, expected 10")
     always = np.asarray(correct.all(axis=1))
@@ -161,6 +156,6 @@ def survival_name(path: str) -> str:
 
 
 def _against(measured: Measurement, each: np.ndarray, clean: Predictions | None) -> Measurement:
-    """Return the measurement with the contributions of the images, which calibration uses only with the clean value."""
+    # Calibration uses the contributions of the images only with the clean value.
     rest = float(clean.correct.mean()) if clean else None
     return replace(measured, each=each if clean else None, rest=rest)

@@ -54,7 +54,8 @@ class Collector:
     def pytest_runtest_logfinish(self) -> None:
         """Say what the workers do when they have run the last test."""
         self.ended += 1
-        if self.run.awaits_workers and self.ended == self.session.testscollected:
+        awaits_workers = not self.run.tests and self.run.request.record is None
+        if awaits_workers and self.ended == self.session.testscollected:
             tell(self.session.config, checks=True, compares=not self.run.request.no_overview, below="\n")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:

@@ -7,61 +7,17 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pytest
-
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, code_of, end_copy, lacking, reason
+from harness.base.errors import InputError, code_of, end_copy, lacking, reason
 from harness.base.termination import ended_by
 from harness.plugin.claim import refuse
-from harness.plugin.sinks import with_history
-from harness.run.status import INTERRUPTED, NOT_JUDGED, REPORT
+from harness.run.status import INTERRUPTED, NOT_JUDGED
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Generator
 
     from harness.plugin.run import GateRun
     from harness.report.refusal import Claim
-    from harness.run.outcome import Outcome
-
-
-class TimeKeeper:
-    """Limits the time of each test of a gate run, and ends the run after the first that exceeds it."""
-
-    def __init__(self, run: GateRun) -> None:
-        self.run = run
-        self.process = os.getpid()
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Limit the time in which fixtures load what a test needs."""
-        with self.run.limited(item.name):
-            yield
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Limit the time of the test."""
-        with self.run.limited(item.name):
-            yield
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-        """Let no other test wait for a model that hangs, or for what it ran on, and end a copy that a test made."""
-        if not getattr(item.config.option, "forked", False):
-            end_copy(self.process)
-        if call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
-            self.run.hung = True
-            item.session.shouldstop = f"{item.name} had no answer"
-
-
-def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
-    """Return the outcome of a run as its record has it, and all reports by their names, with the record's pictures."""
-    from harness.report.redraw import reports_of
-
-    record, images = with_history(run.finish(), run.request).as_files()
-    outcome, reports = reports_of(record, images.__getitem__, where=REPORT)
-    assert outcome is not None
-    return outcome, {**images, **reports}
 
 
 def concluded(run: GateRun, claim: Claim, status: int) -> int:

@@ -19,9 +19,10 @@ from harness.base.records import as_json
 from harness.base.termination import end_with_parent, on_termination
 from harness.checks import read_checks
 from harness.checks.known import read_known
-from harness.plugin.claim import CLAIM, claim, claim_early, reason_of, refuse
+from harness.plugin.claim import CLAIM, claim, reason_of, refuse
 from harness.plugin.collector import Collector, failures_left_out
-from harness.plugin.exit_status import TimeKeeper, concluded, end_at_once, finished, unended
+from harness.plugin.exit_status import concluded, end_at_once, unended
+from harness.plugin.looking_back import checks_itself, compares_models, finished, look_back
 from harness.plugin.options import ASKED, add_options, expect_own
 from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
@@ -50,7 +51,6 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
     expect_own(config)
-    claim_early(config)
     add_options(parser, config)
 
 
@@ -66,7 +66,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run = GateRun(config)
     if not run.active:
         return
-    config.pluginmanager.register(TimeKeeper(run))  # It has no name, so `-p no:name` cannot keep it out.
     if run.is_worker:
         if os.getppid() == (parent := config.workerinput.get(_PARENT)):  # type: ignore[attr-defined]
             end_with_parent(parent)
@@ -103,14 +102,9 @@ def _open(run: GateRun) -> None:
     if not run.is_worker and not only_collects(run.config):
         expect_to_leave(run.request)
         if run.judges and run.request.record is None:
-            _load_report_stack()
+            for module in _REPORT_STACK:  # One that is missing is better known before a run than after.
+                import_module(module)
         run.start()
-
-
-def _load_report_stack() -> None:
-    """Import what reports are made with: a package that is missing is better known before a run than after."""
-    for module in _REPORT_STACK:
-        import_module(module)
 
 
 def _limit_hypothesis(run: GateRun) -> None:
@@ -154,24 +148,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not run.judges:
         return
     if run.is_worker:
-        run.look_back()
+        look_back(run)
         session.config.workeroutput.update(  # type: ignore[attr-defined]
             code=imports.files(), part=as_json(run.reported.part)
         )
         return
-    if not isinstance(sys.exception(), pytest.UsageError):  # Else nothing was run.
-        _conclude(run, session)
-
-
-def _conclude(run: GateRun, session: pytest.Session) -> None:
-    """Make the outcome in the controller."""
+    if isinstance(sys.exception(), pytest.UsageError):  # Nothing was run.
+        return
     interrupted = run.reported.interrupted
     if run.request.no_overview:
         run.reported.part += Part(overview_missing="The models were not compared (no_overview).")
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
-        tell(session.config, checks=run.checks_itself, compares=run.compares_models)
-    run.look_back()
+        tell(session.config, checks=checks_itself(run), compares=compares_models(run))
+    look_back(run)
     run.outcome, run.reports = finished(run)
     if not interrupted:
         session.exitstatus = run.outcome.exit_status

@@ -6,6 +6,7 @@ import hashlib
 import io
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
-from harness.plugin.replay import end_all
+from harness.plugin.looking_back import end_all, judge
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
 
@@ -79,7 +80,9 @@ def _in_place(run: GateRun, session: pytest.Session) -> None:
     if (instead := run.request.instead) is not None:
         try:
             module, order = instead
-            import_module(module).run_instead(run.prepare(), selected_checks(session), run.judge, run.request, order)
+            import_module(module).run_instead(
+                run.prepare(), selected_checks(session), partial(judge, run), run.request, order
+            )
             run.planned = True
         except (InputError, OSError) as error:
             print(f"ERROR: {reason(error)}", flush=True)
@@ -102,7 +105,7 @@ def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None, to_c
         return plan_of(
             run.prepare(),
             selected_checks(session),
-            run.judge,
+            partial(judge, run),
             budget=run.request.budget_seconds,
             costs=costs or run.measured_costs(),
             overview=run.has_overview,

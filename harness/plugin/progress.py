@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,16 +31,13 @@ def bar(what: str) -> Iterator[Callable[[int, int, str], None]]:
 
     The bar has the time spent and left. Without a terminal, as under workers and in logs, nothing is drawn.
     """
-    from tqdm import tqdm
+    from harness.base.progress import Progress
 
-    shown: tqdm[NoReturn] = tqdm(total=0, desc=what, delay=_DELAY, leave=False, disable=None, file=sys.stderr)
+    with Progress(total=0, desc=what, delay=_DELAY, leave=False, disable=None) as shown:
 
-    def show(done: int, total: int, step: str) -> None:
-        shown.total = total
-        shown.set_postfix_str(step, refresh=False)
-        shown.update(done - shown.n)
+        def show(done: int, total: int, step: str) -> None:
+            shown.total = total
+            shown.set_postfix_str(step, refresh=False)
+            shown.update(done - shown.n)
 
-    try:
         yield show
-    finally:
-        shown.close()

@@ -1,14 +1,13 @@
-"""The state of one gate run, and its outcome."""
+"""The state of one gate run: what it is asked, its inputs, and its start."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,43 +21,31 @@ from harness.base.errors import (
     NoModelError,
     NotApplicableError,
     NotRecordedError,
-    foreign_code,
-    lacking,
     printable,
-    reason,
 )
-from harness.base.features import features, resolve
-from harness.checks import Check, ChecksFile, Verdict, read_checks
-from harness.plugin import replay
-from harness.plugin.claim import CLAIM
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureBook, PictureMaker
 from harness.plugin.place import asks_for_plan, command_of, handed_request, handover_to, is_gate_run, only_collects
-from harness.plugin.progress import bar
 from harness.plugin.questions import Questions
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
 from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.opening import expect_candidate, open_session, train_missing
-from harness.run.outcome import Outcome, Part, SelfCheck
-from harness.run.reported import Reported, outcome_of
+from harness.run.reported import Reported
 from harness.run.session import UNSEEDED
-from harness.run.side_by_side import overview_of
 from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from harness.measures.metric import Curve
+    from harness.checks import Check, ChecksFile
     from harness.run.budget import Costs
-    from harness.run.overview import Overview
+    from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
-
-T = TypeVar("T")
 
 PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
@@ -92,6 +79,7 @@ class GateRun:
     def __init__(self, config: pytest.Config) -> None:
         self._began = time.process_time()
         self.config = config
+        self.process = os.getpid()
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
         self.handover = handover_to(config)
@@ -194,10 +182,7 @@ class GateRun:
         if self.request.instead is None:
             expect_candidate(self.request, self.checks)
             if self.request.record is None and self.request.answers is None:
-                from harness.calibration.record import expect_thresholds_of_record
-
                 self.checks.expect_rows_as_calibrated()
-                expect_thresholds_of_record(self.checks, self.request.root)
             self.request.expect_incumbent()
             self._train_missing()
         self.files = state_of(inputs_of_run(self.request))
@@ -276,155 +261,10 @@ class GateRun:
         return self.request.budget_seconds is not None and not self.plans and self.request.record is None
 
     @property
-    def awaits_workers(self) -> bool:
-        """Return whether workers check the run, and compare its models, at its end."""
-        return not self.is_worker and not self.tests and self.request.record is None
-
-    @property
     def has_overview(self) -> bool:
         """Return whether the run measures an overview; one by checks made for a sample, to be quick, does not."""
         made_for_sample = self.checks is not None and self.checks.data.sample is not None
         return not self.request.no_overview and not made_for_sample and self.request.record is None and bool(self.tests)
-
-    @property
-    def checks_itself(self) -> bool:
-        """Return whether this process runs the self-checks: the only one, or the first worker."""
-        return self._looks_back_as(0) and not self.hung
-
-    @property
-    def compares_models(self) -> bool:
-        """Return whether this process measures the overview: the only one, or the second worker, if any."""
-        return self.has_overview and self._looks_back_as(1)
-
-    def _looks_back_as(self, number: int) -> bool:
-        """Return whether this process is the only one, or the worker of this number or the last below it."""
-        if self.is_worker:
-            given = self.config.workerinput  # type: ignore[attr-defined]
-            if given["workerid"] != f"gw{min(number, given['workercount'] - 1)}":
-                return False
-        return self.request.record is None and bool(self.tests)
-
-    def look_back(self) -> None:
-        """Check the run itself, compare its models, and say what differs from the original, if this process is to.
-
-        A model may fail here; what the checks say stands.
-        """
-        if self.reported.interrupted:
-            return
-        if self.checks_itself:
-            self.reported.part += self._tried("self-checks", self._check_itself, _unchecked)
-        if self.compares_models and not self.hung:
-            self.reported.part += self._tried("the overview", self._compare_models, _not_compared)
-        if "original" in self.request.checkpoints and self._looks_back_as(1) and not self.hung:
-            self.reported.part += self._tried("the original", self._compare_with_original, lambda _: Part())
-
-    def _tried(self, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
-        try:
-            with self.limited(what), foreign_code():
-                return step()
-        except (Exception, Interruption) as error:
-            return otherwise(error)
-
-    def _check_itself(self) -> Part:
-        from harness.run.selfcheck import memory_of, self_checks
-
-        steps, session = itertools.count(), self.prepare()
-        try:
-            with bar("self-checks") as show:
-                return Part(
-                    self_checks(
-                        session,
-                        self.judge,
-                        memory=memory_of(session, self.tests),
-                        on_check=lambda name, total: show(next(steps), total, name),
-                    )
-                )
-        finally:
-            replay.end_all(next(iter(self.tests.values())).session)
-
-    def _compare_models(self) -> Part:
-        with bar("comparing the models") as show:
-            return Part(overview=overview_of(self.prepare(), on_measured=lambda done, total: show(done, total, "")))
-
-    def _compare_with_original(self) -> Part:
-        found = (resolve(each.differences)(self.prepare(), self.request) for each in features() if each.differences)
-        return Part(differences=next(found, None))
-
-    def judge(self, session: StressSession, check: Check) -> Verdict | None:
-        """Run the stress test of a check while fixtures give another session; None where none was collected here."""
-        test = self.tests.get(check.id)
-        if test is None:
-            return None
-        kept = self.session, self.evidence
-        self.session, self.evidence = session.of_family(check.family), Evidence()
-        try:
-            return replay.judge(test, self.session, self.evidence)
-        finally:
-            self.session, self.evidence = kept
-
-    def finish(self) -> Outcome:
-        """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
-        from harness.calibration.record import recorded_curves
-        from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
-
-        try:
-            self.expect_same_inputs()
-        except InputError as error:
-            self.reported.errors.append(reason(error))
-        session, default = self.prepare(), None
-        if session.checks.data.sample is not None:
-            with suppress(InputError):
-                default = read_checks(self.request.default_checks_path)
-        outcome = outcome_of(
-            self.reported,
-            session,
-            profile=self.request.profile,
-            command=self.command,
-            run=self.config.stash[CLAIM].run,
-            default=default,
-        )
-        curves: Mapping[str, Sequence[Curve]] = {}
-        if outcome.overview is not None:
-            with suppress(InputError):  # Figures then have no bands.
-                curves = recorded_curves(session.checks, self.request.root)
-        faults = None
-        able = session.roles["candidate"].provides.live and not (self.reported.interrupted or self.hung)
-        if able and self.request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
-            faults = self._tried("input faults", lambda: input_faults(session), lambda _: None)
-        return replace(
-            outcome,
-            reference_curves={name: tuple(each) for name, each in curves.items()},
-            input_faults=faults,
-            pictures=self.book.shown(),
-            thumbnails=self._thumbnails(outcome.overview) if self.pictured else {},
-            brief=not self.pictured,
-        )
-
-    def _thumbnails(self, overview: Overview | None) -> dict[str, str]:
-        from harness.report.pictures import source_of
-        from harness.run.examples import thumbnails_of
-
-        session = self.prepare()
-        found = {} if overview is None else thumbnails_of(session.images, overview)
-        for family, images in session.of_rows.items():
-            pixels = images.pixels[:].permute(0, 2, 3, 1).numpy()
-            found |= zip((check.id for check in session.checks.family(family)), pixels, strict=True)
-        return {name: source_of(each) for name, each in found.items()}
-
-
-def _unchecked(error: BaseException) -> Part:
-    return Part((SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),))
-
-
-def _not_compared(error: BaseException) -> Part:
-    from harness.inference.predictors.protocol import UnknownPixelsError
-
-    if not isinstance(error, UnknownPixelsError):
-        return Part(overview_missing=f"The models could not be compared: {error}")
-    return Part(
-        overview_missing="The models were not compared: the recorded predictions have none for the images of this "
-        "comparison. `stress-harness export-inputs --overview` exports these, too."
-    )
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:

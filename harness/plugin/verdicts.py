@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, foreign_code, printable
+from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, end_copy, foreign_code, printable
 from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin import fixtures
@@ -28,10 +28,21 @@ if TYPE_CHECKING:
 _FIXTURES = fixtures.__name__
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Start each test with no evidence."""
-    item.config.stash[RUN].evidence.clear()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Start each test with no evidence, and limit the time in which fixtures load what it needs."""
+    run = item.config.stash[RUN]
+    run.evidence.clear()
+    with run.limited(item.name) if run.active else nullcontext():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the time of the test."""
+    run = item.config.stash[RUN]
+    with run.limited(item.name) if run.active else nullcontext():
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -89,16 +100,22 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
         item.funcargs["stress_session"] = own
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none.
 
-    A skip after a failure was shown changes nothing about it.
+    A skip after a failure was shown changes nothing about it. No other test waits for a model that hangs, or for what
+    it ran on. A copy of the process that a test made ends here.
     """
-    report = yield
     run = item.config.stash[RUN]
+    if run.active and not getattr(item.config.option, "forked", False):
+        end_copy(run.process)
+    if run.active and call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
+        run.hung = True
+        item.session.shouldstop = f"{item.name} had no answer"
+    report = yield
     if not run.active or item.get_closest_marker("stress_check") is None or (report.when != "call" and report.passed):
         return report
     row: Check = item.callspec.params["stress_check"]  # type: ignore[attr-defined]
@@ -136,7 +153,7 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
     if report.failed and (verdict is None or verdict.passed or not _asserted(call)):
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         what = str(raised) if isinstance(raised, InputError) else what
-        code = Code.INTERNAL if raised is None else code_of(raised)
+        code = code_of(raised) if raised else Code.TEST
         return row.unjudged("error", what.splitlines()[0], code=Code.TEST if code == Code.INTERNAL else code)
     if verdict is None:
         return row.unjudged(

@@ -138,21 +138,19 @@ class RunResult:
     def _repr_html_(self) -> str:
         """Return the headline and the table of checks, as a notebook shows them."""
         titles = ("check", "status", "value", "threshold", "n")
-        rows = [(each.id, each.status, _number(each.value), _held(each), f"{each.n}") for each in self.checks]
+        sign = {"at_least": "≥ ", "at_most": "≤ "}
+        rows = [
+            (each.id, each.status, _number(each.value), _number(each.threshold, sign[each.direction]), f"{each.n}")
+            for each in self.checks
+        ]
         head = "".join(f"<th>{title}</th>" for title in titles)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
         return f"<p><b>{escape(self.headline)}</b></p>{table}"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _held(check: Measured) -> str:
-    if check.threshold is None:
-        return ""
-    return f"{'≥' if check.direction == 'at_least' else '≤'} {_number(check.threshold)}"
+def _number(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{sign}{value:.4g}"
 
 
 def without_verdict(status: int) -> str:

@@ -52,6 +52,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.base.cache import Store
     from harness.checks.slices import expect_elsewhere_of
     from harness.data import stratified_sample
+    from harness.data.sources import load_elsewhere
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
     from harness.run.recorded import scope_of_recorded
@@ -66,7 +67,9 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         checks.expect_rows_as_calibrated()
     if checks.data.classes:
         images = replace(images, classes=checks.data.classes)
-    elsewhere = _elsewhere(request, images)
+    elsewhere = None
+    if request.unknown is not None:
+        elsewhere = load_elsewhere(request.unknown, images, request.whole_pipeline(words))
     expect_elsewhere_of(checks, elsewhere, recording=request.record is not None)
     panel_predictions, whole, labels = _panel_predictions(request, checks, images), None, images.labels.numpy()
     if (size := request.sample_size(checks.data)) is not None:
@@ -91,6 +94,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
             rounded=checks.data.pixels is not None,
         )
         roles[role] = replace(model, layer=_layer(model, images, request.layer))
+    if panel_predictions and roles:  # The candidate may be one of the reference models.
+        panel_predictions = panel_predictions.without(roles["candidate"].model_sha256)
     _expect_declared(request, roles)
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
     if recorded and recorded.samples and request.record is not None:
@@ -112,7 +117,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
             if family.images and checks.family(name)
         },
         elsewhere=elsewhere,
-        panel_predictions=panel_predictions and _of_others(panel_predictions, roles),
+        panel_predictions=panel_predictions,
         cluster=cluster,
         whole=whole,
         waived=request.waived,
@@ -154,15 +159,6 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
     return {role: train_or_load(files[role].stem) for role in missing}
 
 
-def _elsewhere(request: RunRequest, images: LabelledImages) -> LabelledImages | None:
-    """Return the images of no class that the setting unknown names; None without it."""
-    if request.unknown is None:
-        return None
-    from harness.data.sources import load_elsewhere
-
-    return load_elsewhere(request.unknown, images, request.whole_pipeline(request.transform_named))
-
-
 def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:
     """Return what reference models know, checked against what the thresholds were made with."""
     from harness.measures.panel.collection import PredictionRecorder
@@ -178,11 +174,6 @@ def _panel_predictions(request: RunRequest, checks: ChecksFile, images: Labelled
         checks.expect_panel_predictions(path, panel_predictions.sha256)
     panel_predictions.expect(images)
     return panel_predictions
-
-
-def _of_others(panel_predictions: PanelPredictions, roles: Mapping[str, RoleModel]) -> PanelPredictions:
-    """Return the panel predictions without those of the candidate, where there is one."""
-    return panel_predictions.without(roles["candidate"].model_sha256) if roles else panel_predictions
 
 
 def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> None:

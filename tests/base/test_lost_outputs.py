@@ -15,14 +15,6 @@ THEIRS = b"<!DOCTYPE html><html><head><title>shop</title>"
 TABLE = table_kind("a table of changes", "kind,change")
 
 
-@pytest.mark.parametrize("content", [b"", OURS])
-def test_an_empty_file_and_one_of_its_own_kind_are_replaced(tmp_path, content):
-    path = tmp_path / "page.html"
-    path.write_bytes(content)
-    Output(path, PAGE).write(OURS + b"new")
-    assert path.read_bytes() == OURS + b"new"
-
-
 @pytest.mark.parametrize("content", [THEIRS, b"PK\x03\x04", b"import torch\n", b'{"candidate": 1}'])
 @pytest.mark.parametrize("kind", [PAGE, TABLE, CHECKPOINT, PICTURE])
 def test_a_file_of_another_kind_stays(tmp_path, content, kind):
@@ -84,13 +76,6 @@ def test_the_folder_itself_and_files_elsewhere_may_be_links(tmp_path):
     Output(tmp_path / "page.html", PAGE, within=tmp_path / "reports").write(OURS + b"new")
     assert (tmp_path / "page.html").is_symlink()
     assert (tmp_path / "real/page.html").read_bytes() == OURS + b"new"
-
-
-def test_a_link_goes_and_what_it_leads_to_stays(tmp_path):
-    (tmp_path / "net.py").write_text("import torch\n")
-    (tmp_path / "page.html").symlink_to(tmp_path / "net.py")
-    Output(tmp_path / "page.html", PAGE, within=tmp_path).remove()
-    assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
 
 
 def make_folder(path):

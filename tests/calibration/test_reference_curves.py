@@ -11,8 +11,7 @@ from overviews import overview
 from PIL import ImageFont  # noqa: F401
 from zoo import SEARCH, GatedZoo, run_here
 
-from harness.calibration.panel import read_panel
-from harness.calibration.record import recorded_curves
+from harness.calibration.panel import read_panel, recorded_curves
 from harness.checks import read_checks
 from harness.cli import main
 from harness.measures.confidence import RELIABILITY

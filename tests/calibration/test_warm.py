@@ -6,12 +6,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from zoo import Zoo
+from zoo import Zoo, run_here
 
 from harness.base.errors import CalibrationError
 from harness.calibration.recording import Recording, record
 from harness.calibration.warm import WarmProcess
 from harness.checks import read_checks
+from harness.run.execute import execute
 
 OPTIONS = ("--stress-set", "data=npz:zoo.npz")
 DANGEROUS = """
@@ -26,7 +27,7 @@ SEEN = []
 
 @check("clean")
 def test_clean(candidate, images, evidence, stress_check):
-    name = os.environ["MODEL"] = os.environ.get("MODEL", "") + str(candidate.path)
+    name = os.environ["MODEL"] = os.environ.pop("MODEL", "") + str(candidate.path)
     SEEN.append(name)
     if "crash" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -36,36 +37,27 @@ def test_clean(candidate, images, evidence, stress_check):
 """
 
 
-@pytest.fixture
-def recording(pytester):
+def test_runs_are_those_of_processes_of_their_own(pytester, monkeypatch):
     zoo = Zoo(pytester.path)
     zoo.bind('[[check]]\nid = "clean"\nfamily = "clean"\nmetric = "accuracy"\n')
     for path in zoo.tests.glob("test_*.py"):
         path.unlink()
     (zoo.tests / "test_own.py").write_text(DANGEROUS)
-    for name, jitter in (("one", 0.02), ("crash", 0.3), ("two", 0.5)):
-        zoo.save(f"{name}.safetensors", seed=1, jitter=jitter)
-    return Recording(Path("stress_tests"), read_checks(zoo.checks), (), OPTIONS)
-
-
-@pytest.fixture
-def process(recording):
+    one, crash, two = (
+        zoo.save(f"{name}.safetensors", seed=1, jitter=jitter).relative_to(zoo.root)
+        for name, jitter in (("one", 0.02), ("crash", 0.3), ("two", 0.5))
+    )
+    recording = Recording(Path("stress_tests"), read_checks(zoo.checks), (), OPTIONS)
+    with monkeypatch.context() as patched:
+        run_here(patched, pytester, [])
+        here = record(one, recording, execute)
+    monkeypatch.delenv("MODEL", raising=False)
     with closing(WarmProcess(0, recording.options)) as process:
-        yield process
-
-
-def test_a_crash_is_named_and_leaves_the_other_runs_alone(recording, process):
-    first = record(Path("one.safetensors"), recording, process.run)
-    with pytest.raises(CalibrationError, match=r"crash\.safetensors: the stress tests ended with exit status -11"):
-        record(Path("crash.safetensors"), recording, process.run)
-    other = record(Path("two.safetensors"), recording, process.run)
-    assert record(Path("one.safetensors"), recording, process.run) == first
-    assert other[0]["value"] != first[0]["value"]
-
-
-def test_a_lost_process_is_named_and_started_again(recording, process):
-    first = record(Path("one.safetensors"), recording, process.run)
-    os.kill(process._process.pid, signal.SIGKILL)
-    with pytest.raises(CalibrationError, match=r"one\.safetensors: the stress tests ended with exit status -9"):
-        record(Path("one.safetensors"), recording, process.run)
-    assert record(Path("one.safetensors"), recording, process.run) == first
+        assert record(one, recording, process.run) == here
+        with pytest.raises(CalibrationError, match=r"crash\.safetensors: the stress tests ended with exit status -11"):
+            record(crash, recording, process.run)
+        assert record(two, recording, process.run)[0]["value"] != here[0]["value"]
+        os.kill(process._process.pid, signal.SIGKILL)
+        with pytest.raises(CalibrationError, match=r"one\.safetensors: the stress tests ended with exit status -9"):
+            record(one, recording, process.run)
+        assert record(one, recording, process.run) == here, "it is started again"

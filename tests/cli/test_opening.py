@@ -135,7 +135,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("harness.calibration.calibrate.train_reference_models", train)
-    monkeypatch.setattr("harness.calibration.measure.record", record)
+    monkeypatch.setattr("harness.calibration.measure.report_of_run", record)
     given = ["--", "--stress-set", f"data={zoo.data}"]
     zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
     assert main(["calibrate", "--reference-models", "8", "--jobs", "3", "--device", "cpu", *given]) == 130

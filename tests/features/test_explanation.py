@@ -25,7 +25,7 @@ def test_counts_by_hand():
     assert found.agreement == pytest.approx(3 / 5)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(triples())
 def test_disagreements_are_images_with_another_answer(drawn):
     served, reference, answers = drawn
@@ -35,17 +35,7 @@ def test_disagreements_are_images_with_another_answer(drawn):
     assert 0 <= low <= high <= 1
 
 
-@settings(deadline=None)
-@given(triples())
-def test_the_likelihood_of_one_noise_rate_orders_as_counts_do(drawn):
-    served, first, second = drawn
-    rate = 0.05
-    likelihoods = [np.where(each == served, np.log(1 - rate), np.log(rate / 2)).sum() for each in (first, second)]
-    agree = [(each == served).sum() for each in (first, second)]
-    assert np.sign(round(likelihoods[0] - likelihoods[1], 9)) == np.sign(agree[0] - agree[1])
-
-
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(triples())
 def test_the_sign_test_is_that_of_scipy(drawn):
     served, first, second = drawn
@@ -68,12 +58,6 @@ def test_the_true_pipeline_is_seldom_beaten_by_any_of_many():
 
 def upper(count, n) -> float:
     return proportion_limits(count, n, CONFIDENCE)[1]
-
-
-@given(st.integers(0, 200), st.integers(1, 200))
-def test_the_upper_bound_lies_above_the_share(count, n):
-    count = min(count, n)
-    assert count / n <= upper(count, n) <= 1
 
 
 @given(st.floats(0.001, 0.5))

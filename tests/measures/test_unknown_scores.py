@@ -44,7 +44,7 @@ def by_scikit_learn(known, unknown, score):
 
 
 @pytest.mark.parametrize("score", SCORES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 60)] * 2), st.sampled_from([0, 1, 3]), st.sampled_from([0, 3]))
 def test_both_numbers_are_those_of_scikit_learn(score, seed, counts, shift, decimals):
     inside, outside = counts
@@ -54,19 +54,12 @@ def test_both_numbers_are_those_of_scikit_learn(score, seed, counts, shift, deci
     assert unknown_fpr95(known, unknown, score=score).value == pytest.approx(flagged, abs=1e-12)
 
 
-def test_softmax_is_that_of_scikit_learn_without_ties():
-    known, unknown = drawn(1, 900, shift=2), drawn(2, 700)
-    area, flagged = by_scikit_learn(known, unknown, "softmax")
-    assert unknown_auroc(known, unknown).value == pytest.approx(area, abs=1e-12)
-    assert unknown_fpr95(known, unknown).value == pytest.approx(flagged, abs=1e-12)
-
-
 def test_probabilities_that_round_to_1_are_told_apart():
     known, unknown = answers([[90, 0, 0], [80, 0, 0]]), answers([[60, 0, 0], [70, 0, 0]])
     assert unknown_auroc(known, unknown, score="softmax").value == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 2, 40]))
 def test_values_lie_in_their_intervals(seed, inside, outside, shift):
     known, unknown = drawn(seed, inside, shift=shift), drawn(seed + 1, outside)
@@ -98,15 +91,6 @@ def test_each_image_has_the_variance_of_delong():
     above = (a[:, None] > b).mean(axis=1)
     below = (a[:, None] > b).mean(axis=0)
     assert found.each.var() / found.n == pytest.approx(above.var() / 300 + below.var() / 200)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(SCORES), st.floats(-5, 5))
-def test_a_shift_of_all_logits_moves_nothing(seed, score, by):
-    known, unknown = drawn(seed, 50, shift=1), drawn(seed + 1, 50)
-    moved = [answers(each.logits + np.float32(by)) for each in (known, unknown)]
-    before, after = unknown_auroc(known, unknown, score=score), unknown_auroc(*moved, score=score)
-    assert after.value == pytest.approx(before.value, abs=1e-3)
 
 
 @pytest.mark.parametrize("score", ["energy", "logit"])

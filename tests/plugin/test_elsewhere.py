@@ -1,14 +1,28 @@
-"""In projects without a check the plugin is silent, and takes nothing that is theirs."""
+"""A run belongs to one project: it takes nothing of projects without a gate, and no root or code of another's."""
 
 import re
 import sys
 
 import pytest
-from zoo import GatedZoo
+
+from harness.base.user_code import is_name
+from harness.checks import read_checks
+from harness.checks.tables import with_settings
+from harness.run.request import joined
 
 
 def test_plugin_is_silent_elsewhere(pytester):
-    pytester.makepyfile("def test_nothing():\n    pass\n")
+    """Tests of others may use the word gate."""
+    pytester.makepyfile(
+        """
+        import pytest
+        from harness.checks import Check
+
+        @pytest.mark.parametrize("stress_check", [Check("a", "a", "accuracy")])
+        def test_own_gate(stress_check):
+            assert stress_check.id == "a"
+        """
+    )
     result = pytester.runpytest_inprocess()
     assert result.ret == 0
     assert "model quality gate" not in result.stdout.str()
@@ -26,30 +40,7 @@ def test_a_process_that_has_imported_the_harness_warns_of_nothing(pytester):
     assert "warning" not in done.stdout.str()
 
 
-def test_tests_of_others_may_use_the_word_gate(pytester):
-    pytester.makepyfile(
-        """
-        import pytest
-        from harness.checks import Check
-
-        @pytest.mark.parametrize("stress_check", [Check("a", "a", "accuracy")])
-        def test_own_gate(stress_check):
-            assert stress_check.id == "a"
-        """
-    )
-    result = pytester.runpytest_inprocess()
-    assert result.ret == 0
-    assert "model quality gate" not in result.stdout.str()
-
-
-@pytest.mark.parametrize(
-    "project",
-    [
-        pytest.param({}, id="nothing"),
-        pytest.param({"stress_tests/test_load.py": "def test_load():\n    pass\n"}, id="other-stress-tests"),
-    ],
-)
-def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, project):
+def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester):
     """As an entry point the plugin is loaded in every project of the environment it is installed in."""
     pytester.makeconftest(
         """
@@ -76,11 +67,9 @@ def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester, p
             assert "torch" not in sys.modules
         """
     )
-    for name, text in project.items():
-        (pytester.path / name).parent.mkdir(exist_ok=True)
-        (pytester.path / name).write_text(text)
+    (pytester.mkdir("stress_tests") / "test_load.py").write_text("def test_load():\n    pass\n")  # Another's.
     result = pytester.runpytest_subprocess()
-    result.assert_outcomes(passed=1 + len(project))
+    result.assert_outcomes(passed=2)
     assert "model quality gate" not in result.stdout.str()
     assert not (pytester.path / "reports").exists()
 
@@ -95,38 +84,83 @@ def test_every_option_has_help(pytester):
     assert {name for name in found if name.startswith("stress-")} - options == {"stress-no-cache", "stress-set"}
 
 
-def test_conftest_and_entry_point_together_register_once(pytester):
-    zoo = GatedZoo(pytester)
+def test_collecting_only_loads_neither_models_nor_torch(zoo):
+    """The plugin named by a conftest, too, registers once."""
     (zoo.root / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
-    result = zoo.run("--collect-only", "-q")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?"])
-
-
-def test_collecting_only_loads_neither_models_nor_torch(pytester):
-    zoo = GatedZoo(pytester)
     (zoo.root / "models/augmented.safetensors").unlink()
     code = (
         "import sys, pytest; status = pytest.main(['--collect-only', '-q', 'stress_tests']); "
         "print(sorted({'torch', 'cv2', 'matplotlib'} & set(sys.modules)), int(status))"
     )
-    result = pytester.runpython_c(code)
+    result = zoo.pytester.runpython_c(code)
     result.stdout.fnmatch_lines(["*test_accuracy_survives_rotation?rotate-ccw-010?", "[[]] 0"])
 
 
-def test_the_path_of_a_checkpoint_does_not_decide_the_root(pytester):
-    zoo = GatedZoo(pytester)
-    other = zoo.root.parent / f"{zoo.root.name}-other"
-    (other / "stress_tests").mkdir(parents=True)
-    (other / "stress_tests/checks.toml").write_text(
-        zoo.checks.read_text().replace("threshold = 0.85", "threshold = 0.01")
-    )
-    (other / "pytest.ini").write_text("[pytest]\n")
-    checkpoint = zoo.save("new.safetensors").rename(other / "new.safetensors")
-    data = ("--stress-set", f"data={zoo.data}", "-p", "no:html")
-    result = pytester.runpytest_inprocess(*data, "--candidate", checkpoint)
+# The root directory.
+
+
+def test_the_path_of_a_checkpoint_does_not_decide_the_root(zoo, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "stress_tests").mkdir()
+    lenient = zoo.checks.read_text().replace("threshold = 0.85", "threshold = 0.01")
+    (other / "stress_tests/checks.toml").write_text(lenient)
+    (other / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    path = zoo.save(other / "new.safetensors")
+
+    def run(*arguments):
+        data = ("--stress-set", f"data={zoo.data}", "-p", "no:html")
+        return zoo.pytester.runpytest_inprocess(*data, *arguments)
+
+    result = run("--candidate", path)
     assert result.ret == 4
-    result.stderr.fnmatch_lines([f"*took its root directory, {other}, *the tests, {zoo.root}. *"])
+    said = f"*took its root directory, {other}, *the tests, {zoo.root}. Join option and path*: --candidate={path}*"
+    result.stderr.fnmatch_lines([said])
     assert not (other / "reports").exists(), "nothing is written there"
-    assert pytester.runpytest_inprocess(*data, f"--candidate={checkpoint}").ret == 0
+    assert run(f"--candidate={path}").ret == 0
     assert zoo.report()["checks"][0]["threshold"] == 0.85
+    assert zoo.pytester.runpytest_inprocess(
+        "-p", "no:html", "stress_tests", "--stress-set", f"data={zoo.data}", "--candidate", path
+    ).ret == 0, "tests named before it decide"  # fmt: skip
+
+
+def test_commands_join_paths_to_their_options():
+    given = ["stress_tests", "--candidate", "/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline"]
+    assert joined([*given, "none"]) == [
+        *("stress_tests", "--candidate=/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline=none"),
+    ]
+
+
+# The project's table.
+
+TRAP = {"data": "trap:images", "model": "trap:network", "transform": "trap:pixels"}
+
+
+def test_a_foreign_checks_file_names_no_code_and_set_wins(zoo):
+    (zoo.root / "trap.py").write_text("import os\nos._exit(7)\n")
+    text, before = zoo.checks.read_text(), read_checks(zoo.checks).sha256
+    (zoo.root / "foreign.toml").write_text(with_settings(text, TRAP))
+    zoo.checks.write_text(with_settings(text, {"data": zoo.data, "no_overview": True, "size": 9}))
+    line = ("-p", "no:html", "stress_tests", "--checks", "foreign.toml", "--stress-set", "size=16")
+    result = zoo.pytester.runpytest_inprocess(*line)
+    assert result.ret == 0, result.stdout.str()
+    assert zoo.report()["checks_sha256"] == before
+    assert all(map(is_name, TRAP.values())), "else this proves nothing"
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "said"),
+    [
+        ('[gate]\ndata = "npz:zoo.npz"\nsise = 8\n', (), "sise: unknown setting; did you mean size?"),
+        ("", ("--stress-set", "size=8", "--stress-set", "size=9"), "size: it is set twice; leave one of them out"),
+        ("", ("--stress-set", "timeout=soon"), "timeout 'soon': expected a number"),
+        ("", ("--stress-data", "npz:zoo.npz"), 'write data = "npz:zoo.npz" below [gate] in stress_tests/checks.toml'),
+        ("gate = 3\n", (), "checks.toml: gate: expected a table, found 3"),
+    ],
+)
+def test_what_is_wrong_in_the_settings_ends_with_4_in_one_sentence(shared, table, line, said):
+    head, end = (table.encode(), b"") if table.startswith("gate") else (b"", table.encode())
+    ran = shared.once(*line, files={"stress_tests/checks.toml": lambda text: head + text + b"\n" + end})
+    assert ran.ending == (4, "error")
+    (reason,) = ran.report["errors"]
+    assert said in reason
+    assert said in ran.stderr.str()

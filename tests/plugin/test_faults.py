@@ -27,7 +27,7 @@ from harness.networks.checkpoints import load_checkpoint
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 HERE = Path(__file__).parents[1]
-KILLS = int(os.environ.get("FAULTS_KILLS", "2"))
+KILLS = int(os.environ.get("FAULTS_KILLS", "1"))
 WITHOUT_CACHE = ("-p", "no:cacheprovider")
 SECONDS = 600
 """After which a process is held to hang, however many others there are."""
@@ -167,7 +167,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
         work.anew()
         before = {path: path.read_bytes() for path in work.folder.rglob("*") if path.is_file()}
         # Two in three kills are late, when files are written.
-        early = moments.uniform(0.2, 1) if killed % 3 == 0 else moments.uniform(0.7, 1)
+        early = moments.uniform(0.2, 1) if killed % 3 == 2 else moments.uniform(0.7, 1)
         if not work.kill_after(early * duration):
             duration *= 0.95
             continue
@@ -213,17 +213,8 @@ def test_training_onto_a_full_disk_says_so_and_leaves_no_model(tmp_path, monkeyp
 
     monkeypatch.setattr("harness.data.load_fashion_mnist", lambda *_, **__: few_images())
     monkeypatch.setattr(os, "fsync", full)
-    arguments = (
-        "--epochs",
-        "1",
-        "--validation-size",
-        "40",
-        "--model-arg",
-        "conv_channels=[2]",
-        "--model-arg",
-        "fc_sizes=[]",
-    )
-    assert main(["train", str(tmp_path / "model.safetensors"), *arguments]) == 2
+    few = ("--epochs", "1", "--validation-size", "40", "--model-arg", "conv_channels=[2]", "--model-arg", "fc_sizes=[]")
+    assert main(["train", str(tmp_path / "model.safetensors"), *few]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -232,28 +223,6 @@ def few_images():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (200, 1, 28, 28), generator=generator, dtype=torch.uint8)
     return LabelledImages(pixels, torch.arange(200) % 10, tuple("abcdefghij"), "few", "train")
-
-
-def test_reports_folder_that_cannot_be_written_ends_with_4_at_once(zoo):
-    (zoo.root / "reports").write_text("in the way")
-    run = zoo.run()
-    assert run.ret == 4
-    assert f"reports cannot be written to {zoo.root / 'reports'}: " in run.stderr.str()
-    assert "--stress-reports" in run.stderr.str()
-
-
-def test_a_junit_file_that_cannot_be_written_is_4(zoo):
-    expect_no_verdict(zoo, zoo.run("--junit-xml", "zoo.npz/junit.xml", page=True), said="zoo.npz")
-
-
-def expect_no_verdict(zoo, run, *, said):
-    assert run.ret == 4
-    assert "Traceback" not in run.stdout.str() + run.stderr.str()
-    report = zoo.report()
-    assert report["verdict"] == "error"
-    assert said in report["errors"][-1]
-    assert "inconclusive" in (zoo.root / "reports/stress.md").read_text()
-    assert "inconclusive" in (zoo.root / "reports/stress.html").read_text()
 
 
 @pytest.fixture
@@ -280,27 +249,13 @@ def test_real_full_disk_ends_with_4(zoo, small_disk):
 
 
 @pytest.mark.faults
-def test_read_only_disk_is_said_before_the_run_and_another_folder_helps(zoo, small_disk):
+def test_read_only_disk_is_said_before_the_run_unless_of_the_cache(zoo, small_disk, monkeypatch):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     run = check(zoo, "--stress-reports", str(small_disk))
     assert run.returncode == 4
     assert "Read-only file system" in run.stderr
-    assert check(zoo).returncode == 0
-
-
-@pytest.mark.faults
-def test_read_only_cache_keeps_nothing_and_changes_nothing(zoo, small_disk, monkeypatch):
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
     assert check(zoo).returncode == 0
-
-
-@pytest.mark.faults
-def test_two_checks_side_by_side_come_to_the_same_verdicts(zoo):
-    command = command_on(zoo)
-    runs = [subprocess.Popen([*command, "--stress-reports", name], cwd=zoo.root) for name in ("one", "two")]
-    assert [run.wait(timeout=SECONDS) for run in runs] == [0, 0]
-    assert said(zoo.root / "one") == said(zoo.root / "two")
 
 
 def said(reports: Path) -> dict:
@@ -309,35 +264,6 @@ def said(reports: Path) -> dict:
 
 
 # Damaged inputs.
-
-
-def damaged_data(zoo):
-    path = zoo.root / "zoo.npz"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def truncated_data(zoo):
-    path = zoo.root / "zoo.npz"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def garbled_checks(zoo):
-    zoo.checks.write_bytes(b"\xff\xfe" + zoo.checks.read_bytes())
-
-
-def cut_checks(zoo):
-    zoo.checks.write_bytes(zoo.checks.read_bytes()[:-20])
-
-
-@pytest.mark.parametrize("damage", [damaged_data, truncated_data, garbled_checks, cut_checks])
-def test_damaged_data_or_checks_end_with_4(zoo, damage):
-    damage(zoo)
-    run = zoo.run()
-    assert run.ret == 4
-    assert "ERROR: " in run.stderr.str()
-    assert "Traceback" not in run.stderr.str()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"null"], ids=repr)
@@ -417,10 +343,9 @@ def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "n2"])
-def test_interrupt_says_so_ends_with_2_and_leaves_nothing_half_written(zoo, workers):
+def test_interrupt_of_workers_ends_with_2_and_writes_nothing_by_half(zoo):
     (zoo.tests / "test_waits.py").write_text(WAITING)
-    command = command_on(zoo, *workers)
+    command = command_on(zoo, "-n", "2")
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

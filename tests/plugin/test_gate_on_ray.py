@@ -163,7 +163,8 @@ def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
                 command=calibrate,
             )
             if nodes:
-                time.sleep(20)
+                wait_until(workers, seconds=100)
+                time.sleep(2)
                 nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
             said, _ = process.communicate(timeout=250)
         assert process.returncode == 0, said

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import pytest
-import scipy.stats  # noqa: F401
 from zoo import CLEAN, ROWS
 
 HEAD = """
@@ -17,30 +15,51 @@ from harness.inference.search import first_failures
 from harness.measures import METRICS, Measurement, accuracy
 from harness.perturb import Pose
 from harness.plugin import check
-
-@check("clean")
 """
+ROW = ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')]
+TEST = "stress_tests/test_clean.py"
+
+
+def written(bodies: dict[str, str]) -> dict:
+    """Return a file with a test for each body, of a family of its name; a body may have its own head."""
+    parts = [HEAD]
+    for name, body in bodies.items():
+        parts.append(body if "@check" in body else f'@check("{name}")\ndef test_{name.replace("-", "_")}{body}')
+    return {TEST: "\n\n".join(parts)}
+
+
+def rows_of(names, row=ROW) -> str:
+    return "".join(row.replace('"clean"', f'"{name}"') for name in names)
+
+
+@pytest.fixture(scope="module")
+def gate(shared):
+    for name in ("rotation", "confident_errors"):
+        (shared.tests / f"test_{name}.py").unlink()
+    shared.save("blind.safetensors", blind=True)
+    shared.save("models/incumbent.safetensors", jitter=0.01)
+    return shared
+
+
+BLIND = ("--candidate", "blind.safetensors", "--incumbent", "models/incumbent.safetensors")
+
 SHOWS = {
-    "few-images-after": """
-def test_clean(candidate, images, evidence, stress_check):
+    "few-images-after": """(candidate, images, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
     few = images.take(images.labels.new_tensor([0, 4]))
     evidence.show(stress_check.judge(accuracy(candidate.predict(few))))
 """,
-    "skips-after": """
-def test_clean(candidate, images, evidence, stress_check):
+    "skips-after": """(candidate, images, evidence, stress_check):
     verdict = stress_check.judge(accuracy(candidate.predict(images)))
     evidence.show(verdict)
     if not verdict.passed:
         pytest.skip("not today")
 """,
-    "does-not-apply-after": """
-def test_clean(candidate, images, evidence, stress_check):
+    "does-not-apply-after": """(candidate, images, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
     raise NotApplicableError("not today")
 """,
-    "catches": """
-def test_clean(candidate, images, evidence, stress_check):
+    "catches": """(candidate, images, evidence, stress_check):
     verdict = stress_check.judge(accuracy(candidate.predict(images)))
     evidence.show(verdict)
     try:
@@ -48,105 +67,79 @@ def test_clean(candidate, images, evidence, stress_check):
     except AssertionError:
         pass
 """,
-    "asserts-nothing": """
-def test_clean(candidate, images, evidence, stress_check):
+    "asserts-nothing": """(candidate, images, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
 """,
 }
 """Tests of clean accuracy, for a model that predicts one class for everything: 25.0% against 85.0%."""
 
 
-@pytest.mark.parametrize("body", SHOWS.values(), ids=SHOWS)
-def test_a_failure_that_was_shown_stays(zoo, body):
-    (zoo.tests / "test_clean.py").write_text(HEAD + body)
-    zoo.bind(ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')])
-    result = zoo.run("--candidate", str(zoo.save("blind.safetensors", blind=True)))
-    assert zoo.statuses["clean"] == "fail"
-    assert result.ret == 1
-    assert result.parseoutcomes().get("failed") == 1
+def test_a_failure_that_was_shown_stays(gate):
+    ran = gate.once(*BLIND, files=written(SHOWS), rows=rows_of(SHOWS))
+    assert ran.ending == (1, "fail")
+    assert ran.statuses == dict.fromkeys(SHOWS, "fail")
+    assert ran.parseoutcomes().get("failed") == len(SHOWS)
 
 
-OTHER = {
+JUDGES = {
     "easier": "replace(stress_check, hand=Threshold(0.1))",
     "none": "replace(stress_check, hand=None)",
     "another": "next(row for row in stress_session.checks.checks if row.id == 'easy')",
 }
-
-
-@pytest.mark.parametrize("check", OTHER.values(), ids=OTHER)
-def test_a_test_that_judges_by_another_threshold_is_an_error(zoo, check):
-    (zoo.tests / "test_clean.py").write_text(
-        HEAD
-        + "def test_clean(candidate, images, evidence, stress_check, stress_session):\n"
-        + f"    evidence.show({check}.judge(accuracy(candidate.predict(images))))\n"
-    )
-    clean = ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')]
-    zoo.bind(clean + clean.replace('id = "clean"', 'id = "easy"').replace("0.85", "0.1"))
-    result = zoo.run("--candidate", str(zoo.save("blind.safetensors", blind=True)))
-    assert result.ret == 4
-    assert zoo.statuses["clean"] == "error"
-    result.stdout.fnmatch_lines(["*clean: error: the test shows the verdict of another check*"])
-
-
-# A test that asks the candidate for nothing.
-
-CLEAN_ROW = ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')]
 ASKS_NOT = {
-    "incumbent": """
-def test_clean(incumbent, images, evidence, stress_check):
+    "incumbent": """(incumbent, images, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
 """,
-    "candidate-unused": """
-def test_clean(candidate, incumbent, images, evidence, stress_check):
+    "unused": """(candidate, incumbent, images, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
 """,
-    "constant": """
-def test_clean(candidate, images, evidence, stress_check):
+    "constant": """(candidate, images, evidence, stress_check):
     evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], 0.95, 400, (0.9, 1.0))))
 """,
-    "a-fixture-of-the-incumbent": """
+    "fixture": """
 @pytest.fixture(scope="session")
-def answers(incumbent, images):
+def others(incumbent, images):
     return incumbent.predict(images)
 
-@check("clean")
-def test_clean(candidate, answers, evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(answers)))
+@check("fixture")
+def test_fixture(candidate, others, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(others)))
 """,
 }
+ANOTHER, ASKED_NOT = "the test shows the verdict of another check", "the test measured something without asking the "
 
 
-def write_clean(zoo, body: str) -> None:
-    head = HEAD[: HEAD.index("@check")] if "@check" in body else HEAD
-    (zoo.tests / "test_clean.py").write_text(head + body)
-    zoo.bind(CLEAN_ROW)
-    zoo.save("models/incumbent.safetensors", jitter=0.01)
+def mistaken(gate, *workers):
+    """Return the run of all these tests; `precondition` is a check of the baseline that asks the candidate."""
+    bodies = {
+        **{
+            name: "(candidate, images, evidence, stress_check, stress_session):\n"
+            f"    evidence.show({judge}.judge(accuracy(candidate.predict(images))))\n"
+            for name, judge in JUDGES.items()
+        },
+        **ASKS_NOT,
+        "precondition": SHOWS["asserts-nothing"],
+        "easy": SHOWS["asserts-nothing"],
+    }
+    rows = rows_of([*bodies][:-1]) + rows_of(["easy"], ROW.replace("0.85", "0.1"))
+    rows = rows.replace('id = "precondition"', 'id = "precondition"\nrole = "baseline"')
+    return gate.once(*BLIND, "--baseline", "models/augmented.safetensors", *workers, files=written(bodies), rows=rows)
 
 
-@pytest.mark.parametrize(
-    ("body", "workers"),
-    [
-        *((body, ()) for body in ASKS_NOT.values()),
-        pytest.param(ASKS_NOT["incumbent"], ("-n", "2"), marks=pytest.mark.processes),
-    ],
-    ids=[*ASKS_NOT, "incumbent-n2"],
-)
-def test_a_test_that_asks_the_candidate_for_nothing_is_an_error(zoo, body, workers):
-    write_clean(zoo, body)
-    arguments = (
-        "--candidate",
-        str(zoo.save("blind.safetensors", blind=True)),
-        "--incumbent",
-        "models/incumbent.safetensors",
-    )
-    result = zoo.run(*arguments, *workers)
-    assert result.ret == 4
-    assert zoo.statuses["clean"] == "error"
-    result.stdout.fnmatch_lines(["*clean: error: the test measured something without asking the candidate: *"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+def test_a_test_of_another_threshold_or_model_is_an_error(gate, workers):
+    ran = mistaken(gate, *workers)
+    assert ran.ending == (4, "error")
+    for name in JUDGES:
+        assert ran.checks[name]["detail"].startswith(ANOTHER), name
+    for name in (*ASKS_NOT, "precondition"):
+        role = "baseline" if name == "precondition" else "candidate"
+        assert ran.checks[name]["detail"].startswith(f"{ASKED_NOT}{role}: "), name
+    assert {ran.statuses[name] for name in (*JUDGES, *ASKS_NOT, "precondition")} == {"error"}
 
 
 ASKS = {
-    "a-session-fixture": """
+    "session": """
 @pytest.fixture(scope="session")
 def answers(candidate, images):
     return candidate.predict(images)
@@ -155,59 +148,95 @@ def answers(candidate, images):
 def again(answers):
     return answers
 
-@check("clean")
-def test_clean(again, evidence, stress_check):
+@check("session")
+def test_session(again, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(again)))
 
-@check("rotation")
-def test_rotation(again, evidence, stress_check):
+@check("more")
+def test_more(again, evidence, stress_check):
     evidence.show(stress_check.judge(accuracy(again)))
 """,
-    "the-network-itself": """
-def test_clean(candidate, images, evidence, stress_check):
+    "network": """(candidate, images, evidence, stress_check):
     pixels = images.pixels.float() / 255
     with torch.no_grad():
         answers = candidate.classifier.plain(pixels).argmax(1)
     share = float((answers == images.labels).float().mean())
     evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, len(answers), (share, share))))
 """,
-    "a-search": """
-def test_clean(candidate, images, evidence, stress_check):
+    "search": """(candidate, images, evidence, stress_check):
     found = first_failures(candidate.classifier, images, [Pose()])
     share = float(found.right_everywhere.mean())
     evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, len(images), (share, share))))
 """,
-    "through-stress-session": """
-def test_clean(stress_session, evidence, stress_check):
+    "through": """(stress_session, evidence, stress_check):
     candidate = stress_session.role("candidate")
     evidence.show(stress_check.judge(accuracy(candidate.predict(stress_session.images))))
 """,
+    "own": """
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path
+
+@pytest.fixture
+def plain(candidate):
+    return candidate.classifier.plain
+
+MADE = []
+
+@pytest.fixture(scope="session")
+def made():
+    MADE.append(1)
+    assert len(MADE) <= 2, "made once by pytest, and once for all replays"
+    return 1
+
+@pytest.fixture(params=["candidate"], scope="session")
+def by_name(request, images, tmp_path_factory):
+    request.addfinalizer(tmp_path_factory.mktemp("answers").rmdir)
+    return request.getfixturevalue(request.param).predict(images)
+
+@pytest.fixture
+def of_pytest(candidate, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    print(candidate.predict(images))
+    assert capsys.readouterr().out
+    yield candidate.predict(images)
+
+@check("own")
+def test_own(candidate, images, made, place, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+
+@check("plain")
+def test_plain(candidate, images, made, plain, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+
+@check("by-name")
+def test_by_name(by_name, evidence, stress_check, request, tmp_path):
+    evidence.show(stress_check.judge(accuracy(by_name)))
+
+@check("of-pytest")
+def test_of_pytest(of_pytest, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(of_pytest)))
+""",
 }
+SOUND = (*ASKS, "more", "plain", "by-name", "of-pytest")
 
 
-@pytest.mark.parametrize("body", ASKS.values(), ids=ASKS)
-def test_a_test_that_asks_the_candidate_in_another_way_is_judged(zoo, body):
-    write_clean(zoo, body)
-    if "rotation" in body:
-        (zoo.tests / "test_rotation.py").unlink()
-    for _ in range(2):  # The second time predictions come from the cache.
-        assert zoo.run().ret == 0
-        assert zoo.statuses["clean"] == "pass"
-
-
-def test_a_check_of_the_baseline_must_ask_the_baseline(zoo):
-    write_clean(zoo, SHOWS["asserts-nothing"])
-    zoo.bind(CLEAN_ROW + 'role = "baseline"\n')
-    zoo.save("baseline.safetensors", blind=True)
-    result = zoo.run("--baseline", "baseline.safetensors")
-    assert result.ret == 4
-    result.stdout.fnmatch_lines(["*clean: error: the test measured something without asking the baseline: *"])
+def test_a_test_that_asks_the_candidate_in_another_way_is_judged(gate):
+    here = Path.cwd()
+    for again in ("", "\n# again"):  # The second time predictions come from the cache.
+        ran = gate.once(files={TEST: written(ASKS)[TEST] + again}, rows=rows_of(SOUND))
+        assert ran.ending == (0, "pass"), ran.said
+        assert ran.statuses == dict.fromkeys(SOUND, "pass")
+    assert Path.cwd() == here
+    (said,) = (each["detail"] for each in ran.report["self_checks"] if each["name"] == "checks-follow-the-candidate")
+    assert said.startswith(f"{len(SOUND) - 2} of {len(SOUND)} checks")
+    assert said.endswith("a fixture that cannot be made here: network, plain")
 
 
 # Fixtures of the gate that a project replaces.
 
 REPLACES = {
-    "by-one-that-asks": """
+    "candidate": """
 @pytest.fixture(scope="session")
 def candidate(stress_session):
     asked, other = stress_session.role("candidate"), stress_session.role("incumbent")
@@ -219,57 +248,57 @@ def candidate(stress_session):
 
     return Both()
 """,
-    "by-fewer-images": """
-@pytest.fixture(scope="session")
-def images(stress_session):
-    return stress_session.images.take((stress_session.images.labels == 0).nonzero()[:, 0])
-""",
-    "by-its-own-check": """
-@pytest.fixture
-def stress_check(stress_session):
-    return replace(stress_session.checks.checks[0], hand=Threshold(0.1))
-""",
-    "by-parameters": """
+    "images": """
 @pytest.fixture(scope="session", params=[0])
 def images(request, stress_session):
     return stress_session.images.take(stress_session.images.labels.new_tensor([0, 4, 8]))
 """,
+    "stress_check": """
+@pytest.fixture
+def stress_check(stress_session):
+    return replace(stress_session.checks.checks[0], hand=Threshold(0.1))
+""",
 }
-TEST = """
-@check("clean")
-def test_clean(candidate, images, evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
-"""
 
 
-@pytest.mark.parametrize("place", ["stress_tests/conftest.py", "conftest.py", "stress_tests/test_clean.py"])
-@pytest.mark.parametrize("fixture", REPLACES.values(), ids=REPLACES)
-def test_a_fixture_of_the_gate_that_is_replaced_is_an_error(zoo, fixture, place):
-    write_clean(zoo, "\n" + TEST)
-    head = HEAD[: HEAD.index("@check")]
-    code = head + fixture + (TEST if place.endswith("test_clean.py") else "")
-    (zoo.root / place).write_text(code)
-    blind = str(zoo.save("blind.safetensors", blind=True))
-    result = zoo.run("--candidate", blind, "--incumbent", "models/incumbent.safetensors")
-    assert result.ret == 4
-    assert zoo.report()["verdict"] == "error"
-
-
-def test_a_fixture_of_the_gate_that_is_replaced_is_named(zoo):
-    write_clean(zoo, "\n" + TEST)
-    (zoo.tests / "conftest.py").write_text(HEAD[: HEAD.index("@check")] + REPLACES["by-fewer-images"])
-    assert zoo.run().ret == 4
-    assert "the fixture images is the gate's own, and conftest replaces it" in zoo.report()["errors"][0]
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("candidate", "stress_tests/conftest.py"), ("images", "conftest.py"), ("stress_check", TEST)],
+)
+def test_a_fixture_of_the_gate_that_is_replaced_is_an_error(gate, name, place):
+    files = written({"clean": SHOWS["asserts-nothing"]})
+    files[place] = HEAD + REPLACES[name] + files[TEST].removeprefix(HEAD) * (place == TEST)
+    ran = gate.once(*BLIND, files=files, rows=ROW)
+    assert ran.ending == (4, "error")
+    if name != "stress_check":
+        module = Path(place).stem
+        assert f"the fixture {name} is the gate's own, and {module} replaces it" in ran.report["errors"][0]
 
 
 # Tests that take fixtures of their own are checked like others.
 
-OF_ANOTHER = """
-@pytest.fixture{scope}
-def answers({models}, images):
+FOR_SHOW = {
+    "of the session": """
+@pytest.fixture(scope="session")
+def answers(candidate, incumbent, images):
     candidate.predict(images)
-    {gives} incumbent.predict(images)
-
+    return incumbent.predict(images)
+""",
+    "request and a parameter": """
+@pytest.fixture(params=["incumbent"], scope="session")
+def answers(request, images, tmp_path_factory):
+    request.getfixturevalue("candidate").predict(images)
+    return request.getfixturevalue(request.param).predict(images)
+""",
+    "yields": """
+@pytest.fixture
+def answers(candidate, incumbent, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    candidate.predict(images)
+    yield incumbent.predict(images)
+""",
+}
+TAKES = """
 @pytest.fixture
 def share(answers):
     return accuracy(answers)
@@ -278,103 +307,10 @@ def share(answers):
 def test_clean(share, evidence, stress_check):
     evidence.show(stress_check.judge(share))
 """
-GIVEN = {
-    "returned": ("", "candidate, incumbent", "return"),
-    "of-the-session": ('(scope="session")', "candidate, incumbent", "return"),
-    "yielded": ("", "candidate, incumbent", "yield"),
-}
 
 
-@pytest.mark.parametrize(("scope", "models", "gives"), GIVEN.values(), ids=GIVEN)
-def test_a_fixture_that_asks_the_candidate_for_show_is_noticed(zoo, scope, models, gives):
-    body = OF_ANOTHER.format(scope=scope, models=models, gives=gives)
-    write_clean(zoo, body)
-    blind = str(zoo.save("blind.safetensors", blind=True))
-    result = zoo.run("--candidate", blind, "--incumbent", "models/incumbent.safetensors")
-    assert result.ret == 4
-    found = {check["name"]: check["status"] for check in zoo.report()["self_checks"]}
-    assert found["checks-follow-the-candidate"] == "fail"
-
-
-@pytest.mark.parametrize("taken", ["", "place, ", "network, "])
-def test_fixtures_of_a_project_cost_no_verdict(zoo, taken):
-    own = """
-@pytest.fixture
-def place(tmp_path):
-    return tmp_path
-
-@pytest.fixture
-def network(candidate):
-    return candidate.classifier.plain
-
-MADE = []
-
-@pytest.fixture(scope="session")
-def made():
-    MADE.append(1)
-    assert len(MADE) <= 2, "made once by pytest, and once for all replays"
-    return 1
-
-@pytest.fixture
-def more(made):
-    return made + 1
-
-@check("clean")
-def test_clean(candidate, images, more, {taken}evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
-"""
-    write_clean(zoo, own.format(taken=taken))
-    assert zoo.run().ret == 0
-
-
-OF_PYTEST = {
-    "request and a parameter": """
-@pytest.fixture(params=["incumbent"], scope="session")
-def answers(request, images, tmp_path_factory):
-    request.addfinalizer(tmp_path_factory.mktemp("answers").rmdir)
-    request.getfixturevalue("candidate").predict(images)
-    return request.getfixturevalue(request.param).predict(images)
-""",
-    "fixtures of pytest": """
-@pytest.fixture
-def answers(candidate, incumbent, images, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    print(candidate.predict(images))
-    assert capsys.readouterr().out
-    yield incumbent.predict(images)
-""",
-}
-TAKES = """
-@check("clean")
-def test_clean(answers, evidence, stress_check{more}):
-    evidence.show(stress_check.judge(accuracy(answers)))
-"""
-
-
-@pytest.mark.parametrize("fixture", OF_PYTEST.values(), ids=OF_PYTEST)
-def test_a_fixture_that_takes_those_of_pytest_is_checked_too(zoo, fixture):
-    write_clean(zoo, fixture + TAKES.format(more=", request, tmp_path"))
-    here = Path.cwd()
-    assert zoo.run("--incumbent", "models/incumbent.safetensors").ret == 4
-    found = {check["name"]: check["status"] for check in zoo.report()["self_checks"]}
-    assert found["checks-follow-the-candidate"] == "fail"
-    assert Path.cwd() == here
-    fixture = fixture.replace("incumbent", "candidate").replace("candidate, candidate", "candidate")
-    write_clean(zoo, fixture + TAKES.format(more=""))
-    assert zoo.run().ret == 0
-    said = {check["name"]: check["detail"] for check in zoo.report()["self_checks"]}
-    assert said["checks-follow-the-candidate"].startswith("1 of 1 checks")
-
-
-def test_a_check_without_a_self_check_is_named(zoo):
-    zoo.tests.joinpath("test_more.py").write_text(
-        f"{HEAD[: HEAD.index('@check')]}\n"
-        "@check('more')\n"
-        "def test_more(candidate, images, evidence, stress_check):\n"
-        "    candidate.classifier.plain\n"
-        "    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))\n"
-    )
-    zoo.bind(ROWS + CLEAN.replace('"clean"', '"more"'))
-    assert zoo.run().ret == 0
-    said = {check["name"]: check["detail"] for check in zoo.report()["self_checks"]}
-    assert said["checks-follow-the-candidate"].endswith("a fixture that cannot be made here: more")
+@pytest.mark.parametrize("fixture", FOR_SHOW.values(), ids=FOR_SHOW)
+def test_a_fixture_that_asks_the_candidate_for_show_is_noticed(gate, fixture):
+    ran = gate.once(*BLIND, files={TEST: HEAD + fixture + TAKES}, rows=CLEAN)
+    assert ran.ending == (4, "error")
+    assert ran.self_checks["checks-follow-the-candidate"] == "fail"

@@ -1,6 +1,6 @@
 """Nothing ends with 0 that judged nothing: models that exit, files that change, old reports, the gate switched off.
 
-Run by `pytest tests -m faults`: each case is a run of its own.
+Those with the marker `faults` are a process each.
 """
 
 import json
@@ -11,16 +11,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from outcomes import OLD_REPORTS
+from outcomes import leave_old_reports
 from zoo import Zoo, asked_to_record, without_id
 
+from harness.networks.checkpoints import load_checkpoint
 from harness.run.execute import command_to_start
 from harness.run.history import read_history
 
-pytestmark = pytest.mark.faults
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
 OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--stress-no-cache")
+GATE = ("-m", "harness", "gate", "stress_tests")
 LEAVING = """
 import os, sys
 import pytest
@@ -36,18 +37,17 @@ class Net(FashionCNN):
         return super().forward(pixels)
 
 def build():
-    from zoo import ARGUMENTS
-    return Net(**ARGUMENTS)
+    return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
 """
+SERIAL_AND_WORKERS = pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.faults)], ids=["serial", "parallel"]
+)
 
 
 @pytest.fixture
 def shop(tmp_path):
     zoo = Zoo(tmp_path)
-    zoo.stale = OLD_REPORTS
-    (tmp_path / "reports").mkdir()
-    for name, text in zoo.stale.items():
-        (tmp_path / "reports" / name).write_text(text)
+    leave_old_reports(tmp_path / "reports")
     return zoo
 
 
@@ -77,63 +77,59 @@ def expect_error(shop, ended, *, said: str, status: int = 4):
         assert "inconclusive" in content
 
 
-def test_a_good_model_passes(shop):
-    """Else nothing below proves anything."""
-    ended = run(shop)
-    assert ended.returncode == 0, ended.stdout
-    assert json.loads((shop.root / "reports/stress.json").read_text())["verdict"] == "pass"
-
-
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
-@pytest.mark.parametrize(
-    "leave", ["sys.exit(0)", "raise GeneratorExit", "pytest.skip('no')", "pytest.exit('end', returncode=0)"]
-)
-def test_a_model_that_leaves_is_not_judged(shop, leave, workers):
-    (shop.root / "leaving.py").write_text(LEAVING.format(leave=leave))
-    shop.save("leaving.safetensors")
-    torch_file = as_state_dict(shop.root / "leaving.safetensors")
-    ended = run(shop, "--candidate", str(torch_file), "--stress-set", "model=leaving:build", *workers)
-    expect_error(shop, ended, said="the model failed on")
-
-
 def as_state_dict(path: Path) -> Path:
     import torch
 
-    from harness.networks.checkpoints import load_checkpoint
-
-    model = load_checkpoint(path).model
-    torch.save(model.state_dict(), path.with_suffix(".pt"))
+    torch.save(load_checkpoint(path).model.state_dict(), path.with_suffix(".pt"))
     return path.with_suffix(".pt")
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("import sys; sys.exit(0)", "SystemExit"),
-        ("import pytest; pytest.exit('enough', returncode=0)", "enough"),
-        ("raise GeneratorExit", "GeneratorExit"),
-    ],
-    ids=["exit", "pytest-exit", "generator-exit"],
-)
-def test_a_test_that_leaves_is_not_judged(shop, body, said, workers):
-    test = shop.tests / "test_clean.py"
-    test.write_text(test.read_text().replace("    verdict = ", f"    {body}\n    verdict = ", 1))
-    ended = run(shop, *workers)
-    assert ended.returncode == 4, ended.stdout + ended.stderr
-    if not (workers and "pytest.exit" in body):
-        expect_error(shop, ended, said=said)
+# Models and tests that leave.
 
 
+@SERIAL_AND_WORKERS
+@pytest.mark.parametrize("leave", ["sys.exit(0)", "pytest.exit('end', returncode=0)"])
+def test_a_model_that_leaves_is_not_judged(shared, monkeypatch, leave, workers):
+    monkeypatch.syspath_prepend(shared.root)
+    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
+    as_state_dict(shared.save("leaving.safetensors"))
+    model = ("--candidate", "leaving.pt", "--stress-set", "model=leaving:build", "--stress-no-cache")
+    ran = shared.once(*model, *workers, files={"leaving.py": LEAVING.format(leave=leave)})
+    assert ran.ending == (4, "error")
+    assert "the model failed on" in ran.why
+
+
+def inserted(line):
+    return lambda text: text.replace(b"    verdict = ", f"    {line}\n    verdict = ".encode(), 1)
+
+
+@SERIAL_AND_WORKERS
+def test_a_test_that_leaves_is_not_judged(shared, workers):
+    exits = {
+        "stress_tests/test_clean.py": inserted("import sys; sys.exit(0)"),
+        "stress_tests/test_rotation.py": inserted("raise GeneratorExit"),
+    }
+    ran = shared.once(*workers, files=exits)
+    assert ran.ending == (4, "error")
+    assert "SystemExit" in ran.why
+    assert "GeneratorExit" in ran.why
+    ends = {"stress_tests/test_clean.py": inserted("import pytest; pytest.exit('enough', returncode=0)")}
+    ran = shared.once(*workers, files=ends)
+    assert ran.ending == (4, "error")
+    assert "enough" in ran.why or workers
+
+
+@pytest.mark.faults
 def test_a_process_that_is_gone_at_once_came_to_no_verdict(shop):
     (shop.tests / "test_gone.py").write_text("import os\ndef test_gone():\n    os._exit(0)\n")
     assert run(shop).returncode == 0, "which nothing inside the process can help"
     assert "did not finish" in (shop.root / "reports/stress.json").read_text()
-    ended = run(shop, command=("-m", "harness", "gate", "stress_tests"))
+    ended = run(shop, command=GATE)
     assert "ended with exit status 0 and without a verdict" in ended.stderr
     expect_error(shop, ended, said="ended with exit status 0 and without a verdict")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -143,51 +139,33 @@ def test_a_process_that_is_gone_at_once_came_to_no_verdict(shop):
     ids=["early-option", "no-plugin"],
 )
 def test_what_ends_before_the_plugin_is_there_is_told_of_by_the_command(shop, arguments, said):
-    ended = run(shop, *arguments, command=("-m", "harness", "gate", "stress_tests"))
-    expect_error(shop, ended, said=said)
+    expect_error(shop, run(shop, *arguments, command=GATE), said=said)
 
 
-@pytest.mark.parametrize("folder", ["file", "read-only", "dangling", "elsewhere"])
+@pytest.mark.faults
+@pytest.mark.parametrize("folder", ["read-only", "dangling", "elsewhere"])
 def test_a_folder_of_reports_that_is_none(shop, tmp_path_factory, folder):
     reports, elsewhere = shop.root / "reports", tmp_path_factory.mktemp("elsewhere")
     shutil.rmtree(reports)
-    if folder == "file":
-        reports.write_text("not a folder")
-    elif folder == "read-only":
-        reports.symlink_to("/proc/self")
-    else:
-        reports.symlink_to(elsewhere if folder == "elsewhere" else elsewhere / "none" / "such")
+    reports.symlink_to(
+        {"read-only": "/proc/self", "dangling": elsewhere / "none" / "such", "elsewhere": elsewhere}[folder]
+    )
     ended = run(shop)
+    assert ended.returncode == (0 if folder == "elsewhere" else 4), ended.stdout
     if folder == "elsewhere":
-        assert ended.returncode == 0, ended.stdout
         assert json.loads((reports / "stress.json").read_text())["verdict"] == "pass"
     else:
-        assert ended.returncode == 4
         assert "cannot be written" in ended.stderr
 
 
-def test_the_command_that_runs_the_gate_has_its_exit_statuses(shop):
-    assert run(shop, command=("-m", "harness", "gate", "stress_tests")).returncode == 0
-    blind = shop.save("blind.safetensors", blind=True)
-    assert run(shop, "--candidate", str(blind), command=("-m", "harness", "gate", "stress_tests")).returncode == 1
-    assert run(shop, "--candidate", "none-such", command=("-m", "harness", "gate", "stress_tests")).returncode == 4
+@pytest.mark.parametrize(("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")])
+def test_a_run_that_judges_nothing_says_so_in_its_reports(shared, arguments, rows):
+    ran = shared.once(*arguments, rows=rows)
+    assert ran.ending == (4, "error")
+    assert "no threshold of" in ran.why
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--candidate", "none-such.safetensors"), "none-such.safetensors: cannot be opened"),
-        (("--checks", "none-such.toml"), "none-such.toml: cannot be read"),
-        (("--stress-set", "data=npz:none-such.npz"), "none-such.npz"),
-        (("-k", "nothing-at-all"), "no threshold of"),
-        (("--setup-only",), "no threshold of"),
-    ],
-    ids=["no-candidate", "no-checks", "no-data", "nothing-selected", "setup-only"],
-)
-def test_a_run_that_judges_nothing_says_so_in_its_reports(shop, arguments, said):
-    expect_error(shop, run(shop, *arguments), said=said)
-
-
+@pytest.mark.faults
 def test_a_run_that_records_judges_nothing(shop):
     with asked_to_record("all") as path:
         assert run(shop, command=command_to_start(path, ["stress_tests"])[1:]).returncode == 4
@@ -195,48 +173,16 @@ def test_a_run_that_records_judges_nothing(shop):
     assert (report["verdict"], report["errors"]) == ("error", [])
 
 
-def test_a_checks_file_without_rows_judges_nothing(shop):
-    shop.bind("")
-    expect_error(shop, run(shop), said="no threshold of")
-
-
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
-def test_stress_tests_without_their_plugin_are_an_error(shop, workers):
-    (shop.root / "conftest.py").unlink(missing_ok=True)
-    ended = run(shop, "-p", "no:harness.plugin", *workers)
-    assert ended.returncode == 4, ended.stdout + ended.stderr
-
-
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
-def test_stress_tests_under_another_root_are_an_error(shop, tmp_path_factory, workers):
+@pytest.mark.faults
+def test_tests_without_their_plugin_or_under_another_root_are_an_error(shop, tmp_path_factory):
+    assert run(shop, "-p", "no:harness.plugin", "-n", "2").returncode == 4
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), *workers]
-    ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert ended.returncode == 4, ended.stdout + ended.stderr
-    assert "no run of their gate" in ended.stdout + ended.stderr
-    assert not list(elsewhere.iterdir())
-
-
-@pytest.mark.parametrize("name", ["models/augmented.safetensors", "stress_tests/checks.toml", "zoo.npz"])
-def test_a_file_that_changes_before_a_worker_reads_it_is_an_error(shop, name):
-    """A worker starts after the controller has read everything; the file is then another, and just as good."""
-    other = shop.save("other.safetensors", jitter=0.01, seed=5).read_bytes()
-    (shop.root / "conftest.py").write_text(f"""
-import pathlib
-def pytest_configure_node(node):
-    path = pathlib.Path({str(shop.root / name)!r})
-    if path.suffix == ".toml":
-        path.write_text(path.read_text() + "\\n# another\\n")
-    elif path.suffix == ".npz":
-        import numpy as np
-        arrays = dict(np.load(path))
-        arrays["images"][0, 0, :2] = 7, 200
-        np.savez(path, **arrays)
-    else:
-        path.write_bytes({other!r})
-""")
-    ended = run(shop, "-n", "2")
-    expect_error(shop, ended, said="made for other data" if name == "zoo.npz" else "changed while the gate ran")
+    for workers in ((), ("-n", "2")):
+        command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), *workers]
+        ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False)
+        assert ended.returncode == 4, ended.stdout + ended.stderr
+        assert "no run of their gate" in ended.stdout + ended.stderr
+        assert not list(elsewhere.iterdir())
 
 
 CHANGING = """
@@ -264,21 +210,23 @@ TORCH = (
     "torch.set_default_dtype(torch.float64), torch.set_default_device('meta'), torch.set_grad_enabled(False), "
     "torch.use_deterministic_algorithms(True), torch.manual_seed(0), np.random.seed(0)"
 )
+BUILT = """
+    torch.set_num_threads(3); torch.set_float32_matmul_precision("medium")
+    warnings.simplefilter("error"); locale.setlocale(locale.LC_ALL, "C")
+    signal.signal(signal.SIGALRM, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)
+""".strip()
 PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys, 'stdout', None)"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("effect", "when_built"),
     [
-        (TORCH, "pass"),
-        ("pass", f"{TORCH}; torch.set_num_threads(3); torch.set_float32_matmul_precision('medium')"),
-        (PROCESS, "pass"),
-        ("pass", f"{PROCESS}; warnings.simplefilter('error'); locale.setlocale(locale.LC_ALL, 'C')"),
-        ("pass", "signal.signal(signal.SIGALRM, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
-        ("signal.alarm(0)", "signal.alarm(0)"),
+        (f"{TORCH}, {PROCESS}, signal.alarm(0)", "signal.alarm(0)"),
+        ("pass", f"{BUILT}\n    {TORCH}; {PROCESS}"),
         ("pass", "os.fork()"),
     ],
-    ids=["torch-pass", "torch-built", "process-pass", "process-built", "signals-built", "alarm", "fork"],
+    ids=["pass", "built", "fork"],
 )
 def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, unchanging, effect, when_built):
     ended, report = judged(shop, effect, when_built)
@@ -304,6 +252,7 @@ def unchanging(tmp_path_factory):
     return report
 
 
+@pytest.mark.faults
 def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
     (shop.root / "changing.py").write_text(CHANGING.format(effect="sys.stdout.close()", when_built="pass"))
     candidate = as_state_dict(shop.root / "models/augmented.safetensors")
@@ -312,6 +261,7 @@ def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
     assert (ended.returncode, report["verdict"]) in {(0, "pass"), (4, "error")}, ended.stdout + ended.stderr
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
 def test_a_test_that_copies_the_process_reports_once(shop, workers):
     (shop.tests / "test_forks.py").write_text("import os\ndef test_forks():\n    os.fork()\n")
@@ -340,6 +290,7 @@ ENDINGS = {
 """Code of a `conftest.py` that ends the process of a run with 0."""
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("atexit", ("-n", "2")), ("unconfigure", ("-n", "2"))]
 )
@@ -347,16 +298,10 @@ def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop,
     monkeypatch.setenv("OUTER", "1")
     bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
     (shop.root / "conftest.py").write_text(ENDINGS[ends])
-    ended = run(shop, "--candidate", str(bad), *workers, command=("-m", "harness", "gate", "stress_tests"))
+    if ends.startswith("nested"):
+        expect_error(shop, run(shop, "--candidate", str(bad)), said="the run did not finish")
+        return  # A run within the run does not judge in its place.
+    ended = run(shop, "--candidate", str(bad), *workers, command=GATE)
     expect_error(shop, ended, said="without a verdict")
     history = read_history(shop.root / "reports/history.jsonl").lines
     assert not [line for line in history if line.path.endswith("bad.safetensors")], "the run left a line"
-
-
-@pytest.mark.parametrize("ends", ["nested-process", "nested-here"])
-def test_a_run_within_a_run_does_not_judge_in_its_place(shop, monkeypatch, ends):
-    monkeypatch.setenv("OUTER", "1")
-    bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
-    (shop.root / "conftest.py").write_text(ENDINGS[ends])
-    ended = run(shop, "--candidate", str(bad))
-    expect_error(shop, ended, said="the run did not finish")

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-from zoo import ROWS, STRESS_TESTS, TRAINING, GatedZoo, checks_text, hypothesis_as_it_starts, run_here
+from zoo import ROWS, STRESS_TESTS, TRAINING, checks_text, run_here
 
 from harness.calibration.panel import read_panel
 from harness.checks import ChecksError, read_checks
@@ -14,148 +12,109 @@ from harness.cli import main
 SAMPLE = 100
 CLEAN, CLASS, ROTATION, CONFIDENCE = ("\n[[check]]" + row for row in ROWS.split("\n[[check]]")[1:])
 QUICK = CLEAN + CLASS + CONFIDENCE.replace("threshold = 10", "threshold = 3")
-"""Check of the quick gate of these tests; the full one has a rotation, too."""
+"""Checks of the quick gate of these tests; the full one has a rotation, too."""
+FILE = "stress_tests/checks-quick.toml"
+PROFILE = ("--stress-profile", "quick")
 
 
-class QuickZoo(GatedZoo):
-    """The zoo with a checks file for the quick profile."""
-
-    def __init__(self, pytester) -> None:
-        super().__init__(pytester)
-        self.quick = self.tests / "checks-quick.toml"
-        self.bind_quick(QUICK)
-
-    def bind_quick(self, rows, *, sample: object = SAMPLE) -> None:
-        """Write the quick profile's checks file."""
-        data = f"n = {len(self.images)}\nsample = {sample}\n"
-        self.quick.write_text(checks_text(self.images, rows).replace(f"n = {len(self.images)}\n", data))
+def text_of(zoo, rows=QUICK, *, sample: object = SAMPLE, head: str = "") -> str:
+    """Return a checks file for the quick profile."""
+    data = f"n = {len(zoo.images)}\nsample = {sample}\n"
+    return checks_text(zoo.images, head + rows).replace(f"n = {len(zoo.images)}\n", data)
 
 
-@pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with hypothesis_as_it_starts():
-        yield QuickZoo(pytester)
+@pytest.fixture(scope="module")
+def gate(shared):
+    (shared.root / FILE).write_text(text_of(shared))
+    return shared
 
 
 # A verdict of its own.
 
 
-def test_the_quick_profile_takes_its_own_checks_and_gives_a_whole_verdict(zoo):
-    result = zoo.run("--stress-profile", "quick")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 checks pass"])
-    report = zoo.report()
-    assert (report["verdict"], report["profile"], report["omissions"]) == ("pass", "quick", [])
-    assert report["data"]["n"] == SAMPLE
-    assert [check["id"] for check in report["checks"]] == ["clean", "clean-bee", "confident-errors"]
-    assert {check["n"] for check in report["checks"]} == {SAMPLE, SAMPLE // 4}
-    assert report["overview"] is None
-
-
-def test_the_reports_say_what_was_left_out(zoo):
-    result = zoo.run("--stress-profile", "quick", page=True)
+def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
+    ran = gate.once(*PROFILE, page=True)
+    assert ran.ending == (0, "pass")
     scope = (
         "quick profile: 3 checks, made for a sample of 100 of 400 images; left out are 1 of the default profile's 4 "
         "checks (all of rotation) and the comparison of the models"
     )
-    result.stdout.fnmatch_lines([scope])
-    assert zoo.report()["scope"] == scope
-    assert f"- {scope}" in (zoo.root / "reports/stress.md").read_text()
-    page = (zoo.root / "reports/stress.html").read_text()
-    assert "augmented.safetensors passes all 3 quick checks; only the full gate can say that it is fit to ship." in page
-    assert "of the default profile&#39;s 4 checks (all of rotation)" in page
+    ran.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 checks pass"])
+    ran.stdout.fnmatch_lines([scope])
+    outcomes = ran.parseoutcomes()
+    assert (outcomes["passed"], outcomes["deselected"]) == (3, 1), "a test without a row does not run"
+    report = ran.report
+    assert (report["profile"], report["omissions"], report["scope"], report["overview"]) == ("quick", [], scope, None)
+    assert report["data"]["n"] == SAMPLE
+    assert {name: check["n"] for name, check in ran.checks.items()} == {
+        "clean": SAMPLE,
+        "clean-bee": SAMPLE // 4,
+        "confident-errors": SAMPLE,
+    }
+    assert ran.checks["confident-errors"]["threshold"] == 3, "as made for the sample"
+    assert f"- {scope}" in ran.summary
+    assert "passes all 3 quick checks; only the full gate can say that it is fit to ship." in ran.page
+    assert "of the default profile&#39;s 4 checks (all of rotation)" in ran.page
+    found = {check["name"]: check for check in report["self_checks"]}
+    assert found["identity-equals-clean"]["status"] == found["left-half-blanked"]["status"] == "pass"
+    assert "check clean of family 'clean' notices" in found["left-half-blanked"]["detail"]
+    assert found["turned-020"]["status"] == "not_applicable"
 
 
-def test_the_default_profile_says_nothing_of_the_kind(zoo):
-    zoo.run(page=True)
-    assert (zoo.report()["profile"], zoo.report()["scope"]) == ("default", "")
-    assert "augmented.safetensors is fit to ship" in (zoo.root / "reports/stress.html").read_text()
+def test_a_worse_model_fails(gate):
+    gate.save("worse.safetensors", jitter=3.0)
+    ran = gate.once(*PROFILE, "--candidate", "worse.safetensors")
+    assert ran.ending == (1, "fail")
+    ran.stdout.fnmatch_lines(["*FAIL (quick profile): * of 3 checks pass; worse: clean*"])
 
 
-def test_a_worse_model_fails(zoo):
-    zoo.save("worse.safetensors", jitter=3.0)
-    result = zoo.run("--stress-profile", "quick", "--candidate", "worse.safetensors")
-    assert result.ret == 1
-    result.stdout.fnmatch_lines(["*FAIL (quick profile): * of 3 checks pass; worse: clean*"])
-    assert zoo.report()["verdict"] == "fail"
-
-
-def test_thresholds_made_for_the_sample_have_no_leniency(zoo):
+def test_thresholds_made_for_the_sample_have_no_leniency(gate):
     """90% of the sample are correct, and the interval reaches to 94.5%."""
-    zoo.bind_quick(QUICK.replace("threshold = 0.85", "threshold = 0.94"))
-    assert zoo.run("--stress-profile", "quick").ret == 1
-    (clean, *_) = zoo.report()["checks"]
+    ran = gate.once(*PROFILE, files={FILE: text_of(gate, QUICK.replace("threshold = 0.85", "threshold = 0.94"))})
+    assert ran.ret == 1
+    clean = ran.checks["clean"]
     assert clean["value"] < 0.94 < clean["interval"][1]
     assert (clean["status"], clean["threshold"]) == ("fail", 0.94)
 
 
-def test_counts_keep_the_threshold_that_was_made_for_the_sample(zoo):
-    zoo.run("--stress-profile", "quick")
-    assert zoo.report()["checks"][2]["threshold"] == 3
-
-
-def test_tests_without_a_row_do_not_run(zoo):
-    result = zoo.run("--stress-profile", "quick")
-    result.assert_outcomes(passed=3, deselected=1)
-
-
-def test_self_checks_ask_the_families_that_are_there(zoo):
-    zoo.run("--stress-profile", "quick")
-    checks = {check["name"]: check for check in zoo.report()["self_checks"]}
-    assert checks["identity-equals-clean"]["status"] == "pass"
-    assert checks["left-half-blanked"]["status"] == "pass"
-    assert "check clean of family 'clean' notices" in checks["left-half-blanked"]["detail"]
-    assert checks["turned-020"]["status"] == "not_applicable"
-
-
-def test_checks_that_cannot_fail_end_with_4(zoo):
-    zoo.bind_quick(QUICK.replace("threshold = 0.85", "threshold = 0.01"))
-    result = zoo.run("--stress-profile", "quick")
-    assert result.ret == 4
-    result.stdout.fnmatch_lines(["*self-check left-half-blanked:*"])
-
-
-def test_a_test_deselected_by_hand_leaves_a_partial_verdict(zoo):
-    assert zoo.run("--stress-profile", "quick", "-k", "not bee").ret == 0
-    report = zoo.report()
-    said = "1 of 3 checks did not run: clean-bee; no test ran of family class"
-    assert (report["verdict"], report["omissions"]) == ("partial", [said])
+def test_checks_that_cannot_fail_end_with_4(gate):
+    ran = gate.once(*PROFILE, files={FILE: text_of(gate, QUICK.replace("threshold = 0.85", "threshold = 0.01"))})
+    assert ran.ending == (4, "error")
+    ran.stdout.fnmatch_lines(["*self-check left-half-blanked:*"])
 
 
 # Other checks, other samples, other profiles.
 
 
-def test_checks_made_for_all_images_leave_the_quick_profile_partial(zoo):
-    options = ("--stress-profile", "quick", "--stress-samples", str(SAMPLE))
-    assert zoo.run(*options, "--checks", "stress_tests/checks.toml").ret == 0
-    named = zoo.report()
-    assert (named["verdict"], named["omissions"]) == ("partial", ["100 of 400 images were measured"])
-    zoo.quick.unlink()
-    assert zoo.run(*options).ret == 0
-    by_default = zoo.report()
-    assert by_default["verdict"] == "partial"
-    assert [check["id"] for check in by_default["checks"]] == [
-        "clean",
-        "clean-bee",
-        "rotate-ccw-010",
-        "confident-errors",
-    ]
-
-
-@pytest.mark.parametrize("samples", [50, 200], ids=["fewer", "more"])
-def test_another_sample_than_the_checks_were_made_for_is_partial(zoo, samples):
-    assert zoo.run("--stress-profile", "quick", "--stress-samples", str(samples)).ret == 0
-    report = zoo.report()
-    assert report["verdict"] == "partial"
-    assert report["omissions"] == [f"{samples} of 400 images were measured; the checks are made for a sample of 100"]
+@pytest.mark.parametrize(
+    ("options", "files", "omission"),
+    [
+        (("-k", "not bee"), {}, "1 of 3 checks did not run: clean-bee; no test ran of family class"),
+        (
+            ("--stress-samples", "50"),
+            {},
+            "50 of 400 images were measured; the checks are made for a sample of 100",
+        ),
+        (
+            ("--stress-samples", "100", "--checks", "stress_tests/checks.toml"),
+            {},
+            "100 of 400 images were measured",
+        ),
+        (("--stress-samples", "100"), {FILE: None}, "100 of 400 images were measured"),
+    ],
+    ids=["deselected", "other-sample", "other-checks", "no-checks"],
+)
+def test_less_than_the_checks_are_made_for_is_partial(gate, options, files, omission):
+    ran = gate.once(*PROFILE, *options, files=files)
+    assert ran.ending == (0, "partial")
+    assert ran.report["omissions"] == [omission]
 
 
 @pytest.mark.parametrize("options", [(), ("--stress-profile", "thorough"), ("--stress-samples", "100")])
-def test_checks_made_for_a_sample_are_refused_in_another_profile(zoo, options):
-    result = zoo.run("--checks", "stress_tests/checks-quick.toml", *options)
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(
+def test_checks_made_for_a_sample_are_refused_in_another_profile(gate, options):
+    ran = gate.once("--checks", FILE, *options)
+    assert ran.ret == 4
+    ran.stderr.fnmatch_lines(
         [
             "*checks-quick.toml: made for the quick profile's sample of 100 images, * with all 400. "
             "Add --stress-profile quick, or name*"
@@ -163,52 +122,40 @@ def test_checks_made_for_a_sample_are_refused_in_another_profile(zoo, options):
     )
 
 
-def test_checks_of_other_data_are_refused(zoo):
-    zoo.quick.write_text(zoo.quick.read_text().replace(zoo.images.sha256, "0" * 64))
-    result = zoo.run("--stress-profile", "quick")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["*checks-quick.toml: made for other data*"])
-
-
-@pytest.mark.parametrize("sample", [0, -1, 401])
-def test_a_sample_that_cannot_be_drawn_is_refused(zoo, sample):
-    zoo.bind_quick(QUICK, sample=sample)
-    with pytest.raises(ChecksError, match=rf"\[data\] sample is {sample}, expected a number from 1 to n, 400"):
-        read_checks(zoo.quick)
-
-
-@pytest.mark.parametrize("sample", ["true", '"all"', "2.5"])
-def test_a_sample_that_is_no_whole_number_is_refused(zoo, sample):
-    zoo.bind_quick(QUICK, sample=sample)
-    with pytest.raises(ChecksError, match=r"data: sample is .*, expected a whole number"):
-        read_checks(zoo.quick)
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        *((each, rf"\[data\] sample is {each}, expected a number from 1 to n, 400") for each in (0, -1, 401)),
+        *((each, r"data: sample is .*, expected a whole number") for each in ("true", '"all"', "2.5")),
+    ],
+)
+def test_a_sample_that_cannot_be_drawn_is_refused(shared, tmp_path, sample, said):
+    (tmp_path / "checks.toml").write_text(text_of(shared, sample=sample))
+    with pytest.raises(ChecksError, match=said):
+        read_checks(tmp_path / "checks.toml")
 
 
 # Its thresholds.
 
 
 def test_calibration_measures_the_sample_into_the_panel_of_the_file(zoo, monkeypatch):
-    runs = []
+    runs, quick = [], zoo.root / FILE
     run_here(monkeypatch, zoo.pytester, runs)
     rows = "\n".join(line for line in QUICK.splitlines() if not line.startswith("hand"))
-    zoo.bind_quick('\n[recipe]\npanel = "models/of-its-own.json"\n' + rows)
+    quick.write_text(text_of(zoo, rows, head='\n[recipe]\npanel = "models/of-its-own.json"\n'))
     seeds = [
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}).name
-        for seed in range(1, 9)
+        for seed in range(1, 4)
     ]
-    named = ("--checks", "stress_tests/checks-quick.toml", "--checkpoints", *seeds)
+    named = ("--checks", FILE, "--checkpoints", *seeds)
     assert main(["calibrate", *named, "--", "--stress-set", f"data={zoo.data}"]) == 0
-    assert len(runs) == 8
-    checks = read_checks(zoo.quick)
+    assert len(runs) == 3
+    checks = read_checks(quick)
     panel = read_panel(zoo.root / "models/of-its-own.json", checks)
-    assert {row.id: row.n for row in panel.checks} == {
-        "clean": SAMPLE,
-        "clean-bee": SAMPLE // 4,
-        "confident-errors": 100,
-    }
-    assert [check.id for check in checks.checks] == ["clean", "clean-bee", "confident-errors"], "no row came to it"
-    assert checks.data.sample == SAMPLE
-    assert checks.recipe["panel"] == "models/of-its-own.json"
+    sizes = {"clean": SAMPLE, "clean-bee": SAMPLE // 4, "confident-errors": SAMPLE}
+    assert {row.id: row.n for row in panel.checks} == sizes
+    assert [check.id for check in checks.checks] == list(sizes), "no row came to it"
+    assert (checks.data.sample, checks.recipe["panel"]) == (SAMPLE, "models/of-its-own.json")
     assert not (zoo.root / "models/panel.json").exists()
 
 

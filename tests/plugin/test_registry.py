@@ -2,17 +2,15 @@
 
 import sys
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-from zoo import ROWS, GatedZoo, images_of, role_model
+from zoo import ROWS, images_of, role_model, write
 
 from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.base.user_code import Registry
 from harness.calibration.recording import Recording
-from harness.checks import read_checks
+from harness.checks import Check, read_checks
 from harness.measures import Measurement, Metric, Unit, measure
 from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, corruption
 
@@ -66,38 +64,37 @@ hand = { threshold = 0.5 }
 """
 
 
-@pytest.fixture
-def zoo(pytester):
-    zoo = GatedZoo(pytester, tests=("clean", "rotation", "confident_errors", "corruption"))
-    (zoo.tests / "conftest.py").write_text(DUSK)
-    (zoo.tests / "test_torn.py").write_text(USED)
-    zoo.bind(ROWS + OWN)
-    return zoo
+TESTS = ("clean", "rotation", "confident_errors", "corruption")
+BOUND = ROWS + OWN
+DECLARES, FILES = "stress_tests/conftest.py", {"stress_tests/conftest.py": DUSK, "stress_tests/test_torn.py": USED}
 
 
-def test_they_work_in_rows_by_their_names(zoo):
-    assert zoo.run().ret == 0
-    found = {check["id"]: (check["status"], check["direction"]) for check in zoo.report()["checks"]}
+def test_they_work_in_rows_by_their_names(shared):
+    ran = shared.once(files=FILES)
+    assert ran.ending == (0, "pass")
+    found = {name: (check["status"], check["direction"]) for name, check in ran.checks.items()}
     assert found["corrupt-dusk-3"] == ("pass", "at_least")
     assert found["torn"] == ("pass", "at_most")
 
 
-def test_an_impossible_threshold_is_refused_when_the_file_is_read(zoo):
-    before, torn = OWN.split('id = "torn"')
-    zoo.bind(f'{before}id = "torn"{torn.replace("0.5", "1.5")}')
-    result = zoo.run()
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["*check 2 ('torn'): threshold 1.5 is outside the range of torn, 0.0 to 1.0*"])
+BEFORE, TORN = OWN.split('id = "torn"')
 
 
-def test_a_row_of_a_corruption_that_nobody_declared_ends_with_4(zoo):
-    (zoo.tests / "conftest.py").write_text(DUSK.replace('"dusk"', '"dawn"'))
-    result = zoo.run()
-    assert result.ret == 4
-    result.stdout.fnmatch_lines(["*check 'corrupt-dusk-3' of test_accuracy_survives_corruption: corruption is 'dusk'*"])
+@pytest.mark.parametrize(
+    ("rows", "declares", "said"),
+    [
+        (f'{BEFORE}id = "torn"{TORN.replace("0.5", "1.5")}', DUSK, "threshold 1.5 is outside the range of torn"),
+        (ROWS + OWN, DUSK.replace('"dusk"', '"dawn"'), "'corrupt-dusk-3' of test_accuracy_survives_corruption: corru"),
+    ],
+    ids=["threshold", "undeclared"],
+)
+def test_a_threshold_or_a_corruption_that_cannot_be_is_refused(shared, rows, declares, said):
+    ran = shared.once(files={**FILES, DECLARES: declares}, rows=rows)
+    assert ran.ending == (4, "error")
+    assert said in ran.why
 
 
-def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named(zoo):
+def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named():
     with pytest.raises(InputError, match=r"'fog' is declared by test_registry.darker .*ships with the harness"):
         corruption("fog", levels=(1, 2, 3, 4, 5))(darker)
     corruption("dusk", levels=(1, 2, 3, 4, 5))(darker)
@@ -119,8 +116,8 @@ def test_a_level_for_each_severity_is_asked_for():
         corruption("dusk", levels=(1, 2, 3, 4))
 
 
-def test_a_metric_of_a_known_name_that_is_another_is_not_judged(zoo):
-    check = read_checks(zoo.checks).checks[0]
+def test_a_metric_of_a_known_name_that_is_another_is_not_judged():
+    check = Check("clean", "clean", "accuracy")
     mine = Metric("accuracy", Unit.SHARE, better="more", words="mine")
     with pytest.raises(InputError, match="but this is the name of another, known metric"):
         check.judge(Measurement(mine, 0.9, 10, (0.8, 1.0)))
@@ -156,6 +153,7 @@ def test_what_is_over_all_corruptions_is_over_those_that_ship(tmp_path):
 
 
 def test_calibration_measures_anew_when_the_code_changes(zoo):
+    write(zoo.root / DECLARES, DUSK)
     recording = Recording(zoo.tests, read_checks(zoo.checks))
     before = recording.definition()
     (zoo.tests / "conftest.py").write_text(DUSK.replace("1 - share", "1 - share / 2"))

@@ -9,6 +9,8 @@ from zoo import network
 
 from harness.inference.predictors import exchange
 
+ALONE = ("--baseline", "none", "--incumbent", "none")
+
 
 @cache
 def good():
@@ -31,46 +33,34 @@ def impatient(monkeypatch):
     monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.005)
 
 
-def written(zoo):
-    return "".join((zoo.root / "reports" / f"stress.{kind}").read_text() for kind in ("json", "md"))
-
-
-def test_its_values_are_those_of_its_checkpoint(zoo, server):
-    assert zoo.run("--baseline", "none", "--incumbent", "none").ret == 0
-    checks = zoo.report()["checks"]
-    served = zoo.run("--candidate", server.url, "--baseline", "none", "--incumbent", "none")
-    assert served.ret == 0
-    report = zoo.report()
-    assert [each["value"] for each in report["checks"]] == [each["value"] for each in checks]
-    assert report["candidate"]["version"] == "1"
-    assert report["candidate"]["url"] == server.url
-    asked = len(server.images)
-    assert zoo.run("--candidate", server.url, "--baseline", "none", "--incumbent", "none").ret == 0
-    assert len(server.images) - asked < asked / 10, "answers of the first run are kept"
-
-
-@pytest.mark.processes
-def test_workers_share_its_answers(zoo, server):
-    ran = zoo.run("--candidate", server.url, "--baseline", "none", "--incumbent", "none", "-n", "2")
-    assert ran.ret == 0
-    assert zoo.report()["verdict"] == "pass"
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+def test_its_values_are_those_of_its_checkpoint(shared, server, workers):
+    asked = shared.once(*ALONE)
+    served = shared.once("--candidate", server.url, *ALONE, *workers)
+    assert (asked.ending, served.ending) == ((0, "pass"), (0, "pass"))
+    assert [each["value"] for each in served.checks.values()] == [each["value"] for each in asked.checks.values()]
+    candidate = served.report["candidate"]
+    assert (candidate["version"], candidate["url"]) == ("1", server.url)
+    count = len(server.images)
+    again = shared.once("--candidate", server.url, *ALONE, "-v")
+    assert again.ending == (0, "pass")
+    assert len(server.images) - count < max(count, 1_000) / 10, "answers of the first run are kept"
 
 
 @pytest.mark.parametrize(
     ("workers", "after"),
     [((), 27), pytest.param(("-n", "2"), 40, marks=pytest.mark.processes)],
-    ids=["", "workers"],
+    ids=["serial", "workers"],
 )
 def test_a_server_that_goes_away_ends_with_4_and_is_continued(zoo, server, workers, after):
     server.fault = lambda number, handler: number > after and dropped(handler)
-    arguments = ("--candidate", server.url, "--baseline", "none", "--incumbent", "none", *workers)
-    ran = zoo.run(*arguments)
-    assert ran.ret == 4
-    assert zoo.report()["verdict"] == "error"
-    assert "gave no answer in 6 attempts" in written(zoo)
-    assert len(ran.outlines) < 30
+    arguments = ("--candidate", server.url, *ALONE, *workers)
+    ran = zoo.once(*arguments)
+    assert ran.ending == (4, "error")
+    assert "gave no answer in 6 attempts" in ran.summary
+    assert len(ran.stdout.lines) < 30
     processes = 2 if workers else 1  # Each may have asked the server before the run ended.
-    assert 1 <= sum("gave no answer" in line for line in ran.outlines) <= processes
+    assert 1 <= sum("gave no answer" in line for line in ran.stdout.lines) <= processes
     answered = set(server.images)
     server.fault, server.images = (lambda number, handler: False), []
     assert zoo.run(*arguments).ret == 0
@@ -78,31 +68,39 @@ def test_a_server_that_goes_away_ends_with_4_and_is_continued(zoo, server, worke
     assert len(again) < len(server.images) / 4
 
 
-def test_a_server_that_mixes_up_predictions_ends_with_4(zoo, server):
-    server.values = lambda number, scores: scores[::-1] if number > 30 else scores
-    assert zoo.run("--candidate", server.url, "--baseline", "none", "--incumbent", "none").ret == 4
-    assert "mixes up its predictions" in written(zoo)
-
-
-def test_a_version_that_changes_ends_with_4(zoo, server):
+def deployed(server):
     def deploy(number, handler):
         if number == 30:
             server.version = "2"
 
     server.fault = deploy
-    assert zoo.run("--candidate", server.url, "--baseline", "none", "--incumbent", "none").ret == 4
-    assert "its version was 1, and now is 2" in written(zoo)
 
 
-def test_no_secret_is_shown_anywhere(zoo, server, monkeypatch):
-    monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
+def mixed_up(server):
+    server.values = lambda number, scores: scores[::-1] if number > 30 else scores
+
+
+def talkative(server):
     server.fault = lambda number, handler: number > 30 and (handler.send(403, b"hunter2 may not") or True)
-    ran = zoo.run("--candidate", server.url, "--baseline", "none", "--incumbent", "none", "--showlocals", "-vv")
-    assert ran.ret == 4
-    assert "answers 403" in written(zoo)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (mixed_up, "mixes up its predictions"),
+        (deployed, "its version was 1, and now is 2"),
+        (talkative, "answers 403"),
+    ],
+)
+def test_a_server_that_goes_wrong_ends_with_4_and_no_secret_is_shown(zoo, server, monkeypatch, fault, said):
+    monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
+    fault(server)
+    ran = zoo.once("--candidate", server.url, *ALONE, "--showlocals", "-vv")
+    assert ran.ending == (4, "error")
+    assert said in ran.why
     files = [path.read_bytes() for path in zoo.root.rglob("*") if path.is_file()]
     assert not any(b"hunter2" in each for each in files)
-    assert "hunter2" not in ran.stdout.str() + ran.stderr.str()
+    assert "hunter2" not in ran.said
 
 
 @pytest.mark.parametrize(
@@ -114,8 +112,8 @@ def test_no_secret_is_shown_anywhere(zoo, server, monkeypatch):
         ("http://{}/clf", "is no address of a served model"),
     ],
 )
-def test_an_address_out_of_order_is_a_usage_error(zoo, server, url, said):
-    ran = zoo.run("--candidate", url.format(server.root.removeprefix("http://")))
-    assert ran.ret == 4
+def test_an_address_out_of_order_is_a_usage_error(shared, server, url, said):
+    ran = shared.once("--candidate", url.format(server.root.removeprefix("http://")))
+    assert ran.ending == (4, "error")
     assert said in ran.stderr.str()
-    assert "hunter2" not in ran.stdout.str() + ran.stderr.str() + written(zoo)
+    assert "hunter2" not in ran.said + ran.summary + str(ran.report)

@@ -140,35 +140,8 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
     assert zoo.run("--stress-set=no_wait=true").ret == 0
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
-def test_a_killed_gate_leaves_no_process_and_no_verdict(slow, workers):
-    gate = started(slow.root, *workers)
-    wait_for((slow.root / "started").exists)
-    assert len(processes_in(slow.root)) >= 2
-    gate.kill()
-    gate.communicate()
-    wait_for(lambda: not processes_in(slow.root))
-    expect_error(slow.root, "the run did not finish")
-
-
 COMMANDS = {"gate": ("-m", "harness", "gate"), "pytest": ("-m", "pytest")}
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-@pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGTERM, ()), (signal.SIGHUP, ("-n", "2"))], ids=["serial", "workers"]
-)
-def test_a_run_that_is_told_to_end_says_so_in_its_reports(slow, number, workers, command):
-    run = started(slow.root, *workers, command=command)
-    wait_for((slow.root / "started").exists)
-    run.send_signal(number)
-    printed = run.communicate(timeout=SECONDS)[0]
-    assert run.returncode == 4
-    assert f"the run was ended by {number.name}" in printed
-    wait_for(lambda: not processes_in(slow.root))
-    expect_error(slow.root, f"the run was ended by {number.name}")
+DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 
 
 def expect_error(folder, why):
@@ -179,7 +152,31 @@ def expect_error(folder, why):
         assert why in (folder / "reports" / name).read_text()
 
 
-DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("number", "workers", "command"),
+    [
+        (signal.SIGTERM, (), "pytest"),
+        (signal.SIGTERM, (), "gate"),
+        (signal.SIGHUP, ("-n", "2"), "pytest"),
+        (signal.SIGHUP, ("-n", "2"), "gate"),
+        (signal.SIGKILL, (), "gate"),
+        (signal.SIGKILL, ("-n", "2"), "gate"),
+    ],
+)
+def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(slow, number, workers, command):
+    """One that is killed leaves its refusal."""
+    run = started(slow.root, *workers, command=COMMANDS[command])
+    wait_for((slow.root / "started").exists)
+    assert len(processes_in(slow.root)) >= (2 if command == "gate" or workers else 1)
+    run.send_signal(number)
+    printed = run.communicate(timeout=SECONDS)[0]
+    killed = number == signal.SIGKILL
+    said = "the run did not finish" if killed else f"the run was ended by {number.name}"
+    assert run.returncode == (-signal.SIGKILL if killed else 4)
+    assert killed or said in printed
+    wait_for(lambda: not processes_in(slow.root))
+    expect_error(slow.root, said)
 
 
 @pytest.mark.processes

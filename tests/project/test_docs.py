@@ -321,7 +321,6 @@ def small_panel(folder: Path) -> list[str]:
     calibrated = thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
     text = with_thresholds(checks.path.read_text("utf-8"), calibrated, recipe=checks.recipe, date="2026-01-01")
     checks.path.write_text(text, "utf-8")
-    panel = panel.with_multipliers({item.check.id: item.k for item in calibrated}, before=None)
     (folder / "models/panel.json").write_bytes(panel.as_bytes())
     return [str(model.path) for model in panel.models]
 

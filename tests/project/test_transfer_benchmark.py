@@ -15,7 +15,7 @@ from harness.measures import (
     negative_flips,
     worst_class_consensus_set_errors,
 )
-from harness.measures.panel.collection import ReferencePredictions, combined
+from harness.measures.panel.collection import ReferencePredictions, combine
 from harness.measures.panel.consensus import PairedIncumbent
 from harness.perturb import IDENTITY
 
@@ -103,7 +103,7 @@ def as_calibrated(row, predictions, panel, name):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_reference_models_are_counted_as_a_calibration_does(answers, name):
-    panel = combined(IMAGES.sha256, 60, NAMES, [[ReferencePredictions.of(each)] for each in answers])
+    panel = combine(IMAGES.sha256, 60, NAMES, [[ReferencePredictions.of(each)] for each in answers])
     expected = [as_calibrated(ROWS[name], *pair) for pair in zip(answers, [panel] * 4, NAMES, strict=True)]
     labels, wrong = IMAGES.labels.numpy(), np.stack([~each.correct for each in answers])
     found = of_panel(asked_of({"id": name, **ROWS[name]}, labels, list(IMAGES.classes)), wrong, labels)

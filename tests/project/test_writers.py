@@ -27,7 +27,6 @@ REASONS = {
     "base/cache.py": "a cache in the user's folder",
     "base/files.py": "the functions that write outputs and caches",
     "base/outputs.py": "outputs",
-    "calibration/calibrate.py": "a temporary file beside the checks file, which proves that it can be read",
     "calibration/first_gate.py": "files of a new gate, which are not there, or those that it has just read",
     "calibration/recording.py": "a cache in the user's folder",
     "calibration/measure.py": "a cache in the user's folder",

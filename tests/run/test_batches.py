@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
 import torch
 from torch import nn
 from torch.nn import functional
@@ -83,7 +81,7 @@ BATCHED = {
 
 
 def checked(model, *, count: int = 400):
-    return unsteady([role_model(model=model)], images_of(count))
+    return unsteady([role_model("original"), role_model(model=model)], images_of(count))
 
 
 @pytest.mark.parametrize("model", BATCHED.values(), ids=BATCHED)
@@ -91,7 +89,7 @@ def test_a_network_that_looks_at_its_batch_is_found(model):
     assert "a served model would give other predictions than those judged" in checked(model)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 31, 32, 33, 400])
+@pytest.mark.parametrize("count", [1, 3, 31, 33, 400])
 def test_a_network_that_does_not_is_not(count):
     assert not checked(None, count=count)
 
@@ -129,30 +127,6 @@ def test_a_predictor_is_asked_in_another_order(careless):
     classifier = Classifier(predictor)
     found = unsteady([replace(role_model(), classifier=classifier)], images_of(400))
     assert bool(found) == careless, found
-
-
-NET = """
-from harness.networks.architectures import FashionCNN
-
-class Net(FashionCNN):
-    def forward(self, pixels):
-        return super().forward(pixels)[None].squeeze()
-
-def build():
-    return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
-"""
-
-
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
-def test_a_run_with_such_a_network_ends_with_4(zoo, workers):
-    (zoo.root / "net.py").write_text(NET)
-    torch.save(network().state_dict(), zoo.root / "net.pth")
-    result = zoo.run("--candidate", "net.pth", "--stress-set", "model=net:build", *workers)
-    assert result.ret == 4
-    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == "model-equals-itself")
-    assert found["status"] == "fail"
-    assert set(zoo.statuses.values()) == {"pass"}, "since all batches are filled up in the run"
-    result.stdout.fnmatch_lines(["*self-check model-equals-itself: *one by one, without padding, the model fails*"])
 
 
 def onnx_file(path, batch, *, sums: bool):

@@ -1,164 +1,153 @@
 """A test that shows another model's measurement is found, however bad the candidate, and whatever its family."""
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
+from dataclasses import replace
+
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-from zoo import ROWS, images_of, role_model
+from zoo import checks_text, images_of, network, role_model
 
 from harness.base.errors import NotApplicableError
+from harness.checks import read_checks
 from harness.inference.standins import at_random, mostly_right, right, standing_in, wrong_by
-from harness.measures import accuracy, calibration_error
+from harness.measures import (
+    Measurement,
+    Metric,
+    Unit,
+    accuracy,
+    accuracy_gain,
+    calibration_error,
+    invariance,
+    pair_failures,
+)
 from harness.perturb import Pose
-from harness.run.mutants import FOLLOW
+from harness.run.mutants import checks_follow_the_candidate
+from harness.run.session import StressSession
 
-ROW = """
-[[check]]
-id = "own"
-family = "FAMILY"
-metric = "METRIC"
-hand = { threshold = THRESHOLD }
-"""
-HEAD = """
-from dataclasses import replace
-import numpy as np
-import pytest
-from harness.measures import METRICS, Measurement, Metric, Unit, accuracy, accuracy_gain, invariance
-from harness.perturb import Pose
-from harness.plugin import check
+IMAGES = images_of(400)
+ROW = '\n[[check]]\nid = "own"\nfamily = "mine"\nmetric = "{}"\nhand = {{ threshold = {} }}\n{}\n'
+DOUBT, LABELS = Metric("doubt", Unit.SHARE, better="less"), Metric("labels", Unit.IMAGES, better="more")
 
-@check("FAMILY")
-def test_own(candidate, incumbent, baseline, images, evidence, stress_check):
-    mine, theirs = candidate.predict(images), incumbent.predict(images)
-    BODY
-    evidence.show(verdict)
-    assert verdict.passed, verdict.explain()
-"""
-JUDGED = "verdict = stress_check.judge({})"
+
+@pytest.fixture(scope="module")
+def models():
+    blind = network()
+    blind.fc1.weight.data.zero_()
+    others = {
+        role: role_model(role, network(jitter=0.01, seed=at)) for at, role in enumerate(("incumbent", "baseline"))
+    }
+    return {"blind": role_model(model=blind), "good": role_model(), **others}
+
+
+def followed(tmp_path, models, body, *, candidate="good", metric="accuracy", threshold=0.85, more=""):
+    """Return what the self-check finds of a test with this body, of the only row."""
+    path = tmp_path / "checks.toml"
+    path.write_text(checks_text(IMAGES, ROW.format(metric, threshold, more)))
+    roles = {"candidate": models[candidate], "incumbent": models["incumbent"], "baseline": models["baseline"]}
+    session = StressSession(IMAGES, read_checks(path), roles)
+
+    def judge(session, check):
+        mine, theirs = (session.roles[role].predict(session.images) for role in ("candidate", "incumbent"))
+        return body(session.scaled(check), mine, theirs, session)
+
+    (check,) = session.checks.checks
+    return judge(session, check), checks_follow_the_candidate(session, judge)
+
+
+def swallowed(check, mine, theirs, _):
+    verdict = check.judge(accuracy(mine))
+    return verdict if verdict.passed else check.judge(accuracy(theirs))
+
+
 MISTAKEN = {
-    "another-models": JUDGED.format("accuracy(theirs)"),
-    "the-better-of-both": (
-        "verdict = max(map(stress_check.judge, map(accuracy, (mine, theirs))), key=lambda verdict: verdict.value)"
+    "another-models": lambda check, mine, theirs, _: check.judge(accuracy(theirs)),
+    "the-better-of-both": lambda check, mine, theirs, _: max(
+        map(check.judge, map(accuracy, (mine, theirs))), key=lambda verdict: verdict.value
     ),
-    "a-constant": JUDGED.format("replace(accuracy(mine), value=0.95)"),
-    "labels": JUDGED.format("accuracy(replace(mine, answers=np.eye(4, dtype=np.float32)[mine.labels]))"),
-    "swallowed": (
-        "verdict = stress_check.judge(accuracy(mine))\n"
-        "    verdict = verdict if verdict.passed else stress_check.judge(accuracy(theirs))"
+    "a-constant": lambda check, mine, theirs, _: check.judge(replace(accuracy(mine), value=0.95)),
+    "labels": lambda check, mine, theirs, _: check.judge(
+        accuracy(replace(mine, answers=np.eye(4, dtype=np.float32)[mine.labels]))
     ),
-    "another-pair": JUDGED.format("accuracy(theirs, clean=mine)"),
+    "swallowed": swallowed,
+    "another-pair": lambda check, mine, theirs, _: check.judge(accuracy(theirs, clean=mine)),
 }
 
 
-def gate(zoo, body: str, *, family: str, metric: str = "accuracy", threshold: float = 0.85, good: bool = False):
-    (zoo.tests / "test_own.py").write_text(HEAD.replace("FAMILY", family).replace("BODY", body))
-    (zoo.tests / "test_clean.py").unlink(missing_ok=True)
-    rows = [row for row in ROWS.split("[[check]]") if 'family = "cl' not in row]
-    own = ROW.replace("FAMILY", family).replace("METRIC", metric).replace("THRESHOLD", str(threshold))
-    zoo.bind("[[check]]".join(rows) + own)
-    zoo.save("incumbent.safetensors", jitter=0.01, seed=3)
-    zoo.save("baseline.safetensors", jitter=0.01, seed=4)
-    candidate = zoo.save("candidate.safetensors", blind=not good)
-    others = ("--incumbent", "incumbent.safetensors", "--baseline", "baseline.safetensors")
-    result = zoo.run("--candidate", str(candidate), *others)
-    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == FOLLOW)
-    return result, found
+@pytest.mark.parametrize("body", MISTAKEN.values(), ids=MISTAKEN)
+def test_a_mistaken_test_is_found_with_a_candidate_at_chance(tmp_path, models, body):
+    verdict, (holds, detail) = followed(tmp_path, models, body, candidate="blind")
+    assert verdict.status == "pass", "the test itself lets a model at chance pass"
+    assert not holds
+    assert detail.startswith("check own of family 'mine' ")
 
 
-@pytest.mark.parametrize(
-    ("body", "family"),
-    [*((body, "mine") for body in MISTAKEN.values()), (MISTAKEN["another-models"], "clean")],
-    ids=[*MISTAKEN, "another-models-clean"],
-)
-def test_a_mistaken_test_is_found_with_a_candidate_at_chance(zoo, body, family):
-    result, found = gate(zoo, body, family=family)
-    assert zoo.statuses["own"] == "pass", "the test itself lets a model at chance pass"
-    assert result.ret == 4
-    assert found["status"] == "fail"
-    assert found["detail"].startswith(f"check own of family '{family}' ")
+def of_network(check, mine, _, session):
+    session.roles["candidate"].classifier.plain(IMAGES.pixels[:1].float())
+    return check.judge(accuracy(mine))
 
 
 SOUND = {
-    "accuracy": (JUDGED.format("accuracy(mine)"), "accuracy", 0.85),
-    "gain": (JUDGED.format("accuracy_gain(mine, baseline.predict(images))"), "accuracy_gain", -0.2),
-    "invariance": (JUDGED.format("invariance(mine, candidate.predict(images, Pose(5)))"), "invariance", 0.2),
-    "own-metric": (
-        JUDGED.format(
-            'Measurement(Metric("doubt", Unit.SHARE, better="less"), 1 - float(mine.confidence.mean()), 400, (0, 1))'
+    "accuracy": (lambda check, mine, *_: check.judge(accuracy(mine)), {}),
+    "gain": (
+        lambda check, mine, _, session: check.judge(
+            accuracy_gain(mine, session.roles["baseline"].predict(session.images))
         ),
-        "doubt",
-        0.99,
+        {"metric": "accuracy_gain", "threshold": -0.2},
+    ),
+    "invariance": (
+        lambda check, mine, _, session: check.judge(
+            invariance(mine, session.roles["candidate"].predict(session.images, Pose(5)))
+        ),
+        {"metric": "invariance", "threshold": 0.2},
+    ),
+    "own-metric": (
+        lambda check, mine, *_: check.judge(Measurement(DOUBT, 1 - float(mine.confidence.mean()), 400, (0, 1))),
+        {"metric": "doubt", "threshold": 0.99},
     ),
     "own-constant": (
-        JUDGED.format('Measurement(Metric("labels", Unit.IMAGES, better="more"), len(mine.labels), 400, (0, 400))'),
-        "labels",
-        300,
+        lambda check, mine, *_: check.judge(Measurement(LABELS, len(mine.labels), 400, (0, 400))),
+        {"metric": "labels", "threshold": 300},
     ),
-    "a-network": (
-        "candidate.classifier.plain(images.pixels[:1].float())\n    " + JUDGED.format("accuracy(mine)"),
-        "accuracy",
-        0.85,
+    "a-pair": (
+        lambda check, mine, *_: check.judge(pair_failures(mine, pair=("ant", "bee"))),
+        {"metric": "pair_failures", "threshold": 150, "more": 'pair = ["ant", "bee"]'},
     ),
+    "a-network": (of_network, {}),
 }
+"""A model that takes either class of a pair for the other confuses twice as many images as one that does so one way."""
 
 
-@pytest.mark.parametrize(("body", "metric", "threshold"), SOUND.values(), ids=SOUND)
-def test_a_sound_test_is_not(zoo, body, metric, threshold):
-    result, found = gate(zoo, body, family="mine", metric=metric, threshold=threshold, good=True)
-    assert result.ret == 0, result.stdout.str()
-    assert found["status"] == "pass"
-
-
-OF_A_PAIR = """
-from harness.checks import Key
-from harness.measures import pair_failures
-from harness.plugin import check
-
-PAIR = Key("pair", tuple[str, str], "{}")
-
-@check("mine", PAIR)
-def test_own(candidate, images, evidence, stress_check):
-    verdict = stress_check.judge(pair_failures(candidate.predict(images), pair=stress_check[PAIR]))
-    evidence.show(verdict)
-    assert verdict.passed, verdict.explain()
-"""
-
-
-def test_the_threshold_of_a_pair_may_lie_between_one_direction_and_both(zoo):
-    """A model that takes either class for the other confuses twice as many images as one that does so one way."""
-    (zoo.tests / "test_own.py").write_text(OF_A_PAIR)
-    row = ROW.replace("FAMILY", "mine").replace("METRIC", "pair_failures").replace("THRESHOLD", "150")
-    zoo.bind(ROWS + row + 'pair = ["ant", "bee"]\n')
-    result = zoo.run()
-    (found,) = (check for check in zoo.report()["self_checks"] if check["name"] == FOLLOW)
-    assert (found["status"], result.ret) == ("pass", 0), found["detail"]
-    assert found["detail"].startswith("5 of 5 checks")
+@pytest.mark.parametrize(("body", "about"), SOUND.values(), ids=SOUND)
+def test_a_sound_test_is_not(tmp_path, models, body, about):
+    if body in {of_network, SOUND["own-constant"][0]}:
+        with pytest.raises(NotApplicableError, match="0 of 1 checks"):
+            followed(tmp_path, models, body, **about)
+        return
+    verdict, (holds, detail) = followed(tmp_path, models, body, **about)
+    assert verdict.status == "pass"
+    assert holds, detail
 
 
 # Stand-ins.
 
 
 def test_stand_ins_answer_as_they_are_called():
-    images = images_of(400)
-    answers = {
-        name: standing_in(role_model(), answer)
-        for name, answer in {
-            "right": right,
-            "wrong": wrong_by(1),
-            "mostly": mostly_right,
-            "random": at_random(0),
-            "other": at_random(1),
-        }.items()
+    kinds = {
+        "right": right,
+        "wrong": wrong_by(1),
+        "mostly": mostly_right,
+        "random": at_random(0),
+        "other": at_random(1),
     }
-    shares = {name: accuracy(model.predict(images, Pose(3))).value for name, model in answers.items()}
+    answers = {name: standing_in(role_model(), answer) for name, answer in kinds.items()}
+    shares = {name: accuracy(model.predict(IMAGES, Pose(3))).value for name, model in answers.items()}
     assert (shares["right"], shares["wrong"]) == (1.0, 0.0)
     assert 0.8 < shares["mostly"] < 1
     assert 0.15 < shares["random"] < 0.35
-    assert calibration_error(answers["wrong"].predict(images)).value > 0.99
-    first, again, other = (answers[name].predict(images).logits for name in ("random", "random", "other"))
+    assert calibration_error(answers["wrong"].predict(IMAGES)).value > 0.99
+    first, again, other = (answers[name].predict(IMAGES).logits for name in ("random", "random", "other"))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-    assert not np.array_equal(first, answers["random"].predict(images, Pose(1)).logits)
+    assert not np.array_equal(first, answers["random"].predict(IMAGES, Pose(1)).logits)
 
 
 def test_a_stand_in_answers_pairs_as_it_predicts():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
 
-from harness.checks import Check
+from harness.checks import Check, Threshold, Verdict
 from harness.run.outcome import SelfCheck, worst_first
 from harness.run.overview import Overview
 
@@ -174,3 +174,22 @@ def test_failures_of_different_units_are_ordered_by_their_margins():
     assert worst_first((nearer, count, share)) == [share, count, nearer]
     none = verdict("fail", "none", value=-1, threshold=0)
     assert worst_first((share, none)) == [none, share], "of a threshold of 0 any miss is infinitely far"
+
+
+@pytest.mark.parametrize(
+    ("models", "facts", "provisional"),
+    [
+        (1, {}, True),
+        (2, {}, True),
+        (3, {}, False),
+        (1, {"hand": Threshold(0.8, reason="agreed")}, False),
+        (1, {"status": "not_applicable"}, False),
+    ],
+)
+def test_thresholds_of_fewer_than_three_models_that_judge_are_provisional(models, facts, provisional):
+    about = Check("clean", "clean", "accuracy", panel=Threshold(0.9, reference_models=models), hand=facts.get("hand"))
+    judged = Verdict(about, facts.get("status", "pass"), "accuracy", value=0.95, threshold=0.9)
+    found = replace(EMPTY, verdicts=(judged,))
+    assert found.provisional is found.as_json()["provisional"] is provisional
+    assert ("(provisional)" in found.headline) is provisional
+    assert found.verdict == "pass" or "status" in facts, "other tools read the verdict"

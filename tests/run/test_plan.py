@@ -4,11 +4,9 @@ import re
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import OLD_REPORTS
 from panels import with_panel
 from zoo import CLASSES, ROWS, GatedZoo, checks_text, images_of, role_model
 
@@ -146,14 +144,6 @@ def test_a_model_that_takes_too_long_has_no_costs(session, monkeypatch):
         measured_costs(session)
 
 
-@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
-def test_a_model_that_gives_no_answer_is_told(pytester, monkeypatch, how):
-    monkeypatch.setattr(plan, "_seconds", lambda *_, **__: 1 / 0)
-    result = GatedZoo(pytester).run(*how)
-    assert result.ret == 4
-    assert "its first batch failed" in f"{result.stdout.str()}{result.stderr.str()}"
-
-
 def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
     made = plan_of(session, session.checks.checks, judge, overview=False)
     assert made.costs.seconds_per_pose > 0
@@ -167,41 +157,30 @@ def test_times_are_said_in_the_unit_that_suits_them(seconds, words):
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize(
-    ("options", "status"),
-    [((), 0), (("--candidate", "none.pth"), 4), (("--no-such-option",), 4), (("-k", "nothing"), 4)],
-    ids=["planned", "candidate", "option", "no-test"],
-)
-def test_a_plan_leaves_the_reports_of_the_last_run(pytester, options, status):
-    zoo = GatedZoo(pytester)
-    leave(zoo.root / "reports")
-    assert zoo.run("--stress-plan", *options).ret == status
-    assert {path.name: path.read_text() for path in (zoo.root / "reports").iterdir()} == OLD_REPORTS
+# Plans and budgets of the gate.
 
 
-def leave(folder: Path) -> None:
-    folder.mkdir()
-    for name, text in OLD_REPORTS.items():
-        (folder / name).write_text(text)
+@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
+def test_a_model_that_gives_no_answer_is_told(shared, monkeypatch, how):
+    monkeypatch.setattr(plan, "_seconds", lambda *_, **__: 1 / 0)
+    ran = shared.once(*how, files={"note": "no answer"})
+    assert ran.ret == 4
+    assert "its first batch failed" in ran.said
 
 
-def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(pytester):
-    zoo = GatedZoo(pytester)
-    result = zoo.run("--stress-plan", "-n", "2")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
-    assert "checks pass" not in result.stdout.str()
-    assert not list(zoo.root.glob("reports/*"))
+def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(shared):
+    ran = shared.once("--stress-plan", "-n", "2")
+    assert ran.ret == 0
+    ran.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
+    assert "checks pass" not in ran.said
+    assert ran.files == []
 
 
-def test_a_budget_names_samples_for_the_checks_file(pytester):
-    zoo = GatedZoo(pytester)
-    result = zoo.run("--stress-plan", "--stress-budget", "0.001s")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(
-        ["*[[]data.samples]*", "clean * = 100  # detectable drop: 16.6 points of 90%, 95% power"]
-    )
-    zoo.run("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
+def test_a_budget_names_samples_for_the_checks_file(shared):
+    ran = shared.once("--stress-plan", "--stress-budget", "0.001s")
+    assert ran.ret == 0
+    ran.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # detectable drop: 16.6 points of 90%, 95% power"])
+    shared.once("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 
 def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
@@ -215,9 +194,8 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
     zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +2 +0 +0 +0 +0 +0 s"])
 
 
-def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
-    monkeypatch.chdir(pytester.path)
-    zoo = GatedZoo(pytester)
+def test_golden_images_change_no_samples_and_have_none(zoo, monkeypatch):
+    monkeypatch.chdir(zoo.root)
     zoo.bind(
         "\n".join(
             with_panel("[[check]]" + re.sub("hand = .*", "", row), mean=8.0 if "errors" in row else 0.9)
@@ -236,28 +214,14 @@ def test_golden_images_change_no_samples_and_have_none(pytester, monkeypatch):
     assert named() == before
 
 
-def test_a_budget_that_is_no_time_is_refused(pytester):
-    result = GatedZoo(pytester).run("--stress-budget", "20")
-    assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--stress-budget*"])
-
-
-# A run with a budget of time.
-
-
-def sampled(zoo):
-    return {check["family"]: check["n"] for check in zoo.report()["checks"] if check["id"] != "clean-bee"}
-
-
-def test_a_run_that_does_not_fit_is_sampled_and_partial(pytester):
-    zoo = GatedZoo(pytester)
-    result = zoo.run("--stress-budget", "0.001s", "--stress-no-cache")
-    report = zoo.report()
-    assert (result.ret, report["verdict"]) == (0, "partial")
-    assert sampled(zoo) == {"clean": 100, "rotation": 100, "confidence": 100}
-    assert "to fit into the time given, some families" in " ".join(report["omissions"])
-    assert "rotation (25%)" in " ".join(report["omissions"])
-    result.stdout.fnmatch_lines(
+def test_a_run_that_does_not_fit_is_sampled_and_partial(shared):
+    ran = shared.once("--stress-budget", "0.001s", "--stress-no-cache")
+    assert ran.ending == (0, "partial")
+    sizes = {check["family"]: check["n"] for name, check in ran.checks.items() if name != "clean-bee"}
+    assert sizes == {"clean": 100, "rotation": 100, "confidence": 100}
+    for said in ("to fit into the time given, some families", "rotation (25%)"):
+        assert said in ran.why
+    ran.stdout.fnmatch_lines(
         [
             "stress: 4 checks on 400 images of zoo: 1,200 image-poses, *about * on * GB of memory*",
             "stress: samples are chosen that fit into 0.001 s, if need be",
@@ -265,22 +229,15 @@ def test_a_run_that_does_not_fit_is_sampled_and_partial(pytester):
     )
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
-def test_what_the_cache_has_takes_no_time_of_a_budget(pytester, workers):
-    zoo = GatedZoo(pytester)
-    assert zoo.run().ret == 0
-    result = zoo.run("--stress-budget", "0.001s", *workers)
-    assert (result.ret, zoo.report()["verdict"]) == (0, "pass")
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+def test_what_the_cache_has_takes_no_time_of_a_budget(shared, workers):
+    assert shared.once(page=bool(workers)).ending == (0, "pass")
+    assert shared.once("--stress-budget", "0.001s", *workers).ending == (0, "pass")
 
 
-def test_a_run_that_fits_is_whole_and_says_so(pytester):
-    zoo = GatedZoo(pytester)
-    result = zoo.run("--stress-budget", "9h")
-    assert (result.ret, zoo.report()["verdict"]) == (0, "pass")
-    result.stdout.fnmatch_lines(["stress: all images fit into 9.0 h on *: they take about *"])
-
-
-def test_a_recording_measures_what_its_checks_file_says(pytester):
-    zoo = GatedZoo(pytester)
-    zoo.run("--stress-budget", "0.001s", record="clean")
-    assert [check["n"] for check in zoo.report()["checks"]] == [400]
+def test_a_run_that_fits_is_whole_and_a_recording_takes_no_sample(shared):
+    ran = shared.once("--stress-budget", "9h")
+    assert ran.ending == (0, "pass")
+    ran.stdout.fnmatch_lines(["stress: all images fit into 9.0 h on *: they take about *"])
+    ran = shared.once("--stress-budget", "0.001s", record="clean")
+    assert [check["n"] for check in ran.report["checks"]] == [400]

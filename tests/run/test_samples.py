@@ -1,45 +1,39 @@
 """A family with a sample in the checks file is measured on it, in whichever way its tests are run."""
 
 import pytest
-from zoo import ROWS, images_of
 
 from harness.checks import read_checks
 from harness.checks.rows import ChecksError
 
-
-def sampled(zoo, text="rotation = 100"):
-    path = zoo.root / "stress_tests/checks.toml"
-    head, *rows = path.read_text().partition("[[check]]")
-    path.write_text(f"{head}[data.samples]\n{text}\n\n{''.join(rows)}")
-    return path
+FILE = "stress_tests/checks.toml"
 
 
-def test_the_rows_of_a_family_are_measured_on_its_sample(zoo):
-    sampled(zoo)
-    result = zoo.run()
-    report = zoo.report()
-    assert (result.ret, report["verdict"]) == (0, "pass"), "its thresholds are made for the sample: nothing is partial"
-    assert {check["id"]: check["n"] for check in report["checks"]} == {
-        "clean": 400,
-        "clean-bee": 100,
-        "rotate-ccw-010": 100,
-        "confident-errors": 400,
-    }
+def sampled(text="rotation = 100", *, whole=""):
+    """Return what adds samples to a checks file, and a sample of all images."""
+
+    def change(before):
+        head, mark, rows = before.decode().partition("[[check]]")
+        return f"{head.replace('n = 400', f'n = 400{whole}')}[data.samples]\n{text}\n\n{mark}{rows}"
+
+    return change
 
 
-def test_a_family_may_be_measured_on_more_than_the_sample_of_the_others(zoo):
-    text = zoo.checks.read_text().replace("n = 400\n", "n = 400\nsample = 100\n")
-    zoo.checks.write_text(text)
-    sampled(zoo, "rotation = 400")
-    zoo.run("--stress-profile", "quick", "--checks", "stress_tests/checks.toml")
-    sizes = {check["id"]: check["n"] for check in zoo.report()["checks"]}
-    assert sizes == {"clean": 100, "clean-bee": 25, "rotate-ccw-010": 400, "confident-errors": 100}
+@pytest.mark.parametrize(
+    ("text", "whole", "options", "sizes"),
+    [
+        ("rotation = 100", "", (), (400, 100, 100, 400)),
+        ("rotation = 400", "\nsample = 100", ("--stress-profile", "quick", "--checks", FILE), (100, 25, 400, 100)),
+    ],
+    ids=["less", "more"],
+)
+def test_the_rows_of_a_family_are_measured_on_its_sample(shared, text, whole, options, sizes):
+    ran = shared.once(*options, files={FILE: sampled(text, whole=whole)})
+    assert ran.ending == (0, "pass"), "its thresholds are made for the sample: nothing is partial"
+    assert tuple(check["n"] for check in ran.report["checks"]) == sizes
 
 
-def test_a_recording_measures_the_same_sample(zoo):
-    sampled(zoo)
-    zoo.run(record="rotation")
-    (check,) = zoo.report()["checks"]
+def test_a_recording_measures_the_same_sample(shared):
+    (check,) = shared.once(record="rotation", files={FILE: sampled()}).report["checks"]
     assert (check["n"], check["status"]) == (100, "informational")
 
 
@@ -52,12 +46,12 @@ def test_a_recording_measures_the_same_sample(zoo):
         ('rotation = "all"', "rotation is 'all', expected a whole number"),
     ],
 )
-def test_samples_that_cannot_be_are_refused(zoo, text, message):
+def test_samples_that_cannot_be_are_refused(shared, tmp_path, text, message):
+    (tmp_path / "checks.toml").write_text(sampled(text)(shared.checks.read_bytes()))
     with pytest.raises(ChecksError, match=message):
-        read_checks(sampled(zoo, text))
+        read_checks(tmp_path / "checks.toml")
 
 
-def test_a_file_without_samples_means_all(zoo):
-    checks = read_checks(zoo.root / "stress_tests/checks.toml")
-    assert {checks.data.size_of(check.family) for check in checks.checks} == {len(images_of(400))}
-    assert ROWS
+def test_a_file_without_samples_means_all(shared):
+    checks = read_checks(shared.checks)
+    assert {checks.data.size_of(check.family) for check in checks.checks} == {400}

@@ -2,18 +2,15 @@
 
 import json
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from outcomes import EMPTY, PASS
 from torch import nn
-from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, checks_text, images_of, network, role_model
+from zoo import ROWS, STRESS_TESTS, checks_text, images_of, network, role_model
 
 from harness.base.cache import Store
 from harness.checks import read_checks
@@ -44,6 +41,7 @@ NAMES = [
     *NOTICED_BY,
     "checks-follow-the-candidate",
 ]
+ALL_PASS = dict.fromkeys(NAMES, "pass")
 ALL_HOLD = f"{len(NAMES)} of {len(NAMES)} self-checks pass"
 IMPOSSIBLE_TO_FAIL = {
     "swapped-logits": ("0.75", "0.01"),
@@ -51,16 +49,12 @@ IMPOSSIBLE_TO_FAIL = {
     "turned-020": ("0.5 ", "0.01 "),
     "overconfident": ("threshold = 10 ", "threshold = 399 "),
 }
-
-
-@pytest.fixture(scope="module")
-def images():
-    return images_of(400)
+IMAGES = images_of(400)
 
 
 @pytest.fixture
-def session_of(tmp_path, images):
-    def build(rows=ROWS, *, model=None, images=images, cache=None) -> StressSession:
+def session_of(tmp_path):
+    def build(rows=ROWS, *, model=None, images=IMAGES, cache=None) -> StressSession:
         path = tmp_path / "checks.toml"
         path.write_text(checks_text(images, rows))
         return StressSession(images, read_checks(path), {"candidate": role_model(model=model, cache=cache)})
@@ -85,21 +79,25 @@ def self_checks(session, judge=judge):
     return found
 
 
-def checks(session, judge=judge) -> dict[str, str]:
-    return {name: check.status for name, check in self_checks(session, judge).items()}
+def statuses(found) -> dict[str, str]:
+    return {name: check.status for name, check in found.items()}
 
 
-def detail(session, name, judge=judge) -> str:
-    return self_checks(session, judge)[name].detail
+def noticed(session, name, judge=judge):
+    """Return what one self-check of a mutant finds, by its name."""
+    family, damage = next((family, each) for family, each in damages(session.checks).items() if each.name == name)
+    return selfcheck.is_noticed(family, damage, session, judge)
 
 
 # A sound run.
 
 
-def test_a_sound_run_holds_every_check(session_of):
-    found = self_checks(session_of())
+def test_a_sound_run_holds_every_check_and_changes_nothing(session_of):
+    session = session_of()
+    before = session.roles["candidate"].predict(IMAGES)
+    found = self_checks(session)
+    assert statuses(found) == ALL_PASS
     assert list(found) == NAMES
-    assert {check.status for check in found.values()} == {"pass"}
     harm = re.fullmatch(
         r"the mutant fails (\d+) of 400 images, (\d+) before, and check clean of family 'clean' notices",
         found["left-half-blanked"].detail,
@@ -107,27 +105,15 @@ def test_a_sound_run_holds_every_check(session_of):
     assert harm is not None
     assert int(harm[1]) > 200
     assert int(harm[2]) < 50
+    assert session.roles["candidate"].predict(IMAGES) is before
+    assert np.array_equal(Classifier(network(), workers=1).predict(IMAGES).logits, before.logits)
 
 
-def test_checks_are_made_on_a_sample_of_many_images(session_of):
-    session = session_of(images=images_of(1_200))
-    found = self_checks(session)
-    assert {check.status for check in found.values()} == {"pass"}
+def test_checks_are_made_on_a_sample_of_many_images_and_on_few(session_of):
+    found = self_checks(session_of(images=images_of(1_200)))
+    assert statuses(found) == ALL_PASS
     assert "1000 images" in found["identity-equals-clean"].detail
-
-
-def test_a_sampled_run_is_checked_too(session_of, images):
-    session = session_of()
-    sampled = replace(session, images=images.take(torch.arange(5, 305)))
-    assert set(checks(sampled).values()) == {"pass"}
-
-
-def test_the_candidate_and_its_memory_stay_as_they_are(session_of, images):
-    session = session_of()
-    before = session.roles["candidate"].predict(images)
-    self_checks(session)
-    assert session.roles["candidate"].predict(images) is before
-    assert np.array_equal(Classifier(network(), workers=1).predict(images).logits, before.logits)
+    assert statuses(self_checks(replace(session_of(), images=IMAGES.take(torch.arange(5, 305))))) == ALL_PASS
 
 
 # Thresholds and tests that cannot fail.
@@ -136,61 +122,61 @@ def test_the_candidate_and_its_memory_stay_as_they_are(session_of, images):
 @pytest.mark.parametrize(("name", "change"), IMPOSSIBLE_TO_FAIL.items(), ids=IMPOSSIBLE_TO_FAIL)
 def test_a_threshold_that_cannot_fail_is_found_and_named(session_of, name, change):
     session = session_of(ROWS.replace(*change))
-    assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "fail"}
-    text = detail(session, name)
+    found = self_checks(session)
+    assert statuses(found) == {**ALL_PASS, name: "fail"}
+    text = found[name].detail
     assert f"all 1 checks of family '{NOTICED_BY[name]}' let it pass, such as " in text
     (check,) = session.checks.family(NOTICED_BY[name])
     assert f"such as {check.id}: {check.metric.replace('_', ' ')} " in text
     assert f"set thresholds that can fail in {session.checks.path}, or correct the test" in text
 
 
-@pytest.mark.parametrize("family", NOTICED_BY.values())
-def test_a_test_that_judges_something_else_is_found(session_of, family):
+@pytest.mark.parametrize(("name", "family"), NOTICED_BY.items(), ids=NOTICED_BY)
+def test_a_test_that_judges_something_else_is_found(session_of, name, family):
     session = session_of()
 
     def judge_the_undamaged(broken, check):
         return judge(session if check.family == family else broken, check)
 
-    assert [name for name, status in checks(session, judge_the_undamaged).items() if status == "fail"] == [
-        *(name for name, noticed_by in NOTICED_BY.items() if noticed_by == family),
-        "checks-follow-the-candidate",
-    ]
+    found = statuses(self_checks(session, judge_the_undamaged))
+    assert found == {**ALL_PASS, name: "fail", "checks-follow-the-candidate": "fail"}
 
 
-def test_one_gate_of_the_family_that_notices_is_enough(session_of):
-    blunt = ROWS + ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1).replace(
-        "0.85", "0.01"
-    )
-    session = session_of(blunt)
-    assert checks(session)["left-half-blanked"] == "pass"
-    assert "check clean of family 'clean' notices" in detail(session, "left-half-blanked")
+def test_one_check_of_the_family_that_notices_is_enough(session_of):
+    blunt = ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1)
+    holds, detail = noticed(session_of(ROWS + blunt.replace("0.85", "0.01")), "left-half-blanked")
+    assert holds
+    assert "check clean of family 'clean' notices" in detail
 
 
 # Checks that do not apply.
 
 
-@pytest.mark.parametrize(("name", "family"), NOTICED_BY.items(), ids=NOTICED_BY)
-@pytest.mark.parametrize("how", ["no-threshold", "no-row", "of-the-baseline", "not-gated"])
-def test_a_family_without_thresholds_has_nothing_to_check(session_of, name, family, how):
-    rows = ROWS.split("[[check]]")
-    (place,) = (number for number, row in enumerate(rows) if f'family = "{family}"' in row)
-    rows[place] = {
-        "no-threshold": re.sub("hand = .*", "", rows[place]),
-        "no-row": "",
-        "of-the-baseline": rows[place] + 'role = "baseline"\n',
-        "not-gated": rows[place].replace("hand", "panel") + 'informational = "reference models differ"\n',
-    }[how]
-    session = session_of("[[check]]".join(row for row in rows if row))
-    assert checks(session) == {**dict.fromkeys(NAMES, "pass"), name: "not_applicable"}
-    assert detail(session, name) == f"no check of family '{family}' that is about this has a threshold"
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("left-half-blanked", lambda row: re.sub("hand = .*", "", row)),
+        ("swapped-logits", lambda row: ""),
+        ("turned-020", lambda row: row + 'role = "baseline"\n'),
+        ("overconfident", lambda row: row.replace("hand", "panel") + 'informational = "reference models differ"\n'),
+    ],
+    ids=["no-threshold", "no-row", "of-the-baseline", "informational"],
+)
+def test_a_family_without_thresholds_has_nothing_to_check(session_of, name, change):
+    family = NOTICED_BY[name]
+    rows = [change(row) if f'family = "{family}"' in row else row for row in ROWS.split("[[check]]")]
+    found = self_checks(session_of("[[check]]".join(row for row in rows if row)))
+    assert statuses(found) == {**ALL_PASS, name: "not_applicable"}
+    assert found[name].detail == f"no check of family '{family}' that is about this has a threshold"
 
 
 def test_a_family_whose_test_was_not_collected_has_nothing_to_check(session_of):
     def no_rotation(session, check):
         return None if check.family == "rotation" else judge(session, check)
 
-    assert checks(session_of(), no_rotation)["turned-020"] == "not_applicable"
-    assert detail(session_of(), "turned-020", no_rotation).startswith("no test of family 'rotation' was collected")
+    found = self_checks(session_of(), no_rotation)["turned-020"]
+    assert found.status == "not_applicable"
+    assert found.detail.startswith("no test of family 'rotation' was collected")
 
 
 class Constant(nn.Module):
@@ -211,12 +197,8 @@ class Certain(nn.Module):
         return self.network(pixels) * 1000
 
 
-class RightHalf(nn.Module):
+class RightHalf(Certain):
     """Sees the right half alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = network()
 
     def forward(self, pixels):
         return self.network(pixels * (torch.arange(16) >= 8))
@@ -231,9 +213,8 @@ class RightHalf(nn.Module):
     ],
 )
 def test_where_damage_does_not_hurt_this_model_predictions_are_replaced(session_of, model, harmless):
-    session = session_of(model=model())
-    found = self_checks(session)
-    assert {check.status for check in found.values()} == {"pass"}
+    found = self_checks(session_of(model=model()))
+    assert statuses(found) == ALL_PASS
     assert {name for name, check in found.items() if check.detail.startswith("no harm to this model")} == harmless
     for name in harmless:
         assert re.fullmatch(
@@ -243,25 +224,22 @@ def test_where_damage_does_not_hurt_this_model_predictions_are_replaced(session_
         )
 
 
-@pytest.mark.parametrize("name", ["left-half-blanked", "swapped-logits", "turned-020"])
-def test_where_damage_does_not_hurt_this_model_the_incumbent_is_damaged(session_of, name):
-    session = session_of(model=Constant())
+def test_where_damage_does_not_hurt_this_model_the_incumbent_is_damaged(session_of):
     incumbent = replace(role_model("incumbent"), model_sha256="i" * 64)
-    both = replace(session, roles={**session.roles, "incumbent": incumbent})
-    assert re.search("of the incumbent, the mutant fails .* notices", detail(both, name))
+
+    def both(rows=ROWS):
+        session = session_of(rows, model=Constant())
+        return replace(session, roles={**session.roles, "incumbent": incumbent})
+
+    for name in ("left-half-blanked", "swapped-logits", "turned-020"):
+        assert re.search("of the incumbent, the mutant fails .* notices", noticed(both(), name)[1])
+    assert not noticed(both(ROWS.replace("0.85", "0.01")), "left-half-blanked")[0], "a lax threshold is found"
 
     def judge_the_incumbent(broken, check):
-        roles = {**broken.roles, "candidate": broken.roles["incumbent"]}
-        return judge(replace(broken, roles=roles), check)
+        return judge(replace(broken, roles={**broken.roles, "candidate": broken.roles["incumbent"]}), check)
 
-    found = self_checks(both, judge_the_incumbent)
-    assert (found[name].status, found["checks-follow-the-candidate"].status) == ("fail", "fail")
-
-
-def test_a_lax_threshold_is_found_though_damage_does_not_hurt_this_model(session_of):
-    session = session_of(ROWS.replace("0.85", "0.01"), model=Constant())
-    incumbent = replace(role_model("incumbent"), model_sha256="i" * 64)
-    assert checks(replace(session, roles={**session.roles, "incumbent": incumbent}))["left-half-blanked"] == "fail"
+    found = statuses(self_checks(both(), judge_the_incumbent))
+    assert {found[name] for name in ("left-half-blanked", "checks-follow-the-candidate")} == {"fail"}
 
 
 def test_a_model_that_damage_improves_is_not_hurt(session_of):
@@ -270,51 +248,43 @@ def test_a_model_that_damage_improves_is_not_hurt(session_of):
     with torch.no_grad():
         for values in (swapped.fc1.weight, swapped.fc1.bias):
             values.copy_(values[[0, 2, 1, 3]])
-    assert detail(session_of(model=swapped), "swapped-logits").startswith("no harm to this model")
+    assert noticed(session_of(model=swapped), "swapped-logits")[1].startswith("no harm to this model")
 
 
 @pytest.mark.parametrize("name", ["ant", "dog"])
-def test_the_classes_swapped_are_those_that_a_gate_watches(session_of, name):
-    session = session_of(ROWS.replace('"bee"', f'"{name}"'))
-    assert checks(session)["swapped-logits"] == "pass"
+def test_the_classes_swapped_are_those_that_a_check_watches(session_of, name):
+    assert noticed(session_of(ROWS.replace('"bee"', f'"{name}"')), "swapped-logits")[0]
 
 
-def test_a_gate_for_a_class_that_the_data_lack_is_not_damaged(session_of):
+def test_a_check_of_a_class_that_the_data_lack_is_not_damaged(session_of):
     found = [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')).checks).values()]
     assert [name for name in found if name not in ELSEWHERE] == list(NOTICED_BY)
 
 
-# Models that do not answer the same twice.
+# Models that do not answer the same twice, and answers that are not the model's.
 
 
-class Wavering(nn.Module):
+class Wavering(Certain):
     """Adds noise to its answers, anew each time."""
 
     def __init__(self, noise: float) -> None:
         super().__init__()
-        self.network, self.noise = network(), noise
+        self.noise = noise
 
     def forward(self, pixels):
         logits = self.network(pixels)
         return logits + self.noise * torch.randn_like(logits)
 
 
-def test_a_model_that_wavers_is_found_by_both_equalities(session_of):
-    found = self_checks(session_of(model=Wavering(3.0)))
-    assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", "fail")
+@pytest.mark.parametrize(("noise", "itself"), [(3.0, "fail"), (1e-4, "pass")], ids=["much", "last-bits"])
+def test_a_model_that_wavers_is_found_by_the_equalities(session_of, noise, itself):
+    found = self_checks(session_of(model=Wavering(noise)))
+    assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", itself)
     assert "not deterministic" in found["identity-equals-clean"].detail
-    assert re.match(
+    assert itself == "pass" or re.match(
         r"c\.safetensors: asked as it was given, [1-9]\d* of 32 images get other logits, .*or answers at random",
         found["model-equals-itself"].detail,
     )
-
-
-def test_a_model_whose_last_bits_waver_is_found_by_the_identity(session_of):
-    found = checks(session_of(model=Wavering(1e-4)))
-    assert (found["identity-equals-clean"], found["model-equals-itself"]) == ("fail", "pass")
-
-
-# Answers that are not the model's.
 
 
 @dataclass(frozen=True)
@@ -355,43 +325,36 @@ def stale_in(session_of, tmp_path):
 
 
 def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
-    session = stale_in(Pose(10))
-    assert checks(session) == {**dict.fromkeys(NAMES, "pass"), "answers-are-the-models": "fail"}
+    found = self_checks(stale_in(Pose(10)))
+    assert statuses(found) == {**ALL_PASS, "answers-are-the-models": "fail"}
     said = re.match(
         r"(\d+) of 64 predictions of this run are others when predicted anew, as under "
         rf"{re.escape(str(Pose(10)))}: "
         r"it keeps state, or the cache is of another\. Empty it with `stress-harness cache --clear`",
-        detail(session, "answers-are-the-models"),
+        found["answers-are-the-models"].detail,
     )
     assert 16 <= int(said[1]) <= 32, "what the model takes for other classes, and no image at rest"
 
 
-def test_of_many_perturbations_some_are_asked_for_again(stale_in):
-    session = stale_in(*(Pose(degrees) for degrees in range(1, 40)))
-    text = detail(session, "answers-are-the-models")
+def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, session_of):
+    candidate = stale_in(*(Pose(degrees) for degrees in range(1, 40))).roles["candidate"]
+    text = selfcheck.other_answers(candidate, most=16, few=32)
     assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), "of 14 perturbations, 32 images each"
-
-
-def test_a_perturbation_that_depends_on_the_batch_is_named(session_of):
-    session = session_of()
-    session.roles["candidate"].predict(session.images, NoiseOfABatch())
-    assert re.search(
-        r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch",
-        detail(session, "answers-are-the-models"),
-    )
+    candidate = session_of().roles["candidate"]
+    candidate.predict(IMAGES, NoiseOfABatch())
+    said = r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch"
+    assert re.search(said, selfcheck.other_answers(candidate))
 
 
 # A check that fails makes the run fail.
 
-OUTCOME = replace(EMPTY, verdicts=(PASS,))
-
 
 def test_an_unsound_run_is_an_error_in_every_report(session_of):
-    sound = replace(OUTCOME, self_checks=tuple(self_checks(session_of()).values()))
+    outcome = replace(EMPTY, verdicts=(PASS,))
+    sound = replace(outcome, self_checks=tuple(self_checks(session_of()).values()))
     assert (sound.verdict, sound.exit_status) == ("pass", 0)
     assert ALL_HOLD in summary_lines(sound, Path("reports"))
-    checked = self_checks(session_of(ROWS.replace("0.85", "0.01")))
-    unsound = replace(OUTCOME, self_checks=tuple(checked.values()))
+    unsound = replace(outcome, self_checks=tuple(self_checks(session_of(ROWS.replace("0.85", "0.01"))).values()))
     assert (unsound.verdict, unsound.exit_status) == ("error", 4)
     (failed,) = (check for check in unsound.self_checks if check.status == "fail")
     line = f"[SELF_CHECK] self-check {failed.name}: {failed.detail}"
@@ -406,163 +369,111 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
 # Through pytest.
 
 
-@pytest.fixture(autouse=True)
-def cache_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def shown(ran):
+    return {name: status for name, status in ran.self_checks.items() if name not in ELSEWHERE}
 
 
-@pytest.fixture
-def gate_run(pytester):
-    zoo = Zoo(pytester.path)
-
-    def run(*arguments, record=None):
-        # Without the page, whose figures take longest; a recording must have none by itself.
-        pages = () if record else ("-p", "no:html")
-        with asked_to_record(record):
-            result = pytester.runpytest_inprocess(
-                *pages, "--stress-set", f"data={zoo.data}", "stress_tests", *arguments
-            )
-        path = zoo.root / "reports/stress.json"
-        report = json.loads(path.read_text()) if path.exists() else None
-        return result, report
-
-    run.zoo = zoo
-    return run
+def test_a_partial_run_checks_the_tests_that_it_leaves_out_once(shared):
+    ran = shared.once("-k", "rotation")
+    assert ran.ending == (0, "partial")
+    assert shown(ran) == ALL_PASS
+    assert len(ran.report["self_checks"]) == len(NAMES + ELSEWHERE)
+    ran.stdout.fnmatch_lines([ALL_HOLD])
 
 
-def statuses(report) -> dict[str, str]:
-    return {check["name"]: check["status"] for check in report["self_checks"] if check["name"] not in ELSEWHERE}
+CONSTANT = (rb"stress_check\.judge\(.*\)", b"stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1)))")
+CANNOT_FAIL = {
+    "clean": ("left-half-blanked", (b"candidate", b"baseline")),
+    "confident_errors": ("overconfident", (rb"above=stress_check\[CONFIDENCE\]", b"above=1.0")),
+    "rotation": ("turned-020", CONSTANT),
+}
 
 
-def test_every_run_checks_itself_once(gate_run):
-    result, report = gate_run()
-    assert result.ret == 0
-    assert statuses(report) == dict.fromkeys(NAMES, "pass")
-    assert len(report["self_checks"]) == len(NAMES + ELSEWHERE)
-    result.stdout.fnmatch_lines([ALL_HOLD])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+def test_stress_tests_that_always_pass_end_with_4(shared, workers):
+    def change(pair):
+        head = b"from harness.measures import METRICS, Measurement  # noqa: F401\n"
+        return lambda text: head + re.sub(*pair, text)
 
-
-def test_a_partial_run_checks_the_tests_that_it_leaves_out(gate_run):
-    result, report = gate_run("-k", "rotation")
-    assert (result.ret, report["verdict"]) == (0, "partial")
-    assert statuses(report) == dict.fromkeys(NAMES, "pass")
-
-
-BASELINE = ("clean", "left-half-blanked", ("candidate", "baseline"))
-CONSTANT = (
-    "rotation",
-    "turned-020",
-    (r"stress_check\.judge\(.*\)", "stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1.0)))"),
-)
-NEVER = ("confident_errors", "overconfident", (r"above=stress_check\[CONFIDENCE\]", "above=1.0"))
+    shared.save("baseline.safetensors", seed=1, jitter=0.1)
+    files = {f"stress_tests/test_{name}.py": change(pair) for name, (_, pair) in CANNOT_FAIL.items()}
+    ran = shared.once("--baseline", "baseline.safetensors", *workers, files=files)
+    assert ran.ending == (4, "error")
+    assert {ran.self_checks[check] for check, _ in CANNOT_FAIL.values()} == {"fail"}
+    assert len(ran.report["self_checks"]) == len(NAMES + ELSEWHERE), "once, though there may be workers"
+    for check in ("overconfident", "turned-020"):
+        ran.stdout.fnmatch_lines([f"*self-check {check}: *let it pass, such as *correct the test*"])
 
 
 @pytest.mark.parametrize(
-    ("workers", "test", "check", "change"),
-    [((), *BASELINE), ((), *NEVER), ((), *CONSTANT), pytest.param(("-n", "2"), *CONSTANT, marks=pytest.mark.processes)],
-    ids=["the-baseline-instead", "nothing-counts", "a-constant", "a-constant-n2"],
-)
-def test_a_stress_test_that_always_passes_ends_with_4(gate_run, workers, test, check, change):
-    path = gate_run.zoo.tests / f"test_{test}.py"
-    sound = path.read_text()
-    path.write_text("from harness.measures import METRICS, Measurement  # noqa: F401\n" + re.sub(*change, sound))
-    assert re.sub(*change, sound) != sound
-    gate_run.zoo.save("baseline.safetensors", seed=1, jitter=0.1)
-    result, report = gate_run("--baseline", "baseline.safetensors", *workers)
-    assert result.ret == 4
-    assert report["verdict"] == "error"
-    others = {each["status"] for each in report["checks"] if test not in each["id"]}
-    assert others == {"pass"}, "no other check says so"
-    assert statuses(report)[check] == "fail"
-    assert len(report["self_checks"]) == len(NAMES + ELSEWHERE), "once, though there may be workers"
-    result.stdout.fnmatch_lines([f"*self-check {check}: *let it pass, such as *correct the test*"])
-
-
-def test_a_model_that_wavers_cannot_be_judged(gate_run):
-    (gate_run.zoo.root / "wavering.py").write_text(
-        "import torch\nfrom torch import nn\n\n\nclass Wavering(nn.Module):\n"
-        "    def __init__(self):\n        super().__init__()\n        self.fc = nn.Linear(1, 1)\n\n"
-        "    def forward(self, pixels):\n"
-        "        return torch.randn_like(pixels.flatten(1)[:, :4])\n"
-    )
-    torch.save({"fc.weight": torch.ones(1, 1), "fc.bias": torch.zeros(1)}, gate_run.zoo.root / "wavering.pth")
-    result, report = gate_run("--candidate", "wavering.pth", "--stress-set", "model=wavering:Wavering")
-    assert result.ret == 4
-    assert statuses(report)["identity-equals-clean"] == "fail"
-    result.stdout.fnmatch_lines(["*self-check identity-equals-clean: *not deterministic"])
-
-
-@pytest.mark.parametrize(
-    ("line", "status", "check"),
+    ("line", "ending", "check"),
     [
-        ("pytest.skip('not for this model')", 0, ("turned-020", "not_applicable")),
-        ("raise RuntimeError('lost')", 4, ("self-checks", "fail")),
-        ("pytest.fail('no')", 0, ("turned-020", "not_applicable")),
+        ("pytest.skip('not for this model')", (0, "pass"), ("turned-020", "not_applicable")),
+        ("raise RuntimeError('lost')", (4, "error"), ("self-checks", "fail")),
+        ("pytest.fail('no')", (0, "pass"), ("turned-020", "not_applicable")),
     ],
     ids=["skip", "raise", "fail"],
 )
-def test_a_stress_test_that_ends_otherwise_on_mutants_has_a_verdict(gate_run, line, status, check):
+def test_a_stress_test_that_ends_otherwise_on_mutants_has_a_verdict(shared, line, ending, check):
     """Whatever a test of the user's does in a self-check, the run ends with a report."""
-    path = gate_run.zoo.tests / "test_rotation.py"
     condition = "candidate.classifier.predict(images).correct.mean() < 0.6"
-    path.write_text(
-        "import pytest\n" + re.sub(r"( +)(verdict = )", rf"\1if {condition}:\n\1\1{line}\n\1\2", path.read_text())
-    )
+
+    def ends(text):
+        return re.sub(
+            r"( +)(verdict = )", rf"\1if {condition}:\n\1\1{line}\n\1\2", f"import pytest\n{text.decode()}"
+        ).encode()
+
     try:
-        result, report = gate_run()
+        ran = shared.once(files={"stress_tests/test_rotation.py": ends})
     except BaseException as error:  # A skip would skip this test here.
         raise AssertionError(f"the run ended with {error!r}") from error
-    assert (result.ret, report["verdict"]) == (status, "error" if status else "pass")
-    assert check in {(found["name"], found["status"]) for found in report["self_checks"]}
-    result.stdout.fnmatch_lines(["report: *stress.html"])
+    assert ran.ending == ending
+    assert check in ran.self_checks.items()
+    ran.stdout.fnmatch_lines(["report: *stress.html"])
 
 
 # Recording.
 
 
-def assert_nothing_was_judged(result, recorded):
+def assert_nothing_was_judged(ran):
     """A recording never looks like a verdict, and nothing went wrong in it."""
-    assert (result.ret, recorded["verdict"], recorded["errors"]) == (4, "error", [])
-    result.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
+    assert ran.ending == (4, "error")
+    assert ran.report["errors"] == ran.report["self_checks"] == []
+    assert {(check["status"], check["threshold"]) for check in ran.checks.values()} <= {("informational", None)}
+    ran.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
 
 
-def test_recording_all_measures_what_a_run_does_and_judges_nothing(gate_run):
-    bad = str(gate_run.zoo.save("bad.safetensors", jitter=3.0))
-    result, judged = gate_run("--candidate", bad)
-    assert result.ret == 1
-    assert {check["status"] for check in judged["checks"]} >= {"fail"}
-    result, recorded = gate_run("--candidate", bad, record="all")
-    assert_nothing_was_judged(result, recorded)
-    assert {check["status"] for check in recorded["checks"]} == {"informational"}
-    assert {check["threshold"] for check in recorded["checks"]} == {None}
-    assert recorded["self_checks"] == []
+def test_recording_all_measures_what_a_run_does_and_judges_nothing(shared):
+    bad = shared.save("bad.safetensors", jitter=3.0).name
+    judged, recorded = (shared.once("--candidate", bad, record=record, page=True) for record in (None, "all"))
+    assert judged.ending == (1, "fail")
+    assert_nothing_was_judged(recorded)
     for name in ("id", "value", "n", "interval", "metric", "unit", "direction"):
-        assert [check[name] for check in recorded["checks"]] == [check[name] for check in judged["checks"]]
+        assert [check[name] for check in recorded.report["checks"]] == [
+            check[name] for check in judged.report["checks"]
+        ]
 
 
 @pytest.mark.parametrize(
     ("families", "ids"),
-    [("class", ["clean-bee"]), ("rotation,clean", ["clean", "rotate-ccw-010"])],
-    ids=["one", "two"],
+    [("rotation,clean", ["clean", "rotate-ccw-010"]), ("none-such", [])],
+    ids=["two", "unknown"],
 )
-def test_recording_families_measures_these_alone(gate_run, families, ids):
-    result, recorded = gate_run(record=families)
-    assert_nothing_was_judged(result, recorded)
-    assert [check["id"] for check in recorded["checks"]] == ids
-    assert {check["status"] for check in recorded["checks"]} == {"informational"}
+def test_recording_families_measures_these_alone(shared, families, ids):
+    ran = shared.once(record=families)
+    assert_nothing_was_judged(ran)
+    assert list(ran.checks) == ids
 
 
-def test_recording_a_family_that_no_test_is_of_measures_nothing(gate_run):
-    result, recorded = gate_run(record="none-such")
-    assert_nothing_was_judged(result, recorded)
-    assert recorded["checks"] == []
-
-
-def test_recording_still_refuses_a_baseline_that_is_not_what_it_should_be(gate_run):
+def test_recording_still_refuses_a_baseline_that_is_not_what_it_should_be(shared):
     row = ROWS.split("[[check]]")[1].replace('"clean"', '"baseline"') + 'role = "baseline"\n'
-    gate_run.zoo.bind(f"{ROWS}[[check]]{row}")
-    shutil.copy(STRESS_TESTS / "test_baseline.py", gate_run.zoo.tests)
-    gate_run.zoo.save("baseline.safetensors", blind=True)
-    result, report = gate_run("--baseline", "baseline.safetensors", record="all")
-    assert (result.ret, report["verdict"]) == (4, "error")
-    result.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < threshold 0.8500*the baseline fails its own check*"])
+    test = (STRESS_TESTS / "test_baseline.py").read_text()
+    shared.save("blind.safetensors", blind=True)
+    ran = shared.once(
+        *("--baseline", "blind.safetensors"),
+        record="all",
+        rows=f"{ROWS}[[check]]{row}",
+        files={"stress_tests/test_baseline.py": test},
+    )
+    assert ran.ending == (4, "error")
+    ran.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < threshold 0.8500*the baseline fails its own check*"])

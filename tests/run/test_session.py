@@ -2,75 +2,61 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo import ARGUMENTS, CLASSES, CLEAN, Zoo, checks_text, images_of, network
 
 from harness.base.errors import InputError
 from harness.base.groups import values_of
 from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
-from harness.data import load_fashion_mnist
-from harness.networks.architectures import FashionCNN
-from harness.networks.checkpoints import CheckpointRefused, Record, save_checkpoint
+from harness.data import load_images
+from harness.networks.checkpoints import CheckpointRefused
 from harness.networks.options import Builder
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
 
-CHECKS = """
-schema = 2
-protocol = 1
-[data]
-name = "{name}"
-split = "{split}"
-sha256 = "{sha256}"
-n = {n}
-[[check]]
-id = "clean"
-family = "clean"
-metric = "accuracy"
-"""
-
-
-def fingerprint() -> dict[str, object]:
-    images = load_fashion_mnist("test")
-    return {"name": images.name, "split": images.split, "sha256": images.sha256, "n": len(images)}
-
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory) -> RunRequest:
-    """Options of a run that works: an untrained network in every role, 300 images."""
-    folder = tmp_path_factory.mktemp("session")
-    torch.manual_seed(0)
-    network = FashionCNN(conv_channels=[2, 2], fc_sizes=[4])
-    record = Record("fashion-cnn", {"conv_channels": [2, 2], "fc_sizes": [4]}, load_fashion_mnist("test").classes)
-    save_checkpoint(folder / "model.safetensors", network, record)
-    torch.save(network.state_dict(), folder / "weights.pth")
-    (folder / "checks.toml").write_text(CHECKS.format(**fingerprint()))
-    path = folder / "model.safetensors"
+    """Options of a run that works: one network in two roles, 40 of 400 images."""
+    zoo = Zoo(tmp_path_factory.mktemp("session"))
+    zoo.bind(CLEAN)
+    torch.save(network().state_dict(), zoo.root / "models/weights.pth")
+    path = zoo.root / "models/augmented.safetensors"
     return RunRequest(
         roles={"candidate": path, "baseline": path, "incumbent": "none"},
-        checks=folder / "checks.toml",
-        samples=300,
+        data=zoo.data,
+        checks=zoo.checks,
+        samples=40,
         device="cpu",
+        no_cache=True,
     )
 
 
 # Opening.
 
 
-def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options):
-    default, thorough = (open_session(options.but(samples=2_500, profile=name)) for name in ("default", "thorough"))
-    assert len(thorough.search_images) == 2_500
+def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options, tmp_path):
+    many = images_of(2_500)
+    arrays = {"images": many.pixels[:, 0].numpy(), "labels": many.labels.numpy(), "classes": np.array(CLASSES)}
+    np.savez(tmp_path / "zoo.npz", **arrays)
+    data = f"npz:{tmp_path / 'zoo.npz'}"
+    (tmp_path / "checks.toml").write_text(checks_text(load_images(data), CLEAN))
+    of_many = options.but(data=data, checks=tmp_path / "checks.toml", samples=2_400)
+    default, thorough = (open_session(of_many.but(profile=name)) for name in ("default", "thorough"))
+    assert len(thorough.search_images) == 2_400
     assert default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
 
 
 def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
     opened = open_session(options, workers=1)
-    assert (len(opened.images), opened.share) == (300, 0.03)
-    assert torch.equal(opened.images.labels.bincount(), torch.full((10,), 30))
-    assert len(opened.labels) == 10_000, "by which it is told what is usual for a class, whatever the sample"
+    assert (len(opened.images), opened.share) == (40, 0.1)
+    assert torch.equal(opened.images.labels.bincount(), torch.full((4,), 10))
+    assert len(opened.labels) == 400, "the labels of all images say what is usual for a class"
     assert [check.id for check in opened.checks.checks] == ["clean"]
     assert list(opened.roles) == ["candidate", "baseline"]
     candidate = opened.roles["candidate"]
@@ -79,62 +65,51 @@ def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
         "sha256": candidate.sha256,
         "architecture": "fashion-cnn",
     }
-    assert candidate.predict(opened.images).logits.shape == (300, 10)
-
-
-def test_models_of_one_file_share_their_predictions(options):
-    opened = open_session(options, workers=1)
-    assert opened.roles["candidate"].predict(opened.images) is opened.roles["baseline"].predict(opened.images)
-
-
-def test_a_gate_of_a_sample_knows_its_share(options):
-    scaled = open_session(options, workers=1).scaled(Check("clean", "clean", "accuracy"))
-    assert (scaled.share, scaled.id) == (0.03, "clean")
+    assert candidate.predict(opened.images).logits.shape == (40, 4)
+    assert candidate.predict(opened.images) is opened.roles["baseline"].predict(opened.images), "of one file"
+    scaled = opened.scaled(Check("clean", "clean", "accuracy"))
+    assert (scaled.share, scaled.id) == (0.1, "clean")
 
 
 @pytest.mark.parametrize(
-    ("changes", "size"),
+    ("changes", "size", "of_sample"),
     [
-        ({"samples": 7}, 7),
-        ({"samples": 7, "profile": "quick"}, 7),
-        ({"samples": None, "profile": "quick"}, 2_000),
-        ({"samples": None}, None),
-        ({"samples": None, "profile": "thorough"}, None),
+        ({"samples": 7}, 7, 7),
+        ({"samples": 7, "profile": "quick"}, 7, 7),
+        ({"samples": None, "profile": "quick"}, 2_000, 1_500),
+        ({"samples": None}, None, None),
+        ({"samples": None, "profile": "thorough"}, None, None),
     ],
     ids=["samples", "samples-over-quick", "quick", "default", "thorough"],
 )
-def test_the_sample_size_follows_the_options(options, changes, size):
-    made_for_all = DataFingerprint("fashion-mnist", "test", "0" * 64, 10_000)
-    assert options.but(**changes).sample_size(made_for_all) == size
+def test_the_sample_size_follows_the_options_and_the_checks(options, changes, size, of_sample):
+    asked = options.but(**changes)
+    found = [asked.sample_size(DataFingerprint("zoo", "test", "0" * 64, 10_000, sample=n)) for n in (None, 1_500)]
+    assert found == [size, of_sample]
 
 
-def test_checks_made_for_a_sample_set_its_size_where_no_other_is_asked_for(options):
-    made_for = DataFingerprint("fashion-mnist", "test", "0" * 64, 10_000, sample=1_500)
-    quick = options.but(samples=None, profile="quick")
-    assert (quick.sample_size(made_for), quick.but(samples=7).sample_size(made_for)) == (1_500, 7)
-
-
-@pytest.mark.parametrize("samples", [0, -3, 10_001])
+@pytest.mark.parametrize("samples", [0, -3, 401])
 def test_a_sample_that_does_not_fit_is_refused(options, samples):
-    with pytest.raises(InputError, match=rf"sample of {samples} images .* between 1 and 10000"):
+    with pytest.raises(InputError, match=rf"sample of {samples} images .* between 1 and 400"):
         open_session(options.but(samples=samples), workers=1)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("sha256", "0" * 64), ("n", 9_999), ("split", "train"), ("name", "mnist")],
+    ("key", "own", "value"),
+    [("sha256", None, "0" * 64), ("n", "400", 9_999), ("split", '"test"', "train"), ("name", '"zoo"', "mnist")],
     ids=["sha256", "n", "split", "name"],
 )
-def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_path, key, value):
-    path = tmp_path / "checks.toml"
-    path.write_text(CHECKS.format(**{**fingerprint(), key: value}))
+def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_path, key, own, value):
+    path, images = tmp_path / "checks.toml", load_images(options.data)
+    theirs = images.sha256 if own is None else own.strip('"')
+    quoted = own or f'"{theirs}"'
+    path.write_text(checks_text(images, CLEAN).replace(f"{key} = {quoted}", f"{key} = {value!r}"))
     with pytest.raises(InputError) as refusal:
         open_session(options.but(checks=path), workers=1)
     message = str(refusal.value)
     assert f"{path}: made for other data: its [data] {key} is {value!r}, " in message
-    assert f"these data have {fingerprint()[key]!r}" in message
-    assert "--checks" in message
-    assert "--stress-set data=" in message
+    for said in (f"these data have {int(theirs) if key == 'n' else theirs!r}", "--checks", "--stress-set data="):
+        assert said in message
 
 
 @pytest.mark.parametrize("role", ["candidate", "baseline", "incumbent"])
@@ -164,13 +139,12 @@ def test_a_bad_option_is_refused_by_name(options, changes, message):
         open_session(options.but(**changes), workers=1)
 
 
-def test_a_setting_that_no_model_of_the_run_needs_is_ignored(options, tmp_path):
-    (tmp_path / "own.py").write_text("def labels(pixels):\n    return pixels[:, 0, 0, 0] % 10\n")
+@pytest.mark.processes
+def test_a_setting_that_no_model_of_the_run_needs_is_ignored(options, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text("def labels(pixels):\n    return pixels[:, 0, 0, 0] % 4\n")
     unneeded = {"model": "nowhere:network", "model_outputs": "logits", "normalization": "imagenet", "layer": "conv3"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        roles = {"candidate": "python:own:labels"}
-        session = open_session(options.but(roles=roles, data=options.data, **unneeded), workers=1)
+    monkeypatch.chdir(tmp_path)
+    session = open_session(options.but(roles={"candidate": "python:own:labels"}, **unneeded), workers=1)
     assert session.roles["candidate"].provides.scores == "labels"
     assert session.roles["candidate"].layer is None
 
@@ -185,7 +159,7 @@ class Unusable(nn.Module):
     def forward(self, pixels):
         if self.failure == "raises":
             raise RuntimeError("out of order")
-        logits = pixels.new_zeros(len(pixels), 10)
+        logits = pixels.new_zeros(len(pixels), 4)
         return {"nan": logits * float("nan"), "shape": logits[:, :3], "tuple": (logits, logits)}[self.failure]
 
 
@@ -194,7 +168,7 @@ class Unusable(nn.Module):
     [
         ("raises", "the model failed on .*: out of order"),
         ("nan", "the model returned NaN or infinity"),
-        ("shape", r"the model has 3 classes, the data have 10 classes"),
+        ("shape", r"the model has 3 classes, the data have 4 classes"),
         ("tuple", "the model returned a tuple of .*; expected logits"),
     ],
     ids=["raises", "nan", "shape", "tuple"],
@@ -202,11 +176,8 @@ class Unusable(nn.Module):
 def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, tmp_path, failure, message):
     path = tmp_path / "unusable.pth"
     torch.save(Unusable(failure).state_dict(), path)
-    changed = options.but(
-        roles={**options.roles, "candidate": path},
-        model=f"{__name__}:Unusable",
-        model_args={"failure": failure},
-    )
+    roles, given = {**options.roles, "candidate": path}, {"failure": failure}
+    changed = options.but(roles=roles, model=f"{__name__}:Unusable", model_args=given)
     with pytest.raises(InputError, match=rf"candidate .*unusable\.pth: {message}"):
         open_session(changed, workers=1)
 
@@ -217,7 +188,7 @@ def test_the_users_builder_is_not_for_shipped_models(options):
     changed = options.but(
         roles={**options.roles, "candidate": weights},
         model="harness.networks.architectures:FashionCNN",
-        model_args={"conv_channels": [2, 2], "fc_sizes": [4]},
+        model_args=ARGUMENTS,
     )
     roles = open_session(changed, workers=1).roles
     assert {role: model.architecture for role, model in roles.items()} == {
@@ -320,7 +291,7 @@ def returns_none() -> None:
     ("spec", "arguments", "message"),
     [
         (f"{__name__}:fails", {}, "building the network failed .*no pretrained weights"),
-        (f"{__name__}:CHECKS", {}, "building the network failed .*not callable"),
+        (f"{__name__}:CLASSES", {}, "building the network failed .*not callable"),
         ("torch.nn:Linear", {"width": 3}, "building the network failed .*width"),
         (f"{__name__}:returns_none", {}, "NoneType"),
     ],

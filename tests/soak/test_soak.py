@@ -12,7 +12,7 @@ from soak.oracle import violations
 from soak.runner import Zygote, make_template, run
 from soak.scenarios import PLUGINS, scenario
 
-RUNS = int(os.environ.get("SOAK_RUNS", "20"))
+RUNS = int(os.environ.get("SOAK_RUNS", "12"))
 FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 MODULES = (
     *("torch", "torchvision", "numpy", "scipy", "matplotlib", "cv2", "PIL", "sklearn", "safetensors"),

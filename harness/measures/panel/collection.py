@@ -56,13 +56,13 @@ class ReferencePredictions:
         found = predictions.probabilities if exact else softmax(predictions.answers)
         shares, likeliest = torch.topk(torch.from_numpy(found), min(KEPT, len(predictions.classes)))
         return ReferencePredictions(
-            name=repr(predictions.perturbation),
-            positions=predictions.images.positions.numpy(),
-            wrong=~predictions.correct,
-            of_label=found[np.arange(len(found)), predictions.labels],
-            likeliest=likeliest.numpy().astype(np.int32),
-            shares=shares.numpy(),
-            classes=predictions.classes,
+            repr(predictions.perturbation),
+            predictions.images.positions.numpy(),
+            ~predictions.correct,
+            found[np.arange(len(found)), predictions.labels],
+            likeliest.numpy().astype(np.int32),
+            shares.numpy(),
+            predictions.classes,
         )
 
 
@@ -95,19 +95,14 @@ def read_archive(content: bytes) -> list[ReferencePredictions]:
     """Return the predictions of an archive, by the names of its files; raises `ValueError` for other content."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            parts = [np.load(io.BytesIO(archive.read(name))) for name in sorted(archive.namelist())]
-        tables = ("positions", "wrong", "of_label", "likeliest", "shares")
-        return [
-            ReferencePredictions(
-                str(part["name"]), classes=tuple(map(str, part["classes"])), **{name: part[name] for name in tables}
-            )
-            for part in parts
-        ]
-    except (zipfile.BadZipFile, KeyError) as error:
+            parts = [dict(np.load(io.BytesIO(archive.read(name)))) for name in sorted(archive.namelist())]
+        texts = [{"name": str(part["name"]), "classes": tuple(map(str, part["classes"]))} for part in parts]
+        return [ReferencePredictions(**part | text) for part, text in zip(parts, texts, strict=True)]
+    except (zipfile.BadZipFile, KeyError, TypeError) as error:
         raise ValueError(f"no predictions ({error})") from None
 
 
-def combined(
+def combine(
     data_sha256: str, images: int, models: Sequence[str], recorded: Sequence[Sequence[ReferencePredictions]]
 ) -> PanelPredictions | None:
     """Return the panel predictions for a split of `images` images from those of each model; None without any.
@@ -130,7 +125,6 @@ def combined(
         of_label = sum(each.of_label.astype(np.float64) for each in parts) / len(parts)
 
         def placed(rows: np.ndarray, missing: float, at: np.ndarray = at) -> np.ndarray:
-            """Return a table for all images of the split with these rows, and with a number for `missing` ones."""
             table = np.full((images, *rows.shape[1:]), missing, dtype=rows.dtype)
             table[at] = rows
             return table
@@ -161,7 +155,7 @@ def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.nd
     return likeliest, shares
 
 
-def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:
+def merge(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:
     """Return new predictions, completed with old ones of the same models for the same data.
 
     The models may have another order, and the classes other names.
@@ -171,31 +165,20 @@ def merged(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredicti
 
 
 def _completed(view: PanelView, old: PanelView | None) -> PanelView:
-    """Return a view, completed with an old one of the same models where it has no predictions."""
+    # Where the view has no predictions, those of an old one of the same models.
     if old is None:
         return view
-    asked, pairs = view.wrong != NOT_ASKED, {name: (getattr(view, name), getattr(old, name)) for name in TABLES}
-    each = None if view.each is None or old.each is None else np.where(asked, view.each, old.each)
+    asked = view.wrong != NOT_ASKED
     tables = {
-        name: np.where(asked if new.ndim == 1 else asked[:, None], new, kept) for name, (new, kept) in pairs.items()
+        name: np.where(asked if now.ndim == 1 else asked[:, None], now, getattr(old, name))
+        for name, now in ((name, getattr(view, name)) for name in TABLES)
     }
+    each = None if view.each is None or old.each is None else np.where(asked, view.each, old.each)
     return PanelView(**tables, each=each)
 
 
-def repeats(new: PanelPredictions, old: PanelPredictions) -> bool:
-    """Return whether the new predictions have all errors of the old ones, so thresholds from these remain valid."""
-    views = _views_for(new, old)
-
-    def repeated(view: PanelView, before: PanelView) -> bool:
-        asked = before.wrong != NOT_ASKED
-        errors = [(view.wrong, before.wrong), *([] if before.each is None else [(view.each, before.each)])]
-        return all(now is not None and np.array_equal(now[..., asked], was[..., asked]) for now, was in errors)
-
-    return bool(views) and all(name in new.views and repeated(new.views[name], view) for name, view in views.items())
-
-
 def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
-    """Return the old views in the order of the new models; none for other models or other data."""
+    # The old views in the order of the new models; none for other models or other data.
     same = sorted(old.models) == sorted(new.models) and len(old.classes) == len(new.classes)
     if not same or old.data_sha256 != new.data_sha256:
         return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,10 +41,7 @@ class PairedIncumbent:
     def right(self, predictions: Predictions) -> np.ndarray:
         """Return the clean images that the incumbent predicts correctly, (N,) bool."""
         pair = self._pair(predictions)
-        if pair is None:
-            return self.incumbent().predict(predictions.images).correct
-        each, (_, incumbent) = pair
-        return np.asarray(~each[incumbent])
+        return self.incumbent().predict(predictions.images).correct if pair is None else ~pair[0][pair[1][1]]
 
     def consensus(self, predictions: Predictions, among: str | None) -> np.ndarray | None:
         """Return the images of the consensus set, (N,) bool, or None unless the check is `among` these.
@@ -62,8 +59,7 @@ class PairedIncumbent:
             return np.asarray(~np.delete(each, models, axis=0).any(axis=0))
         if self.panel is None:
             raise NotRecordedError("there are no panel predictions; `stress-harness calibrate` records them")
-        (consensus_set,) = self.panel.consensus_sets([predictions])
-        return consensus_set.consensus
+        return self.panel.consensus_sets([predictions])[0].consensus
 
     def correction(self, among: str | None) -> float:
         """Return the factor of the flips `among` the consensus set, see `PanelPredictions.correction`; 1 for others.
@@ -77,10 +73,7 @@ class PairedIncumbent:
         return (count - 1) / (count + 1)
 
     def _pair(self, predictions: Predictions) -> tuple[np.ndarray, tuple[int, int]] | None:
-        """Return the errors of each reference model, (K, N) bool, and the numbers of candidate and incumbent.
-
-        None outside of calibration.
-        """
+        # The errors of each reference model, (K, N), and the numbers of candidate and incumbent, during calibration.
         if self.panel is None or self.reference is None:
             return None
         self.panel.consensus_sets([predictions])  # A recorder takes the predictions here.
@@ -91,13 +84,18 @@ class PairedIncumbent:
         return each[:, predictions.images.positions.numpy()], (candidate, (candidate + 1) % len(each))
 
 
-def _metric(name: str, whose: str) -> Metric:
-    words = f"errors {whose}on images that every reference model predicts correctly"
-    return Metric(name, Unit.IMAGES, better="less", scale="root", words=words)
-
-
-CONSENSUS_SET_ERRORS = _metric("consensus_set_errors", "")
-WORST_CLASS_CONSENSUS_SET_ERRORS = _metric("worst_class_consensus_set_errors", "of the worst class ")
+CONSENSUS_SET_ERRORS = Metric(
+    "consensus_set_errors",
+    Unit.IMAGES,
+    better="less",
+    scale="root",
+    words="errors on images that every reference model predicts correctly",
+)
+WORST_CLASS_CONSENSUS_SET_ERRORS = replace(
+    CONSENSUS_SET_ERRORS,
+    name="worst_class_consensus_set_errors",
+    words="errors of the worst class on images that every reference model predicts correctly",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +155,9 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
         error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
         count = panel_predictions.reference_models
         raise error(f"consensus: the {count} reference models agree on no image, so the set is empty")
-    return ConsensusErrors(
-        images,
-        tuple(each.perturbation for each in answers),
-        sum(len(each.labels) for each in answers),
-        known,
-        pairs,
-        telling,
-        panel_predictions.reference_models,
-        panel_predictions.correction,
-    )
+    perturbations, n = tuple(each.perturbation for each in answers), sum(len(each.labels) for each in answers)
+    models, correction = panel_predictions.reference_models, panel_predictions.correction
+    return ConsensusErrors(images, perturbations, n, known, pairs, telling, models, correction)
 
 
 def consensus_set_errors(lost: ConsensusErrors) -> Measurement:

@@ -100,13 +100,13 @@ def label_errors(
     chosen = (view.wrong >= NEARLY_ALL * models) & (unusual < UNLIKELY)
     rows = tuple(
         LabelError(
-            int(positions[at]),
-            images.classes[labels[at]],
-            images.classes[view.likeliest[at, 0]],
-            float(view.shares[at, 0]),
-            float(view.of_label[at]),
-            int(view.wrong[at]),
-            float(unusual[at]),
+            index=int(positions[at]),
+            label=images.classes[labels[at]],
+            answer=images.classes[view.likeliest[at, 0]],
+            probability=float(view.shares[at, 0]),
+            label_probability=float(view.of_label[at]),
+            wrong=int(view.wrong[at]),
+            suspicion=float(unusual[at]),
         )
         for at in ordered(chosen, unusual)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -31,11 +31,10 @@ LIKELIEST: Final = 3
 CORRECTED = range(3, 8)
 """Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
 _NEXT = "`stress-harness calibrate` makes one"
-_ADVICE = ". Calibrate a family that records them for all images, such as flips"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
 """Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
-TABLES = ("wrong", "of_label", "likeliest", "shares")
+TABLES, _ROOTS = ("wrong", "of_label", "likeliest", "shares"), ("of_label", "shares")
 """Tables of each view, a row for each image. In a file, they are unsigned numbers of 16 bits.
 
 `_NOBODY` marks images without predictions there, and probabilities are stored as roots, in units of 1 / `_STEPS`. A
@@ -64,12 +63,8 @@ class PanelView:
         return PanelView(**tables, each=None if self.each is None else self.each[:, positions])
 
 
-@dataclass(frozen=True, eq=False)
-class ConsensusSet:
-    """Consensus set among M images: those that every reference model predicts correctly.
-
-    `consensus`, (M,) bool, marks them. `of_label`, (M,) float32, is the mean probability of each label.
-    """
+class ConsensusSet(NamedTuple):
+    """Images that every reference model predicts correctly, (M,) bool, and mean probabilities of labels, (M,)."""
 
     consensus: np.ndarray
     of_label: np.ndarray
@@ -128,20 +123,18 @@ class PanelPredictions:
             )
         return view
 
-    def clean(self, images: LabelledImages) -> PanelView:
-        """Return the predictions of these images without a perturbation; raises as `consensus_sets` does."""
-        return self._asked(images, IDENTITY)
-
-    def _asked(self, images: LabelledImages, perturbation: Perturbation) -> PanelView:
+    def clean(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> PanelView:
+        """Return the predictions of these images, by default without a perturbation; raises as `consensus_sets`."""
         if not self.reference_models:
             raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
-        view, positions = self.view(perturbation), images.positions.numpy()
-        if missing := int((view.wrong[positions] == NOT_ASKED).sum()):
+        view = self.view(perturbation).take(images.positions.numpy())
+        if missing := int((view.wrong == NOT_ASKED).sum()):
+            advice = ". Calibrate a family that records them for all images, such as flips"
             raise NotRecordedError(
-                f"there are no panel predictions of {missing} of {len(positions)} images ({in_words(perturbation)}): "
-                f"the panel was measured on another sample{_ADVICE if perturbation == IDENTITY else ''}"
+                f"there are no panel predictions of {missing} of {len(images)} images ({in_words(perturbation)}): "
+                f"the panel was measured on another sample{advice if perturbation == IDENTITY else ''}"
             )
-        return view.take(positions)
+        return view
 
     def consensus_sets(self, predictions: Sequence[Predictions]) -> list[ConsensusSet]:
         """Return the consensus set among the images of each of a model's predictions, some or all of the split.
@@ -149,7 +142,7 @@ class PanelPredictions:
         For a model of the panel, only the others count. Raises `NotRecordedError` without panel predictions, and
         `NotApplicableError` without other models.
         """
-        views = [self._asked(each.images, each.perturbation) for each in predictions]
+        views = [self.clean(each.images, each.perturbation) for each in predictions]
         # A model's own error is among those counted.
         own = [0 if self.excluded is None else ~each.correct for each in predictions]
         return [ConsensusSet(view.wrong == each, view.of_label) for view, each in zip(views, own, strict=True)]
@@ -162,8 +155,9 @@ class PanelPredictions:
         for number, name in enumerate(head.views):
             view = self.views[name]
             asked = view.wrong != NOT_ASKED
-            roots = [np.rint(np.sqrt(each) * _STEPS) for each in (view.of_label, view.shares)]
-            for table, values in zip(TABLES, (view.wrong, roots[0], view.likeliest, roots[1]), strict=True):
+            for table in TABLES:
+                values = getattr(view, table)
+                values = np.rint(np.sqrt(values) * _STEPS) if table in _ROOTS else values
                 stored = tables[f"{number}.{table}"] = np.full(values.shape, _NOBODY, dtype="<u2")
                 stored[asked] = values[asked]
             if view.each is not None:
@@ -210,26 +204,24 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
 
 
 def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str) -> PanelView:
-    several = (head.n, min(LIKELIEST, len(head.classes)))
-    found = [tables.get(f"{prefix}{name}") for name in TABLES]
-    for name, table, shape in zip(TABLES, found, ((head.n,), (head.n,), several, several), strict=True):
+    found: dict[str, np.ndarray] = {}
+    asked = np.empty(0, dtype=bool)
+    for name, most in zip(TABLES, (len(head.models), _STEPS, len(head.classes) - 1, _STEPS), strict=True):
+        shape = (head.n, min(LIKELIEST, len(head.classes))) if name in {"likeliest", "shares"} else (head.n,)
+        table = tables.get(f"{prefix}{name}")
         if table is None or table.dtype != np.dtype("<u2") or table.shape != shape:
             raise PanelError(f"{where}: expected a table {name} of 16-bit numbers, {shape}")
-    wrong, root, likeliest, roots = (np.asarray(table, dtype=np.int32) for table in found)
-    asked = wrong != _NOBODY
-    if not (
-        (wrong[asked] <= len(head.models)).all()
-        and (likeliest[asked] < len(head.classes)).all()
-        and all((each[asked] <= _STEPS).all() for each in (root, roots))
-    ):
-        raise PanelError(f"{where}: not predictions of {len(head.models)} models for {head.n} images")
-    of_label, shares = (np.square(each / _STEPS).astype(np.float32) for each in (root, roots))
-    of_label[~asked], shares[~asked], wrong[~asked], likeliest[~asked] = np.nan, np.nan, NOT_ASKED, NOT_ASKED
+        asked = asked if found else table != _NOBODY
+        if (table[asked] > most).any():
+            raise PanelError(f"{where}: not predictions of {len(head.models)} models for {head.n} images")
+        values = np.square(table / _STEPS).astype(np.float32) if name in _ROOTS else table.astype(np.int32)
+        values[~asked] = np.nan if name in _ROOTS else NOT_ASKED
+        found[name] = values
     each = None
     if (bits := tables.get(f"{prefix}each")) is not None:
         size = len(head.models) * head.n
         if bits.dtype == np.uint8 and bits.shape == (-(-size // 8),):
             each = np.unpackbits(bits, count=size).reshape(len(head.models), head.n).astype(bool)
-        if each is None or not np.array_equal(each.sum(axis=0), np.where(asked, wrong, 0)):
+        if each is None or not np.array_equal(each.sum(axis=0), np.where(asked, found["wrong"], 0)):
             raise PanelError(f"{where}: the errors of each model do not add up to the counts")
-    return PanelView(wrong.astype(np.int16), of_label, likeliest, shares, each)
+    return PanelView(**found | {"wrong": found["wrong"].astype(np.int16)}, each=each)

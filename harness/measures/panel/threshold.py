@@ -87,11 +87,9 @@ class Calibrated:
     @property
     def threshold(self) -> float:
         """Return the threshold within its range, rounded outwards to four decimals, or to one for counts."""
-        exact = self._off_by(self.k, self.reference_models)
-        scale = float(10 ** decimals(self.check.unit))
-        rounded = (math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale
+        exact, scale = self._off_by(self.k, self.reference_models), float(10 ** decimals(self.check.unit))
         low, high = self._range
-        return min(max(rounded, low), high)
+        return min(max((math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale, low), high)
 
     def holds(self, value: float) -> bool:
         """Return whether a value is on the good side of the threshold."""
@@ -115,8 +113,7 @@ class Calibrated:
         return abs(self._off_by(k + POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
 
     def _off_by(self, deviations: float, reference_models: int) -> float:
-        """Return the value that is `deviations` standard deviations of prediction on the bad side of the mean."""
-        away = deviations * self.spread * widened(reference_models)
+        away = deviations * self.spread * widened(reference_models)  # Standard deviations of prediction.
         return off_scale(self.centre - self.check.sign * away, self.check.scale)
 
     @property
@@ -193,15 +190,12 @@ def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], refe
 
 def least_of(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
     """Return the minimum of each check's standard deviation, (checks,), from values on its scale, (K, checks)."""
-
-    def least(check: PanelCheck, mean: float) -> float:
-        if check.scale == "root":
-            return 1.0
-        if check.unit is Unit.IMAGES:
-            return max(1.0, math.sqrt(max(mean, 0)))
-        return 1 / check.n if check.unit in SHARES else 0.01 * mean
-
-    return np.array([least(check, mean) for check, mean in zip(checks, values.mean(axis=0), strict=True)])
+    least = []
+    for check, mean in zip(checks, values.mean(axis=0), strict=True):
+        of_count = 1.0 if check.scale == "root" else max(1.0, math.sqrt(max(mean, 0)))
+        of_others = 1 / check.n if check.unit in SHARES else 0.01 * mean
+        least.append(of_count if check.scale == "root" or check.unit is Unit.IMAGES else of_others)
+    return np.array(least)
 
 
 def on_scale(values: np.ndarray, scale: Scale) -> np.ndarray:

@@ -1,0 +1,228 @@
+"""The end of the tests of a gate run: it checks itself, compares its models, and becomes an outcome."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
+from harness.base.features import features, resolve
+from harness.checks import read_checks
+from harness.plugin.claim import CLAIM
+from harness.plugin.progress import bar
+from harness.plugin.sinks import with_history
+from harness.run.evidence import Evidence
+from harness.run.hypothesis_poses import expect_answers_to_draws
+from harness.run.outcome import Outcome, Part, SelfCheck
+from harness.run.reported import outcome_of
+from harness.run.side_by_side import overview_of
+from harness.run.status import REPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.checks import Check, Verdict
+    from harness.plugin.run import GateRun
+    from harness.run.overview import Overview
+    from harness.run.session import StressSession
+
+T = TypeVar("T")
+
+
+def _looks_back_as(run: GateRun, number: int) -> bool:
+    """Return whether this process is the only one, or the worker of this number or the last below it."""
+    if run.is_worker:
+        given = run.config.workerinput  # type: ignore[attr-defined]
+        if given["workerid"] != f"gw{min(number, given['workercount'] - 1)}":
+            return False
+    return run.request.record is None and bool(run.tests)
+
+
+def checks_itself(run: GateRun) -> bool:
+    """Return whether this process runs the self-checks: the only one, or the first worker."""
+    return _looks_back_as(run, 0) and not run.hung
+
+
+def compares_models(run: GateRun) -> bool:
+    """Return whether this process measures the overview: the only one, or the second worker, if any."""
+    return run.has_overview and _looks_back_as(run, 1)
+
+
+def look_back(run: GateRun) -> None:
+    """Check the run itself, compare its models, and say what differs from the original, if this process is to.
+
+    A model may fail here; what the checks say stands.
+    """
+    if run.reported.interrupted:
+        return
+    if checks_itself(run):
+        run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
+    if compares_models(run) and not run.hung:
+        run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
+    if "original" in run.request.checkpoints and _looks_back_as(run, 1) and not run.hung:
+        run.reported.part += _tried(run, "the original", lambda: _compare_with_original(run), lambda _: Part())
+
+
+def _tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
+    try:
+        with run.limited(what), foreign_code():
+            return step()
+    except (Exception, Interruption) as error:
+        return otherwise(error)
+
+
+def _check_itself(run: GateRun) -> Part:
+    from harness.run.selfcheck import memory_of, self_checks
+
+    steps, session = itertools.count(), run.prepare()
+    try:
+        with bar("self-checks") as show:
+            return Part(
+                self_checks(
+                    session,
+                    partial(judge, run),
+                    memory=memory_of(session, run.tests),
+                    on_check=lambda name, total: show(next(steps), total, name),
+                )
+            )
+    finally:
+        end_all(next(iter(run.tests.values())).session)
+
+
+def _unchecked(error: BaseException) -> Part:
+    return Part((SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),))
+
+
+def _compare_models(run: GateRun) -> Part:
+    with bar("comparing the models") as show:
+        return Part(overview=overview_of(run.prepare(), on_measured=lambda done, total: show(done, total, "")))
+
+
+def _not_compared(error: BaseException) -> Part:
+    from harness.inference.predictors.protocol import UnknownPixelsError
+
+    if not isinstance(error, UnknownPixelsError):
+        return Part(overview_missing=f"The models could not be compared: {error}")
+    return Part(
+        overview_missing="The models were not compared: the recorded predictions have none for the images of this "
+        "comparison. `stress-harness export-inputs --overview` exports these, too."
+    )
+
+
+def _compare_with_original(run: GateRun) -> Part:
+    found = (resolve(each.differences)(run.prepare(), run.request) for each in features() if each.differences)
+    return Part(differences=next(found, None))
+
+
+def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
+    """Return the outcome of a run as its record has it, and all reports by their names, with the record's pictures."""
+    from harness.report.redraw import reports_of
+
+    record, images = with_history(_finish(run), run.request).as_files()
+    outcome, reports = reports_of(record, images.__getitem__, where=REPORT)
+    assert outcome is not None
+    return outcome, {**images, **reports}
+
+
+def _finish(run: GateRun) -> Outcome:
+    """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
+    from harness.calibration.panel import recorded_curves
+    from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
+
+    try:
+        run.expect_same_inputs()
+    except InputError as error:
+        run.reported.errors.append(reason(error))
+    session, request, default, curves, faults = run.prepare(), run.request, None, {}, None
+    if session.checks.data.sample is not None:
+        with suppress(InputError):
+            default = read_checks(request.default_checks_path)
+    outcome = outcome_of(
+        run.reported,
+        session,
+        profile=request.profile,
+        command=run.command,
+        run=run.config.stash[CLAIM].run,
+        default=default,
+    )
+    if outcome.overview is not None:
+        with suppress(InputError):  # Figures then have no bands.
+            curves = recorded_curves(session.checks, request.root)
+    able = session.roles["candidate"].provides.live and not (run.reported.interrupted or run.hung)
+    if able and request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
+        faults = _tried(run, "input faults", lambda: input_faults(session), lambda _: None)
+    return replace(
+        outcome,
+        reference_curves={name: tuple(each) for name, each in curves.items()},
+        input_faults=faults,
+        pictures=run.book.shown(),
+        thumbnails=_thumbnails(session, outcome.overview) if run.pictured else {},
+        brief=not run.pictured,
+    )
+
+
+def _thumbnails(session: StressSession, overview: Overview | None) -> dict[str, str]:
+    from harness.report.pictures import source_of
+    from harness.run.examples import thumbnails_of
+
+    found = {} if overview is None else thumbnails_of(session.images, overview)
+    for family, images in session.of_rows.items():
+        pixels = images.pixels[:].permute(0, 2, 3, 1).numpy()
+        found |= zip((check.id for check in session.checks.family(family)), pixels, strict=True)
+    return {name: source_of(each) for name, each in found.items()}
+
+
+def judge(run: GateRun, session: StressSession, check: Check) -> Verdict | None:
+    """Return what the stress test of a check says of another session's candidate; None where it shows no verdict.
+
+    pytest sets the test up, while the run has this session and evidence. Fixtures that take none of the gate's, nor
+    `request`, keep their values. None where no such test was collected here or it does not apply, or a fixture raises:
+    it may expect a network.
+    """
+    test = run.tests.get(check.id)
+    if test is None:
+        return None
+    kept, row = (run.session, run.evidence), test.callspec.params["stress_check"]
+    run.session, run.evidence = session.of_family(check.family), Evidence()
+    try:
+        run.session.expect_answers_for(row.family)  # type: ignore[attr-defined]
+        expect_answers_to_draws(test.obj, run.session)
+        test.session._setupstate.teardown_exact(test.parent)  # type: ignore[arg-type]
+        test._initrequest()
+        try:
+            test.session._setupstate.setup(test)
+        except (Exception, pytest.fail.Exception):
+            return None
+        with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
+            test.obj(**{name: test.funcargs[name] for name in test._fixtureinfo.argnames})
+    except (pytest.skip.Exception, NotApplicableError):
+        return None
+    else:
+        return run.evidence.verdict
+    finally:
+        _end(test)
+        run.session, run.evidence = kept
+
+
+def _end(test: pytest.Function) -> None:
+    """End the fixtures that the session decides, or may decide; what they raise changes no verdict."""
+    for definitions in test._fixtureinfo.name2fixturedefs.values():
+        for definition in definitions:
+            takes_request = "request" in definition.argnames and not definition.func.__module__.startswith("_pytest.")
+            if definition.argname == "stress_session" or takes_request:
+                with suppress(Exception):
+                    definition.finish(test._request)  # type: ignore[arg-type]
+    with suppress(Exception):
+        test.session._setupstate.teardown_exact(test.parent)  # type: ignore[arg-type]
+    test._request = False  # type: ignore[assignment]  # pytest makes another for the next run.
+
+
+def end_all(session: pytest.Session) -> None:
+    """End what all replays have set up; what that raises changes no verdict."""
+    with suppress(Exception, pytest.fail.Exception):
+        session._setupstate.teardown_exact(None)
