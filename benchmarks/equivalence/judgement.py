@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.smoke import IMAGES, few
 from harness.base.errors import InputError
+from harness.features.equivalence.equality import equal
 from harness.measures.changed_predictions import lost_and_gained
-from harness.run.equality import equal
 from harness.run.request import model_spec
 from harness.run.settings import ModelSettings
 

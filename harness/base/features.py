@@ -38,7 +38,8 @@ class Family:
     `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
     by default the one of its name. `area` is the title under which its failures are counted. `starter_checks` makes the
     checks of a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that
-    a check of the family must fail. A family that `needs_row` is no part of a run without one.
+    a check of the family must fail. A family that `needs_row` is no part of a run without one. Nor is one that
+    `needs_role` without a model in that role, unless it has a row.
 
     `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. Their files lie
     in a folder of that name. `images` opens their images, in their order, which every run measures whole. They are an
@@ -54,6 +55,7 @@ class Family:
     starter_checks: Any = None
     damage: Any = None
     needs_row: bool = False
+    needs_role: str = ""
     rows: str = ""
     images: str = ""
     before: str = ""
@@ -69,8 +71,10 @@ class Feature:
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
     `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of its
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
-    group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done. `after_run`
-    is one of the outcome and the request, which returns what it could not leave as a line.
+    group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done.
+    `differences` is one of a session and the request. After the tests it returns what the report says of the candidate
+    and its original, or None. `after_run` is one of the outcome and the request, which returns what it could not leave
+    as a line.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -80,6 +84,7 @@ class Feature:
     self_checks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     before_run: str = ""
+    differences: str = ""
     after_run: str = ""
 
 

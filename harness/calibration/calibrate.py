@@ -22,9 +22,9 @@ from harness.calibration.samples import choose_samples
 from harness.calibration.summary import calibration_lines, plan_lines, power_lines
 from harness.calibration.thresholds import check_panel, thresholds_of
 from harness.checks import read_checks
-from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
+from harness.checks.tolerance import EQUIVALENCE
 from harness.inference.cluster import cluster_of
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING

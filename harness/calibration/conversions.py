@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import CalibrationError
 from harness.calibration.measure import check_in, entries_of, note
-from harness.checks.equivalence import EQUIVALENCE
+from harness.checks.tolerance import EQUIVALENCE
 from harness.run.request import model_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from harness.calibration.panel import Panel
     from harness.calibration.recording import Recording
     from harness.networks import NetworkOptions
 
 INPUT, OUTPUT = "{input}", "{output}"
-_SUFFIX = ".onnx"
 _SPECS = {".xml": "openvino:", ".npz": "predictions:"}
 """Beginning of the SPEC of an artifact that is not named by its path, by suffix."""
 _LINES = 20
@@ -39,11 +38,9 @@ def expect_conversion(command: str) -> list[str]:
         words = shlex.split(command)
     except ValueError as error:
         raise CalibrationError(f"{command!r} is no command ({error})", setting="convert") from None
-    if lacking := [name for name in (INPUT, OUTPUT) if not any(name in word for word in words)]:
-        raise CalibrationError(
-            f"{command!r} has no {lacking[0]}; write a command such as 'python export.py {INPUT} {OUTPUT}'",
-            setting="convert",
-        )
+    if lacking := next((name for name in (INPUT, OUTPUT) if not any(name in word for word in words)), ""):
+        example = f"write a command such as 'python export.py {INPUT} {OUTPUT}'"
+        raise CalibrationError(f"{command!r} has no {lacking}; {example}", setting="convert")
     return words
 
 
@@ -59,12 +56,17 @@ def measured_conversions(
     from harness.inference.role import load
 
     words = expect_conversion(command)
+    suffix = next(word.partition(OUTPUT)[2] for word in words if OUTPUT in word)
     with tempfile.TemporaryDirectory(prefix="conversions-") as folder:
         loaded, originals, twins = [], {}, dict[str, str]()
         for number, model in enumerate(panel.models, start=1):
-            artifact = _converted(words, model.path, Path(folder) / f"{number:03d}")
-            loaded.append(load(artifact, network))
-            originals[str(artifact)] = model_spec(model.path)
+            output = Path(folder, f"{number:03d}{'' if suffix else '.onnx'}")
+            artifact = Path(f"{output}{suffix}")
+            line = [word.replace(INPUT, model.path).replace(OUTPUT, str(output)) for word in words]
+            _convert(line, artifact, model.path)
+            spec = model_spec(f"{_SPECS.get(artifact.suffix, '')}{artifact}")
+            loaded.append(load(spec, network))
+            originals[str(spec)] = model_spec(model.path)
             if (twin := twins.setdefault(loaded[-1].sha256, model.path)) != model.path:
                 raise CalibrationError(
                     f"{model.path} and {twin} are converted to the same file; convert {INPUT}, and write it to "
@@ -81,10 +83,8 @@ def measured_conversions(
         else:
             note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
     if not rows:
-        raise CalibrationError(
-            f"no check of family {EQUIVALENCE} was measured; add some with `stress-harness init --families "
-            f"{EQUIVALENCE}`"
-        )
+        add = f"add some with `stress-harness init --families {EQUIVALENCE}`"
+        raise CalibrationError(f"no check of family {EQUIVALENCE} was measured; {add}")
     models = tuple(
         replace(model, values={row.id: entries[row.id]["value"] for row in rows})
         for model, entries in zip(panel.models, by_model, strict=True)
@@ -93,11 +93,7 @@ def measured_conversions(
     return replace(panel, checks=tuple(rows), models=models, chance={}).joined(panel, kept)
 
 
-def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
-    suffix = next(word.partition(OUTPUT)[2] for word in words if OUTPUT in word)
-    output = path if suffix else path.with_suffix(_SUFFIX)
-    line = [word.replace(INPUT, model).replace(OUTPUT, str(output)) for word in words]
-    artifact = Path(f"{path}{suffix or _SUFFIX}")
+def _convert(line: list[str], artifact: Path, model: str) -> None:
     try:
         done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     except OSError as error:
@@ -106,4 +102,3 @@ def _converted(words: Sequence[str], model: str, path: Path) -> Path | str:
         came_to = f"ended with exit status {done.returncode}" if done.returncode else f"wrote no {artifact.name}"
         said = [*done.stdout.splitlines(), *done.stderr.splitlines()][-_LINES:]
         raise CalibrationError(f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said)
-    return model_spec(f"{_SPECS.get(artifact.suffix, '')}{artifact}")

@@ -10,9 +10,9 @@ from harness.base.codes import Code
 from harness.base.records import Unbounded, as_plain, record
 from harness.checks.roles import ROLES
 from harness.checks.rows import ChecksError, Row
+from harness.checks.tolerance import ToleranceTest
 from harness.checks.wording import explained
 from harness.measures import METRICS
-from harness.measures.equivalence import CONFIDENCE, outcome_in_words, outcome_of
 from harness.measures.metric import Curve, Scale, Unit, packed
 
 if TYPE_CHECKING:
@@ -120,17 +120,9 @@ class Check(Row):
                 f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so the check cannot "
                 "have a tolerance; give it a threshold by hand"
             )
-        level = (1 - CONFIDENCE) / self.sharing
-        outcome = outcome_of(measurement.quantity, tolerance, level=level)
-        said = outcome_in_words(
-            measurement.quantity,
-            tolerance,
-            outcome,
-            written=lambda value: measurement.unit.told_from(value, tolerance),
-            level=level,
-        )
-        measured = replace(measurement, detail="; ".join(filter(None, (measurement.detail, said))))
-        return self._verdict(_STATUS_OF[outcome], measured, None if outcome == "informational" else tolerance)
+        test = ToleranceTest(measurement, tolerance, self.sharing)
+        measured = replace(measurement, detail="; ".join(filter(None, (measurement.detail, test.in_words))))
+        return self._verdict(_STATUS_OF[test.outcome], measured, None if test.outcome == "informational" else tolerance)
 
     def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
         return Verdict(

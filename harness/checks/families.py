@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import InputError
 from harness.base.features import Family, families_of_features, resolve, with_added
 from harness.checks import first_checks
-from harness.checks.equivalence import EQUIVALENCE, equivalence_checks
 from harness.checks.file import SCHEMA
 from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
 from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SLICE, UNKNOWN, compared_columns, slice_checks
@@ -71,7 +70,6 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
     ),
     "corruption": first_checks.corruption,
     SLICE: lambda about: slice_checks(about.images),
-    EQUIVALENCE: lambda about: equivalence_checks(about.images),
     UNKNOWN: first_checks.unknown,
 }
 _ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))

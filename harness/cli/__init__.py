@@ -15,16 +15,14 @@ if TYPE_CHECKING:
 
 _REFUSED, _INTERRUPTED = 2, 130
 OWN = {
-    name: Command(purpose, f"harness.cli.{module}", summary, judges=name in {"gate", "equal"})
+    name: Command(purpose, f"harness.cli.{module}", summary, judges=name == "gate")
     for purpose, module, name, summary in (
         ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
-        ("Gate", "equal", "equal", "Say whether an export predicts as the model that it was made from."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
         ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
-        ("Maintain", "files", "export-inputs", "Write the images of the checks, for predictions in another system."),
         ("Maintain", "files", "convert", "Turn a state dict into the native format."),
         ("Maintain", "files", "cache", "Show or empty the cache of predictions and images."),
         ("Maintain", "files", "fetch-data", "Download Fashion-MNIST and verify it."),

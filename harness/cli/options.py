@@ -12,6 +12,7 @@ import click
 
 from harness.base.errors import InputError, printable
 from harness.run.settings import IN_TABLE, SET, SETTINGS, as_options, option_of_command
+from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
 OK, NEGATIVE = 0, 1
 """Exit statuses: done, and a negative answer."""
+STATUSES = {"equal": OK, "different": NEGATIVE, "inconclusive": NOT_JUDGED}
+"""Exit statuses by the outcome of a comparison with a tolerance."""
 FILE = click.Path(path_type=Path)
 
 
@@ -170,6 +173,19 @@ def page_option(default: str) -> Callable[[F], F]:
     """Add the option that names the page of a command."""
     about = f"The page (default: {default})."
     return click.option("--output", type=FILE, default=Path(default), metavar="HTML", help=about)
+
+
+def share(text: str) -> float:
+    """Return a share, such as 1% or 0.01."""
+    try:
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no share; write 1% or 0.01") from None
+
+
+def tolerance_option(about: str) -> Callable[[F], F]:
+    """Add the option of a tolerance, 1% by default."""
+    return click.option("--tolerance", type=share, default="1%", metavar="SHARE", help=about)
 
 
 def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:

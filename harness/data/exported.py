@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FLOAT32, UINT8 = "float32", "uint8"
-FORMATS = {"npz": FLOAT32, "png": UINT8}
-"""The type of an export's pixels by its format."""
 NAME = np.dtype("S64")
 """The type of an image's name: 64 hexadecimal digits."""
 _LISTS = ("asked", "families")

@@ -16,11 +16,12 @@ from harness.measures.confidence import signed_calibration_gaps
 from harness.measures.metric import Measurement, Metric, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.inference import Predictions
 
 
+_DIFFER, _GONE = "that differ from the original's", "that are lost, less those gained"
 _names: list[str] = []
 
 
@@ -29,13 +30,11 @@ def _metric(name: str, words: str, unit: Unit = Unit.SHARE) -> Metric:
     return Metric(name, unit, better="less", words=words)
 
 
-_DIFFER = "that differ from the original's"
 PREDICTIONS_CHANGED = _metric("predictions_changed", f"predictions {_DIFFER}")
 POOLED_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
 CONSENSUS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
 WORST_CLASS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
 WORST_GROUP_CHANGED = _metric("worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}")
-_GONE = "that are lost, less those gained"
 CORRECT_PREDICTIONS_LOST = _metric(
     "correct_predictions_lost", f"correct predictions of the original {_GONE}", Unit.DIFFERENCE
 )
@@ -71,18 +70,14 @@ def changed(artifact: Predictions, original: Predictions) -> np.ndarray:
     return differ
 
 
-def class_order(artifact: Predictions, original: Predictions) -> tuple[int, ...] | None:
-    """Return the artifact's position of each class of the original; None for the same order.
-
-    Classes have changed positions if most images of each are predicted as another one, and no two as the same.
-    """
-    return class_places(artifact.predicted, original.predicted, classes=len(original.classes))
-
-
 def class_places(
     artifact: np.ndarray, original: np.ndarray, *, classes: int, mostly: float = _MOSTLY
 ) -> tuple[int, ...] | None:
-    """Return what `class_order` does, of predicted classes, (N,) each; `mostly` is the share that counts as most."""
+    """Return the artifact's position of each class of the original, by predicted classes (N,); None for the same order.
+
+    Classes have changed positions if most images of each, the share `mostly`, are predicted as another one, and no two
+    as the same.
+    """
     from scipy.optimize import linear_sum_assignment
 
     table = np.bincount(original * classes + artifact, minlength=classes**2).reshape(classes, classes)
@@ -99,15 +94,18 @@ def order_in_words(places: Sequence[int], classes: Sequence[str], *, who: str = 
     return f"{who} has its classes in another order: {', '.join(moved[:3])}{more}"
 
 
-def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:
-    """Return the most frequent change among the images that `differ`, (N,) bool, such as `Shirt → Coat`; "" for none.
+def class_order(artifact: Predictions, original: Predictions) -> str:
+    """Say which classes have changed places, see `class_places`; empty for none."""
+    places = class_places(artifact.predicted, original.predicted, classes=len(original.classes))
+    return "" if places is None else order_in_words(places, original.classes)
 
-    Among equally frequent changes, the first counts.
-    """
+
+def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:
+    """Return the most frequent change, the first of equals, among the images that `differ`, (N,) bool; "" for none."""
     if not (top := selection.commonest(original.predicted, artifact.predicted, differ)):
         return ""
-    (before, now), _ = top
-    return f"{original.classes[before]} → {original.classes[now]}"
+    before, now = (original.classes[number] for number in top[0])
+    return f"most often {before} → {now}"
 
 
 def lost_and_gained(artifact: Predictions, original: Predictions, differ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,12 +131,9 @@ def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequen
         raise InputError('predictions changed: the check names no views; add some, such as `under = ["corners"]`')
     views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
     said = f"{int(views.sum()):,} predictions of {views.shape[1]:,} images in {len(views)} views change"
-    if len(views) == 1:
-        said = _in_words(artifact[0], original[0], views[0])
-    detail = _order(artifact[0], original[0]) + said
-    return measured(
-        POOLED_CHANGED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=_most_confident(views, *artifact)
-    )
+    detail = _detail(artifact[0], original[0], views[0], said if len(views) > 1 else "")
+    failures = _most_confident(views, *artifact)
+    return measured(POOLED_CHANGED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=failures)
 
 
 def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
@@ -157,7 +152,7 @@ def worst_class_predictions_changed(
     can only prove a difference.
     """
     of_class = np.asarray(original.classes)[original.predicted]
-    return _worst(WORST_CLASS_CHANGED, artifact, original, of_class, tolerance)
+    return _worst_changed(WORST_CLASS_CHANGED, artifact, original, of_class, tolerance)
 
 
 def worst_group_predictions_changed(
@@ -169,7 +164,7 @@ def worst_group_predictions_changed(
     """
     if by is None:
         raise NotApplicableError("no column of groups is named")
-    return _worst(WORST_GROUP_CHANGED, artifact, original, selection.column(original, by), tolerance)
+    return _worst_changed(WORST_GROUP_CHANGED, artifact, original, selection.column(original, by), tolerance)
 
 
 def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Measurement:
@@ -179,9 +174,12 @@ def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Me
     """
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     counts = int(lost.sum()), int(gained.sum())
-    detail = f"{counts[0]:,} lost, {counts[1]:,} gained"
-    quantity = equivalence.net_loss(*counts, len(lost))
-    return measured(CORRECT_PREDICTIONS_LOST, quantity, detail=detail, failures=_most_confident(lost[None], artifact))
+    return measured(
+        CORRECT_PREDICTIONS_LOST,
+        equivalence.net_loss(*counts, len(lost)),
+        detail="{:,} lost, {:,} gained".format(*counts),
+        failures=_most_confident(lost[None], artifact),
+    )
 
 
 def worst_class_correct_predictions_lost(
@@ -189,15 +187,12 @@ def worst_class_correct_predictions_lost(
 ) -> Measurement:
     """Return the net loss of correct predictions in the true class with the largest loss, in [-1, 1]."""
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
-    of_class = (
-        np.bincount(original.labels[which], minlength=len(original.classes)).tolist()
-        for which in (lost, gained, np.ones_like(lost))
-    )
-    rows = zip(original.classes, *of_class, strict=True)
-    counts = {name: each for name, *each in rows if each[2]}
-    worst = equivalence.worst({name: equivalence.net_loss(*each) for name, each in counts.items()}, **_least(tolerance))
-    detail = "{}: {:,} lost, {:,} gained of {:,}".format(worst.group, *counts[worst.group])
-    return measured(WORST_CLASS_LOST, worst, detail=detail, failures=_most_confident(lost[None], artifact))
+    counted = (original.labels[among] for among in (lost, gained, np.ones_like(lost)))
+    of_class = (np.bincount(labels, minlength=len(original.classes)).tolist() for labels in counted)
+    counts = {name: each for name, *each in zip(original.classes, *of_class, strict=True) if each[2]}
+    quantity, few = _worst({name: equivalence.net_loss(*each) for name, each in counts.items()}, tolerance)
+    detail = "{}: {:,} lost, {:,} gained of {:,}{}".format(quantity.group, *counts[quantity.group], few)
+    return measured(WORST_CLASS_LOST, quantity, detail=detail, failures=_most_confident(lost[None], artifact))
 
 
 def confidence_moved(artifact: Predictions, original: Predictions) -> Measurement:
@@ -206,8 +201,8 @@ def confidence_moved(artifact: Predictions, original: Predictions) -> Measuremen
     Total variation is half the sum of absolute differences: the largest difference for any set of classes.
     """
     each = total_variation(artifact, original)
-    detail = f"at most {each.max():.3f} for an image"
-    return measured(MOVED, equivalence.mean(each), detail=detail, failures=np.argsort(-each, kind="stable"))
+    detail, failures = f"at most {each.max():.3f} for an image", np.argsort(-each, kind="stable")
+    return measured(MOVED, equivalence.mean(each), detail=detail, failures=failures)
 
 
 def confidence_moved_p99(artifact: Predictions, original: Predictions) -> Measurement:
@@ -246,37 +241,35 @@ def measured(metric: Metric, quantity: equivalence.Quantity, **more: Any) -> Mea
 
 def _changed_among(metric: Metric, artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
     differ = changed(artifact, original) & among
-    quantity = equivalence.proportion(int(differ.sum()), int(among.sum()))
-    detail = _order(artifact, original) + _in_words(artifact, original, differ)
+    quantity, detail = equivalence.proportion(int(differ.sum()), int(among.sum())), _detail(artifact, original, differ)
     return measured(metric, quantity, detail=detail, failures=_most_confident(differ[None], artifact))
 
 
-def _order(artifact: Predictions, original: Predictions) -> str:
-    order = class_order(artifact, original)
-    return "" if order is None else f"{order_in_words(order, original.classes)}; "
+def _detail(artifact: Predictions, original: Predictions, differ: np.ndarray, counted: str = "") -> str:
+    """Say how many predictions change, after another order of the classes."""
+    said = [f"{int(differ.sum()):,} predictions change", top_change(artifact, original, differ)]
+    return "; ".join(filter(None, [class_order(artifact, original), *([counted] if counted else said)]))
 
 
-def _in_words(artifact: Predictions, original: Predictions, differ: np.ndarray) -> str:
-    most = top_change(artifact, original, differ)
-    return f"{int(differ.sum()):,} predictions change{f'; most often {most}' if most else ''}"
-
-
-def _worst(
+def _worst_changed(
     metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
 ) -> Measurement:
-    differ = changed(artifact, original)
-    counts = {str(name): (int(differ[groups == name].sum()), int((groups == name).sum())) for name in np.unique(groups)}
+    differ, names = changed(artifact, original), groups.astype(str)
+    counts = {
+        name: (int(differ[names == name].sum()), int((names == name).sum())) for name in np.unique(names).tolist()
+    }
     parts = {name: equivalence.proportion(*each) for name, each in counts.items()}
-    worst = equivalence.worst(parts, **_least(tolerance))
-    detail = "{}: {:,} of {:,} change".format(worst.group, *counts[worst.group])
-    if worst.unproved:
-        detail += f"; {worst.unproved} of {len(parts)} have too few images to prove the tolerance"
-    shown = differ & (groups.astype(str) == worst.group)
-    return measured(metric, worst, detail=detail, failures=_most_confident(shown[None], artifact))
+    quantity, few = _worst(parts, tolerance)
+    detail = "{}: {:,} of {:,} change{}".format(quantity.group, *counts[quantity.group], few)
+    shown = differ & (names == quantity.group)
+    return measured(metric, quantity, detail=detail, failures=_most_confident(shown[None], artifact))
 
 
-def _least(tolerance: float | None) -> dict[str, int]:
-    return {} if tolerance is None else {"least": equivalence.least_images(tolerance)}
+def _worst(parts: Mapping[str, equivalence.Quantity], tolerance: float | None) -> tuple[equivalence.Quantity, str]:
+    """Return the quantity of the worst part, and a note on parts that are too small."""
+    worst = equivalence.worst(parts, least=1 if tolerance is None else equivalence.least_images(tolerance))
+    few = f"; {worst.unproved} of {len(parts)} have too few images to prove the tolerance" if worst.unproved else ""
+    return worst, few
 
 
 def _most_confident(views: np.ndarray, *artifact: Predictions) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Two questions have two error rates. An artifact is equal if the upper bound is within the tolerance in every check. That
 is an intersection-union test (Berger 1982), so each check keeps its full level. It is different if the lower bound of
-some check is beyond the tolerance. The checks then share the level (Holm 1979). Between the two, the outcome is
+some check is beyond the tolerance. The checks then share the level (Bonferroni). Between the two, the outcome is
 inconclusive, and more images are needed.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 CONFIDENCE = 0.99
 """Confidence of each one-sided bound."""
@@ -80,20 +80,14 @@ def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple
 
 def proportion(count: int, n: int) -> Quantity:
     """Return a share of independent images, `count` of `n`, with the bounds of `proportion_limits`."""
-
-    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
-        return proportion_limits(count * more, n * more, confidence)
-
-    return Quantity(count / n, n, limits)
+    return Quantity(count / n, n, lambda sure, more=1.0: proportion_limits(count * more, n * more, sure))
 
 
 def net_loss(lost: int, gained: int, n: int) -> Quantity:
     """Return correct predictions lost, less those gained, as a share of `n` paired images; see `net_limits`."""
-
-    def limits(confidence: float, more: float = 1.0) -> tuple[float, float]:
-        return net_limits(lost * more, gained * more, n * more, confidence)
-
-    return Quantity((lost - gained) / n, n, limits)
+    return Quantity(
+        (lost - gained) / n, n, lambda sure, more=1.0: net_limits(lost * more, gained * more, n * more, sure)
+    )
 
 
 def mean(each: np.ndarray) -> Quantity:
@@ -191,47 +185,6 @@ def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFI
     if not measured.provable:
         return "informational"
     return "equal" if measured.limits(CONFIDENCE)[1] <= tolerance else "inconclusive"
-
-
-def outcomes_of(checks: Sequence[tuple[Quantity, float]]) -> list[Outcome]:
-    """Return the outcome of each check, a quantity and its tolerance; differences share the level by Holm's method."""
-    different: set[int] = set()
-    while True:
-        level = (1 - CONFIDENCE) / max(len(checks) - len(different), 1)
-        outcomes = [outcome_of(measured, tolerance, level=level) for measured, tolerance in checks]
-        found = different | {at for at, outcome in enumerate(outcomes) if outcome == "different"}
-        if found == different:
-            return ["different" if at in different else each for at, each in enumerate(outcomes)]
-        different = found
-
-
-def overall(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the outcome of all checks: different if one is, equal if all are, else inconclusive.
-
-    Informational outcomes do not count.
-    """
-    if "different" in outcomes:
-        return "different"
-    return "equal" if set(outcomes) - {"informational"} == {"equal"} else "inconclusive"
-
-
-def outcome_in_words(
-    measured: Quantity, tolerance: float, outcome: Outcome, *, written: Callable[[float], str], level: float
-) -> str:
-    """Return the bounds behind an outcome, and the number of images needed, as text; `written` formats a value."""
-    if outcome == "different":
-        lower, sure = measured.limits(1 - level)[0], 1 - level
-        return f"different: at least {written(lower)} ({sure:.4g} confidence), tolerance {written(tolerance)}"
-    if outcome == "informational":
-        least = least_images(tolerance)
-        return f"informational: {least:,} images of a group prove {written(tolerance)}, all have fewer"
-    lower, upper = measured.limits(CONFIDENCE)
-    if outcome == "equal":
-        return f"equal: at most {written(upper)} (99% confidence), tolerance {written(tolerance)}"
-    between = f"cannot tell: between {written(max(lower, -1.0))} and {written(min(upper, 1.0))} (99% confidence each)"
-    needed = images_needed(measured, tolerance)
-    tells = "no number of images would tell" if needed is None else f"about {needed - measured.n:,} more would tell"
-    return f"{between}, tolerance {written(tolerance)}; of {measured.n:,} images, {tells}"
 
 
 def least_images(tolerance: float) -> int:

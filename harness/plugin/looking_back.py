@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
+from harness.base.features import features, resolve
 from harness.checks import read_checks
-from harness.checks.equivalence import EQUIVALENCE
 from harness.plugin.claim import CLAIM
 from harness.plugin.progress import bar
 from harness.plugin.sinks import with_history
@@ -64,8 +64,7 @@ def look_back(run: GateRun) -> None:
         run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
         run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
-    with_original = run.checks is not None and run.checks.family(EQUIVALENCE)
-    if with_original and "original" in run.request.checkpoints and _looks_back_as(run, 1) and not run.hung:
+    if "original" in run.request.checkpoints and _looks_back_as(run, 1) and not run.hung:
         run.reported.part += _tried(run, "the original", lambda: _compare_with_original(run), lambda _: Part())
 
 
@@ -116,10 +115,8 @@ def _not_compared(error: BaseException) -> Part:
 
 
 def _compare_with_original(run: GateRun) -> Part:
-    from harness.report.equality import differences_of
-    from harness.run.equality import equality_in
-
-    return Part(differences=differences_of(equality_in(run.prepare(), run.request.history_path)))
+    found = (resolve(each.differences)(run.prepare(), run.request) for each in features() if each.differences)
+    return Part(differences=next(found, None))
 
 
 def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:

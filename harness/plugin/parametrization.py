@@ -8,7 +8,6 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import Check
-from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.families import FAMILIES
 from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
 from harness.measures.panel.consensus import PANEL_FIXTURES
@@ -66,10 +65,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Item, Any] = {item: item.callspec.params["stress_check"] for item in functions}
     run.tests = {rows[item].id: item for item in functions}
     request, unknown = run.request, {item for item, row in rows.items() if row.definition not in run.rows}
-    # A family that needs a row is no check of this run without one. Nor is an original that is not named, or a test
-    # whose arguments no feature makes. A panel is not asked about rows that features make.
-    with_rows = {name for name, family in FAMILIES.items() if family.needs_row}
-    with_rows |= set() if "original" in request.checkpoints else {EQUIVALENCE}
+    # A family that needs a row or a role is no check of this run without one, nor is one whose arguments no feature
+    # makes. A panel is not asked about rows that features make.
+    roles = {"", *request.checkpoints}
+    with_rows = {name for name, family in FAMILIES.items() if family.needs_row or family.needs_role not in roles}
     unasked = {item for item in unknown if marked[item] in with_rows or _lacks_arguments(item)}
     if request.record is not None:
         unasked |= {item for item, family in marked.items() if family in FAMILIES and FAMILIES[family].rows}

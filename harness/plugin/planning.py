@@ -1,4 +1,4 @@
-"""Plans and exports in place of a run: what the collected stress tests would ask for."""
+"""Plans and other work in place of a run, such as an export: what the collected stress tests would ask for."""
 
 from __future__ import annotations
 
@@ -7,54 +7,19 @@ import io
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.base.errors import InputError, foreign_code, printable, reason, some_of
+from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
-from harness.data.exported import FORMATS
 from harness.plugin.looking_back import end_all, judge
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
-from harness.run.export.request import SAID, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def export(run: GateRun, session: pytest.Session) -> None:
-    """Write the images that the collected tests ask about; raises `InputError` where that cannot be done."""
-    from harness.run.export.write import fitting, questions_of, write_export
-
-    order, stress, request = run.request.export, run.prepare(), run.request
-    assert order is not None
-    checks = selected_checks(session)
-    known = sorted({check.family for check in checks})
-    if missing := [family for family in order.families if family not in known]:
-        raise InputError(f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}")
-    checks = [check for check in checks if not order.families or check.family in order.families]
-    samples: dict[str, int] = {}
-    if (seconds := request.budget_seconds) is not None:
-        plan = fitting(stress, checks, partial(judge, run), seconds=seconds, images_per_second=order.images_per_second)
-        samples = plan.samples
-        sizes = [f"{name} {line.images:,} of {line.out_of:,}" for name, line in plan.lines.items() if name in samples]
-        fits = "" if plan.fits else ", and even the fewest images do not fit"
-        taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
-        _say(f"at {order.images_per_second:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
-    questions = questions_of(replace(stress, fitted=samples), checks, partial(judge, run), overview=order.overview)
-    for name, error in questions.failed.items():
-        _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
-    pixels, measured = FORMATS[order.format], request.samples
-    scope = scope_of(stress.checks, checks, pixels=pixels, profile=request.profile, measured=measured)
-    scope = replace(scope, families=order.families, samples=samples)
-    manifest, count = write_export(questions, stress, scope, order, say=_say)
-    resumed = f", {count} of them from an earlier run" if count else ""
-    _say(f"{manifest['images']:,} images in {len(manifest['files']):,} files{resumed}")
-
-
-def _say(line: str) -> None:
-    print(f"{SAID}{line}", flush=True)
 
 
 _PATIENCE = 30.0
@@ -96,7 +61,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Plan or export in place of running the tests, or find the samples with which they fit into a time."""
+    """Plan, or work otherwise, in place of running the tests, or find the samples with which they fit into a time."""
     run = session.config.stash[RUN]
     if session.testsfailed or not session.items or not (run.active and (run.plans or run.fits_a_budget)):
         return None
@@ -111,10 +76,13 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def _in_place(run: GateRun, session: pytest.Session) -> None:
-    """Say what a run costs, or export its images; without either the status is 4."""
-    if run.request.export is not None:
+    """Say what a run costs, or do what is asked for instead; without either the status is 4."""
+    if (instead := run.request.instead) is not None:
         try:
-            export(run, session)
+            module, order = instead
+            import_module(module).run_instead(
+                run.prepare(), selected_checks(session), partial(judge, run), run.request, order
+            )
             run.planned = True
         except (InputError, OSError) as error:
             print(f"ERROR: {reason(error)}", flush=True)

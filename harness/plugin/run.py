@@ -179,7 +179,7 @@ class GateRun:
         """Check everything in the controller, before the tests, and train shipped models that are missing."""
         self._expect_alone()
         assert self.checks is not None
-        if self.request.export is None:
+        if self.request.instead is None:
             expect_candidate(self.request, self.checks)
             if self.request.record is None and self.request.answers is None:
                 self.checks.expect_rows_as_calibrated()

@@ -41,7 +41,6 @@ AREAS = {
     "attention": ("attention",),
     "groups": ("slice",),
     "unknown images": ("unknown",),
-    "changes from the original": ("equivalence",),
 }
 """Families by what they are about; all others are other checks, or have an area of their own."""
 _OTHER = "other checks"

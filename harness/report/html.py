@@ -16,7 +16,6 @@ from harness.base.errors import printable
 from harness.base.features import features, resolve, with_added
 from harness.checks.roles import role_title
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
-from harness.report.equality import differences
 from harness.report.history import history
 from harness.report.mistakes import confusions, failures, label_error_section
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
@@ -163,7 +162,6 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     what_got_worse,
     examples,
     margins,
-    differences,
     slices,
     comparison,
     corruption_map,

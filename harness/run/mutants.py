@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,23 +10,19 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, some_of
 from harness.checks import Check, Verdict
-from harness.checks.equivalence import EQUIVALENCE, TOLERANCE
 from harness.checks.wording import numbers
-from harness.inference import Predictions, standins
+from harness.inference import standins
 from harness.measures import METRICS
-from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.measures.statistics import mcnemar_p
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
     from harness.checks.damages import Damage
-    from harness.data import LabelledImages
-    from harness.inference import Classifier, RoleModel
-    from harness.perturb import Perturbation
+    from harness.inference import RoleModel
 
 
-FOLLOW, CHANGED = "checks-follow-the-candidate", "changed-original"
+FOLLOW = "checks-follow-the-candidate"
 _DRAWS = 6
 """Random stand-ins: a net change of few images is zero by chance for two of them about once in a hundred checks."""
 HURTS = 0.001
@@ -156,7 +151,7 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
     harm, passed = f"{unhurt}{harm}", dict[str, tuple[Check, Verdict]]()
     for model in broken:
         for check in checks:
-            verdict = judge(_with_candidate(sampled, model), check)
+            verdict = judge(with_candidate(sampled, model), check)
             if verdict is not None and verdict.status == "fail":
                 return True, f"{harm} check {check.id} of family {family!r} notices"
             if verdict is not None:
@@ -176,48 +171,6 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
     )
 
 
-def _with_candidate(session: StressSession, model: RoleModel) -> StressSession:
+def with_candidate(session: StressSession, model: RoleModel) -> StressSession:
+    """Return a session with a model in the candidate's role."""
     return replace(session, roles={**session.roles, "candidate": model})
-
-
-def changes_are_noticed(session: StressSession, judge: Judge) -> Finding:
-    """Check that the original with 1% of its predictions permuted, or the tolerance if it is larger, does not pass.
-
-    A check by conversions has a threshold for as many images as it was made with.
-    """
-    original, images, judged = session.roles["original"], len(session.images), list[Verdict]()
-    checks = [
-        check
-        for check in session.checks.family(EQUIVALENCE)
-        if check.metric == PREDICTIONS_CHANGED.name
-        and (check.panel and check.panel.n == images if check.by_conversions else check.tolerance is not None)
-    ]
-    if not checks:
-        raise NotApplicableError(f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
-    for check in checks:
-        limit = check.binding.threshold if check.binding else 0
-        share = max(TOLERANCE, limit + check.by_conversions / images)
-        permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))
-        if (verdict := judge(_with_candidate(session, permuted), check)) is not None:
-            judged.append(verdict)
-    if not judged:
-        raise NotApplicableError(f"no test of {PREDICTIONS_CHANGED.name} was collected")
-    harm = f"the original with {share:.1%} of its predictions permuted"
-    if passed := [verdict for verdict in judged if verdict.passed]:
-        return False, f"{harm} passes: {passed[0].explain()}; correct the test"
-    return True, f"{harm} does not pass as equal"
-
-
-class _Permuted(standins.StandIn):
-    """Gives the predictions of another classifier, a share of them moved to the next class."""
-
-    def __init__(self, original: Classifier, share: float) -> None:
-        super().__init__(original.provides)
-        self._original, self._share = original, share
-
-    def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
-        found = self._original.predict(images, perturbation)
-        answers = found.answers.copy()
-        at = np.unique(np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64))
-        answers[at] = np.roll(answers[at], 1, axis=1)
-        return Predictions(answers, images, perturbation, known=found.known)

@@ -55,7 +55,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.data.sources import load_elsewhere
     from harness.inference import open_model, placed, spread_of
     from harness.inference.engine import Engine
-    from harness.run.export.request import scope_of_recorded
+    from harness.run.recorded import scope_of_recorded
 
     network, words = request.part(NetworkOptions), request.transform_named
     checks = checks or read_checks(request.checks_path)
@@ -80,7 +80,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if cache:
         cache.prune()
     roles: dict[str, RoleModel] = {}
-    for role in () if request.export else filter(request.checkpoints.__contains__, ROLES):
+    for role in () if request.instead else filter(request.checkpoints.__contains__, ROLES):
         model = open_model(
             request.checkpoints[role],
             images,

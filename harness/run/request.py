@@ -9,18 +9,16 @@ import uuid
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from harness.base.errors import ConfigurationError, IncumbentError, InputError, value_behind
 from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
-from harness.base.records import read_record
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.tables import HEAD, entries, read_table
 from harness.data.options import DataOptions
 from harness.run.budget import seconds_in
-from harness.run.export.request import ExportOrder
 from harness.run.settings import (
     HISTORY_FILE,
     IN_TABLE,
@@ -67,10 +65,6 @@ def model_spec(given: Spec) -> Path | str:
     return kinds.model_spec(given)
 
 
-def _order_of(value: Any) -> Any:
-    return read_record(ExportOrder, value, where="an order for an export") if isinstance(value, dict) else value
-
-
 class RunRequest(RunSettings):
     """All that a gate run is asked for: the settings, and more.
 
@@ -78,8 +72,8 @@ class RunRequest(RunSettings):
     the folder of the project. `tests` are files or folders of stress tests, and `options` further options of pytest.
     Only calibration uses the next three. `record` has the families or rows to measure without judging, empty for all.
     `answers` is the folder for the candidate's predictions. `panel_predictions` replaces the file that the recipe of
-    the checks file names. An `export` writes the images of the tests in place of a run. `run_id` is the id of the run,
-    as `new_run_id` makes it, or empty.
+    the checks file names. `instead` names a module, and what its function `run_instead` does in place of a run.
+    `run_id` is the id of the run, as `new_run_id` makes it, or empty.
     """
 
     roles: dict[str, Place] = Field(default_factory=dict)
@@ -88,7 +82,7 @@ class RunRequest(RunSettings):
     record: frozenset[str] | None = Field(default=None, strict=False)
     answers: Path | None = Field(default=None, strict=False)
     panel_predictions: Path | None = Field(default=None, strict=False)
-    export: Annotated[ExportOrder | None, BeforeValidator(_order_of)] = None
+    instead: tuple[str, dict[str, Any]] | None = Field(default=None, strict=False)
     root: Path = Field(default=Path(), strict=False)
     run_id: str = ""
 

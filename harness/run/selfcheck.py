@@ -18,7 +18,6 @@ from harness.base.codes import Code
 from harness.base.errors import InputError, NotApplicableError, printable
 from harness.base.features import features, resolve
 from harness.base.records import as_json, read_json
-from harness.checks.equivalence import EQUIVALENCE
 from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.inference.anew import WAYS, asked_elsewhere, ways_for
@@ -29,10 +28,8 @@ from harness.measures.localisation import rank_correlation
 from harness.perturb import PROTOCOL, pose_each
 from harness.run.budget import extent_of
 from harness.run.mutants import (
-    CHANGED,
     FOLLOW,
     Finding,
-    changes_are_noticed,
     checks_follow_the_candidate,
     is_noticed,
 )
@@ -153,8 +150,6 @@ def self_checks(
     for feature in features():
         made = ((name, resolve(check)(session, judge)) for name, check in feature.self_checks.items())
         checks |= {name: check for name, check in made if check is not None}
-    if "original" in session.roles and session.checks.family(EQUIVALENCE):
-        checks[CHANGED] = lambda: changes_are_noticed(session, judge)
 
     def conclude(name: str) -> SelfCheck:
         try:

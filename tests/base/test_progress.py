@@ -85,3 +85,11 @@ def test_a_terminal_has_a_bar():
         for _ in range(100):
             bar.update()
     assert screen.getvalue().count("\r") >= 100
+
+
+def test_progress_in_a_log_breaks_a_silence(monkeypatch):
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr("harness.base.progress.time.monotonic", lambda: next(clock))
+    lines = of_a_log(12, silence=8.0, lines=1)
+    assert len(lines) >= 3, lines
+    assert all(line.startswith("work: ") for line in lines)

@@ -105,7 +105,7 @@ def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
     return done.ret, {each["id"]: each for each in report["checks"] if each["family"] == "equivalence"}
 
 
-def test_conversions_set_the_thresholds_of_the_family(zoo):
+def test_conversions_set_the_thresholds_of_the_family(zoo, pytester):
     assert calibrate("--convert", COMMAND) == 0
     checks = {check.id: check for check in read_checks(zoo.checks).checks}
     assert all(checks[name].panel.conversions == COMMAND for name in CONVERTED)
@@ -116,16 +116,14 @@ def test_conversions_set_the_thresholds_of_the_family(zoo):
     panel = read_panel(zoo.root / "models/panel.json", read_checks(zoo.checks))
     assert {row.id for row in panel.checks if row.conversions} >= set(CONVERTED)
     assert all(0 < model.values["equivalence-confidence"] < 0.1 for model in panel.models)
-
-
-def test_one_more_conversion_passes_and_a_bad_one_fails(zoo, pytester):
-    assert calibrate("--convert", COMMAND) == 0
     _, healthy = gate(zoo, pytester, 0.01)
     assert [healthy[name]["status"] for name in CONVERTED] == ["pass", "pass", "pass"]
     assert healthy["equivalence-clean"]["provenance"] == "conversions"
     assert "conversions of 8 reference models" in healthy["equivalence-clean"]["explanation"]
     status, bad = gate(zoo, pytester, 0.5)
     assert (status, bad["equivalence-confidence"]["status"]) == (1, "fail")
+    zoo.checks.write_text(zoo.checks.read_text().replace(COMMAND, "python other.py {input} {output}"))
+    assert gate(zoo, pytester, 0.01)[0] == 4, "an edited command is not the one that converted"
 
 
 def thresholds(zoo):
@@ -133,18 +131,14 @@ def thresholds(zoo):
 
 
 def test_thresholds_by_conversions_outlive_a_calibration(zoo):
+    """Not one of other models: their conversions are dropped."""
     assert calibrate("--convert", COMMAND) == 0
-    before = thresholds(zoo)
-    seeds = [f"seed-{seed}.safetensors" for seed in range(1, 9)]
+    before, seeds = thresholds(zoo), [f"seed-{seed}.safetensors" for seed in range(1, 9)]
     assert calibrate("--checkpoints", *seeds) == 0
     assert thresholds(zoo) == before
     assert calibrate("--family", "clean") == 0
     assert thresholds(zoo) == before
-
-
-def test_conversions_of_other_models_are_dropped(zoo):
-    assert calibrate("--convert", COMMAND) == 0
-    assert calibrate("--checkpoints", *[f"seed-{seed}.safetensors" for seed in range(1, 8)]) == 0
+    assert calibrate("--checkpoints", *seeds[:3]) == 0
     checks = {check.id: check for check in read_checks(zoo.checks).checks}
     assert (checks["equivalence-clean"].panel, checks["equivalence-clean"].provenance) == (None, "hand")
 

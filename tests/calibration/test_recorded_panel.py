@@ -3,13 +3,12 @@
 import re
 
 import pytest
-from recorded_answers import answer
+from recorded_answers import answer, order
 from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, run_here
 
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.cli import main
-from harness.run.export.request import ExportOrder
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def calibrated(zoo, models):
 def test_recorded_reference_models_are_a_panel(zoo, pytester):
     files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1) for seed in range(1, 4)]
     folder = zoo.root / "inputs"
-    with hypothesis_as_it_starts(), asked_to_record(None, export=ExportOrder(str(folder))):
+    with hypothesis_as_it_starts(), asked_to_record(None, **order(folder)):
         pytester.runpytest_inprocess("--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan")
     specs = [answer(folder, file, f"answers-{number}.npz") for number, file in enumerate(files)]
     recorded, checks = calibrated(zoo, specs)
@@ -45,7 +44,7 @@ def test_recorded_reference_models_are_a_panel(zoo, pytester):
 
 def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
     folder = zoo.root / "inputs"
-    with hypothesis_as_it_starts(), asked_to_record(None, export=ExportOrder(str(folder))):
+    with hypothesis_as_it_starts(), asked_to_record(None, **order(folder)):
         pytester.runpytest_inprocess(
             "--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan", "--stress-budget", "4s"
         )

@@ -9,7 +9,7 @@ import torch
 
 from harness import cli
 from harness.data import LabelledImages
-from harness.features.evaluation import report as evaluation
+from harness.features.evaluation import breaking
 from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -25,7 +25,6 @@ def images(count=30):
 
 @pytest.fixture
 def shop(tmp_path):
-
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [8, 8], "classes": 3}
     torch.manual_seed(3)
     model = FashionCNN(**arguments).eval()
@@ -38,34 +37,26 @@ def shop(tmp_path):
     return path, f"npz:{tmp_path / 'shop.npz'}"
 
 
-def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys):
-
+def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys, monkeypatch):
+    """Its picture has the words of the report."""
     path, data = shop
+    shown, drawn = [], breaking.strip
+    monkeypatch.setattr(breaking, "strip", lambda tiles: shown.extend(tiles) or drawn(tiles))
     picture = tmp_path / "out/broken.png"
-    arguments = ["break", str(path), "--image", "1", "--data", data, "--output", str(picture), "--json"]
-    assert cli.main(arguments) == 0
+    arguments = ["break", str(path), "--image", "1", "--data", data, "--output", str(picture)]
+    assert cli.main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["true"] == found["predicted"]
-    hits = [found[name] for name in ("rotation", "shift", "joint")]
-    assert any(hits)
-    assert cv2.imread(str(picture)).shape[1] >= 168 * (1 + sum(hit is not None for hit in hits))
-    assert cli.main(arguments[:-1]) == 0
-    assert "image 1: " in capsys.readouterr().out
-
-
-def test_break_titles_its_picture_in_the_words_of_the_report(shop, tmp_path, capsys, monkeypatch):
-    path, data = shop
-    shown, drawn = [], evaluation.strip
-    monkeypatch.setattr(evaluation, "strip", lambda tiles: shown.extend(tiles) or drawn(tiles))
-    output = tmp_path / "broken.png"
-    assert cli.main(["break", str(path), "--image", "1", "--data", data, "--output", str(output), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    hits = [found[name] for name in ("rotation", "shift", "joint") if found[name]]
+    assert hits
+    assert cv2.imread(str(picture)).shape[1] >= 168 * (1 + len(hits))
     first, *moved = [(title, caption) for _, title, caption in shown]
     assert first == ("image 1", f"true: {found['true']}\n✓ {found['predicted']} {first[1].split()[-1]}")
-    hits = [found[name] for name in ("rotation", "shift", "joint") if found[name]]
     poses = [Pose(hit["degrees"], hit["dx"], hit["dy"]).in_words() for hit in hits]
     assert moved == [(words, f"✗ {hit['prediction']}") for words, hit in zip(poses, hits, strict=True)]
     assert all(" ".join(wrapped(title).split()) == title for title, _ in moved), "nothing is cut off"
+    assert cli.main(arguments) == 0
+    assert "image 1: " in capsys.readouterr().out
 
 
 def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):
@@ -100,7 +91,6 @@ def test_break_refuses_an_image_that_is_not_there(shop, capsys, number):
 
 
 def test_break_draws_the_survival_of_all(shop, tmp_path, capsys):
-
     path, data = shop
     output = tmp_path / "survival.png"
     assert cli.main(["break", str(path), "--data", data, "--output", str(output), "--json"]) == 0

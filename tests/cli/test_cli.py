@@ -32,10 +32,10 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "equal", "history", "accept", "golden", "skew"),
+    *("gate", "history", "report", "accept", "golden", "equal", "skew"),
     *("calibrate", "init"),
     *("list", "compare", "rank", "evaluate", "break"),
-    *("train", "export-inputs", "convert", "cache", "fetch-data"),
+    *("train", "convert", "cache", "fetch-data", "export-inputs"),
 ]
 
 SHIPPED = ("--data", "fashion-mnist")

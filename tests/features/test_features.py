@@ -76,7 +76,7 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 
 def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
-    assert set(families_of_features()) == {"golden", "skew"}
+    assert set(families_of_features()) == {"equivalence", "golden", "skew"}
     assert list(FAMILIES)[-5:] == ["golden", "skew", "slice", "equivalence", "unknown"]
     assert GROUPS[SETTINGS["mlflow"].group] == "Reports"
 

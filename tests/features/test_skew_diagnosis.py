@@ -12,6 +12,7 @@ from inference_servers import inference_server
 from PIL import Image
 from zoo import CLASSES, Zoo, images_of, network, role_model
 
+from harness.checks.tolerance import ToleranceTest
 from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.data.serving.catalog import variations
@@ -28,7 +29,6 @@ from harness.inference.serving import model_serving, served_predictions
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
-from harness.run.equality import EqualityCheck
 
 MODEL = "models/augmented.safetensors"
 BILINEAR = Image.Resampling.BILINEAR
@@ -386,7 +386,7 @@ def of_counts(serving, p, changed, explained, introduced):
     best = Trial(pipeline, ("crop",), explains=Explanation(2000, changed, explained, introduced))
     quantity = proportion(changed, 2000)
     check = Measurement(PREDICTIONS_CHANGED, changed / 2000, 2000, (0, 1), quantity=quantity)
-    checks = (EqualityCheck("all", check, 0.01, "different"),)
+    checks = (ToleranceTest(check, 0.01, title="all"),)
     facts = {"best": best, "runner_up": best, "p": p, "p_next": 1e-9, "comparisons": 60_762}
     return Diagnosis(serving, best.explains, checks, **facts)
 

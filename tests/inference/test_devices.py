@@ -10,7 +10,7 @@ from torch import nn
 from zoo import images_of, network
 
 from harness.inference import Classifier, devices, screening
-from harness.inference.devices import batch_size, in_batches, moved, without_tf32
+from harness.inference.devices import batch_size, in_batches, moved, watched, without_tf32
 from harness.inference.engine import Engine, Perturbed
 from harness.inference.screening import clear_lead, lowered, multiplications_per_image
 from harness.perturb import Pose, pose_each
@@ -329,3 +329,12 @@ def test_poses_on_a_device_are_those_of_the_processor(device):
     degrees, dx, dy = torch.tensor([7.0, -30.0, 90.0, 0.0]), torch.zeros(4), torch.ones(4)
     moved_there = pose_each(pixels.to(device), degrees.to(device), dx.to(device), dy.to(device)).cpu()
     assert torch.allclose(moved_there, pose_each(pixels, degrees, dx, dy), atol=1e-6)
+
+
+def test_a_batch_that_is_done_is_told_to_who_watches():
+    told = []
+    with watched(told.append):
+        in_batches(torch.tensor, np.arange(10), size=4, workers=2)
+    assert sorted(told) == [2, 4, 4]
+    in_batches(torch.tensor, np.arange(10), size=4, workers=2)
+    assert len(told) == 3

@@ -44,7 +44,7 @@ REASONS = {
     "report/figures.py": "a figure in memory",
     "run/execute.py": "what passes between two processes, in a temporary folder",
     "run/handover.py": "answers of a run to the process that waits for it, in that folder",
-    "run/export/write.py": "files of an export, in a folder that was empty or its own",
+    "features/exports/write.py": "files of an export, in a folder that was empty or its own",
     "run/history.py": "a line of an output",
 }
 

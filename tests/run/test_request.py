@@ -8,7 +8,6 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.base.groups import values_of
-from harness.run.export.request import ExportOrder
 from harness.run.project import project_of
 from harness.run.request import (
     OWN,
@@ -52,7 +51,11 @@ model_args = { width = 2, depth = 3 }
 
 
 def test_a_request_travels_as_json_and_is_shown_as_a_line():
-    asked = ASKED.but(export=ExportOrder("out"), record=frozenset({"clean"}), answers=Path("answers"))
+    asked = ASKED.but(
+        instead=("harness.features.exports.write", {"folder": "out"}),
+        record=frozenset({"clean"}),
+        answers=Path("answers"),
+    )
     assert RunRequest(**json.loads(json.dumps(asked.plain))) == asked
     line = command_line(ASKED.but(tests=("shop",)))
     assert line[0] == "shop"

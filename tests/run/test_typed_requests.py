@@ -5,7 +5,8 @@ import pytest
 from zoo import Zoo
 
 from harness.features.comparison.comparing import compare
-from harness.features.evaluation.evaluating import break_image, evaluate
+from harness.features.evaluation.breaking import break_image
+from harness.features.evaluation.evaluating import evaluate
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.settings import ModelSettings
@@ -29,10 +30,10 @@ def right(zoo, path):
 
 def test_evaluate_returns_numbers_and_failures(zoo, model, capsys):
     path = zoo.save("good.safetensors", jitter=0.3)
-    done = evaluate(path, model, failures=True)
-    assert done.numbers["clean_accuracy"] == right(zoo, path).mean()
-    assert len(done.failures.tables[0].rows) == (~right(zoo, path)).sum()
-    assert ("robust_accuracy" in done.numbers, done.label_errors) == (False, None)
+    (numbers, failures), _ = evaluate(path, model, failures=True)
+    assert numbers.plain["clean_accuracy"] == right(zoo, path).mean()
+    assert len(failures.plain["failures"][0]["rows"]) == (~right(zoo, path)).sum()
+    assert "robust_accuracy" not in numbers.plain
     assert capsys.readouterr().out == ""
 
 
@@ -48,7 +49,8 @@ def test_compare_returns_both_models_and_what_changed(zoo, model, capsys):
 def test_break_returns_the_first_pose_of_each_path(zoo, model):
     path = zoo.save("good.safetensors")
     number = int(np.flatnonzero(right(zoo, path))[0])
-    done = break_image(path, model, number)
-    assert done.clean.predicted == done.clean.true
-    assert all(found is None or found.answer.predicted != done.clean.true for _, found in done.by)
-    assert {found.pixels.dtype for _, found in done.by if found} <= {np.dtype(np.uint8)}
+    plain, lines, picture = break_image(path, model, number)
+    assert plain["predicted"] == plain["true"]
+    found = [plain[name] for name in ("rotation", "shift", "joint") if plain[name]]
+    assert all(not each["prediction"].startswith(plain["true"]) for each in found)
+    assert (len(lines), picture[:4]) == (4, b"\x89PNG")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -16,9 +13,6 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-DEFAULT = "60s"
-"""Time that a comparison may take where nobody says otherwise."""
 
 
 @click.command(
@@ -38,60 +32,36 @@ DEFAULT = "60s"
     metavar="CSV",
     help="Also write every new, fixed and shared failure, by kind, with what both models predict (default: none).",
 )
-@click.option(
-    "--budget",
-    metavar="TIME",
-    help="The longest time that it may take, such as 90s or 5m. The plan names samples and parts that are left out "
-    "(default: 60s).",
-)
-@click.option("--full", is_flag=True, help="Compare in full, however long that takes.")
 @options.json_option
 def compare_command(
-    checkpoints: tuple[Path | str, ...],
-    checks_path: Path,
-    output: Path,
-    failures: Path | None,
-    budget: str | None,
-    *,
-    full: bool,
-    as_json: bool,
+    checkpoints: tuple[Path | str, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
 ) -> int:
     """Compare two checkpoints by their predictions."""
-    began = time.process_time()
     from harness.base.outputs import PAGE, table_kind
     from harness.features.comparison.comparing import compare
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.report.pictures import source_of
     from harness.report.tables import comparison_lines
-    from harness.run.budget import seconds_in
     from harness.run.examples import thumbnails_of
     from harness.run.inputs import inputs_of_command
 
-    first, *others = checkpoints
-    if len(others) > 1:
+    if len(checkpoints) > 2:  # noqa: PLR2004
         raise InputError(
             f"compare takes two models, not {len(checkpoints)}; `stress-harness rank` ranks finished runs of several",
             code=Code.USAGE,
         )
-    if budget and full:
-        raise InputError("--budget and --full contradict each other; name one of them")
-    seconds = None if full else seconds_in(budget or DEFAULT)
     settings = options.project_with(checks_path, as_json=as_json).request
-    second = others[0] if others else settings.incumbent
-    checkpoints = first, second
-    inputs = inputs_of_command(checkpoints, settings, checks=checks_path)
+    both = checkpoints[0], checkpoints[1] if len(checkpoints) > 1 else settings.incumbent
+    inputs = inputs_of_command(both, settings, checks=checks_path)
     page = options.own_output(output, PAGE, inputs)
     changes = table_kind("a table of changes", "kind,change,image")
     table = failures and options.own_output(failures, changes, inputs.and_more([output]))
-    planned = partial(print, sep="\n", file=sys.stderr if as_json else sys.stdout, flush=True)
-    done = compare((first, second), settings, budget=seconds, on_planned=lambda plan: planned(*plan.lines), began=began)
-    limit = [] if seconds == seconds_in(DEFAULT) else ["--full"] if seconds is None else ["--budget", f"{seconds:g}s"]
-    command = ["stress-harness", "compare", *map(str, checkpoints), *limit, *options.given_line()]
+    done = compare(both, settings)
     facts = {
         **{model.role: f"{model.path} ({model.sha256[:12]})" for model in done.models},
         "data": f"{done.images.name}, {done.images.split} split, {len(done.images)} images",
-        "reproduce": shlex.join(command),
+        "reproduce": shlex.join(["stress-harness", "compare", *map(str, both), *options.given_line()]),
     }
     shown, changed = thumbnails_of(done.images, done.overview), done.changed.as_json()
     thumbnails = {number: source_of(pixels) for number, pixels in shown.items()}
@@ -116,8 +86,8 @@ def compare_command(
 @options.json_option
 def rank_command(records: tuple[Path, ...], *, as_json: bool) -> int:
     """Rank finished runs."""
-    from harness.features.comparison.ranking import rank, ranking_json, ranking_lines, read_runs
+    from harness.features.comparison.ranking import rank, read_runs
 
     ranking = rank(read_runs(records))
-    options.say(ranking_json(ranking), ranking_lines(ranking), as_json=as_json)
+    options.say(ranking.as_json(), ranking.lines, as_json=as_json)
     return options.OK

@@ -26,6 +26,7 @@ _ORDER = ("pass", "partial", "fail", "error")
 _NAMED = 5
 """Checks won by a candidate that the terminal names."""
 _TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviors")
+_TEXT = (0, 1, 2, 4, 5, 6)
 
 
 @record
@@ -78,7 +79,6 @@ class Run:
 
     @property
     def failing(self) -> list[str]:
-        """Return the ids of the checks that fail."""
         return [row.id for row in self.rows if row.status == "fail"]
 
     @property
@@ -104,6 +104,45 @@ class Ranking:
     runs: Mapping[str, Run]
     wins: Mapping[str, Mapping[str, float]]
     best: Mapping[str, Sequence[str]]
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the ranking as lines for the terminal, with the checks that each candidate wins."""
+        lines = aligned([_TITLES, *(tuple(row.values()) for row in self._rows)], text=_TEXT)
+        unit = "standard deviations of the reference models ahead of the next"
+        for name, one in self.runs.items():
+            if one.failed_tests:
+                lines.append(f"{name} fails tests without a check: {some_of(one.failed_tests)}")
+            if won := [f"{check} by {lead:.1f}" for check, lead in self.wins[name].items()]:
+                lines.append(f"{name} wins {some_of(won, shown=_NAMED)} ({unit})")
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the ranking in plain types."""
+        told = [
+            {
+                **row,
+                "path": one.path,
+                "record": one.source,
+                "failing": one.failing,
+                "failed_tests": one.failed_tests,
+                "margins": one.margins,
+                "won": self.wins[name],
+            }
+            for row, (name, one) in zip(self._rows, self.runs.items(), strict=True)
+        ]
+        return {"ranking": told}
+
+    @property
+    def _rows(self) -> list[dict[str, str]]:
+        rows = []
+        for at, (name, one) in enumerate(self.runs.items(), start=1):
+            judged = sum(row.status in {"pass", "fail"} for row in one.rows)
+            margin = next((f"{family} {away:+.1f}" for family, away in one.margins.items()), "–")
+            won, best = f"{len(self.wins[name])} checks", ", ".join(self.best[name]) or "–"
+            cells = str(at), name, one.verdict, f"{len(one.failing)} of {judged}", margin, won, best
+            rows.append(dict(zip(_TITLES, cells, strict=True)))
+        return rows
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -184,44 +223,3 @@ def _leader(scores: Mapping[str, float]) -> tuple[str, float]:
     """Return the candidate with the highest score, and by how much it leads the next."""
     (first, name), *others = sorted(((score, name) for name, score in scores.items()), reverse=True)
     return name, min(first - others[0][0], FARTHEST) if others else 0.0
-
-
-def ranking_rows(ranking: Ranking) -> list[tuple[str, ...]]:
-    """Return the ranking as rows of a table, its titles first."""
-    rows: list[tuple[str, ...]] = [_TITLES]
-    for at, (name, one) in enumerate(ranking.runs.items(), start=1):
-        judged = sum(row.status in {"pass", "fail"} for row in one.rows)
-        margin = next((f"{family} {away:+.1f}" for family, away in one.margins.items()), "–")
-        won, best = f"{len(ranking.wins[name])} checks", ", ".join(ranking.best[name]) or "–"
-        rows.append((str(at), name, one.verdict, f"{len(one.failing)} of {judged}", margin, won, best))
-    return rows
-
-
-def ranking_lines(ranking: Ranking) -> list[str]:
-    """Return the ranking as lines for the terminal, with the checks that each candidate wins."""
-    lines = aligned(ranking_rows(ranking), text=(0, 1, 2, 4, 5, 6))
-    unit = "standard deviations of the reference models ahead of the next"
-    for name, one in ranking.runs.items():
-        if one.failed_tests:
-            lines.append(f"{name} fails tests without a check: {some_of(one.failed_tests)}")
-        if won := [f"{check} by {lead:.1f}" for check, lead in ranking.wins[name].items()]:
-            lines.append(f"{name} wins {some_of(won, shown=_NAMED)} ({unit})")
-    return lines
-
-
-def ranking_json(ranking: Ranking) -> dict[str, Any]:
-    """Return the ranking in plain types."""
-    titles, *rows = ranking_rows(ranking)
-    told = [
-        {
-            **dict(zip(titles, row, strict=True)),
-            "path": one.path,
-            "record": one.source,
-            "failing": one.failing,
-            "failed_tests": one.failed_tests,
-            "margins": one.margins,
-            "won": ranking.wins[name],
-        }
-        for row, (name, one) in zip(rows, ranking.runs.items(), strict=True)
-    ]
-    return {"ranking": told}

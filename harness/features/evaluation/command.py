@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,29 +31,18 @@ from harness.cli import options
 def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
     from harness.base.outputs import PICTURE
-    from harness.features.evaluation import report as shown
-    from harness.features.evaluation.evaluating import break_image, survival
-    from harness.report.figures import as_png
-    from harness.report.plots import survival_curves
+    from harness.features.evaluation.breaking import break_image, survival
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request
     path = output or options.REPORTS / ("survival.png" if image is None else f"break-{image}.png")
     picture = options.own_output(path, PICTURE, inputs_of_command([checkpoint], settings))
-    content: bytes | None = None
-    if image is None:
-        count, curves = survival(checkpoint, settings)
-        said: dict[str, object] = {"images": count, "paths": shown.survival_json(curves)}
-        content = as_png(survival_curves(curves))
-        lines = shown.survival_lines(count, curves)
-    else:
-        done = break_image(checkpoint, settings, image)
-        said, lines = shown.broken_image_json(done), shown.broken_image_lines(done)
-        content = shown.broken_image_png(done) if done.by else None
+    found = survival(checkpoint, settings) if image is None else break_image(checkpoint, settings, image)
+    plain, lines, content = found
     if content is not None:
         picture.write(content)
         lines.append(f"picture: {path}")
-    options.say({**said, "picture": None if content is None else str(path)}, lines, as_json=as_json)
+    options.say({**plain, "picture": None if content is None else str(path)}, lines, as_json=as_json)
     return options.OK if content is not None else options.NEGATIVE
 
 
@@ -115,40 +105,35 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
 @options.json_option
 def evaluate_command(
     checkpoint: Path | str,
-    pairs: tuple[tuple[str, str], ...],
-    poses: tuple[tuple[float, float, float], ...],
     predictions_path: Path | None,
     output: Path,
     *,
-    on_grid: bool,
-    per_class: bool,
     failures: bool,
     label_errors: bool,
     as_json: bool,
+    **asked: Any,
 ) -> int:
     """Evaluate a checkpoint."""
-    from harness.features.evaluation.evaluating import evaluate
-    from harness.features.evaluation.report import FILES, evaluation_files, evaluation_json, evaluation_lines
+    from harness.features.evaluation.evaluating import FILES, evaluate
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
     kinds = FILES if failures or label_errors else {}
     outputs = {name: options.own_output(output / name, kind, inputs) for name, kind in kinds.items()}
-    done = evaluate(
+    parts, notes = evaluate(
         checkpoint,
         settings,
-        on_grid=on_grid,
         failures=failures,
-        pairs=pairs,
-        poses=poses,
         find_label_errors=label_errors,
         panel_predictions=predictions_path,
+        folder=output,
+        **asked,
     )
-    for note in done.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    for name, content in evaluation_files(done).items():
-        outputs[name].write(content)
-    plain, lines = (made(done, output, classes=per_class) for made in (evaluation_json, evaluation_lines))
-    options.say(plain, lines, as_json=as_json)
+    for name, content in (item for part in parts for item in part.files.items()):
+        outputs[name].write(content.encode())
+    plain = {name: value for part in parts for name, value in part.plain.items()}
+    options.say(plain, [line for part in parts for line in part.lines], as_json=as_json)
     return options.OK

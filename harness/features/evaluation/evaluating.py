@@ -1,85 +1,68 @@
-"""Evaluation of one checkpoint: accuracy, failures, suspected label errors, and the least poses that break it."""
+"""Evaluation of one checkpoint: accuracy, failures and suspected label errors, as lines, as JSON and as files."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from harness.base.errors import InputError, NotApplicableError, PanelError, printable
+from harness.base.outputs import Kind, table_kind
 from harness.base.progress import Progress
+from harness.base.records import as_plain
 from harness.checks import read_checks
 from harness.data import stratified_sample
-from harness.data.images import unit_range
-from harness.inference.search import Breaking, breaking, first_failures
 from harness.measures import accuracy, confident_errors
-from harness.measures.accuracy import ClassificationReport, classification_report
-from harness.measures.failures import (
-    Answer,
-    FailureKind,
-    FailureTable,
-    answers_at,
-    confusion,
-    failure_table,
-    kinds_for,
-)
-from harness.measures.panel.label_errors import (
-    LabelErrors,
-    WithoutLabelErrors,
-    label_errors,
-    owners,
-    without,
-)
+from harness.measures.accuracy import classification_report
+from harness.measures.failures import FailureKind, confusion, failure_table, kinds_for
+from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.worst_poses import PersistentFailures, persistent_failures
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
-from harness.perturb.grids import PATHS, SeverityPath, fine_paths
+from harness.report.exports import (
+    confusions_rows,
+    failures_csv,
+    failures_markdown,
+    label_errors_csv,
+    label_errors_rows,
+    persistent_csv,
+    scores_csv,
+    scores_rows,
+)
+from harness.report.page import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.data import LabelledImages
-    from harness.inference import Classifier, Predictions
+    from harness.inference import Predictions
     from harness.run.settings import ModelSettings
 
 CHECKS = Path("stress_tests/checks.toml")
+_CONFUSIONS, _LABEL_ERRORS = 12, 20
+"""Confusions of persistent failures, and suspected label errors, that the terminal shows; the files have all."""
+_LABEL_ERRORS_FILE = "label_errors.csv"
+_OF_FAILURES = {
+    "failures.csv": table_kind("a table of failures", "kind,seen,image"),
+    "persistent.csv": table_kind("a table of persistent failures", "image,true,predicted"),
+    "classes.csv": table_kind("a table of classes", "class,precision,recall"),
+    "failures.md": Kind("a list of failures", rb"# Failures of "),
+}
+_OF_LABELS = table_kind("a table of suspected label errors", "image,label,reference answer")
+FILES = {**_OF_FAILURES, _LABEL_ERRORS_FILE: _OF_LABELS}
+"""The kind of each file that an evaluation may leave, by its name."""
 
 
 @dataclass(frozen=True)
-class FoundFailures:
-    """Failures by kind: `tables` hold those of the clean images for each of `kinds`, then those of each pose asked for.
+class Part:
+    """A part of an evaluation: in plain types, as lines of the terminal, and as texts of files by their names."""
 
-    `posed` counts the failures of each kind over all `poses`, the clean images left out.
-    """
-
-    kinds: tuple[FailureKind, ...]
-    tables: tuple[FailureTable, ...]
-    posed: tuple[int, ...]
-    poses: int
-    persistent: PersistentFailures
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Results of one checkpoint: `numbers` of the whole by name; what was not asked for is absent, or None.
-
-    `label_errors` are the suspected ones, with the measures `without` them, or the reason why they are missing. `notes`
-    are asides on the panel's predictions.
-    """
-
-    checkpoint: Path | str
-    clean: Predictions
-    numbers: dict[str, float]
-    report: ClassificationReport
-    failures: FoundFailures | None = None
-    label_errors: tuple[LabelErrors, WithoutLabelErrors] | str | None = None
-    notes: tuple[str, ...] = ()
+    plain: Mapping[str, Any]
+    lines: Sequence[str] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -87,17 +70,20 @@ def evaluate(
     settings: ModelSettings,
     *,
     on_grid: bool = False,
+    per_class: bool = False,
     failures: bool = False,
     pairs: Sequence[tuple[str, str]] = (),
     poses: Sequence[tuple[float, float, float]] = (),
     find_label_errors: bool = False,
     panel_predictions: Path | None = None,
-) -> Evaluation:
-    """Evaluate a checkpoint; raises `InputError` for refused files, and where label errors need a missing panel.
+    folder: Path = Path("reports/failures"),
+) -> tuple[list[Part], list[str]]:
+    """Evaluate a checkpoint; return the parts asked for, and notes on the panel's predictions.
 
     `on_grid` searches the 225 poses of the augmentation range. `failures` asks for tables of failures. With them,
     `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. Label errors are
-    found by the file `panel_predictions`, by default the one that the checks file names.
+    found by the file `panel_predictions`, by default the one that the checks file names. Files are for the `folder`.
+    Raises `InputError` for refused files, and where label errors need a missing panel.
     """
     if (pairs or poses) and not failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
@@ -126,41 +112,24 @@ def evaluate(
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
     grid = augmentation_range_poses() if on_grid else (IDENTITY, *augmentation_range_corners()) if failures else ()
-    predicted, posed = _posed(classifier, clean, grid, kinds)
-    numbers = {"clean_accuracy": accuracy(clean).value}
-    if clean.has_confidence:
-        numbers["confident_errors"] = confident_errors(clean, above=0.9).value
-    if on_grid:
-        correct = predicted == clean.labels[:, None]
-        numbers["mean_pose_accuracy"] = float(correct.mean())
-        numbers["robust_accuracy"] = float(correct.all(axis=1).mean())
-    found = None
-    unlikely: tuple[LabelErrors, WithoutLabelErrors] | str | None = None
-    if failures:
-        more = (classifier.predict(images, Pose(*pose), keep=False) for pose in poses)
-        tables = tuple(failure_table(each, kind) for each in chain([clean], more) for kind in kinds)
-        moved = sum(pose != IDENTITY for pose in grid)
-        found = FoundFailures(kinds, tables, posed, moved, persistent_failures(images, predicted))
-    if find_label_errors and panel is not None:
-        try:
-            suspected = label_errors(images, panel, everything.labels.numpy())
-            unlikely = suspected, without(clean, panel, suspected)
-        except NotApplicableError as error:
-            unlikely = str(error)
-    return Evaluation(checkpoint, clean, numbers, classification_report(clean), found, unlikely, tuple(notes))
-
-
-def _posed(
-    classifier: Classifier, clean: Predictions, poses: Sequence[Pose], kinds: Sequence[FailureKind]
-) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the classes predicted in P poses, (N, P) int32, and the failures by kind in all but the identity."""
-    predicted, failures = np.empty((len(clean.labels), len(poses)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
-    for at, pose in enumerate(Progress(poses, unit="pose", delay=2, disable=not poses)):
-        seen = clean if pose == IDENTITY else classifier.predict(clean.images, pose, keep=False)
+    predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
+    for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
+        seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
         predicted[:, at] = seen.predicted
         if pose != IDENTITY:
-            failures += np.array([kind.among(seen).sum() for kind in kinds], dtype=int)
-    return predicted, tuple(failures.tolist())
+            posed += np.array([kind.among(seen).sum() for kind in kinds], dtype=int)
+    parts = [_numbers(clean, predicted if on_grid else None)]
+    if per_class:
+        report = classification_report(clean)
+        parts.append(Part({"classes": asdict(report)}, ["", *aligned(scores_rows(report))]))
+    if failures:
+        views = [clean, *(classifier.predict(images, Pose(*pose), keep=False) for pose in poses)]
+        moved = sum(pose != IDENTITY for pose in grid)
+        persistent = persistent_failures(images, predicted)
+        parts.append(_failures(checkpoint, views, kinds, persistent, posed=posed, moved=moved, folder=folder))
+    if find_label_errors and panel is not None:
+        parts.append(_label_errors(clean, panel, everything.labels.numpy(), folder))
+    return parts, notes
 
 
 def _panel_predictions(named: Path | None, images: LabelledImages, sha256: str) -> PanelPredictions | None:
@@ -169,74 +138,87 @@ def _panel_predictions(named: Path | None, images: LabelledImages, sha256: str) 
     None if no file is named. Raises `InputError` for a file that cannot be used.
     """
     checks = read_checks(CHECKS) if CHECKS.exists() and named is None else None
-    found = checks.panel_predictions if checks else named
-    if found is None or not (named or found.exists()):
+    path = checks.panel_predictions if checks else named
+    if path is None or not (named or path.exists()):
         return None
-    read = read_panel_predictions(found)
+    read = read_panel_predictions(path)
     if checks:
-        checks.expect_panel_predictions(found, read.sha256)
+        checks.expect_panel_predictions(path, read.sha256)
     others = read.without(sha256)
     try:
         others.expect(images)
         others.clean(images)
     except InputError as error:
-        raise PanelError(f"{found}: {error}") from None
+        raise PanelError(f"{path}: {error}") from None
     return others
 
 
-@dataclass(frozen=True, eq=False)
-class Broken:
-    """The first pose of a path at which an image fails, the image there, (H, W, C) uint8, and the prediction."""
+def _numbers(clean: Predictions, on_grid: np.ndarray | None) -> Part:
+    """Return accuracy and confident errors, with accuracy over the classes predicted `on_grid`, (N, P), if given."""
+    numbers = {"clean_accuracy": accuracy(clean).value}
+    if clean.has_confidence:
+        numbers["confident_errors"] = confident_errors(clean, above=0.9).value
+    if on_grid is not None:
+        correct = on_grid == clean.labels[:, None]
+        numbers["mean_pose_accuracy"] = float(correct.mean())
+        numbers["robust_accuracy"] = float(correct.all(axis=1).mean())
+    lines = [f"{name.replace('_', ' ')}: {value:.4g}" for name, value in numbers.items()]
+    if not clean.has_confidence:
+        lines.append("confident errors: not applicable, the predictor returns labels only")
+    return Part(numbers, lines)
 
-    pose: Pose
-    pixels: np.ndarray
-    answer: Answer
 
+def _failures(
+    checkpoint: Path | str,
+    views: Sequence[Predictions],
+    kinds: Sequence[FailureKind],
+    persistent: PersistentFailures,
+    *,
+    posed: np.ndarray,
+    moved: int,
+    folder: Path,
+) -> Part:
+    """Return the failures of each kind in each view, the clean one first, and the persistent ones.
 
-@dataclass(frozen=True, eq=False)
-class BrokenImage:
-    """One image, (H, W, C) uint8: its clean prediction, and how each path breaks it; None where it does not.
-
-    `by` is empty for an image that is misclassified without any perturbation.
+    `posed` counts those of each kind in the poses that are `moved`.
     """
-
-    number: int
-    clean: Answer
-    pixels: np.ndarray
-    by: tuple[tuple[SeverityPath, Broken | None], ...]
-
-
-def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) -> BrokenImage:
-    """Find how little breaks one image; raises `InputError` for a number that no image has."""
-    images = settings.all_images()
-    classifier = settings.open(checkpoint, images).classifier
-    if not 0 <= number < len(images):
-        raise InputError(f"--image {number}: the data have images 0 to {len(images) - 1}")
-    image = images.take(torch.tensor([number]))
-
-    def seen_at(pose: Pose) -> Broken:
-        pixels = pose(unit_range(image.pixels)).mul(255).round().to(torch.uint8)[0].permute(1, 2, 0).numpy()
-        return Broken(pose, pixels, answers_at(classifier.predict(image, pose), np.zeros(1, dtype=np.int64))[0])
-
-    clean = answers_at(classifier.predict(image), np.zeros(1, dtype=np.int64))[0]
-    found: list[tuple[SeverityPath, Broken | None]] = []
-    for path in fine_paths() if clean.predicted == clean.true else ():
-        failure = first_failures(classifier, image, path.poses)
-        found.append((path, None if failure.right_everywhere[0] else seen_at(failure.perturbation_of(0))))
-    return BrokenImage(number, clean, image.pixels[0].permute(1, 2, 0).numpy(), tuple(found))
+    report = classification_report(views[0])
+    tables = tuple(failure_table(each, kind) for each in views for kind in kinds)
+    listed = failures_markdown(f"Failures of {checkpoint}", report, tables, persistent)
+    contents = failures_csv(tables), persistent_csv(persistent), scores_csv(report), listed
+    files = dict(zip(_OF_FAILURES, contents, strict=True))
+    titles = [f"failures of {report.n} images", *(table.seen for table in tables[:: len(kinds)])]
+    rows = [
+        [kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), f"{posed[at] / moved:.1f}"]
+        for at, kind in enumerate(kinds)
+    ]
+    lines = ["", *aligned([[*titles, f"mean of {moved} poses"], *rows]), ""]
+    lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
+    if groups := confusions_rows(persistent):
+        lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
+    if len(groups) > _CONFUSIONS:
+        lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
+    written = [str(folder / name) for name in files]
+    plain = {"failures": [asdict(table) for table in tables], "persistent": asdict(persistent), "files": written}
+    return Part(plain, [*lines, f"written: {', '.join(written)}"], files)
 
 
-def survival(checkpoint: Path | str, settings: ModelSettings) -> tuple[int, tuple[Breaking, ...]]:
-    """Find for each image the least severity of each path that breaks it; return the number of images and the curves.
-
-    Raises `InputError` where no clean image is classified correctly.
-    """
-    images, curves, total = settings.images(), list[Breaking](), sum(len(path.poses) + 1 for path in PATHS.values())
-    classifier = settings.open(checkpoint, images).classifier
-    with Progress(total=total, unit="pose", desc="turning and moving") as bar:
-        for path in PATHS.values():
-            begun = bar.n
-            moved = partial(lambda begun, now: bar.update(begun + now - bar.n), begun)
-            curves.append(breaking(classifier, images, path, on_evaluated=moved))
-            moved(len(path.poses) + 1)
-    return len(images), tuple(curves)
+def _label_errors(clean: Predictions, panel: PanelPredictions, labels: np.ndarray, folder: Path) -> Part:
+    """Return the suspected label errors, and the accuracy without them, or the reason why they are missing."""
+    try:
+        found = label_errors(clean.images, panel, labels)
+        rest = without(clean, panel, found)
+    except NotApplicableError as error:
+        return Part({"label_errors": None, "label_errors_missing": str(error)}, ["", str(error)])
+    count, written = len(found.rows), str(folder / _LABEL_ERRORS_FILE)
+    agree = f"labels that nearly all of {found.reference_models} reference models agree against"
+    lines = ["", f"{agree}: {count} of {found.n}"]
+    if count:
+        lines += aligned(label_errors_rows(found)[: _LABEL_ERRORS + 1], text=(0, 1, 2))
+    if count > _LABEL_ERRORS:
+        lines.append(f"and {count - _LABEL_ERRORS} more, in {_LABEL_ERRORS_FILE}")
+    said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
+    if rest.reference_mean is not None and rest.reference_std is not None:
+        said += f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
+    plain = {"label_errors": as_plain(found), "without_label_errors": as_plain(rest), "label_errors_file": written}
+    return Part(plain, [*lines, said, f"written: {written}"], {_LABEL_ERRORS_FILE: label_errors_csv(found, clean)})

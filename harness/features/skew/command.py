@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.equal import STATUSES, share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,13 +31,7 @@ if TYPE_CHECKING:
     "column image has the number of the image in the data, from 0, or the name of its file. Or the served model "
     "itself, such as https://HOST/v2/models/NAME, which is asked.",
 )
-@click.option(
-    "--tolerance",
-    type=share,
-    default="1%",
-    metavar="SHARE",
-    help="The share of predictions that may change (default: 1%).",
-)
+@options.tolerance_option("The share of predictions that may change (default: 1%).")
 @options.model_options
 @options.json_option
 def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
@@ -48,4 +41,4 @@ def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *,
 
     found = skew(candidate, served, options.project_with(as_json=as_json).request, tolerance=tolerance)
     options.say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
-    return STATUSES[found.outcome]
+    return options.STATUSES[found.outcome]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from harness.base.errors import AnswersError
-from harness.checks.equivalence import TOLERANCE, expect_tolerance
+from harness.checks.tolerance import TOLERANCE, expect_tolerance, overall, tolerance_tests
 from harness.data.serving.catalog import variations
 from harness.features.skew.explanation import (
     ALPHA,
@@ -24,20 +24,18 @@ from harness.features.skew.trials import FEW, FIRST, Trials, causes_of, of_each_
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
-from harness.measures.equivalence import overall
-from harness.run.equality import equality_checks
 from harness.run.selfcheck import expect_steady
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.checks.tolerance import ToleranceTest
     from harness.data import LabelledImages
     from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
     from harness.features.skew.trials import Trial
     from harness.inference import RoleModel
     from harness.measures.equivalence import Outcome
-    from harness.run.equality import EqualityCheck
     from harness.run.settings import ModelSettings
 
 _FINALISTS, _STARTS, _PAIRED = 10, 3, 3
@@ -61,7 +59,7 @@ class Diagnosis:
 
     serving: Serving
     reference: Explanation
-    checks: tuple[EqualityCheck, ...]
+    checks: tuple[ToleranceTest, ...]
     lost: int = 0
     undecided: int = 0
     best: Trial | None = None
@@ -94,7 +92,7 @@ class Diagnosis:
     @property
     def outcome(self) -> Outcome:
         """Return what the checks say together; another order of classes is a difference."""
-        return "different" if self.order else overall([check.outcome for check in self.checks])
+        return "different" if self.order else overall(check.outcome for check in self.checks)
 
 
 def skew(candidate: Path | str, served: Path | str, model: ModelSettings, *, tolerance: float = TOLERANCE) -> Diagnosis:
@@ -154,7 +152,7 @@ def diagnosis(
     found = Diagnosis(
         serving,
         Explanation(len(served), int(changed(artifact, original).sum()), 0, 0),
-        equality_checks(artifact, original, tolerance),
+        tolerance_tests(artifact, original, tolerance),
         lost=int(original.correct.sum() - artifact.correct.sum()),
         undecided=int((~decided).sum()),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.checks.tolerance import what_decides
 from harness.features.skew.explanation import ALPHA, least_changes
 from harness.measures.statistics import related
-from harness.report.equality import deciding, share
 
 if TYPE_CHECKING:
     from harness.features.skew.diagnosis import Diagnosis
@@ -42,11 +42,11 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
 
 def _sentence(found: Diagnosis) -> str:
     counts = found.reference
-    changed = f"{counts.changed:,} of {counts.n:,} predictions ({share(found.checks[0])})"
+    changed = f"{counts.changed:,} of {counts.n:,} predictions ({found.checks[0].in_brief})"
     start = f"{_VERDICTS[found.outcome]}: {changed} are not those of the reference pipeline"
     if found.order:
         return f"{start} once the classes are in the data's order."
-    decides, more = deciding(found.checks, found.outcome)
+    decides, more = what_decides(found.checks, found.outcome)
     lost = f"{abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net"
     return f"{start}{decides}; {lost}{more}."
 

@@ -1,4 +1,4 @@
-"""An order for an export, what ties an export to a checks file, and whether recorded predictions fit a run."""
+"""The scope of an export for a checks file, and whether recorded predictions fit a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from harness.base.errors import AnswersError
-from harness.base.records import record
-from harness.data.exported import Export
+from harness.data.exported import FLOAT32, Export
 from harness.perturb.poses import PROTOCOL, Pose
 
 if TYPE_CHECKING:
@@ -16,34 +15,17 @@ if TYPE_CHECKING:
     from harness.checks import Check, ChecksFile
     from harness.inference import RoleModel
 
-SAID = "export-inputs: "
-"""Prefix of the lines of an exporting process that are for a person."""
 _DIGITS = 12
 """Digits of a definition that tell checks apart."""
 _AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 
 
-@record
-class ExportOrder:
-    """The `folder` that images go to, their `format`, and the families asked about, none for all.
-
-    With a budget, `images_per_second` is the speed of the system that answers. An `overview` adds the images of the
-    report's comparison of models.
-    """
-
-    folder: str
-    format: str = "npz"
-    families: tuple[str, ...] = ()
-    images_per_second: float = 100.0
-    overview: bool = False
-
-
-def scope_of(checks: ChecksFile, asked: Sequence[Check], *, pixels: str, profile: str, measured: int | None) -> Export:
+def scope_of(checks: ChecksFile, asked: Sequence[Check], *, profile: str, measured: int | None) -> Export:
     """Return the scope of an export for these checks of a file, without its images; thresholds are no part of it."""
     sizes = repr((checks.data.measured, sorted(checks.data.samples.items()), checks.data.pixels))
     return Export(
         PROTOCOL,
-        pixels,
+        FLOAT32,
         checks.data.sha256,
         tuple(sorted({check.definition[:_DIGITS] for check in asked})),
         hashlib.sha256(sizes.encode()).hexdigest()[:_DIGITS],
@@ -64,22 +46,22 @@ def scope_of_recorded(
         if model.provides.live:
             continue
         export: Export | None = model.classifier.predictor.predictor.export  # type: ignore[union-attr]
-        name, all_checks = f"{role} {model.path}", checks.checks
+        name, every = f"{role} {model.path}", checks.checks
         if export is None:
-            if posed := [check.id for check in all_checks if check.pose != Pose()]:
+            if posed := [check.id for check in every if check.pose != Pose()]:
                 raise AnswersError(
-                    f"{name} has predictions for clean images only, but {len(posed)} of {len(all_checks)} checks of "
+                    f"{name} has predictions for clean images only, but {len(posed)} of {len(every)} checks of "
                     f"{checks.path} need others, such as {posed[0]}; {_AGAIN}, or keep clean checks"
                 )
             continue
-        judged = [check for check in all_checks if check.family in (export.families or {check.family})]
-        wanted = scope_of(checks, judged, pixels=export.pixels, profile=profile, measured=measured)
+        judged = [check for check in every if check.family in (export.families or {check.family})]
+        wanted = scope_of(checks, judged, profile=profile, measured=measured)
         new = [check.id for check in judged if check.definition[:_DIGITS] not in export.asked]
         why = ""
         if export.data != wanted.data:
             why = f"of data with SHA-256 {export.data[:12]}…, the run has {wanted.data[:12]}…"
         elif new:
-            of = f"{len(new)} of {len(all_checks)} checks of {checks.path}"
+            of = f"{len(new)} of {len(every)} checks of {checks.path}"
             why = f"for other checks: {of} are not among them, such as {new[0]}"
         elif export.sizes != wanted.sizes:
             why = f"for other samples than [data] of {checks.path} has"
@@ -87,7 +69,7 @@ def scope_of_recorded(
             raise AnswersError(f"{name} is of an export {why}; {_AGAIN}")
         for setting, theirs, ours in (
             ("profile", export.profile, wanted.profile),
-            ("samples", export.measured or None, wanted.measured or None),
+            ("samples", export.measured, wanted.measured),
         ):
             if theirs != ours:
                 raise AnswersError(

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli import options
-from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def share(text: str) -> float:
-    """Return a share, such as 1% or 0.01."""
-    try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no share; write 1% or 0.01") from None
-
-
-STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": NOT_JUDGED}
-"""Exit statuses by outcome."""
 
 
 @click.command(
@@ -38,18 +24,8 @@ STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": 
 )
 @click.argument("artifact", type=options.MODEL)
 @click.option("--original", type=options.MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
-@click.option(
-    "--tolerance",
-    type=share,
-    default="1%",
-    metavar="SHARE",
-    help="The share of predictions that may change, and of correct ones that may be lost, net (default: 1%).",
-)
-@click.option(
-    "--layers",
-    is_flag=True,
-    help="Also say at which layer of the original the difference begins. The original is a network of PyTorch; the "
-    "artifact is one too, or an ONNX or OpenVINO file.",
+@options.tolerance_option(
+    "The share of predictions that may change, and of correct ones that may be lost, net (default: 1%)."
 )
 @click.option(
     "--artifact-normalization",
@@ -66,28 +42,21 @@ STATUSES = {"equal": options.OK, "different": options.NEGATIVE, "inconclusive": 
 @options.model_options
 @options.page_option("reports/equal.html")
 @options.json_option
-def equal_command(
-    artifact: Path | str, original: Path | str, output: Path, *, layers: bool, as_json: bool, **chosen: Any
-) -> int:
+def equal_command(artifact: Path | str, original: Path | str, output: Path, *, as_json: bool, **chosen: Any) -> int:
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE
-    from harness.report.equality import equality_json, equality_lines, equality_page
-    from harness.run.equality import equal
+    from harness.features.equivalence.equality import equal
+    from harness.features.equivalence.report import equality_json, equality_lines, equality_page
     from harness.run.inputs import inputs_of_command
-    from harness.run.layers import layer_differences
 
     model = options.project_with(as_json=as_json).request
     page = options.own_output(output, PAGE, inputs_of_command((artifact, original), model))
     done = equal(artifact, original, model, **chosen)
-    if layers:
-        done = replace(done, layers=layer_differences(done.artifact, done.original, done.images, done.differ))
     line = ["stress-harness", "equal", str(artifact), "--original", str(original)]
     for name in ("tolerance", "artifact_normalization", "artifact_outputs"):
         if (value := chosen[name]) is not None:
             line += [f"--{name.replace('_', '-')}", f"{value:g}" if name == "tolerance" else value]
-    line += [*(["--layers"] if layers else []), *options.given_line()]
-    page.write(equality_page(done, shlex.join(line)).encode())
-    options.say(
-        {**equality_json(done), "page": str(output)}, [*equality_lines(done), f"page: {output}"], as_json=as_json
-    )
-    return STATUSES[done.outcome]
+    page.write(equality_page(done, shlex.join([*line, *options.given_line()])).encode())
+    lines = [*equality_lines(done), f"page: {output}"]
+    options.say({**equality_json(done), "page": str(output)}, lines, as_json=as_json)
+    return options.STATUSES[done.outcome]

@@ -1,4 +1,4 @@
-"""Comparison of an artifact with its original by the rule of equivalence, without a checks file."""
+"""An artifact beside its original: the checks of equivalence on clean images, without a checks file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
-from harness.checks.equivalence import OF_A_PART, TOLERANCE, expect_tolerance
+from harness.checks.tolerance import TOLERANCE, ToleranceTest, expect_tolerance, overall, tolerance_tests
 from harness.measures.accuracy import ACCURACY, accuracy
-from harness.measures.changed_predictions import (
-    CORRECT_PREDICTIONS_LOST,
-    PREDICTIONS_CHANGED,
-    changed,
-    class_order,
-    correct_predictions_lost,
-    order_in_words,
-    predictions_changed,
-    worst_class_predictions_changed,
-    worst_group_predictions_changed,
-)
-from harness.measures.equivalence import CONFIDENCE, outcomes_of, overall
+from harness.measures.changed_predictions import PREDICTIONS_CHANGED, changed, class_order, predictions_changed
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
 from harness.run.selfcheck import expect_steady
@@ -33,9 +22,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
-    from harness.measures.equivalence import Outcome, Quantity
-    from harness.measures.metric import Measurement
-    from harness.run.layers import LayerDifferences
+    from harness.measures.equivalence import Outcome
     from harness.run.session import StressSession
     from harness.run.settings import ModelSettings
 
@@ -44,64 +31,37 @@ _HINTED = 500
 
 
 @dataclass(frozen=True, eq=False)
-class EqualityCheck:
-    """One distance from the original, its tolerance, and their comparison by exact bounds.
-
-    An `implied` check follows from the check of all predictions: no more predictions are lost than change.
-    """
-
-    title: str
-    measurement: Measurement
-    tolerance: float
-    outcome: Outcome
-    implied: bool = False
-
-    @property
-    def quantity(self) -> Quantity:
-        """Return the quantity with its bounds."""
-        assert self.measurement.quantity is not None
-        return self.measurement.quantity
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Return the one-sided bounds of 99% confidence, within the range of the metric."""
-        low, high = self.measurement.metric.range
-        lower, upper = self.quantity.limits(CONFIDENCE)
-        return max(lower, low), min(upper, high)
-
-
-@dataclass(frozen=True, eq=False)
 class Equality:
-    """An artifact beside its original on the same images: the checks, all predictions first, and their outcome.
+    """An artifact beside its original, their predictions for the same images, and the checks, all predictions first.
 
-    `caution` says why equality to this original is worth little; empty where nothing is known against it. `layers` says
-    where the difference begins, if that was asked for. `hint` names an option that would make the artifact equal.
+    `caution` says why equality to this original is worth little; empty where nothing is known against it. `hint` names
+    an option that would make the artifact equal.
     """
 
-    images: LabelledImages
     artifact: RoleModel
     original: RoleModel
     predictions: tuple[Predictions, Predictions]
-    checks: tuple[EqualityCheck, ...]
+    checks: tuple[ToleranceTest, ...]
     caution: str = ""
-    layers: LayerDifferences | None = None
     hint: str = ""
 
     @property
+    def images(self) -> LabelledImages:
+        return self.predictions[1].images
+
+    @property
     def outcome(self) -> Outcome:
-        """Return what all checks say together."""
-        return overall([check.outcome for check in self.checks])
+        return overall(check.outcome for check in self.checks)
 
     @cached_property
     def differ(self) -> np.ndarray:
         """Return the images whose predictions changed, (N,) bool."""
         return changed(*self.predictions)
 
-    @property
+    @cached_property
     def order(self) -> str:
         """Say which classes have changed places; empty for none."""
-        places = class_order(*self.predictions)
-        return "" if places is None else order_in_words(places, self.images.classes)
+        return class_order(*self.predictions)
 
 
 def equal(
@@ -137,8 +97,8 @@ def equal(
         raise InputError(message, setting=error.setting, code=error.code) from error
     predictions = second.predict(images), first.predict(images)
     expect_steady([second, first], images)
-    checks, hint = equality_checks(*predictions, tolerance), ""
-    done = Equality(images, second, first, predictions, checks, _caution(first, images, history))
+    done = Equality(second, first, predictions, tolerance_tests(*predictions, tolerance))
+    hint = ""
     # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
     declared = second.classifier.predictor.declared.get("normalization", "none")
     if done.outcome == "different" and declared != "none" and artifact_normalization is None:
@@ -150,7 +110,7 @@ def equal(
                 f"The artifact normalizes by itself: without the declared normalization, it changes {count} of "
                 f"{len(some)} predictions. Add --artifact-normalization none."
             )
-    return replace(done, hint=hint)
+    return replace(done, caution=_caution(first, images, history), hint=hint)
 
 
 def equality_in(session: StressSession, history: Path | None) -> Equality:
@@ -165,39 +125,19 @@ def equality_in(session: StressSession, history: Path | None) -> Equality:
     tolerance = next((threshold for threshold in held if 0 < threshold < 1), TOLERANCE)
     artifact, original, images = session.roles["candidate"], session.roles["original"], session.images
     predictions = artifact.predict(images), original.predict(images)
-    on_clean = [
-        session.scaled(check)
+    failing = [
+        check.id
         for check in rows
         if check.family in {"clean", "class"} and check.metric == ACCURACY.name and check.pose == IDENTITY
         if check.role == "candidate" and check.binding
+        if session.scaled(check).judge(accuracy(predictions[1], of_class=check.class_name)).status == "fail"
     ]
-    verdicts = [check.judge(accuracy(predictions[1], of_class=check.class_name)) for check in on_clean]
-    if failing := [verdict.check.id for verdict in verdicts if verdict.status == "fail"]:
+    if failing:
         caution = f"The original itself fails {some_of(failing)}: equal to it is not fit to ship."
     else:
         caution = "" if history is None else _caution(original, images, history)
-    return Equality(images, artifact, original, predictions, equality_checks(*predictions, tolerance), caution)
-
-
-def equality_checks(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[EqualityCheck, ...]:
-    """Return the distances of an artifact from its original with their outcomes, that of all predictions first."""
-    of_a_part = max(OF_A_PART, tolerance)
-    measured = [
-        ("all predictions", predictions_changed(artifact, original), tolerance),
-        ("the worst class", worst_class_predictions_changed(artifact, original, tolerance=of_a_part), of_a_part),
-        ("correct predictions, net", correct_predictions_lost(artifact, original), tolerance),
-    ]
-    for column in original.images.groups:
-        worst = worst_group_predictions_changed(artifact, original, by=column, tolerance=of_a_part)
-        measured.append((f"the worst group by {column}", worst, of_a_part))
-    outcomes = outcomes_of([(each.quantity, held) for _, each, held in measured if each.quantity is not None])
-    checks = []
-    for (title, each, held), outcome in zip(measured, outcomes, strict=True):
-        # Where all predictions are equal, no more are lost than change.
-        implied = outcome == "inconclusive" and each.metric == CORRECT_PREDICTIONS_LOST
-        found: Outcome = "equal" if implied and outcomes[0] == "equal" else outcome
-        checks.append(EqualityCheck(title, each, held, found, implied))
-    return tuple(checks)
+    checks = (ToleranceTest(predictions_changed(*predictions), tolerance),)
+    return Equality(artifact, original, predictions, checks, caution)
 
 
 def _caution(original: RoleModel, images: LabelledImages, history: Path) -> str:
