@@ -28,6 +28,22 @@ _OF_PASSED = 0.25
 """Share of these bytes for the pictures of passing tests: a page without failures stays small."""
 
 
+_STYLE = "<style>figure.picture, figure.picture > div, ul.gallery { display: flex; flex-wrap: wrap; gap: 1em }</style>"
+
+
+def panels(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `PictureMaker.take` made as an extra of pytest-html's own report, which `--html FILE` asks for."""
+    from pytest_html import extras
+
+    from harness.report.page import render
+    from harness.report.pictures import sheet
+
+    made = read_json(Pictures, sent["made"], where="a test's pictures")
+    shown = [render("picture", case=case) for case in made.cases] + [sheet(made.title, made.faces)] * bool(made.faces)
+    extra: dict[str, Any] = extras.html(_STYLE + "".join(shown))
+    return extra
+
+
 class PictureMaker:
     """Makes the pictures of tests in the process that runs them; of tests that passed, no more than the page can show.
 

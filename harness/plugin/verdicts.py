@@ -13,7 +13,7 @@ from harness.base.errors import InputError, Interruption, NotApplicableError, co
 from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin import fixtures
-from harness.plugin.pictures import PICTURES
+from harness.plugin.pictures import PICTURES, panels
 from harness.plugin.run import PROPERTY, RUN, NotApplicable
 from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
 from harness.run.session import ARGUMENTS
@@ -139,6 +139,8 @@ def pytest_runtest_makereport(
             turn = item.session.items.index(item)
             made = run.pictures.take(run.evidence, verdict, run.prepare(), turn=turn)
             report.user_properties.append((PICTURES, made))
+            if getattr(item.config.option, "htmlpath", None):
+                setattr(report, "extras", [*getattr(report, "extras", ()), panels(made)])  # noqa: B010  pytest-html's.
     return report
 
 

@@ -10,7 +10,7 @@ from zoo import CLEAN, REGRESSION, GatedZoo, run_here
 from harness.base.errors import InputError
 from harness.checks.declaration import declaration_of, declaration_of_none, pending_of, read_declaration
 from harness.cli import main
-from harness.run import acceptance
+from harness.features.acceptance import accepting as acceptance
 
 NAMED = "not compared with an incumbent"
 TESTS, BOUND = ("clean", "regression"), CLEAN + REGRESSION
