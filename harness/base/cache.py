@@ -30,6 +30,7 @@ MARGIN = 256 << 20
 """Bytes that stay free on the disk."""
 _END = b"stress-entry-1\n"
 _TAIL = 32 + 8 + len(_END)
+_OF_EARLIER_VERSIONS = ("*.arrays", "??/*.f32")
 _ABANDONED = 86_400
 """Seconds after which unfinished files are deleted."""
 _DIGEST, _AT_ONCE, _PATIENCE_S = 8, 500, 10.0
@@ -130,6 +131,8 @@ class Store:
         if (free := shutil.disk_usage(self.folder).free) < needed + MARGIN:
             raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB are free", str(self.folder))
         facts: dict[str, Any] = {}
+        for _, _, left in self._files(f".{key}.*"):  # Of a process that was killed: one at a time makes an entry.
+            delete(left)
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix=f".{key}.", delete=False) as file:
             partial = Path(file.name)
             try:
@@ -156,6 +159,9 @@ class Store:
         now = time.time()  # A time in the future, by a wrong clock, counts as now, not as the most recent use.
         for used, _, path in self._files(".*.*"):
             if now - used > _ABANDONED:
+                delete(path)
+        for pattern in _OF_EARLIER_VERSIONS:
+            for _, _, path in self._files(pattern):
                 delete(path)
         entries = sorted((min(used, now), size, path) for used, size, path in self._files(f"*{self.suffix}"))
         excess = sum(size for _, size, _ in entries) + room_for - self.max_bytes

@@ -110,9 +110,9 @@ def _is_loadable(entry: os.DirEntry[str]) -> bool:
 def _add(file: str, *, again: bool) -> None:
     if not _is_users(place := _absolute(file)):
         return
-    while not os.path.isfile(place) and place != os.sep:  # A module in an archive.
-        place = os.path.dirname(place)
-    if place != os.sep and (again or place not in _files):  # `again` is true for code that runs now.
+    while not os.path.isfile(place) and place != (above := os.path.dirname(place)):  # A module in an archive.
+        place = above
+    if os.path.isfile(place) and (again or place not in _files):  # `again` is true for code that runs now.
         include({place: digest(place)})
         _add_folder(os.path.dirname(place))
 

@@ -6,8 +6,10 @@ Both are read as Arrow tables, without `datasets`. The harness decodes the pictu
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ import numpy as np
 
 from harness.base.errors import DataError, PackageError
 from harness.base.files import require_regular
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Part, Pictures, readable
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, MadeRows, Part, Pictures, readable
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
@@ -60,12 +62,17 @@ def read_arrow(place: str) -> Pictures:
                 if all(value is not None and value != "" for value in values):
                     groups[name] = np.array([str(names[value] if names else value) for value in values])
         parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts)]
-        places = [(table, number, row) for table, number, count in parts for row in range(count)]
     folder = None if remote else path if path.is_dir() else path.parent
-    cells = [_Cell(*each, picture, f"{place}: row {at}", folder) for at, each in enumerate(places)]
+    ends = list(accumulate(count for *_, count in parts))
+
+    def cell(at: int, *, inside: bool = False) -> _Cell:
+        part = bisect_right(ends, at)
+        table, number, count = parts[part]
+        file = table.file if inside else None
+        return _Cell(table, number, at - ends[part] + count, picture, f"{place}: row {at}", folder, file)
+
     # Rows with paths keep their pictures in other files, which are not listed here.
-    inside = bool(cells) and isinstance(cells[0].value, bytes)
-    rows = [replace(cell, file=cell.table.file) for cell in cells] if inside else cells
+    rows = MadeRows(partial(cell, inside=bool(labels) and isinstance(cell(0).value, bytes)), len(labels))
     parents = [part for part in place.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
     return Pictures.of_files(
         files,

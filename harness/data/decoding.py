@@ -146,14 +146,17 @@ class Decoder:
 
         python, numpy, transform = random.getstate(), np.random.get_state(), self.pipeline.transform
         some = range(min(TRIED, len(self.pictures)))
-        with torch.random.fork_rng(devices=[]):
-            differing = [at for at in some if not np.array_equal(self.made(at).pixels, self.made(at).pixels)]
-        random.setstate(python)
-        np.random.set_state(numpy)
-        if differing:
+        try:
+            with torch.random.fork_rng(devices=[]):
+                twice = ((at, self.made(at).pixels, self.made(at).pixels) for at in some)
+                differing = next((at for at, first, second in twice if not np.array_equal(first, second)), None)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+        if differing is not None:
             raise PipelineError(
-                f"gives other pixels for {self.pictures.rows[differing[0]]} the second time; remove random steps, as "
-                "in a pipeline for evaluation",
+                f"gives other pixels for {self.pictures.rows[differing]} the second time; remove random steps, as in a "
+                "pipeline for evaluation",
                 setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
             )
 

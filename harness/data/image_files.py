@@ -28,6 +28,8 @@ MAX_PIXELS = 89_478_485
 """Most pixels of one picture; above, Pillow warns of decompression bombs."""
 _opening = threading.Lock()
 """Lock for opening a picture, which silences warnings of the whole process; decoding runs in parallel."""
+_WITH_ORIENTATION = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+"""Entries of a picture's metadata that may have its orientation."""
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """By EXIF orientation, Pillow's number of the transposition that makes a picture upright."""
 
@@ -96,7 +98,7 @@ def _upright(picture: Image, orientation: int) -> Image:
     if orientation == 1:
         return picture
     turned = picture.transpose(_TURNS[orientation])  # type: ignore[arg-type]
-    turned.info = {name: value for name, value in picture.info.items() if name == "transparency"}
+    turned.info = {name: value for name, value in picture.info.items() if name not in _WITH_ORIENTATION}
     return turned
 
 

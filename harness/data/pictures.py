@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from harness.base.files import read_regular
 from harness.data.remote import RemoteFile, remote_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from harness.data.pipeline import Pipeline
@@ -67,9 +68,25 @@ class Item:
         return self.read(self.position)
 
     @staticmethod
-    def each(read: Callable[[int], Any], count: int, whole: str) -> list[Item]:
+    def each(read: Callable[[int], Any], count: int, whole: str) -> MadeRows:
         """Return the items of positions from 0 on."""
-        return [Item(read, position, whole) for position in range(count)]
+        return MadeRows(lambda position: Item(read, position, whole), count)
+
+
+@dataclass(frozen=True)
+class MadeRows(Sequence[Row]):
+    """So many rows that `make` makes of their positions when they are asked for: a million would fill the memory."""
+
+    make: Callable[[int], Row]
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self.make(position) for position in range(*at.indices(self.size))]
+        return self.make(range(self.size)[at])
 
 
 @dataclass(frozen=True, eq=False)

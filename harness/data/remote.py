@@ -170,7 +170,7 @@ def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[
         return find(file)
     # The number is the version of the facts' format.
     store, key = Store.of_user("remote"), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
-    if (kept := store.load_text(key)) is not None:
+    if (kept := store.content(key)) is not None:
         return dict(json.loads(kept))
-    store.store_text(key, json.dumps(found := find(file)))
+    store.keep(key, json.dumps(found := find(file)).encode(), {})  # Facts of a file depend on no code of the user's.
     return found

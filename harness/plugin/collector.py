@@ -10,22 +10,19 @@ import pytest
 
 from harness.base import imports
 from harness.base.codes import Code, coded
-from harness.base.errors import writable
+from harness.base.errors import without_secrets, writable
 from harness.base.records import read_json
 from harness.checks import Verdict
 from harness.plugin.pictures import PICTURES
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY
 from harness.run.outcome import OtherTest, Part
-from harness.run.reported import LONGEST
+from harness.run.reported import LONGEST, MOST, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.plugin.run import GateRun
-
-_MOST, _MOST_OF_ALL = 20_000, 200_000
-"""Characters that the record keeps of what a test printed, and of what all of them did."""
 
 
 class Collector:
@@ -98,11 +95,9 @@ class Collector:
         blocks += [f"--- {title} ---\n{content}" for title, content in report.sections]
         text = "\n".join(filter(None, blocks))
         if (text or outcome == "rerun" or not checked) and (report.when == "call" or outcome != "passed"):
-            room = max(0, min(_MOST, _MOST_OF_ALL - sum(len(each.text) for each in self.reported.tests)))
-            left_out = "" if len(text) <= room else f"{len(text) - room:,} characters are left out\n"
-            text = f"{left_out}{text[len(text) - room :]}" if left_out else text
+            text = without_secrets(text)
             name = report.nodeid if len(report.nodeid) <= LONGEST else f"{report.nodeid[:LONGEST]}…"
-            self.reported.tests.append(OtherTest(writable(name), outcome, writable(text)))
+            self.reported.tests.append(OtherTest(writable(name), outcome, writable(shortened(text, MOST))))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from harness.plugin.progress import bar
 from harness.plugin.sinks import with_history
 from harness.run.evidence import Evidence
 from harness.run.hypothesis_poses import expect_answers_to_draws
-from harness.run.outcome import Outcome, Part, SelfCheck
+from harness.run.outcome import ROWS_PICTURED, Outcome, Part, SelfCheck, worst_first
 from harness.run.reported import outcome_of
 from harness.run.side_by_side import overview_of
 from harness.run.status import REPORT
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from harness.checks import Check, Verdict
     from harness.plugin.run import GateRun
-    from harness.run.overview import Overview
     from harness.run.session import StressSession
 
 T = TypeVar("T")
@@ -161,19 +160,20 @@ def _finish(run: GateRun) -> Outcome:
         reference_curves={name: tuple(each) for name, each in curves.items()},
         input_faults=faults,
         pictures=run.book.shown(),
-        thumbnails=_thumbnails(session, outcome.overview) if run.pictured else {},
+        thumbnails=_thumbnails(session, outcome) if run.pictured else {},
         brief=not run.pictured,
     )
 
 
-def _thumbnails(session: StressSession, overview: Overview | None) -> dict[str, str]:
+def _thumbnails(session: StressSession, outcome: Outcome) -> dict[str, str]:
     from harness.report.pictures import source_of
     from harness.run.examples import thumbnails_of
 
-    found = {} if overview is None else thumbnails_of(session.images, overview)
+    found = {} if outcome.overview is None else thumbnails_of(session.images, outcome.overview)
     for family, images in session.of_rows.items():
-        pixels = images.pixels[:].permute(0, 2, 3, 1).numpy()
-        found |= zip((check.id for check in session.checks.family(family)), pixels, strict=True)
+        at = {check.id: position for position, check in enumerate(session.checks.family(family))}
+        shown = [each.check.id for each in worst_first(outcome.verdicts) if each.check.id in at][:ROWS_PICTURED]
+        found |= {name: images.pixels[at[name]].permute(1, 2, 0).numpy() for name in shown}
     return {name: source_of(each) for name, each in found.items()}
 
 

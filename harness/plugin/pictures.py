@@ -24,11 +24,13 @@ PICTURES = "stress_pictures"
 MAX_BYTES = 1_250_000
 """Bytes for the pictures of all tests in a page of at most 3 MB; the rest is for figures and tables."""
 
+_LEADING = 2
+"""Pictures of the worst check of consensus-set errors, which lead the page, that no other check takes the room of."""
 _OF_PASSED = 0.25
 """Share of these bytes for the pictures of passing tests: a page without failures stays small."""
 
 
-_STYLE = "<style>figure.picture, figure.picture > div, ul.gallery { display: flex; flex-wrap: wrap; gap: 1em }</style>"
+_STYLE = "<style>figure.picture > div, .gallery ol { display: flex; flex-wrap: wrap; gap: 1em }</style>"
 
 
 def panels(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,20 +125,22 @@ class PictureBook:
     def shown(self) -> dict[str, Pictures]:
         """Return the pictures that the page has room for, by the id of the check."""
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
-        spent = _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES)
+        consensus = next((each for each in ranked if each.verdict.metric == CONSENSUS_SET_ERRORS.name), None)
+        spent = _share_out([consensus], MAX_BYTES, most=_LEADING) if consensus else 0
+        spent += _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES - spent)
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
         _share_out([entry for entry in ranked if entry.verdict.passed], rest)
-        return {entry.verdict.check.id: entry.fitting for entry in self.entries}
+        return {each.verdict.check.id: each.fitting for each in sorted(self.entries, key=lambda each: each.turn)}
 
 
-def _share_out(entries: Sequence[_Entry], room: int) -> int:
-    """Give each entry its first picture, then each its second, up to the first that finds no room.
+def _share_out(entries: Sequence[_Entry], room: int, *, most: int | None = None) -> int:
+    """Give each entry its first picture, then each its second, up to the first that finds no room, `most` at most.
 
     Returns the bytes that they take. Each process knows only its own pictures, so it may make more; these are dropped.
     """
     spent = 0
-    for rank in range(max((len(entry.sizes) for entry in entries), default=0)):
-        for entry in (entry for entry in entries if rank < len(entry.sizes)):
+    for rank in range(max((len(entry.sizes[:most]) for entry in entries), default=0)):
+        for entry in (entry for entry in entries if entry.shown <= rank < len(entry.sizes)):
             if spent + entry.sizes[rank] > room:
                 return spent
             spent += entry.sizes[rank]

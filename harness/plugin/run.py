@@ -182,7 +182,10 @@ class GateRun:
         if self.request.instead is None:
             expect_candidate(self.request, self.checks)
             if self.request.record is None and self.request.answers is None:
+                from harness.calibration.record import expect_rows_of_panel
+
                 self.checks.expect_rows_as_calibrated()
+                expect_rows_of_panel(self.checks, self.request.root)
             self.request.expect_incumbent()
             self._train_missing()
         self.files = state_of(inputs_of_run(self.request))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FIXTURES = fixtures.__name__
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Start each test with no evidence, and limit the time in which fixtures load what it needs."""
     run = item.config.stash[RUN]
@@ -37,7 +37,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
         yield
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Limit the time of the test."""
     run = item.config.stash[RUN]
@@ -100,14 +100,15 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, family: s
         item.funcargs["stress_session"] = own
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the test's verdict and pictures to its report; one that is skipped, or may fail (xfail), has none.
 
-    A skip after a failure was shown changes nothing about it. No other test waits for a model that hangs, or for what
-    it ran on. A copy of the process that a test made ends here.
+    A skip after a failure was shown changes nothing about it. Wrappers of other plugins, which may change the report,
+    are around this one, so the verdict is there before. No other test waits for a model that hangs, or for what it ran
+    on. A copy of the process that a test made ends here.
     """
     run = item.config.stash[RUN]
     if run.active and not getattr(item.config.option, "forked", False):

@@ -35,6 +35,8 @@ def reports_of(
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
     if plain.get("finished") is False:
         return None, refused_reports(plain)
+    if "finished" not in plain:
+        raise InputError(f"{where}: an earlier version wrote it, without all that a report shows; run the gate again")
     outcome = read_outcome(plain, read, where=where)
     made = {PAGE: page_of(outcome), SUMMARY: markdown(outcome)}
     written = record.encode() if isinstance(record, str) else record

@@ -57,12 +57,17 @@ So the record is the first to refuse a run and the last to say more.
 
 def mark_of_summary(run: str, verdict: str) -> str:
     """Return the line of `stress.md` that names the run and its verdict."""
-    return f"- run: `{run}`, verdict `{verdict}`"
+    return f"- run: `{_id(run)}`, verdict `{_id(verdict)}`"
 
 
 def mark_of_page(run: str, verdict: str) -> str:
     """Return the attributes of an element of `stress.html` that name the run and its verdict."""
-    return f'data-run="{run}" data-verdict="{verdict}"'
+    return f'data-run="{_id(run)}" data-verdict="{_id(verdict)}"'
+
+
+def _id(text: str) -> str:
+    """Return the letters and digits of an id: a record from elsewhere may have any text there."""
+    return "".join(each for each in text if each.isalnum())
 
 
 def refusal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LONGEST = 300
 """Characters of a test's name that are shown: one with parameters may be of any length."""
+MOST, _MOST_OF_ALL = 20_000, 200_000
+"""Characters that the record keeps of what a test printed, and of what all of them did."""
 
 
 @dataclass
@@ -145,9 +147,23 @@ def outcome_of(
         versions=versions(),
         run=run,
         command=shlex.join(command),
-        tests=tuple(sorted(reported.tests, key=lambda each: each.name)),
+        tests=_fitting(sorted(reported.tests, key=lambda each: each.name)),
         folder=folder,
     )
+
+
+def shortened(text: str, most: int) -> str:
+    """Return the end of a text, at most so many characters, and how many are left out."""
+    return text if len(text) <= most else f"{len(text) - most:,} characters are left out\n{text[len(text) - most :]}"
+
+
+def _fitting(tests: Sequence[OtherTest]) -> tuple[OtherTest, ...]:
+    """Return the tests in their order, with what the record keeps of their texts."""
+    room, kept = _MOST_OF_ALL, []
+    for test in tests:
+        kept.append(replace(test, text=shortened(test.text, max(0, room))))
+        room -= len(test.text)
+    return tuple(kept)
 
 
 def _reference_pipeline(session: StressSession) -> str:

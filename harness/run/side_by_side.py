@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +161,9 @@ def _measured(
     epochs: Any = model.record.history if model.record else ()
     with suppress(OSError, ValueError, TypeError, KeyError):  # Epochs that make no sense are none.
         epochs = epochs or json.loads(Path(model.path).with_suffix(".history.json").read_bytes())
-        found["history"] = tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs)
+        curves = tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs)
+        if all(math.isfinite(value) for epoch in curves for value in epoch.values()):
+            found["history"] = curves
     if predictions.has_confidence:
         found["confident_errors"] = int(confident_errors(predictions, above=CONFIDENT).value)
         if sure:

@@ -1,4 +1,4 @@
-"""A panel threshold follows from its own numbers; an edited one is refused."""
+"""A panel threshold follows from its own numbers, which are those of its panel; an edited one is refused."""
 
 import re
 from dataclasses import fields, replace
@@ -13,6 +13,7 @@ from zoo import GatedZoo
 
 from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
+from harness.calibration.record import expect_rows_of_panel
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import ChecksError, Threshold, read_checks
 from harness.checks.tables import with_thresholds
@@ -46,6 +47,29 @@ def test_shipped_thresholds_follow_and_edited_ones_do_not(name):
             value = getattr(row.panel, key)
             edited = replace(row, panel=replace(row.panel, **{key: value * 1.2 + 0.05}))
             assert f"check {row.id!r}: {key} of the panel threshold is" in refused(checks, edited), (row.id, key)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("key", ["n", "reference_models", "mean", "std", "root_mean", "conversions"])
+def test_a_number_that_the_panel_does_not_have_is_refused(name, key):
+    """Fewer images alone would make a check lenient."""
+    checks = shipped(name)
+    expect_rows_of_panel(checks, ROOT)
+    for row in [check for check in checks.checks if check.panel and getattr(check.panel, key) is not None][:40]:
+        value = getattr(row.panel, key)
+        edited = "other" if key == "conversions" else value - 1 if isinstance(value, int) else value * 1.02 + 0.001
+        if key == "std" and row.panel.root_std is not None:
+            continue  # The scale of roots decides.
+        other = replace(checks, checks=(replace(row, panel=replace(row.panel, **{key: edited})),))
+        with pytest.raises(ChecksError, match=f"'{row.id}': {key} of the panel threshold is .*, by the panel in "):
+            expect_rows_of_panel(other, ROOT)
+
+
+def test_a_row_that_the_panel_does_not_know_is_refused():
+    checks = shipped("checks")
+    row = next(check for check in checks.checks if check.panel)
+    with pytest.raises(ChecksError, match=r"check 'other' has a panel threshold, but .* has no such check"):
+        expect_rows_of_panel(replace(checks, checks=(replace(row, id="other"),)), ROOT)
 
 
 def test_a_number_edited_so_that_the_threshold_would_move_is_refused():

@@ -233,7 +233,9 @@ def test_declarations_that_are_none_are_refused(own, top, message):
         provided(np.zeros((2, 3), np.float32), None, own, top=top)
 
 
-@pytest.mark.parametrize("value", [{1, 2}, np.arange(3), object(), b"x", [float], 1j], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [{1, 2}, np.arange(3), object(), b"x", [float], 1j], ids=lambda value: type(value).__name__
+)
 def test_a_declaration_that_json_does_not_have_is_a_text(value):
     assert _plain(value) == repr(value)[:500]
     assert _plain(np.int64(3)) == 3

@@ -25,7 +25,7 @@ FEATURE = Feature(
             before="unknown",
         ),
     ),
-    sections={"harness.features.equivalence.report:section": "differing_predictions"},
+    sections={"harness.features.equivalence.report:section": "slices"},
     self_checks={"changed-original": "harness.features.equivalence.family:changes_are_noticed"},
     differences="harness.features.equivalence.report:differences",
 )

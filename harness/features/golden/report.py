@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 from harness.report.page import Section, paragraphs
 from harness.report.pictures import sheet
 from harness.report.wording import SIGNS
-from harness.run.outcome import worst_first
+from harness.run.outcome import ROWS_PICTURED, worst_first
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
-
-_PICTURED = 48
-"""Images with a picture, wrong ones first."""
 
 
 def section(outcome: Outcome) -> Section | None:
@@ -23,7 +20,7 @@ def section(outcome: Outcome) -> Section | None:
     if not verdicts:
         return None
     faces = []
-    for one in verdicts[:_PICTURED]:
+    for one in verdicts[:ROWS_PICTURED]:
         name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
         if (image := outcome.thumbnails.get(name)) is not None:
             faces.append(Face(image, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import PackageError, foreign_code, said_of
 from harness.run.outcome import line_of
-from harness.run.status import REPORTS
+from harness.run.status import PICTURES, REPORTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +68,5 @@ def log_run(outcome: Outcome, folder: Path, *, experiment: str) -> None:
         for name in REPORTS:
             if (folder / name).exists():
                 mlflow.log_artifact(str(folder / name), artifact_path="stress")
+        if (folder / PICTURES).is_dir():
+            mlflow.log_artifacts(str(folder / PICTURES), artifact_path=f"stress/{PICTURES}")
