@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PACKAGE = Path(__file__).parents[1]
-_PLACES = ("stress_tests", "../stress_tests", "features/*/stress_tests")
+_OWN = "stress_tests" if (_PACKAGE / "stress_tests").is_dir() else "../stress_tests"
+_PLACES = (_OWN, "features/*/stress_tests")
 SHIPPED = {path.name: path.resolve() for place in _PLACES for path in sorted(_PACKAGE.glob(f"{place}/test_*.py"))}
 """The files by name."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
 from harness.base.features import features, resolve
+from harness.base.records import as_json, read_json
 from harness.checks import read_checks
 from harness.plugin.claim import CLAIM
 from harness.plugin.progress import bar
@@ -70,7 +71,10 @@ def look_back(run: GateRun) -> None:
 def _tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
     try:
         with run.limited(what), foreign_code():
-            return step()
+            found = step()
+            if isinstance(found, Part):  # What the record cannot hold is no part of it, and costs no verdict.
+                read_json(Part, as_json(found), where=what)
+            return found
     except (Exception, Interruption) as error:
         return otherwise(error)
 

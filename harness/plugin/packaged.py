@@ -17,8 +17,11 @@ from harness.plugin.run import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
+    from pathlib import Path
     from types import ModuleType
 
+ELSEWHERE = pytest.StashKey[bool]()
+"""True if a folder of stress tests with a checks file was collected, which is not that of the run."""
 _NAMED = pytest.StashKey[dict[str, bool]]()
 """The node ids on the command line, if some are in files that ship; of those, True."""
 
@@ -39,6 +42,11 @@ class PackagedTests(pytest.Module):
         spec.loader.exec_module(module)
         return module
 
+    def is_beside_own(self, family: str) -> bool:
+        """Return whether the folder has a test of the repository's own of this family."""
+        marks = f"@check('{family}'", f'@check("{family}"'
+        return any(mark in test.read_text("utf-8", "replace") for test in self.path.glob("**/*.py") for mark in marks)
+
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Return the tests of the checks file's checks."""
         rows = self.config.stash[RUN].rows
@@ -50,7 +58,11 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, p
     """Add the files that ship, and that it lacks, to the folder of stress tests, or of the checks file."""
     report = yield
     config, folder, run = collector.config, collector.path, collector.config.stash[RUN]
-    if not (isinstance(collector, pytest.Directory) and run.active and run.checks):
+    if not isinstance(collector, pytest.Directory):
+        return report
+    if not run.active and folder.name == "stress_tests" and (folder / "checks.toml").is_file():
+        config.stash[ELSEWHERE] = True
+    if not (run.active and run.checks):
         return report
     if folder.resolve() in {(config.rootpath / "stress_tests").resolve(), run.checks.path.parent.resolve()}:
         for test in shipped_tests({check.family for check in run.checks.checks}):
@@ -92,7 +104,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         found = {item: [name for name in named if _is_in(item.nodeid, name)] for item in items}
         if missing := {name for name in named if named[name]}.difference(*found.values()):
             raise pytest.UsageError(f"not found: {', '.join(sorted(missing))}")
-        items[:] = [item for item in items if found[item]]
+        # pytest itself selects what is named elsewhere, such as a package.
+        here = tuple(f"{os.path.relpath(each, config.rootpath)}/" for each in _folders(config))
+        items[:] = [item for item in items if found[item] or not item.nodeid.startswith(here)]
 
 
 def _of_check(item: pytest.Item | pytest.Collector, name: str = "id") -> str:
@@ -102,12 +116,20 @@ def _of_check(item: pytest.Item | pytest.Collector, name: str = "id") -> str:
 
 def _places(config: pytest.Config, arguments: Sequence[str]) -> list[str]:
     """Return places of tests, with the folder itself in place of a file that ships and is not there."""
-    folder = (config.rootpath / "stress_tests").resolve()
     paths = [config.invocation_params.dir / str(each).partition("::")[0] for each in arguments]
     return [
-        str(path.parent) if path.parent.resolve() == folder and path.name in SHIPPED and not path.exists() else argument
+        str(path.parent)
+        if path.name in SHIPPED and not path.exists() and path.parent.resolve() in _folders(config)
+        else argument
         for path, argument in zip(paths, arguments, strict=True)
     ]
+
+
+def _folders(config: pytest.Config) -> set[Path]:
+    """Return the folders in which files that ship are collected: that of the project, and that of its checks file."""
+    named = getattr(config.known_args_namespace, "checks", None)
+    own = {(config.invocation_params.dir / str(named)).resolve().parent} if named else set()
+    return {(config.rootpath / "stress_tests").resolve()} | own
 
 
 def _is_in(node_id: str, name: str) -> bool:

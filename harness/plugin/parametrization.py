@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,7 +11,14 @@ from harness.checks import Check
 from harness.checks.families import FAMILIES
 from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
 from harness.measures.panel.consensus import PANEL_FIXTURES
+from harness.plugin.packaged import ELSEWHERE, PackagedTests
 from harness.plugin.run import MISPLACED, RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from harness.checks.rows import Key
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -29,10 +36,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metric = marker.kwargs.get("metric", "")
     test, path = metafunc.definition.name, run.request.checks_path
     rows = tuple(row for row in (checks.family(family) if checks else ()) if metric in {"", row.metric})
+    parent = metafunc.definition.parent
+    beside_own = isinstance(parent, PackagedTests) and parent.is_beside_own(family)
     try:
         run.expect_same_checks()
         declared = declared_keys(keys, test=test)
-        rows = tuple(row.with_keys(declared, path=path, test=test) for row in rows)
+        known = [_with_keys(row, declared, beside_own=beside_own, path=path, test=test) for row in rows]
+        rows = tuple(row for row in known if row is not None)
     except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not rows:
@@ -46,6 +56,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)
 
 
+def _with_keys(row: Check, declared: Sequence[Key[Any]], *, beside_own: bool, path: Path, test: str) -> Check | None:
+    """Return a row with the keys that its test declares; None if that ships, and the row has those of the own test."""
+    try:
+        return row.with_keys(declared, path=path, test=test)
+    except InputError:
+        if beside_own:
+            return None
+        raise
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep one test of each row for the self-checks; leave out tests without a row of a file made for a sample.
@@ -55,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash[RUN]
     if not run.active:
         stress_tests = [item for item in items if "stress_session" in getattr(item, "fixturenames", ())]
-        if any(item.get_closest_marker("stress_check") for item in stress_tests):
+        if config.stash.get(ELSEWHERE, False) or any(item.get_closest_marker("stress_check") for item in stress_tests):
             if not run.is_worker:
                 raise pytest.UsageError(run.elsewhere)
             config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
@@ -65,11 +85,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rows: dict[pytest.Item, Any] = {item: item.callspec.params["stress_check"] for item in functions}
     run.tests = {rows[item].id: item for item in functions}
     request, unknown = run.request, {item for item, row in rows.items() if row.definition not in run.rows}
-    # A family that needs a row or a role is no check of this run without one, nor is one whose arguments no feature
-    # makes. A panel is not asked about rows that features make.
+    # A family that needs a row or a role is no check of this run without one. A panel is not asked about rows that
+    # features make.
     roles = {"", *request.checkpoints}
     with_rows = {name for name, family in FAMILIES.items() if family.needs_row or family.needs_role not in roles}
-    unasked = {item for item in unknown if marked[item] in with_rows or _lacks_arguments(item)}
+    unasked = {item for item in unknown if marked[item] in with_rows}
     if request.record is not None:
         unasked |= {item for item, family in marked.items() if family in FAMILIES and FAMILIES[family].rows}
     items[:] = [item for item in items if item not in unasked]
@@ -83,7 +103,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected := [item for item in items if item in left_out]:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in left_out]
-
-
-def _lacks_arguments(item: Any) -> bool:
-    return not {*item._fixtureinfo.argnames} <= {"request", *item._fixtureinfo.name2fixturedefs}

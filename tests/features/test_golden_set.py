@@ -380,6 +380,23 @@ def test_two_branches_declarations_are_merged_by_declaring_the_list(zoo, conflic
     assert len(golden_set(read_checks(quick))) == 1
 
 
+def test_tables_that_are_indented_stay(zoo, capsys):
+    zoo.golden("add", 0)
+    zoo.checks.write_text(f"{zoo.checks.read_text()}\n  [budget]\n  accuracy = 0.02\n")
+    text = zoo.checks.read_text()
+    head, golden, rest = text.partition("[golden]")
+    entries, rest = rest.split("\n\n", 1)
+    zoo.checks.write_text(
+        f"{head}{rest}\n[golden]{entries}\n  [budget]\n  accuracy = 0.02\n".replace(
+            "\n\n  [budget]\n  accuracy = 0.02\n", "\n", 1
+        )
+    )
+    before = zoo.checks.read_text()
+    assert zoo.golden("add", 5) == 2
+    assert "its other tables would change" in capsys.readouterr().err
+    assert zoo.checks.read_text() == before
+
+
 @pytest.mark.parametrize("name", ["checks.toml", "checks-quick.toml"])
 def test_a_checks_file_with_another_conflict_is_refused(zoo, capsys, name):
     zoo.golden("add", 0)

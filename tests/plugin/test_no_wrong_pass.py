@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from outcomes import leave_old_reports
-from zoo import Zoo, asked_to_record, without_id
+from zoo import STRESS_TESTS, Zoo, asked_to_record, without_id
 
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.execute import command_to_start
@@ -305,3 +305,35 @@ def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop,
     expect_error(shop, ended, said="without a verdict")
     history = read_history(shop.root / "reports/history.jsonl").lines
     assert not [line for line in history if line.path.endswith("bad.safetensors")], "the run left a line"
+
+
+QUARANTINE = """
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        {does}
+    return report
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "test", "ending"),
+    [
+        ("report.outcome, report.wasxfail = 'skipped', 'flaky'", None, (1, "fail")),
+        ("report.outcome = 'passed'", "raise RuntimeError", (4, "error")),
+    ],
+    ids=["hides-a-failure", "hides-an-error"],
+)
+def test_a_plugin_that_changes_reports_changes_no_verdict(shared, does, test, ending):
+    shared.save("worse.safetensors", jitter=6.0)
+    files = {"stress_tests/conftest.py": QUARANTINE.format(does=does)}
+    if test:
+        body = (STRESS_TESTS / "test_clean.py").read_text()
+        files["stress_tests/test_clean.py"] = body.replace(
+            "    assert verdict.passed", f"    {test}\n    assert verdict.passed"
+        )
+    candidate = () if test else ("--candidate", "worse.safetensors")
+    assert shared.once(*candidate, files=files).ending == ending

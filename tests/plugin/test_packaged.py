@@ -107,3 +107,41 @@ def test_another_test_of_the_same_name_is_another_module(zoo):
     (zoo.root / "more").mkdir()
     (zoo.root / "more/test_clean.py").write_text("def test_more():\n    pass\n")
     assert collected(zoo, "more", "stress_tests") == ALL | {"more/test_clean.py::test_more"}
+
+
+def test_an_own_test_of_a_shipped_family_may_have_keys_of_its_own(zoo):
+    """Its row is not one of the packaged test, which does not know the key; a key that nobody knows is an error."""
+    zoo.checks.write_text(zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nnote = "x"\n'))
+    assert run(zoo).ret == 4
+    own = OWN.format(family="clean").replace("import check\n", "import check\nfrom harness.checks import Key\n")
+    (zoo.tests / "test_own.py").write_text(own.replace('@check("clean")', '@check("clean", Key("note", str))'))
+    assert run(zoo).ret == 0
+    assert set(zoo.statuses.values()) == {"pass"}
+
+
+def test_an_own_test_whose_fixture_is_missing_is_an_error(zoo):
+    (zoo.tests / "test_own.py").write_text(OWN.format(family="mine").replace("images, evidence", "imagess, evidence"))
+    assert run(zoo).ret == 4
+
+
+def test_tests_of_a_package_that_is_named_beside_them_run(zoo):
+    package = zoo.root / "of_ours"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "test_ours.py").write_text("def test_ours():\n    assert 0\n")
+    zoo.pytester.syspathinsert()
+    result = run(zoo, "--pyargs", "of_ours", "stress_tests/test_clean.py")
+    result.assert_outcomes(passed=2, failed=1)
+
+
+@pytest.mark.parametrize("where", ["above", "inside"])
+def test_a_gate_below_the_root_of_pytest_is_an_error(zoo, monkeypatch, where):
+    (zoo.root / "pytest.ini").unlink()
+    (zoo.root.parent / "pytest.ini").write_text("[pytest]\n")
+    (zoo.root / "tests").mkdir()
+    (zoo.root / "tests/test_plain.py").write_text("def test_plain():\n    pass\n")
+    monkeypatch.chdir(zoo.root.parent if where == "above" else zoo.root)
+    result = zoo.pytester.runpytest_inprocess(*([zoo.root.name] if where == "above" else []), "-p", "no:html")
+    (zoo.root.parent / "pytest.ini").unlink()
+    assert result.ret == 4
+    assert "this is no run of their gate" in result.stderr.str()

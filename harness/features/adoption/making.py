@@ -182,6 +182,18 @@ def _on_threshold(wanted: float | None, accuracy: float, rows: Sequence[StarterC
     return f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4" if low else ""
 
 
+_GUARD = '''\
+"""The stress tests are in the package stress-harness; without its plugin none is collected, which is no pass."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(config):
+    if not config.pluginmanager.hasplugin("harness.plugin"):
+        raise pytest.UsageError("the gate in stress_tests needs the plugin harness.plugin; add -p harness.plugin")
+'''
+
+
 def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the table of the checks file lacks; raises `InputError` if it has other values."""
     there = own_settings(Path())
@@ -197,13 +209,20 @@ def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
 def _beside() -> dict[Path, bytes]:
     """Return a configuration of pytest and a list of ignored files, where the repository lacks them.
 
-    With the configuration, pytest loads the gate before other packages' plugins, which may fail to import.
+    With the configuration, pytest loads the gate before other packages' plugins, which may fail to import. Beside
+    another, a guard ends the run if pytest loads no plugins.
     """
     files: dict[Path, bytes] = {}
-    if not any(Path(name).is_file() and mark in Path(name).read_text("utf-8") for name, mark in _CONFIGURED.items()):
+    texts = {name: Path(name).read_text("utf-8") for name in _CONFIGURED if Path(name).is_file()}
+    if not any(_CONFIGURED[name] in text for name, text in texts.items()):
         own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
         places = "" if own_tests else f"testpaths = {TESTS}\n"
         files[Path("pytest.ini")] = f"[pytest]\n{places}addopts = -p harness.plugin\n".encode()
+    elif (
+        not any("harness.plugin" in text for text in texts.values())
+        and not (guard := Path(TESTS, "conftest.py")).exists()
+    ):
+        files[guard] = _GUARD.encode()
     path = Path(".gitignore")
     text = path.read_bytes() if path.is_file() else b""
     if not path.is_dir() and b"reports" not in (known.strip().strip(b"!/*") for known in text.splitlines()):

@@ -97,7 +97,7 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> Iterato
     if name.isdecimal():
         if len(name) > _DIGITS or (number := int(name)) >= len(images):
             shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
-            raise GoldenError(f"{shown}: there are {len(images)} test images, from 0")
+            raise GoldenError(f"{shown}: there are {len(images)} test images, from 0; a file of this name is ./{shown}")
         content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
         yield f"image {number} of {images.name}", content, ".png", label, "pixels"
         return
@@ -196,6 +196,17 @@ def _declaring_files(checks: Path) -> list[Path]:
     return [end if path.is_symlink() else path for end, path in found.items()]
 
 
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _without(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name != GOLDEN}
+
+
 def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes]) -> list[Path]:
     """Write the list, new pictures by name, and declarations; return the files except pictures.
 
@@ -213,16 +224,15 @@ def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, b
         table = {GOLDEN: {"sha256": hashlib.sha256(content).hexdigest(), "n": len(golden)}}
     for path in _declaring_files(checks):
         # Comments of the table stay, since a person wrote them.
-        text = _TABLE.sub(lambda found: _ENTRY.sub("", found[1]), path.read_text("utf-8"))
-        text = with_table(text, GOLDEN, tomlkit.dumps(table), behind="data")
-        try:
-            fits = tomllib.loads(text).get(GOLDEN) == table.get(GOLDEN)
-        except ValueError:
-            fits = False
-        if not fits:
+        without = _TABLE.sub(lambda found: _ENTRY.sub("", found[1]), text := path.read_text("utf-8"))
+        made = with_table(without, GOLDEN, tomlkit.dumps(table), behind="data")
+        # Two declarations of merged branches are no valid TOML.
+        before = _parsed(text) or _parsed(without)
+        if before is None or _parsed(made) != {**_without(before), **table}:
+            why = "not valid TOML with its table [golden]" if _parsed(made) is None else "its other tables would change"
             mended = "correct it, or finish the merge, then `golden list --declare`"
-            raise ChecksError(f"{path}: not valid TOML with its table [golden]; {mended}")
-        files[path] = text.encode()
+            raise ChecksError(f"{path}: {why}; {mended}")
+        files[path] = made.encode()
     write_all_or_none(files)
     if not golden:
         (folder / kept.LIST).unlink(missing_ok=True)
