@@ -32,7 +32,7 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "history", "report", "accept", "golden", "equal", "skew"),
+    *("gate", "history", "report", "accept", "equal", "golden", "skew"),
     *("calibrate", "init"),
     *("list", "compare", "rank", "evaluate", "break"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),

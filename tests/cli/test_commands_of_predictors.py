@@ -89,7 +89,7 @@ def test_three_callables_are_a_panel(zoo, kind, sure):
     assert [model["path"] for model in json.loads((zoo.root / "models/panel.json").read_text())["models"]] == named
     calibrated = {check.id for check in checks.checks if check.panel is not None}
     assert calibrated == {"class", "clean", "rotate-ccw-010", *(["confident-errors"] if sure else [])}
-    assert bool(list(user_folder("measured").glob("*.json"))) == sure
+    assert bool(list(user_folder("measured").glob("*.entry"))) == sure
 
 
 @pytest.mark.parametrize(

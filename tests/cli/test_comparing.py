@@ -112,31 +112,6 @@ def test_a_network_of_ones_own_is_built_by_its_callable(zoo, capsys, monkeypatch
     assert "clean accuracy" in capsys.readouterr().out
 
 
-def test_the_plan_comes_first_and_a_small_budget_leaves_parts_out(zoo, capsys):
-    assert compare(zoo, "--budget", "0.01s", "--output", "out/small.html") == 0
-    lines = capsys.readouterr().out.splitlines()
-    plan = next(at for at, line in enumerate(lines) if line.startswith("plan: "))
-    table = next(at for at, line in enumerate(lines) if "difference" in line)
-    assert plan < table
-    assert lines[plan + 1].startswith("left out, since 0.01 s do not suffice: ")
-    page = (zoo.root / "out/small.html").read_text()
-    assert "Not measured, since 200 images, the fewest that tell enough, take too long: " in page
-    assert "--budget 0.01s" in html.unescape(page)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--budget", "20"), "--budget 20"),
-        (("--budget", "9s", "--full"), "contradict"),
-    ],
-    ids=["no-time", "both"],
-)
-def test_a_time_that_makes_no_sense_is_refused(zoo, capsys, options, said):
-    assert compare(zoo, *options) == 2
-    assert said in capsys.readouterr().err
-
-
 def test_what_cannot_be_compared_is_refused(zoo, capsys):
     save_checkpoint(zoo.root / "copy.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
 

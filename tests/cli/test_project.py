@@ -33,7 +33,7 @@ LOADING = {
 """Command lines that load data, or have a run of the gate load them."""
 OF_THE_GATE = {"gate", "accept"}
 """Their child process reads the configuration itself."""
-WITHOUT_DATA = {"rank", "history", "list", "train", "convert", "cache", "fetch-data"}
+WITHOUT_DATA = {"report", "rank", "history", "list", "train", "convert", "cache", "fetch-data"}
 """They load none, or say in their help that theirs are Fashion-MNIST."""
 each_command = pytest.mark.parametrize("arguments", LOADING.values(), ids=LOADING)
 

@@ -384,7 +384,7 @@ def test_tables_that_are_indented_stay(zoo, capsys):
     zoo.golden("add", 0)
     zoo.checks.write_text(f"{zoo.checks.read_text()}\n  [budget]\n  accuracy = 0.02\n")
     text = zoo.checks.read_text()
-    head, golden, rest = text.partition("[golden]")
+    head, _, rest = text.partition("[golden]")
     entries, rest = rest.split("\n\n", 1)
     zoo.checks.write_text(
         f"{head}{rest}\n[golden]{entries}\n  [budget]\n  accuracy = 0.02\n".replace(

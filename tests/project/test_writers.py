@@ -23,12 +23,10 @@ WRITERS = frozenset(
     | {"write_atomically", "write_all_or_none", "append_line", "NamedTemporaryFile", "mkstemp", "save_file", "tofile"}
 )
 REASONS = {
-    "base/arrays.py": "a cache in the user's folder",
     "base/cache.py": "a cache in the user's folder",
     "base/files.py": "the functions that write outputs and caches",
     "base/outputs.py": "outputs",
     "features/adoption/making.py": "files of a new gate, which are not there, or those that it has just read",
-    "calibration/recording.py": "a cache in the user's folder",
     "calibration/measure.py": "a cache in the user's folder",
     "calibration/retrain.py": "its own unfinished checkpoint",
     "calibration/samples.py": "a temporary folder",
