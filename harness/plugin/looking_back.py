@@ -72,7 +72,7 @@ def _tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[
     try:
         with run.limited(what), foreign_code():
             found = step()
-            if isinstance(found, Part):  # What the record cannot hold is no part of it, and costs no verdict.
+            if isinstance(found, Part):  # An unfit part is left out, and costs no verdict.
                 read_json(Part, as_json(found), where=what)
             return found
     except (Exception, Interruption) as error:

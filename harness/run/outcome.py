@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _COUNTED = {"error": "without a result", "informational": "informational (without a threshold)"}
 """The words for a status in a count, where they are others than its name."""
 ROWS_PICTURED = 48
-"""Images of a family of which each has a check, such as golden ones, that have a picture: the worst ones."""
+"""The worst images that have a picture, in a family with a check for each image, such as golden ones."""
 SETTLED = 3
 """Reference models from which on thresholds are not provisional."""
 _LEFT, _SIGNIFICANT = 0.5, 0.001

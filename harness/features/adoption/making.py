@@ -209,8 +209,8 @@ def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
 def _beside() -> dict[Path, bytes]:
     """Return a configuration of pytest and a list of ignored files, where the repository lacks them.
 
-    With the configuration, pytest loads the gate before other packages' plugins, which may fail to import. Beside
-    another, a guard ends the run if pytest loads no plugins.
+    With the configuration, pytest loads the gate before other packages' plugins, which may fail to import. A
+    guard stands beside a configuration that exists: it ends the run if pytest loads no plugins.
     """
     files: dict[Path, bytes] = {}
     texts = {name: Path(name).read_text("utf-8") for name in _CONFIGURED if Path(name).is_file()}
