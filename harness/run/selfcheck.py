@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.base import imports
 from harness.base.cache import installed
 from harness.base.codes import Code
 from harness.base.errors import InputError, NotApplicableError, printable
@@ -88,7 +89,8 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     """Return the memory of a session, in which the tests of these checks are run.
 
     The key is all that decides a check: the models' computations and tensors, images, checks file, this package's code,
-    versions and platform. The cache compares the user's code. For a model that cannot be traced, nothing is remembered.
+    versions and platform, and the contents of the user's code. So another checkout with other tests remembers nothing.
+    The cache also compares what ran later. For a model that cannot be traced, nothing is remembered.
     """
     models = [
         (role, model.classifier.fingerprint, model.model_sha256, model.layer, repr(model.classifier.backend.decides))
@@ -98,7 +100,8 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
         return Memory()
     images = session.images.sha256, tuple(session.images.pixels.shape), session.checks.sha256
     ours = PROTOCOL, measuring_code(), platform.python_version(), platform.platform(), installed(_LIBRARIES)
-    decisive = sorted(tests), *images, sorted(session.fitted.items()), session.thorough, models, *ours
+    users = sorted(imports.ran().values())
+    decisive = sorted(tests), users, *images, sorted(session.fitted.items()), session.thorough, models, *ours
     return Memory(session.cache, hashlib.sha256(repr(decisive).encode()).hexdigest())
 
 

@@ -118,3 +118,11 @@ def test_large_images_are_looked_at_only_as_the_rows_ask(tmp_path):
     assert affordable_passes(session) == FREE_PASSES
     assert affordable_passes(large) == 312
     assert extent_of(large).corners == FEWEST
+
+
+def test_another_checkout_with_other_tests_remembers_nothing(tmp_path, monkeypatch):
+    check = Counted("pass")
+    for content in ("a", "b", "a"):
+        monkeypatch.setattr("harness.base.imports.ran", lambda content=content: {f"/{content}/test_own.py": content})
+        memory_of(session_of(tmp_path), ["row"]).remembered("blind", check)
+    assert check.times == 2
