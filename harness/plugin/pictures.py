@@ -30,7 +30,11 @@ _OF_PASSED = 0.25
 """Share of these bytes for the pictures of passing tests: a page without failures stays small."""
 
 
-_STYLE = "<style>figure.picture > div, .gallery ol { display: flex; flex-wrap: wrap; gap: 1em }</style>"
+_STYLE = (
+    "<style>.picture > div, .gallery ol { display: flex; flex-wrap: wrap; gap: 1em; list-style: none }"
+    ".picture img, .gallery img { display: block; width: 168px; image-rendering: pixelated }"
+    ".picture .line span { margin-left: 1em }</style>"
+)
 
 
 def panels(sent: Mapping[str, Any]) -> dict[str, Any]:
