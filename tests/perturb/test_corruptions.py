@@ -253,7 +253,7 @@ def _(corrupt, level, garments):
     assert standing.any()
 
 
-@everywhere
+@pytest.mark.parametrize("name", CHECKS)
 def test_it_does_to_pixels_what_its_level_says(name, garments):
     for severity, level in enumerate(CORRUPTIONS[name].levels, start=1):
         CHECKS[name](Corruption(name, severity), level, garments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ class Kind(NamedTuple):
 def one_by_one(change: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """Return the function of images that a function of one image, which ends with its generator, gives."""
 
+    @wraps(change)
     def apply(images: np.ndarray, *arguments: Any) -> np.ndarray:
         *level, draws = arguments
         changed = [change(image, *level, draw) for image, draw in zip(images, draws, strict=True)]
