@@ -89,7 +89,7 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     """Return the memory of a session, in which the tests of these checks are run.
 
     The key is all that decides a check: the models' computations and tensors, images, checks file, this package's code,
-    versions and platform. The contents of the user's code are part of it, so another checkout with other tests remembers
+    versions and platform. The contents of the user's code are part of it: another checkout with other tests remembers
     nothing. The cache also compares what ran later. For a model that cannot be traced, nothing is remembered.
     """
     models = [
