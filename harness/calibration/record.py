@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import spread_of, std_of
 from harness.checks import ChecksError
-from harness.measures.panel.threshold import ROOT_DECIMALS, decimals, on_scales
+from harness.measures.panel.threshold import HALF, ROOT_DECIMALS, decimals, on_scales
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from harness.calibration.panel import Panel
     from harness.checks import ChecksFile
-
-_HALF = 0.5001
-"""Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 
 
 def expect_rows_of_panel(checks: ChecksFile, root: Path) -> None:
@@ -38,7 +35,7 @@ def expect_rows_of_panel(checks: ChecksFile, root: Path) -> None:
             )
         for key, (expected, precision) in known[check.id].items():
             found = getattr(check.panel, key)
-            same = found == expected if precision is None else abs(found - expected) <= _HALF * precision
+            same = found == expected if precision is None else abs(found - expected) <= HALF * precision
             if not same:
                 raise ChecksError(
                     f"{checks.path}: check {check.id!r}: {key} of the panel threshold is {found!r}, expected "

@@ -18,7 +18,16 @@ from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
 from harness.checks.tables import hash_of, read_toml, split
 from harness.measures import METRICS
 from harness.measures.metric import Unit
-from harness.measures.panel.threshold import FEW, K_DECIMALS, ROOT_DECIMALS, Calibrated, PanelCheck, budget_of, decimals
+from harness.measures.panel.threshold import (
+    FEW,
+    HALF,
+    K_DECIMALS,
+    ROOT_DECIMALS,
+    Calibrated,
+    PanelCheck,
+    budget_of,
+    decimals,
+)
 from harness.measures.worst_poses import BREAKING_SEVERITY
 from harness.perturb.grids import PATHS
 from harness.perturb.poses import PROTOCOL
@@ -219,8 +228,6 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
 
 _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
 """Numbers that every panel threshold has, with the smallest valid value of each."""
-_HALF = 0.5001
-"""Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 
 
 def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> str:
@@ -263,7 +270,7 @@ def _possible(check: Check, metric: Metric, budgets: Mapping[str, float]) -> lis
     about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
 
     def around(key: str, digits: int) -> tuple[float, float]:
-        half = _HALF * 10**-digits
+        half = HALF * 10**-digits
         return numbers[key] - half, numbers[key] + half
 
     means, spreads = around("mean", decimals(unit)), around("std", decimals(unit) + 1)

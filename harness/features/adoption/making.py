@@ -214,14 +214,12 @@ def _beside() -> dict[Path, bytes]:
     """
     files: dict[Path, bytes] = {}
     texts = {name: Path(name).read_text("utf-8") for name in _CONFIGURED if Path(name).is_file()}
+    guard = Path(TESTS, "conftest.py")
     if not any(_CONFIGURED[name] in text for name, text in texts.items()):
         own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
         places = "" if own_tests else f"testpaths = {TESTS}\n"
         files[Path("pytest.ini")] = f"[pytest]\n{places}addopts = -p harness.plugin\n".encode()
-    elif (
-        not any("harness.plugin" in text for text in texts.values())
-        and not (guard := Path(TESTS, "conftest.py")).exists()
-    ):
+    elif not (guard.exists() or any("harness.plugin" in text for text in texts.values())):
         files[guard] = _GUARD.encode()
     path = Path(".gitignore")
     text = path.read_bytes() if path.is_file() else b""

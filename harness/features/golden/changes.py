@@ -226,10 +226,11 @@ def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, b
         # Comments of the table stay, since a person wrote them.
         without = _TABLE.sub(lambda found: _ENTRY.sub("", found[1]), text := path.read_text("utf-8"))
         made = with_table(without, GOLDEN, tomlkit.dumps(table), behind="data")
+        after = _parsed(made)
         # Two declarations of merged branches are no valid TOML.
         before = _parsed(text) or _parsed(without)
-        if before is None or _parsed(made) != {**_without(before), **table}:
-            why = "not valid TOML with its table [golden]" if _parsed(made) is None else "its other tables would change"
+        if before is None or after != {**_without(before), **table}:
+            why = "not valid TOML with its table [golden]" if after is None else "its other tables would change"
             mended = "correct it, or finish the merge, then `golden list --declare`"
             raise ChecksError(f"{path}: {why}; {mended}")
         files[path] = made.encode()

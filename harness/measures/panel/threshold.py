@@ -30,6 +30,8 @@ FEW = 8
 PROVISIONAL = 3
 """Least number of reference models for thresholds that are not provisional; two say little about a third."""
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
+HALF = 0.5001
+"""Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 K_DECIMALS, ROOT_DECIMALS = 2, 4
 """Decimals in a checks file of a multiplier, and of mean and standard deviation on the scale of roots."""
 POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
