@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.cli import options
 from harness.cli.gate import judged
+
+if TYPE_CHECKING:
+    from harness.features.acceptance.accepting import AcceptRequest
 
 
 @click.command(
@@ -35,6 +39,13 @@ from harness.cli.gate import judged
     "(default: none).",
 )
 @click.option(
+    "--grow-panel/--no-grow-panel",
+    "grow_panel",
+    default=None,
+    help="Add the accepted model to the reference panel, and set the thresholds anew. Only another training of the "
+    "recipe can join (default: for the panel of a gate that `init --checkpoint` made, up to 8 reference models).",
+)
+@click.option(
     "--incumbent",
     type=options.FILE,
     default=Path("models/incumbent.safetensors"),
@@ -52,6 +63,7 @@ def accept_command(
     *,
     force: bool,
     provisional: bool,
+    grow_panel: bool | None,
 ) -> int:
     """Gate a checkpoint and accept it."""
     from harness.features.acceptance.accepting import AcceptRequest, accept
@@ -76,4 +88,27 @@ def accept_command(
         return options.NEGATIVE
     by_force = " by force" if forced else ""
     print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
+    if grow_panel or (grow_panel is None and not forced and original is None):
+        for line in _grown(request, wanted=grow_panel):
+            print(line)
     return options.OK
+
+
+def _grown(request: AcceptRequest, *, wanted: bool | None) -> list[str]:
+    """Return lines on the panel with the accepted model in it; what keeps it out does not undo the acceptance."""
+    from harness.calibration.calibrate import CalibrationRequest
+    from harness.calibration.growth import grow
+    from harness.networks.options import BackendOptions, NetworkOptions
+
+    settings = options.project_with(request.checks_path).request
+    calibration = CalibrationRequest(
+        request.checks_path,
+        device=settings.device,
+        network=settings.part(NetworkOptions),
+        backend=settings.part(BackendOptions),
+        gate_options=options.for_gate("backend"),
+    )
+    try:
+        return grow(request.written, calibration, settings, wanted=wanted)
+    except InputError as error:
+        return [f"the reference panel is unchanged: {error}"]

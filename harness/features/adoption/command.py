@@ -49,7 +49,11 @@ from harness.cli import options
     "--checkpoint",
     type=options.MODEL,
     metavar="FILE",
-    help="A model whose confusions become checks, and whose run is timed (default: none).",
+    help="A model whose confusions become checks, and whose run is timed. A new checks file gets provisional "
+    "thresholds from it as the first reference model (default: none).",
+)
+@click.option(
+    "--no-calibrate", is_flag=True, help="Set no thresholds by the --checkpoint (default: set them in a new gate)."
 )
 @click.option(
     "--budget",

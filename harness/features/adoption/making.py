@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError, printable
 from harness.base.files import write_all_or_none
+from harness.calibration.calibrate import CalibrationRequest, calibrate
+from harness.calibration.growth import keep_for_panel
 from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
@@ -26,6 +28,7 @@ from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
 from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.measures.accuracy import confused_pairs
+from harness.networks.options import BackendOptions, NetworkOptions
 from harness.report.costs import plan_lines
 from harness.run.budget import seconds_in
 from harness.run.request import own_settings
@@ -58,14 +61,16 @@ class InitRequest:
     """A gate to make in a repository; paths are relative to its folder.
 
     `families` are names joined by commas, None for the default ones. The tests of `copied` families are copied, to be
-    changed. `checkpoint` is a model: its confusions become checks, and its run is timed. `budget` is a time limit that
-    determines samples, or `none` for all images. `gate` are the settings to write into the table of the checks file.
+    changed. `checkpoint` is a model: its confusions become checks, its run is timed, and a new gate is calibrated by it
+    unless `no_calibrate`. `budget` is a time limit that determines samples, or `none` for all images. `gate` are the
+    settings to write into the table of the checks file.
     """
 
     families: str | None = None
     copied: Sequence[str] = ()
     min_accuracy: float | None = None
     checkpoint: Path | str | None = None
+    no_calibrate: bool = False
     budget: str = "30m"
     workflow: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -81,6 +86,7 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
     with contextlib.chdir(folder):  # Paths are relative to the folder that pytest runs in.
         if request.budget != "none":
             seconds_in(request.budget)
+        first = bool(request.checkpoint) and not request.no_calibrate and not _CHECKS.exists()
         files, lines = _planned(request, folder)
         write_all_or_none(files)
         if _CHECKS in files and request.budget != "none":
@@ -94,13 +100,18 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
                 if fit.samples:
                     where = f"{folder / _CHECKS}, [data.samples]"
                     lines.append(f"the samples stand in {where}; --budget none leaves them out")
+        if first and request.checkpoint is not None:
+            lines += _calibrated(request, request.checkpoint)
     steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
     if not request.checkpoint:
         steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
         steps += ["stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"]
     if folder != Path():
         steps.insert(0, f"cd {shlex.quote(str(folder))}")
-    steps += ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more reference models set the thresholds"]
+    if first:
+        steps += ["stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"]
+    else:
+        steps += ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"]
     return [*lines, "next:", *(f"  {step}" for step in steps)]
 
 
@@ -266,6 +277,28 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
     raise InputError(f"{checks.path}: rows cannot be added; write them as [[check]] by hand", code=Code.CHECKS)
 
 
+def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
+    """Set thresholds by the checkpoint, and return lines on them; the panel has a copy of a file."""
+    settings = request.model
+    if isinstance(model, Path) and model.is_file():
+        model = keep_for_panel(model, CalibrationRequest(_CHECKS).paths(read_checks(_CHECKS))[0])
+    calibration = CalibrationRequest(
+        _CHECKS,
+        checkpoints=(model,),
+        network=settings.part(NetworkOptions),
+        backend=settings.part(BackendOptions),
+        gate_options=_device(request),
+    )
+    try:
+        return calibrate(calibration)
+    except InputError as error:
+        return [f"no threshold is set: {error}", "`stress-harness calibrate --checkpoints FILE` sets them later"]
+
+
+def _device(request: InitRequest) -> tuple[str, ...]:
+    return () if request.model.device == "auto" else ("--stress-device", request.model.device)
+
+
 def _with_samples(request: InitRequest) -> Plan:
     """Write samples that fit the budget into the checks file, and return the plan of a run.
 
@@ -282,7 +315,6 @@ def _with_samples(request: InitRequest) -> Plan:
                 raise InputError("without --checkpoint or --model")
             checkpoint = Path(folder, "untrained.pth")
             torch.save(build().state_dict(), checkpoint)
-        device = () if request.model.device == "auto" else ("--stress-device", request.model.device)
-        checks = read_checks(_CHECKS)
-        choose_samples(request.budget, checks, checkpoint, options=device, on_fit=plans.append, anew=False)
+        checks, options = read_checks(_CHECKS), _device(request)
+        choose_samples(request.budget, checks, checkpoint, options=options, on_fit=plans.append, anew=False)
     return plans[0]
