@@ -56,8 +56,8 @@ def _if_possible(function: Callable[..., Any], *arguments: Any) -> Any:
 
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
-    # Setting any default device, even the usual one, makes each call slower.
-    (torch.get_default_device, lambda device: torch.set_default_device(None if device == _CPU else device)),
+    # Setting any default device, even the usual one, makes each call slower. PyTorch before 2.7 cannot name it then.
+    (lambda: torch.empty(0).device, lambda device: torch.set_default_device(None if device == _CPU else device)),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
