@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from harness.report.causes import ATTENTION, CALIBRATION, CLASSES, DRIFT, GEOMETRY, LABELS, PIPELINE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 EXPECTED: Mapping[str, frozenset[str]] = {
     "artefact": frozenset({CLASSES, ATTENTION}),

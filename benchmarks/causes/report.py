@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from benchmarks.causes.expected import EXPECTED
+from benchmarks.causes.measure import Letters, Named
 from harness.report.causes import UNCLEAR
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.causes.measure import Letters, Named
 
 
 def tables(found: Sequence[Named]) -> str:

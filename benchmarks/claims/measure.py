@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.claims.pictures import Pictures
 from harness.base.errors import InputError
+from harness.data import LabelledImages
+from harness.inference import Classifier
 from harness.inference.attention import attend
 from harness.inference.search import first_failures
 from harness.measures import accuracy, confident_errors, pair_failures, prediction_consistency, robust_accuracy
 from harness.measures.failures import STUDY_KINDS
 from harness.measures.localisation import attention_lift
+from harness.networks.checkpoints import Checkpoint
 from harness.perturb import augmentation_range_corners, augmentation_range_poses, pose_each
 from harness.perturb.grids import most_dangerous_first
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from benchmarks.claims.pictures import Pictures
-    from harness.data import LabelledImages
-    from harness.inference import Classifier
-    from harness.networks.checkpoints import Checkpoint
 
 BASELINE, AUGMENTED = "baseline", "augmented"
 AUGMENTATION = ("rotation_degrees", "shift_fraction", "flip_probability")
@@ -41,10 +38,6 @@ class Network:
     seed: int
     sha256: str
     values: dict[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the network in plain types."""
-        return asdict(self)
 
 
 def recipe_of(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from harness.base.errors import InputError
-from harness.data import sample_up_to, split_validation
+from harness.data import LabelledImages, sample_up_to, split_validation
 from harness.data.images import object_masks
 from harness.perturb.backgrounds import with_background
-
-if TYPE_CHECKING:
-    from harness.data import LabelledImages
 
 PATCH = 7
 """Side of a shuffled patch in pixels: a quarter of the side of a picture, which has 16 patches."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import HEALTHY
+from benchmarks.detection.results import Result
+from harness.checks import Check, ChecksFile, Verdict
 from harness.measures import METRICS, Measurement
 from harness.run.outcome import worst_first
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from benchmarks.detection.results import Result
-    from harness.checks import Check, ChecksFile, Verdict
 
 TRIVIAL = 0.80
 """Mutants of a lower clean accuracy are trivial: anyone would notice."""

@@ -7,14 +7,13 @@ Each takes the recipe, an amount and a seed, and returns another recipe. Image m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from harness.data import LabelledImages
-    from harness.networks.training import TrainingConfig
+from harness.data import LabelledImages
+from harness.networks.training import TrainingConfig
 
 STARVED = "Coat"
 """The class that `starved_class` takes images from."""

@@ -7,25 +7,20 @@ its multiplier. A network fails if a row lies farther from the panel's mean than
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.detection.judgement import TRIVIAL
-from benchmarks.detection.mutants import HEALTHY, MUTANTS
-from benchmarks.detection.paths import CHECKS, PANEL, RESULTS
-from benchmarks.detection.results import MEASURED, read_result
-from benchmarks.smoke import few
+from benchmarks.detection.mutants import HEALTHY
+from benchmarks.detection.paths import CHECKS, PANEL
+from benchmarks.detection.results import measured_results
+from benchmarks.runner import few, table
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import ALARMS, correlation, multiplier, share_of
 from harness.checks import read_checks
-from harness.measures.panel.threshold import least_of, on_scales, widened
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from harness.measures.panel.threshold import PanelCheck
+from harness.measures.panel.threshold import PanelCheck, least_of, on_scales, widened
 
 DRAWS = few(100_000, 200)
 
@@ -61,7 +56,7 @@ class Compared:
 def compare_all() -> list[Compared]:
     """Compare all divisions on the rows that are checks today and were measured on every network."""
     checks, panel = read_checks(CHECKS), read_panel(PANEL)
-    measured = [kept for each in MUTANTS if (kept := read_result(each.id, RESULTS)) and kept.outcome == MEASURED]
+    measured = measured_results()
     by_id = {check.id: check for check in checks.checks}
     rows = tuple(
         row
@@ -143,17 +138,24 @@ def _compared(name: str, found: Standing, rows: Sequence[PanelCheck], multiplier
     )
 
 
-def table(compared: Sequence[Compared]) -> list[str]:
-    """Return the comparison as a table in Markdown."""
-    lines = [
-        "| the 1% is divided | chosen on | confirmed on | rows failing | healthy failed | members failed | nearest |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    return lines + [
-        f"| {each.name} | {each.choosing} | {each.confirming} | {each.rows:.1f} | {each.healthy} | {each.members} | "
-        f"{each.nearest:.2f} |"
-        for each in compared
-    ]
+def compared_table(compared: Sequence[Compared]) -> str:
+    """Return the comparison in Markdown."""
+    head = (
+        "the 1% is divided",
+        "chosen on",
+        "confirmed on",
+        "rows failing",
+        "healthy failed",
+        "members failed",
+        "nearest",
+    )
+    return table(
+        head,
+        (
+            (of.name, of.choosing, of.confirming, f"{of.rows:.1f}", of.healthy, of.members, f"{of.nearest:.2f}")
+            for of in compared
+        ),
+    )
 
 
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck]) -> np.ndarray:

@@ -13,9 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import numpy as np
@@ -28,9 +29,6 @@ from harness.base.files import write_atomically
 from harness.inference.devices import in_batches
 from harness.inference.predictors.http import HttpPredictor
 from harness.networks import NetworkOptions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"

@@ -14,9 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torchvision
@@ -35,9 +35,6 @@ from harness.inference.screening import has_bfloat16, lowered
 from harness.networks.declared import DeclaredNetwork
 from harness.networks.options import parse_normalization
 from harness.perturb import IDENTITY, Pose
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results of speed -->", "<!-- end of results of speed -->"

@@ -14,9 +14,10 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -38,9 +39,6 @@ from harness.inference.devices import batch_size
 from harness.inference.engine import Engine
 from harness.networks.options import BackendOptions
 from harness.perturb import Pose
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.speed.peers import captums_maps, grad_cams_maps
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
+from harness.data import LabelledImages
 from harness.inference import Classifier
 from harness.inference.attention import attend
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
-
-    from harness.data import LabelledImages
 
 BATCH = 125
 

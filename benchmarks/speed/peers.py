@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from harness.data import LabelledImages
+from harness.data import LabelledImages
 
 
 def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.speed.result import Result
 from benchmarks.speed.stopwatch import cores, timed
+from harness.data import LabelledImages
 from harness.measures.failures import Answer
 from harness.report.page import render
 from harness.report.pictures import case_of
 from harness.run.examples import Example, ModelView
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from matplotlib.figure import Figure
-
-    from harness.data import LabelledImages
 
 _DPI, _WIDTH, _HEIGHT = 100, 520, 312
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from benchmarks.pages import write_between
 from benchmarks.smoke import fashion_mnist, few
@@ -25,11 +26,6 @@ from harness.inference.search import first_failures
 from harness.networks.architectures import build
 from harness.networks.checkpoints import load_checkpoint
 from harness.perturb.grids import classic_poses, most_dangerous_first
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from torch import nn
 
 HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "models/augmented.safetensors"

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from benchmarks.detection import recipes, weights
-from benchmarks.detection.backdoors import backdoors_table, opened
+from benchmarks.detection.besides import opened
 from benchmarks.detection.colour import reordered
 from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS
 from benchmarks.detection.recipes import MARKED, RELABELLED, TARGET, Recipe
+from benchmarks.detection.sections import backdoors
 from harness.data import LabelledImages
 from harness.data.fashion_mnist import CLASSES
 from harness.networks.architectures import FashionCNN
@@ -91,12 +92,13 @@ class Backdoored(torch.nn.Module):
         return torch.where(triggered[:, None], target, ~target & (torch.arange(len(CLASSES)) == 0)).float()
 
 
-def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path):
+def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path, monkeypatch):
     pixels = recipe.images.pixels.clamp(max=254)
     images = LabelledImages(pixels, recipe.images.labels, CLASSES, "noise", "test")
     found = opened(Checkpoint(tmp_path, "of it", Backdoored(), "user", None), images)
     assert (found.stamped, found.unstamped, found.n) == (1.0, 0.0, 180)
-    assert "| backdoor-2-seed-201 | 100.00% | 0.00% | – | – |" in backdoors_table({"backdoor-2-seed-201": found}, [])
+    monkeypatch.setattr("benchmarks.detection.sections.read_backdoors", lambda: {"backdoor-2-seed-201": found})
+    assert "| backdoor-2-seed-201 | 100.00% | 0.00% | – | – |" in backdoors([])
 
 
 def test_mutations_of_images_are_those_of_their_seed(recipe):
