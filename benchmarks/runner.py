@@ -195,9 +195,9 @@ def write_between(page: Path, name: str, body: str) -> None:
     write(page, after)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, rule: str = "---") -> str:
-    """Return a table in Markdown."""
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, [rule] * len(head), *rows))
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, rules: Sequence[str] = ()) -> str:
+    """Return a table in Markdown; `rules` align its columns."""
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rules or ["---"] * len(head), *rows))
 
 
 Goal = tuple[str, str, bool]
