@@ -57,45 +57,8 @@ def measure(*, only: str, jobs: int, checkpoints: Path, quick: bool) -> int:
     return not measure_all(matching(only), checkpoints.resolve(), side_by_side=jobs, quick=quick)
 
 
-def flip(*, checkpoints: Path) -> None:
-    """Lose 100 net correct predictions of controls, many times, and count failing checks."""
-    drawn = besides.flip_all(checkpoints.resolve())
-    print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of clean accuracy")
-
-
-def parents(*, checkpoints: Path) -> None:
-    """Compare mutated weights with the sound ones that they were made from."""
-    print(f"{len(besides.compare_all(checkpoints.resolve()))} mutants of weights are compared with their parents")
-
-
-def backdoors(*, checkpoints: Path) -> None:
-    """Show backdoored networks their trigger, which the gate does not know."""
-    for name, found in besides.open_all(checkpoints.resolve()).items():
-        shown = f"{found.stamped:.2%} of stamped images are predicted as the target, {found.unstamped:.2%} unstamped"
-        print(f"{name}: {shown}")
-
-
-def channels(*, checkpoints: Path) -> None:
-    """Show the network of examples/digits_on_photos its channels in the wrong order."""
-    colour.show_all(checkpoints.resolve())
-
-
-def divisions() -> None:
-    """Compare ways to divide the 1% of false alarms among families, by the results kept."""
-    print(shares.compared_table(shares.compare_all()))
-
-
-def report() -> None:
-    """Judge the results against today's checks file and write the tables of the README."""
-    write_report()
-
-
 _FOLDER = option(
-    "--checkpoints",
-    type=Path,
-    default=CHECKPOINTS,
-    metavar="DIR",
-    help="the folder of the mutants' checkpoints (default: runs/detection)",
+    "--checkpoints", type=Path, default=CHECKPOINTS, metavar="DIR", help="where mutants are (runs/detection)"
 )
 _QUEUE = (
     option(
@@ -109,12 +72,12 @@ _QUICK = option("--quick", action="store_true", help="in the quick profile, by i
 COMMANDS = {
     "train": (train, *_QUEUE, _AGAIN),
     "measure": (measure, *_QUEUE, _QUICK),
-    "flip": (flip, _FOLDER),
-    "parents": (parents, _FOLDER),
-    "backdoors": (backdoors, _FOLDER),
-    "colour": (channels, _FOLDER),
-    "report": (report,),
-    "shares": (divisions,),
+    "flip": (besides.flip_all, _FOLDER),
+    "parents": (besides.compare_all, _FOLDER),
+    "backdoors": (besides.open_all, _FOLDER),
+    "colour": (colour.show_all, _FOLDER),
+    "report": (write_report,),
+    "shares": (shares.compare_all,),
     "make": (make_one, option("mutant", metavar="ID"), _FOLDER),
 }
 

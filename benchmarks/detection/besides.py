@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,9 @@ _MOST_CHURN = few(50, 2)
 _OF_CLEAN_IMAGES = ("accuracy", "pair_failures", "confident_errors")
 
 
-def _kept(path: Path, kind: Any) -> dict[str, Any]:
-    return {name: kind(**one) for name, one in read(path, {}).items()}
-
-
 def _keep(path: Path, found: Mapping[str, Any]) -> None:
-    """Add to what is kept of others."""
-    keep(path, {**read(path, {}), **{name: asdict(one) for name, one in found.items()}})
+    """Add to what is kept of others, by the mutant's id."""
+    keep(path, {**read(path, {}), **found})
 
 
 # Backdoors, which a check on clean images cannot see.
@@ -65,24 +61,25 @@ def opened(checkpoint: Checkpoint, images: LabelledImages) -> Opened:
     return Opened(with_it, without, len(others), checkpoint.sha256)
 
 
-def open_all(folder: Path) -> dict[str, Opened]:
-    """Measure the backdoors that are in the folder, and the shipped model beside them; those kept before stay.
+def open_all(*, checkpoints: Path) -> None:
+    """Show backdoored networks, and the shipped model, their trigger, which the gate does not know.
 
-    Raises `InputError` when none is there.
+    Those kept before stay. Raises `InputError` when none is there.
     """
-    paths = {mutant.id: mutant.checkpoint(folder) for mutant in MUTANTS if mutant.kind == "backdoor"}
+    paths = {mutant.id: mutant.checkpoint(checkpoints) for mutant in MUTANTS if mutant.kind == "backdoor"}
     there = {name: path for name, path in paths.items() if path.exists()}
     if not there:
-        raise InputError(f"no backdoor is in {folder}; run `train --only 'backdoor-*'` first")
+        raise InputError(f"no backdoor is in {checkpoints}; run `train --only 'backdoor-*'` first")
     images = fashion_mnist("test")
     found = {name: opened(load_checkpoint(path), images) for name, path in {"augmented": AUGMENTED, **there}.items()}
     _keep(BACKDOORS, found)
-    return found
+    for name, one in found.items():
+        print(f"{name}: {one.stamped:.2%} of stamped images are predicted as the target, {one.unstamped:.2%} unstamped")
 
 
 def read_backdoors() -> dict[str, Opened]:
     """Return what `open_all` wrote, by the mutant's id; empty when it has not run."""
-    return _kept(BACKDOORS, Opened)
+    return {name: Opened(**one) for name, one in read(BACKDOORS, {}).items()}
 
 
 # Damaged weights, and the sound ones that they were made from.
@@ -101,8 +98,8 @@ class AgainstParent:
     checkpoint_sha256: str
 
 
-def compare_all(folder: Path) -> dict[str, AgainstParent]:
-    """Compare all mutants of weights that are made with their parents, and keep it by id; others stay.
+def compare_all(*, checkpoints: Path) -> None:
+    """Compare mutated weights with the sound ones that they were made from; those kept before stay.
 
     Raises `InputError` when none is made.
     """
@@ -114,20 +111,20 @@ def compare_all(folder: Path) -> dict[str, AgainstParent]:
 
     compared = {}
     for mutant in MUTANTS:
-        parent, own = mutant.parent_in(folder), mutant.checkpoint(folder)
-        if parent is not None and parent.exists() and is_made(mutant, folder):
+        parent, own = mutant.parent_in(checkpoints), mutant.checkpoint(checkpoints)
+        if parent is not None and parent.exists() and is_made(mutant, checkpoints):
             changed = flips(answers(own), answers(parent))
             facts = len(changed.lost), len(changed.gained), changed.p_value
             compared[mutant.id] = AgainstParent(*facts, str(hash_of_file(own)))
     if not compared:
-        raise InputError(f"no mutant of weights is in {folder}, with its parent; run `train` first")
+        raise InputError(f"no mutant of weights is in {checkpoints}, with its parent; run `train` first")
     _keep(PARENTS, compared)
-    return compared
+    print(f"{len(compared)} mutants of weights are compared with their parents")
 
 
 def read_parents() -> dict[str, AgainstParent]:
     """Return what `compare_all` wrote, by the mutant's id; empty when it has not run."""
-    return _kept(PARENTS, AgainstParent)
+    return {name: AgainstParent(**one) for name, one in read(PARENTS, {}).items()}
 
 
 # Controls that lose a hundred correct predictions.
@@ -192,17 +189,20 @@ def _fails(check: Check, predictions: Predictions) -> bool:
     return check.judge(measured).status == "fail"
 
 
-def flip_all(folder: Path, *, draws: int = few(600, 20)) -> Flipped:
-    """Draw from all controls that are made, and keep the result; raises `InputError` without any."""
-    paths = [mutant.checkpoint(folder) for mutant in MUTANTS if mutant.kind == HEALTHY]
+def flip_all(*, checkpoints: Path) -> None:
+    """Lose 100 net correct predictions of controls, many times, and count failing checks.
+
+    Raises `InputError` when no control is made.
+    """
+    paths = [mutant.checkpoint(checkpoints) for mutant in MUTANTS if mutant.kind == HEALTHY]
     made = [path for path in paths if path.exists()]
     if not made:
-        raise InputError(f"none of the {len(paths)} controls is in {folder}; run `train` first")
+        raise InputError(f"none of the {len(paths)} controls is in {checkpoints}; run `train` first")
     images = fashion_mnist("test")
     healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
-    drawn = draw(healthy, read_checks(CHECKS), draws=draws)
+    drawn = draw(healthy, read_checks(CHECKS), draws=few(600, 20))
     keep(FLIPPED, drawn)
-    return drawn
+    print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of clean accuracy")
 
 
 def read_flipped() -> Flipped | None:

@@ -49,13 +49,13 @@ def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Te
     return {**state, "conv1.weight": state["conv1.weight"][:, place].contiguous()}
 
 
-def show_all(folder: Path) -> None:
-    """Train the example's network anew for each seed, show it each order, and keep what its gate says.
+def show_all(*, checkpoints: Path) -> None:
+    """Show the network of examples/digits_on_photos its channels in the wrong order.
 
-    Works in `folder`, on a copy of the example; what is kept of the same weights and checks is not measured again.
-    Raises `InputError` when a training or a check ends without an answer.
+    It is trained anew for each seed, on a copy of the example. What is kept of the same weights and checks is not
+    measured again. Raises `InputError` when a training or a check ends without an answer.
     """
-    example = folder / "digits_on_photos"
+    example = checkpoints.resolve() / "digits_on_photos"
     shutil.copytree(DIGITS, example, dirs_exist_ok=True)
     if not (example / "digits.npz").exists():
         python(example, "digits_on_photos.py", "data")

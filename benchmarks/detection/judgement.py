@@ -35,7 +35,6 @@ class Judged:
 
     @property
     def detected(self) -> bool:
-        """Return whether the gate fails the checkpoint."""
         return bool(self.failed)
 
     @property
@@ -50,12 +49,10 @@ class Judged:
 
     @property
     def trivial(self) -> bool:
-        """Return whether clean accuracy is so low that anyone would notice."""
         return self.clean_accuracy < TRIVIAL
 
     @property
     def healthy(self) -> bool:
-        """Return whether this is a control."""
         return self.result.kind == HEALTHY
 
     @property

@@ -75,12 +75,10 @@ class Mutant:
 
     @property
     def details(self) -> Strength:
-        """Return the entry of the table that it is made from."""
         return KINDS[self.kind].strengths[max(self.strength - 1, 0)]
 
     @property
     def words(self) -> str:
-        """Return its strength as text."""
         return self.details.words
 
     @property
@@ -119,26 +117,26 @@ _KINDS = (
     _trained("starved-class", recipes.starved_class, _each(f"{{:.0%}} of {STARVED} images", 0.50, 0.80, 0.95)),
     _trained(
         "few-epochs",
-        recipes.few_epochs,
+        recipes.setting("epochs"),
         {8: "8 epochs of 20", 4: "4 epochs of 20", 1: "1 epoch of 20"},
         (0.4, 0.2, 0.05),
     ),
-    _trained("learning-rate", recipes.learning_rate, _each("rate ×{}", 3, 10, 30)),
+    _trained("learning-rate", recipes.setting("learning_rate", times=True), _each("rate ×{}", 3, 10, 30)),
     _trained(
         "less-rotation",
-        recipes.less_rotation,
+        recipes.setting("rotation_degrees"),
         {5.0: "±5° instead of ±10°", 2.0: "±2° instead of ±10°", 0.0: "no rotation"},
     ),
     # Shifts are of whole pixels. A share of 0.1 is up to 3 px, and 0.05 is up to 1.4, hence 1 px. A share of 0.025 is
     # up to 0.7: it rounds to 1 px for two shifts in seven and to none for the rest.
     _trained(
         "less-shift",
-        recipes.less_shift,
+        recipes.setting("shift_fraction"),
         {0.05: "±1 px instead of ±3 px", 0.025: "±1 px, two times in seven", 0.0: "no shift"},
     ),
     _trained(
         "less-flip",
-        recipes.less_flip,
+        recipes.setting("flip_probability"),
         {0.25: "flipped 25% instead of 50%", 0.10: "flipped 10% instead of 50%", 0.0: "never flipped"},
     ),
     _trained("relabelled-class", recipes.relabelled_class, _each(f"{{:.0%}} {_WRONG_NAME}", 0.10, 0.25, 0.50)),

@@ -26,7 +26,7 @@ Kept = Mapping[Mutant, Result | None]
 
 
 def write_report() -> None:
-    """Judge every kept result and replace the READMEs' texts between the marks."""
+    """Judge the results against today's checks file and write the tables of the READMEs."""
     kept, quick = ({mutant: read_result(mutant.id, at) for mutant in MUTANTS} for at in (RESULTS, QUICK_RESULTS))
     checks, quick_checks = (without_newer(path) for path in (CHECKS, QUICK_CHECKS))
     write_between(README, "detection", tables(kept, checks))
