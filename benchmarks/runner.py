@@ -1,4 +1,4 @@
-"""What all benchmarks share: commands, smoke runs, results that resume, tables in pages, other processes, the machine.
+"""Shared parts of all benchmarks: commands, smoke runs, results, tables in pages, other processes, the machine.
 
 A benchmark is started by `sys.exit(run(COMMANDS, …))`. Two options belong to all:
 
@@ -162,7 +162,7 @@ def keep(path: Path, results: Any, *, indent: int = 1) -> None:
 
 
 def by_line(results: Mapping[str, Any], render: Callable[[Any], str] = json.dumps, *, indent: int = 1) -> str:
-    """Return a JSON object with a line for each key, so that a change in a repository is easy to read."""
+    """Return a JSON object with a line for each key: a change in a repository is easy to read."""
     lines = [f"{' ' * indent}{json.dumps(name, ensure_ascii=False)}: {render(each)}" for name, each in results.items()]
     return "{\n" + ",\n".join(lines) + f"\n{' ' * (indent - 1)}}}"
 
@@ -259,7 +259,7 @@ def processor() -> str:
 
 
 def load() -> str:
-    """Return the cores and the load, in words; a benchmark reads them first, since later the load is its own."""
+    """Return the cores and the load as text; a benchmark reads them first, since later the load is its own."""
     return f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
 
 

@@ -52,8 +52,8 @@ def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Te
 def show_all(*, checkpoints: Path) -> None:
     """Show the network of examples/digits_on_photos its channels in the wrong order.
 
-    It is trained anew for each seed, on a copy of the example. What is kept of the same weights and checks is not
-    measured again. Raises `InputError` when a training or a check ends without an answer.
+    It is trained anew for each seed, on a copy of the example. Results of the same weights and checks are not measured
+    again. Raises `InputError` when a training or a check ends without an answer.
     """
     example = checkpoints.resolve() / "digits_on_photos"
     shutil.copytree(DIGITS, example, dirs_exist_ok=True)

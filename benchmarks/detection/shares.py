@@ -45,8 +45,8 @@ def compare_all() -> None:
 def comparison() -> str:
     """Return a table of all divisions, on the rows that are checks today and were measured on every network.
 
-    It has the mutants that a division detects, among those that choose and those that confirm, the mean number of rows
-    that fail one, and the networks of the recipe that it fails. `nearest` is the distance of the worst of these in
+    It has the mutants that a division detects, among those that choose and those that confirm, and the mean number of
+    rows that fail one. Then follow the networks of the recipe that it fails. `nearest` is the distance of the worst of these in
     shares of its threshold's: 1 is on the threshold.
     """
     checks, panel, measured = read_checks(CHECKS), read_panel(PANEL), measured_results()

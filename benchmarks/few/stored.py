@@ -25,7 +25,7 @@ EXAMPLE = ROOT / "examples/digits_on_photos"
 DIGITS_CHECKS, DIGITS_PANEL = EXAMPLE / "stress_tests/checks.toml", EXAMPLE / "panel.json"
 
 
-# What thresholds from few networks need.
+# Measurements for thresholds from few networks.
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def half_distances(each: np.ndarray, *, images: bool) -> np.ndarray:
     return np.asarray(halves if images else halves / each.shape[1] ** 2)
 
 
-# What consensus needs.
+# Errors for consensus.
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,7 +86,7 @@ def test_each_example_has_a_smoke_run():
     ],
 )
 def test_tables_on_a_page_are_those_of_the_results(module, options, monkeypatch):
-    """What `--check` does; others take minutes, or have results of an older checks file."""
+    """The option `--check` looks; other pages take minutes, or have results of an older checks file."""
     monkeypatch.setenv("BENCHMARKS_CHECK", "1")
     main, *_ = importlib.import_module(str(find_main(module))).COMMANDS[""]
     assert not main(**options)
