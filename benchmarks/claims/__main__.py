@@ -17,8 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.claims.claims import CLAIMS, Claim, Decision, Verdict, decide
-from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, recipe_of, values_of
-from benchmarks.claims.pictures import pictures
+from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, pictures, recipe_of, values_of
 from benchmarks.runner import ROOT, fashion_mnist, few, keep, option, read, run, table, write_between
 from harness.base.cache import Store
 from harness.base.errors import InputError

@@ -46,8 +46,8 @@ def comparison() -> str:
     """Return a table of all divisions, on the rows that are checks today and were measured on every network.
 
     It has the mutants that a division detects, among those that choose and those that confirm, and the mean number of
-    rows that fail one. Then follow the networks of the recipe that it fails. `nearest` is the distance of the worst of these in
-    shares of its threshold's: 1 is on the threshold.
+    rows that fail one. Then follow the networks of the recipe that it fails. `nearest` is the distance of the worst of
+    these in shares of its threshold's: 1 is on the threshold.
     """
     checks, panel, measured = read_checks(CHECKS), read_panel(PANEL), measured_results()
     by_id = {check.id: check for check in checks.checks}
