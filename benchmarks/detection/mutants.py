@@ -15,8 +15,8 @@ from typing import Any
 from torch import Generator
 
 from benchmarks.detection import recipes, weights
-from benchmarks.detection.paths import AUGMENTED
 from benchmarks.detection.recipes import MARKED, RELABELLED, STARVED, TARGET, Recipe
+from benchmarks.runner import ROOT
 from harness.networks.checkpoints import Checkpoint
 
 HEALTHY = "healthy"
@@ -54,8 +54,8 @@ class Kind:
 class Mutant:
     """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a control.
 
-    `parent` names the sound checkpoint that a mutation of weights starts from, None for a training: `augmented`, the
-    shipped model, or a control. None is in the panel that the thresholds come from.
+    `parent` names the sound checkpoint that a mutation of weights starts from, None for a training: a control, or a
+    file of `models/` without its suffix, such as `augmented` or `panel/seed-001`.
     """
 
     kind: str
@@ -94,7 +94,8 @@ class Mutant:
         """Return where its parent is, or will be; None for a training."""
         if self.parent is None:
             return None
-        return AUGMENTED if self.parent == "augmented" else folder / f"{self.parent}.safetensors"
+        shipped = ROOT / "models" / f"{self.parent}.safetensors"
+        return shipped if shipped.exists() else folder / f"{self.parent}.safetensors"
 
 
 def _trained(slug: str, mutation: Any, words: Mapping[Any, str], costs: tuple[float, ...] = (1, 1, 1)) -> Kind:
@@ -177,7 +178,7 @@ def _mutants() -> tuple[Mutant, ...]:
     """List one mutant of each cell, the telling strengths first, then the other seeds, a control before each.
 
     So what is made is worth most whenever the making ends. The parent of the first seed's weights is the shipped model,
-    that of each other seed a control.
+    that of each other seed a control. None is in the panel that the thresholds come from.
     """
     parents = ("augmented", *(f"{HEALTHY}-seed-{seed}" for seed in HEALTHY_SEEDS))
     rounds = [*((strength, SEEDS[0]) for strength in _MAKING_ORDER), *((_MAKING_ORDER[0], seed) for seed in SEEDS[1:])]

@@ -171,15 +171,13 @@ COMMANDS = {
         option(
             "what",
             choices=MEASURED,
-            help="Fashion: the shipped panel, about 2 CPU minutes a network unless a calibration has measured it. "
-            "Digits: networks of the example, trained first, 10 CPU minutes in all. Answers: predictions of the panel "
-            "and of mutants for consensus.",
+            help="fashion: the shipped panel; digits: networks of the example; answers: predictions for consensus",
         ),
         option(
             "--checkpoints",
             type=Path,
             metavar="DIR",
-            help="digits: where networks are trained (default: runs/few); answers: where mutants are (runs/detection)",
+            help="where networks are trained (default: runs/few), or mutants are (runs/detection)",
         ),
     ),
 }

@@ -6,7 +6,7 @@ import torch
 from benchmarks.detection import recipes, weights
 from benchmarks.detection.besides import opened
 from benchmarks.detection.colour import reordered
-from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS
+from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, Mutant
 from benchmarks.detection.recipes import MARKED, RELABELLED, TARGET, Recipe
 from benchmarks.detection.sections import backdoors
 from harness.data import LabelledImages
@@ -124,6 +124,15 @@ def test_reordered_weights_predict_as_for_reordered_channels():
     pixels = torch.rand(2, 3, 5, 5)
     assert torch.allclose(other(pixels), network(pixels[:, list(order)]), atol=1e-6)
     assert not torch.allclose(other(pixels), network(pixels), atol=1e-3)
+
+
+def test_the_parent_of_damaged_weights_is_a_control_or_ships(tmp_path):
+    for parent in ("augmented", "panel/seed-001"):
+        assert Mutant("quantised", 1, 1, parent).parent_in(tmp_path).is_file()
+    control = Mutant("quantised", 1, 1, "healthy-seed-101").parent_in(tmp_path)
+    assert control == tmp_path / "healthy-seed-101.safetensors"
+    assert Mutant("resized", 1, 1).parent_in(tmp_path) is None
+    assert all((mutant.parent is None) == (KINDS[mutant.kind].weights is None) for mutant in MUTANTS)
 
 
 def test_middle_strengths_have_three_seeds_and_healthy_retrains_sixty():
