@@ -98,7 +98,7 @@ class Mutant:
         return shipped if shipped.exists() else folder / f"{self.parent}.safetensors"
 
 
-def _trained(slug: str, mutation: Any, words: Mapping[Any, str], costs: tuple[float, ...] = (1, 1, 1)) -> Kind:
+def _trained(slug: str, mutation: Any, words: Mapping[Any, str], costs: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Kind:
     strengths = tuple(Strength(*each, cost) for each, cost in zip(words.items(), costs, strict=False))
     return Kind(slug, strengths, training=mutation)
 
