@@ -54,8 +54,8 @@ class Kind:
 class Mutant:
     """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a control.
 
-    `parent` names the sound checkpoint that a mutation of weights starts from, None for a training: a control, or a
-    file of `models/` without its suffix, such as `augmented` or `panel/seed-001`.
+    `parent` names the sound checkpoint that a mutation of weights starts from, None for a training. It is a control,
+    or a file of `models/` without its suffix, such as `augmented` or `panel/seed-001`.
     """
 
     kind: str

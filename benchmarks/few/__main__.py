@@ -171,7 +171,7 @@ COMMANDS = {
         option(
             "what",
             choices=MEASURED,
-            help="fashion: the shipped panel; digits: networks of the example; answers: predictions for consensus",
+            help="the shipped panel, networks of the example of digits, or predictions for consensus",
         ),
         option(
             "--checkpoints",
