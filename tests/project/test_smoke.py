@@ -118,6 +118,7 @@ def test_commands_get_their_own_options_alone(monkeypatch, capsys):
     def refused():
         raise InputError("no such thing")
 
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     commands = {"": (refused,), "double": (doubled, option("number", type=int))}
     for arguments, status in ((["double", "21"], 42), ([], 2)):
         monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
