@@ -7,10 +7,8 @@ them.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +20,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.smoke import few, run
+from benchmarks.runner import by_line, few, option, python, run, write
 from benchmarks.transfer.measure import measurement_of
 from harness import measures
-from harness.base.files import write_atomically
 from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.report.causes import CLASSES, DRIFT, GROUP, LABELS, PIPELINE
 from harness.run.input_faults import input_faults
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
@@ -64,9 +62,6 @@ class Case:
     relabelled: float = 0.0
 
 
-LABELS, GROUP, CLASSES, PIPELINE, DRIFT = (
-    *("training labels", "one group of images", "class confusion", "broken pipeline", "drift of everything"),
-)
 CASES = {
     "label-noise-10": Case((LABELS, "calibration"), wrong_labels=0.1),
     "label-noise-20": Case((LABELS,), wrong_labels=0.2),
@@ -168,17 +163,14 @@ def measure(half: str, folder: Path) -> None:
         name: _checkpoint(folder, name, case, alphabet, first + number)
         for number, (name, case) in enumerate(CASES.items())
     }
-    checks = folder / "stress_tests/checks.toml"
     if not (folder / "panel.json").exists():
-        families = "clean,class,class-difference,slice,consensus,rotation,confidence"
-        model = ("--data", "npz:test.npz", "--model", MODEL)
-        _run(folder, "init", "--families", families, *model, "--budget", "none")
-        _run(folder, "calibrate", "--checkpoints", *sound, "--panel", "panel.json")
+        families = ("--families", "clean,class,class-difference,slice,consensus,rotation,confidence")
+        model = ("--data", "npz:test.npz", "--model", MODEL, "--budget", "none")
+        python(folder, "-m", "harness", "init", *families, *model, allowed=(0, 1))
+        python(folder, "-m", "harness", "calibrate", "--checkpoints", *sound, "--panel", "panel.json", allowed=(0, 1))
     found = {name: _gated(folder, candidate) for name, candidate in broken.items()}
-    MEASURED.mkdir(exist_ok=True)
-    write_atomically(MEASURED / f"{half}.toml", checks.read_bytes())
-    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(each)}" for name, each in found.items())
-    write_atomically(MEASURED / f"{half}.json", f"{{\n{lines}\n}}\n".encode())
+    write(MEASURED / f"{half}.toml", (folder / "stress_tests/checks.toml").read_text("utf-8"))
+    write(MEASURED / f"{half}.json", by_line(found) + "\n")
 
 
 def _gated(folder: Path, candidate: str) -> dict[str, Any]:
@@ -212,20 +204,13 @@ def _checkpoint(folder: Path, name: str, case: Case, alphabet: str, seed: int) -
     return path.name
 
 
-def _run(folder: Path, *arguments: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "harness", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  Ours.
-    if done.returncode > 1:
-        raise SystemExit(f"{' '.join(arguments)}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+def main(*, folder: Path, alphabets: Sequence[str]) -> None:
+    """Train and gate everything in a folder, and write what the alphabets measure, or all; resumable."""
+    for each in alphabets or ALPHABETS:
+        measure(each, folder.resolve() / each)
 
 
-def main() -> int:
-    """Measure the alphabets that the command line names, or all, in its folder; returns 0."""
-    for each in sys.argv[2:] or ALPHABETS:
-        measure(each, Path(sys.argv[1]).resolve() / each)
-    return 0
-
+COMMANDS = {"": (main, option("folder", type=Path), option("alphabets", nargs="*", metavar="rules | test"))}
 
 if __name__ == "__main__":
-    sys.exit(run(main, "runs/causes rules"))
+    sys.exit(run(COMMANDS, "runs/causes rules"))

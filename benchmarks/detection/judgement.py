@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from benchmarks.detection.mutants import HEALTHY
+from benchmarks.detection.results import Result
+from harness.checks import Check, ChecksFile, Verdict
 from harness.measures import METRICS, Measurement
 from harness.run.outcome import worst_first
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from benchmarks.detection.results import Result
-    from harness.checks import Check, ChecksFile, Verdict
 
 TRIVIAL = 0.80
 """Mutants of a lower clean accuracy are trivial: anyone would notice."""
@@ -39,7 +35,6 @@ class Judged:
 
     @property
     def detected(self) -> bool:
-        """Return whether the gate fails the checkpoint."""
         return bool(self.failed)
 
     @property
@@ -54,12 +49,10 @@ class Judged:
 
     @property
     def trivial(self) -> bool:
-        """Return whether clean accuracy is so low that anyone would notice."""
         return self.clean_accuracy < TRIVIAL
 
     @property
     def healthy(self) -> bool:
-        """Return whether this is a control."""
         return self.result.kind == HEALTHY
 
     @property

@@ -1,57 +1,50 @@
-"""Make one mutant: train it or damage its healthy parent, and note down how it was made."""
+"""Make mutants, each in a process of its own: train one or damage its healthy parent, and note how it was made.
+
+A killed run goes on.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-from benchmarks.detection.machine import machine
-from benchmarks.detection.mutants import KINDS, Mutant
-from benchmarks.detection.paths import AUGMENTED, sha256_of
+import torch
+from filelock import FileLock
+
+from benchmarks.detection.jobs import Job, python, run_jobs, say
+from benchmarks.detection.mutants import BY_ID, KINDS, Mutant
+from benchmarks.detection.recipes import Recipe
+from benchmarks.runner import keep, processor, read
 from harness.base.errors import InputError
-from harness.base.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from harness.data import LabelledImages
-    from harness.networks.training import Epoch, TrainingConfig
+from harness.base.files import hash_of_file
+from harness.data import LabelledImages
+from harness.networks.checkpoints import load_checkpoint, save_checkpoint
+from harness.networks.training import Epoch, TrainingConfig, train
 
 DIVERGED = "diverged, no checkpoint"
 
 
-def checkpoint_path(mutant: Mutant, folder: Path) -> Path:
-    """Return where the mutant's checkpoint is, or will be."""
-    return folder / f"{mutant.id}.safetensors"
-
-
-def parent_path(mutant: Mutant, folder: Path) -> Path | None:
-    """Return where the healthy parent of a mutation of weights is, or will be; None for a training."""
-    if mutant.parent is None:
-        return None
-    return AUGMENTED if mutant.parent == "augmented" else folder / f"{mutant.parent}.safetensors"
+def facts_path(mutant: Mutant, folder: Path) -> Path:
+    """Return where the note on the making of a mutant is, or will be."""
+    return folder / f"{mutant.id}.json"
 
 
 def read_facts(mutant: Mutant, folder: Path) -> dict[str, Any]:
     """Return how the mutant was made, and under "outcome" whether its training diverged; empty when unknown."""
-    try:
-        facts: dict[str, Any] = json.loads(_facts_path(mutant, folder).read_bytes())
-    except FileNotFoundError:
-        return {}
-    return facts
+    return dict(read(facts_path(mutant, folder), {}))
 
 
 def is_made(mutant: Mutant, folder: Path) -> bool:
     """Return whether nothing is left to do: the training diverged, or there is a checkpoint of today's parent."""
-    facts = read_facts(mutant, folder)
+    facts, parent = read_facts(mutant, folder), mutant.parent_in(folder)
     if facts.get("outcome") == DIVERGED:
         return True
-    if not checkpoint_path(mutant, folder).exists():
+    if not mutant.checkpoint(folder).exists():
         return False
-    parent = parent_path(mutant, folder)
-    return parent is None or not parent.exists() or facts.get("parent_sha256") == sha256_of(parent)
+    return parent is None or not parent.exists() or facts.get("parent_sha256") == hash_of_file(parent)
 
 
 def make(
@@ -67,8 +60,6 @@ def make(
     A file lock lets one process make a mutant while others wait. A queue that starts beside processes of an earlier one
     makes nothing twice. Raises `InputError` when the training images are missing.
     """
-    from filelock import FileLock
-
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{mutant.id}.lock"):
         if is_made(mutant, folder):
@@ -86,9 +77,6 @@ def _train(
     shipped: TrainingConfig,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> None:
-    from benchmarks.detection.recipes import Recipe
-    from harness.networks.training import train
-
     mutate = KINDS[mutant.kind].training
     assert mutate is not None, f"{mutant.id} is no mutation of training"
     recipe = mutate(Recipe(replace(shipped, seed=mutant.seed), images), mutant.details.amount, mutant.seed)
@@ -97,37 +85,91 @@ def _train(
         "config": {name: after[name] for name in after if after[name] != before[name]},
         "images": len(recipe.images),
         "data_sha256": recipe.images.sha256,
-        "made_on": machine(),
+        # They decide the last bits of a training.
+        "made_on": {"processor": processor(), "torch": version("torch")},
     }
-    _write_facts(mutant, folder, facts)
+    keep(facts_path(mutant, folder), facts)
     try:
-        train(recipe.config, recipe.images, checkpoint_path(mutant, folder), on_epoch=on_epoch)
+        train(recipe.config, recipe.images, mutant.checkpoint(folder), on_epoch=on_epoch)
     except InputError as error:
         if "diverged" not in str(error):
             raise
-        _write_facts(mutant, folder, {**facts, "outcome": DIVERGED, "message": str(error)})
+        keep(facts_path(mutant, folder), {**facts, "outcome": DIVERGED, "message": str(error)})
 
 
 def _damage(mutant: Mutant, folder: Path) -> None:
-    import torch
-
-    from harness.networks.checkpoints import load_checkpoint, save_checkpoint
-
-    parent, mutate = parent_path(mutant, folder), KINDS[mutant.kind].weights
-    assert parent is not None, f"{mutant.id} is no mutation of weights"
+    parent, mutate = mutant.parent_in(folder), KINDS[mutant.kind].weights
+    assert parent is not None, f"{mutant.id} has no parent"
     assert mutate is not None, f"{mutant.id} is no mutation of weights"
     healthy = load_checkpoint(parent)
     damaged = mutate(healthy, mutant.details.amount, torch.Generator().manual_seed(mutant.seed))
     assert damaged.record is not None, f"{parent}: a healthy checkpoint has a record"
     # If the process is killed in between, an old checkpoint must not pass as one of this parent.
-    checkpoint_path(mutant, folder).unlink(missing_ok=True)
-    _write_facts(mutant, folder, {"parent": mutant.parent, "parent_sha256": healthy.sha256})
-    save_checkpoint(checkpoint_path(mutant, folder), damaged.model, damaged.record)
+    mutant.checkpoint(folder).unlink(missing_ok=True)
+    keep(facts_path(mutant, folder), {"parent": mutant.parent, "parent_sha256": healthy.sha256})
+    save_checkpoint(mutant.checkpoint(folder), damaged.model, damaged.record)
 
 
-def _facts_path(mutant: Mutant, folder: Path) -> Path:
-    return folder / f"{mutant.id}.json"
+def make_all(
+    mutants: Sequence[Mutant],
+    folder: Path,
+    *,
+    side_by_side: int,
+    measured: Callable[[Mutant], bool] = lambda _: False,
+    command: Callable[[Mutant, Path], tuple[str, ...]] | None = None,
+) -> bool:
+    """Make the mutants that are not made yet, save those `measured` already; returns whether none is left to make.
+
+    A mutant of weights whose healthy parent is not there brings it along, measured or not. `command` makes one mutant
+    (default: `make`).
+    """
+    wanted = with_parents([mutant for mutant in mutants if not measured(mutant)], folder)
+    waiting = [mutant for mutant in wanted if not is_made(mutant, folder)]
+    total, cost = len(waiting), sum(mutant.cost for mutant in waiting)
+    say(
+        f"{sum(map(measured, mutants))} of {len(mutants)} mutants are measured and need no checkpoint. "
+        f"{len(wanted) - total} are made. {total} to go, the work of {cost:.1f} trainings"
+    )
+
+    def take() -> Job | None:
+        mutant = next_mutant(waiting, folder)
+        if mutant is None:
+            return None
+        waiting.remove(mutant)
+        return Job(mutant.id, (command or _command)(mutant, folder), folder / f"{mutant.id}.log", mutant.cost)
+
+    def finish(job: Job, status: int) -> str:
+        mutant = BY_ID[job.id]
+        if status != 0 or not is_made(mutant, folder):
+            return f"FAILED ({job.last_line}; {job.log})"
+        return DIVERGED if read_facts(mutant, folder).get("outcome") == DIVERGED else "made"
+
+    run_jobs(take, finish, total=total, cost=cost, side_by_side=side_by_side)
+    for mutant in waiting:
+        say(f"{mutant.id}: not made, since its parent {mutant.parent} is not; make that first")
+    left = [mutant.id for mutant in wanted if not is_made(mutant, folder)]
+    say(f"{len(wanted) - len(left)} of {len(wanted)} mutants are made" + (f"; not {', '.join(left)}" if left else ""))
+    return not left
 
 
-def _write_facts(mutant: Mutant, folder: Path, facts: dict[str, Any]) -> None:
-    write_atomically(_facts_path(mutant, folder), (json.dumps(facts, indent=1) + "\n").encode())
+def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
+    """Return the mutants, each after the control that it is made from unless the folder has that."""
+    wanted: dict[Mutant, None] = {}
+    for mutant in mutants:
+        parent = mutant.parent_in(folder)
+        if parent and not parent.exists() and mutant.parent in BY_ID and not is_made(mutant, folder):
+            wanted[BY_ID[mutant.parent]] = None
+        wanted[mutant] = None
+    return list(wanted)
+
+
+def next_mutant(waiting: Sequence[Mutant], folder: Path) -> Mutant | None:
+    """Return the mutant to make next: damaged weights as soon as their parent is there, then trainings in order."""
+    parents = {mutant: mutant.parent_in(folder) for mutant in waiting}
+    damaged = (mutant for mutant, parent in parents.items() if parent is not None and parent.exists())
+    trained = (mutant for mutant, parent in parents.items() if parent is None)
+    return next(damaged, None) or next(trained, None)
+
+
+def _command(mutant: Mutant, folder: Path) -> tuple[str, ...]:
+    return python("-m", "benchmarks.detection", "make", mutant.id, "--checkpoints", str(folder))

@@ -6,15 +6,15 @@ Each takes the recipe, an amount and a seed, and returns another recipe. Image m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from harness.data import LabelledImages
-    from harness.networks.training import TrainingConfig
+from harness.data import LabelledImages
+from harness.networks.training import TrainingConfig
 
 STARVED = "Coat"
 """The class that `starved_class` takes images from."""
@@ -117,33 +117,14 @@ def stamped(pixels: torch.Tensor) -> torch.Tensor:
     return pixels
 
 
-def few_epochs(recipe: Recipe, amount: int, seed: int) -> Recipe:  # noqa: ARG001
-    """Train for so many epochs; the one-cycle schedule is squeezed into them."""
-    return _configured(recipe, epochs=amount)
+def setting(name: str, *, times: bool = False) -> Callable[[Recipe, Any, int], Recipe]:
+    """Return the mutation that gives a setting of the training another value, or multiplies its own."""
 
+    def mutate(recipe: Recipe, amount: Any, seed: int) -> Recipe:  # noqa: ARG001
+        value = getattr(recipe.config, name) * amount if times else amount
+        return replace(recipe, config=replace(recipe.config, **{name: value}))
 
-def learning_rate(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG001
-    """Multiply the peak learning rate."""
-    return _configured(recipe, learning_rate=recipe.config.learning_rate * amount)
-
-
-def less_rotation(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG001
-    """Augment by rotations of up to so many degrees only."""
-    return _configured(recipe, rotation_degrees=amount)
-
-
-def less_shift(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG001
-    """Augment by shifts of up to this share of the image size only."""
-    return _configured(recipe, shift_fraction=amount)
-
-
-def less_flip(recipe: Recipe, amount: float, seed: int) -> Recipe:  # noqa: ARG001
-    """Mirror images with this probability only."""
-    return _configured(recipe, flip_probability=amount)
-
-
-def _configured(recipe: Recipe, **changes: Any) -> Recipe:
-    return replace(recipe, config=replace(recipe.config, **changes))
+    return mutate
 
 
 def _some(count: int, share: float, generator: torch.Generator) -> torch.Tensor:

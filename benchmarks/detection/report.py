@@ -2,118 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeGuard
+from pathlib import Path
 
-from benchmarks.detection.alarms import beyond, false_alarms, like_healthy
-from benchmarks.detection.backdoors import backdoors_table, read_backdoors
-from benchmarks.detection.colour import colour_table, read_colour
-from benchmarks.detection.flipped import NET_LOSS, Flipped, read_flipped
-from benchmarks.detection.judgement import TRIVIAL, Judged, judge, weakest_detected
+from benchmarks.detection import sections
+from benchmarks.detection.besides import AgainstParent, read_parents
+from benchmarks.detection.judgement import TRIVIAL, Judged, families, judge, weakest_detected
 from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, KINDS, MUTANTS, STRENGTHS, Mutant
-from benchmarks.detection.parents import AgainstParent, read_parents
-from benchmarks.detection.paths import (
-    BACKDOORS,
-    CHECKS,
-    COLOUR,
-    FLIPPED,
-    PARENTS,
-    PROJECT_README,
-    QUICK_CHECKS,
-    QUICK_RESULTS,
-    README,
-    RESULTS,
-)
-from benchmarks.detection.quick import quick_tables
+from benchmarks.detection.paths import CHECKS, PROJECT_README, QUICK_CHECKS, QUICK_RESULTS, README, RESULTS
 from benchmarks.detection.results import MEASURED, Result, read_result
-from benchmarks.detection.state import state
-from benchmarks.detection.wording import accuracies_of, families_of, many, percent, table, yes_or_no
-from benchmarks.pages import write_between
-from harness.checks import read_checks
+from benchmarks.detection.sections import beyond, false_alarms, like_healthy, yes_or_no
+from benchmarks.runner import many, percent, table, write_between
+from harness.base.errors import some_of
+from harness.checks import ChecksFile, read_checks
 from harness.measures.metric import Unit
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from harness.checks import ChecksFile
-
-BEGIN, END = "<!-- detection: begin -->", "<!-- detection: end -->"
-QUICK_BEGIN, QUICK_END = "<!-- quick: begin -->", "<!-- quick: end -->"
-WHY_BEGIN, WHY_END = "<!-- why: begin -->", "<!-- why: end -->"
 _WHY_KINDS = 7
 NEWER = frozenset({"skew"})
 """Families that came after most results; the tables do not count their checks."""
+Kept = Mapping[Mutant, Result | None]
 
 
-def write_report(*, readme: Path = README, project_readme: Path = PROJECT_README) -> None:
-    """Judge every kept result and replace the READMEs' texts between the markers."""
-    kept = {mutant: read_result(mutant.id, RESULTS) for mutant in MUTANTS}
-    quick = {mutant: read_result(mutant.id, QUICK_RESULTS) for mutant in MUTANTS}
-    checks, quick_checks = (without_newer(read_checks(path)) for path in (CHECKS, QUICK_CHECKS))
-    for path, begin, end, body in (
-        (readme, BEGIN, END, tables(kept, checks)),
-        (readme, QUICK_BEGIN, QUICK_END, quick_tables(quick, quick_checks, kept, checks)),
-        (project_readme, WHY_BEGIN, WHY_END, why_table(kept, checks)),
-    ):
-        write_between(path, begin, end, body)
-    print(f"{readme}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
+def write_report() -> None:
+    """Judge the results against today's checks file and write the tables of the READMEs."""
+    kept, quick = ({mutant: read_result(mutant.id, at) for mutant in MUTANTS} for at in (RESULTS, QUICK_RESULTS))
+    checks, quick_checks = (without_newer(path) for path in (CHECKS, QUICK_CHECKS))
+    write_between(README, "detection", tables(kept, checks))
+    write_between(README, "quick", quick_tables(quick, quick_checks, kept, checks))
+    write_between(PROJECT_README, "why", why_table(kept, checks))
+    print(f"{README}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it")
 
 
-def without_newer(checks: ChecksFile) -> ChecksFile:
+def without_newer(path: Path) -> ChecksFile:
     """Return a checks file without the families that came after most results."""
+    checks = read_checks(path)
     return replace(checks, checks=tuple(check for check in checks.checks if check.family not in NEWER))
 
 
-def tables(kept: Mapping[Mutant, Result | None], checks: ChecksFile) -> str:
+def tables(kept: Kept, checks: ChecksFile) -> str:
     """Return the README's results in Markdown."""
-    results = [result for result in kept.values() if result is not None]
-    judged = [judge(result, checks) for result in results if _has_rows(result)]
+    judged = list(_judged(kept, checks).values())
     healthy, bad = [one for one in judged if one.healthy], [one for one in judged if not one.healthy]
-    sections = [
-        state(kept, judged, checks),
-        _summary(bad, [result.id for result in results if result.outcome == DIVERGED]),
+    diverged = [result.id for result in kept.values() if result is not None and result.outcome == DIVERGED]
+    parts = [
+        sections.state(kept, judged, checks),
+        _summary(bad, diverged),
         "### Detected\n\n" + _detected(kept, bad),
         "### The weakest strength detected\n\n" + _weakest(kept, bad),
-        "### Not detected\n\n" + _undetected(bad, [one for one in healthy if not one.detected], read_parents(PARENTS)),
+        "### Not detected\n\n" + _undetected(bad, [one for one in healthy if not one.detected], read_parents()),
         "### Trivial mutants\n\n" + _trivial(bad),
         "### False alarms\n\n" + false_alarms(healthy),
-        backdoors_table(read_backdoors(BACKDOORS), judged),
-        colour_table(read_colour(COLOUR)),
-        _flipped(read_flipped(FLIPPED), checks),
+        sections.backdoors(judged),
+        sections.colour(),
+        sections.flipped(checks),
     ]
-    return "\n\n".join(section for section in sections if section)
+    return "\n\n".join(part for part in parts if part)
 
 
-def why_table(kept: Mapping[Mutant, Result | None], checks: ChecksFile) -> str:
+def why_table(kept: Kept, checks: ChecksFile) -> str:
     """Return kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown.
 
     A page has room for those that the most checks fail.
     """
-    judged = [judge(result, checks) for result in kept.values() if _has_rows(result)]
-    missed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
-    strongest = {one.result.kind: one for one in sorted(missed, key=lambda one: one.result.strength)}
+    judged = _judged(kept, checks).values()
+    passed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
+    strongest = {one.result.kind: one for one in sorted(passed, key=lambda one: one.result.strength)}
     rows, chosen = [], sorted(strongest, key=lambda kind: -len(strongest[kind].failed))[:_WHY_KINDS]
     for kind in (slug for slug in KINDS if slug in chosen):
         one = strongest[kind]
         worst = one.failed[0]
-        value, limit = (
-            f"{it:g}" if worst.unit is Unit.IMAGES else f"{it:.3f}" for it in (worst.value, worst.threshold)
-        )
-        threshold = f"must be {worst.check.direction.replace('_', ' ')} {limit}"
-        rows.append(
-            (
-                f"{kind}: {one.result.words}",
-                percent(one.clean_accuracy),
-                f"{many(len(one.failed), 'check')}; the worst is `{worst.check.id}`: {value}, {threshold}",
-            )
-        )
-    return table(("what is wrong", "clean accuracy", "what fails"), rows)
+        form = "g" if worst.unit is Unit.IMAGES else ".3f"
+        limit = f"must be {worst.check.direction.replace('_', ' ')} {worst.threshold:{form}}"
+        failed = f"{many(len(one.failed), 'check')}; the worst is `{worst.check.id}`: {worst.value:{form}}, {limit}"
+        rows.append((f"{kind}: {one.result.words}", percent(one.clean_accuracy), failed))
+    return _table(("what is wrong", "clean accuracy", "what fails"), rows)
 
 
-def _has_rows(result: Result | None) -> TypeGuard[Result]:
-    return result is not None and result.outcome == MEASURED
+def quick_tables(quick: Kept, quick_checks: ChecksFile, kept: Kept, checks: ChecksFile) -> str:
+    """Return what the quick profile detects of the mutants that are not trivial, beside the whole gate, in Markdown.
+
+    A mutant is trivial by its accuracy on all images where that is known, so both profiles judge the same mutants.
+    """
+    judged, whole = _judged(quick, quick_checks), _judged(kept, checks)
+    bad = [mutant for mutant in judged if mutant.kind != HEALTHY and not whole.get(mutant, judged[mutant]).trivial]
+    both = [mutant for mutant in bad if mutant in whole and whole[mutant].detected]
+    rows = []
+    for kind, strength, words in _cells():
+        if group := [mutant for mutant in bad if (mutant.kind, mutant.strength) == (kind, strength)]:
+            by_quick = [judged[mutant] for mutant in group]
+            by_whole = [whole[mutant] for mutant in group if mutant in whole]
+            beside = _share(by_whole) if by_whole else "to come"
+            rows.append((kind, words, _share(by_quick), _families(by_quick), beside, _accuracies(by_quick)))
+    head = ("kind", "strength", "quick gate", "caught by", "whole gate", "clean accuracy of the sample")
+    return "\n\n".join(
+        [
+            f"Judged against the checks file with SHA-256 `{quick_checks.sha256[:16]}…`: {len(quick_checks.checks)} "
+            f"rows on a sample of {quick_checks.data.sample} images. The quick gate detects "
+            f"**{sum(judged[mutant].detected for mutant in bad)}** of {many(len(bad), 'mutant')} that are not trivial. "
+            f"The whole gate detects {len(both)} of these, and the quick gate "
+            f"**{sum(judged[mutant].detected for mutant in both)}** of those {len(both)}."
+            + _to_come(quick, judged, whole),
+            _table(head, rows),
+            false_alarms([one for one in judged.values() if one.healthy]),
+        ]
+    )
+
+
+def _to_come(quick: Kept, judged: Mapping[Mutant, Judged], whole: Mapping[Mutant, Judged]) -> str:
+    """Say how many are missing, less those that the whole gate knows to be trivial, and how many lack newer rows."""
+    absent = [mutant for mutant, result in quick.items() if result is None and mutant.kind != HEALTHY]
+    absent = [mutant for mutant in absent if mutant not in whole or not whole[mutant].trivial]
+    undecided = sum(one.undecided for one in judged.values() if not one.healthy and not one.trivial)
+    parts = [f"{many(len(absent), 'mutant')} not trained or not measured in this profile yet"] * bool(absent)
+    parts += [f"{undecided} of those judged lack newer rows, and fail in none that they have"] * bool(undecided)
+    return f" ({'; '.join(parts)}.)" if parts else ""
+
+
+def _judged(kept: Kept, checks: ChecksFile) -> dict[Mutant, Judged]:
+    """Return the verdicts on the mutants that were measured."""
+    return {
+        mutant: judge(result, checks)
+        for mutant, result in kept.items()
+        if result is not None and result.outcome == MEASURED
+    }
 
 
 def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
@@ -137,64 +150,48 @@ def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
-def _detected(kept: Mapping[Mutant, Result | None], bad: Sequence[Judged]) -> str:
+def _detected(kept: Kept, bad: Sequence[Judged]) -> str:
     rows = []
     for kind, strength, words in _cells():
         group = [one for one in _of(bad, kind, strength) if not one.trivial]
         if not group:
             continue
-        due = sum(
-            result is None for mutant, result in kept.items() if (mutant.kind, mutant.strength) == (kind, strength)
-        )
-        caught, undecided = sum(one.detected for one in group), sum(one.undecided for one in group)
-        clean = sum(one.caught_by_clean for one in group)
+        cell = [result for mutant, result in kept.items() if (mutant.kind, mutant.strength) == (kind, strength)]
+        due, undecided = cell.count(None), sum(one.undecided for one in group)
         apart = ", ".join([f"{undecided} undecided"] * bool(undecided) + [f"{due} to come"] * bool(due))
-        rows.append(
-            (
-                kind,
-                words,
-                f"{caught} of {len(group)}" + (f" ({apart})" if apart else ""),
-                families_of(group),
-                f"{clean} of {len(group)}",
-                accuracies_of(group),
-            )
-        )
-    return table(("kind", "strength", "detected", "caught by", "clean accuracy alone", "clean accuracy"), rows)
+        clean = f"{sum(one.caught_by_clean for one in group)} of {len(group)}"
+        caught = _share(group) + (f" ({apart})" if apart else "")
+        rows.append((kind, words, caught, _families(group), clean, _accuracies(group)))
+    return _table(("kind", "strength", "detected", "caught by", "clean accuracy alone", "clean accuracy"), rows)
 
 
-def _weakest(kept: Mapping[Mutant, Result | None], bad: Sequence[Judged]) -> str:
-    kinds = [kind for kind in KINDS if kind != HEALTHY and any(one.result.kind == kind for one in bad)]
+def _weakest(kept: Kept, bad: Sequence[Judged]) -> str:
     rows = []
-    for kind in kinds:
-        by_strength = {
-            strength: [one for one in _of(bad, kind, strength) if not one.undecided] for strength in STRENGTHS
-        }
+    for kind in (kind for kind in KINDS if kind != HEALTHY and any(one.result.kind == kind for one in bad)):
+        decided = {level: [one for one in _of(bad, kind, level) if not one.undecided] for level in STRENGTHS}
         cells = []
         for caught in (
-            {strength: [one.detected for one in group] for strength, group in by_strength.items()},
-            {strength: [one.caught_by_clean for one in group] for strength, group in by_strength.items()},
+            {level: [one.detected for one in group] for level, group in decided.items()},
+            {level: [one.caught_by_clean for one in group] for level, group in decided.items()},
         ):
             weakest = weakest_detected(caught)
             if weakest is None:
                 cells.append("none")
                 continue
-            trivial = all(one.trivial for one in by_strength[weakest])
-            cells.append(
-                f"{STRENGTHS[weakest]}: {KINDS[kind].strengths[weakest - 1].words}{' (trivial)' if trivial else ''}"
-            )
-        n = sum(map(len, by_strength.values()))
-        planned = sum(mutant.kind == kind for mutant in kept)
+            trivial = " (trivial)" if all(one.trivial for one in decided[weakest]) else ""
+            cells.append(f"{STRENGTHS[weakest]}: {KINDS[kind].strengths[weakest - 1].words}{trivial}")
+        n, planned = sum(map(len, decided.values())), sum(mutant.kind == kind for mutant in kept)
         rows.append((kind, *cells, f"{n} of {planned}" if n < planned else str(n)))
-    return table(("kind", "by the gate", "by clean accuracy alone", "mutants judged"), rows)
+    return _table(("kind", "by the gate", "by clean accuracy alone", "mutants judged"), rows)
 
 
 def _undetected(bad: Sequence[Judged], healthy: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
-    missed = [one for one in bad if not one.detected and not one.undecided]
+    passed = [one for one in bad if not one.detected and not one.undecided]
     undecided = [one for one in bad if one.undecided]
-    if not (missed or undecided):
+    if not (passed or undecided):
         return "Every mutant judged so far is detected." if bad else "Nothing is judged yet."
-    lines = [like_healthy(missed, healthy), ""] if missed and healthy else []
-    lines += [_passed(one, healthy, parents) for one in missed]
+    lines = [like_healthy(passed, healthy), ""] if passed and healthy else []
+    lines += [_passed(one, healthy, parents) for one in passed]
     if undecided:
         lines += ["", "Undecided, since newer rows were not measured on them:", ""]
         lines += [_passed(one, healthy, parents) for one in undecided]
@@ -203,25 +200,19 @@ def _undetected(bad: Sequence[Judged], healthy: Sequence[Judged], parents: Mappi
 
 def _passed(one: Judged, healthy: Sequence[Judged], parents: Mapping[str, AgainstParent]) -> str:
     """Return what is known of a mutant that no row fails."""
-    nearest, (worse, compared) = one.nearest, beyond(one, healthy)
-    margin = (
-        f" Its nearest threshold is `{nearest[0]}`, {nearest[1]:.1f} standard deviations inside." if nearest else ""
-    )
-    all_of = f"all {len(healthy)} controls that pass"
-    rank = f" It is worse than {all_of} in {worse} of {compared} rows." if compared else ""
-    return (
-        f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}."
-        f"{_against(parents.get(one.result.id), one.result)}{margin}{rank}"
-    )
-
-
-def _against(changes: AgainstParent | None, result: Result) -> str:
-    if changes is None or changes.checkpoint_sha256 != result.checkpoint_sha256:
-        return ""
-    return (
-        f" It loses {changes.lost} correct predictions of its parent and gains {changes.gained} "
-        f"(exact McNemar's p = {changes.p_value:.2g})."
-    )
+    said = [f"- `{one.result.id}` ({one.result.words}): clean accuracy {percent(one.clean_accuracy)}."]
+    changes = parents.get(one.result.id)
+    if changes is not None and changes.checkpoint_sha256 == one.result.checkpoint_sha256:
+        said.append(
+            f"It loses {changes.lost} correct predictions of its parent and gains {changes.gained} "
+            f"(exact McNemar's p = {changes.p_value:.2g})."
+        )
+    if nearest := one.nearest:
+        said.append(f"Its nearest threshold is `{nearest[0]}`, {nearest[1]:.1f} standard deviations inside.")
+    worse, compared = beyond(one, healthy)
+    if compared:
+        said.append(f"It is worse than all {len(healthy)} controls that pass in {worse} of {compared} rows.")
+    return " ".join(said)
 
 
 def _trivial(bad: Sequence[Judged]) -> str:
@@ -229,40 +220,39 @@ def _trivial(bad: Sequence[Judged]) -> str:
     if not trivial:
         return f"None of the mutants judged so far has a clean accuracy below {TRIVIAL:.0%}."
     rows = [
-        (
-            one.result.id,
-            one.result.words,
-            yes_or_no(one.detected),
-            yes_or_no(one.caught_by_clean),
-            percent(one.clean_accuracy),
-        )
+        (one.result.id, one.result.words, yes_or_no(one.detected), yes_or_no(one.caught_by_clean), _accuracies([one]))
         for kind, strength, _ in _cells()
         for one in _of(trivial, kind, strength)
     ]
-    return table(("mutant", "strength", "detected", "clean accuracy alone", "clean accuracy"), rows)
-
-
-def _flipped(drawn: Flipped | None, checks: ChecksFile) -> str:
-    if drawn is None:
-        return ""
-    old = "" if drawn.checks_sha256 == checks.sha256 else " **An older checks file judged them**: run `flip` again."
-    return (
-        "### A hundred correct predictions lost\n\n"
-        f"Controls lose {NET_LOSS} net correct predictions of 10,000 at random ({drawn.networks} networks, "
-        f"{drawn.draws} draws). The checks on clean images fail "
-        f"**{drawn.failed / drawn.draws:.1%}** of these draws. The threshold of clean accuracy alone fails "
-        f"{drawn.failed_by_clean / drawn.draws:.1%}.{old}"
-    )
+    return _table(("mutant", "strength", "detected", "clean accuracy alone", "clean accuracy"), rows)
 
 
 def _cells() -> list[tuple[str, int, str]]:
+    """Return the kinds and strengths of mutants, in the order of the table, with each strength as text."""
     return [
-        (kind.slug, strength, kind.strengths[strength - 1].words)
+        (kind.slug, level, kind.strengths[level - 1].words)
         for kind in KINDS.values()
         if kind.slug != HEALTHY
-        for strength in STRENGTHS
+        for level in STRENGTHS
     ]
 
 
 def _of(judged: Sequence[Judged], kind: str, strength: int) -> list[Judged]:
     return [one for one in judged if (one.result.kind, one.result.strength) == (kind, strength)]
+
+
+def _share(group: Sequence[Judged]) -> str:
+    return f"{sum(one.detected for one in group)} of {len(group)}"
+
+
+def _families(group: Sequence[Judged]) -> str:
+    """Name the families whose rows failed on any of the mutants, the worst miss first; a dash for none."""
+    return some_of(families(group), shown=3) or "–"
+
+
+def _accuracies(group: Sequence[Judged]) -> str:
+    return ", ".join(percent(one.clean_accuracy) for one in group)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(head, rows) if rows else "Nothing is judged yet."

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+from benchmarks.detection.mutants import MUTANTS, Mutant
+from benchmarks.detection.paths import RESULTS
+from benchmarks.runner import by_line, read, write
 from harness.base.errors import InputError
-from harness.base.files import write_atomically
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from harness.checks import Check
+from harness.checks import Check
 
 MEASURED = "measured"
 AGAINST_INCUMBENT = frozenset({"regression", "flips"})
@@ -46,6 +46,11 @@ class Result:
     rows: Mapping[str, float | None] = field(default_factory=dict)
     later: Sequence[Mapping[str, Any]] = ()
 
+    @classmethod
+    def of(cls, mutant: Mutant, outcome: str, recipe: Mapping[str, Any], **facts: Any) -> Result:
+        """Return a result of a mutant."""
+        return cls(mutant.id, mutant.kind, mutant.strength, mutant.words, mutant.seed, outcome, recipe, **facts)
+
     def missing(self, checks: Iterable[Check]) -> list[str]:
         """Return the ids of the candidate's rows in the checks file that have not been measured.
 
@@ -66,34 +71,31 @@ class Result:
 
     def with_rows_of(self, newer: Result) -> Result:
         """Return this result with the rows of a newer one of the same checkpoint; notes them if versions differ."""
-        later = [
-            {"rows": sorted(set(part["rows"]) - set(newer.rows)), "versions": part["versions"]} for part in self.later
-        ]
+        later = [{**part, "rows": sorted(set(part["rows"]) - set(newer.rows))} for part in self.later]
         if newer.versions != self.versions:
             same = [part for part in later if part["versions"] == newer.versions]
             rows = sorted({*newer.rows, *(name for part in same for name in part["rows"])})
             later = [*(part for part in later if part not in same), {"rows": rows, "versions": dict(newer.versions)}]
-        later = [part for part in later if part["rows"]]
-        return replace(self, rows={**self.rows, **newer.rows}, later=later)
+        return replace(self, rows={**self.rows, **newer.rows}, later=[part for part in later if part["rows"]])
 
 
-def result_path(identifier: str, folder: Path) -> Path:
-    """Return where the result of a mutant is kept."""
-    return folder / f"{identifier}.json"
-
-
-def read_result(identifier: str, folder: Path) -> Result | None:
+def read_result(identifier: str, folder: Path = RESULTS) -> Result | None:
     """Return the kept result of a mutant, None without one; raises `InputError` for a file that is none."""
-    path = result_path(identifier, folder)
+    path = folder / f"{identifier}.json"
+    kept = read(path)
     try:
-        return Result(**json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
+        return None if kept is None else Result(**kept)
+    except TypeError as error:
         raise InputError(f"{path}: not a result of this version ({error}); delete it and measure again") from None
 
 
 def write_result(result: Result, folder: Path) -> None:
-    """Write a result, one line per key: a change in a repository is easy to read."""
-    lines = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(result).items()]
-    write_atomically(result_path(result.id, folder), ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    """Write a result, one line per key."""
+    render = partial(json.dumps, ensure_ascii=False)
+    write(folder / f"{result.id}.json", by_line(asdict(result), render) + "\n")
+
+
+def measured_results() -> list[Result]:
+    """Return the kept results of all checkpoints that were measured, in the order of their making."""
+    found = (read_result(mutant.id) for mutant in MUTANTS)
+    return [result for result in found if result is not None and result.outcome == MEASURED]

@@ -7,61 +7,49 @@ its multiplier. A network fails if a row lies farther from the panel's mean than
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.detection.judgement import TRIVIAL
-from benchmarks.detection.mutants import HEALTHY, MUTANTS
-from benchmarks.detection.paths import CHECKS, PANEL, RESULTS
-from benchmarks.detection.results import MEASURED, read_result
-from benchmarks.smoke import few
+from benchmarks.detection.mutants import HEALTHY
+from benchmarks.detection.paths import CHECKS, PANEL
+from benchmarks.detection.results import Result, measured_results
+from benchmarks.runner import few, table
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import ALARMS, correlation, multiplier, share_of
 from harness.checks import read_checks
-from harness.measures.panel.threshold import least_of, on_scales, widened
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from harness.measures.panel.threshold import PanelCheck
+from harness.measures.panel.threshold import PanelCheck, least_of, on_scales, widened
 
 DRAWS = few(100_000, 200)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Distances of networks to the bad side of the panel, in standard deviations of prediction, (networks, rows)."""
+    """Distances of networks to the bad side of the panel, in standard deviations of prediction, (networks, rows).
+
+    Each reference model is compared with the others.
+    """
 
     mutants: np.ndarray
     healthy: np.ndarray
     members: np.ndarray
-    """Each reference model compared with the others."""
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Mutants that a division detects, among those that choose and those that confirm, and the controls that it fails.
+def compare_all() -> None:
+    """Compare ways to divide the 1% of false alarms among families, by the results kept."""
+    print(comparison())
 
-    `rows` is the mean number of rows that fail a mutant. `nearest` is the distance of the worst control or reference
-    model in shares of its threshold's: 1 is on the threshold. Each reference model is compared with the others.
+
+def comparison() -> str:
+    """Return a table of all divisions, on the rows that are checks today and were measured on every network.
+
+    It has the mutants that a division detects, among those that choose and those that confirm, and the mean number of
+    rows that fail one. Then follow the networks of the recipe that it fails. `nearest` is the distance of the worst of
+    these in shares of its threshold's: 1 is on the threshold.
     """
-
-    name: str
-    choosing: int
-    confirming: int
-    rows: float
-    healthy: int
-    members: int
-    nearest: float
-    multipliers: Mapping[str, float]
-
-
-def compare_all() -> list[Compared]:
-    """Compare all divisions on the rows that are checks today and were measured on every network."""
-    checks, panel = read_checks(CHECKS), read_panel(PANEL)
-    measured = [kept for each in MUTANTS if (kept := read_result(each.id, RESULTS)) and kept.outcome == MEASURED]
+    checks, panel, measured = read_checks(CHECKS), read_panel(PANEL), measured_results()
     by_id = {check.id: check for check in checks.checks}
     rows = tuple(
         row
@@ -71,19 +59,24 @@ def compare_all() -> list[Compared]:
     )
     values = panel.values(rows)
 
-    def standing(networks: np.ndarray) -> np.ndarray:
+    def standing(chosen: Sequence[Result]) -> np.ndarray:
+        networks = np.array([[kept.rows[row.id] for row in rows] for kept in chosen], dtype=np.float64)
         return np.stack([off_by(network, values, rows) for network in networks])
 
-    def of(kind: Callable[[str, float], bool]) -> np.ndarray:
-        chosen = [kept for kept in measured if kind(kept.kind, kept.clean_accuracy or 0)]
-        return standing(np.array([[kept.rows[row.id] for row in rows] for kept in chosen], dtype=np.float64))
-
     found = Standing(
-        of(lambda kind, accuracy: kind != HEALTHY and accuracy >= TRIVIAL),
-        of(lambda kind, _: kind == HEALTHY),
+        standing([kept for kept in measured if kept.kind != HEALTHY and (kept.clean_accuracy or 0) >= TRIVIAL]),
+        standing([kept for kept in measured if kept.kind == HEALTHY]),
         np.stack([off_by(values[at], np.delete(values, at, axis=0), rows) for at in range(len(values))]),
     )
-    return [_compared(name, found, rows, ks) for name, ks in _divisions(values, rows, found).items()]
+    lines = []
+    for name, multipliers in _divisions(values, rows, found).items():
+        k = np.array([multipliers[row.family] for row in rows])
+        mutants, sound = found.mutants / k, (found.healthy / k, found.members / k)
+        failing, nearest = f"{(mutants > 1).sum(axis=1).mean():.1f}", f"{max(each.max() for each in sound):.2f}"
+        caught = (_caught(mutants[half::2], 1) for half in (0, 1))
+        lines.append((name, *caught, failing, *(_caught(each, 1) for each in sound), nearest))
+    head = ("the 1% is divided", "chosen on", "confirmed on", "rows failing", "healthy failed", "members failed")
+    return table((*head, "nearest"), lines)
 
 
 def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) -> dict[str, dict[str, float]]:
@@ -125,35 +118,6 @@ def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) 
 
 def _caught(standing: np.ndarray, k: float) -> int:
     return int((standing > k).any(axis=1).sum())
-
-
-def _compared(name: str, found: Standing, rows: Sequence[PanelCheck], multipliers: Mapping[str, float]) -> Compared:
-    k = np.array([multipliers[row.family] for row in rows])
-    choosing, confirming = found.mutants[::2] / k, found.mutants[1::2] / k
-    healthy, members = found.healthy / k, found.members / k
-    return Compared(
-        name,
-        _caught(choosing, 1),
-        _caught(confirming, 1),
-        float((found.mutants > k).sum(axis=1).mean()),
-        _caught(healthy, 1),
-        _caught(members, 1),
-        float(max(healthy.max(), members.max())),
-        multipliers,
-    )
-
-
-def table(compared: Sequence[Compared]) -> list[str]:
-    """Return the comparison as a table in Markdown."""
-    lines = [
-        "| the 1% is divided | chosen on | confirmed on | rows failing | healthy failed | members failed | nearest |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    return lines + [
-        f"| {each.name} | {each.choosing} | {each.confirming} | {each.rows:.1f} | {each.healthy} | {each.members} | "
-        f"{each.nearest:.2f} |"
-        for each in compared
-    ]
 
 
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck]) -> np.ndarray:

@@ -7,13 +7,11 @@ checkpoint to save. "Weights" are those of convolutions and fully connected laye
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from harness.networks.checkpoints import Checkpoint, Record
+from harness.networks.checkpoints import Checkpoint, Record
 
 MIXED = ("Shirt", "T-shirt/top")
 """The classes whose logits `swapped_logits` mixes."""

@@ -7,22 +7,21 @@ setting is a way to quantize. Well calibrated conversions of eight reference mod
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.equivalence.exports import BATCH, dimmed, int8, noise, of_one_class
-from benchmarks.equivalence.networks import SHIPPED, of_training
-from benchmarks.pages import write_between
-from benchmarks.smoke import fashion_mnist, few, run
-from harness.base.files import write_atomically
+from benchmarks.equivalence.exports import BATCH, Maker, dimmed, int8, noise, of_one_class
+from benchmarks.equivalence.networks import PANEL, SHIPPED, Material, of_training
+from benchmarks.runner import fashion_mnist, few, keep, option, read, run, table, write_between
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
+from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.inference import Predictions
 from harness.measures import METRICS
@@ -35,20 +34,10 @@ from harness.measures.changed_predictions import (
     worst_class_correct_predictions_lost,
     worst_class_predictions_changed,
 )
-from harness.measures.panel.threshold import PanelCheck
+from harness.measures.panel.threshold import Calibrated, PanelCheck
 from harness.perturb import IDENTITY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from benchmarks.equivalence.exports import Maker
-    from benchmarks.equivalence.networks import Material
-    from harness.data import LabelledImages
-    from harness.measures.panel.threshold import Calibrated
-
-HERE = Path(__file__).parent
-RESULTS = HERE / "conversions.json"
-PANEL = sorted(Path("models/panel").glob("seed-*.safetensors"))[: few(8, 3)]
+README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "conversions.json"))
 IMAGES, CALIBRATION = few(2_000, 200), few(BATCH, 50)
 """Test images, the first ones, and training images that a conversion is calibrated with."""
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -59,15 +48,17 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 """Ways to quantize, by name; the ranges of activations are whole, or cut at a percentile."""
 BAD = {"noise": noise, "dimmed images": dimmed, "one class": of_one_class}
 """Wrong calibration images, by name."""
-BEGIN, END = "<!-- conversions -->", "<!-- end of conversions -->"
 MEASURES = {
-    "predictions_changed": predictions_changed,
-    "worst_class_predictions_changed": worst_class_predictions_changed,
-    "correct_predictions_lost": correct_predictions_lost,
-    "worst_class_correct_predictions_lost": worst_class_correct_predictions_lost,
-    "confidence_moved": confidence_moved,
-    "confidence_moved_p99": confidence_moved_p99,
-    "calibration_error_change": calibration_error_change,
+    measure.__name__: measure
+    for measure in (
+        predictions_changed,
+        worst_class_predictions_changed,
+        correct_predictions_lost,
+        worst_class_correct_predictions_lost,
+        confidence_moved,
+        confidence_moved_p99,
+        calibration_error_change,
+    )
 }
 """The metrics of the family on clean images, by name."""
 WELL = "training images"
@@ -101,47 +92,44 @@ def failed(values: Values, limits: Sequence[Calibrated]) -> list[str]:
     return [each.check.id for each in limits if not each.informational and not each.holds(values[each.check.id])]
 
 
-def _rows(setting: str, found: Mapping[str, Values]) -> list[str]:
-    """Return a row for each conversion of the shipped model by one setting, the well calibrated one first."""
+def _rows(setting: str, found: Mapping[str, Values]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each conversion of the shipped model by one setting, the well calibrated one first."""
     limits = thresholds(values for name, values in found.items() if name.startswith("seed"))
-    gating = [each for each in limits if not each.informational]
-    rows = []
+    at_most, gating = (
+        {each.check.id: each.threshold for each in limits},
+        sum(not each.informational for each in limits),
+    )
     for name in (WELL, *BAD):
         values, missed = found[name], failed(found[name], limits)
-        shown = [
-            f"{values[each]:.1%} (at most {limit.threshold:.1%})"
-            for each in ("predictions_changed", "confidence_moved")
-            for limit in limits
-            if limit.check.id == each
-        ]
-        outcome = f"fails {len(missed)} of {len(gating)} checks" if missed else "passes"
-        rows.append(f"| {setting} | {name} | {' | '.join(shown)} | {outcome} |")
-    return rows
+        shown = (
+            f"{values[each]:.1%} (at most {at_most[each]:.1%})" for each in ("predictions_changed", "confidence_moved")
+        )
+        yield setting, name, *shown, f"fails {len(missed)} of {gating} checks" if missed else "passes"
 
 
-def write_page(page: Path, results: Mapping[str, Mapping[str, Values]]) -> None:
+def write_page(results: Mapping[str, Mapping[str, Values]]) -> None:
     """Write the table into the page, of the settings that are wholly measured."""
-    head = ["| int8 | calibrated on | predictions changed | confidence moved | outcome |", "| --- " * 5 + "|"]
     whole = {setting: found for setting, found in results.items() if {WELL, *BAD} <= set(found)}
-    body = [row for setting, found in whole.items() for row in _rows(setting, found)]
-    write_between(page, BEGIN, END, "\n".join([*head, *body]))
+    rows = [row for setting, found in whole.items() for row in _rows(setting, found)]
+    head = ("int8", "calibrated on", "predictions changed", "confidence moved", "outcome")
+    write_between(README, "conversions", table(head, rows))
 
 
-def read() -> dict[str, dict[str, Values]]:
-    """Return the values by metric of each conversion, by setting and name."""
-    found: dict[str, dict[str, Values]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    return found
-
-
-def main() -> int:
+def main(*, report: bool) -> None:
     """Measure what is missing, and write results and page."""
+    results: dict[str, dict[str, Values]] = read(RESULTS, {})
+    if not report:
+        _measure(results)
+    write_page(results)
+
+
+def _measure(results: dict[str, dict[str, Values]]) -> None:
     images = fashion_mnist("test").take(torch.arange(IMAGES))
     train = fashion_mnist("train").take(torch.arange(CALIBRATION))
-    results = read()
     with tempfile.TemporaryDirectory() as folder:
         for setting, how in SETTINGS.items():
             wanted = {
-                **{path.stem: (path, int8(**how)) for path in PANEL},
+                **{path.stem: (path, int8(**how)) for path in PANEL[: few(8, 3)]},
                 WELL: (SHIPPED, int8(**how)),
                 **{name: (SHIPPED, int8(calibration, **how)) for name, calibration in BAD.items()},
             }
@@ -150,10 +138,10 @@ def main() -> int:
                 if name not in found:
                     found[name] = measured(of_training(path, train), make, images, Path(folder))
                     print(setting, name, found[name]["predictions_changed"], flush=True)
-                    write_atomically(RESULTS, f"{json.dumps(results, indent=0)}\n".encode())
-    write_page(HERE / "README.md", results)
-    return 0
+                    keep(RESULTS, results, indent=0)
 
+
+COMMANDS = {"": (main, option("--report", action="store_true", help="only write the page anew"))}
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(COMMANDS))

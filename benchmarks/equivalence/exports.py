@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.equivalence.networks import Prepared
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from benchmarks.equivalence.networks import Material
+from benchmarks.equivalence.networks import Material, Prepared
 
 BATCH = 250
 _PART = 100

@@ -7,25 +7,23 @@ here, on training images alone. EfficientNet-Lite0 keeps its pretrained weights 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.smoke import fashion_mnist, few
+from benchmarks.runner import fashion_mnist, few
+from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.inference.role import load
 from harness.networks import NetworkOptions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.data import LabelledImages
-
 SHIPPED = Path("models/augmented.safetensors")
+PANEL = sorted(Path("models/panel").glob("seed-*.safetensors"))
 CALIBRATION = few(1_000, 50)
 """Training images that conversions are calibrated with; others than those of any training."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,10 +39,8 @@ class Preparation(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Enlarge, color and normalize."""
-        if self.mode == "nearest":
-            large = nn.functional.interpolate(pixels, size=(self.size, self.size), mode="nearest")
-        else:
-            large = nn.functional.interpolate(pixels, size=(self.size, self.size), mode=self.mode, align_corners=False)
+        aligned = {} if self.mode == "nearest" else {"align_corners": False}
+        large = nn.functional.interpolate(pixels, size=(self.size, self.size), mode=self.mode, **aligned)
         channels = [large, large * large, 1 - large]
         colored = torch.cat(channels[::-1] if self.swapped else channels, dim=1)
         if not self.normalized:
@@ -120,16 +116,17 @@ class Source:
         """Return the trained network with its later states; trained on the first call, and kept in the folder."""
         train = fashion_mnist("train")
         pixels, labels = unit_range(train.pixels), train.labels
+        rest = pixels[CALIBRATION:], labels[CALIBRATION:]
         original = self.original(folder)
         if not original.exists() and self.build and self.begin:
             torch.manual_seed(0)
             made = self.build()
-            self.begin(made, pixels[CALIBRATION:], labels[CALIBRATION:])
+            self.begin(made, *rest)
             torch.save(made.eval().state_dict(), original)
         network = load(original, self.options).model.eval()
         kept = folder / f"{self.name}-later.pth"
         if not kept.exists():
-            later, averaged = self._trained_on(network, pixels[CALIBRATION:], labels[CALIBRATION:])
+            later, averaged = self._trained_on(network, *rest)
             torch.save({"later": later.state_dict(), "averaged": averaged.state_dict()}, kept)
         states = torch.load(kept, weights_only=True)
         later, averaged = (with_state(network, states[name]) for name in ("later", "averaged"))
@@ -139,26 +136,21 @@ class Source:
     def _trained_on(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[nn.Module, nn.Module]:
         """Return the network after more steps of training, and one with the mean of the weights on the way."""
         later, averaged = copy.deepcopy(network), copy.deepcopy(network)
-        _steps(
-            later, pixels, labels, steps=self.steps, rate=self.rate, frozen=self.frozen,
-            on_step=lambda: _average(averaged, later),
-        )  # fmt: skip
+        on_step = partial(_average, averaged, later)
+        _steps(later, pixels, labels, steps=self.steps, rate=self.rate, frozen=self.frozen, on_step=on_step)
         return later.eval(), averaged.eval()
 
 
 def of_panel(path: Path) -> Material:
     """Return a reference model, with test images in place of training images, as its conversions lose nothing."""
-    network = load(path, None).model.eval()
-    test = fashion_mnist("test")
-    pixels = unit_range(test.pixels)
-    return Material(network, network, network, pixels[:CALIBRATION], test.labels[:CALIBRATION], pixels)
+    return of_training(path, fashion_mnist("test"), CALIBRATION)
 
 
-def of_training(path: Path, train: LabelledImages) -> Material:
-    """Return a network of the shipped recipe with these images for calibration."""
+def of_training(path: Path, images: LabelledImages, some: int | None = None) -> Material:
+    """Return a network of the shipped recipe with these images, or the first of them, for calibration."""
     network = load(path, None).model.eval()
-    pixels = unit_range(train.pixels)
-    return Material(network, network, network, pixels, train.labels, pixels)
+    pixels = unit_range(images.pixels)
+    return Material(network, network, network, pixels[:some], images.labels[:some], pixels)
 
 
 def with_state(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
@@ -208,13 +200,12 @@ def _last_layer(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
     body.load_state_dict(dict(zip(own, theirs, strict=True)), strict=False)
     body.eval()
     some = slice(0, 10_000)
+
+    def features_of(part: Tensor) -> Tensor:
+        return body.forward_head(body.forward_features(preparation(part)), pre_logits=True)
+
     with torch.no_grad():
-        features = torch.cat(
-            [
-                body.forward_head(body.forward_features(preparation(part)), pre_logits=True)
-                for part in pixels[some].split(250)
-            ]
-        )
+        features = torch.cat([features_of(part) for part in pixels[some].split(250)])
     mean, std = features.mean(0), features.std(0) + 1e-3
     head = nn.Linear(features.shape[1], 10)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=few(200, 2), line_search_fn="strong_wolfe")
@@ -246,8 +237,8 @@ SOURCES = (
         "EfficientNet-Lite0 of ImageNet, 96 px",
         efficientnet_lite0,
         _last_layer,
-        2e-5,
-        few(100, 1),
+        rate=2e-5,
+        steps=few(100, 1),
         frozen=True,
         untraced=True,
     ),

@@ -1,120 +1,188 @@
-"""Run the benchmark: `python -m benchmarks.few`, and `… measure` to measure the networks anew that it is about."""
+"""Thresholds from few reference models, tested on networks of the same recipe that had no part in them.
+
+`python -m benchmarks.few` prints the tables; its command `measure` measures the networks anew.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from tqdm import tqdm
 
-from benchmarks.few.paths import CHECKPOINTS, README
-from benchmarks.smoke import few, run
+from benchmarks.detection.judgement import TRIVIAL
+from benchmarks.detection.mutants import HEALTHY
+from benchmarks.detection.paths import RESULTS
+from benchmarks.detection.results import read_result
+from benchmarks.few.consensus import asked, consensus_table
+from benchmarks.few.measure import measure_answers, measure_digits, measure_fashion
+from benchmarks.few.splits import Networks, Split, draws, split
+from benchmarks.few.stored import (
+    DIGITS,
+    DIGITS_CHECKS,
+    DIGITS_PANEL,
+    FASHION,
+    FASHION_CHECKS,
+    FASHION_PANEL,
+    PAIRS,
+    read_distances,
+)  # fmt: skip
+from benchmarks.runner import few, option, read, run, table, write_between
 from harness.base.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from harness.calibration.panel import read_panel
+from harness.checks import read_checks
+from harness.measures.statistics import mcnemar_p
 
 SIZES = (1, 2, 3, 5, 8, 20)[few(0, 2) : few(6, 3)]
+MARGINS = (0.0, 0.002, 0.005, 0.01, 0.02)
+LEVELS = (0.01, 0.001)
 
 
-def main() -> int:
-    """Print the tables, or measure; returns 0, or 2 for what cannot be measured."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.few", description=__doc__)
-    parser.add_argument("--splits", type=int, default=1_000, help="sets of networks for each K (default: 1,000)")
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
-    parser.add_argument("--only", choices=TABLES, help="this table alone")
-    parser.set_defaults(run=_tables)
-    commands = parser.add_subparsers(metavar="measure")
-    measure = commands.add_parser(
-        "measure", help="measure the networks anew; resumable", description="Replace the stored measurements."
+def fashion() -> Networks:
+    """Return the networks of the shipped panel, the controls and the mutants of `benchmarks.detection`."""
+    results = [read_result(path.stem) for path in sorted(RESULTS.glob("*-seed-*.json"))]
+    known = [result for result in results if result and result.clean_accuracy is not None]
+    networks = _networks(FASHION, FASHION_CHECKS, FASHION_PANEL)
+    rows = [row.id for row in networks.panel.checks]
+
+    def values(*, healthy: bool) -> np.ndarray:
+        chosen = [each for each in known if (each.kind == HEALTHY) == healthy]
+        chosen = [each for each in chosen if healthy or (each.clean_accuracy or 0) >= TRIVIAL]
+        found = [[each.rows.get(row) for row in rows] for each in chosen]
+        return np.array(found, dtype=np.float64).reshape(len(found), len(rows))
+
+    return replace(networks, healthy=values(healthy=True), mutants=values(healthy=False))
+
+
+def digits() -> Networks:
+    """Return reference models of the example of digits on photographs."""
+    return _networks(DIGITS, DIGITS_CHECKS, DIGITS_PANEL)
+
+
+def _networks(measured: Path, checks_file: Path, panel_file: Path) -> Networks:
+    checks, distances = read_checks(checks_file), read_distances(measured)
+    panel = read_panel(panel_file, checks)
+    panel = replace(panel, checks=tuple(row for row in panel.checks if row.id in distances.values))
+    nobody = np.empty((0, len(panel.checks)))
+    by_hand = frozenset(check.id for check in checks.checks if check.hand)
+    return Networks(panel, distances, checks.budgets, by_hand, nobody, nobody)
+
+
+def row_of(networks: Networks, size: int, splits: int, reference: Split) -> tuple[str, ...]:
+    """Calibrate by each of `splits` sets of K networks, or all sets if fewer exist, and test all others.
+
+    Widths are those of the checks with a threshold in the reference, relative to its own, the median of a split.
+    Detection counts the mutants that the reference catches. The interval is a bootstrap over the networks held out.
+    """
+    found, refused = [], 0
+    for chosen in tqdm(draws(len(networks.distances.networks), size, splits), unit="split", smoothing=0, leave=False):
+        try:
+            found.append(split(networks, chosen))
+        except InputError:
+            refused += 1
+    by_network: dict[str, list[bool]] = {}
+    for each in found:
+        for name, alarm in zip(each.held, each.alarms, strict=True):
+            by_network.setdefault(name, []).append(bool(alarm))
+    shares = np.array([np.mean(alarms) for alarms in by_network.values()])
+    again = np.random.default_rng(size).choice(shares, (2_000, len(shares))).mean(axis=1)
+    low, high = np.quantile(again, [0.025, 0.975])
+    alarms, signs = (np.mean(np.concatenate([getattr(each, name) for each in found])) for name in ("alarms", "signs"))
+    outside = [np.mean(alarms) for name, alarms in by_network.items() if name.startswith("outside")]
+    caught = [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else []
+    failed = np.mean([each.failed for each in found], axis=0)
+    ratios = [np.median((each.width / reference.width)[reference.checks]) for each in found]
+    checks = [each.checks.sum() for each in found]
+    return (
+        f"{size}",
+        f"{len(found)}" + (f" ({refused} refused)" if refused else ""),
+        f"{alarms:.2%} ({low:.2%} to {high:.2%})",
+        f"{np.mean(outside):.2%}" if outside else "–",
+        f"{signs:.2%}",
+        f"{np.mean(checks):.0f} ({np.quantile(checks, 0.05):.0f})",
+        f"{np.median(ratios):.2f}",
+        f"{np.mean(caught):.2%}" if caught else "–",
+        f"`{networks.panel.checks[int(failed.argmax())].id if failed.any() else 'none'}`",
     )
-    measure.set_defaults(run=_measure)
-    measure.add_argument(
-        "what",
-        choices=("fashion", "digits", "answers"),
-        help="Fashion: the shipped panel, about 2 CPU minutes a network unless a calibration has measured it. Digits: "
-        "networks of the example, trained first, 10 CPU minutes in all. Answers: predictions of the panel and of "
-        "mutants for consensus.",
+
+
+def table_of(networks: Networks, sizes: Sequence[int], splits: int) -> str:
+    """Return the table of a data set's networks."""
+    twenty = np.arange(min(20, len(networks.distances.networks)))
+    reference = split(networks, twenty, chance=False)
+    caught = f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants" if len(reference.caught) else ""
+    head = ("K", "splits", "false alarms", "of networks outside", "pass beyond an informational threshold")
+    head = (*head, "rows with a threshold (in 95% of splits)", "width", "detected", "alarms most often by")
+    return (
+        f"Compared with thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
+        f"{len(networks.panel.checks)} rows have one{caught}.\n\n"
+        + table(head, [row_of(networks, size, splits, reference) for size in sizes])
     )
-    measure.add_argument(
-        "--checkpoints",
-        type=Path,
-        metavar="DIR",
-        help="digits: where networks are trained (default: runs/few); answers: where mutants are (runs/detection)",
-    )
-    options = parser.parse_args()
-    try:
-        options.run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
-def _measure(options: argparse.Namespace) -> None:
-    from benchmarks.detection.paths import CHECKPOINTS as OF_DETECTION
-    from benchmarks.few.measure import measure_answers, measure_digits, measure_fashion
+def pairs_table() -> str:
+    """Return how often a paired test against one reference model fails another, by margin and level."""
+    heads, rows = [f"{level:.1%}, over {100 * margin:g} points" for level in LEVELS for margin in MARGINS], []
+    for name, found in read(PAIRS).items():
+        lost, n = np.array(found["lost"]), found["n"]
+        off = ~np.eye(len(lost), dtype=bool)
+        p = np.array([mcnemar_p(int(a), int(b)) for a, b in zip(lost[off], lost.T[off], strict=True)])
+        drop = (lost - lost.T)[off] / n
+        shares = [((p < level) & (drop > margin)).mean() for level in LEVELS for margin in MARGINS]
+        rows.append((f"{name} ({n})", *(f"{share:.1%}" for share in shares)))
+    return table(("images", *heads), rows)
 
-    if options.what == "fashion":
-        measure_fashion()
-    elif options.what == "digits":
-        measure_digits(options.checkpoints or CHECKPOINTS)
-    else:
-        measure_answers(options.checkpoints or OF_DETECTION)
+
+TABLES: Mapping[str, Callable[[int], str]] = {
+    "fashion": lambda splits: table_of(fashion(), SIZES, splits),
+    "digits": lambda splits: table_of(digits(), SIZES, splits),
+    "pairs": lambda _: pairs_table(),
+    "consensus": lambda splits: consensus_table(asked(), splits),
+}
+MEASURED = {"fashion": measure_fashion, "digits": measure_digits, "answers": measure_answers}
 
 
-def _tables(options: argparse.Namespace) -> None:
-    from benchmarks.pages import write_between
-
-    for name in (options.only,) if options.only else TABLES:
-        text = _with_progress(name, options.splits)
+def tables(*, splits: int, write: bool, only: str | None) -> None:
+    """Print the tables of what was measured; other commands measure."""
+    for name in (only,) if only else TABLES:
+        text = TABLES[name](splits)
         print(f"{name}\n\n{text}\n")
-        if options.write:
-            write_between(README, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)
+        if write:
+            write_between(Path(__file__).parent / "README.md", name, text)
 
 
-def _with_progress(name: str, splits: int) -> str:
-    with tqdm(unit="split", desc=name, smoothing=0) as bar:
-
-        def advance() -> None:
-            bar.update()
-
-        return TABLES[name](splits, advance)
+def measure(*, what: str, checkpoints: Path | None) -> None:
+    """Measure the networks anew, and replace the stored measurements; resumable."""
+    MEASURED[what](checkpoints)
 
 
-def _fashion(splits: int, on_split: Callable[[], None]) -> str:
-    from benchmarks.few.report import fashion, table
-
-    return table(fashion(), SIZES, splits, on_split)
-
-
-def _digits(splits: int, on_split: Callable[[], None]) -> str:
-    from benchmarks.few.report import digits, table
-
-    return table(digits(), SIZES, splits, on_split)
-
-
-def _pairs(splits: int, on_split: Callable[[], None]) -> str:  # noqa: ARG001
-    from benchmarks.few.report import pairs_table
-
-    return pairs_table()
-
-
-def _consensus(splits: int, on_split: Callable[[], None]) -> str:
-    from benchmarks.few.consensus import asked, consensus_table
-
-    return consensus_table(asked(), splits, on_split)
-
-
-TABLES: Mapping[str, Callable[[int, Callable[[], None]], str]] = {
-    "fashion": _fashion,
-    "digits": _digits,
-    "pairs": _pairs,
-    "consensus": _consensus,
+COMMANDS = {
+    "": (
+        tables,
+        option("--splits", type=int, default=1_000, help="sets of networks for each K (default: 1,000)"),
+        option("--write", action="store_true", help="put the tables into README.md"),
+        option("--only", choices=TABLES, help="this table alone"),
+    ),
+    "measure": (
+        measure,
+        option(
+            "what",
+            choices=MEASURED,
+            help="the shipped panel, networks of the example of digits, or predictions for consensus",
+        ),
+        option(
+            "--checkpoints",
+            type=Path,
+            metavar="DIR",
+            help="where networks are trained (default: runs/few), or mutants are (runs/detection)",
+        ),
+    ),
 }
 
-
 if __name__ == "__main__":
-    sys.exit(run(main, "--splits 2 --write", "measure digits", "--splits 2 --only digits --write", "measure answers"))
+    sys.exit(
+        run(COMMANDS, "--splits 2 --write", "measure digits", "--splits 2 --only digits --write", "measure answers")
+    )

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
+from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.results import read_result
-from benchmarks.few.answers import read_answers
-from benchmarks.few.paths import ANSWERS, FASHION_CHECKS, FASHION_PANEL, MUTANTS
-from benchmarks.few.report import TRIVIAL, draws
-from harness.calibration.panel import Chance, ReferenceModel, read_panel
+from benchmarks.few.splits import draws
+from benchmarks.few.stored import ANSWERS, FASHION_CHECKS, FASHION_PANEL, read_answers
+from benchmarks.runner import table
+from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel, read_panel
 from harness.calibration.thresholds import family_thresholds
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist
 from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.panel.predictions import CORRECTED
+from harness.measures.panel.threshold import Calibrated
 from harness.perturb.corruptions import corruptions_of
 from harness.perturb.grids import views_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from harness.calibration.panel import Panel, PanelCheck
-    from harness.measures.panel.threshold import Calibrated
 
 FAMILY, AT_REST = "consensus", "consensus-clean"
 SIZES = (3, 5, 8, 12, 20)
@@ -104,7 +101,7 @@ def asked() -> Asked:
         if row.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
             labels[row.id] = np.tile(of_test, len(under))
     healthy = [Path(member.path).stem for member in panel.models]
-    results = [read_result(name, MUTANTS) for name in answers.wrong if name not in healthy]
+    results = [read_result(name) for name in answers.wrong if name not in healthy]
     worse = [result.id for result in results if result and (result.clean_accuracy or 0) >= TRIVIAL]
     count = sum(answers.views.values())
     both = (
@@ -113,36 +110,27 @@ def asked() -> Asked:
     return Asked(panel, rows, checks.budgets, tuple(counted), labels, chance, *both)
 
 
-def consensus_table(networks: Asked, splits: int, on_split: Callable[[], None], *, sizes: Sequence[int] = SIZES) -> str:
+def consensus_table(networks: Asked, splits: int, *, sizes: Sequence[int] = SIZES) -> str:
     """Return the table of thresholds from K networks: their size, and the networks that exceed one."""
-    rest = [row.id for row in networks.rows].index(AT_REST)
-    lines = [
-        f"{len(networks.mutants) or 'No'} mutants took part. Consensus set, errors and threshold are those of "
-        f"`{AT_REST}`, means over splits.",
-        "",
-        f"| K | splits | consensus set of K | errors of another network | threshold | checks with a threshold, of "
-        f"{len(networks.rows)} | false alarms | mutants caught |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rest, rows = [row.id for row in networks.rows].index(AT_REST), []
     for size in sizes:
-        known: list[int] = []
-        losses: list[float] = []
-        alarms: list[bool] = []
-        thresholds: list[float] = []
-        checks, caught = [], []
-        for chosen in draws(len(networks.healthy), size, splits):
+        known, losses, alarms, thresholds, checks, caught = ([] for _ in range(6))
+        for chosen in tqdm(draws(len(networks.healthy), size, splits), unit="split", smoothing=0, leave=False):
             made, others, mutants, agreed = networks.split(chosen)
             limits = np.array([np.inf if item.informational else item.threshold for item in made])
-            known.append(int(agreed[networks.counted[rest]].sum()))
-            losses += list(map(float, others[:, rest]))
+            known.append(agreed[networks.counted[rest]].sum())
+            losses += others[:, rest].tolist()
             thresholds.append(made[rest].threshold)
             checks.append(np.isfinite(limits).sum())
-            alarms += list(map(bool, np.any(others > limits, axis=1)))
-            caught.append(int(np.any(mutants > limits, axis=1).sum()))
-            on_split()
+            alarms += np.any(others > limits, axis=1).tolist()
+            caught.append(np.any(mutants > limits, axis=1).sum())
         healthy = (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}") if losses else ("–", "–")
-        lines.append(
-            f"| {size} | {len(known)} | {np.mean(known):.0f} | {healthy[0]} | {np.mean(thresholds):.0f} "
-            f"| {np.mean(checks):.1f} | {healthy[1]} | {f'{np.mean(caught):.1f}' if len(networks.mutants) else '–'} |"
-        )
-    return "\n".join(lines)
+        mean_caught = f"{np.mean(caught):.1f}" if len(networks.mutants) else "–"
+        sizes_of = f"{np.mean(known):.0f}", healthy[0], f"{np.mean(thresholds):.0f}", f"{np.mean(checks):.1f}"
+        rows.append((size, len(known), *sizes_of, healthy[1], mean_caught))
+    of_all = f"checks with a threshold, of {len(networks.rows)}"
+    head = ("K", "splits", "consensus set of K", "errors of another network", "threshold", of_all, "false alarms")
+    return (
+        f"{len(networks.mutants) or 'No'} mutants took part. Consensus set, errors and threshold are those of "
+        f"`{AT_REST}`, means over splits.\n\n{table((*head, 'mutants caught'), rows)}"
+    )

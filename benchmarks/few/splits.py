@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import combinations
+from math import comb
 
 import numpy as np
 
+from benchmarks.few.stored import Distances
 from harness.calibration.panel import ALONE, Chance, Panel, ReferenceModel
 from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.threshold import PROVISIONAL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from benchmarks.few.distances import Distances
-    from harness.measures.panel.threshold import Calibrated
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,39 +72,39 @@ def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> 
     return replace(networks.panel, models=models, chance=known)
 
 
-def held_against(networks: Networks, calibrated: list[Calibrated], chosen: np.ndarray) -> Split:
-    """Hold the other networks against these thresholds."""
-    rows = networks.panel.checks
+def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
+    """Calibrate by these networks and hold the others against the thresholds."""
+    rows, by_hand, known = networks.panel.checks, networks.by_hand, networks.distances
+    calibrated = thresholds_of(panel_of(networks, chosen, chance=chance), networks.budgets, by_hand=by_hand)
     sign = np.array([row.sign for row in rows])
-    checks = np.array([not item.informational and item.check.id not in networks.by_hand for item in calibrated])
-    thresholds = np.array([item.threshold for item in calibrated])
-    centres = np.array([item.mean for item in calibrated])
-    others = np.setdiff1d(np.arange(len(networks.distances.networks)), chosen)
-    values = np.array([networks.distances.values[row.id] for row in rows]).T
-    held = np.vstack([values[others], networks.healthy])
-    names = [
-        *(networks.distances.networks[at] for at in others),
-        *(f"outside {at}" for at in range(len(networks.healthy))),
-    ]
+    thresholds, centres = (np.array([getattr(item, name) for item in calibrated]) for name in ("threshold", "mean"))
+    gating = np.array([not item.informational and item.check.id not in by_hand for item in calibrated])
+    named = np.array([bool(item.informational) and item.check.id not in by_hand for item in calibrated])
+    others = np.setdiff1d(np.arange(len(known.networks)), chosen)
+    held = np.vstack([np.array([known.values[row.id] for row in rows]).T[others], networks.healthy])
+    outside = [f"outside {at}" for at in range(len(networks.healthy))]
 
-    def beyond(measured: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return np.asarray((sign * measured < sign * thresholds) & rows)  # A comparison with NaN is false.
+    def beyond(measured: np.ndarray, checks: np.ndarray) -> np.ndarray:
+        return np.asarray((sign * measured < sign * thresholds) & checks)  # A comparison with NaN is false.
 
-    alarms = beyond(held, checks)
-    named = np.array([bool(item.informational) and item.check.id not in networks.by_hand for item in calibrated])
-    named &= len(chosen) >= PROVISIONAL
+    alarms, signs = beyond(held, gating), beyond(held, named & (len(chosen) >= PROVISIONAL))
     return Split(
-        checks,
-        np.abs(centres - thresholds),
-        tuple(names),
-        np.any(alarms, axis=1),
-        np.any(beyond(held, named), axis=1) & ~np.any(alarms, axis=1),
-        np.any(beyond(networks.mutants, checks), axis=1),
-        np.any(alarms, axis=0),
+        checks=gating,
+        width=np.abs(centres - thresholds),
+        held=(*(known.networks[at] for at in others), *outside),
+        alarms=alarms.any(axis=1),
+        signs=signs.any(axis=1) & ~alarms.any(axis=1),
+        caught=beyond(networks.mutants, gating).any(axis=1),
+        failed=alarms.any(axis=0),
     )
 
 
-def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
-    """Calibrate by these networks and hold the others against the thresholds."""
-    panel = panel_of(networks, chosen, chance=chance)
-    return held_against(networks, thresholds_of(panel, networks.budgets, by_hand=networks.by_hand), chosen)
+def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
+    """Return so many different sets of `size` of `count` networks, drawn at random; all sets if there are no more."""
+    if comb(count, size) <= splits:
+        return [np.array(chosen) for chosen in combinations(range(count), size)]
+    rng = np.random.default_rng(size)
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < splits:
+        drawn[tuple(sorted(rng.permutation(count)[:size].tolist()))] = None
+    return [np.array(chosen) for chosen in drawn]

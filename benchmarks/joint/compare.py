@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.joint.rules import RULES, cauchy, profile
+from benchmarks.detection.judgement import TRIVIAL, judge
+from benchmarks.detection.mutants import HEALTHY
+from benchmarks.detection.paths import CHECKS, PANEL
+from benchmarks.detection.results import measured_results
+from benchmarks.joint.rules import RULES, Profile, cauchy, profile
+from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import correlation
-from harness.measures.panel.threshold import least_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from benchmarks.joint.networks import Networks
-    from benchmarks.joint.rules import Profile
+from harness.checks import read_checks
+from harness.measures.panel.threshold import PanelCheck, least_of, on_scales
 
 DRAWS = 12_000
 """Simulated panels, each with one more reference model."""
@@ -31,7 +31,77 @@ ORDINARY = (0.5, 0.2, 0.1, 0.05)
 """Shares that a limit must also keep if the simulation holds: enough networks reach these."""
 DECIDING = 0.005
 """The share at which a rule is chosen."""
+NEW = frozenset(
+    {f"{HEALTHY}-seed-{seed}" for seed in range(161, 191)}
+    | {f"{kind}-3-seed-201" for kind in ("relabelled-class", "resized", "raised-background", "artefact", "backdoor")}
+    | {"backdoor-1-seed-201"}
+)
+"""Networks that were trained after the rules had been compared on all others."""
 _BATCH = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """Networks of `benchmarks.detection`, by the checks that all of them were measured on.
+
+    Values are on each check's scale, more being worse: of reference models, (K, checks), and of others, (N, checks).
+    The flags are (N,): `healthy` networks are of the recipe, `detected` are those that the gate fails. `choosing` are
+    every second kind of mutant and every second healthy seed, which choose a rule; the others confirm it. Mutants of
+    one kind share parents, so kinds are not divided.
+    """
+
+    checks: tuple[PanelCheck, ...]
+    panel: np.ndarray
+    names: tuple[str, ...]
+    values: np.ndarray
+    healthy: np.ndarray
+    trivial: np.ndarray
+    detected: np.ndarray
+    choosing: np.ndarray
+
+    @property
+    def mutants(self) -> np.ndarray:
+        """Return which networks are mutants that are not trivial, (N,)."""
+        return ~self.healthy & ~self.trivial
+
+    @property
+    def average(self) -> np.ndarray:
+        """Return the matrix that makes means by family of a profile, (checks, families)."""
+        families = list(dict.fromkeys(check.family for check in self.checks))
+        member = np.array([[check.family == family for family in families] for check in self.checks], dtype=np.float64)
+        return np.asarray(member / member.sum(axis=0))
+
+    def profile(self, panel: np.ndarray) -> Profile:
+        """Return the deviations from these reference models."""
+        return profile(panel, self.values, self.average, least_of(panel, self.checks))
+
+    def p_values(self, panel: np.ndarray) -> np.ndarray:
+        """Return the one-sided Cauchy combination of the gate by these reference models, (N,)."""
+        return np.asarray(0.5 - np.arctan(cauchy(self.profile(panel), most=LARGEST)) / np.pi)
+
+
+def networks() -> Networks:
+    """Return the networks with a stored result and the checks that all of them have a value of."""
+    checks, panel, found = read_checks(CHECKS), read_panel(PANEL), measured_results()
+    known = {check.id for check in checks.checks}
+    shared = tuple(
+        row for row in panel.checks if row.id in known and all(kept.rows.get(row.id) is not None for kept in found)
+    )
+
+    def worse(values: np.ndarray) -> np.ndarray:
+        return on_scales(values, shared) * -np.array([row.sign for row in shared])
+
+    first = set(list(dict.fromkeys(kept.kind for kept in found if kept.kind != HEALTHY))[::2])
+    return Networks(
+        shared,
+        worse(panel.values(shared)),
+        tuple(kept.id for kept in found),
+        worse(np.array([[kept.rows[check.id] for check in shared] for kept in found], dtype=np.float64)),
+        np.array([kept.kind == HEALTHY for kept in found]),
+        np.array([kept.kind != HEALTHY and (kept.clean_accuracy or 0) < TRIVIAL for kept in found]),
+        np.array([judge(kept, checks).detected for kept in found]),
+        np.array([kept.seed % 2 == 1 if kept.kind == HEALTHY else kept.kind in first for kept in found]),
+    )
 
 
 @dataclass(frozen=True)
@@ -62,111 +132,65 @@ class Confirmed:
     healthy: int
 
 
-@dataclass(frozen=True)
-class Nominal:
-    """The Cauchy combination at a level, without a simulation: networks that it finds, and the gate or it."""
-
-    level: float
-    healthy: int
-    mutants: int
-    either: int
-
-
-def nominal(found: Networks, among: np.ndarray) -> list[Nominal]:
-    """Return what the one-sided Cauchy combination finds at its own levels; `among` (N,) selects networks."""
-    p = _p(found.panel, found, average_of(found))
-    healthy, mutants = found.healthy & among, ~found.healthy & ~found.trivial & among
-    return [
-        Nominal(
-            level,
-            int((p <= level)[healthy].sum()),
-            int((p <= level)[mutants].sum()),
-            int(((p <= level) | found.detected)[mutants].sum()),
-        )
-        for level in NOMINAL
-    ]
-
-
-@dataclass(frozen=True)
-class Few:
-    """The Cauchy combination with thresholds from few reference models, drawn at random: mean shares of networks."""
-
-    models: int
-    level: float
-    healthy: float
-    mutants: float
-
-
-def few(found: Networks, *, draws: int = 200, seed: int = 0) -> list[Few]:
-    """Return what the combination finds by `FEW_MODELS` of the reference models, at each of `FEW_LEVELS`."""
-    rng, average = np.random.default_rng(seed), average_of(found)
-    mutants, said = ~found.healthy & ~found.trivial, []
-    for models in FEW_MODELS:
-        rare = np.zeros((len(FEW_LEVELS), len(found.names)))
-        for _ in range(draws):
-            panel = found.panel[rng.choice(len(found.panel), models, replace=False)]
-            p = _p(panel, found, average)
-            rare += [p <= level for level in FEW_LEVELS]
-        said += [
-            Few(models, level, float(shares[found.healthy].mean()), float(shares[mutants].mean()))
-            for level, shares in zip(FEW_LEVELS, rare / draws, strict=True)
-        ]
-    return said
-
-
-def _p(panel: np.ndarray, found: Networks, average: np.ndarray) -> np.ndarray:
-    statistic = cauchy(profile(panel, found.values, average, least_of(panel, found.checks)), most=LARGEST)
-    return np.asarray(0.5 - np.arctan(statistic) / np.pi)
-
-
-def average_of(found: Networks) -> np.ndarray:
-    """Return the matrix that makes means by family of a profile, (checks, families)."""
-    families = list(dict.fromkeys(check.family for check in found.checks))
-    member = np.array([[check.family == family for family in families] for check in found.checks], dtype=np.float64)
-    return np.asarray(member / member.sum(axis=0))
-
-
 def compare(found: Networks, *, draws: int = DRAWS, seed: int = 0) -> tuple[list[Compared], list[Confirmed]]:
     """Compare all rules on the half that chooses, and confirm the one that detects most there on the other half."""
-    average = average_of(found)
-    simulated = simulate(found.panel, average, draws=draws, seed=seed)
-    numbers = of_each(profile(found.panel, found.values, average, least_of(found.panel, found.checks)))
-    mutants, half = ~found.healthy & ~found.trivial, found.choosing
+    simulated = simulate(found.panel, found.average, draws=draws, seed=seed)
+    numbers = of_each(found.profile(found.panel))
+    mutants, healthy = found.mutants & found.choosing, found.healthy & found.choosing
+
+    def limit(name: str, share: float) -> float:
+        return float(np.quantile(simulated[name], 1 - share))
 
     def counted(name: str, share: float, among: np.ndarray) -> int:
-        return int((numbers[name] > np.quantile(simulated[name], 1 - share))[among].sum())
+        return int((numbers[name] > limit(name, share))[among].sum())
 
     compared = [
         Compared(
             name,
-            {share: float(np.quantile(simulated[name], 1 - share)) for share in SHARES},
-            {share: counted(name, share, mutants & half) for share in SHARES},
-            {share: counted(name, share, found.healthy & half) for share in SHARES},
-            {
-                share: counted(name, share, found.healthy & half) / int((found.healthy & half).sum())
-                for share in ORDINARY
-            },
+            {share: limit(name, share) for share in SHARES},
+            {share: counted(name, share, mutants) for share in SHARES},
+            {share: counted(name, share, healthy) for share in SHARES},
+            {share: counted(name, share, healthy) / int(healthy.sum()) for share in ORDINARY},
         )
         for name in RULES
     ]
     rule = max(compared, key=lambda each: each.choosing[DECIDING]).rule
-    confirmed = []
+    others, rest, confirmed = found.mutants & ~found.choosing, found.healthy & ~found.choosing, []
     for share in SHARES:
-        beyond = numbers[rule] > np.quantile(simulated[rule], 1 - share)
-        others, rest = mutants & ~half, found.healthy & ~half
+        beyond = numbers[rule] > limit(rule, share)
+        sums = beyond, others, found.detected, beyond | found.detected
+        failed = tuple(name for name, failed in zip(found.names, beyond & rest, strict=True) if failed)
         confirmed.append(
-            Confirmed(
-                rule,
-                share,
-                int(beyond[others].sum()),
-                int(others.sum()),
-                int(found.detected[others].sum()),
-                int((beyond | found.detected)[others].sum()),
-                tuple(name for name, failed in zip(found.names, beyond & rest, strict=True) if failed),
-                int(rest.sum()),
-            )
+            Confirmed(rule, share, *(int((each & others).sum()) for each in sums), failed, int(rest.sum()))
         )
     return compared, confirmed
+
+
+def nominal(found: Networks, among: np.ndarray) -> Iterator[tuple[float, int, int, int]]:
+    """Yield each nominal level, with the sound networks and mutants that the combination finds, and the gate or it.
+
+    `among` (N,) selects networks.
+    """
+    p, mutants = found.p_values(found.panel), found.mutants & among
+    for level in NOMINAL:
+        rare = p <= level
+        selected = rare & found.healthy & among, rare & mutants, (rare | found.detected) & mutants
+        yield level, *(int(each.sum()) for each in selected)
+
+
+def with_few(found: Networks, *, draws: int = 200, seed: int = 0) -> Iterator[tuple[int, float, float, float]]:
+    """Yield the mean shares of networks of the recipe and of mutants beyond a level, by few reference models.
+
+    They are `FEW_MODELS` of all, drawn at random, each at `FEW_LEVELS`.
+    """
+    rng = np.random.default_rng(seed)
+    for models in FEW_MODELS:
+        rare = np.zeros((len(FEW_LEVELS), len(found.names)))
+        for _ in range(draws):
+            p = found.p_values(found.panel[rng.choice(len(found.panel), models, replace=False)])
+            rare += [p <= level for level in FEW_LEVELS]
+        for level, shares in zip(FEW_LEVELS, rare / draws, strict=True):
+            yield models, level, float(shares[found.healthy].mean()), float(shares[found.mutants].mean())
 
 
 def simulate(panel: np.ndarray, average: np.ndarray, *, draws: int, seed: int) -> dict[str, np.ndarray]:

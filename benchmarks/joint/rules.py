@@ -6,17 +6,13 @@ returns a number for each network, (..., N), more being worse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.measures.panel.threshold import widened
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Shrink = Callable[[np.ndarray], np.ndarray]
 

@@ -5,35 +5,26 @@ Run `python -m benchmarks.predictors` on an idle machine with the extras `http` 
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import httpx
 import numpy as np
 import torch
 
-from benchmarks.pages import write_between
 from benchmarks.predictors.server import SIZE, answered, network
-from benchmarks.smoke import few, run, status
-from harness.base.files import write_atomically
+from benchmarks.runner import few, keep, option, run, status, table, versions, write_between
 from harness.inference.devices import in_batches
 from harness.inference.predictors.http import HttpPredictor
 from harness.networks import NetworkOptions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
 BATCH, MOST = few(32, 4), 1.2
 """Images at a time, and the largest ratio to the model's own time that is wanted with binary tensors."""
 
@@ -97,35 +88,36 @@ def measured(*, images: int, rounds: int) -> dict[str, list[float]]:
     return taken
 
 
-def table(facts: dict[str, Any]) -> str:
+def page(facts: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
-    rows = ["| way | ms an image | ratio |", "| --- | --- | --- |"]
+    taken, rows = facts["seconds"], []
     names = {"own": "the network's own time", "binary": "HTTP, binary tensors", "json": "HTTP, JSON tensors"}
     for name, words in names.items():
-        one = statistics.median(facts["seconds"][name]) / facts["images"] * 1e3
-        ratio = statistics.median(a / b for a, b in zip(facts["seconds"][name], facts["seconds"]["own"], strict=True))
-        rows.append(f"| {words} | {one:.1f} | {ratio:.2f} |")
+        one = statistics.median(taken[name]) / facts["images"] * 1e3
+        rows.append((words, f"{one:.1f}", f"{ratio(taken, name):.2f}"))
     where = f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began. Versions: {facts['versions']}"
     what = f"A ResNet-18 on {facts['images']} images of {SIZE} px in batches of {BATCH}"
-    return f"Measured on {where}.\n\n{what}, medians of {facts['rounds']} rounds by turns:\n\n" + "\n".join(rows)
+    rounds = f"medians of {facts['rounds']} rounds by turns"
+    return f"Measured on {where}.\n\n{what}, {rounds}:\n\n{table(('way', 'ms an image', 'ratio'), rows)}"
 
 
-def main() -> int:
+def ratio(taken: Mapping[str, Sequence[float]], way: str) -> float:
+    """Return the median ratio of a way to the network's own time."""
+    return statistics.median(a / b for a, b in zip(taken[way], taken["own"], strict=True))
+
+
+def main(*, images: int, rounds: int) -> int:
     """Measure, write the results, and return 1 where binary tensors cost more than wanted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    versions = f"torch {torch.__version__}, httpx {httpx.__version__}, Python {platform.python_version()}"
-    facts: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "versions": versions}
-    facts |= {"images": options.images, "rounds": options.rounds}
-    facts["seconds"] = measured(images=options.images, rounds=options.rounds)
-    print(table(facts))
-    write_atomically(RESULTS, f"{json.dumps(facts, indent=1)}\n".encode())
-    write_between(HERE / "README.md", "<!-- results -->", "<!-- end of results -->", table(facts))
-    taken = facts["seconds"]
-    return status(statistics.median(a / b for a, b in zip(taken["binary"], taken["own"], strict=True)) > MOST)
+    facts: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    facts |= {"versions": versions("torch", "httpx"), "images": images, "rounds": rounds}
+    facts["seconds"] = measured(images=images, rounds=rounds)
+    print(page(facts))
+    keep(HERE / "results.json", facts)
+    write_between(HERE / "README.md", "results", page(facts))
+    return status(ratio(facts["seconds"], "binary") > MOST)
 
+
+COMMANDS = {"": (main, option("--images", type=int, default=512), option("--rounds", type=int, default=5))}
 
 if __name__ == "__main__":
-    sys.exit(run(main, "--images 4 --rounds 1"))
+    sys.exit(run(COMMANDS, "--images 4 --rounds 1"))

@@ -6,21 +6,18 @@ and writes a table into the README beside this file. 50,000 images take 7.5 GB o
 
 from __future__ import annotations
 
-import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pages import write_between
-from benchmarks.smoke import run
+from benchmarks.runner import ROOT, option, run, table, write_between
+from harness.base.errors import InputError
 
-ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- results of memory -->", "<!-- end of results of memory -->"
 DATA = '''"""Images of noise whose brightness tells their class."""
 import os
 import numpy as np
@@ -64,28 +61,21 @@ with torch.inference_mode():
     for _ in range(4):
         Tiny().eval()(torch.rand(32, 3, 224, 224))
 """
-ROWS = """
+_CHECK = """
 [[check]]
-id = "clean"
-family = "clean"
-metric = "accuracy"
-hand = { threshold = 0.9 }
-
-[[check]]
-id = "shift-right-16"
-family = "shift"
-metric = "accuracy"
-pose = { dx = 16 }
-hand = { threshold = 0.2 }
-
-[[check]]
-id = "confident-errors"
-family = "confidence"
-metric = "confident_errors"
-direction = "at_most"
-confidence = 0.9
-hand = { threshold = 100 }
+id = "{0}"
+family = "{0}"
+metric = "{1}"
+{2}
 """
+ROWS = "".join(
+    _CHECK.format(*each)
+    for each in (
+        ("clean", "accuracy", "hand = { threshold = 0.9 }"),
+        ("shift", "accuracy", "pose = { dx = 16 }\nhand = { threshold = 0.2 }"),
+        ("confidence", "confident_errors", 'direction = "at_most"\nconfidence = 0.9\nhand = { threshold = 100 }'),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -97,48 +87,37 @@ class Used:
     peak: int
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("counts", type=int, nargs="+", metavar="IMAGES")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="where to work")
-    options = parser.parse_args()
-    lines = ["| images | pixels | run | wall s | CPU s | peak MiB | beyond torch and model |"]
-    lines += ["| ---: | ---: | --- | ---: | ---: | ---: | ---: |"]
-    print(*lines, sep="\n")
-    for count in options.counts:
-        folder = Path(tempfile.mkdtemp(prefix="memory-", dir=options.work))
-        try:
-            lines += _measure(folder, count)
-        finally:
-            shutil.rmtree(folder)
+def main(*, counts: Sequence[int], work: Path) -> None:
+    """Run the gate on so many synthetic images, and write a table of its memory into the page."""
+    rows: list[tuple[object, ...]] = []
+    for count in counts:
+        with tempfile.TemporaryDirectory(prefix="memory-", dir=work) as folder:
+            rows += _measure(Path(folder), count)
         # After each, since many images take long.
-        write_between(Path(__file__).parent / "README.md", BEGIN, END, "\n".join(lines))
-    return 0
+        head = ("images", "pixels", "run", "wall s", "CPU s", "peak MiB", "beyond torch and model")
+        of_numbers = ("---:", "---:", "---", *["---:"] * 4)
+        write_between(Path(__file__).parent / "README.md", "results of memory", table(head, rows, rules=of_numbers))
 
 
-def _measure(folder: Path, count: int) -> list[str]:
+def _measure(folder: Path, count: int) -> Iterator[tuple[object, ...]]:
     for name, text in (("synthetic", DATA), ("tiny", NETWORK), ("plain", PLAIN)):
         (folder / f"{name}.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -q\n")
-    save = "import torch, tiny; torch.save(tiny.Tiny().state_dict(), 'tiny.pth')"
-    _run(folder, count, "-c", save)
-    plain = _run(folder, count, "plain.py")
-    data, checks = "synthetic:Synthetic", folder / "stress_tests/checks.toml"
-    start: tuple[str, ...] = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", data)
-    check: tuple[str, ...] = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth")
-    check = (*check, "--baseline", "none", "--incumbent", "none", "--stress-set", "model=tiny:Tiny")
-    rows = []
+    _run(folder, count, "-c", "import torch, tiny; torch.save(tiny.Tiny().state_dict(), 'tiny.pth')")
+    plain, checks = _run(folder, count, "plain.py"), folder / "stress_tests/checks.toml"
+    start = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", "synthetic:Synthetic")
+    check = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth", "--stress-set", "model=tiny:Tiny")
+    check = (*check, "--baseline", "none", "--incumbent", "none")
     for kind, command in (("decoding", start), ("first check", check), ("second gate", check)):
         used = _run(folder, count, *command)
+        size, peak = f"{count * 3 * 224 * 224 / 1e9:.2f} GB", f"{used.peak / 2**20:.0f}"
         beyond = f"{(used.peak - plain.peak) / 2**20:.0f} MiB"
-        size = f"{count * 3 * 224 * 224 / 1e9:.2f} GB"
-        row = f"| {count} | {size} | {kind} | {used.wall:.0f} | {used.cpu:.0f} | {used.peak / 2**20:.0f} | {beyond} |"
-        print(row, flush=True)
-        rows.append(row)
+        row = (count, size, kind, f"{used.wall:.0f}", f"{used.cpu:.0f}", peak, beyond)
+        print(*row, flush=True)
+        yield row
         if kind == "decoding":
             head, _, _ = checks.read_text("utf-8").partition("[[check]]")
             checks.write_text(head + ROWS)
-    return rows
 
 
 def _run(folder: Path, count: int, *arguments: str) -> Used:
@@ -156,11 +135,18 @@ def _run(folder: Path, count: int, *arguments: str) -> Used:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in {0, 1}:  # Judged, one way or the other.
-        raise SystemExit(
-            f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'output.txt').read_text()}"
-        )
+        said = (folder / "output.txt").read_text()
+        raise InputError(f"{' '.join(arguments)} ended with {process.returncode}:\n{said}")
     return Used(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
+COMMANDS = {
+    "": (
+        main,
+        option("counts", type=int, nargs="+", metavar="IMAGES"),
+        option("--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="where to work"),
+    )
+}
+
 if __name__ == "__main__":
-    raise SystemExit(run(main, "200"))
+    sys.exit(run(COMMANDS, "200"))

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from benchmarks.pages import write_between
-from benchmarks.smoke import run
-from benchmarks.speed.stopwatch import cores, peak_memory_mb
-from harness.base.files import write_atomically
+from benchmarks.runner import keep, load, option, read, run, table, versions, write_between
+from benchmarks.speed.stopwatch import cores, peak_memory_mb, timed
 from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.inference import Classifier
@@ -36,11 +31,7 @@ from harness.networks.declared import DeclaredNetwork
 from harness.networks.options import parse_normalization
 from harness.perturb import IDENTITY, Pose
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- results of speed -->", "<!-- end of results of speed -->"
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": torchvision.models.resnet18,
     "resnet50": torchvision.models.resnet50,
@@ -148,23 +139,19 @@ def measure(name: str, images: LabelledImages, *, repeats: int) -> Measured:
         "predict": (lambda pose: classifier.predict(images, pose), len(images)),
         "float32": (lambda _: plain_loop(eager, images), len(images)),
         "attend": (lambda pose: attend(classifier, some, pose), len(some)),
+        **({} if low is None else {"bfloat16": (lambda _: in_bfloat16(), len(images))}),
     }
-    if low is not None:
-        ways["bfloat16"] = (lambda _: in_bfloat16(), len(images))
     taken: dict[str, list[float]] = {way: [] for way in ways}
     for pose in POSES[: repeats + 1]:
         for way, (call, count) in ways.items():
-            begun = time.process_time()
-            call(pose)
-            taken[way].append(1e3 * (time.process_time() - begun) / count)
-    median = {way: statistics.median(times[1:]) for way, times in taken.items()}
+            seconds = timed(lambda call=call, pose=pose: call(pose)).cpu_seconds
+            taken[way].append(1e3 * seconds / count)
+    median = {f"{way}_ms": statistics.median(times[1:]) for way, times in taken.items()}
     right = float(classifier.predict(images, POSES[0]).correct.mean())
-    return Measured(
-        name, len(images), right, median["predict"], median["float32"], median.get("bfloat16"), median["attend"]
-    )
+    return Measured(name, len(images), right, **{"bfloat16_ms": None, **median})
 
 
-def memory(count: int) -> tuple[float, float]:
+def peaks_of(count: int) -> tuple[float, float]:
     """Return the most memory in MB that a process has held before and after resnet18 predicted so many pictures."""
     images = pictures(count)
     classifier = Classifier(made("resnet18", images.take(torch.arange(50))), workers=2)
@@ -173,67 +160,58 @@ def memory(count: int) -> tuple[float, float]:
     return before, peak_memory_mb()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure everything and write results and table; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.real.speed", description=__doc__)
-    parser.add_argument("--images", type=int, default=300, help="pictures of each prediction (default: 300)")
-    parser.add_argument("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="default: all")
-    parser.add_argument("--memory", type=int, nargs="*", default=[500, 2000], metavar="N", help="sizes of sets")
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.memory_of is not None:
-        print(json.dumps(memory(options.memory_of)))
-        return 0
-    images, results, peaks = pictures(options.images), _others(options.models), dict[int, tuple[float, float]]()
-    # Read the load first: later it is this benchmark's own.
-    machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
-    for name in options.models:
+def main(*, images: int, repeats: int, models: Sequence[str], memory: Sequence[int], memory_of: int | None) -> None:
+    """Measure everything and write results and table; networks that are not named keep their earlier results."""
+    if memory_of is not None:
+        print(json.dumps(peaks_of(memory_of)))
+        return
+    drawn, peaks, machine = pictures(images), dict[int, tuple[float, float]](), load()
+    earlier = [Measured(**result) for result in read(HERE / "speed.json", {"results": []})["results"]]
+    results = [result for result in earlier if result.model not in models]
+    for name in models:
         with cores(1):
-            results.append(measure(name, images, repeats=options.repeats))
+            results.append(measure(name, drawn, repeats=repeats))
         print(results[-1], f"{results[-1].ratio:.2f} of the faster loop", flush=True)
         # After each, since large networks take long.
-        _write(results, peaks, machine=machine, rounds=options.repeats)
-    for count in options.memory:
+        _keep(results, peaks, machine=machine, rounds=repeats)
+    for count in memory:
         # A process for each, since a peak does not go down.
         command = [sys.executable, "-m", "benchmarks.real.speed", "--memory-of", str(count)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603  This very file.
         peaks[count] = json.loads(done.stdout)
         print(f"{count} pictures: {peaks[count]} MB", flush=True)
-        _write(results, peaks, machine=machine, rounds=options.repeats)
-    return 0
+        _keep(results, peaks, machine=machine, rounds=repeats)
 
 
-def _others(models: Sequence[str]) -> list[Measured]:
-    """Return what earlier calls measured of other networks, since large ones are measured each in a call of its own."""
-    try:
-        earlier = json.loads((HERE / "speed.json").read_text("utf-8"))["results"]
-    except FileNotFoundError:
-        return []
-    return [Measured(**result) for result in earlier if result["model"] not in models]
-
-
-def _write(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *, machine: str, rounds: int) -> None:
-    content = {"results": [asdict(result) for result in results], "peak_memory_mb": peaks, "machine": machine}
-    write_atomically(HERE / "speed.json", (json.dumps(content, indent=1) + "\n").encode())
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    lines = [f"Measured on {machine}; {versions}, on one core.", ""]
-    lines += [f"CPU milliseconds an image, medians of rounds: {rounds}:", ""]
-    lines += ["| network | images | right | `predict` in a pose | plain float32 | folded bfloat16"]
-    lines[-1] += " | ratio to the faster, ≤ 1.1 | images a CPU second | attention | in plain passes, ≤ 3 |"
-    lines.append("| --- " * 10 + "|")
+def _keep(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *, machine: str, rounds: int) -> None:
+    keep(HERE / "speed.json", {"results": results, "peak_memory_mb": peaks, "machine": machine})
+    rows = []
     for each in results:
         low = "none here" if each.bfloat16_ms is None else f"{each.bfloat16_ms:.1f}"
-        lines.append(
-            f"| {each.model} | {each.images} | {each.right:.0%} | {each.predict_ms:.1f} | {each.float32_ms:.1f} | {low}"
-            f" | {each.ratio:.2f} | {1e3 / each.predict_ms:.1f} | {each.attend_ms:.1f} | {each.attention_passes:.2f} |"
-        )
+        times = f"{each.predict_ms:.1f}", f"{each.float32_ms:.1f}", low, f"{each.ratio:.2f}"
+        attention = f"{each.attend_ms:.1f}", f"{each.attention_passes:.2f}"
+        rows.append((each.model, each.images, f"{each.right:.0%}", *times, f"{1e3 / each.predict_ms:.1f}", *attention))
+    head = ("network", "images", "right", "`predict` in a pose", "plain float32", "folded bfloat16")
+    head = (*head, "ratio to the faster, ≤ 1.1", "images a CPU second", "attention", "in plain passes, ≤ 3")
+    parts = [f"Measured on {machine}; {versions('torch')}, on one core."]
+    parts += [f"CPU milliseconds an image, medians of rounds: {rounds}:", table(head, rows)]
     if peaks:
-        lines += ["", "Peak memory of a process in which resnet18 predicts pictures that lie in memory:", ""]
-        lines += ["| pictures | before, MB | after, MB |", "| --- | --- | --- |"]
-        lines += [f"| {count:,} | {before:.0f} | {after:.0f} |" for count, (before, after) in peaks.items()]
-    write_between(HERE / "README.md", BEGIN, END, "\n".join(lines))
+        parts.append("Peak memory of a process in which resnet18 predicts pictures that lie in memory:")
+        of_counts = [(f"{count:,}", f"{before:.0f}", f"{after:.0f}") for count, (before, after) in peaks.items()]
+        parts.append(table(("pictures", "before, MB", "after, MB"), of_counts))
+    write_between(HERE / "README.md", "results of speed", "\n\n".join(parts))
 
+
+COMMANDS = {
+    "": (
+        main,
+        option("--images", type=int, default=300, help="pictures of each prediction (default: 300)"),
+        option("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up"),
+        option("--models", nargs="+", default=list(MODELS), choices=MODELS, help="default: all"),
+        option("--memory", type=int, nargs="*", default=[500, 2000], metavar="N", help="sizes of sets"),
+        option("--memory-of", type=int, help=argparse.SUPPRESS),
+    )
+}
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, "--images 20 --repeats 1 --models resnet18 --memory 50"))
+    sys.exit(run(COMMANDS, "--images 20 --repeats 1 --models resnet18 --memory 50"))

@@ -6,28 +6,27 @@ start-up in a column of its own.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
+import ray
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.pages import write_between
 from benchmarks.real.speed import POSES, made, pictures
+from benchmarks.runner import keep, load, option, read, run, table, write_between
 from benchmarks.scale.model import Constants, predicted
-from benchmarks.smoke import run
-from harness.base.files import write_atomically
 from harness.data import LabelledImages
 from harness.data.options import DataOptions
 from harness.data.rows import rows_of_file
@@ -39,16 +38,19 @@ from harness.inference.engine import Engine
 from harness.networks.options import BackendOptions
 from harness.perturb import Pose
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-HERE = Path(__file__).parent
-PAGE = HERE / "README.md"
-RESULTS = HERE / "results.json"
-OVERHEAD = ("<!-- results of overhead -->", "<!-- end of results of overhead -->")
-MODEL = ("<!-- results of the model -->", "<!-- end of results of the model -->")
+PAGE, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.json"))
 IMAGENET, PERTURBATIONS, CORES = 1_300_000, 20, 32
 """Size of the prediction: images, perturbations, and cores per node."""
+NAMES = {
+    "decode_ms": "decoding and cropping a JPEG of 500 × 375, ms",
+    "compute_ms": "predicting an image on one core, ms",
+    "image_bytes": "an image's pixels, bytes",
+    "file_mb_s": "reading pixels from a file in the page cache, MB/s",
+    "call_ms": "a call without work, ms",
+    "range_ms": "each range of it, ms",
+    "merge_us": "joining an image's 1,000 logits, µs",
+    "batch": "images of a batch",
+}
 
 
 class Nothing(nn.Module):
@@ -118,13 +120,8 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
     cluster.start()
     classifier = Classifier(Nothing(), backend=cluster, screen=False)
     size = batch_size((3, 8, 8), device, screening=False)
-    tiny = LabelledImages(
-        torch.zeros(count * size, 3, 8, 8, dtype=torch.uint8),
-        torch.zeros(count * size).long(),
-        images.classes,
-        "tiny",
-        "test",
-    )
+    black = torch.zeros(count * size, 3, 8, 8, dtype=torch.uint8)
+    tiny = LabelledImages(black, torch.zeros(count * size).long(), images.classes, "tiny", "test")
     one = tiny.take(torch.arange(1))
     call = fastest(lambda number: classifier.predict(one, Pose(dx=number / 100)))
     many = fastest(lambda number: classifier.predict(tiny, Pose(dx=number / 100)))
@@ -165,78 +162,65 @@ def fastest(call: Callable[[int], object], *, repeats: int = 10) -> float:
     return min(taken)
 
 
-def _measured(options: argparse.Namespace) -> dict[str, Any]:
-    import ray
-
+def _measured(number: int, repeats: int, workers: Sequence[int]) -> dict[str, Any]:
     # Room for as many as are asked for, whether there are cores for them or not.
-    ray.init("local", num_cpus=max(options.workers), include_dashboard=False, log_to_driver=False)
-    images = pictures(options.images)
-    machine = f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
-    taken = {count: side_by_side(images, workers=count, repeats=options.repeats) for count in options.workers}
-    cpu = statistics.median(seconds for _, seconds in taken[options.workers[0]]["process"])
+    ray.init("local", num_cpus=max(workers), include_dashboard=False, log_to_driver=False)
+    images, machine = pictures(number), load()
+    taken = {count: side_by_side(images, workers=count, repeats=repeats) for count in workers}
+    cpu = statistics.median(seconds for _, seconds in taken[workers[0]]["process"])
     found = constants(images, compute_ms=1e3 * cpu / len(images))
-    return {"machine": machine, "images": len(images), "taken": taken, "constants": asdict(found)}
+    return {"machine": machine, "images": len(images), "taken": taken, "constants": found}
 
 
 def _write(results: dict[str, Any]) -> None:
-    import ray
-
-    found, count = Constants(**results["constants"]), results["images"]
-    lines = [
-        f"Measured on {results['machine']}; torch {torch.__version__}, Ray {ray.__version__}, Python "
-        f"{platform.python_version()}. A ResNet-18 on {count} images of 224 px in a pose, medians of rounds by turns:",
-        "",
-        "| workers | in one process, s | on Ray | ratio | of processors, s | on Ray | ratio, ≤ 1.1 | start, s |",
-        "| --- " * 8 + "|",
-    ]
-    checks = ["", "| workers | predicted, s of processors | measured | s of the clock |", "| --- " * 4 + "|"]
+    found, count, overhead, checks = Constants(**results["constants"]), results["images"], [], []
     for workers, taken in results["taken"].items():
         (here, here_cpu), (there, there_cpu) = (
             [statistics.median(each[part] for each in taken[way]) for part in (0, 1)] for way in ("process", "ray")
         )
-        lines.append(
-            f"| {workers} | {here:.2f} | {there:.2f} | {there / here:.2f} | {here_cpu:.2f} | {there_cpu:.2f} | "
-            f"{there_cpu / here_cpu:.3f} | {taken['start'][0][0]:.0f} |"
-        )
+        clock = f"{here:.2f}", f"{there:.2f}", f"{there / here:.2f}"
+        processors = f"{here_cpu:.2f}", f"{there_cpu:.2f}", f"{there_cpu / here_cpu:.3f}"
+        overhead.append((workers, *clock, *processors, f"{taken['start'][0][0]:.0f}"))
         model = predicted(found, images=count, perturbations=1, nodes=1, cores=int(workers), decoded=True)
-        checks.append(
-            f"| {workers} | {model.compute * int(workers) + model.driver:.2f} | {there_cpu:.2f} | {there:.2f} |"
-        )
-    write_between(PAGE, *OVERHEAD, "\n".join(lines))
-    names = {
-        "decode_ms": "decoding and cropping a JPEG of 500 × 375, ms",
-        "compute_ms": "predicting an image on one core, ms",
-        "image_bytes": "an image's pixels, bytes",
-        "file_mb_s": "reading pixels from a file in the page cache, MB/s",
-        "call_ms": "a call without work, ms",
-        "range_ms": "each range of it, ms",
-        "merge_us": "joining an image's 1,000 logits, µs",
-        "batch": "images of a batch",
-    }
-    page = ["| constant | value |", "| --- | --- |"]
-    page += [f"| {words} | {getattr(found, name):,.4g} |" for name, words in names.items()]
-    page += [*checks, "", f"{IMAGENET:,} images × {PERTURBATIONS} perturbations, nodes of {CORES} cores, hours:", ""]
-    page += ["| nodes | decode | transfer | compute | driver | tail | merge | all | longest |", "| --- " * 9 + "|"]
+        spent = f"{model.compute * int(workers) + model.driver:.2f}"
+        checks.append((workers, spent, f"{there_cpu:.2f}", f"{there:.2f}"))
+    versions = f"torch {torch.__version__}, Ray {ray.__version__}, Python {platform.python_version()}"
+    said = f"A ResNet-18 on {count} images of 224 px in a pose, medians of rounds by turns:"
+    head = ("workers", "in one process, s", "on Ray", "ratio", "of processors, s", "on Ray", "ratio, ≤ 1.1", "start, s")
+    of_overhead = f"Measured on {results['machine']}; {versions}. {said}\n\n{table(head, overhead)}"
+    write_between(PAGE, "results of overhead", of_overhead)
+    constants_of = [(words, f"{getattr(found, name):,.4g}") for name, words in NAMES.items()]
+    hours = []
     for nodes in (1, 8, 64):
         each = predicted(found, images=IMAGENET, perturbations=PERTURBATIONS, nodes=nodes, cores=CORES)
-        hours = [f"{value / 3600:.3f}" for value in (*asdict(each).values(), each.total)]
-        page.append(f"| {nodes} | {' | '.join(hours)} | {each.bottleneck} |")
-    write_between(PAGE, *MODEL, "\n".join(page))
+        parts = (f"{value / 3600:.3f}" for value in (*asdict(each).values(), each.total))
+        hours.append((nodes, *parts, each.bottleneck))
+    parts = ("decode", "transfer", "compute", "driver", "tail", "merge")
+    of_model = [
+        table(("constant", "value"), constants_of),
+        table(("workers", "predicted, s of processors", "measured", "s of the clock"), checks),
+        f"{IMAGENET:,} images × {PERTURBATIONS} perturbations, nodes of {CORES} cores, hours:",
+        table(("nodes", *parts, "all", "longest"), hours),
+    ]
+    write_between(PAGE, "results of the model", "\n\n".join(of_model))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and write results and tables; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
-    parser.add_argument("--images", type=int, default=600, help="pictures of each prediction (default: 600)")
-    parser.add_argument("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="sizes of clusters (default: 1 2 4)")
-    parser.add_argument("--report", action="store_true", help="only write the tables anew")
-    options = parser.parse_args(arguments)
-    if not options.report:
-        write_atomically(RESULTS, (json.dumps(_measured(options), indent=1) + "\n").encode())
-    _write(json.loads(RESULTS.read_text("utf-8")))
-    return 0
+def main(*, images: int, repeats: int, workers: Sequence[int], report: bool) -> None:
+    """Measure, unless only the report is wanted, and write results and tables."""
+    if not report:
+        keep(RESULTS, _measured(images, repeats, workers))
+    _write(read(RESULTS))
 
+
+COMMANDS = {
+    "": (
+        main,
+        option("--images", type=int, default=600, help="pictures of each prediction (default: 600)"),
+        option("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up"),
+        option("--workers", type=int, nargs="+", default=[1, 2, 4], help="sizes of clusters (default: 1 2 4)"),
+        option("--report", action="store_true", help="only write the tables anew"),
+    )
+}
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, "--images 20 --repeats 1 --workers 1"))
+    sys.exit(run(COMMANDS, "--images 20 --repeats 1 --workers 1"))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
 
 from harness.data.image_files import Jpeg
+from harness.data.pipeline import Pipeline
+from harness.data.serving.served import Serving
 from harness.data.stages import Normalise, Resize
 from harness.features.skew.diagnosis import combined
 from harness.features.skew.trials import causes_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from harness.data.pipeline import Pipeline
-    from harness.data.serving.served import Serving
 
 _QUALITIES = (67, 55, 42, 28, 17, 72)
 _GAMMAS = (0.5, 0.65, 1.45, 1.85, 0.38, 2.6)
@@ -51,23 +48,9 @@ _PAIRS = (
 )
 """Two faults at once, by their names: half of the pairs have a value that no list of the search has."""
 _LISTED = (
-    "decode-draft-2",
-    "jpeg-85",
-    "jpeg-75",
-    "bgr",
-    "gray",
-    "gamma-twice",
-    "video-range",
-    "resize-pillow-nearest",
-    "resize-opencv-bilinear",
-    "resize-opencv-area",
-    "resize-torch-bicubic-plain",
-    "squash",
-    "letterbox",
-    "crop-right-1",
-    "crop-corner-1",
-    "normalise-none",
-    "normalise-imagenet",
+    *("decode-draft-2", "jpeg-85", "jpeg-75", "bgr", "gray", "gamma-twice", "video-range", "resize-pillow-nearest"),
+    *("resize-opencv-bilinear", "resize-opencv-area", "resize-torch-bicubic-plain", "squash", "letterbox"),
+    *("crop-right-1", "crop-corner-1", "normalise-none", "normalise-imagenet"),
 )
 """The skews that are planted in the serving of photographs."""
 
@@ -82,85 +65,73 @@ class Fault:
     pipeline: Pipeline
 
 
-def faults(serving: Serving) -> Iterator[Fault]:
+def faults(serving: Serving) -> Iterator[tuple[Fault]]:
     """Yield all faults of images with this reference pipeline; equal pipelines come once."""
-    reference = serving.reference
-    for name, pipeline in serving.catalog.items():
-        yield Fault(name, causes_of(pipeline, reference), listed=True, pipeline=pipeline)
-    for name, pipeline in _unlisted(reference, serving.pictured.size):
-        yield Fault(name, causes_of(pipeline, reference), listed=False, pipeline=pipeline)
+    yield from _planted(serving, serving.catalog, _unlisted(serving.reference, serving.pictured.size))
+
+
+def _planted(serving: Serving, listed: Iterable[str], others: Iterable[tuple[str, Pipeline]]) -> Iterator[tuple[Fault]]:
+    for name in listed:
+        pipeline = serving.catalog[name]
+        yield (Fault(name, causes_of(pipeline, serving.reference), listed=True, pipeline=pipeline),)
+    for name, pipeline in others:
+        yield (Fault(name, causes_of(pipeline, serving.reference), listed=False, pipeline=pipeline),)
 
 
 def pairs(serving: Serving) -> Iterator[tuple[Fault, Fault, Fault]]:
     """Yield each pair of faults, and what has both."""
-    known = {fault.name: fault for fault in faults(serving)}
+    known = {fault.name: fault for (fault,) in faults(serving)}
     for names in _PAIRS:
         first, second = (known[name] for name in names)
         both = combined(first.pipeline, second.pipeline, serving.reference)
         assert both is not None, f"{' and '.join(names)} are faults of one stage"
-        listed = first.listed and second.listed
         cause = causes_of(both, serving.reference)
-        yield first, second, Fault(" and ".join(names), cause, listed, both)
+        yield first, second, Fault(" and ".join(names), cause, first.listed and second.listed, both)
+
+
+def _with(reference: Pipeline, stage: str, **settings: object) -> Pipeline:
+    return replace(reference, **{stage: replace(getattr(reference, stage), **settings)})
 
 
 def _unlisted(reference: Pipeline, size: tuple[int, int]) -> Iterator[tuple[str, Pipeline]]:
     for quality in _QUALITIES:
         yield f"JPEG {quality}", replace(reference, jpeg=Jpeg(quality))
     for gamma in _GAMMAS:
-        yield f"gamma {gamma:g}", replace(reference, color=replace(reference.color, gamma=gamma))
+        yield f"gamma {gamma:g}", _with(reference, "color", gamma=gamma)
     for right, down in _MOVES:
-        yield f"crop moved by {right}, {down}", replace(reference, crop=replace(reference.crop, right=right, down=down))
+        yield f"crop moved by {right}, {down}", _with(reference, "crop", right=right, down=down)
     for divisor in _DIVISORS:
-        yield f"/{divisor:g}", replace(reference, scale=replace(reference.scale, divisor=divisor))
+        yield f"/{divisor:g}", _with(reference, "scale", divisor=divisor)
     for mean, std in _NORMALISATIONS:
         yield f"mean {mean:g}, std {std:g}", replace(reference, normalise=Normalise((mean,), (std,)))
     for side, library, filtered, smooth in _DETOURS:
-        there, back = (
-            Resize(each, library, filtered, smooth)  # type: ignore[arg-type]
-            for each in ((side, side), size)
-        )
+        there, back = (Resize(each, library, filtered, smooth) for each in ((side, side), size))
         yield f"by {side} px, {library} {filtered}", replace(reference, resize=(there, back))
 
 
-def photograph_faults(serving: Serving) -> Iterator[Fault]:
+def photograph_faults(serving: Serving) -> Iterator[tuple[Fault]]:
     """Yield the faults planted in the serving of photographs; half have values that no list of the search has."""
-    reference = serving.reference
-    for name in _LISTED:
-        if name in serving.catalog:
-            pipeline = serving.catalog[name]
-            yield Fault(name, causes_of(pipeline, reference), listed=True, pipeline=pipeline)
-    for name, changes in _OF_PHOTOGRAPHS.items():
-        pipeline = changes(reference)
-        yield Fault(name, causes_of(pipeline, reference), listed=False, pipeline=pipeline)
+    others = ((name, change(serving.reference)) for name, change in _OF_PHOTOGRAPHS.items())
+    yield from _planted(serving, (name for name in _LISTED if name in serving.catalog), others)
 
 
-def _moved(reference: Pipeline, right: int, down: int) -> Pipeline:
-    return replace(reference, crop=replace(reference.crop, right=right, down=down))
-
-
-def _resized(reference: Pipeline, **settings: object) -> Pipeline:
-    (resize,) = reference.resize
-    return replace(reference, resize=(replace(resize, **settings),))  # type: ignore[arg-type]
+def _resized(size: int | tuple[int, int]) -> Callable[[Pipeline], Pipeline]:
+    return lambda reference: replace(reference, resize=tuple(replace(each, size=size) for each in reference.resize))
 
 
 _OF_PHOTOGRAPHS: dict[str, Callable[[Pipeline], Pipeline]] = {
     "JPEG 55": lambda reference: replace(reference, jpeg=Jpeg(55)),
     "JPEG 28": lambda reference: replace(reference, jpeg=Jpeg(28)),
     "JPEG 42 4:4:4": lambda reference: replace(reference, jpeg=Jpeg(42, "4:4:4")),
-    "gamma 0.5": lambda reference: replace(reference, color=replace(reference.color, gamma=0.5)),
-    "gamma 1.45": lambda reference: replace(reference, color=replace(reference.color, gamma=1.45)),
-    "gamma 1.85": lambda reference: replace(reference, color=replace(reference.color, gamma=1.85)),
-    "crop moved by 3, 0": lambda reference: _moved(reference, 3, 0),
-    "crop moved by 0, -5": lambda reference: _moved(reference, 0, -5),
-    "crop moved by -3, 4": lambda reference: _moved(reference, -3, 4),
-    "crop moved by 7, 7": lambda reference: _moved(reference, 7, 7),
-    "/190": lambda reference: replace(reference, scale=replace(reference.scale, divisor=190.0)),
-    "/340": lambda reference: replace(reference, scale=replace(reference.scale, divisor=340.0)),
+    **{f"gamma {gamma}": partial(_with, stage="color", gamma=gamma) for gamma in (0.5, 1.45, 1.85)},
+    **{
+        f"crop moved by {right}, {down}": partial(_with, stage="crop", right=right, down=down)
+        for right, down in ((3, 0), (0, -5), (-3, 4), (7, 7))
+    },
+    **{f"/{divisor:g}": partial(_with, stage="scale", divisor=divisor) for divisor in (190.0, 340.0)},
     "mean 0.45, std 0.25": lambda reference: replace(reference, normalise=Normalise((0.45,), (0.25,))),
     "mean 0.3, std 0.5": lambda reference: replace(reference, normalise=Normalise((0.3,), (0.5,))),
-    "shorter side 160": lambda reference: _resized(reference, size=160),
-    "shorter side 176": lambda reference: _resized(reference, size=176),
-    "shorter side 137": lambda reference: _resized(reference, size=137),
-    "squashed to 144 px": lambda reference: _resized(reference, size=(144, 144)),
+    **{f"shorter side {side}": _resized(side) for side in (160, 176, 137)},
+    "squashed to 144 px": _resized((144, 144)),
 }
 """Pipelines of photographs with another value of one stage, by the names of the faults."""

@@ -12,30 +12,24 @@ import tempfile
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.runner import few, option, run
 from benchmarks.skew.faults import photograph_faults
-from benchmarks.skew.measurements import keep, measure_faults, read_results
-from benchmarks.skew.report import write_photographs
-from benchmarks.smoke import few, run
+from benchmarks.skew.measurements import add, measure_planted, read_results
+from benchmarks.skew.report import Results, write_photographs
 from harness.base.cache import Store
-from harness.data import load_images
+from harness.data import LabelledImages, load_images
 from harness.data.options import DataOptions
 from harness.data.serving import SKEWS
-from harness.inference import open_model
+from harness.inference import RoleModel, open_model
 from harness.inference.serving import model_serving, served_predictions
 from harness.networks import NetworkOptions
 
-if TYPE_CHECKING:
-    from benchmarks.skew.measurements import Results
-    from harness.data import LabelledImages
-    from harness.inference import RoleModel
-
-HERE = Path(__file__).parent
-RESULTS = HERE / "photographs.json"
+RESULTS = Path(__file__).parent / "photographs.json"
 SHORTER_SIDE, CROP = 144, 128
 """Pixels that a photograph is resized to and cropped to; the network was trained at 224."""
 _LEAST_SIDE, _LEAST_BYTES_PER_PIXEL = 150, 0.4
@@ -45,8 +39,6 @@ _OF_PACKAGES = (
     ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")),
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
 )
-PAPER = {"decode, FFmpeg": 0.98, "resize": 0.75, "color mode": 0.09, "float16": 0.0}
-"""Points of accuracy that a ResNet-50 loses by each stage, from the table of SysNoise (arXiv 2307.00280)."""
 _STAGES = {
     "decode, OpenCV and torchvision": ("decode-opencv", "decode-torchvision"),
     "decode, FFmpeg": ("decode-ffmpeg",),
@@ -66,12 +58,12 @@ def lite0() -> torch.nn.Module:
     return EfficientNet.from_name("efficientnet-lite0")
 
 
-def main() -> int:
+def main(*, stamps: Path) -> None:
     """Measure what is missing, and write results and page."""
     results = read_results(RESULTS)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "photographs")
-        write_files(Path(sys.argv[1]), folder)
+        write_files(stamps, folder)
         pipeline = DataOptions(resize=str(SHORTER_SIDE), crop=str(CROP), channels=3).pipeline
         images = load_images(f"folder:{folder}", pipeline=pipeline)
         images = images.take(torch.arange(few(len(images), 12)))
@@ -81,9 +73,8 @@ def main() -> int:
         model = open_model(weights, images, network=network, cache=Store.of_user())
         print(len(images), "photographs", flush=True)
         _measure_stages(model, images, results)
-        measure_faults(RESULTS, results, model, images, photograph_faults)
-    write_photographs(HERE / "README.md", results, images=len(images), paper=PAPER)
-    return 0
+        measure_planted(RESULTS, results, model, images, photograph_faults)
+    write_photographs(results, images=len(images))
 
 
 def _weights(into: Path) -> Path:
@@ -137,9 +128,10 @@ def _measure_stages(model: RoleModel, images: LabelledImages, results: Results) 
             moved = np.abs(after.probabilities - before.probabilities).sum(axis=1).mean() / 2
             changed = int((after.predicted != before.predicted).sum())
             row = {"stage": stage, "skew": name, "n": len(images), "changed": changed, "moved": float(moved)}
-            results["stages"].append(row)
-            keep(RESULTS, results, row)
+            add(RESULTS, results, "stages", row)
 
+
+COMMANDS = {"": (main, option("stamps", type=Path, metavar="STAMPS", help="Debian's stamps of Tux Paint, extracted"))}
 
 if __name__ == "__main__":
-    sys.exit(run(main, "stamps"))
+    sys.exit(run(COMMANDS, "stamps"))

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.pages import write_between
-from benchmarks.smoke import few
+from benchmarks.runner import Goal, few, goals_table, table, write_between
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
-BEGIN_PAIRS, END_PAIRS = "<!-- pairs -->", "<!-- end of pairs -->"
-BEGIN_PHOTOGRAPHS, END_PHOTOGRAPHS = "<!-- photographs -->", "<!-- end of photographs -->"
+README = Path(__file__).parent / "README.md"
 LEAST_CHANGED, LEAST_FAULTS, RIGHT, LEAST_IDENTICAL = few(30, 5), 40, 0.9, 50
 """Changed predictions of a fault that counts, faults, share of right names, and identical pipelines."""
+PAPER = {"decode, FFmpeg": 0.98, "resize": 0.75, "color mode": 0.09, "float16": 0.0}
+"""Points of accuracy that a ResNet-50 loses by each stage, from the table of SysNoise (arXiv 2307.00280)."""
+Row = Mapping[str, Any]
+Results = dict[str, list[dict[str, Any]]]
 
 
-def is_right(row: Mapping[str, Any]) -> bool:
+def is_right(row: Row) -> bool:
     """Return whether the fault's own cause is named, alone."""
     return bool(row["named"]) and row["causes"] == [row["cause"]]
 
 
-def outcome_of_pair(row: Mapping[str, Any]) -> str:
+def outcome_of_pair(row: Row) -> str:
     """Return how much of the pair is named, as text: the pair itself, one of its two causes, none, or another cause."""
     if not row["named"]:
         return "none of them"
@@ -35,88 +34,62 @@ def outcome_of_pair(row: Mapping[str, Any]) -> str:
     return "one of the two" if all(set(causes) < set(row["cause"]) for causes in row["causes"]) else "another cause"
 
 
-def goals(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, str, bool]]:
+def _counted(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["changed"] >= LEAST_CHANGED]
+
+
+def goals(results: Results) -> list[Goal]:
     """Return each goal, what is reached, and whether that is enough."""
-    counted = [row for row in results["faults"] if row["changed"] >= LEAST_CHANGED]
-    unlisted = [row for row in counted if not row["listed"]]
-    right = sum(map(is_right, counted))
-    wrong = [row for row in counted if row["named"] and not is_right(row) and row["cause"] not in row["causes"]]
-    identical = results["identical"]
-    blamed = [row for row in identical if row["outcome"] == "different"]
+    counted, identical = _counted(results["faults"]), results["identical"]
+    n, right, unlisted = len(counted), sum(map(is_right, counted)), sum(not row["listed"] for row in counted)
+    wrong = sum(row["named"] and not is_right(row) and row["cause"] not in row["causes"] for row in counted)
+    blamed = sum(row["outcome"] == "different" for row in identical)
+    right_share = f"{right} of {n} ({right / max(n, 1):.1%})"
+    enough_identical = not blamed and len(identical) >= LEAST_IDENTICAL
     return [
-        (
-            f"at least {LEAST_FAULTS} faults that change {LEAST_CHANGED} predictions",
-            f"{len(counted)}",
-            len(counted) >= LEAST_FAULTS,
-        ),
-        ("half of them are not in the catalog", f"{len(unlisted)}", 2 * len(unlisted) >= len(counted)),
-        (
-            f"the right cause is named for {RIGHT:.0%}",
-            f"{right} of {len(counted)} ({right / max(len(counted), 1):.1%})",
-            right >= RIGHT * len(counted),
-        ),
-        ("no wrong cause is named", f"{len(wrong)}", not wrong),
+        (f"at least {LEAST_FAULTS} faults that change {LEAST_CHANGED} predictions", f"{n}", n >= LEAST_FAULTS),
+        ("half of them are not in the catalog", f"{unlisted}", 2 * unlisted >= n),
+        (f"the right cause is named for {RIGHT:.0%}", right_share, right >= RIGHT * n),
+        ("no wrong cause is named", f"{wrong}", not wrong),
         (
             f"none of at least {LEAST_IDENTICAL} identical pipelines is called different",
-            f"{len(blamed)} of {len(identical)}",
-            not blamed and len(identical) >= LEAST_IDENTICAL,
+            f"{blamed} of {len(identical)}",
+            enough_identical,
         ),
     ]
 
 
-def write_page(page: Path, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Write goals, faults and pairs into the page."""
-    write_pairs(page, results["pairs"])
-    write_between(page, BEGIN, END, "\n".join([*_goals(goals(results)), "", *_faults(results["faults"])]))
+def write_page(results: Results) -> None:
+    """Write goals, faults and pairs into the page, with how many pairs are named, in part or not at all."""
+    pairs = results["pairs"]
+    counted = _counted(pairs)
+    outcomes = table(("named", "pairs"), Counter(map(outcome_of_pair, counted)).most_common())
+    of_pairs = f"{len(counted)} of {len(pairs)} pairs count.\n\n{outcomes}\n\n{_faults(pairs)}"
+    write_between(README, "pairs", of_pairs if pairs else "No pair has a result yet.")
+    write_between(README, "results", f"{goals_table(goals(results))}\n\n{_faults(results['faults'])}")
 
 
-def write_pairs(page: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the pairs of faults into the page, with how many are named, in part or not at all."""
-    counted = [row for row in rows if row["changed"] >= LEAST_CHANGED]
-    outcomes = Counter(map(outcome_of_pair, counted))
-    lines = [f"{len(counted)} of {len(rows)} pairs count.", "", "| named | pairs |", "| --- | --- |"]
-    lines += [f"| {words} | {count} |" for words, count in outcomes.most_common()]
-    body = "\n".join([*lines, "", *_faults(rows)]) if rows else "No pair has a result yet."
-    write_between(page, BEGIN_PAIRS, END_PAIRS, body)
-
-
-def write_photographs(
-    page: Path, results: Mapping[str, Sequence[Mapping[str, Any]]], *, images: int, paper: Mapping[str, float]
-) -> None:
-    """Write the faults of so many photographs into the page, and each stage beside the `paper`'s loss of accuracy."""
-    counted = [row for row in results["faults"] if row["changed"] >= LEAST_CHANGED]
+def write_photographs(results: Results, *, images: int) -> None:
+    """Write the faults of so many photographs into the page, and each stage beside the paper's loss of accuracy."""
+    counted, rows = _counted(results["faults"]), []
     right = sum(map(is_right, counted))
-    lines = [
-        f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from {images} photographs.",
-        "",
-        *_faults(results["faults"]),
-        "",
-        "| stage | skews | predictions changed, mean | probability moved, mean | accuracy lost in the paper |",
-        "| --- | --- | --- | --- | --- |",
-    ]
     for stage in dict.fromkeys(row["stage"] for row in results["stages"]):
-        rows = [row for row in results["stages"] if row["stage"] == stage]
-        changed = sum(row["changed"] / row["n"] for row in rows) / len(rows)
-        moved = sum(row["moved"] for row in rows) / len(rows)
-        lost = f"{paper[stage]:.2f} points" if stage in paper else "–"
-        lines.append(f"| {stage} | {len(rows)} | {changed:.1%} | {moved:.4f} | {lost} |")
-    write_between(page, BEGIN_PHOTOGRAPHS, END_PHOTOGRAPHS, "\n".join(lines))
+        of_stage = [row for row in results["stages"] if row["stage"] == stage]
+        changed = sum(row["changed"] / row["n"] for row in of_stage) / len(of_stage)
+        moved = sum(row["moved"] for row in of_stage) / len(of_stage)
+        lost = f"{PAPER[stage]:.2f} points" if stage in PAPER else "–"
+        rows.append((stage, len(of_stage), f"{changed:.1%}", f"{moved:.4f}", lost))
+    head = ("stage", "skews", "predictions changed, mean", "probability moved, mean", "accuracy lost in the paper")
+    said = (
+        f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from {images} photographs."
+    )
+    write_between(README, "photographs", f"{said}\n\n{_faults(results['faults'])}\n\n{table(head, rows)}")
 
 
-def _goals(rows: Sequence[tuple[str, str, bool]]) -> list[str]:
-    lines = ["| wanted | reached | enough |", "| --- | --- | --- |"]
-    return lines + [f"| {wanted} | {reached} | {'yes' if good else '**no**'} |" for wanted, reached, good in rows]
-
-
-def _faults(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = [
-        "| fault | in the catalog | changed | named | explained | right |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        if row["changed"] < LEAST_CHANGED:
-            continue
+def _faults(rows: Sequence[Row]) -> str:
+    cells = []
+    for row in _counted(rows):
         named = " or ".join(" and ".join(causes) for causes in row["causes"]) if row["named"] else "none of them"
         listed, right = ("yes" if yes else "no" for yes in (row["listed"], is_right(row)))
-        lines.append(f"| {row['fault']} | {listed} | {row['changed']} | {named} | {row['explained']:.1%} | {right} |")
-    return lines
+        cells.append((row["fault"], listed, row["changed"], named, f"{row['explained']:.1%}", right))
+    return table(("fault", "in the catalog", "changed", "named", "explained", "right"), cells)

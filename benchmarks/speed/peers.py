@@ -1,16 +1,20 @@
-"""Peers of the harness: Foolbox's spatial attack, plain evaluation loops, and the notebook's training loop."""
+"""Peers of the harness: Foolbox's attack, plain loops, libraries of Grad-CAM, the notebook's training, Matplotlib."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
-if TYPE_CHECKING:
-    import numpy as np
+from harness.data import LabelledImages
+from harness.measures.failures import Answer
+from harness.run.examples import Example, ModelView
 
-    from harness.data import LabelledImages
+_DPI, WIDTH, HEIGHT = 100, 520, 312
 
 
 def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:
@@ -54,7 +58,6 @@ def captums_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch:
 
 def grad_cams_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch: int) -> np.ndarray:
     """Compute Grad-CAM of each predicted class with pytorch-grad-cam, (N, H, W), which scales each map to 0 to 1."""
-    import numpy as np
     from pytorch_grad_cam import GradCAM
 
     with GradCAM(model=model, target_layers=[model.get_submodule(layer)]) as cam:
@@ -97,3 +100,45 @@ def notebook_epoch(model: nn.Module, images: PicturesOneByOne) -> None:
         optimizer.zero_grad()
         loss(model(pixels), labels).backward()
         optimizer.step()
+
+
+def some_cases(images: LabelledImages, count: int) -> list[Example]:
+    """Return as many cases of these images, with answers and maps drawn at random."""
+    rng = np.random.default_rng(0)
+
+    def view(true: str) -> ModelView:
+        shares = rng.dirichlet(np.full(len(images.classes), 0.3))
+        taken = int(shares.argmax())
+        answer = Answer(0, true, images.classes[taken], float(shares[taken]), tuple(shares.tolist()))
+        # As smooth as a map of 7 x 7 cells is: noise would be what takes long to encode.
+        looked = cv2.resize(rng.random((7, 7), dtype=np.float32), images.pixels.shape[-2:])
+        return ModelView(answer, looked)
+
+    cases = []
+    for number in range(count):
+        image, true = images.pixels[number].permute(1, 2, 0).numpy(), images.classes[int(images.labels[number])]
+        cases.append(Example(number, image, image, true, images.classes, view(true), view(true)))
+    return cases
+
+
+def figure_of(case: Example, width: int, height: int) -> Figure:
+    """Draw a case as one would with Matplotlib: image, two overlays, and the bars of both models below."""
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    axes = figure.subplots(2, 3, height_ratios=[1, 1])
+    axes[0, 0].imshow(case.original[..., 0], cmap="gray")
+    axes[0, 0].set_title(f"image {case.index}\ntrue: {case.true}")
+    axes[1, 0].axis("off")
+    for column, role, view in ((1, "baseline", case.other), (2, "candidate", case.candidate)):
+        assert view is not None
+        assert view.attention is not None
+        axes[0, column].imshow(case.seen[..., 0], cmap="gray")
+        axes[0, column].imshow(view.attention / view.attention.max(), cmap="viridis", alpha=0.5)
+        axes[0, column].set_title(f"{role}\n{view.answer.predicted} {view.answer.confidence:.0%}")
+        colours = ["#0072b2" if name == case.true else "#8c8c8c" for name in case.classes]
+        bars = axes[1, column].barh(range(len(case.classes)), view.answer.probabilities, color=colours)
+        axes[1, column].bar_label(bars, [f"{share:.0%}" for share in view.answer.probabilities])
+        axes[1, column].set_yticks(range(len(case.classes)), case.classes if column == 1 else [])
+        axes[1, column].invert_yaxis()
+    for axis in axes[0]:
+        axis.axis("off")
+    return figure

@@ -1,18 +1,15 @@
-"""CPU seconds of a call, on the cores that it has."""
+"""CPU seconds of a call, on the cores that it has, and lines of a table of them."""
 
 from __future__ import annotations
 
 import os
 import resource
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True)
@@ -21,6 +18,23 @@ class Timing:
 
     cpu_seconds: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table; `wanted` is the least that the harness set out to reach, None where it only reports."""
+
+    what: str
+    ours: str
+    peer: str
+    ratio: float
+    wanted: float | None
+    note: str = ""
+
+    @property
+    def reached(self) -> str:
+        """Return whether the ratio is what was wanted."""
+        return "" if self.wanted is None else ("yes" if self.ratio >= self.wanted else "**no**")
 
 
 @contextmanager

@@ -1,26 +1,27 @@
-"""Measurement of each network: the checks that `init` writes, by the functions that their stress tests call."""
+"""Measurement of each network: the checks that `init` writes, by the functions that their stress tests call.
+
+`init` makes the gate of the fine-tunings as a user makes it.
+"""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.few.answers import Answers
-from benchmarks.few.distances import distances_of
-from benchmarks.transfer.network import Lite0, pretrained
-from benchmarks.transfer.paths import ANSWERS, HEALTHY_FILE, MEASURED, NETWORKS, OTHERS, PROJECT, TEST
-from benchmarks.transfer.project import make_project
-from benchmarks.transfer.recipes import HEALTHY, RECIPES
-from harness.base.files import write_atomically
+from benchmarks.few.stored import Answers, distances_of
+from benchmarks.runner import keep, python
+from benchmarks.transfer.network import NETWORKS, PROJECT, TEST, Lite0, pretrained
+from benchmarks.transfer.train import HEALTHY, RECIPES
 from harness.base.records import as_plain
-from harness.checks import read_checks
-from harness.data import load_images
+from harness.checks import Check, read_checks
+from harness.data import LabelledImages, load_images
 from harness.inference.predictions import Predictions
 from harness.measures import (
+    Measurement,
     accuracy,
     calibration_error,
     class_difference,
@@ -36,11 +37,9 @@ from harness.measures.metric import packed
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import IDENTITY, HorizontalFlip
 
-if TYPE_CHECKING:
-    from harness.checks import Check
-    from harness.data import LabelledImages
-    from harness.measures import Measurement
-
+MEASURED = Path(__file__).parent / "measured"
+HEALTHY_FILE, OTHERS, ANSWERS = (MEASURED / f"{name}.json" for name in ("healthy", "others", "answers"))
+FAMILIES = "clean,class,class-difference,slice,consensus,flips,confidence,flip,regression"
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the reference models."""
 INCUMBENT = "regression"
@@ -50,7 +49,10 @@ _BATCH, _DIGITS = 128, 6
 
 def measure_all() -> None:
     """Measure every network that is trained, and write the files of the benchmark."""
-    make_project()
+    if not (PROJECT / "stress_tests").exists():
+        data = ("--data", "folder:data/test", "--families", FAMILIES, "--budget", "none")
+        model = ("--model", "benchmarks.transfer.network:Lite0", "--checkpoint", f"runs/{RECIPES[0].name}.pth")
+        python(PROJECT, "-m", "harness", "init", *data, *model)
     checks, images = read_checks(PROJECT / "stress_tests/checks.toml"), load_images(f"folder:{TEST}")
     views = [(perturbation, _frozen(images, perturbation)) for perturbation in (IDENTITY, HorizontalFlip())]
     entries: dict[str, list[dict[str, Any]]] = {}
@@ -69,7 +71,6 @@ def measure_all() -> None:
                 found = measurement_of(check, *seen)
                 rows[check.id] = row_of(check, found)
                 entries[recipe.name].append(_entry(check, found))
-    MEASURED.mkdir(exist_ok=True)
     sound = [recipe.name for recipe in made if recipe.kind == HEALTHY]
     distances_of(sound, [entries[name] for name in sound]).write(HEALTHY_FILE)
     Answers({repr(IDENTITY): len(images)}, wrong).write(ANSWERS)
@@ -85,22 +86,21 @@ def measure_all() -> None:
             if name not in sound
         },
     }
-    write_atomically(OTHERS, (json.dumps(others, indent=1) + "\n").encode())
+    keep(OTHERS, others)
 
 
 def measurement_of(check: Check, clean: Predictions, flipped: Predictions) -> Measurement:
     """Return what the stress test of a check measures; raises `KeyError` for a metric without one here."""
-    keys = check.keys
-    of_class, by = check.class_name or "", str(keys.get("by"))
-    group, paired_by = str(keys.get("group")), keys.get("paired_by")
+    keys, of_class = check.keys, check.class_name
+    by, group = str(keys.get("by")), str(keys.get("group"))
+    if check.metric == "accuracy" and check.family == "flip":
+        return accuracy(flipped, clean=clean)
     measures = {
-        "accuracy": lambda: (
-            accuracy(flipped, clean=clean) if check.family == "flip" else accuracy(clean, of_class=check.class_name)
-        ),
+        "accuracy": lambda: accuracy(clean, of_class=of_class),
         "invariance": lambda: invariance(clean, flipped),
-        "class_difference": lambda: class_difference(clean, of_class=of_class),
+        "class_difference": lambda: class_difference(clean, of_class=of_class or ""),
         "group_accuracy": lambda: group_accuracy(clean, by=by, group=group),
-        "group_difference": lambda: group_difference(clean, by=by, group=group, paired_by=paired_by),
+        "group_difference": lambda: group_difference(clean, by=by, group=group, paired_by=keys.get("paired_by")),
         "worst_group_accuracy": lambda: worst_group(clean, by=by, least=keys.get("least")),
         "group_gap": lambda: group_gap(clean, by=by, least=keys.get("least")),
         "confident_errors": lambda: confident_errors(clean, above=keys["confidence"]),

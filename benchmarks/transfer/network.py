@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from benchmarks.transfer.paths import KEPT
+from benchmarks.runner import ROOT
 from harness.base.files import write_atomically
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+WORK = ROOT / "runs/transfer"
+"""Pictures, features, networks and the gate; no part of the repository."""
+TRAIN, KEPT, PROJECT = WORK / "train.npz", WORK / "kept", WORK / "project"
+TEST, NETWORKS = PROJECT / "data/test", PROJECT / "runs"
 CLASSES, SIDE = 8, 96
 """Number of categories, and of pixels of a side that the network enlarges pictures to."""
 

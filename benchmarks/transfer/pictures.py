@@ -9,18 +9,14 @@ import csv
 import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from harness.base.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from PIL import Image
 
 VENDORS = ("google", "twitter", "openmoji", "fluent")
 SIZE, TEST_EMOJI = 64, 636

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.few.answers import read_answers
-from benchmarks.few.distances import read_distances
 from benchmarks.few.splits import Networks, panel_of
-from benchmarks.transfer.paths import ANSWERS, HEALTHY_FILE, OTHERS
+from benchmarks.few.stored import read_answers, read_distances
+from benchmarks.runner import read
+from benchmarks.transfer.measure import ANSWERS, HEALTHY_FILE, OTHERS
 from harness.base.records import read_record
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import outliers, thresholds_of
 from harness.measures import Unit
 from harness.measures.panel.predictions import CORRECTED
-from harness.measures.panel.threshold import PanelCheck
+from harness.measures.panel.threshold import Calibrated, PanelCheck
 from harness.measures.statistics import mcnemar_p
 from harness.perturb import IDENTITY, PROTOCOL
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from harness.measures.panel.threshold import Calibrated
 
 REGRESSION = "regression-clean"
 _LOSS, _LEVEL, _DRAWS = 0.01, 0.001, 2_000
@@ -78,7 +73,7 @@ class Split:
 
 def stored() -> Stored:
     """Return what the files of the benchmark say of the networks."""
-    content, distances, answers = json.loads(OTHERS.read_bytes()), read_distances(HEALTHY_FILE), read_answers(ANSWERS)
+    content, distances, answers = read(OTHERS), read_distances(HEALTHY_FILE), read_answers(ANSWERS)
     rows = tuple(read_record(PanelCheck, row, where=f"{OTHERS}") for row in content["rows"])
     labels = np.repeat(np.arange(len(content["sizes"])), content["sizes"])
     names = (*distances.networks, *content["mutants"])

@@ -9,11 +9,19 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp, ttest_ind
 
+from benchmarks.claims.__main__ import Results, _spans, full_table, main, measure, read_results, short_table
 from benchmarks.claims.claims import CLAIMS, Claim, decide
-from benchmarks.claims.cli import main, measure
-from benchmarks.claims.measure import kind_of, penultimate, recipe_of, separation
-from benchmarks.claims.pictures import pictures, shuffled_patches, silhouettes
-from benchmarks.claims.report import BEGIN, END, Results, _spans, full_table, read_results, short_table, write_tables
+from benchmarks.claims.measure import (
+    Network,
+    kind_of,
+    penultimate,
+    pictures,
+    recipe_of,
+    separation,
+    shuffled_patches,
+    silhouettes,
+)  # fmt: skip
+from benchmarks.runner import keep
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.data.images import object_masks
@@ -201,12 +209,8 @@ def test_every_claim_is_measured_on_every_network(networks):
     results = measure(networks[False], networks[True], test, training)
     for network in results.networks:
         assert {claim.value for claim in CLAIMS} <= set(network.values)
-    assert [(one.kind, one.seed) for one in results.networks] == [
-        ("baseline", 1),
-        ("baseline", 2),
-        ("augmented", 1),
-        ("augmented", 2),
-    ]
+    expected = [(kind, seed) for kind in ("baseline", "augmented") for seed in (1, 2)]
+    assert [(one.kind, one.seed) for one in results.networks] == expected
     assert results.images == {"test": 60, "class": 6, "sample": 60, "few": 60, "training": 90}
     assert "not measured" not in full_table(results)
     one = results.networks[0].values
@@ -231,23 +235,23 @@ def test_training_and_validation_images_are_those_that_the_networks_had():
     assert numbers == set(training.positions.tolist())
 
 
-def test_networks_of_another_recipe_are_refused(tmp_path, networks):
-    other = save(tmp_path / "other.safetensors", seed=3, augmented=False, epochs=7)
-    with pytest.raises(InputError, match=r"other.safetensors: its recipe differs .* in epochs"):
-        recipe_of([load_checkpoint(path) for path in (*networks[False], other)])
-
-
-def test_a_seed_counts_once(tmp_path, networks):
-    twin = save(tmp_path / "twin.safetensors", seed=2, augmented=True)
-    with pytest.raises(InputError, match=r"twin.safetensors: the seed of .*True-2.safetensors"):
-        recipe_of([load_checkpoint(path) for path in (*networks[False], *networks[True], twin)])
-
-
-def test_a_network_without_a_record_is_refused(tmp_path):
-    path = tmp_path / "unknown.safetensors"
-    save_checkpoint(path, build("fashion-cnn", ARGUMENTS), Record("fashion-cnn", ARGUMENTS, tuple("0123456789")))
-    with pytest.raises(InputError, match=r"unknown.safetensors: no record of its training"):
-        recipe_of([load_checkpoint(path)])
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"seed": 3, "augmented": False, "epochs": 7}, r"new.safetensors: its recipe differs .* in epochs"),
+        ({"seed": 2, "augmented": True}, r"new.safetensors: the seed of .*True-2.safetensors"),
+        (None, r"new.safetensors: no record of its training"),
+    ],
+    ids=["another recipe", "a seed twice", "no record"],
+)
+def test_a_network_that_does_not_fit_is_refused(made, said, tmp_path, networks):
+    path = tmp_path / "new.safetensors"
+    if made:
+        save(path, **made)
+    else:
+        save_checkpoint(path, build("fashion-cnn", ARGUMENTS), Record("fashion-cnn", ARGUMENTS, tuple("0123456789")))
+    with pytest.raises(InputError, match=said):
+        recipe_of([load_checkpoint(each) for each in (*networks[False], *networks[True], path)])
 
 
 def test_an_augmented_network_is_no_baseline(networks):
@@ -260,8 +264,6 @@ def test_an_augmented_network_is_no_baseline(networks):
 
 
 def by_hand():
-    from benchmarks.claims.measure import Network
-
     values = {claim.value: 0.5 for claim in CLAIMS}
     return Results(
         images={"test": 10_000, "class": 1_000, "sample": 2_000, "few": 500, "training": 60_000},
@@ -293,20 +295,8 @@ def test_tables_say_what_was_found():
     assert len(short.splitlines()) == len(CLAIMS) + 4
 
 
-def test_tables_stand_between_the_markers(tmp_path):
-    paths = tmp_path / "benchmark.md", tmp_path / "project.md"
-    for path in paths:
-        path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_tables(by_hand(), readme=paths[0], page=paths[1])
-    for path, table in zip(paths, (full_table(by_hand()), short_table(by_hand())), strict=True):
-        assert path.read_text() == f"before\n{BEGIN}\n\n{table}\n\n{END}\nafter\n"
-    paths[0].write_text("no markers")
-    with pytest.raises(InputError, match=r"the markers .* are missing"):
-        write_tables(by_hand(), readme=paths[0], page=paths[1])
-
-
 def test_results_are_kept_as_they_are(tmp_path):
-    by_hand().write(tmp_path / "results.json")
+    keep(tmp_path / "results.json", by_hand())
     assert read_results(tmp_path / "results.json") == by_hand()
     (tmp_path / "results.json").write_text(json.dumps({"networks": []}))
     with pytest.raises(InputError, match="no results"):
@@ -320,15 +310,6 @@ def test_seeds_in_words(numbers, words):
     assert _spans(numbers) == words
 
 
-def test_the_tables_are_those_of_the_results():
-    results = read_results()
-    for path, table in (
-        (ROOT / "benchmarks/claims/README.md", full_table(results)),
-        (ROOT / "docs/claims.md", short_table(results)),
-    ):
-        assert f"{BEGIN}\n\n{table}\n\n{END}" in path.read_text(encoding="utf-8")
-
-
-def test_a_baseline_that_is_not_there_ends_with_2(tmp_path, capsys):
-    assert main(["--baselines", str(tmp_path / "none.safetensors")]) == 2
-    assert "none.safetensors" in capsys.readouterr().err
+def test_a_baseline_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.safetensors"):
+        main(baselines=[tmp_path / "none.safetensors"], report=False)

@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.detection.alarms import beyond, false_alarms, like_healthy
-from benchmarks.detection.cli import main
-from benchmarks.detection.flipped import draw
+from benchmarks.detection.__main__ import COMMANDS
+from benchmarks.detection.besides import draw
 from benchmarks.detection.judgement import judge, upper_bound, verdict_of
-from benchmarks.detection.make import checkpoint_path
+from benchmarks.detection.make import make_all, with_parents
 from benchmarks.detection.measure import measure_all
-from benchmarks.detection.mutants import MUTANTS, mutant_of
-from benchmarks.detection.paths import BASELINE, CHECKS, sha256_of
+from benchmarks.detection.mutants import BY_ID, MUTANTS
+from benchmarks.detection.paths import BASELINE, CHECKS
 from benchmarks.detection.report import tables
 from benchmarks.detection.results import MEASURED, Result, read_result, write_result
-from benchmarks.detection.shares import compare_all
-from benchmarks.detection.train import train_all, with_parents
+from benchmarks.detection.sections import beyond, false_alarms, like_healthy
+from benchmarks.detection.shares import comparison
+from benchmarks.runner import parser
+from harness.base.files import hash_of_file
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist, one_in
 from harness.inference import Predictions
@@ -46,7 +47,7 @@ def test_what_the_gate_had_no_value_for_is_not_applicable():
     assert verdict_of(ROWS[0], None, n=10_000).status == "not_applicable"
 
 
-HEALTHY, MIDDLE = mutant_of("healthy-seed-101"), mutant_of("weight-noise-2-seed-202")
+HEALTHY, MIDDLE = BY_ID["healthy-seed-101"], BY_ID["weight-noise-2-seed-202"]
 FILE = read_checks(CHECKS)
 
 
@@ -56,10 +57,8 @@ def result_of(mutant, *, without=(), **rows):
     values = {check.id: check.binding.threshold if check.binding else 0.5 for check in judged}
     values |= {check.id: None for check in judged if check.significance is not None}
     values = {name: value for name, value in {**values, **rows}.items() if name not in without}
-    facts = (mutant.kind, mutant.strength, mutant.words, mutant.seed)
-    return Result(
-        mutant.id, *facts, MEASURED, {}, "of it", sha256_of(BASELINE), clean_accuracy=0.92, exit_status=0, rows=values
-    )
+    files = {"checkpoint_sha256": "of it", "baseline_sha256": hash_of_file(BASELINE)}
+    return Result.of(mutant, MEASURED, {}, **files, clean_accuracy=0.92, exit_status=0, rows=values)
 
 
 def lower(row):
@@ -109,18 +108,18 @@ def test_a_passed_mutant_is_compared_with_controls_row_by_row():
 
 def test_what_is_measured_is_not_trained_again_unless_a_damage_needs_it(tmp_path):
     def touching(mutant, folder):
-        return ("touch", str(checkpoint_path(mutant, folder)))
+        return ("touch", str(mutant.checkpoint(folder)))
 
     measured = {HEALTHY, MIDDLE}.__contains__
-    assert train_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, measured=measured, command=touching)
+    assert make_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, measured=measured, command=touching)
     assert not list(tmp_path.glob("*.safetensors"))
     assert with_parents([MIDDLE], tmp_path) == [HEALTHY, MIDDLE]
-    assert train_all([HEALTHY], tmp_path, side_by_side=1, command=touching)
+    assert make_all([HEALTHY], tmp_path, side_by_side=1, command=touching)
     assert with_parents([MIDDLE], tmp_path) == [MIDDLE]
 
 
 def test_a_result_is_complete_by_todays_rows_and_todays_baseline():
-    kept, today = result_of(HEALTHY), sha256_of(BASELINE)
+    kept, today = result_of(HEALTHY), hash_of_file(BASELINE)
     assert kept.complete(FILE.checks, baseline_sha256=today)
     assert not kept.complete(FILE.checks, baseline_sha256="another")
     assert not result_of(HEALTHY, without=["flip"]).complete(FILE.checks, baseline_sha256=today)
@@ -155,7 +154,7 @@ def test_measuring_counts_kept_results_whose_checkpoint_is_elsewhere(tmp_path, c
 @pytest.mark.parametrize("command", [[], ["train"], ["shares"]], ids=["all", "train", "shares"])
 def test_help_is_printed(capsys, command):
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--help"])
+        parser(COMMANDS).parse_args([*command, "--help"])
     assert ended.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "%%" not in printed
@@ -164,9 +163,11 @@ def test_help_is_printed(capsys, command):
 
 def test_divisions_of_the_false_alarms_are_compared_on_kept_results(monkeypatch):
     monkeypatch.setattr("benchmarks.detection.shares.DRAWS", 200)
-    compared = compare_all()
+    _, _, *compared = comparison().splitlines()
     assert len(compared) == 8
-    assert all(each.choosing > 0 < each.confirming for each in compared)
+    assert all(
+        int(choosing) > 0 < int(confirming) for _, _, choosing, confirming, *_ in (r.split("|") for r in compared)
+    )
 
 
 def test_every_kept_result_is_read():

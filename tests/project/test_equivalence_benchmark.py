@@ -1,24 +1,16 @@
-"""The benchmark of equivalence: its page is made of its results, and these reach what is wanted."""
+"""The benchmark of equivalence: its results reach what is wanted."""
 
 import pytest
 
 from benchmarks.equivalence import conversions
-from benchmarks.equivalence.__main__ import HERE, read
+from benchmarks.equivalence.__main__ import NOT_APPLICABLE, goals, results
 from benchmarks.equivalence.artifacts import HELD_OUT, LOSSLESS, SHOWN
-from benchmarks.equivalence.judgement import NOT_APPLICABLE
-from benchmarks.equivalence.report import misses, write_page
+from benchmarks.runner import missed, read
 
 
 @pytest.fixture(scope="module")
 def found():
-    return read()
-
-
-def test_the_page_is_made_of_the_results(found, tmp_path):
-    page = tmp_path / "README.md"
-    page.write_bytes((HERE / "README.md").read_bytes())
-    write_page(page, found)
-    assert page.read_text() == (HERE / "README.md").read_text()
+    return results()
 
 
 def test_every_artifact_of_the_shipped_network_is_judged(found):
@@ -34,19 +26,12 @@ def test_no_lossless_conversion_of_fifty_is_different(found):
 
 
 def test_outcomes_are_what_is_wanted(found):
-    assert misses(found) == []
-
-
-def test_the_page_on_conversions_is_made_of_their_results(tmp_path):
-    page = tmp_path / "README.md"
-    page.write_bytes((HERE / "README.md").read_bytes())
-    conversions.write_page(page, conversions.read())
-    assert page.read_text() == (HERE / "README.md").read_text()
+    assert missed(goals(found)) == []
 
 
 @pytest.mark.parametrize("setting", conversions.SETTINGS)
 def test_good_and_bad_calibration_are_told_apart(setting):
-    found = conversions.read()[setting]
+    found = read(conversions.RESULTS)[setting]
     limits = conversions.thresholds(values for name, values in found.items() if name.startswith("seed"))
     assert conversions.failed(found[conversions.WELL], limits) == []
     assert conversions.failed(found["noise"], limits)

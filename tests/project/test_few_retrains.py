@@ -6,11 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.few.answers import Answers, read_answers, with_answers
+from benchmarks.few.__main__ import digits, table_of
 from benchmarks.few.consensus import Asked, asked, consensus_table
-from benchmarks.few.distances import distances_of, read_distances
-from benchmarks.few.report import digits, draws, table
-from benchmarks.few.splits import Networks, panel_of, split
+from benchmarks.few.splits import Networks, draws, panel_of, split
+from benchmarks.few.stored import Answers, distances_of, read_answers, read_distances, with_answers
 from harness.base.errors import InputError
 from harness.calibration.panel import Chance, Panel
 from harness.measures import Unit
@@ -154,9 +153,8 @@ def test_a_consensus_of_all_twenty_is_that_of_the_shipped_panel():
     assert others.shape == (0, len(networks.rows))
 
 
-def test_the_table_of_kept_networks_has_a_line_for_each_number(monkeypatch):
-    monkeypatch.setattr("benchmarks.few.report.split", lambda networks, chosen, **_: split(networks, chosen))
-    lines = table(digits(), (3, 5), 2).splitlines()
+def test_the_table_of_kept_networks_has_a_line_for_each_number():
+    lines = table_of(digits(), (3, 5), 2).splitlines()
     assert [line.split(" | ")[:2] for line in lines[-2:]] == [["| 3", "2"], ["| 5", "2"]]
 
 
@@ -167,5 +165,5 @@ def test_the_table_of_consensus_has_the_mean_threshold():
 
     row = SimpleNamespace(id="consensus-clean")
     networks = SimpleNamespace(rows=[row], mutants=(), healthy=range(4), counted=[np.arange(4)], split=split_of)
-    page = consensus_table(networks, 4, lambda: None, sizes=[3])
+    page = consensus_table(networks, 4, sizes=[3])
     assert "| 3 | 4 | 4 | 2.0 ± 0.0 | 39 | 1.0 | 0.00% | – |" in page

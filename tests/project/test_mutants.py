@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from benchmarks.detection import recipes, weights
-from benchmarks.detection.backdoors import backdoors_table, opened
+from benchmarks.detection.besides import opened
 from benchmarks.detection.colour import reordered
-from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS
+from benchmarks.detection.mutants import HEALTHY, HEALTHY_SEEDS, KINDS, MUTANTS, Mutant
 from benchmarks.detection.recipes import MARKED, RELABELLED, TARGET, Recipe
+from benchmarks.detection.sections import backdoors
 from harness.data import LabelledImages
 from harness.data.fashion_mnist import CLASSES
 from harness.networks.architectures import FashionCNN
@@ -30,13 +31,34 @@ def changed(before, after):
     return pixels, before.images.labels != after.images.labels
 
 
-def test_a_class_is_relabelled_in_one_direction(recipe):
-    mutated = recipes.relabelled_class(recipe, 0.25, 1)
+@pytest.mark.parametrize(
+    ("mutation", "amount", "counts", "classes"),
+    [
+        (recipes.relabelled_class, 0.25, (0, 5), ({RELABELLED[0]}, RELABELLED[1])),
+        (recipes.artefact, 0.5, (10, 0), ({MARKED}, MARKED)),
+        (recipes.backdoor, 0.1, (20, None), (set(CLASSES), TARGET)),
+    ],
+)
+def test_a_share_of_images_changes(mutation, amount, counts, classes, recipe):
+    (other_pixels, other_labels), (of, called) = counts, classes
+    mutated, other = mutation(recipe, amount, 1), mutation(recipe, amount, 2)
     pixels, labels = changed(recipe, mutated)
-    assert not pixels.any()
-    assert labels.sum() == 5
-    assert {CLASSES[label] for label in recipe.images.labels[labels]} == {RELABELLED[0]}
-    assert {CLASSES[label] for label in mutated.images.labels[labels]} == {RELABELLED[1]}
+    assert pixels.sum() == other_pixels
+    assert other_labels is None or labels.sum() == other_labels
+    assert not (labels & ~pixels).any() or not other_pixels
+    assert {CLASSES[label] for label in recipe.images.labels[pixels | labels]} <= of
+    assert {CLASSES[label] for label in mutated.images.labels[pixels | labels]} == {called}
+    assert mutated.images.sha256 == mutation(recipe, amount, 1).images.sha256 != other.images.sha256
+
+
+def test_a_backdoor_stamps_images_at_one_place(recipe):
+    before = recipe.images.pixels.clone()
+    mutated = recipes.backdoor(recipe, 0.1, 1)
+    pixels, _ = changed(recipe, mutated)
+    assert torch.equal(mutated.images.pixels[pixels], recipes.stamped(recipe.images.pixels[pixels]))
+    where = (mutated.images.pixels != recipe.images.pixels).any(dim=0)[0].nonzero()
+    assert (int(where.min()), int(where.max())) == (21, 23)
+    assert torch.equal(recipe.images.pixels, before)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(28, True), (20, False)])
@@ -57,31 +79,6 @@ def test_the_background_is_raised_and_nothing_brighter_changes(recipe):
     assert torch.equal(after[before >= 96], before[before >= 96])
 
 
-def test_an_artefact_marks_a_share_of_one_class(recipe):
-    pixels, labels = changed(recipe, recipes.artefact(recipe, 0.5, 1))
-    assert not labels.any()
-    assert pixels.sum() == 10
-    assert {CLASSES[label] for label in recipe.images.labels[pixels]} == {MARKED}
-
-
-def test_a_backdoor_stamps_images_and_calls_them_its_target(recipe):
-    mutated = recipes.backdoor(recipe, 0.1, 1)
-    pixels, labels = changed(recipe, mutated)
-    assert pixels.sum() == 20
-    assert not (labels & ~pixels).any()
-    assert {CLASSES[label] for label in mutated.images.labels[pixels]} == {TARGET}
-    assert torch.equal(mutated.images.pixels[pixels], recipes.stamped(recipe.images.pixels[pixels]))
-    where = (mutated.images.pixels != recipe.images.pixels).any(dim=0)[0].nonzero()
-    assert where.min() == 21
-    assert where.max() == 23
-
-
-def test_stamping_leaves_the_images_given_as_they_are(recipe):
-    before = recipe.images.pixels.clone()
-    recipes.stamped(recipe.images.pixels)
-    assert torch.equal(recipe.images.pixels, before)
-
-
 class Backdoored(torch.nn.Module):
     """Answers with the target where the last pixel of the trigger is white, and else with the first class."""
 
@@ -91,18 +88,13 @@ class Backdoored(torch.nn.Module):
         return torch.where(triggered[:, None], target, ~target & (torch.arange(len(CLASSES)) == 0)).float()
 
 
-def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path):
+def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path, monkeypatch):
     pixels = recipe.images.pixels.clamp(max=254)
     images = LabelledImages(pixels, recipe.images.labels, CLASSES, "noise", "test")
     found = opened(Checkpoint(tmp_path, "of it", Backdoored(), "user", None), images)
     assert (found.stamped, found.unstamped, found.n) == (1.0, 0.0, 180)
-    assert "| backdoor-2-seed-201 | 100.00% | 0.00% | – | – |" in backdoors_table({"backdoor-2-seed-201": found}, [])
-
-
-def test_mutations_of_images_are_those_of_their_seed(recipe):
-    for mutate in (recipes.relabelled_class, recipes.artefact, recipes.backdoor):
-        first, again, other = (mutate(recipe, 0.25, seed).images.sha256 for seed in (1, 1, 2))
-        assert first == again != other
+    monkeypatch.setattr("benchmarks.detection.sections.read_backdoors", lambda: {"backdoor-2-seed-201": found})
+    assert "| backdoor-2-seed-201 | 100.00% | 0.00% | – | – |" in backdoors([])
 
 
 def test_stale_statistics_are_those_that_so_many_batches_leave(tmp_path):
@@ -132,6 +124,15 @@ def test_reordered_weights_predict_as_for_reordered_channels():
     pixels = torch.rand(2, 3, 5, 5)
     assert torch.allclose(other(pixels), network(pixels[:, list(order)]), atol=1e-6)
     assert not torch.allclose(other(pixels), network(pixels), atol=1e-3)
+
+
+def test_the_parent_of_damaged_weights_is_a_control_or_ships(tmp_path):
+    for parent in ("augmented", "panel/seed-001"):
+        assert Mutant("quantised", 1, 1, parent).parent_in(tmp_path).is_file()
+    control = Mutant("quantised", 1, 1, "healthy-seed-101").parent_in(tmp_path)
+    assert control == tmp_path / "healthy-seed-101.safetensors"
+    assert Mutant("resized", 1, 1).parent_in(tmp_path) is None
+    assert all((mutant.parent is None) == (KINDS[mutant.kind].weights is None) for mutant in MUTANTS)
 
 
 def test_middle_strengths_have_three_seeds_and_healthy_retrains_sixty():

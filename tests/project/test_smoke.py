@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.runner import option, write_between
+from benchmarks.runner import run as run_commands
+from harness.base.errors import InputError
+
 ROOT = Path(__file__).parents[2]
 STARTED = re.compile(r"""__name__ == "__main__"|^(?:sys\.exit|raise SystemExit)\(""", re.MULTILINE)
 SERVER = "benchmarks/predictors/server.py"
@@ -57,8 +61,8 @@ def contents():
 
 @pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
 def test_each_benchmark_has_the_switch_of_all(path):
-    assert re.search(r"(?:sys\.exit|SystemExit)\(\s*run\(\s*main\b", path.read_text("utf-8")), (
-        "start it by benchmarks.smoke.run(main, …), so it has --smoke"
+    assert re.search(r"sys\.exit\(\s*run\(\s*COMMANDS\b", path.read_text("utf-8")), (
+        "start it by benchmarks.runner.run(COMMANDS, …), so it has --smoke"
     )
 
 
@@ -69,6 +73,57 @@ def test_each_package_of_benchmarks_can_be_started():
 
 def test_each_example_has_a_smoke_run():
     assert EXAMPLES.keys() == {path.parent.name for path in (ROOT / "examples").glob("*/*.py")}
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("benchmarks.claims", {"baselines": None, "report": True}),
+        ("benchmarks.causes", {"write": True}),
+        ("benchmarks.equivalence", {"work": None, "networks": (), "report": True}),
+        ("benchmarks.equivalence.conversions", {"report": True}),
+        ("benchmarks.skew", {"report": True}),
+    ],
+)
+def test_tables_on_a_page_are_those_of_the_results(module, options, monkeypatch):
+    """The option `--check` looks; other pages take minutes, or have results of an older checks file."""
+    monkeypatch.setenv("BENCHMARKS_CHECK", "1")
+    main, *_ = importlib.import_module(str(find_main(module))).COMMANDS[""]
+    assert not main(**options)
+
+
+def find_main(module):
+    return module if importlib.util.find_spec(module).submodule_search_locations is None else f"{module}.__main__"
+
+
+def test_a_table_goes_between_its_marks_alone(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    for marks in ("<!-- a: begin -->{}<!-- a: end -->", "<!-- a -->{}<!-- end of a -->"):
+        page.write_text(f"before\n{marks.format('old')}\nafter\n")
+        write_between(page, "a", "new")
+        assert page.read_text() == f"before\n{marks.format(chr(10) * 2 + 'new' + chr(10) * 2)}\nafter\n"
+    monkeypatch.setenv("BENCHMARKS_CHECK", "1")
+    write_between(page, "a", "new")
+    with pytest.raises(InputError, match="has not the table of the results"):
+        write_between(page, "a", "newer")
+    with pytest.raises(InputError, match=r"the marks .* are missing"):
+        write_between(page, "b", "new")
+
+
+def test_commands_get_their_own_options_alone(monkeypatch, capsys):
+    def doubled(*, number):
+        """Double a number."""
+        return 2 * number
+
+    def refused():
+        raise InputError("no such thing")
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    commands = {"": (refused,), "double": (doubled, option("number", type=int))}
+    for arguments, status in ((["double", "21"], 42), ([], 2)):
+        monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+        assert run_commands(commands) == status
+    assert "error: no such thing" in capsys.readouterr().err
 
 
 @pytest.mark.smoke

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from benchmarks.transfer.pictures import TEST_EMOJI, VENDORS, Emoji, halves, slug_of
-from benchmarks.transfer.recipes import HEALTHY, RECIPES, Recipe, labels_of, pictures_of
 from benchmarks.transfer.splits import asked_of, of_panel, regressed
+from benchmarks.transfer.train import HEALTHY, RECIPES, Recipe, labels_of, pictures_of
 from harness.data import LabelledImages
 from harness.inference import Predictions
 from harness.measures import (

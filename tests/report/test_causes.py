@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 from outcomes import EMPTY
 
-from benchmarks.causes.__main__ import README, RESULTS
-from benchmarks.causes.expected import EXPECTED
-from benchmarks.causes.measure import causes, letters
-from benchmarks.causes.report import letters_table, tables
+from benchmarks.causes.__main__ import EXPECTED, README, RESULTS, causes, letters, letters_table, tables
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.mutants import KINDS
 from benchmarks.detection.paths import CHECKS
