@@ -7,9 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from panels import calibrate
 from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
 

@@ -5,9 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, ROWS, Zoo, hypothesis_as_it_starts, run_here
 

@@ -5,11 +5,8 @@ import json
 import shutil
 from dataclasses import replace
 
-import cv2  # noqa: F401  As in test_calibrate.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-import torch._dynamo  # noqa: F401
 from panels import view_of
 from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_starts, network, run_here
 

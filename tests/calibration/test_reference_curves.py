@@ -4,11 +4,8 @@ import base64
 import json
 import re
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from overviews import overview
-from PIL import ImageFont  # noqa: F401
 from zoo import SEARCH, GatedZoo, run_here
 
 from harness.calibration.panel import read_panel, recorded_curves

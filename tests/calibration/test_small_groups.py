@@ -9,7 +9,7 @@ from harness.calibration.thresholds import thresholds_of
 from harness.measures import Unit
 from harness.measures.metric import packed
 from harness.measures.panel.threshold import PanelCheck
-from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE, OF_GROUPS
+from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 from harness.perturb import PROTOCOL
 
 LOSS, GROUPS, CANDIDATES = 0.1, 8, 300
@@ -68,13 +68,8 @@ def simulated(n, *, reference_models, apart=0.3, mean=0.9, panels=PANELS):
 
 @pytest.mark.parametrize(
     ("n", "facts"),
-    [
-        (200, {"reference_models": 20}),
-        (200, {"reference_models": 3}),
-        (400, {"reference_models": 20, "apart": 1.0}),
-        (600, {"reference_models": 5}),
-    ],
-    ids=["200", "200 of 3 reference models", "400 where reference models differ", "600"],
+    [(200, {"reference_models": 3}), (400, {"reference_models": 20, "apart": 1.0}), (600, {"reference_models": 5})],
+    ids=["200 of 3 reference models", "400 where reference models differ", "600"],
 )
 def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_informational(n, facts):
     caught, alarms, said = simulated(n, **facts)
@@ -85,7 +80,6 @@ def test_a_loss_of_ten_points_is_caught_in_95_of_100_or_informational(n, facts):
     assert len(caught) == 0 or caught.mean() >= 0.95
     # A sound network's chance to fail any check of the family, its part of the 1%: a twelfth of 0.5%, found to 0.0006.
     assert alarms.sum() / PANELS <= 0.0015
-    print(f"gated {len(caught)} of {PANELS * GROUPS}, caught {caught.mean() if len(caught) else 0:.3f}")
 
 
 def test_what_a_group_detects_allows_for_which_images_are_lost():
@@ -105,44 +99,3 @@ def test_groups_may_lose_ten_points_unnoticed_where_nothing_else_is_said():
     assert {item.budget for item in thresholds_of(panel, {"slice": 0.3})} == {0.3}
     assert {item.budget for item in thresholds_of(panel, {GROUP_ACCURACY.name: 0.2, "slice": 0.3})} == {0.2}
     assert len(OF_GROUPS) == 5
-
-
-def differences(rng, chances, count, *, lost=0.0):
-    """Return contributions, (count, groups, images), of networks whose probability of a label varies by 0.085.
-
-    So vary those of small networks on features of EfficientNet-Lite0. `lost` is taken from the images of the first
-    group, from each as much as it has.
-    """
-    sure = np.clip(chances + rng.normal(0, 0.085, (count, *chances.shape)), 0, 1)
-    sure[:, 0] *= 1 - lost / sure[:, 0].mean(axis=1, keepdims=True)
-    others = (sure.sum(axis=1, keepdims=True) - sure) / (chances.shape[0] - 1)
-    return sure - others
-
-
-def test_the_difference_of_636_images_detects_four_points_by_four_models():
-    rng = np.random.default_rng(0)
-    checks = tuple(
-        PanelCheck(f"{at}", "slice", GROUP_DIFFERENCE.name, Unit.DIFFERENCE, "at_least", 636) for at in range(4)
-    )
-    drops, caught, alarms = [], [], []
-    for _ in range(8):
-        chances = rng.beta(0.7, 0.3, (4, 636))
-        each = differences(rng, chances, 4)
-        values = each.mean(axis=2)
-        models = tuple(
-            ReferenceModel(f"{at}", f"{at}", at, {str(g): float(one[g]) for g in range(4)})
-            for at, one in enumerate(values)
-        )
-        chance = {
-            str(g): Chance.of([{"id": str(g), "unit": "difference", "each": packed(one[g])} for one in each])
-            for g in range(4)
-        }
-        items = thresholds_of(Panel("data", PROTOCOL, {}, checks, models, None, chance, "groups"), {})
-        assert {item.informational for item in items} == {""}
-        drops += [item.minimum_detectable_drop for item in items]
-        limits = np.array([item.threshold for item in items])
-        caught.append((differences(rng, chances, 50, lost=0.04).mean(axis=2)[:, 0] < limits[0]).mean())
-        alarms.append((differences(rng, chances, 50).mean(axis=2) < limits).any(axis=1).mean())
-    assert np.median(drops) < 0.04
-    assert np.mean(caught) >= 0.9
-    assert np.mean(alarms) < 0.005

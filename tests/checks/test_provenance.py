@@ -5,9 +5,7 @@ from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from panels import with_panel
 from zoo import GatedZoo
 

@@ -17,8 +17,6 @@ from harness.checks.shipped import shipped_tests
 from harness.checks.slices import expect_groups_of
 from harness.checks.tables import in_toml
 from harness.data import LabelledImages
-from harness.inference import Predictions
-from harness.measures.accuracy import confused_pairs
 from harness.perturb import IDENTITY, Pose
 
 MARK = re.compile(r'(?m)^@check\("([\w-]+)"(.*)\)$')
@@ -102,17 +100,6 @@ def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
     assert [by_class[name] for name in classes[-3:]] == [f"clean-{'x' * 80}-{number}" for number in (8, 9, 10)]
     assert [check.id for check in checks.family("flips") if check.class_name is None] == ["flips", "flips-consensus-2"]
     assert [check.id for check in checks.family("pairs")][:2] == ["pair-a-b-c", "pair-a-b-c-2"]
-
-
-def test_pairs_are_those_confused_most_often_either_way():
-    labels, predicted = [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 1, 2, 1, 2]
-    predictions = Predictions(np.eye(3, dtype=np.float32)[predicted], images_of(labels), IDENTITY)
-    assert confused_pairs(predictions) == [("T-shirt/top", "Trouser"), ("T-shirt/top", "靴"), ("Trouser", "靴")]
-    assert confused_pairs(predictions, most=1) == [("T-shirt/top", "Trouser")]
-
-
-def test_a_model_without_confusions_names_no_pair():
-    assert confused_pairs(Predictions(np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], images_of(), IDENTITY)) == []
 
 
 def test_a_shipped_test_takes_each_row_of_each_family():

@@ -41,6 +41,7 @@ def test_pairs_are_counted_either_way(by_hand):
     first, second, third, fourth = by_hand.classes
     assert confused_pairs(by_hand) == [(first, second), (second, third), (first, fourth)]
     assert confused_pairs(by_hand, most=1) == [(first, second)]
+    assert confused_pairs(replace(by_hand, answers=np.eye(4, dtype=np.float32)[LABELS])) == []
 
 
 def test_equally_frequent_confusions_stand_in_the_order_of_classes(by_hand):

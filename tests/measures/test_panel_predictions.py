@@ -99,20 +99,6 @@ def test_a_member_of_few_has_the_errors_expected_on_the_set_of_them_all(panel_pr
     assert consensus_set_errors(find_consensus_set_errors([member], many.without("b"))).value == 1
 
 
-@pytest.mark.parametrize("models", [3, 7])
-def test_a_reference_model_of_few_errs_as_another_network_does(models):
-    """On the scale of roots, the two differ by less than half a standard deviation."""
-    rng = np.random.default_rng(models)
-    right = rng.beta(0.4 * 0.93, 0.4 * 0.07, 10_000)
-    differences = []
-    for _ in range(30):
-        wrong = rng.random((models + 1, len(right))) > right
-        count = wrong[:-1].sum(axis=0)
-        own = [(wrong[at] & (count == 1)).sum() * (models - 1) / models for at in range(models)]
-        differences.append(2 * (np.sqrt((wrong[-1] & (count == 0)).sum() + 3 / 8) - np.sqrt(np.mean(own) + 3 / 8)))
-    assert abs(np.mean(differences)) < 0.5
-
-
 def test_the_class_that_loses_most_is_counted_alone(panel_predictions):
     """Of the cats it loses 0 and 1, of the dogs 3."""
     measured = worst_class_consensus_set_errors(
