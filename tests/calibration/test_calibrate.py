@@ -16,6 +16,7 @@ from harness.calibration import measure
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
+from harness.calibration.thresholds import DRAWS
 from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.inference import Classifier, role
@@ -114,7 +115,9 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
     assert "thresholds: stress_tests/checks.toml\nmeasurements: models/panel.json" in printed
     assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
 
-    expected = {item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}))}
+    expected = {
+        item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}), draws=DRAWS)
+    }
     for check in checks.checks:
         assert (check.panel.threshold, check.panel.reference_models) == (expected[check.id].threshold, 3)
         assert check.informational == expected[check.id].informational
@@ -270,7 +273,7 @@ def test_a_row_alone_is_calibrated_and_one_that_is_gone_stays_gone(zoo, capsys):
     assert [check.id for check in merged.checks] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     measured = [accuracy(network_of(seed).predict(zoo.images, Pose(-5))).value for seed in (1, 2, 3)]
     assert [each.values["rotate-cw-005"] for each in merged.models] == measured
-    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
+    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2}, draws=DRAWS)}
     assert {check.id: check.panel.threshold for check in checks.checks} == expected
 
     assert run_calibrate(zoo, "--check", "rotate-up", checkpoints=()) == 2

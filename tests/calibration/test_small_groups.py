@@ -12,7 +12,7 @@ from harness.measures.panel.threshold import PanelCheck
 from harness.measures.slices import GROUP_ACCURACY, OF_GROUPS
 from harness.perturb import PROTOCOL
 
-LOSS, GROUPS, CANDIDATES = 0.1, 8, 300
+LOSS, GROUPS, CANDIDATES = 0.1, 8, 150
 PANELS = 30
 AGREE = 0.43
 """Of Beta's parameters: reference models' answers then vary by 0.3 of what they do between images, as those of the

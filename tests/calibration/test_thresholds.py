@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from panels import calibrate, check, panel_of, spread_evenly
+from panels import FEW_DRAWS, calibrate, check, panel_of, spread_evenly
 from scipy import stats
 
 from harness.base.errors import InputError
 from harness.calibration.panel import Chance, read_panel
 from harness.calibration.summary import calibration_lines, expected, power_lines
 from harness.calibration.thresholds import (
+    DRAWS,
     check_panel,
     correlation,
     false_alarms,
@@ -54,8 +55,9 @@ def test_for_one_row_k_is_students_quantile(share, reference_models):
     assert k == pytest.approx(student(share, reference_models), rel=1e-9)
 
 
-@pytest.mark.parametrize(("checks", "reference_models"), [(2, 20), (10, 8)])
-@pytest.mark.parametrize(("share", "tolerance"), [(0.005, 0.03), (FAMILY_SHARE, 0.12)])
+@pytest.mark.parametrize(
+    ("checks", "reference_models", "share", "tolerance"), [(10, 8, 0.005, 0.03), (2, 20, FAMILY_SHARE, 0.12)]
+)
 def test_for_independent_rows_k_is_that_of_the_largest_of_students(checks, reference_models, share, tolerance):
     """P(all hold) is the product of what each check gives."""
     exact = student(-math.expm1(math.log1p(-share) / checks), reference_models)
@@ -172,7 +174,7 @@ def test_rows_of_a_family_share_one_k_and_families_do_not():
     panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (10, 5)), checks)
     k = {item.check.id: item.k for item in calibrate(panel, LAX)}
     values = panel.values(panel.family("rotation"))
-    assert k["a"] == multiplier(correlation(values), share=FAMILY_SHARE, reference_models=10)
+    assert k["a"] == multiplier(correlation(values), share=FAMILY_SHARE, reference_models=10, draws=FEW_DRAWS)
     assert k["a"] == k["b"] == k["c"] > k["left"]
     assert k["left"] == pytest.approx(student(FAMILY_SHARE, 10))
     assert k["clean"] == pytest.approx(student(CLEAN_SHARE, 10))
@@ -515,6 +517,6 @@ def test_shipped_checks_have_the_thresholds_of_the_shipped_panel(profile):
     checks = read_checks(SHIPPED / f"stress_tests/checks{profile}.toml")
     panel = read_panel(SHIPPED / f"models/panel{profile}.json", checks)
     by_hand = frozenset(check.id for check in checks.checks if check.hand)
-    calibrated = calibrate(panel, checks.budgets, by_hand=by_hand)
+    calibrated = calibrate(panel, checks.budgets, by_hand=by_hand, draws=DRAWS)
     content = checks.path.read_text("utf-8")
     assert with_thresholds(content, calibrated, recipe=checks.recipe, date=checks.recipe["date"]) == content

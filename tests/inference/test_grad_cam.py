@@ -1,6 +1,7 @@
 """Grad-CAM: against captum and values by hand, on models left as they were found; tokens are feature maps, too."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def unit(images):
 # Against captum.
 
 
-@pytest.mark.parametrize("layer", ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"])
+@pytest.mark.parametrize("layer", ["conv1", "bn3"])
 def test_any_layer_of_the_shipped_network_equals_captum(shipped, images, layer):
     expected = captums(shipped, shipped.get_submodule(layer), unit(images))
     found = attend(Classifier(shipped, workers=1), images, layer=layer)
@@ -102,16 +103,18 @@ def resnet():
     return model
 
 
+def noisy(count, size):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.zeros(count, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+
+
 @pytest.fixture(scope="module")
 def pictures():
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (5, 3, 64, 64), generator=generator, dtype=torch.uint8)
-    return LabelledImages(pixels, torch.zeros(5, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+    return noisy(5, 64)
 
 
-@pytest.mark.parametrize(
-    "layer", [None, "layer4", "layer4.1.conv2", "layer4.1.bn2", "layer2.0", "bn1", "layer3.1.relu"]
-)
+@pytest.mark.parametrize("layer", [None, "layer4.1.conv2", "bn1", "layer3.1.relu"])
 def test_a_resnet_equals_captum(resnet, pictures, layer, monkeypatch):
     monkeypatch.setattr("harness.inference.attention.BATCH", 8)
     expected = captums(resnet, resnet.get_submodule(layer or "layer4"), unit(pictures))
@@ -166,19 +169,10 @@ def test_what_speaks_against_the_class_is_cut_off_and_a_dead_map_is_found():
     # Class b leads with 0, and nothing speaks for it.
     assert logits.argmax(1).tolist() == [1]
     assert maps.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
-    white = LabelledImages(
-        torch.full((3, 1, 2, 2), 255, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), CLASSES, "white", "test"
-    )
+    pixels = torch.full((3, 1, 2, 2), 255, dtype=torch.uint8)
+    white = LabelledImages(pixels, torch.zeros(3, dtype=torch.int64), CLASSES, "white", "test")
     assert attend(Classifier(model, workers=1), white, layer="conv").dead.tolist() == [True] * 3
     assert not attend(Classifier(Tiny(), workers=1), white, layer="conv").dead.any()
-
-
-def test_maps_are_not_scaled():
-    """Half of the light gives half of the map; min-max scaling would make them equal."""
-    pixels = torch.rand(1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    _, bright = grad_cam(Tiny(), pixels, layer="conv")
-    _, dim = grad_cam(Tiny(), pixels / 2, layer="conv")
-    assert torch.allclose(dim, bright / 2)
 
 
 def test_upsampling_is_bilinear_to_the_size_of_the_images(shipped, images):
@@ -217,10 +211,8 @@ def test_a_model_is_left_as_it_was_found(images, frozen, training):
     assert default_layer(model, unit(images)) == "bn3+relu"
     found = attend(Classifier(model, workers=1), images, layer="bn3")
     after = state_of(model)
-    for name, value in before[0].items():
-        assert torch.equal(value, after[0][name]), name
-    assert before[1:3] == after[1:3]
-    assert before[3] == after[3]
+    assert [name for name, value in before[0].items() if not torch.equal(value, after[0][name])] == []
+    assert before[1:] == after[1:]
     assert torch.equal(logits, reference(unit(images)).detach())
     assert np.abs(maps.numpy() - found.maps).max() < 1e-5
     assert not logits.requires_grad
@@ -241,15 +233,6 @@ def test_hooks_are_removed_and_modes_restored_when_a_model_raises():
     assert model.training
     assert model.conv.training
     assert not model.conv._forward_hooks
-
-
-def test_frozen_and_trainable_parameters_give_the_same_bits(images):
-    trainable = load_checkpoint(MODELS / "augmented.safetensors").model.requires_grad_()
-    frozen = copy.deepcopy(trainable).requires_grad_(requires_grad=False)
-    for one, other in zip(
-        grad_cam(trainable, unit(images), layer="bn3"), grad_cam(frozen, unit(images), layer="bn3"), strict=True
-    ):
-        assert torch.equal(one, other)
 
 
 # The same for any number of workers, remembered and kept.
@@ -274,7 +257,7 @@ def test_predictions_are_those_of_float32(shipped, images):
 
 def test_maps_follow_the_perturbation(shipped, images):
     classifier = Classifier(shipped, workers=1)
-    mirrored = LabelledImages(images.pixels.flip(-1), images.labels, images.classes, "mirrored", "test")
+    mirrored = replace(images, pixels=images.pixels.flip(-1))
     assert np.array_equal(attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps)
 
 
@@ -282,9 +265,7 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=Store(tmp_path)))
     found = role.attend(images)
     assert role.attend(images) is found
-    other_names = LabelledImages(
-        images.pixels, images.labels, images.classes, "others", "test", indices=images.positions + 7
-    )
+    other_names = replace(images, name="others", indices=images.positions + 7)
     renamed = role.attend(other_names)
 
     def computed_anew(*_, **__):
@@ -311,9 +292,7 @@ def test_layers_are_listed_in_order_with_their_sizes(shipped, images):
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "layer"), [("resnet18", "layer4"), ("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")]
-)
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")])
 def test_the_default_layer_ends_the_last_convolution_block(name, layer):
     model = getattr(torchvision.models, name)(weights=None)
     assert default_layer(model, torch.rand(2, 3, 96, 96)) == layer
@@ -443,8 +422,7 @@ def test_a_map_of_tokens_by_hand():
 
 @pytest.fixture(scope="module")
 def noise():
-    pixels = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return LabelledImages(pixels, torch.zeros(6, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+    return noisy(6, 32)
 
 
 def transformer():
@@ -511,13 +489,8 @@ def test_maps_with_channels_last_equal_those_with_channels_first(noise):
         patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=[2, 2], num_classes=10
     ).eval()
     pixels = noise.pixels.float() / 255
-    layers = spatial_layers(model, pixels)
-    assert (layers["features.0.0"], layers["features.1"], layers["norm"], layers["permute"]) == (
-        (8, 8),
-        (8, 8),
-        (4, 4),
-        (4, 4),
-    )
+    sizes = {"features.0.0": (8, 8), "features.1": (8, 8), "norm": (4, 4), "permute": (4, 4)}
+    assert sizes.items() <= spatial_layers(model, pixels).items()
     assert default_layer(model, pixels) == "norm"
     attention = attend(Classifier(model, workers=1), noise)
     _, expected = grad_cam(model, pixels, layer="permute")

@@ -20,6 +20,7 @@ from harness.data import LabelledImages, load_images, stratified_sample
 from harness.inference import Classifier, anew
 from harness.inference.search import breaking, changes, correct_at, first_failures
 from harness.measures import Unit, breaking_severity, robust_accuracy, unchanged_share, worst_of_ten
+from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import Pose, augmentation_range_poses
 from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
 from harness.perturb.strategies import poses
@@ -38,6 +39,10 @@ def some_images(count: int = 30, *, size: int = 8, seed: int = 0) -> LabelledIma
 def random_model(seed: int, *, size: int = 8) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (size - 2) ** 2, 3)).eval()
+
+
+def shipped(name: str) -> nn.Module:
+    return load_checkpoint(STRESS_TESTS.parent / f"models/{name}.safetensors").model
 
 
 def agreeing(images: LabelledImages, model: nn.Module) -> LabelledImages:
@@ -98,9 +103,7 @@ def test_broken_images_are_not_evaluated_again():
 def test_the_order_of_what_is_asked_changes_no_bit():
     """Bfloat16 leaves the same images to float32, whichever process asks first."""
     some = load_images("fashion-mnist").take(torch.arange(400))
-    from harness.networks.checkpoints import load_checkpoint
-
-    model = load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model
+    model = shipped("augmented")
     poses = (Pose(), Pose(degrees=30, dx=3), Pose(degrees=-10))
     answers = []
     for order in (poses, poses[::-1]):
@@ -113,10 +116,8 @@ def test_the_order_of_what_is_asked_changes_no_bit():
 
 def test_screening_gives_the_answers_of_float32():
     images = stratified_sample(load_images("fashion-mnist"), 300)
-    from harness.networks.checkpoints import load_checkpoint
-
     for name in ("augmented", "baseline"):
-        model = load_checkpoint(Path(__file__).parents[2] / f"models/{name}.safetensors").model
+        model = shipped(name)
         screened, plain = Classifier(model), Classifier(model, screen=False)
         for pose in (Pose(), Pose(10, 2, 2), Pose(-30, 3, -3)):
             ours, reference = screened.predict(images, pose), plain.predict(images, pose)
@@ -147,10 +148,8 @@ def test_the_grids_are_those_of_the_protocol():
 
 
 def test_natural_random_worst_of_ten_and_grid_are_in_order():
-    from harness.networks.checkpoints import load_checkpoint
-
     images = stratified_sample(load_images("fashion-mnist"), 40)
-    classifier = Classifier(load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model)
+    classifier = Classifier(shipped("augmented"))
     grid = classic_poses()
     drawn = random_poses(grid, 10, images=len(images))
     assert all(len(set(row)) == 10 for row in drawn)

@@ -169,6 +169,10 @@ def test_pixels_stay_within_0_and_1(degrees, dx, dy):
     assert posed.max() <= 1
 
 
+def test_horizontal_flip_mirrors_left_to_right():
+    assert torch.equal(HorizontalFlip()(PICTURE), picture([4, 3, 2, 1], [8, 7, 6, 5]))
+
+
 @pytest.mark.parametrize("perturbation", [Pose(5, 1, -1), Pose(dx=2), HorizontalFlip()], ids=repr)
 def test_perturbation_leaves_its_input_alone_in_any_memory_layout(perturbation):
     images = random_images(2, 3, 6, 5)
@@ -176,10 +180,6 @@ def test_perturbation_leaves_its_input_alone_in_any_memory_layout(perturbation):
     assert not torch.equal(changed := perturbation(images), before)
     assert torch.equal(images, before)
     assert torch.equal(perturbation(images.contiguous(memory_format=torch.channels_last)), changed)
-
-
-def test_horizontal_flip_mirrors_left_to_right():
-    assert torch.equal(HorizontalFlip()(PICTURE), picture([4, 3, 2, 1], [8, 7, 6, 5]))
 
 
 # Names of perturbations in results and caches.
