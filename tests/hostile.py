@@ -43,9 +43,6 @@ ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HUGE = 10**12
 
 
-# Pickles that run code when an unpickler runs them. Each touches the file `canary`, and so shows that it ran.
-
-
 class Calls:
     """Pickled as the call of a function."""
 
@@ -146,9 +143,6 @@ EXECUTING = {
     "hooks-of-a-tensor": hooks_of_a_tensor,
 }
 """By name, from the canary's path to the file's content; all are refused as PICKLE_GLOBAL."""
-
-
-# Other pickles: instructions that `torch.save` never writes, and numbers that are not true.
 
 
 def storage_claims(count):
@@ -264,9 +258,6 @@ PICKLES = {
 }
 
 
-# Zip files.
-
-
 def archive(members, *, compression=zipfile.ZIP_STORED):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as new:
@@ -371,9 +362,6 @@ ZIPS = {
         for share in (0.05, 0.5, 0.95, 0.999)
     },
 }
-
-
-# Native files.
 
 
 def native():
@@ -535,9 +523,6 @@ NATIVE = {
 }
 
 
-# Neither.
-
-
 def field(number, content):
     """A length-delimited field of a protocol buffer."""
     return bytes([number << 3 | 2, len(content)]) + content
@@ -565,9 +550,6 @@ CONTENTS = {
     for kind, table in (("pickle", PICKLES), ("zip", ZIPS), ("native", NATIVE), ("other", OTHERS))
     for name, case in table.items()
 }
-
-
-# Places where no file is.
 
 
 def fifo(path):
@@ -633,8 +615,6 @@ def make_one(name, folder):
         path.write_bytes(EXECUTING[own](canaries / own))
     return path
 
-
-# The guarded process.
 
 FORBIDDEN = {
     "exec",

@@ -286,9 +286,6 @@ def test_an_entry_that_is_no_file_counts_as_absent(tmp_path, made):
     assert cache.load("a" * 64, (2, 2)) is None
 
 
-# Other processes, clocks and file systems meanwhile.
-
-
 def test_an_error_of_the_file_system_is_a_recomputation(cache, monkeypatch):
     cache.store(KEY, VALUES)
 

@@ -85,9 +85,6 @@ def network_of(seed):
     return Classifier(network(seed=seed, jitter=JITTER), workers=1)
 
 
-# From networks to thresholds.
-
-
 @pytest.mark.usefixtures("nothing_kept")
 def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys):
     zoo.bind(UNBOUND.replace('family = "clean"', 'family = "clean"\nhand = { threshold = 0.99 }'))
@@ -217,9 +214,6 @@ def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, c
     assert len(measuring(zoo)) == 3
 
 
-# A part of the checks.
-
-
 def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)", module="harness.measures"):
     (zoo.tests / f"test_{name}.py").write_text(f"""
 from {module} import {measure.partition("(")[0]}
@@ -334,9 +328,6 @@ def test_new_measures_of_which_less_is_better_get_ceilings(zoo):
         assert new.panel.threshold > panel.values(panel.family(name)).max()
 
 
-# Power, plan, and one network.
-
-
 def test_power_and_plan_are_printed_without_measuring(zoo, capsys, monkeypatch):
     monkeypatch.setattr("harness.calibration.summary._DRAWS", 2_000)
     assert main(["calibrate", "--power"]) == 2
@@ -360,9 +351,6 @@ def test_one_network_gives_provisional_thresholds(zoo, capsys):
     assert run_calibrate(zoo, checkpoints=zoo.seeds[:1]) == 0
     assert read_checks(zoo.checks).recipe["about"].startswith("provisional, of 1 reference model: ")
     assert "these thresholds are provisional; more reference models would gain:" in capsys.readouterr().out
-
-
-# Refusals: exit status 2, and no file is changed.
 
 
 def also(make):
@@ -457,9 +445,6 @@ def test_what_cannot_be_calibrated_ends_with_2_and_changes_nothing(zoo, capsys, 
     assert state(zoo) == before
 
 
-# Files that change meanwhile.
-
-
 @pytest.mark.parametrize("name", ["checks.toml", "seed-1.safetensors", "test_clean.py", "augmented.safetensors"])
 def test_a_file_that_changes_before_a_network_is_measured_is_refused(zoo, capsys, monkeypatch, nothing_kept, name):
     (path,) = zoo.root.rglob(name)
@@ -501,9 +486,6 @@ def test_an_edit_made_while_the_panel_is_measured_is_not_lost(zoo, capsys, monke
     assert run_calibrate(zoo) == 2
     assert f"{name}: changed while the panel was measured, so nothing was written" in capsys.readouterr().err
     assert [state(zoo)] == edited
-
-
-# Measuring, with a stand-in for the run of the tests.
 
 
 @pytest.fixture

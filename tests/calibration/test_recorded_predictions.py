@@ -198,9 +198,6 @@ def test_keyword(candidate, images, evidence, stress_check, *, panel_predictions
 """Stress tests that ask for panel predictions in ways of their own."""
 
 
-# From networks to thresholds.
-
-
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")

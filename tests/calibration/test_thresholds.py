@@ -45,9 +45,6 @@ def student(share: float, reference_models: int) -> float:
     return float(stats.t.isf(share, reference_models - 1))
 
 
-# One k for the checks of a family.
-
-
 @pytest.mark.parametrize("reference_models", [8, 20, 60])
 @pytest.mark.parametrize("share", [0.005, FAMILY_SHARE])
 def test_for_one_row_k_is_students_quantile(share, reference_models):
@@ -94,9 +91,6 @@ def test_k_of_correlated_rows_keeps_the_share_in_a_simulation():
     assert misses == pytest.approx(share, abs=4 * math.sqrt(2) * 0.00022)
 
 
-# Correlations that few members can show.
-
-
 def test_correlations_are_those_of_the_columns_shrunk_towards_none():
     rng = np.random.default_rng(0)
     values = rng.multivariate_normal(np.zeros(3), equicorrelated(3, 0.8), size=20) * [0.01, 3.0, 100.0]
@@ -115,9 +109,6 @@ def test_constant_rows_are_correlated_with_none():
     found = correlation(values)
     assert found[1:3] == pytest.approx(np.eye(4)[1:3])
     assert found[0, 3] == pytest.approx(correlation(values[:, [0, 3]])[0, 1])
-
-
-# Thresholds.
 
 
 def only(calibrated):
@@ -211,9 +202,6 @@ def test_rows_that_go_together_perfectly_can_be_calibrated(values):
         assert item.threshold < item.mean
 
 
-# The promise, simulated.
-
-
 @pytest.fixture(scope="module")
 def clean_thresholds():
     """The clean thresholds of 150 healthy panels of 20, of networks that reach 0.9 ± 0.005."""
@@ -232,9 +220,6 @@ def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200(clean_threshol
 def test_a_loss_of_what_a_row_detects_fails_in_95_of_100_retrains(clean_thresholds):
     caught = [stats.norm.cdf(item.threshold, 0.9 - item.minimum_detectable_drop, 0.005) for item in clean_thresholds]
     assert np.mean(caught) == pytest.approx(0.95, abs=0.03)
-
-
-# Counts whose root is what spreads evenly.
 
 
 def counted(values, **facts):
@@ -256,9 +241,6 @@ def test_rare_counts_spread_at_least_like_poissons():
     item = only(calibrate(counted([12] * 20), {}))
     ceiling = 2 * math.sqrt(12 + 3 / 8) + student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)
     assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
-
-
-# Which panels are refused.
 
 
 def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
@@ -298,9 +280,6 @@ def test_a_healthy_panel_is_hardly_ever_refused():
     common, own = rng.normal(size=(panels, 10, 1)), rng.normal(size=(panels, 10, 6))
     values = 0.9 + 0.003 * (math.sqrt(rho) * common + math.sqrt(1 - rho) * own)
     assert sum(bool(outliers(panel_of(panel))) for panel in values) < 5
-
-
-# Checks that cannot be checks, and checks with a threshold set by hand.
 
 
 @pytest.fixture(scope="module")
@@ -395,9 +374,6 @@ def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
     assert item.informational == "its threshold of 10 images cannot fail"
 
 
-# Each member against the others.
-
-
 @pytest.fixture(scope="module")
 def one_doubtful():
     """Networks; the fifth is 4.2 standard deviations of prediction worse than the others, on clean images."""
@@ -429,9 +405,6 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
     (item,) = thresholds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
     assert item.threshold == 2.0
     assert item.informational == "its threshold of 2.000 cannot fail"
-
-
-# The tables on the terminal.
 
 
 def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_checks, three_checks):
@@ -506,9 +479,6 @@ def test_power_compares_accuracy_with_the_consensus_row():
     assert f"  beside it consensus-clean detects {notices['consensus-clean']:.0f} images lost of those" in lines[2]
     assert f"clean {10_000 * notices['clean']:.0f} of 10000 lost net" in lines[2]
     assert sum("beside it" in line for line in lines) == 1, "no consensus check sees what is turned"
-
-
-# The shipped files.
 
 
 @pytest.mark.parametrize("profile", ["", "-quick"])

@@ -50,9 +50,6 @@ def count(value: float, *, n: int = 10_000, interval=(5.0, 20.0), **facts) -> Me
     return Measurement(METRICS["pair_failures"], value, n, interval, **facts)
 
 
-# Reading a file.
-
-
 def test_a_row_is_read_as_written(tmp_path):
     path = checks_file(
         tmp_path,
@@ -239,8 +236,6 @@ def test_a_gate_that_could_not_fail_is_refused(tmp_path, metric, keys, message):
     assert f"{path}: check 1 ('clean'): {message}" in str(refusal.value)
 
 
-# Which way is better.
-
 CONTRADICTIONS = [
     ("brier_score", "at_least", 'for brier_score, less is better; write direction = "at_most", or leave it out'),
     ("pair_failures", "at_least", 'for pair_failures, less is better; write direction = "at_most", or leave it out'),
@@ -364,9 +359,6 @@ def test_reading_checks_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-# Judging.
 
 
 @pytest.mark.parametrize(
@@ -502,8 +494,6 @@ def test_a_verdict_names_the_first_failures():
     assert Check("clean", "clean", "accuracy").judge(measured).failures == tuple(range(200, 140, -1))
 
 
-# The text of a verdict.
-
 PANEL = Threshold(0.851, mean=0.868, std=0.006, reference_models=20)
 ROTATION = Check("rotate-ccw-015", "rotation", "accuracy", pose=Pose(15), panel=PANEL)
 
@@ -609,8 +599,6 @@ def test_a_gate_without_measurement_says_why(status, text):
     assert (verdict.value, verdict.threshold, verdict.interval, verdict.n) == (None, None, None, 0)
 
 
-# Between processes.
-
 VERDICTS = {
     "fail": ROTATION.judge(share(0.812, detail="top confusion Shirt→Coat 14% of 1,000")),
     "hand": Check(
@@ -661,9 +649,6 @@ def test_the_entry_in_stress_json_has_the_fields_of_the_contract(name):
     assert set(entry) >= CONTRACT
     stated = ("status", "role", "provenance", "threshold", "direction")
     assert tuple(entry[field] for field in stated) == STATED[name]
-
-
-# The measurement of a row.
 
 
 def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():

@@ -77,9 +77,6 @@ def put_damaged(folder):
     (folder / IMAGES_FILE).write_bytes(b"damaged")
 
 
-# The embedded test images.
-
-
 @pytest.fixture(scope="module")
 def embedded():
     return load_fashion_mnist("test")
@@ -94,9 +91,6 @@ def test_embedded_test_images_are_the_10000_of_fashion_mnist(embedded):
     assert embedded.classes == CLASSES, "the published order"
     assert embedded.classes[embedded.labels[0]] == "Ankle boot"
     assert load_images("fashion-mnist").sha256 == embedded.sha256
-
-
-# Where the training images are looked for.
 
 
 @pytest.mark.parametrize("position", range(4), ids=PLACES)
@@ -148,8 +142,6 @@ def test_named_folder_is_used_for_the_test_images_too(tiny_files, folders):
     assert load_fashion_mnist("test", data_dir=folders["--data-dir"]).labels.tolist() == [1, 2]
 
 
-# Damage, each kind with a message of its own.
-
 INTACT = gzip.compress(TINY[IMAGES_FILE])
 WRONG_SHA = hashlib.sha256(idx_bytes(TRAIN_IMAGES + 1)).hexdigest()
 RIGHT_SHA = hashlib.sha256(TINY[IMAGES_FILE]).hexdigest()
@@ -189,9 +181,6 @@ def test_damaged_labels_and_a_folder_in_place_of_a_file_are_input_errors(tiny_fi
     (folder / IMAGES_FILE).mkdir()
     with pytest.raises(InputError, match=rf"{IMAGES_FILE}: .*directory"):
         load_fashion_mnist("train", data_dir=folder)
-
-
-# Downloading.
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -295,9 +284,6 @@ def test_places_to_fetch_from_and_to_that_are_none_are_input_errors(tiny_files, 
     server.server_close()
     with pytest.raises(InputError, match=r"download failed .*refused"):
         fetch_fashion_mnist(tmp_path / "folder", url=server.url)
-
-
-# Parts of a data set.
 
 
 def labelled(labels, *, classes=None, size=(1, 2, 2)):

@@ -22,9 +22,6 @@ def blank(count=1, size=12, level=0):
     return np.full((count, size, size), level, dtype=np.uint8)
 
 
-# Shapes.
-
-
 @pytest.mark.parametrize(("level", "ground"), [(200, 0), (40, 255), (120, 60)])
 def test_a_square_on_a_plain_background_is_found_exactly(level, ground):
     pixels = blank(level=ground)
@@ -96,9 +93,6 @@ def test_every_shipped_image_has_an_object_of_a_sensible_size():
     assert object_masks(images) is masks
 
 
-# Where there is no plain background.
-
-
 def test_without_a_plain_background_there_are_no_masks_and_a_reason():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 12)).astype(np.uint8)
     with pytest.raises(NotApplicableError, match=r"background of shapes is not plain: \d+% .* at least 67%.* `masks`"):
@@ -126,9 +120,6 @@ def test_masks_of_another_shape_or_type_are_refused(tmp_path, masks):
         load_images(f"npz:{tmp_path / 'own.npz'}")
     own = torch.zeros(2, 12, 12, dtype=torch.bool)
     assert len({labelled(blank(2), each).sha256 for each in (None, own, ~own)}) == 3, "they are part of the data"
-
-
-# Moved with the image.
 
 
 def test_masks_move_with_the_images():

@@ -59,8 +59,6 @@ def expect_the_four(images, classes, values=VALUES):
     assert images.classes == classes
 
 
-# A data set of the user's.
-
 DATASET = """
 import numpy as np, torch
 from PIL import Image, ImageOps
@@ -135,9 +133,6 @@ def test_what_is_wrong_with_a_data_set_is_said(here, name, item, message):
         load_images(f"mine:{name}")
 
 
-# csv.
-
-
 def write_csv(here, rows) -> str:
     (here / "data" / "pictures").mkdir(parents=True, exist_ok=True)
     for number, value in enumerate(VALUES):
@@ -162,9 +157,6 @@ def test_what_is_wrong_with_a_csv_file_is_said(here):
     ):
         with pytest.raises(InputError, match=message):
             load_images(write_csv(here, rows))
-
-
-# Parquet, and Hugging Face's.
 
 
 @pytest.mark.parametrize("spec", ["parquet:data/0.parquet", "hf:data", "parquet:data"])
@@ -242,9 +234,6 @@ def test_what_is_wrong_with_parquet_is_said(here, monkeypatch):
         load_images("parquet:text.parquet")
 
 
-# WebDataset.
-
-
 @pytest.mark.parametrize("kind", ["cls", "json"])
 def test_webdatasets_shards_are_read_in_order(here, kind):
     for shard in range(2):
@@ -276,9 +265,6 @@ def test_what_is_wrong_with_shards_is_said(here):
     ):
         with pytest.raises(InputError, match=message):
             load_images(f"webdataset:{pattern}")
-
-
-# Odd pictures and files.
 
 
 def test_pictures_are_turned_as_their_exif_says(here):

@@ -42,9 +42,6 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-# A folder.
-
-
 def test_a_folder_has_one_folder_per_class_in_the_order_of_names(photos):
     images = load_images(f"folder:{photos}")
     assert images.classes == ("ant", "dog")
@@ -133,8 +130,6 @@ def test_fashion_mnist_is_not_converted():
     with pytest.raises(InputError, match="size, channels and the other options of a pipeline are for other data"):
         load_images("fashion-mnist", channels=3)
 
-
-# An npz file.
 
 GREY = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
 COLOUR = np.stack([GREY, GREY + 1, GREY + 2], axis=-1)
@@ -247,9 +242,6 @@ def test_a_file_that_is_no_npz_is_said(tmp_path):
         load_images(f"npz:{tmp_path / 'x.npz'}")
 
 
-# Names of classes in the checks file.
-
-
 def checks_of(images: LabelledImages, path: Path, classes: str) -> Path:
     path.write_text(
         f'schema = 2\nprotocol = 1\n[data]\nname = "{images.name}"\nsplit = "test"\nsha256 = "{images.sha256}"\n'
@@ -280,9 +272,6 @@ def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
     images = load_images(npz(images=GREY, labels=LABELS))
     with pytest.raises(ChecksError, match=r"checks\.toml: (data: |\[data\] )classes"):
         read_checks(checks_of(images, tmp_path / "checks.toml", classes))
-
-
-# A source of one's own is one entry.
 
 
 def test_a_source_is_one_entry_in_a_table(monkeypatch):

@@ -107,9 +107,6 @@ def test_cuda_screens_where_it_has_bfloat16(monkeypatch, supported):
     assert not screening.has_bfloat16(MPS)
 
 
-# Threads.
-
-
 def names(batch):
     return threading.get_ident()
 
@@ -161,9 +158,6 @@ def test_a_fork_has_threads_of_its_own():
     if not child:
         os._exit(0 if in_batches(lambda batch: 7, np.arange(2), size=1, workers=2) == [7, 7] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-# When screening is worth its cost.
 
 
 def test_multiplications_are_counted():
@@ -274,9 +268,6 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
     assert done_again() == 300
 
 
-# On a device that is made up.
-
-
 def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
     """This machine's processor counts as one."""
     monkeypatch.setattr(devices, "is_accelerator", lambda _: True)
@@ -299,9 +290,6 @@ def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
     monkeypatch.undo()
     expected = Classifier(network(), workers=2, screen=False).predict(images, Pose(7.0, 1.0, -2.0))
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
-
-
-# On a device, where there is one.
 
 
 def present_devices():

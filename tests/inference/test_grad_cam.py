@@ -52,9 +52,6 @@ def unit(images):
     return images.pixels.float() / 255
 
 
-# Against captum.
-
-
 @pytest.mark.parametrize("layer", ["conv1", "bn3"])
 def test_any_layer_of_the_shipped_network_equals_captum(shipped, images, layer):
     expected = captums(shipped, shipped.get_submodule(layer), unit(images))
@@ -132,9 +129,6 @@ def test_shared_relus_are_looked_at_in_their_last_call(resnet, pictures):
     assert torch.equal(maps, block)
 
 
-# By hand.
-
-
 class Tiny(nn.Module):
     """Two channels, each the image times a number, then each class a weighted sum of all places of a channel."""
 
@@ -185,9 +179,6 @@ def test_upsampling_is_bilinear_to_the_size_of_the_images(shipped, images):
     assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
 
 
-# Models left as they were found.
-
-
 def state_of(model):
     return (
         {name: value.clone() for name, value in model.state_dict().items()},
@@ -235,9 +226,6 @@ def test_hooks_are_removed_and_modes_restored_when_a_model_raises():
     assert not model.conv._forward_hooks
 
 
-# The same for any number of workers, remembered and kept.
-
-
 def test_workers_change_no_bit(shipped, images):
     one, two = (attend(Classifier(shipped, workers=workers), images, Pose(10, 2, 2)) for workers in (1, 2))
     assert one.maps.tobytes() == two.maps.tobytes()
@@ -279,9 +267,6 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     assert np.array_equal(again.predictions.logits, found.predictions.logits)
     with pytest.raises(ModelError, match="computed anew"):
         attend(Classifier(shipped, cache=Store(tmp_path)), images, layer="bn2")
-
-
-# Layers.
 
 
 def test_layers_are_listed_in_order_with_their_sizes(shipped, images):
@@ -375,9 +360,6 @@ def test_a_model_that_returns_nan_cannot_be_judged():
         model.fc.weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match="NaN"):
         attend(Classifier(model), two(2), layer="conv")
-
-
-# Vision transformers.
 
 
 class Tokens(nn.Module):

@@ -59,9 +59,6 @@ def plain_logits(model, images, perturbation=IDENTITY, *, layout=torch.contiguou
         return plain(perturbation(unit_range(images.pixels)).contiguous(memory_format=layout)).numpy()
 
 
-# From logits to predictions, by hand.
-
-
 @pytest.fixture
 def predictions():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [0.1, 0.6, 0.3]], dtype=np.float32)) + np.float32(3)
@@ -82,9 +79,6 @@ def test_predictions_by_hand(predictions):
 def test_probabilities_of_extreme_logits_are_finite():
     logits = np.array([[1e4, -1e4, 0.0]], dtype=np.float32)
     assert Predictions(logits, made_images(1), IDENTITY).probabilities.tolist() == [[1, 0, 0]]
-
-
-# The model's own logits.
 
 
 @pytest.mark.parametrize("perturbation", [IDENTITY, Pose(7, 1, -2), HorizontalFlip()], ids=repr)
@@ -218,9 +212,6 @@ def test_padding_of_a_batch_is_no_reason_to_refuse_a_model():
     np.testing.assert_allclose(Classifier(Standardise()).predict(images).logits, plain_logits(Standardise(), images))
 
 
-# The same bits.
-
-
 @pytest.fixture(scope="module")
 def many():
     return made_images(251)
@@ -253,9 +244,6 @@ def test_no_image_at_all_has_no_predictions():
 
 def test_workers_are_by_default_the_available_cores():
     assert Classifier(small_cnn()).workers == available_cores() >= 1
-
-
-# Remembered.
 
 
 class CountedFlip(HorizontalFlip):
@@ -377,9 +365,6 @@ def test_perturbation_that_was_changed_meanwhile_is_run_anew():
     np.testing.assert_allclose(classifier.predict(images, dimmed).logits, expected, atol=1e-5)
 
 
-# Nothing else changes.
-
-
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 def test_model_is_left_as_it_was(training):
     model = small_cnn().train(training)
@@ -431,9 +416,6 @@ def test_images_are_left_as_they_were():
     images = made_images(4)
     Classifier(InPlace()).predict(images)
     assert torch.equal(images.pixels, made_images(4).pixels)
-
-
-# Models that cannot be judged.
 
 
 class Returns(nn.Module):
@@ -506,9 +488,6 @@ def test_error_is_not_remembered_as_an_answer():
         broken.predict(images)
     with pytest.raises(ModelError, match="NoneType"):
         broken.predict(images)
-
-
-# Devices.
 
 
 @pytest.mark.parametrize(

@@ -168,9 +168,6 @@ def test_worst_of_ten_wants_ten():
         worst_of_ten(np.ones((5, 9), dtype=bool))
 
 
-# Breaking poses.
-
-
 class ErrsWhenTurned(nn.Module):
     """Tells dim bars from bright ones, and errs when the bar's turn is within a range of degrees."""
 
@@ -237,9 +234,6 @@ def test_images_that_are_wrong_as_they_are_cannot_break():
     found = breaking(Classifier(ErrsWhenTurned(99, 99)), wrong, PATHS["shift"])
     with pytest.raises(InputError, match="none of 40 clean images is correct"):
         breaking_severity(found, share_broken=0.1)
-
-
-# Drawn poses.
 
 
 @settings(deadline=None)

@@ -36,9 +36,6 @@ def drawn(seed, count=200, classes=4):
     return type(found)(logits, found.images, found.perturbation)
 
 
-# Calibration.
-
-
 @pytest.mark.parametrize("bins", [1, 2, 10, 15])
 def test_an_edge_belongs_to_the_bin_above_and_1_to_the_last(bins):
     edges = np.linspace(0, 1, bins + 1)
@@ -84,9 +81,6 @@ def test_calibration_error_is_the_published_sum(seed, bins):
     assert calibration_error(found, bins=bins).value == pytest.approx(naive_calibration_error(found, bins), abs=1e-5)
 
 
-# Proper scores.
-
-
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), classes=st.integers(3, 6))
 def test_scores_are_scikit_learns(seed, classes):
@@ -103,9 +97,6 @@ def test_intervals_cover_as_often_as_they_say():
     for measure in (brier_score, negative_log_likelihood):
         truth, intervals = measure(large).value, [measure(found).interval for found in small]
         assert 0.9 < np.mean([low <= truth <= high for low, high in intervals]) < 0.99
-
-
-# Errors, and abstaining.
 
 
 def test_confidence_on_errors_by_hand(by_hand):
@@ -132,9 +123,6 @@ def test_equal_confidences_come_in_any_order():
     one, other = (predictions(labels, answers, [0.8] * 4) for answers in ([0, 1, 1, 1], [0, 0, 1, 0]))
     for found in (one, other):
         assert risk_coverage(found)[1].tolist() == pytest.approx([0.25] * 4)
-
-
-# Under corruption.
 
 
 def test_confidence_rise_is_the_largest_step():
@@ -175,8 +163,6 @@ def test_mean_corruption_error_needs_errors_and_the_same_corruptions():
     with pytest.raises(InputError):
         mean_corruption_error({}, {})
 
-
-# In the gate.
 
 ROWS = "".join(
     f"""

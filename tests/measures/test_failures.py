@@ -47,9 +47,6 @@ def by_hand() -> Predictions:
     return predictions(LABELS, PREDICTED, CONFIDENCE)
 
 
-# Tables.
-
-
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
@@ -125,9 +122,6 @@ def test_the_kinds_of_other_data_are_the_pairs_confused_most_often():
     assert [kind.name for kind in kinds_for(predictions([0], [0]))] == ["any error", "errors over 90% confidence"]
 
 
-# Two models.
-
-
 def test_new_fixed_and_shared_failures_show_both_models_answers():
     after = predictions([0, 0, 1, 1, 2], [1, 1, 1, 1, 0], [0.5, 0.9, 0.8, 0.8, 0.6], pose=Pose(5))
     before = predictions([0, 0, 1, 1, 2], [0, 0, 0, 2, 1], [0.7, 0.7, 0.5, 0.9, 0.95], pose=Pose(5))
@@ -147,9 +141,6 @@ def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
     wrong_after = {at for at, (label, taken, _) in enumerate(rows) if label != taken}
     wrong_before = {at for at, (label, _, taken) in enumerate(rows) if label != taken}
     assert found == [wrong_after - wrong_before, wrong_before - wrong_after, wrong_after & wrong_before]
-
-
-# Persistent failures.
 
 
 def test_persistent_failures_stand_by_the_number_of_wrong_poses():
@@ -177,9 +168,6 @@ def test_persistent_failures_stand_by_the_confidence_of_wrong_answers():
 def test_persistent_failures_are_told_by_confusion_the_most_frequent_first():
     table = persistent_failures(images_with([0, 1, 1], numbers=[5, 6, 7]), np.array([[2], [0], [0]]))
     assert table.by_confusion() == [("dog", "cat", (6, 7)), ("cat", "fox", (5,))]
-
-
-# Scores by class.
 
 
 def test_scores_are_scikit_learns(by_hand):

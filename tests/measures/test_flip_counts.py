@@ -29,9 +29,6 @@ def by_hand() -> Flips:
     return flips(answers(LABELS, AFTER), answers(LABELS, BEFORE))
 
 
-# By hand.
-
-
 def test_lost_images_were_right_and_gained_images_were_wrong(by_hand):
     assert (by_hand.n, by_hand.lost.tolist(), by_hand.gained.tolist()) == (10, [0, 1, 6], [5, 9])
     assert by_hand.net == pytest.approx(-0.1, abs=1e-15)
@@ -75,9 +72,6 @@ def test_the_entry_in_stress_json_is_plain_and_complete(by_hand):
     assert entry["by_pair"]["cat→dog"] == [2, 0]
 
 
-# For any predictions.
-
-
 @st.composite
 def two_models(draw: st.DrawFn) -> tuple[Predictions, Predictions]:
     n = draw(st.integers(1, 40))
@@ -99,9 +93,6 @@ def test_net_is_the_difference_of_accuracies_and_counts_add_up(drawn):
     assert not {*changed.lost.tolist()} & {*changed.gained.tolist()}
 
 
-# The measure.
-
-
 def test_accuracy_change_is_the_net_change_with_its_images():
     numbers = list(range(100, 110))
     measured = accuracy_change(
@@ -115,8 +106,6 @@ def test_accuracy_change_is_the_net_change_with_its_images():
     assert measured.flips.lost.tolist() == [100, 101, 106]
     assert measured.detail == "2 images gained, 3 lost (McNemar p = 1); cat→dog 2 lost, 0 gained"
 
-
-# A threshold that chance must not explain.
 
 REGRESSION = Check(
     "regression-clean", "regression", "accuracy_change", role="incumbent", significance=0.001, hand=Threshold(-0.01)

@@ -84,9 +84,6 @@ def test_what_there_is_no_group_of_is_told(served):
         group_accuracy(served, by="camera", group="top")
 
 
-# Differences to the others.
-
-
 def sure_of(label_probabilities, *, labels=None, **columns):
     """Return predictions that give the label of each image this probability, with these columns of groups."""
     sure = np.asarray(label_probabilities, dtype=np.float64)

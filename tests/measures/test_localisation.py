@@ -51,9 +51,6 @@ DEAD = np.zeros((4, 4))
 THREE_QUARTERS = np.repeat([[3, 3, 1, 1]], 4, axis=0)
 
 
-# Ratio and lift.
-
-
 @pytest.mark.parametrize(
     ("maps", "ratio"), [(UNIFORM, 0.5), (ON_OBJECT, 1.0), (OFF_OBJECT, 0.0), (THREE_QUARTERS, 0.75)]
 )
@@ -125,9 +122,6 @@ def test_a_wrong_mask_gives_another_number_or_an_error():
         attention_ratio(attention, left_half(1, 6))
 
 
-# Drift, dead maps, correlation.
-
-
 def test_a_map_that_moves_along_does_not_drift_and_one_that_stays_does():
     rest = attention_of([ON_OBJECT, ON_OBJECT])
     along = attention_of([np.roll(ON_OBJECT, 2, axis=1)] * 2, pose=Pose(dx=2))
@@ -163,9 +157,6 @@ def test_rank_correlation_equals_scipys():
     expected = [scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)]
     assert rank_correlation(attention_of(one), attention_of(other)) == pytest.approx(expected)
     assert np.isnan(rank_correlation(attention_of([UNIFORM, DEAD]), attention_of([ON_OBJECT] * 2))).all()
-
-
-# As checks.
 
 
 class Looker(nn.Module):
@@ -297,9 +288,6 @@ def test_without_a_plain_background_attention_is_not_applicable(gallery):
     details = {check["id"]: check["detail"] for check in report["checks"]}
     assert "the background of squares is not plain" in details["attention-ratio"]
     assert found["attention-dead"] != "not_applicable", "for which no mask is needed"
-
-
-# Maps must follow the weights.
 
 
 @pytest.fixture

@@ -73,9 +73,6 @@ def by_hand() -> Predictions:
     return predictions(LABELS, PREDICTED, CONFIDENCE)
 
 
-# Accuracy.
-
-
 def test_accuracy_is_the_share_of_right_predictions(by_hand):
     measured = accuracy(by_hand)
     assert (measured.metric.name, measured.unit.value, measured.value, measured.n) == ("accuracy", "share", 0.6, 10)
@@ -95,9 +92,6 @@ def test_accuracy_of_a_class_is_its_recall(by_hand, name, value, n, failures):
     assert measured.interval == pytest.approx(wilson(round(value * n), n), abs=1e-12)
     recall = recall_score(LABELS, PREDICTED, labels=[CLASSES.index(name)], average=None)
     assert measured.value == pytest.approx(recall[0], abs=1e-15)
-
-
-# Confusion of pairs.
 
 
 @pytest.mark.parametrize(
@@ -124,9 +118,6 @@ def test_a_pair_of_one_class_is_refused(by_hand):
         pair_failures(by_hand, pair=("cat", "cat"))
 
 
-# Confident errors.
-
-
 @pytest.mark.parametrize(
     ("above", "failures"),
     [(0.0, [3, 5, 8, 2]), (0.65, [3, 5, 8]), (0.75, [3, 5]), (0.9, [3]), (0.96, [])],
@@ -148,9 +139,6 @@ def test_confident_errors_count_wrong_answers_over_the_confidence(by_hand, above
 def test_a_confidence_at_the_threshold_is_not_over_it(logits, above, count):
     wrong = Predictions(np.array([logits], dtype=np.float32), images_with([1], classes=("a", "b")), IDENTITY)
     assert confident_errors(wrong, above=above).value == count
-
-
-# Gain over another model.
 
 
 def test_accuracy_gain_is_the_difference_of_the_accuracies(by_hand):
@@ -198,9 +186,6 @@ def test_predictions_of_other_images_cannot_be_compared(by_hand, compare):
             COMPARED[compare](by_hand, OTHERS[name])
 
 
-# Classes that are not there.
-
-
 def test_an_unknown_class_is_named_with_those_there_are(by_hand):
     for measure in (
         lambda: accuracy(by_hand, of_class="cow"),
@@ -216,9 +201,6 @@ def test_a_class_without_images_is_refused():
     for measure in (lambda: accuracy(cats, of_class="fox"), lambda: pair_failures(cats, pair=("cat", "fox"))):
         with pytest.raises(InputError, match=r"none of the 4 images is of class.*'fox'"):
             measure()
-
-
-# Metrics.
 
 
 DECLARED = Metric("torn", Unit.DEGREES, better="less", words="torn between two")
@@ -239,9 +221,6 @@ DECLARED = Metric("torn", Unit.DEGREES, better="less", words="torn between two")
 )
 def test_a_case_of_a_metric_has_its_own_unit_range_and_words_alone(declared, changes, is_one):
     assert replace(declared, **changes).is_case_of(declared) == is_one
-
-
-# Properties that hold for any predictions.
 
 
 @st.composite

@@ -49,9 +49,6 @@ def answers(predicted, confidence=0.8, *, of=IMAGES, under=IDENTITY) -> Predicti
     return Predictions(np.log(shares).astype(np.float32), of, under)
 
 
-# Consensus-set errors.
-
-
 def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictions):
     """The consensus set is 0, 1, 3, 5 and 6, and it loses 1 and 6. Some reference model gets 2, 4 and 7 wrong, too."""
     measured = consensus_set_errors(find_consensus_set_errors([answers([0, 1, 1, 1, 0, 1, 0, 0])], panel_predictions))
@@ -135,9 +132,6 @@ def test_a_retrain_alone_is_held_against_nobody(panel_predictions):
     ):
         with pytest.raises(NotApplicableError, match="the model itself is the only reference model"):
             ask(alone.without("a"))
-
-
-# The file.
 
 
 def test_what_is_written_is_read(panel_predictions, tmp_path):

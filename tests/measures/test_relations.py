@@ -21,9 +21,6 @@ def said(answers, confidence=None):
     return predictions(LABELS, answers, confidence)
 
 
-# Invariance.
-
-
 def test_invariance_holds_when_every_answer_stays():
     measured = invariance(said([0, 2, 1, 0]), said([0, 2, 1, 0], [0.4, 0.5, 0.6, 0.7]))
     assert (measured.value, measured.n, measured.failures.tolist()) == (1.0, 4, [])
@@ -43,9 +40,6 @@ def test_invariance_breaks_by_what_any_change_changes():
 def test_invariance_shows_what_was_right_before_first():
     measured = invariance(said([1, 0, 1, 1]), said([2, 1, 2, 1], [0.9, 0.6, 0.8, 0.9]))
     assert measured.failures.tolist() == [2, 1, 0]
-
-
-# Monotonicity.
 
 
 def test_monotonicity_holds_for_a_model_that_doubts_more_and_more():
@@ -78,9 +72,6 @@ def test_what_a_wrong_answer_gains_counts_though_the_truth_loses():
     assert monotonicity([said(wrong, [0.6] * 4), said(wrong, [0.9] * 4)]).value == 0
 
 
-# Symmetry.
-
-
 def test_symmetry_holds_for_equal_answers_and_breaks_for_others():
     left, right = said([0, 0, 1, 1]), said([0, 2, 1, 0])
     same = symmetry(left, left)
@@ -89,9 +80,6 @@ def test_symmetry_holds_for_equal_answers_and_breaks_for_others():
     assert (measured.value, measured.failures.tolist()) == (0.5, [1, 3])
     assert measured.detail == "2 predictions differ; 100.0% are right one way, 50.0% the other"
     assert symmetry(right, left).value == 0.5
-
-
-# Of several predictions.
 
 
 def test_a_relation_needs_two_predictions():
@@ -108,9 +96,6 @@ def test_a_model_is_asked_as_it_is_and_under_each_perturbation(pytester):
     series = along(role, zoo.images, Pose(10), HorizontalFlip())
     assert [at.perturbation for at in series] == [IDENTITY, Pose(10), HorizontalFlip()]
     assert np.array_equal(series[0].predicted, role.predict(zoo.images).predicted)
-
-
-# As users write it.
 
 
 def declared():

@@ -91,9 +91,6 @@ def refuse(tmp_path):
     return write_and_refuse
 
 
-# Files that load.
-
-
 def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path):
     path = tmp_path / "new" / "folder" / "model.safetensors"
     save_checkpoint(path, model, RECORD)
@@ -182,9 +179,6 @@ def test_hash_of_tensors_depends_on_names_shapes_types_and_values():
     assert hash_tensors(tensors) == hash_tensors(same), "neither order nor layout count"
 
 
-# Paths that are no regular file of a sensible size.
-
-
 def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(refuse, native, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", len(native))
     (tmp_path / "x").write_bytes(native)
@@ -194,8 +188,6 @@ def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(refuse, native, tm
     assert error.code == "TOO_LARGE"
     assert f"{len(native)} bytes are more than the limit of {len(native) - 1}" in str(error)
 
-
-# Refusals that say more than their code; others are in the corpus of hostile files.
 
 SAID = {
     "legacy": (

@@ -178,8 +178,6 @@ def test_header_of_any_json_is_refused_or_loads_numbers(path, examples):
         assert sound(loaded(path, struct.pack("<Q", len(encoded)) + encoded + DATA))
 
 
-# Programs of a pickle.
-
 OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
 NAMES = [b"ccollections\nOrderedDict\n", b"cargparse\nNamespace\n", b"cos\nsystem\n", b"ctorch\nFloatStorage\n"]
 PIECES = st.sampled_from([*OPCODES, *NAMES, b"K\x01", b"q\x01", b"h\x01", b"X\x01\0\0\0a", b"}", b"(", b")", b"]"])

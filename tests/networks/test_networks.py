@@ -45,9 +45,6 @@ def save(tmp_path):
     return saved
 
 
-# Loading.
-
-
 def test_torchvisions_networks_work_as_they_are(save):
     import torchvision
 
@@ -100,9 +97,6 @@ def test_probabilities_stay_what_they_are(save):
     assert certain(torch.tensor([[0.0, 1.0]])).isfinite().all()
 
 
-# Its record of normalization.
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -130,9 +124,6 @@ def test_a_size_is_a_number_or_height_and_width(text):
     assert (parse_size("64"), parse_size("64x96")) == ((64, 64), (64, 96))
     with pytest.raises(InputError, match=r"^size .*: expected a number of pixels, or HEIGHTxWIDTH"):
         parse_size(text)
-
-
-# Does it fit the data?
 
 
 def declared(network, normalization=None, *, probabilities=False):
@@ -188,9 +179,6 @@ def test_the_kind_of_outputs_must_be_the_declared_one():
     expect_fit(declared(Small()), images, outputs=None)
     with pytest.raises(InputError, match=r"outputs are -\d.* expected 0 to 1 and a sum of 1"):
         expect_fit(declared(Small(), probabilities=True), images, outputs="probabilities")
-
-
-# Where it looks.
 
 
 def test_layers_go_by_the_names_in_the_users_network():

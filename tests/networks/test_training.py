@@ -91,9 +91,6 @@ def straight(tmp_path_factory) -> tuple[bytes, tuple[Epoch, ...]]:
     return destination.read_bytes(), history
 
 
-# The trained network.
-
-
 def test_a_separable_task_is_learned(straight):
     _, history = straight
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
@@ -158,9 +155,6 @@ def test_bfloat16_learns_and_is_not_float32_by_another_name(tmp_path, straight):
     assert best_epoch(history).validation_accuracy > 0.9, history
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert history != straight[1]
-
-
-# The same bits again.
 
 
 def test_a_seed_gives_the_same_bits_whatever_the_process_did_before(tmp_path, straight):
@@ -296,9 +290,6 @@ def test_a_file_of_another_kind_in_the_place_of_the_state_stays(tmp_path):
     assert other.read_bytes() == b"not a state"
 
 
-# Files of a training.
-
-
 def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, straight):
     destination = tmp_path / "runs" / "model.safetensors"
     seen = []
@@ -326,9 +317,6 @@ def test_random_states_and_threads_are_left_as_found(tmp_path, on_step):
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert json.dumps(np.random.get_state(legacy=False), default=str) == before[2]
-
-
-# Augmentation, seen from the network.
 
 
 class Watcher(nn.Module):
@@ -425,9 +413,6 @@ def test_the_augmentation_differs_between_epochs(monkeypatch, tmp_path):
     assert len(first & second) < len(first) / 2
 
 
-# The optimiser's settings, step by step.
-
-
 Rates = list[list[tuple[float, float]]]
 
 
@@ -461,9 +446,6 @@ def test_rates_follow_their_schedule_and_only_weights_decay(monkeypatch, tmp_pat
     assert rates == [*sorted(rates[: peak + 1]), *sorted(rates[peak + 1 :], reverse=True)]
     assert 0 < peak < len(rates) / 2
     assert rates[-1] < 1e-7
-
-
-# Configs.
 
 
 def test_the_notebook_preset_is_the_original_recipe():
@@ -555,9 +537,6 @@ def test_diverging_training_is_refused_and_leaves_no_model(tmp_path, batch_size,
     with pytest.raises(InputError, match=r"training diverged in epoch 1: .* not finite; lower the learning rate"):
         train(config, bars(), destination)
     assert not destination.exists()
-
-
-# The best epoch.
 
 
 @pytest.mark.parametrize(

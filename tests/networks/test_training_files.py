@@ -107,8 +107,6 @@ def of_lightning(hyper_parameters, **more):
     }
 
 
-# Recognized files, and the line about them.
-
 UNDER, WITHOUT = "its weights are those under {!r}".format, "the prefix {!r} is removed from the names".format
 STATE = net().state_dict()
 OPTIMIZER = torch.optim.SGD(net().parameters(), lr=0.1, momentum=0.9).state_dict()
@@ -220,8 +218,6 @@ def test_the_shipped_network_is_found_in_a_training_file_too(tmp_path):
     assert loaded.note
 
 
-# Entries beside the weights.
-
 BESIDE = {
     "namespace": argparse.Namespace(lr=0.1, nested={"a": [1, (2, None)]}),
     "simple-namespace": types.SimpleNamespace(a=1),
@@ -280,9 +276,6 @@ def test_objects_of_a_users_own_are_refused_wherever_they_stand(load):
         assert error.code == "PICKLE_GLOBAL"
         assert name in str(error)
         assert "torch.save(model.state_dict(), path)" in str(error)
-
-
-# Tensors that do not fit, and why.
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,6 @@ class ByCorner(nn.Module):
         return torch.stack([0.02 - corner, corner, -torch.ones_like(corner)], dim=1)
 
 
-# Pictures.
-
-
 @pytest.mark.parametrize("kind", BACKGROUNDS)
 def test_objects_stay_as_they_are_and_the_background_does_not(images, masks, kind):
     shown = with_background(images, masks, kind)
@@ -131,9 +128,6 @@ def test_pictures_show_the_original_and_what_was_made_of_it(images, masks):
     assert torch.equal((of_one(pixels) * 255).round().to(torch.uint8)[0], shown.changed.pixels[7])
     others = with_background(images, masks, "noise", seed=1).perturbation_of(7)
     assert len({repr(of_one), repr(shown.perturbation_of(8)), repr(others)}) == 3
-
-
-# Measures: which models notice.
 
 
 def measures(model, data):

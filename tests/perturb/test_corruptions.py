@@ -43,9 +43,6 @@ def apart(count, channels=1, height=28, width=28, *, value=0.5):
     return images
 
 
-# Properties of all corruptions.
-
-
 @everywhere
 def test_images_stay_images_and_severity_is_distortion(name, garments):
     off_the_grid = torch.rand(4, 1, 28, 28)
@@ -87,8 +84,6 @@ def test_names_are_those_of_rows_and_others_are_refused():
     with pytest.raises(ValueError, match="corruption fog: severity is 6, expected a whole number, 0 to 5"):
         Corruption("fog", 6)
 
-
-# Each corruption by itself, at each of its levels.
 
 CHECKS = {}
 
@@ -280,8 +275,6 @@ def test_the_sheet_shows_each_corruption_at_each_severity(tmp_path):
     said = {text.get_text() for axes in sheet.axes for text in axes.texts}
     assert said == {name.replace("-", " ") for name in CORRUPTIONS}
 
-
-# In the gate.
 
 ROWS = """
 [[check]]

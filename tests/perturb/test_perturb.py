@@ -35,8 +35,6 @@ def test_identity_and_full_turns_keep_every_bit(degrees):
     assert torch.equal(pose_each(images, torch.full((2,), float(degrees)), torch.zeros(2), torch.zeros(2)), images)
 
 
-# Shifts, on a picture that is wider than high.
-
 PICTURE = picture([1, 2, 3, 4], [5, 6, 7, 8])
 SHIFTED = {
     "right": (Pose(dx=1), picture([0, 1, 2, 3], [0, 5, 6, 7])),
@@ -67,9 +65,6 @@ def test_integer_shift_there_and_back_restores_what_stayed_inside(dx, dy):
 
     assert torch.equal(back[:, :, rows, columns], images[:, :, rows, columns])
     assert back.count_nonzero() == images[:, :, rows, columns].count_nonzero()
-
-
-# Turns.
 
 
 @pytest.mark.parametrize(
@@ -106,8 +101,6 @@ def test_turn_comes_before_the_shift():
     image = picture([0, 0, 0], [0, 0, 1], [0, 0, 0])
     assert torch.equal(Pose(90, dx=1)(image), picture([0, 0, 1], [0, 0, 0], [0, 0, 0]))
 
-
-# Independent implementations.
 
 POSES = [
     Pose(7),
@@ -146,9 +139,6 @@ def test_poses_agree_with_other_libraries(other, shape):
         torch.testing.assert_close(pose(images), other(images, pose), atol=1e-4, rtol=0, msg=repr(pose))
 
 
-# One pose for the batch, or one for each image.
-
-
 @properties
 @given(st.lists(st.tuples(tenths_of_degree, tenths_of_pixel, tenths_of_pixel), min_size=1, max_size=4))
 def test_individual_poses_equal_whole_batch_poses_bit_for_bit(tenths):
@@ -180,9 +170,6 @@ def test_perturbation_leaves_its_input_alone_in_any_memory_layout(perturbation):
     assert not torch.equal(changed := perturbation(images), before)
     assert torch.equal(images, before)
     assert torch.equal(perturbation(images.contiguous(memory_format=torch.channels_last)), changed)
-
-
-# Names of perturbations in results and caches.
 
 
 def test_promised_poses_are_the_225_of_the_envelope():
