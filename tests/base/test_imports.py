@@ -89,14 +89,7 @@ def test_code_before_its_import_counts_as_on_disk(project):
     assert subprocess.check_output([sys.executable, "-c", code], cwd=project, text=True).strip() == "False"
 
 
-def test_an_entry_without_files_counts_as_absent(tmp_path, monkeypatch):
-    cache = Store(tmp_path)
-    monkeypatch.setattr(imports, "files", lambda: None)
-    cache.store(KEY, np.ones(2))
-    assert cache.load(KEY, (2,)) is None
-
-
-def test_files_of_two_processes_that_differ_count_as_changed(tmp_path):
+def test_an_entry_without_files_a_pipe_and_files_that_differ_count_as_changed(tmp_path, monkeypatch):
     (code := tmp_path / "code.py").write_text("x = 1\n")
     imports.include({str(code): imports.digest(str(code))})
     assert imports.unchanged(before := imports.files())
@@ -104,11 +97,12 @@ def test_files_of_two_processes_that_differ_count_as_changed(tmp_path):
     assert imports.ran()[str(code)] == imports.CHANGED
     assert not imports.unchanged(before)
     assert not imports.unchanged(imports.files())
-
-
-def test_a_pipe_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "code.py")
     assert not imports.unchanged({str(tmp_path / "code.py"): "0" * 64})
+    cache = Store(tmp_path)
+    monkeypatch.setattr(imports, "files", lambda: None)
+    cache.store(KEY, np.ones(2))
+    assert cache.load(KEY, (2,)) is None
 
 
 def test_a_package_that_is_installed_again_from_a_folder_counts(tmp_path):

@@ -91,9 +91,6 @@ def test_what_a_group_detects_allows_for_which_images_are_lost():
         (item.minimum_detectable_drop - item.k * error) / np.hypot(error, np.sqrt(item.minimum_detectable_drop / 300))
     )
     assert power == pytest.approx(0.95, abs=1e-6)
-
-
-def test_groups_may_lose_ten_points_unnoticed_where_nothing_else_is_said():
     panel = panel_of(reference(np.random.default_rng(0), np.full((2, 100), 0.9), 20, apart=0.3))
     assert {item.budget for item in thresholds_of(panel, {})} == {0.1}
     assert {item.budget for item in thresholds_of(panel, {"slice": 0.3})} == {0.3}

@@ -100,10 +100,6 @@ def test_correlations_are_those_of_the_columns_shrunk_towards_none():
     assert (np.abs(found[off]) < np.abs(raw[off])).all()
     assert (found[off] / raw[off]).std() < 1e-9, "one factor for all"
     assert found[off] / raw[off] == pytest.approx(0.9, abs=0.2)
-
-
-def test_constant_rows_are_correlated_with_none():
-    """Whatever rounding makes of the mean of equal numbers."""
     values = np.random.default_rng(0).normal(size=(10, 4))
     values[:, 1], values[:, 2] = 52 / 60, 53 / 60
     found = correlation(values)
@@ -209,15 +205,12 @@ def clean_thresholds():
     return [only(calibrate(panel, LAX)) for panel in panels if not outliers(panel)]
 
 
-def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200(clean_thresholds):
+def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200_and_a_loss_fails_in_95_of_100(clean_thresholds):
     """The exact chance that one more reference model misses a threshold, on average over panels, is the share."""
     chances = stats.norm.cdf([item.threshold for item in clean_thresholds], 0.9, 0.005)
     error = chances.std() / math.sqrt(len(chances))
     assert error < CLEAN_SHARE / 5
     assert chances.mean() == pytest.approx(CLEAN_SHARE, abs=4 * error)
-
-
-def test_a_loss_of_what_a_row_detects_fails_in_95_of_100_retrains(clean_thresholds):
     caught = [stats.norm.cdf(item.threshold, 0.9 - item.minimum_detectable_drop, 0.005) for item in clean_thresholds]
     assert np.mean(caught) == pytest.approx(0.95, abs=0.03)
 
@@ -235,9 +228,6 @@ def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
     assert (item.mean, item.std) == (pytest.approx(14), pytest.approx(np.std(values, ddof=1)))
     noticed = ceiling + 1.6449 * roots.std(ddof=1) * math.sqrt(9 / 8)
     assert item.minimum_detectable_drop == pytest.approx((noticed / 2) ** 2 - (roots.mean() / 2) ** 2, rel=1e-3)
-
-
-def test_rare_counts_spread_at_least_like_poissons():
     item = only(calibrate(counted([12] * 20), {}))
     ceiling = 2 * math.sqrt(12 + 3 / 8) + student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)
     assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
@@ -295,16 +285,13 @@ def three_checks(four_checks):
     return calibrate(four_checks, {"rotation": 0.03})
 
 
-def test_a_row_over_its_budget_is_no_gate_and_says_why(three_checks):
+def test_a_row_over_its_budget_is_no_gate_says_why_and_takes_nothing_of_the_familys_share(three_checks, four_checks):
     assert [bool(item.informational) for item in three_checks] == [False] * 3 + [True]
     last = three_checks[3]
     said = f"the minimum detectable drop is {last.minimum_detectable_drop:.3f}, over the budget of 0.030"
     assert said in last.informational
     assert last.minimum_detectable_drop > 0.03
     assert last.threshold < 0.8, "what it would be is told all the same"
-
-
-def test_a_row_that_is_no_gate_takes_nothing_of_the_familys_share(four_checks, three_checks):
     alone = calibrate(panel_of(four_checks.values(four_checks.checks[:3])), {"rotation": 0.03})
     assert [item.k for item in three_checks[:3]] == [item.k for item in alone]
     assert three_checks[0].k < calibrate(four_checks, LAX)[0].k
@@ -319,12 +306,6 @@ def test_rows_with_a_hand_threshold_take_nothing_of_the_share(four_checks, check
     assert [item.threshold for item in calibrated[:checks]] == [item.threshold for item in alone]
     for item in calibrated[checks:]:
         assert item.threshold == pytest.approx(item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4)
-
-
-def test_budgets_come_from_the_checks_file_by_family_and_else_by_default():
-    checks = (check("a"), check("b", family="shift"), check("c", family="flip"))
-    calibrated = calibrate(panel_of(np.full((8, 3), 0.9), checks), {"rotation": 0.07, "shift": 0.01, "pairs": 3})
-    assert [item.budget for item in calibrated] == [0.07, 0.01, 0.05]
 
 
 @pytest.mark.parametrize(
@@ -405,9 +386,12 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
     (item,) = thresholds_of(panel_of([0.3, 1.9, 0.2, 1.7] * 2, [score]), {"brier_score": math.inf})
     assert item.threshold == 2.0
     assert item.informational == "its threshold of 2.000 cannot fail"
+    checks = (check("a"), check("b", family="shift"), check("c", family="flip"))
+    calibrated = calibrate(panel_of(np.full((8, 3), 0.9), checks), {"rotation": 0.07, "shift": 0.01, "pairs": 3})
+    assert [item.budget for item in calibrated] == [0.07, 0.01, 0.05]
 
 
-def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_checks, three_checks):
+def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(four_checks, three_checks):
     held = {"r0": Threshold(0.99), "another": Threshold(0.1)}
     lines = calibration_lines(four_checks, three_checks, held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
@@ -418,6 +402,15 @@ def test_the_summary_has_a_line_per_family_and_counts_the_informational(four_che
     assert not [line for line in lines if line.startswith("warning")]
     every = calibration_lines(four_checks, three_checks, held, reasons=True)
     assert f"informational: r3: {three_checks[3].informational}" in every
+    hands = {"r0": Threshold(0.5), "r1": Threshold(0.4, "until calibrated"), "r3": Threshold(0.0)}
+    lines = calibration_lines(four_checks, three_checks, hands)
+    threshold = f"{three_checks[0].threshold:g}"
+    more = f"is more lenient than the panel's, {threshold}; remove `hand` from the check unless you mean it"
+    assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines
+    assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
+    assert "thresholds set by hand stay, as the panel has none: r3" in lines
+    replaced = f"{three_checks[1].threshold:g}"
+    assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated" in lines
 
 
 def test_the_summary_says_what_more_reference_models_would_gain():
@@ -432,18 +425,6 @@ def test_the_summary_says_what_more_reference_models_would_gain():
     twenty = panel_of(np.stack([spread_evenly(0.9, 0.05, 20)] * 3, axis=1), checks)
     lines = calibration_lines(twenty, thresholds_of(twenty, budgets), {}, budgets=budgets)
     assert not [line for line in lines if line.startswith("for more thresholds: ")], "it is a full panel"
-
-
-def test_a_lenient_threshold_by_hand_is_warned_of(four_checks, three_checks):
-    hands = {"r0": Threshold(0.5), "r1": Threshold(0.4, "until calibrated"), "r3": Threshold(0.0)}
-    lines = calibration_lines(four_checks, three_checks, hands)
-    threshold = f"{three_checks[0].threshold:g}"
-    more = f"is more lenient than the panel's, {threshold}; remove `hand` from the check unless you mean it"
-    assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines
-    assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
-    assert "thresholds set by hand stay, as the panel has none: r3" in lines
-    replaced = f"{three_checks[1].threshold:g}"
-    assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated" in lines
 
 
 @pytest.mark.parametrize(

@@ -74,15 +74,6 @@ def test_whatever_a_class_is_called_toml_has_it(value):
     assert tomllib.loads(f"value = {written}") == {"value": value}
 
 
-def test_classes_of_one_spelling_have_rows_of_their_own(tmp_path):
-    images = LabelledImages(images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test")
-    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images)))
-    assert [check.id for check in read_checks(tmp_path / "checks.toml").family("class")] == [
-        "clean-a-b-0",
-        "clean-a-b-1",
-    ]
-
-
 def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
     """Each row has an id of its own, and none that is too long, however its classes and their pairs are called."""
     long = "x" * 210
@@ -186,11 +177,25 @@ def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
     )
 
 
-def test_a_first_threshold_by_hand_is_that_of_images_as_they_are(tmp_path):
+def test_first_checks_by_hand_or_of_few_classes(tmp_path):
     images = images_of()
     (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["clean", "class"], min_accuracy=0.8)))
     checks = read_checks(tmp_path / "checks.toml").checks
     assert {check.id: check.hand.threshold for check in checks if check.hand} == {"clean": 0.8}
+    images = replace(images_of([0, 1], size=(4, 4)), classes=tuple(f"class {at}" for at in range(101)))
+    assert not {"class-difference", "flips"} & {row.family for row in starter_checks(images)}
+    images = replace(images_of([0, 0], size=(4, 4)), classes=("all",))
+    assert starter_checks(images, ["class-difference"]) == ()
+    images = replace(images_of(), groups={"confidence": np.array(list("abab"))})
+    named = {row.id for row in starter_checks(images, ["equivalence"])}
+    assert {"equivalence-confidence", "equivalence-confidence-2"} <= named
+    assert len(named) == len(starter_checks(images_of(), ["equivalence"])) + 1
+    images = LabelledImages(images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test")
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images)))
+    assert [check.id for check in read_checks(tmp_path / "checks.toml").family("class")] == [
+        "clean-a-b-0",
+        "clean-a-b-1",
+    ]
 
 
 @pytest.mark.parametrize(("families", "threshold"), [(["rotation"], 0.9), (["clean"], 0.0), (["clean"], 90.0)])
@@ -214,20 +219,3 @@ def test_columns_with_groups_to_compare_have_checks_by_default(groups, sliced):
     assert {"class-difference", "consensus", "flips"} <= {row.family for row in rows}
     assert any(row.family == "slice" for row in rows) == sliced
     assert not any("serial" in row.id for row in rows)
-
-
-def test_many_classes_have_no_further_checks_each_by_default():
-    images = replace(images_of([0, 1], size=(4, 4)), classes=tuple(f"class {at}" for at in range(101)))
-    assert not {"class-difference", "flips"} & {row.family for row in starter_checks(images)}
-
-
-def test_one_class_has_no_difference_to_others():
-    images = replace(images_of([0, 0], size=(4, 4)), classes=("all",))
-    assert starter_checks(images, ["class-difference"]) == ()
-
-
-def test_a_column_named_like_a_check_of_equality_replaces_none():
-    images = replace(images_of(), groups={"confidence": np.array(list("abab"))})
-    named = {row.id for row in starter_checks(images, ["equivalence"])}
-    assert {"equivalence-confidence", "equivalence-confidence-2"} <= named
-    assert len(named) == len(starter_checks(images_of(), ["equivalence"])) + 1

@@ -298,30 +298,12 @@ def twenty():
     return labelled([number % 4 for number in range(20)])
 
 
-def test_take_picks_pixels_labels_and_positions_in_the_full_split_together(twenty):
-    assert twenty.sha256 != twenty.take(torch.arange(2)).sha256
-    assert twenty.take(torch.arange(2)).hashed is None
-    taken = twenty.take(torch.tensor([7, 2]))
-    assert taken.positions.tolist() == [7, 2]
-    assert taken.labels.tolist() == [3, 2]
-    assert torch.equal(taken.pixels, twenty.pixels[[7, 2]])
-    assert (taken.classes, taken.name, taken.split) == (twenty.classes, twenty.name, twenty.split)
-    assert twenty.take(torch.tensor([7, 2, 11])).take(torch.tensor([2, 0])).positions.tolist() == [11, 7]
-
-
 CHANGES = {
     "pixel": lambda images: replace(images, pixels=images.pixels + (torch.arange(4).view(1, 1, 2, 2) == 3)),
     "label": lambda images: replace(images, labels=(images.labels + 1) % 4),
     "order": lambda images: images.take(torch.arange(19, -1, -1)),
     "fewer": lambda images: images.take(torch.arange(19)),
 }
-
-
-def test_hash_changes_with_the_content_and_not_with_the_memory_layout(twenty):
-    assert len({twenty.sha256, *(change(twenty).sha256 for change in CHANGES.values())}) == len(CHANGES) + 1
-    strided = replace(twenty, pixels=twenty.pixels.transpose(2, 3).contiguous().transpose(2, 3))
-    assert not strided.pixels.is_contiguous()
-    assert strided.sha256 == twenty.sha256
 
 
 def test_unit_range_maps_bytes_to_floats_from_0_to_1():
@@ -336,6 +318,18 @@ def test_validation_split_is_disjoint_and_exhaustive(twenty):
     assert sorted([*training.positions.tolist(), *validation.positions.tolist()]) == list(range(20))
     assert torch.equal(validation.pixels, twenty.pixels[validation.positions])
     assert torch.equal(training.labels, twenty.labels[training.positions])
+    assert len({twenty.sha256, *(change(twenty).sha256 for change in CHANGES.values())}) == len(CHANGES) + 1
+    strided = replace(twenty, pixels=twenty.pixels.transpose(2, 3).contiguous().transpose(2, 3))
+    assert not strided.pixels.is_contiguous()
+    assert strided.sha256 == twenty.sha256
+    assert twenty.sha256 != twenty.take(torch.arange(2)).sha256
+    assert twenty.take(torch.arange(2)).hashed is None
+    taken = twenty.take(torch.tensor([7, 2]))
+    assert taken.positions.tolist() == [7, 2]
+    assert taken.labels.tolist() == [3, 2]
+    assert torch.equal(taken.pixels, twenty.pixels[[7, 2]])
+    assert (taken.classes, taken.name, taken.split) == (twenty.classes, twenty.name, twenty.split)
+    assert twenty.take(torch.tensor([7, 2, 11])).take(torch.tensor([2, 0])).positions.tolist() == [11, 7]
 
 
 @pytest.mark.parametrize(
@@ -389,12 +383,9 @@ def test_a_sample_is_the_same_object_while_somebody_has_it(twenty):
     assert gone() is None, "its pixels are held by nobody else"
 
 
-def test_one_in_so_many_is_a_stratified_sample_of_at_least_one(twenty):
+def test_one_in_so_many_is_a_stratified_sample_ordered_and_nested(twenty):
     assert torch.equal(one_in(4, twenty).positions, stratified_sample(twenty, 5).positions)
     assert [len(one_in(step, twenty)) for step in (1, 3, 20, 21)] == [20, 6, 1, 1]
-
-
-def test_stratified_samples_are_ordered_and_nested(twenty):
     positions = stratified_sample(twenty, 13).positions.tolist()
     assert positions == sorted(set(positions))
     assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]

@@ -74,6 +74,11 @@ def test_rows_are_used_as_a_tensor_is(photos, monkeypatch):
     assert torch.equal(images.pixels.permute(0, 2, 3, 1).float(), expected.pixels.permute(0, 2, 3, 1).float())
     assert torch.equal(torch.cat([images.pixels, images.pixels]), torch.cat([expected.pixels] * 2))
     assert np.array_equal(np.asarray(images.pixels), expected.pixels.numpy())
+    images = in_memory(photos, monkeypatch)
+    expected = images.sha256
+    assert expected != replace(images, pixels=255 - images.pixels).sha256
+    monkeypatch.setattr("hashlib.sha256", lambda *_: pytest.fail("hashed again"))
+    assert replace(images, classes=("a", "b")).sha256 == expected
 
 
 def test_another_file_pipeline_or_time_decodes_anew_and_else_nothing_is(photos, monkeypatch):
@@ -151,14 +156,6 @@ def test_what_was_used_the_longest_ago_goes_first(tmp_path):
     store.opened("0").close()
     Store(tmp_path, max_bytes=2_500).prune()
     assert sorted(path.name for path in tmp_path.glob("*.entry")) == ["0.entry", "2.entry"]
-
-
-def test_other_pixels_have_another_hash_and_other_names_cost_none(photos, monkeypatch):
-    images = in_memory(photos, monkeypatch)
-    expected = images.sha256
-    assert expected != replace(images, pixels=255 - images.pixels).sha256
-    monkeypatch.setattr("hashlib.sha256", lambda *_: pytest.fail("hashed again"))
-    assert replace(images, classes=("a", "b")).sha256 == expected
 
 
 @pytest.mark.parametrize("kind", ["noise", "texture", "swapped", "clutter", None])

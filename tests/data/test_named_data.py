@@ -110,11 +110,7 @@ def test_a_data_set_gives_pictures_and_labels(here, item, name):
 @pytest.mark.parametrize(
     ("name", "item", "message"),
     [
-        (
-            "nothing",
-            "array",
-            r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist",
-        ),
+        ("nothing", "array", r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist"),
         ("LABELS", "array", r"item 0: is a int; expected an object with __len__ and __getitem__"),
         ("splits", "array", r"gives a dict with train, test; name one of them"),
         ("broken", "array", r"cannot give the data set \(RuntimeError\('it raised SystemExit"),
@@ -141,13 +137,10 @@ def write_csv(here, rows) -> str:
     return f"csv:{here / 'data' / 'list.csv'}"
 
 
-def test_a_csv_file_lists_paths_and_labels(here):
+def test_a_csv_file_lists_paths_and_labels_or_is_refused(here):
     for labels, classes in (("abba", ("a", "b")), ("0110", ("0", "1"))):
         rows = ["label,more,path", *(f"{label},x,pictures/{number}.png" for number, label in enumerate(labels))]
         expect_the_four(load_images(write_csv(here, rows)), classes)
-
-
-def test_what_is_wrong_with_a_csv_file_is_said(here):
     for message, *rows in (
         ("has file, label; expected a first row that names the columns path and label", "file,label", "a,b"),
         ("has no rows", "path,label"),

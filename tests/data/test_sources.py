@@ -98,23 +98,19 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:40])
 
 
+def deep(file):
+    Image.fromarray(np.zeros((6, 5), dtype=np.uint16)).save(file)
+
+
 DAMAGES = {
-    r"a\.png: cannot be read as an image .* replace or remove it": lambda at: cut(at / "ant" / "a.png"),
-    r"x\.jpg: cannot be read as an image": lambda at: (at / "ant" / "x.jpg").write_text("hello"),
-    r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8": lambda at: Image.fromarray(
-        np.zeros((6, 5), dtype=np.uint16)
-    ).save(at / "ant" / "x.png"),
-    r"c\.png: is 7x5 pixels \(height x width\), .*a\.png is 6x5; .* Set size": lambda at: picture((7, 5)).save(
-        at / "dog" / "c.png"
-    ),
-    r"c\.png: is grey, .*a\.png is colour; .* channels to 1 or 3": lambda at: picture(mode="L").save(
-        at / "dog" / "c.png"
-    ),
+    r"a\.png: cannot be read as an image .* replace or remove it": lambda at: cut(at / "ant/a.png"),
+    r"x\.jpg: cannot be read as an image": lambda at: (at / "ant/x.jpg").write_text("hello"),
+    r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8": lambda at: deep(at / "ant/x.png"),
+    r"c\.png: is 7x5 pixels .*a\.png is 6x5; .* Set size": lambda at: picture((7, 5)).save(at / "dog/c.png"),
+    r"c\.png: is grey, .*a\.png is colour; .* channels": lambda at: picture(mode="L").save(at / "dog/c.png"),
     r"cat: no images in it; expected one folder per class .*, or remove the folder": lambda at: (at / "cat").mkdir(),
     r"test: no images in it; .* if its folders are the classes, name folder:.*test": with_splits,
-    "photos: no folders in it; expected one folder per class": lambda at: [
-        shutil.rmtree(at / each) for each in ("ant", "dog")
-    ],
+    "photos: no folders in it; expected one folder per class": lambda at: [*map(shutil.rmtree, at.iterdir())],
     "photos: no such folder": shutil.rmtree,
 }
 
@@ -152,10 +148,6 @@ def test_npz_images_are_grey_or_colour(npz):
         assert loaded.pixels[1, 0].tolist() == GREY[1].tolist()
         assert loaded.labels.tolist() == LABELS.tolist()
         assert loaded.classes == ("0", "1")
-
-
-def test_medmnists_files_are_read_as_they_are(npz):
-    """Their arrays: three splits, labels of shape (N, 1) in uint8."""
     arrays = {}
     for split, start in (("train", 0), ("val", 1), ("test", 2)):
         arrays |= {f"{split}_images": COLOUR[start:], f"{split}_labels": LABELS[start:, None].astype(np.uint8)}
@@ -163,6 +155,13 @@ def test_medmnists_files_are_read_as_they_are(npz):
     assert len(images) == 2
     assert images.labels.tolist() == [1, 0]
     assert (images.split, images.name, images.classes) == ("test", "shop", ("0", "1"))
+    masks = np.zeros((4, 6, 5), dtype=np.uint8)
+    masks[:, :3] = 255
+    images = load_images(npz(images=COLOUR, labels=LABELS, masks=masks), size=(12, 10), channels=1)
+    assert images.pixels.shape == (4, 1, 12, 10)
+    assert images.masks.shape == (4, 12, 10)
+    assert images.masks[:, :6].all()
+    assert not images.masks[:, 6:].any()
 
 
 def test_many_npz_images_are_read_one_at_a_time(tmp_path, monkeypatch):
@@ -192,16 +191,6 @@ def test_an_npz_file_with_a_damaged_image_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(npz_module, "COPIED", 1 << 16)
     with pytest.raises(InputError, match=r"shop\.npz: cannot be read .*CRC"):
         load_images(f"npz:{tmp_path / 'shop.npz'}")
-
-
-def test_npz_images_and_masks_are_resized_together(npz):
-    masks = np.zeros((4, 6, 5), dtype=np.uint8)
-    masks[:, :3] = 255
-    images = load_images(npz(images=COLOUR, labels=LABELS, masks=masks), size=(12, 10), channels=1)
-    assert images.pixels.shape == (4, 1, 12, 10)
-    assert images.masks.shape == (4, 12, 10)
-    assert images.masks[:, :6].all()
-    assert not images.masks[:, 6:].any()
 
 
 @pytest.mark.parametrize(

@@ -164,11 +164,11 @@ CHANNEL = """
 @pytest.mark.parametrize(
     ("does", "message"),
     [
-        ("os.write(CHANNEL.fileno(), bytes(3)); never()", r"no answer within 2 s \(predictor_timeout\)"),
-        ("CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()", r"no answer within 2 s \(predictor_timeout\)"),
+        ("os.write(CHANNEL.fileno(), bytes(3)); never()", r"no answer within 1 s \(predictor_timeout\)"),
+        ("CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()", r"no answer within 1 s \(predictor_timeout\)"),
         ("CHANNEL.send_bytes(bytes((1 << 24) + 1))", "it sent no valid answer|its process was ended"),
         ("CHANNEL.send_bytes(b'no JSON'); never()", "it sent no valid answer"),
-        ("CHANNEL.recv_bytes = never; return scores(pixels)", r"no answer within 2 s \(predictor_timeout\)"),
+        ("CHANNEL.recv_bytes = never; return scores(pixels)", r"no answer within 1 s \(predictor_timeout\)"),
     ],
     ids=["half a length", "half a message", "too large", "no message", "a request that it never reads"],
 )
@@ -179,7 +179,7 @@ def test_no_message_holds_the_run_up(opened, does, message):
     code = CHANNEL.format(does).replace("scores(pixels)", "pixels.reshape(len(pixels), -1)[:, :3] * 1.0")
     start = time.monotonic()
     with pytest.raises(InputError, match=message):
-        opened(code, images=large, predictor_timeout=2.0)
+        opened(code, images=large, predictor_timeout=1.0)
     assert time.monotonic() - start < 15
 
 

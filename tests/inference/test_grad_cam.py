@@ -152,9 +152,6 @@ def test_a_map_by_hand():
     logits, maps = grad_cam(Tiny(), pixels, layer="conv")
     assert logits.tolist() == [[6 - 0.25, 0.0]]
     assert maps.tolist() == [[[1.25, 0.625], [0.0, 0.3125]]]
-
-
-def test_what_speaks_against_the_class_is_cut_off_and_a_dead_map_is_found():
     model = Tiny()
     with torch.no_grad():
         model.fc.weight.mul_(-1)
@@ -226,24 +223,18 @@ def test_hooks_are_removed_and_modes_restored_when_a_model_raises():
     assert not model.conv._forward_hooks
 
 
-def test_workers_change_no_bit(shipped, images):
+def test_workers_change_no_bit_and_predictions_are_those_of_float32(shipped, images):
     one, two = (attend(Classifier(shipped, workers=workers), images, Pose(10, 2, 2)) for workers in (1, 2))
     assert one.maps.tobytes() == two.maps.tobytes()
     assert one.predictions.logits.tobytes() == two.predictions.logits.tobytes()
     few = attend(Classifier(shipped, workers=1), images.take(torch.arange(40)), Pose(10, 2, 2))
     assert few.maps.tobytes() == one.maps[:40].tobytes()
-
-
-def test_predictions_are_those_of_float32(shipped, images):
     classifier = Classifier(shipped, workers=1)
     for pose in (Pose(), Pose(-30, 3, -3)):
         found, exact = attend(classifier, images, pose).predictions, classifier.predict(images, pose)
         assert np.abs(found.logits - exact.logits).max() < 1e-5
         assert (found.predicted == exact.predicted).all()
         assert found.perturbation == pose
-
-
-def test_maps_follow_the_perturbation(shipped, images):
     classifier = Classifier(shipped, workers=1)
     mirrored = replace(images, pixels=images.pixels.flip(-1))
     assert np.array_equal(attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps)
@@ -289,24 +280,18 @@ def test_the_default_layer_lies_before_the_pooling_and_behind_its_relu():
     assert default_layer(nn.Sequential(*layers, nn.Linear(18, 2)), pixels) == "2"
     later = [*layers[:2], layers[3], layers[2], layers[4]]
     assert default_layer(nn.Sequential(*later, nn.Linear(18, 2)), pixels) == "1+relu"
-
-
-def test_a_convolution_of_one_pixel_is_not_looked_at():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 6), nn.Flatten())
     assert default_layer(model, torch.rand(2, 1, 8, 8)) == "0"
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
+    with torch.no_grad():
+        model[2].weight.zero_()
+    assert not relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0")
 
 
 @pytest.mark.parametrize(("slope", "follows"), [(0.0, True), (0.1, False)])
 def test_a_relu_that_follows_is_told_from_others(slope, follows):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.LeakyReLU(slope), nn.Flatten(), nn.Linear(18, 2))
     assert relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0") is follows
-
-
-def test_no_relu_follows_a_layer_that_nothing_depends_on():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
-    with torch.no_grad():
-        model[2].weight.zero_()
-    assert not relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0")
 
 
 @pytest.mark.parametrize(
@@ -328,10 +313,15 @@ def two(size=4):
     return LabelledImages(pixels, torch.tensor([0, 1]), CLASSES, "two", "test")
 
 
-def test_a_model_without_a_convolution_has_no_attention():
+def test_a_model_without_a_convolution_or_of_nan_has_no_attention():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     with pytest.raises(NotApplicableError, match="the model has no convolution layer"):
         attend(Classifier(model), two())
+    model = Tiny()
+    with torch.no_grad():
+        model.fc.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="NaN"):
+        attend(Classifier(model), two(2), layer="conv")
 
 
 class Detached(nn.Module):
@@ -352,14 +342,6 @@ class Detached(nn.Module):
 def test_logits_that_do_not_come_from_the_layer_have_no_attention(how, message):
     with pytest.raises(NotApplicableError, match=message):
         attend(Classifier(Detached(how)), two(), layer="conv")
-
-
-def test_a_model_that_returns_nan_cannot_be_judged():
-    model = Tiny()
-    with torch.no_grad():
-        model.fc.weight[0, 0] = torch.nan
-    with pytest.raises(ModelError, match="NaN"):
-        attend(Classifier(model), two(2), layer="conv")
 
 
 class Tokens(nn.Module):

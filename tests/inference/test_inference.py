@@ -74,9 +74,6 @@ def test_predictions_by_hand(predictions):
     np.testing.assert_allclose(predictions.probabilities, expected, rtol=1e-6)
     np.testing.assert_allclose(predictions.confidence, [0.7, 0.5, 0.6], rtol=1e-6)
     assert (predictions.classes, predictions.perturbation) == (("a", "b", "c"), Pose(5))
-
-
-def test_probabilities_of_extreme_logits_are_finite():
     logits = np.array([[1e4, -1e4, 0.0]], dtype=np.float32)
     assert Predictions(logits, made_images(1), IDENTITY).probabilities.tolist() == [[1, 0, 0]]
 
@@ -240,9 +237,6 @@ def test_no_image_at_all_has_no_predictions():
     predictions = Classifier(small_cnn()).predict(made_images(3).take(torch.arange(0)))
     assert predictions.logits.shape == (0, 3)
     assert predictions.correct.tolist() == []
-
-
-def test_workers_are_by_default_the_available_cores():
     assert Classifier(small_cnn()).workers == available_cores() >= 1
 
 
@@ -279,15 +273,6 @@ def test_other_images_are_run_anew(change):
     classifier.predict(images)
     expected = plain_logits(small_cnn(), change(images))
     np.testing.assert_allclose(classifier.predict(change(images)).logits, expected, atol=1e-5)
-
-
-def test_images_of_another_shape_are_run_anew():
-    model = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-    wide = made_images(4)
-    wide = replace(wide, pixels=wide.pixels.reshape(4, 1, 4, 16))
-    classifier = Classifier(model)
-    classifier.predict(made_images(4))
-    np.testing.assert_allclose(classifier.predict(wide).logits, plain_logits(model, wide), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -350,8 +335,7 @@ def test_perturbations_of_ones_own_that_look_alike_are_told_apart(ones):
         np.testing.assert_allclose(found.predictions.logits, expected, atol=1e-5)
 
 
-def test_perturbation_that_was_changed_meanwhile_is_run_anew():
-    @dataclass(eq=False)
+def test_perturbation_or_shape_that_was_changed_meanwhile_is_run_anew():
     class Dimmed:
         share: float
 
@@ -363,6 +347,12 @@ def test_perturbation_that_was_changed_meanwhile_is_run_anew():
     dimmed.share = 0.9
     expected = plain_logits(small_cnn(), images, Dimmed(0.9))
     np.testing.assert_allclose(classifier.predict(images, dimmed).logits, expected, atol=1e-5)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    wide = made_images(4)
+    wide = replace(wide, pixels=wide.pixels.reshape(4, 1, 4, 16))
+    classifier = Classifier(model)
+    classifier.predict(made_images(4))
+    np.testing.assert_allclose(classifier.predict(wide).logits, plain_logits(model, wide), atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -379,13 +369,21 @@ def test_model_is_left_as_it_was(training):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_later_training_of_the_model_does_not_change_the_classifier():
+def test_later_training_changes_no_classifier_and_no_model_changes_images():
     model, images = small_cnn(), made_images(4)
     expected = plain_logits(model, images)
     classifier = Classifier(model)
     with torch.no_grad():
         model.fc1.weight.zero_()
     np.testing.assert_allclose(classifier.predict(images).logits, expected, atol=1e-5)
+
+    class InPlace(nn.Module):
+        def forward(self, pixels):
+            return pixels.mul_(2).flatten(1)[:, :3]
+
+    images = made_images(4)
+    Classifier(InPlace()).predict(images)
+    assert torch.equal(images.pixels, made_images(4).pixels)
 
 
 def test_global_state_is_left_as_found(monkeypatch):
@@ -406,16 +404,6 @@ def test_global_state_is_left_as_found(monkeypatch):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
-
-
-def test_images_are_left_as_they_were():
-    class InPlace(nn.Module):
-        def forward(self, pixels):
-            return pixels.mul_(2).flatten(1)[:, :3]
-
-    images = made_images(4)
-    Classifier(InPlace()).predict(images)
-    assert torch.equal(images.pixels, made_images(4).pixels)
 
 
 class Returns(nn.Module):
@@ -472,16 +460,11 @@ def test_model_that_raises_is_a_model_error_with_its_reason():
     assert re.search(r"model failed on .*\(4, 1, 8, 8\).* under Pose\(degrees=5, .*: .*64.*7", str(error.value))
     assert isinstance(error.value.__cause__, RuntimeError)
 
-
-def test_perturbation_that_raises_is_a_model_error_too():
     def explode(images):
         raise ZeroDivisionError("boom")
 
     with pytest.raises(ModelError, match="boom"):
         Classifier(small_cnn()).predict(made_images(4), explode)
-
-
-def test_error_is_not_remembered_as_an_answer():
     broken = Classifier(Returns(lambda pixels: None))
     images = made_images(4)
     with pytest.raises(ModelError):

@@ -43,17 +43,11 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert "no check is so close to its threshold, the closest is bee (0.0100)" in far
 
 
-def test_options_of_a_cluster_have_no_effect_on_another_backend():
+def test_options_of_a_cluster_count_with_ray_alone_and_need_it(monkeypatch):
     assert not BackendOptions(ray_workers=2).on_ray
     assert BackendOptions(backend="ray", ray_gpus=0.5).on_ray
-
-
-def test_without_ray_it_says_how_to_install_it(monkeypatch):
+    with pytest.raises(InputError, match="get GPUs from ray_gpus"):
+        placed(BackendOptions(backend="ray"), "cuda")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"not installed.*pip install 'stress-harness\[ray\]'"):
         placed(BackendOptions(backend="ray", ray_address="nowhere:1"), "auto")
-
-
-def test_a_device_beside_a_cluster_is_refused():
-    with pytest.raises(InputError, match="get GPUs from ray_gpus"):
-        placed(BackendOptions(backend="ray"), "cuda")

@@ -162,12 +162,10 @@ class TestAServerThatDoesRight:
             np.testing.assert_array_equal(model.predict(IMAGES).predicted, expected().argmax(axis=1))
             assert model.as_json()["outputs"] == "labels"
 
-    def test_of_several_outputs_the_scores_are_asked_for(self):
+    def test_of_several_outputs_the_scores_or_the_named_one_are_asked_for(self):
         with inference_server() as served:
             served.metadata["outputs"].insert(0, {"name": "label", "datatype": "INT64", "shape": [-1]})
             assert opened(served.url).as_json()["output"] == "scores"
-
-    def test_a_named_output_is_asked_for(self):
         with inference_server() as served:
             served.metadata["outputs"] *= 2
             served.metadata["outputs"][1] = served.metadata["outputs"][1] | {"name": "others"}
@@ -198,13 +196,11 @@ class TestAServerThatDoesRight:
         opened(server.url, rate=50).predict(IMAGES)
         assert len(server.requests) - 1 <= 50 * (time.monotonic() - started) + 1
 
-    def test_connections_are_kept_alive(self, server):
+    def test_connections_are_kept_alive_and_a_version_in_the_url_is_the_one_asked(self, server):
         seen = set()
         server.fault = lambda number, handler: seen.add(handler.client_address[1])
         opened(server.url, concurrency=2).predict(IMAGES)
         assert len(seen) <= 3
-
-    def test_a_version_in_the_url_is_the_one_asked(self, server):
         model = opened(f"{server.url}/versions/1/")
         assert model.as_json()["version"] == "1"
         assert all("/versions/1" in path for _, path, _ in server.requests if "models" in path)
@@ -581,12 +577,10 @@ class TestTryingAgain:
         with pytest.raises(InputError, match=r"asks to wait for 3(600|599) s"):
             opened(server.url)
 
-    def test_ends_when_the_server_stays_busy(self, server):
+    def test_ends_when_the_server_stays_busy_or_stalls(self, server):
         server.fault = lambda number, handler: refused(handler, 503)
         with pytest.raises(InputError, match="no answer in 6 attempts: it answers 503"):
             opened(server.url)
-
-    def test_not_after_a_stall(self, server):
         server.fault = lambda number, handler: stalled(handler, 1.0)
         started = time.monotonic()
         with pytest.raises(InputError, match=r"no answer within 0.2 s \(predictor_timeout\)"):
@@ -625,13 +619,6 @@ class TestAServerThatCannotBeTrusted:
             found, right = (each.predict(IMAGES, Pose(degrees, 0, 0)).logits for each in (model, plain))
             np.testing.assert_array_equal(found, right)
 
-    def test_that_mixes_up_labels_is_noticed(self, server):
-        server.model = lambda images: by_tiles(images).argmax(axis=1)
-        server.metadata["outputs"] = []
-        server.values = lambda number, labels: labels[::-1]
-        with pytest.raises((BackendLostError, InputError), match="mixes up"):
-            opened(server.url).predict(IMAGES)
-
     @pytest.mark.parametrize("named", [True, False], ids=["named in answers", "in metadata alone"])
     def test_whose_version_changes_ends_the_run(self, server, cache, named):
         server.names_version = named
@@ -668,10 +655,15 @@ class TestAServerThatCannotBeTrusted:
         with pytest.raises(BackendLostError, match="or its model changed"):
             model.predict(IMAGES, Pose(7, 0, 0))
 
-    def test_that_answers_at_random_is_noticed(self, server):
+    def test_that_answers_at_random_or_mixes_up_labels_is_noticed(self, server):
         random = np.random.default_rng(0)
         server.values = lambda number, scores: random.permutation(scores.T).T
         with pytest.raises((BackendLostError, InputError), match="other predictions for"):
+            opened(server.url).predict(IMAGES)
+        server.model = lambda images: by_tiles(images).argmax(axis=1)
+        server.metadata["outputs"] = []
+        server.values = lambda number, labels: labels[::-1]
+        with pytest.raises((BackendLostError, InputError), match="mixes up"):
             opened(server.url).predict(IMAGES)
 
 

@@ -53,9 +53,6 @@ def test_calibration_error_by_hand(by_hand):
     assert (measured.metric.name, measured.unit.value, measured.n) == ("calibration_error", "share", 10)
     assert measured.interval[0] <= measured.value <= measured.interval[1]
     assert measured.detail == "accuracy 60.0%, mean confidence 74.4%; 2 bins"
-
-
-def test_a_confidence_of_exactly_1_counts():
     sure = predictions([0, 0, 1, 1], [0, 0, 1, 0], [1.0, 1.0, 1.0, 1.0])
     assert calibration_error(sure).value == pytest.approx(0.25)
     right = predictions([0, 1], [0, 1], [1.0, 1.0])
@@ -116,16 +113,13 @@ def test_risk_coverage_by_hand():
     measured = risk_coverage_area(found)
     assert measured.value == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
     assert measured.detail == "of the surer half of the predictions 50.00% are wrong, of all 25.00%"
-
-
-def test_equal_confidences_come_in_any_order():
     labels = [0, 0, 1, 1]
     one, other = (predictions(labels, answers, [0.8] * 4) for answers in ([0, 1, 1, 1], [0, 0, 1, 0]))
     for found in (one, other):
         assert risk_coverage(found)[1].tolist() == pytest.approx([0.25] * 4)
 
 
-def test_confidence_rise_is_the_largest_step():
+def test_confidence_rise_is_the_largest_step(by_hand):
     clean, first, second = (predictions([0, 0], [0, 0], sure) for sure in ([0.9, 0.9], [0.6, 0.7], [0.9, 0.6]))
     measured = confidence_rise([clean, first, second])
     assert measured.value == pytest.approx(0.1, abs=1e-6)
@@ -134,9 +128,6 @@ def test_confidence_rise_is_the_largest_step():
     falling = confidence_rise([clean, first])
     assert falling.value == pytest.approx(-0.25, abs=1e-6)
     assert falling.failures.tolist() == []
-
-
-def test_confidence_rise_needs_two_severities(by_hand):
     with pytest.raises(InputError, match="one severity, expected at least two"):
         confidence_rise([by_hand])
 
@@ -152,9 +143,6 @@ def test_mean_corruption_error_by_hand():
     assert measured.detail == "from 0.50 under fog to 2.00 under noise"
     same = mean_corruption_error(reference, reference)
     assert (same.value, same.interval) == (1.0, (1.0, 1.0))
-
-
-def test_mean_corruption_error_needs_errors_and_the_same_corruptions():
     right, wrong = predictions([0], [0]), predictions([0], [1])
     with pytest.raises(NotApplicableError, match="the reference model makes no error under fog"):
         mean_corruption_error({"fog": [right, wrong]}, {"fog": [wrong, right]})

@@ -47,13 +47,6 @@ def test_bounds_of_a_net_loss_hold_whatever_is_gained(lost, gained):
     assert high >= CONFIDENCE - 1e-9
 
 
-def test_a_net_loss_is_never_proved_larger_than_all_changes():
-    """Predictions that change within the tolerance lose no more than it, if every change is a loss."""
-    for changed in (0, 10, 50, 75):
-        assert proportion_limits(changed, 10_000, CONFIDENCE)[1] <= 0.01
-        assert net_limits(changed, 0, 10_000, CONFIDENCE)[1] <= 0.01
-
-
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_bounds_of_a_percentile_hold_for_any_distribution(share):
     n, generator = 700, np.random.default_rng(5)
@@ -66,9 +59,17 @@ def test_bounds_of_a_percentile_hold_for_any_distribution(share):
     assert high / 2_000 >= CONFIDENCE - 0.006
 
 
-def test_a_percentile_of_too_few_images_has_no_bound():
+def test_bounds_at_their_limits():
+    """Eight views that all say the same are as uncertain as one; changes within a tolerance lose no more than it."""
     assert quantile(np.zeros(400), 0.99).limits(CONFIDENCE) == (0.0, math.inf)
     assert quantile(np.zeros(459), 0.99).limits(CONFIDENCE) == (0.0, 0.0)
+    assert mean(np.linspace(0, 1, 200)).limits(1 - 1e-7) == (-math.inf, math.inf)
+    for changed in (0, 10, 50, 75):
+        assert proportion_limits(changed, 10_000, CONFIDENCE)[1] <= 0.01
+        assert net_limits(changed, 0, 10_000, CONFIDENCE)[1] <= 0.01
+    changed = np.zeros(2_000)
+    changed[:60] = 1
+    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
 
 
 def pooled(n, rate, generator, views=8):
@@ -89,22 +90,11 @@ def test_bounds_clustered_by_image_hold(rate):
     assert high / 400 >= CONFIDENCE - 0.015
 
 
-def test_views_of_one_image_do_not_count_as_images():
-    """Eight views that all say the same are as uncertain as one view."""
-    changed = np.zeros(2_000)
-    changed[:60] = 1
-    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
-
-
 @pytest.mark.parametrize("each", [np.zeros(1_000), np.full(1_000, 1e-7)])
 def test_a_distance_of_nothing_is_not_proved_to_be_zero(each):
     lower, upper = mean(each).limits(CONFIDENCE)
     assert lower <= each.mean()
     assert 0.00459 < upper < 0.0047
-
-
-def test_a_bootstrap_says_nothing_beyond_its_resamples():
-    assert mean(np.linspace(0, 1, 200)).limits(1 - 1e-7) == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +103,6 @@ def test_a_bootstrap_says_nothing_beyond_its_resamples():
 )
 def test_three_outcomes(changed, expected):
     assert outcome_of(proportion(changed, 10_000), 0.01) == expected
-
-
-def test_equal_takes_every_check_and_different_takes_one():
-    assert overall(["equal", "equal"]) == "equal"
-    assert overall(["equal", "inconclusive"]) == "inconclusive"
-    assert overall(["equal", "inconclusive", "different"]) == "different"
-    assert overall([]) == "inconclusive"
 
 
 def outcomes_of(quantities, tolerance):
@@ -160,10 +143,6 @@ def test_as_many_images_as_are_named_would_tell(changed):
     assert outcome_of(proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
 
 
-def test_no_number_of_images_tells_what_lies_at_the_tolerance():
-    assert images_needed(proportion(100, 10_000), 0.01) is None
-
-
 @pytest.mark.parametrize("measured", [net_loss(80, 5, 10_000), mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])])
 def test_images_are_named_for_what_is_no_count(measured):
     assert outcome_of(measured, 0.009) == "inconclusive"
@@ -174,19 +153,17 @@ def test_the_worst_group_is_one_that_is_large_enough():
     measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(1, 20)}, least=90)
     assert (measured.group, measured.n) == ("shoe", 1_020)
     assert outcome_of(measured, 0.05) == "equal"
-
-
-def test_a_small_group_that_is_gone_differs_all_the_same():
     measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(20, 20)}, least=90)
     assert outcome_of(measured, 0.05) == "different"
-
-
-def test_groups_that_are_all_small_are_informational():
     small = worst({"bag": proportion(0, 20), "shoe": proportion(2, 80)}, least=90)
     assert outcome_of(small, 0.05) == "informational"
     assert overall(["equal", "informational"]) == "equal"
     assert overall(["informational"]) == "inconclusive"
     assert outcome_of(worst({"bag": proportion(20, 20)}, least=90), 0.05) == "different"
+    assert overall(["equal", "equal"]) == "equal"
+    assert overall(["equal", "inconclusive"]) == "inconclusive"
+    assert overall(["equal", "inconclusive", "different"]) == "different"
+    assert overall([]) == "inconclusive"
 
 
 def test_the_first_number_of_images_that_tells_counts():
@@ -194,3 +171,4 @@ def test_the_first_number_of_images_that_tells_counts():
     changed = np.zeros(10_000)
     changed[:3] = 1.0
     assert 60_000 < images_needed(mean(changed), 0.0005) < 70_000
+    assert images_needed(proportion(100, 10_000), 0.01) is None

@@ -29,40 +29,17 @@ def by_hand() -> Flips:
     return flips(answers(LABELS, AFTER), answers(LABELS, BEFORE))
 
 
-def test_lost_images_were_right_and_gained_images_were_wrong(by_hand):
+def test_flips_by_hand(by_hand):
     assert (by_hand.n, by_hand.lost.tolist(), by_hand.gained.tolist()) == (10, [0, 1, 6], [5, 9])
     assert by_hand.net == pytest.approx(-0.1, abs=1e-15)
-
-
-def test_on_a_sample_images_go_by_their_numbers_in_the_data_set():
-    numbers = [3, 7, 8, 20, 21, 22, 30, 40, 50, 99]
-    changed = flips(answers(LABELS, AFTER, numbers=numbers), answers(LABELS, BEFORE, numbers=numbers))
-    assert (changed.lost.tolist(), changed.gained.tolist()) == ([3, 7, 30], [22, 99])
-    assert changed.by_class == {"dog": (1, 1), "cat": (2, 0), "fox": (0, 1)}, "classes are looked up by position"
-
-
-def test_pairs_are_new_or_gone_confusions_by_frequency(by_hand):
     assert list(by_hand.by_pair.items()) == [
         ("cat→dog", (2, 0)),
         ("dog→cat", (0, 1)),
         ("dog→fox", (1, 0)),
         ("fox→cat", (0, 1)),
     ]
-
-
-def test_the_interval_is_newcombes_first_method_for_paired_data(by_hand):
     half = 1.96 * math.sqrt(2 + 3 - (2 - 3) ** 2 / 10) / 10
     assert by_hand.interval == pytest.approx((-0.1 - half, -0.1 + half), abs=1e-12)
-
-
-def test_the_p_value_is_twice_the_tail_of_a_fair_coin():
-    """Seven gained and one lost: twice (1 + 8) of 256 ways."""
-    changed = flips(answers([0] * 9, [0] * 8 + [1]), answers([0] * 9, [1] * 7 + [0, 0]))
-    assert (len(changed.gained), len(changed.lost)) == (7, 1)
-    assert changed.p_value == pytest.approx(2 * 9 / 256, abs=1e-15)
-
-
-def test_the_entry_in_stress_json_is_plain_and_complete(by_hand):
     entry = json.loads(json.dumps(by_hand.as_json(), allow_nan=False))
     assert entry["net"] == by_hand.net
     assert entry["interval"] == list(by_hand.interval)
@@ -70,6 +47,13 @@ def test_the_entry_in_stress_json_is_plain_and_complete(by_hand):
     assert (entry["new_failures"], entry["fixed_failures"]) == ([0, 1, 6], [5, 9])
     assert entry["by_class"] == {"cat": [2, 0], "dog": [1, 1], "fox": [0, 1]}
     assert entry["by_pair"]["cat→dog"] == [2, 0]
+    numbers = [3, 7, 8, 20, 21, 22, 30, 40, 50, 99]
+    changed = flips(answers(LABELS, AFTER, numbers=numbers), answers(LABELS, BEFORE, numbers=numbers))
+    assert (changed.lost.tolist(), changed.gained.tolist()) == ([3, 7, 30], [22, 99])
+    assert changed.by_class == {"dog": (1, 1), "cat": (2, 0), "fox": (0, 1)}, "classes are looked up by position"
+    changed = flips(answers([0] * 9, [0] * 8 + [1]), answers([0] * 9, [1] * 7 + [0, 0]))
+    assert (len(changed.gained), len(changed.lost)) == (7, 1)
+    assert changed.p_value == pytest.approx(2 * 9 / 256, abs=1e-15)
 
 
 @st.composite

@@ -31,17 +31,11 @@ def test_it_counts_what_was_right_before_and_is_wrong_now():
     assert measured.detail == "1 gained in return; most often ant→bee, 1"
     low, high = measured.interval
     assert 0 < low < 3 < high < 8
-
-
-def test_of_one_class_and_among_some_images():
     assert negative_flips(predictions(), BEFORE, of_class="bee").value == 1
     assert negative_flips(predictions(), BEFORE, of_class="bee").n == 2
     among = np.arange(8) < 3
     measured = negative_flips(predictions(), BEFORE, among=among)
     assert (measured.value, measured.n) == (1, 8), "the rate stays that among all, whatever reference models know"
-
-
-def test_a_model_that_keeps_all_that_was_right_loses_nothing():
     measured = negative_flips(predictions(), predictions().correct)
     assert measured.value == 0
     assert not len(measured.failures)

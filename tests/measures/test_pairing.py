@@ -37,16 +37,13 @@ PANEL_PREDICTIONS = PanelPredictions(
 )
 
 
-def test_in_a_run_it_is_the_incumbent():
+def test_in_a_run_it_is_the_incumbent_if_there_is_another_one():
     other = member(9, "incumbent")
     predictions = PANEL[0].predict(IMAGES)
     incumbent = session_of(PANEL[0], other, panel_predictions=PANEL_PREDICTIONS.without("")).paired_incumbent
     assert np.array_equal(incumbent.right(predictions), other.predict(IMAGES).correct)
     assert incumbent.consensus(predictions, None) is None
     assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT.all(axis=0))
-
-
-def test_without_an_incumbent_or_against_itself_it_does_not_apply():
     predictions = PANEL[0].predict(IMAGES)
     with pytest.raises(NotApplicableError, match="no last accepted model"):
         session_of(PANEL[0]).paired_incumbent.right(predictions)

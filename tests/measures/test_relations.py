@@ -21,13 +21,10 @@ def said(answers, confidence=None):
     return predictions(LABELS, answers, confidence)
 
 
-def test_invariance_holds_when_every_answer_stays():
+def test_invariance_breaks_by_what_any_change_changes():
     measured = invariance(said([0, 2, 1, 0]), said([0, 2, 1, 0], [0.4, 0.5, 0.6, 0.7]))
     assert (measured.value, measured.n, measured.failures.tolist()) == (1.0, 4, [])
     assert measured.interval == pytest.approx(wilson(4, 4))
-
-
-def test_invariance_breaks_by_what_any_change_changes():
     before = said([0, 0, 1, 0])
     once, twice = said([0, 1, 1, 0]), said([0, 1, 1, 2])
     assert invariance(before, once).value == 0.75
@@ -35,21 +32,15 @@ def test_invariance_breaks_by_what_any_change_changes():
     assert (both.value, both.failures.tolist()) == (0.5, [1, 3])
     assert both.interval == pytest.approx(wilson(2, 4))
     assert both.detail == "2 predictions change under some of 2 changes"
-
-
-def test_invariance_shows_what_was_right_before_first():
     measured = invariance(said([1, 0, 1, 1]), said([2, 1, 2, 1], [0.9, 0.6, 0.8, 0.9]))
     assert measured.failures.tolist() == [2, 1, 0]
 
 
-def test_monotonicity_holds_for_a_model_that_doubts_more_and_more():
+def test_monotonicity_breaks_where_the_first_answer_becomes_more_probable():
     series = [said(LABELS, [sure] * 4) for sure in (0.9, 0.7, 0.7, 0.5)]
     measured = monotonicity(series)
     assert (measured.value, measured.n, measured.failures.tolist()) == (1.0, 4, [])
     assert "0.900 → 0.700 → 0.700 → 0.500; largest rise 0.000" in measured.detail
-
-
-def test_monotonicity_breaks_where_the_first_answer_becomes_more_probable():
     series = [
         said([0, 0, 1, 1], [0.9, 0.6, 0.9, 0.6]),
         said([0, 1, 1, 1], [0.5, 0.9, 0.8, 0.7]),  # The second image's first answer is at 0.05.
@@ -59,15 +50,9 @@ def test_monotonicity_breaks_where_the_first_answer_becomes_more_probable():
     assert measured.failures.tolist() == [0, 3]
     assert measured.value == 0.5
     assert measured.interval == pytest.approx(wilson(2, 4))
-
-
-def test_a_slow_rise_counts_as_much_as_a_quick_one():
     slow = [said(LABELS, [sure] * 4) for sure in (0.5, 0.54, 0.58, 0.62)]
     assert monotonicity(slow).value == 0
     assert monotonicity(slow, tolerance=0.2).value == 1
-
-
-def test_what_a_wrong_answer_gains_counts_though_the_truth_loses():
     wrong = [2, 2, 2, 2]
     assert monotonicity([said(wrong, [0.6] * 4), said(wrong, [0.9] * 4)]).value == 0
 
@@ -80,9 +65,6 @@ def test_symmetry_holds_for_equal_answers_and_breaks_for_others():
     assert (measured.value, measured.failures.tolist()) == (0.5, [1, 3])
     assert measured.detail == "2 predictions differ; 100.0% are right one way, 50.0% the other"
     assert symmetry(right, left).value == 0.5
-
-
-def test_a_relation_needs_two_predictions():
     four = said(LABELS)
     with pytest.raises(InputError, match="predictions before a change and none after it"):
         invariance(four)

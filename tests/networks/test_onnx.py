@@ -86,15 +86,12 @@ def test_it_predicts_like_the_network_that_was_exported(save, made, near):
         np.testing.assert_array_equal(one, two)
 
 
-def test_pixels_between_bytes_are_rounded_to_the_nearest(save):
+def test_pixels_between_bytes_are_rounded_and_no_declared_normalization_counts(save):
     network = load_model(save(of_bytes())).model
     levels = torch.tensor([-3.0, 0.4, 0.6, 7.4999, 254.6, 258.0]).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
     nearest = torch.tensor([0.0, 0.0, 1.0, 7.0, 255.0, 255.0]).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
     expected = (nearest.flatten(1) / 255).numpy() @ WEIGHTS
     np.testing.assert_allclose(pickle.loads(pickle.dumps(network))(levels / 255).numpy(), expected, atol=1e-5)
-
-
-def test_a_declared_normalization_is_not_for_an_input_of_bytes(save):
     model = load_model(save(of_bytes()), NetworkOptions(normalization="0.3,0.4")).model
     np.testing.assert_allclose(Classifier(model, screen=False).predict(IMAGES).logits, EXPECTED, atol=1e-5)
     assert model.declared == {"outputs": "logits", "normalization": "none"}
@@ -158,17 +155,14 @@ def test_what_is_out_of_order_is_refused(save, content, code, message):
 
 
 def test_without_the_file_or_the_packages_it_says_so(save, monkeypatch, tmp_path):
+    role = open_model(save(model_of()), IMAGES, role="candidate")
+    with pytest.raises(NotApplicableError, match="a model of the kind onnx gives predictions only"):
+        role.attend(IMAGES)
     with pytest.raises(CheckpointRefused, match="NOT_REGULAR"):
         load_model(tmp_path / "none.onnx")
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"ONNX files need onnxruntime; pip install 'stress-harness\[onnx\]'"):
         load_model(save(model_of()))
-
-
-def test_where_it_looks_is_not_applicable(save):
-    role = open_model(save(model_of()), IMAGES, role="candidate")
-    with pytest.raises(NotApplicableError, match="a model of the kind onnx gives predictions only"):
-        role.attend(IMAGES)
 
 
 ROWS = """

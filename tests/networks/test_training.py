@@ -91,11 +91,32 @@ def straight(tmp_path_factory) -> tuple[bytes, tuple[Epoch, ...]]:
     return destination.read_bytes(), history
 
 
-def test_a_separable_task_is_learned(straight):
+def test_the_record_says_how_the_model_was_made(straight, tmp_path):
+    """The CPU by its number goes the way of any other device, and computes what the CPU does."""
     _, history = straight
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
     assert best_epoch(history).validation_accuracy > 0.9, history
     assert history[-1].training_loss < history[0].training_loss, history
+    (tmp_path / "model.safetensors").write_bytes(straight[0])
+    record, history, images = load_checkpoint(tmp_path / "model.safetensors").record, straight[1], bars()
+    assert record is not None
+    assert (record.architecture, record.arguments, record.classes) == ("fashion-cnn", SMALL_NET, images.classes)
+    assert TrainingConfig(**record.training) == CONFIG
+    assert record.data_sha256 == images.sha256
+    # Not how long it took, which the same training does not give again.
+    assert record.history == tuple(epoch.measured() for epoch in history)
+    assert record.validation == best_epoch(history).measured()
+    assert all(epoch.seconds > 0 and "seconds" not in epoch.measured() for epoch in history)
+    assert set(record.versions) == {"python", "torch", "harness"}
+    assert record.versions["torch"] == torch.__version__
+    history = train(CONFIG, bars(), tmp_path / "model.safetensors", device="cpu:0")
+    assert history == straight[1]
+    record = load_checkpoint(tmp_path / "model.safetensors").record
+    assert record.versions["device"] == "cpu:0"
+    (tmp_path / "on-the-cpu.safetensors").write_bytes(straight[0])
+    of_cpu = load_checkpoint(tmp_path / "on-the-cpu.safetensors").record
+    assert replace(record, versions=of_cpu.versions) == of_cpu
+    assert "device" not in of_cpu.versions
 
 
 def test_the_file_holds_the_best_epoch_also_if_that_was_before_a_kill(tmp_path):
@@ -114,47 +135,17 @@ def test_the_file_holds_the_best_epoch_also_if_that_was_before_a_kill(tmp_path):
     assert resumed.read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
-def test_the_record_says_how_the_model_was_made(tmp_path, straight):
-    (tmp_path / "model.safetensors").write_bytes(straight[0])
-    record, history, images = load_checkpoint(tmp_path / "model.safetensors").record, straight[1], bars()
-    assert record is not None
-    assert (record.architecture, record.arguments, record.classes) == ("fashion-cnn", SMALL_NET, images.classes)
-    assert TrainingConfig(**record.training) == CONFIG
-    assert record.data_sha256 == images.sha256
-    # Not how long it took, which the same training does not give again.
-    assert record.history == tuple(epoch.measured() for epoch in history)
-    assert record.validation == best_epoch(history).measured()
-    assert all(epoch.seconds > 0 and "seconds" not in epoch.measured() for epoch in history)
-    assert set(record.versions) == {"python", "torch", "harness"}
-    assert record.versions["torch"] == torch.__version__
-
-
-def test_the_record_names_a_device_other_than_the_cpu(tmp_path, straight):
-    """The CPU by its number goes the way of any other device, and computes what the CPU does."""
-    history = train(CONFIG, bars(), tmp_path / "model.safetensors", device="cpu:0")
-    assert history == straight[1]
-    record = load_checkpoint(tmp_path / "model.safetensors").record
-    assert record.versions["device"] == "cpu:0"
-    (tmp_path / "on-the-cpu.safetensors").write_bytes(straight[0])
-    of_cpu = load_checkpoint(tmp_path / "on-the-cpu.safetensors").record
-    assert replace(record, versions=of_cpu.versions) == of_cpu
-    assert "device" not in of_cpu.versions
-
-
-def test_the_precision_auto_becomes_another_where_it_is_supported(tmp_path):
-    assert replace(CONFIG, precision="auto").resolved("mps").precision == "float32"
-    assert replace(CONFIG, precision="bfloat16").resolved("mps").precision == "bfloat16"
-    train(replace(CONFIG, epochs=1, precision="auto"), bars(), tmp_path / "model.safetensors")
-    record = load_checkpoint(tmp_path / "model.safetensors").record
-    assert record.training["precision"] in {"bfloat16", "float32"}
-
-
-def test_bfloat16_learns_and_is_not_float32_by_another_name(tmp_path, straight):
+def test_bfloat16_learns_and_auto_is_what_a_device_supports(tmp_path, straight):
     history = train(replace(CONFIG, precision="bfloat16"), bars(), tmp_path / "model.safetensors")
     model = load_checkpoint(tmp_path / "model.safetensors").model
     assert best_epoch(history).validation_accuracy > 0.9, history
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert history != straight[1]
+    assert replace(CONFIG, precision="auto").resolved("mps").precision == "float32"
+    assert replace(CONFIG, precision="bfloat16").resolved("mps").precision == "bfloat16"
+    train(replace(CONFIG, epochs=1, precision="auto"), bars(), tmp_path / "model.safetensors")
+    record = load_checkpoint(tmp_path / "model.safetensors").record
+    assert record.training["precision"] in {"bfloat16", "float32"}
 
 
 def test_a_seed_gives_the_same_bits_whatever_the_process_did_before(tmp_path, straight):
@@ -448,20 +439,20 @@ def test_rates_follow_their_schedule_and_only_weights_decay(monkeypatch, tmp_pat
     assert rates[-1] < 1e-7
 
 
-def test_the_notebook_preset_is_the_original_recipe():
+def test_presets_are_the_original_recipe_and_differ_in_the_augmentation_alone():
     recipe = PRESETS["notebook"]
     assert (recipe.seed, recipe.batch_size, recipe.epochs, recipe.learning_rate) == (42, 128, 30, 0.001)
     assert (recipe.schedule, recipe.weight_decay, recipe.augmented) == ("constant", 0.0, False)
     assert (recipe.optimizer, recipe.arguments.get("dropout", 0.25)) == ("adam", 0.25)
     assert recipe.validation_size == 6_000
-
-
-def test_the_shipped_models_differ_in_the_augmentation_alone():
     baseline, augmented = asdict(SHIPPED["baseline"]), asdict(SHIPPED["augmented"])
     geometry = {"rotation_degrees": 10.0, "shift_fraction": 0.1, "flip_probability": 0.5}
     assert {name: augmented[name] for name in baseline if baseline[name] != augmented[name]} == geometry
     assert not SHIPPED["baseline"].augmented
     assert SHIPPED["augmented"].augmented
+    limits = {"epochs": 1, "learning_rate": 0.0, "rotation_degrees": 180, "shift_fraction": 1, "flip_probability": 1}
+    for config in (*PRESETS.values(), TrainingConfig(**limits)):
+        assert TrainingConfig(**json.loads(json.dumps(asdict(config)))) == config
 
 
 @pytest.mark.parametrize(
@@ -481,12 +472,6 @@ def test_the_shipped_models_differ_in_the_augmentation_alone():
 def test_a_bad_setting_is_refused_with_name_value_and_what_is_expected(setting, value, expected):
     with pytest.raises(InputError, match=rf"training config: {setting} is '?{value}'?, expected .*({expected})"):
         TrainingConfig(**{setting: value})
-
-
-def test_limits_of_settings_are_allowed_and_survive_the_record():
-    limits = {"epochs": 1, "learning_rate": 0.0, "rotation_degrees": 180, "shift_fraction": 1, "flip_probability": 1}
-    for config in (*PRESETS.values(), TrainingConfig(**limits)):
-        assert TrainingConfig(**json.loads(json.dumps(asdict(config)))) == config
 
 
 def test_the_config_hash_follows_every_setting():

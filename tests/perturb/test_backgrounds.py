@@ -98,14 +98,11 @@ def test_other_backgrounds_are_refused(images, masks):
         with_background(images, masks, "sky")
 
 
-def test_erasing_leaves_the_background_alone(images, masks):
+def test_erasing_leaves_the_background_alone_and_takes_its_color(images, masks):
     after = without_object(images, masks).changed.pixels.numpy()[:, 0]
     before = images.pixels.numpy()[:, 0]
     assert (after[~masks] == before[~masks]).all()
     assert (after[masks] == 0).all()
-
-
-def test_what_is_erased_takes_the_colour_of_the_background_around_it():
     pixels = torch.full((2, 3, 8, 8), 90, dtype=torch.uint8)
     pixels[1] = 200
     pixels[:, :, 2:5, 2:5] = 10
@@ -146,17 +143,11 @@ def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("object_dependence", 1.0, 30, 0)
     assert goes.detail == "100% are then predicted as other"
     assert 0.8 < stays.interval[0] < stays.interval[1] == 1.0
-
-
-def test_a_model_that_looks_at_the_background_loses_and_keeps_them():
     stays, goes = measures(ByCorner(), squares(cue=True))
     assert stays.value == 0.0
     assert stays.detail == "30 predictions change, 30 of them right before"
     assert goes.value == 0.0
     assert sorted(goes.failures) == list(range(30))
-
-
-def test_answers_that_were_right_are_shown_first():
     data = squares(cue=True)
     wrong = LabelledImages(data.pixels, torch.where(torch.arange(30) < 10, 2, data.labels), CLASSES, "wrong", "test")
     stays, _ = measures(ByCorner(), wrong)

@@ -79,13 +79,15 @@ def test_positive_degrees_turn_counter_clockwise(degrees, row, column):
     assert torch.equal(Pose(degrees)(right_of_centre), expected)
 
 
-def test_small_positive_turn_lifts_the_right_side():
+def test_small_positive_turn_lifts_the_right_side_and_comes_before_the_shift():
     row_of_pixels = torch.zeros(1, 1, 9, 9)
     row_of_pixels[..., 4, :] = 1
     turned = Pose(10)(row_of_pixels)[0, 0]
     assert turned[3, 8] > 0.5
     assert turned[5, 0] > 0.5
     assert turned[5, 8] == turned[3, 0] == 0
+    image = picture([0, 0, 0], [0, 0, 1], [0, 0, 0])
+    assert torch.equal(Pose(90, dx=1)(image), picture([0, 0, 1], [0, 0, 0], [0, 0, 0]))
 
 
 @pytest.mark.parametrize("size", [4, 5], ids=["even", "odd"])
@@ -95,11 +97,6 @@ def test_quarter_turns_of_a_square_and_half_turns_of_any_image_are_exact(size):
         assert torch.equal(Pose(90 * quarters)(images), torch.rot90(images, quarters, dims=(2, 3)))
     images = random_images(2, 1, size, 7)
     assert torch.equal(Pose(180)(images), images.flip(2, 3))
-
-
-def test_turn_comes_before_the_shift():
-    image = picture([0, 0, 0], [0, 0, 1], [0, 0, 0])
-    assert torch.equal(Pose(90, dx=1)(image), picture([0, 0, 1], [0, 0, 0], [0, 0, 0]))
 
 
 POSES = [
@@ -159,10 +156,6 @@ def test_pixels_stay_within_0_and_1(degrees, dx, dy):
     assert posed.max() <= 1
 
 
-def test_horizontal_flip_mirrors_left_to_right():
-    assert torch.equal(HorizontalFlip()(PICTURE), picture([4, 3, 2, 1], [8, 7, 6, 5]))
-
-
 @pytest.mark.parametrize("perturbation", [Pose(5, 1, -1), Pose(dx=2), HorizontalFlip()], ids=repr)
 def test_perturbation_leaves_its_input_alone_in_any_memory_layout(perturbation):
     images = random_images(2, 3, 6, 5)
@@ -172,17 +165,15 @@ def test_perturbation_leaves_its_input_alone_in_any_memory_layout(perturbation):
     assert torch.equal(perturbation(images.contiguous(memory_format=torch.channels_last)), changed)
 
 
-def test_promised_poses_are_the_225_of_the_envelope():
+def test_augmentation_range_poses_are_the_225_and_repr_names_every_number():
     poses = augmentation_range_poses()
     grid = itertools.product((-10, -7.5, -5, -2.5, 0, 2.5, 5, 7.5, 10), range(-2, 3), range(-2, 3))
     assert len(poses) == 225
     assert {(pose.degrees, pose.dx, pose.dy) for pose in poses} == set(grid)
     assert IDENTITY in poses
     assert len(set(map(repr, poses))) == 225
-
-
-def test_repr_names_every_number():
     assert repr(Pose(1.5, dx=-2, dy=3)) == "Pose(degrees=1.5, dx=-2, dy=3)"
+    assert torch.equal(HorizontalFlip()(PICTURE), picture([4, 3, 2, 1], [8, 7, 6, 5]))
 
 
 @pytest.mark.parametrize("shape", [(7, 1, 28, 28), (3, 3, 80, 70), (2, 3, 9, 90)], ids=str)
