@@ -384,6 +384,7 @@ def no_such_family(zoo):
     return {"arguments": ("--family", "none-such")}
 
 
+ENDED = r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*"
 REFUSALS = {
     "named twice": (also(lambda zoo: zoo.seeds[0]), r"seed-1\.safetensors: is the same network as seed-1\.safetensors"),
     "relabelled": (
@@ -396,30 +397,21 @@ REFUSALS = {
     ),
     "another recipe": (
         also(lambda zoo: member(zoo, "long", 9, epochs=40)),
-        r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
+        "long.* differs from that of seed-1.* in epochs",
     ),
     "an outlier": (
         also(lambda zoo: member(zoo, "bad", 9, jitter=1.0)),
-        r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; remove them",
+        r"bad\.safetensors has .*, the others .*; remove",
     ),
     "garbage": (also(garbage), r"REFUSED\[FORMAT\] bad\.safetensors"),
-    "unreadable checks": (
-        written(lambda text, _: f'{text}direction = "above"\n'),
-        r"checks\.toml: check 5 \('rotate-cw-010'\): direction is 'above'",
-    ),
-    "an unknown key": (
-        written(lambda text, _: f"{text}flor = 1\n"),
-        r"exit status 4:\n(.*\n)*.*check 'rotate-cw-010' of test_\w+: unknown key 'flor'",
-    ),
+    "unreadable checks": (written(lambda text, _: f'{text}direction = "above"\n'), r"check 5 .*: direction is 'above'"),
+    "an unknown key": (written(lambda text, _: f"{text}flor = 1\n"), f"{ENDED}: unknown key 'flor'"),
     "no checks": (lambda zoo: zoo.checks.unlink() or {}, r"checks\.toml: cannot be read"),
     "checks of other data": (
         written(lambda text, zoo: text.replace(zoo.images.sha256, "0" * 64)),
-        r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
+        f"{ENDED}other data",
     ),
-    "a broken test": (
-        a_broken_test,
-        r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*OSError: lost",
-    ),
+    "a broken test": (a_broken_test, f"{ENDED}OSError: lost"),
     "a family without a panel": (
         lambda _: {"arguments": ("--family", "clean")},
         r"panel\.json: cannot be read .*calibrate` makes a panel",
@@ -428,10 +420,7 @@ REFUSALS = {
         a_panel_of_other_data,
         r"panel\.json: measured on data with SHA-256 0{12}, .*calibrate again",
     ),
-    "no such family": (
-        no_such_family,
-        r"stress_tests: no test is of family none-such; name a family that a test is marked with$",
-    ),
+    "no such family": (no_such_family, "no test is of family none-such; name a family that a test is marked with$"),
 }
 
 

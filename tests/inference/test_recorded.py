@@ -140,13 +140,6 @@ def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
         predictor.predict(pixels[COUNT:])
 
 
-def test_a_sample_of_the_data_is_answered_by_a_file_for_all(opened, tmp_path, images, pixels):
-    opened(export=None, probabilities=None, image=None, labels=images.labels.numpy())
-    sample = images.take(torch.tensor([5, 7, 30]))
-    predictor = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), sample)
-    assert np.array_equal(predictor.predict(pixels[[30, 5]]), images.labels.numpy()[[30, 5]])
-
-
 def both(arrays, change):
     """Return names and probabilities with the same change."""
     return {name: change(arrays[name]) for name in ("image", "probabilities")}
@@ -161,47 +154,29 @@ ONE_OF = "expected exactly one of labels, probabilities and logits"
 UNPICKLED = "holds Python objects, which are never unpickled"
 WRONG = {
     "lacks images": (lambda a: both(a, lambda values: values[:-5]), "lacks 5 of the 80"),
-    "repeats images": (
-        lambda a: both(a, lambda of: np.concatenate([of, of[:3]])),
-        "83 rows of 80 images, expected one",
-    ),
+    "repeats images": (lambda a: both(a, lambda of: np.concatenate([of, of[:3]])), "83 rows of 80 images"),
     "repeats in place of others": (lambda a: {"image": ending(a, *a["image"][:3])}, "lacks 3 of the 80 images"),
     "foreign images": (lambda a: {"image": ending(a, b"f" * 64)}, "80 rows of 80 images, .*80 images of its export"),
     "more images": (
         lambda a: both(a, lambda of: np.concatenate([of, of[:1]])) | {"image": np.append(a["image"], b"f" * 64)},
         "has 81 rows of 81 images, expected one row for each of the 80",
     ),
-    "another protocol": (
-        lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
-        "is of protocol 2",
-    ),
+    "another protocol": (lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")}, "of protocol 2"),
     "no line of an export": (lambda _: {"export": None}, "has names of exported images but no line export"),
     "a line of something else": (lambda _: {"export": "inputs"}, "expected the line `export` of the manifest.json"),
     "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "has 2 different lines in export"),
     "no names": (lambda _: {"image": None}, "has an export but no names of images"),
-    "names of files": (
-        lambda _: {"image": np.array([f"{n}.png" for n in range(80)])},
-        "as '0.png', and the data have no",
-    ),
+    "names of files": (lambda _: {"image": np.array([f"{n}.png" for n in range(80)])}, "as '0.png', and the data"),
     "names as objects": (lambda a: {"image": a["image"].astype(object)}, UNPICKLED),
     "labels as objects": (lambda _: {"probabilities": None, "labels": np.array([{}] * 80)}, UNPICKLED),
     "another length": (lambda a: {"probabilities": a["probabilities"][:-5]}, "has 80 images and 75 predictions"),
-    "too few classes": (
-        lambda a: {"probabilities": a["probabilities"][:, :3]},
-        r"\(80, 3\) for 80 .*expected \(80, 4\)",
-    ),
-    "other classes": (
-        lambda _: {"classes": np.array(list("abcd"))},
-        "it lacks ant, bee, cat, dog, has besides a, b, c, d",
-    ),
+    "too few classes": (lambda a: {"probabilities": a["probabilities"][:, :3]}, r"for 80 .*expected \(80, 4\)"),
+    "other classes": (lambda _: {"classes": np.array(list("abcd"))}, "lacks ant, bee, cat, dog, has besides a"),
     "not a number": (
         lambda a: {"probabilities": np.where(np.arange(80)[:, None] < 7, np.nan, a["probabilities"])},
         "NaN or infinity for 7 of 80 images",
     ),
-    "integers for probabilities": (
-        lambda a: {"probabilities": a["probabilities"].astype(int)},
-        r"are int64 of shape \(80",
-    ),
+    "integers for probabilities": (lambda a: {"probabilities": a["probabilities"].astype(int)}, "are int64"),
     "labels that are no class": (
         lambda _: {"probabilities": None, "labels": np.arange(80)},
         "76 of 80 labels are no class: 4, 5, 6, 7, 8 and 71 more; the data have classes 0 to 3",
@@ -210,7 +185,7 @@ WRONG = {
     "labels and probabilities": (lambda _: {"labels": np.zeros(80, dtype=int)}, ONE_OF),
     "arrays of data": (
         lambda _: {"images": np.zeros((80, 4, 4)), "masks": np.zeros(80)},
-        "has the arrays images, masks; ",
+        "has the arrays images, masks",
     ),
     "no answers": (lambda _: {"probabilities": None}, ONE_OF),
     "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"the shape \(80, 4, 1\)"),
@@ -242,7 +217,7 @@ def test_wrong_answers_to_clean_images_are_refused(opened, numbers, message):
         opened(export=None, probabilities=None, image=numbers, labels=np.zeros(count, dtype=int))
 
 
-def test_equal_images_with_different_answers_are_refused(tmp_path, images):
+def test_equal_images_with_different_answers_and_bytes_in_a_table_are_refused(tmp_path, images, arrays):
     twice = images.take(torch.tensor([0, 1, 1]))
     path = tmp_path / "answers.npz"
     np.savez(path, labels=np.array([0, 1, 2]), image=np.array([0, 1, 1]))
@@ -253,6 +228,11 @@ def test_equal_images_with_different_answers_are_refused(tmp_path, images):
     np.savez(path, labels=np.array([0, 1, 2]))
     with pytest.raises(InputError, match="has other predictions for 1 images than for images with the same pixels"):
         open_predictor(f"predictions:{path}", NetworkOptions(), equal)
+    path = tmp_path / "answers.csv"
+    rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
+    path.write_text("\n".join(["image,label,export", *rows]))
+    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -264,11 +244,15 @@ def test_names_that_are_numbers_are_no_mixture(tmp_path, images, first):
     assert np.array_equal(predictor.predict(unit_range(images.pixels).numpy()), labels)
 
 
-def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels):
+def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels, opened):
     path, labels = tmp_path / "answers.csv", images.labels.numpy()
     path.write_text("image,label\n\n" + "".join(f" {n} , {label}\n\n" for n, label in enumerate(labels)))
     predictor = open_predictor(f"predictions:{path}", NetworkOptions(), images)
     assert np.array_equal(predictor.predict(pixels[:COUNT]), labels)
+    opened(export=None, probabilities=None, image=None, labels=images.labels.numpy())
+    sample = images.take(torch.tensor([5, 7, 30]))
+    predictor = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), sample)
+    assert np.array_equal(predictor.predict(pixels[[30, 5]]), images.labels.numpy()[[30, 5]])
 
 
 def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_path, images, pixels, arrays):
@@ -347,14 +331,6 @@ def test_a_file_out_of_order_is_refused(tmp_path, images, how):
     with pytest.raises(InputError, match=r"cannot be read|holds a single array") as refused:
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
     assert "\n" not in str(refused.value)
-
-
-def test_bytes_in_a_table_are_named(tmp_path, images, arrays):
-    path = tmp_path / "answers.csv"
-    rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
-    path.write_text("\n".join(["image,label,export", *rows]))
-    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
-        open_predictor(f"predictions:{path}", NetworkOptions(), images)
 
 
 @pytest.fixture(params=["csv", "npz"])
