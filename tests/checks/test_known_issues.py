@@ -35,12 +35,12 @@ def read(folder, text: str) -> tuple[KnownIssue, ...]:
 
 
 def test_an_issue_is_of_a_check_or_of_an_image_and_expires(tmp_path):
+    assert read_known(SimpleNamespace(path=tmp_path / "checks.toml")) == ()
     of_check, of_image = read(tmp_path, ISSUE + OF_IMAGE)
     assert (of_check.about, of_image.about) == ("clean-shirt", "image 17")
     said = of_check.said(date(2026, 12, 31))
     assert said == "known issue until 2026-12-31: labels are being corrected (Ada)"
     assert of_check.said(date(2027, 1, 1)).startswith("known issue, expired on 2026-12-31")
-    assert read_known(SimpleNamespace(path=tmp_path / "checks.toml")) == ()
 
 
 @pytest.mark.parametrize(

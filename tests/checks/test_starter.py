@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.base.errors import InputError
@@ -66,6 +66,7 @@ def test_first_checks_of_skews_are_those_that_apply_to_the_data(tmp_path):
     assert "video-range" not in tolerances["many"]
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.text() | st.lists(st.text()))
 @example("a red 🍎, \x7f, \x1b[31m and \U00020bb7, in one \u2028 line\r\n")
 def test_whatever_a_class_is_called_toml_has_it(value):

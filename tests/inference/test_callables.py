@@ -126,9 +126,7 @@ FAULTS = {
         "class Odd(Exception):\n    def __reduce__(self): raise ValueError\nraise Odd('x')",
         "it raised .*Odd: x",
     ),
-    "shape": ("return scores(pixels)[:-1]", r"shape \(31, 3\) for 32 images, expected \(32, 3\)"),
     "nothing": ("return None", "it returned NoneType of object, expected an array of numbers"),
-    "nan": ("return scores(pixels) * np.nan", "NaN or infinity for 32 of 32 images"),
     "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
     "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
 }

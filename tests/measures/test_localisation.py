@@ -138,8 +138,8 @@ def test_dead_maps_are_a_share_of_all_and_have_no_rank_correlation():
 class Looker(nn.Module):
     """Tells squares whose left half is bright from those whose right half is; `how` decides where it looks for it.
 
-    The network looks at each pixel ("object") or at the one 8 pixels to its right ("beside"). At "nowhere" it has
-    equal answers for all images. At "everywhere" it counts each place alike, and at "corners" two corners alone.
+    The network looks at each pixel ("object"). At "nowhere" it has equal answers for all images. At "everywhere" it
+    counts each place alike, and at "corners" two corners alone.
     """
 
     def __init__(self, how: str = "object") -> None:
@@ -147,7 +147,7 @@ class Looker(nn.Module):
         self.conv = nn.Conv2d(1, 1, 17, padding=8)
         self.fc = nn.Linear(256, 2, bias=False)
         with torch.no_grad():
-            self.conv.weight.zero_()[0, 0, 8, 8 if how != "beside" else 0] = float(how != "everywhere")
+            self.conv.weight.zero_()[0, 0, 8, 8] = float(how != "everywhere")
             self.conv.bias.fill_(float(how == "everywhere"))
             left = torch.arange(16).repeat(16) < 8
             self.fc.weight.copy_(torch.stack([left, ~left]).float() * float(how != "nowhere"))
@@ -241,13 +241,12 @@ CORNER[:, :3, :3] = True
 @pytest.mark.parametrize(
     ("how", "masks", "expected"),
     [
-        ("beside", None, {"attention-ratio", "attention-ratio-right", "attention-lift-right-2"}),
         ("nowhere", None, {"attention-dead", "object-erased"}),
         ("everywhere", None, {"attention-ratio", "attention-ratio-right", "attention-drift-right-2", "object-erased"}),
         ("corners", None, {"background-noise-010"}),
         ("object", CORNER, {"attention-ratio", "attention-lift-right-2", "object-erased"}),
     ],
-    ids=["beside", "nowhere", "everywhere", "a background that decides", "wrong masks"],
+    ids=["nowhere", "everywhere", "a background that decides", "wrong masks"],
 )
 def test_models_that_look_elsewhere_fail(gallery, how, masks, expected):
     result, report = gallery(how, masks=masks)

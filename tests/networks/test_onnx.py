@@ -1,6 +1,5 @@
 """Networks in ONNX files: predictions, and nothing else; refused when they are out of order."""
 
-import json
 import pickle
 
 import numpy as np
@@ -163,46 +162,3 @@ def test_without_the_file_or_the_packages_it_says_so(save, monkeypatch, tmp_path
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"ONNX files need onnxruntime; pip install 'stress-harness\[onnx\]'"):
         load_model(save(model_of()))
-
-
-ROWS = """
-[[check]]
-id = "clean"
-family = "clean"
-metric = "accuracy"
-hand = { threshold = 0.001 }
-
-[[check]]
-id = "attention-ratio"
-family = "attention"
-metric = "attention_ratio"
-hand = { threshold = 0.9 }
-"""
-
-
-def test_a_gate_runs_on_bytes_and_attention_is_not_applicable(pytester, save):
-    import shutil
-    from pathlib import Path
-
-    from zoo import checks_text
-
-    pytester.makeini("[pytest]")
-    folder = pytester.mkdir("stress_tests")
-    for name in ("clean", "attention"):
-        shutil.copy(Path(__file__).parents[2] / f"stress_tests/test_{name}.py", folder)
-    (folder / "checks.toml").write_text(checks_text(IMAGES, ROWS))
-    np.savez("made.npz", images=IMAGES.pixels[:, 0].numpy(), labels=IMAGES.labels.numpy(), classes=list("abc"))
-    path, beside = save(b""), {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
-    onnx.save_model(of_bytes(("n", 4, 4, 1)), path, **beside)
-    options = ("-p", "no:html", "--candidate", str(path), "--stress-set", "data=npz:made.npz")
-    result = pytester.runpytest_inprocess("stress_tests", *options)
-    report = json.loads((pytester.path / "reports/stress.json").read_text())
-    statuses = {check["id"]: (check["status"], check["detail"]) for check in report["checks"]}
-    assert result.ret == 0
-    assert report["candidate"]["loaded"] == "its weights are read from w.bin, beside it"
-    result.stdout.fnmatch_lines([f"*candidate {path}: {report['candidate']['loaded']}*"])
-    assert statuses["clean"][0] == "pass"
-    assert statuses["attention-ratio"][0] == "not_applicable"
-    assert "a model of the kind onnx gives predictions only" in statuses["attention-ratio"][1]
-    assert report["candidate"]["outputs"] == "logits"
-    assert {each["status"] for each in report["self_checks"]} <= {"pass", "not_applicable"}
