@@ -120,8 +120,7 @@ def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
     assert [row.id for row in starter_checks(many, ["slice"])] == ["worst-batch", "gap-batch"]
     assert read_checks_without_groups(tmp_path).data.groups_sha256 is None
     with pytest.raises(
-        InputError,
-        match=r"--families slice: the data have no groups; add a value .*`groups` in an npz file",
+        InputError, match=r"--families slice: the data have no groups; add a value .*`groups` in an npz file"
     ):
         starter_checks(images_of(), ["slice"])
 

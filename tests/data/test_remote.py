@@ -214,11 +214,7 @@ def test_no_permission_is_said(memory, monkeypatch):
         ("gcsfs", "gs://bucket/0.tar", r"pip install gcsfs"),
         ("aiohttp", "https://host/0.tar", r"pip install 'stress-harness\[remote\]'"),
         ("paramiko", "sftp://host/0.tar", r"pip install 'fsspec\[sftp\]'"),
-        (
-            "fsspec",
-            "s3://bucket/0.tar",
-            r"needs fsspec, .* pip install 'stress-harness\[remote\]'",
-        ),
+        ("fsspec", "s3://bucket/0.tar", r"needs fsspec, .* pip install 'stress-harness\[remote\]'"),
     ],
 )
 def test_a_package_that_is_not_installed_is_named(monkeypatch, missing, url, command):

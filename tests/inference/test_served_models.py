@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 import socket
-import threading
 import time
 import traceback
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
@@ -706,11 +706,8 @@ class TestWhatIsKept:
         def ask(batch):
             np.testing.assert_array_equal(opened(server.url, cache, batch=batch).predict(IMAGES).logits, expected())
 
-        threads = [threading.Thread(target=ask, args=(batch,)) for batch in (16, 7, 50)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(ask, (16, 7, 50))) == [None] * 3
         ask(20)
 
     @pytest.mark.parametrize("damage", [b"", b"x" * 5_000, None], ids=["empty", "text", "bits"])

