@@ -307,10 +307,7 @@ def falsified(offset, value):
 
 ZIPS = {
     "bomb": ("ZIP_LAYOUT", lambda: archive({"archive/data.pkl": bytes(20 << 20)}, compression=zipfile.ZIP_DEFLATED)),
-    "one-deflated-member": (
-        "ZIP_LAYOUT",
-        lambda: rezipped(pth(), compression=zipfile.ZIP_DEFLATED),
-    ),
+    "one-deflated-member": ("ZIP_LAYOUT", lambda: rezipped(pth(), compression=zipfile.ZIP_DEFLATED)),
     "lzma": ("ZIP_LAYOUT", lambda: rezipped(pth(), compression=zipfile.ZIP_LZMA)),
     "thirty-entries-for-one-member": ("ZIP_LAYOUT", overlapping),
     "member-within-a-member": ("ZIP_LAYOUT", nested_in_each_other),
@@ -348,10 +345,7 @@ ZIPS = {
         "FORMAT",
         lambda: archive({"m/archive_format": b"pt2", "m/models/model.json": b"{}", "m/data/weights/w": bytes(8)}),
     ),
-    "big-endian": (
-        "FORMAT",
-        lambda: archive({"archive/data.pkl": pickle_of(pth()), "archive/byteorder": b"big"}),
-    ),
+    "big-endian": ("FORMAT", lambda: archive({"archive/data.pkl": pickle_of(pth()), "archive/byteorder": b"big"})),
     "weights-missing": ("FORMAT", lambda: archive({"archive/data.pkl": pickle_of(pth())})),
     "bit-of-the-weights": (
         "ZIP_LAYOUT",
@@ -616,14 +610,7 @@ def make_one(name, folder):
     return path
 
 
-FORBIDDEN = {
-    "exec",
-    "compile",
-    "import",
-    "pickle.find_class",
-    "code.__new__",
-    "object.__setattr__",
-}
+FORBIDDEN = {"exec", "compile", "import", "pickle.find_class", "code.__new__", "object.__setattr__"}
 FORBIDDEN_MODULES = {"os", "subprocess", "socket", "ctypes", "shutil", "pty", "urllib", "tempfile", "webbrowser"}
 
 

@@ -193,7 +193,7 @@ def test_each_decisive_file_decides_the_version_of_the_code(tmp_path, room):
     assert hash_of_code(tmp_path / "harness") == before
 
 
-def test_another_release_of_a_library_is_another_version_of_the_code(monkeypatch):
+def test_code_and_hidden_tensors_are_part_of_the_key(monkeypatch):
     computing_code.cache_clear()
     before = computing_code()
     assert computing_code() == before
@@ -201,6 +201,18 @@ def test_another_release_of_a_library_is_another_version_of_the_code(monkeypatch
     computing_code.cache_clear()
     assert computing_code() != before
     computing_code.cache_clear()
+
+    class Hiding(Counted):
+        def __init__(self, hidden):
+            super().__init__()
+            self.hidden = hidden
+
+        def forward(self, pixels):
+            return super().forward(pixels) + self.hidden
+
+    one, same, other = (Classifier(Hiding(torch.tensor([float(v), 0.0, 0.0]))).fingerprint for v in (1, 1, 2))
+    assert one == same
+    assert one != other
 
 
 def test_what_cannot_be_traced_or_known_is_not_kept(cache):
@@ -220,20 +232,6 @@ def test_what_cannot_be_traced_or_known_is_not_kept(cache):
 class Darker:
     def __call__(self, pixels):
         return pixels / 2
-
-
-def test_a_tensor_hidden_in_the_code_is_part_of_the_key():
-    class Hiding(Counted):
-        def __init__(self, hidden):
-            super().__init__()
-            self.hidden = hidden
-
-        def forward(self, pixels):
-            return super().forward(pixels) + self.hidden
-
-    one, same, other = (Classifier(Hiding(torch.tensor([float(v), 0.0, 0.0]))).fingerprint for v in (1, 1, 2))
-    assert one == same
-    assert one != other
 
 
 def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):

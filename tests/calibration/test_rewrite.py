@@ -137,6 +137,13 @@ def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
         check.id for check in checks
     }
     assert after.budgets == read_checks(OWN).budgets
+    budget = re.search(r"# How much.*?points\n", WRITTEN, re.DOTALL)[0]
+    content = WRITTEN.replace(budget, "").replace("# Without", f"{budget}\n# Without")
+    assert content.index("[budget]") > content.index("[[check]]")
+    before, after = read(tmp_path, content), read(tmp_path, rewritten(content))
+    assert [check.id for check in after.checks] == [check.id for check in before.checks]
+    assert after.budgets == before.budgets
+    assert after.checks[1].panel.threshold == calibrated()[1].threshold
 
 
 def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row_is_appended(tmp_path):
@@ -198,13 +205,3 @@ def test_a_threshold_beyond_the_metrics_range_leaves_a_readable_file(tmp_path, f
     written = f'"{items[0].check.metric}"\ndirection = "{items[0].check.direction}"'
     content = WRITTEN.replace('"accuracy"', written, 1)
     assert read(tmp_path, rewritten(content, items)).checks[0].informational
-
-
-def test_tables_between_the_rows_are_no_obstacle(tmp_path):
-    budget = re.search(r"# How much.*?points\n", WRITTEN, re.DOTALL)[0]
-    content = WRITTEN.replace(budget, "").replace("# Without", f"{budget}\n# Without")
-    assert content.index("[budget]") > content.index("[[check]]")
-    before, after = read(tmp_path, content), read(tmp_path, rewritten(content))
-    assert [check.id for check in after.checks] == [check.id for check in before.checks]
-    assert after.budgets == before.budgets
-    assert after.checks[1].panel.threshold == calibrated()[1].threshold

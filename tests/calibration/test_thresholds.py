@@ -121,6 +121,11 @@ def test_a_floor_lies_k_standard_deviations_of_prediction_below_the_mean():
     drop = (3.5 + 1.6449) * 0.003 * math.sqrt(41 / 40)
     assert item.minimum_detectable_drop_with(3.5, 40) == pytest.approx(drop, rel=1e-4)
     assert item.informational == ""
+    item = only(calibrate(panel_of([1.0] * 20), LAX))
+    assert (item.std, item.informational) == (1 / 10_000, "")
+    missed = (1 - item.threshold) * 10_000
+    assert missed == pytest.approx(math.ceil(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)), abs=1e-6)
+    assert missed < 6, "a handful of wrong answers fails"
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -142,14 +147,6 @@ def test_thresholds_are_rounded_outwards(facts, mean, std, step, seed):
     assert item.threshold == pytest.approx(round(item.threshold / step) * step, abs=1e-9)
 
 
-def test_a_unanimous_panel_leaves_a_threshold_that_can_fail():
-    item = only(calibrate(panel_of([1.0] * 20), LAX))
-    assert (item.std, item.informational) == (1 / 10_000, "")
-    missed = (1 - item.threshold) * 10_000
-    assert missed == pytest.approx(math.ceil(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)), abs=1e-6)
-    assert missed < 6, "a handful of wrong answers fails"
-
-
 @pytest.mark.parametrize(("std", "counts"), [(1.0, 10.0), (9.9, 10.0), (15.0, 15.0)])
 def test_a_count_spreads_at_least_like_its_square_root(std, counts):
     item = only(calibrate(panel_of(spread_evenly(100, std), family="pairs", unit="images"), LAX))
@@ -165,19 +162,16 @@ def test_rows_of_a_family_share_one_k_and_families_do_not():
     assert k["a"] == k["b"] == k["c"] > k["left"]
     assert k["left"] == pytest.approx(student(FAMILY_SHARE, 10))
     assert k["clean"] == pytest.approx(student(CLEAN_SHARE, 10))
+    few, full, more = calibrated_with(3), calibrated_with(12), calibrated_with(13)
+    assert [item.threshold for item in few] == [item.threshold for item in full[:3]]
+    assert [item.k for item in more] == [pytest.approx(student(0.005 / 13, 20))] * 13
+    assert 1 < more[0].k / full[0].k < 1.012
 
 
 def calibrated_with(families: int):
     """The thresholds of a panel with so many families of one check each."""
     checks = tuple(check(f"r{number:02}", family=f"family-{number:02}") for number in range(families))
     return calibrate(panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], checks), {})
-
-
-def test_a_new_family_hardly_moves_the_thresholds_of_others():
-    few, full, more = calibrated_with(3), calibrated_with(12), calibrated_with(13)
-    assert [item.threshold for item in few] == [item.threshold for item in full[:3]]
-    assert [item.k for item in more] == [pytest.approx(student(0.005 / 13, 20))] * 13
-    assert 1 < more[0].k / full[0].k < 1.012
 
 
 @pytest.mark.parametrize(
@@ -233,11 +227,15 @@ def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
     assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
 
 
-def test_a_panel_of_seven_is_refused_and_one_of_eight_is_not():
+def test_a_panel_of_seven_is_refused_and_a_healthy_one_hardly_ever():
     said = r"a panel of 7 reference models without .* is too small .*At least 8, better 20.*train more"
     with pytest.raises(InputError, match=said):
         calibrate(panel_of(spread_evenly(0.9, 0.003, 7)), LAX)
     check_panel(panel_of(spread_evenly(0.9, 0.003, 8)))
+    panels, rng, rho = 250, np.random.default_rng(1), 0.5
+    common, own = rng.normal(size=(panels, 10, 1)), rng.normal(size=(panels, 10, 6))
+    values = 0.9 + 0.003 * (math.sqrt(rho) * common + math.sqrt(1 - rho) * own)
+    assert sum(bool(outliers(panel_of(panel))) for panel in values) < 5
 
 
 @pytest.mark.parametrize("value", [0.85, 0.95], ids=["worse", "better"])
@@ -262,14 +260,6 @@ def test_of_two_networks_neither_is_an_outlier_and_of_three_one_can_be(networks)
     values = np.array([0.9, 0.9001, 0.5])[-networks:]
     panel = replace(panel_of(values), chance={"r0": Chance(1e-6, None, answers=True)})
     assert bool(outliers(panel)) == (networks == 3)
-
-
-def test_a_healthy_panel_is_hardly_ever_refused():
-    """In 0.1% of panels by design; five of 250 would be reached once in 100,000 times."""
-    panels, rng, rho = 250, np.random.default_rng(1), 0.5
-    common, own = rng.normal(size=(panels, 10, 1)), rng.normal(size=(panels, 10, 6))
-    values = 0.9 + 0.003 * (math.sqrt(rho) * common + math.sqrt(1 - rho) * own)
-    assert sum(bool(outliers(panel_of(panel))) for panel in values) < 5
 
 
 @pytest.fixture(scope="module")

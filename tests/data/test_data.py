@@ -306,12 +306,6 @@ CHANGES = {
 }
 
 
-def test_unit_range_maps_bytes_to_floats_from_0_to_1():
-    floats = unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
-    assert floats.dtype == torch.float32
-    assert floats.tolist() == pytest.approx([0, 0.2, 1])
-
-
 def test_validation_split_is_disjoint_and_exhaustive(twenty):
     training, validation = split_validation(twenty, size=6, seed=1)
     assert (len(training), len(validation)) == (14, 6)
@@ -371,7 +365,14 @@ def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts
     assert np.abs(drawn.numpy() - size * np.array(counts) / len(images)).max() <= 1 + 1e-9
 
 
-def test_a_sample_is_the_same_object_while_somebody_has_it(twenty):
+def test_one_in_so_many_is_a_stratified_sample_ordered_and_nested(twenty):
+    assert torch.equal(one_in(4, twenty).positions, stratified_sample(twenty, 5).positions)
+    assert [len(one_in(step, twenty)) for step in (1, 3, 20, 21)] == [20, 6, 1, 1]
+    positions = stratified_sample(twenty, 13).positions.tolist()
+    assert positions == sorted(set(positions))
+    assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
+    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
+    assert stratified_sample(twenty, 20).sha256 == twenty.sha256
     sample = stratified_sample(twenty, 8)
     assert stratified_sample(twenty, 8) is sample
     assert sample_up_to(twenty, 8) is sample
@@ -381,13 +382,6 @@ def test_a_sample_is_the_same_object_while_somebody_has_it(twenty):
     gone = weakref.ref(sample)
     del sample
     assert gone() is None, "its pixels are held by nobody else"
-
-
-def test_one_in_so_many_is_a_stratified_sample_ordered_and_nested(twenty):
-    assert torch.equal(one_in(4, twenty).positions, stratified_sample(twenty, 5).positions)
-    assert [len(one_in(step, twenty)) for step in (1, 3, 20, 21)] == [20, 6, 1, 1]
-    positions = stratified_sample(twenty, 13).positions.tolist()
-    assert positions == sorted(set(positions))
-    assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
-    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
-    assert stratified_sample(twenty, 20).sha256 == twenty.sha256
+    floats = unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert floats.dtype == torch.float32
+    assert floats.tolist() == pytest.approx([0, 0.2, 1])

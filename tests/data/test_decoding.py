@@ -1,6 +1,5 @@
 """Pictures are decoded once, onto disk, and read from there: complete or anew, and never all of them in memory."""
 
-import os
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,12 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.cli import main
 from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data.decoding import decoded
-from harness.data.images import object_masks
 from harness.data.pictures import Item, Pictures
 from harness.data.pipeline import Pipeline
 from harness.perturb.backgrounds import with_background, without_object
@@ -132,30 +129,16 @@ def test_where_nothing_can_be_written_few_images_stay_in_memory(photos, cache, m
     assert torch.equal(load_images(f"folder:{photos}").pixels, in_memory(photos, monkeypatch).pixels)
 
 
-def test_whoever_loads_at_the_same_time_shares_one_decoding(photos, monkeypatch):
+def test_whoever_loads_at_the_same_time_shares_one_decoding_that_the_command_shows(photos, monkeypatch, cache, capsys):
     seen = reads(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         hashes = {images.sha256 for images in pool.map(load_images, [f"folder:{photos}"] * 2)}
     assert (len(seen), len(hashes)) == (20, 1)
-
-
-def test_the_cache_is_shown_and_emptied_by_the_command(photos, cache, capsys):
     load_images(f"folder:{photos}")
     assert main(["cache"]) == 0
     assert f"{cache}: 1 sets of decoded images kept" in capsys.readouterr().out
     assert main(["cache", "--clear"]) == 0
     assert list(cache.iterdir()) == []
-
-
-def test_what_was_used_the_longest_ago_goes_first(tmp_path):
-    store = Store(tmp_path)
-    for number in range(3):
-        with store.making(f"{number}", needed=1000) as (file, _):
-            file.write(bytes(1000))
-        os.utime(tmp_path / f"{number}.entry", (number, number))
-    store.opened("0").close()
-    Store(tmp_path, max_bytes=2_500).prune()
-    assert sorted(path.name for path in tmp_path.glob("*.entry")) == ["0.entry", "2.entry"]
 
 
 @pytest.mark.parametrize("kind", ["noise", "texture", "swapped", "clutter", None])
@@ -171,13 +154,6 @@ def test_backgrounds_on_disk_are_those_in_memory(photos, monkeypatch, kind):
     monkeypatch.setattr(rows, "COPIED", 1 << 20)
     assert isinstance(found.pixels, rows.Rows)
     assert found.sha256 == changed(expected).sha256
-
-
-def test_masks_are_found_on_disk_as_in_memory():
-    pixels = torch.zeros(6, 1, 12, 10, dtype=torch.uint8)
-    pixels[:, :, 3:7, 2:6] = 200
-    plain = LabelledImages(pixels, torch.arange(6) % 2, ("a", "b"), "squares", "test")
-    assert (object_masks(plain) == object_masks(plain.take(torch.arange(6)))).all()
 
 
 def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):

@@ -133,15 +133,12 @@ def test_what_is_rounded_is_said(here):
     )
 
 
-def test_torchvisions_weights_name_their_pipeline(here):
+def test_torchvision_and_timm_name_their_pipelines(here):
     images = options(transform="torchvision").load(NetworkOptions(model="torchvision.models:resnet18").transform_named)
     assert images.pixels.shape == (2, 3, 224, 224)
     expected = options(resize="256", crop="224").pipeline.picture(Image.fromarray(NOISE), where="x").pixels
     assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), expected)
     assert images.normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def test_timms_data_config_names_its_pipeline(here):
     pytest.importorskip("timm")
     network = NetworkOptions(model="timm:create_model", model_args={"model_name": "test_convnext2"})
     images = options(transform="timm").load(network.transform_named)

@@ -185,7 +185,7 @@ WRONG = {
 }
 
 
-def test_what_is_wrong_with_a_url_is_said(memory):
+def test_what_is_wrong_with_a_url_is_said(memory, monkeypatch):
     memory.pipe("/folder/x.tar", b"")
     memory.pipe("/cut.tar", shard(0)[:560])
     memory.pipe("/odd.tar", shard(0).replace(b"\x89PNG", b"\x00PNG"))
@@ -193,8 +193,6 @@ def test_what_is_wrong_with_a_url_is_said(memory):
         with pytest.raises(InputError, match=message):
             load_images(spec)
 
-
-def test_no_permission_is_said(memory, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 

@@ -49,6 +49,8 @@ def test_a_folder_has_one_folder_per_class_in_the_order_of_names(photos):
     assert images.pixels.shape == (4, 3, 6, 5)
     assert images.pixels[:, 0, 0, 0].tolist() == [21, 20, 11, 10]
     assert (images.name, images.split) == ("photos", "test")
+    with pytest.raises(InputError, match="size, channels and the other options of a pipeline are for other data"):
+        load_images("fashion-mnist", channels=3)
 
 
 def test_a_folder_whose_name_is_no_text_is_a_class_with_a_name(photos, tmp_path, capsys):
@@ -120,11 +122,6 @@ def test_what_is_wrong_with_a_folder_is_said(photos, damage, message):
     damage(photos)
     with pytest.raises(InputError, match=message):
         load_images(f"folder:{photos}")
-
-
-def test_fashion_mnist_is_not_converted():
-    with pytest.raises(InputError, match="size, channels and the other options of a pipeline are for other data"):
-        load_images("fashion-mnist", channels=3)
 
 
 GREY = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
@@ -280,9 +277,11 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch):
     assert specs_in_words().endswith("webdataset:SHARDS, noise:COUNT or module:callable")
 
 
-def test_the_help_of_a_command_names_the_sources(capsys):
+def test_the_settings_of_data_need_no_numpy_and_help_names_the_sources(capsys):
     assert main(["evaluate", "--help"]) == 0
     assert "".join(specs_in_words().split()) in "".join(capsys.readouterr().out.split())
+    code = "import sys, harness.data.options; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"])
@@ -317,8 +316,3 @@ def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
     Image.new("1", (13_000, 13_000)).save(tmp_path / "wide/a/0.png")
     with pytest.raises(InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"):
         load_images(f"folder:{tmp_path / 'wide'}", size=(8, 8))
-
-
-def test_the_settings_of_data_need_no_numpy():
-    code = "import sys, harness.data.options; sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -74,7 +74,7 @@ def test_it_is_given_bytes_and_its_logits_are_taken(opened):
     assert model.as_json()["outputs"] == "logits"
 
 
-def test_it_is_given_float32_where_it_asks_for_it(opened):
+def test_it_is_given_float32_where_it_asks_for_it_and_numpy_may_declare_it(opened):
     model = opened(
         """
         def answer(pixels):
@@ -84,6 +84,16 @@ def test_it_is_given_float32_where_it_asks_for_it(opened):
         """
     )
     assert model.as_json()["pixels"] == "float32"
+    model = opened("""
+        def answer(pixels):
+            e = np.exp(scores(pixels)); e /= e.sum(1, keepdims=True)
+            return np.where(np.eye(3)[e.argmax(1)] == 1, e, np.nan)
+        answer.pixels, answer.top, answer.outputs = np.str_("uint8"), np.int64(1), np.str_("probabilities")
+    """)
+    assert model.provides.top == 1
+    model = opened("def answer(pixels): return scores(pixels)\nanswer.files = 'own.py'")
+    assert "files_sha256" in model.as_json()
+    assert (opened(ENCODED).predict(IMAGES).logits[:, 2] == 0).all()
 
 
 def test_a_class_is_made_once_and_answers_by_predict(opened):
@@ -181,7 +191,7 @@ def test_no_message_holds_the_run_up(opened, does, message):
     assert time.monotonic() - start < 15
 
 
-def test_a_fault_later_on_stays(opened):
+def test_a_fault_later_on_stays(opened, monkeypatch):
     model = opened(
         """
         calls = []
@@ -194,6 +204,17 @@ def test_a_fault_later_on_stays(opened):
     for _ in range(2):
         with pytest.raises(InputError, match="its process ended with status 7"):
             model.predict(IMAGES, Pose(7))
+    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model_outputs logits"):
+        opened("""
+            calls = []
+            def answer(pixels):
+                calls.append(1)
+                e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
+        """)
+    monkeypatch.setenv("OWN", "before")
+    opened("os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return scores(pixels)")
+    assert os.environ["OWN"] == "before"
+    assert "own" not in sys.modules
 
 
 @pytest.mark.parametrize(
@@ -249,26 +270,6 @@ def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
     assert ("set model_outputs logits" in model.note) == (scores == "probabilities")
 
 
-def test_probabilities_of_the_first_images_alone_are_refused(opened):
-    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model_outputs logits"):
-        opened("""
-            calls = []
-            def answer(pixels):
-                calls.append(1)
-                e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
-        """)
-
-
-def test_declarations_may_be_of_numpy(opened):
-    model = opened("""
-        def answer(pixels):
-            e = np.exp(scores(pixels)); e /= e.sum(1, keepdims=True)
-            return np.where(np.eye(3)[e.argmax(1)] == 1, e, np.nan)
-        answer.pixels, answer.top, answer.outputs = np.str_("uint8"), np.int64(1), np.str_("probabilities")
-    """)
-    assert model.provides.top == 1
-
-
 @pytest.mark.parametrize("last", ["pass", "time.sleep(60)"])
 def test_a_process_that_it_leaves_behind_holds_nothing_up(opened, last):
     code = f"""
@@ -282,18 +283,6 @@ def test_a_process_that_it_leaves_behind_holds_nothing_up(opened, last):
     with suppress(InputError):
         opened(code, predictor_timeout=1.0).classifier.plain.predictor.close()
     assert time.monotonic() - start < 6
-
-
-def test_one_declared_file_is_a_file(opened):
-    model = opened("def answer(pixels): return scores(pixels)\nanswer.files = 'own.py'")
-    assert "files_sha256" in model.as_json()
-
-
-def test_its_process_cannot_change_this_one(opened, monkeypatch):
-    monkeypatch.setenv("OWN", "before")
-    opened("os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return scores(pixels)")
-    assert os.environ["OWN"] == "before"
-    assert "own" not in sys.modules
 
 
 def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
@@ -422,7 +411,3 @@ def test_one_that_decodes_by_itself_gets_the_files(opened, tmp_path, monkeypatch
     moved = model.predict(images, Pose(dx=1))
     assert (moved.logits[:, 2] == 0).all(), "a PNG file of pixels that no file has"
     assert (moved.logits[:, 0] == 0).all(), "black comes in on the left"
-
-
-def test_without_files_it_gets_png_files(opened):
-    assert (opened(ENCODED).predict(IMAGES).logits[:, 2] == 0).all()

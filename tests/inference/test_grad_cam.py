@@ -86,6 +86,18 @@ def test_by_default_the_shipped_network_is_looked_at_behind_its_last_relu(shippe
     assert (found.layer, found.maps.shape) == ("bn3+relu", (80, 7, 7))
     assert np.abs(found.maps - captums(named, named.relu3, unit(images))).max() < 1e-5
     assert attend(Classifier(named, workers=1), images).layer == "relu3"
+    found = attend(Classifier(shipped, workers=1), images)
+    large = found.upsampled()
+    assert large.shape == (80, 28, 28)
+    assert large.dtype == np.float32
+    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border the last one goes on.
+    assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
+    assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
+    sizes = spatial_layers(shipped, unit(images))
+    assert list(sizes.items()) == [
+        *(("conv1", (28, 28)), ("bn1", (28, 28)), ("conv2", (14, 14)), ("bn2", (14, 14))),
+        *(("conv3", (7, 7)), ("bn3", (7, 7))),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +176,6 @@ def test_a_map_by_hand():
     white = LabelledImages(pixels, torch.zeros(3, dtype=torch.int64), CLASSES, "white", "test")
     assert attend(Classifier(model, workers=1), white, layer="conv").dead.tolist() == [True] * 3
     assert not attend(Classifier(Tiny(), workers=1), white, layer="conv").dead.any()
-
-
-def test_upsampling_is_bilinear_to_the_size_of_the_images(shipped, images):
-    found = attend(Classifier(shipped, workers=1), images)
-    large = found.upsampled()
-    assert large.shape == (80, 28, 28)
-    assert large.dtype == np.float32
-    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border the last one goes on.
-    assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
-    assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
 
 
 def state_of(model):
@@ -258,14 +260,6 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     assert np.array_equal(again.predictions.logits, found.predictions.logits)
     with pytest.raises(ModelError, match="computed anew"):
         attend(Classifier(shipped, cache=Store(tmp_path)), images, layer="bn2")
-
-
-def test_layers_are_listed_in_order_with_their_sizes(shipped, images):
-    sizes = spatial_layers(shipped, unit(images))
-    assert list(sizes.items()) == [
-        *(("conv1", (28, 28)), ("bn1", (28, 28)), ("conv2", (14, 14)), ("bn2", (14, 14))),
-        *(("conv3", (7, 7)), ("bn3", (7, 7))),
-    ]
 
 
 @pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")])
@@ -423,9 +417,12 @@ def test_a_transformers_map_before_its_last_attention_equals_captum(noise):
     expected = LayerGradCam(model, block.ln_1.grid).attribute(pixels, target=target, relu_attributions=True)[:, 0]
     assert np.abs(found.maps - expected.detach().numpy()).max() < 1e-5
     assert found.maps.max() > 1e-4
-
-
-def test_a_transformer_that_averages_patches_has_its_map_behind_a_norm(noise):
+    model = transformer()
+    differentiated = []
+    for name, layer in model.encoder.layers.named_children():
+        layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
+    grad_cam(model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
+    assert differentiated == ["encoder_layer_2"]
     timm = pytest.importorskip("timm", reason="timm is not installed")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -434,16 +431,6 @@ def test_a_transformer_that_averages_patches_has_its_map_behind_a_norm(noise):
             global_pool="avg", class_token=False, fc_norm=False,
         )  # fmt: skip
     assert default_layer(model.eval(), noise.pixels.float() / 255) in {"norm", "fc_norm"}
-
-
-def test_only_what_follows_the_layer_is_differentiated(noise):
-    """One pass forward through the whole, and one back through the last of three blocks."""
-    model = transformer()
-    differentiated = []
-    for name, layer in model.encoder.layers.named_children():
-        layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
-    grad_cam(model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
-    assert differentiated == ["encoder_layer_2"]
 
 
 def test_maps_with_channels_last_equal_those_with_channels_first(noise):

@@ -123,7 +123,7 @@ def test_predictions_have_the_same_bits(pair, shared):
     assert here.backend.decides == there.backend.decides, "so that each finds what the other left in the cache"
 
 
-def test_a_corruption_of_ones_own_is_sent_along(pair):
+def test_corruptions_of_ones_own_and_halved_batches_have_the_same_bits(pair):
     try:
 
         @corruption("ever-darker", levels=(0.1, 0.2, 0.3, 0.4, 0.5))
@@ -135,6 +135,10 @@ def test_a_corruption_of_ones_own_is_sent_along(pair):
         assert np.array_equal(mine, theirs)
     finally:
         CORRUPTIONS._added.pop("ever-darker", None)
+    images = images_of(100)
+    here, there = pair(Hungry(), screen=False)
+    assert np.array_equal(here.predict(images).answers, there.predict(images).answers)
+    assert here.backend.decides == there.backend.decides
 
 
 def test_searches_and_maps_have_the_same_bits(pair):
@@ -149,7 +153,14 @@ def test_searches_and_maps_have_the_same_bits(pair):
     assert np.array_equal(mine.predictions.answers, theirs.predictions.answers)
 
 
-def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeypatch):
+def test_images_in_a_file_are_read_where_they_are_needed_or_sent(pair, tmp_path, monkeypatch):
+    pixels, labels = large(100)
+    (tmp_path / "pixels").write_bytes(pixels.tobytes())
+    with (tmp_path / "pixels").open("rb") as file:
+        rows = rows_of_file(file, pixels.shape, torch.uint8)
+    (tmp_path / "pixels").unlink()
+    here, there = pair(Small())
+    assert np.array_equal(here.predict(labelled(rows, labels)).answers, there.predict(labelled(rows, labels)).answers)
     monkeypatch.setattr(serialization, "SentPixels", lambda *_: pytest.fail("no pixel is sent"))
     pixels, labels = large(600)
     (tmp_path / "pixels").write_bytes(pixels.tobytes())
@@ -159,16 +170,6 @@ def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeyp
     mine = here.predict(labelled(torch.from_numpy(pixels), labels))
     theirs = there.predict(labelled(rows, labels))
     assert np.array_equal(mine.answers, theirs.answers)
-
-
-def test_a_file_that_a_node_does_not_have_is_sent(pair, tmp_path):
-    pixels, labels = large(100)
-    (tmp_path / "pixels").write_bytes(pixels.tobytes())
-    with (tmp_path / "pixels").open("rb") as file:
-        rows = rows_of_file(file, pixels.shape, torch.uint8)
-    (tmp_path / "pixels").unlink()
-    here, there = pair(Small())
-    assert np.array_equal(here.predict(labelled(rows, labels)).answers, there.predict(labelled(rows, labels)).answers)
 
 
 def test_what_goes_wrong_is_told_as_in_one_process_and_what_cannot_be_sent_is_named(pair):
@@ -199,13 +200,6 @@ class Hungry(nn.Module):
         if len(pixels) > 8:
             raise torch.OutOfMemoryError("out of memory")
         return pixels.flatten(1)[:, :4]
-
-
-def test_batches_that_need_too_much_memory_are_halved_as_in_one_process(pair):
-    images = images_of(100)
-    here, there = pair(Hungry(), screen=False)
-    assert np.array_equal(here.predict(images).answers, there.predict(images).answers)
-    assert here.backend.decides == there.backend.decides
 
 
 def test_workers_that_are_killed_change_no_bit(pair):

@@ -99,7 +99,7 @@ def test_a_signal_after_two_networks_are_gone_is_handled(tmp_path):
     assert (ended.returncode, ended.stderr) == (1, "interrupted\n")
 
 
-def test_probabilities_and_labels_are_seen(opened):
+def test_probabilities_labels_and_normalization_are_seen(opened):
     shares = np.exp(EXPECTED) / np.exp(EXPECTED).sum(axis=1, keepdims=True)
     for outputs, noted in ((None, True), ("probabilities", False)):
         model = opened(linear(end="probabilities"), model_outputs=outputs)
@@ -108,9 +108,6 @@ def test_probabilities_and_labels_are_seen(opened):
     labels = opened(linear(end="labels"))
     assert labels.provides.known == 0
     assert (labels.predict(IMAGES).predicted == EXPECTED.argmax(axis=1)).all()
-
-
-def test_pixels_are_normalised_where_that_is_declared(opened):
     found = opened(linear(), normalization="0.5,0.25").predict(IMAGES).logits
     pixels = (IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 - 0.5) / 0.25
     np.testing.assert_allclose(found, pixels @ WEIGHTS, rtol=1e-4, atol=1e-5)

@@ -25,16 +25,13 @@ def test_ranges_are_whole_batches_of_each_input_once(count, size, workers):
     assert max(lengths) <= 5 * size
 
 
-def test_inputs_are_cut_into_parts_that_are_the_same_inputs():
+def test_inputs_are_cut_into_parts_and_workers_of_several_kinds_are_told():
     pixels = torch.arange(5 * 4 * 4, dtype=torch.uint8).view(5, 1, 4, 4)
     at, which = np.array([4, 0, 0, 2, 3]), np.array([0, 0, 1, 1, 0])
     inputs = Perturbed(pixels, at, torch.device("cpu"), (Pose(), Pose(dx=1.0)), which)
     whole, some = inputs(np.arange(5)), np.array([1, 2, 4])
     assert torch.equal(inputs.only(some)(np.arange(3)), whole[some])
     assert torch.equal(whole[2], Pose(dx=1.0)(pixels[:1].float() / 255)[0])
-
-
-def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert note_on_platforms({"a": 4}, [("clean", 0.00001)]) == ""
     close = note_on_platforms({"a": 4, "b": 1}, [("clean", 0.01), ("bee", 0.0001)])
     assert "4 on a; 1 on b" in close

@@ -234,10 +234,19 @@ def test_drawn_poses_are_tenths_within_the_limits(pose):
         assert round(value * 10) / 10 == value
 
 
-def test_poses_shrink_to_small_ones():
+def test_poses_shrink_to_small_ones_and_changes_are_found_and_counted():
     from hypothesis import find
 
     assert find(poses(), lambda pose: pose.degrees > 3.14) == Pose(3.2)
+    images = bars()
+    found = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
+    assert not found.right_everywhere.any()
+    assert unchanged_share(found).value == 0
+    assert all(found.perturbation_of(position).degrees < -4.5 for position in range(len(images)))
+    calm = changes(Classifier(ErrsWhenTurned(99, 99)), images, Pose(10), seed=0)
+    assert unchanged_share(calm).value == 1
+    again = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
+    assert (again.poses, again.first.tolist()) == (found.poses, found.first.tolist())
 
 
 def test_constants_of_code_that_is_loaded_decide_no_pose(tmp_path, monkeypatch):
@@ -258,18 +267,6 @@ def test_constants_of_code_that_is_loaded_decide_no_pose(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("of_many_constants")
     assert drawn() == before
-
-
-def test_changes_are_found_and_counted():
-    images = bars()
-    found = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
-    assert not found.right_everywhere.any()
-    assert unchanged_share(found).value == 0
-    assert all(found.perturbation_of(position).degrees < -4.5 for position in range(len(images)))
-    calm = changes(Classifier(ErrsWhenTurned(99, 99)), images, Pose(10), seed=0)
-    assert unchanged_share(calm).value == 1
-    again = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
-    assert (again.poses, again.first.tolist()) == (found.poses, found.first.tolist())
 
 
 ROW = """

@@ -121,6 +121,11 @@ class TestAServerThatDoesRight:
         first = lambda images: by_tiles(images.transpose(0, 3, 1, 2))  # noqa: E731
         with inference_server(first, shape=(-1, 28, 28, 3)) as served:
             np.testing.assert_allclose(opened(served.url, images=colored).predict(colored).logits, expected(colored))
+        with (
+            inference_server(by_files, shape=(-1, 2), datatype="BYTES") as served,
+            pytest.raises(InputError, match=r"takes several files an image, expected \[-1\] or \[-1, 1\]"),
+        ):
+            opened(served.url)
 
     @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
     @pytest.mark.parametrize("shape", [(-1,), (-1, 1), (8, -1)], ids=str)
@@ -137,13 +142,6 @@ class TestAServerThatDoesRight:
             asked = len(served.images)
             opened(served.url, cache, images=images, batch=8).predict(images)
             assert not set(files) & set(served.images[asked + 4 * OPENING :]), "answers to files are kept"
-
-    def test_one_that_takes_several_files_an_image_is_refused(self):
-        with (
-            inference_server(by_files, shape=(-1, 2), datatype="BYTES") as served,
-            pytest.raises(InputError, match=r"takes several files an image, expected \[-1\] or \[-1, 1\]"),
-        ):
-            opened(served.url)
 
     @pytest.mark.parametrize("outputs", [None, "probabilities"])
     def test_probabilities_are_declared_or_beyond_doubt(self, outputs):

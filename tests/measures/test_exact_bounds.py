@@ -114,9 +114,6 @@ def test_checks_share_the_level_of_a_difference():
     barely, none = proportion(126, 10_000), proportion(0, 10_000)
     assert outcome_of(barely, 0.01) == "different"
     assert outcomes_of([barely, *[none] * 20], 0.01)[0] == "inconclusive"
-
-
-def test_false_alarms_of_all_checks_together_stay_within_the_level():
     generator, alarms = np.random.default_rng(3), 0
     for _ in range(200):
         counts = generator.binomial(2_000, 0.01, size=12)

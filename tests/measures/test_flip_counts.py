@@ -125,25 +125,22 @@ def test_only_a_loss_beyond_the_threshold_that_is_significant_fails(value, p_val
     assert REGRESSION.judge(change(value, p_value)).status == status
 
 
-def test_a_pass_by_chance_says_so():
+def test_a_pass_by_chance_says_so_and_a_verdict_carries_its_flips():
     assert REGRESSION.judge(change(-0.02, 0.2)).explain() == (
         "regression-clean: accuracy change -0.0200 beyond threshold -0.0100, not significant "
         "(n=10000, 95% CI -0.0300 to -0.0110; threshold set by hand)"
     )
     assert "chance" not in REGRESSION.judge(change(-0.02, 0.0)).explain()
     assert "chance" not in REGRESSION.judge(change(0.0, 1.0)).explain()
-
-
-@pytest.mark.parametrize("value", [-0.02, 0.0], ids=["beyond", "within"])
-def test_a_significance_asked_of_a_metric_without_p_value_is_refused(value):
-    with pytest.raises(ChecksError, match=r"check regression-clean: .*significance.*; remove `significance`"):
-        REGRESSION.judge(change(value, None))
-
-
-def test_a_verdict_carries_its_flips_over_the_wire_and_into_stress_json():
     measured = accuracy_change(answers(LABELS, AFTER), answers(LABELS, BEFORE))
     verdict = REGRESSION.judge(measured)
     received = read_json(Verdict, as_json(verdict), where="sent")
     assert received == verdict
     assert json.loads(json.dumps(received.as_json()))["flips"] == json.loads(json.dumps(measured.flips.as_json()))
     assert Check("clean", "clean", "accuracy").judge(accuracy(answers(LABELS, AFTER))).as_json()["flips"] is None
+
+
+@pytest.mark.parametrize("value", [-0.02, 0.0], ids=["beyond", "within"])
+def test_a_significance_asked_of_a_metric_without_p_value_is_refused(value):
+    with pytest.raises(ChecksError, match=r"check regression-clean: .*significance.*; remove `significance`"):
+        REGRESSION.judge(change(value, None))

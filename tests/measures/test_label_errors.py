@@ -126,7 +126,7 @@ def test_errors_are_shared_seed_dependent_or_unique():
     assert owned[SHARED] == set(FLIPPED)
 
 
-def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
+def test_the_value_without_label_errors_stands_beside_that_of_the_panel(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
     rest = without(
         answers(LABELS, np.array([12, 50])), panel_predictions, label_errors(images_with(LABELS), panel_predictions)
@@ -137,9 +137,6 @@ def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
     assert (rest.reference_mean, rest.reference_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
     nobody = panel(LABELS, FLIPPED, each=False)
     assert without(answers(LABELS, FLIPPED), nobody, label_errors(images_with(LABELS), nobody)).reference_mean is None
-
-
-def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
     path = tmp_path / "panel.predictions.npz"
     path.write_bytes(panel_predictions.as_bytes())

@@ -316,6 +316,9 @@ def test_maps_that_do_not_follow_the_weights_are_found(session_of):
     assert found.status == "fail"
     assert "correlate by 1.00 with the model's own" in found.detail
     assert found.detail.endswith("name another by the setting layer")
+    classifier = Classifier(Looker(), workers=1)
+    role = RoleModel("candidate", Path("c"), "c", "m", "user", None, classifier, layer="conv")
+    assert role.attend(squares()).layer == "conv"
 
 
 @pytest.mark.parametrize(
@@ -331,9 +334,3 @@ def test_without_maps_or_checks_there_is_nothing_to_follow(session_of, model, ro
     found = follows(session_of(model(), rows))
     assert found.status == "not_applicable"
     assert reason in found.detail
-
-
-def test_attend_of_a_role_is_that_of_its_layer():
-    classifier = Classifier(Looker(), workers=1)
-    role = RoleModel("candidate", Path("c"), "c", "m", "user", None, classifier, layer="conv")
-    assert role.attend(squares()).layer == "conv"

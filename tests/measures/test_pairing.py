@@ -74,6 +74,13 @@ def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
     assert measured.correction(None) == 1
     run = session_of(PANEL[0], member(9, "incumbent"), panel_predictions=PANEL_PREDICTIONS.without(""))
     assert run.paired_incumbent.correction("consensus") == 1
+    (view,) = PANEL_PREDICTIONS.views.values()
+    old = replace(PANEL_PREDICTIONS, views={repr(IDENTITY): replace(view, each=None)})
+    incumbent = session_of(
+        PANEL[0], recording=True, panel_predictions=old.without(PANEL[0].model_sha256)
+    ).paired_incumbent
+    with pytest.raises(NotApplicableError, match="calibrate again"):
+        incumbent.right(PANEL[0].predict(IMAGES))
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")])
@@ -89,13 +96,3 @@ def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
     ).paired_incumbent
     with pytest.raises(NotApplicableError, match=said):
         incumbent.consensus(PANEL[0].predict(IMAGES), "consensus")
-
-
-def test_a_panel_whose_members_are_not_known_one_by_one_gives_no_pairs():
-    (view,) = PANEL_PREDICTIONS.views.values()
-    old = replace(PANEL_PREDICTIONS, views={repr(IDENTITY): replace(view, each=None)})
-    incumbent = session_of(
-        PANEL[0], recording=True, panel_predictions=old.without(PANEL[0].model_sha256)
-    ).paired_incumbent
-    with pytest.raises(NotApplicableError, match="calibrate again"):
-        incumbent.right(PANEL[0].predict(IMAGES))

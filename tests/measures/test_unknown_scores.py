@@ -66,7 +66,7 @@ def test_values_lie_in_their_intervals(seed, inside, outside, shift):
         assert found.each.mean() == pytest.approx(found.value)
 
 
-def test_the_interval_of_the_area_covers_the_true_one():
+def test_each_image_has_the_variance_of_delong_and_intervals_cover():
     # Normal scores one standard deviation apart have an area of Φ(1/√2).
     rng, truth, covered = np.random.default_rng(0), 0.7602499, 0
     for _ in range(400):
@@ -77,9 +77,6 @@ def test_the_interval_of_the_area_covers_the_true_one():
         low, high = unknown_auroc(known, unknown, score="logit").interval
         covered += low <= truth <= high
     assert 0.92 <= covered / 400 <= 0.99
-
-
-def test_each_image_has_the_variance_of_delong():
     known, unknown = drawn(3, 300, shift=1), drawn(4, 200)
     found = unknown_auroc(known, unknown, score="logit")
     a, b = (each.logits.max(axis=1) for each in (known, unknown))

@@ -152,9 +152,6 @@ def test_the_kind_of_outputs_must_be_the_declared_one():
     expect_fit(declared(Small()), images, outputs=None)
     with pytest.raises(InputError, match=r"outputs are -\d.* expected 0 to 1 and a sum of 1"):
         expect_fit(declared(Small(), probabilities=True), images, outputs="probabilities")
-
-
-def test_layers_go_by_the_names_in_the_users_network():
     model = Classifier(declared(Small(size=8), ((0.5,), (0.5,))))
     looked = attend(model, images_of(size=(8, 8)), layer="conv")
     assert looked.layer == "network.conv"

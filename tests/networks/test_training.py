@@ -257,14 +257,6 @@ def test_a_damaged_state_is_not_resumed(tmp_path, straight, damage):
     assert (train(CONFIG, bars(), destination), destination.read_bytes()) == straight[::-1]
 
 
-def test_a_file_of_another_kind_in_the_place_of_the_state_stays(tmp_path):
-    other = tmp_path / ".model.safetensors.resume"
-    other.write_bytes(b"not a state")
-    with pytest.raises(InputError, match="not the state of a training"):
-        train(CONFIG, bars(), tmp_path / "model.safetensors")
-    assert other.read_bytes() == b"not a state"
-
-
 def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, straight):
     destination = tmp_path / "runs" / "model.safetensors"
     seen = []
@@ -275,6 +267,11 @@ def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, straight):
     train(CONFIG, bars(), destination, on_epoch=lambda _: seen.append(destination.read_bytes()))
     assert seen == [older] * CONFIG.epochs
     assert destination.read_bytes() == straight[0] != older
+    other = tmp_path / ".model.safetensors.resume"
+    other.write_bytes(b"not a state")
+    with pytest.raises(InputError, match="not the state of a training"):
+        train(CONFIG, bars(), tmp_path / "model.safetensors")
+    assert other.read_bytes() == b"not a state"
 
 
 @pytest.mark.parametrize("on_step", [None, kill_at(3)], ids=["finished", "killed"])
@@ -326,7 +323,7 @@ def dots(count: int, *, size: int, row: slice, column: slice) -> LabelledImages:
     return LabelledImages(pixels, torch.arange(count) % 2, ("a", "b"), "dots", "train")
 
 
-def test_without_augmentation_every_image_is_shown_once_as_it_is(monkeypatch, tmp_path):
+def test_without_augmentation_every_image_is_shown_once_and_with_it_differently(monkeypatch, tmp_path):
     images = bars(193)
     shown = shown_to_the_network(monkeypatch, tmp_path, images)
     training, _ = split_validation(images, size=1, seed=42)
@@ -334,6 +331,9 @@ def test_without_augmentation_every_image_is_shown_once_as_it_is(monkeypatch, tm
         image.numpy().tobytes() for image in unit_range(training.pixels)
     }
     assert len(shown) == 192
+    shown = shown_to_the_network(monkeypatch, tmp_path, bars(), epochs=2, rotation_degrees=10.0, shift_fraction=0.1)
+    first, second = ({image.numpy().tobytes() for image in half} for half in shown.chunk(2))
+    assert len(first & second) < len(first) / 2
 
 
 @pytest.mark.parametrize(
@@ -369,12 +369,6 @@ def test_rotations_are_whole_degrees_up_to_the_limit_both_ways(monkeypatch, tmp_
     assert degrees.tolist() == pytest.approx(degrees.round().tolist(), abs=0.1), "whole degrees"
     assert set(degrees.round().tolist()) == set(range(-20, 21))
     assert torch.hypot(x, y) == pytest.approx(torch.full((512,), 12.0), abs=0.1)
-
-
-def test_the_augmentation_differs_between_epochs(monkeypatch, tmp_path):
-    shown = shown_to_the_network(monkeypatch, tmp_path, bars(), epochs=2, rotation_degrees=10.0, shift_fraction=0.1)
-    first, second = ({image.numpy().tobytes() for image in half} for half in shown.chunk(2))
-    assert len(first & second) < len(first) / 2
 
 
 Rates = list[list[tuple[float, float]]]

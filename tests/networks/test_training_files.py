@@ -238,19 +238,12 @@ def test_what_stands_beside_the_weights_is_carried_unread(load, protocol):
     assert equal_bits(load(content)[0], net())
 
 
-def test_none_of_it_is_taken_for_a_weight(load):
+def test_none_of_it_is_taken_for_a_weight_and_objects_of_ones_own_are_refused(load):
     for value in ({1}, BESIDE["array"], BESIDE["function"], BESIDE["namespace"]):
         for name in ("fc.bias", "x"):
             error = refused(load, {"epoch": 1, "state_dict": {**net().state_dict(), name: value}})
             assert error.code == "PICKLE_GLOBAL"
             assert "its pickle wants " in str(error)
-
-
-class Config:
-    """A class of the user's own."""
-
-
-def test_objects_of_a_users_own_are_refused_wherever_they_stand(load):
     config = {"state_dict": net().state_dict(), "hyper_parameters": Config()}
     for content, name in (
         (config, "test_training_files.Config"),
@@ -260,6 +253,12 @@ def test_objects_of_a_users_own_are_refused_wherever_they_stand(load):
         assert error.code == "PICKLE_GLOBAL"
         assert name in str(error)
         assert "torch.save(model.state_dict(), path)" in str(error)
+    with pytest.raises(InputError, match="model own: expected"):
+        load(net().state_dict(), spec="own")
+
+
+class Config:
+    """A class of the user's own."""
 
 
 def state(**arguments):
@@ -330,8 +329,3 @@ def test_reports_say_what_was_taken(tmp_path):
     role = open_model(tmp_path / "last.ckpt", images, role="candidate", network=options)
     said = "its weights are those under 'state_dict'; the prefix 'model.' is removed from the names"
     assert role.as_json()["loaded"] == said
-
-
-def test_an_option_without_a_network_is_an_input_error(load):
-    with pytest.raises(InputError, match="model own: expected"):
-        load(net().state_dict(), spec="own")
