@@ -452,11 +452,10 @@ def test_power_compares_accuracy_with_the_consensus_row():
     assert sum("beside it" in line for line in lines) == 1, "no consensus check sees what is turned"
 
 
-@pytest.mark.parametrize("profile", ["", "-quick"])
-def test_shipped_checks_have_the_thresholds_of_the_shipped_panel(profile):
+def test_shipped_checks_have_the_thresholds_of_the_shipped_panel():
     """Calibrated again, the file is the same in every digit and every reason."""
-    checks = read_checks(SHIPPED / f"stress_tests/checks{profile}.toml")
-    panel = read_panel(SHIPPED / f"models/panel{profile}.json", checks)
+    checks = read_checks(SHIPPED / "stress_tests/checks.toml")
+    panel = read_panel(SHIPPED / "models/panel.json", checks)
     by_hand = frozenset(check.id for check in checks.checks if check.hand)
     calibrated = calibrate(panel, checks.budgets, by_hand=by_hand, draws=DRAWS)
     content = checks.path.read_text("utf-8")

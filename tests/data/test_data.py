@@ -354,7 +354,7 @@ def test_sizes_that_do_not_fit_are_named_with_both_numbers(twenty, size):
 class_counts = st.lists(st.integers(1, 40), min_size=1, max_size=10)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(class_counts, st.data())
 def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts, data):
     images = labelled([label for label, count in enumerate(counts) for _ in range(count)], size=(1, 1, 1))

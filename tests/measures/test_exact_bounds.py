@@ -32,8 +32,8 @@ def test_bounds_of_a_proportion_are_scipys_exact_ones(count, n):
     assert (lower, upper) == pytest.approx((exact.low, exact.high), abs=1e-12)
 
 
-@pytest.mark.parametrize("lost", [0.0, 0.02, 0.1, 0.4])
-@pytest.mark.parametrize("gained", [0.0, 0.02, 0.1, 0.4])
+@pytest.mark.parametrize("lost", [0.0, 0.02, 0.4])
+@pytest.mark.parametrize("gained", [0.0, 0.1])
 def test_bounds_of_a_net_loss_hold_whatever_is_gained(lost, gained):
     n, net = 24, lost - gained
     low = high = 0.0

@@ -127,7 +127,7 @@ def test_new_fixed_and_shared_failures_show_both_models_answers():
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
     labels, after, before = (list(column) for column in zip(*rows, strict=True))
     changes = failure_changes(predictions(labels, after), predictions(labels, before))

@@ -64,7 +64,7 @@ def two_models(draw: st.DrawFn) -> tuple[Predictions, Predictions]:
     return answers(labels, one, numbers=numbers), answers(labels, other, numbers=numbers)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(two_models())
 def test_net_is_the_difference_of_accuracies_and_counts_add_up(drawn):
     one, other = drawn

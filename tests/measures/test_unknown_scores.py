@@ -44,7 +44,7 @@ def by_scikit_learn(known, unknown, score):
 
 
 @pytest.mark.parametrize("score", SCORES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 60)] * 2), st.sampled_from([0, 1, 3]), st.sampled_from([0, 3]))
 def test_both_numbers_are_those_of_scikit_learn(score, seed, counts, shift, decimals):
     inside, outside = counts
@@ -54,7 +54,7 @@ def test_both_numbers_are_those_of_scikit_learn(score, seed, counts, shift, deci
     assert unknown_fpr95(known, unknown, score=score).value == pytest.approx(flagged, abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 2, 40]))
 def test_values_lie_in_their_intervals(seed, inside, outside, shift):
     known, unknown = drawn(seed, inside, shift=shift), drawn(seed + 1, outside)

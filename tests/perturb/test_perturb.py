@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as torchvision_functional
 
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_poses, pose_each
 
-properties = settings(deadline=None, max_examples=40)
+properties = settings(deadline=None, max_examples=20)
 
 # Hypothesis shrinks floats to simple ones, not to small ones, so poses are drawn in whole tenths.
 tenths_of_degree = st.integers(-3600, 3600)
