@@ -86,14 +86,8 @@ def test_wrong_answers_are_counted_and_probabilities_averaged():
     assert known.views["at rest"].wrong.tolist() == [1, 1, 0, NOT_ASKED]
     said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
     at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
-    parts = [
-        [
-            ReferencePredictions(
-                "at rest", at, wrong, np.array([0.0]), np.array([likeliest]), np.array([shares]), classes
-            )
-        ]
-        for likeliest, shares in said
-    ]
+    probable = [(np.array([0.0]), np.array([likeliest]), np.array([shares])) for likeliest, shares in said]
+    parts = [[ReferencePredictions("at rest", at, wrong, *each, classes)] for each in probable]
     view = combine("abc", 1, ["x", "y", "z"], parts).views["at rest"]
     assert view.likeliest.tolist() == [[5, 7, 9]]
     np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
@@ -108,9 +102,8 @@ def test_the_errors_of_each_model_are_kept_whatever_is_asked(first):
     """As where one family is measured on a sample, and another on all images."""
     whole, sample = ((True, False, True), (0, 1, 2)), ((True, True), (0, 2))
     both = [whole, sample] if first == "whole" else [sample, whole]
-    known = combine(
-        "abc", 3, ["x"], [[answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]]
-    )
+    asked = [answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]
+    known = combine("abc", 3, ["x"], [asked])
     assert known.view().each.tolist() == [[True, False, True]]
     assert known.view().wrong.tolist() == [1, 0, 1]
 
