@@ -97,7 +97,7 @@ def test_code_before_its_import_counts_as_on_disk(project):
     assert processes({folder: ASK}) == ["False"]
 
 
-def test_an_entry_without_files_a_pipe_and_files_that_differ_count_as_changed(tmp_path, monkeypatch):
+def test_what_cannot_be_read_or_differs_counts_as_changed(tmp_path, monkeypatch):
     (code := tmp_path / "code.py").write_text("x = 1\n")
     imports.include({str(code): imports.digest(str(code))})
     assert imports.unchanged(before := imports.files())

@@ -108,7 +108,7 @@ def test_the_errors_of_each_model_are_kept_whatever_is_asked(first):
     assert known.view().wrong.tolist() == [1, 0, 1]
 
 
-def test_predictions_under_other_perturbations_and_of_other_images_stay_for_the_same_panel():
+def test_predictions_of_other_views_and_images_stay_for_the_same_panel():
     def known(name, models=("x",)):
         view = view_of([0, 0], np.ones((2, 1)), [0, 0])
         return PanelPredictions("abc", ("ant",), models, {name: view})

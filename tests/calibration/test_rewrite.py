@@ -146,7 +146,7 @@ def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
     assert after.checks[1].panel.threshold == calibrated()[1].threshold
 
 
-def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row_is_appended(tmp_path):
+def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):
     head = WRITTEN.split("# Whose", maxsplit=1)[0]
     result = read(tmp_path, rewritten(head))
     assert dict(result.recipe) == RECIPE

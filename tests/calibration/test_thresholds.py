@@ -199,7 +199,7 @@ def clean_thresholds():
     return [only(calibrate(panel, LAX)) for panel in panels if not outliers(panel)]
 
 
-def test_a_healthy_retrain_misses_the_clean_floor_one_time_in_200_and_a_loss_fails_in_95_of_100(clean_thresholds):
+def test_a_healthy_retrain_fails_1_time_in_200_and_a_loss_95_in_100(clean_thresholds):
     """The exact chance that one more reference model misses a threshold, on average over panels, is the share."""
     chances = stats.norm.cdf([item.threshold for item in clean_thresholds], 0.9, 0.005)
     error = chances.std() / math.sqrt(len(chances))
@@ -275,7 +275,7 @@ def three_checks(four_checks):
     return calibrate(four_checks, {"rotation": 0.03})
 
 
-def test_a_row_over_its_budget_is_no_gate_says_why_and_takes_nothing_of_the_familys_share(three_checks, four_checks):
+def test_a_row_over_its_budget_says_why_and_takes_no_share(three_checks, four_checks):
     assert [bool(item.informational) for item in three_checks] == [False] * 3 + [True]
     last = three_checks[3]
     said = f"the minimum detectable drop is {last.minimum_detectable_drop:.3f}, over the budget of 0.030"

@@ -563,7 +563,7 @@ STATED = {
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_a_verdict_survives_the_wire_and_its_entry_has_the_fields_of_the_contract(name):
+def test_a_verdict_survives_the_wire_with_the_fields_of_the_contract(name):
     received = read_json(Verdict, as_json(VERDICTS[name]), where="sent")
     assert received == VERDICTS[name]
     assert received.explain("r.html") == VERDICTS[name].explain("r.html")

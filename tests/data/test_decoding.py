@@ -129,7 +129,7 @@ def test_where_nothing_can_be_written_few_images_stay_in_memory(photos, cache, m
     assert torch.equal(load_images(f"folder:{photos}").pixels, in_memory(photos, monkeypatch).pixels)
 
 
-def test_whoever_loads_at_the_same_time_shares_one_decoding_that_the_command_shows(photos, monkeypatch, cache, capsys):
+def test_one_decoding_is_shared_and_the_command_shows_it(photos, monkeypatch, cache, capsys):
     seen = reads(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
         hashes = {images.sha256 for images in pool.map(load_images, [f"folder:{photos}"] * 2)}

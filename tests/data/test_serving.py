@@ -274,7 +274,7 @@ def test_a_network_computes_the_numbers_that_were_served(scale, normalise, numbe
     assert 0 < apart.max() < 1e-3, "its precision alone"
 
 
-def test_the_reference_served_anew_is_the_images_and_gray_ones_have_no_skews_of_color():
+def test_the_reference_is_the_images_and_gray_ones_have_no_color_skews():
     pixels = torch.from_numpy(RNG.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8))
     images = LabelledImages(pixels, torch.arange(5) % 2, ("a", "b"), "shop", "test")
     serving = serving_of(images, NORMALISATIONS["MNIST mean and std"])
@@ -303,7 +303,7 @@ def test_files_of_equal_pixels_are_told_apart_by_their_bytes(tmp_path, monkeypat
     assert hashes[0][1] != hashes[1][1]
 
 
-def test_a_gray_jpeg_stays_gray_and_a_server_may_normalize_before_a_network_that_does():
+def test_a_gray_jpeg_stays_gray_and_a_server_may_normalize_too():
     assert Jpeg(75).apply(Image.fromarray(COARSE[..., 0])).mode == "L"
     assert np.asarray(read_picture(encoded(COARSE[..., 0]))).ndim == 2
     reference = Pipeline(normalise=IMAGENET, encoded=False)

@@ -162,7 +162,7 @@ def test_a_fork_has_threads_of_its_own():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_multiplications_are_counted_and_fewer_images_ask_for_a_larger_lead():
+def test_multiplications_and_leads_decide_when_to_screen():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 5))
     assert multiplications_per_image(model, torch.zeros(1, 1, 8, 8)) == 36 * 2 * 9 + 72 * 5
     assert multiplications_per_image(nn.Linear(3, 3), torch.zeros(1, 1, 8, 8)) == 0

@@ -172,7 +172,7 @@ def test_images_in_a_file_are_read_where_they_are_needed_or_sent(pair, tmp_path,
     assert np.array_equal(mine.answers, theirs.answers)
 
 
-def test_what_goes_wrong_is_told_as_in_one_process_and_what_cannot_be_sent_is_named(pair):
+def test_what_goes_wrong_is_told_as_in_one_process(pair):
     class Broken(nn.Module):
         def forward(self, pixels):
             raise RuntimeError("out of order")

@@ -214,7 +214,7 @@ def test_wrong_answers_to_clean_images_are_refused(opened, numbers, message):
         opened(export=None, probabilities=None, image=numbers, labels=np.zeros(count, dtype=int))
 
 
-def test_equal_images_with_different_answers_and_bytes_in_a_table_are_refused(tmp_path, images, arrays):
+def test_equal_images_with_other_answers_and_bytes_are_refused(tmp_path, images, arrays):
     twice = images.take(torch.tensor([0, 1, 1]))
     path = tmp_path / "answers.npz"
     np.savez(path, labels=np.array([0, 1, 2]), image=np.array([0, 1, 1]))

@@ -194,7 +194,7 @@ class TestAServerThatDoesRight:
         opened(server.url, rate=50).predict(IMAGES)
         assert len(server.requests) - 1 <= 50 * (time.monotonic() - started) + 1
 
-    def test_connections_are_kept_alive_and_a_version_in_the_url_is_the_one_asked(self, server):
+    def test_connections_stay_alive_and_a_version_in_the_url_is_asked(self, server):
         seen = set()
         server.fault = lambda number, handler: seen.add(handler.client_address[1])
         opened(server.url, concurrency=2).predict(IMAGES)

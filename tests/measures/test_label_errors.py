@@ -79,7 +79,7 @@ def test_labels_that_the_panel_agrees_against_are_suspect():
         label_errors(images_with(LABELS), panel_predictions)
 
 
-def test_of_a_sample_label_errors_go_by_their_numbers_and_are_the_same_ones():
+def test_label_errors_of_a_sample_go_by_their_numbers_in_the_split():
     sample = images_with(LABELS).take(torch.arange(90, 210))
     assert {row.index for row in label_errors(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
     with pytest.raises(NotApplicableError, match="labels of all 300 images of the split, found 120"):

@@ -25,7 +25,7 @@ def by_hand() -> Predictions:
     return Predictions(np.log(shares).astype(np.float32), images, IDENTITY)
 
 
-def test_confusions_are_counted_either_way_and_failures_stand_by_confidence(by_hand):
+def test_confusions_count_either_way_and_failures_stand_by_confidence(by_hand):
     assert most_confident(by_hand, ~by_hand.correct).tolist() == [1, 5, 3, 0, 4, 7]
     assert most_confident(by_hand, np.zeros(len(LABELS), dtype=bool)).tolist() == []
     expected = [[1, 2, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 1]]

@@ -93,7 +93,7 @@ def test_probabilities_have_no_energy(score):
     assert 0 < unknown_auroc(known, unknown, score="softmax").value < 1
 
 
-def test_softmax_takes_top_classes_and_probabilities_that_round_to_1_and_energy_does_not():
+def test_softmax_takes_top_classes_and_rounded_probabilities():
     known, unknown = (replace(drawn(seed, 50), known=2) for seed in (1, 2))
     assert 0 < unknown_fpr95(known, unknown).value <= 1
     with pytest.raises(NotApplicableError, match="top 2 classes only"):

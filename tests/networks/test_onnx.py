@@ -85,7 +85,7 @@ def test_it_predicts_like_the_network_that_was_exported(save, made, near):
         np.testing.assert_array_equal(one, two)
 
 
-def test_pixels_between_bytes_are_rounded_and_no_declared_normalization_counts(save):
+def test_pixels_between_bytes_are_rounded_and_not_normalized(save):
     network = load_model(save(of_bytes())).model
     levels = torch.tensor([-3.0, 0.4, 0.6, 7.4999, 254.6, 258.0]).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
     nearest = torch.tensor([0.0, 0.0, 1.0, 7.0, 255.0, 255.0]).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)

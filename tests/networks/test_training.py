@@ -323,7 +323,7 @@ def dots(count: int, *, size: int, row: slice, column: slice) -> LabelledImages:
     return LabelledImages(pixels, torch.arange(count) % 2, ("a", "b"), "dots", "train")
 
 
-def test_without_augmentation_every_image_is_shown_once_and_with_it_differently(monkeypatch, tmp_path):
+def test_each_image_is_shown_once_and_with_augmentation_differently(monkeypatch, tmp_path):
     images = bars(193)
     shown = shown_to_the_network(monkeypatch, tmp_path, images)
     training, _ = split_validation(images, size=1, seed=42)
@@ -406,7 +406,7 @@ def test_rates_follow_their_schedule_and_only_weights_decay(monkeypatch, tmp_pat
     assert rates[-1] < 1e-7
 
 
-def test_presets_are_the_original_recipe_and_differ_in_the_augmentation_alone():
+def test_presets_are_the_original_recipe_but_for_the_augmentation():
     recipe = PRESETS["notebook"]
     assert (recipe.seed, recipe.batch_size, recipe.epochs, recipe.learning_rate) == (42, 128, 30, 0.001)
     assert (recipe.schedule, recipe.weight_decay, recipe.augmented) == ("constant", 0.0, False)

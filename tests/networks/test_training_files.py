@@ -238,7 +238,7 @@ def test_what_stands_beside_the_weights_is_carried_unread(load, protocol):
     assert equal_bits(load(content)[0], net())
 
 
-def test_none_of_it_is_taken_for_a_weight_and_objects_of_ones_own_are_refused(load):
+def test_none_of_it_is_taken_for_a_weight_and_own_objects_are_refused(load):
     for value in ({1}, BESIDE["array"], BESIDE["function"], BESIDE["namespace"]):
         for name in ("fc.bias", "x"):
             error = refused(load, {"epoch": 1, "state_dict": {**net().state_dict(), name: value}})

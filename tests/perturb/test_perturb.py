@@ -79,7 +79,7 @@ def test_positive_degrees_turn_counter_clockwise(degrees, row, column):
     assert torch.equal(Pose(degrees)(right_of_centre), expected)
 
 
-def test_small_positive_turn_lifts_the_right_side_and_comes_before_the_shift():
+def test_a_positive_turn_lifts_the_right_side_before_the_shift():
     row_of_pixels = torch.zeros(1, 1, 9, 9)
     row_of_pixels[..., 4, :] = 1
     turned = Pose(10)(row_of_pixels)[0, 0]
