@@ -199,6 +199,7 @@ class TestAServerThatDoesRight:
         server.fault = lambda number, handler: seen.add(handler.client_address[1])
         opened(server.url, concurrency=2).predict(IMAGES)
         assert len(seen) <= 3
+        server.requests.clear()
         model = opened(f"{server.url}/versions/1/")
         assert model.as_json()["version"] == "1"
         assert all("/versions/1" in path for _, path, _ in server.requests if "models" in path)
