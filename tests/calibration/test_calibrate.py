@@ -497,6 +497,9 @@ def test_members_keep_their_order_and_rows_that_of_the_first(measured):
     panel = measured([entry("b"), entry("a")], [entry("a", value=0.8), entry("b")])
     assert [check.id for check in panel.checks] == ["b", "a"]
     assert panel.values(panel.checks).tolist() == [[0.9, 0.9], [0.9, 0.8]]
+
+
+def test_a_row_that_measures_something_else_on_another_member_is_refused(measured):
     with pytest.raises(InputError, match=r"seed-2\.safetensors: check clean: n is 300, for another network it is 400"):
         measured([entry()], [entry(n=300)])
 

@@ -73,7 +73,6 @@ def test_rows_that_their_panel_or_their_own_numbers_contradict_are_refused():
         if name in {"mean", "std", "k"}:
             edited = replace(row, panel=replace(row.panel, **{name: type(value)(value * 1.5)}))
             assert f"check {row.id!r}: threshold of the panel threshold is" in refused(shipped("checks"), edited), name
-    checks = shipped("checks")
     first, second = [check for check in checks.checks if check.panel and check.family == "rotation"][:2]
     assert "has changed since its threshold was calibrated" in refused(checks, replace(first, panel=second.panel))
     for name in NEEDED:

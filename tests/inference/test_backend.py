@@ -49,9 +49,8 @@ def test_predictions_run_through_the_backend_that_is_named(made, counting):
     reference = Classifier(network(), screen=False).predict(images, Pose(5.0))
     np.testing.assert_allclose(ours.logits, reference.logits, rtol=1e-5)
     poses = (Pose(), Pose(30.0), Pose(90.0))
-    assert first_failures(classifier, images, poses).first.tolist() == (
-        first_failures(Classifier(network()), images, poses).first.tolist()
-    )
+    found, expected = (first_failures(each, images, poses).first for each in (classifier, Classifier(network())))
+    assert found.tolist() == expected.tolist()
     assert made[0].seen > 40
 
 

@@ -86,7 +86,6 @@ def test_by_default_the_shipped_network_is_looked_at_behind_its_last_relu(shippe
     assert (found.layer, found.maps.shape) == ("bn3+relu", (80, 7, 7))
     assert np.abs(found.maps - captums(named, named.relu3, unit(images))).max() < 1e-5
     assert attend(Classifier(named, workers=1), images).layer == "relu3"
-    found = attend(Classifier(shipped, workers=1), images)
     large = found.upsampled()
     assert large.shape == (80, 28, 28)
     assert large.dtype == np.float32
@@ -167,7 +166,6 @@ def test_a_map_by_hand():
     model = Tiny()
     with torch.no_grad():
         model.fc.weight.mul_(-1)
-    pixels = torch.tensor([[[[1.0, 0.5], [0.0, 0.25]]]])
     logits, maps = grad_cam(model, pixels, layer="conv")
     # Class b leads with 0, and nothing speaks for it.
     assert logits.argmax(1).tolist() == [1]
@@ -237,7 +235,6 @@ def test_workers_change_no_bit_and_predictions_are_those_of_float32(shipped, ima
         assert np.abs(found.logits - exact.logits).max() < 1e-5
         assert (found.predicted == exact.predicted).all()
         assert found.perturbation == pose
-    classifier = Classifier(shipped, workers=1)
     mirrored = replace(images, pixels=images.pixels.flip(-1))
     assert np.array_equal(attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps)
 

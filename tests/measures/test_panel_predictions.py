@@ -89,8 +89,6 @@ def test_a_member_is_held_against_the_others(panel_predictions):
     lost = find_consensus_set_errors([member], panel_predictions.without("b"))
     assert (lost.pairs.sum(), lost.known, lost.reference_models, lost.positions.tolist()) == (1, 6, 2, [2])
     assert find_consensus_set_errors([member], panel_predictions.without("another")).pairs.sum() == 0
-    member = answers([0, 0, 1, 1, 0, 1, 2, 0])
-    lost = find_consensus_set_errors([member], panel_predictions.without("b"))
     assert consensus_set_errors(lost).value == pytest.approx(2 / 3)
     assert worst_class_consensus_set_errors(lost).value == 1
     many = replace(panel_predictions, models=tuple("abcdefgh"))
