@@ -164,9 +164,7 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
 def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
     monkeypatch.setattr(remote, "_BLOCK", 1_024)
     server.files, server.ranges = {"test-0.tar": shard(0)}, False
-    with pytest.raises(
-        InputError, match=r"test-0\.tar: cannot be read \(its server sends only whole files.*download it"
-    ):
+    with pytest.raises(InputError, match=r"test-0\.tar: .*\(its server sends only whole files.*download it"):
         load_images(f"webdataset:{server.url('test-0.tar')}")
 
 

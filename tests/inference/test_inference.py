@@ -59,6 +59,11 @@ def plain_logits(model, images, perturbation=IDENTITY, *, layout=torch.contiguou
         return plain(perturbation(unit_range(images.pixels)).contiguous(memory_format=layout)).numpy()
 
 
+def expect_own_logits(model, images):
+    found = Classifier(model).predict(images).logits
+    np.testing.assert_allclose(found, plain_logits(model, images), atol=1e-5, rtol=1e-5)
+
+
 @pytest.fixture
 def predictions():
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [0.1, 0.6, 0.3]], dtype=np.float32)) + np.float32(3)
@@ -94,9 +99,7 @@ def test_resnet_gives_its_own_logits():
     images = made_images(5, channels=3, size=32, classes=10)
     with torch.no_grad():
         model.fc.weight /= plain_logits(model, images).std()
-    np.testing.assert_allclose(
-        Classifier(model).predict(images).logits, plain_logits(model, images), atol=1e-5, rtol=1e-5
-    )
+    expect_own_logits(model, images)
 
 
 class Net(nn.Module):
@@ -181,9 +184,7 @@ SHAPES = {
 @pytest.mark.parametrize("make", SHAPES.values(), ids=SHAPES)
 def test_network_of_any_shape_gives_its_own_logits(make):
     model, images = randomise(make()), made_images(4)
-    np.testing.assert_allclose(
-        Classifier(model).predict(images).logits, plain_logits(model, images), atol=1e-5, rtol=1e-5
-    )
+    expect_own_logits(model, images)
 
 
 def test_norm_without_running_statistics_is_left_unfolded():

@@ -117,16 +117,15 @@ def test_the_identity_is_known_before_the_answers(opened, tmp_path, images, pixe
     found = opened()
     alone = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), None)
     assert alone.identity.sha256 == found.identity.sha256
-    assert opened(
-        export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels]
-    ).identity.sha256 != (found.identity.sha256)
+    other = opened(export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels])
+    assert other.identity.sha256 != found.identity.sha256
     pixels[3] *= 0.5
     with pytest.raises(UnknownPixelsError, match="has no prediction for 1 of 80 images"):
         opened().predict(pixels)
 
 
 @pytest.mark.parametrize(
-    "numbers", [None, np.arange(COUNT), np.arange(COUNT)[::-1]], ids=["in-order", "numbered", "reversed"]
+    "numbers", [None, np.arange(COUNT), np.arange(COUNT)[::-1]], ids=["in-order", "by-number", "back"]
 )
 def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
     order = np.arange(COUNT) if numbers is None else numbers

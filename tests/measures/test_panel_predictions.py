@@ -55,15 +55,12 @@ def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictio
     assert (measured.value, measured.n) == (2, 8)
     assert sorted(measured.failures.tolist()) == [1, 6]
     assert measured.detail == "of 5 that each of 3 reference models predicts correctly; most often cat→dog, 1"
-    measured = worst_class_consensus_set_errors(
-        find_consensus_set_errors([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, 0.8, *[0.8] * 6])], panel_predictions)
-    )
+    lost = find_consensus_set_errors([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, *[0.8] * 7])], panel_predictions)
+    measured = worst_class_consensus_set_errors(lost)
     assert (measured.value, measured.n, measured.failures.tolist()) == (2, 3, [1, 0]), "of three, as are of a class"
     assert measured.detail == "of cat, of 3 of all classes"
-    assert (
-        worst_class_consensus_set_errors(find_consensus_set_errors([answers(LABELS.tolist())], panel_predictions)).value
-        == 0
-    )
+    nothing = find_consensus_set_errors([answers(LABELS.tolist())], panel_predictions)
+    assert worst_class_consensus_set_errors(nothing).value == 0
 
 
 def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predictions):
@@ -76,9 +73,8 @@ def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predict
     assert measured.failures.tolist() == [0, 3], "0.9 * 0.8 at rest against 0.6 * 0.9"
     assert measured.each.tolist() == [2, 0, 0, 1, 0, 0, 0, 0]
     assert worst_class_consensus_set_errors(lost).each.tolist() == [2, 0, 0, 0, 0, 0, 0, 0], "of the cats"
-    assert consensus_set_errors(find_consensus_set_errors([mirrored], panel_predictions)).each is None, (
-        "to which no image adds twice"
-    )
+    once = find_consensus_set_errors([mirrored], panel_predictions)
+    assert consensus_set_errors(once).each is None, "to which no image adds twice"
     assert [lost.perturbation_of(at) for at in (0, 3)] == [IDENTITY, HorizontalFlip()]
 
 
@@ -110,10 +106,9 @@ def test_a_member_is_held_against_the_others(panel_predictions):
 def test_what_was_not_asked_is_not_judged(panel_predictions):
     with pytest.raises(NotApplicableError, match=r"of 2 of 8 images \(flipped left to right\): the panel"):
         find_consensus_set_errors([answers([0] * 8, under=HorizontalFlip())], panel_predictions)
+    other = replace(panel_predictions, views={"other": panel_predictions.view()})
     with pytest.raises(NotApplicableError, match=r"no panel predictions of these images \(clean\); .*calibrate"):
-        find_consensus_set_errors(
-            [answers([0] * 8)], replace(panel_predictions, views={"other": panel_predictions.view()})
-        )
+        find_consensus_set_errors([answers([0] * 8)], other)
     with pytest.raises(InputError, match="the check names no perturbation; add some"):
         find_consensus_set_errors([], panel_predictions)
     nothing = replace(panel_predictions, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))})

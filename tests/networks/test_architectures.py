@@ -98,7 +98,5 @@ def test_arguments_set_the_shapes_and_the_network_runs(arguments, expected):
 
 @pytest.mark.parametrize("size", [(7, 28), (28, 7), (0, 0)], ids=["too-low", "too-narrow", "nothing"])
 def test_image_too_small_for_the_blocks_names_the_numbers(size):
-    with pytest.raises(
-        ValueError, match=rf"FashionCNN: 3 conv blocks .* \({size[0]}, {size[1]}\) .* at least 8 pixels"
-    ):
+    with pytest.raises(ValueError, match=rf"3 conv blocks .* \({size[0]}, {size[1]}\) .* at least 8 pixels"):
         FashionCNN(image_size=size)

@@ -327,18 +327,15 @@ def test_each_image_is_shown_once_and_with_augmentation_differently(monkeypatch,
     images = bars(193)
     shown = shown_to_the_network(monkeypatch, tmp_path, images)
     training, _ = split_validation(images, size=1, seed=42)
-    assert {image.numpy().tobytes() for image in shown} == {
-        image.numpy().tobytes() for image in unit_range(training.pixels)
-    }
+    found, expected = ({each.numpy().tobytes() for each in of} for of in (shown, unit_range(training.pixels)))
+    assert found == expected
     assert len(shown) == 192
     shown = shown_to_the_network(monkeypatch, tmp_path, bars(), epochs=2, rotation_degrees=10.0, shift_fraction=0.1)
     first, second = ({image.numpy().tobytes() for image in half} for half in shown.chunk(2))
     assert len(first & second) < len(first) / 2
 
 
-@pytest.mark.parametrize(
-    ("probability", "low", "high"), [(1.0, 512, 512), (0.5, 200, 312)], ids=["always", "half-the-time"]
-)
+@pytest.mark.parametrize(("probability", "low", "high"), [(1.0, 512, 512), (0.5, 200, 312)])
 def test_flips_mirror_left_to_right(monkeypatch, tmp_path, probability, low, high):
     images = dots(513, size=9, row=slice(1, 2), column=slice(2, 3))
     shown = shown_to_the_network(monkeypatch, tmp_path, images, flip_probability=probability)
@@ -467,9 +464,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path, changes, count, message
         train(replace(CONFIG, **changes), bars(count), tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "epochs"), [(32, 3), (160, 1)], ids=["within-an-epoch", "at-the-last-step-of-all"]
-)
+@pytest.mark.parametrize(("batch_size", "epochs"), [(32, 3), (160, 1)], ids=["within", "at-the-end"])
 def test_diverging_training_is_refused_and_leaves_no_model(tmp_path, batch_size, epochs):
     destination = tmp_path / "model.safetensors"
     config = replace(CONFIG, schedule="constant", learning_rate=1e30, batch_size=batch_size, epochs=epochs)
