@@ -151,22 +151,6 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
     )
 
 
-def test_thresholds_until_calibrated_end_and_lenient_ones_are_named(zoo, capsys):
-    text = zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nhand = HAND\n', 1)
-    until = 'hand = { threshold = 0.5, reason = "until calibrated" }'
-    zoo.checks.write_text(text.replace("hand = HAND", until))
-    assert run_calibrate(zoo) == 0
-    check = next(check for check in read_checks(zoo.checks).checks if check.id == "clean")
-    assert (check.hand, check.binding) == (None, check.panel)
-    out = capsys.readouterr().out
-    assert f"clean: the panel's threshold, {check.panel.threshold:g}, replaces the one by hand, 0.5, that was" in out
-    assert "warning" not in out
-    zoo.checks.write_text(text.replace("hand = HAND", "hand = { threshold = 0.5 }"))
-    assert run_calibrate(zoo) == 0
-    assert "warning: clean: the threshold by hand, 0.5, is more lenient than the panel's" in capsys.readouterr().out
-    assert "threshold = 0.5 }" in zoo.checks.read_text()
-
-
 def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
     """Golden images and panel predictions lie beside the checks file and change no samples."""
     shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)

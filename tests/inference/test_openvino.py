@@ -146,7 +146,6 @@ def test_files_out_of_order_are_refused(opened, tmp_path):
 
 def test_its_hash_is_of_both_files(opened, tmp_path):
     first = opened(linear()).sha256
-    assert open_model(model_spec("openvino:model.xml"), IMAGES, role="candidate").sha256 == first
     content = bytearray((tmp_path / "model.bin").read_bytes())
     content[-1] ^= 1
     (tmp_path / "model.bin").write_bytes(content)
