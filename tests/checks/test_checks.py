@@ -348,6 +348,8 @@ JUDGED = [
     *(("pair_failures", 9, SAMPLE | {"hand": Threshold(x)}, x * 0.2, x > 24.9) for x in (3_000, 40, 25, 24.9)),
     ("pair_failures", 12, {"panel": Threshold(10, n=10_000)}, 10, False),
     ("pair_failures", 12, {"panel": Threshold(10, n=8_000)}, 12.5, True),
+    ("pair_failures", 14, {"panel": Threshold(10, n=8_000)}, 12.5, True),
+    ("pair_failures", 14, SAMPLE | {"panel": Threshold(10, n=2_000)}, 10, True),
 ]
 """Metric and value, what the check has, the limit that counts, and whether it passes."""
 

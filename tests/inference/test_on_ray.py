@@ -153,16 +153,6 @@ def test_searches_and_maps_have_the_same_bits(pair):
     assert np.array_equal(mine.predictions.answers, theirs.predictions.answers)
 
 
-def test_a_file_that_a_node_does_not_have_is_sent(pair, tmp_path):
-    pixels, labels = large(100)
-    (tmp_path / "pixels").write_bytes(pixels.tobytes())
-    with (tmp_path / "pixels").open("rb") as file:
-        rows = rows_of_file(file, pixels.shape, torch.uint8)
-    (tmp_path / "pixels").unlink()
-    here, there = pair(Small())
-    assert np.array_equal(here.predict(labelled(rows, labels)).answers, there.predict(labelled(rows, labels)).answers)
-
-
 def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(serialization, "SentPixels", lambda *_: pytest.fail("no pixel is sent"))
     pixels, labels = large(600)
@@ -173,6 +163,17 @@ def test_images_in_a_file_are_read_where_they_are_needed(pair, tmp_path, monkeyp
     mine = here.predict(labelled(torch.from_numpy(pixels), labels))
     theirs = there.predict(labelled(rows, labels))
     assert np.array_equal(mine.answers, theirs.answers)
+
+
+def test_a_file_that_a_node_does_not_have_is_sent(pair, tmp_path):
+    """From then on files are not looked for, so this comes after the test in which they are there."""
+    pixels, labels = large(100)
+    (tmp_path / "pixels").write_bytes(pixels.tobytes())
+    with (tmp_path / "pixels").open("rb") as file:
+        rows = rows_of_file(file, pixels.shape, torch.uint8)
+    (tmp_path / "pixels").unlink()
+    here, there = pair(Small())
+    assert np.array_equal(here.predict(labelled(rows, labels)).answers, there.predict(labelled(rows, labels)).answers)
 
 
 def test_what_goes_wrong_is_told_as_in_one_process(pair):
