@@ -43,9 +43,6 @@ ONE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 HUGE = 10**12
 
 
-# Pickles that run code when an unpickler runs them. Each touches the file `canary`, and so shows that it ran.
-
-
 class Calls:
     """Pickled as the call of a function."""
 
@@ -146,9 +143,6 @@ EXECUTING = {
     "hooks-of-a-tensor": hooks_of_a_tensor,
 }
 """By name, from the canary's path to the file's content; all are refused as PICKLE_GLOBAL."""
-
-
-# Other pickles: instructions that `torch.save` never writes, and numbers that are not true.
 
 
 def storage_claims(count):
@@ -264,9 +258,6 @@ PICKLES = {
 }
 
 
-# Zip files.
-
-
 def archive(members, *, compression=zipfile.ZIP_STORED):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as new:
@@ -316,10 +307,7 @@ def falsified(offset, value):
 
 ZIPS = {
     "bomb": ("ZIP_LAYOUT", lambda: archive({"archive/data.pkl": bytes(20 << 20)}, compression=zipfile.ZIP_DEFLATED)),
-    "one-deflated-member": (
-        "ZIP_LAYOUT",
-        lambda: rezipped(pth(), compression=zipfile.ZIP_DEFLATED),
-    ),
+    "one-deflated-member": ("ZIP_LAYOUT", lambda: rezipped(pth(), compression=zipfile.ZIP_DEFLATED)),
     "lzma": ("ZIP_LAYOUT", lambda: rezipped(pth(), compression=zipfile.ZIP_LZMA)),
     "thirty-entries-for-one-member": ("ZIP_LAYOUT", overlapping),
     "member-within-a-member": ("ZIP_LAYOUT", nested_in_each_other),
@@ -357,10 +345,7 @@ ZIPS = {
         "FORMAT",
         lambda: archive({"m/archive_format": b"pt2", "m/models/model.json": b"{}", "m/data/weights/w": bytes(8)}),
     ),
-    "big-endian": (
-        "FORMAT",
-        lambda: archive({"archive/data.pkl": pickle_of(pth()), "archive/byteorder": b"big"}),
-    ),
+    "big-endian": ("FORMAT", lambda: archive({"archive/data.pkl": pickle_of(pth()), "archive/byteorder": b"big"})),
     "weights-missing": ("FORMAT", lambda: archive({"archive/data.pkl": pickle_of(pth())})),
     "bit-of-the-weights": (
         "ZIP_LAYOUT",
@@ -371,9 +356,6 @@ ZIPS = {
         for share in (0.05, 0.5, 0.95, 0.999)
     },
 }
-
-
-# Native files.
 
 
 def native():
@@ -535,9 +517,6 @@ NATIVE = {
 }
 
 
-# Neither.
-
-
 def field(number, content):
     """A length-delimited field of a protocol buffer."""
     return bytes([number << 3 | 2, len(content)]) + content
@@ -565,9 +544,6 @@ CONTENTS = {
     for kind, table in (("pickle", PICKLES), ("zip", ZIPS), ("native", NATIVE), ("other", OTHERS))
     for name, case in table.items()
 }
-
-
-# Places where no file is.
 
 
 def fifo(path):
@@ -634,16 +610,7 @@ def make_one(name, folder):
     return path
 
 
-# The guarded process.
-
-FORBIDDEN = {
-    "exec",
-    "compile",
-    "import",
-    "pickle.find_class",
-    "code.__new__",
-    "object.__setattr__",
-}
+FORBIDDEN = {"exec", "compile", "import", "pickle.find_class", "code.__new__", "object.__setattr__"}
 FORBIDDEN_MODULES = {"os", "subprocess", "socket", "ctypes", "shutil", "pty", "urllib", "tempfile", "webbrowser"}
 
 

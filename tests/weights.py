@@ -44,9 +44,6 @@ def change_tensors(model, **changes):
     return {name: value for name, value in {**model.state_dict(), **changes}.items() if value is not None}
 
 
-# Native files.
-
-
 def native_file(model, record=RECORD):
     """The bytes of an intact native file."""
     tensors = model.state_dict()
@@ -68,9 +65,6 @@ def with_record(model, **changes):
 
 def with_raw_record(model, record):
     return save(model.state_dict(), metadata={"harness": record})
-
-
-# Files of torch.save.
 
 
 def torch_file(content, **options):

@@ -43,9 +43,11 @@ def test_each_code_has_one_entry_and_each_entry_a_code():
     assert sorted(re.findall(r"^### (\w+)$", ERRORS, re.MULTILINE)) == sorted(Code)
     rows = [line.split("|")[1] for line in REFUSALS.splitlines() if line.startswith("| `")]
     assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(get_args(files.Code))
-
-
-def test_messages_of_the_page_are_those_of_the_code():
+    kinds = subclasses(InputError) | subclasses(Interruption)
+    known = {*Code, *get_args(files.Code)}
+    assert {
+        kind.__name__ for kind in kinds if kind.__module__.startswith("harness") and kind.code not in known
+    } == set()
     said = texts_in_code()
     by_pytest = "unrecognized arguments"
     messages = [line.split("`")[1] for line in ERRORS.splitlines() if line.startswith("| `")]
@@ -53,14 +55,6 @@ def test_messages_of_the_page_are_those_of_the_code():
     for message in messages:
         pieces = [piece.strip() for piece in re.split(r"…|\d+(?:x\d+)?", message)]
         assert message == by_pytest or [piece for piece in pieces if piece not in said] == [], message
-
-
-def test_each_class_of_errors_has_a_code():
-    kinds = subclasses(InputError) | subclasses(Interruption)
-    known = {*Code, *get_args(files.Code)}
-    assert {
-        kind.__name__ for kind in kinds if kind.__module__.startswith("harness") and kind.code not in known
-    } == set()
 
 
 @pytest.mark.parametrize(

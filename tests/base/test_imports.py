@@ -1,5 +1,6 @@
 """A kept result is used only while the user's code that made it is unchanged, however that code was loaded."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,18 +14,26 @@ from harness.base import imports
 from harness.base.cache import Store
 
 KEY = "a" * 64
-STORES = """
-import sys
+PROCESSES = """
+import json, os, sys
 from pathlib import Path
 import numpy as np
 from harness.base.cache import Store
-sys.path.insert(0, str(Path.cwd()))
-import net
-net.predict()
-cache = Store(Path("cache"))
-{code}
+for folder, code in json.loads(sys.argv[1]).items():
+    if not os.fork():
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        import net
+        cache = Store(Path("cache"))
+        exec(code)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
-STORE, LOAD = "cache.store('a' * 64, np.ones(2))", "print(cache.load('a' * 64, (2,)) is not None)"
+"""A process for each folder, copied from one that has imported what takes long."""
+STORE = "net.predict(); cache.store('a' * 64, np.ones(2))"
+ASK = "print(cache.load('a' * 64, (2,)) is not None)"
+LOAD = f"net.predict(); {ASK}"
 NETS = {
     "import": "import helper\ndef predict(): pass",
     "imported-lazily": "def predict():\n    import helper",
@@ -39,64 +48,56 @@ NETS = {
 }
 
 
-def process(folder: Path, code: str) -> str:
-    """Run a process that imports and runs `net`, and then this code on the cache; return what it prints."""
-    code = STORES.format(code=code)
-    return subprocess.check_output([sys.executable, "-c", code], cwd=folder, text=True).strip()
+def processes(codes: dict[Path, str]) -> list[str]:
+    """Run a process in each folder that imports `net`, and then this code on its cache; return what they print."""
+    command = [sys.executable, "-c", PROCESSES, json.dumps({str(folder): code for folder, code in codes.items()})]
+    return subprocess.check_output(command, text=True).split()
 
 
 @pytest.fixture
 def project(tmp_path):
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "helper.py").write_text("factor = 1\n")
-    (folder / "unused.py").write_text("factor = 1\n")
-    return folder
+    def made(name: str, net: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, text in {"helper": "factor = 1\n", "unused": "factor = 1\n", "net": net}.items():
+            (folder / f"{file}.py").write_text(text)
+        return folder
+
+    return made
 
 
-@pytest.mark.parametrize("way", NETS)
-def test_an_entry_is_used_until_code_behind_it_changes(project, way):
-    (project / "net.py").write_text(NETS[way])
-    process(project, STORE)
-    (project / "unused.py").write_text("factor = 22\n")
-    assert process(project, LOAD) == "True"
-    if way == "optional":
-        (project / "fast.py").write_text("factor = 3\n")
-    else:
-        (project / "helper.py").write_text("factor = 22\n")
-    assert process(project, LOAD) == "False"
+def test_an_entry_is_used_until_code_behind_it_changes(project):
+    folders = [project(way, net) for way, net in NETS.items()]
+    processes(dict.fromkeys(folders, STORE))
+    for folder in folders:
+        (folder / "unused.py").write_text("factor = 22\n")
+    assert processes(dict.fromkeys(folders, LOAD)) == ["True"] * len(NETS)
+    for folder in folders:
+        (folder / ("fast.py" if folder.name == "optional" else "helper.py")).write_text("factor = 22\n")
+    assert dict(zip(NETS, processes(dict.fromkeys(folders, LOAD)), strict=True)) == dict.fromkeys(NETS, "False")
 
 
-@pytest.mark.parametrize("when", ["after-its-import", "twice"])
-def test_code_that_changes_after_its_import_leaves_nothing(project, when):
+def test_code_that_changes_after_its_import_leaves_nothing(project):
     """The process has run the old code, and the file on disk is the new one."""
-    (project / "net.py").write_text(NETS["import"])
-    again = "import importlib, helper, os; os.utime('helper.py', (1, 1)); importlib.reload(helper)\n"
-    change = "Path('helper.py').write_text('factor = 22')\n" + (again if when == "twice" else "")
-    process(project, change + STORE)
-    assert process(project, LOAD) == "False"
+    once, twice = (project(name, NETS["import"]) for name in ("once", "twice"))
+    change = "net.predict(); Path('helper.py').write_text('factor = 22')\n"
+    again = "import importlib, helper; os.utime('helper.py', (1, 1)); importlib.reload(helper)\n"
+    processes({once: change + STORE, twice: change + again + STORE})
+    assert processes(dict.fromkeys((once, twice), LOAD)) == ["False", "False"]
 
 
 def test_code_before_its_import_counts_as_on_disk(project):
     """Another process has not imported the helper yet when it asks for the entry."""
-    (project / "net.py").write_text(NETS["imported-lazily"])
-    process(project, STORE)
-    (project / "net.py").write_text(NETS["imported-lazily"] + "\n")
-    process(project, STORE)
-    code = STORES.format(code=LOAD).replace("net.predict()", "")
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=project, text=True).strip() == "True"
-    (project / "helper.py").write_text("factor = 22\n")
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=project, text=True).strip() == "False"
+    folder = project("lazily", NETS["imported-lazily"])
+    processes({folder: STORE})
+    (folder / "net.py").write_text(NETS["imported-lazily"] + "\n")
+    processes({folder: STORE})
+    assert processes({folder: ASK}) == ["True"]
+    (folder / "helper.py").write_text("factor = 22\n")
+    assert processes({folder: ASK}) == ["False"]
 
 
-def test_an_entry_without_files_counts_as_absent(tmp_path, monkeypatch):
-    cache = Store(tmp_path)
-    monkeypatch.setattr(imports, "files", lambda: None)
-    cache.store(KEY, np.ones(2))
-    assert cache.load(KEY, (2,)) is None
-
-
-def test_files_of_two_processes_that_differ_count_as_changed(tmp_path):
+def test_what_cannot_be_read_or_differs_counts_as_changed(tmp_path, monkeypatch):
     (code := tmp_path / "code.py").write_text("x = 1\n")
     imports.include({str(code): imports.digest(str(code))})
     assert imports.unchanged(before := imports.files())
@@ -104,11 +105,12 @@ def test_files_of_two_processes_that_differ_count_as_changed(tmp_path):
     assert imports.ran()[str(code)] == imports.CHANGED
     assert not imports.unchanged(before)
     assert not imports.unchanged(imports.files())
-
-
-def test_a_pipe_is_not_read(tmp_path):
-    os.mkfifo(tmp_path / "code.py")
-    assert not imports.unchanged({str(tmp_path / "code.py"): "0" * 64})
+    os.mkfifo(tmp_path / "pipe.py")
+    assert not imports.unchanged({str(tmp_path / "pipe.py"): "0" * 64})
+    cache = Store(tmp_path)
+    monkeypatch.setattr(imports, "files", lambda: None)
+    cache.store(KEY, np.ones(2))
+    assert cache.load(KEY, (2,)) is None
 
 
 def test_a_package_that_is_installed_again_from_a_folder_counts(tmp_path):

@@ -108,15 +108,12 @@ def test_what_is_no_file_is_refused_before_the_work(tmp_path, make, said):
         Output(path, PAGE).expect_own()
 
 
-def test_a_history_is_known_though_its_first_line_is_damaged(tmp_path):
+def test_a_damaged_history_is_known_and_appended_in_place(tmp_path):
+    """Several machines may append to one file, without a common lock."""
     path = tmp_path / "history.jsonl"
     path.write_text('<<<<<<< HEAD\n{"candidate":"a"}\n')
     Output(path, HISTORY).append_line('{"candidate":"b"}')
     assert path.read_text().splitlines()[-1] == '{"candidate":"b"}'
-
-
-def test_a_history_is_appended_in_place(tmp_path):
-    """Several machines may append to one file, without a common lock."""
     path, other = tmp_path / "history.jsonl", tmp_path / "same.jsonl"
     path.write_text('{"candidate":"a"}')
     os.link(path, other)

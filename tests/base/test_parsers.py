@@ -166,7 +166,7 @@ INTACT = {
 
 
 @pytest.mark.parametrize("name", INTACT)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_gives_a_result_or_a_refusal(tmp_path, name, data):
     content = bytearray(INTACT[name])
@@ -184,7 +184,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_in_a_panel_gives_a_result_or_a_refusal(tmp_path, data):
     content = json.loads(json.dumps(PANEL))

@@ -34,17 +34,19 @@ def test_a_log_has_a_line_for_each_tenth(steps, by):
     assert all(10 * at <= share < 10 * at + 10 for at, share in enumerate(shares[:-1], start=1))
 
 
-def test_one_line_is_the_last():
-    (line,) = of_a_log(1000, lines=1)
-    assert line.startswith("work: 100%")
-
-
 def test_short_work_leaves_fewer_lines_and_work_that_is_soon_done_none():
     assert len(of_a_log(3)) == 3
     assert of_a_log(100, delay=60) == []
+    (line,) = of_a_log(1000, lines=1)
+    assert line.startswith("work: 100%")
+    screen = Terminal()
+    with Progress(total=100, file=screen, mininterval=0) as bar:
+        for _ in range(100):
+            bar.update()
+    assert screen.getvalue().count("\r") >= 100
 
 
-def test_a_total_that_is_known_later_counts():
+def test_totals_known_later_work_begun_anew_and_notes_count():
     log = io.StringIO()
     with Progress(total=None, file=log, mininterval=0) as bar:
         bar.update(1)
@@ -52,9 +54,6 @@ def test_a_total_that_is_known_later_counts():
         for _ in range(19):
             bar.update(1)
     assert len(log.getvalue().splitlines()) == 10
-
-
-def test_work_that_begins_anew_is_told_anew():
     log = io.StringIO()
     with Progress(total=10, file=log, mininterval=0) as bar:
         bar.update(10)
@@ -62,29 +61,15 @@ def test_work_that_begins_anew_is_told_anew():
         bar.set_description("again")
         bar.update(10)
     assert [line.split(":")[0] for line in log.getvalue().splitlines()] == ["100%|##########| 10/10 [00", "again"]
-
-
-def test_what_else_is_written_meanwhile_stands_on_lines_of_its_own():
     log = io.StringIO()
     with Progress(total=10, file=log, mininterval=0) as bar:
         bar.update(5)
         bar.write("a note", file=log)
         bar.update(5)
     assert [line[:6] for line in log.getvalue().splitlines()] == [" 50%|#", "a note", "100%|#"]
-
-
-def test_iterating_counts():
     log = io.StringIO()
     assert list(Progress(range(20), file=log, mininterval=0)) == list(range(20))
     assert len(log.getvalue().splitlines()) == 10
-
-
-def test_a_terminal_has_a_bar():
-    screen = Terminal()
-    with Progress(total=100, file=screen, mininterval=0) as bar:
-        for _ in range(100):
-            bar.update()
-    assert screen.getvalue().count("\r") >= 100
 
 
 def test_progress_in_a_log_breaks_a_silence(monkeypatch):

@@ -22,17 +22,11 @@ def test_each_surface_names_the_setting_in_its_way(error, by_pytest, by_command,
     assert str(error) == in_python
 
 
-def test_pytest_has_few_options():
+def test_pytest_has_few_options_and_every_setting_says_its_default():
     assert {option_of_pytest(name) for name in ON_LINE} == {
         *("--checks", "--stress-profile", "--stress-samples"),
         *("--stress-budget", "--stress-plan", "--stress-reports", "--stress-device", "--stress-backend"),
         "--stress-no-cache",
     }
-
-
-def test_every_setting_says_its_default():
     assert [name for name, setting in SETTINGS.items() if "(default: " not in setting.help] == []
-
-
-def test_no_help_names_the_option_of_one_surface():
     assert [name for name, setting in SETTINGS.items() if "--stress" in setting.help] == []

@@ -7,9 +7,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from panels import calibrate
 from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
 
@@ -18,6 +16,7 @@ from harness.calibration import measure
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
+from harness.calibration.thresholds import DRAWS
 from harness.checks import ChecksError, read_checks
 from harness.cli import main
 from harness.inference import Classifier, role
@@ -86,9 +85,6 @@ def network_of(seed):
     return Classifier(network(seed=seed, jitter=JITTER), workers=1)
 
 
-# From networks to thresholds.
-
-
 @pytest.mark.usefixtures("nothing_kept")
 def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys):
     zoo.bind(UNBOUND.replace('family = "clean"', 'family = "clean"\nhand = { threshold = 0.99 }'))
@@ -116,7 +112,9 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
     assert "thresholds: stress_tests/checks.toml\nmeasurements: models/panel.json" in printed
     assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
 
-    expected = {item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}))}
+    expected = {
+        item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}), draws=DRAWS)
+    }
     for check in checks.checks:
         assert (check.panel.threshold, check.panel.reference_models) == (expected[check.id].threshold, 3)
         assert check.informational == expected[check.id].informational
@@ -151,22 +149,6 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
             "*clean: accuracy * < threshold * 3 reference models 0.9*",
         ]
     )
-
-
-def test_thresholds_until_calibrated_end_and_lenient_ones_are_named(zoo, capsys):
-    text = zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nhand = HAND\n', 1)
-    until = 'hand = { threshold = 0.5, reason = "until calibrated" }'
-    zoo.checks.write_text(text.replace("hand = HAND", until))
-    assert run_calibrate(zoo) == 0
-    check = next(check for check in read_checks(zoo.checks).checks if check.id == "clean")
-    assert (check.hand, check.binding) == (None, check.panel)
-    out = capsys.readouterr().out
-    assert f"clean: the panel's threshold, {check.panel.threshold:g}, replaces the one by hand, 0.5, that was" in out
-    assert "warning" not in out
-    zoo.checks.write_text(text.replace("hand = HAND", "hand = { threshold = 0.5 }"))
-    assert run_calibrate(zoo) == 0
-    assert "warning: clean: the threshold by hand, 0.5, is more lenient than the panel's" in capsys.readouterr().out
-    assert "threshold = 0.5 }" in zoo.checks.read_text()
 
 
 def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
@@ -214,9 +196,6 @@ def test_a_calibration_that_was_stopped_goes_on_where_it_was(zoo, monkeypatch, c
     monkeypatch.setattr(subprocess, "run", run)
     assert run_calibrate(zoo) == 0
     assert len(measuring(zoo)) == 3
-
-
-# A part of the checks.
 
 
 def add_a_test(zoo, name="mirror", *, measure="accuracy(predictions)", module="harness.measures"):
@@ -272,7 +251,7 @@ def test_a_row_alone_is_calibrated_and_one_that_is_gone_stays_gone(zoo, capsys):
     assert [check.id for check in merged.checks] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     measured = [accuracy(network_of(seed).predict(zoo.images, Pose(-5))).value for seed in (1, 2, 3)]
     assert [each.values["rotate-cw-005"] for each in merged.models] == measured
-    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
+    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2}, draws=DRAWS)}
     assert {check.id: check.panel.threshold for check in checks.checks} == expected
 
     assert run_calibrate(zoo, "--check", "rotate-up", checkpoints=()) == 2
@@ -321,21 +300,6 @@ def doubt(predictions):
 """A metric of the user's own, without contributions of the images."""
 
 
-def test_new_measures_of_which_less_is_better_get_ceilings(zoo):
-    (zoo.tests / "doubt.py").write_text(DOUBT)
-    for name, (_, function) in NEW_MEASURES.items():
-        add_a_test(zoo, name, measure=function, module="doubt" if name == "doubts" else "harness.measures")
-    assert run_calibrate(zoo) == 0
-    checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
-    for name, (metric, _) in NEW_MEASURES.items():
-        (new,) = checks.family(name)
-        assert (new.metric, new.direction) == (metric, "at_most")
-        assert new.panel.threshold > panel.values(panel.family(name)).max()
-
-
-# Power, plan, and one network.
-
-
 def test_power_and_plan_are_printed_without_measuring(zoo, capsys, monkeypatch):
     monkeypatch.setattr("harness.calibration.summary._DRAWS", 2_000)
     assert main(["calibrate", "--power"]) == 2
@@ -359,9 +323,15 @@ def test_one_network_gives_provisional_thresholds(zoo, capsys):
     assert run_calibrate(zoo, checkpoints=zoo.seeds[:1]) == 0
     assert read_checks(zoo.checks).recipe["about"].startswith("provisional, of 1 reference model: ")
     assert "these thresholds are provisional; more reference models would gain:" in capsys.readouterr().out
-
-
-# Refusals: exit status 2, and no file is changed.
+    (zoo.tests / "doubt.py").write_text(DOUBT)
+    for name, (_, function) in NEW_MEASURES.items():
+        add_a_test(zoo, name, measure=function, module="doubt" if name == "doubts" else "harness.measures")
+    assert run_calibrate(zoo) == 0
+    checks, panel = read_checks(zoo.checks), read_panel(zoo.panel)
+    for name, (metric, _) in NEW_MEASURES.items():
+        (new,) = checks.family(name)
+        assert (new.metric, new.direction) == (metric, "at_most")
+        assert new.panel.threshold > panel.values(panel.family(name)).max()
 
 
 def also(make):
@@ -395,6 +365,7 @@ def no_such_family(zoo):
     return {"arguments": ("--family", "none-such")}
 
 
+ENDED = r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*"
 REFUSALS = {
     "named twice": (also(lambda zoo: zoo.seeds[0]), r"seed-1\.safetensors: is the same network as seed-1\.safetensors"),
     "relabelled": (
@@ -407,30 +378,21 @@ REFUSALS = {
     ),
     "another recipe": (
         also(lambda zoo: member(zoo, "long", 9, epochs=40)),
-        r"long\.safetensors: its recipe differs from that of seed-1\.safetensors in epochs",
+        "long.* differs from that of seed-1.* in epochs",
     ),
     "an outlier": (
         also(lambda zoo: member(zoo, "bad", 9, jitter=1.0)),
-        r"bad\.safetensors has [a-z0-9-]+ [\d.]+, the others [\d.]+ ± [\d.e-]+; remove them",
+        r"bad\.safetensors has .*, the others .*; remove",
     ),
     "garbage": (also(garbage), r"REFUSED\[FORMAT\] bad\.safetensors"),
-    "unreadable checks": (
-        written(lambda text, _: f'{text}direction = "above"\n'),
-        r"checks\.toml: check 5 \('rotate-cw-010'\): direction is 'above'",
-    ),
-    "an unknown key": (
-        written(lambda text, _: f"{text}flor = 1\n"),
-        r"exit status 4:\n(.*\n)*.*check 'rotate-cw-010' of test_\w+: unknown key 'flor'",
-    ),
+    "unreadable checks": (written(lambda text, _: f'{text}direction = "above"\n'), r"check 5 .*: direction is 'above'"),
+    "an unknown key": (written(lambda text, _: f"{text}flor = 1\n"), f"{ENDED}: unknown key 'flor'"),
     "no checks": (lambda zoo: zoo.checks.unlink() or {}, r"checks\.toml: cannot be read"),
     "checks of other data": (
         written(lambda text, zoo: text.replace(zoo.images.sha256, "0" * 64)),
-        r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*other data",
+        f"{ENDED}other data",
     ),
-    "a broken test": (
-        a_broken_test,
-        r"seed-1\.safetensors: the stress tests ended with exit status 4:\n(.*\n)*.*OSError: lost",
-    ),
+    "a broken test": (a_broken_test, f"{ENDED}OSError: lost"),
     "a family without a panel": (
         lambda _: {"arguments": ("--family", "clean")},
         r"panel\.json: cannot be read .*calibrate` makes a panel",
@@ -439,10 +401,7 @@ REFUSALS = {
         a_panel_of_other_data,
         r"panel\.json: measured on data with SHA-256 0{12}, .*calibrate again",
     ),
-    "no such family": (
-        no_such_family,
-        r"stress_tests: no test is of family none-such; name a family that a test is marked with$",
-    ),
+    "no such family": (no_such_family, "no test is of family none-such; name a family that a test is marked with$"),
 }
 
 
@@ -454,9 +413,6 @@ def test_what_cannot_be_calibrated_ends_with_2_and_changes_nothing(zoo, capsys, 
     printed = capsys.readouterr().err
     assert re.search(f"^error: .*({message})", printed, re.MULTILINE), printed
     assert state(zoo) == before
-
-
-# Files that change meanwhile.
 
 
 @pytest.mark.parametrize("name", ["checks.toml", "seed-1.safetensors", "test_clean.py", "augmented.safetensors"])
@@ -500,9 +456,6 @@ def test_an_edit_made_while_the_panel_is_measured_is_not_lost(zoo, capsys, monke
     assert run_calibrate(zoo) == 2
     assert f"{name}: changed while the panel was measured, so nothing was written" in capsys.readouterr().err
     assert [state(zoo)] == edited
-
-
-# Measuring, with a stand-in for the run of the tests.
 
 
 @pytest.fixture

@@ -5,11 +5,8 @@ import json
 import shutil
 from dataclasses import replace
 
-import cv2  # noqa: F401  As in test_calibrate.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-import torch._dynamo  # noqa: F401
 from panels import view_of
 from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_starts, network, run_here
 
@@ -84,32 +81,16 @@ def test_wrong_answers_are_counted_and_probabilities_averaged():
     assert known.views["at rest"].likeliest.tolist() == [[1, 0], [-1, -1], [0, 1], [-1, -1]]
     np.testing.assert_allclose(known.views["at rest"].shares[[0, 2]], [[0.8, 0.2], [0.6, 0.4]])
     assert np.isnan(known.views["at rest"].shares[[1, 3]]).all()
-
-
-def test_the_likeliest_classes_in_the_mean_are_those_of_the_models():
-    """One is sure of class 7; the others waver between 5 and 9, and 5 is ahead of it in the mean."""
-    said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
-    at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
-    parts = [
-        [
-            ReferencePredictions(
-                "at rest", at, wrong, np.array([0.0]), np.array([likeliest]), np.array([shares]), classes
-            )
-        ]
-        for likeliest, shares in said
-    ]
-    view = combine("abc", 1, ["x", "y", "z"], parts).views["at rest"]
-    assert view.likeliest.tolist() == [[5, 7, 9]]
-    np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
-
-
-def test_answers_about_several_samples_are_one_view():
     parts = [answer([True, False]), answer([True], positions=(1,))]
     known = combine("abc", 4, ["x"], [parts])
     assert known.views["at rest"].wrong.tolist() == [1, 1, 0, NOT_ASKED]
-
-
-def test_members_that_were_asked_different_things_are_refused():
+    said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
+    at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
+    probable = [(np.array([0.0]), np.array([likeliest]), np.array([shares])) for likeliest, shares in said]
+    parts = [[ReferencePredictions("at rest", at, wrong, *each, classes)] for each in probable]
+    view = combine("abc", 1, ["x", "y", "z"], parts).views["at rest"]
+    assert view.likeliest.tolist() == [[5, 7, 9]]
+    np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
     for other in ([answer([True], positions=(3,))], [answer([True], name="mirrored")], [], [answer([True])] * 2):
         with pytest.raises(InputError, match=r"reference model y… .* other images or perturbations than x"):
             combine("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
@@ -121,14 +102,13 @@ def test_the_errors_of_each_model_are_kept_whatever_is_asked(first):
     """As where one family is measured on a sample, and another on all images."""
     whole, sample = ((True, False, True), (0, 1, 2)), ((True, True), (0, 2))
     both = [whole, sample] if first == "whole" else [sample, whole]
-    known = combine(
-        "abc", 3, ["x"], [[answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]]
-    )
+    asked = [answer(wrong, name=repr(IDENTITY), positions=positions) for wrong, positions in both]
+    known = combine("abc", 3, ["x"], [asked])
     assert known.view().each.tolist() == [[True, False, True]]
     assert known.view().wrong.tolist() == [1, 0, 1]
 
 
-def test_predictions_under_other_perturbations_stay_for_the_same_panel():
+def test_predictions_of_other_views_and_images_stay_for_the_same_panel():
     def known(name, models=("x",)):
         view = view_of([0, 0], np.ones((2, 1)), [0, 0])
         return PanelPredictions("abc", ("ant",), models, {name: view})
@@ -136,10 +116,6 @@ def test_predictions_under_other_perturbations_stay_for_the_same_panel():
     assert set(merge(known("new"), known("old")).views) == {"new", "old"}
     assert set(merge(known("new"), known("old", models=("y",))).views) == {"new"}
     assert set(merge(known("new"), None).views) == {"new"}
-
-
-def test_what_was_known_of_other_images_stays_too():
-    """As where a checks file for a sample is calibrated after one for all images."""
 
     def known(positions):
         asked = answer([True] * len(positions), name=repr(IDENTITY), positions=positions)
@@ -199,9 +175,6 @@ def test_keyword(candidate, images, evidence, stress_check, *, panel_predictions
     judge(candidate, images, evidence, stress_check, panel_predictions)
 """
 """Stress tests that ask for panel predictions in ways of their own."""
-
-
-# From networks to thresholds.
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,8 @@ import base64
 import json
 import re
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from overviews import overview
-from PIL import ImageFont  # noqa: F401
 from zoo import SEARCH, GatedZoo, run_here
 
 from harness.calibration.panel import read_panel, recorded_curves
@@ -92,9 +89,6 @@ def test_a_band_is_two_standard_deviations_of_three_or_more_curves():
     assert band.at == [0, 1]
     assert [*band.low, *band.high] == pytest.approx([100, 40, 100, 80])
     assert band_of(curves[:2]) is None
-
-
-def test_bins_with_few_predictions_of_a_model_have_no_band():
     known = {RELIABILITY: [Curve(RELIABILITY, (None, 0.5, 0.9), (None, 0.4, at), (0, 9, 91)) for at in (0.8, 0.9, 1.0)]}
     upper = reliability_diagrams(overview(), known).axes[0]
     assert upper.collections[0].get_label() == "reference models"

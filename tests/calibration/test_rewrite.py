@@ -77,7 +77,7 @@ def read(folder, content):
     return read_checks(path)
 
 
-def test_the_thresholds_are_read_back_with_their_provenance(tmp_path):
+def test_the_thresholds_are_read_back_and_all_else_stays(tmp_path):
     items = calibrated()
     checks = {check.id: check for check in read(tmp_path, rewritten(items=items)).checks}
     assert list(checks) == ["ccw-010", "cw-010", "left"]
@@ -91,15 +91,24 @@ def test_the_thresholds_are_read_back_with_their_provenance(tmp_path):
             pytest.approx(item.minimum_detectable_drop, abs=1e-4),
         )
     assert checks["left"].panel is None
-
-
-def test_hand_thresholds_and_the_rest_of_each_row_stay(tmp_path):
     before, after = (read(tmp_path, content).checks for content in (WRITTEN, rewritten()))
     assert [check.hand for check in after] == [Threshold(0.85, "agreed in May"), None, Threshold(0.7)]
     assert [(check.pose, check.metric, check.family) for check in after] == [
         (check.pose, check.metric, check.family) for check in before
     ]
     assert after[0].binding.threshold == 0.85, "a hand threshold still wins"
+    changes = [line for line in difflib.ndiff(WRITTEN.splitlines(), rewritten().splitlines()) if line[0] in "+-"]
+    removed = [line[2:] for line in changes if line[0] == "-" and line[2:]]
+    added = [line[2:] for line in changes if line[0] == "+" and line[2:]]
+    assert removed == ['about = "set by hand"  # as of May', "seeds = [1, 2, 3]"]
+    assert [line.split(" = ")[0] for line in added] == [
+        *("about", "panel", "[recipe.training]", "epochs", "sizes"),
+        *("panel", "panel"),
+    ]
+    once = rewritten()
+    assert rewritten(once) == once
+    wide = rewritten(items=calibrated(std=0.02))
+    assert rewritten(wide, calibrated(std=0.02)) == wide
 
 
 @pytest.mark.parametrize(
@@ -115,17 +124,6 @@ def test_a_threshold_until_calibrated_ends_when_the_panel_has_one(tmp_path, mode
     assert check.panel is not None
 
 
-def test_of_all_lines_only_the_recipe_and_the_thresholds_change():
-    changes = [line for line in difflib.ndiff(WRITTEN.splitlines(), rewritten().splitlines()) if line[0] in "+-"]
-    removed = [line[2:] for line in changes if line[0] == "-" and line[2:]]
-    added = [line[2:] for line in changes if line[0] == "+" and line[2:]]
-    assert removed == ['about = "set by hand"  # as of May', "seeds = [1, 2, 3]"]
-    assert [line.split(" = ")[0] for line in added] == [
-        *("about", "panel", "[recipe.training]", "epochs", "sizes"),
-        *("panel", "panel"),
-    ]
-
-
 def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
     content = OWN.read_text(encoding="utf-8")
     shipped = [each for each in read_checks(OWN).checks if each.family in {"clean", "rotation"}]
@@ -139,9 +137,16 @@ def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
         check.id for check in checks
     }
     assert after.budgets == read_checks(OWN).budgets
+    budget = re.search(r"# How much.*?points\n", WRITTEN, re.DOTALL)[0]
+    content = WRITTEN.replace(budget, "").replace("# Without", f"{budget}\n# Without")
+    assert content.index("[budget]") > content.index("[[check]]")
+    before, after = read(tmp_path, content), read(tmp_path, rewritten(content))
+    assert [check.id for check in after.checks] == [check.id for check in before.checks]
+    assert after.budgets == before.budgets
+    assert after.checks[1].panel.threshold == calibrated()[1].threshold
 
 
-def test_a_file_without_recipe_and_rows_gets_both(tmp_path):
+def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):
     head = WRITTEN.split("# Whose", maxsplit=1)[0]
     result = read(tmp_path, rewritten(head))
     assert dict(result.recipe) == RECIPE
@@ -149,9 +154,6 @@ def test_a_file_without_recipe_and_rows_gets_both(tmp_path):
         ("ccw-010", "rotation", "accuracy"),
         ("cw-010", "rotation", "accuracy"),
     ]
-
-
-def test_a_new_row_is_appended_with_what_is_known_of_it(tmp_path):
     checks = (*ROWS, check("blots", family="occlusion"), check("swaps", family="swaps", unit="images"))
     values = np.random.default_rng(0).normal([0.9] * 3 + [60], [0.002] * 3 + [5], (8, 4))
     result = read(tmp_path, rewritten(items=calibrate(panel_of(values, checks), {"occlusion": 1.0, "swaps": 100})))
@@ -166,6 +168,12 @@ def test_a_new_row_is_appended_with_what_is_known_of_it(tmp_path):
     assert (swaps.family, swaps.metric, swaps.direction) == ("swaps", "pair_failures", "at_most")
     assert blots.panel.threshold < 0.9
     assert swaps.panel.threshold > 60
+    values = np.random.default_rng(0).normal(60, 9, (8, 1))
+    (item,) = calibrate(panel_of(values, (check("swaps", family="swaps", unit="images"),)), {"swaps": 100})
+    (swaps,) = read(tmp_path, rewritten(items=[item])).family("swaps")
+    assert swaps.panel.mean == round(item.mean, 1) != round(item.mean, 2)
+    assert swaps.panel.minimum_detectable_drop == round(item.minimum_detectable_drop, 1)
+    assert swaps.panel.std == round(item.std, 2) != round(item.std, 3)
 
 
 def test_a_reason_not_to_gate_appears_and_disappears(tmp_path):
@@ -197,29 +205,3 @@ def test_a_threshold_beyond_the_metrics_range_leaves_a_readable_file(tmp_path, f
     written = f'"{items[0].check.metric}"\ndirection = "{items[0].check.direction}"'
     content = WRITTEN.replace('"accuracy"', written, 1)
     assert read(tmp_path, rewritten(content, items)).checks[0].informational
-
-
-def test_calibrating_twice_with_equal_input_gives_equal_text():
-    once = rewritten()
-    assert rewritten(once) == once
-    wide = rewritten(items=calibrated(std=0.02))
-    assert rewritten(wide, calibrated(std=0.02)) == wide
-
-
-def test_counts_are_written_to_a_tenth_and_their_spread_to_a_hundredth(tmp_path):
-    values = np.random.default_rng(0).normal(60, 9, (8, 1))
-    (item,) = calibrate(panel_of(values, (check("swaps", family="swaps", unit="images"),)), {"swaps": 100})
-    (swaps,) = read(tmp_path, rewritten(items=[item])).family("swaps")
-    assert swaps.panel.mean == round(item.mean, 1) != round(item.mean, 2)
-    assert swaps.panel.minimum_detectable_drop == round(item.minimum_detectable_drop, 1)
-    assert swaps.panel.std == round(item.std, 2) != round(item.std, 3)
-
-
-def test_tables_between_the_rows_are_no_obstacle(tmp_path):
-    budget = re.search(r"# How much.*?points\n", WRITTEN, re.DOTALL)[0]
-    content = WRITTEN.replace(budget, "").replace("# Without", f"{budget}\n# Without")
-    assert content.index("[budget]") > content.index("[[check]]")
-    before, after = read(tmp_path, content), read(tmp_path, rewritten(content))
-    assert [check.id for check in after.checks] == [check.id for check in before.checks]
-    assert after.budgets == before.budgets
-    assert after.checks[1].panel.threshold == calibrated()[1].threshold

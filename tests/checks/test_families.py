@@ -37,7 +37,4 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     page = page_of(replace(EMPTY, verdicts=(verdict,)))
     for text in ("Poor light", DIM.measures, DIM.failure, "docs/behaviours/dim.md", 'id="about-dim"'):
         assert text in page
-
-
-def test_a_family_of_another_repository_goes_by_its_name():
     assert family_title("poor-light") == "Poor light"

@@ -23,19 +23,13 @@ def read(**keys):
     return replace(ROW, keys=keys).with_keys(DECLARED, path=FILE, test="test_dim")
 
 
-def test_a_check_has_the_values_of_its_keys_and_none_for_those_left_out():
+def test_a_check_has_the_values_and_words_of_its_keys():
     check = read(strength=0.3, lamp="sun", pair=["a", "b"], about={"dx": 2}, factor=2)
     assert [check[key] for key in (STRENGTH, LAMP, PAIR, ABOUT, FACTOR)] == [0.3, "sun", ("a", "b"), Pose(dx=2.0), 2.0]
     assert (check[ONLY], check[SIZE]) == (None, None)
-
-
-def test_keys_are_told_in_words_in_the_order_in_which_they_are_declared():
     assert read(pair=["a", "b"], strength=0.3).words == ("30% of the light taken away", "a and b")
     assert read().words == ()
     assert read(lamp="sun").words == ("sun",), "a key without words has its value"
-
-
-def test_a_row_measures_the_same_whether_its_keys_were_read_or_not():
     given = replace(ROW, keys={"pair": ["a", "b"]})
     assert given.with_keys(DECLARED, path=FILE, test="test_dim").definition == given.definition
 
@@ -65,19 +59,6 @@ def test_a_key_of_another_type_is_refused_with_file_row_and_test(keys, message):
         read(**keys)
 
 
-def test_a_key_that_is_not_declared_is_refused_with_all_that_are_known():
-    given = replace(ROW, keys={"strenght": 0.3, "zeal": 1})
-    with pytest.raises(ChecksError) as refusal:
-        given.with_keys([Key("strength", float)], path=FILE, test="t")
-    assert str(refusal.value) == (
-        "shop/checks.toml: check 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
-        "informational, metric, panel, pose, reason, role, significance, tolerance, and those that the test declares: "
-        "strength"
-    )
-    with pytest.raises(ChecksError, match=r"(?m)and those that the test declares: none$"):
-        replace(ROW, keys={"strenght": 0.3}).with_keys([], path=FILE, test="t")
-
-
 @pytest.mark.parametrize("name", ["pose", "class_name", "class", "definition", "id"])
 def test_a_key_named_like_something_of_every_row_cannot_be_declared(name):
     with pytest.raises(ChecksError, match=f"^test_dim declares a key '{name}', but every check has something of this"):
@@ -89,8 +70,15 @@ def test_only_keys_can_be_declared_and_each_of_them_once():
         declared_keys([float], test="test_dim")
     with pytest.raises(ChecksError, match=r"^test_dim declares the key 'strength' twice"):
         declared_keys([STRENGTH, Key("strength", float)], test="test_dim")
-
-
-def test_a_key_that_a_test_reads_without_declaring_it_is_refused():
     with pytest.raises(ChecksError, match=r"check dim-030: the test reads the key 'strength' and does not declare it"):
         _ = ROW[STRENGTH]
+    given = replace(ROW, keys={"strenght": 0.3, "zeal": 1})
+    with pytest.raises(ChecksError) as refusal:
+        given.with_keys([Key("strength", float)], path=FILE, test="t")
+    assert str(refusal.value) == (
+        "shop/checks.toml: check 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
+        "informational, metric, panel, pose, reason, role, significance, tolerance, and those that the test declares: "
+        "strength"
+    )
+    with pytest.raises(ChecksError, match=r"(?m)and those that the test declares: none$"):
+        replace(ROW, keys={"strenght": 0.3}).with_keys([], path=FILE, test="t")

@@ -34,11 +34,8 @@ def read(folder, text: str) -> tuple[KnownIssue, ...]:
     return read_known(SimpleNamespace(path=folder / "checks.toml"))
 
 
-def test_without_the_file_no_issue_is_known(tmp_path):
-    assert read_known(SimpleNamespace(path=tmp_path / "checks.toml")) == ()
-
-
 def test_an_issue_is_of_a_check_or_of_an_image_and_expires(tmp_path):
+    assert read_known(SimpleNamespace(path=tmp_path / "checks.toml")) == ()
     of_check, of_image = read(tmp_path, ISSUE + OF_IMAGE)
     assert (of_check.about, of_image.about) == ("clean-shirt", "image 17")
     said = of_check.said(date(2026, 12, 31))

@@ -54,6 +54,10 @@ def test_a_file_in_the_folder_says_which_groups_images_are_of(photos):
     assert plain(images) == EXPECTED
     assert (images.notes, images.sha256) == ((), before.sha256), "the file is none that is left out, nor hashed"
     assert plain(images.take(torch.tensor([2, 1]))) == {"camera": ["front", "rear"], "site": ["Kiel", "Bonn"]}
+    one = {"camera": np.array(["a", "b"]), "site": np.array(["x", "x"])}
+    assert groups_sha256(one) == groups_sha256(dict(reversed(one.items())))
+    assert groups_sha256(one) != groups_sha256({**one, "site": np.array(["x", "y"])})
+    assert groups_in_words(one) == "camera (a 1, b 1); site (x 2)"
 
 
 def test_a_file_beside_the_folder_may_be_about_others_too(photos):
@@ -101,7 +105,7 @@ def npz(tmp_path):
 TWO = np.array([("x", 1), ("y", 2)] * 3, dtype=[("camera", "U4"), ("batch", "i4")])
 
 
-def test_an_array_in_an_npz_file_says_so_too(npz):
+def test_an_array_in_an_npz_file_says_so_too_or_is_refused(npz):
     for array, expected in (
         (np.array(list("aabbab")), {"group": list("aabbab")}),
         (np.arange(6) // 3, {"group": list("000111")}),
@@ -114,9 +118,6 @@ def test_an_array_in_an_npz_file_says_so_too(npz):
     assert plain(images) == {"group": list("012345")}
     sample = stratified_sample(images, 3)
     assert plain(sample) == {"group": [str(at) for at in sample.positions.tolist()]}
-
-
-def test_an_array_that_is_not_as_it_should_be_is_refused(npz):
     for array, said in (
         (np.arange(5), r"groups are of shape \(5,\); expected text or integers, \(6,\), one for each image"),
         (np.zeros((6, 2), int), r"groups are of shape \(6, 2\)"),
@@ -128,25 +129,15 @@ def test_an_array_that_is_not_as_it_should_be_is_refused(npz):
             npz(groups=array)
 
 
-def test_the_splits_of_a_file_have_groups_of_their_own(tmp_path):
+def test_the_splits_of_a_file_and_further_columns_are_groups(tmp_path, photos):
     images = images_of(6)
     arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy()[:, None]}
     groups = {"train_groups": np.array(["t"] * 6), "test_groups": np.array(list("abcabc"))}
     np.savez(tmp_path / "m.npz", **{f"test_{name}": array for name, array in arrays.items()}, **groups)
     assert plain(load_images(f"npz:{tmp_path / 'm.npz'}")) == {"group": list("abcabc")}
-
-
-def test_further_columns_of_a_csv_file_are_groups_if_every_row_has_a_value(photos):
     rows = [
         (path, path[:3], camera, site if camera == "rear" else "", number)
         for number, (path, camera, site) in enumerate(ROWS)
     ]
     write(photos / "list.csv", rows, ("path", "label", "camera", "site", ""))
     assert plain(load_images(f"csv:{photos / 'list.csv'}")) == {"camera": EXPECTED["camera"]}
-
-
-def test_the_hash_of_groups_is_of_columns_and_values_whatever_their_order():
-    one = {"camera": np.array(["a", "b"]), "site": np.array(["x", "x"])}
-    assert groups_sha256(one) == groups_sha256(dict(reversed(one.items())))
-    assert groups_sha256(one) != groups_sha256({**one, "site": np.array(["x", "y"])})
-    assert groups_in_words(one) == "camera (a 1, b 1); site (x 2)"

@@ -22,9 +22,6 @@ def blank(count=1, size=12, level=0):
     return np.full((count, size, size), level, dtype=np.uint8)
 
 
-# Shapes.
-
-
 @pytest.mark.parametrize(("level", "ground"), [(200, 0), (40, 255), (120, 60)])
 def test_a_square_on_a_plain_background_is_found_exactly(level, ground):
     pixels = blank(level=ground)
@@ -49,9 +46,6 @@ def test_an_object_is_without_holes_gaps_and_spots():
     assert masks[1, 3:9, 5].all()
     assert not masks[2].any()
     assert (masks[3] == (pixels[3] == 200)).all()
-
-
-def test_any_channel_may_differ():
     pixels = np.zeros((1, 3, 10, 10), dtype=np.uint8)
     pixels[:, 2] = 90
     pixels[0, 2, 3:7, 3:7] = 200
@@ -96,15 +90,6 @@ def test_every_shipped_image_has_an_object_of_a_sensible_size():
     assert object_masks(images) is masks
 
 
-# Where there is no plain background.
-
-
-def test_without_a_plain_background_there_are_no_masks_and_a_reason():
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 12)).astype(np.uint8)
-    with pytest.raises(NotApplicableError, match=r"background of shapes is not plain: \d+% .* at least 67%.* `masks`"):
-        object_masks(labelled(pixels))
-
-
 def test_masks_of_the_data_win_and_move_along(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6)).astype(np.uint8)
     masks = np.zeros((4, 6, 6), dtype=bool)
@@ -117,6 +102,9 @@ def test_masks_of_the_data_win_and_move_along(tmp_path):
     assert (object_masks(stratified_sample(images, 2)) == masks[stratified_sample(images, 2).positions]).all()
     np.savez(tmp_path / "grey.npz", images=pixels, labels=np.arange(4) % 2, masks=masks.astype(np.uint8) * 255)
     assert (object_masks(load_images(f"npz:{tmp_path / 'grey.npz'}")) == masks).all()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 12)).astype(np.uint8)
+    with pytest.raises(NotApplicableError, match=r"background of shapes is not plain: \d+% .* at least 67%.* `masks`"):
+        object_masks(labelled(pixels))
 
 
 @pytest.mark.parametrize("masks", [np.zeros((4, 5, 6), dtype=bool), np.zeros((4, 6, 6))], ids=["shape", "type"])
@@ -126,9 +114,6 @@ def test_masks_of_another_shape_or_type_are_refused(tmp_path, masks):
         load_images(f"npz:{tmp_path / 'own.npz'}")
     own = torch.zeros(2, 12, 12, dtype=torch.bool)
     assert len({labelled(blank(2), each).sha256 for each in (None, own, ~own)}) == 3, "they are part of the data"
-
-
-# Moved with the image.
 
 
 def test_masks_move_with_the_images():

@@ -59,8 +59,6 @@ def expect_the_four(images, classes, values=VALUES):
     assert images.classes == classes
 
 
-# A data set of the user's.
-
 DATASET = """
 import numpy as np, torch
 from PIL import Image, ImageOps
@@ -112,11 +110,7 @@ def test_a_data_set_gives_pictures_and_labels(here, item, name):
 @pytest.mark.parametrize(
     ("name", "item", "message"),
     [
-        (
-            "nothing",
-            "array",
-            r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist",
-        ),
+        ("nothing", "array", r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist"),
         ("LABELS", "array", r"item 0: is a int; expected an object with __len__ and __getitem__"),
         ("splits", "array", r"gives a dict with train, test; name one of them"),
         ("broken", "array", r"cannot give the data set \(RuntimeError\('it raised SystemExit"),
@@ -135,9 +129,6 @@ def test_what_is_wrong_with_a_data_set_is_said(here, name, item, message):
         load_images(f"mine:{name}")
 
 
-# csv.
-
-
 def write_csv(here, rows) -> str:
     (here / "data" / "pictures").mkdir(parents=True, exist_ok=True)
     for number, value in enumerate(VALUES):
@@ -146,13 +137,10 @@ def write_csv(here, rows) -> str:
     return f"csv:{here / 'data' / 'list.csv'}"
 
 
-def test_a_csv_file_lists_paths_and_labels(here):
+def test_a_csv_file_lists_paths_and_labels_or_is_refused(here):
     for labels, classes in (("abba", ("a", "b")), ("0110", ("0", "1"))):
         rows = ["label,more,path", *(f"{label},x,pictures/{number}.png" for number, label in enumerate(labels))]
         expect_the_four(load_images(write_csv(here, rows)), classes)
-
-
-def test_what_is_wrong_with_a_csv_file_is_said(here):
     for message, *rows in (
         ("has file, label; expected a first row that names the columns path and label", "file,label", "a,b"),
         ("has no rows", "path,label"),
@@ -162,9 +150,6 @@ def test_what_is_wrong_with_a_csv_file_is_said(here):
     ):
         with pytest.raises(InputError, match=message):
             load_images(write_csv(here, rows))
-
-
-# Parquet, and Hugging Face's.
 
 
 @pytest.mark.parametrize("spec", ["parquet:data/0.parquet", "hf:data", "parquet:data"])
@@ -242,9 +227,6 @@ def test_what_is_wrong_with_parquet_is_said(here, monkeypatch):
         load_images("parquet:text.parquet")
 
 
-# WebDataset.
-
-
 @pytest.mark.parametrize("kind", ["cls", "json"])
 def test_webdatasets_shards_are_read_in_order(here, kind):
     for shard in range(2):
@@ -276,9 +258,6 @@ def test_what_is_wrong_with_shards_is_said(here):
     ):
         with pytest.raises(InputError, match=message):
             load_images(f"webdataset:{pattern}")
-
-
-# Odd pictures and files.
 
 
 def test_pictures_are_turned_as_their_exif_says(here):

@@ -80,12 +80,19 @@ def test_what_contradicts_itself_is_said():
             options(**given)
 
 
-def test_stretched_pictures_are_counted(here):
+def test_stretched_pictures_are_counted_and_masks_follow(here):
     images = options(size="20").load()
     assert images.notes == (
         "2 of 2 images are stretched by size, the worst by a factor of 1.42; resize and crop keep their shape",
     )
     assert options(resize="20", crop="20").load().notes == ()
+    masks = np.zeros((1, 43, 61), dtype=bool)
+    masks[:, :, 30:] = True
+    made = options(resize="20", crop="20").pipeline.masks(masks)
+    assert made.shape == (1, 20, 20)
+    assert made[0, :, 11:].all()
+    assert not made[0, :, :9].any()
+    assert load_images("fashion-mnist").pipeline == ""
 
 
 def test_a_transform_of_the_users_makes_the_pixels(here):
@@ -105,18 +112,9 @@ def test_a_transform_of_the_users_makes_the_pixels(here):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (
-            "return np.asarray(picture, np.float32) - 100",
-            r"float32 of shape \(43, 61, 3\) from -100 to 155, expected \[0, 1\], .*Remove Normalize",
-        ),
-        (
-            "return np.random.rand(4, 4)",
-            r"gives other pixels for .*0\.png the second time; remove random steps",
-        ),
-        (
-            "raise SystemExit(0)",
-            r"transform steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit",
-        ),
+        ("return np.asarray(picture, np.float32) - 100", r"from -100 to 155, expected \[0, 1\], .*Remove Normalize"),
+        ("return np.random.rand(4, 4)", r"gives other pixels for .*0\.png the second time; remove random steps"),
+        ("raise SystemExit(0)", r"steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit"),
         ("return 'text'", "of .*png: is "),
         ("return np.full((4, 4), np.nan)", "from nan to nan, expected"),
         ("return np.zeros((2, 4, 4), int)", r"is int64 of shape \(2, 4, 4\); expected a picture of 1 or 3 channels"),
@@ -135,15 +133,12 @@ def test_what_is_rounded_is_said(here):
     )
 
 
-def test_torchvisions_weights_name_their_pipeline(here):
+def test_torchvision_and_timm_name_their_pipelines(here):
     images = options(transform="torchvision").load(NetworkOptions(model="torchvision.models:resnet18").transform_named)
     assert images.pixels.shape == (2, 3, 224, 224)
     expected = options(resize="256", crop="224").pipeline.picture(Image.fromarray(NOISE), where="x").pixels
     assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), expected)
     assert images.normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def test_timms_data_config_names_its_pipeline(here):
     pytest.importorskip("timm")
     network = NetworkOptions(model="timm:create_model", model_args={"model_name": "test_convnext2"})
     images = options(transform="timm").load(network.transform_named)
@@ -183,16 +178,6 @@ def test_a_pipeline_that_changed_decodes_anew(here, monkeypatch):
     assert options(transform="steps:f").load().pixels.max() == 10
     sys.modules["mine"].LEVEL = 20
     assert options(transform="steps:f").load().pixels.max() == 20
-
-
-def test_masks_follow_the_pipeline():
-    masks = np.zeros((1, 43, 61), dtype=bool)
-    masks[:, :, 30:] = True
-    made = options(resize="20", crop="20").pipeline.masks(masks)
-    assert made.shape == (1, 20, 20)
-    assert made[0, :, 11:].all()
-    assert not made[0, :, :9].any()
-    assert load_images("fashion-mnist").pipeline == ""
 
 
 def test_a_transform_gets_a_picture_of_its_own(here):

@@ -164,9 +164,7 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
 def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
     monkeypatch.setattr(remote, "_BLOCK", 1_024)
     server.files, server.ranges = {"test-0.tar": shard(0)}, False
-    with pytest.raises(
-        InputError, match=r"test-0\.tar: cannot be read \(its server sends only whole files.*download it"
-    ):
+    with pytest.raises(InputError, match=r"test-0\.tar: .*\(its server sends only whole files.*download it"):
         load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
@@ -185,7 +183,7 @@ WRONG = {
 }
 
 
-def test_what_is_wrong_with_a_url_is_said(memory):
+def test_what_is_wrong_with_a_url_is_said(memory, monkeypatch):
     memory.pipe("/folder/x.tar", b"")
     memory.pipe("/cut.tar", shard(0)[:560])
     memory.pipe("/odd.tar", shard(0).replace(b"\x89PNG", b"\x00PNG"))
@@ -193,8 +191,6 @@ def test_what_is_wrong_with_a_url_is_said(memory):
         with pytest.raises(InputError, match=message):
             load_images(spec)
 
-
-def test_no_permission_is_said(memory, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
@@ -214,11 +210,7 @@ def test_no_permission_is_said(memory, monkeypatch):
         ("gcsfs", "gs://bucket/0.tar", r"pip install gcsfs"),
         ("aiohttp", "https://host/0.tar", r"pip install 'stress-harness\[remote\]'"),
         ("paramiko", "sftp://host/0.tar", r"pip install 'fsspec\[sftp\]'"),
-        (
-            "fsspec",
-            "s3://bucket/0.tar",
-            r"needs fsspec, .* pip install 'stress-harness\[remote\]'",
-        ),
+        ("fsspec", "s3://bucket/0.tar", r"needs fsspec, .* pip install 'stress-harness\[remote\]'"),
     ],
 )
 def test_a_package_that_is_not_installed_is_named(monkeypatch, missing, url, command):

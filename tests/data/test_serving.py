@@ -274,7 +274,7 @@ def test_a_network_computes_the_numbers_that_were_served(scale, normalise, numbe
     assert 0 < apart.max() < 1e-3, "its precision alone"
 
 
-def test_the_reference_served_anew_is_the_images_bit_by_bit():
+def test_the_reference_is_the_images_and_gray_ones_have_no_color_skews():
     pixels = torch.from_numpy(RNG.integers(0, 256, (5, 1, 28, 28), dtype=np.uint8))
     images = LabelledImages(pixels, torch.arange(5) % 2, ("a", "b"), "shop", "test")
     serving = serving_of(images, NORMALISATIONS["MNIST mean and std"])
@@ -282,9 +282,6 @@ def test_the_reference_served_anew_is_the_images_bit_by_bit():
     other = serving.by(replace(serving.reference, crop=Crop((28, 28))))
     assert torch.equal(other.pixels[:] / 255, pixels.float() / 255)
     assert "pixels, not pictures" in serving.note
-
-
-def test_gray_images_have_no_skews_of_color_or_of_files():
     serving = serving_of(load_images("fashion-mnist").take(torch.arange(10)))
     assert {"jpeg-75", "resize-opencv-bilinear", "crop-right-1", "video-range"} <= set(serving.catalog)
     assert {"bgr", "gray", "exif", "decode-opencv", "squash"} & set(serving.catalog) == set()
@@ -306,9 +303,14 @@ def test_files_of_equal_pixels_are_told_apart_by_their_bytes(tmp_path, monkeypat
     assert hashes[0][1] != hashes[1][1]
 
 
-def test_a_gray_jpeg_stays_gray():
+def test_a_gray_jpeg_stays_gray_and_a_server_may_normalize_too():
     assert Jpeg(75).apply(Image.fromarray(COARSE[..., 0])).mode == "L"
     assert np.asarray(read_picture(encoded(COARSE[..., 0]))).ndim == 2
+    reference = Pipeline(normalise=IMAGENET, encoded=False)
+    twice = SKEWS["normalise-twice"].of(reference, Pictured(3, COARSE.shape[:2]))
+    numbers = IMAGENET.apply(twice.apply(COARSE, network=IMAGENET).transpose(1, 2, 0))
+    expected = IMAGENET.apply(IMAGENET.apply((COARSE / 255).astype(np.float32)))
+    np.testing.assert_allclose(numbers, expected, atol=1e-4)
 
 
 def test_one_turned_picture_among_many_is_seen(tmp_path, monkeypatch):
@@ -318,14 +320,6 @@ def test_one_turned_picture_among_many_is_seen(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encoded(COARSE[:8, :8], orientation=6 if number == 2 else 1))
     assert "exif" in serving_of(load_images("folder:photos", size=(8, 8))).catalog
-
-
-def test_a_server_may_normalize_before_a_network_that_does():
-    reference = Pipeline(normalise=IMAGENET, encoded=False)
-    twice = SKEWS["normalise-twice"].of(reference, Pictured(3, COARSE.shape[:2]))
-    numbers = IMAGENET.apply(twice.apply(COARSE, network=IMAGENET).transpose(1, 2, 0))
-    expected = IMAGENET.apply(IMAGENET.apply((COARSE / 255).astype(np.float32)))
-    np.testing.assert_allclose(numbers, expected, atol=1e-4)
 
 
 def test_files_are_hashed_once_and_images_are_let_go(here):

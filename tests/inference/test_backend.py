@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from zoo import images_of, network
 
 from harness.base.cache import Store
-from harness.inference import Classifier, ModelError, open_model
+from harness.inference import Classifier, open_model
 from harness.inference.engine import Engine
 from harness.inference.search import first_failures
 from harness.perturb import Pose
@@ -50,9 +49,8 @@ def test_predictions_run_through_the_backend_that_is_named(made, counting):
     reference = Classifier(network(), screen=False).predict(images, Pose(5.0))
     np.testing.assert_allclose(ours.logits, reference.logits, rtol=1e-5)
     poses = (Pose(), Pose(30.0), Pose(90.0))
-    assert first_failures(classifier, images, poses).first.tolist() == (
-        first_failures(Classifier(network()), images, poses).first.tolist()
-    )
+    found, expected = (first_failures(each, images, poses).first for each in (classifier, Classifier(network())))
+    assert found.tolist() == expected.tolist()
     assert made[0].seen > 40
 
 
@@ -76,20 +74,3 @@ def test_backends_do_not_find_each_others_predictions_in_the_cache(made, countin
         Classifier(network(), cache=cache, backend=backend).predict(images)
         assert cache.info().entries == entries
     assert [backend.seen for backend in made] == [8, 0]
-
-
-def test_the_size_of_batches_is_the_backends_business():
-    """The name of the process's own backend includes its batches: other sizes are cached apart."""
-    from harness.inference import devices
-
-    backend = Engine(network(), device=torch.device("cpu"), workers=1)
-    assert (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH) in backend.decides
-
-
-def test_a_model_that_fails_is_named_by_what_it_was_asked():
-    class Broken(torch.nn.Module):
-        def forward(self, pixels):
-            raise RuntimeError("out of order")
-
-    with pytest.raises(ModelError, match=r"the model failed on images \(3, 1, 16, 16\) under .*: out of order"):
-        Classifier(Broken()).predict(images_of(3))

@@ -107,9 +107,6 @@ def test_cuda_screens_where_it_has_bfloat16(monkeypatch, supported):
     assert not screening.has_bfloat16(MPS)
 
 
-# Threads.
-
-
 def names(batch):
     return threading.get_ident()
 
@@ -118,12 +115,26 @@ def test_results_come_in_the_order_of_the_batches():
     sums = in_batches(lambda batch: int(batch.sum()), np.arange(10), size=3, workers=3)
     assert sums == [3, 12, 21, 9]
 
-
-def test_work_may_ask_for_work_side_by_side():
     def outer(batch):
         return sum(in_batches(lambda inner: int(inner.sum()), batch, size=1, workers=2))
 
     assert in_batches(outer, np.arange(9), size=3, workers=2) == [3, 12, 21]
+    told = []
+    with watched(told.append):
+        in_batches(torch.tensor, np.arange(10), size=4, workers=2)
+    assert sorted(told) == [2, 4, 4]
+    in_batches(torch.tensor, np.arange(10), size=4, workers=2)
+    assert len(told) == 3
+
+    def greedy(batch):
+        found = torch.get_num_threads()
+        torch.set_num_threads(3)
+        return found
+
+    before = torch.get_num_threads()
+    for _ in range(2):
+        assert in_batches(greedy, np.arange(1), size=1, workers=1) == [1]
+    assert torch.get_num_threads() == before
 
 
 def test_a_thread_that_hangs_is_left_behind(monkeypatch):
@@ -141,18 +152,6 @@ def test_a_thread_that_hangs_is_left_behind(monkeypatch):
     gone.set()
 
 
-def test_a_batch_computes_on_one_thread_whatever_the_one_before_has_set():
-    def greedy(batch):
-        found = torch.get_num_threads()
-        torch.set_num_threads(3)
-        return found
-
-    before = torch.get_num_threads()
-    for _ in range(2):
-        assert in_batches(greedy, np.arange(1), size=1, workers=1) == [1]
-    assert torch.get_num_threads() == before
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this platform")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_has_threads_of_its_own():
@@ -163,13 +162,18 @@ def test_a_fork_has_threads_of_its_own():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-# When screening is worth its cost.
-
-
-def test_multiplications_are_counted():
+def test_multiplications_and_leads_decide_when_to_screen():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 36, 5))
     assert multiplications_per_image(model, torch.zeros(1, 1, 8, 8)) == 36 * 2 * 9 + 72 * 5
     assert multiplications_per_image(nn.Linear(3, 3), torch.zeros(1, 1, 8, 8)) == 0
+    screened = np.ones((250, 3), dtype=np.float32)
+    assert clear_lead(screened, 0 * screened) == pytest.approx(4)
+    assert clear_lead(screened[:64], 0 * screened[:64]) == pytest.approx(4 * np.log(250) / np.log(64))
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)).eval()
+    pixels = images_of(5).pixels.float() / 255
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lowered(model)(pixels), model(pixels))
+    assert all(weights.dtype == torch.float32 for weights in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -189,20 +193,6 @@ def test_screening_is_decided_by_what_it_saves(monkeypatch, count, work, expecte
     backend = Engine(network(), device=CPU, workers=1)
     backend.measure_precision_on(Perturbed(images_of(4).pixels, np.arange(4), CPU), name="some")
     assert backend.screens_for(count) is expected
-
-
-def test_fewer_images_ask_for_a_larger_lead():
-    screened = np.ones((250, 3), dtype=np.float32)
-    assert clear_lead(screened, 0 * screened) == pytest.approx(4)
-    assert clear_lead(screened[:64], 0 * screened[:64]) == pytest.approx(4 * np.log(250) / np.log(64))
-
-
-def test_weights_cast_beforehand_give_autocasts_bits():
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)).eval()
-    pixels = images_of(5).pixels.float() / 255
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(lowered(model)(pixels), model(pixels))
-    assert all(weights.dtype == torch.float32 for weights in model.parameters())
 
 
 @pytest.mark.parametrize("far", [False, True], ids=["as-measured", "farther"])
@@ -274,9 +264,6 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
     assert done_again() == 300
 
 
-# On a device that is made up.
-
-
 def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
     """This machine's processor counts as one."""
     monkeypatch.setattr(devices, "is_accelerator", lambda _: True)
@@ -299,9 +286,6 @@ def test_an_accelerator_is_fed_by_one_thread_with_large_batches(monkeypatch):
     monkeypatch.undo()
     expected = Classifier(network(), workers=2, screen=False).predict(images, Pose(7.0, 1.0, -2.0))
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
-
-
-# On a device, where there is one.
 
 
 def present_devices():
@@ -329,12 +313,3 @@ def test_poses_on_a_device_are_those_of_the_processor(device):
     degrees, dx, dy = torch.tensor([7.0, -30.0, 90.0, 0.0]), torch.zeros(4), torch.ones(4)
     moved_there = pose_each(pixels.to(device), degrees.to(device), dx.to(device), dy.to(device)).cpu()
     assert torch.allclose(moved_there, pose_each(pixels, degrees, dx, dy), atol=1e-6)
-
-
-def test_a_batch_that_is_done_is_told_to_who_watches():
-    told = []
-    with watched(told.append):
-        in_batches(torch.tensor, np.arange(10), size=4, workers=2)
-    assert sorted(told) == [2, 4, 4]
-    in_batches(torch.tensor, np.arange(10), size=4, workers=2)
-    assert len(told) == 3

@@ -56,12 +56,6 @@ def test_a_network_that_exits_while_it_is_built_is_refused(tmp_path, monkeypatch
         Builder("leaving_network:net", {})()
 
 
-def test_what_ends_a_run_passes_through():
-    for error in (KeyboardInterrupt, Interruption):
-        with pytest.raises(error), foreign_code():
-            raise error
-
-
 def test_an_error_message_is_one_line_that_can_be_printed():
     hostile = "runs/\n::error file=a::x\x1b[31m\udcff\u202e.npz"
     said = str(InputError(f"{hostile}: not a file", below=["a", "b\x1b"]))
@@ -70,6 +64,9 @@ def test_an_error_message_is_one_line_that_can_be_printed():
     assert output == ["a", r"b\x1b"]
     assert printable("Größe ≥ 3 → ok") == "Größe ≥ 3 → ok"
     assert np.array([each.isprintable() for each in said.split("\n")]).all()
+    for error in (KeyboardInterrupt, Interruption):
+        with pytest.raises(error), foreign_code():
+            raise error
 
 
 @pytest.mark.parametrize(

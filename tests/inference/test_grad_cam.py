@@ -1,6 +1,7 @@
 """Grad-CAM: against captum and values by hand, on models left as they were found; tokens are feature maps, too."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,7 @@ def unit(images):
     return images.pixels.float() / 255
 
 
-# Against captum.
-
-
-@pytest.mark.parametrize("layer", ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"])
+@pytest.mark.parametrize("layer", ["conv1", "bn3"])
 def test_any_layer_of_the_shipped_network_equals_captum(shipped, images, layer):
     expected = captums(shipped, shipped.get_submodule(layer), unit(images))
     found = attend(Classifier(shipped, workers=1), images, layer=layer)
@@ -88,6 +86,17 @@ def test_by_default_the_shipped_network_is_looked_at_behind_its_last_relu(shippe
     assert (found.layer, found.maps.shape) == ("bn3+relu", (80, 7, 7))
     assert np.abs(found.maps - captums(named, named.relu3, unit(images))).max() < 1e-5
     assert attend(Classifier(named, workers=1), images).layer == "relu3"
+    large = found.upsampled()
+    assert large.shape == (80, 28, 28)
+    assert large.dtype == np.float32
+    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border the last one goes on.
+    assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
+    assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
+    sizes = spatial_layers(shipped, unit(images))
+    assert list(sizes.items()) == [
+        *(("conv1", (28, 28)), ("bn1", (28, 28)), ("conv2", (14, 14)), ("bn2", (14, 14))),
+        *(("conv3", (7, 7)), ("bn3", (7, 7))),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +111,18 @@ def resnet():
     return model
 
 
+def noisy(count, size):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
+    return LabelledImages(pixels, torch.zeros(count, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+
+
 @pytest.fixture(scope="module")
 def pictures():
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (5, 3, 64, 64), generator=generator, dtype=torch.uint8)
-    return LabelledImages(pixels, torch.zeros(5, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+    return noisy(5, 64)
 
 
-@pytest.mark.parametrize(
-    "layer", [None, "layer4", "layer4.1.conv2", "layer4.1.bn2", "layer2.0", "bn1", "layer3.1.relu"]
-)
+@pytest.mark.parametrize("layer", [None, "layer4.1.conv2", "bn1", "layer3.1.relu"])
 def test_a_resnet_equals_captum(resnet, pictures, layer, monkeypatch):
     monkeypatch.setattr("harness.inference.attention.BATCH", 8)
     expected = captums(resnet, resnet.get_submodule(layer or "layer4"), unit(pictures))
@@ -127,9 +138,6 @@ def test_shared_relus_are_looked_at_in_their_last_call(resnet, pictures):
     _, maps = grad_cam(resnet, unit(pictures), layer="layer3.1.relu")
     _, block = grad_cam(resnet, unit(pictures), layer="layer3.1")
     assert torch.equal(maps, block)
-
-
-# By hand.
 
 
 class Tiny(nn.Module):
@@ -155,43 +163,17 @@ def test_a_map_by_hand():
     logits, maps = grad_cam(Tiny(), pixels, layer="conv")
     assert logits.tolist() == [[6 - 0.25, 0.0]]
     assert maps.tolist() == [[[1.25, 0.625], [0.0, 0.3125]]]
-
-
-def test_what_speaks_against_the_class_is_cut_off_and_a_dead_map_is_found():
     model = Tiny()
     with torch.no_grad():
         model.fc.weight.mul_(-1)
-    pixels = torch.tensor([[[[1.0, 0.5], [0.0, 0.25]]]])
     logits, maps = grad_cam(model, pixels, layer="conv")
     # Class b leads with 0, and nothing speaks for it.
     assert logits.argmax(1).tolist() == [1]
     assert maps.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
-    white = LabelledImages(
-        torch.full((3, 1, 2, 2), 255, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), CLASSES, "white", "test"
-    )
+    pixels = torch.full((3, 1, 2, 2), 255, dtype=torch.uint8)
+    white = LabelledImages(pixels, torch.zeros(3, dtype=torch.int64), CLASSES, "white", "test")
     assert attend(Classifier(model, workers=1), white, layer="conv").dead.tolist() == [True] * 3
     assert not attend(Classifier(Tiny(), workers=1), white, layer="conv").dead.any()
-
-
-def test_maps_are_not_scaled():
-    """Half of the light gives half of the map; min-max scaling would make them equal."""
-    pixels = torch.rand(1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    _, bright = grad_cam(Tiny(), pixels, layer="conv")
-    _, dim = grad_cam(Tiny(), pixels / 2, layer="conv")
-    assert torch.allclose(dim, bright / 2)
-
-
-def test_upsampling_is_bilinear_to_the_size_of_the_images(shipped, images):
-    found = attend(Classifier(shipped, workers=1), images)
-    large = found.upsampled()
-    assert large.shape == (80, 28, 28)
-    assert large.dtype == np.float32
-    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border the last one goes on.
-    assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
-    assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
-
-
-# Models left as they were found.
 
 
 def state_of(model):
@@ -217,10 +199,8 @@ def test_a_model_is_left_as_it_was_found(images, frozen, training):
     assert default_layer(model, unit(images)) == "bn3+relu"
     found = attend(Classifier(model, workers=1), images, layer="bn3")
     after = state_of(model)
-    for name, value in before[0].items():
-        assert torch.equal(value, after[0][name]), name
-    assert before[1:3] == after[1:3]
-    assert before[3] == after[3]
+    assert [name for name, value in before[0].items() if not torch.equal(value, after[0][name])] == []
+    assert before[1:] == after[1:]
     assert torch.equal(logits, reference(unit(images)).detach())
     assert np.abs(maps.numpy() - found.maps).max() < 1e-5
     assert not logits.requires_grad
@@ -243,38 +223,19 @@ def test_hooks_are_removed_and_modes_restored_when_a_model_raises():
     assert not model.conv._forward_hooks
 
 
-def test_frozen_and_trainable_parameters_give_the_same_bits(images):
-    trainable = load_checkpoint(MODELS / "augmented.safetensors").model.requires_grad_()
-    frozen = copy.deepcopy(trainable).requires_grad_(requires_grad=False)
-    for one, other in zip(
-        grad_cam(trainable, unit(images), layer="bn3"), grad_cam(frozen, unit(images), layer="bn3"), strict=True
-    ):
-        assert torch.equal(one, other)
-
-
-# The same for any number of workers, remembered and kept.
-
-
-def test_workers_change_no_bit(shipped, images):
+def test_workers_change_no_bit_and_predictions_are_those_of_float32(shipped, images):
     one, two = (attend(Classifier(shipped, workers=workers), images, Pose(10, 2, 2)) for workers in (1, 2))
     assert one.maps.tobytes() == two.maps.tobytes()
     assert one.predictions.logits.tobytes() == two.predictions.logits.tobytes()
     few = attend(Classifier(shipped, workers=1), images.take(torch.arange(40)), Pose(10, 2, 2))
     assert few.maps.tobytes() == one.maps[:40].tobytes()
-
-
-def test_predictions_are_those_of_float32(shipped, images):
     classifier = Classifier(shipped, workers=1)
     for pose in (Pose(), Pose(-30, 3, -3)):
         found, exact = attend(classifier, images, pose).predictions, classifier.predict(images, pose)
         assert np.abs(found.logits - exact.logits).max() < 1e-5
         assert (found.predicted == exact.predicted).all()
         assert found.perturbation == pose
-
-
-def test_maps_follow_the_perturbation(shipped, images):
-    classifier = Classifier(shipped, workers=1)
-    mirrored = LabelledImages(images.pixels.flip(-1), images.labels, images.classes, "mirrored", "test")
+    mirrored = replace(images, pixels=images.pixels.flip(-1))
     assert np.array_equal(attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps)
 
 
@@ -282,9 +243,7 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
     role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=Store(tmp_path)))
     found = role.attend(images)
     assert role.attend(images) is found
-    other_names = LabelledImages(
-        images.pixels, images.labels, images.classes, "others", "test", indices=images.positions + 7
-    )
+    other_names = replace(images, name="others", indices=images.positions + 7)
     renamed = role.attend(other_names)
 
     def computed_anew(*_, **__):
@@ -300,20 +259,7 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
         attend(Classifier(shipped, cache=Store(tmp_path)), images, layer="bn2")
 
 
-# Layers.
-
-
-def test_layers_are_listed_in_order_with_their_sizes(shipped, images):
-    sizes = spatial_layers(shipped, unit(images))
-    assert list(sizes.items()) == [
-        *(("conv1", (28, 28)), ("bn1", (28, 28)), ("conv2", (14, 14)), ("bn2", (14, 14))),
-        *(("conv3", (7, 7)), ("bn3", (7, 7))),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "layer"), [("resnet18", "layer4"), ("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")]
-)
+@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")])
 def test_the_default_layer_ends_the_last_convolution_block(name, layer):
     model = getattr(torchvision.models, name)(weights=None)
     assert default_layer(model, torch.rand(2, 3, 96, 96)) == layer
@@ -325,24 +271,18 @@ def test_the_default_layer_lies_before_the_pooling_and_behind_its_relu():
     assert default_layer(nn.Sequential(*layers, nn.Linear(18, 2)), pixels) == "2"
     later = [*layers[:2], layers[3], layers[2], layers[4]]
     assert default_layer(nn.Sequential(*later, nn.Linear(18, 2)), pixels) == "1+relu"
-
-
-def test_a_convolution_of_one_pixel_is_not_looked_at():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 6), nn.Flatten())
     assert default_layer(model, torch.rand(2, 1, 8, 8)) == "0"
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
+    with torch.no_grad():
+        model[2].weight.zero_()
+    assert not relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0")
 
 
 @pytest.mark.parametrize(("slope", "follows"), [(0.0, True), (0.1, False)])
 def test_a_relu_that_follows_is_told_from_others(slope, follows):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.LeakyReLU(slope), nn.Flatten(), nn.Linear(18, 2))
     assert relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0") is follows
-
-
-def test_no_relu_follows_a_layer_that_nothing_depends_on():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2))
-    with torch.no_grad():
-        model[2].weight.zero_()
-    assert not relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0")
 
 
 @pytest.mark.parametrize(
@@ -364,10 +304,15 @@ def two(size=4):
     return LabelledImages(pixels, torch.tensor([0, 1]), CLASSES, "two", "test")
 
 
-def test_a_model_without_a_convolution_has_no_attention():
+def test_a_model_without_a_convolution_or_of_nan_has_no_attention():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     with pytest.raises(NotApplicableError, match="the model has no convolution layer"):
         attend(Classifier(model), two())
+    model = Tiny()
+    with torch.no_grad():
+        model.fc.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="NaN"):
+        attend(Classifier(model), two(2), layer="conv")
 
 
 class Detached(nn.Module):
@@ -388,17 +333,6 @@ class Detached(nn.Module):
 def test_logits_that_do_not_come_from_the_layer_have_no_attention(how, message):
     with pytest.raises(NotApplicableError, match=message):
         attend(Classifier(Detached(how)), two(), layer="conv")
-
-
-def test_a_model_that_returns_nan_cannot_be_judged():
-    model = Tiny()
-    with torch.no_grad():
-        model.fc.weight[0, 0] = torch.nan
-    with pytest.raises(ModelError, match="NaN"):
-        attend(Classifier(model), two(2), layer="conv")
-
-
-# Vision transformers.
 
 
 class Tokens(nn.Module):
@@ -443,8 +377,7 @@ def test_a_map_of_tokens_by_hand():
 
 @pytest.fixture(scope="module")
 def noise():
-    pixels = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return LabelledImages(pixels, torch.zeros(6, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+    return noisy(6, 32)
 
 
 def transformer():
@@ -481,9 +414,12 @@ def test_a_transformers_map_before_its_last_attention_equals_captum(noise):
     expected = LayerGradCam(model, block.ln_1.grid).attribute(pixels, target=target, relu_attributions=True)[:, 0]
     assert np.abs(found.maps - expected.detach().numpy()).max() < 1e-5
     assert found.maps.max() > 1e-4
-
-
-def test_a_transformer_that_averages_patches_has_its_map_behind_a_norm(noise):
+    model = transformer()
+    differentiated = []
+    for name, layer in model.encoder.layers.named_children():
+        layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
+    grad_cam(model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
+    assert differentiated == ["encoder_layer_2"]
     timm = pytest.importorskip("timm", reason="timm is not installed")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -494,16 +430,6 @@ def test_a_transformer_that_averages_patches_has_its_map_behind_a_norm(noise):
     assert default_layer(model.eval(), noise.pixels.float() / 255) in {"norm", "fc_norm"}
 
 
-def test_only_what_follows_the_layer_is_differentiated(noise):
-    """One pass forward through the whole, and one back through the last of three blocks."""
-    model = transformer()
-    differentiated = []
-    for name, layer in model.encoder.layers.named_children():
-        layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
-    grad_cam(model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
-    assert differentiated == ["encoder_layer_2"]
-
-
 def test_maps_with_channels_last_equal_those_with_channels_first(noise):
     """Torchvision's Swin hands its last norm on with channels first, by a layer of its own."""
     torch.manual_seed(0)
@@ -511,13 +437,8 @@ def test_maps_with_channels_last_equal_those_with_channels_first(noise):
         patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=[2, 2], num_classes=10
     ).eval()
     pixels = noise.pixels.float() / 255
-    layers = spatial_layers(model, pixels)
-    assert (layers["features.0.0"], layers["features.1"], layers["norm"], layers["permute"]) == (
-        (8, 8),
-        (8, 8),
-        (4, 4),
-        (4, 4),
-    )
+    sizes = {"features.0.0": (8, 8), "features.1": (8, 8), "norm": (4, 4), "permute": (4, 4)}
+    assert sizes.items() <= spatial_layers(model, pixels).items()
     assert default_layer(model, pixels) == "norm"
     attention = attend(Classifier(model, workers=1), noise)
     _, expected = grad_cam(model, pixels, layer="permute")

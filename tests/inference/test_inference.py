@@ -1,6 +1,7 @@
 """Predictions: the model's own, whatever the batch, the number of workers or the folding of its layers."""
 
 import copy
+import math
 import re
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -58,7 +59,9 @@ def plain_logits(model, images, perturbation=IDENTITY, *, layout=torch.contiguou
         return plain(perturbation(unit_range(images.pixels)).contiguous(memory_format=layout)).numpy()
 
 
-# From logits to predictions, by hand.
+def expect_own_logits(model, images):
+    found = Classifier(model).predict(images).logits
+    np.testing.assert_allclose(found, plain_logits(model, images), atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture
@@ -76,14 +79,8 @@ def test_predictions_by_hand(predictions):
     np.testing.assert_allclose(predictions.probabilities, expected, rtol=1e-6)
     np.testing.assert_allclose(predictions.confidence, [0.7, 0.5, 0.6], rtol=1e-6)
     assert (predictions.classes, predictions.perturbation) == (("a", "b", "c"), Pose(5))
-
-
-def test_probabilities_of_extreme_logits_are_finite():
     logits = np.array([[1e4, -1e4, 0.0]], dtype=np.float32)
     assert Predictions(logits, made_images(1), IDENTITY).probabilities.tolist() == [[1, 0, 0]]
-
-
-# The model's own logits.
 
 
 @pytest.mark.parametrize("perturbation", [IDENTITY, Pose(7, 1, -2), HorizontalFlip()], ids=repr)
@@ -102,9 +99,7 @@ def test_resnet_gives_its_own_logits():
     images = made_images(5, channels=3, size=32, classes=10)
     with torch.no_grad():
         model.fc.weight /= plain_logits(model, images).std()
-    np.testing.assert_allclose(
-        Classifier(model).predict(images).logits, plain_logits(model, images), atol=1e-5, rtol=1e-5
-    )
+    expect_own_logits(model, images)
 
 
 class Net(nn.Module):
@@ -189,9 +184,7 @@ SHAPES = {
 @pytest.mark.parametrize("make", SHAPES.values(), ids=SHAPES)
 def test_network_of_any_shape_gives_its_own_logits(make):
     model, images = randomise(make()), made_images(4)
-    np.testing.assert_allclose(
-        Classifier(model).predict(images).logits, plain_logits(model, images), atol=1e-5, rtol=1e-5
-    )
+    expect_own_logits(model, images)
 
 
 def test_norm_without_running_statistics_is_left_unfolded():
@@ -215,9 +208,6 @@ class Standardise(nn.Module):
 def test_padding_of_a_batch_is_no_reason_to_refuse_a_model():
     images = made_images(4)
     np.testing.assert_allclose(Classifier(Standardise()).predict(images).logits, plain_logits(Standardise(), images))
-
-
-# The same bits.
 
 
 @pytest.fixture(scope="module")
@@ -244,24 +234,11 @@ def test_number_and_place_in_the_batch_change_no_bit(many, logits_of_many, posit
     assert np.array_equal(predictions.logits, logits_of_many[list(positions)])
 
 
-@pytest.mark.parametrize("size", [1, 124, 126])
-def test_subset_has_the_same_bits_in_the_shipped_network(size):
-    images, classifier = made_images(126, size=28, classes=10), Classifier(randomise(FashionCNN()))
-    subset = classifier.predict(images.take(torch.arange(size))).logits
-    assert np.array_equal(subset, classifier.predict(images).logits[:size])
-
-
 def test_no_image_at_all_has_no_predictions():
     predictions = Classifier(small_cnn()).predict(made_images(3).take(torch.arange(0)))
     assert predictions.logits.shape == (0, 3)
     assert predictions.correct.tolist() == []
-
-
-def test_workers_are_by_default_the_available_cores():
     assert Classifier(small_cnn()).workers == available_cores() >= 1
-
-
-# Remembered.
 
 
 class CountedFlip(HorizontalFlip):
@@ -297,15 +274,6 @@ def test_other_images_are_run_anew(change):
     classifier.predict(images)
     expected = plain_logits(small_cnn(), change(images))
     np.testing.assert_allclose(classifier.predict(change(images)).logits, expected, atol=1e-5)
-
-
-def test_images_of_another_shape_are_run_anew():
-    model = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
-    wide = made_images(4)
-    wide = replace(wide, pixels=wide.pixels.reshape(4, 1, 4, 16))
-    classifier = Classifier(model)
-    classifier.predict(made_images(4))
-    np.testing.assert_allclose(classifier.predict(wide).logits, plain_logits(model, wide), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +336,7 @@ def test_perturbations_of_ones_own_that_look_alike_are_told_apart(ones):
         np.testing.assert_allclose(found.predictions.logits, expected, atol=1e-5)
 
 
-def test_perturbation_that_was_changed_meanwhile_is_run_anew():
+def test_perturbation_or_shape_that_was_changed_meanwhile_is_run_anew():
     @dataclass(eq=False)
     class Dimmed:
         share: float
@@ -381,16 +349,12 @@ def test_perturbation_that_was_changed_meanwhile_is_run_anew():
     dimmed.share = 0.9
     expected = plain_logits(small_cnn(), images, Dimmed(0.9))
     np.testing.assert_allclose(classifier.predict(images, dimmed).logits, expected, atol=1e-5)
-
-
-def test_other_perturbation_is_run_anew():
-    classifier, images = Classifier(small_cnn()), made_images(4)
-    classifier.predict(images)
-    expected = plain_logits(small_cnn(), images, Pose(dx=1))
-    np.testing.assert_allclose(classifier.predict(images, Pose(dx=1)).logits, expected, atol=1e-5)
-
-
-# Nothing else changes.
+    model = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    wide = made_images(4)
+    wide = replace(wide, pixels=wide.pixels.reshape(4, 1, 4, 16))
+    classifier = Classifier(model)
+    classifier.predict(made_images(4))
+    np.testing.assert_allclose(classifier.predict(wide).logits, plain_logits(model, wide), atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -407,13 +371,21 @@ def test_model_is_left_as_it_was(training):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_later_training_of_the_model_does_not_change_the_classifier():
+def test_later_training_changes_no_classifier_and_no_model_changes_images():
     model, images = small_cnn(), made_images(4)
     expected = plain_logits(model, images)
     classifier = Classifier(model)
     with torch.no_grad():
         model.fc1.weight.zero_()
     np.testing.assert_allclose(classifier.predict(images).logits, expected, atol=1e-5)
+
+    class InPlace(nn.Module):
+        def forward(self, pixels):
+            return pixels.mul_(2).flatten(1)[:, :3]
+
+    images = made_images(4)
+    Classifier(InPlace()).predict(images)
+    assert torch.equal(images.pixels, made_images(4).pixels)
 
 
 def test_global_state_is_left_as_found(monkeypatch):
@@ -429,32 +401,11 @@ def test_global_state_is_left_as_found(monkeypatch):
         assert np.random.get_state()[1].tolist() == before_numpy
         assert torch.backends.cudnn.allow_tf32 is True
         assert torch.is_grad_enabled()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_number_of_threads_is_left_as_found_by_a_failing_model():
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
         with pytest.raises(ModelError):
             Classifier(nn.Linear(5, 3)).predict(made_images(4))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
-
-
-def test_images_are_left_as_they_were():
-    class InPlace(nn.Module):
-        def forward(self, pixels):
-            return pixels.mul_(2).flatten(1)[:, :3]
-
-    images = made_images(4)
-    Classifier(InPlace()).predict(images)
-    assert torch.equal(images.pixels, made_images(4).pixels)
-
-
-# Models that cannot be judged.
 
 
 class Returns(nn.Module):
@@ -490,25 +441,19 @@ def test_model_that_returns_no_logits_is_a_model_error_with_both_shapes(make, me
         Classifier(Returns(make)).predict(made_images(4))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")], ids=["nan", "inf", "minus-inf"])
-def test_a_model_error_counts_the_numbers_that_are_not_finite(value):
+NOT_FINITE = {
+    **{str(value): (spoil(value), "infinity for 2 images") for value in (math.nan, math.inf, -math.inf)},
+    "no-padding-counts": (lambda pixels: pixels[:, 0, 0, :3] / 0 * 0, "infinity for 4 images"),
+    "beyond-float32": (lambda pixels: (pixels[:, 0, 0, :3] + 1).double() * 1e300, "infinity for 4 images"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), NOT_FINITE.values(), ids=NOT_FINITE)
+def test_a_model_error_counts_the_images_whose_logits_are_not_finite(make, message):
     images = made_images(4)
     images.pixels[:, 0, 0, 0] = torch.tensor([255, 0, 255, 0], dtype=torch.uint8)
-    with pytest.raises(ModelError, match=r"NaN or infinity for 2 images"):
-        Classifier(Returns(spoil(value))).predict(images)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda pixels: pixels[:, 0, 0, :3] / 0 * 0, "NaN or infinity for 4 images"),
-        (lambda pixels: (pixels[:, 0, 0, :3] + 1).double() * 1e300, "NaN or infinity"),
-    ],
-    ids=["no-padding-counts", "beyond-float32"],
-)
-def test_logits_that_are_not_finite_are_a_model_error(make, message):
-    with pytest.raises(ModelError, match=message):
-        Classifier(Returns(make)).predict(made_images(4))
+    with pytest.raises(ModelError, match=f"NaN or {message}"):
+        Classifier(Returns(make)).predict(images)
 
 
 def test_model_that_raises_is_a_model_error_with_its_reason():
@@ -517,25 +462,17 @@ def test_model_that_raises_is_a_model_error_with_its_reason():
     assert re.search(r"model failed on .*\(4, 1, 8, 8\).* under Pose\(degrees=5, .*: .*64.*7", str(error.value))
     assert isinstance(error.value.__cause__, RuntimeError)
 
-
-def test_perturbation_that_raises_is_a_model_error_too():
     def explode(images):
         raise ZeroDivisionError("boom")
 
     with pytest.raises(ModelError, match="boom"):
         Classifier(small_cnn()).predict(made_images(4), explode)
-
-
-def test_error_is_not_remembered_as_an_answer():
     broken = Classifier(Returns(lambda pixels: None))
     images = made_images(4)
     with pytest.raises(ModelError):
         broken.predict(images)
     with pytest.raises(ModelError, match="NoneType"):
         broken.predict(images)
-
-
-# Devices.
 
 
 @pytest.mark.parametrize(

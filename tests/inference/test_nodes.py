@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rays import ray_cluster
 from served import serving
 
 from harness.base.errors import InputError
@@ -25,19 +24,10 @@ pytestmark = pytest.mark.cluster
 COUNT = 40
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A cluster of two nodes, which this process joins."""
-    ray = pytest.importorskip("ray")
-    with ray_cluster(nodes=2) as found:
-        yield found
-        ray.shutdown()
-
-
 @pytest.fixture
-def nodes(cluster):
+def nodes(two_nodes):
     cluster_of.cache_clear()  # A test before may have lost its own.
-    return spread_of(BackendOptions(backend="ray", ray_address=cluster.address))
+    return spread_of(BackendOptions(backend="ray", ray_address=two_nodes.address))
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +61,6 @@ def photos(tmp_path):
 
 def as_folder(photos):
     return f"folder:{photos}"
-
-
-def as_csv(photos):
-    rows = [f"{file.parent.name}/{file.name},{file.parent.name}" for file in sorted(photos.rglob("*.png"))]
-    (photos / "list.csv").write_text("\n".join(["path,label", *rows]))
-    return f"csv:{photos / 'list.csv'}"
 
 
 def as_shards(photos):
@@ -120,7 +104,7 @@ def expect_the_same(mine, theirs):
     assert mine.labels.tolist() == theirs.labels.tolist()
 
 
-@pytest.mark.parametrize("source", [as_folder, as_csv, as_shards, as_parquet], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("source", [as_folder, as_shards, as_parquet], ids=lambda each: each.__name__)
 def test_pictures_have_the_same_bits_and_notes(nodes, photos, cache, made, source):
     mine, theirs = both(source(photos), nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
@@ -193,10 +177,10 @@ def test_what_no_worker_can_read_is_read_here_and_said_once(nodes, photos, cache
     assert "memory://test-0.tar: is missing there, or has other content" in said
 
 
-def test_a_node_that_cannot_is_replaced_by_this_process(cluster, nodes, capfd):
+def test_a_node_that_cannot_is_replaced_by_this_process(two_nodes, nodes, capfd):
     import ray
 
-    cluster_of(BackendOptions(ray_address=cluster.address)).start()
+    cluster_of(BackendOptions(ray_address=two_nodes.address)).start()
     blind = next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
 
     def call(thing):

@@ -49,8 +49,13 @@ def opened(tmp_path, monkeypatch):
     return open_it
 
 
-@pytest.mark.parametrize("shape", [(-1, 1, 4, 4), (7, 1, 4, 4), (1, 1, 4, 4), (-1, -1, -1, -1), (-1, 4, 4, 1)])
-@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        *(((-1, 1, 4, 4), kind) for kind in (np.float32, np.uint8)),
+        *(((7, 1, 4, 4), np.uint8), ((-1, -1, -1, -1), np.float32), ((1, 4, 4, 1), np.uint8)),
+    ],
+)
 def test_it_predicts_like_the_network_that_was_converted(opened, shape, kind):
     model = opened(linear(shape, kind))
     np.testing.assert_allclose(model.predict(IMAGES).logits, EXPECTED, rtol=1e-4, atol=1e-5)
@@ -94,7 +99,7 @@ def test_a_signal_after_two_networks_are_gone_is_handled(tmp_path):
     assert (ended.returncode, ended.stderr) == (1, "interrupted\n")
 
 
-def test_probabilities_and_labels_are_seen(opened):
+def test_probabilities_labels_and_normalization_are_seen(opened):
     shares = np.exp(EXPECTED) / np.exp(EXPECTED).sum(axis=1, keepdims=True)
     for outputs, noted in ((None, True), ("probabilities", False)):
         model = opened(linear(end="probabilities"), model_outputs=outputs)
@@ -103,9 +108,6 @@ def test_probabilities_and_labels_are_seen(opened):
     labels = opened(linear(end="labels"))
     assert labels.provides.known == 0
     assert (labels.predict(IMAGES).predicted == EXPECTED.argmax(axis=1)).all()
-
-
-def test_pixels_are_normalised_where_that_is_declared(opened):
     found = opened(linear(), normalization="0.5,0.25").predict(IMAGES).logits
     pixels = (IMAGES.pixels.flatten(1).numpy().astype(np.float32) / 255 - 0.5) / 0.25
     np.testing.assert_allclose(found, pixels @ WEIGHTS, rtol=1e-4, atol=1e-5)
@@ -144,7 +146,6 @@ def test_files_out_of_order_are_refused(opened, tmp_path):
 
 def test_its_hash_is_of_both_files(opened, tmp_path):
     first = opened(linear()).sha256
-    assert open_model(model_spec("openvino:model.xml"), IMAGES, role="candidate").sha256 == first
     content = bytearray((tmp_path / "model.bin").read_bytes())
     content[-1] ^= 1
     (tmp_path / "model.bin").write_bytes(content)
@@ -154,15 +155,13 @@ def test_its_hash_is_of_both_files(opened, tmp_path):
 def test_the_shipped_model_converted_agrees_with_onnx_runtime(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    images = load_fashion_mnist("test").take(torch.arange(400))
+    images = load_fashion_mnist("test").take(torch.arange(100))
     shipped = load_model(Path(__file__).parents[2] / "models/augmented.safetensors").model
     with warnings.catch_warnings(action="ignore"):
         example, sizes = torch.zeros(2, 1, 28, 28), {"input": {0: "n"}}
         torch.onnx.export(shipped, (example,), "model.onnx", input_names=["input"], dynamic_axes=sizes, dynamo=False)
     ov.save_model(ov.convert_model("model.onnx"), "model.xml", compress_to_fp16=False)
-    for pose in (Pose(), Pose(10, 2, 2)):
-        found, expected = (
-            open_model(model_spec(spec), images).predict(images, pose) for spec in ("openvino:model.xml", "model.onnx")
-        )
-        assert int((found.predicted != expected.predicted).sum()) == 0
-        np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)
+    models = [open_model(model_spec(spec), images) for spec in ("openvino:model.xml", "model.onnx")]
+    found, expected = (model.predict(images, Pose(10, 2, 2)) for model in models)
+    assert int((found.predicted != expected.predicted).sum()) == 0
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-4)

@@ -65,18 +65,28 @@ def test_a_predictor_is_asked_in_full_batches_of_one_size(opened):
     assert set(made.asked) == {16}
     assert str(model.path) == "made:it"
     assert model.as_json()["architecture"] == "made"
-
-
-def test_one_that_is_not_live_sees_no_other_images(opened):
     made = Made(provides=Provides(live=False))
     opened(made, batch=16).predict(IMAGES)
     assert made.asked[-5:] == [16, 16, 16, 16, 6]
+    with pytest.raises(NotApplicableError, match="attention: a model of the kind made gives predictions only"):
+        opened(Made()).attend(IMAGES)
 
 
 def test_probabilities_stay_what_they_are(opened):
     model = opened(Made(probabilities, Provides("probabilities")))
     expected = probabilities(IMAGES.pixels.numpy() / np.float32(255))
     np.testing.assert_allclose(model.predict(IMAGES).probabilities, expected, rtol=1e-4)
+    expected = logits(IMAGES.pixels.numpy() / np.float32(255)).argmax(axis=1)
+
+    def top(pixels):
+        scores = probabilities(pixels)
+        return np.where(np.eye(3)[scores.argmax(axis=1)] == 1, scores, np.nan).astype(np.float32)
+
+    for made in (
+        Made(lambda pixels: logits(pixels).argmax(axis=1), Provides("labels")),
+        Made(top, Provides("probabilities", top=1)),
+    ):
+        assert (opened(made).predict(IMAGES).predicted == expected).all()
 
 
 def test_answers_are_cached_by_a_lasting_identity_alone(opened, tmp_path):
@@ -86,11 +96,6 @@ def test_answers_are_cached_by_a_lasting_identity_alone(opened, tmp_path):
             made.asked.clear()
             opened(made, batch=1, cache=Store(tmp_path)).predict(IMAGES, Pose(3))
         assert sum(made.asked) == again  # The first image, the order of classes, and the pose.
-
-
-def test_attention_is_not_applicable_in_one_line(opened):
-    with pytest.raises(NotApplicableError, match="attention: a model of the kind made gives predictions only"):
-        opened(Made()).attend(IMAGES)
 
 
 WRONG = {
@@ -122,17 +127,3 @@ def test_wrong_answers_are_refused_with_what_was_found(opened, case):
     answer, provides, message = WRONG[case]
     with pytest.raises(InputError, match=f"candidate made:it: .*{message}"):
         opened(Made(answer, provides))
-
-
-def test_the_largest_of_labels_and_of_top_classes_is_the_answer(opened):
-    expected = logits(IMAGES.pixels.numpy() / np.float32(255)).argmax(axis=1)
-
-    def top(pixels):
-        scores = probabilities(pixels)
-        return np.where(np.eye(3)[scores.argmax(axis=1)] == 1, scores, np.nan).astype(np.float32)
-
-    for made in (
-        Made(lambda pixels: logits(pixels).argmax(axis=1), Provides("labels")),
-        Made(top, Provides("probabilities", top=1)),
-    ):
-        assert (opened(made).predict(IMAGES).predicted == expected).all()

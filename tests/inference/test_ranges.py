@@ -25,16 +25,13 @@ def test_ranges_are_whole_batches_of_each_input_once(count, size, workers):
     assert max(lengths) <= 5 * size
 
 
-def test_inputs_are_cut_into_parts_that_are_the_same_inputs():
+def test_inputs_are_cut_into_parts_and_workers_of_several_kinds_are_told():
     pixels = torch.arange(5 * 4 * 4, dtype=torch.uint8).view(5, 1, 4, 4)
     at, which = np.array([4, 0, 0, 2, 3]), np.array([0, 0, 1, 1, 0])
     inputs = Perturbed(pixels, at, torch.device("cpu"), (Pose(), Pose(dx=1.0)), which)
     whole, some = inputs(np.arange(5)), np.array([1, 2, 4])
     assert torch.equal(inputs.only(some)(np.arange(3)), whole[some])
     assert torch.equal(whole[2], Pose(dx=1.0)(pixels[:1].float() / 255)[0])
-
-
-def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert note_on_platforms({"a": 4}, [("clean", 0.00001)]) == ""
     close = note_on_platforms({"a": 4, "b": 1}, [("clean", 0.01), ("bee", 0.0001)])
     assert "4 on a; 1 on b" in close
@@ -43,17 +40,11 @@ def test_workers_of_several_kinds_are_told_with_the_verdicts_margin():
     assert "no check is so close to its threshold, the closest is bee (0.0100)" in far
 
 
-def test_options_of_a_cluster_have_no_effect_on_another_backend():
+def test_options_of_a_cluster_count_with_ray_alone_and_need_it(monkeypatch):
     assert not BackendOptions(ray_workers=2).on_ray
     assert BackendOptions(backend="ray", ray_gpus=0.5).on_ray
-
-
-def test_without_ray_it_says_how_to_install_it(monkeypatch):
+    with pytest.raises(InputError, match="get GPUs from ray_gpus"):
+        placed(BackendOptions(backend="ray"), "cuda")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"not installed.*pip install 'stress-harness\[ray\]'"):
         placed(BackendOptions(backend="ray", ray_address="nowhere:1"), "auto")
-
-
-def test_a_device_beside_a_cluster_is_refused():
-    with pytest.raises(InputError, match="get GPUs from ray_gpus"):
-        placed(BackendOptions(backend="ray"), "cuda")

@@ -90,7 +90,7 @@ def test_an_answer_is_found_by_its_pixels(opened, pixels, arrays, name):
     assert np.array_equal(predictor.predict(pixels[::-1]), arrays["probabilities"][::-1])
 
 
-def test_names_may_be_text_and_classes_in_another_order(opened, pixels, arrays):
+def test_names_may_be_text_and_labels_names_of_classes(opened, pixels, arrays):
     order = [2, 0, 3, 1]
     predictor = opened(
         image=arrays["image"].astype(str),
@@ -98,6 +98,11 @@ def test_names_may_be_text_and_classes_in_another_order(opened, pixels, arrays):
         classes=np.array(CLASSES)[order],
     )
     assert np.array_equal(predictor.predict(pixels), arrays["probabilities"])
+    labels = np.arange(len(pixels)) % 4
+    predictor = opened("answers.csv", probabilities=None, labels=np.array(CLASSES)[labels])
+    assert np.array_equal(predictor.predict(pixels), labels)
+    with pytest.raises(InputError, match="its logits have NaN or infinity for 80 of 80 images"):
+        opened(probabilities=None, logits=(arrays["probabilities"].astype(float) + 1) * 1e300)
 
 
 @pytest.mark.parametrize("name", ["answers.npz", "answers.csv", "answers.parquet"])
@@ -108,29 +113,19 @@ def test_labels_are_answers(opened, pixels, name):
     assert np.array_equal(predictor.predict(pixels), labels)
 
 
-def test_labels_may_be_names_of_classes(opened, pixels):
-    labels = np.arange(len(pixels)) % 4
-    predictor = opened("answers.csv", probabilities=None, labels=np.array(CLASSES)[labels])
-    assert np.array_equal(predictor.predict(pixels), labels)
-
-
-def test_pixels_that_nobody_answered_are_unknown(opened, pixels):
+def test_the_identity_is_known_before_the_answers(opened, tmp_path, images, pixels):
+    found = opened()
+    alone = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), None)
+    assert alone.identity.sha256 == found.identity.sha256
+    other = opened(export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels])
+    assert other.identity.sha256 != found.identity.sha256
     pixels[3] *= 0.5
     with pytest.raises(UnknownPixelsError, match="has no prediction for 1 of 80 images"):
         opened().predict(pixels)
 
 
-def test_the_identity_is_known_before_the_answers(opened, tmp_path, images):
-    found = opened()
-    alone = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), None)
-    assert alone.identity.sha256 == found.identity.sha256
-    assert opened(
-        export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels]
-    ).identity.sha256 != (found.identity.sha256)
-
-
 @pytest.mark.parametrize(
-    "numbers", [None, np.arange(COUNT), np.arange(COUNT)[::-1]], ids=["in-order", "numbered", "reversed"]
+    "numbers", [None, np.arange(COUNT), np.arange(COUNT)[::-1]], ids=["in-order", "by-number", "back"]
 )
 def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
     order = np.arange(COUNT) if numbers is None else numbers
@@ -141,97 +136,56 @@ def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
         predictor.predict(pixels[COUNT:])
 
 
-def test_a_sample_of_the_data_is_answered_by_a_file_for_all(opened, tmp_path, images, pixels):
-    opened(export=None, probabilities=None, image=None, labels=images.labels.numpy())
-    sample = images.take(torch.tensor([5, 7, 30]))
-    predictor = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), sample)
-    assert np.array_equal(predictor.predict(pixels[[30, 5]]), images.labels.numpy()[[30, 5]])
+def both(arrays, change):
+    """Return names and probabilities with the same change."""
+    return {name: change(arrays[name]) for name in ("image", "probabilities")}
 
 
-def cut(values, rows=5):
-    return values[:-rows]
+def ending(arrays, *names):
+    """Return the names of images with these at their end."""
+    return np.concatenate([arrays["image"][: 80 - len(names)], np.array(names, "S64")])
 
 
+ONE_OF = "expected exactly one of labels, probabilities and logits"
+UNPICKLED = "holds Python objects, which are never unpickled"
 WRONG = {
-    "lacks images": (
-        lambda a: {"image": cut(a["image"]), "probabilities": cut(a["probabilities"])},
-        "lacks 5 of the 80",
-    ),
-    "repeats images": (
-        lambda a: {name: np.concatenate([a[name], a[name][:3]]) for name in ("image", "probabilities")},
-        "has 83 rows of 80 images, expected one row for each",
-    ),
-    "repeats in place of others": (
-        lambda a: {"image": np.concatenate([cut(a["image"], 3), a["image"][:3]])},
-        "lacks 3 of the 80 images",
-    ),
-    "foreign images": (
-        lambda a: {"image": np.concatenate([cut(a["image"], 1), np.array([b"f" * 64])])},
-        "has 80 rows of 80 images, expected one row for each of the 80 images of its export",
-    ),
+    "lacks images": (lambda a: both(a, lambda values: values[:-5]), "lacks 5 of the 80"),
+    "repeats images": (lambda a: both(a, lambda of: np.concatenate([of, of[:3]])), "83 rows of 80 images"),
+    "repeats in place of others": (lambda a: {"image": ending(a, *a["image"][:3])}, "lacks 3 of the 80 images"),
+    "foreign images": (lambda a: {"image": ending(a, b"f" * 64)}, "80 rows of 80 images, .*80 images of its export"),
     "more images": (
-        lambda a: {
-            "image": np.concatenate([a["image"], np.array([b"f" * 64])]),
-            "probabilities": np.concatenate([a["probabilities"], a["probabilities"][:1]]),
-        },
+        lambda a: both(a, lambda of: np.concatenate([of, of[:1]])) | {"image": np.append(a["image"], b"f" * 64)},
         "has 81 rows of 81 images, expected one row for each of the 80",
     ),
-    "another protocol": (
-        lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
-        "is of protocol 2",
-    ),
+    "another protocol": (lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")}, "of protocol 2"),
     "no line of an export": (lambda _: {"export": None}, "has names of exported images but no line export"),
     "a line of something else": (lambda _: {"export": "inputs"}, "expected the line `export` of the manifest.json"),
     "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "has 2 different lines in export"),
     "no names": (lambda _: {"image": None}, "has an export but no names of images"),
-    "names of files": (
-        lambda a: {"image": np.array([f"{n}.png" for n in range(80)])},
-        "names images as '0.png', and the data have no files",
-    ),
-    "names as objects": (
-        lambda a: {"image": a["image"].astype(object)},
-        "holds Python objects, which are never unpickled",
-    ),
-    "labels as objects": (
-        lambda a: {"probabilities": None, "labels": np.array([{}] * 80)},
-        "holds Python objects, which are never unpickled",
-    ),
-    "another length": (lambda a: {"probabilities": cut(a["probabilities"])}, "has 80 images and 75 predictions"),
-    "too few classes": (
-        lambda a: {"probabilities": a["probabilities"][:, :3]},
-        r"have the shape \(80, 3\) for 80 images, expected \(80, 4\)",
-    ),
-    "other classes": (
-        lambda _: {"classes": np.array(["a", "b", "c", "d"])},
-        "it lacks ant, bee, cat, dog, has besides a, b, c, d",
-    ),
+    "names of files": (lambda _: {"image": np.array([f"{n}.png" for n in range(80)])}, "as '0.png', and the data"),
+    "names as objects": (lambda a: {"image": a["image"].astype(object)}, UNPICKLED),
+    "labels as objects": (lambda _: {"probabilities": None, "labels": np.array([{}] * 80)}, UNPICKLED),
+    "another length": (lambda a: {"probabilities": a["probabilities"][:-5]}, "has 80 images and 75 predictions"),
+    "too few classes": (lambda a: {"probabilities": a["probabilities"][:, :3]}, r"for 80 .*expected \(80, 4\)"),
+    "other classes": (lambda _: {"classes": np.array(list("abcd"))}, "lacks ant, bee, cat, dog, has besides a"),
     "not a number": (
         lambda a: {"probabilities": np.where(np.arange(80)[:, None] < 7, np.nan, a["probabilities"])},
         "NaN or infinity for 7 of 80 images",
     ),
-    "integers for probabilities": (
-        lambda a: {"probabilities": (a["probabilities"] * 100).astype(int)},
-        r"probabilities are int64 of shape \(80, 4\), expected",
-    ),
+    "integers for probabilities": (lambda a: {"probabilities": a["probabilities"].astype(int)}, "are int64"),
     "labels that are no class": (
         lambda _: {"probabilities": None, "labels": np.arange(80)},
         "76 of 80 labels are no class: 4, 5, 6, 7, 8 and 71 more; the data have classes 0 to 3",
     ),
     "labels as floats": (lambda _: {"probabilities": None, "labels": np.zeros(80)}, "labels are float64"),
-    "labels and probabilities": (
-        lambda _: {"labels": np.zeros(80, dtype=int)},
-        "expected exactly one of labels, probabilities and logits",
-    ),
+    "labels and probabilities": (lambda _: {"labels": np.zeros(80, dtype=int)}, ONE_OF),
     "arrays of data": (
-        lambda a: {"images": np.zeros((80, 4, 4)), "masks": np.zeros(80)},
-        "has the arrays images, masks; expected probabilities, image, export and classes only",
+        lambda _: {"images": np.zeros((80, 4, 4)), "masks": np.zeros(80)},
+        "has the arrays images, masks",
     ),
-    "no answers": (lambda _: {"probabilities": None}, "expected exactly one of labels, probabilities and logits"),
+    "no answers": (lambda _: {"probabilities": None}, ONE_OF),
     "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"the shape \(80, 4, 1\)"),
-    "empty": (
-        lambda a: {"image": a["image"][:0], "probabilities": a["probabilities"][:0]},
-        "has no rows; expected a row for each image",
-    ),
+    "empty": (lambda a: both(a, lambda values: values[:0]), "has no rows; expected a row for each image"),
 }
 
 
@@ -259,7 +213,7 @@ def test_wrong_answers_to_clean_images_are_refused(opened, numbers, message):
         opened(export=None, probabilities=None, image=numbers, labels=np.zeros(count, dtype=int))
 
 
-def test_equal_images_with_different_answers_are_refused(tmp_path, images):
+def test_equal_images_with_other_answers_and_bytes_are_refused(tmp_path, images, arrays):
     twice = images.take(torch.tensor([0, 1, 1]))
     path = tmp_path / "answers.npz"
     np.savez(path, labels=np.array([0, 1, 2]), image=np.array([0, 1, 1]))
@@ -270,6 +224,11 @@ def test_equal_images_with_different_answers_are_refused(tmp_path, images):
     np.savez(path, labels=np.array([0, 1, 2]))
     with pytest.raises(InputError, match="has other predictions for 1 images than for images with the same pixels"):
         open_predictor(f"predictions:{path}", NetworkOptions(), equal)
+    path = tmp_path / "answers.csv"
+    rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
+    path.write_text("\n".join(["image,label,export", *rows]))
+    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
+        open_predictor(f"predictions:{path}", NetworkOptions(), images)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -281,11 +240,15 @@ def test_names_that_are_numbers_are_no_mixture(tmp_path, images, first):
     assert np.array_equal(predictor.predict(unit_range(images.pixels).numpy()), labels)
 
 
-def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels):
+def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels, opened):
     path, labels = tmp_path / "answers.csv", images.labels.numpy()
     path.write_text("image,label\n\n" + "".join(f" {n} , {label}\n\n" for n, label in enumerate(labels)))
     predictor = open_predictor(f"predictions:{path}", NetworkOptions(), images)
     assert np.array_equal(predictor.predict(pixels[:COUNT]), labels)
+    opened(export=None, probabilities=None, image=None, labels=images.labels.numpy())
+    sample = images.take(torch.tensor([5, 7, 30]))
+    predictor = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), sample)
+    assert np.array_equal(predictor.predict(pixels[[30, 5]]), images.labels.numpy()[[30, 5]])
 
 
 def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_path, images, pixels, arrays):
@@ -300,11 +263,6 @@ def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_pat
         model = load(model_spec(f"predictions:{tmp_path / file}"), others, images).model
         assert model.provides.scores == scores
         assert np.array_equal(model(torch.from_numpy(pixels)).argmax(dim=1), expected)
-
-
-def test_scores_beyond_float32_are_infinite(opened, arrays):
-    with pytest.raises(InputError, match="its logits have NaN or infinity for 80 of 80 images"):
-        opened(probabilities=None, logits=(arrays["probabilities"].astype(float) + 1) * 1e300)
 
 
 TEXTS = {
@@ -371,14 +329,6 @@ def test_a_file_out_of_order_is_refused(tmp_path, images, how):
     assert "\n" not in str(refused.value)
 
 
-def test_bytes_in_a_table_are_named(tmp_path, images, arrays):
-    path = tmp_path / "answers.csv"
-    rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
-    path.write_text("\n".join(["image,label,export", *rows]))
-    with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
-        open_predictor(f"predictions:{path}", NetworkOptions(), images)
-
-
 @pytest.fixture(params=["csv", "npz"])
 def data_file(request, tmp_path):
     """Return the specification of data whose file could pass for recorded predictions, and the file."""
@@ -411,14 +361,11 @@ def test_the_file_of_the_data_is_refused(tmp_path, data_file, how):
             ask()
 
 
-def test_another_kind_of_file_is_refused(tmp_path, images):
+def test_files_of_another_kind_or_damaged_are_refused(tmp_path, images):
     path = tmp_path / "answers.pkl"
     path.write_bytes(b"\x80\x04.")
     with pytest.raises(InputError, match=r"answers.pkl is no file of predictions; expected .npz, .csv, .parquet"):
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
-
-
-def test_a_damaged_parquet_file_is_refused(tmp_path, images):
     pytest.importorskip("pyarrow")
     path = tmp_path / "answers.parquet"
     path.write_bytes(b"PAR1 and nothing else PAR1")

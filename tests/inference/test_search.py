@@ -20,6 +20,7 @@ from harness.data import LabelledImages, load_images, stratified_sample
 from harness.inference import Classifier, anew
 from harness.inference.search import breaking, changes, correct_at, first_failures
 from harness.measures import Unit, breaking_severity, robust_accuracy, unchanged_share, worst_of_ten
+from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import Pose, augmentation_range_poses
 from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
 from harness.perturb.strategies import poses
@@ -38,6 +39,10 @@ def some_images(count: int = 30, *, size: int = 8, seed: int = 0) -> LabelledIma
 def random_model(seed: int, *, size: int = 8) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (size - 2) ** 2, 3)).eval()
+
+
+def shipped(name: str) -> nn.Module:
+    return load_checkpoint(STRESS_TESTS.parent / f"models/{name}.safetensors").model
 
 
 def agreeing(images: LabelledImages, model: nn.Module) -> LabelledImages:
@@ -98,9 +103,7 @@ def test_broken_images_are_not_evaluated_again():
 def test_the_order_of_what_is_asked_changes_no_bit():
     """Bfloat16 leaves the same images to float32, whichever process asks first."""
     some = load_images("fashion-mnist").take(torch.arange(400))
-    from harness.networks.checkpoints import load_checkpoint
-
-    model = load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model
+    model = shipped("augmented")
     poses = (Pose(), Pose(degrees=30, dx=3), Pose(degrees=-10))
     answers = []
     for order in (poses, poses[::-1]):
@@ -113,24 +116,16 @@ def test_the_order_of_what_is_asked_changes_no_bit():
 
 def test_screening_gives_the_answers_of_float32():
     images = stratified_sample(load_images("fashion-mnist"), 300)
-    from harness.networks.checkpoints import load_checkpoint
-
-    for name in ("augmented", "baseline"):
-        model = load_checkpoint(Path(__file__).parents[2] / f"models/{name}.safetensors").model
-        screened, plain = Classifier(model), Classifier(model, screen=False)
-        for pose in (Pose(), Pose(10, 2, 2), Pose(-30, 3, -3)):
-            ours, reference = screened.predict(images, pose), plain.predict(images, pose)
-            assert (ours.predicted == reference.predicted).all()
-            assert (ours.confidence_of_errors() == reference.confidence_of_errors()).all()
-            assert (ours.logits == reference.logits).all()
-        grid = most_dangerous_first(augmentation_range_poses())[::45]
-        found, exact = first_failures(screened, images, grid), first_failures(plain, images, grid)
-        assert (found.first == exact.first).all()
-
-
-def test_an_empty_sequence_is_refused():
-    with pytest.raises(InputError, match="sequence of poses is empty"):
-        first_failures(Classifier(random_model(0)), some_images(), ())
+    model = shipped("baseline")
+    screened, plain = Classifier(model), Classifier(model, screen=False)
+    for pose in (Pose(), Pose(-30, 3, -3)):
+        ours, reference = screened.predict(images, pose), plain.predict(images, pose)
+        assert (ours.predicted == reference.predicted).all()
+        assert (ours.confidence_of_errors() == reference.confidence_of_errors()).all()
+        assert (ours.logits == reference.logits).all()
+    grid = most_dangerous_first(augmentation_range_poses())[::45]
+    found, exact = first_failures(screened, images, grid), first_failures(plain, images, grid)
+    assert (found.first == exact.first).all()
 
 
 def test_the_grids_are_those_of_the_protocol():
@@ -144,13 +139,15 @@ def test_the_grids_are_those_of_the_protocol():
     assert set(GRIDS["corner"]()) <= set(augmentation_range_poses())
     first = most_dangerous_first(classic)[:8]
     assert {(abs(pose.degrees), abs(pose.dx), abs(pose.dy)) for pose in first} == {(30, 3, 3)}
+    with pytest.raises(InputError, match="sequence of poses is empty"):
+        first_failures(Classifier(random_model(0)), some_images(), ())
+    with pytest.raises(InputError, match="9 poses, expected 10"):
+        worst_of_ten(np.ones((5, 9), dtype=bool))
 
 
 def test_natural_random_worst_of_ten_and_grid_are_in_order():
-    from harness.networks.checkpoints import load_checkpoint
-
-    images = stratified_sample(load_images("fashion-mnist"), 40)
-    classifier = Classifier(load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model)
+    images = stratified_sample(load_images("fashion-mnist"), 20)
+    classifier = Classifier(shipped("augmented"))
     grid = classic_poses()
     drawn = random_poses(grid, 10, images=len(images))
     assert all(len(set(row)) == 10 for row in drawn)
@@ -162,14 +159,6 @@ def test_natural_random_worst_of_ten_and_grid_are_in_order():
     shares = [natural, correct.mean(), worst_of_ten(correct).value, robust_accuracy(ever).value]
     assert all(better >= worse for better, worse in pairwise(shares)), shares
     assert (correct.all(axis=1) >= ever.right_everywhere).all()
-
-
-def test_worst_of_ten_wants_ten():
-    with pytest.raises(InputError, match="9 poses, expected 10"):
-        worst_of_ten(np.ones((5, 9), dtype=bool))
-
-
-# Breaking poses.
 
 
 class ErrsWhenTurned(nn.Module):
@@ -211,6 +200,11 @@ def test_breakage_that_is_not_monotone_is_found_at_its_lower_end():
     fine = first_failures(Classifier(ErrsWhenTurned(6.95, 8.05)), images, fine_paths()[0].poses)
     assert {fine.perturbation_of(position) for position in range(len(images))} == {Pose(7.0)}
     assert np.isinf(breaking(Classifier(ErrsWhenTurned(99, 99)), images, PATHS["rotation"]).severity).all()
+    wrong = bars()
+    wrong = LabelledImages(wrong.pixels, 1 - wrong.labels, wrong.classes, "wrong", "test")
+    found = breaking(Classifier(ErrsWhenTurned(99, 99)), wrong, PATHS["shift"])
+    with pytest.raises(InputError, match="none of 40 clean images is correct"):
+        breaking_severity(found, share_broken=0.1)
 
 
 def test_survival_and_quantiles_by_hand():
@@ -232,17 +226,6 @@ def test_survival_and_quantiles_by_hand():
     assert "of 10 images that are correct when clean, 4 are correct up to the limit of 4 degrees" in measured.detail
 
 
-def test_images_that_are_wrong_as_they_are_cannot_break():
-    wrong = bars()
-    wrong = LabelledImages(wrong.pixels, 1 - wrong.labels, wrong.classes, "wrong", "test")
-    found = breaking(Classifier(ErrsWhenTurned(99, 99)), wrong, PATHS["shift"])
-    with pytest.raises(InputError, match="none of 40 clean images is correct"):
-        breaking_severity(found, share_broken=0.1)
-
-
-# Drawn poses.
-
-
 @settings(deadline=None)
 @given(poses(max_degrees=10, max_shift_px=2))
 def test_drawn_poses_are_tenths_within_the_limits(pose):
@@ -251,10 +234,19 @@ def test_drawn_poses_are_tenths_within_the_limits(pose):
         assert round(value * 10) / 10 == value
 
 
-def test_poses_shrink_to_small_ones():
+def test_poses_shrink_to_small_ones_and_changes_are_found_and_counted():
     from hypothesis import find
 
     assert find(poses(), lambda pose: pose.degrees > 3.14) == Pose(3.2)
+    images = bars()
+    found = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
+    assert not found.right_everywhere.any()
+    assert unchanged_share(found).value == 0
+    assert all(found.perturbation_of(position).degrees < -4.5 for position in range(len(images)))
+    calm = changes(Classifier(ErrsWhenTurned(99, 99)), images, Pose(10), seed=0)
+    assert unchanged_share(calm).value == 1
+    again = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
+    assert (again.poses, again.first.tolist()) == (found.poses, found.first.tolist())
 
 
 def test_constants_of_code_that_is_loaded_decide_no_pose(tmp_path, monkeypatch):
@@ -275,18 +267,6 @@ def test_constants_of_code_that_is_loaded_decide_no_pose(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("of_many_constants")
     assert drawn() == before
-
-
-def test_changes_are_found_and_counted():
-    images = bars()
-    found = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
-    assert not found.right_everywhere.any()
-    assert unchanged_share(found).value == 0
-    assert all(found.perturbation_of(position).degrees < -4.5 for position in range(len(images)))
-    calm = changes(Classifier(ErrsWhenTurned(99, 99)), images, Pose(10), seed=0)
-    assert unchanged_share(calm).value == 1
-    again = changes(Classifier(ErrsWhenTurned(-99, -5)), images, Pose(10), seed=0)
-    assert (again.poses, again.first.tolist()) == (found.poses, found.first.tolist())
 
 
 ROW = """

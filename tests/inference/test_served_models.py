@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 import socket
-import threading
 import time
 import traceback
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
@@ -121,6 +121,11 @@ class TestAServerThatDoesRight:
         first = lambda images: by_tiles(images.transpose(0, 3, 1, 2))  # noqa: E731
         with inference_server(first, shape=(-1, 28, 28, 3)) as served:
             np.testing.assert_allclose(opened(served.url, images=colored).predict(colored).logits, expected(colored))
+        with (
+            inference_server(by_files, shape=(-1, 2), datatype="BYTES") as served,
+            pytest.raises(InputError, match=r"takes several files an image, expected \[-1\] or \[-1, 1\]"),
+        ):
+            opened(served.url)
 
     @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
     @pytest.mark.parametrize("shape", [(-1,), (-1, 1), (8, -1)], ids=str)
@@ -137,13 +142,6 @@ class TestAServerThatDoesRight:
             asked = len(served.images)
             opened(served.url, cache, images=images, batch=8).predict(images)
             assert not set(files) & set(served.images[asked + 4 * OPENING :]), "answers to files are kept"
-
-    def test_one_that_takes_several_files_an_image_is_refused(self):
-        with (
-            inference_server(by_files, shape=(-1, 2), datatype="BYTES") as served,
-            pytest.raises(InputError, match=r"takes several files an image, expected \[-1\] or \[-1, 1\]"),
-        ):
-            opened(served.url)
 
     @pytest.mark.parametrize("outputs", [None, "probabilities"])
     def test_probabilities_are_declared_or_beyond_doubt(self, outputs):
@@ -162,12 +160,10 @@ class TestAServerThatDoesRight:
             np.testing.assert_array_equal(model.predict(IMAGES).predicted, expected().argmax(axis=1))
             assert model.as_json()["outputs"] == "labels"
 
-    def test_of_several_outputs_the_scores_are_asked_for(self):
+    def test_of_several_outputs_the_scores_or_the_named_one_are_asked_for(self):
         with inference_server() as served:
             served.metadata["outputs"].insert(0, {"name": "label", "datatype": "INT64", "shape": [-1]})
             assert opened(served.url).as_json()["output"] == "scores"
-
-    def test_a_named_output_is_asked_for(self):
         with inference_server() as served:
             served.metadata["outputs"] *= 2
             served.metadata["outputs"][1] = served.metadata["outputs"][1] | {"name": "others"}
@@ -198,13 +194,12 @@ class TestAServerThatDoesRight:
         opened(server.url, rate=50).predict(IMAGES)
         assert len(server.requests) - 1 <= 50 * (time.monotonic() - started) + 1
 
-    def test_connections_are_kept_alive(self, server):
+    def test_connections_stay_alive_and_a_version_in_the_url_is_asked(self, server):
         seen = set()
         server.fault = lambda number, handler: seen.add(handler.client_address[1])
         opened(server.url, concurrency=2).predict(IMAGES)
         assert len(seen) <= 3
-
-    def test_a_version_in_the_url_is_the_one_asked(self, server):
+        server.requests.clear()
         model = opened(f"{server.url}/versions/1/")
         assert model.as_json()["version"] == "1"
         assert all("/versions/1" in path for _, path, _ in server.requests if "models" in path)
@@ -581,12 +576,10 @@ class TestTryingAgain:
         with pytest.raises(InputError, match=r"asks to wait for 3(600|599) s"):
             opened(server.url)
 
-    def test_ends_when_the_server_stays_busy(self, server):
+    def test_ends_when_the_server_stays_busy_or_stalls(self, server):
         server.fault = lambda number, handler: refused(handler, 503)
         with pytest.raises(InputError, match="no answer in 6 attempts: it answers 503"):
             opened(server.url)
-
-    def test_not_after_a_stall(self, server):
         server.fault = lambda number, handler: stalled(handler, 1.0)
         started = time.monotonic()
         with pytest.raises(InputError, match=r"no answer within 0.2 s \(predictor_timeout\)"):
@@ -625,13 +618,6 @@ class TestAServerThatCannotBeTrusted:
             found, right = (each.predict(IMAGES, Pose(degrees, 0, 0)).logits for each in (model, plain))
             np.testing.assert_array_equal(found, right)
 
-    def test_that_mixes_up_labels_is_noticed(self, server):
-        server.model = lambda images: by_tiles(images).argmax(axis=1)
-        server.metadata["outputs"] = []
-        server.values = lambda number, labels: labels[::-1]
-        with pytest.raises((BackendLostError, InputError), match="mixes up"):
-            opened(server.url).predict(IMAGES)
-
     @pytest.mark.parametrize("named", [True, False], ids=["named in answers", "in metadata alone"])
     def test_whose_version_changes_ends_the_run(self, server, cache, named):
         server.names_version = named
@@ -668,10 +654,15 @@ class TestAServerThatCannotBeTrusted:
         with pytest.raises(BackendLostError, match="or its model changed"):
             model.predict(IMAGES, Pose(7, 0, 0))
 
-    def test_that_answers_at_random_is_noticed(self, server):
+    def test_that_answers_at_random_or_mixes_up_labels_is_noticed(self, server):
         random = np.random.default_rng(0)
         server.values = lambda number, scores: random.permutation(scores.T).T
         with pytest.raises((BackendLostError, InputError), match="other predictions for"):
+            opened(server.url).predict(IMAGES)
+        server.model = lambda images: by_tiles(images).argmax(axis=1)
+        server.metadata["outputs"] = []
+        server.values = lambda number, labels: labels[::-1]
+        with pytest.raises((BackendLostError, InputError), match="mixes up"):
             opened(server.url).predict(IMAGES)
 
 
@@ -714,11 +705,8 @@ class TestWhatIsKept:
         def ask(batch):
             np.testing.assert_array_equal(opened(server.url, cache, batch=batch).predict(IMAGES).logits, expected())
 
-        threads = [threading.Thread(target=ask, args=(batch,)) for batch in (16, 7, 50)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(ask, (16, 7, 50))) == [None] * 3
         ask(20)
 
     @pytest.mark.parametrize("damage", [b"", b"x" * 5_000, None], ids=["empty", "text", "bits"])

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, multinomial
+from scipy.stats import binomtest, multinomial
 
 from harness.checks.tolerance import ToleranceTest, overall
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED, measured
@@ -32,17 +32,8 @@ def test_bounds_of_a_proportion_are_scipys_exact_ones(count, n):
     assert (lower, upper) == pytest.approx((exact.low, exact.high), abs=1e-12)
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.01, 0.03, 0.2, 0.5, 0.97])
-def test_bounds_of_a_proportion_hold_as_often_as_they_say(rate):
-    n = 60
-    limits = [proportion_limits(count, n, CONFIDENCE) for count in range(n + 1)]
-    chance = binom.pmf(np.arange(n + 1), n, rate)
-    assert sum(chance[at] for at, (lower, _) in enumerate(limits) if lower <= rate) >= CONFIDENCE
-    assert sum(chance[at] for at, (_, upper) in enumerate(limits) if upper >= rate) >= CONFIDENCE
-
-
-@pytest.mark.parametrize("lost", [0.0, 0.02, 0.1, 0.4])
-@pytest.mark.parametrize("gained", [0.0, 0.02, 0.1, 0.4])
+@pytest.mark.parametrize("lost", [0.0, 0.02, 0.4])
+@pytest.mark.parametrize("gained", [0.0, 0.1])
 def test_bounds_of_a_net_loss_hold_whatever_is_gained(lost, gained):
     n, net = 24, lost - gained
     low = high = 0.0
@@ -54,13 +45,6 @@ def test_bounds_of_a_net_loss_hold_whatever_is_gained(lost, gained):
             high += chance * (upper >= net)
     assert low >= CONFIDENCE - 1e-9
     assert high >= CONFIDENCE - 1e-9
-
-
-def test_a_net_loss_is_never_proved_larger_than_all_changes():
-    """Predictions that change within the tolerance lose no more than it, if every change is a loss."""
-    for changed in (0, 10, 50, 75):
-        assert proportion_limits(changed, 10_000, CONFIDENCE)[1] <= 0.01
-        assert net_limits(changed, 0, 10_000, CONFIDENCE)[1] <= 0.01
 
 
 @pytest.mark.parametrize("share", [0.5, 0.99])
@@ -75,9 +59,17 @@ def test_bounds_of_a_percentile_hold_for_any_distribution(share):
     assert high / 2_000 >= CONFIDENCE - 0.006
 
 
-def test_a_percentile_of_too_few_images_has_no_bound():
+def test_bounds_at_their_limits():
+    """Eight views that all say the same are as uncertain as one; changes within a tolerance lose no more than it."""
     assert quantile(np.zeros(400), 0.99).limits(CONFIDENCE) == (0.0, math.inf)
     assert quantile(np.zeros(459), 0.99).limits(CONFIDENCE) == (0.0, 0.0)
+    assert mean(np.linspace(0, 1, 200)).limits(1 - 1e-7) == (-math.inf, math.inf)
+    for changed in (0, 10, 50, 75):
+        assert proportion_limits(changed, 10_000, CONFIDENCE)[1] <= 0.01
+        assert net_limits(changed, 0, 10_000, CONFIDENCE)[1] <= 0.01
+    changed = np.zeros(2_000)
+    changed[:60] = 1
+    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
 
 
 def pooled(n, rate, generator, views=8):
@@ -86,23 +78,15 @@ def pooled(n, rate, generator, views=8):
     return ((generator.random((n, views)) < 0.2) & prone[:, None]).mean(axis=1)
 
 
-@pytest.mark.parametrize("rate", [0.002, 0.01, 0.03])
-def test_bounds_clustered_by_image_hold(rate):
-    generator = np.random.default_rng(7)
+def test_bounds_clustered_by_image_hold():
+    generator, rate, repeats = np.random.default_rng(7), 0.01, 200
     low = high = 0
-    for _ in range(400):
+    for _ in range(repeats):
         lower, upper = mean(pooled(2_000, rate, generator)).limits(CONFIDENCE)
         low += lower <= rate
         high += upper >= rate
-    assert low / 400 >= CONFIDENCE - 0.015
-    assert high / 400 >= CONFIDENCE - 0.015
-
-
-def test_views_of_one_image_do_not_count_as_images():
-    """Eight views that all say the same are as uncertain as one view."""
-    changed = np.zeros(2_000)
-    changed[:60] = 1
-    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
+    assert low / repeats >= CONFIDENCE - 0.02
+    assert high / repeats >= CONFIDENCE - 0.02
 
 
 @pytest.mark.parametrize("each", [np.zeros(1_000), np.full(1_000, 1e-7)])
@@ -112,23 +96,12 @@ def test_a_distance_of_nothing_is_not_proved_to_be_zero(each):
     assert 0.00459 < upper < 0.0047
 
 
-def test_a_bootstrap_says_nothing_beyond_its_resamples():
-    assert mean(np.linspace(0, 1, 200)).limits(1 - 1e-7) == (-math.inf, math.inf)
-
-
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [(0, "equal"), (67, "equal"), (90, "inconclusive"), (110, "inconclusive"), (301, "different")],
 )
 def test_three_outcomes(changed, expected):
     assert outcome_of(proportion(changed, 10_000), 0.01) == expected
-
-
-def test_equal_takes_every_check_and_different_takes_one():
-    assert overall(["equal", "equal"]) == "equal"
-    assert overall(["equal", "inconclusive"]) == "inconclusive"
-    assert overall(["equal", "inconclusive", "different"]) == "different"
-    assert overall([]) == "inconclusive"
 
 
 def outcomes_of(quantities, tolerance):
@@ -141,14 +114,11 @@ def test_checks_share_the_level_of_a_difference():
     barely, none = proportion(126, 10_000), proportion(0, 10_000)
     assert outcome_of(barely, 0.01) == "different"
     assert outcomes_of([barely, *[none] * 20], 0.01)[0] == "inconclusive"
-
-
-def test_false_alarms_of_all_checks_together_stay_within_the_level():
     generator, alarms = np.random.default_rng(3), 0
-    for _ in range(600):
+    for _ in range(200):
         counts = generator.binomial(2_000, 0.01, size=12)
         alarms += "different" in outcomes_of([proportion(int(count), 2_000) for count in counts], 0.01)
-    assert alarms / 600 <= 0.02
+    assert alarms / 200 <= 0.02, "twelve tests at the whole level would give 0.1"
 
 
 @pytest.mark.parametrize(("tolerance", "images"), [(0.001, 4_603), (0.01, 459), (0.05, 90)])
@@ -169,10 +139,6 @@ def test_as_many_images_as_are_named_would_tell(changed):
     assert outcome_of(proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
 
 
-def test_no_number_of_images_tells_what_lies_at_the_tolerance():
-    assert images_needed(proportion(100, 10_000), 0.01) is None
-
-
 @pytest.mark.parametrize("measured", [net_loss(80, 5, 10_000), mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])])
 def test_images_are_named_for_what_is_no_count(measured):
     assert outcome_of(measured, 0.009) == "inconclusive"
@@ -183,19 +149,17 @@ def test_the_worst_group_is_one_that_is_large_enough():
     measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(1, 20)}, least=90)
     assert (measured.group, measured.n) == ("shoe", 1_020)
     assert outcome_of(measured, 0.05) == "equal"
-
-
-def test_a_small_group_that_is_gone_differs_all_the_same():
     measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(20, 20)}, least=90)
     assert outcome_of(measured, 0.05) == "different"
-
-
-def test_groups_that_are_all_small_are_informational():
     small = worst({"bag": proportion(0, 20), "shoe": proportion(2, 80)}, least=90)
     assert outcome_of(small, 0.05) == "informational"
     assert overall(["equal", "informational"]) == "equal"
     assert overall(["informational"]) == "inconclusive"
     assert outcome_of(worst({"bag": proportion(20, 20)}, least=90), 0.05) == "different"
+    assert overall(["equal", "equal"]) == "equal"
+    assert overall(["equal", "inconclusive"]) == "inconclusive"
+    assert overall(["equal", "inconclusive", "different"]) == "different"
+    assert overall([]) == "inconclusive"
 
 
 def test_the_first_number_of_images_that_tells_counts():
@@ -203,3 +167,4 @@ def test_the_first_number_of_images_that_tells_counts():
     changed = np.zeros(10_000)
     changed[:3] = 1.0
     assert 60_000 < images_needed(mean(changed), 0.0005) < 70_000
+    assert images_needed(proportion(100, 10_000), 0.01) is None

@@ -47,9 +47,6 @@ def by_hand() -> Predictions:
     return predictions(LABELS, PREDICTED, CONFIDENCE)
 
 
-# Tables.
-
-
 @pytest.mark.parametrize(
     ("kind", "rows"),
     [
@@ -95,20 +92,12 @@ def test_tables_show_exact_answers_and_ask_for_no_more_than_they_show():
     (right,) = answers_at(given_answers, np.array([0]))
     assert right.confidence == pytest.approx(1 / 3)
     assert asked == [[1], [0, 1]]
-
-
-def test_a_class_that_no_image_is_of_is_named_not_counted_as_perfect():
     seen = predictions([0, 0, 1], [1, 0, 0])
     assert failure_table(seen, confusion("cat", "fox")).absent == ("fox",)
     assert failure_table(seen, confusion("cat", "dog")).absent == ()
 
 
-def test_a_class_that_the_data_do_not_know_is_refused(by_hand):
-    with pytest.raises(InputError, match="unknown class 'cow'; the data have cat, dog, fox"):
-        failure_table(by_hand, confusion("cat", "cow"))
-
-
-def test_the_study_looks_at_six_kinds():
+def test_the_study_looks_at_six_kinds_and_others_at_frequent_pairs():
     classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
     taken_for = {6: 0, 4: 2, 5: 7, 3: 4, 9: 7, 0: 0, 1: 1, 2: 4, 7: 9, 8: 1}
     labels, predicted = list(taken_for), list(taken_for.values())
@@ -122,15 +111,9 @@ def test_the_study_looks_at_six_kinds():
         "Dress↔Coat": [3],
         "Ankle boot↔Sneaker": [4, 8],
     }
-
-
-def test_the_kinds_of_other_data_are_the_pairs_confused_most_often():
     seen = predictions([0, 1, 2, 2, 1, 0], [1, 0, 1, 1, 2, 0])
     assert [kind.name for kind in kinds_for(seen)] == ["any error", "errors over 90% confidence", "dog↔fox", "cat↔dog"]
     assert [kind.name for kind in kinds_for(predictions([0], [0]))] == ["any error", "errors over 90% confidence"]
-
-
-# Two models.
 
 
 def test_new_fixed_and_shared_failures_show_both_models_answers():
@@ -144,7 +127,7 @@ def test_new_fixed_and_shared_failures_show_both_models_answers():
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
     labels, after, before = (list(column) for column in zip(*rows, strict=True))
     changes = failure_changes(predictions(labels, after), predictions(labels, before))
@@ -154,15 +137,7 @@ def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
     assert found == [wrong_after - wrong_before, wrong_before - wrong_after, wrong_after & wrong_before]
 
 
-def test_changes_need_the_same_images(by_hand):
-    with pytest.raises(InputError, match="images that are not the same"):
-        failure_changes(by_hand, predictions(LABELS, PREDICTED, seed=1))
-
-
-# Persistent failures.
-
-
-def test_persistent_failures_stand_by_the_number_of_wrong_poses():
+def test_persistent_failures_stand_by_wrong_poses_confidence_or_confusion():
     predicted = np.array([[0, 0, 0, 0], [1, 0, 2, 1], [0, 0, 0, 2], [1, 1, 2, 2], [2, 0, 1, 1]])
     table = persistent_failures(images_with([0, 0, 1, 2, 2], numbers=[5, 6, 7, 8, 9]), predicted)
     assert [asdict(row) for row in table.rows] == [
@@ -171,9 +146,6 @@ def test_persistent_failures_stand_by_the_number_of_wrong_poses():
         {"index": 9, "true": "fox", "wrong_at": 3, "taken_for": "dog", "confidence": None},
     ]
     assert (table.n, table.poses) == (5, 4)
-
-
-def test_persistent_failures_stand_by_the_confidence_of_wrong_answers():
     predicted = np.array([[1, 1, 0], [1, 1, 1], [0, 0, 0]])
     confidence = np.array([[0.9, 0.7, 0.0], [0.5, 0.6, 0.7], [0.0, 0.0, 0.0]])
     table = persistent_failures(images_with([0, 0, 0], numbers=[5, 6, 7]), predicted, confidence)
@@ -182,17 +154,11 @@ def test_persistent_failures_stand_by_the_confidence_of_wrong_answers():
         (5, pytest.approx(0.8)),
         (6, pytest.approx(0.6)),
     ]
-
-
-def test_persistent_failures_are_told_by_confusion_the_most_frequent_first():
     table = persistent_failures(images_with([0, 1, 1], numbers=[5, 6, 7]), np.array([[2], [0], [0]]))
     assert table.by_confusion() == [("dog", "cat", (6, 7)), ("cat", "fox", (5,))]
 
 
-# Scores by class.
-
-
-def test_scores_are_scikit_learns(by_hand):
+def test_scores_are_scikit_learns_and_what_is_undefined_stays_so(by_hand):
     report = classification_report(by_hand)
     oracle = sklearn_report(LABELS, PREDICTED, target_names=CLASSES, output_dict=True)
     for scores in report.classes:
@@ -207,9 +173,6 @@ def test_scores_are_scikit_learns(by_hand):
     assert report.weighted.precision == pytest.approx(oracle["weighted avg"]["precision"])
     assert (report.accuracy, report.n, report.macro.support) == (3 / 8, 8, 8)
     assert report.absent == report.never_predicted == ()
-
-
-def test_what_is_undefined_stays_undefined():
     report = classification_report(predictions([0, 0, 1], [0, 0, 0]))
     cat, dog, fox = report.classes
     assert (dog.precision, dog.recall, dog.f1, dog.support) == (None, 0.0, 0.0, 1)
@@ -218,8 +181,5 @@ def test_what_is_undefined_stays_undefined():
     assert report.macro.precision == pytest.approx(2 / 3), "of the one class that was predicted"
     assert report.macro.recall == pytest.approx(0.5), "of the two classes that are there"
     assert cat.precision == pytest.approx(2 / 3)
-
-
-def test_scores_of_no_images_are_refused():
     with pytest.raises(InputError, match="no images"):
         classification_report(predictions([], []))

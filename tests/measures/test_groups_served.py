@@ -39,34 +39,29 @@ def wilson(right, n):
     return interval.low, interval.high
 
 
-def test_a_groups_accuracy_is_that_of_its_images(served):
+def test_accuracy_of_groups_of_the_worst_and_the_gap(served):
     found = group_accuracy(served, by="camera", group="rear")
     assert (found.metric.name, found.value, found.n) == ("group_accuracy", 0.25, 4)
     assert found.interval == pytest.approx(wilson(1, 4))
     assert sorted(found.failures.tolist()) == [5, 6, 7]
     assert found.each.tolist() == RIGHT[4:8]
     assert found.detail == "top confusion cat→dog 75% of 4"
-
-
-def test_the_worst_group_is_named_with_its_images(served):
     found = worst_group(served, by="camera")
     assert (found.value, found.n, found.counted) == (0.25, 10, 4)
     assert found.interval == pytest.approx(wilson(1, 4))
     assert found.detail == "worst of 3 groups by camera: rear, 4 images"
     assert sorted(found.failures.tolist()) == [5, 6, 7]
-
-
-def test_the_gap_is_between_the_best_and_the_worst(served):
     found = group_gap(served, by="camera")
     assert (found.value, found.n) == (0.75, 10)
     assert found.detail == "side 100.0% of 2, rear 25.0% of 4 images"
     (low, _), (lower, upper) = wilson(2, 2), wilson(1, 4)
     assert found.interval == pytest.approx((max(0.75 - math.hypot(1 - low, upper - 0.25), 0), 0.75 + (0.25 - lower)))
-
-
-def test_groups_of_few_images_are_left_out_where_a_row_says_so(served):
     assert group_gap(served, by="camera", least=3).value == 0.5
     assert worst_group(served, by="camera", least=3).n == 8
+    with pytest.raises(InputError, match="groups by 'batch': the data have camera, site; name one"):
+        group_accuracy(served, by="batch", group="7")
+    with pytest.raises(NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"):
+        group_accuracy(served, by="camera", group="top")
 
 
 @pytest.mark.parametrize("measure", [worst_group, group_gap])
@@ -75,16 +70,6 @@ def test_one_group_has_nothing_to_be_held_against(served, measure):
         measure(served, by="site")
     with pytest.raises(NotApplicableError, match="have 0 groups of at least 5 images"):
         measure(served, by="camera", least=5)
-
-
-def test_what_there_is_no_group_of_is_told(served):
-    with pytest.raises(InputError, match="groups by 'batch': the data have camera, site; name one"):
-        group_accuracy(served, by="batch", group="7")
-    with pytest.raises(NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"):
-        group_accuracy(served, by="camera", group="top")
-
-
-# Differences to the others.
 
 
 def sure_of(label_probabilities, *, labels=None, **columns):
@@ -107,7 +92,8 @@ VENDORS, SCENES = list("abcabca"), list("xxxyyyz")
 SURE = [0.9, 0.8, 0.7, 0.4, 0.6, 0.2, 0.1]
 
 
-def test_a_group_is_compared_with_all_other_images():
+def test_a_group_is_compared_with_all_other_images_or_those_of_its_pair():
+    """Scene z has no other vendor, so its image counts on no side."""
     found = group_difference(sure_of(SURE, vendor=VENDORS), by="vendor", group="a")
     own, others = [0.9, 0.4, 0.1], [0.8, 0.7, 0.6, 0.2]
     assert found.value == pytest.approx(np.mean(own) - np.mean(others))
@@ -117,10 +103,9 @@ def test_a_group_is_compared_with_all_other_images():
     assert found.interval == pytest.approx((found.value - margin, found.value + margin))
     assert found.detail == "a 46.7% of 3, others 57.5% of 4 images"
     assert found.failures.tolist() == [6, 3], "the wrong ones of the group, the surest first"
-
-
-def test_pairs_are_compared_with_their_own_others():
-    """Scene z has no other vendor, so its image counts on no side."""
+    found = class_difference(sure_of(SURE, labels=[0, 1, 1, 0, 1, 1, 0]), of_class="cat")
+    assert found.value == group_difference(sure_of(SURE, vendor=VENDORS), by="vendor", group="a").value
+    assert (found.metric.name, found.n) == ("class_difference", 3)
     found = group_difference(sure_of(SURE, vendor=VENDORS, scene=SCENES), by="vendor", group="a", paired_by="scene")
     assert found.each == pytest.approx([0.9 - 0.75, 0.4 - 0.4], abs=1e-6)
     assert (found.value, found.n) == (pytest.approx(0.075, abs=1e-6), 2)
@@ -128,12 +113,6 @@ def test_pairs_are_compared_with_their_own_others():
     assert found.failures.tolist() == [3]
     one = group_difference(sure_of(SURE[:3], vendor=VENDORS[:3]), by="vendor", group="a")
     assert one.interval == (-1, 1), "one image says nothing of the spread"
-
-
-def test_a_class_is_compared_with_all_other_classes():
-    found = class_difference(sure_of(SURE, labels=[0, 1, 1, 0, 1, 1, 0]), of_class="cat")
-    assert found.value == group_difference(sure_of(SURE, vendor=VENDORS), by="vendor", group="a").value
-    assert (found.metric.name, found.n) == ("class_difference", 3)
 
 
 @pytest.mark.parametrize("pair", [None, "pair"])

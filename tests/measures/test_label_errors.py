@@ -68,26 +68,22 @@ def test_labels_that_the_panel_agrees_against_are_suspect():
     )
     assert [row.suspicion for row in found.rows] == sorted(row.suspicion for row in found.rows)
     assert (found.n, found.reference_models) == (N, REFERENCE_MODELS)
-
-
-def test_a_label_is_judged_by_what_is_usual_for_its_class():
+    assert label_errors(images_with(LABELS), panel(LABELS, np.array([], dtype=int))).rows == ()
     of_label = np.array([0.9, 0.9, 0.3, 0.3, 0.06])
     by_hand = [1.0, 1.0, 0.3 / 0.22, 0.3 / 0.22, 0.06 / 0.22]
     assert suspicion(of_label, np.array([0, 0, 1, 1, 1])) == pytest.approx(by_hand)
+    panel_predictions = panel(LABELS, FLIPPED)
+    (view,) = panel_predictions.views.values()
+    view.wrong[3] = -1
+    with pytest.raises(NotApplicableError, match="no panel predictions of 1 of 300"):
+        label_errors(images_with(LABELS), panel_predictions)
 
 
-def test_clean_labels_are_not_suspect():
-    assert label_errors(images_with(LABELS), panel(LABELS, np.array([], dtype=int))).rows == ()
-
-
-def test_of_a_sample_label_errors_go_by_their_numbers_in_the_split():
+def test_label_errors_of_a_sample_go_by_their_numbers_in_the_split():
     sample = images_with(LABELS).take(torch.arange(90, 210))
     assert {row.index for row in label_errors(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
     with pytest.raises(NotApplicableError, match="labels of all 300 images of the split, found 120"):
         label_errors(sample, panel(LABELS, FLIPPED))
-
-
-def test_an_image_is_suspect_whatever_the_sample():
     panel_predictions, whole = panel(LABELS, FLIPPED), images_with(LABELS)
     by_number = {row.index: row for row in label_errors(whole, panel_predictions).rows}
     for number, row in by_number.items():
@@ -111,14 +107,6 @@ def test_fewer_than_three_retrains_say_nothing_about_labels(reference_models, to
         label_errors(images_with(LABELS), panel_predictions)
 
 
-def test_images_that_nobody_was_asked_about_do_not_apply():
-    panel_predictions = panel(LABELS, FLIPPED)
-    (view,) = panel_predictions.views.values()
-    view.wrong[3] = -1
-    with pytest.raises(NotApplicableError, match="no panel predictions of 1 of 300"):
-        label_errors(images_with(LABELS), panel_predictions)
-
-
 def test_errors_are_shared_seed_dependent_or_unique():
     panel_predictions = panel(LABELS, FLIPPED)
     predictions = answers(LABELS, np.array([12, 50, 60, N - 1]))
@@ -129,9 +117,6 @@ def test_errors_are_shared_seed_dependent_or_unique():
     assert [kinds[name] for name in ("any error", SHARED, SEED_DEPENDENT, UNIQUE)] == [4, 1, 1, 2]
     assert kinds["over 90% confidence, unique"] == 2
     assert UNIQUE not in {kind.name for kind in kinds_for(predictions)}, "which nobody knows without a panel"
-
-
-def test_a_member_is_held_against_the_others():
     panel_predictions = panel(LABELS, FLIPPED)
     (view,) = panel_predictions.views.values()
     view.wrong[7], view.each[0, 7] = 1, True
@@ -141,7 +126,7 @@ def test_a_member_is_held_against_the_others():
     assert owned[SHARED] == set(FLIPPED)
 
 
-def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
+def test_the_value_without_label_errors_stands_beside_that_of_the_panel(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
     rest = without(
         answers(LABELS, np.array([12, 50])), panel_predictions, label_errors(images_with(LABELS), panel_predictions)
@@ -152,9 +137,6 @@ def test_the_value_without_label_errors_stands_beside_that_of_the_panel():
     assert (rest.reference_mean, rest.reference_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
     nobody = panel(LABELS, FLIPPED, each=False)
     assert without(answers(LABELS, FLIPPED), nobody, label_errors(images_with(LABELS), nobody)).reference_mean is None
-
-
-def test_what_each_member_gets_wrong_is_kept_with_what_they_know(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
     path = tmp_path / "panel.predictions.npz"
     path.write_bytes(panel_predictions.as_bytes())

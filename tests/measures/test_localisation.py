@@ -51,9 +51,6 @@ DEAD = np.zeros((4, 4))
 THREE_QUARTERS = np.repeat([[3, 3, 1, 1]], 4, axis=0)
 
 
-# Ratio and lift.
-
-
 @pytest.mark.parametrize(
     ("maps", "ratio"), [(UNIFORM, 0.5), (ON_OBJECT, 1.0), (OFF_OBJECT, 0.0), (THREE_QUARTERS, 0.75)]
 )
@@ -66,66 +63,45 @@ def test_ratio_and_lift_by_hand(maps, ratio):
     assert "uniform baseline 1;" in lift.detail
 
 
-def test_scale_makes_no_difference():
-    one, thousandth = (attention_of([factor * THREE_QUARTERS]) for factor in (1, 0.001))
-    assert attention_ratio(one, left_half(1)).value == pytest.approx(attention_ratio(thousandth, left_half(1)).value)
-
-
-def test_means_and_intervals_are_over_images():
+def test_means_and_intervals_are_over_images_that_count():
     measured = attention_ratio(attention_of([ON_OBJECT, UNIFORM, THREE_QUARTERS]), left_half(3))
     values = np.array([1.0, 0.5, 0.75])
     margin = 1.96 * values.std(ddof=1) / np.sqrt(3)
     assert measured.value == pytest.approx(values.mean())
     assert measured.interval == (pytest.approx(0.75 - margin), 1.0)
-
-
-def test_dead_maps_and_empty_masks_are_counted_and_not_averaged_in():
     masks = left_half(4)
     masks[1] = False
     measured = attention_ratio(attention_of([THREE_QUARTERS, ON_OBJECT, DEAD, UNIFORM]), masks)
     assert measured.value == pytest.approx((0.75 + 0.5) / 2)
     assert measured.n == 4
     assert measured.detail.endswith("2 maps count, 1 dead maps and 1 empty masks left out")
-
-
-def test_with_nothing_to_average_there_is_no_number():
     for measure in (attention_ratio, attention_lift):
         with pytest.raises(NotApplicableError, match=r"of 2 images 2 are asked for and none counts, 2 dead maps and 0"):
             measure(attention_of([DEAD, DEAD]), left_half(2))
     with pytest.raises(NotApplicableError, match="of 2 images 0 are asked for"):
         attention_ratio(attention_of([UNIFORM, UNIFORM]), left_half(2), answers="wrong")
+    one, thousandth = (attention_of([factor * THREE_QUARTERS]) for factor in (1, 0.001))
+    assert attention_ratio(one, left_half(1)).value == pytest.approx(attention_ratio(thousandth, left_half(1)).value)
 
 
-def test_one_class_or_wrong_answers_alone():
+def test_the_mask_moves_with_the_image_and_must_fit():
+    moved = attention_of([np.roll(ON_OBJECT, 2, axis=1)], pose=Pose(dx=2))
+    assert attention_ratio(moved, left_half(1)).value == 1.0
+    out_of_sight = attention_of([UNIFORM], pose=Pose(dx=4))
+    with pytest.raises(NotApplicableError, match="1 empty masks"):
+        attention_ratio(out_of_sight, left_half(1))
+    attention = attention_of([ON_OBJECT])
+    assert attention_ratio(attention, ~left_half(1)).value == 0.0
+    with pytest.raises(InputError, match=r"masks are \(1, 6, 6\), the images \(1, 4, 4\)"):
+        attention_ratio(attention, left_half(1, 6))
+    lifts = [THREE_QUARTERS, 4 - THREE_QUARTERS, UNIFORM, OFF_OBJECT, DEAD]
+    assert attention_ratio(attention_of(lifts), left_half(5)).failures.tolist() == [3, 1]
     attention = attention_of([ON_OBJECT, OFF_OBJECT, UNIFORM], answers=[1])
     assert attention_ratio(attention, left_half(3), answers="wrong").value == 0.0
     assert attention_ratio(attention, left_half(3), answers="wrong").n == 3
     assert attention_ratio(attention, left_half(3), of_class="left").value == 0.5
     with pytest.raises(InputError, match="unknown class 'up'"):
         attention_ratio(attention, left_half(3), of_class="up")
-
-
-def test_failures_are_the_maps_with_less_on_the_object_than_a_uniform_one():
-    lifts = [THREE_QUARTERS, 4 - THREE_QUARTERS, UNIFORM, OFF_OBJECT, DEAD]
-    assert attention_ratio(attention_of(lifts), left_half(5)).failures.tolist() == [3, 1]
-
-
-def test_the_mask_moves_with_the_image():
-    moved = attention_of([np.roll(ON_OBJECT, 2, axis=1)], pose=Pose(dx=2))
-    assert attention_ratio(moved, left_half(1)).value == 1.0
-    out_of_sight = attention_of([UNIFORM], pose=Pose(dx=4))
-    with pytest.raises(NotApplicableError, match="1 empty masks"):
-        attention_ratio(out_of_sight, left_half(1))
-
-
-def test_a_wrong_mask_gives_another_number_or_an_error():
-    attention = attention_of([ON_OBJECT])
-    assert attention_ratio(attention, ~left_half(1)).value == 0.0
-    with pytest.raises(InputError, match=r"masks are \(1, 6, 6\), the images \(1, 4, 4\)"):
-        attention_ratio(attention, left_half(1, 6))
-
-
-# Drift, dead maps, correlation.
 
 
 def test_a_map_that_moves_along_does_not_drift_and_one_that_stays_does():
@@ -138,9 +114,6 @@ def test_a_map_that_moves_along_does_not_drift_and_one_that_stays_does():
     drifted = attention_drift(stays, rest)
     assert drifted.value == 0.5
     assert drifted.failures.tolist() == [1, 0]
-
-
-def test_drift_leaves_out_maps_that_are_dead_or_out_of_sight():
     rest = attention_of([ON_OBJECT, DEAD, ON_OBJECT, OFF_OBJECT])
     moved = attention_of([np.roll(ON_OBJECT, 2, axis=1), UNIFORM, DEAD, UNIFORM], pose=Pose(dx=2))
     measured = attention_drift(moved, rest)
@@ -150,14 +123,11 @@ def test_drift_leaves_out_maps_that_are_dead_or_out_of_sight():
         attention_drift(attention_of([DEAD]), attention_of([UNIFORM]))
 
 
-def test_dead_maps_are_a_share_of_all():
+def test_dead_maps_are_a_share_of_all_and_have_no_rank_correlation():
     measured = dead_maps(attention_of([DEAD, UNIFORM, DEAD, ON_OBJECT], answers=[2, 3]))
     assert (measured.metric.name, measured.value, measured.n) == ("dead_maps", 0.5, 4)
     assert measured.failures.tolist() == [0, 2]
     assert measured.detail == "2 maps of layer conv, 1 of them with a wrong prediction"
-
-
-def test_rank_correlation_equals_scipys():
     rng = np.random.default_rng(0)
     one, other = (rng.integers(0, 5, (3, 4, 4)) for _ in range(2))
     expected = [scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)]
@@ -165,14 +135,11 @@ def test_rank_correlation_equals_scipys():
     assert np.isnan(rank_correlation(attention_of([UNIFORM, DEAD]), attention_of([ON_OBJECT] * 2))).all()
 
 
-# As checks.
-
-
 class Looker(nn.Module):
     """Tells squares whose left half is bright from those whose right half is; `how` decides where it looks for it.
 
-    The network looks at each pixel ("object") or at the one 8 pixels to its right ("beside"). At "nowhere" it has
-    equal answers for all images. At "everywhere" it counts each place alike, and at "corners" two corners alone.
+    The network looks at each pixel ("object"). At "nowhere" it has equal answers for all images. At "everywhere" it
+    counts each place alike, and at "corners" two corners alone.
     """
 
     def __init__(self, how: str = "object") -> None:
@@ -180,7 +147,7 @@ class Looker(nn.Module):
         self.conv = nn.Conv2d(1, 1, 17, padding=8)
         self.fc = nn.Linear(256, 2, bias=False)
         with torch.no_grad():
-            self.conv.weight.zero_()[0, 0, 8, 8 if how != "beside" else 0] = float(how != "everywhere")
+            self.conv.weight.zero_()[0, 0, 8, 8] = float(how != "everywhere")
             self.conv.bias.fill_(float(how == "everywhere"))
             left = torch.arange(16).repeat(16) < 8
             self.fc.weight.copy_(torch.stack([left, ~left]).float() * float(how != "nowhere"))
@@ -274,13 +241,12 @@ CORNER[:, :3, :3] = True
 @pytest.mark.parametrize(
     ("how", "masks", "expected"),
     [
-        ("beside", None, {"attention-ratio", "attention-ratio-right", "attention-lift-right-2"}),
         ("nowhere", None, {"attention-dead", "object-erased"}),
         ("everywhere", None, {"attention-ratio", "attention-ratio-right", "attention-drift-right-2", "object-erased"}),
         ("corners", None, {"background-noise-010"}),
         ("object", CORNER, {"attention-ratio", "attention-lift-right-2", "object-erased"}),
     ],
-    ids=["beside", "nowhere", "everywhere", "a background that decides", "wrong masks"],
+    ids=["nowhere", "everywhere", "a background that decides", "wrong masks"],
 )
 def test_models_that_look_elsewhere_fail(gallery, how, masks, expected):
     result, report = gallery(how, masks=masks)
@@ -297,9 +263,6 @@ def test_without_a_plain_background_attention_is_not_applicable(gallery):
     details = {check["id"]: check["detail"] for check in report["checks"]}
     assert "the background of squares is not plain" in details["attention-ratio"]
     assert found["attention-dead"] != "not_applicable", "for which no mask is needed"
-
-
-# Maps must follow the weights.
 
 
 @pytest.fixture
@@ -353,6 +316,9 @@ def test_maps_that_do_not_follow_the_weights_are_found(session_of):
     assert found.status == "fail"
     assert "correlate by 1.00 with the model's own" in found.detail
     assert found.detail.endswith("name another by the setting layer")
+    classifier = Classifier(Looker(), workers=1)
+    role = RoleModel("candidate", Path("c"), "c", "m", "user", None, classifier, layer="conv")
+    assert role.attend(squares()).layer == "conv"
 
 
 @pytest.mark.parametrize(
@@ -368,9 +334,3 @@ def test_without_maps_or_checks_there_is_nothing_to_follow(session_of, model, ro
     found = follows(session_of(model(), rows))
     assert found.status == "not_applicable"
     assert reason in found.detail
-
-
-def test_attend_of_a_role_is_that_of_its_layer():
-    classifier = Classifier(Looker(), workers=1)
-    role = RoleModel("candidate", Path("c"), "c", "m", "user", None, classifier, layer="conv")
-    assert role.attend(squares()).layer == "conv"

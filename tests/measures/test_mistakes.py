@@ -25,25 +25,17 @@ def by_hand() -> Predictions:
     return Predictions(np.log(shares).astype(np.float32), images, IDENTITY)
 
 
-def test_failures_stand_by_falling_confidence_then_in_their_order(by_hand):
+def test_confusions_count_either_way_and_failures_stand_by_confidence(by_hand):
     assert most_confident(by_hand, ~by_hand.correct).tolist() == [1, 5, 3, 0, 4, 7]
     assert most_confident(by_hand, np.zeros(len(LABELS), dtype=bool)).tolist() == []
-
-
-def test_the_matrix_counts_true_classes_in_rows_and_answers_in_columns(by_hand):
     expected = [[1, 2, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 1]]
     assert confusion_matrix(by_hand).tolist() == expected
     few = np.array(LABELS) == 3
     assert confusion_matrix(by_hand, few).tolist() == [[0] * 4, [0] * 4, [0] * 4, [1, 0, 0, 1]]
-
-
-def test_pairs_are_counted_either_way(by_hand):
     first, second, third, fourth = by_hand.classes
     assert confused_pairs(by_hand) == [(first, second), (second, third), (first, fourth)]
     assert confused_pairs(by_hand, most=1) == [(first, second)]
-
-
-def test_equally_frequent_confusions_stand_in_the_order_of_classes(by_hand):
+    assert confused_pairs(replace(by_hand, answers=np.eye(4, dtype=np.float32)[LABELS])) == []
     labels = torch.tensor([2, 3])
     tied = replace(by_hand, answers=by_hand.answers[[5, 3]], images=replace(images_of(2), labels=labels))
     names = by_hand.classes

@@ -37,17 +37,19 @@ PANEL_PREDICTIONS = PanelPredictions(
 )
 
 
-def test_in_a_run_it_is_the_incumbent():
+def measuring(at, known=PANEL_PREDICTIONS):
+    """Return the incumbent of a reference model while the panel is measured."""
+    asked = known.without(PANEL[at].model_sha256)
+    return session_of(PANEL[at], recording=True, panel_predictions=asked).paired_incumbent
+
+
+def test_in_a_run_it_is_the_incumbent_if_there_is_another_one():
     other = member(9, "incumbent")
     predictions = PANEL[0].predict(IMAGES)
     incumbent = session_of(PANEL[0], other, panel_predictions=PANEL_PREDICTIONS.without("")).paired_incumbent
     assert np.array_equal(incumbent.right(predictions), other.predict(IMAGES).correct)
     assert incumbent.consensus(predictions, None) is None
     assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT.all(axis=0))
-
-
-def test_without_an_incumbent_or_against_itself_it_does_not_apply():
-    predictions = PANEL[0].predict(IMAGES)
     with pytest.raises(NotApplicableError, match="no last accepted model"):
         session_of(PANEL[0]).paired_incumbent.right(predictions)
     with pytest.raises(NotApplicableError, match="the candidate is the last accepted model"):
@@ -59,9 +61,7 @@ def test_without_an_incumbent_or_against_itself_it_does_not_apply():
 @pytest.mark.parametrize("at", range(4))
 def test_a_measured_panel_compares_each_model_with_the_next(at):
     sample = IMAGES.take(torch.arange(0, 200, 3))
-    incumbent = session_of(
-        PANEL[at], recording=True, panel_predictions=PANEL_PREDICTIONS.without(PANEL[at].model_sha256)
-    ).paired_incumbent
+    incumbent = measuring(at)
     predictions = PANEL[at].predict(sample)
     others = [number for number in range(4) if number not in {at, (at + 1) % 4}]
     assert np.array_equal(incumbent.right(predictions), CORRECT[(at + 1) % 4, ::3])
@@ -70,35 +70,21 @@ def test_a_measured_panel_compares_each_model_with_the_next(at):
 
 def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
     """Of a pair of the panel K - 1 models get the image right, of a run the incumbent and K: (K - 1) / (K + 1)."""
-    measured = session_of(
-        PANEL[0], recording=True, panel_predictions=PANEL_PREDICTIONS.without(PANEL[0].model_sha256)
-    ).paired_incumbent
+    measured = measuring(0)
     assert measured.correction("consensus") == pytest.approx(3 / 5)
     assert measured.correction(None) == 1
     run = session_of(PANEL[0], member(9, "incumbent"), panel_predictions=PANEL_PREDICTIONS.without(""))
     assert run.paired_incumbent.correction("consensus") == 1
+    (view,) = PANEL_PREDICTIONS.views.values()
+    old = replace(PANEL_PREDICTIONS, views={repr(IDENTITY): replace(view, each=None)})
+    with pytest.raises(NotApplicableError, match="calibrate again"):
+        measuring(0, old).right(PANEL[0].predict(IMAGES))
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")])
 def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
     (view,) = PANEL_PREDICTIONS.views.values()
-    few = replace(
-        PANEL_PREDICTIONS,
-        models=PANEL_PREDICTIONS.models[:count],
-        views={repr(IDENTITY): replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])},
-    )
-    incumbent = session_of(
-        PANEL[0], recording=True, panel_predictions=few.without(PANEL[0].model_sha256)
-    ).paired_incumbent
+    asked = replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])
+    few = replace(PANEL_PREDICTIONS, models=PANEL_PREDICTIONS.models[:count], views={repr(IDENTITY): asked})
     with pytest.raises(NotApplicableError, match=said):
-        incumbent.consensus(PANEL[0].predict(IMAGES), "consensus")
-
-
-def test_a_panel_whose_members_are_not_known_one_by_one_gives_no_pairs():
-    (view,) = PANEL_PREDICTIONS.views.values()
-    old = replace(PANEL_PREDICTIONS, views={repr(IDENTITY): replace(view, each=None)})
-    incumbent = session_of(
-        PANEL[0], recording=True, panel_predictions=old.without(PANEL[0].model_sha256)
-    ).paired_incumbent
-    with pytest.raises(NotApplicableError, match="calibrate again"):
-        incumbent.right(PANEL[0].predict(IMAGES))
+        measuring(0, few).consensus(PANEL[0].predict(IMAGES), "consensus")

@@ -49,15 +49,18 @@ def answers(predicted, confidence=0.8, *, of=IMAGES, under=IDENTITY) -> Predicti
     return Predictions(np.log(shares).astype(np.float32), of, under)
 
 
-# Consensus-set errors.
-
-
 def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictions):
-    """The consensus set is 0, 1, 3, 5 and 6, and it loses 1 and 6. Some reference model gets 2, 4 and 7 wrong, too."""
+    """The consensus set is 0, 1, 3, 5 and 6. Some reference model gets 2, 4 and 7 wrong, too."""
     measured = consensus_set_errors(find_consensus_set_errors([answers([0, 1, 1, 1, 0, 1, 0, 0])], panel_predictions))
     assert (measured.value, measured.n) == (2, 8)
     assert sorted(measured.failures.tolist()) == [1, 6]
     assert measured.detail == "of 5 that each of 3 reference models predicts correctly; most often cat→dog, 1"
+    lost = find_consensus_set_errors([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, *[0.8] * 7])], panel_predictions)
+    measured = worst_class_consensus_set_errors(lost)
+    assert (measured.value, measured.n, measured.failures.tolist()) == (2, 3, [1, 0]), "of three, as are of a class"
+    assert measured.detail == "of cat, of 3 of all classes"
+    nothing = find_consensus_set_errors([answers(LABELS.tolist())], panel_predictions)
+    assert worst_class_consensus_set_errors(nothing).value == 0
 
 
 def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predictions):
@@ -70,25 +73,18 @@ def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predict
     assert measured.failures.tolist() == [0, 3], "0.9 * 0.8 at rest against 0.6 * 0.9"
     assert measured.each.tolist() == [2, 0, 0, 1, 0, 0, 0, 0]
     assert worst_class_consensus_set_errors(lost).each.tolist() == [2, 0, 0, 0, 0, 0, 0, 0], "of the cats"
-    assert consensus_set_errors(find_consensus_set_errors([mirrored], panel_predictions)).each is None, (
-        "to which no image adds twice"
-    )
+    once = find_consensus_set_errors([mirrored], panel_predictions)
+    assert consensus_set_errors(once).each is None, "to which no image adds twice"
     assert [lost.perturbation_of(at) for at in (0, 3)] == [IDENTITY, HorizontalFlip()]
 
 
 def test_a_member_is_held_against_the_others(panel_predictions):
-    """Alone wrong about image 2, it loses what the others know; 7, which another gets wrong as well, it does not."""
+    """The others' set is larger than that of all K. With K = 3 its one error counts 2/3; with K = 8 it counts 1."""
     member = answers([0, 0, 1, 1, 0, 1, 2, 0])
     assert find_consensus_set_errors([member], panel_predictions).pairs.sum() == 0, "all know what each of them does"
     lost = find_consensus_set_errors([member], panel_predictions.without("b"))
     assert (lost.pairs.sum(), lost.known, lost.reference_models, lost.positions.tolist()) == (1, 6, 2, [2])
     assert find_consensus_set_errors([member], panel_predictions.without("another")).pairs.sum() == 0
-
-
-def test_a_member_of_few_has_the_errors_expected_on_the_set_of_them_all(panel_predictions):
-    """The others' set is larger than that of all K. With K = 3 its one error counts 2/3; with K = 8 it counts 1."""
-    member = answers([0, 0, 1, 1, 0, 1, 2, 0])
-    lost = find_consensus_set_errors([member], panel_predictions.without("b"))
     assert consensus_set_errors(lost).value == pytest.approx(2 / 3)
     assert worst_class_consensus_set_errors(lost).value == 1
     many = replace(panel_predictions, models=tuple("abcdefgh"))
@@ -97,50 +93,6 @@ def test_a_member_of_few_has_the_errors_expected_on_the_set_of_them_all(panel_pr
         for count, excluded in ((2, "a"), (3, "a"), (3, None), (7, "a"), (8, "a"))
     ] == pytest.approx([1, 2 / 3, 1, 6 / 7, 1])
     assert consensus_set_errors(find_consensus_set_errors([member], many.without("b"))).value == 1
-
-
-@pytest.mark.parametrize("models", [3, 7])
-def test_a_reference_model_of_few_errs_as_another_network_does(models):
-    """On the scale of roots, the two differ by less than half a standard deviation."""
-    rng = np.random.default_rng(models)
-    right = rng.beta(0.4 * 0.93, 0.4 * 0.07, 10_000)
-    differences = []
-    for _ in range(30):
-        wrong = rng.random((models + 1, len(right))) > right
-        count = wrong[:-1].sum(axis=0)
-        own = [(wrong[at] & (count == 1)).sum() * (models - 1) / models for at in range(models)]
-        differences.append(2 * (np.sqrt((wrong[-1] & (count == 0)).sum() + 3 / 8) - np.sqrt(np.mean(own) + 3 / 8)))
-    assert abs(np.mean(differences)) < 0.5
-
-
-def test_the_class_that_loses_most_is_counted_alone(panel_predictions):
-    """Of the cats it loses 0 and 1, of the dogs 3."""
-    measured = worst_class_consensus_set_errors(
-        find_consensus_set_errors([answers([1, 2, 0, 0, 1, 1, 2, 2], [0.7, 0.8, *[0.8] * 6])], panel_predictions)
-    )
-    assert (measured.value, measured.n, measured.failures.tolist()) == (2, 3, [1, 0]), "of three, as are of a class"
-    assert measured.detail == "of cat, of 3 of all classes"
-    assert (
-        worst_class_consensus_set_errors(find_consensus_set_errors([answers(LABELS.tolist())], panel_predictions)).value
-        == 0
-    )
-
-
-def test_what_was_not_asked_is_not_judged(panel_predictions):
-    with pytest.raises(NotApplicableError, match=r"of 2 of 8 images \(flipped left to right\): the panel"):
-        find_consensus_set_errors([answers([0] * 8, under=HorizontalFlip())], panel_predictions)
-    with pytest.raises(NotApplicableError, match=r"no panel predictions of these images \(clean\); .*calibrate"):
-        find_consensus_set_errors(
-            [answers([0] * 8)], replace(panel_predictions, views={"other": panel_predictions.view()})
-        )
-    with pytest.raises(InputError, match="the check names no perturbation; add some"):
-        find_consensus_set_errors([], panel_predictions)
-    nothing = replace(panel_predictions, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))})
-    with pytest.raises(NotRecordedError, match="the 3 reference models agree on no image"):
-        find_consensus_set_errors([answers([0] * 8)], nothing)
-
-
-def test_a_retrain_alone_is_held_against_nobody(panel_predictions):
     alone = replace(panel_predictions, models=("a",), views={repr(IDENTITY): view(np.minimum(AT_REST, 1))})
     assert find_consensus_set_errors([answers([1] * 8)], alone.without("another")).reference_models == 1
     for ask in (
@@ -151,7 +103,17 @@ def test_a_retrain_alone_is_held_against_nobody(panel_predictions):
             ask(alone.without("a"))
 
 
-# The file.
+def test_what_was_not_asked_is_not_judged(panel_predictions):
+    with pytest.raises(NotApplicableError, match=r"of 2 of 8 images \(flipped left to right\): the panel"):
+        find_consensus_set_errors([answers([0] * 8, under=HorizontalFlip())], panel_predictions)
+    other = replace(panel_predictions, views={"other": panel_predictions.view()})
+    with pytest.raises(NotApplicableError, match=r"no panel predictions of these images \(clean\); .*calibrate"):
+        find_consensus_set_errors([answers([0] * 8)], other)
+    with pytest.raises(InputError, match="the check names no perturbation; add some"):
+        find_consensus_set_errors([], panel_predictions)
+    nothing = replace(panel_predictions, views={repr(IDENTITY): view(np.maximum(AT_REST, 1))})
+    with pytest.raises(NotRecordedError, match="the 3 reference models agree on no image"):
+        find_consensus_set_errors([answers([0] * 8)], nothing)
 
 
 def test_what_is_written_is_read(panel_predictions, tmp_path):
@@ -164,9 +126,6 @@ def test_what_is_written_is_read(panel_predictions, tmp_path):
         np.testing.assert_allclose(read.views[name].of_label, view.of_label, atol=1e-4)
         np.testing.assert_allclose(read.views[name].shares, view.shares, atol=1e-4)
     assert read.as_bytes() == (tmp_path / "k.npz").read_bytes(), "written again it is the same"
-
-
-def test_the_smallest_probabilities_at_rest_keep_their_order(panel_predictions, tmp_path):
     tiny = np.geomspace(1e-7, 1e-2, 8).astype(np.float32)
     mean = np.stack([tiny, tiny[::-1], 1 - tiny - tiny[::-1]], axis=1)
     (tmp_path / "k.npz").write_bytes(

@@ -37,14 +37,19 @@ def small():
     return randomise_batch_norms(build("fashion-cnn", SMALL)).eval()
 
 
-def test_default_network_is_the_notebooks():
+def test_default_network_is_the_notebooks_and_what_is_unknown_is_an_error():
     assert geometry(FashionCNN(mean=0.5, std=0.25)) == NOTEBOOK, "normalization is no part of the state dict"
     assert sum(parameter.numel() for parameter in FashionCNN().parameters()) == 422_474
     assert FashionCNN().eval()(torch.rand(3, 1, 28, 28)).shape == (3, 10)
     assert ARCHITECTURES["fashion-cnn"] is FashionCNN
+    assert FashionCNN(image_size=(8, 8)).eval()(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    with pytest.raises(KeyError, match=r"os\.system"):
+        build("os.system", {})
+    with pytest.raises(TypeError, match="widths"):
+        build("fashion-cnn", {"widths": [1]})
 
 
-def test_forward_is_the_notebooks_formula(small):
+def test_forward_is_the_notebooks_formula_with_dropout_in_training_only(small):
     pixels = torch.rand(2, 2, 9, 13, generator=torch.Generator().manual_seed(0))
 
     x = (pixels - 0.2860) / 0.3530
@@ -54,6 +59,10 @@ def test_forward_is_the_notebooks_formula(small):
     expected = small.fc2(x)
 
     torch.testing.assert_close(small(pixels), expected)
+    model = build("fashion-cnn", {**SMALL, "dropout": 1.0})
+    pixels = torch.rand(2, 2, 9, 13)
+    torch.testing.assert_close(model.train()(pixels), model.fc2.bias.expand(2, 4))
+    assert not torch.allclose(model.eval()(pixels), model.fc2.bias.expand(2, 4))
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.1, 0.5), ([0.1, 0.7], [0.5, 2.0])], ids=["one-number", "per-channel"])
@@ -66,13 +75,6 @@ def test_normalization_is_the_first_step(small, mean, std):
     by_hand = (pixels - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
     torch.testing.assert_close(normalising(pixels), plain(by_hand))
-
-
-def test_dropout_follows_each_hidden_layer_in_training_only():
-    model = build("fashion-cnn", {**SMALL, "dropout": 1.0})
-    pixels = torch.rand(2, 2, 9, 13)
-    torch.testing.assert_close(model.train()(pixels), model.fc2.bias.expand(2, 4))
-    assert not torch.allclose(model.eval()(pixels), model.fc2.bias.expand(2, 4))
 
 
 ARGUMENTS = {
@@ -96,15 +98,5 @@ def test_arguments_set_the_shapes_and_the_network_runs(arguments, expected):
 
 @pytest.mark.parametrize("size", [(7, 28), (28, 7), (0, 0)], ids=["too-low", "too-narrow", "nothing"])
 def test_image_too_small_for_the_blocks_names_the_numbers(size):
-    with pytest.raises(
-        ValueError, match=rf"FashionCNN: 3 conv blocks .* \({size[0]}, {size[1]}\) .* at least 8 pixels"
-    ):
+    with pytest.raises(ValueError, match=rf"3 conv blocks .* \({size[0]}, {size[1]}\) .* at least 8 pixels"):
         FashionCNN(image_size=size)
-
-
-def test_what_the_table_or_the_network_does_not_know_is_an_error():
-    assert FashionCNN(image_size=(8, 8)).eval()(torch.rand(2, 1, 8, 8)).shape == (2, 10)
-    with pytest.raises(KeyError, match=r"os\.system"):
-        build("os.system", {})
-    with pytest.raises(TypeError, match="widths"):
-        build("fashion-cnn", {"widths": [1]})

@@ -19,8 +19,6 @@ from weights import (
     rezipped,
     small,
     torch_file,
-    with_header,
-    with_raw_record,
     with_record,
 )
 
@@ -91,10 +89,7 @@ def refuse(tmp_path):
     return write_and_refuse
 
 
-# Files that load.
-
-
-def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path):
+def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path, native):
     path = tmp_path / "new" / "folder" / "model.safetensors"
     save_checkpoint(path, model, RECORD)
     loaded = load_checkpoint(path)
@@ -104,28 +99,21 @@ def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path):
     assert (loaded.architecture, loaded.path) == ("fashion-cnn", path)
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_loaded_network_gives_the_same_logits_in_evaluation_mode(native, tmp_path):
     (tmp_path / "x").write_bytes(native)
     pixels, model = torch.rand(3, 1, 4, 4), load_checkpoint(tmp_path / "x").model
     assert torch.equal(model(pixels), small().eval()(pixels))
     assert not any(module.training for module in model.modules())
-
-
-def test_saving_replaces_a_file_and_leaves_the_model_in_its_mode(model, tmp_path):
     save_checkpoint(tmp_path / "x", training := small(1).train(), RECORD)
     assert training.training
     save_checkpoint(tmp_path / "x", model, record := Record("fashion-cnn", ARGUMENTS, ("left", "right")))
     assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
     assert load_checkpoint(tmp_path / "x").record == record, "it needs no more than architecture and classes"
-
-
-def test_channels_last_model_is_saved_with_the_same_values(model, tmp_path):
     strided = small().to(memory_format=torch.channels_last)
     strided.conv1.weight = nn.Parameter(strided.conv1.weight.data.transpose(2, 3).contiguous().transpose(2, 3))
     assert not strided.conv1.weight.is_contiguous()
     save_checkpoint(tmp_path / "x", strided, RECORD)
+    assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
+    (tmp_path / "x").write_bytes(with_record(model))
     assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
 
 
@@ -152,19 +140,26 @@ def test_other_precision_loads_as_float32(tmp_path, dtype):
     assert torch.equal(loaded.fc1.weight, converted.fc1.weight.float())
 
 
-def test_builder_of_the_user_builds_the_network(tmp_path):
+def test_state_dicts_of_networks_of_the_user_load(tmp_path, model, pth, refuse):
     linear = nn.Linear(3, 2)
     torch.save(linear.state_dict(), tmp_path / "x.pth")
     loaded = load_checkpoint(tmp_path / "x.pth", builder=lambda: nn.Linear(3, 2))
     assert torch.equal(loaded.model.weight, linear.weight)
     assert loaded.architecture == "user"
-
-
-def test_parameters_in_a_state_dict_are_tensors_too(model, tmp_path):
     torch.save(dict(model.named_parameters()) | dict(model.named_buffers()), tmp_path / "x.pth")
     state = {name: value for name, value in torch.load(tmp_path / "x.pth").items() if name in model.state_dict()}
     torch.save(state, tmp_path / "x.pth")
     assert equal_bits(load_checkpoint(tmp_path / "x.pth", builder=small).model, model)
+    (tmp_path / "x").write_bytes(rezipped(pth))
+    assert equal_bits(load_checkpoint(tmp_path / "x", builder=small).model, model)
+    both = torch.arange(6.0)
+    torch.save({"weight": both[:4].view(2, 2).t(), "bias": both[3:5]}, tmp_path / "x.pth")
+    loaded = load_checkpoint(tmp_path / "x.pth", builder=lambda: nn.Linear(2, 2)).model
+    assert loaded.weight.tolist() == [[0.0, 2.0], [1.0, 3.0]]
+    assert loaded.bias.tolist() == [3.0, 4.0]
+    error = refuse(pth, builder=lambda: nn.Linear(3, 2))
+    assert error.code == "ARCHITECTURE"
+    assert "names begin with 'fc2.'" in str(error)
 
 
 def test_hash_of_tensors_depends_on_names_shapes_types_and_values():
@@ -182,9 +177,6 @@ def test_hash_of_tensors_depends_on_names_shapes_types_and_values():
     assert hash_tensors(tensors) == hash_tensors(same), "neither order nor layout count"
 
 
-# Paths that are no regular file of a sensible size.
-
-
 def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(refuse, native, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", len(native))
     (tmp_path / "x").write_bytes(native)
@@ -195,14 +187,7 @@ def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(refuse, native, tm
     assert f"{len(native)} bytes are more than the limit of {len(native) - 1}" in str(error)
 
 
-# Refusals that say more than their code; others are in the corpus of hostile files.
-
 SAID = {
-    "legacy": (
-        torch_file({"a": torch.zeros(1)}, _use_new_zipfile_serialization=False),
-        "FORMAT",
-        ["PyTorch 1.6 or later", "it starts with 80028a0a", "torch.save(model.state_dict(), path)"],
-    ),
     "weights": (
         flipped(native_file(small()), len(native_file(small())) - 2),
         "HASH_MISMATCH",
@@ -213,30 +198,16 @@ SAID = {
         "HASH_MISMATCH",
         ["SHA-256 of its record is"],
     ),
-    "header": (with_header(b"{" + b" " * 7), "FORMAT", ["not an intact safetensors file"]),
-    "record": (with_raw_record(small(), "null"), "SCHEMA", ["the record in its header is malformed"]),
-    "schema": (with_record(small(), schema=2), "SCHEMA", ["schema 2, this version reads 1"]),
     "architecture": (
         with_record(small(), architecture="os.system"),
         "ARCHITECTURE",
         ["unknown architecture id 'os.system', known are ['fashion-cnn']", "name the callable that builds it as model"],
-    ),
-    "arguments": (
-        with_record(small(), arguments={**ARGUMENTS, "widths": [1]}),
-        "ARCHITECTURE",
-        ["architecture 'fashion-cnn' rejects its arguments"],
-    ),
-    "nan": (
-        save(change_tensors(small(), **{"fc1.bias": torch.tensor([0.0, float("nan"), 0.0])})),
-        "NONFINITE",
-        ["tensor fc1.bias holds NaN or infinity"],
     ),
     "whole-model": (
         torch_file(small()),
         "PICKLE_GLOBAL",
         ["harness.networks.architectures.FashionCNN", "torch.save(model.state_dict(), path)"],
     ),
-    "no-state-dict": (torch_file({"fc1.bias": 1.0}), "SCHEMA", ["not a state dict"]),
     "checksum": (
         flipped(PTH := torch_file(small().state_dict()), PTH.index(small().fc1.weight.detach().numpy().tobytes()) + 5),
         "ZIP_LAYOUT",
@@ -246,11 +217,6 @@ SAID = {
         torch_file(change_tensors(small(), **{"fc1.weight": torch.zeros(1, 1).expand(3, 8)})),
         "RESOURCE",
         ["a tensor of shape (3, 8) claims 24 numbers of 1"],
-    ),
-    "sparse": (
-        torch_file(change_tensors(small(), **{"fc1.bias": torch.zeros(3).to_sparse()})),
-        "PICKLE_GLOBAL",
-        ["its pickle wants torch._utils._rebuild"],
     ),
 }
 
@@ -263,11 +229,6 @@ def test_refusals_say_what_was_found_and_what_to_do(refuse, content, code, facts
         assert fact in str(error)
 
 
-def test_changes_of_the_record_alone_are_made_to_an_intact_file(model, tmp_path):
-    (tmp_path / "x").write_bytes(with_record(model))
-    assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
-
-
 OTHER_TENSORS = {
     "wrong-shape": (
         {"fc1.weight": torch.zeros(8, 3)},
@@ -276,9 +237,6 @@ OTHER_TENSORS = {
     "scalar": ({"fc1.bias": torch.tensor(0.0)}, "fc1.bias has shape (), the network's (3,)"),
     "missing": ({"bn1.running_var": None}, "1 of 11 are missing (bn1.running_var (2,))"),
     "extra": ({"fc9.weight": torch.zeros(1)}, "1 of 12 of the file are unknown to it (fc9.weight (1,))"),
-    "integers": ({"fc1.bias": torch.zeros(3, dtype=torch.int64)}, "fc1.bias has dtype torch.int64"),
-    "booleans": ({"fc1.bias": torch.zeros(3, dtype=torch.bool)}, "fc1.bias has dtype torch.bool"),
-    "complex": ({"fc1.bias": torch.zeros(3, dtype=torch.complex64)}, "fc1.bias has dtype torch.complex64"),
     "fractional-count": (
         {"bn1.num_batches_tracked": torch.tensor(1.5)},
         "bn1.num_batches_tracked has dtype torch.float32",
@@ -293,25 +251,6 @@ def test_tensors_of_another_network_are_refused(refuse, model, changes, fact, wr
     assert error.code == "ARCHITECTURE"
     assert fact in str(error)
     assert "model" in str(error)
-
-
-def test_network_of_the_user_that_does_not_fit_is_refused(refuse, pth):
-    error = refuse(pth, builder=lambda: nn.Linear(3, 2))
-    assert error.code == "ARCHITECTURE"
-    assert "names begin with 'fc2.'" in str(error)
-
-
-def test_rezipping_alone_does_not_make_a_file_refused(model, pth, tmp_path):
-    (tmp_path / "x").write_bytes(rezipped(pth))
-    assert equal_bits(load_checkpoint(tmp_path / "x", builder=small).model, model)
-
-
-def test_views_of_one_storage_load(tmp_path):
-    both = torch.arange(6.0)
-    torch.save({"weight": both[:4].view(2, 2).t(), "bias": both[3:5]}, tmp_path / "x.pth")
-    loaded = load_checkpoint(tmp_path / "x.pth", builder=lambda: nn.Linear(2, 2)).model
-    assert loaded.weight.tolist() == [[0.0, 2.0], [1.0, 3.0]]
-    assert loaded.bias.tolist() == [3.0, 4.0]
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5], ids="pickle-{}".format)

@@ -45,10 +45,7 @@ def save(tmp_path):
     return saved
 
 
-# Loading.
-
-
-def test_torchvisions_networks_work_as_they_are(save):
+def test_networks_of_torchvision_and_timm_work_as_they_are(save):
     import torchvision
 
     network = torchvision.models.resnet18(num_classes=4)
@@ -61,9 +58,6 @@ def test_torchvisions_networks_work_as_they_are(save):
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
     with torch.inference_mode():
         assert torch.equal(model(pixels), network.eval()((pixels - mean) / std))
-
-
-def test_timms_networks_work_as_they_are(save):
     timm = pytest.importorskip("timm")
     arguments = {"model_name": "resnet10t", "num_classes": 4}
     path = save(timm.create_model("resnet10t", num_classes=4))
@@ -100,9 +94,6 @@ def test_probabilities_stay_what_they_are(save):
     assert certain(torch.tensor([[0.0, 1.0]])).isfinite().all()
 
 
-# Its record of normalization.
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -132,51 +123,24 @@ def test_a_size_is_a_number_or_height_and_width(text):
         parse_size(text)
 
 
-# Does it fit the data?
-
-
 def declared(network, normalization=None, *, probabilities=False):
     return DeclaredNetwork(network, normalization=normalization, probabilities=probabilities)
 
 
-@pytest.mark.parametrize(
-    ("model", "images", "message"),
-    [
-        pytest.param(
-            declared(Small(channels=3)),
-            images_of(channels=1, size=(8, 8)),
-            "takes images of 3 channels, the data have 1; load them with channels 3",
-            id="channels",
-        ),
-        pytest.param(
-            declared(Small(classes=7)),
-            images_of(size=(8, 8)),
-            r"has 7 classes, the data have 4 classes \(class-0, .*num_classes=4",
-            id="classes",
-        ),
-        pytest.param(
-            declared(Small(size=32)),
-            images_of(size=(28, 28)),
-            r"takes images of 32x32 pixels .* the data have 28x28. Set size 32x32",
-            id="size",
-        ),
-        pytest.param(
-            declared(Small(), ((0.1, 0.2), (1.0, 1.0))),
-            images_of(size=(8, 8)),
-            "normalization: has 2 means, the data have 3 channels",
-            id="means",
-        ),
-        pytest.param(
-            FashionCNN(conv_channels=[2], fc_sizes=[], image_size=(20, 24)),
-            images_of(1, (28, 28)),
-            r"takes images of 20x24 pixels .* the data have 28x28",
-            id="size-of-the-shipped",
-        ),
-    ],
-)
+SHIPPED = FashionCNN(conv_channels=[2], fc_sizes=[], image_size=(20, 24))
+MISFITS = {
+    "channels": (declared(Small()), (1, (8, 8)), "3 channels, the data have 1; load them with channels 3"),
+    "classes": (declared(Small(classes=7)), (3, (8, 8)), r"has 7 classes, the data have 4 .*class-0, .*num_classes=4"),
+    "size": (declared(Small(size=32)), (3, (28, 28)), "of 32x32 pixels .* the data have 28x28. Set size 32x32"),
+    "means": (declared(Small(), ((0.1, 0.2), (1.0, 1.0))), (3, (8, 8)), "has 2 means, the data have 3 channels"),
+    "size-of-the-shipped": (SHIPPED, (1, (28, 28)), "takes images of 20x24 pixels .* the data have 28x28"),
+}
+
+
+@pytest.mark.parametrize(("model", "images", "message"), MISFITS.values(), ids=MISFITS)
 def test_what_does_not_fit_is_named_with_both_numbers(model, images, message):
     with pytest.raises(InputError, match=message):
-        expect_fit(model, images, outputs=None)
+        expect_fit(model, images_of(*images), outputs=None)
 
 
 def test_the_kind_of_outputs_must_be_the_declared_one():
@@ -188,12 +152,6 @@ def test_the_kind_of_outputs_must_be_the_declared_one():
     expect_fit(declared(Small()), images, outputs=None)
     with pytest.raises(InputError, match=r"outputs are -\d.* expected 0 to 1 and a sum of 1"):
         expect_fit(declared(Small(), probabilities=True), images, outputs="probabilities")
-
-
-# Where it looks.
-
-
-def test_layers_go_by_the_names_in_the_users_network():
     model = Classifier(declared(Small(size=8), ((0.5,), (0.5,))))
     looked = attend(model, images_of(size=(8, 8)), layer="conv")
     assert looked.layer == "network.conv"

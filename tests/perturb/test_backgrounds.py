@@ -51,9 +51,6 @@ class ByCorner(nn.Module):
         return torch.stack([0.02 - corner, corner, -torch.ones_like(corner)], dim=1)
 
 
-# Pictures.
-
-
 @pytest.mark.parametrize("kind", BACKGROUNDS)
 def test_objects_stay_as_they_are_and_the_background_does_not(images, masks, kind):
     shown = with_background(images, masks, kind)
@@ -93,22 +90,11 @@ def test_another_background_is_of_another_class_and_without_its_object():
     assert (clutter[15:, 0, 5, 4] > 0).all(), "the other object is seen where one's own is not"
 
 
-def test_other_backgrounds_are_refused(images, masks):
-    alone = images.take(torch.nonzero(images.labels == 3)[:, 0])
-    with pytest.raises(NotApplicableError, match="all images are of one class"):
-        with_background(alone, object_masks(alone), "swapped")
-    with pytest.raises(InputError, match="background 'sky' is unknown; expected one of noise, texture"):
-        with_background(images, masks, "sky")
-
-
-def test_erasing_leaves_the_background_alone(images, masks):
+def test_erasing_leaves_the_background_alone_and_takes_its_color(images, masks):
     after = without_object(images, masks).changed.pixels.numpy()[:, 0]
     before = images.pixels.numpy()[:, 0]
     assert (after[~masks] == before[~masks]).all()
     assert (after[masks] == 0).all()
-
-
-def test_what_is_erased_takes_the_colour_of_the_background_around_it():
     pixels = torch.full((2, 3, 8, 8), 90, dtype=torch.uint8)
     pixels[1] = 200
     pixels[:, :, 2:5, 2:5] = 10
@@ -131,9 +117,11 @@ def test_pictures_show_the_original_and_what_was_made_of_it(images, masks):
     assert torch.equal((of_one(pixels) * 255).round().to(torch.uint8)[0], shown.changed.pixels[7])
     others = with_background(images, masks, "noise", seed=1).perturbation_of(7)
     assert len({repr(of_one), repr(shown.perturbation_of(8)), repr(others)}) == 3
-
-
-# Measures: which models notice.
+    alone = images.take(torch.nonzero(images.labels == 3)[:, 0])
+    with pytest.raises(NotApplicableError, match="all images are of one class"):
+        with_background(alone, object_masks(alone), "swapped")
+    with pytest.raises(InputError, match="background 'sky' is unknown; expected one of noise, texture"):
+        with_background(images, masks, "sky")
 
 
 def measures(model, data):
@@ -152,25 +140,11 @@ def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("object_dependence", 1.0, 30, 0)
     assert goes.detail == "100% are then predicted as other"
     assert 0.8 < stays.interval[0] < stays.interval[1] == 1.0
-
-
-def test_a_model_that_looks_at_the_background_loses_and_keeps_them():
     stays, goes = measures(ByCorner(), squares(cue=True))
     assert stays.value == 0.0
     assert stays.detail == "30 predictions change, 30 of them right before"
     assert goes.value == 0.0
     assert sorted(goes.failures) == list(range(30))
-
-
-def test_answers_of_other_images_cannot_be_compared(images):
-    classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), workers=1)
-    one, other = (classifier.predict(images.take(torch.arange(start, start + 20))) for start in (0, 20))
-    for measure in (prediction_consistency, object_dependence):
-        with pytest.raises(InputError, match="20 and 20 images that are not the same"):
-            measure(one, other)
-
-
-def test_answers_that_were_right_are_shown_first():
     data = squares(cue=True)
     wrong = LabelledImages(data.pixels, torch.where(torch.arange(30) < 10, 2, data.labels), CLASSES, "wrong", "test")
     stays, _ = measures(ByCorner(), wrong)

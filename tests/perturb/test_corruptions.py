@@ -43,9 +43,6 @@ def apart(count, channels=1, height=28, width=28, *, value=0.5):
     return images
 
 
-# Properties of all corruptions.
-
-
 @everywhere
 def test_images_stay_images_and_severity_is_distortion(name, garments):
     off_the_grid = torch.rand(4, 1, 28, 28)
@@ -86,9 +83,13 @@ def test_names_are_those_of_rows_and_others_are_refused():
         Corruption("snow", 1)
     with pytest.raises(ValueError, match="corruption fog: severity is 6, expected a whole number, 0 to 5"):
         Corruption("fog", 6)
+    images = stratified_sample(load_images("fashion-mnist"), 20)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    role = RoleModel("candidate", None, "c", "m", "user", None, Classifier(network, workers=1))
+    assert list(under_corruption(role, images, ALL)) == list(CORRUPTIONS)
+    (series,) = under_corruption(role, images, "jpeg").values()
+    assert [at.perturbation for at in series] == [IDENTITY, *(Corruption("jpeg", severity) for severity in SEVERITIES)]
 
-
-# Each corruption by itself, at each of its levels.
 
 CHECKS = {}
 
@@ -281,8 +282,6 @@ def test_the_sheet_shows_each_corruption_at_each_severity(tmp_path):
     assert said == {name.replace("-", " ") for name in CORRUPTIONS}
 
 
-# In the gate.
-
 ROWS = """
 [[check]]
 id = "corrupt-gaussian-noise-1"
@@ -320,39 +319,23 @@ def blurred(zoo):
     return found["status"]
 
 
-def test_a_model_no_worse_than_the_baseline_passes(zoo):
-    baseline = zoo.save("baseline.safetensors", jitter=1.0)
-    assert zoo.run("--baseline", str(baseline)).ret == 0
+def test_a_model_like_the_baseline_passes_and_a_blind_one_fails(zoo):
+    baseline = str(zoo.save("baseline.safetensors", jitter=1.0))
+    assert zoo.run("--baseline", baseline).ret == 0
     assert list(zoo.statuses.values()) == ["pass"] * 3
     assert blurred(zoo) == "pass"
-
-
-def test_a_model_that_sees_nothing_fails(zoo):
-    baseline = zoo.save("baseline.safetensors")
     zoo.save("models/augmented.safetensors", blind=True)
-    assert zoo.run("--baseline", str(baseline)).ret == 1
+    assert zoo.run("--baseline", baseline).ret == 1
     assert (zoo.statuses["corrupt-gaussian-noise-1"], zoo.statuses["corrupt-mean-error"]) == ("fail", "fail")
 
 
-def test_a_threshold_that_a_blurred_copy_keeps_and_rising_confidence(zoo):
+def test_a_threshold_of_a_blurred_copy_and_another_corruption_are_told(zoo):
     zoo.bind(ROWS.replace("threshold = 0.8 ", "threshold = 0.01 ").replace('"occlusion-square"', '"contrast"'))
     assert zoo.run("--baseline", "none").ret == 4
     assert blurred(zoo) == "fail"
     assert (zoo.statuses["corrupt-confidence"], zoo.statuses["corrupt-mean-error"]) == ("fail", "not_applicable")
-
-
-def test_a_row_about_another_corruption_is_refused(zoo):
     zoo.bind(ROWS.replace('"gaussian-noise"\n', '"snow"\n'))
     result = zoo.run("--baseline", "none")
     assert result.ret == 4
     message = "corruption is 'snow', expected 'gaussian-noise', "
     result.stdout.fnmatch_lines([f"*check 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
-
-
-def test_a_model_is_asked_at_all_severities():
-    images = stratified_sample(load_images("fashion-mnist"), 20)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
-    role = RoleModel("candidate", None, "c", "m", "user", None, Classifier(network, workers=1))
-    assert list(under_corruption(role, images, ALL)) == list(CORRUPTIONS)
-    (series,) = under_corruption(role, images, "jpeg").values()
-    assert [at.perturbation for at in series] == [IDENTITY, *(Corruption("jpeg", severity) for severity in SEVERITIES)]
