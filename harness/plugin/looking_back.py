@@ -12,6 +12,7 @@ import pytest
 
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
 from harness.base.features import features, resolve
+from harness.base.files import hash_of_file
 from harness.base.records import as_json, read_json
 from harness.checks import read_checks
 from harness.plugin.claim import CLAIM
@@ -159,8 +160,11 @@ def _finish(run: GateRun) -> Outcome:
     able = session.roles["candidate"].provides.live and not (run.reported.interrupted or run.hung)
     if able and request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
         faults = _tried(run, "input faults", lambda: input_faults(session), lambda _: None)
+    panel = session.checks.recipe.get("panel")
+    sha256 = hash_of_file(request.root / str(panel)) if panel else None
     return replace(
         outcome,
+        recipe=outcome.recipe | ({"panel_sha256": sha256} if sha256 else {}),
         reference_curves={name: tuple(each) for name, each in curves.items()},
         input_faults=faults,
         pictures=run.book.shown(),
