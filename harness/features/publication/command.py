@@ -24,7 +24,7 @@ _OUT = "The file to write (default: {}, in RECORD's folder)."
 )
 @click.argument("record", type=options.FILE)
 @click.option("--out", type=options.FILE, help=_OUT.format("stress.intoto.json"))
-@click.option("--model", type=options.FILE, help="The model's file, if it has moved since the run.")
+@click.option("--model", type=options.FILE, help="The model's file, where it is now (default: that of the run).")
 def attest_command(record: Path, out: Path | None, model: Path | None) -> int:
     """Write a statement."""
     from harness.base.outputs import Inputs
