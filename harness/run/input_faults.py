@@ -42,8 +42,8 @@ def other_order_of(session: StressSession) -> str:
         return ""
     return coded(
         Code.MODEL,
-        f"candidate {candidate.path}: its classes are in another order than those of the data: {found[1]}; give the "
-        "data the order of classes that it was trained with, such as by the names of folders or the numbers of labels",
+        f"candidate {candidate.path}: its classes are in another order than those of the data: {found[1]}. Give the "
+        "data the order of its training, for example by the names of folders or the numbers of labels.",
     )
 
 

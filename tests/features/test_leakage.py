@@ -43,7 +43,7 @@ COPIES = {"re-encoded": re_encoded, "resized": resized, "cropped": cropped, "mir
 
 @pytest.fixture(scope="module")
 def sets():
-    """Test images, training images of which the first are copies of the first test images, kind by kind."""
+    """Test images and training images. The first of both are copies, kind by kind."""
     images = load_fashion_mnist("test").take(torch.randperm(10_000, generator=torch.Generator().manual_seed(0)))
     test = images.take(torch.arange(TEST))
     training = images.take(torch.arange(TEST, TEST + TRAINING))

@@ -1,4 +1,4 @@
-"""Another order of classes is told from a model that is merely bad, and is no verdict on the model."""
+"""The gate finds another order of classes, which is no verdict on the model, and not in models that are merely bad."""
 
 from dataclasses import replace
 from pathlib import Path

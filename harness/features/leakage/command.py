@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,7 @@ _NAMED = 10
     "leakage",
     cls=options.Command,
     example="leakage --train folder:photos/train",
-    help="Find test images with a near-duplicate among the training images: re-encoded, resized, mirrored, or cropped "
+    help="Find test images with a near-duplicate among the training images: re-encoded, resized, flipped, or cropped "
     "by about 5%. Pixels are compared after alignment, so no model is needed. Exit status 1 means that there are some.",
 )
 @click.option("--train", required=True, metavar="SPEC", help="The training images, as data; fashion-mnist has its own.")
@@ -40,6 +41,7 @@ _NAMED = 10
 def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -> int:
     """Find near-duplicates."""
     import numpy as np
+    import torch
 
     from harness.base.errors import DataError
     from harness.base.outputs import table_kind
@@ -61,20 +63,17 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     found, threshold = leaked(small(test.pixels), small(training.pixels), chance)
     pairs = np.flatnonzero(found.ratio < threshold)
     pairs = pairs[np.argsort(found.ratio[pairs], kind="stable")]
-    labels = [np.array(each.classes)[each.labels.numpy()] for each in (test, training)]
-    titles = ("image", "training image", "ratio", "unexplained", "label", "training label")
-    rows = [
-        (
-            int(test.positions[at]),
-            int(training.positions[found.position[at]]),
-            round(float(found.ratio[at]), 4),
-            round(float(found.distance[at]), 4),
-            str(labels[0][at]),
-            str(labels[1][found.position[at]]),
-        )
-        for at in pairs
-    ]
-    table.write(csv_text(titles, rows).encode())
+    theirs = torch.from_numpy(found.position[pairs])
+    columns: dict[str, Any] = {
+        "image": test.positions.numpy()[pairs],
+        "training image": training.positions[theirs].numpy(),
+        "ratio": found.ratio[pairs].astype(float).round(4),
+        "unexplained": found.distance[pairs].astype(float).round(4),
+        "label": np.array(test.classes)[test.labels.numpy()[pairs]],
+        "training label": np.array(training.classes)[training.labels[theirs].numpy()],
+    }
+    rows = list(zip(*(each.tolist() for each in columns.values()), strict=True))
+    table.write(csv_text([*columns], rows).encode())
     counts = f"{len(rows):,} of {len(test):,} test images have a near-duplicate among {len(training):,} training images"
     lines = [f"{counts} (a ratio below {threshold:.3f}; by chance {chance:.1%} of test images)"]
     lines += [
@@ -83,7 +82,7 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     plain = {
         "threshold": threshold,
         "images": len(test),
-        "pairs": [dict(zip(titles, row, strict=True)) for row in rows],
+        "pairs": [dict(zip(columns, row, strict=True)) for row in rows],
     }
     options.say({**plain, "table": str(output)}, [*lines, f"written: {output}"], as_json=as_json)
     return options.NEGATIVE if rows else options.OK

@@ -1,6 +1,6 @@
 """Near-duplicates of images: small descriptors find candidates, and a comparison of aligned pixels judges them.
 
-Re-encoded, resized, slightly cropped and mirrored copies count. No model is needed.
+Re-encoded, resized, slightly cropped and flipped copies count. No model is needed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _VIEWS += [(1 - _CROP, x, y) for x in (-_CROP, _CROP) for y in (-_CROP, _CROP)]
 class Nearest:
     """The nearest of other images for each of N images: its position, and the distance of the aligned pixels.
 
-    `ratio` divides that by the distance of a further neighbor of the same image, so it means the same in dense and in
-    sparse places: for images of one kind it is near 1, and near 0 for a copy.
+    `ratio` divides that by the distance of a further neighbor of the same image. It means the same in dense and in
+    sparse places: near 1 for images of one kind, and near 0 for a copy.
     """
 
     position: np.ndarray

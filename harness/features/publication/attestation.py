@@ -18,7 +18,7 @@ STATEMENT = Kind("an in-toto statement", rb'\s*\{\s*"_type"\s*:\s*"https://in-to
 
 
 def statement(outcome: Outcome | None, record: bytes, model: Path | None = None) -> tuple[dict[str, Any] | None, str]:
-    """Return the statement on a run, or None and the reason why there is none.
+    """Return the statement on a run, or None and the reason.
 
     `record` is the content of its `stress.json`, and `model` the file of its candidate, if it has moved. A pass with a
     caution is WARNED: with signs of a weaker model, with provisional thresholds, or equal to a doubtful original.

@@ -20,9 +20,10 @@ _SUMS_TO_ONE = 1e-3
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model_outputs logits"
 _KNOWN = ("logits", "probabilities", "labels")
-_LEAST, _FEWER, _EXPLAINED = 5, 5, 2 / 3
-"""Least images of a class for a statement on the order, how many times fewer are correct than by another order, and the
-least accuracy by that."""
+_LEAST = 5
+"""Least images of a class for a statement on the order."""
+_FEWER, _EXPLAINED = 5, 2 / 3
+"""Least quotient of correct images by another order and by the data's, and least accuracy by the other."""
 
 
 def provided(answers: np.ndarray, setting: str | None, own: Any = None, *, top: Any = None) -> Provides:
@@ -161,10 +162,9 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
 def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     """Return the class that a model predicts each class as, and a sentence, if only a permutation explains predictions.
 
-    In a cycle of the best permutation, most images of its classes must be predicted as the class in their place, and
-    most images predicted as those must be theirs: a Jaccard index above one half. So a model that is merely bad has no
-    other order: one that confuses two classes half of the time reaches a third. At most a fifth of what the permutation
-    explains may be predicted correctly. And the model must be a good one by that order, on two thirds of all images.
+    The images of a cycle's classes, and those predicted as the classes in their place, must be mostly the same: a
+    Jaccard index above one half. A model that confuses two classes half of the time reaches a third. At most a fifth
+    as many images as the permutation explains may be correct. By the other order, two thirds of all images must be.
     """
     from scipy.optimize import linear_sum_assignment
 
