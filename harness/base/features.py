@@ -71,10 +71,8 @@ class Feature:
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
     `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of its
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
-    group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done.
-    `differences` is one of a session and the request. After the tests it returns what the report says of the candidate
-    and its original, or None. `after_run` is one of the outcome and the request, which returns what it could not leave
-    as a line.
+    group. `differences` is a function of a session and a run's request. After the tests it returns what the report says
+    of the candidate and its original, or None.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -83,9 +81,7 @@ class Feature:
     lines: tuple[str, ...] = ()
     self_checks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    before_run: str = ""
     differences: str = ""
-    after_run: str = ""
 
 
 @cache

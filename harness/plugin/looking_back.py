@@ -12,6 +12,7 @@ import pytest
 
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
 from harness.base.features import features, resolve
+from harness.base.files import hash_of_file
 from harness.base.records import as_json, read_json
 from harness.checks import read_checks
 from harness.plugin.claim import CLAIM
@@ -135,13 +136,17 @@ def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
 def _finish(run: GateRun) -> Outcome:
     """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
     from harness.calibration.panel import recorded_curves
-    from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults
+    from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults, other_order_of
 
     try:
         run.expect_same_inputs()
     except InputError as error:
         run.reported.errors.append(reason(error))
     session, request, default, curves, faults = run.prepare(), run.request, None, {}, None
+    failed = {each.check.family for each in run.reported.verdicts.values() if each.status == "fail"}
+    able = not (run.reported.interrupted or run.hung) and request.record is None and bool(failed & ON_CLEAN_IMAGES)
+    if able and (found := _tried(run, "order of classes", lambda: other_order_of(session), lambda _: "")):
+        run.reported.errors.append(found)
     if session.checks.data.sample is not None:
         with suppress(InputError):
             default = read_checks(request.default_checks_path)
@@ -156,11 +161,13 @@ def _finish(run: GateRun) -> Outcome:
     if outcome.overview is not None:
         with suppress(InputError):  # Figures then have no bands.
             curves = recorded_curves(session.checks, request.root)
-    able = session.roles["candidate"].provides.live and not (run.reported.interrupted or run.hung)
-    if able and request.record is None and {each.check.family for each in outcome.failed} & ON_CLEAN_IMAGES:
+    if able and session.roles["candidate"].provides.live:
         faults = _tried(run, "input faults", lambda: input_faults(session), lambda _: None)
+    panel = session.checks.recipe.get("panel")
+    sha256 = hash_of_file(request.root / str(panel)) if panel else None
     return replace(
         outcome,
+        recipe=outcome.recipe | ({"panel_sha256": sha256} if sha256 else {}),
         reference_curves={name: tuple(each) for name, each in curves.items()},
         input_faults=faults,
         pictures=run.book.shown(),

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, OutputError, printable, said_of
-from harness.base.features import features, resolve
 from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.plugin.claim import CLAIM
@@ -28,7 +27,7 @@ _CLOCKS_DIFFER = timedelta(hours=1)
 
 
 def expect_to_leave(request: RunRequest) -> None:
-    """Raise `InputError` for what a feature cannot leave, and for a file that was named and takes no line.
+    """Raise `InputError` for a history that was named and takes no line.
 
     Which is better known before a run than after.
     """
@@ -41,9 +40,6 @@ def expect_to_leave(request: RunRequest) -> None:
         read_history(path)
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError("cannot be written; name another file, or none", setting=f"history {path}")
-    for feature in features():
-        if feature.before_run:
-            resolve(feature.before_run)(request)
 
 
 def _history_of(request: RunRequest, path: Path) -> Output:
@@ -73,10 +69,10 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
 
 
 def leave(run: GateRun) -> None:
-    """Add the run's line to the history and leave the traces of features, now that its reports have its outcome.
+    """Add the run's line to the history, now that its reports have its outcome.
 
     A process that waits for this one adds the line itself, since this one may still end otherwise. A failure to write
-    them is a line on the terminal; the verdict stands.
+    it is a line on the terminal; the verdict stands.
     """
     outcome, request, failed = run.outcome, run.request, ""
     if outcome is None or request.record is not None or run.config.stash[CLAIM].published is None:
@@ -86,9 +82,5 @@ def leave(run: GateRun) -> None:
         run.handover.answer(history=str(request.history_path), line=as_json(line))
         if run.handover.path is None:
             failed = leave_line(_history_of(request, request.history_path), line)
-    for feature in features():
-        if feature.after_run:
-            failed += f"\n{resolve(feature.after_run)(outcome, request)}"
-    if failed.strip() and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
-        for line_of_text in failed.strip().splitlines():
-            reporter.write_line(printable(line_of_text), red=True)
+    if failed and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
+        reporter.write_line(printable(failed), red=True)

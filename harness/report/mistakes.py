@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.checks.copied import of_pair
 from harness.checks.roles import role_title
 from harness.measures import Unit
-from harness.report.page import Section, folded, paragraphs, table
+from harness.report.page import Section, folded, in_lines, paragraphs, render, table
 from harness.report.pictures import in_order, mistake, sheet
 from harness.report.tables import LEGEND, kinds_rows
 from harness.run.examples import PICTURED
@@ -83,7 +84,8 @@ def confusions(outcome: Outcome) -> Section | None:
     body = paragraphs(f"{errors:,} of {overview.n:,} clean images are predicted wrong.{few}", kind="soft")
     for rank, names in enumerate(sorted(faces, key=lambda names: -images[names])):
         title = f"{' → '.join(names)}: {Unit.IMAGES.format(images[names])}"
-        body += folded(title, sheet("", faces[names]), opened=not rank)
+        row = render("copied", row=in_lines(of_pair(*names)), about=title)
+        body += folded(title, row + sheet("", faces[names]), opened=not rank)
     return Section("confusions", "Confusions and their images", body)
 
 

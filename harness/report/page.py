@@ -51,6 +51,11 @@ def render(part: str, /, **values: object) -> Markup:
     return macro(**values)
 
 
+def in_lines(text: str) -> Markup:
+    """Return a text for an attribute that keeps its line breaks."""
+    return Markup("&#10;").join(text.split("\n"))
+
+
 def paragraphs(*lines: object, kind: str = "") -> Markup:
     """Return a paragraph for each line that is not empty, of this kind, such as `soft`."""
     return render("paragraphs", lines=[line for line in lines if line], kind=kind)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError, said_of, writable
 from harness.base.files import read_regular
@@ -15,7 +16,7 @@ from harness.run.shown import image_in
 from harness.run.status import MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -30,24 +31,45 @@ def reports_of(
     from harness.report.text import markdown
 
     plain = json.loads(record)
-    schema = plain.get("schema") if isinstance(plain, dict) else None
-    if schema != SCHEMA:
-        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
-    if plain.get("finished") is False:
+    outcome = outcome_in(plain, read, where=where)
+    if outcome is None:
         return None, refused_reports(plain)
-    if "finished" not in plain:
-        raise InputError(f"{where}: an earlier version wrote it, without all that a report shows; run the gate again")
-    outcome = read_outcome(plain, read, where=where)
     made = {PAGE: page_of(outcome), SUMMARY: markdown(outcome)}
     written = record.encode() if isinstance(record, str) else record
     return outcome, {name: writable(content).encode() for name, content in made.items()} | {REPORT: written}
 
 
+def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outcome | None:
+    """Return the outcome in the plain content of a record; None for a run without one. Raises as `reports_of` does."""
+    schema = plain.get("schema") if isinstance(plain, dict) else None
+    if schema != SCHEMA:
+        raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
+    if plain.get("finished") is False:
+        return None
+    if "finished" not in plain:
+        raise InputError(f"{where}: an earlier version wrote it, without all that a report shows; run the gate again")
+    return read_outcome(plain, read, where=where)
+
+
+def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
+    """Return the outcome of the record at this path, without pictures, and its content; raises as `redrawn` does."""
+    with _unreadable(path):
+        record = read_regular(path, max_bytes=MAX_BYTES)
+        return outcome_in(json.loads(record), lambda _: b"", where=str(path)), record
+
+
 def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
     """Return the outcome and the reports of the record at this path; raises `InputError` if it cannot be read."""
-    try:
+    with _unreadable(path):
         record = read_regular(path, max_bytes=MAX_BYTES)
         return reports_of(record, partial(image_in, path.parent), where=str(path))
+
+
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    """Turn any error of reading a record into an `InputError`."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{path}: cannot be read as the record of a run ({said_of(error)})") from None
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.checks.copied import copied
 from harness.checks.families import FAMILIES, family_title
 from harness.checks.slices import SLICE
 from harness.measures import Unit
@@ -16,7 +17,7 @@ from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY
 from harness.report.diagnosis import diagnose
 from harness.report.figures import CHANGE, HeatMap, heat_maps
-from harness.report.page import Illustration, Section, figures_html, paragraphs, render, table
+from harness.report.page import Illustration, Section, figures_html, in_lines, paragraphs, render, table
 from harness.report.plots import verdict_dots
 from harness.report.signs import known_margins
 from harness.report.tables import SIGNIFICANT, marked
@@ -206,7 +207,13 @@ def checks(outcome: Outcome) -> Section:
         name = verdict.check.id
         rerun, shown = rerun_command(command, name), outcome.pictures.get(name, Pictures())
         more = render("details", id=name, explanation=verdict.explain(), shown=shown, command=rerun)
-        facts = {"order": order, "command": rerun, "known": outcome.known_text(name), "more": more}
+        facts = {
+            "order": order,
+            "command": rerun,
+            "row": in_lines(copied(verdict.check)),
+            "known": outcome.known_text(name),
+            "more": more,
+        }
         rows.append(row_of(verdict) | facts)
     counts = Counter(verdict.status for verdict in verdicts).items()
     statuses = [(status, SIGNS[status], count) for status, count in counts]

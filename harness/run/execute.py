@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base import imports
 from harness.base.codes import Code
+from harness.base.errors import InputError
 from harness.base.records import read_json
 from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
 from harness.run.budget import Plan
 from harness.run.handover import Handover
 from harness.run.history import Line
 from harness.run.request import command_line, joined, new_run_id, value_in
+from harness.run.shown import address_of, image_in
 from harness.run.status import INTERRUPTED, NOT_JUDGED, report_in
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
+_SHOWN = 8
+"""Images of failing checks that a notebook shows."""
 _CHILD = """\
 import pathlib, sys
 parent, path = int(sys.argv[1]), pathlib.Path(sys.argv[2])
@@ -136,7 +140,7 @@ class RunResult:
         return self.headline
 
     def _repr_html_(self) -> str:
-        """Return the headline and the table of checks, as a notebook shows them."""
+        """Return the headline, the worst pictures of failing checks and the table, as a notebook shows them."""
         titles = ("check", "status", "value", "threshold", "n")
         sign = {"at_least": "≥ ", "at_most": "≤ "}
         rows = [
@@ -146,7 +150,23 @@ class RunResult:
         head = "".join(f"<th>{title}</th>" for title in titles)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-        return f"<p><b>{escape(self.headline)}</b></p>{table}"
+        return f"<p><b>{escape(self.headline)}</b></p>{self._faces()}{table}"
+
+    def _faces(self) -> str:
+        """Return the first images of failing checks, with their classes; those that are gone are left out."""
+        shown, said = (self.report or {}).get("pictures", {}), dict[str, str]()
+        for found in (shown.get(check.id, {}) for check in self.failed):
+            for case in found.get("cases", ()):
+                wrong = [line["text"] for each in case["columns"] for line in each["lines"] if line["kind"] == "wrong"]
+                said.setdefault(case["columns"][0]["image"], ": ".join([case["columns"][0]["words"], *wrong[:1]]))
+            for face in found.get("faces", ()):
+                said.setdefault(face["image"], f"{face['true']}: {face['said']}")
+        figures = []
+        for image, text in list(said.items())[:_SHOWN]:
+            with suppress(InputError):
+                drawn = f'<img src="{address_of(image_in(self.reports, image))}" width="96" alt="">'
+                figures.append(f'<figure style="display:inline-block;margin:4px">{drawn}<br>{escape(text)}</figure>')
+        return f"<div>{''.join(figures)}</div>" if figures else ""
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Input faults: whether a candidate that fails on clean images predicts them correctly from other pixels."""
+"""Faults of the input: a candidate fails on clean images, and has other classes or is correct from other pixels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from harness.base.codes import Code, coded
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.pipeline import Pipeline
 from harness.data.serving.catalog import SKEWS, Pictured
 from harness.data.serving.served import Serving
 from harness.data.stages import Color, Normalise, Scale
+from harness.inference.predictors.answers import other_order
 from harness.inference.serving import normalization_of, served_predictions
 from harness.measures.statistics import mcnemar_p
 from harness.run.budget import extent_of
@@ -31,6 +33,18 @@ _LEVELS = {
     "levels -1 to 1": Scale(divisor=127.5, offset=-1.0),
     "inverted levels": Scale(divisor=-255.0, offset=1.0),
 }
+
+
+def other_order_of(session: StressSession) -> str:
+    """Return an error if the candidate has its classes in another order than the data; empty if not."""
+    candidate = session.roles["candidate"]
+    if (found := other_order(candidate.predict(session.of_family("clean").images))) is None:
+        return ""
+    return coded(
+        Code.MODEL,
+        f"candidate {candidate.path}: its classes are in another order than those of the data: {found[1]}. Give the "
+        "data the order of its training, for example by the names of folders or the numbers of labels.",
+    )
 
 
 def input_faults(session: StressSession) -> InputFaults | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -32,9 +33,9 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "history", "report", "accept", "equal", "golden", "skew"),
+    *("gate", "history", "report", "accept", "equal", "golden", "attest", "card", "badge", "skew"),
     *("calibrate", "init"),
-    *("list", "compare", "rank", "evaluate", "break"),
+    *("list", "compare", "rank", "evaluate", "break", "leakage"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),
 ]
 
@@ -188,6 +189,7 @@ def test_python_m_harness_passes_the_status_on(tmp_path):
         (["evaluate", "best.pth", "--failures", "--pose", "nan", "0", "0"], "--pose nan 0 0: expected finite numbers"),
         (["evaluate", "best.pth", "--failures", "--pose", "0", "inf", "0"], "--pose 0 inf 0: expected finite numbers"),
         (["evaluate", "best.pth", "--failures", "--pose", "0", "0", "inf"], "--pose 0 0 inf: expected finite numbers"),
+        (["evaluate", "best.pth", "--per-image", "images.txt"], "expected a name that ends in .csv or .parquet"),
         (["evaluate", "best.pth", "--pair", "Bag", "Dress"], "give --failures, too"),
         (["calibrate", "--checkpoints", "--jobs", "2"], "--checkpoints"),  # As an empty pattern of a shell leaves it.
         (["calibrate", "--checkpoints"], "--checkpoints"),
@@ -268,6 +270,32 @@ def test_evaluate_prints_what_the_measures_say(tmp_path):
     expected = accuracy(Classifier(notebook_file(tmp_path / "same.pth")).predict(some_images())).value
     said = f"data: fashion-mnist (from the command line)\nclean accuracy: {expected:.4g}\nconfident errors: 0\n"
     assert evaluate(tmp_path) == said
+
+
+@pytest.mark.parametrize("name", ["images.csv", "images.parquet"])
+def test_evaluate_writes_a_row_for_each_image_and_pose(tmp_path, name):
+    cameras = np.array(["one", "two"]).repeat(60)
+    images = replace(some_images(), groups={"camera": cameras})
+    shuffled = images.take(torch.randperm(120, generator=torch.Generator().manual_seed(1)))
+    tables = []
+    for data in (images, shuffled):
+        evaluate(tmp_path, "--per-image", name, "--pose", "30", "0", "-1", images=data)
+        path = tmp_path / name
+        tables.append(pd.read_csv(path) if name.endswith("csv") else pd.read_parquet(path))
+    table = tables[0]
+    assert list(table.columns[:8]) == ["id", "image", "degrees", "dx", "dy", "label", "predicted", "correct"]
+    assert (len(table), table["id"].nunique()) == (240, 120)
+    predicted = Classifier(notebook_file(tmp_path / "same.pth")).predict(images, Pose(30.0, 0.0, -1.0))
+    posed = table[table["degrees"] == 30]
+    assert list(posed["correct"]) == predicted.correct.tolist()
+    assert list(posed["predicted"]) == [images.classes[at] for at in predicted.predicted]
+    np.testing.assert_allclose(posed["confidence"], predicted.confidence, rtol=1e-5)
+    of_label = predicted.probabilities[np.arange(120), predicted.labels]
+    np.testing.assert_allclose(posed["probability_of_label"], of_label, rtol=1e-5)
+    assert list(posed["group camera"]) == cameras.tolist()
+    columns = ["degrees", "label", "predicted"]
+    one, other = (each.set_index(["id", *columns[:1]])[columns[1:]].sort_index() for each in tables)
+    assert one.equals(other), "an image has its identifier in any order"
 
 
 @pytest.fixture(scope="module")

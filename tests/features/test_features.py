@@ -19,7 +19,7 @@ from harness.cli import COMMANDS, OWN
 from harness.report.html import page_of
 from harness.report.page import Section
 from harness.report.text import markdown
-from harness.run.settings import GROUPS, SETTINGS
+from harness.run.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {path.parent.name: path.parent for path in (ROOT / "harness/features").glob("*/__init__.py")}
@@ -60,7 +60,7 @@ def names_of(feature: Feature) -> list[object]:
         value for each in feature.families for value in (each.starter_checks, each.damage, each.rows, each.images)
     ]
     tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
-    named = [*of_families, feature.before_run, feature.after_run, *feature.self_checks.values()]
+    named = [*of_families, *feature.self_checks.values()]
     return [*filter(None, named), *(name for table in tables for name in table if ":" in name)]
 
 
@@ -78,7 +78,6 @@ def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
     assert set(families_of_features()) == {"equivalence", "golden", "skew"}
     assert list(FAMILIES)[-5:] == ["golden", "skew", "slice", "equivalence", "unknown"]
-    assert GROUPS[SETTINGS["mlflow"].group] == "Reports"
 
 
 def test_an_entry_stands_before_the_one_that_it_names():

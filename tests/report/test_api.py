@@ -4,13 +4,15 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import OLD_REPORTS
+from outcomes import EMPTY, FAIL, OLD_REPORTS, PASS
 from zoo import Zoo, run_here
 
 import harness
@@ -21,6 +23,7 @@ from harness.run.execute import RunResult, _run, execute
 from harness.run.history import read_history
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
+from harness.run.shown import Case, Column, Face, Line, Pictures, address_of
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 
@@ -93,6 +96,26 @@ def test_a_result_has_the_verdict_and_every_value(zoo):
     assert f"<b>{result.headline}</b>" in shown
     assert "<td>clean</td><td>pass</td><td>0.92" in shown
     assert "<td>≤ 10</td>" in shown
+
+
+def test_a_notebook_shows_the_images_that_fail(tmp_path):
+    content = b"RIFF....WEBP an image"
+    picture = address_of(content)
+    said = (Line("✗ ant <b>", "wrong", 0.9), Line("bee", "right", 0.1))
+    columns = (Column("image 1", picture, (), "image 1, bee"), Column("candidate", "", said, ""))
+    face = Face(address_of(b"another"), "cat", "dog 90%", "", "")
+    pictures = {"bad": Pictures((Case(columns, ""),), faces=(face,)), "good": Pictures((Case(columns, ""),))}
+    record, images = replace(EMPTY, verdicts=(FAIL, PASS), pictures=pictures).as_files()
+    for name, image in images.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(image)
+    result = RunResult(1, tmp_path, json.loads(record))
+    shown = result._repr_html_()
+    assert f'<img src="{picture}"' in shown
+    assert re.findall(r"<br>(.*?)</figure>", shown) == ["image 1, bee: ✗ ant &lt;b&gt;", "cat: dog 90%"]
+    shutil.rmtree(tmp_path / "stress")
+    assert "<img" not in result._repr_html_(), "pictures that are gone are left out"
+    assert "<td>bad</td><td>fail</td>" in result._repr_html_()
 
 
 def test_what_cannot_be_judged_is_a_result_that_says_why(zoo):

@@ -1,16 +1,16 @@
-"""Pictures of a history: in the report, on a page of its own, and in MLflow."""
+"""Pictures of a history: in the report, on a page of its own, and the recipe of MLflow."""
 
 import re
+import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 from outcomes import EMPTY, verdict
 
-from harness.features.mlflow.logged import log_run
 from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margin_map
 from harness.report.html import page_of
 from harness.run.history import History
@@ -95,31 +95,6 @@ def test_each_profile_and_data_has_a_part_of_its_own():
     assert history_lines(partial) == ["1 runs, none with the verdict pass or fail"]
 
 
-class FakeMLflow:
-    """Stands in for MLflow, and keeps all that it logs."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, object] = {"artifacts": []}
-
-    def set_experiment(self, name):
-        self.said["experiment"] = name
-
-    @contextmanager
-    def start_run(self, *, run_name):
-        self.said["run"] = run_name
-        yield
-        self.said["ended"] = True
-
-    def set_tags(self, tags):
-        self.said["tags"] = tags
-
-    def log_metrics(self, metrics):
-        self.said["metrics"] = metrics
-
-    def log_artifact(self, path, *, artifact_path):
-        self.said["artifacts"].append((path.rsplit("/", 1)[1], artifact_path))
-
-
 JUDGED = replace(
     EMPTY,
     verdicts=(
@@ -131,32 +106,27 @@ JUDGED = replace(
 )
 
 
-def test_mlflow_has_metrics_the_verdict_as_a_tag_and_the_reports(monkeypatch, tmp_path):
-    fake = FakeMLflow()
-    monkeypatch.setitem(sys.modules, "mlflow", fake)
-    (tmp_path / "stress.html").write_text("page")
-    (tmp_path / "stress.json").write_text("{}")
-    log_run(JUDGED, tmp_path, experiment="robustness")
-    said = fake.said
-    assert (said["experiment"], said["run"], said["ended"]) == ("robustness", "gate cccccccc", True)
-    measured, margins = {"clean": 0.92, "bad": 0.8}, {"margin/clean": 7.0, "margin/pairs": -2.5}
-    assert said["metrics"] == {**measured, **margins, "checks_judged": 2.0, "checks_failing": 1.0}
-    assert said["tags"]["stress.verdict"] == "error"
-    assert said["tags"]["stress.candidate_sha256"] == "c" * 64
-    assert said["artifacts"] == [("stress.html", "stress"), ("stress.json", "stress")]
-
-
-def test_mlflow_itself_keeps_what_it_is_told(monkeypatch, tmp_path):
-    mlflow = pytest.importorskip("mlflow", reason="no mlflow: pip install '.[mlflow]'")
+def test_the_recipe_of_mlflow_logs_a_verdict(monkeypatch, tmp_path):
+    mlflow = pytest.importorskip("mlflow", reason="no mlflow: pip install mlflow-skinny")
+    text = (Path(__file__).parents[2] / "docs/history.md").read_text()
+    (tmp_path / "log_verdict.py").write_text(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0])
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/stress.html").write_text("page")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
-    (tmp_path / "stress.html").write_text("page")
-    log_run(JUDGED, tmp_path, experiment="robustness")
-    client = mlflow.MlflowClient()
-    (logged,) = client.search_runs([client.get_experiment_by_name("robustness").experiment_id])
-    assert logged.info.status == "FINISHED"
-    assert logged.data.tags["stress.verdict"] == "error"
-    assert logged.data.metrics["bad"] == 0.8
-    assert logged.data.metrics["margin/pairs"] == -2.5
-    assert [each.path for each in client.list_artifacts(logged.info.run_id, "stress")] == ["stress/stress.html"]
+    client = mlflow.MlflowClient((tmp_path / "runs").as_uri())
+    client.create_registered_model("fashion")
+    for outcome in (replace(JUDGED, verdicts=JUDGED.verdicts[:1]), JUDGED):
+        version = str(client.create_model_version("fashion", "runs:/new").version)
+        (tmp_path / "reports/stress.json").write_text(outcome.as_files()[0])
+        command = [sys.executable, "log_verdict.py", "fashion", version]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert client.get_model_version("fashion", version).tags["stress.verdict"] == outcome.verdict
+    assert client.get_model_version_by_alias("fashion", "gated").version in {1, "1"}, "only a pass gets the alias"
+    last, first = client.search_runs([client.get_experiment_by_name("robustness").experiment_id])
+    assert (first.data.metrics, last.data.metrics) == ({"clean": 0.92}, {"clean": 0.92, "bad": 0.8})
+    assert last.data.tags["stress.candidate_sha256"] == "c" * 64
+    found = [each.path for each in client.list_artifacts(last.info.run_id, "stress")]
+    assert found == ["stress/stress.html", "stress/stress.json"]

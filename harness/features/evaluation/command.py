@@ -102,11 +102,20 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     metavar="DIR",
     help="The folder for the tables (default: reports/failures).",
 )
+@click.option(
+    "--per-image",
+    "images_table",
+    type=options.FILE,
+    metavar="FILE",
+    help="Also write the results of each image into this .csv or .parquet: the SHA-256 of its pixels as identifier, "
+    "label, prediction, probabilities and groups. With --pose, it has a row for each pose, too (default: no table).",
+)
 @options.json_option
 def evaluate_command(
     checkpoint: Path | str,
     predictions_path: Path | None,
     output: Path,
+    images_table: Path | None,
     *,
     failures: bool,
     label_errors: bool,
@@ -115,12 +124,15 @@ def evaluate_command(
 ) -> int:
     """Evaluate a checkpoint."""
     from harness.features.evaluation.evaluating import FILES, evaluate
+    from harness.features.evaluation.per_image import kind_of
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
     kinds = FILES if failures or label_errors else {}
     outputs = {name: options.own_output(output / name, kind, inputs) for name, kind in kinds.items()}
+    if images_table:
+        outputs[str(images_table)] = options.own_output(images_table, kind_of(images_table), inputs)
     parts, notes = evaluate(
         checkpoint,
         settings,
@@ -128,12 +140,13 @@ def evaluate_command(
         find_label_errors=label_errors,
         panel_predictions=predictions_path,
         folder=output,
+        images_table=images_table,
         **asked,
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     for name, content in (item for part in parts for item in part.files.items()):
-        outputs[name].write(content.encode())
+        outputs[name].write(content if isinstance(content, bytes) else content.encode())
     plain = {name: value for part in parts for name, value in part.plain.items()}
     options.say(plain, [line for part in parts for line in part.lines], as_json=as_json)
     return options.OK

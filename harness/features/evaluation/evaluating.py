@@ -15,6 +15,7 @@ from harness.base.progress import Progress
 from harness.base.records import as_plain
 from harness.checks import read_checks
 from harness.data import stratified_sample
+from harness.features.evaluation.per_image import per_image
 from harness.measures import accuracy, confident_errors
 from harness.measures.accuracy import classification_report
 from harness.measures.failures import FailureKind, confusion, failure_table, kinds_for
@@ -58,11 +59,11 @@ FILES = {**_OF_FAILURES, _LABEL_ERRORS_FILE: _OF_LABELS}
 
 @dataclass(frozen=True)
 class Part:
-    """A part of an evaluation: in plain types, as lines of the terminal, and as texts of files by their names."""
+    """A part of an evaluation: in plain types, as lines of the terminal, and as contents of files by their names."""
 
     plain: Mapping[str, Any]
     lines: Sequence[str] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
 
 
 def evaluate(
@@ -77,15 +78,17 @@ def evaluate(
     find_label_errors: bool = False,
     panel_predictions: Path | None = None,
     folder: Path = Path("reports/failures"),
+    images_table: Path | None = None,
 ) -> tuple[list[Part], list[str]]:
     """Evaluate a checkpoint; return the parts asked for, and notes on the panel's predictions.
 
     `on_grid` searches the 225 poses of the augmentation range. `failures` asks for tables of failures. With them,
     `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. Label errors are
     found by the file `panel_predictions`, by default the one that the checks file names. Files are for the `folder`.
+    The `images_table` has the results of each image, clean and in these poses.
     Raises `InputError` for refused files, and where label errors need a missing panel.
     """
-    if (pairs or poses) and not failures:
+    if (pairs or (poses and not images_table)) and not failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
     if odd := next((pose for pose in poses if not all(map(math.isfinite, pose))), None):
         expected = "expected finite numbers: degrees, and pixels to the right and down"
@@ -122,14 +125,20 @@ def evaluate(
     if per_class:
         report = classification_report(clean)
         parts.append(Part({"classes": asdict(report)}, ["", *aligned(scores_rows(report))]))
+    views = [clean, *(classifier.predict(images, Pose(*pose), keep=False) for pose in poses)]
+    parts += [_table_of(views, images_table)] if images_table else []
     if failures:
-        views = [clean, *(classifier.predict(images, Pose(*pose), keep=False) for pose in poses)]
         moved = sum(pose != IDENTITY for pose in grid)
         persistent = persistent_failures(images, predicted)
         parts.append(_failures(checkpoint, views, kinds, persistent, posed=posed, moved=moved, folder=folder))
     if find_label_errors and panel is not None:
         parts.append(_label_errors(clean, panel, everything.labels.numpy(), folder))
     return parts, notes
+
+
+def _table_of(views: Sequence[Predictions], path: Path) -> Part:
+    written = f"{sum(len(view.labels) for view in views):,} rows written: {path}"
+    return Part({"per_image": str(path)}, [written], {str(path): per_image(views, path)})
 
 
 def _panel_predictions(named: Path | None, images: LabelledImages, sha256: str) -> PanelPredictions | None:

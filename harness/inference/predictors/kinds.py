@@ -76,10 +76,15 @@ KINDS: dict[str, Kind] = {
 def model_spec(text: str | Path) -> Path | str:
     """Return a SPEC as text if it begins with a scheme of `KINDS`, else as a path.
 
-    A drive letter, or any other name before a colon, is part of a path. `./python:x.pth` names a file.
+    A SPEC of the Hugging Face Hub becomes the path of its file. A drive letter, or any other name before a colon, is
+    part of a path. `./python:x.pth` names a file.
     """
     if isinstance(text, Path):
         return text
+    if text.startswith("hf:"):
+        from harness.inference.predictors.hub import hub_file
+
+        return hub_file(text)
     scheme, colon, _ = text.partition(":")
     return text if colon and scheme in KINDS else Path(text)
 

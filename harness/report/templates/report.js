@@ -81,7 +81,7 @@
     // A page that is served without encryption has no clipboard.
     if (navigator.clipboard) await navigator.clipboard.writeText(whole);
     else prompt('Copy this:', whole);
-    tell(`copied: ${button.textContent} of ${button.closest('tr').id}`);
+    tell(`copied: ${button.textContent} of ${button.closest('[id]').id}`);
   };
   tools?.addEventListener('input', filter);
 

@@ -1,0 +1,35 @@
+"""Rows of the checks file to copy from a report: of a check that is there, and of a confusion without one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness.base.records import as_plain
+from harness.checks.tables import in_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.checks.rows import Row
+
+_KEPT = ("role", "pose", "class_name", "significance", "hand", "tolerance", "reason")
+
+
+def copied(check: Row) -> str:
+    """Return a check as a row with another id, without the thresholds of a panel."""
+    plain = as_plain(check, brief=True)
+    own = {name.removesuffix("_name"): plain[name] for name in _KEPT if name in plain}
+    return _row(
+        {"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | plain.get("keys", {})
+    )
+
+
+def of_pair(one: str, two: str) -> str:
+    """Return a row on two classes that are predicted as each other."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"pair {one} {two}".lower()).strip("-")
+    return _row({"id": name, "family": "pairs", "metric": "pair_failures", "pair": [one, two]})
+
+
+def _row(entries: Mapping[str, object]) -> str:
+    return "\n".join(["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""])

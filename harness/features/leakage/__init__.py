@@ -1,0 +1,11 @@
+"""Leakage: test images with a near-duplicate among the training images."""
+
+from harness.base.features import Command, Feature
+
+FEATURE = Feature(
+    {
+        "leakage": Command(
+            "Inspect", "harness.features.leakage.command", "Find near-duplicates between training and test images."
+        )
+    }
+)

@@ -1,0 +1,96 @@
+"""The commands `attest`, `card` and `badge`: the record of a run, in the forms of others."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_OUT = "The file to write (default: {}, in RECORD's folder)."
+
+
+@click.command(
+    "attest",
+    cls=options.Command,
+    example="attest reports/stress.json --out new.intoto.json",
+    help="Write the verdict of a run as an in-toto statement with the predicate test-result, for signing. Its subject "
+    "is the model's file. A run without a whole verdict, or a file that has changed since, gives none (exit status 1).",
+)
+@click.argument("record", type=options.FILE)
+@click.option("--out", type=options.FILE, help=_OUT.format("stress.intoto.json"))
+@click.option("--model", type=options.FILE, help="The model's file, where it is now (default: that of the run).")
+def attest_command(record: Path, out: Path | None, model: Path | None) -> int:
+    """Write a statement."""
+    from harness.base.outputs import Inputs
+    from harness.features.publication.attestation import STATEMENT, statement
+    from harness.report.redraw import outcome_at
+
+    path = out or record.with_name("stress.intoto.json")
+    outcome, content = outcome_at(record)
+    made, why = statement(outcome, content, model)
+    output = options.own_output(path, STATEMENT, Inputs(tuple(filter(None, (record, model)))))
+    if made is None:
+        output.remove()  # One of an earlier run would be signed in its place.
+        print(f"{record}: no attestation, {why}")
+        return options.NEGATIVE
+    output.write((json.dumps(made, indent=1) + "\n").encode())
+    print(f"{made['predicate']['result']}: {path}")
+    return options.OK
+
+
+@click.command(
+    "card",
+    cls=options.Command,
+    example="card reports/stress.json --into README.md",
+    help="Print the verdict of a run as a section of a model card, or write it into one: model-index for Hugging Face, "
+    "and a table. Only text between the marks of this command is replaced.",
+)
+@click.argument("record", type=options.FILE)
+@click.option("--into", type=options.FILE, metavar="FILE", help="The model card (default: print the section).")
+def card_command(record: Path, into: Path | None) -> int:
+    """Write a section of a model card."""
+    from harness.base.outputs import Inputs
+    from harness.features.publication.card import CARD, inserted, model_index, section, text_of
+    from harness.report.redraw import outcome_at
+
+    outcome, _ = outcome_at(record)
+    if outcome is None or outcome.verdict not in {"pass", "fail"}:
+        print(f"{record}: no model card, the run has no whole verdict")
+        return options.NEGATIVE
+    card = inserted(text_of(into), model_index(outcome), section(outcome), where=str(into))
+    if into is None:
+        print(card, end="")
+    else:
+        options.own_output(into, CARD, Inputs((record,))).write(card.encode())
+        print(f"written into {into}")
+    return options.OK
+
+
+@click.command(
+    "badge",
+    cls=options.Command,
+    example="badge reports/stress.json",
+    help="Write the verdict of a run as the endpoint of a badge of shields.io.",
+)
+@click.argument("record", type=options.FILE)
+@click.option("--out", type=options.FILE, help=_OUT.format("stress-badge.json"))
+def badge_command(record: Path, out: Path | None) -> int:
+    """Write a badge."""
+    from harness.base.outputs import Inputs, Kind
+    from harness.report.redraw import outcome_at
+
+    colors = {"pass": "brightgreen", "fail": "red", "partial": "yellow", "inconclusive": "lightgrey"}
+    outcome, _ = outcome_at(record)
+    verdict = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
+    path = out or record.with_name("stress-badge.json")
+    badge = {"schemaVersion": 1, "label": "stress tests", "message": verdict, "color": colors[verdict]}
+    kind = Kind("a badge", rb'\{"schemaVersion": 1')
+    options.own_output(path, kind, Inputs((record,))).write(json.dumps(badge).encode())
+    print(f"{verdict}: {path}")
+    return options.OK

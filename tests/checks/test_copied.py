@@ -1,0 +1,34 @@
+"""Rows to copy from a report are rows that the reader of the checks file accepts, of the same measurement."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.checks import read_checks
+from harness.checks.copied import copied, of_pair
+
+SHIPPED = Path(__file__).parents[2] / "stress_tests/checks.toml"
+CHECKS = {check.id: check for check in read_checks(SHIPPED).written}
+
+
+def added(rows: str, folder: Path):
+    """Return the checks that these rows add to the shipped file."""
+    (folder / "checks.toml").write_text(f"{SHIPPED.read_text()}\n{rows}")
+    return [check for check in read_checks(folder / "checks.toml").written if check.id not in CHECKS]
+
+
+def test_each_shipped_check_can_be_copied(tmp_path):
+    found = added("\n".join(copied(check) for check in CHECKS.values()), tmp_path)
+    assert [check.id for check in found] == [f"{name}-copy" for name in CHECKS]
+    for one, check in zip(found, CHECKS.values(), strict=True):
+        assert (one.family, one.metric, one.role, one.pose, one.class_name) == (
+            *(check.family, check.metric, check.role, check.pose, check.class_name),
+        )
+        assert {**one.keys} == {**check.keys}
+        assert (one.panel, one.hand) == (None, check.hand)
+
+
+@pytest.mark.parametrize("names", [("Bag", "Sneaker"), ('a "quoted" one', "ünï\n"), ("9", "10")])
+def test_a_confusion_becomes_a_check_of_its_pair(names, tmp_path):
+    (check,) = added(of_pair(*names), tmp_path)
+    assert (check.family, check.metric, tuple(check.keys["pair"])) == ("pairs", "pair_failures", names)

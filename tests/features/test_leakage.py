@@ -1,0 +1,132 @@
+"""Near-duplicates between training and test images: copies are found in any usual form, and other images are not."""
+
+import csv
+import io
+import json
+from contextlib import redirect_stderr
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.cli import main
+from harness.data import load_fashion_mnist
+from harness.features.leakage.duplicates import leaked, nearest, small
+
+TEST, TRAINING, PLANTED = 600, 1_500, 40
+
+
+def re_encoded(image: Image.Image) -> Image.Image:
+    image.save(file := io.BytesIO(), "JPEG", quality=75)
+    return Image.open(file)
+
+
+def resized(image: Image.Image) -> Image.Image:
+    return image.resize((20, 20), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    return image.resize(
+        image.size, Image.Resampling.BILINEAR, box=(0.03 * width, 0.01 * height, 0.98 * width, 0.96 * height)
+    )
+
+
+def mirrored(image: Image.Image) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+COPIES = {"re-encoded": re_encoded, "resized": resized, "cropped": cropped, "mirrored": mirrored}
+
+
+@pytest.fixture(scope="module")
+def sets():
+    """Test images and training images. The first of both are copies, kind by kind."""
+    images = load_fashion_mnist("test").take(torch.randperm(10_000, generator=torch.Generator().manual_seed(0)))
+    test = images.take(torch.arange(TEST))
+    training = images.take(torch.arange(TEST, TEST + TRAINING))
+    pixels = training.pixels.clone()
+    for at in range(PLANTED * len(COPIES)):
+        change = [*COPIES.values()][at // PLANTED]
+        pixels[at, 0] = torch.from_numpy(np.array(change(Image.fromarray(test.pixels[at, 0].numpy()))))
+    return test, replace(training, pixels=pixels)
+
+
+@pytest.fixture(scope="module")
+def found(sets):
+    return leaked(*(small(each.pixels) for each in sets), 0.005)
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_are_found(found, name):
+    nearest_ones, threshold = found
+    at = np.arange(PLANTED) + PLANTED * [*COPIES].index(name)
+    hit = (nearest_ones.ratio[at] < threshold) & (nearest_ones.position[at] == at)
+    assert hit.mean() >= 0.9
+
+
+def test_other_images_are_not(found):
+    nearest_ones, threshold = found
+    assert (nearest_ones.ratio[PLANTED * len(COPIES) :] < threshold).mean() <= 0.02
+
+
+def test_no_image_is_its_own_neighbor_and_a_copy_of_another_is(sets):
+    pixels = sets[0].pixels[:40].clone()
+    pixels[7] = 255 - (255 - pixels[3]) // 2  # Lower contrast, and brighter.
+    own = nearest(pixels, pixels, same=True)
+    assert not (own.position == np.arange(40)).any()
+    assert (own.position[7], own.position[3]) == (3, 7)
+    assert own.distance[7] < 0.001
+
+
+def test_blocks_change_nothing(sets, monkeypatch):
+    pixels = [each.pixels[:50] for each in sets]
+    whole = nearest(*pixels)
+    monkeypatch.setattr("harness.features.leakage.duplicates._QUERIES", 7)
+    monkeypatch.setattr("harness.features.leakage.duplicates._ROWS", 9)
+    parts = nearest(*pixels)
+    assert (parts.position == whole.position).mean() > 0.95
+    np.testing.assert_allclose(parts.distance, whole.distance, atol=1e-3)
+
+
+def test_large_color_images_are_made_small():
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 3, 64, 48), dtype=np.uint8))
+    assert small(pixels).shape == (12, 3, 32, 32)
+    assert nearest(small(pixels), small(pixels.flip(0))).position.tolist() == [*range(11, -1, -1)]
+
+
+def save(path, images, rows):
+    np.savez(path, images=images.pixels[rows, 0].numpy(), labels=images.labels[rows].numpy(), classes=images.classes)
+
+
+def test_the_command_writes_the_pairs_and_says_so_by_its_status(sets, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    test, training = sets
+    save("test.npz", test, slice(0, 120))
+    save("train.npz", training, slice(0, 300))
+    command = ["leakage", "--data", "npz:test.npz", "--train", "npz:train.npz", "--chance", "1%"]
+    assert main([*command, "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "reports/leakage.csv").read_text())))
+    assert len(rows) == len(said["pairs"]) >= 108
+    assert all(float(row["ratio"]) < said["threshold"] for row in rows)
+    assert sum(row["image"] == row["training image"] for row in rows) >= 108
+    save("train.npz", training, slice(800, 1_400))
+    assert main(command) in {0, 1}
+    assert "test images have a near-duplicate among 600 training images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("train", "said"), [("npz:few.npz", "both sets need more than 8 images"), ("npz:wide.npz", "has other shapes than")]
+)
+def test_what_cannot_be_compared_is_refused(sets, monkeypatch, tmp_path, train, said):
+    monkeypatch.chdir(tmp_path)
+    test, _ = sets
+    save("test.npz", test, slice(0, 20))
+    save("few.npz", test, slice(0, 3))
+    save("wide.npz", replace(test, pixels=test.pixels.repeat(1, 1, 1, 2)), slice(0, 20))
+    with redirect_stderr(io.StringIO()) as printed:
+        assert main(["leakage", "--data", "npz:test.npz", "--train", train]) == 2
+    assert said in printed.getvalue()

@@ -1,0 +1,180 @@
+"""A verdict for others: an in-toto statement, a section of a model card, and a badge."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from huggingface_hub import ModelCard
+from in_toto_attestation.predicates.test_result.v0.test_result_pb2 import TestResult as Predicate
+from in_toto_attestation.v1.statement import Statement
+from in_toto_attestation.v1.statement_pb2 import Statement as Message
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
+
+from harness.base.errors import InputError
+from harness.checks import Check, Threshold, Verdict
+from harness.cli import main
+from harness.features.publication.card import inserted
+from harness.run.outcome import SelfCheck
+
+WEIGHTS = b"the weights of a model"
+RARE = Verdict(
+    Check(
+        "weak",
+        "rotation",
+        "accuracy",
+        panel=Threshold(0.5, mean=0.9, std=0.001, reference_models=20),
+        direction="at_least",
+    ),
+    "informational",
+    "accuracy",
+    value=0.8,
+    n=100,
+)
+ONE = replace(PASS, check=replace(PASS.check, panel=Threshold(0.85, mean=0.9, std=0.01, reference_models=1)))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return a function that leaves the record of a run with these verdicts, beside the file of its model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.safetensors").write_bytes(WEIGHTS)
+    candidate = {"path": "new.safetensors", "sha256": hashlib.sha256(WEIGHTS).hexdigest(), "architecture": "user"}
+
+    def left(*verdicts, **changes):
+        facts = {"models": {"candidate": candidate}, "verdicts": verdicts, "recipe": {"panel_sha256": "a" * 64}}
+        outcome = replace(EMPTY, **{**facts, "folder": str(tmp_path), **changes})
+        (tmp_path / "stress.json").write_text(outcome.as_files()[0])
+        return outcome
+
+    return left
+
+
+def stated(folder):
+    """Return the statement that was written, after the reader of in-toto has validated it and its predicate."""
+    text = (folder / "stress.intoto.json").read_text()
+    Statement.copy_from_pb(json_format.Parse(text, Message())).validate()
+    plain = json.loads(text)
+    json_format.ParseDict(plain["predicate"], Predicate())
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "own", "expected"),
+    [
+        ((PASS, REPORTED, MISSING), (), ("PASSED", ["good"], [], [])),
+        ((PASS, RARE), (), ("WARNED", ["good"], ["weak"], [])),
+        ((ONE,), (), ("WARNED", ["good"], [], [])),
+        ((PASS, FAIL), ("test_own.py::test_mine",), ("FAILED", ["good"], [], ["bad", "test_own.py::test_mine"])),
+    ],
+    ids=["pass", "signs", "provisional", "fail"],
+)
+def test_a_whole_run_is_attested(run, tmp_path, verdicts, own, expected):
+    run(*verdicts, failed_tests=own)
+    assert main(["attest", "stress.json"]) == 0
+    plain = stated(tmp_path)
+    assert plain["subject"] == [{"name": "new.safetensors", "digest": {"sha256": hashlib.sha256(WEIGHTS).hexdigest()}}]
+    found = plain["predicate"]
+    assert tuple(found[name] for name in ("result", "passedTests", "warnedTests", "failedTests")) == expected
+    digests = {each["name"]: each["digest"]["sha256"] for each in found["configuration"]}
+    record = hashlib.sha256((tmp_path / "stress.json").read_bytes()).hexdigest()
+    assert digests == {"checks": "e" * 64, "panel": "a" * 64, "data": "d" * 64, "stress.json": record}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "changes", "said"),
+    [
+        ((PASS,), {"omissions": ("500 of 10000 images were measured",)}, "the run is partial"),
+        ((PASS, BROKEN), {}, "the run is inconclusive"),
+        ((PASS,), {"self_checks": (SelfCheck("identity", "fail", "differs"),)}, "the run is inconclusive"),
+        ((PASS,), {"models": {"candidate": {"path": "new.safetensors", "sha256": "c" * 64}}}, "it has changed since"),
+        ((PASS,), {"models": {"candidate": {"path": "https://host/v2/models/m", "sha256": "c" * 64}}}, "is no file"),
+    ],
+)
+def test_no_statement_without_a_whole_verdict_on_this_file(run, capsys, verdicts, changes, said):
+    run(PASS)
+    assert main(["attest", "stress.json"]) == 0
+    run(*verdicts, **changes)
+    assert main(["attest", "stress.json"]) == 1
+    assert said in capsys.readouterr().out
+    assert not Path("stress.intoto.json").exists(), "the statement on an earlier run would be signed"
+
+
+def test_an_unfinished_run_is_not_published(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stress.json").write_text(json.dumps({"schema": 2, "finished": False, "verdict": "error"}))
+    assert [main([name, "stress.json"]) for name in ("attest", "card", "badge")] == [1, 1, 0]
+    assert json.loads((tmp_path / "stress-badge.json").read_text())["message"] == "inconclusive"
+
+
+def test_a_model_that_has_moved_is_named(run, tmp_path, capsys):
+    run(PASS)
+    (tmp_path / "new.safetensors").rename(tmp_path / "moved.safetensors")
+    assert main(["attest", "stress.json"]) == 1
+    assert "--model" in capsys.readouterr().out
+    assert main(["attest", "stress.json", "--model", "moved.safetensors", "--out", "v.json"]) == 0
+    assert json.loads((tmp_path / "v.json").read_text())["subject"][0]["name"] == "moved.safetensors"
+
+
+@pytest.mark.parametrize("command", ["attest", "card", "badge"])
+def test_what_is_no_record_is_refused_and_nothing_foreign_is_replaced(run, tmp_path, capsys, command):
+    (tmp_path / "other.json").write_text("[]")
+    assert main([command, "other.json"]) == 2
+    assert main([command, "gone.json"]) == 2
+    run(PASS)
+    option = "--into" if command == "card" else "--out"
+    (tmp_path / "mine.bin").write_bytes(b"\xff\xfe mine")
+    assert main([command, "stress.json", option, "mine.bin"]) == 2
+    assert main([command, "stress.json", option, "stress.json"]) == 2
+    assert (tmp_path / "mine.bin").read_bytes() == b"\xff\xfe mine"
+
+
+CARD = "---\nlicense: mit  # ours\ntags:\n- fashion\n---\n# A model\n\nText | with `code`.\n"
+
+
+@pytest.mark.parametrize("card", [CARD, "", "# No front matter\n", CARD.rstrip("\n")])
+def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card):
+    run(PASS, replace(verdict("pass", "worst-pose", family="worst-pose", value=0.9), n=50))
+    path = tmp_path / "README.md"
+    path.write_text(card)
+    assert main(["card", "stress.json", "--into", "README.md"]) == 0
+    first = path.read_text()
+    assert main(["card", "stress.json", "--into", "README.md"]) == 0
+    assert path.read_text() == first, "a second time changes nothing"
+    own = [line for line in first.splitlines() if line in set(card.splitlines())]
+    assert set(card.splitlines()) <= set(own), "other text is as it was"
+    data = ModelCard.load(path).data
+    assert data.model_name == "new"
+    assert data.get("license") == ("mit" if card.startswith("---") else None)
+    found = {each.metric_name: each for each in data.eval_results}
+    assert set(found) == {"accuracy (good)", "accuracy (worst-pose)"}
+    one = found["accuracy (good)"]
+    assert (one.task_type, one.dataset_name, one.dataset_split) == ("image-classification", "fashion-mnist", "test")
+    assert (one.metric_type, one.metric_value, one.dataset_revision) == ("accuracy", 0.9, "d" * 64)
+    run(FAIL)
+    assert main(["card", "stress.json", "--into", "README.md"]) == 0
+    assert "FAIL: 0 of 1 checks pass" in path.read_text()
+    assert "worst-pose" not in path.read_text(), "the section of the earlier run is replaced"
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ("---\nmodel-index:\n- name: mine\n---\n", "has a model-index that this command did not write"),
+        ("# Mine\n<!-- stress-harness: begin -->\n", "expected one mark"),
+        ("<!-- stress-harness: end -->\n<!-- stress-harness: begin -->\n", "expected one mark"),
+    ],
+)
+def test_a_card_of_another_hand_is_refused(card, said):
+    with pytest.raises(InputError, match=said):
+        inserted(card, [], "text", where="README.md")
+
+
+def test_a_partial_run_has_no_card_and_its_badge_says_so(run, tmp_path, capsys):
+    run(PASS, omissions=("500 of 10000 images were measured",))
+    assert main(["card", "stress.json"]) == 1
+    assert main(["badge", "stress.json"]) == 0
+    badge = json.loads((tmp_path / "stress-badge.json").read_text())
+    assert badge == {"schemaVersion": 1, "label": "stress tests", "message": "partial", "color": "yellow"}
