@@ -18,7 +18,7 @@ from harness.checks.known import KnownIssue
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures.metric import Curve
 from harness.perturb import IDENTITY, PROTOCOL
-from harness.run.history import FARTHEST, History, Line, Overall
+from harness.run.history import FARTHEST, History, Line, Overall, chance_of_a_pass
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
 from harness.run.overview import Overview
 from harness.run.shown import Face, Pictures, address_of, named, with_images
@@ -153,6 +153,8 @@ class Outcome(Part):
     day: date = field(default_factory=lambda: datetime.now(UTC).date())
     """The day of the run, UTC; known issues expire after their last day."""
     history: History | None = None
+    attempt: int = 0
+    """Number of different candidates that these checks have judged on these data, see `attempt_of`; 0 if unknown."""
     input_faults: InputFaults | None = None
     """Other pixels that were tried after a failure on clean images; None without one."""
     tests: tuple[OtherTest, ...] = ()
@@ -276,6 +278,7 @@ class Outcome(Part):
             "verdict": self.verdict,
             "headline": self.headline,
             "provisional": self.provisional,
+            "chance_of_a_pass": round(chance_of_a_pass(self.attempt), 4),
             **{role: models.get(role) for role in ROLES},
             "error_codes": [code_in(error) for error in self.errors],
             "checks": [verdict.as_json() for verdict in self.verdicts],
