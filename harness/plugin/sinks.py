@@ -51,7 +51,7 @@ def _history_of(request: RunRequest, path: Path) -> Output:
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
-    """Return the outcome with the earlier runs that its report shows, their number of candidates, and remarks on them."""
+    """Return the outcome with the earlier runs that its report shows, its attempt, and remarks on unreadable runs."""
     path = request.history_path
     if path is None or request.record is not None:
         return outcome
