@@ -71,10 +71,11 @@ class Feature:
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
     `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of its
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
-    group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done.
-    `differences` is one of a session and the request. After the tests it returns what the report says of the candidate
-    and its original, or None. `after_run` is one of the outcome and the request, which returns what it could not leave
-    as a line.
+    group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done. `rows` is
+    one of the request, which returns rows besides those of the checks file. `opened` is one of a session and the
+    request, which returns the session of the run. `differences` is one of both, too. After the tests it returns what
+    the report says of the candidate and other models, as a part of the outcome. `after_run` is one of the outcome and
+    the request, which returns what it could not leave as a line.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -84,6 +85,8 @@ class Feature:
     self_checks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     before_run: str = ""
+    rows: str = ""
+    opened: str = ""
     differences: str = ""
     after_run: str = ""
 

@@ -64,8 +64,10 @@ def look_back(run: GateRun) -> None:
         run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
         run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
-    if "original" in run.request.checkpoints and _looks_back_as(run, 1) and not run.hung:
-        run.reported.part += _tried(run, "the original", lambda: _compare_with_original(run), lambda _: Part())
+    for feature in features():
+        if feature.differences and _looks_back_as(run, 1) and not run.hung:
+            compare = partial(_compare_with_others, run, feature.differences)
+            run.reported.part += _tried(run, "differences from other models", compare, lambda _: Part())
 
 
 def _tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
@@ -117,9 +119,9 @@ def _not_compared(error: BaseException) -> Part:
     )
 
 
-def _compare_with_original(run: GateRun) -> Part:
-    found = (resolve(each.differences)(run.prepare(), run.request) for each in features() if each.differences)
-    return Part(differences=next(found, None))
+def _compare_with_others(run: GateRun, named: str) -> Part:
+    found: Part = resolve(named)(run.prepare(), run.request)
+    return found
 
 
 def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
