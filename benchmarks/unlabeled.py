@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.detection.mutants import KINDS
 from benchmarks.smoke import fashion_mnist, few, run
-from harness.data.images import unit_range
+from harness.data.images import sample_up_to, unit_range
 from harness.features.unlabeled.measures import against, most_of_a_part, thresholds_on, unanimous
 from harness.networks.checkpoints import load_checkpoint
 
@@ -39,10 +39,13 @@ def main() -> int:
     """Print the share of the mutants that both kinds of checks fail, by kind and strength; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unlabeled", description=__doc__)
     parser.add_argument("--votes", type=Path, default=Path("reports/unlabeled"), help="the folder of predictions")
-    folder = parser.parse_args().votes
-    panel = PANEL[: few(len(PANEL), 9)]
+    parser.add_argument("--images", type=int, default=2_000, help="a stratified sample of the test images")
+    parser.add_argument("--parents", type=int, default=10, help="reference models that mutants are made of")
+    options = parser.parse_args()
+    panel, folder = PANEL[: few(len(PANEL), 9)], options.votes
+    parents = range(len(panel))[:: -(-len(panel) // options.parents)]
     folder.mkdir(parents=True, exist_ok=True)
-    images = fashion_mnist("test")
+    images = sample_up_to(fashion_mnist("test"), options.images)
     pixels, labels = unit_range(images.pixels), images.labels.numpy()
 
     def votes(path: Path, kind: str = "") -> np.ndarray:
@@ -73,8 +76,8 @@ def main() -> int:
             yield any(not known[row].holds(count) for row, count in zip(ROWS, counts, strict=True))
 
     found = [("healthy", *fails(at, own)) for at, own in enumerate(healthy)]
-    for kind in MUTANTS:
-        found += [(kind, *fails(at, votes(path, kind))) for at, path in enumerate(panel)]
+    made = [(kind, *fails(at, votes(panel[at], kind))) for at in parents for kind in MUTANTS]
+    found += sorted(made, key=lambda one: [*MUTANTS].index(one[0]))
     found += [("all mutants", *each) for _, *each in found[len(panel) :]]
     print("| networks | number | fail with labels | without | both |\n| --- | --- | --- | --- | --- |")
     for kind, each in groupby(found, lambda one: one[0]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from harness.base.errors import NotApplicableError
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import family_thresholds
 from harness.data.sources import OF_NO_CLASS
@@ -34,7 +35,7 @@ UNANIMOUS_DISAGREEMENTS = Metric(
 )
 CHURN = Metric("churn", Unit.IMAGES, better="less", scale="root", words="predictions other than the incumbent's")
 BUDGET = 0.05
-"""Disagreements that a threshold may miss, as a share of the images, as for any share."""
+"""Disagreements that a threshold may miss, as a share of the images, as for any share; a count may also double."""
 ROWS: Mapping[str, tuple[Metric, Part | None]] = {
     f"unlabeled-{name}{f'-{part}' if part else ''}": (metric, part)
     for name, metric in (("unanimous", UNANIMOUS_DISAGREEMENTS), ("churn", CHURN))
@@ -85,6 +86,8 @@ def churn(predictions: Predictions, incumbent: Predictions, *, part: Part | None
 def _measured(
     metric: Metric, predictions: Predictions, expected: np.ndarray, part: Part | None, whom: str
 ) -> Measurement:
+    if part == "group" and not predictions.images.groups:
+        raise NotApplicableError("the images without labels have no groups; groups.csv in their folder names them")
     differ, classes = against(predictions.predicted, expected), predictions.classes
     count, where, chosen = most_of_a_part(differ, expected, predictions.images.groups, part)
     detail = f"of {int((expected != OF_NO_CLASS).sum()):,} on which {whom} agree" if metric is not CHURN else ""
@@ -120,7 +123,9 @@ def thresholds_on(
     )
     models = tuple(ReferenceModel(str(at), "", None, each) for at, each in enumerate(values))
     panel = Panel("", PROTOCOL, {}, checks, models)
-    return {item.check.id: item for item in family_thresholds(panel, checks, {"unlabeled": BUDGET * n})}
+    means = {ROWS[name][0].name: np.mean([each[name] for each in values]) for name in rows if not ROWS[name][1]}
+    budgets = {metric: max(BUDGET * n, float(mean)) for metric, mean in means.items()}
+    return {item.check.id: item for item in family_thresholds(panel, checks, budgets)}
 
 
 def today() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +39,8 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
     if (images := session.of_rows.get(FAMILY)) is None:
         return Part()
     found = session.roles["candidate"].predict(images)
-    differ, agreed = against(found.predicted, found.labels), found.labels != OF_NO_CLASS
+    both, agreed = (found.labels, found.predicted), found.labels != OF_NO_CLASS
+    differ = against(found.predicted, found.labels)
     try:
         changed = found.predicted != session.role(INCUMBENT).predict(images).predicted
     except NotApplicableError:
@@ -47,16 +50,13 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
         at = at[np.argsort(-found.confidence_as_answered[at], kind="stable")]
     faces = []
     for position in at[:_SHOWN].tolist():
-        number, was, now = (
-            int(images.positions[position]),
-            names[found.labels[position]],
-            names[found.predicted[position]],
-        )
+        number, was, now = int(images.positions[position]), *(str(names[of[position]]) for of in both)
+        name = Path(images.origin.where(number)).name if images.origin else f"image {number}"
         share = f"{found.confidence_as_answered[position]:.0%} · " if sure else ""
-        words = f"image {number}: the reference models predict {was}, the candidate {now}"
         picture = source_of(images.pixels[position].permute(1, 2, 0).numpy())
-        faces.append(Face(picture, str(was), str(now), f"{share}image {number}", words))
-    pairs = Counter(f"{names[found.labels[each]]} → {names[found.predicted[each]]}" for each in at).most_common(_MOST)
+        words = f"{name}: the reference models predict {was}, the candidate {now}"
+        faces.append(Face(picture, was, now, f"{share}{name}", words))
+    pairs = Counter(" → ".join(str(names[of[each]]) for of in both) for each in at).most_common(_MOST)
     groups = []
     by_class = names[np.where(agreed, found.labels, found.predicted)]
     columns = {"predicted class": by_class, **{f"group by {name}": each for name, each in images.groups.items()}}
@@ -67,29 +67,24 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
             counts = (int(each[of].sum()) for each in (differ, agreed, changed))
             rows.append((str(name), title, *counts, int(of.sum())))
         groups += sorted(rows, key=lambda row: -row[2] / max(row[3], 1))[:_MOST]
-    said = (
-        f"On {len(images):,} images without labels ({images.name}), the candidate disagrees with the unanimous reference "
-        f"models on {int(differ.sum()):,} of {int(agreed.sum()):,}"
+    sentence = (
+        f"On {len(images):,} images without labels ({images.name}), the candidate disagrees with the unanimous "
+        f"reference models on {int(differ.sum()):,} of {int(agreed.sum()):,}."
     )
     order = ", the most confident first" if sure else ""
     title = f"{len(faces)} of {len(at):,} disagreements, reference models → candidate{order}"
-    return Part(
-        unlabeled=Differences(
-            f"{said}.", UNSEEN, title, tuple(faces), tuple(pairs), tuple(groups), _drift(session, found)
-        )
-    )
+    drift = _drift(session, found)
+    return Part(unlabeled=Differences(sentence, UNSEEN, title, tuple(faces), tuple(pairs), tuple(groups), drift))
 
 
 def _drift(session: StressSession, found: Predictions) -> tuple[str, ...]:
     """Return how these images differ from the test images, as far as predictions tell."""
     known, said = session.roles["candidate"].predict(session.images), []
     agreed = f"the reference models agree on {(found.labels != OF_NO_CLASS).mean():.1%} of these images"
-    if session.panel_predictions is not None:
-        try:
+    with suppress(NotApplicableError):
+        if session.panel_predictions is not None:
             correct = (session.panel_predictions.clean(session.images).wrong == 0).mean()
             agreed += f"; on {correct:.1%} of the test images, they agree and are correct"
-        except NotApplicableError:
-            pass
     said.append(agreed)
     if found.has_confidence:
         here, there = (each.confidence_as_answered.mean() for each in (found, known))
