@@ -98,6 +98,8 @@ def refusal(
         "verdict": "error",
         "headline": INCONCLUSIVE,
         "provisional": False,
+        "attempt": 0,
+        "chance_of_a_pass": 0.0,
         **{role: known.get(role) for role in (*ROLES, *known)},
         "data": {"name": data, "split": "", "sha256": "", "n": 0, "classes": []},
         "recipe": {},
