@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -126,8 +125,3 @@ def thresholds_on(
     means = {ROWS[name][0].name: np.mean([each[name] for each in values]) for name in rows if not ROWS[name][1]}
     budgets = {metric: max(BUDGET * n, float(mean)) for metric, mean in means.items()}
     return {item.check.id: item for item in family_thresholds(panel, checks, budgets)}
-
-
-def today() -> str:
-    """Return the day, UTC, of thresholds that a run makes."""
-    return datetime.now(UTC).date().isoformat()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from harness.calibration.panel import reference_models_of
 from harness.checks import Check, Threshold
 from harness.checks.damages import Damage, moved
 from harness.data.sources import OF_NO_CLASS, load_elsewhere
-from harness.features.unlabeled.measures import ROWS, thresholds_on, today, unanimous
+from harness.features.unlabeled.measures import ROWS, thresholds_on, unanimous
 from harness.inference import open_model
 from harness.inference.platforms import computing_code
 from harness.measures.panel.threshold import PROVISIONAL
@@ -78,8 +79,8 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
     judged = []
     for row in session.checks.checks:
         if (found := known.get(row.id)) is not None:
-            panel = Threshold(**found.written, date=today())
-            row = replace(row, panel=panel, informational=found.informational)  # noqa: PLW2901
+            made = Threshold(**found.written, date=datetime.now(UTC).date().isoformat())
+            row = replace(row, panel=made, informational=found.informational)  # noqa: PLW2901
         judged.append(row)
     return replace(
         session,
@@ -93,7 +94,8 @@ def _votes(
 ) -> np.ndarray:
     """Return the class that each reference model predicts for each image, (K, N) int64, once for a set of images."""
     shape, network = (len(models), len(images)), request.part(NetworkOptions)
-    decisive = [sha256 for _, sha256 in models], images.sha256, tuple(images.pixels.shape), network, computing_code()
+    inputs = images.sha256, tuple(images.pixels.shape)
+    decisive = [sha256 for _, sha256 in models], *inputs, network, request.device, computing_code()
     key = hashlib.sha256(f"unlabeled {decisive!r}".encode()).hexdigest()
     if cache is not None and (kept := cache.load(key, shape)) is not None:
         return kept.astype(np.int64)

@@ -40,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unlabeled", description=__doc__)
     parser.add_argument("--votes", type=Path, default=Path("reports/unlabeled"), help="the folder of predictions")
     parser.add_argument("--images", type=int, default=2_000, help="a stratified sample of the test images")
-    parser.add_argument("--parents", type=int, default=10, help="reference models that mutants are made of")
+    parser.add_argument("--parents", type=int, default=5, help="reference models that mutants are made of")
     options = parser.parse_args()
     panel, folder = PANEL[: few(len(PANEL), 9)], options.votes
     parents = range(len(panel))[:: -(-len(panel) // options.parents)]
