@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -79,8 +79,8 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
     judged = []
     for row in session.checks.checks:
         if (found := known.get(row.id)) is not None:
-            made = Threshold(**found.written, date=datetime.now(UTC).date().isoformat())
-            row = replace(row, panel=made, informational=found.informational)  # noqa: PLW2901
+            numbers: dict[str, Any] = {**found.written, "date": datetime.now(UTC).date().isoformat()}
+            row = replace(row, panel=Threshold(**numbers), informational=found.informational)  # noqa: PLW2901
         judged.append(row)
     return replace(
         session,

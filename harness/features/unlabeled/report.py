@@ -61,11 +61,11 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
     by_class = names[np.where(agreed, found.labels, found.predicted)]
     columns = {"predicted class": by_class, **{f"group by {name}": each for name, each in images.groups.items()}}
     for title, values in columns.items():
-        rows = []
+        rows: list[tuple[str, str, int, int, int, int]] = []
         for name in np.unique(values).tolist():
             of = values == name
-            counts = (int(each[of].sum()) for each in (differ, agreed, changed))
-            rows.append((str(name), title, *counts, int(of.sum())))
+            others, unanimous, churn = (int(each[of].sum()) for each in (differ, agreed, changed))
+            rows.append((str(name), title, others, unanimous, churn, int(of.sum())))
         groups += sorted(rows, key=lambda row: -row[2] / max(row[3], 1))[:_MOST]
     sentence = (
         f"On {len(images):,} images without labels ({images.name}), the candidate disagrees with the unanimous "
