@@ -90,6 +90,10 @@ class Feature:
     differences: str = ""
     after_run: str = ""
 
+    def concerns(self, checks: Any) -> bool:
+        """Return whether a family of this feature has checks; `opened` and `differences` are called for such runs."""
+        return any(checks.family(family.name) for family in self.families)
+
 
 @cache
 def features() -> tuple[Feature, ...]:

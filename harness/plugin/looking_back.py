@@ -27,6 +27,7 @@ from harness.run.status import REPORT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.base.features import Feature
     from harness.checks import Check, Verdict
     from harness.plugin.run import GateRun
     from harness.run.session import StressSession
@@ -64,9 +65,9 @@ def look_back(run: GateRun) -> None:
         run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
         run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
-    for feature in features():
-        if feature.differences and _looks_back_as(run, 1) and not run.hung:
-            compare = partial(_compare_with_others, run, feature.differences)
+    for feature in features() if _looks_back_as(run, 1) else ():
+        if feature.differences and not run.hung:
+            compare = partial(_compare_with_others, run, feature)
             run.reported.part += _tried(run, "differences from other models", compare, lambda _: Part())
 
 
@@ -119,8 +120,9 @@ def _not_compared(error: BaseException) -> Part:
     )
 
 
-def _compare_with_others(run: GateRun, named: str) -> Part:
-    found: Part = resolve(named)(run.prepare(), run.request)
+def _compare_with_others(run: GateRun, feature: Feature) -> Part:
+    session = run.prepare()
+    found: Part = resolve(feature.differences)(session, run.request) if feature.concerns(session.checks) else Part()
     return found
 
 

@@ -132,7 +132,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         labels=labels,
     )
     for feature in features():
-        if feature.opened:
+        if feature.opened and feature.concerns(checks):
             session = resolve(feature.opened)(session, request)
     return session
 

@@ -20,7 +20,7 @@ FEATURE = Feature(
     ),
     sections={"harness.features.unlabeled.report:section": "slices"},
     settings={"harness.features.unlabeled.settings:UnlabeledSettings": "Images"},
-    rows="harness.features.unlabeled.opening:rows",
+    rows="harness.features.unlabeled.settings:rows",
     opened="harness.features.unlabeled.opening:with_thresholds",
     differences="harness.features.unlabeled.report:differences",
 )

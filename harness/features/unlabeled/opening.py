@@ -1,4 +1,4 @@
-"""Images without labels in a run: their rows, the predictions of the reference models, and thresholds on these images.
+"""Images without labels in a run: the predictions of the reference models, and thresholds on these images.
 
 The images get the class on which all reference models agree as their label, and no class where these differ.
 """
@@ -17,7 +17,7 @@ import torch
 from harness.base.errors import InputError, PanelError
 from harness.base.progress import Progress
 from harness.calibration.panel import reference_models_of
-from harness.checks import Check, Threshold
+from harness.checks import Threshold
 from harness.checks.damages import Damage, moved
 from harness.data.sources import OF_NO_CLASS, load_elsewhere
 from harness.features.unlabeled.measures import ROWS, thresholds_on, unanimous
@@ -37,17 +37,6 @@ FAMILY = "unlabeled"
 ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved)
 
 
-def rows(request: RunRequest) -> tuple[Check, ...]:
-    """Return the rows of a run that names images without labels; they have no thresholds yet."""
-    judges = request.record is None and request.answers is None and request.instead is None
-    if request.unlabeled is None or not judges:
-        return ()
-    return tuple(
-        Check(name, FAMILY, metric.name, metric.direction, keys={"part": part} if part else {})
-        for name, (metric, part) in ROWS.items()
-    )
-
-
 def unlabeled_images(checks: ChecksFile, images: LabelledImages, request: RunRequest) -> LabelledImages:  # noqa: ARG001
     """Return the images that the request names, all of them and of no class."""
     spec, words = str(request.unlabeled), request.transform_named
@@ -61,8 +50,7 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
     A candidate that is one of the reference models is left out. Raises `InputError` without weights of three reference
     models, and if they agree on no image.
     """
-    if (images := session.of_rows.get(FAMILY)) is None:
-        return session
+    images = session.of_rows[FAMILY]
     try:
         models = reference_models_of(session.checks, request.root)
         votes = _votes(models, images, request, session.cache)

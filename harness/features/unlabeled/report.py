@@ -35,9 +35,8 @@ UNSEEN = (
 
 
 def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: ARG001
-    """Return what the report shows of a candidate's disagreements on images without labels, if a run has any."""
-    if (images := session.of_rows.get(FAMILY)) is None:
-        return Part()
+    """Return what the report shows of a candidate's disagreements on images without labels."""
+    images = session.of_rows[FAMILY]
     found = session.roles["candidate"].predict(images)
     both, agreed = (found.labels, found.predicted), found.labels != OF_NO_CLASS
     differ = against(found.predicted, found.labels)
