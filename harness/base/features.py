@@ -71,8 +71,9 @@ class Feature:
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
     `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of its
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
-    group. `differences` is a function of a session and a run's request. After the tests it returns what the report says
-    of the candidate and its original, or None.
+    group. `rows` is a function of a run's request, which returns rows besides those of the checks file. `opened` is one
+    of a session and the request, which returns the session of the run. `differences` is one of both, too. After the
+    tests it returns what the report says of the candidate and other models, as a part of the outcome.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -81,7 +82,13 @@ class Feature:
     lines: tuple[str, ...] = ()
     self_checks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    rows: str = ""
+    opened: str = ""
     differences: str = ""
+
+    def concerns(self, checks: Any) -> bool:
+        """Return whether a family of this feature has checks; `opened` and `differences` are called for such runs."""
+        return any(checks.family(family.name) for family in self.families)
 
 
 @cache

@@ -148,11 +148,15 @@ def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ..
     return read_panel(path, checks).curves() if named and (path := root / str(named)).exists() else {}
 
 
-def reference_models_of(checks: ChecksFile) -> list[tuple[Path | str, str]]:
-    """Return path and SHA-256 of each model in the panel of a checks file; raises `InputError` without a panel."""
+def reference_models_of(checks: ChecksFile, root: Path = Path()) -> list[tuple[Path | str, str]]:
+    """Return path and SHA-256 of each model in the panel of a checks file, in a project at `root`.
+
+    Raises `InputError` without a panel.
+    """
     if not (named := checks.recipe.get("panel")):
         raise PanelError("the checks file names no panel")
-    return [(model_spec(member.path), member.sha256) for member in read_panel(Path(str(named)), checks).models]
+    specs = [(model_spec(each.path), each.sha256) for each in read_panel(root / str(named), checks).models]
+    return [(root / spec if isinstance(spec, Path) else spec, sha256) for spec, sha256 in specs]
 
 
 def readable_panel(path: Path) -> Panel | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.base.errors import PanelError
-from harness.base.features import families_with_rows, resolve
+from harness.base.features import families_of_features, families_with_rows, resolve
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
 from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
@@ -111,8 +111,8 @@ class ChecksFile:
 
     @property
     def written(self) -> tuple[Check, ...]:
-        """Return the rows of the file itself, without those that features make of their tables."""
-        made = families_with_rows()
+        """Return the rows of the file itself, without those that features make."""
+        made = {name for name, family in families_of_features().items() if family.images}
         return tuple(check for check in self.checks if check.family not in made)
 
     @property

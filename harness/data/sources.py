@@ -97,11 +97,13 @@ def load_images(
     return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
 
 
-def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> LabelledImages:
-    """Load images of no class, of the shape of the data's images, at most 1,000; their labels are ignored.
+def load_elsewhere(
+    spec: str, images: LabelledImages, pipeline: Pipeline, *, setting: str = "unknown", most: int | None = MOST
+) -> LabelledImages:
+    """Load images of no class, of the shape of the data's images, by default at most 1,000; their labels are ignored.
 
     A folder may have any subfolders. Without a size, crop or transform, pictures are stretched to the size of the data.
-    Raises `InputError` about the setting `unknown` for unreadable images and for another shape.
+    Raises `InputError` about the setting for unreadable images and for another shape.
     """
     import torch
 
@@ -122,16 +124,16 @@ def load_elsewhere(spec: str, images: LabelledImages, pipeline: Pipeline) -> Lab
         else:
             found = load_images(spec, pipeline=Pipeline() if spec == SHIPPED else pipeline)
     except InputError as error:
-        raise DataError(error.message, setting=f"unknown {spec}") from error
+        raise DataError(error.message, setting=f"{setting} {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
         own, wanted = (
             f"{each[1]}x{each[2]} pixels (channels: {each[0]})" for each in (shape, (channels, height, width))
         )
         hint = "name the pipeline that makes pictures of that size (size, resize, transform)"
-        raise DataError(f"has images of {own}, the data have {wanted}; {hint}", setting=f"unknown {spec}")
-    sample = sample_up_to(found, MOST)
+        raise DataError(f"has images of {own}, the data have {wanted}; {hint}", setting=f"{setting} {spec}")
+    sample = found if most is None else sample_up_to(found, most)
     labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
-    return replace(sample, labels=labels, classes=images.classes, masks=None, groups={}, name=f"elsewhere {found.name}")
+    return replace(sample, labels=labels, classes=images.classes, masks=None, name=f"elsewhere {found.name}")
 
 
 def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None) -> LabelledImages:

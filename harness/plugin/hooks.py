@@ -17,7 +17,6 @@ from harness.base.codes import coded
 from harness.base.errors import InputError, code_of, end_copy, lacking, printable, told
 from harness.base.records import as_json
 from harness.base.termination import end_with_parent, on_termination
-from harness.checks import read_checks
 from harness.checks.known import read_known
 from harness.plugin.claim import CLAIM, claim, reason_of, refuse
 from harness.plugin.collector import Collector, failures_left_out
@@ -28,7 +27,7 @@ from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, PICTURED, PREDICTIONS, RUN, GateRun
 from harness.plugin.sinks import expect_to_leave, leave
-from harness.run.opening import EXAMPLES
+from harness.run.opening import EXAMPLES, checks_of
 from harness.run.outcome import Part
 from harness.run.settings import option_of_pytest
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE
@@ -97,7 +96,7 @@ def _open(run: GateRun) -> None:
         known = {"profile": run.request.profile, "models": given, "data": printable(run.request.data)}
         run.config.stash[CLAIM].known = known
     _limit_hypothesis(run)
-    run.checks = read_checks(run.request.checks_path)
+    run.checks = checks_of(run.request)
     read_known(run.checks)
     if not run.is_worker and not only_collects(run.config):
         expect_to_leave(run.request)

@@ -28,6 +28,7 @@ from harness.run.status import REPORT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.base.features import Feature
     from harness.checks import Check, Verdict
     from harness.plugin.run import GateRun
     from harness.run.session import StressSession
@@ -65,8 +66,10 @@ def look_back(run: GateRun) -> None:
         run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
         run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
-    if "original" in run.request.checkpoints and _looks_back_as(run, 1) and not run.hung:
-        run.reported.part += _tried(run, "the original", lambda: _compare_with_original(run), lambda _: Part())
+    for feature in features() if _looks_back_as(run, 1) else ():
+        if feature.differences and not run.hung:
+            compare = partial(_compare_with_others, run, feature)
+            run.reported.part += _tried(run, "differences from other models", compare, lambda _: Part())
 
 
 def _tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
@@ -118,9 +121,10 @@ def _not_compared(error: BaseException) -> Part:
     )
 
 
-def _compare_with_original(run: GateRun) -> Part:
-    found = (resolve(each.differences)(run.prepare(), run.request) for each in features() if each.differences)
-    return Part(differences=next(found, None))
+def _compare_with_others(run: GateRun, feature: Feature) -> Part:
+    session = run.prepare()
+    found: Part = resolve(feature.differences)(session, run.request) if feature.concerns(session.checks) else Part()
+    return found
 
 
 def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:

@@ -11,7 +11,7 @@ from harness.base.errors import InputError, OutputError, printable, said_of
 from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.plugin.claim import CLAIM
-from harness.run.history import LAST, leave_line, read_history
+from harness.run.history import LAST, attempt_of, chance_of_a_pass, leave_line, read_history
 from harness.run.inputs import inputs_of_run
 from harness.run.outcome import line_of, line_of_incumbent
 
@@ -47,7 +47,7 @@ def _history_of(request: RunRequest, path: Path) -> Output:
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
-    """Return the outcome with those runs before it that its report shows, and with unreadable ones as remarks."""
+    """Return the outcome with the earlier runs that its report shows, its attempt, and remarks on unreadable runs."""
     path = request.history_path
     if path is None or request.record is not None:
         return outcome
@@ -60,7 +60,13 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
             remarks += (f"history: {late} runs are dated after this one; check the clock of this machine",)
         every = replace(before, lines=(*before.lines, now))
-        whole = replace(outcome, history=every, remarks=remarks)
+        notices, attempt = outcome.notices, attempt_of(now, before.lines)
+        if attempt > 1:
+            notices += (
+                f"attempt {attempt} on this test set: a recipe at the minimum detectable drop passes at least one of "
+                f"{attempt} attempts with a probability of {chance_of_a_pass(attempt):.0%}",
+            )
+        whole = replace(outcome, history=every, remarks=remarks, notices=notices, attempt=attempt)
         shown = [*every.series.get(now.series, ())[-LAST:], line_of_incumbent(whole), now]
         kept = tuple(line for line in every.lines if any(line is each for each in shown))
         return replace(whole, history=replace(every, lines=kept))

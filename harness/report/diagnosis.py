@@ -207,8 +207,7 @@ def _lost_classes(overview: Overview, reference: ModelOverview) -> str:
 def notes(outcome: Outcome) -> list[str]:
     """Return what bears on the verdict: hand thresholds, informational checks, self-checks, regressions."""
     said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
-    if outcome.differences:
-        said.append(outcome.differences.sentence)
+    said += [found.sentence for found in (outcome.differences, outcome.unlabeled) if found]
     by_hand = [verdict.check for verdict in outcome.verdicts if verdict.check.by_hand]
     if hand := [check.id for check in by_hand if not check.is_tolerance]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")

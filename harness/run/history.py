@@ -13,6 +13,7 @@ from harness.base.codes import Code
 from harness.base.errors import InputError, printable, said_of
 from harness.base.files import numbered_lines
 from harness.base.records import as_json, read_json, record, refusal_of_schema
+from harness.measures.panel.threshold import POWER
 from harness.run.settings import HISTORY_FILE
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ FARTHEST = 99.0
 
 Overall = Literal["pass", "fail", "partial", "error"]
 """The verdict of a run."""
+
+WHOLE = frozenset({"pass", "fail"})
+"""Verdicts on a whole."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -98,9 +102,24 @@ class History:
         """Return whole verdicts by profile and data, the latest first: the last run of each candidate, oldest first."""
         last: dict[tuple[str, str], dict[str, Line]] = {}
         for line in reversed(self.lines):
-            if line.verdict in {"pass", "fail"}:
+            if line.verdict in WHOLE:
                 last.setdefault(line.series, {}).setdefault(line.candidate, line)
         return {like: tuple(reversed(lines.values())) for like, lines in last.items()}
+
+
+def attempt_of(now: Line, before: Sequence[Line]) -> int:
+    """Return how many different candidates the same checks have judged on the same data, this run's among them.
+
+    Equal files count once. It is 0 for a run without a whole verdict.
+    """
+    same = (line for line in before if (line.data, line.checks) == (now.data, now.checks))
+    judged = {line.candidate for line in (*same, now) if line.verdict in WHOLE}
+    return len(judged) if now.verdict in WHOLE else 0
+
+
+def chance_of_a_pass(attempts: int) -> float:
+    """Return how probably a recipe at the minimum detectable drop passes at least once in so many attempts."""
+    return 1.0 - POWER**attempts
 
 
 def failing_since(lines: Sequence[Line]) -> list[Since]:

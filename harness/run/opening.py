@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import AnswersError, DataError, IncumbentError, InputError, UnusableModelError
-from harness.base.features import families_of_features, resolve
+from harness.base.features import families_of_features, features, resolve
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
@@ -44,6 +44,13 @@ def _made_by(request: RunRequest) -> str:
     return f"{request.part(DataOptions)!r} {request.part(NetworkOptions)!r}"
 
 
+def checks_of(request: RunRequest) -> ChecksFile:
+    """Return the checks of a run: those of its file, and those that features make of its request."""
+    checks = read_checks(request.checks_path)
+    made = (resolve(feature.rows)(request) for feature in features() if feature.rows)
+    return replace(checks, checks=(*checks.checks, *(row for rows in made for row in rows)))
+
+
 def open_session(request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None) -> StressSession:
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used.
 
@@ -58,7 +65,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     from harness.run.recorded import scope_of_recorded
 
     network, words = request.part(NetworkOptions), request.transform_named
-    checks = checks or read_checks(request.checks_path)
+    checks = checks or checks_of(request)
     if (images := _ahead.get(_made_by(request))) is None:
         images = request.load(words, spread=spread_of(request))
     expect_data_of(checks, images)
@@ -102,7 +109,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         raise AnswersError(
             "the predictions are of an export with --budget, and thresholds need all images; export without it"
         )
-    return StressSession(
+    session = StressSession(
         images,
         checks,
         roles,
@@ -124,6 +131,10 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         declared=request.declared,
         labels=labels,
     )
+    for feature in features():
+        if feature.opened and feature.concerns(checks):
+            session = resolve(feature.opened)(session, request)
+    return session
 
 
 def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:

@@ -18,7 +18,7 @@ from harness.checks.known import KnownIssue
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures.metric import Curve
 from harness.perturb import IDENTITY, PROTOCOL
-from harness.run.history import FARTHEST, History, Line, Overall
+from harness.run.history import FARTHEST, History, Line, Overall, chance_of_a_pass
 from harness.run.history import SCHEMA as HISTORY_SCHEMA
 from harness.run.overview import Overview
 from harness.run.shown import Face, Pictures, address_of, named, with_images
@@ -68,11 +68,13 @@ class InputFaults:
 
 @record
 class Differences:
-    """Differences of a candidate from its original.
+    """Differences of a candidate from its original, or on images without labels from other models.
 
     `sentence` says how many predictions changed. `caution` says why equality to this original is worth little, or is
     empty. `faces` are changed images under a `title`. `pairs` are changes of class with their counts. `groups` are rows
-    of a table: name, column, changed images, all images, correct predictions lost, and gained.
+    of a table: name, column, changed images, all images, correct predictions lost, and gained. Without labels, the
+    counts are disagreements with the unanimous models, their images, predictions other than the incumbent's, and all
+    images. `facts` say how these images differ from the test images.
     """
 
     sentence: str
@@ -81,6 +83,7 @@ class Differences:
     faces: tuple[Face, ...] = ()
     pairs: tuple[tuple[str, int], ...] = ()
     groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
+    facts: tuple[str, ...] = ()
 
 
 @record
@@ -96,13 +99,15 @@ class OtherTest:
 class Part:
     """Findings of one process of a run after its tests; workers send theirs, and their sum is a part of the outcome.
 
-    Without an `overview` of the models, `overview_missing` may say why. `differences` are those from the original.
+    Without an `overview` of the models, `overview_missing` may say why. `differences` are those from the original,
+    `unlabeled` those on images without labels.
     """
 
     self_checks: tuple[SelfCheck, ...] = ()
     overview: Overview | None = None
     overview_missing: str = ""
     differences: Differences | None = None
+    unlabeled: Differences | None = None
 
     def __add__(self, other: Part) -> Part:
         return Part(
@@ -110,6 +115,7 @@ class Part:
             self.overview or other.overview,
             self.overview_missing + other.overview_missing,
             self.differences or other.differences,
+            self.unlabeled or other.unlabeled,
         )
 
 
@@ -153,6 +159,8 @@ class Outcome(Part):
     day: date = field(default_factory=lambda: datetime.now(UTC).date())
     """The day of the run, UTC; known issues expire after their last day."""
     history: History | None = None
+    attempt: int = 0
+    """Number of different candidates that these checks have judged on these data, see `attempt_of`; 0 if unknown."""
     input_faults: InputFaults | None = None
     """Other pixels that were tried after a failure on clean images; None without one."""
     tests: tuple[OtherTest, ...] = ()
@@ -276,6 +284,7 @@ class Outcome(Part):
             "verdict": self.verdict,
             "headline": self.headline,
             "provisional": self.provisional,
+            "chance_of_a_pass": round(chance_of_a_pass(self.attempt), 4),
             **{role: models.get(role) for role in ROLES},
             "error_codes": [code_in(error) for error in self.errors],
             "checks": [verdict.as_json() for verdict in self.verdicts],

@@ -332,6 +332,6 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
         families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
         among = f" (all of {', '.join(families)})" if families else ""
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
-        own = {check.id for check in checks.checks} - {check.id for check in default.checks}
+        own = {check.id for check in checks.written} - {check.id for check in default.checks}
         left_out += f"; of this profile alone: {len(own)} of its {count}" if own else ""
     return f"{measured}; left out are {left_out}"

@@ -98,7 +98,8 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     ]
     if any(fingerprint is None for _, fingerprint, *_ in models):
         return Memory()
-    images = session.images.sha256, tuple(session.images.pixels.shape), session.checks.sha256
+    of_rows = sorted(each.sha256 for each in session.of_rows.values())
+    images = session.images.sha256, tuple(session.images.pixels.shape), session.checks.sha256, *of_rows
     ours = PROTOCOL, measuring_code(), platform.python_version(), platform.platform(), installed(_LIBRARIES)
     users = sorted(imports.ran().values())
     decisive = sorted(tests), users, *images, sorted(session.fitted.items()), session.thorough, models, *ours

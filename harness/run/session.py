@@ -159,6 +159,7 @@ class StressSession:
         """Return the SHA-256 of all inputs of the verdict, by their path or name."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
         known = {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
+        known |= {f"{family} {images.name}": images.sha256 for family, images in self.of_rows.items()}
         if self.elsewhere is not None:
             known[f"unknown {self.elsewhere.name}"] = self.elsewhere.sha256
         return {
@@ -207,6 +208,9 @@ class StressSession:
         if self.thorough and check.keys.get("within"):
             check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
         share = self.size_of(check.family) / self.checks.data.size_of(check.family)
+        for row in self.checks.family(check.family) if check.family in self.of_rows else ():
+            if row.definition == check.definition:  # Its threshold may be of these images, which are measured whole.
+                check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
         return replace(check, share=share, sharing=self.checks.tolerances)
 
     def size_of(self, family: str) -> int:

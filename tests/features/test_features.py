@@ -60,7 +60,7 @@ def names_of(feature: Feature) -> list[object]:
         value for each in feature.families for value in (each.starter_checks, each.damage, each.rows, each.images)
     ]
     tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
-    named = [*of_families, *feature.self_checks.values()]
+    named = [*of_families, feature.rows, feature.opened, feature.differences, *feature.self_checks.values()]
     return [*filter(None, named), *(name for table in tables for name in table if ":" in name)]
 
 
@@ -76,8 +76,8 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 
 def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
-    assert set(families_of_features()) == {"equivalence", "golden", "skew"}
-    assert list(FAMILIES)[-5:] == ["golden", "skew", "slice", "equivalence", "unknown"]
+    assert set(families_of_features()) == {"equivalence", "golden", "skew", "unlabeled"}
+    assert list(FAMILIES)[-6:] == ["golden", "skew", "slice", "unlabeled", "equivalence", "unknown"]
 
 
 def test_an_entry_stands_before_the_one_that_it_names():

@@ -19,7 +19,12 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     result.stdout.fnmatch_lines(["*history: *history.jsonl: line 2: is no JSON*it is skipped*"])
     known = read_history(path)
     assert ([len(line.failing) for line in known.lines], len(known.damaged)) == ([0, 4], 1)
+    said = "attempt 2 on this test set: a recipe at the minimum detectable drop passes at least one of 2 attempts"
+    result.stdout.fnmatch_lines([f"*note: {said} with a probability of 10%"])
+    assert (zoo.report()["attempt"], zoo.report()["chance_of_a_pass"]) == (2, 0.0975)
     page = (zoo.root / "reports/stress.html").read_text()
+    assert said in page
+    assert said in (zoo.root / "reports/stress.md").read_text()
     assert "Run history" in page
     assert "1 candidate in a row" in page
 

@@ -17,7 +17,7 @@ from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json
 from harness.checks import Check, Threshold, Verdict
 from harness.perturb import Pose
-from harness.run.history import History, failing_since, leave_line, read_history
+from harness.run.history import History, attempt_of, chance_of_a_pass, failing_since, leave_line, read_history
 from harness.run.outcome import line_of, margin
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -212,3 +212,22 @@ def test_lines_of_another_schema_are_skipped_and_named(tmp_path):
     assert len(known.lines) == 1
     assert all("schema 1, and this version reads schema 2" in damaged for damaged in known.damaged)
     assert len(known.damaged) == 2
+
+
+@pytest.mark.parametrize(("tries", "chance"), [(0, 0.0), (1, 0.05), (14, 0.5123), (45, 0.9006)])
+def test_in_many_attempts_a_loss_passes_once(tries, chance):
+    assert chance_of_a_pass(tries) == pytest.approx(chance, abs=1e-4)
+    assert replace(EMPTY, attempt=tries).as_json()["chance_of_a_pass"] == pytest.approx(chance, abs=1e-4)
+
+
+def test_each_candidate_is_one_attempt_on_the_same_data_by_the_same_checks():
+    others = [
+        line("a"),
+        line("a", failing=("good",)),
+        line("b", failing=("good",)),
+        *(line("c", errors=("no data",)), line("d", omissions=("half",)), line("e", checks_sha256="0" * 64)),
+        line("f", data={**EMPTY.data, "sha256": "0" * 64}),
+    ]
+    assert [attempt_of(line(name), others) for name in ("a", "b", "z")] == [2, 2, 3]
+    assert attempt_of(line("z", errors=("no data",)), others) == 0
+    assert attempt_of(line("z"), []) == 1

@@ -13,7 +13,7 @@ from harness.features.equivalence.equality import equality_in
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.pictures import sheet, source_of
-from harness.run.outcome import Differences
+from harness.run.outcome import Differences, Part
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def _changes(done: Equality, share: str, decides: str = "") -> str:
     return f"{said}; {lost:,} {is_lost}, {gained:,} gained"
 
 
-def differences(session: StressSession, request: RunRequest) -> Differences | None:
+def differences(session: StressSession, request: RunRequest) -> Part:
     """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
     if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
-        return None
-    return _differences(equality_in(session, request.history_path))
+        return Part()
+    return Part(differences=_differences(equality_in(session, request.history_path)))
 
 
 def section(outcome: Outcome) -> Section | None:

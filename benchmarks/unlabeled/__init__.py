@@ -1,0 +1,1 @@
+"""Detection of damaged networks on images without labels."""
