@@ -18,14 +18,13 @@ from harness.base.files import write_atomically
 from harness.checks import Check
 from harness.data import load_images, stratified_sample
 from harness.data.images import object_masks, unit_range
+from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
     accuracy,
     attention_lift,
     confident_errors,
-    consensus_set_errors,
-    find_consensus_set_errors,
     negative_flips,
     robust_accuracy,
 )

@@ -26,8 +26,12 @@ from benchmarks.smoke import few, run
 from benchmarks.transfer.measure import measurement_of
 from harness import measures
 from harness.base.files import write_atomically
-from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.features.consensus.measures import (
+    CONSENSUS_SET_ERRORS,
+    consensus_set_errors,
+    find_consensus_set_errors,
+    worst_class_consensus_set_errors,
+)
 from harness.run.input_faults import input_faults
 from harness.run.opening import open_session
 from harness.run.request import RunRequest

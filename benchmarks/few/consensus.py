@@ -16,7 +16,7 @@ from harness.calibration.panel import Chance, ReferenceModel, read_panel
 from harness.calibration.thresholds import family_thresholds
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist
-from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
+from harness.features.consensus.measures import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.panel.predictions import CORRECTED
 from harness.perturb.corruptions import corruptions_of
 from harness.perturb.grids import views_of

@@ -74,7 +74,7 @@ class Feature:
     group. `before_run` is a function of a run's request, which raises `InputError` for what cannot be done.
     `differences` is one of a session and the request. After the tests it returns what the report says of the candidate
     and its original, or None. `after_run` is one of the outcome and the request, which returns what it could not leave
-    as a line.
+    as a line. `metrics` are those of its own, beside its functions that compute them.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -86,6 +86,7 @@ class Feature:
     before_run: str = ""
     differences: str = ""
     after_run: str = ""
+    metrics: tuple[str, ...] = ()
 
 
 @cache

@@ -13,9 +13,9 @@ import numpy as np
 from harness.base.errors import some_of
 from harness.checks.families import FAMILIES
 from harness.checks.roles import ROLES
+from harness.measures import METRICS
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
 from harness.measures.confidence import CALIBRATION_ERROR
-from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
 from harness.report.signs import FAR, deviation, rare
@@ -33,7 +33,7 @@ LABELS = "training labels"
 UNCLEAR = "unclear"
 
 AREAS = {
-    "clean images": ("clean", "consensus", "regression", "flips"),
+    "clean images": ("clean", "regression", "flips"),
     "classes": ("class", "class-difference", "pairs"),
     "geometry": ("rotation", "shift", "flip", "pose", "search", "gain"),
     "corruptions": ("corruption",),
@@ -236,7 +236,8 @@ def _by_margin(found: _Evidence) -> str:
     """Compare the largest miss of each class with that of the checks that are not about one class."""
     own: dict[str, float] = {}
     for each, miss in zip(found.failed, found.misses, strict=True):
-        if each.metric != WORST_CLASS_CONSENSUS_SET_ERRORS.name and each.check.family != "pairs":
+        of_some_class = (metric := METRICS.get(each.metric)) and metric.worst_of
+        if not of_some_class and each.check.family != "pairs":
             name = each.check.class_name or ""
             own[name] = max(own.get(name, 0.0), miss)
     others, most = own.pop("", 0.0), max(own.values(), default=0.0)

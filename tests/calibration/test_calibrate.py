@@ -11,7 +11,7 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from panels import calibrate
-from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
+from zoo import ROWS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness.base.errors import InputError
 from harness.calibration import measure
@@ -19,6 +19,7 @@ from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
 from harness.checks import ChecksError, read_checks
+from harness.checks.shipped import SHIPPED
 from harness.cli import main
 from harness.inference import Classifier, role
 from harness.measures import accuracy, confident_errors
@@ -171,7 +172,7 @@ def test_thresholds_until_calibrated_end_and_lenient_ones_are_named(zoo, capsys)
 
 def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
     """Golden images and panel predictions lie beside the checks file and change no samples."""
-    shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
+    shutil.copy(SHIPPED["test_consensus.py"], zoo.tests)
     zoo.bind(UNBOUND + CONSENSUS)
     assert main(["golden", "add", "0", "--reason", "seen", "--", *ON_ZOO]) == 0
     golden = read_checks(zoo.checks).family("golden")
@@ -553,7 +554,7 @@ def test_what_was_taken_of_the_members_files_is_printed_once(zoo, monkeypatch, c
 
 def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo):
     for name in ("baseline", "gain_over_baseline", "regression"):
-        shutil.copy(STRESS_TESTS / f"test_{name}.py", zoo.tests)
+        shutil.copy(SHIPPED[f"test_{name}.py"], zoo.tests)
     baseline = '[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
     zoo.checks.write_text(f"{zoo.checks.read_text()}\n{baseline}")
     options = (*ON_ZOO, "--baseline", "models/augmented.safetensors")

@@ -17,7 +17,6 @@ import numpy as np
 from harness.base.records import record
 from harness.measures import METRICS, Unit
 from harness.measures.metric import Direction, Scale
-from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import OF_GROUPS, OF_ONE_GROUP
 
 if TYPE_CHECKING:
@@ -177,9 +176,9 @@ def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], refe
     """
     if (named := budgets.get(check.metric, budgets.get(check.family))) is not None:
         return named
-    if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
-        return 0.5 * check.n
     if check.unit is Unit.IMAGES:
+        if (known := METRICS.get(check.metric)) and known.worst_of:
+            return 0.5 * check.n
         rare = _RARE if reference_models >= FEW else _RARE_BY_FEW
         return max(mean, (rare if check.scale == "root" else 0.005) * check.n)
     if check.metric in OF_GROUPS:

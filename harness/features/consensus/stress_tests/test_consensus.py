@@ -2,8 +2,12 @@
 
 from harness.checks import Key, one_of
 from harness.data import one_in
+from harness.features.consensus.measures import (
+    consensus_set_errors,
+    find_consensus_set_errors,
+    worst_class_consensus_set_errors,
+)
 from harness.inference import under_each
-from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.perturb.corruptions import CORRUPTIONS, SEVERITIES, corruptions_of
 from harness.perturb.grids import VIEWS, VIEWS_IN_WORDS, views_of
 from harness.plugin import check
