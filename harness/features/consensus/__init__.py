@@ -14,9 +14,25 @@ FEATURE = Feature(
             starter_checks="harness.features.consensus.starters:consensus",
             before="rotation",
         ),
+        Family(
+            "soft_confusion",
+            "Soft confusions",
+            measures="Probability that the candidate gives another class, on images that every reference model "
+            "predicts correctly.",
+            failure="The pair names the classes: look at their training labels first, then at marks in their images.",
+            page="behaviours/soft-confusion",
+            area="classes",
+            starter_checks="harness.features.consensus.starters:soft_confusion",
+            damage="harness.features.consensus.mutant:MIXED",
+            before="rotation",
+        ),
     ),
     metrics=(
         "harness.features.consensus.measures:CONSENSUS_SET_ERRORS",
         "harness.features.consensus.measures:WORST_CLASS_CONSENSUS_SET_ERRORS",
+        "harness.features.consensus.soft:PANEL_DIVERGENCE",
+        "harness.features.consensus.soft:LOST_PROBABILITY",
+        "harness.features.consensus.soft:SOFT_CONFUSION",
+        "harness.features.consensus.soft:LARGEST_SOFT_CONFUSION",
     ),
 )

@@ -32,7 +32,7 @@ WORST_CLASS_CONSENSUS_SET_ERRORS = replace(
     CONSENSUS_SET_ERRORS,
     name="worst_class_consensus_set_errors",
     words="errors of the worst class on images that every reference model predicts correctly",
-    worst_of="class",
+    about_one=True,
     leads="",
 )
 
