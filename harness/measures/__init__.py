@@ -29,10 +29,14 @@ Measure = TypeVar("Measure", bound="Callable[..., Measurement]")
 """A function that measures."""
 
 
-_OF_FEATURES: list[Metric] = [resolve(name) for feature in features() for name in feature.metrics]
+def _shipped() -> dict[str, Metric]:
+    added = [resolve(name) for feature in features() for name in feature.metrics]
+    return {item.name: item for item in [*globals().values(), *added] if isinstance(item, Metric)}
+
+
 METRICS: Registry[Metric] = Registry(
     "metric",
-    {item.name: item for item in [*globals().values(), *_OF_FEATURES] if isinstance(item, Metric)},
+    _shipped,
     group="stress_harness.measures",
 )
 """Metrics by their name in the checks file: the shipped ones, and those that `measure` declares."""

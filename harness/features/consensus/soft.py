@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.panel.predictions import TINY
 from harness.measures.selection import ordered
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
 
-LEAST = 1e-4
-"""Addend of mean probabilities, below which they count as none: a tenth of one image of a thousand."""
 _RANGE = (-40.0, 40.0)
 _TENFOLD = float(np.log(10))
 """Loss that a check may miss: what is below a hundredth on easy images may grow tenfold."""
@@ -59,7 +58,7 @@ LARGEST_SOFT_CONFUSION = Metric(
     "largest_soft_confusion",
     Unit.SCORE,
     better="less",
-    words="deviation of the pair of classes that deviates most, in standard deviations, corrected for the pairs",
+    words="deviation of the pair of classes that deviates most, in standard deviations of reference models",
     range=_RANGE,
     budget=12.0,
     about_one=True,
@@ -150,14 +149,12 @@ def soft_confusion(seen: KnownImages, pair: tuple[str, str]) -> Measurement:
 
 
 def largest_soft_confusion(seen: KnownImages) -> Measurement:
-    """Return the largest deviation of a pair's soft confusion from the reference models, corrected for the pairs.
+    """Return the largest deviation of a pair's soft confusion from the reference models, in standard deviations.
 
-    The deviation is a moderated t (Smyth 2004): pairs share strength about their variances. The probability that any
-    of m independent pairs deviates as far (Sidak 1967) gives the value, as a quantile of the normal distribution.
-    Raises `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three.
+    The deviation is a moderated t (Smyth 2004): pairs share strength about their variances. Reference models' own
+    largest deviations, each against the others, set the threshold, so it allows for the number of pairs. Raises
+    `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three.
     """
-    from scipy.stats import norm, t
-
     view, panel, classes = seen.panel.view(), seen.panel, seen.predictions.classes
     if view.soft is None:
         raise NotRecordedError("the panel predictions have no soft confusions; calibrate again")
@@ -167,22 +164,25 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     present = np.unique(seen.predictions.labels[seen.known])
     pairs = [(true, other) for true in present for other in range(len(classes)) if other != true]
     rows, columns = np.array(pairs).T
-    theirs = np.log(np.exp(view.soft[others].astype(np.float64)) + LEAST)[:, rows, columns]
+    theirs = view.soft[others][:, rows, columns].astype(np.float64)
     means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
-    own = np.log(np.array([means[true][other] for true, other in pairs]) + LEAST)
-    variance, df = _moderated(theirs.var(axis=0, ddof=1), len(others) - 1)
-    away = (own - theirs.mean(axis=0)) / np.sqrt(variance * (1 + 1 / len(others)))
+    own = np.log(np.maximum([means[true][other] for true, other in pairs], TINY))
+    spread = np.sqrt(_moderated(theirs.var(axis=0, ddof=1), len(others) - 1) * (1 + 1 / len(others)))
+    away = (own - theirs.mean(axis=0)) / spread
     worst = int(away.argmax())
-    any_pair = -np.expm1(len(pairs) * np.log1p(-t.sf(away[worst], df)))
-    value = float(np.clip(norm.isf(any_pair), *_RANGE))
-    detail = f"{seen.confused(*pairs[worst])}; {away[worst]:.1f} standard deviations, the most of {len(pairs)} pairs"
+    value, detail = float(np.clip(away[worst], *_RANGE)), f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs"
     true, other = pairs[worst]
-    failures = _most(seen.probabilities[:, other], seen.of_class(true))
-    return Measurement(LARGEST_SOFT_CONFUSION, value, len(seen.known), (value, value), detail=detail, failures=failures)
+    values, counted = seen.probabilities[:, other], seen.of_class(true)
+    some = values[counted]
+    error = Z95 * some.std() / np.sqrt(len(some)) / max(some.mean(), TINY) / spread[worst]
+    interval = float(value - error), float(value + error)
+    return Measurement(
+        LARGEST_SOFT_CONFUSION, value, len(values), interval, detail=detail, failures=_most(values, counted)
+    )
 
 
-def _moderated(variances: np.ndarray, df: int) -> tuple[np.ndarray, float]:
-    """Return variances shrunk to a common one, and their degrees of freedom (Smyth 2004, section 6.2)."""
+def _moderated(variances: np.ndarray, df: int) -> np.ndarray:
+    """Return variances, each of so many degrees of freedom, shrunk to a common one (Smyth 2004, section 6.2)."""
     from scipy.optimize import brentq
     from scipy.special import digamma, polygamma
 
@@ -193,7 +193,7 @@ def _moderated(variances: np.ndarray, df: int) -> tuple[np.ndarray, float]:
     alike = excess <= polygamma(1, many / 2)
     prior = many if alike else brentq(lambda d: polygamma(1, d / 2) - excess, few, many)
     common = np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2))
-    return (prior * common + df * variances) / (prior + df), float(prior + df)
+    return np.asarray((prior * common + df * variances) / (prior + df))
 
 
 def _most(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ def _log_mean(
 ) -> Measurement:
     some, n = values[counted], len(values)
     mean, error = float(some.mean()), Z95 * float(some.std()) / np.sqrt(len(some))
-    value, low, high = (float(np.log(max(each, 0.0) + LEAST)) for each in (mean, mean - error, mean + error))
+    value, low, high = (float(np.log(max(each, TINY))) for each in (mean, mean - error, mean + error))
     detail = detail or f"{form.format(mean)} on {len(some):,} images that every reference model predicts correctly"
     failures = _most(values, counted)
     return Measurement(metric, value, n, (low, high), detail=detail, failures=failures, counted=len(some))
