@@ -166,5 +166,5 @@ def batch_norm_distance(found: BatchNormDistances, group: str) -> Measurement:
 
 
 def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measurement:
-    """Return the same measurement, of which less is worse."""
+    """Return the same measurement as a minimum."""
     return replace(batch_norm_distance(found, group), metric=BATCH_NORM_DISTANCE_MINIMUM)

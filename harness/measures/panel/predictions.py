@@ -54,8 +54,8 @@ class PanelView:
     descending order, and `shares`, (N, C) float32, their probabilities. Images without predictions have `NOT_ASKED` and
     NaN. `each`, (K, N) bool, has the errors of each model, False without predictions; it exists only for clean images.
     So do two others, for at most `MANY` classes: `mean`, (N, C) float32, has the mean probability of every class.
-    `soft`, (K, C, C) float32, has the logarithm of each model's mean probability of a class, the column, on images of
-    another, the row, which all other models predict correctly.
+    `soft`, (K, C, C) float32, has logarithms of each model's mean probability of a class, the column, on images of
+    another, the row. All other models predict these images correctly.
     """
 
     wrong: np.ndarray
