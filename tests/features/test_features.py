@@ -77,7 +77,7 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 
 def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
-    assert set(families_of_features()) == {"consensus", "equivalence", "golden", "skew"}
+    assert set(families_of_features()) == {"batch_norm", "consensus", "equivalence", "golden", "skew", "soft_confusion"}
     assert list(FAMILIES)[-5:] == ["golden", "skew", "slice", "equivalence", "unknown"]
     assert METRICS["consensus_set_errors"].leads == "consensus-set errors"
     assert GROUPS[SETTINGS["mlflow"].group] == "Reports"
