@@ -6,6 +6,7 @@ The functions of the report draw them. The same models, data and libraries give 
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +16,24 @@ import numpy as np
 import torch
 
 from harness.base.files import write_atomically
+from harness.calibration.panel import read_panel
 from harness.checks import Check
 from harness.data import load_images, stratified_sample
 from harness.data.images import object_masks, unit_range
+from harness.features.batch_norm.distance import (
+    GROUPS,
+    batch_norm_distance,
+    find_batch_norm_distances,
+    running_norms,
+)
+from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
+from harness.features.consensus.soft import find_known_images, largest_soft_confusion
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
     accuracy,
     attention_lift,
     confident_errors,
-    consensus_set_errors,
-    find_consensus_set_errors,
     negative_flips,
     robust_accuracy,
 )
@@ -231,6 +239,38 @@ def consensus(session: StressSession) -> Figure:
     return _telling(session, consensus_set_errors(lost), lost)
 
 
+def soft_confusions(session: StressSession) -> Figure:
+    """Show the easy image to which the augmented model gives most of what reference models give less of."""
+    panel_predictions = session.panel_predictions
+    assert panel_predictions is not None
+    seen = find_known_images(session.roles["candidate"].predict(load_images("fashion-mnist")), panel_predictions)
+    return _telling(session, largest_soft_confusion(seen), seen)
+
+
+def batch_norms(session: StressSession) -> Figure:
+    """Draw the distances of reference models, of the augmented model, and of a copy of it with other statistics."""
+    model, images = session.roles["candidate"], session.panel_images
+    halved = copy.deepcopy(model.classifier.plain)
+    for layer in running_norms(halved).values():
+        layer.running_var.mul_(0.5)
+    models = {"augmented": model, "variances halved": replace(model, classifier=model.classifier.like(halved))}
+    found = {name: find_batch_norm_distances(each, images) for name, each in models.items()}
+    panel = read_panel(REPOSITORY / "models/panel.json")
+    drawn = figures.figure(figures.WIDTH, 3.2)
+    axes = drawn.subplots()
+    for at, group in enumerate(GROUPS):
+        values = [each.values[f"batch-norm-{group}"] for each in panel.models]
+        label = f"{len(values)} reference models" if not at else None
+        axes.plot(np.full(len(values), at), values, "o", color="#C49A2A", alpha=0.5, label=label)
+    for (name, distances), look in zip(found.items(), figures.LOOKS, strict=False):
+        values = [batch_norm_distance(distances, group).value for group in GROUPS]
+        axes.plot(range(len(GROUPS)), values, **{**look, "linestyle": ""}, label=name)
+    axes.set_xticks(range(len(GROUPS)), [f"{group} layers" for group in GROUPS])
+    axes.set_ylabel("log of the distance")
+    axes.legend()
+    return drawn
+
+
 def golden(session: StressSession) -> Figure:
     """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
@@ -363,6 +403,8 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "gain-over-baseline": gain,
     "regression": regression,
     "consensus": consensus,
+    "soft-confusion": soft_confusions,
+    "batch-norm": batch_norms,
     "flips": flips,
     "golden": golden,
     "attention": attention,

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from harness.base.cache import Store
 from harness.calibration.warm import WarmProcess
+from harness.checks.shipped import SHIPPED
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
@@ -159,7 +160,7 @@ class Zoo:
         self.tests = root / "stress_tests"
         self.tests.mkdir()
         for name in tests:
-            shutil.copy(STRESS_TESTS / f"test_{name}.py", self.tests)
+            shutil.copy(SHIPPED[f"test_{name}.py"], self.tests)
         images = images_of()
         pixels = images.pixels[:, 0].numpy()
         np.savez(root / "zoo.npz", images=pixels, labels=images.labels.numpy(), classes=np.array(CLASSES))

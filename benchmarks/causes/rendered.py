@@ -23,8 +23,12 @@ from torch.nn import functional
 from benchmarks.runner import by_line, few, option, python, run, write
 from benchmarks.transfer.measure import measurement_of
 from harness import measures
-from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
+from harness.features.consensus.measures import (
+    CONSENSUS_SET_ERRORS,
+    consensus_set_errors,
+    find_consensus_set_errors,
+    worst_class_consensus_set_errors,
+)
 from harness.report.causes import CLASSES, DRIFT, GROUP, LABELS, PIPELINE
 from harness.run.input_faults import input_faults
 from harness.run.opening import open_session

@@ -18,7 +18,7 @@ from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel,
 from harness.calibration.thresholds import family_thresholds
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist
-from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
+from harness.features.consensus.measures import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.panel.predictions import CORRECTED
 from harness.measures.panel.threshold import Calibrated
 from harness.perturb.corruptions import corruptions_of

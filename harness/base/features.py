@@ -73,7 +73,8 @@ class Feature:
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
     group. `rows` is a function of a run's request, which returns rows besides those of the checks file. `opened` is one
     of a session and the request, which returns the session of the run. `differences` is one of both, too. After the
-    tests it returns what the report says of the candidate and other models, as a part of the outcome.
+    tests it returns what the report says of the candidate and other models, as a part of the outcome. `metrics` are
+    those of its own, beside its functions that compute them.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Feature:
     rows: str = ""
     opened: str = ""
     differences: str = ""
+    metrics: tuple[str, ...] = ()
 
     def concerns(self, checks: Any) -> bool:
         """Return whether a family of this feature has checks; `opened` and `differences` are called for such runs."""

@@ -8,8 +8,9 @@ import io
 import operator
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -93,10 +94,15 @@ class Registry(Mapping[str, T]):
     group `group`. The registry imports them for a name that does not ship, and for a list of all names.
     """
 
-    def __init__(self, what: str, shipped: Mapping[str, T], *, group: str) -> None:
-        self.what, self.group, self.shipped = what, group, shipped
+    def __init__(self, what: str, shipped: Mapping[str, T] | Callable[[], Mapping[str, T]], *, group: str) -> None:
+        self.what, self.group, self._shipped = what, group, shipped
         self._added: dict[str, tuple[T, str, Path | None]] = {}
         self._loaded = False
+
+    @cached_property
+    def shipped(self) -> Mapping[str, T]:
+        """Return the things that ship; a function gives them at the first look, when all modules are there."""
+        return self._shipped() if callable(self._shipped) else self._shipped
 
     def add(self, name: str, thing: T, *, declared_by: Any) -> None:
         """Add a thing under a name; `declared_by` is the function or class of the declaration.

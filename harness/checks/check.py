@@ -199,6 +199,12 @@ class Verdict:
         """Return the number of images that value and interval count."""
         return self.n if self.counted is None else self.counted
 
+    @property
+    def leads(self) -> str:
+        """Return the noun of a count whose pictures are the first of a page; empty for other metrics."""
+        metric = METRICS.get(self.metric)
+        return metric.leads if metric else ""
+
     def outranks(self, other: Verdict) -> bool:
         """Return whether this verdict replaces another of the same check: the graver, or at equal gravity the worse."""
         if self.status != other.status or self.value is None or other.value is None:

@@ -33,10 +33,6 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
     "clean": first_checks.clean,
     "class": of_each_class("clean", "accuracy"),
     CLASS_DIFFERENCE: of_each_class("difference", "class_difference", least=2),
-    "consensus": always(
-        ("consensus-clean", "consensus_set_errors", {"under": ["rest"]}),
-        ("consensus-class", "worst_class_consensus_set_errors", {"under": ["rest"]}),
-    ),
     **{name: first_checks.poses(name) for name in ("rotation", "shift", "pose", "gain")},
     "flip": always(("flip", "accuracy"), ("flip-invariance", "invariance")),
     "confidence": always(

@@ -247,6 +247,9 @@ class StandIn(Classifier):
                 self._ledger.now.add(maps=len(images), images=len(images))
                 maps = np.ones((len(images), shape[1] - len(images.classes)), dtype=np.float32)
                 return np.concatenate([self._logits(images, perturbation), maps], axis=1)
+            case ("pass", *_):  # Of a feature, over all images.
+                self._count(len(images), images)
+                return np.ones(shape, dtype=np.float32)
             case _:
                 return compute()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from harness.base.features import features, resolve
 from harness.base.user_code import Registry
 from harness.measures.accuracy import *
 from harness.measures.changed_predictions import *
 from harness.measures.confidence import *
 from harness.measures.localisation import *
 from harness.measures.metric import *
-from harness.measures.panel.consensus import *
+from harness.measures.panel.pairing import *
 from harness.measures.relations import *
 from harness.measures.serving import *
 from harness.measures.slices import *
@@ -28,9 +29,14 @@ Measure = TypeVar("Measure", bound="Callable[..., Measurement]")
 """A function that measures."""
 
 
+def _shipped() -> dict[str, Metric]:
+    added = [resolve(name) for feature in features() for name in feature.metrics]
+    return {item.name: item for item in [*globals().values(), *added] if isinstance(item, Metric)}
+
+
 METRICS: Registry[Metric] = Registry(
     "metric",
-    {item.name: item for item in list(globals().values()) if isinstance(item, Metric)},
+    _shipped,
     group="stress_harness.measures",
 )
 """Metrics by their name in the checks file: the shipped ones, and those that `measure` declares."""

@@ -102,8 +102,11 @@ class Metric:
     """A metric: its name in the checks file, its unit, and the direction that is better.
 
     `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
-    reference models is uniform: plain, or the root for counts of rare events. Declare a metric beside the function that
-    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    reference models is uniform: plain, or the root for counts of rare events. `budget` is the
+    largest loss that a check may miss, None for that of the unit. A metric may be `about_one` of several, such as the
+    worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
+    as this noun, are the first of a page. Declare a metric beside the function that computes it. The `direction` of its
+    thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -112,6 +115,10 @@ class Metric:
     words: str = ""
     range: tuple[float, float] = (math.nan, math.nan)
     scale: Scale = "plain"
+    budget: float | None = None
+    about_one: bool = False
+    names_cause: bool = False
+    leads: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:

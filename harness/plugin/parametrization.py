@@ -10,7 +10,7 @@ from harness.base.errors import InputError
 from harness.checks import Check
 from harness.checks.families import FAMILIES
 from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
-from harness.measures.panel.consensus import PANEL_FIXTURES
+from harness.measures.panel.pairing import PANEL_FIXTURES
 from harness.plugin.packaged import ELSEWHERE, PackagedTests
 from harness.plugin.run import MISPLACED, RUN
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.records import as_json, read_json
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.run.outcome import urgency
 from harness.run.shown import Case, Pictures
 
@@ -68,7 +67,7 @@ class PictureMaker:
         `turn` is the test's place among all of the run.
         """
         # Consensus-set errors have a section of their own, which shows the worst row, whatever its status.
-        limited = verdict.passed and verdict.metric != CONSENSUS_SET_ERRORS.name
+        limited = verdict.passed and not verdict.leads
         if limited and self.first[verdict.status] >= int(_OF_PASSED * MAX_BYTES):
             made = Pictures(omitted=None if evidence.has_examples else 0)
         else:
@@ -129,7 +128,7 @@ class PictureBook:
     def shown(self) -> dict[str, Pictures]:
         """Return the pictures that the page has room for, by the id of the check."""
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
-        consensus = next((each for each in ranked if each.verdict.metric == CONSENSUS_SET_ERRORS.name), None)
+        consensus = next((each for each in ranked if each.verdict.leads), None)
         spent = _share_out([consensus], MAX_BYTES, most=_LEADING) if consensus else 0
         spent += _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES - spent)
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))

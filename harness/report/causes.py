@@ -13,9 +13,9 @@ import numpy as np
 from harness.base.errors import some_of
 from harness.checks.families import FAMILIES
 from harness.checks.roles import ROLES
+from harness.measures import METRICS
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
 from harness.measures.confidence import CALIBRATION_ERROR
-from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
 from harness.report.signs import FAR, deviation, rare
@@ -33,7 +33,7 @@ LABELS = "training labels"
 UNCLEAR = "unclear"
 
 AREAS = {
-    "clean images": ("clean", "consensus", "regression", "flips"),
+    "clean images": ("clean", "regression", "flips"),
     "classes": ("class", "class-difference", "pairs"),
     "geometry": ("rotation", "shift", "flip", "pose", "search", "gain"),
     "corruptions": ("corruption",),
@@ -236,7 +236,7 @@ def _by_margin(found: _Evidence) -> str:
     """Compare the largest miss of each class with that of the checks that are not about one class."""
     own: dict[str, float] = {}
     for each, miss in zip(found.failed, found.misses, strict=True):
-        if each.metric != WORST_CLASS_CONSENSUS_SET_ERRORS.name and each.check.family != "pairs":
+        if not ((metric := METRICS.get(each.metric)) and metric.about_one) and each.check.family != "pairs":
             name = each.check.class_name or ""
             own[name] = max(own.get(name, 0.0), miss)
     others, most = own.pop("", 0.0), max(own.values(), default=0.0)
@@ -275,6 +275,16 @@ def _corruption(found: _Evidence) -> str:
     return f"Clean accuracy passes, and most failing checks are of corruptions ({some_of(kinds)})."
 
 
+def _named(found: _Evidence) -> str:
+    """Return the detail of the check that names the cause and misses by most; the accuracy of all images must pass."""
+    named = [
+        (miss, each.detail)
+        for each, miss in zip(found.failed, found.misses, strict=True)
+        if (metric := METRICS.get(each.metric)) and metric.names_cause
+    ]
+    return f"{max(named)[1]}." if named and found.clean_holds else ""
+
+
 def _drift(found: _Evidence) -> str:
     misses = zip(found.failed, found.misses, strict=True)
     if any(each.metric == GROUP_DIFFERENCE.name and 4 * miss >= max(found.misses) for each, miss in misses):
@@ -301,6 +311,7 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (CLASSES, _LOOK_AT_LABELS, _by_margin),
     (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
+    (CLASSES, "Look at the labels of these classes in training, and for stamps and marks in its images.", _named),
     (DRIFT, "Look at weights, precision, training time and data, then at the pixels of training and gate.", _drift),
 )
 """Rules in their order: the first with evidence names the group."""

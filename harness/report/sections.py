@@ -13,7 +13,6 @@ from harness.checks.families import FAMILIES, family_title
 from harness.checks.slices import SLICE
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.slices import GROUP_ACCURACY
 from harness.report.diagnosis import diagnose
 from harness.report.figures import CHANGE, HeatMap, heat_maps
@@ -70,11 +69,11 @@ def examples(outcome: Outcome) -> Section | None:
     """
     ranked = worst_first(outcome.verdicts)
     pictured = [one for one in ranked if (shown := outcome.pictures.get(one.check.id)) and shown.cases]
-    lost = next((one for one in pictured if one.metric == CONSENSUS_SET_ERRORS.name and one.value), None)
+    lost = next((one for one in pictured if one.leads and one.value), None)
     failing = next((one for one in pictured if one.status == "fail"), None)
     if outcome.failed and lost is not None:
         usual = f" Reference models: {said}." if (said := reference(lost)) else ""
-        lead = f"{lost.value or 0:,.0f} consensus-set errors, {lost.detail}.{usual}"
+        lead = f"{lost.value or 0:,.0f} {lost.leads}, {lost.detail}.{usual}"
         name, most = lost.check.id, _LEADING
     elif failing is not None:
         lead = f"From “{family_title(failing.check.family)}”: {case(failing)}."

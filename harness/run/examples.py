@@ -12,7 +12,6 @@ from harness.checks.check import NAMED
 from harness.data.images import unit_range
 from harness.measures import ACCURACY_GAIN, OF_ORIGINAL
 from harness.measures.failures import Answer, answers_at
-from harness.measures.panel.consensus import ConsensusErrors
 from harness.measures.selection import likely_most_confident, most_confident
 from harness.perturb import IDENTITY, in_words
 from harness.perturb.grids import most_dangerous_first
@@ -117,7 +116,7 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
         chosen = [(int(at), seen.perturbation) for at in positions]
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
-    panel = session.panel_predictions if isinstance(seen, ConsensusErrors) else None
+    panel = session.panel_predictions if getattr(seen, "on_consensus_set", False) else None
     panel = None if panel is not None and panel.excluded is not None else panel  # Its own is part of their mean.
     groups: dict[str, list[int]] = {}
     chosen = chosen[:SHOWN]

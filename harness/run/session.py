@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import NoModelError, NotApplicableError, NotRecordedError
 from harness.base.features import families_of_features
 from harness.checks.roles import INCUMBENT, ROLES, role_title
-from harness.measures.panel.consensus import PairedIncumbent
+from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

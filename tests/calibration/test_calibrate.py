@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from panels import calibrate
-from zoo import ROWS, STRESS_TESTS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
+from zoo import ROWS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness.base.errors import InputError
 from harness.calibration import measure
@@ -18,6 +18,7 @@ from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
 from harness.calibration.thresholds import DRAWS
 from harness.checks import ChecksError, read_checks
+from harness.checks.shipped import SHIPPED
 from harness.cli import main
 from harness.inference import Classifier, role
 from harness.measures import accuracy, confident_errors
@@ -153,7 +154,7 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
 
 def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
     """Golden images and panel predictions lie beside the checks file and change no samples."""
-    shutil.copy(STRESS_TESTS / "test_consensus.py", zoo.tests)
+    shutil.copy(SHIPPED["test_consensus.py"], zoo.tests)
     zoo.bind(UNBOUND + CONSENSUS)
     assert main(["golden", "add", "0", "--reason", "seen", "--", *ON_ZOO]) == 0
     golden = read_checks(zoo.checks).family("golden")
@@ -506,7 +507,7 @@ def test_what_was_taken_of_the_members_files_is_printed_once(zoo, monkeypatch, c
 
 def test_the_values_of_a_run_are_the_measured_rows_of_the_candidate(zoo):
     for name in ("baseline", "gain_over_baseline", "regression"):
-        shutil.copy(STRESS_TESTS / f"test_{name}.py", zoo.tests)
+        shutil.copy(SHIPPED[f"test_{name}.py"], zoo.tests)
     baseline = '[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
     zoo.checks.write_text(f"{zoo.checks.read_text()}\n{baseline}")
     options = (*ON_ZOO, "--baseline", "models/augmented.safetensors")

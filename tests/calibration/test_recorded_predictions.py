@@ -153,7 +153,7 @@ def test_the_order_of_models_and_names_of_classes_change_no_data():
 
 OWN = """
 import pytest
-from harness.measures import consensus_set_errors, find_consensus_set_errors
+from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.plugin import check
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from harness.base import features as registry
 from harness.base.features import Family, Feature, families_of_features, features, resolve, with_added
 from harness.checks.families import FAMILIES
 from harness.cli import COMMANDS, OWN
+from harness.measures import METRICS
 from harness.report.html import page_of
 from harness.report.page import Section
 from harness.report.text import markdown
@@ -60,7 +61,8 @@ def names_of(feature: Feature) -> list[object]:
         value for each in feature.families for value in (each.starter_checks, each.damage, each.rows, each.images)
     ]
     tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
-    named = [*of_families, feature.rows, feature.opened, feature.differences, *feature.self_checks.values()]
+    named = [*of_families, feature.rows, feature.opened, feature.differences]
+    named += [*feature.self_checks.values(), *feature.metrics]
     return [*filter(None, named), *(name for table in tables for name in table if ":" in name)]
 
 
@@ -76,8 +78,10 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 
 def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
-    assert set(families_of_features()) == {"equivalence", "golden", "skew", "unlabeled"}
+    own = {"batch_norm", "consensus", "equivalence", "golden", "skew", "soft_confusion", "unlabeled"}
+    assert set(families_of_features()) == own
     assert list(FAMILIES)[-6:] == ["golden", "skew", "slice", "unlabeled", "equivalence", "unknown"]
+    assert METRICS["consensus_set_errors"].leads == "consensus-set errors"
 
 
 def test_an_entry_stands_before_the_one_that_it_names():

@@ -11,8 +11,12 @@ from panels import view_of
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
 from harness.data import LabelledImages
+from harness.features.consensus.measures import (
+    consensus_set_errors,
+    find_consensus_set_errors,
+    worst_class_consensus_set_errors,
+)
 from harness.inference import Predictions
-from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.measures.panel.label_errors import owners
 from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, PanelView, read_panel_predictions
 from harness.perturb import IDENTITY, HorizontalFlip

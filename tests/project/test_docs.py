@@ -192,9 +192,9 @@ def test_every_family_has_a_page_and_every_page_its_stress_test():
     for page, text in PAGES.items():
         if page.startswith("behaviours/"):
             head = text.split("**What.**")[0]
-            named = re.search(r"^Famil(?:y|ies) ((?:`[a-z]+`(?: and )?)+)", head, re.MULTILINE)
+            named = re.search(r"^Famil(?:y|ies) ((?:`[a-z_]+`(?: and )?)+)", head, re.MULTILINE)
             assert named, f"{page}: its third line names no family"
-            described |= set(re.findall(r"`([a-z]+)`", named[1]))
+            described |= set(re.findall(r"`([a-z_]+)`", named[1]))
             assert "/test_" in head, f"{page} names no stress test"
     families = {check.family for check in read_checks(ROOT / "stress_tests/checks.toml").checks}
     assert described == families | {"golden", "unknown", "skew"}, "the rows of these need more than the shipped images"

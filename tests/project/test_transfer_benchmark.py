@@ -8,15 +8,15 @@ from benchmarks.transfer.pictures import TEST_EMOJI, VENDORS, Emoji, halves, slu
 from benchmarks.transfer.splits import asked_of, of_panel, regressed
 from benchmarks.transfer.train import HEALTHY, RECIPES, Recipe, labels_of, pictures_of
 from harness.data import LabelledImages
-from harness.inference import Predictions
-from harness.measures import (
+from harness.features.consensus.measures import (
     consensus_set_errors,
     find_consensus_set_errors,
-    negative_flips,
     worst_class_consensus_set_errors,
 )
+from harness.inference import Predictions
+from harness.measures import negative_flips
 from harness.measures.panel.collection import ReferencePredictions, combine
-from harness.measures.panel.consensus import PairedIncumbent
+from harness.measures.panel.pairing import PairedIncumbent
 from harness.perturb import IDENTITY
 
 CLASSES = ["animals", "food"]

@@ -15,6 +15,8 @@ from benchmarks.detection.paths import CHECKS
 from benchmarks.detection.paths import RESULTS as MEASURED
 from benchmarks.detection.results import read_result
 from harness.checks import read_checks
+from harness.features.consensus.soft import SOFT_CONFUSION
+from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
 from harness.report.html import page_of
@@ -174,6 +176,19 @@ def test_a_small_miss_beside_a_large_one_names_no_cause(checks):
     assert outcome.verdict == "fail"
     assert said in markdown(outcome)
     assert said in page_of(outcome)
+
+
+def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
+    rows = {check.id: check for check in checks.checks}
+    said = "Coat is predicted as Pullover with 8.31% on 754 easy images, reference models 1.71%"
+    confused = Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9), detail=said)
+    pair = rows["soft-confusion-coat-pullover"].judge(confused)
+    less = rows["soft-confusion-pullover-coat"].judge(replace(confused, value=-2.8, detail="another"))
+    cause = likely_cause((less, pair))
+    assert (cause.group, cause.evidence) == ("class confusion", f"{said}.")
+    assert cause.counted == "classes 2 of 2"
+    clean = replace(pair, check=rows["clean"], metric="accuracy", value=0.7, threshold=0.9)
+    assert likely_cause((clean, pair)).group != "class confusion"
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):

@@ -13,8 +13,8 @@ from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import CHECKS, RESULTS
 from benchmarks.detection.results import read_result
 from harness.checks import Check, Threshold, read_checks
+from harness.features.consensus.measures import CONSENSUS_SET_ERRORS
 from harness.measures import METRICS, Measurement
-from harness.measures.panel.consensus import CONSENSUS_SET_ERRORS
 from harness.measures.statistics import combined_p
 from harness.report.diagnosis import diagnose
 from harness.report.html import page_of

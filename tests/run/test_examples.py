@@ -11,9 +11,10 @@ from torch import nn
 
 from harness.checks import Check, Threshold, Verdict
 from harness.data import LabelledImages
+from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.inference import Classifier, RoleModel
 from harness.inference.search import first_failures
-from harness.measures import accuracy, consensus_set_errors, find_consensus_set_errors, pair_failures, robust_accuracy
+from harness.measures import accuracy, pair_failures, robust_accuracy
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.perturb.backgrounds import with_background

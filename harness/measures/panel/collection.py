@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from harness.base.errors import NotApplicableError, PanelError
 from harness.inference.predictions import softmax
-from harness.measures.panel.predictions import LIKELIEST, NOT_ASKED, TABLES, PanelPredictions, PanelView
+from harness.measures.panel.predictions import LIKELIEST, MANY, NOT_ASKED, TABLES, TINY, PanelPredictions, PanelView
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 KEPT = 10
-"""Number of classes with a stored probability for each model. The others, each at most 1 / 11, count as 0."""
+"""Number of classes with a stored probability for each model. The others, each at most 1 / 11, count as 0.
+
+Of clean images with at most `MANY` classes, all are stored."""
 _AT_A_TIME = 1024
 """Number of images with probabilities of all classes in memory at a time."""
 
@@ -33,7 +35,8 @@ class ReferencePredictions:
     """Predictions of one reference model for M images of the split under the perturbation of this `repr`.
 
     `wrong`, (M,) bool, marks its errors, and `of_label`, (M,) float32, is its probability of each label. `likeliest`,
-    (M, C) int32, are the most probable of the `classes`, and `shares`, (M, C) float32, their probabilities.
+    (M, C) int32, are the most probable of the `classes`, and `shares`, (M, C) float32, their probabilities. `labels`,
+    (M,) int32, are the true classes.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ReferencePredictions:
     likeliest: np.ndarray
     shares: np.ndarray
     classes: tuple[str, ...]
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
     @staticmethod
     def of(predictions: Predictions) -> ReferencePredictions:
@@ -54,7 +58,9 @@ class ReferencePredictions:
         predictions.expect_known()
         exact = predictions.perturbation == IDENTITY
         found = predictions.probabilities if exact else softmax(predictions.answers)
-        shares, likeliest = torch.topk(torch.from_numpy(found), min(KEPT, len(predictions.classes)))
+        classes = len(predictions.classes)
+        kept = classes if exact and classes <= MANY else min(KEPT, classes)
+        shares, likeliest = torch.topk(torch.from_numpy(found), kept)
         return ReferencePredictions(
             repr(predictions.perturbation),
             predictions.images.positions.numpy(),
@@ -63,6 +69,7 @@ class ReferencePredictions:
             likeliest.numpy().astype(np.int32),
             shares.numpy(),
             predictions.classes,
+            predictions.labels.astype(np.int32),
         )
 
 
@@ -129,15 +136,36 @@ def combine(
             table[at] = rows
             return table
 
+        clean = name == repr(IDENTITY)
+        each = np.stack([placed(each.wrong, 0) for each in parts]) if clean else None
+        known = clean and len(parts[0].labels) == len(at) and parts[0].shares.shape[1] == len(parts[0].classes) <= MANY
+        mean, soft = _of_all_classes(parts) if known else (None, None)
         view = PanelView(
             placed(sum(each.wrong.astype(np.int16) for each in parts), NOT_ASKED),
             placed(of_label.astype(np.float32), np.nan),
             placed(likeliest, NOT_ASKED),
             placed(shares, np.nan),
-            np.stack([placed(each.wrong, 0) for each in parts]) if name == repr(IDENTITY) else None,
+            each,
+            None if mean is None else placed(mean, np.nan),
+            soft,
         )
         views[name] = _completed(view, views.get(name))
     return PanelPredictions(data_sha256, first[0].classes, tuple(models), views)
+
+
+def _of_all_classes(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean probabilities, (M, C) float32, and each model's `soft` table, (K, C, C), see `PanelView`."""
+    classes, errors = len(parts[0].classes), sum(each.wrong.astype(np.int16) for each in parts)
+    total, soft = np.zeros((len(parts[0].labels), classes)), np.zeros((len(parts), classes, classes))
+    for each, table in zip(parts, soft, strict=True):
+        own = np.zeros_like(total)
+        np.put_along_axis(own, each.likeliest, each.shares.astype(np.float64), axis=1)
+        total += own
+        by_others = errors == each.wrong  # All others are right.
+        for label in range(classes):
+            some = own[by_others & (each.labels == label)]
+            table[label] = np.log(np.maximum(some.mean(axis=0), TINY)) if len(some) else np.log(TINY)
+    return (total / len(parts)).astype(np.float32), soft.astype(np.float32)
 
 
 def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +202,14 @@ def _completed(view: PanelView, old: PanelView | None) -> PanelView:
         for name, now in ((name, getattr(view, name)) for name in TABLES)
     }
     each = None if view.each is None or old.each is None else np.where(asked, view.each, old.each)
-    return PanelView(**tables, each=each)
+    mean, soft = view.mean, view.soft
+    if mean is not None and old.mean is not None:
+        mean = np.where(asked[:, None], mean, old.mean)
+    if not asked.all():  # The table of the whole split counts.
+        soft = soft if old.soft is None else old.soft
+    return PanelView(
+        **tables, each=each, mean=old.mean if mean is None else mean, soft=old.soft if soft is None else soft
+    )
 
 
 def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
@@ -184,5 +219,10 @@ def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelV
         return {}
     order = [old.models.index(model) for model in new.models]
     return {
-        name: view if view.each is None else replace(view, each=view.each[order]) for name, view in old.views.items()
+        name: replace(
+            view,
+            each=None if view.each is None else view.each[order],
+            soft=None if view.soft is None else view.soft[order],
+        )
+        for name, view in old.views.items()
     }

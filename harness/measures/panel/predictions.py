@@ -28,6 +28,10 @@ SCHEMA = 4
 NOT_ASKED = -1
 LIKELIEST: Final = 3
 """Number of classes with a stored mean probability, for pictures; 1,000 classes would take 100 MB for 50,000 images."""
+MANY: Final = 100
+"""Number of classes up to which the mean probability of every class is stored."""
+TINY: Final = 1e-9
+"""Smallest mean probability; about the smallest that is stored."""
 CORRECTED = range(3, 8)
 """Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
 _NEXT = "`stress-harness calibrate` makes one"
@@ -38,7 +42,7 @@ TABLES, _ROOTS = ("wrong", "of_label", "likeliest", "shares"), ("of_label", "sha
 """Tables of each view, a row for each image. In a file, they are unsigned numbers of 16 bits.
 
 `_NOBODY` marks images without predictions there, and probabilities are stored as roots, in units of 1 / `_STEPS`. A
-further table, `each`, has bits, a row for each model."""
+further table, `each`, has bits, a row for each model. `mean` has roots, too, and `soft` logarithms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,9 @@ class PanelView:
     each label. `likeliest`, (N, C) int32, are the at most `LIKELIEST` classes of the highest mean probability in
     descending order, and `shares`, (N, C) float32, their probabilities. Images without predictions have `NOT_ASKED` and
     NaN. `each`, (K, N) bool, has the errors of each model, False without predictions; it exists only for clean images.
+    So do two others, for at most `MANY` classes: `mean`, (N, C) float32, has the mean probability of every class.
+    `soft`, (K, C, C) float32, has logarithms of each model's mean probability of a class, the column, on images of
+    another, the row. All other models predict these images correctly.
     """
 
     wrong: np.ndarray
@@ -56,11 +63,14 @@ class PanelView:
     likeliest: np.ndarray
     shares: np.ndarray
     each: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    soft: np.ndarray | None = None
 
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
         tables = {name: getattr(self, name)[positions] for name in TABLES}
-        return PanelView(**tables, each=None if self.each is None else self.each[:, positions])
+        each = None if self.each is None else self.each[:, positions]
+        return PanelView(**tables, each=each, mean=None if self.mean is None else self.mean[positions], soft=self.soft)
 
 
 class ConsensusSet(NamedTuple):
@@ -147,6 +157,23 @@ class PanelPredictions:
         own = [0 if self.excluded is None else ~each.correct for each in predictions]
         return [ConsensusSet(view.wrong == each, view.of_label) for view, each in zip(views, own, strict=True)]
 
+    def mean_of_others(self, predictions: Predictions) -> np.ndarray:
+        """Return the reference models' mean probabilities, (N, C) float64, for the images of clean predictions.
+
+        For a model of the panel, its own are taken out. Of more than `MANY` classes, there are two columns: the label
+        and all others. Raises `NotRecordedError` without them.
+        """
+        view, own = self.clean(predictions.images), predictions.probabilities.astype(np.float64)
+        mean, count = view.mean, len(self.models)
+        if len(self.classes) > MANY:
+            of_label = own[np.arange(len(own)), predictions.labels]
+            mean, own = (np.stack([each, 1 - each], axis=1) for each in (view.of_label, of_label))
+        if mean is None:
+            raise NotRecordedError("the panel predictions have no probabilities of all classes; calibrate again")
+        others = mean.astype(np.float64) if self.excluded is None else (count * mean - own) / (count - 1)
+        others = np.maximum(others, TINY)
+        return np.asarray(others / others.sum(axis=1, keepdims=True))
+
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         images = len(next(iter(self.views.values())).wrong)
@@ -162,6 +189,9 @@ class PanelPredictions:
                 stored[asked] = values[asked]
             if view.each is not None:
                 tables[f"{number}.each"] = np.packbits(view.each)
+            if view.mean is not None and view.soft is not None:
+                tables[f"{number}.mean"] = np.rint(np.sqrt(np.nan_to_num(view.mean)) * _STEPS).astype("<u2")
+                tables[f"{number}.soft"] = view.soft.astype("<f4")
         content = io.BytesIO()
         np.savez_compressed(content, **tables)
         return content.getvalue()
@@ -224,4 +254,11 @@ def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: 
             each = np.unpackbits(bits, count=size).reshape(len(head.models), head.n).astype(bool)
         if each is None or not np.array_equal(each.sum(axis=0), np.where(asked, found["wrong"], 0)):
             raise PanelError(f"{where}: the errors of each model do not add up to the counts")
-    return PanelView(**found | {"wrong": found["wrong"].astype(np.int16)}, each=each)
+    mean, soft = (tables.get(f"{prefix}{name}") for name in ("mean", "soft"))
+    if mean is not None and soft is not None:
+        count, classes = len(head.models), len(head.classes)
+        known = mean.dtype == np.dtype("<u2") and soft.dtype == np.dtype("<f4") and np.isfinite(soft).all()
+        if not known or mean.shape != (head.n, classes) or soft.shape != (count, classes, classes):
+            raise PanelError(f"{where}: expected tables of mean probabilities of {classes} classes by {count} models")
+        mean = np.where(asked[:, None], np.square(mean / _STEPS), np.nan).astype(np.float32)
+    return PanelView(**found | {"wrong": found["wrong"].astype(np.int16)}, each=each, mean=mean, soft=soft)

@@ -17,7 +17,6 @@ import numpy as np
 from harness.base.records import record
 from harness.measures import METRICS, Unit
 from harness.measures.metric import Direction, Scale
-from harness.measures.panel.consensus import WORST_CLASS_CONSENSUS_SET_ERRORS
 from harness.measures.slices import OF_GROUPS, OF_ONE_GROUP
 
 if TYPE_CHECKING:
@@ -177,7 +176,10 @@ def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], refe
     """
     if (named := budgets.get(check.metric, budgets.get(check.family))) is not None:
         return named
-    if check.metric == WORST_CLASS_CONSENSUS_SET_ERRORS.name:
+    known = METRICS.get(check.metric)
+    if known and known.budget is not None:
+        return known.budget
+    if check.unit is Unit.IMAGES and known and known.about_one:
         return 0.5 * check.n
     if check.unit is Unit.IMAGES:
         rare = _RARE if reference_models >= FEW else _RARE_BY_FEW
@@ -195,7 +197,7 @@ def least_of(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
     least = []
     for check, mean in zip(checks, values.mean(axis=0), strict=True):
         of_count = 1.0 if check.scale == "root" else max(1.0, math.sqrt(max(mean, 0)))
-        of_others = 1 / check.n if check.unit in SHARES else 0.01 * mean
+        of_others = 1 / check.n if check.unit in SHARES else 0.01 * abs(mean)
         least.append(of_count if check.scale == "root" or check.unit is Unit.IMAGES else of_others)
     return np.array(least)
 

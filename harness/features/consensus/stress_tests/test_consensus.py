@@ -2,8 +2,13 @@
 
 from harness.checks import Key, one_of
 from harness.data import one_in
+from harness.features.consensus.measures import (
+    consensus_set_errors,
+    find_consensus_set_errors,
+    worst_class_consensus_set_errors,
+)
+from harness.features.consensus.soft import find_known_images, lost_probability, panel_divergence
 from harness.inference import under_each
-from harness.measures import consensus_set_errors, find_consensus_set_errors, worst_class_consensus_set_errors
 from harness.perturb.corruptions import CORRUPTIONS, SEVERITIES, corruptions_of
 from harness.perturb.grids import VIEWS, VIEWS_IN_WORDS, views_of
 from harness.plugin import check
@@ -31,4 +36,20 @@ def test_few_errors_of_a_class_on_the_consensus_set(candidate, images, panel_pre
     )
     verdict = stress_check.judge(worst_class_consensus_set_errors(errors))
     evidence.show(verdict, errors)
+    assert verdict.passed, verdict.explain()
+
+
+@check("consensus", metric="panel_divergence")
+def test_predictions_stay_near_the_panel(candidate, images, panel_predictions, evidence, stress_check):
+    seen = find_known_images(candidate.predict(images), panel_predictions)
+    verdict = stress_check.judge(panel_divergence(seen))
+    evidence.show(verdict, seen)
+    assert verdict.passed, verdict.explain()
+
+
+@check("consensus", metric="lost_probability")
+def test_little_probability_is_lost_on_the_consensus_set(candidate, images, panel_predictions, evidence, stress_check):
+    seen = find_known_images(candidate.predict(images), panel_predictions)
+    verdict = stress_check.judge(lost_probability(seen))
+    evidence.show(verdict, seen)
     assert verdict.passed, verdict.explain()

@@ -1,0 +1,105 @@
+"""The command line, `python -m benchmarks.derived measure`, which is resumable, and `report`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.derived.judge import Network, failing, panel_of, thresholds, values_of
+from benchmarks.derived.networks import MUTATIONS, measure
+from benchmarks.pages import write_between
+from benchmarks.smoke import fashion_mnist, few, run
+from harness.base.files import write_atomically
+
+HERE = Path(__file__).parent
+PAIRS = [
+    ("Shirt", "T-shirt/top"),
+    ("Coat", "Pullover"),
+    ("Sandal", "Sneaker"),
+    ("Dress", "Coat"),
+    ("Ankle boot", "Sneaker"),
+]
+"""The confusable pairs of the shipped checks file, each judged in both directions."""
+_FEW, _DRAWS = 8, few(20, 1)
+"""Reference models of a small panel, and panels drawn."""
+
+
+def main() -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.derived", description=__doc__.partition("\n")[0])
+    parser.add_argument("command", nargs="?", choices=["measure", "report"], default="report")
+    parser.add_argument("--smoke", action="store_true", help="run on few images, in a copy of the repository")
+    parser.add_argument("--folder", type=Path, default=Path("runs/derived"), help="the folder of measurements")
+    options = parser.parse_args()
+    if options.command == "measure":
+        measure(options.folder)
+    else:
+        found = results(options.folder)
+        write_atomically(HERE / "results.json", (json.dumps(found, indent=1) + "\n").encode())
+        write_between(HERE / "README.md", "<!-- derived: begin -->", "<!-- derived: end -->", table(found))
+    return 0
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Return the checks that each network fails, left out of its own reference, and the alarms of small panels."""
+    images, pairs = fashion_mnist("test"), [pair for one, two in PAIRS for pair in ((one, two), (two, one))]
+    files = {path.stem: path for path in sorted(folder.glob("*.npz"))}
+
+    def network(name: str) -> Network:
+        return Network.of(name, np.load(files[name]), images)
+
+    panel = [network(name) for name in files if name.startswith("panel-")]
+    sound, mutants = {}, {}
+    for own in panel:
+        others = [each for each in panel if each is not own]
+        known = panel_of(others)
+        limits = thresholds([values_of(each, known, pairs) for each in others])
+        sound[own.name] = failing(values_of(own, known, pairs), limits)
+        for name in files:
+            if name.rpartition("-")[0] in MUTATIONS and name.endswith(own.name[-3:]):
+                values = values_of(network(name), known, pairs)
+                mutants[name] = {"old": failing(values, limits, old=True), "all": failing(values, limits)}
+        print(own.name, sound[own.name], flush=True)
+    small, rng = [], np.random.default_rng(0)
+    for _ in range(_DRAWS):
+        chosen = rng.permutation(len(panel))
+        inside, outside = ([panel[at] for at in part] for part in (chosen[:_FEW], chosen[_FEW:]))
+        known = panel_of(inside)
+        limits = thresholds([values_of(each, known, pairs) for each in inside])
+        small += [failing(values_of(each, known, pairs), limits) for each in outside]
+    return {"sound": sound, "mutants": mutants, "few": {"n": len(small), "failing": [each for each in small if each]}}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    families = ("consensus", "soft_confusion", "batch_norm")
+    lines = [
+        "| mutation | half | consensus errors alone | all | divergence and lost probability | soft confusions | "
+        "batch norms |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, (_, _, chosen) in MUTATIONS.items():
+        rows = [each for key, each in found["mutants"].items() if key.rpartition("-")[0] == name]
+        if not rows:
+            continue
+        new = [[check for check in each["all"] if check not in each["old"]] for each in rows]
+        counts = [sum(bool(each[key]) for each in rows) for key in ("old", "all")]
+        counts += [sum(any(check.startswith(f"{family}/") for check in each) for each in new) for family in families]
+        half = "chosen on" if chosen else "confirmed on"
+        lines.append(f"| {name} | {half} | " + " | ".join(f"{count} of {len(rows)}" for count in counts) + " |")
+    alarms = {name: checks for name, checks in found["sound"].items() if checks}
+    lines += [
+        "",
+        f"Sound networks, each against the thresholds of the others: {len(alarms)} of {len(found['sound'])} fail "
+        f"({'; '.join(f'{name}: ' + ', '.join(checks) for name, checks in alarms.items()) or 'none'}).",
+        f"Panels of {_FEW}: {len(found['few']['failing'])} of {found['few']['n']} sound networks outside fail.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, "measure", "report"))

@@ -1,0 +1,24 @@
+"""Batch norms: running statistics of a network compared with those of its activations on test images."""
+
+from harness.base.features import Family, Feature
+
+FEATURE = Feature(
+    families=(
+        Family(
+            "batch_norm",
+            "Batch-norm statistics",
+            measures="Distance of a network's running statistics from those of its activations on clean test images.",
+            failure="Too far: the statistics are stale, or test images come from elsewhere. Too near: they were made "
+            "from few images or without augmentation.",
+            page="behaviours/batch-norm",
+            area="clean images",
+            starter_checks="harness.features.batch_norm.family:starter_checks",
+            before="rotation",
+        ),
+    ),
+    metrics=(
+        "harness.features.batch_norm.distance:BATCH_NORM_DISTANCE",
+        "harness.features.batch_norm.distance:BATCH_NORM_DISTANCE_MINIMUM",
+    ),
+    self_checks={"stale-statistics": "harness.features.batch_norm.family:stale_statistics_are_noticed"},
+)

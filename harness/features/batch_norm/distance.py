@@ -1,0 +1,170 @@
+"""Distance of the running statistics of batch norms from the statistics of their activations on clean images.
+
+For a channel it is the Kullback-Leibler divergence of two normal distributions, from the activations' to the running
+one: ½[ln(σ²_run/σ²_act) + (σ²_act + (μ_act − μ_run)²)/σ²_run − 1]. It needs no label.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.base.errors import NotApplicableError
+from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
+from harness.inference.engine import named
+from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.statistics import Z95
+from harness.networks.process import evaluating
+from harness.perturb import IDENTITY
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.inference import RoleModel
+    from harness.inference.engine import Perturbed
+
+GROUPS = ("early", "middle", "late")
+"""Groups of layers: thirds of the batch norms, in their order in the network."""
+_PARTS = 4
+"""Parts of the images, which tell how far others would move the distance."""
+BATCH_NORM_DISTANCE = Metric(
+    "batch_norm_distance",
+    Unit.SCORE,
+    better="less",
+    words="logarithm of the distance of running statistics from activations",
+    range=(-40.0, 40.0),
+    budget=float(np.log(10)),
+)
+BATCH_NORM_DISTANCE_MINIMUM = replace(BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more")
+"""The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormDistances:
+    """Distances of a network's layers in their order, by name, on n images: of all, and of each of some `parts`."""
+
+    n: int
+    of_all: dict[str, float]
+    parts: tuple[dict[str, float], ...]
+
+
+def running_norms(model: nn.Module) -> dict[str, Any]:
+    """Return the batch norms with running statistics by name; raises `NotApplicableError` without any."""
+    found = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_var is not None
+    }
+    if not found:
+        raise NotApplicableError("the network has no batch norm with running statistics")
+    return found
+
+
+def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> BatchNormDistances:
+    """Return the distances of a network's batch norms on clean images, by one pass over them.
+
+    Raises `NotApplicableError` for a model that is no network, or has no batch norms with running statistics.
+    """
+    if not model.provides.layers:
+        raise NotApplicableError(f"a model of the kind {model.architecture} gives predictions only, no activations")
+    classifier = model.classifier
+    layers = running_norms(classifier.plain)
+    channels = [len(layer.running_var) for layer in layers.values()]
+    size = min(batch_size(images.pixels.shape[1:], classifier.device, screening=False), FLOAT32_BATCH)
+
+    def compute() -> np.ndarray:
+        with named(inputs := classifier.inputs(images)):
+            return _moments(classifier.plain, inputs, size, classifier.workers, layers)
+
+    shape = (_PARTS, 3, sum(channels))
+    found = classifier.remembered_of(
+        ("batch norms", size),
+        images,
+        IDENTITY,
+        lambda images, _: classifier.cached(("pass", "batch norms", size), images, shape, compute),
+    ).astype(np.float64)
+    parts = [part for part in found if part[0].any()]
+
+    def distances(some: list[np.ndarray]) -> dict[str, float]:
+        counts, means, variances = np.stack(some, axis=1)
+        mean = np.average(means, axis=0, weights=counts)
+        variance = np.average(variances + np.square(means - mean), axis=0, weights=counts)
+        at, each = 0, {}
+        for (name, layer), width in zip(layers.items(), channels, strict=True):
+            rows = slice(at, at := at + width)
+            if counts[:, rows].any():
+                each[name] = _distance(layer, mean[rows], variance[rows])
+        return each
+
+    return BatchNormDistances(len(images), distances(parts), tuple(distances([part]) for part in parts))
+
+
+def _distance(layer: Any, mean: np.ndarray, variance: np.ndarray) -> float:
+    # With the layer's own addend: it divides by the root of the variance and that.
+    running_mean, running = (each.double().cpu().numpy() for each in (layer.running_mean, layer.running_var))
+    variance, running = variance + layer.eps, running + layer.eps
+    ratio = (variance + np.square(mean - running_mean)) / running
+    return float(0.5 * (np.log(running / variance) + ratio - 1).mean())
+
+
+def _moments(model: nn.Module, inputs: Perturbed, size: int, workers: int, layers: dict[str, Any]) -> np.ndarray:
+    """Return number, mean and variance of each channel's inputs in each part, (parts, 3, channels) float32."""
+    tap = _Tap()
+
+    def look(positions: np.ndarray) -> np.ndarray:
+        tap.seen = {}
+        with torch.no_grad():
+            model(inputs(positions).contiguous(memory_format=torch.channels_last))
+        none = {name: np.zeros((3, len(layer.running_var))) for name, layer in layers.items()}
+        return np.concatenate([tap.seen.get(name, none[name]) for name in layers], axis=1)
+
+    with evaluating(model, {name: tap.hook(name) for name in layers}):
+        sums = np.stack(in_batches(look, np.arange(len(inputs)), size=size, workers=workers))
+    counts, firsts, seconds = np.stack([sums[at::_PARTS].sum(axis=0) for at in range(_PARTS)], axis=1)
+    means = firsts / np.maximum(counts, 1)
+    variances = np.maximum(seconds / np.maximum(counts, 1) - np.square(means), 0)
+    return np.stack([counts, means, variances], axis=1).astype(np.float32)
+
+
+class _Tap(threading.local):
+    """Hooks that keep number, sum and sum of squares of each channel's inputs, apart for each thread."""
+
+    seen: dict[str, np.ndarray]
+
+    def hook(self, name: str) -> Any:
+        def keep(_layer: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
+            each = inputs[0].detach().double().transpose(0, 1).flatten(1)
+            count = torch.full((len(each),), each.shape[1], dtype=torch.float64, device=each.device)
+            now = torch.stack([count, each.sum(dim=1), each.square().sum(dim=1)]).cpu().numpy()
+            self.seen[name] = self.seen.get(name, 0) + now
+
+        return keep
+
+
+def batch_norm_distance(found: BatchNormDistances, group: str) -> Measurement:
+    """Return the log of the distance, a mean over the channels of a layer and over the logs of a group's layers.
+
+    The interval is for other images, as many or fewer, by the parts. Raises `NotApplicableError` for an empty group.
+    """
+    names = [str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]]
+    if not names:
+        raise NotApplicableError(f"of {len(found.of_all)} batch norms, none is {group}")
+
+    def value_of(distances: dict[str, float]) -> float:
+        return float(np.mean(np.log([max(distances[name], 1e-12) for name in names])))
+
+    value, parts = value_of(found.of_all), [value_of(part) for part in found.parts]
+    error = abs(np.mean(parts) - value) + Z95 * np.std(parts) / np.sqrt(len(parts))
+    largest = max(names, key=lambda name: found.of_all[name])
+    detail = f"{group} layers {names[0]} to {names[-1]}, the farthest {largest} with {found.of_all[largest]:.4f} nats"
+    detail = f"layer {names[0]} with {found.of_all[largest]:.4f} nats" if len(names) == 1 else detail
+    return Measurement(BATCH_NORM_DISTANCE, value, found.n, (value - error, value + error), detail=detail)
+
+
+def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measurement:
+    """Return the same measurement as a minimum."""
+    return replace(batch_norm_distance(found, group), metric=BATCH_NORM_DISTANCE_MINIMUM)

@@ -1,0 +1,61 @@
+"""First checks of the family `batch_norm`, and the self-check that they can fail."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.base.errors import NotApplicableError
+from harness.run.mutants import with_candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.checks import Check
+    from harness.checks.first_checks import Row, StarterData
+    from harness.run.mutants import Finding, Judge
+    from harness.run.session import StressSession
+
+FAMILY = "batch_norm"
+_GROUPS = ("early", "middle", "late")
+_SHRUNK = 4
+"""Factor of the running variances in the mutant."""
+
+
+def starter_checks(_: StarterData) -> list[Row]:
+    """Return a minimum and a maximum for each group of layers."""
+    return [
+        (f"batch-norm-{group}{end}", f"batch_norm_distance{metric}", {"layers": group})
+        for group in _GROUPS
+        for end, metric in (("", ""), ("-minimum", "_minimum"))
+    ]
+
+
+def stale_statistics_are_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
+    """Return what finds out whether running statistics of another scale pass; None without checks with a threshold."""
+    checks = [check for check in session.checks.family(FAMILY) if check.binding]
+    return partial(_noticed, session, judge, checks) if checks else None
+
+
+def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
+    import torch
+
+    from harness.features.batch_norm.distance import running_norms
+
+    candidate = session.roles["candidate"]
+    if not candidate.provides.layers:
+        raise NotApplicableError(f"a model of the kind {candidate.architecture} has no layers")
+    copied = copy.deepcopy(candidate.classifier.plain)
+    with torch.no_grad():
+        for layer in running_norms(copied).values():
+            layer.running_var.div_(_SHRUNK)
+    broken = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
+    judged = [verdict for check in checks if (verdict := judge(broken, check)) is not None]
+    if not judged:
+        raise NotApplicableError(f"no test of family {FAMILY!r} was collected")
+    harm = f"the model with a {_SHRUNK}th of its running variances"
+    if failing := next((verdict for verdict in judged if verdict.status == "fail"), None):
+        return True, f"{harm}: check {failing.check.id} of family {FAMILY!r} notices"
+    return False, f"{harm} passes all {len(judged)} checks, such as {judged[0].explain()}; correct the test"

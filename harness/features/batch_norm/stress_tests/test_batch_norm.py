@@ -1,0 +1,28 @@
+"""Running statistics of batch norms must fit test images as they do in reference models: neither worse nor better."""
+
+from harness.checks import Key, one_of
+from harness.features.batch_norm.distance import (
+    GROUPS,
+    batch_norm_distance,
+    batch_norm_distance_minimum,
+    find_batch_norm_distances,
+)
+from harness.plugin import check
+
+LAYERS = Key("layers", one_of(GROUPS), "{} layers")
+
+
+@check("batch_norm", LAYERS, metric="batch_norm_distance")
+def test_running_statistics_are_near(candidate, panel_images, evidence, stress_check):
+    found = find_batch_norm_distances(candidate, panel_images)
+    verdict = stress_check.judge(batch_norm_distance(found, stress_check[LAYERS]))
+    evidence.show(verdict, candidate.predict(panel_images))
+    assert verdict.passed, verdict.explain()
+
+
+@check("batch_norm", LAYERS, metric="batch_norm_distance_minimum")
+def test_running_statistics_are_not_too_near(candidate, panel_images, evidence, stress_check):
+    found = find_batch_norm_distances(candidate, panel_images)
+    verdict = stress_check.judge(batch_norm_distance_minimum(found, stress_check[LAYERS]))
+    evidence.show(verdict, candidate.predict(panel_images))
+    assert verdict.passed, verdict.explain()

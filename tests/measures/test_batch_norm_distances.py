@@ -1,0 +1,108 @@
+"""Distances of running statistics from activations, against PyTorch's own divergence; what the family refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+from harness.base.errors import NotApplicableError
+from harness.data import LabelledImages
+from harness.data.images import unit_range
+from harness.features.batch_norm.distance import (
+    GROUPS,
+    batch_norm_distance,
+    batch_norm_distance_minimum,
+    find_batch_norm_distances,
+)
+from harness.inference import Classifier, standins
+from harness.inference.role import RoleModel
+
+N = 200
+PIXELS = torch.randint(0, 256, (N, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+IMAGES = LabelledImages(PIXELS, torch.arange(N) % 2, ("ant", "bee"), "noise", "test")
+
+
+def network(layers: int = 4) -> nn.Sequential:
+    torch.manual_seed(1)
+    blocks = [[nn.Conv2d(1 if not at else 3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()] for at in range(layers)]
+    made = nn.Sequential(*(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(192, 2))
+    with torch.no_grad():
+        made.train()(unit_range(PIXELS[:50]))  # One batch moves the statistics by a tenth.
+    return made.eval()
+
+
+def role_of(model: nn.Module) -> RoleModel:
+    return RoleModel("candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(model))
+
+
+def by_torch(model: nn.Sequential) -> dict[str, float]:
+    """Return the distance of each batch norm by PyTorch, from the whole data set in one batch."""
+    x, found = unit_range(PIXELS), {}
+    for name, layer in model.named_children():
+        if isinstance(layer, nn.BatchNorm2d):
+            seen = x.double().transpose(0, 1).flatten(1)
+            active = Normal(seen.mean(dim=1), (seen.var(dim=1, correction=0) + layer.eps).sqrt())
+            running = Normal(layer.running_mean.double(), (layer.running_var.double() + layer.eps).sqrt())
+            found[name] = float(kl_divergence(active, running).mean())
+        x = layer(x)
+    return found
+
+
+@torch.no_grad()
+def test_distances_are_the_divergences_of_normal_distributions():
+    model = network()
+    found, expected = find_batch_norm_distances(role_of(model), IMAGES), by_torch(model)
+    assert list(found.of_all) == list(expected) == ["1", "4", "7", "10"]
+    assert found.of_all == pytest.approx(expected, rel=1e-4)
+    assert not model.training
+    early = batch_norm_distance(found, "early")
+    assert early.value == pytest.approx(np.log([expected["1"], expected["4"]]).mean(), rel=1e-4)
+    assert early.n == N
+    assert early.interval[0] < early.value < early.interval[1]
+    assert early.detail.startswith("early layers 1 to 4, the farthest ")
+    late = batch_norm_distance(found, "late")
+    assert late.detail == f"layer 10 with {expected['10']:.4f} nats"
+    least = batch_norm_distance_minimum(found, "late")
+    assert (least.value, least.metric.direction, late.metric.direction) == (late.value, "at_least", "at_most")
+
+
+def test_statistics_that_fit_too_well_and_stale_ones_lie_on_two_sides():
+    def value(model):
+        return batch_norm_distance(find_batch_norm_distances(role_of(model), IMAGES), "early").value
+
+    fresh, stale = network(), network()
+    with torch.no_grad():
+        for layer in fresh.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.momentum = None
+        fresh.train()(unit_range(PIXELS))
+        for layer in stale.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_var.mul_(4)
+    assert value(fresh) < value(network()) < value(stale)
+    assert value(fresh) < np.log(1e-4)
+
+
+def test_workers_and_repetition_change_no_bit():
+    model = network()
+    found = [
+        find_batch_norm_distances(replace(role_of(model), classifier=Classifier(model, workers=workers)), IMAGES)
+        for workers in (1, 3, 3)
+    ]
+    assert found[0].of_all == found[1].of_all == found[2].of_all
+
+
+def test_what_has_no_running_statistics_does_not_apply():
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with pytest.raises(NotApplicableError, match="no batch norm with running statistics"):
+        find_batch_norm_distances(role_of(bare), IMAGES)
+    with pytest.raises(NotApplicableError, match="predictions only"):
+        find_batch_norm_distances(standins.standing_in(role_of(bare), standins.right), IMAGES)
+    one = find_batch_norm_distances(role_of(network(1)), IMAGES)
+    assert batch_norm_distance(one, GROUPS[0]).n == N
+    with pytest.raises(NotApplicableError, match="of 1 batch norms, none is late"):
+        batch_norm_distance(one, "late")

@@ -1,0 +1,169 @@
+"""Probabilities on the consensus set, by hand and against direct computations; their tables in a file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.data import LabelledImages
+from harness.features.consensus.soft import (
+    _moderated,
+    find_known_images,
+    largest_soft_confusion,
+    lost_probability,
+    panel_divergence,
+    soft_confusion,
+)
+from harness.inference import Predictions
+from harness.measures.panel import collection, predictions
+from harness.measures.panel.collection import ReferencePredictions, combine, merge
+from harness.measures.panel.predictions import read_panel_predictions
+from harness.perturb import IDENTITY
+
+CLASSES, N = ("ant", "bee", "cat", "dog"), 400
+LABELS = torch.arange(N) % 4
+IMAGES = LabelledImages(
+    torch.arange(N * 4).remainder(251).to(torch.uint8).reshape(N, 1, 2, 2), LABELS, CLASSES, "toys", "test"
+)
+NAMES = tuple("abcdefgh")
+
+
+def model_of(seed: int, extra: float = 0.0, images=IMAGES) -> Predictions:
+    """Return a model that is mostly right; `extra` is the probability that ants give to bees besides."""
+    rng, labels = np.random.default_rng(seed), images.labels.numpy()
+    logits = rng.normal(size=(len(labels), len(images.classes)))
+    logits[np.arange(len(labels)), labels] += 5
+    shares = softmax(logits, axis=1)
+    ants = labels == 0
+    shares[ants] *= 1 - extra
+    shares[ants, 1] += extra
+    return Predictions(np.log(shares).astype(np.float32), images, IDENTITY)
+
+
+MODELS = [model_of(seed) for seed in range(8)]
+
+
+def panel_of(models, images=IMAGES, names=NAMES):
+    parts = [[ReferencePredictions.of(each)] for each in models]
+    return combine(images.sha256, len(images), names[: len(models)], parts)
+
+
+PANEL = panel_of(MODELS)
+
+
+def test_values_are_those_of_a_direct_computation():
+    candidate = model_of(99)
+    seen = find_known_images(candidate, PANEL)
+    known = np.all([each.correct for each in MODELS], axis=0)
+    assert 0 < known.sum() < N
+    assert seen.known.tolist() == known.tolist()
+    own, labels = candidate.probabilities, LABELS.numpy()
+    others = np.mean([each.probabilities for each in MODELS], axis=0)
+    divergence = (others * np.log(others / own)).sum(axis=1)[known].mean()
+    assert panel_divergence(seen).value == pytest.approx(np.log(divergence), abs=1e-5)
+    lost = (1 - own[np.arange(N), labels])[known].mean()
+    assert lost_probability(seen).value == pytest.approx(np.log(lost), abs=1e-5)
+    ants = known & (labels == 0)
+    measured = soft_confusion(seen, ("ant", "bee"))
+    assert measured.value == pytest.approx(np.log(own[ants, 1].mean()), abs=1e-5)
+    assert (measured.n, measured.counted) == (N, ants.sum())
+    assert measured.interval[0] < measured.value < measured.interval[1]
+    assert own[measured.failures[0], 1] == own[ants, 1].max()
+    usual = others[ants, 1].mean()
+    assert measured.detail == (
+        f"ant is predicted as bee with {own[ants, 1].mean():.2%} on {ants.sum()} easy images, reference models "
+        f"{usual:.2%}"
+    )
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_model_of_the_panel_is_left_out_of_its_own_reference(stored, tmp_path):
+    panel = PANEL
+    if stored:
+        (tmp_path / "panel.npz").write_bytes(PANEL.as_bytes())
+        panel = read_panel_predictions(tmp_path / "panel.npz")
+    rest = panel_of(MODELS[1:], names=NAMES[1:])
+    left_out, apart = (find_known_images(MODELS[0], each) for each in (panel.without("a"), rest))
+    assert left_out.known.tolist() == apart.known.tolist()
+    for measure in (panel_divergence, lost_probability, lambda seen: soft_confusion(seen, ("dog", "cat"))):
+        assert measure(left_out).value == pytest.approx(measure(apart).value, abs=2e-4 if stored else 1e-5)
+    ants = MODELS[0].probabilities[apart.of_class(0)].astype(float)
+    np.testing.assert_allclose(panel.view().soft[0, 0], np.log(ants.mean(axis=0)), rtol=1e-5)
+
+
+def test_the_pair_that_deviates_most_is_found_and_named():
+    def largest(extra):
+        return largest_soft_confusion(find_known_images(model_of(99, extra), PANEL))
+
+    sound, flipped = largest(0.0), largest(0.05)
+    assert sound.value < 5 < flipped.value
+    assert flipped.detail.startswith("ant is predicted as bee with")
+    assert flipped.detail.endswith("; of 12 pairs")
+    assert sound.interval[0] < sound.value
+    sound_of_panel = [largest_soft_confusion(find_known_images(each, PANEL.without(name))) for each, name in
+                      zip(MODELS, NAMES, strict=True)]  # fmt: skip
+    assert max(each.value for each in sound_of_panel) < flipped.value
+
+
+def test_variances_are_shrunk_as_far_as_chance_explains_them():
+    rng = np.random.default_rng(0)
+    alike = rng.chisquare(9, size=500) / 9
+    assert np.ptp(_moderated(alike, 9)) < 0.2 * np.ptp(alike)
+    differing = alike * np.exp(rng.normal(size=500) * 3)
+    assert np.corrcoef(np.log(_moderated(differing, 9)), np.log(differing))[0, 1] > 0.98
+
+
+def test_what_is_not_recorded_or_not_known_is_said():
+    view = replace(PANEL.view(), mean=None, soft=None)
+    bare = replace(PANEL, views={repr(IDENTITY): view})
+    seen = find_known_images(model_of(99), bare)
+    assert "reference models" not in soft_confusion(seen, ("ant", "bee")).detail
+    for measure in (panel_divergence, largest_soft_confusion):
+        with pytest.raises(NotRecordedError, match="calibrate again"):
+            measure(seen)
+    with pytest.raises(NotApplicableError, match="no class 'elk'"):
+        soft_confusion(seen, ("ant", "elk"))
+    with pytest.raises(NotApplicableError, match="2 reference models tell no spread"):
+        largest_soft_confusion(find_known_images(model_of(99), panel_of(MODELS[:2])))
+    with pytest.raises(NotApplicableError, match="returns labels only"):
+        find_known_images(replace(model_of(99), known=0), PANEL)
+    wrong = Predictions(np.roll(MODELS[0].answers, 1, axis=1), IMAGES, IDENTITY)
+    with pytest.raises(NotRecordedError, match="agree on no image"):
+        find_known_images(model_of(99), panel_of([MODELS[0], wrong]))
+
+
+def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
+    for module in (collection, predictions):
+        monkeypatch.setattr(module, "MANY", 3)
+    panel = panel_of(MODELS)
+    assert panel.view().mean is None
+    seen = find_known_images(model_of(99), panel)
+    labels = LABELS.numpy()
+    q, p = (each[np.arange(N), labels] for each in (np.mean([each.probabilities for each in MODELS], axis=0),
+                                                    seen.probabilities))  # fmt: skip
+    divergence = (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p)))[seen.known].mean()
+    assert panel_divergence(seen).value == pytest.approx(np.log(divergence), abs=1e-4)
+
+
+def test_tables_of_all_images_survive_a_later_part():
+    some = IMAGES.take(torch.arange(0, N, 2))
+    part = combine(
+        IMAGES.sha256, N, NAMES, [[ReferencePredictions.of(model_of(seed, images=some))] for seed in range(8)]
+    )
+    both = merge(part, PANEL)
+    np.testing.assert_array_equal(both.view().soft, PANEL.view().soft)
+    np.testing.assert_array_equal(both.view().mean[1::2], PANEL.view().mean[1::2])
+    turned = merge(replace(part, models=NAMES[::-1]), PANEL)
+    np.testing.assert_array_equal(turned.view().soft, PANEL.view().soft[::-1])
+
+
+def test_a_file_with_other_tables_is_refused(tmp_path):
+    (tmp_path / "panel.npz").write_bytes(PANEL.as_bytes())
+    with np.load(tmp_path / "panel.npz") as archive:
+        tables = dict(archive)
+    np.savez(tmp_path / "panel.npz", **tables | {"0.soft": tables["0.soft"][:, :2]})
+    with pytest.raises(InputError, match="mean probabilities of 4 classes by 8 models"):
+        read_panel_predictions(tmp_path / "panel.npz")
