@@ -29,11 +29,11 @@ from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 from harness.perturb import Pose
 from harness.report import plots
 from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
-from harness.run.execute import report_in
 from harness.run.opening import open_session
 from harness.run.overview import Overview, Rate
 from harness.run.request import RunRequest
 from harness.run.side_by_side import measure_overview
+from harness.run.status import report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -237,7 +237,7 @@ def made(name: str, broken: Broken, folder: Path) -> Path:
 
 def run_of(path: Path, broken: Broken, folder: Path) -> dict[str, Any]:
     """Return the report of a model's run of the gate in this folder, which is repeated only if it is not complete."""
-    if (found := report_in(folder)) is not None and found["verdict"] == "fail":
+    if (found := report_in(folder)).get("verdict") == "fail":
         return found
     result = gate(path, tests=REPOSITORY / "stress_tests", profile=broken.profile, reports=folder, history="none")
     assert result.report is not None, result.printed
@@ -323,14 +323,14 @@ def _missed(wrong: Sequence[str]) -> list[str]:
 
 def _section(name: str, found: Mapping[str, Any]) -> list[str]:
     broken = BROKEN[name]
-    printed = [textwrap.fill(line, 110, subsequent_indent="    ") for line in (found["headline"], *found["lines"])]
+    printed = (found["headline"].partition(";")[0], *(each for each in found["lines"] if each.startswith(_SHOWN)))
     return [
         f"## {broken.title}",
         "",
         broken.done,
         "",
         "```text",
-        *printed,
+        *(textwrap.fill(line, 110, subsequent_indent="    ") for line in printed),
         "```",
         "",
         f"![An image that this model gets wrong, and what it predicts](gallery/{name}-1.webp)",
@@ -340,6 +340,8 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
 
 
 _CAUSE = "Likely cause: "
+_SHOWN = ("Clean accuracy", _CAUSE)
+"""Beginnings of the lines that the page shows."""
 _ALIKE = (
     "The checks of a pipeline that destroys the model look like those of destroyed weights: compare *Wrong",
     "normalization* with *Pruned too far*. The headline says so and names [`stress-harness skew`](skew.md). Given",
@@ -355,10 +357,9 @@ _DRAWN: dict[Callable[[Overview, Turned], Figure], str] = {
 _OPENING = """\
 # Gallery of failures
 
-Broken models, and what the gate printed for each. Long lines are wrapped. The first picture of each is from its
-report: an image that it gets wrong. The second shows the damage as a whole. The models are the shipped one with
-damage, and the shipped baseline. The incumbent is the shipped model. The first run has the default profile, so its
-headline also compares the models.
+Broken models, and the verdict, clean accuracy and cause that the gate printed for each. The first picture is from its
+report: an image that it gets wrong. The second shows the damage as a whole. The models are the shipped one with damage,
+and the shipped baseline.
 
 <!-- not run: a run of the gate for each model, about 10 minutes -->
 ```sh

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -37,11 +39,20 @@ The command line wins, then `set`, then the table, then the default.
 """
 
 
+_COMMANDS = """\
+## Options of many commands
+
+Commands that load data also have the [settings](#settings-of-a-project) that their sections name last.
+"""
+_MANY = 3
+"""Number of commands from which on an option of theirs is described once."""
+
+
 def page() -> str:
     """Return the whole page."""
     line = (*map(setting_of, ROLES), *ON_LINE.values(), SET)
     options = table(("option", "meaning"), map(_setting, line))
-    return "\n".join([_summaries(), _GATE, options, _TABLE, *_settings(), *_commands()])
+    return "\n".join([_summaries(), _GATE, options, _TABLE, *_settings(), _COMMANDS, _of_many(), *_commands()])
 
 
 def _by_purpose() -> list[tuple[str, Command]]:
@@ -84,18 +95,35 @@ def _section(heading: str, line: str, command: click.Command) -> str:
     shown = f"{usage}\nstress-harness {example}" if example else usage
     parts = [f"{heading}\n", f"{escaped(command.help or '')}\n", f"```text\n{shown}\n```\n"]
     options = [each for each in command.params if isinstance(each, click.Option)]
-    shared = [each for each in options if _is_shared(each)]
+    shared = [each for each in options if _is_shared(each) or _key(each) in _options_of_many()]
     rows = [(_option(each, context), escaped(each.help or "")) for each in options if each not in shared]
-    if shared:
-        names = ", ".join(code(each.opts[0]) for each in shared)
-        rows.append(
-            (names, "See [the options of pytest](#pytest-stress-tests) and [the settings](#settings-of-a-project).")
-        )
     if rows:
         parts.append(table(("option", "meaning"), rows))
+    if shared:
+        parts.append(f"Described above: {', '.join(code(each.opts[0]) for each in shared)}.\n")
     if isinstance(command, click.Group):
         parts += [_section(f"#{heading} {name}", f"{line} {name}", each) for name, each in command.commands.items()]
     return "\n".join(parts)
+
+
+@cache
+def _options_of_many() -> dict[tuple[str, str], click.Option]:
+    """Return the options that many commands have, by `_key`."""
+    every = [commands.get_command(click.Context(commands), name) for name in COMMANDS]
+    every += [each for group in every if isinstance(group, click.Group) for each in group.commands.values()]
+    options = [option for each in every if each for option in each.params if isinstance(option, click.Option)]
+    counts = Counter(map(_key, options))
+    return {_key(each): each for each in options if counts[_key(each)] >= _MANY and not _is_shared(each)}
+
+
+def _key(option: click.Option) -> tuple[str, str]:
+    return option.opts[0], option.help or ""
+
+
+def _of_many() -> str:
+    context = click.Context(commands)
+    rows = ((_option(each, context), escaped(each.help or "")) for each in _options_of_many().values())
+    return table(("option", "meaning"), rows)
 
 
 def _is_shared(option: click.Option) -> bool:

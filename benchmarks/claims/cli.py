@@ -14,7 +14,7 @@ from tqdm import tqdm
 from benchmarks.claims.claims import CLAIMS
 from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, recipe_of, values_of
 from benchmarks.claims.pictures import pictures
-from benchmarks.claims.report import Results, read_results, write_tables
+from benchmarks.claims.report import Results, read_results, write_table
 from benchmarks.smoke import fashion_mnist, few
 from harness.base.cache import Store
 from harness.base.errors import InputError
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             augmented = [MODELS / "augmented.safetensors", *_some(MODELS / "panel")]
             results = measure(baselines, augmented, fashion_mnist("test"), _training_images())
             results.write()
-        write_tables(results)
+        write_table(results)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Decide the claims from stored results, and write the tables of the README and of the documentation."""
+"""Decide the claims from stored results, and write the table of the README."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 HERE = Path(__file__).parent
-RESULTS, README, PAGE = HERE / "results.json", HERE / "README.md", HERE.parents[1] / "docs/claims.md"
+RESULTS, README = HERE / "results.json", HERE / "README.md"
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 
@@ -63,10 +63,9 @@ def read_results(path: Path = RESULTS) -> Results:
         raise InputError(f"{path}: no results ({error!r}); `python -m benchmarks.claims` measures them") from None
 
 
-def write_tables(results: Results, *, readme: Path = README, page: Path = PAGE) -> None:
-    """Replace the tables between the markers of the benchmark's README and of the documentation's page."""
-    for path, body in ((readme, full_table(results)), (page, short_table(results))):
-        write_between(path, BEGIN, END, body)
+def write_table(results: Results, readme: Path = README) -> None:
+    """Replace the table between the markers of the benchmark's README."""
+    write_between(readme, BEGIN, END, full_table(results))
 
 
 def full_table(results: Results) -> str:
@@ -88,21 +87,6 @@ def full_table(results: Results) -> str:
             f"{_signed(decision.estimate, claim)} | {low} to {high} | {_verdict(decision)} |"
         )
     return "\n".join([*lines, "", _count(results)])
-
-
-def short_table(results: Results) -> str:
-    """Return the documentation's table in Markdown."""
-    lines = [
-        f"Measured on {_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}:",
-        "",
-        "| claim | baseline | augmented | verdict |",
-        "| --- | --- | --- | --- |",
-    ]
-    for claim in CLAIMS:
-        decision = results.decide(claim)
-        baseline, augmented = (_number(facts[0], claim) for facts in (decision.baseline, decision.augmented))
-        lines.append(f"| {claim.says} | {baseline} | {augmented} | {_verdict(decision)} |")
-    return "\n".join(lines)
 
 
 def _networks(results: Results, kind: str) -> str:

@@ -13,7 +13,7 @@ from benchmarks.claims.claims import CLAIMS, Claim, decide
 from benchmarks.claims.cli import main, measure
 from benchmarks.claims.measure import kind_of, penultimate, recipe_of, separation
 from benchmarks.claims.pictures import pictures, shuffled_patches, silhouettes
-from benchmarks.claims.report import BEGIN, END, Results, _spans, full_table, read_results, short_table, write_tables
+from benchmarks.claims.report import BEGIN, END, Results, _spans, full_table, read_results, write_table
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.data.images import object_masks
@@ -283,26 +283,22 @@ def by_hand():
 
 def test_tables_say_what_was_found():
     results = by_hand()
-    full, short = full_table(results), short_table(results)
+    full = full_table(results)
     assert full.startswith("4 baseline networks (seeds 1 to 3, 42) and 4 augmented networks (seeds 1 to 3, 42)")
     decision = results.decide(next(claim for claim in CLAIMS if claim.value == "accuracy"))
     low, high = (f"{100 * end:+.2f} points" for end in decision.interval)
     (row,) = (line for line in full.splitlines() if "| accuracy |" in line)
     assert f"| 10,000 | 91.20% ± 2.00 | 96.20% ± 2.00 | +5.00 points | {low} to {high} | confirmed |" in row
-    assert "| Augmentation generalizes better: clean images | 91.20% | 96.20% | confirmed |" in short
-    assert len(short.splitlines()) == len(CLAIMS) + 4
 
 
 def test_tables_stand_between_the_markers(tmp_path):
-    paths = tmp_path / "benchmark.md", tmp_path / "project.md"
-    for path in paths:
-        path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_tables(by_hand(), readme=paths[0], page=paths[1])
-    for path, table in zip(paths, (full_table(by_hand()), short_table(by_hand())), strict=True):
-        assert path.read_text() == f"before\n{BEGIN}\n\n{table}\n\n{END}\nafter\n"
-    paths[0].write_text("no markers")
+    path = tmp_path / "benchmark.md"
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_table(by_hand(), path)
+    assert path.read_text() == f"before\n{BEGIN}\n\n{full_table(by_hand())}\n\n{END}\nafter\n"
+    path.write_text("no markers")
     with pytest.raises(InputError, match=r"the markers .* are missing"):
-        write_tables(by_hand(), readme=paths[0], page=paths[1])
+        write_table(by_hand(), path)
 
 
 def test_results_are_kept_as_they_are(tmp_path):
@@ -320,13 +316,9 @@ def test_seeds_in_words(numbers, words):
     assert _spans(numbers) == words
 
 
-def test_the_tables_are_those_of_the_results():
-    results = read_results()
-    for path, table in (
-        (ROOT / "benchmarks/claims/README.md", full_table(results)),
-        (ROOT / "docs/claims.md", short_table(results)),
-    ):
-        assert f"{BEGIN}\n\n{table}\n\n{END}" in path.read_text(encoding="utf-8")
+def test_the_table_is_that_of_the_results():
+    text = (ROOT / "benchmarks/claims/README.md").read_text("utf-8")
+    assert f"{BEGIN}\n\n{full_table(read_results())}\n\n{END}" in text
 
 
 def test_a_baseline_that_is_not_there_ends_with_2(tmp_path, capsys):
