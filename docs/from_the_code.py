@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from _pytest.fixtures import FixtureFunctionDefinition
 
+import harness.measures
 from docs import options_page
 from docs.options_page import code, escaped, table
 from harness.base.errors import InputError
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DOCS = Path(__file__).parent
+MOST_TYPED = 8
+"""Parameters of a call that is shown with types, at most."""
 PART = re.compile(r"(<!-- from: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -49,18 +52,20 @@ def summary(thing: object) -> str:
 
 
 def signature(name: str, function: Any) -> str:
-    """Return the call of a function or a class, without `self` and without addresses of objects."""
+    """Return the call of a function or a class, without `self`; a long one has no types."""
     found = inspect.signature(function)
-    parameters = [
-        each.replace(annotation=_unquoted(each.annotation)) for each in found.parameters.values() if each.name != "self"
-    ]
-    result = found.return_annotation if inspect.isroutine(function) else found.empty
-    text = str(found.replace(parameters=parameters, return_annotation=_unquoted(result)))
+    parameters = [each for each in found.parameters.values() if each.name != "self"]
+    typed = len(parameters) <= MOST_TYPED
+    parameters = [each.replace(annotation=_unquoted(each.annotation, shown=typed)) for each in parameters]
+    result = _unquoted(found.return_annotation, shown=inspect.isroutine(function))
+    text = str(found.replace(parameters=parameters, return_annotation=result))
     text = re.sub(r"ForwardRef\('(.*?)'\)|<class '(?:\w+\.)*(\w+)'>", lambda match: match[1] or match[2], text)
     return name + re.sub(r"<(?:factory|\w+ (\w+) at 0x\w+)>", lambda match: match[1] or "…", text)
 
 
-def _unquoted(annotation: Any) -> Any:
+def _unquoted(annotation: Any, *, shown: bool) -> Any:
+    if not shown:
+        return inspect.Parameter.empty
     return Unquoted(annotation) if isinstance(annotation, str) else annotation
 
 
@@ -95,6 +100,17 @@ def _member(name: str, thing: Any) -> Iterator[str]:
             yield f"  - {code(signature(public, function))}: {summary(function)}"
 
 
+def measures() -> str:
+    """Return the functions of `harness.measures` that return a measurement."""
+    found = [each for each in vars(harness.measures).items() if inspect.isroutine(each[1])]
+    return "\n".join(
+        line
+        for name, each in found
+        if inspect.signature(each).return_annotation == "Measurement"
+        for line in _member(name, each)
+    )
+
+
 def metrics() -> str:
     """Return a table of the metrics."""
     rows = ((code(name), each.unit.value, each.better, escaped(each.words)) for name, each in METRICS.items())
@@ -125,6 +141,7 @@ def corruptions() -> str:
 
 PARTS = {
     "options": options_page.page,
+    "measures": measures,
     "metrics": metrics,
     "families": families,
     "fixtures": given_to_tests,
@@ -137,7 +154,7 @@ def filled(page: str) -> str:
 
     def part(match: re.Match[str]) -> str:
         name = match[2]
-        if name not in PARTS and "." not in name:
+        if name not in PARTS and not name.startswith("harness"):
             raise InputError(f"no part is called {name}; expected a module, or one of {', '.join(PARTS)}")
         text = PARTS[name]() if name in PARTS else "\n".join(module(name))
         return f"{match[1]}\n{text.strip()}\n\n{match[3]}"

@@ -174,7 +174,7 @@ def test_parts_of_pages_are_those_of_the_code():
     assert not [str(path) for path in stale()], "write them anew: python -m docs.from_the_code"
     assert "`--stress-samples N`" in PAGES["reference/options.md"]
     assert "breaking_severity" in PAGES["reference/measures.md"]
-    assert "- `correct_at(classifier: Classifier, " in PAGES["reference/predictions.md"]
+    assert "- `along(model: RoleModel, images: LabelledImages, " in PAGES["reference/python.md"]
     part = "<!-- from: harness.plugin.check -->\n{}<!-- end -->"
     assert filled(part.format("Old.\n")) == filled(part.format("")) != part.format("")
 
@@ -460,7 +460,7 @@ def test_it_builds_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path):
         assert not fetched, name
     assert "rotate-ccw-010" in site["behaviours/rotation.html"]
     assert "--stress-samples" in site["reference/options.html"]
-    assert "harness.measures.accuracy" in site["reference/measures.html"]
+    assert "accuracy(predictions: Predictions" in site["reference/measures.html"]
 
 
 @pytest.mark.lint
