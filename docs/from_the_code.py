@@ -79,7 +79,7 @@ def module(name: str) -> Iterator[str]:
         yield from _member(member, getattr(thing, member))
         return
     source = Path(inspect.getfile(thing)).relative_to(DOCS.parent)
-    yield f"{summary(thing)} Source: [{source.as_posix()}](../../{source.as_posix()}).\n"
+    yield f"{summary(thing)} Source: [`{source.as_posix()}`](../../{source.as_posix()}).\n"
     for public in getattr(thing, "__all__", vars(thing)):
         member = getattr(thing, public)
         here = hasattr(thing, "__all__") or getattr(member, "__module__", "") == name

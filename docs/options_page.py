@@ -139,17 +139,17 @@ def _option(option: click.Option, context: click.Context) -> str:
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """Return a table in Markdown."""
-    lines = [head, ("---",) * len(head), *rows]
+    lines = [head, ("---",) * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def code(text: str) -> str:
-    """Return a text as code, also in the cell of a table."""
-    return f"`{text.strip()}`".replace("|", r"\|")
+    """Return a text as code."""
+    return f"`{text.strip()}`"
 
 
 def escaped(text: str) -> str:
     """Return a text on one line, in which Markdown finds no markup but code."""
     parts = re.split("(`[^`]*`)", " ".join(text.split()))
     plain = (part if part.startswith("`") else re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts)
-    return "".join(plain).replace("|", r"\|")
+    return "".join(plain)
