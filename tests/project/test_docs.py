@@ -460,7 +460,7 @@ def test_it_builds_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path):
         assert not fetched, name
     assert "rotate-ccw-010" in site["behaviours/rotation.html"]
     assert "--stress-samples" in site["reference/options.html"]
-    assert "accuracy(predictions: Predictions" in site["reference/measures.html"]
+    assert "breaking_severity" in site["reference/measures.html"]
 
 
 @pytest.mark.lint
