@@ -8,17 +8,17 @@ gallery.json.
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import json
-import re
 import sys
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from benchmarks.detection import weights
@@ -29,11 +29,13 @@ from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 from harness.perturb import Pose
 from harness.report import plots
 from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
-from harness.run.execute import report_in
+from harness.report.pictures import SIZE, strip
 from harness.run.opening import open_session
 from harness.run.overview import Overview, Rate
 from harness.run.request import RunRequest
+from harness.run.shown import Line
 from harness.run.side_by_side import measure_overview
+from harness.run.status import report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +54,8 @@ PAGE, RECORD, PICTURES = DOCS / "gallery.md", DOCS / "gallery.json", DOCS / "gal
 LARGEST = 15_000
 """Bytes of a picture."""
 DEGREES = (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+FIRST = "consensus"
+"""The family of a check whose picture is shown, if it fails."""
 LOST = "Bag"
 """The class that one model never predicts."""
 
@@ -237,7 +241,7 @@ def made(name: str, broken: Broken, folder: Path) -> Path:
 
 def run_of(path: Path, broken: Broken, folder: Path) -> dict[str, Any]:
     """Return the report of a model's run of the gate in this folder, which is repeated only if it is not complete."""
-    if (found := report_in(folder)) is not None and found["verdict"] == "fail":
+    if (found := report_in(folder)).get("verdict") == "fail":
         return found
     result = gate(path, tests=REPOSITORY / "stress_tests", profile=broken.profile, reports=folder, history="none")
     assert result.report is not None, result.printed
@@ -253,16 +257,23 @@ def entry(report: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def pictures(path: Path, broken: Broken, folder: Path) -> list[bytes]:
-    """Return the first picture of a failure in the report, and the model's figure, as WebP files."""
-    from PIL import Image
+    """Return a picture of a failure in the report, and the model's figure, as WebP files."""
+    return [as_webp(drawn) for drawn in (failure(report_in(folder), folder), broken.draw(*measured(path)))]
 
-    page = (folder / "stress.html").read_text("utf-8")
-    found = re.search(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", page)
-    assert found is not None, f"{folder}: the report has no picture"
-    first = Image.open(io.BytesIO(base64.b64decode(found[1])), formats=["WEBP"])
-    drawn = io.BytesIO()
-    broken.draw(*measured(path)).savefig(drawn, format="png", dpi=120)
-    return [as_webp(first), as_webp(Image.open(drawn))]
+
+def failure(report: Mapping[str, Any], folder: Path) -> Figure:
+    """Draw the first image of a check that fails, if possible one of the consensus set, as the report shows it."""
+    failing = [check for check in report["checks"] if check["status"] == "fail"]
+    shown = (report["pictures"].get(check["id"]) for check in sorted(failing, key=lambda each: each["family"] != FIRST))
+    case = next(each["cases"][0] for each in shown if each and each["cases"])
+    tiles = []
+    for column in case["columns"]:
+        pixels = np.full((SIZE, SIZE, 3), 255, np.uint8)
+        if column["image"]:
+            pixels = np.asarray(Image.open(folder / column["image"], formats=["WEBP"]).convert("RGB"))
+        lines = (Line(**line) for line in column["lines"])
+        tiles.append((pixels, column["title"], "\n".join(f"{line.text} {line.percent}" for line in lines)))
+    return strip(tiles)
 
 
 def measured(path: Path) -> tuple[Overview, Turned]:
@@ -282,11 +293,13 @@ def measured(path: Path) -> tuple[Overview, Turned]:
     return measure_overview(models, session.images, corners=0), turned
 
 
-def as_webp(picture: Any) -> bytes:
-    """Return a picture of Pillow as the content of a WebP file that is no larger than allowed."""
+def as_webp(figure: Figure) -> bytes:
+    """Return a figure as the content of a WebP file that is no larger than allowed."""
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
     for quality in (80, 60, 40, 20):
         content = io.BytesIO()
-        picture.convert("RGB").save(content, "WEBP", quality=quality, method=6)
+        Image.open(drawn).convert("RGB").save(content, "WEBP", quality=quality, method=6)
         if content.tell() <= LARGEST:
             break
     return content.getvalue()
@@ -323,14 +336,14 @@ def _missed(wrong: Sequence[str]) -> list[str]:
 
 def _section(name: str, found: Mapping[str, Any]) -> list[str]:
     broken = BROKEN[name]
-    printed = [textwrap.fill(line, 110, subsequent_indent="    ") for line in (found["headline"], *found["lines"])]
+    printed = (found["headline"].partition(";")[0], *(each for each in found["lines"] if each.startswith(_SHOWN)))
     return [
         f"## {broken.title}",
         "",
         broken.done,
         "",
         "```text",
-        *printed,
+        *(textwrap.fill(line, 110, subsequent_indent="    ") for line in printed),
         "```",
         "",
         f"![An image that this model gets wrong, and what it predicts](gallery/{name}-1.webp)",
@@ -340,6 +353,8 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
 
 
 _CAUSE = "Likely cause: "
+_SHOWN = ("Clean accuracy", _CAUSE)
+"""Beginnings of the lines that the page shows."""
 _ALIKE = (
     "The checks of a pipeline that destroys the model look like those of destroyed weights: compare *Wrong",
     "normalization* with *Pruned too far*. The headline says so and names [`stress-harness skew`](skew.md). Given",
@@ -355,10 +370,9 @@ _DRAWN: dict[Callable[[Overview, Turned], Figure], str] = {
 _OPENING = """\
 # Gallery of failures
 
-Broken models, and what the gate printed for each. Long lines are wrapped. The first picture of each is from its
-report: an image that it gets wrong. The second shows the damage as a whole. The models are the shipped one with
-damage, and the shipped baseline. The incumbent is the shipped model. The first run has the default profile, so its
-headline also compares the models.
+Broken models, and the verdict, clean accuracy and cause that the gate printed for each. The first picture is from its
+report: an image that it gets wrong. The second shows the damage as a whole. The models are the shipped one with damage,
+and the shipped baseline.
 
 <!-- not run: a run of the gate for each model, about 10 minutes -->
 ```sh

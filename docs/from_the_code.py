@@ -1,80 +1,176 @@
-"""Tables of pages, made from the code and the checks file when the pages are built.
+"""Parts of pages that follow from the code: `python docs/from_the_code.py` writes them, `--check` names stale pages.
 
-`{gate-rows} rotation` is a table of a family's rows, and `{corruptions}` one of all corruptions.
+A part stands between `<!-- from: NAME -->` and `<!-- end -->`. A name is an entry of `PARTS`, or that of a module or
+function. These are listed with signatures and the first paragraphs of docstrings.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from docutils import nodes
-from docutils.parsers.rst import directives
-from sphinx.util.docutils import SphinxDirective
+from _pytest.fixtures import FixtureFunctionDefinition
 
-from harness.checks import read_checks
+import harness.measures
+from docs import options_page
+from docs.options_page import code, escaped, table
+from harness.base.errors import InputError
+from harness.checks.families import FAMILIES
+from harness.measures import METRICS
 from harness.perturb.corruptions import CORRUPTIONS
+from harness.plugin import fixtures
 
 if TYPE_CHECKING:
-    from sphinx.application import Sphinx
+    from collections.abc import Iterator
 
-    from harness.checks import Check
-
-CHECKS = Path(__file__).parents[1] / "stress_tests/checks.toml"
-
-
-class CheckRows(SphinxDirective):
-    """A table of the rows of a family, of one or more metrics if asked for, folded."""
-
-    required_arguments = 1
-    option_spec: ClassVar = {"metrics": directives.unchanged}
-
-    def run(self) -> list[nodes.Node]:
-        """Return the table between the tags that fold it."""
-        self.env.note_dependency(CHECKS)
-        metrics = self.options.get("metrics", "").split()
-        rows = [row for row in read_checks(CHECKS).family(self.arguments[0]) if not metrics or row.metric in metrics]
-        if not rows:
-            raise self.error(f"{CHECKS.name} has no rows of family {self.arguments[0]!r} with metrics {metrics}")
-        gated = sum(row.binding is not None for row in rows)
-        fold = f"<details><summary>Rows: {len(rows)}, with a threshold: {gated}</summary>"
-        cells = [("row", "metric", "reference models", "threshold"), *map(_cells, rows)]
-        return [nodes.raw("", fold, format="html"), _table(cells), nodes.raw("", "</details>", format="html")]
+DOCS = Path(__file__).parent
+MOST_TYPED = 8
+"""Parameters of a call that is shown with types, at most."""
+PART = re.compile(r"(<!-- from: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def _cells(row: Check) -> tuple[str, str, str, str]:
-    reference, threshold = row.reference, row.binding
-    spread = f"{reference.mean:g} ± {reference.std:g}" if reference and reference.mean is not None else "–"
-    sign = "≥" if row.direction == "at_least" else "≤"
-    by = " (by hand)" if row.hand else ""
-    return row.id, row.metric, spread, f"{sign} {threshold.threshold:g}{by}" if threshold else "informational"
+@dataclass(frozen=True)
+class Unquoted:
+    """An annotation, which a signature shows without quotes."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
-class Corruptions(SphinxDirective):
-    """A table of the corruptions: what each does, by its docstring, and its level at severities 1 to 5."""
-
-    def run(self) -> list[nodes.Node]:
-        """Return the table."""
-        return [_table([("corruption", "what it does", "level at severities 1 to 5"), *map(_described, CORRUPTIONS)])]
+def summary(thing: object) -> str:
+    """Return the first paragraph of a docstring."""
+    return escaped((inspect.getdoc(thing) or "").split("\n\n")[0])
 
 
-def _described(name: str) -> tuple[str, str, str]:
-    kind = CORRUPTIONS[name]
-    return name, inspect.getdoc(kind.apply).split("\n\n")[0].replace("\n", " "), ", ".join(map(str, kind.levels))
+def signature(name: str, function: Any) -> str:
+    """Return the call of a function or a class, without `self`; a long one has no types."""
+    found = inspect.signature(function)
+    parameters = [each for each in found.parameters.values() if each.name != "self"]
+    typed = len(parameters) <= MOST_TYPED
+    parameters = [each.replace(annotation=_unquoted(each.annotation, shown=typed)) for each in parameters]
+    result = _unquoted(found.return_annotation, shown=inspect.isroutine(function))
+    text = str(found.replace(parameters=parameters, return_annotation=result))
+    text = re.sub(r"ForwardRef\('(.*?)'\)|<class '(?:\w+\.)*(\w+)'>", lambda match: match[1] or match[2], text)
+    return name + re.sub(r"<(?:factory|\w+ (\w+) at 0x\w+)>", lambda match: match[1] or "…", text)
 
 
-def _table(rows: list[tuple[str, ...]]) -> nodes.table:
-    head, body = nodes.thead(), nodes.tbody()
-    for number, cells in enumerate(rows):
-        entries = [nodes.entry("", nodes.paragraph(text=cell)) for cell in cells]
-        (body if number else head).append(nodes.row("", *entries))
-    columns = [nodes.colspec(colwidth=1) for _ in rows[0]]
-    return nodes.table("", nodes.tgroup("", *columns, head, body, cols=len(columns)))
+def _unquoted(annotation: Any, *, shown: bool) -> Any:
+    if not shown:
+        return inspect.Parameter.empty
+    return Unquoted(annotation) if isinstance(annotation, str) else annotation
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the directives."""
-    app.add_directive("gate-rows", CheckRows)
-    app.add_directive("corruptions", Corruptions)
-    return {"parallel_read_safe": True}
+def module(name: str) -> Iterator[str]:
+    """Yield a line for each public class and function of a module, and below a class one for each of its members."""
+    try:
+        thing: Any = import_module(name)
+    except ModuleNotFoundError:
+        home, _, member = name.rpartition(".")
+        thing = import_module(home)
+        yield from _member(member, getattr(thing, member))
+        return
+    source = Path(inspect.getfile(thing)).relative_to(DOCS.parent)
+    yield f"{summary(thing)} Source: [`{source.as_posix()}`](../../{source.as_posix()}).\n"
+    for public in getattr(thing, "__all__", vars(thing)):
+        member = getattr(thing, public)
+        here = hasattr(thing, "__all__") or getattr(member, "__module__", "") == name
+        if here and not public.startswith("_") and (inspect.isclass(member) or inspect.isroutine(member)):
+            yield from _member(public, member)
+
+
+def _member(name: str, thing: Any) -> Iterator[str]:
+    called = name if inspect.isclass(thing) and issubclass(thing, Enum) else signature(name, thing)
+    yield f"- {code(called)}: {summary(thing)}"
+    for public, member in vars(thing).items() if inspect.isclass(thing) else ():
+        function = getattr(member, "__func__", member)
+        if public.startswith("_") or not summary(function):
+            continue
+        if isinstance(function, property | cached_property):
+            yield f"  - {code(public)}: {summary(function)}"
+        elif inspect.isroutine(function):
+            yield f"  - {code(signature(public, function))}: {summary(function)}"
+
+
+def measures() -> str:
+    """Return the functions of `harness.measures` that return a measurement."""
+    found = [each for each in vars(harness.measures).items() if inspect.isroutine(each[1])]
+    return "\n".join(
+        line
+        for name, each in found
+        if inspect.signature(each).return_annotation == "Measurement"
+        for line in _member(name, each)
+    )
+
+
+def metrics() -> str:
+    """Return a table of the metrics."""
+    rows = ((code(name), each.unit.value, each.better, escaped(each.words)) for name, each in METRICS.items())
+    return table(("metric", "unit", "better", "meaning"), rows)
+
+
+def families() -> str:
+    """Return a table of the families."""
+    rows = (
+        (code(name), f"[{each.title}](../{each.page}.md)", escaped(each.measures)) for name, each in FAMILIES.items()
+    )
+    return table(("family", "page", "what its checks measure"), rows)
+
+
+def given_to_tests() -> str:
+    """Return a table of the fixtures of a stress test."""
+    found = [each for each in vars(fixtures).values() if isinstance(each, FixtureFunctionDefinition)]
+    values = ((each.name, summary(each).removeprefix("Return ")) for each in found)
+    rows = ((code(name), value[:1].upper() + value[1:]) for name, value in values)
+    return table(("fixture", "value"), rows)
+
+
+def corruptions() -> str:
+    """Return a table of the corruptions."""
+    rows = ((name, summary(each.apply), ", ".join(map(str, each.levels))) for name, each in CORRUPTIONS.items())
+    return table(("corruption", "effect", "level at severities 1 to 5"), rows)
+
+
+PARTS = {
+    "options": options_page.page,
+    "measures": measures,
+    "metrics": metrics,
+    "families": families,
+    "fixtures": given_to_tests,
+    "corruptions": corruptions,
+}
+
+
+def filled(page: str) -> str:
+    """Return a page with its parts as the code has them."""
+
+    def part(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in PARTS and not name.startswith("harness"):
+            raise InputError(f"no part is called {name}; expected a module, or one of {', '.join(PARTS)}")
+        text = PARTS[name]() if name in PARTS else "\n".join(module(name))
+        return f"{match[1]}\n{text.strip()}\n\n{match[3]}"
+
+    return PART.sub(part, page)
+
+
+def stale() -> dict[Path, str]:
+    """Return the pages that differ from the code, each with the text that it should have."""
+    pages = {path: path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
+    return {path: now for path, text in pages.items() if (now := filled(text)) != text}
+
+
+if __name__ == "__main__":
+    found = stale()
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(f"stale, run python -m docs.from_the_code: {', '.join(map(str, found))}" if found else 0)
+    for path, text in found.items():
+        path.write_text(text, "utf-8")

@@ -1,10 +1,11 @@
-"""Page of all options, made from the settings and the commands: `python docs/options_page.py` writes it."""
+"""Text of the page of all options, made from the settings and the commands."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from harness.base.features import Command
     from harness.base.groups import Setting
 
-PAGE = Path(__file__).parent / "reference/options.md"
-_BEGIN = """\
-# Options and commands
-
-`python docs/options_page.py` writes this page from settings and commands. `--help` says the same.
-
-"""
 _GATE = """\
 ## pytest stress_tests
 
@@ -45,11 +39,20 @@ The command line wins, then `set`, then the table, then the default.
 """
 
 
+_COMMANDS = """\
+## Options of many commands
+
+Commands that load data also have the [settings](#settings-of-a-project) that their sections name last.
+"""
+_MANY = 3
+"""Number of commands from which on an option of theirs is described once."""
+
+
 def page() -> str:
     """Return the whole page."""
     line = (*map(setting_of, ROLES), *ON_LINE.values(), SET)
-    options = _table(("option", "meaning"), map(_setting, line))
-    return "\n".join([_BEGIN + _summaries(), _GATE, options, _TABLE, *_settings(), *_commands()])
+    options = table(("option", "meaning"), map(_setting, line))
+    return "\n".join([_summaries(), _GATE, options, _TABLE, *_settings(), _COMMANDS, _of_many(), *_commands()])
 
 
 def _by_purpose() -> list[tuple[str, Command]]:
@@ -60,7 +63,7 @@ def _by_purpose() -> list[tuple[str, Command]]:
 def _summaries() -> str:
     rows = [(f"[`{name}`](#{name})", command.summary) for name, command in _by_purpose()]
     gate = ("[`pytest stress_tests`](#pytest-stress-tests)", "Run the stress tests on a candidate.")
-    return _table(("command", "what it does"), [gate, *rows])
+    return table(("command", "what it does"), [gate, *rows])
 
 
 def _settings() -> Iterator[str]:
@@ -68,12 +71,12 @@ def _settings() -> Iterator[str]:
     order = list(dict.fromkeys(GROUPS.values()))
     settings = sorted(IN_TABLE.values(), key=lambda each: order.index(GROUPS[each.group]))
     for title, those in groupby(settings, key=lambda each: GROUPS[each.group]):
-        yield f"### {title}\n\n{_table(('setting', 'meaning'), map(_setting, those))}"
+        yield f"### {title}\n\n{table(('setting', 'meaning'), map(_setting, those))}"
 
 
 def _setting(setting: Setting) -> tuple[str, str]:
     value = "" if setting.flag and setting.line else setting.value
-    return _code(f"{option_of_pytest(setting.name)} {value}"), _escaped(setting.help)
+    return code(f"{option_of_pytest(setting.name)} {value}"), escaped(setting.help)
 
 
 def _commands() -> Iterator[str]:
@@ -90,20 +93,37 @@ def _section(heading: str, line: str, command: click.Command) -> str:
     usage = " ".join([line, *command.collect_usage_pieces(context)])
     example = getattr(command, "example", "")
     shown = f"{usage}\nstress-harness {example}" if example else usage
-    parts = [f"{heading}\n", f"{_escaped(command.help or '')}\n", f"```text\n{shown}\n```\n"]
+    parts = [f"{heading}\n", f"{escaped(command.help or '')}\n", f"```text\n{shown}\n```\n"]
     options = [each for each in command.params if isinstance(each, click.Option)]
-    shared = [each for each in options if _is_shared(each)]
-    rows = [(_option(each, context), _escaped(each.help or "")) for each in options if each not in shared]
-    if shared:
-        names = ", ".join(_code(each.opts[0]) for each in shared)
-        rows.append(
-            (names, "See [the options of pytest](#pytest-stress-tests) and [the settings](#settings-of-a-project).")
-        )
+    shared = [each for each in options if _is_shared(each) or _key(each) in _options_of_many()]
+    rows = [(_option(each, context), escaped(each.help or "")) for each in options if each not in shared]
     if rows:
-        parts.append(_table(("option", "meaning"), rows))
+        parts.append(table(("option", "meaning"), rows))
+    if shared:
+        parts.append(f"Described above: {', '.join(code(each.opts[0]) for each in shared)}.\n")
     if isinstance(command, click.Group):
         parts += [_section(f"#{heading} {name}", f"{line} {name}", each) for name, each in command.commands.items()]
     return "\n".join(parts)
+
+
+@cache
+def _options_of_many() -> dict[tuple[str, str], click.Option]:
+    """Return the options that many commands have, by `_key`."""
+    every = [commands.get_command(click.Context(commands), name) for name in COMMANDS]
+    every += [each for group in every if isinstance(group, click.Group) for each in group.commands.values()]
+    options = [option for each in every if each for option in each.params if isinstance(option, click.Option)]
+    counts = Counter(map(_key, options))
+    return {_key(each): each for each in options if counts[_key(each)] >= _MANY and not _is_shared(each)}
+
+
+def _key(option: click.Option) -> tuple[str, str]:
+    return option.opts[0], option.help or ""
+
+
+def _of_many() -> str:
+    context = click.Context(commands)
+    rows = ((_option(each, context), escaped(each.help or "")) for each in _options_of_many().values())
+    return table(("option", "meaning"), rows)
 
 
 def _is_shared(option: click.Option) -> bool:
@@ -114,24 +134,22 @@ def _is_shared(option: click.Option) -> bool:
 
 def _option(option: click.Option, context: click.Context) -> str:
     value = "" if option.is_flag else option.make_metavar(context)
-    return _code(f"{', '.join((*option.opts, *option.secondary_opts))} {value}")
+    return code(f"{', '.join((*option.opts, *option.secondary_opts))} {value}")
 
 
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
-    lines = [head, ("---", "---"), *rows]
-    return "".join(f"| {first} | {second} |\n" for first, second in lines)
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ("---",) * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _code(text: str) -> str:
-    return f"`{text.strip()}`".replace("|", r"\|")
+def code(text: str) -> str:
+    """Return a text as code."""
+    return f"`{text.strip()}`"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a text on one line, in which Markdown finds no markup but code."""
     parts = re.split("(`[^`]*`)", " ".join(text.split()))
     plain = (part if part.startswith("`") else re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts)
-    return "".join(plain).replace("|", r"\|")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
+    return "".join(plain)

@@ -130,18 +130,6 @@ def full_table(results: Results) -> str:
     )
 
 
-def short_table(results: Results) -> str:
-    """Return the documentation's table in Markdown."""
-    rows = []
-    for claim in CLAIMS:
-        decision = results.decide(claim)
-        means = (_number(facts[0], claim) for facts in (decision.baseline, decision.augmented))
-        rows.append((claim.says, *means, _verdict(decision)))
-    return f"Measured on {_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}:\n\n" + table(
-        ("claim", "baseline", "augmented", "verdict"), rows
-    )
-
-
 def _networks(results: Results, kind: str) -> str:
     seeds = results.seeds(kind)
     many = "s" if len(seeds) != 1 else ""
@@ -197,7 +185,6 @@ def main(*, baselines: Sequence[Path] | None, report: bool) -> None:
         results = measure(baselines, augmented, fashion_mnist("test"), _training_images())
         keep(RESULTS, results)
     write_between(HERE / "README.md", "claims", full_table(results))
-    write_between(ROOT / "docs/claims.md", "claims", short_table(results))
     for claim in CLAIMS:
         print(f"{results.decide(claim).verdict}: {claim.says}")
 
