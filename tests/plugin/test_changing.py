@@ -6,6 +6,7 @@ from zoo import network
 
 from harness.base.errors import ChangedError
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 NET = """
 from parts.layers import Net
 

@@ -10,6 +10,8 @@ from harness.checks import read_checks
 from harness.checks.tables import with_settings
 from harness.run.request import joined
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 def test_plugin_is_silent_elsewhere(pytester):
     """Tests of others may use the word gate."""

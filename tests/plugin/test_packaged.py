@@ -3,6 +3,7 @@
 import pytest
 from zoo import STRESS_TESTS, GatedZoo, hypothesis_as_it_starts
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 CLEAN, BEE = (
     f"stress_tests/test_clean.py::test_{name}" for name in ("clean_accuracy[clean]", "class_accuracy[clean-bee]")
 )

@@ -9,6 +9,7 @@ from zoo import ROWS, details_in
 from harness.plugin import pictures
 from harness.run import evidence
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 PAIR = """
 [[check]]
 id = "pair"

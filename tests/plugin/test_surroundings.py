@@ -13,6 +13,7 @@ import pytest
 from harness.report.refusal import agreed_verdict
 from harness.run.history import read_history
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 ROOT = Path(__file__).parents[2]
 SECONDS = 600
 """After which a run is held to hang."""
