@@ -132,7 +132,7 @@ def test_joined_and_broken_commands_are_seen():
 
 @pytest.mark.lint
 def test_commands_are_there():
-    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-section.md"} <= set(WITH_COMMANDS)
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-role.md"} <= set(WITH_COMMANDS)
 
 
 @pytest.mark.lint
@@ -430,8 +430,9 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-predictor.md", "add-section.md"])
+@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-predictor.md"])
 def test_an_extension_is_added_as_its_page_says(page, tmp_path):
+    """The section of its page stands in tests/report/test_page.py."""
     copied_checkout(tmp_path / "checkout").follow(page)
 
 
