@@ -150,7 +150,7 @@ def shared(request, tmp_path_factory):
 
 @pytest.fixture
 def unchecked(monkeypatch):
-    """Leave self-checks out of runs in this process, of which they are most; for tests of what else a run does."""
+    """Leave self-checks, which take longest, out of runs in this process; for tests of what else a run does."""
     from harness.run.outcome import SelfCheck
 
     made = (SelfCheck("none", "pass", "not tried here"),)

@@ -103,7 +103,7 @@ def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
 
 @pytest.fixture(scope="module")
 def killed():
-    """Return the marks of killed drivers, of which nothing may run when all tests are done.
+    """Return the marks of killed drivers. Nothing of these may run when all tests are done.
 
     Ray's agents look for the head of such a cluster for a minute before they end, in which the other tests run.
     """
@@ -139,7 +139,7 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
             wait_until(lambda mark=mark: not at_work(mark), seconds=60)
 
 
-def test_what_dies_on_a_cluster_changes_no_panel_and_no_verdict_until_no_node_is_left(zoo):
+def test_what_dies_on_a_cluster_changes_nothing_until_no_node_is_left(zoo):
     for seed in range(1, 4):
         training = {**TRAINING, "seed": seed}
         zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)
