@@ -148,6 +148,15 @@ def shared(request, tmp_path_factory):
         yield place
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Leave self-checks, which take longest, out of runs in this process; for tests of what else a run does."""
+    from harness.run.outcome import SelfCheck
+
+    made = (SelfCheck("none", "pass", "not tried here"),)
+    monkeypatch.setattr("harness.run.selfcheck.self_checks", lambda *_, **__: made)
+
+
 @pytest.fixture(autouse=True)
 def nothing_declared_stays(monkeypatch):
     """Hide from each test what user code of another test has declared in this process."""

@@ -132,10 +132,3 @@ def test_tables_of_failures_leave_empty_what_is_not_known(zoo, name, known, monk
 def test_accept_refuses_a_predictor_in_one_sentence(zoo, capsys):
     assert main(["accept", "python:own:Model0"]) == 2
     assert "python:own:Model0: not accepted, a predictor has no file of weights" in capsys.readouterr().err
-
-
-def test_predictors_are_listed(capsys):
-    assert main(["list", "predictors"]) == 0
-    printed = capsys.readouterr().out
-    assert "python:package.module:callable" in printed
-    assert "openvino:model.xml" in printed

@@ -35,6 +35,7 @@ from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.execute import RunResult
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 ORIGINAL = "models/augmented.safetensors"
 
 

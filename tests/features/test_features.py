@@ -52,6 +52,23 @@ few = ["--stress-set=data=npz:zoo.npz", "--stress-set=no_overview=true", "-p", "
 sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """
 """Code that a house without a feature runs, in one process; workers are others."""
+FORKS = """
+import json, os, sys
+import cv2, hypothesis, jinja2, matplotlib.figure, PIL.Image, pydantic, pytest, scipy.stats, torch, torch._dynamo
+
+code, asked = sys.argv[1], json.loads(sys.argv[2])
+for each in asked:
+    child = os.fork()
+    if child == 0:
+        os.chdir(each["root"])
+        os.environ["PYTHONPATH"] = each["house"]
+        sys.path[:0], sys.argv[1:] = [each["root"], each["house"]], each["workers"]
+        output = os.open("output.txt", os.O_WRONLY | os.O_CREAT)
+        os.dup2(output, 1), os.dup2(output, 2)
+        exec(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Code that runs other code in a house each."""
 SKEWED = '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_predictions_changed"\nskew = "bits-6"\n'
 
 
@@ -118,35 +135,40 @@ def house_without(name: str, place: Path) -> Path:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("name", FOLDERS)
-def test_without_its_folder_the_rest_runs(name, tmp_path):
-    house, root = house_without(name, tmp_path / "house"), tmp_path / "zoo"
-    root.mkdir()
-    zoo = Zoo(root, tests=("clean", "skew"))
-    zoo.bind(ROWS + SKEWED)
-    if name != "golden":
-        shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
-    golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
-    (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
-    environment = {**os.environ, "PYTHONPATH": str(house), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    workers = ["-n", "2"] if name == "golden" else []
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *workers],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_without_its_folder_the_rest_runs(tmp_path):
+    """All libraries are imported once, in a process that forks one for each house; that without golden has workers."""
+    asked = {}
+    for name in FOLDERS:
+        house, root = house_without(name, tmp_path / name / "house"), tmp_path / name / "zoo"
+        root.mkdir()
+        zoo = Zoo(root, tests=("clean", "skew"))
+        zoo.bind(ROWS + SKEWED)
+        if name != "golden":
+            shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
+        golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
+        (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
+        asked[name] = {"house": str(house), "root": str(root), "workers": ["-n", "2"] if name == "golden" else []}
+    environment = {**os.environ, "PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", FORKS, WITHOUT, json.dumps([*asked.values()])]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    statuses = dict(zip(FOLDERS, map(int, done.stdout.split()), strict=True))
+    for name in FOLDERS:
+        root = tmp_path / name / "zoo"
+        output = (root / "output.txt").read_text()
+        assert statuses[name] == 0, f"{name}: {output}"
+        runs_without(name, root, output, asked[name]["house"])
+
+
+def runs_without(name: str, root: Path, output: str, house: str) -> None:
     feature = ADDED[name]
     gone = {*feature.commands, *(each.name for each in feature.families)}
     gone |= {field for model in feature.settings for field in resolve(model).model_fields}
-    said, *_ = (line.split() for line in done.stdout.splitlines() if line.startswith("has "))
+    said, *_ = (line.split() for line in output.splitlines() if line.startswith("has "))
     assert gone
     assert set(said[1:]) == ({*COMMANDS, *FAMILIES, *SETTINGS} - gone)
-    assert str(house) in done.stdout
-    refused = next(line for line in done.stdout.splitlines() if line.startswith("refused "))
+    assert house in output
+    refused = next(line for line in output.splitlines() if line.startswith("refused "))
     assert ("unknown key 'golden'" if name == "golden" else "images.toml: cannot be read") in refused
     report = json.loads((root / "reports/stress.json").read_text())
     statuses = {check["id"]: check["status"] for check in report["checks"]}

@@ -8,7 +8,8 @@ import pytest
 from harness.base.user_code import is_name
 from harness.checks import read_checks
 from harness.checks.tables import with_settings
-from harness.run.request import joined
+
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 def test_plugin_is_silent_elsewhere(pytester):
@@ -123,13 +124,6 @@ def test_the_path_of_a_checkpoint_does_not_decide_the_root(zoo, tmp_path_factory
     ).ret == 0, "tests named before it decide"  # fmt: skip
 
 
-def test_commands_join_paths_to_their_options():
-    given = ["stress_tests", "--candidate", "/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline"]
-    assert joined([*given, "none"]) == [
-        *("stress_tests", "--candidate=/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline=none"),
-    ]
-
-
 # The project's table.
 
 TRAP = {"data": "trap:images", "model": "trap:network", "transform": "trap:pixels"}
@@ -151,8 +145,6 @@ def test_a_foreign_checks_file_names_no_code_and_set_wins(zoo):
     ("table", "line", "said"),
     [
         ('[gate]\ndata = "npz:zoo.npz"\nsise = 8\n', (), "sise: unknown setting; did you mean size?"),
-        ("", ("--stress-set", "size=8", "--stress-set", "size=9"), "size: it is set twice; leave one of them out"),
-        ("", ("--stress-set", "timeout=soon"), "timeout 'soon': expected a number"),
         ("", ("--stress-data", "npz:zoo.npz"), 'write data = "npz:zoo.npz" below [gate] in stress_tests/checks.toml'),
         ("gate = 3\n", (), "checks.toml: gate: expected a table, found 3"),
     ],

@@ -20,6 +20,7 @@ from harness.report.refusal import ROLES as REFUSED_ROLES
 from harness.report.refusal import Claim, agreed_verdict, mark_of_page, mark_of_summary
 from harness.run.reported import Reported
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 RUN = "a" * 32
 PASSES, FAILS = replace(EMPTY, verdicts=(PASS,), run=RUN), replace(EMPTY, verdicts=(PASS, FAIL), run=RUN)
 PARTIAL, ERROR = replace(PASSES, omissions=("half",)), replace(PASSES, errors=("[TEST] mine",))

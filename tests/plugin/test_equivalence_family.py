@@ -161,12 +161,3 @@ def test_predictors_of_labels_are_held_to_each_other(zoo, one_process):
     zoo.bind(EQUIVALENCE + CONFIDENCE)
     assert zoo.run("--candidate=python:served:Labels", "--original=python:served:Labels").ret == 0
     assert zoo.statuses["equivalence-confidence"] == "not_applicable"
-
-
-@pytest.mark.processes
-def test_two_workers_say_the_same(zoo):
-    named = artifact(zoo, 0.3)
-    zoo.run(named, ORIGINAL)
-    alone = row(zoo)
-    zoo.run(named, ORIGINAL, "-n", "2")
-    assert row(zoo) == alone

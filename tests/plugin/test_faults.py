@@ -107,15 +107,6 @@ def accepted(folder):
     return incumbent.model_sha256, facts
 
 
-def reported(folder):
-    report = json.loads((folder / "reports/stress.json").read_text())
-    page = (folder / "reports/stress.html").read_text()
-    assert page.rstrip().endswith("</html>")
-    summary = (folder / "reports/stress.md").read_text()
-    return report["verdict"], report["checks"], summary.replace(report["run"], "")
-
-
-CHECK = ("-m", "pytest", *WITHOUT_CACHE, "stress_tests", "--stress-set", "data=npz:zoo.npz")
 WORK = {
     "training": (train_here, ("train.py",), trained),
     "calibration": (
@@ -131,7 +122,6 @@ WORK = {
         ("-m", "harness", "accept", "new.safetensors", "--", "--stress-set", "data=npz:zoo.npz"),
         accepted,
     ),
-    "reports": (zoo_here, (*CHECK, "--candidate", "new.safetensors", "--junit-xml", "junit.xml"), reported),
 }
 
 
@@ -275,16 +265,15 @@ def test_damaged_panel_is_named_and_nothing_changes(zoo, capsys, content):
     assert zoo.checks.read_bytes() == before
 
 
-@pytest.mark.faults
 def test_damaged_cache_changes_nothing(zoo):
-    assert check(zoo).returncode == 0
+    assert zoo.run().ret == 0
     first = said(zoo.root / "reports")
     entries = list(Path(os.environ["XDG_CACHE_HOME"]).rglob("*.entry"))
     assert entries
     for number, entry in enumerate(entries):
         content = entry.read_bytes()
         entry.write_bytes(content[: len(content) // 2] if number % 2 else bytes(len(content)))
-    assert check(zoo).returncode == 0
+    assert zoo.run().ret == 0
     assert said(zoo.root / "reports") == first
 
 

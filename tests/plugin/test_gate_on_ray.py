@@ -1,6 +1,5 @@
 """The gate and calibration on a cluster: the same verdict and panel; what is lost ends in 4 and leaves no process."""
 
-import contextlib
 import json
 import os
 import signal
@@ -102,22 +101,79 @@ def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
     nothing_is_left(zoo.mark, seconds=30)
 
 
+@pytest.fixture(scope="module")
+def killed():
+    """Return the marks of killed drivers. Nothing of these may run when all tests are done.
+
+    Ray's agents look for the head of such a cluster for a minute before they end, in which the other tests run.
+    """
+    marks = []
+    yield marks
+    for mark in marks:
+        nothing_is_left(mark, seconds=100)
+
+
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_driver_that_ends_leaves_no_process(zoo, ending):
+def test_drivers_that_end_leave_no_process(zoo, killed):
     zoo.slow(20)
-    process = started(zoo, *RAY, "--stress-set", "ray_workers=2", "-k", "slow")
-    wait_until(lambda: len([each for each in marked(zoo.mark) if "ray::call_on_node" in each]) == 2, seconds=100)
+    drivers = {}
+    for ending in (signal.SIGKILL, signal.SIGINT):
+        reports = ("--stress-reports", ending.name)
+        process = started(zoo, *RAY, "--stress-set", "ray_workers=2", "-k", "slow", *reports, cache=ending.name)
+        drivers[ending] = process, zoo.mark
+
+    def at_work(mark):
+        return len([each for each in marked(mark) if "ray::call_on_node" in each]) == 2
+
+    wait_until(lambda: all(at_work(mark) for _, mark in drivers.values()), seconds=150)
     time.sleep(1)
-    process.send_signal(ending)
-    process.communicate(timeout=60)
-    assert process.returncode == (2 if ending == signal.SIGINT else -9)
-    # Of a cluster whose driver was killed, Ray's agents look for its head for a minute before they end.
-    nothing_is_left(zoo.mark, seconds=45 if ending == signal.SIGINT else 100)
+    for ending, (process, _) in drivers.items():
+        process.send_signal(ending)
+    for ending, (process, mark) in drivers.items():
+        process.communicate(timeout=60)
+        assert process.returncode == (2 if ending == signal.SIGINT else -9)
+        if ending == signal.SIGINT:
+            nothing_is_left(mark, seconds=45)
+        else:
+            killed.append(mark)
+            wait_until(lambda mark=mark: not at_work(mark), seconds=60)
 
 
-def test_workers_and_a_node_die_during_a_gate_and_then_all_nodes_do(zoo):
-    with ray_cluster(nodes=2) as nodes:
+def test_what_dies_on_a_cluster_changes_nothing_until_no_node_is_left(zoo):
+    for seed in range(1, 4):
+        training = {**TRAINING, "seed": seed}
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)
+    zoo.bind(f'{ROWS + ROW}\n[gate]\ndata = "{zoo.data}"\n')
+    calibrate = ("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(1, 4)))
+    checks = zoo.checks.read_text()
+    plain = started(zoo, "--panel", "panel-0.json", cache="plain", command=calibrate)
+    said, _ = plain.communicate(timeout=250)
+    assert plain.returncode == 0, said
+    zoo.checks.write_text(checks)
+    with ray_cluster(nodes=3) as nodes:
+
+        def lose_a_node():
+            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+
+        # A node dies while a panel is measured.
+        zoo.slow(1)
+        options = [option.replace("--stress-", "--") for option in RAY]
+        process = started(zoo, *options, "--panel", "panel-1.json", address=nodes.address, command=calibrate)
+        wait_until(workers, seconds=100)
+        time.sleep(2)
+        lose_a_node()
+        said, _ = process.communicate(timeout=250)
+        assert process.returncode == 0, said
+        assert said.count(".safetensors: ") >= 3, "a line for each member"
+        mine, theirs = (
+            [member["values"] for member in json.loads((zoo.root / f"panel-{number}.json").read_text())["models"]]
+            for number in range(2)
+        )
+        assert mine == theirs
+        assert np.isfinite(list(mine[0].values())).all()
+
+        # Workers and a node die during a gate.
+        zoo.checks.write_text(checks)
         zoo.slow(2)
         options = (*RAY, "--stress-no-cache")
         process = started(zoo, *options, address=nodes.address)
@@ -125,51 +181,20 @@ def test_workers_and_a_node_die_during_a_gate_and_then_all_nodes_do(zoo):
         for _ in range(2):
             time.sleep(1)
             os.kill(wait_until(workers, seconds=30)[0], signal.SIGKILL)
-        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        lose_a_node()
         said, _ = process.communicate(timeout=200)
         assert process.returncode == 0, said
         assert report(zoo)["verdict"] == "pass"
 
+        # All nodes do.
         zoo.slow(20)
         process = started(zoo, *options, "-k", "slow", address=nodes.address)
         wait_until(workers, seconds=100)
         time.sleep(1)
         began = time.monotonic()
-        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        lose_a_node()
         said, _ = process.communicate(timeout=100)
         assert time.monotonic() - began < 60
         assert process.returncode == 4, said
         assert report(zoo)["verdict"] == "error"
         assert "no node is left" in " ".join(report(zoo)["errors"])
-
-
-def test_a_panel_is_measured_on_a_cluster_though_a_node_dies(zoo):
-    for seed in range(1, 4):
-        training = {**TRAINING, "seed": seed}
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)
-    panels = []
-    calibrate = ("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(1, 4)))
-    for number, options in enumerate(((), [option.replace("--stress-", "--") for option in RAY])):
-        zoo.slow(1 if options else 0)
-        zoo.bind(f'{ROWS + ROW}\n[gate]\ndata = "{zoo.data}"\n')
-        with ray_cluster(nodes=2) if options else contextlib.nullcontext() as nodes:
-            process = started(
-                zoo,
-                *options,
-                "--panel",
-                f"panel-{number}.json",
-                cache=f"c{number}",
-                address=nodes and nodes.address,
-                command=calibrate,
-            )
-            if nodes:
-                wait_until(workers, seconds=100)
-                time.sleep(2)
-                nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
-            said, _ = process.communicate(timeout=250)
-        assert process.returncode == 0, said
-        panels.append(json.loads((zoo.root / f"panel-{number}.json").read_text()))
-    assert said.count(".safetensors: ") >= 3, "a line for each member"
-    mine, theirs = ([member["values"] for member in panel["models"]] for panel in panels)
-    assert mine == theirs
-    assert np.isfinite(list(mine[0].values())).all()

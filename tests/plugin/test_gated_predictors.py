@@ -94,11 +94,16 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(
-    "name", ["Labels", *(pytest.param(name, marks=pytest.mark.processes) for name in ("Top", "Probabilities"))]
+    ("name", "workers"),
+    [
+        ("Labels", ()),
+        pytest.param("Top", (), marks=pytest.mark.processes),
+        pytest.param("Probabilities", ("-n", "2"), marks=pytest.mark.processes),
+    ],
 )
-def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name):
+def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name, workers):
     monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])  # See run/test_steadiness.py.
-    ran = gate.once(f"--candidate=python:own:{name}", overview=name == "Labels")
+    ran = gate.once(f"--candidate=python:own:{name}", *workers, overview=name == "Labels")
     assert ran.ending == (0, "pass"), ran.summary
     for check in ("clean", "rotated", "sure", "gap", "loss"):
         assert ran.statuses[check] == ("pass" if check in KNOWN[name] else "not_applicable"), check
@@ -111,6 +116,11 @@ def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name):
     assert reason is None or any(reason in line for line in said)
     if name == "Labels":
         assert ran.report["overview"]["models"][0]["calibration_error"] is None
+    if workers:  # Which ask children of their own.
+        alone = gate.once(f"--candidate=python:own:{name}").checks
+        assert {check: found["value"] for check, found in ran.checks.items()} == {
+            check: found["value"] for check, found in alone.items()
+        }
 
 
 def test_a_candidate_that_dies_in_the_run_is_inconclusive(gate):
@@ -135,13 +145,3 @@ def test_a_candidate_that_cannot_be_opened_is_inconclusive(gate, scheme):
     ran = gate.once(f"--candidate={scheme}")
     assert ran.ending == (4, "error")
     assert f"candidate {scheme}: " in ran.summary
-
-
-@pytest.mark.processes
-def test_workers_ask_children_of_their_own(gate):
-    values = []
-    for options in ((), ("-n", "2")):
-        ran = gate.once("--candidate=python:own:Probabilities", *options)
-        assert ran.ending == (0, "pass")
-        values.append({name: check["value"] for name, check in ran.checks.items()})
-    assert values[0] == values[1]

@@ -7,6 +7,8 @@ import pytest
 from harness.cli import main
 from harness.run.history import read_history
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, capsys):
     path = zoo.root / "reports/history.jsonl"

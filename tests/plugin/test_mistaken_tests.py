@@ -109,8 +109,8 @@ def test_fixture(candidate, others, evidence, stress_check):
 ANOTHER, ASKED_NOT = "the test shows the verdict of another check", "the test measured something without asking the "
 
 
-def mistaken(gate, *workers):
-    """Return the run of all these tests; `precondition` is a check of the baseline that asks the candidate."""
+def test_a_test_of_another_threshold_or_model_is_an_error(gate):
+    """`precondition` is a check of the baseline that asks the candidate."""
     bodies = {
         **{
             name: "(candidate, images, evidence, stress_check, stress_session):\n"
@@ -123,12 +123,7 @@ def mistaken(gate, *workers):
     }
     rows = rows_of([*bodies][:-1]) + rows_of(["easy"], ROW.replace("0.85", "0.1"))
     rows = rows.replace('id = "precondition"', 'id = "precondition"\nrole = "baseline"')
-    return gate.once(*BLIND, "--baseline", "models/augmented.safetensors", *workers, files=written(bodies), rows=rows)
-
-
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
-def test_a_test_of_another_threshold_or_model_is_an_error(gate, workers):
-    ran = mistaken(gate, *workers)
+    ran = gate.once(*BLIND, "--baseline", "models/augmented.safetensors", files=written(bodies), rows=rows)
     assert ran.ending == (4, "error")
     for name in JUDGES:
         assert ran.checks[name]["detail"].startswith(ANOTHER), name

@@ -5,17 +5,15 @@ Those with the marker `faults` are a process each.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from outcomes import leave_old_reports
-from zoo import STRESS_TESTS, Zoo, asked_to_record, without_id
+from zoo import STRESS_TESTS, Zoo, without_id
 
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.execute import command_to_start
 from harness.run.history import read_history
 
 SECONDS = 600
@@ -39,9 +37,6 @@ class Net(FashionCNN):
 def build():
     return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
 """
-SERIAL_AND_WORKERS = pytest.mark.parametrize(
-    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.faults)], ids=["serial", "parallel"]
-)
 
 
 @pytest.fixture
@@ -87,8 +82,14 @@ def as_state_dict(path: Path) -> Path:
 # Models and tests that leave.
 
 
-@SERIAL_AND_WORKERS
-@pytest.mark.parametrize("leave", ["sys.exit(0)", "pytest.exit('end', returncode=0)"])
+@pytest.mark.parametrize(
+    ("leave", "workers"),
+    [
+        ("sys.exit(0)", ()),
+        ("pytest.exit('end', returncode=0)", ()),
+        pytest.param("pytest.exit('end', returncode=0)", ("-n", "2"), marks=pytest.mark.faults),
+    ],
+)
 def test_a_model_that_leaves_is_not_judged(shared, monkeypatch, leave, workers):
     monkeypatch.syspath_prepend(shared.root)
     monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
@@ -103,20 +104,26 @@ def inserted(line):
     return lambda text: text.replace(b"    verdict = ", f"    {line}\n    verdict = ".encode(), 1)
 
 
-@SERIAL_AND_WORKERS
-def test_a_test_that_leaves_is_not_judged(shared, workers):
-    exits = {
-        "stress_tests/test_clean.py": inserted("import sys; sys.exit(0)"),
-        "stress_tests/test_rotation.py": inserted("raise GeneratorExit"),
-    }
-    ran = shared.once(*workers, files=exits)
+EXITS = {
+    "stress_tests/test_clean.py": inserted("import sys; sys.exit(0)"),
+    "stress_tests/test_rotation.py": inserted("raise GeneratorExit"),
+}
+ENDS = {"stress_tests/test_confident_errors.py": inserted("import pytest; pytest.exit('enough', returncode=0)")}
+
+
+def test_a_test_that_leaves_is_not_judged(shared):
+    ran = shared.once(files=EXITS)
     assert ran.ending == (4, "error")
     assert "SystemExit" in ran.why
     assert "GeneratorExit" in ran.why
-    ends = {"stress_tests/test_clean.py": inserted("import pytest; pytest.exit('enough', returncode=0)")}
-    ran = shared.once(*workers, files=ends)
+    ran = shared.once(files=ENDS)
     assert ran.ending == (4, "error")
-    assert "enough" in ran.why or workers
+    assert "enough" in ran.why
+
+
+@pytest.mark.faults
+def test_tests_of_workers_that_leave_are_not_judged(shared):
+    assert shared.once("-n", "2", files=EXITS | ENDS).ending == (4, "error")
 
 
 @pytest.mark.faults
@@ -142,20 +149,18 @@ def test_what_ends_before_the_plugin_is_there_is_told_of_by_the_command(shop, ar
     expect_error(shop, run(shop, *arguments, command=GATE), said=said)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("folder", ["read-only", "dangling", "elsewhere"])
-def test_a_folder_of_reports_that_is_none(shop, tmp_path_factory, folder):
-    reports, elsewhere = shop.root / "reports", tmp_path_factory.mktemp("elsewhere")
-    shutil.rmtree(reports)
+def test_a_folder_of_reports_that_is_none(zoo, tmp_path_factory, folder):
+    reports, elsewhere = zoo.root / "reports", tmp_path_factory.mktemp("elsewhere")
     reports.symlink_to(
         {"read-only": "/proc/self", "dangling": elsewhere / "none" / "such", "elsewhere": elsewhere}[folder]
     )
-    ended = run(shop)
-    assert ended.returncode == (0 if folder == "elsewhere" else 4), ended.stdout
+    ran = zoo.run()
     if folder == "elsewhere":
-        assert json.loads((reports / "stress.json").read_text())["verdict"] == "pass"
+        assert (ran.ret, zoo.report()["verdict"]) == (0, "pass")
     else:
-        assert "cannot be written" in ended.stderr
+        assert ran.ret == 4
+        assert "cannot be written" in ran.stderr.str()
 
 
 @pytest.mark.parametrize(("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")])
@@ -165,24 +170,20 @@ def test_a_run_that_judges_nothing_says_so_in_its_reports(shared, arguments, row
     assert "no threshold of" in ran.why
 
 
-@pytest.mark.faults
-def test_a_run_that_records_judges_nothing(shop):
-    with asked_to_record("all") as path:
-        assert run(shop, command=command_to_start(path, ["stress_tests"])[1:]).returncode == 4
-    report = json.loads((shop.root / "reports/stress.json").read_text())
-    assert (report["verdict"], report["errors"]) == ("error", [])
+def test_a_run_that_records_judges_nothing(shared):
+    ran = shared.once(record="all")
+    assert (ran.ending, ran.report["errors"]) == ((4, "error"), [])
 
 
 @pytest.mark.faults
 def test_tests_without_their_plugin_or_under_another_root_are_an_error(shop, tmp_path_factory):
     assert run(shop, "-p", "no:harness.plugin", "-n", "2").returncode == 4
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for workers in ((), ("-n", "2")):
-        command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), *workers]
-        ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False)
-        assert ended.returncode == 4, ended.stdout + ended.stderr
-        assert "no run of their gate" in ended.stdout + ended.stderr
-        assert not list(elsewhere.iterdir())
+    command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), "-n", "2"]
+    ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "no run of their gate" in ended.stdout + ended.stderr
+    assert not list(elsewhere.iterdir())
 
 
 CHANGING = """
@@ -222,11 +223,10 @@ PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys,
 @pytest.mark.parametrize(
     ("effect", "when_built"),
     [
-        (f"{TORCH}, {PROCESS}, signal.alarm(0)", "signal.alarm(0)"),
+        (f"{TORCH}, {PROCESS}, signal.alarm(0)", "signal.alarm(0); os.fork()"),
         ("pass", f"{BUILT}\n    {TORCH}; {PROCESS}"),
-        ("pass", "os.fork()"),
     ],
-    ids=["pass", "built", "fork"],
+    ids=["pass", "built"],
 )
 def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, unchanging, effect, when_built):
     ended, report = judged(shop, effect, when_built)
@@ -279,11 +279,10 @@ if os.environ.pop("OUTER", ""):
     arguments = ["stress_tests", "-p", "no:html", "--candidate", "good.safetensors"]
     os._exit({how})
 """
-_LATE = "import atexit, os\ndef pytest_configure(config):\n    hasattr(config, 'workerinput') or "
 ENDINGS = {
     "nested-process": _NESTED.format(how="subprocess.call([sys.executable, '-m', 'pytest', *arguments])"),
     "nested-here": _NESTED.format(how="int(pytest.main(arguments))"),
-    "atexit": f"{_LATE}atexit.register(os._exit, 0)\n",
+    "atexit": "import atexit, os\natexit.register(os._exit, 0)\n",
     "unconfigure": "import os\ndef pytest_unconfigure():\n    os._exit(0)\n",
     "copied": "import os\nos.fork() and os._exit(0)\n",
 }
@@ -291,9 +290,7 @@ ENDINGS = {
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    ("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("atexit", ("-n", "2")), ("unconfigure", ("-n", "2"))]
-)
+@pytest.mark.parametrize(("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("unconfigure", ("-n", "2"))])
 def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop, monkeypatch, ends, workers):
     monkeypatch.setenv("OUTER", "1")
     bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)

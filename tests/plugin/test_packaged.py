@@ -3,6 +3,7 @@
 import pytest
 from zoo import STRESS_TESTS, GatedZoo, hypothesis_as_it_starts
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 CLEAN, BEE = (
     f"stress_tests/test_clean.py::test_{name}" for name in ("clean_accuracy[clean]", "class_accuracy[clean-bee]")
 )
@@ -76,7 +77,7 @@ def test_they_give_a_whole_verdict_and_the_last_failed_run_again(zoo):
     assert collected(zoo, "stress_tests", "--lf") == {BEE, PLAIN}
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "workers"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
 def test_the_repositorys_conftest_applies(zoo, workers):
     (zoo.tests / "conftest.py").write_text(
         "import pathlib, pytest\n\n"

@@ -103,15 +103,8 @@ def test_other_roles_may_be_recorded_too(zoo, recorded):
     assert found["lost"][1] == "pass"
 
 
-WORKERS = pytest.mark.parametrize(
-    "workers",
-    [pytest.param((), id="serial"), pytest.param(("-n", "2"), id="workers", marks=pytest.mark.processes)],
-)
-
-
-@WORKERS
-def test_families_that_were_not_exported_make_a_run_partial(zoo, recorded, workers):
-    assert zoo.run("--candidate", recorded(families=("clean",)), *workers).ret == 0
+def test_families_that_were_not_exported_make_a_run_partial(zoo, recorded):
+    assert zoo.run("--candidate", recorded(families=("clean",))).ret == 0
     report = zoo.report()
     assert report["verdict"] == "partial"
     others = ("clean-bee", "rotate-ccw-010", "confident-errors")
@@ -135,7 +128,7 @@ def refused(zoo, spec, *options):
     return error
 
 
-@WORKERS
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
 def test_a_file_that_lacks_images_is_inconclusive(zoo, recorded, workers):
     spec = recorded()
     with np.load(zoo.root / "answers.npz") as file:

@@ -14,6 +14,7 @@ from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.status import REPORTS
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 ROW = {"stress_tests/checks.toml": lambda text: text.replace(b"0.85 }", b"1.2 }")}
 OTHER_DATA = {"stress_tests/checks.toml": lambda text: re.sub(rb'sha256 = "\w+"', b'sha256 = "%s"' % (b"0" * 64), text)}
 REFUSED = {

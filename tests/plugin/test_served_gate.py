@@ -33,10 +33,9 @@ def impatient(monkeypatch):
     monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.005)
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
-def test_its_values_are_those_of_its_checkpoint(shared, server, workers):
+def test_its_values_are_those_of_its_checkpoint(shared, server):
     asked = shared.once(*ALONE)
-    served = shared.once("--candidate", server.url, *ALONE, *workers)
+    served = shared.once("--candidate", server.url, *ALONE)
     assert (asked.ending, served.ending) == ((0, "pass"), (0, "pass"))
     assert [each["value"] for each in served.checks.values()] == [each["value"] for each in asked.checks.values()]
     candidate = served.report["candidate"]

@@ -159,8 +159,6 @@ def expect_error(folder, why):
         (signal.SIGTERM, (), "pytest"),
         (signal.SIGTERM, (), "gate"),
         (signal.SIGHUP, ("-n", "2"), "pytest"),
-        (signal.SIGHUP, ("-n", "2"), "gate"),
-        (signal.SIGKILL, (), "gate"),
         (signal.SIGKILL, ("-n", "2"), "gate"),
     ],
 )

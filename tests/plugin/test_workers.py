@@ -3,6 +3,7 @@
 Three interpreters each take their time, so one run serves for all that such a run shows.
 """
 
+import html
 import re
 import signal
 
@@ -12,6 +13,13 @@ from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, without_id
 
 WORKERS = ("-n", "2")
 GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
+SKEWED = """
+[[check]]
+id = "skewed"
+family = "skew"
+metric = "served_predictions_changed"
+skew = "divide-256"
+"""
 PAIRED = ("corruption-confidence-rise", "corruption-mean-corruption-error")
 """Measured by the test of corruptions where a row asks for it or there is a baseline."""
 
@@ -29,12 +37,13 @@ def added():
     tests = {"test_brightness.py": new, "conftest.py": DUSK, "test_torn.py": USED}
     tests |= {
         f"test_{name}.py": (STRESS_TESTS / f"test_{name}.py").read_text()
-        for name in ("gain_over_baseline", "corruption")
+        for name in ("gain_over_baseline", "corruption", "skew")
     }
-    rows = "\n[data.samples]\nrotation = 100\n" + ROWS + GAIN + OWN
+    rows = "\n[data.samples]\nrotation = 100\n" + ROWS + GAIN + OWN + SKEWED
     return {"rows": rows, "files": {f"stress_tests/{name}": text for name, text in tests.items()}}
 
 
+@pytest.mark.processes
 def test_a_healthy_model_passes_as_it_does_serially(shared):
     what = added()
     serial = shared.once("--baseline=none", "--junit-xml", "serial.xml", overview=True, **what)
@@ -50,7 +59,7 @@ def test_a_healthy_model_passes_as_it_does_serially(shared):
     assert serial.statuses == {
         **dict.fromkeys(passing, "pass"),
         **dict.fromkeys(("gain", *PAIRED), "not_applicable"),
-        "brightness": "informational",
+        **dict.fromkeys(("brightness", "skewed"), "informational"),
     }
     found = parallel.checks
     assert [found[name]["n"] for name in passing[:4]] == [400, 100, 100, 400]
@@ -70,7 +79,7 @@ def junit_says_the_same(*paths):
     assert told[0] == told[1]
     for path in paths:
         reasons = skipped_in(path)
-        assert list(reasons) == ["brightness", *PAIRED, "gain"]
+        assert list(reasons) == ["brightness", *PAIRED, "gain", "skewed"]
         assert reasons["brightness"].startswith("brightness: accuracy 0.9"), "the measurement is in the reason"
         assert "(informational: no threshold yet, " in reasons["brightness"]
         assert "there is no baseline" in reasons["gain"]
@@ -84,7 +93,8 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(shared):
     files["stress_tests/test_own.py"] = "def test_own():\n    assert 1 == 2\n"
     options = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors")
     what = {"rows": ROWS + SEARCH, "files": files}
-    serial, parallel = (shared.once(*options, *more, page=True, **what) for more in ((), WORKERS))
+    own = ("--html", "own.html", "--self-contained-html", *WORKERS)
+    serial, parallel = (shared.once(*options, *more, page=True, **what) for more in ((), own))
     for ran in (serial, parallel):
         assert ran.ending == (1, "fail")
         ran.stdout.fnmatch_lines(
@@ -102,6 +112,9 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(shared):
     assert shown[0] == shown[1]
     assert "".join(shown[0].values()).count('<figure class="picture"') >= 3
     assert (serial.drawn_again, parallel.drawn_again) == ([], [])
+    report = html.unescape((shared.root / "own.html").read_text()).replace('\\"', '"')
+    assert report.count('<figure class="picture"') >= 3, "pytest-html's own report has the pictures"
+    assert report.count("data:image/webp") >= 9
     assert [each["name"] for each in parallel.report["tests"]] == ["stress_tests/test_own.py::test_own"]
 
 

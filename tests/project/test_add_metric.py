@@ -10,6 +10,7 @@ from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.cli import main
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 PAGE = "add-metric.md"
 
 

@@ -7,6 +7,7 @@ run from top to bottom, with bash, in a folder that stands for what the page is 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def test_joined_and_broken_commands_are_seen():
 
 @pytest.mark.lint
 def test_commands_are_there():
-    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-section.md"} <= set(WITH_COMMANDS)
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-role.md"} <= set(WITH_COMMANDS)
 
 
 @pytest.mark.lint
@@ -254,12 +255,16 @@ class Place:
     shorter: tuple[tuple[str, str], ...]
     environment: dict[str, str]
 
+    def shortened(self, text: str) -> str:
+        """Return commands that do less of the same."""
+        for pattern, replacement in self.shorter:
+            text = re.sub(pattern, replacement, text)
+        return text
+
     def follow(self, page: str) -> None:
         """Do what a page says, from top to bottom."""
         for block in blocks_of(page):
-            text = block.text
-            for pattern, replacement in self.shorter:
-                text = re.sub(pattern, replacement, text)
+            text = self.shortened(block.text)
             match block.mark.split(maxsplit=1):
                 case ["run:", _]:
                     self.run(text, f"docs/{page}:{block.line}")
@@ -427,16 +432,38 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-predictor.md", "add-section.md"])
+@pytest.mark.parametrize("page", ["add-data-source.md", "add-role.md", "add-predictor.md"])
 def test_an_extension_is_added_as_its_page_says(page, tmp_path):
+    """The section of its page stands in tests/report/test_page.py."""
     copied_checkout(tmp_path / "checkout").follow(page)
 
 
 OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and not page.startswith("add-")]
+BEHAVIOURS = [page for page in OTHERS if page.startswith("behaviours/")]
+ONE_PROCESS = """
+import shlex, sys
+from harness.cli import main
+sys.exit([line for line in sys.argv[1:] if main(shlex.split(line)[1:]) != 0])
+"""
+"""Runs commands of the harness, and prints those that fail."""
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("page", OTHERS)
+def test_commands_of_the_pages_of_behaviours_run(checkout):
+    """In two processes, since most of the time of one is its start."""
+    blocks = [block.text for page in BEHAVIOURS for block in blocks_of(page) if block.mark.startswith("run: ")]
+    lines = [line for text in blocks for line in checkout.shortened(text).splitlines()]
+    of_tests = [re.fullmatch(r"pytest (.*?)( -k \w+)? --candidate runs/new\.safetensors", line) for line in lines]
+    files = sorted({file for found in of_tests if found for file in found[1].split()})
+    assert len(files) >= len([found for found in of_tests if found]) > 8
+    checkout.run(f"pytest {' '.join(files)} --candidate runs/new.safetensors", "docs/behaviours")
+    others = [line for line, found in zip(lines, of_tests, strict=True) if not found]
+    assert all(line.startswith("stress-harness ") for line in others)
+    checkout.run(shlex.join(["python", "-c", ONE_PROCESS, *others]), "docs/behaviours")
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", [page for page in OTHERS if page not in BEHAVIOURS])
 def test_commands_of_a_page_run(page, checkout):
     checkout.follow(page)
 
@@ -477,7 +504,7 @@ def test_the_gallery_has_the_recorded_runs():
 
 @pytest.mark.docs
 def test_the_pictures_are_made_by_their_script(tmp_path):
-    command = [sys.executable, "docs/pictures.py", "--samples", "400", "--to", tmp_path / "pictures"]
+    command = [sys.executable, "docs/pictures.py", "--samples", "200", "--to", tmp_path / "pictures"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.name: path.stat().st_size for path in tmp_path.glob("pictures/*")}

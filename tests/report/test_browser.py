@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from overviews import model, overview
 from zoo import ARGUMENTS, STRESS_TESTS, checks_text, images_of, network
 
@@ -40,9 +41,29 @@ def check(folder: Path, *arguments: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def damaged(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory):
+    """Return what makes a page in a folder of a name, once for all processes of these tests."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def made(name: str, make) -> Path:
+        folder = root / name
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "stress.html").exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+        return folder / "stress.html"
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def damaged(made_once) -> Path:
     """The page of a model that takes shirts for T-shirts and T-shirts for shirts."""
-    folder = tmp_path_factory.mktemp("damaged")
+    return made_once("damaged", damaged_in)
+
+
+def damaged_in(folder: Path) -> None:
     shipped = load_checkpoint(ROOT / "models/augmented.safetensors")
     order = [6, 1, 2, 3, 4, 5, 0, 7, 8, 9]
     with torch.no_grad():
@@ -53,13 +74,13 @@ def damaged(tmp_path_factory) -> Path:
     own = folder / "test_own.py"
     own.write_text("def test_that_holds():\n    pass\n\n\ndef test_that_fails():\n    assert 1 == 2\n", "utf-8")
     options = ("--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500")
-    return check(folder, *options, *tests, str(own))
+    check(folder, *options, *tests, str(own))
 
 
 @pytest.fixture(scope="session")
-def passing(tmp_path_factory) -> Path:
+def passing(made_once) -> Path:
     """The page of a model that is fit to ship, as far as the quick gate can tell."""
-    return check(tmp_path_factory.mktemp("passing"), "--stress-profile", "quick", str(STRESS_TESTS))
+    return made_once("passing", lambda folder: check(folder, "--stress-profile", "quick", str(STRESS_TESTS)))
 
 
 @pytest.fixture(scope="session")

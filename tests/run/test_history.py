@@ -203,17 +203,6 @@ def test_what_is_no_file_is_an_error(tmp_path):
     assert Path(tmp_path / "pipe").is_fifo()
 
 
-def test_lines_of_another_schema_are_skipped_and_named(tmp_path):
-    path = tmp_path / "history.jsonl"
-    for at in range(3):
-        leave_line(Output(path, HISTORY), line("a", day=at))
-    path.write_text(path.read_text().replace('"schema":2', '"schema":1', 2))
-    known = read_history(path)
-    assert len(known.lines) == 1
-    assert all("schema 1, and this version reads schema 2" in damaged for damaged in known.damaged)
-    assert len(known.damaged) == 2
-
-
 @pytest.mark.parametrize(("tries", "chance"), [(0, 0.0), (1, 0.05), (14, 0.5123), (45, 0.9006)])
 def test_in_many_attempts_a_loss_passes_once(tries, chance):
     assert chance_of_a_pass(tries) == pytest.approx(chance, abs=1e-4)

@@ -12,6 +12,7 @@ from harness.checks.declaration import declaration_of, declaration_of_none, pend
 from harness.cli import main
 from harness.features.acceptance import accepting as acceptance
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 NAMED = "not compared with an incumbent"
 TESTS, BOUND = ("clean", "regression"), CLEAN + REGRESSION
 WEIGHTS, DECLARATION = "models/incumbent.safetensors", "models/incumbent.toml"

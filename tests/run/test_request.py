@@ -146,11 +146,10 @@ def test_the_last_value_on_a_line_counts(line, value):
 
 
 def test_paths_are_joined_to_their_options():
-    assert joined(["a", "--candidate", "b", "--stress-set", "size=8"]) == [
-        "a",
-        "--candidate=b",
-        "--stress-set",
-        "size=8",
+    given = ["stress_tests", "--candidate", "/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline"]
+    assert joined([*given, "none", "--stress-set", "size=8"]) == [
+        *("stress_tests", "--candidate=/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline=none"),
+        *("--stress-set", "size=8"),
     ]
 
 

@@ -6,6 +6,7 @@ from zoo import ROWS
 from harness.checks import ChecksError, read_checks
 from harness.checks.roles import ROLES, Role
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 TESTS = ("clean",)
 TEACHER_ROW = """
 [[check]]

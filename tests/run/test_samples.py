@@ -5,6 +5,7 @@ import pytest
 from harness.checks import read_checks
 from harness.checks.rows import ChecksError
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 FILE = "stress_tests/checks.toml"
 
 

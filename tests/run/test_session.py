@@ -13,7 +13,6 @@ from harness.base.groups import values_of
 from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
 from harness.data import load_images
-from harness.networks.checkpoints import CheckpointRefused
 from harness.networks.options import Builder
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
@@ -88,12 +87,6 @@ def test_the_sample_size_follows_the_options_and_the_checks(options, changes, si
     assert found == [size, of_sample]
 
 
-@pytest.mark.parametrize("samples", [0, -3, 401])
-def test_a_sample_that_does_not_fit_is_refused(options, samples):
-    with pytest.raises(InputError, match=rf"sample of {samples} images .* between 1 and 400"):
-        open_session(options.but(samples=samples), workers=1)
-
-
 @pytest.mark.parametrize(
     ("key", "own", "value"),
     [("sha256", None, "0" * 64), ("n", "400", 9_999), ("split", '"test"', "train"), ("name", '"zoo"', "mnist")],
@@ -112,31 +105,10 @@ def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_pa
         assert said in message
 
 
-@pytest.mark.parametrize("role", ["candidate", "baseline", "incumbent"])
-def test_a_missing_checkpoint_is_refused_by_its_path(options, tmp_path, role):
-    missing = tmp_path / "missing.safetensors"
-    with pytest.raises(CheckpointRefused, match=r"REFUSED\[NOT_REGULAR\] .*missing\.safetensors: cannot be opened"):
-        open_session(options.but(roles={**options.roles, role: missing}), workers=1)
-
-
 def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
     changed = options.but(checks=tmp_path / "none.toml", roles={"candidate": tmp_path / "none.safetensors"})
     with pytest.raises(ChecksError, match=r"none\.toml: cannot be read"):
         open_session(changed, workers=1)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"data": "imagenet"}, "data imagenet: unknown data"),
-        ({"device": "abacus"}, "device 'abacus' cannot be used .*expected auto, cpu, cuda or mps"),
-        ({"model": "nowhere"}, "model nowhere: expected package.module:callable"),
-    ],
-    ids=["data", "device", "model"],
-)
-def test_a_bad_option_is_refused_by_name(options, changes, message):
-    with pytest.raises(InputError, match=message):
-        open_session(options.but(**changes), workers=1)
 
 
 @pytest.mark.processes

@@ -1,7 +1,9 @@
 """The overview of a run: as much as the run has searched, never a verdict. Runs with workers: test_workers.py."""
 
+import pytest
 from zoo import ROWS, SEARCH
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 TESTS, BOUND = ("clean", "breaking_pose"), ROWS + SEARCH
 MODELS = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors", "-k", "accuracy")
 
