@@ -89,16 +89,17 @@ def nearest(images: Tensor, others: Tensor, *, same: bool = False, desc: str = "
             away, order = away.sort(dim=1)
             found.append((at.gather(1, order)[:, 0], away))
             bar.update(len(block))
-    position, away = (torch.cat(each).numpy() for each in zip(*found, strict=True))
-    unit = away[:, min(_REFERENCE, many - 1)]
-    return Nearest(position, away[:, 0], away[:, 0] / np.maximum(unit, _SMALL))
+    position, distance = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+    unit = np.maximum(distance[:, min(_REFERENCE, many - 1)], _SMALL)
+    return Nearest(position, distance[:, 0], distance[:, 0] / unit)
 
 
 def _descriptors(images: Tensor) -> Tensor:
     """Return a vector of unit length for each image, whatever its brightness and contrast."""
     cells = interpolate(images, (_CELLS, _CELLS), mode="area").flatten(1)
     cells = cells - cells.mean(dim=1, keepdim=True)
-    return cells / cells.norm(dim=1, keepdim=True).clamp_min(_SMALL)
+    vectors: Tensor = cells / cells.norm(dim=1, keepdim=True).clamp_min(_SMALL)
+    return vectors
 
 
 def _candidates(block: Tensor, known: Tensor, many: int, *, own: int | None) -> tuple[Tensor, Tensor]:
@@ -185,7 +186,8 @@ def _unexplained(images: Tensor, others: Tensor) -> Tensor:
     gram = gram + 1e-5 * gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(_SMALL).view(-1, 1, 1) * torch.eye(3)
     weights = torch.linalg.solve(gram, basis @ target[:, :, None])
     rest = target - (weights * basis).sum(dim=1)
-    return rest.square().sum(dim=1) / target.square().sum(dim=1).clamp_min(_SMALL)
+    share: Tensor = rest.square().sum(dim=1) / target.square().sum(dim=1).clamp_min(_SMALL)
+    return share
 
 
 def _blur(images: Tensor) -> Tensor:

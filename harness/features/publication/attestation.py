@@ -24,8 +24,8 @@ def statement(outcome: Outcome | None, record: bytes, model: Path | None = None)
     caution is WARNED: with signs of a weaker model, with provisional thresholds, or equal to a doubtful original.
     """
     if outcome is None or outcome.verdict not in {"pass", "fail"}:
-        found = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
-        return None, f"the run is {found}; expected a whole run that passes or fails"
+        said = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
+        return None, f"the run is {said}; expected a whole run that passes or fails"
     candidate = outcome.models["candidate"]
     path = model or Path(outcome.folder, candidate["path"])
     if (found := hash_of_file(path) if path.is_file() else None) is None:

@@ -162,9 +162,9 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
 def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     """Return the class that a model predicts each class as, and a sentence, if only a permutation explains predictions.
 
-    The images of a cycle's classes, and those predicted as the classes in their place, must be mostly the same: a
-    Jaccard index above one half. A model that confuses two classes half of the time reaches a third. At most a fifth
-    as many images as the permutation explains may be correct. By the other order, two thirds of all images must be.
+    In a cycle, the images of its classes and those predicted as the classes in their place must be mostly the same. A
+    Jaccard index above one half counts. A model that confuses two classes half of the time reaches a third. At most a
+    fifth as many images as the permutation explains may be correct. By the other order, two thirds of all must be.
     """
     from scipy.optimize import linear_sum_assignment
 
