@@ -51,8 +51,8 @@ def grow(accepted: Path, request: CalibrationRequest, settings: ModelSettings, *
     `InputError`, and changes no threshold, for a panel that cannot be measured, and for a model that is no other
     training of the recipe.
 
-    Only models that pass the gate join, which could narrow the spread. In simulated growth of panels of digits, the
-    gate refused one of 141 sound models, and networks outside then failed as often as with a random panel.
+    Only models that pass the gate join, which could narrow the spread. In simulated panels of digits, the
+    gate refused one of 141 sound models. Networks outside then failed as often as with a random panel.
     """
     checks = read_checks(request.checks_path)
     path, _ = request.paths(checks)
