@@ -63,9 +63,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if not (run.active and run.checks and isinstance(row, Check)):
         return (yield)
     _expect_own_fixtures(pyfuncitem)
-    _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
-    run.questions.begin(pyfuncitem, run.prepare())
     try:
+        _look_at_the_sample(pyfuncitem, run.prepare(), row)
+        run.questions.begin(pyfuncitem, run.prepare())
         run.prepare().expect_answers_for(row.family)
         expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
@@ -90,9 +90,9 @@ def _expect_own_fixtures(item: pytest.Function) -> None:
             )
 
 
-def _look_at_the_sample(item: pytest.Function, session: StressSession, family: str) -> None:
-    """Give a test of a family with a sample of its own the images of that; its fixtures are those of all tests."""
-    own = session.of_family(family)
+def _look_at_the_sample(item: pytest.Function, session: StressSession, row: Check) -> None:
+    """Give a test of a check with a sample of its own the images of that; its fixtures are those of all tests."""
+    own = session.of_check(row)
     if own is session:
         return
     item.funcargs |= {name: make(own) for name, (_, make) in ARGUMENTS.items() if name in item.funcargs}

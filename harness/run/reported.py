@@ -279,7 +279,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:
         made_for = session.checks.data
-        sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.sample}"
+        sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.measured}"
         omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")
     return omissions
 
@@ -325,7 +325,7 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
     if checks.data.sample is None:
         return ""
     count = len(checks.checks)
-    measured = f"quick profile: {count} checks, made for a sample of {checks.data.sample} of {checks.data.n} images"
+    measured = f"quick profile: {count} checks, made for a sample of {checks.data.measured} of {checks.data.n} images"
     left_out = "the comparison of the models"
     if default is not None:
         others = {check.id for check in default.checks} - {check.id for check in checks.checks}
