@@ -45,7 +45,7 @@ SCHEMA = 2
 class PanelSample:
     """A sample of `n` images with strata by what the reference panel knows; `seed` is that of the draw."""
 
-    n: int
+    n: Annotated[int, Field(ge=12)]
     by: Literal["panel"]
     seed: Annotated[int, Field(ge=0)] = 0
 
