@@ -142,7 +142,7 @@ class Check(Row):
             flips=measurement.flips.as_json() if measurement.flips else None,
             each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
             rest=measurement.rest if self.recorded else None,
-            sampling=measurement.sampling if self.recorded else None,
+            sampling=measurement.sampling,
             curve=measurement.curve,
         )
 
@@ -181,7 +181,7 @@ class Verdict:
     """For calibration: the contribution of each image, see `packed`; `rest` is the clean value."""
     rest: Unbounded | None = None
     sampling: Sampling | None = None
-    """For calibration: the error by sampling, of a sample with strata."""
+    """Error by sampling, of a sample with strata."""
     curve: Curve | None = None
     """The curve behind the value, if a figure draws it."""
     code: str = ""

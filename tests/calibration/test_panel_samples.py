@@ -46,6 +46,19 @@ id = "calibration"
 family = "confidence"
 metric = "calibration_error"
 """
+OWN = """
+import numpy as np
+from harness.measures import ACCURACY
+from harness.measures.metric import share_of
+from harness.plugin import check
+
+@check("rotation")
+def test_own(candidate, images, evidence, stress_check):
+    predictions = candidate.predict(images, stress_check.pose)
+    verdict = stress_check.judge(share_of(ACCURACY, predictions.correct))
+    evidence.show(verdict, predictions)
+"""
+"""A stress test that takes the plain mean."""
 JITTER = 0.06
 """Shake of the weights, with which the networks err on other images, as trainings with other seeds do."""
 COUNT = 8
@@ -95,6 +108,9 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     assert checks["confident-errors"]["counted"] == 120
     assert "weighted for 400 images" in checks["rotate-ccw-010"]["detail"]
     assert zoo_report(zoo)["omissions"] == [], "the verdict is whole"
+    (zoo.tests / "test_rotation.py").write_text(OWN)
+    assert pytester.runpytest_inprocess(*RUN, "other.safetensors", "--incumbent=none").ret == 4
+    assert "'accuracy' without the weights of its sample" in zoo_report(zoo)["errors"][0]
     assert pytester.runpytest_inprocess(*RUN, "other.safetensors", "--stress-samples=100").ret == 0
     assert zoo_report(zoo)["omissions"] != []
 
