@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-FLOOR = 30
+LEAST = 30
 """Images of each stratum, if the sample has room for them; fewer tell no variance."""
 
 
@@ -83,11 +83,11 @@ class Strata:
 def allocation(sizes: np.ndarray, deviations: np.ndarray, n: int) -> np.ndarray:
     """Return the images of each stratum, (H,) int64 with sum n, for the smallest variance of the mean (Neyman 1934).
 
-    They are proportional to size times standard deviation, at least `FLOOR` or half of an equal part, and at most all.
+    They are proportional to size times standard deviation, at least `LEAST` or half of an equal part, and at most all.
     """
-    least = np.minimum(sizes, min(FLOOR, n // (2 * max(np.count_nonzero(sizes), 1))))
+    least = np.minimum(sizes, min(LEAST, n // (2 * max(np.count_nonzero(sizes), 1))))
     wanted, low, high = sizes * deviations, 0.0, float(n + sizes.max()) / max((sizes * deviations).min(), 1e-12)
-    for _ in range(100):  # Bisection of the factor, since floors and sizes bind some strata.
+    for _ in range(100):  # Bisection of the factor, since a minimum or all images bind some strata.
         middle = (low + high) / 2
         low, high = (middle, high) if np.clip(middle * wanted, least, sizes).sum() <= n else (low, middle)
     exact = np.clip(low * wanted, least, sizes)
@@ -100,7 +100,7 @@ def allocation(sizes: np.ndarray, deviations: np.ndarray, n: int) -> np.ndarray:
 def draw(of: np.ndarray, quota: np.ndarray, order: np.ndarray, *, seed: int) -> np.ndarray:
     """Return positions, ascending, of `quota` images of each stratum, (H,); `of` is the stratum of each image, (N,).
 
-    Within a stratum the draw is systematic along `order`, (N,), so that each class keeps its share there.
+    Within a stratum the draw is systematic along `order`, (N,), such as classes, which keep their shares there.
     """
     rng, chosen = np.random.default_rng(seed), []
     for stratum, n in enumerate(quota):

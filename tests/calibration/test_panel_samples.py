@@ -82,7 +82,7 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     known = read_panel_predictions(read_checks(zoo.checks).panel_predictions)
     assert known.view().each.shape == (COUNT, 400), "clean predictions of all images, though no check asks for them"
 
-    # What each model has is what its predictions of the sample say, weighted.
+    # Each model has the weighted mean of its predictions of the sample.
     sample = known.weighted_sample(zoo.images, 150, clean=lambda: None)
     models = [Classifier(network(seed=seed, jitter=JITTER), workers=1) for seed in range(COUNT)]
     correct = np.stack([model.predict(sample, Pose(10.0)).correct for model in models])
