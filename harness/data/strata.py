@@ -85,13 +85,14 @@ def allocation(sizes: np.ndarray, deviations: np.ndarray, n: int) -> np.ndarray:
 
     They are proportional to size times standard deviation, at least `LEAST` or half of an equal part, and at most all.
     """
-    least = np.minimum(sizes, min(LEAST, n // (2 * max(np.count_nonzero(sizes), 1))))
-    wanted, low, high = sizes * deviations, 0.0, float(n + sizes.max()) / max((sizes * deviations).min(), 1e-12)
+    least = np.minimum(sizes, min(LEAST, n // (2 * int(np.count_nonzero(sizes)))))
+    wanted = sizes * deviations
+    low, high = 0.0, float(n + sizes.max()) / max(float(wanted.min()), 1e-12)
     for _ in range(100):  # Bisection of the factor, since a minimum or all images bind some strata.
         middle = (low + high) / 2
         low, high = (middle, high) if np.clip(middle * wanted, least, sizes).sum() <= n else (low, middle)
     exact = np.clip(low * wanted, least, sizes)
-    found = np.floor(exact + 1e-9).astype(np.int64)
+    found = np.asarray(np.floor(exact + 1e-9), dtype=np.int64)
     room = np.lexsort((-(exact - found).round(9), found >= sizes))
     found[room[: n - found.sum()]] += 1
     return found
