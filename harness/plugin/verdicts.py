@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES, panels
-from harness.plugin.run import PROPERTY, RUN, NotApplicable
+from harness.plugin.run import PROPERTY, RUN, SECONDS, NotApplicable
 from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
 from harness.run.session import ARGUMENTS
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 _FIXTURES = fixtures.__name__
+_SECONDS = pytest.StashKey[float]()
+"""Seconds of all cores that the call of a test took."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -40,9 +43,12 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Limit the time of the test."""
-    run = item.config.stash[RUN]
-    with run.limited(item.name) if run.active else nullcontext():
-        yield
+    run, start = item.config.stash[RUN], time.process_time()
+    try:
+        with run.limited(item.name) if run.active else nullcontext():
+            yield
+    finally:
+        item.stash[_SECONDS] = time.process_time() - start
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,7 +138,7 @@ def pytest_runtest_makereport(
         fixtures = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # type: ignore[attr-defined]
         verdict = with_smallest_pose(item.obj, fixtures, verdict, run.evidence)  # type: ignore[attr-defined]
     _say(report, item, verdict)
-    report.user_properties.append((PROPERTY, as_json(verdict)))
+    report.user_properties += [(PROPERTY, as_json(verdict)), (SECONDS, item.stash.get(_SECONDS, 0.0))]
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
     if run.pictured and not run.hung:
