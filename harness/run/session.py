@@ -230,14 +230,15 @@ class StressSession:
         sample, size = self.checks.data.by_panel(family), self.size_of(family)
         weighted = check.metric in METRICS and METRICS[check.metric].weighted
         cut = size < self.checks.data.size_of(family) and self.checks.weighted(family)
-        if self.panel_predictions is None or size == len(source) or not (sample or cut):
+        votes = self.panel_predictions
+        if votes is None or not votes.has_votes or size == len(source) or not (sample or cut):
             return self.of_family(family)
         if not weighted:
             return self._on(source)
         candidate = self.roles["candidate"]
         seed = sample.seed if sample else 0
         clean = partial(candidate.predict, source)
-        return self._on(self.panel_predictions.weighted_sample(source, size, clean=clean, seed=seed))
+        return self._on(votes.weighted_sample(source, size, clean=clean, seed=seed))
 
     def _on(self, images: LabelledImages) -> StressSession:
         """Return the session on these images alone; tests with the same images share what is predicted of them."""

@@ -82,6 +82,11 @@ class PredictionRecorder(PanelPredictions):
             np.savez(self.folder / f"{key}.npz", **vars(each))
         raise NotApplicableError("this run records the predictions of a reference model")
 
+    @property
+    def has_votes(self) -> bool:
+        """Return true: a test that needs strata has them recorded."""
+        return True
+
     def weighted_sample(
         self, images: LabelledImages, size: int, *, clean: Callable[[], Predictions], seed: int = 0
     ) -> NoReturn:

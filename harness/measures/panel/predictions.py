@@ -152,6 +152,11 @@ class PanelPredictions:
         own = [0 if self.excluded is None else ~each.correct for each in predictions]
         return [ConsensusSet(view.wrong == each, view.of_label) for view, each in zip(views, own, strict=True)]
 
+    @property
+    def has_votes(self) -> bool:
+        """Return whether clean predictions can define strata."""
+        return repr(IDENTITY) in self.views
+
     def weighted_sample(
         self,
         images: LabelledImages,
