@@ -307,7 +307,7 @@ def _possible(check: Check, metric: Metric, budgets: Mapping[str, float]) -> lis
     numbers = {key: getattr(check.panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
     path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
     unit, models = metric.unit if path is None else Unit(path.unit), numbers["reference_models"]
-    more = {"scale": metric.scale, "of_loss": check.panel.of_loss if check.panel else 0.0}
+    more: dict[str, Any] = {"scale": metric.scale, "of_loss": check.panel.of_loss if check.panel else 0.0}
     about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], **more)
 
     def around(key: str, digits: int) -> tuple[float, float]:

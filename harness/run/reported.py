@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ class Reported:
     interrupted: bool = False
     part: Part = field(default_factory=Part)
     tests: list[OtherTest] = field(default_factory=list)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds of all cores by family."""
     _tests: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
