@@ -193,9 +193,9 @@ def details_in(page: str) -> dict[str, str]:
 
 
 def without_id(report: dict) -> dict:
-    """Return a report without what differs between equal runs: id, command, history, and whether it has pictures."""
+    """Return a report without what differs between equal runs: id, command, history, costs, and its pictures."""
     pictures = {"pictures": {}, "thumbnails": {}, "brief": False}
-    return {**report, "run": "", "command": "", "history": None, **pictures}
+    return {**report, "run": "", "command": "", "history": None, "costs": {}, **pictures}
 
 
 def drawn_again(folder: Path) -> list[str]:

@@ -160,7 +160,8 @@ def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:
     """Return the check of an entry; `known` are definitions by id, and a test without a check has that of a new row."""
     named = {name: entry[name] for name in ("id", "family", "metric")}
     definition = known.get(entry["id"]) or Check(**named).definition
-    more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain")}
+    of_loss = (entry.get("sampling") or {}).get("of_loss", 0.0)
+    more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain"), "of_loss": of_loss}
     return PanelCheck(**named, **more, unit=Unit(entry["unit"]), definition=definition)
 
 

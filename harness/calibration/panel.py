@@ -13,6 +13,7 @@ import numpy as np
 from harness.base.errors import InputError, PanelError
 from harness.base.files import read_regular
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
+from harness.checks.file import PanelSample
 from harness.measures.metric import Curve, Unit, unpacked
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -50,12 +51,13 @@ class Chance:
     """Variance of a check's value by chance alone, as if models erred independently on each image.
 
     `rest` is the mean value on the same clean images, if the check has one. `answers` is true if each image contributes
-    yes or no.
+    yes or no. `hidden` is the variance by sampling that reference models do not show, see `Sampling`.
     """
 
     variance: float
     rest: float | None = None
     answers: bool = False
+    hidden: float = 0.0
 
     @staticmethod
     def of(measured: Sequence[Mapping[str, Any]]) -> Chance | None:
@@ -78,6 +80,7 @@ class Chance:
             variance=float(by_image if Unit(measured[0]["unit"]) is Unit.IMAGES else by_image / n**2),
             rest=float(np.mean(rests)) if len(rests) == len(measured) else None,
             answers=all(values.dtype == np.bool_ for values in found),
+            hidden=max(float(np.mean([(entry.get("sampling") or {}).get("hidden", 0.0) for entry in measured])), 0.0),
         )
 
 
@@ -93,7 +96,7 @@ class Panel:
     recipe: Mapping[str, Any]
     checks: tuple[PanelCheck, ...]
     models: tuple[ReferenceModel, ...]
-    sample: int | None = None
+    sample: int | PanelSample | None = None
     chance: dict[str, Chance] = field(default_factory=dict)
     """Variances by chance, by the check's id; a check without contributions of images has none."""
     groups_sha256: str | None = None

@@ -11,6 +11,7 @@ from harness.base.files import locked
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
 from harness.checks import read_checks
+from harness.checks.file import PanelSample
 from harness.checks.tables import hash_of_checks, uncalibrated, with_samples
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
@@ -40,7 +41,7 @@ def choose_samples(
     lines: list[str] = []
     if budget != "none":
         with tempfile.TemporaryDirectory() as folder:
-            path, quick, known = checks.path, checks.data.sample is not None, checks.data.samples
+            path, quick, known = checks.path, checks.data.sample is not None, dict(checks.data.samples)
             if anew:
                 path, known = Path(folder, path.name), {}
                 path.write_text(uncalibrated(checks.path.read_text("utf-8")), "utf-8")
@@ -48,7 +49,7 @@ def choose_samples(
         on_fit(fit)
         if not (anew or fit.samples):
             return checks
-        lines = samples_in_toml({**known, **fit.samples}, fit)
+        lines = samples_in_toml({**known, **fit.samples}, fit, checks)
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
         if hash_of_checks(checks.path) != checks.sha256:
@@ -84,13 +85,22 @@ def fit_for(
     return result.plan
 
 
-def samples_in_toml(samples: Mapping[str, int], plan: Plan) -> list[str]:
-    """Return samples as lines of a checks file, each with the drop that checks then detect; none if all images fit."""
+def samples_in_toml(samples: Mapping[str, int | PanelSample], plan: Plan, checks: ChecksFile) -> list[str]:
+    """Return samples as lines of a checks file; none if all images fit.
+
+    Families of weighted metrics have strata by the panel. Others are stratified by class, with the drop that checks
+    then detect.
+    """
     if not samples or plan.budget is None:
         return []
     width = max(map(len, samples))
     lines = [f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"]
     for name, size in samples.items():
+        if isinstance(size, PanelSample) or checks.weighted(name):
+            sample = size if isinstance(size, PanelSample) else PanelSample(size, "panel")
+            seed = f", seed = {sample.seed}" if sample.seed else ""
+            lines.append(f'{name:{width}} = {{ n = {sample.n}, by = "panel"{seed} }}')
+            continue
         drop = planned_drop(name, plan.lines[name]) if name in plan.lines else None
         promise = "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
         lines.append(f"{name:{width}} = {size}{promise}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -208,9 +209,11 @@ def share_of(family: str, families: Sequence[str]) -> float:
 def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:
     """Return the moderated variances of checks from the values of K models, (K, checks), on the checks' scales.
 
-    The variance by chance is the prior if it is known well enough.
+    The variance by chance is the prior if it is known well enough. Reference models define the strata of a sample, and
+    so hide a part of the variance by sampling that one more model has. It is added.
     """
     scaled, means = on_scales(values, checks), values.mean(axis=0)
+    hidden = np.array([known.hidden if (known := panel.chance.get(check.id)) else 0.0 for check in checks])
     chance, loss = np.full(len(checks), np.nan), np.zeros(len(checks))
     for at, (check, mean) in enumerate(zip(checks, means, strict=True)):
         known = panel.chance.get(check.id)
@@ -223,7 +226,8 @@ def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) ->
         elif known and (known.answers or len(values) >= PROVISIONAL):
             chance[at] = known.variance
             loss[at] = max(check.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
-    return moderated(scaled, chance, loss)
+    found = moderated(scaled, chance, loss)
+    return replace(found, variance=found.variance + hidden)
 
 
 def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:

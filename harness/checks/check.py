@@ -13,7 +13,7 @@ from harness.checks.rows import ChecksError, Row
 from harness.checks.tolerance import ToleranceTest
 from harness.checks.wording import explained
 from harness.measures import METRICS
-from harness.measures.metric import Curve, Scale, Unit, packed
+from harness.measures.metric import Curve, Sampling, Scale, Unit, packed
 
 if TYPE_CHECKING:
     from harness.measures.metric import Measurement, Metric
@@ -142,6 +142,7 @@ class Check(Row):
             flips=measurement.flips.as_json() if measurement.flips else None,
             each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
             rest=measurement.rest if self.recorded else None,
+            sampling=measurement.sampling,
             curve=measurement.curve,
         )
 
@@ -179,6 +180,8 @@ class Verdict:
     each: str = ""
     """For calibration: the contribution of each image, see `packed`; `rest` is the clean value."""
     rest: Unbounded | None = None
+    sampling: Sampling | None = None
+    """Error by sampling, of a sample with strata."""
     curve: Curve | None = None
     """The curve behind the value, if a figure draws it."""
     code: str = ""

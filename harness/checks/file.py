@@ -42,11 +42,24 @@ SCHEMA = 2
 
 
 @record
+class PanelSample:
+    """A sample of `n` images with strata by what the reference panel knows; `seed` is that of the draw."""
+
+    n: Annotated[int, Field(ge=12)]
+    by: Literal["panel"]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __str__(self) -> str:
+        return f"{self.n} by the panel"
+
+
+@record
 class DataFingerprint:
     """The images that a checks file is made for; `classes` names the classes of data that only number them.
 
-    With a `sample`, the thresholds are for a stratified sample of that many of the `n` images, as in the quick profile.
-    `samples` gives the sample size of single families in any profile; it may be larger or smaller than `sample`.
+    With a `sample`, the thresholds are for a sample of that many of the `n` images, as in the quick profile. `samples`
+    gives the sample of single families in any profile; it may be larger or smaller than `sample`. A number of images
+    is stratified by class. In a `PanelSample`, checks of weighted metrics measure the sample, others all images.
     """
 
     name: str
@@ -54,8 +67,8 @@ class DataFingerprint:
     sha256: str
     n: int
     classes: Annotated[tuple[str, ...], Field(min_length=1)] = ()
-    sample: int | None = None
-    samples: dict[str, int] = field(default_factory=dict)
+    sample: int | PanelSample | None = None
+    samples: dict[str, int | PanelSample] = field(default_factory=dict)
     pixels: Literal["uint8"] | None = None
     """`uint8` for models that see every image rounded to 8 bits, as PNG stores it; None for float32."""
     groups_sha256: str | None = None
@@ -63,12 +76,21 @@ class DataFingerprint:
 
     def size_of(self, family: str) -> int:
         """Return the number of images that the thresholds of a family are for."""
-        return self.samples.get(family, self.measured)
+        return _size(self.samples.get(family, self.measured))
+
+    def by_panel(self, family: str) -> PanelSample | None:
+        """Return the sample of a family that has one with strata by the panel."""
+        sample = self.samples.get(family, self.sample)
+        return sample if isinstance(sample, PanelSample) else None
 
     @property
     def measured(self) -> int:
         """Return the number of images that the thresholds are for, unless `samples` names the family."""
-        return self.n if self.sample is None else self.sample
+        return self.n if self.sample is None else _size(self.sample)
+
+
+def _size(sample: int | PanelSample) -> int:
+    return sample.n if isinstance(sample, PanelSample) else sample
 
 
 @record
@@ -108,6 +130,10 @@ class ChecksFile:
     def tolerances(self) -> int:
         """Return the number of checks with a tolerance, at least 1; they share the probability of a wrong verdict."""
         return max(sum(check.tolerance is not None for check in self.checks), 1)
+
+    def weighted(self, family: str) -> bool:
+        """Return whether a sample with strata can estimate every check of a family."""
+        return all(check.metric in METRICS and METRICS[check.metric].weighted for check in self.family(family))
 
     @property
     def written(self) -> tuple[Check, ...]:
@@ -163,6 +189,7 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
     families = families_with_rows()
     tables = {name: table.pop(name, None) for name in families}
+    _expect_samples(table.get("data"), f"{path}: data")
     head = read_record(_Head, table, where=f"{path}", error=ChecksError)
     if head.gate and "gate" in tomllib.loads(split(content.decode())[1]):
         raise ChecksError(f"{path}: write [gate] as a table of its own, with each value on one line")
@@ -172,9 +199,10 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
         raise ChecksError(f"{path}: protocol is {head.protocol}, this version works with protocol {PROTOCOL}")
     data = head.data
     if not 1 <= data.measured <= data.n:
-        raise ChecksError(f"{path}: [data] sample is {data.sample}, expected a number from 1 to n, {data.n}")
+        raise ChecksError(f"{path}: [data] sample is {data.measured}, expected a number from 1 to n, {data.n}")
     written = {row.get("family") for row in rows if isinstance(row, dict)}
-    for name, size in data.samples.items():
+    for name in data.samples:
+        size = data.size_of(name)
         if not 1 <= size <= data.n:
             limits = f"from 1 to {data.n}"
             raise ChecksError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
@@ -191,6 +219,18 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
         if (first := first_row.setdefault(check.id, number)) != number:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
     return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, tables)
+
+
+def _expect_samples(data: Any, where: str) -> None:
+    """Raise `ChecksError` for a sample that is no number and no table of one by the panel."""
+    data = data if isinstance(data, dict) else {}
+    named = data.get("samples") if isinstance(data.get("samples"), dict) else {}
+    given = {"sample": data.get("sample", 1), **{f"samples: {name}": each for name, each in named.items()}}
+    for name, sample in given.items():
+        if isinstance(sample, dict):
+            read_record(PanelSample, sample, where=f"{where}: {name}", error=ChecksError)
+        else:
+            read_record(int, sample, where=where, name=name, error=ChecksError)
 
 
 def _check(row: Any, where: str, data: DataFingerprint) -> Check:
@@ -218,7 +258,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
     if check.by_conversions:
         check = replace(check, tolerance=None)
     try:
-        images = data.size_of(check.family)
+        images = data.n if data.by_panel(check.family) else data.size_of(check.family)
         return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check
     except ChecksError as error:
         raise ChecksError(f"{where}: {error}") from None
@@ -267,7 +307,8 @@ def _possible(check: Check, metric: Metric, budgets: Mapping[str, float]) -> lis
     numbers = {key: getattr(check.panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
     path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
     unit, models = metric.unit if path is None else Unit(path.unit), numbers["reference_models"]
-    about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], scale=metric.scale)
+    more: dict[str, Any] = {"scale": metric.scale, "of_loss": check.panel.of_loss if check.panel else 0.0}
+    about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], **more)
 
     def around(key: str, digits: int) -> tuple[float, float]:
         half = HALF * 10**-digits

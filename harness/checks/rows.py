@@ -103,6 +103,8 @@ class Threshold:
     """Mean of 2 sqrt(x + 3/8), for a metric with a threshold on that scale; `root_std` is its standard deviation."""
     root_std: int | float | None = None
     conversions: str = ""
+    of_loss: float = 0.0
+    """Largest variance by sampling of a loss of one unit, in a sample with strata."""
 
 
 @record

@@ -12,9 +12,10 @@ import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError, PipelineError
 from harness.data.rows import in_parts, take_rows
+from harness.data.strata import Strata, allocation, draw
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -111,7 +112,8 @@ class LabelledImages:
 
     `notes` are lines about how the images were read. `pipeline` describes the steps from pictures to pixels.
     `normalization`, (mean, std) of each channel, is the last step of their pipeline, which the network takes over.
-    `groups` gives the group of each image by column, such as camera, as (N,) text.
+    `groups` gives the group of each image by column, such as camera, as (N,) text. A sample with unequal weights has
+    `strata`.
     """
 
     pixels: Tensor
@@ -125,6 +127,7 @@ class LabelledImages:
     pipeline: str = ""
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    strata: Strata | None = None
     origin: Origin | None = field(default=None, repr=False)
     """The pictures behind the images; None if only the pixels are known."""
     source: str = ""
@@ -164,6 +167,7 @@ class LabelledImages:
             indices=self.positions[positions],
             masks=None if self.masks is None else take_rows(self.masks, positions),
             groups={name: values[positions.numpy()] for name, values in self.groups.items()},
+            strata=None if self.strata is None else self.strata.take(positions.numpy()),
         )
 
 
@@ -191,34 +195,71 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
     return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
 
 
-_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[tuple[int, int], LabelledImages]] = WeakKeyDictionary()
+_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[Hashable, LabelledImages]] = WeakKeyDictionary()
 
 
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
     """Return `size` images in their original order, with each class's share kept to within one image.
 
-    While a sample is in use, another call returns the same object, so caches hold its pixels once. Raises `InputError`
-    unless 1 <= size <= number of images.
+    Of a sample with strata, it is each stratum's share, and at least one image of each. While a sample is in use,
+    another call returns the same object, so caches hold its pixels once. Raises `InputError` unless 1 <= size <= number
+    of images.
     """
     import torch
 
+    expect_size(images, size)
+
+    def chosen() -> LabelledImages:
+        rng = np.random.default_rng(seed)
+        labels = images.labels.numpy() if images.strata is None else images.strata.of
+        present, counts = np.unique(labels, return_counts=True)
+        # Largest remainders (Hamilton's method) keep every class within one image; the seed breaks ties.
+        exact = counts * size / len(labels)
+        quota = np.floor(exact).astype(int)
+        lots = rng.permutation(len(present))
+        quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
+        for empty in np.flatnonzero(quota == 0) if images.strata else ():
+            quota[[empty, quota.argmax()]] += 1, -1
+        members = [
+            rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)
+        ]
+        return images.take(torch.from_numpy(np.sort(np.concatenate(members))))
+
+    return _once(images, (size, seed), chosen)
+
+
+def weighted_sample(
+    images: LabelledImages, size: int, *, of: np.ndarray, unseen: np.ndarray, deviations: np.ndarray, seed: int
+) -> LabelledImages:
+    """Return a sample of `size` images in their original order, by Neyman's allocation, with its strata.
+
+    `of` and `unseen`, (N,) int64, are strata as in `Strata`, and `deviations`, (H,), the standard deviation expected
+    in each. Raises `InputError` as `stratified_sample` does, and returns the same object again.
+    """
+    import torch
+
+    expect_size(images, size)
+
+    def chosen() -> LabelledImages:
+        sizes = np.bincount(of, minlength=len(deviations))
+        at = draw(of, allocation(sizes, deviations, size), images.labels.numpy(), seed=seed)
+        return replace(images.take(torch.from_numpy(at)), strata=Strata(of[at], sizes, unseen[at]))
+
+    return _once(images, (size, seed, of.tobytes(), unseen.tobytes()), chosen)
+
+
+def expect_size(images: LabelledImages, size: int) -> None:
+    """Raise `InputError` unless 1 <= size <= number of images."""
     if not 1 <= size <= len(images):
         count = len(images)
         raise InputError(f"a sample of {size} images does not fit {count} images; use a size between 1 and {count}")
+
+
+def _once(images: LabelledImages, key: Hashable, chosen: Callable[[], LabelledImages]) -> LabelledImages:
     samples = _samples.setdefault(images, WeakValueDictionary())
-    if (known := samples.get((size, seed))) is not None:
-        return known
-    rng = np.random.default_rng(seed)
-    labels = images.labels.numpy()
-    present, counts = np.unique(labels, return_counts=True)
-    # Largest remainders (Hamilton's method) keep every class within one image; the seed breaks ties.
-    exact = counts * size / len(labels)
-    quota = np.floor(exact).astype(int)
-    lots = rng.permutation(len(present))
-    quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
-    members = [rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)]
-    samples[size, seed] = sample = images.take(torch.from_numpy(np.sort(np.concatenate(members))))
-    return sample
+    if (known := samples.get(key)) is None:
+        samples[key] = known = chosen()
+    return known
 
 
 def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:

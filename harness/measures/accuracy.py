@@ -14,7 +14,7 @@ import numpy as np
 from harness.base.errors import InputError, NotApplicableError
 from harness.measures import selection
 from harness.measures.flips import Flips, flips
-from harness.measures.metric import Measurement, Metric, Unit, count_of, share_of
+from harness.measures.metric import Measurement, Metric, Unit, count_of, mean_of, mean_over, share_of
 from harness.measures.selection import commonest, confused, likely_most_confident, members_of, most_confident
 from harness.measures.statistics import related
 
@@ -101,10 +101,10 @@ def confused_pairs(predictions: Predictions, *, most: int = 3) -> list[tuple[str
     return [(classes[first], classes[second]) for first, second in numbers]
 
 
-ACCURACY = Metric("accuracy", Unit.SHARE, better="more")
-PAIR_FAILURES = Metric("pair_failures", Unit.IMAGES, better="less")
-CONFIDENT_ERRORS = Metric("confident_errors", Unit.IMAGES, better="less")
-ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more")
+ACCURACY = Metric("accuracy", Unit.SHARE, better="more", weighted=True)
+PAIR_FAILURES = Metric("pair_failures", Unit.IMAGES, better="less", weighted=True)
+CONFIDENT_ERRORS = Metric("confident_errors", Unit.IMAGES, better="less", weighted=True)
+ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more", weighted=True)
 ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
 GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="correct on this one image")
 NEGATIVE_FLIPS = Metric(
@@ -125,13 +125,16 @@ def share_right(
     metric: Metric, predictions: Predictions, chosen: np.ndarray, *, clean: Predictions | None = None
 ) -> Measurement:
     """Return the share of correct predictions among `chosen` images, (N,) bool and not empty, as `accuracy` does."""
-    wrong = chosen & ~predictions.correct
+    wrong, images = chosen & ~predictions.correct, predictions.images
+    if images.strata is not None:
+        images = replace(images, strata=images.strata.among(chosen))
     return share_of(
         metric,
         predictions.correct[chosen],
         detail=_top_confusion(predictions, wrong, chosen),
         failures=likely_most_confident(predictions, wrong & clean.correct if clean else wrong),
-        rest=float(clean.correct[chosen].mean()) if clean else None,
+        rest=mean_over(images, clean.correct[chosen]) if clean else None,
+        images=images,
     )
 
 
@@ -171,20 +174,20 @@ def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measure
 
 
 def _difference(metric: Metric, predictions: Predictions, other: Predictions, changed: Flips) -> Measurement:
-    return Measurement(
-        metric,
-        changed.net,
-        changed.n,
-        changed.interval,
-        detail=f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
-        failures=likely_most_confident(predictions, ~predictions.correct & other.correct),
-        each=predictions.correct.astype(np.int8) - other.correct,
-    )
+    more: Any = {
+        "detail": f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
+        "failures": likely_most_confident(predictions, ~predictions.correct & other.correct),
+    }
+    each = predictions.correct.astype(np.int8) - other.correct
+    if predictions.images.strata is not None:
+        return mean_of(metric, each, images=predictions.images, **more)
+    return Measurement(metric, changed.net, changed.n, changed.interval, each=each, **more)
 
 
 def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
     shown = likely_most_confident(predictions, failures)
-    return count_of(metric, int(failures.sum()), len(failures), detail=detail, failures=shown, each=failures)
+    more: Any = {"failures": shown, "each": failures, "images": predictions.images}
+    return count_of(metric, int(failures.sum()), len(failures), detail=detail, **more)
 
 
 def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.ndarray) -> str:

@@ -23,8 +23,10 @@ RELIABILITY = "reliability"
 """Name of the reliability diagram's curve."""
 
 CALIBRATION_ERROR = Metric("calibration_error", Unit.SHARE, better="less", words="expected calibration error")
-NEGATIVE_LOG_LIKELIHOOD = Metric("negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood")
-BRIER_SCORE = Metric("brier_score", Unit.SCORE, better="less", words="Brier score", range=(0.0, 2.0))
+NEGATIVE_LOG_LIKELIHOOD = Metric(
+    "negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood", weighted=True
+)
+BRIER_SCORE = Metric("brier_score", Unit.SCORE, better="less", words="Brier score", range=(0.0, 2.0), weighted=True)
 CONFIDENCE_ON_ERRORS = Metric("confidence_on_errors", Unit.SHARE, better="less", words="mean confidence of errors")
 RISK_COVERAGE_AREA = Metric("risk_coverage_area", Unit.SHARE, better="less", words="area under the risk-coverage curve")
 CONFIDENCE_RISE = Metric(
@@ -86,7 +88,7 @@ def negative_log_likelihood(predictions: Predictions) -> Measurement:
 
     logs = log_softmax(predictions.logits.astype(np.float64), axis=1)
     losses = -logs[np.arange(len(logs)), predictions.labels]
-    return mean_of(NEGATIVE_LOG_LIKELIHOOD, losses)
+    return mean_of(NEGATIVE_LOG_LIKELIHOOD, losses, images=predictions.images)
 
 
 def brier_score(predictions: Predictions) -> Measurement:
@@ -95,7 +97,7 @@ def brier_score(predictions: Predictions) -> Measurement:
     Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2.
     """
     distances = np.square(_softmax(predictions.logits) - np.eye(len(predictions.classes))[predictions.labels])
-    return mean_of(BRIER_SCORE, distances.sum(axis=1))
+    return mean_of(BRIER_SCORE, distances.sum(axis=1), images=predictions.images)
 
 
 def confidence_on_errors(predictions: Predictions) -> Measurement:

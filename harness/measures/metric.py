@@ -14,11 +14,19 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
-from harness.measures.statistics import count_interval, mean_interval, proportion_interval
+from harness.measures.statistics import (
+    Z95,
+    count_interval,
+    effective_interval,
+    mean_interval,
+    proportion_interval,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness.data import LabelledImages
+    from harness.data.strata import Strata
     from harness.measures.equivalence import Quantity
     from harness.measures.flips import Flips
 
@@ -105,8 +113,9 @@ class Metric:
     reference models is uniform: plain, or the root for counts of rare events. `budget` is the
     largest loss that a check may miss, None for that of the unit. A metric may be `about_one` of several, such as the
     worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
-    as this noun, are the first of a page. Declare a metric beside the function that computes it. The `direction` of its
-    thresholds, their validation and their calibration follow from it.
+    as this noun, are the first of a page. A `weighted` metric is the mean, or the number, of what each image
+    contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
+    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -119,6 +128,7 @@ class Metric:
     about_one: bool = False
     names_cause: bool = False
     leads: str = ""
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:
@@ -158,6 +168,17 @@ class Curve:
     counts: tuple[int, ...] = ()
 
 
+@record
+class Sampling:
+    """Error of a value by sampling: the variance that the model's own strata hide, and that of a loss of one unit.
+
+    Reference models define the strata, so their values vary less by sampling than those of a candidate.
+    """
+
+    hidden: float
+    of_loss: float
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
@@ -184,33 +205,91 @@ class Measurement:
     quantity: Quantity | None = None
     counted: int | None = None
     curve: Curve | None = None
+    sampling: Sampling | None = None
 
     @property
     def unit(self) -> Unit:
         return self.metric.unit
 
 
-def share_of(metric: Metric, held: np.ndarray, **more: Any) -> Measurement:
-    """Return the share of images with a property, `held` (N,) bool, in [0, 1], with Wilson's interval (Wilson 1927)."""
+def share_of(metric: Metric, held: np.ndarray, *, images: LabelledImages | None = None, **more: Any) -> Measurement:
+    """Return the share of images with a property, `held` (N,) bool, in [0, 1], with Wilson's interval (Wilson 1927).
+
+    If the N `images` have strata, the share is weighted.
+    """
+    if images is not None and images.strata is not None:
+        return _weighted(metric, held, images.strata, **more)
     right, n = int(held.sum()), len(held)
     return Measurement(metric, right / n, n, proportion_interval(right, n), **{"each": held, **more})
 
 
-def count_of(metric: Metric, count: float, n: int, **more: Any) -> Measurement:
-    """Return a number of images among `n`; the interval is that of its rate (Wilson 1927) times the number."""
+def count_of(metric: Metric, count: float, n: int, *, images: LabelledImages | None = None, **more: Any) -> Measurement:
+    """Return a number of images among `n`; the interval is that of its rate (Wilson 1927) times the number.
+
+    If the `images` have strata, it is the number of all images that the sample stands for, by what `each` contributes.
+    """
+    if images is not None and images.strata is not None:
+        return _weighted(metric, more.pop("each"), images.strata, **more)
     return Measurement(metric, count, n, count_interval(count, n), **more)
 
 
 def mean_of(
-    metric: Metric, values: np.ndarray, *, n: int | None = None, high: float | None = None, ddof: int = 0, **more: Any
+    metric: Metric,
+    values: np.ndarray,
+    *,
+    n: int | None = None,
+    high: float | None = None,
+    ddof: int = 0,
+    images: LabelledImages | None = None,
+    **more: Any,
 ) -> Measurement:
     """Return the mean of values, one for each image that counts, with its normal 95% interval, see `mean_interval`.
 
-    The `n` images are by default these, and the greatest possible value, `high`, is that of the metric.
+    The `n` images are by default these, and the greatest possible value, `high`, is that of the metric. If the N
+    `images` have strata, there is a value for each of them, and the mean is weighted.
     """
+    if images is not None and images.strata is not None:
+        return _weighted(metric, values, images.strata, **more)
     low, most = metric.range
     interval = mean_interval(values, (low, most if high is None else high), ddof=ddof)
     return Measurement(metric, float(values.mean()), n or len(values), interval, **{"each": values, **more})
+
+
+def mean_over(images: LabelledImages, values: np.ndarray) -> float:
+    """Return the mean of a value of each image, (N,), weighted if the images have strata."""
+    return float(values.mean()) if images.strata is None else images.strata.mean(values)
+
+
+def _weighted(metric: Metric, values: np.ndarray, strata: Strata, **more: Any) -> Measurement:
+    """Return the weighted mean of the values of all sampled images, (N,), or for counts their number among all images.
+
+    The variance has two parts: that of all images, as without a sample, and that of sampling. The interval of yes-or-no
+    values is Wilson's for as many images as have this variance; others are normal.
+    """
+    value, sampled, n = strata.mean(values), strata.variance(values), len(values)
+    spread = strata.mean(np.square(values - value))
+    variance = sampled + spread / strata.images
+    if values.dtype == np.bool_:
+        # No error at all is as likely as if each image had the largest weight.
+        low, high = effective_interval(value, spread / variance if spread else strata.images / (1 + strata.heaviest))
+    else:
+        margin = Z95 * math.sqrt(variance)
+        low, high = max(value - margin, metric.range[0]), min(value + margin, metric.range[1])
+    hidden = sampled - strata.variance(values, own=True)
+    of_loss = float(f"{strata.heaviest / strata.images:.4g}")  # A checks file has it.
+    each, factor = values * strata.weights * n / strata.images, 1
+    detail = f"weighted for {strata.images:,} images"
+    more["detail"] = "; ".join(filter(None, (more.get("detail"), detail)))
+    if metric.unit is Unit.IMAGES:
+        factor, each = strata.images, each * strata.images / n
+        more |= {"counted": n}
+    return Measurement(
+        metric,
+        value * factor,
+        strata.images if factor > 1 else n,
+        (low * factor, high * factor),
+        **{**more, "each": each, "sampling": Sampling(hidden * factor**2, of_loss * factor)},
+    )
 
 
 def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness.inference import Predictions
 
-_share = partial(Metric, unit=Unit.SHARE, better="more")
+_share = partial(Metric, unit=Unit.SHARE, better="more", weighted=True)
 PREDICTION_CONSISTENCY = _share("prediction_consistency", words="same prediction after the change")
 OBJECT_DEPENDENCE = _share("object_dependence", words="share of predictions that go with the object")
 INVARIANCE = _share("invariance", words="same prediction after every change")
@@ -45,7 +45,9 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
     right_before = int((before.correct & ~same).sum())
     detail = f"{int((~same).sum())} predictions change, {right_before} of them right before"
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
-    return share_of(PREDICTION_CONSISTENCY, same, detail=detail, failures=ordered(~same, -sureness))
+    return share_of(
+        PREDICTION_CONSISTENCY, same, detail=detail, failures=ordered(~same, -sureness), images=before.images
+    )
 
 
 def object_dependence(before: Predictions, after: Predictions) -> Measurement:
@@ -58,7 +60,7 @@ def object_dependence(before: Predictions, after: Predictions) -> Measurement:
     commonest = int(np.bincount(after.predicted).argmax())
     share = (after.predicted == commonest).mean()
     detail = f"{share:.0%} are then predicted as {after.classes[commonest]}"
-    return share_of(OBJECT_DEPENDENCE, ~same, detail=detail, failures=np.flatnonzero(same))
+    return share_of(OBJECT_DEPENDENCE, ~same, detail=detail, failures=np.flatnonzero(same), images=before.images)
 
 
 def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
@@ -82,7 +84,7 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
     words = INVARIANCE.words if under else f"same prediction {named}"
     held = np.all([before.predicted == one.predicted for one in after], axis=0)
     detail = f"{len(broken)} predictions change{under}"
-    return share_of(replace(INVARIANCE, words=words), held, detail=detail, failures=broken)
+    return share_of(replace(INVARIANCE, words=words), held, detail=detail, failures=broken, images=before.images)
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:
@@ -103,7 +105,7 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
     detail = f"mean probability of the first prediction {shown}; largest rise {max(rise.max(), 0):.3f}"
     rising = rise > tolerance
-    return share_of(MONOTONICITY, ~rising, detail=detail, failures=ordered(rising, -rise))
+    return share_of(MONOTONICITY, ~rising, detail=detail, failures=ordered(rising, -rise), images=first.images)
 
 
 def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:

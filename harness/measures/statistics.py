@@ -26,6 +26,16 @@ def proportion_interval(count: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def effective_interval(share: float, n: float) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a share, in [0, 1], that is as uncertain as one of `n` images, not always whole.
+
+    Dean & Pagano (2015), "Evaluating Confidence Interval Methods for Binomial Proportions in Clustered Surveys".
+    """
+    square = Z95**2 / n
+    middle, margin = share + square / 2, math.sqrt(square * (share * (1 - share) + square / 4))
+    return max((middle - margin) / (1 + square), 0.0), min((middle + margin) / (1 + square), 1.0)
+
+
 def count_interval(count: float, n: int) -> tuple[float, float]:
     """Return the 95% interval of a count of `n`: Wilson's of its share, times `n`; a corrected count is rounded."""
     low, high = proportion_interval(round(count), n)

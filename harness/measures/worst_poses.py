@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
-from harness.measures.metric import Curve, Measurement, Metric, Unit, share_of
+from harness.measures.metric import Curve, Measurement, Metric, Unit, mean_over, share_of
 from harness.measures.selection import ordered
 from harness.measures.statistics import Z95, proportion_interval
 
@@ -73,10 +73,10 @@ def persistent_failures(
     return PersistentFailures(len(images), poses, tuple(rows))
 
 
-ROBUST_ACCURACY = Metric("robust_accuracy", Unit.SHARE, better="more")
+ROBUST_ACCURACY = Metric("robust_accuracy", Unit.SHARE, better="more", weighted=True)
 RANDOM_POSE_ACCURACY = Metric("random_pose_accuracy", Unit.SHARE, better="more")
 WORST_OF_TEN = Metric("worst_of_ten", Unit.SHARE, better="more")
-UNCHANGED_SHARE = Metric("unchanged_share", Unit.SHARE, better="more")
+UNCHANGED_SHARE = Metric("unchanged_share", Unit.SHARE, better="more", weighted=True)
 BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
 """Its unit is that of the path: degrees, pixels, or a share of both."""
 
@@ -88,7 +88,9 @@ def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -
     """
     right = found.right_everywhere
     detail = f"{int((~right).sum())} images fail at some of {len(found.poses)} poses"
-    measured = share_of(ROBUST_ACCURACY, right, detail=detail, failures=ordered(~right, found.first))
+    measured = share_of(
+        ROBUST_ACCURACY, right, detail=detail, failures=ordered(~right, found.first), images=found.images
+    )
     return _against(measured, right, clean)
 
 
@@ -118,7 +120,8 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
     The failures are the other images, in the order of the poses that change them.
     """
     same, detail = changed.right_everywhere, f"{len(changed.poses)} poses drawn"
-    return share_of(UNCHANGED_SHARE, same, detail=detail, failures=ordered(~same, changed.first), rest=1.0)
+    failures = ordered(~same, changed.first)
+    return share_of(UNCHANGED_SHARE, same, detail=detail, failures=failures, rest=1.0, images=changed.images)
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
@@ -155,7 +158,7 @@ def survival_name(path: str) -> str:
     return f"survival, {path}"
 
 
-def _against(measured: Measurement, each: np.ndarray, clean: Predictions | None) -> Measurement:
+def _against(measured: Measurement, each: np.ndarray | None, clean: Predictions | None) -> Measurement:
     # Calibration uses the contributions of the images only with the clean value.
-    rest = float(clean.correct.mean()) if clean else None
+    rest, each = mean_over(clean.images, clean.correct) if clean else None, measured.each if measured.sampling else each
     return replace(measured, each=each if clean else None, rest=rest)

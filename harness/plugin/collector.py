@@ -15,7 +15,7 @@ from harness.base.records import read_json
 from harness.checks import Verdict
 from harness.plugin.pictures import PICTURES
 from harness.plugin.progress import tell
-from harness.plugin.run import PROPERTY
+from harness.plugin.run import PROPERTY, SECONDS
 from harness.run.outcome import OtherTest, Part
 from harness.run.reported import LONGEST, MOST, shortened
 
@@ -39,6 +39,9 @@ class Collector:
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for verdict in verdicts:
             self.reported.take(verdict, test=report.nodeid)
+            self.reported.seconds[verdict.check.family] += sum(
+                value for name, value in report.user_properties if name == SECONDS and isinstance(value, float)
+            )
             for shown in made:
                 self.run.book.take(verdict, shown)
         self._keep(report, checked=bool(verdicts) and all(verdict.status != "error" for verdict in verdicts))

@@ -203,8 +203,9 @@ def judge(run: GateRun, session: StressSession, check: Check) -> Verdict | None:
     if test is None:
         return None
     kept, row = (run.session, run.evidence), test.callspec.params["stress_check"]
-    run.session, run.evidence = session.of_family(check.family), Evidence()
+    run.evidence = Evidence()
     try:
+        run.session = session.of_check(check)
         run.session.expect_answers_for(row.family)  # type: ignore[attr-defined]
         expect_answers_to_draws(test.obj, run.session)
         test.session._setupstate.teardown_exact(test.parent)  # type: ignore[arg-type]

@@ -99,7 +99,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         asked |= {item for item, row in rows.items() if row.id in request.record}
         left_out |= set(items) - asked
     if request.answers is not None:
-        left_out |= {item for item in items if PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
+        by_panel = {item for item, row in rows.items() if run.checks and run.checks.data.by_panel(row.family)}
+        asking = {item for item in items if not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
+        left_out |= set(items) - asking - by_panel
     if deselected := [item for item in items if item in left_out]:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in left_out]

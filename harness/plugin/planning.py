@@ -120,7 +120,7 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     plan = _plan_of(run, session, costs=None, to_calibrate=run.request.budget_seconds is not None)
     run.handover.answer(plan=as_json(plan))
     run.planned = True
-    in_toml = samples_in_toml(plan.samples, plan)
+    in_toml = samples_in_toml(plan.samples, plan, run.prepare().checks)
     if in_toml:
         in_toml.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:")
     return [*plan_lines(plan), "nothing was judged", *in_toml]

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 PROPERTY = "stress_gate"
 """The name under which a test's verdict travels in its report's properties."""
+SECONDS = "stress_cpu_seconds"
+"""The name of the seconds of all cores that a test took, there."""
 MISPLACED = "stress_misplaced"
 """The name under which a worker says that stress tests have come into a run that is none of their gate."""
 INPUTS, PREDICTIONS, PICTURED = "stress_inputs", "stress_predictions", "stress_pictured"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin import fixtures
 from harness.plugin.pictures import PICTURES, panels
-from harness.plugin.run import PROPERTY, RUN, NotApplicable
+from harness.plugin.run import PROPERTY, RUN, SECONDS, NotApplicable
 from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
 from harness.run.session import ARGUMENTS
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 _FIXTURES = fixtures.__name__
+_SECONDS = pytest.StashKey[float]()
+"""Seconds of all cores that the call of a test took."""
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -40,9 +43,12 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Limit the time of the test."""
-    run = item.config.stash[RUN]
-    with run.limited(item.name) if run.active else nullcontext():
-        yield
+    run, start = item.config.stash[RUN], time.process_time()
+    try:
+        with run.limited(item.name) if run.active else nullcontext():
+            yield
+    finally:
+        item.stash[_SECONDS] = time.process_time() - start
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,9 +69,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     if not (run.active and run.checks and isinstance(row, Check)):
         return (yield)
     _expect_own_fixtures(pyfuncitem)
-    _look_at_the_sample(pyfuncitem, run.prepare(), row.family)
-    run.questions.begin(pyfuncitem, run.prepare())
     try:
+        _look_at_the_sample(pyfuncitem, run.prepare(), row)
+        run.questions.begin(pyfuncitem, run.prepare())
         run.prepare().expect_answers_for(row.family)
         expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
@@ -90,9 +96,9 @@ def _expect_own_fixtures(item: pytest.Function) -> None:
             )
 
 
-def _look_at_the_sample(item: pytest.Function, session: StressSession, family: str) -> None:
-    """Give a test of a family with a sample of its own the images of that; its fixtures are those of all tests."""
-    own = session.of_family(family)
+def _look_at_the_sample(item: pytest.Function, session: StressSession, row: Check) -> None:
+    """Give a test of a check with a sample of its own the images of that; its fixtures are those of all tests."""
+    own = session.of_check(row)
     if own is session:
         return
     item.funcargs |= {name: make(own) for name, (_, make) in ARGUMENTS.items() if name in item.funcargs}
@@ -132,7 +138,7 @@ def pytest_runtest_makereport(
         fixtures = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # type: ignore[attr-defined]
         verdict = with_smallest_pose(item.obj, fixtures, verdict, run.evidence)  # type: ignore[attr-defined]
     _say(report, item, verdict)
-    report.user_properties.append((PROPERTY, as_json(verdict)))
+    report.user_properties += [(PROPERTY, as_json(verdict)), (SECONDS, item.stash.get(_SECONDS, 0.0))]
     # JUnit takes its properties from the reports after this one, which copy the item's.
     item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
     if run.pictured and not run.hung:
@@ -177,6 +183,11 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
         return (
             f"the test measured something without asking the {row.role}: it asked for no prediction, no attention and "
             f"no search of that model; measure the fixture `{row.role}`"
+        )
+    if verdict.value is not None and verdict.sampling is None and run.prepare().of_check(row).images.strata is not None:
+        return (
+            f"the test measured {verdict.metric!r} without the weights of its sample; give `images` to `share_of`, "
+            "`count_of` or `mean_of`, or write a number of images in [data.samples]"
         )
     return ""
 

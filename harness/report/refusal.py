@@ -109,7 +109,7 @@ def refusal(
         "errors": list(reasons),
         "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
-        **{name: {} for name in ("reference_curves", "pictures", "thumbnails")},
+        **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
         **dict.fromkeys(("overview", "differences", "unlabeled", "history", "input_faults")),
         "overview_missing": "",
         "day": datetime.now(UTC).date().isoformat(),

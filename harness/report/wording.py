@@ -69,8 +69,9 @@ def reference(verdict: Verdict) -> str:
     known = verdict.check.reference
     if known is None or known.mean is None or known.std is None:
         return ""
-    if verdict.unit is Unit.IMAGES and verdict.check.share != 1:
-        return verdict.unit.format(known.mean * verdict.check.share)
+    share = verdict.n / known.n if known.n else verdict.check.share
+    if verdict.unit is Unit.IMAGES and verdict.check.share != 1 and share != 1:
+        return verdict.unit.format(known.mean * share)
     spread = f"{known.std:.2g}"
     if verdict.unit in _PERCENT:
         spread = f"{100 * known.std:.1f}" if known.std == 0 or known.std >= _SMALLEST_SPREAD else "<0.1"

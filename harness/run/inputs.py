@@ -162,7 +162,7 @@ def expect_profile_of(checks: ChecksFile, profile: str) -> None:
     """Raise `InputError` for a profile that measures other images than the checks file was made for."""
     if checks.data.sample is not None and profile != "quick":
         raise InputError(
-            f"{checks.path}: made for the quick profile's sample of {checks.data.sample} images, but this is the "
+            f"{checks.path}: made for the quick profile's sample of {checks.data.measured} images, but this is the "
             f"{profile} profile with all {checks.data.n}. Add --stress-profile quick, or name another file with "
             "--checks.",
             code=Code.CHECKS,

@@ -120,6 +120,17 @@ class Part:
 
 
 @record
+class FamilyCost:
+    """Cost of a family's tests: seconds of all cores of the run's processes, and the images of its largest check.
+
+    Predictions that families share cost the first one that asks.
+    """
+
+    cpu_seconds: float
+    images: int
+
+
+@record
 class Outcome(Part):
     """All that a finished run knows: the content of `stress.json`. Every report is a function of it.
 
@@ -164,6 +175,8 @@ class Outcome(Part):
     input_faults: InputFaults | None = None
     """Other pixels that were tried after a failure on clean images; None without one."""
     tests: tuple[OtherTest, ...] = ()
+    costs: dict[str, FamilyCost] = field(default_factory=dict)
+    """By family; a clock measures them, so equal runs differ in them."""
     brief: bool = False
     folder: str = ""
 

@@ -15,8 +15,8 @@ import torch
 from harness.base.codes import Code
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
 from harness.inference.standins import Ledger, StandIn
-from harness.measures.panel.predictions import PanelPredictions
-from harness.perturb import Pose
+from harness.measures.panel.predictions import PanelPredictions, PanelView
+from harness.perturb import IDENTITY, Pose
 from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from, rows_passes
 from harness.run.selfcheck import self_checks
 from harness.run.side_by_side import overview_of
@@ -97,7 +97,9 @@ def plan_of(
     sizes = {check.family: session.size_of(check.family) for check in checks}
     if to_calibrate:
         if session.panel_predictions is None:
-            known = PanelPredictions(images.sha256, images.classes, ("planned",), {})
+            unknown = np.zeros(len(session.labels if session.labels is not None else images), dtype=np.int16)
+            clean = {repr(IDENTITY): PanelView(*[unknown] * 4)}  # Strata cost the same, whatever they are.
+            known = PanelPredictions(images.sha256, images.classes, ("planned",), clean)
             session = replace(session, panel_predictions=known)
         # A file can have samples of families with rows in it alone, which golden ones are not. Calibrated families
         # keep their images where others were added to them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from harness.base.errors import InputError, some_of
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
-from harness.run.outcome import OtherTest, Outcome, Part
+from harness.run.outcome import FamilyCost, OtherTest, Outcome, Part
 from harness.run.status import versions
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Reported:
     interrupted: bool = False
     part: Part = field(default_factory=Part)
     tests: list[OtherTest] = field(default_factory=list)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds of all cores by family."""
     _tests: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
     _causes: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
@@ -148,8 +151,17 @@ def outcome_of(
         run=run,
         command=shlex.join(command),
         tests=_fitting(sorted(reported.tests, key=lambda each: each.name)),
+        costs=_costs(reported, verdicts),
         folder=folder,
     )
+
+
+def _costs(reported: Reported, verdicts: Sequence[Verdict]) -> dict[str, FamilyCost]:
+    found = {}
+    for family in dict.fromkeys(verdict.check.family for verdict in verdicts):
+        images = max(verdict.out_of for verdict in verdicts if verdict.check.family == family)
+        found[family] = FamilyCost(round(reported.seconds[family], 2), images)
+    return found
 
 
 def shortened(text: str, most: int) -> str:
@@ -279,7 +291,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1:
         made_for = session.checks.data
-        sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.sample}"
+        sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.measured}"
         omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")
     return omissions
 
@@ -325,7 +337,7 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
     if checks.data.sample is None:
         return ""
     count = len(checks.checks)
-    measured = f"quick profile: {count} checks, made for a sample of {checks.data.sample} of {checks.data.n} images"
+    measured = f"quick profile: {count} checks, made for a sample of {checks.data.measured} of {checks.data.n} images"
     left_out = "the comparison of the models"
     if default is not None:
         others = {check.id for check in default.checks} - {check.id for check in checks.checks}

@@ -194,7 +194,9 @@ class RunRequest(RunSettings):
         """Return the number of images to measure, None for all, by checks made for these data."""
         if self.samples is not None:
             return self.samples
-        return (made_for.sample or QUICK_SAMPLES) if self.profile == "quick" else None
+        if self.profile != "quick":
+            return None
+        return QUICK_SAMPLES if made_for.sample is None else made_for.measured
 
     def expect_sound(self) -> None:
         """Raise `InputError` for a setting that contradicts another, before anything is loaded."""

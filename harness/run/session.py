@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NoModelError, NotApplicableError, NotRecordedError
 from harness.base.features import families_of_features
 from harness.checks.roles import INCUMBENT, ROLES, role_title
+from harness.measures import METRICS
 from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
@@ -223,16 +224,42 @@ class StressSession:
         if self.answered and family not in self.answered:
             raise NotApplicableError(f"the recorded predictions were exported for {', '.join(self.answered)} alone")
 
+    def of_check(self, check: Check) -> StressSession:
+        """Return the session for the test of a check: on a sample by the panel if its metric is weighted.
+
+        A sample to fit into a time has such strata if that holds for all checks of the family. Without panel
+        predictions, before the first calibration, the sample is that of `of_family`. Raises as `weighted_sample` does.
+        """
+        family, source = check.family, self.whole or self.images
+        sample, size = self.checks.data.by_panel(family), self.size_of(family)
+        weighted = check.metric in METRICS and METRICS[check.metric].weighted
+        cut = size < self.checks.data.size_of(family) and self.checks.weighted(family)
+        votes = self.panel_predictions
+        if votes is None or not votes.has_votes or size == len(source) or not (sample or cut):
+            return self.of_family(family)
+        if not weighted:
+            return self._on(source)
+        candidate = self.roles["candidate"]
+        seed = sample.seed if sample else 0
+        clean = partial(candidate.predict, source)
+        return self._on(votes.weighted_sample(source, size, clean=clean, seed=seed))
+
+    def _on(self, images: LabelledImages) -> StressSession:
+        """Return the session on these images alone; tests with the same images share what is predicted of them."""
+        if images is self.images:
+            return self
+        if images not in self._sampled:
+            self._sampled[images] = replace(self, images=images, whole=None)
+        return self._sampled[images]
+
     def of_family(self, family: str) -> StressSession:
         """Return the session for the tests of a family: on its own number of images if it has one."""
         size = self.size_of(family)
         if size == len(self.images):
             return self
-        if size not in self._sampled:  # Families of one size share images, and what is predicted of them.
-            source = replace(self, images=self.whole) if self.whole and size > len(self.images) else self
-            self._sampled[size] = replace(self, images=source._sample(size), whole=None)
-        return self._sampled[size]
+        source = replace(self, images=self.whole) if self.whole and size > len(self.images) else self
+        return self._on(source._sample(size))
 
     @cached_property
-    def _sampled(self) -> dict[int, StressSession]:
+    def _sampled(self) -> dict[LabelledImages, StressSession]:
         return {}

@@ -18,6 +18,7 @@ from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
 from harness.calibration.thresholds import DRAWS
 from harness.checks import ChecksError, read_checks
+from harness.checks.file import PanelSample
 from harness.checks.shipped import SHIPPED
 from harness.cli import main
 from harness.inference import Classifier, role
@@ -162,7 +163,8 @@ def test_samples_that_fit_into_a_time_are_chosen_first_and_kept(zoo, capsys):
         assert run_calibrate(zoo, "--budget", "0.001s") == 0
         checks = read_checks(zoo.checks)
         assert (checks.family("golden"), checks.panel_predictions.exists()) == (golden, True)
-        assert checks.data.samples == dict.fromkeys(("clean", "class", "confidence", "consensus", "rotation"), 100)
+        weighted = dict.fromkeys(("clean", "class", "confidence", "rotation"), PanelSample(100, "panel"))
+        assert checks.data.samples == {"consensus": 100, **weighted}
     assert {check.panel.n for check in checks.family("rotation")} == {100}
     assert re.search(r"^rotation +100 +400 .* \d+\.\d$", capsys.readouterr().out, re.MULTILINE)
     before = zoo.checks.read_text()

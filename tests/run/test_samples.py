@@ -31,6 +31,9 @@ def test_the_rows_of_a_family_are_measured_on_its_sample(shared, text, whole, op
     ran = shared.once(*options, files={FILE: sampled(text, whole=whole)})
     assert ran.ending == (0, "pass"), "its thresholds are made for the sample: nothing is partial"
     assert tuple(check["n"] for check in ran.report["checks"]) == sizes
+    costs = dict(zip(("clean", "class", "rotation", "confidence"), sizes, strict=True))
+    assert {family: cost["images"] for family, cost in ran.report["costs"].items()} == costs
+    assert ran.report["costs"]["rotation"]["cpu_seconds"] > 0
 
 
 def test_a_recording_measures_the_same_sample(shared):

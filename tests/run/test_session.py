@@ -1,10 +1,12 @@
 """A session checks its inputs before anything is measured, and builds the user's own networks."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 from torch import nn
 from zoo import ARGUMENTS, CLASSES, CLEAN, Zoo, checks_text, images_of, network
 
@@ -13,7 +15,9 @@ from harness.base.groups import values_of
 from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
 from harness.data import load_images
+from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.options import Builder
+from harness.perturb import IDENTITY
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
@@ -49,6 +53,30 @@ def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options, tmp_
     default, thorough = (open_session(of_many.but(profile=name)) for name in ("default", "thorough"))
     assert len(thorough.search_images) == 2_400
     assert default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
+
+
+def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(options, tmp_path):
+    """As with `--stress-budget`, where all checks of a family are weighted; a file may name a family with others."""
+    mixed = '[[check]]\nid = "errors"\nfamily = "confidence"\nmetric = "confident_errors"\nconfidence = 0.5\n'
+    rows = f"{CLEAN}\n{mixed}\n{mixed.replace('errors', 'area', 1).replace('confident_errors', 'risk_coverage_area')}"
+    votes = np.zeros((3, 400), dtype=bool)
+    votes[:, :40] = True
+
+    def asked(text="", **more):
+        images, path = options.all_images(), tmp_path / "checks.toml"
+        path.write_text(checks_text(images, f"{text}{rows}"))
+        view = replace(view_of(votes.sum(axis=0), np.ones((400, 1)), np.zeros(400, dtype=int)), each=votes)
+        known = PanelPredictions(images.sha256, images.classes, ("a", "b", "c"), {repr(IDENTITY): view})
+        session = replace(open_session(options.but(checks=path, samples=None)), **{"panel_predictions": known} | more)
+        found = [session.of_check(check).images for check in session.checks.checks]
+        return [(len(each), each.strata is not None) for each in found]
+
+    fitted = {"clean": 100, "confidence": 100}
+    assert asked() == [(400, False)] * 3
+    assert asked(fitted=fitted) == [(100, True), (100, False), (100, False)]
+    named = '[data.samples]\nconfidence = { n = 100, by = "panel" }\n'
+    assert asked(named) == [(400, False), (100, True), (400, False)]
+    assert asked(named, panel_predictions=None) == [(400, False), (100, False), (100, False)]
 
 
 def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):

@@ -60,7 +60,7 @@ from harness.cli import options
     default="30m",
     metavar="TIME",
     help="Time limit for a run of the gate on this machine, such as 90s, 30m or 1.5h; none means all images "
-    "(default: 30m). If all images take longer, [data.samples] of the checks file gets a number of images for each "
+    "(default: 30m). If all images take longer, [data.samples] of the checks file gets a sample for each "
     "family.",
 )
 @click.option(

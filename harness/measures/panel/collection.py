@@ -17,9 +17,10 @@ from harness.measures.panel.predictions import LIKELIEST, MANY, NOT_ASKED, TABLE
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from harness.data import LabelledImages
     from harness.inference import Predictions
 
 KEPT = 10
@@ -87,6 +88,18 @@ class PredictionRecorder(PanelPredictions):
             key = hashlib.sha256(repr((each.name, each.positions.tobytes())).encode()).hexdigest()
             np.savez(self.folder / f"{key}.npz", **vars(each))
         raise NotApplicableError("this run records the predictions of a reference model")
+
+    @property
+    def has_votes(self) -> bool:
+        """Return true: a test that needs strata has them recorded."""
+        return True
+
+    def weighted_sample(
+        self, images: LabelledImages, size: int, *, clean: Callable[[], Predictions], seed: int = 0
+    ) -> NoReturn:
+        """Write the clean predictions of all images, which later define the strata; raises `NotApplicableError`."""
+        self.consensus_sets([clean()])
+        raise AssertionError(images, size, seed)
 
 
 def archive_of(folder: Path) -> bytes:

@@ -13,11 +13,12 @@ from pydantic import Field
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError, PanelError
 from harness.base.files import hash_of_file
 from harness.base.records import as_plain, read_json, record, refusal_of_schema
+from harness.data.images import weighted_sample
 from harness.data.npz import array_in, opened
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from harness.data import LabelledImages
@@ -34,6 +35,10 @@ TINY: Final = 1e-9
 """Smallest mean probability; about the smallest that is stored."""
 CORRECTED = range(3, 8)
 """Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
+STRATA, PLANNED_ERRORS = 6, 0.01
+"""Number of strata by votes, and the least share of errors that a sample is planned for.
+
+Where no reference model errs, a sound model errs on 0.2% of the images, and a damaged one on more."""
 _NEXT = "`stress-harness calibrate` makes one"
 _NOBODY: Final = 65_535
 _STEPS: Final = 65_534
@@ -174,6 +179,35 @@ class PanelPredictions:
         others = np.maximum(others, TINY)
         return np.asarray(others / others.sum(axis=1, keepdims=True))
 
+    @property
+    def has_votes(self) -> bool:
+        """Return whether clean predictions can define strata."""
+        return repr(IDENTITY) in self.views
+
+    def weighted_sample(
+        self,
+        images: LabelledImages,
+        size: int,
+        *,
+        clean: Callable[[], Predictions],  # noqa: ARG002  A recorder asks it.
+        seed: int = 0,
+    ) -> LabelledImages:
+        """Return a sample of `size` images, with strata by the number of reference models that err on a clean image.
+
+        It is the same for each model: models of the panel count, too. `clean` predicts all images; recording the panel
+        needs that. Raises `NotRecordedError` as `clean` does.
+        """
+        wrong = replace(self, excluded=None).clean(images).wrong.astype(np.int64)
+        others, count = wrong, len(self.models)
+        if self.excluded is not None and (each := self.view().each) is not None:
+            others = wrong - each[self.models.index(self.excluded), images.positions.numpy()]
+        of, unseen = _stratum(wrong, count), _stratum(others, self.reference_models)
+        sizes = np.maximum(np.bincount(of, minlength=STRATA), 1)
+        rate = (np.bincount(of, wrong, STRATA) / sizes + 0.5) / (count + 1)
+        rate = np.maximum(rate, PLANNED_ERRORS)
+        deviations = np.sqrt(rate * (1 - rate))
+        return weighted_sample(images, size, of=of, unseen=unseen, deviations=deviations, seed=seed)
+
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         images = len(next(iter(self.views.values())).wrong)
@@ -195,6 +229,12 @@ class PanelPredictions:
         content = io.BytesIO()
         np.savez_compressed(content, **tables)
         return content.getvalue()
+
+
+def _stratum(wrong: np.ndarray, models: int) -> np.ndarray:
+    """Return strata by the number of models of so many that err: none, all, and the rest by quarters."""
+    mixed = 1 + (wrong - 1) * (STRATA - 2) // max(models - 1, 1)
+    return np.asarray(np.where(wrong == 0, 0, np.where(wrong == models, STRATA - 1, mixed)))
 
 
 _HEAD = "panel_predictions"

@@ -43,7 +43,8 @@ class PanelCheck:
 
     `sign` is the factor that makes more better. `definition` is the hash of the check in the checks file, without its
     thresholds; empty for a check that the file lacks. `scale` is that of a uniform spread of reference models, see
-    `Metric`. `conversions` is the command that converted the reference models, if these are values of conversions.
+    `Metric`. `conversions` is the command that converted the reference models, if these are values of conversions. In a
+    sample with strata, `of_loss` is the largest variance by sampling of a loss of one unit.
     """
 
     id: str
@@ -55,6 +56,7 @@ class PanelCheck:
     definition: str = ""
     scale: Scale = "plain"
     conversions: str = ""
+    of_loss: float = 0.0
 
     @property
     def sign(self) -> int:
@@ -103,13 +105,14 @@ class Calibrated:
     def minimum_detectable_drop_with(self, k: float, reference_models: int) -> float:
         """Return the minimum detectable drop with another multiplier and number of reference models.
 
-        A group may have few images, so chance affects the loss of a candidate. For an expected loss of L, the standard
-        deviation of chance is at most sqrt(L / n). So L = k e + z sqrt(e^2 + L / n), with the deviation of prediction
-        e.
+        A group or a sample may have few images that a loss shows on, so chance affects the loss of a candidate. For an
+        expected loss of L, the variance of chance is at most v L, with v = 1 / n for a group of n. So L = k e + z
+        sqrt(e^2 + v L), with the deviation of prediction e.
         """
-        if self.check.metric in OF_ONE_GROUP:
-            error, z, n = self.spread * widened(reference_models), POWER_DEVIATIONS, self.check.n
-            middle = k * error + z * z / (2 * n)
+        of_loss = self.check.of_loss or (1 / self.check.n if self.check.metric in OF_ONE_GROUP else 0.0)
+        if of_loss:
+            error, z = self.spread * widened(reference_models), POWER_DEVIATIONS
+            middle = k * error + z * z * of_loss / 2
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
         return abs(self._off_by(k + POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
 
@@ -131,6 +134,7 @@ class Calibrated:
             "reference_models": self.reference_models,
             "minimum_detectable_drop": round(self.minimum_detectable_drop, digits),
             "n": self.check.n,
+            **({"of_loss": self.check.of_loss} if self.check.of_loss else {}),
         }
 
     @property
