@@ -1,9 +1,12 @@
-"""The command line, `python -m benchmarks.derived measure`, which is resumable, and `report`."""
+"""Mutants that need no training, each left out of its own reference: what the checks of easy images detect.
+
+`python -m benchmarks.derived` writes the page. Its commands `measure`, which is resumable, and `judge` make its
+results.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,10 @@ import numpy as np
 
 from benchmarks.derived.judge import Network, failing, panel_of, thresholds, values_of
 from benchmarks.derived.networks import MUTATIONS, measure
-from benchmarks.pages import write_between
-from benchmarks.smoke import fashion_mnist, few, run
-from harness.base.files import write_atomically
+from benchmarks.runner import fashion_mnist, few, keep, option, read, run, write_between
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
 PAIRS = [
     ("Shirt", "T-shirt/top"),
     ("Coat", "Pullover"),
@@ -28,20 +30,14 @@ _FEW, _DRAWS = 8, few(20, 1)
 """Reference models of a small panel, and panels drawn."""
 
 
-def main() -> int:
-    """Run one command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.derived", description=__doc__.partition("\n")[0])
-    parser.add_argument("command", nargs="?", choices=["measure", "report"], default="report")
-    parser.add_argument("--smoke", action="store_true", help="run on few images, in a copy of the repository")
-    parser.add_argument("--folder", type=Path, default=Path("runs/derived"), help="the folder of measurements")
-    options = parser.parse_args()
-    if options.command == "measure":
-        measure(options.folder)
-    else:
-        found = results(options.folder)
-        write_atomically(HERE / "results.json", (json.dumps(found, indent=1) + "\n").encode())
-        write_between(HERE / "README.md", "<!-- derived: begin -->", "<!-- derived: end -->", table(found))
-    return 0
+def page() -> None:
+    """Write the table of the stored results."""
+    write_between(HERE / "README.md", "derived", table_of(read(RESULTS)))
+
+
+def judge(*, folder: Path) -> None:
+    """Judge the networks that are measured, and store what they fail."""
+    keep(RESULTS, results(folder))
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -74,7 +70,7 @@ def results(folder: Path) -> dict[str, Any]:
     return {"sound": sound, "mutants": mutants, "few": {"n": len(small), "failing": [each for each in small if each]}}
 
 
-def table(found: dict[str, Any]) -> str:
+def table_of(found: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     families = ("consensus", "soft_confusion", "batch_norm")
     lines = [
@@ -101,5 +97,8 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+FOLDER = option("--folder", type=Path, default=Path("runs/derived"), help="the folder of measurements")
+COMMANDS = {"": (page,), "measure": (measure, FOLDER), "judge": (judge, FOLDER)}
+
 if __name__ == "__main__":
-    raise SystemExit(run(main, "measure", "report"))
+    sys.exit(run(COMMANDS, "measure", "judge", ""))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.detection import weights
-from benchmarks.smoke import fashion_mnist, few
+from benchmarks.runner import fashion_mnist, few
 from harness.data import sample_up_to
 from harness.data.images import unit_range
 from harness.features.batch_norm.distance import find_batch_norm_distances
@@ -64,7 +64,7 @@ MUTATIONS: Mapping[str, tuple[Callable[..., Checkpoint], float | int, bool]] = {
 """Mutation and amount by name, and whether its kind is in the half that constants were chosen on."""
 
 
-def measure(folder: Path) -> None:
+def measure(*, folder: Path) -> None:
     """Write logits and batch-norm distances of each network that has no file yet."""
     folder.mkdir(parents=True, exist_ok=True)
     images = fashion_mnist("test")
