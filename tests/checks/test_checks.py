@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import harness
 from harness.base.records import as_json, read_json
 from harness.checks import Check, ChecksError, Threshold, Verdict, read_checks
 from harness.checks.wording import missed as missed_by
@@ -317,11 +318,12 @@ def test_the_checks_of_this_repository_are_in_order_and_each_has_its_test():
     assert len(ids) == OWN.read_text().count("[[check]]") > 50
     assert len(set(ids)) == len(ids)
     assert all(name.isascii() and name == name.lower() for name in ids)
-    sources = "".join(path.read_text() for path in OWN.parent.glob("test_*.py"))
+    tests = [*OWN.parent.glob("test_*.py"), *Path(harness.__file__).parent.glob("features/*/stress_tests/test_*.py")]
+    sources = "".join(path.read_text() for path in tests)
     families = {check.family for check in read_checks(OWN).checks}
     # Rows of groups that these data lack, and of a model that an artifact was made from. Images
     # of no class and differences of classes have rows where somebody wants them.
-    of_others = {"slice", "equivalence", "unknown", "class-difference"}
+    of_others = {"slice", "equivalence", "unknown", "class-difference", "golden", "unlabeled"}
     assert set(re.findall(r'@check\("([^"]+)"', sources)) == families | of_others
     images, data = load_fashion_mnist("test"), read_checks(OWN).data
     assert (data.name, data.split, data.n, data.sha256) == ("fashion-mnist", "test", len(images), images.sha256)

@@ -17,8 +17,8 @@ FEATURE = Feature(
         ),
     ),
     metrics=(
-        "harness.features.batch_norm.distance:BATCH_NORM_DISTANCE",
-        "harness.features.batch_norm.distance:BATCH_NORM_DISTANCE_MINIMUM",
+        "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE",
+        "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE_MINIMUM",
     ),
     self_checks={"stale-statistics": "harness.features.batch_norm.family:stale_statistics_are_noticed"},
 )

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError
+from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE, BATCH_NORM_DISTANCE_MINIMUM
 from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
 from harness.inference.engine import named
-from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.metric import Measurement
 from harness.measures.statistics import Z95
 from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
@@ -31,16 +32,6 @@ GROUPS = ("early", "middle", "late")
 """Groups of layers: thirds of the batch norms, in their order in the network."""
 _PARTS = 4
 """Parts of the images, which tell how far others would move the distance."""
-BATCH_NORM_DISTANCE = Metric(
-    "batch_norm_distance",
-    Unit.SCORE,
-    better="less",
-    words="logarithm of the distance of running statistics from activations",
-    range=(-40.0, 40.0),
-    budget=float(np.log(10)),
-)
-BATCH_NORM_DISTANCE_MINIMUM = replace(BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more")
-"""The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,22 @@
+"""Metrics of batch-norm statistics, apart from the functions that compute them with PyTorch.
+
+Reading a checks file looks metrics up, and needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from harness.measures.metric import Metric, Unit
+
+BATCH_NORM_DISTANCE = Metric(
+    "batch_norm_distance",
+    Unit.SCORE,
+    better="less",
+    words="logarithm of the distance of running statistics from activations",
+    range=(-40.0, 40.0),
+    budget=math.log(10),
+)
+BATCH_NORM_DISTANCE_MINIMUM = replace(BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more")
+"""The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
