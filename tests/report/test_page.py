@@ -440,7 +440,7 @@ def test_each_confusion_has_its_images_the_most_frequent_first():
     said = "reference models: top 81%, 3 of 20 wrong"
     assert f'alt="image 17: top predicted as shirt, confidence 96%; {said}" src="data:17"' in body
     assert f"96% · {said} · image 17" in body
-    assert "Pictures show 3 of them." in body
+    assert "30 of 300 clean images are predicted wrong. Pictures show 3 of them." in body
     assert confusions(EMPTY) is None
     assert confusions(replace(EMPTY, overview=overview())) is None
 
