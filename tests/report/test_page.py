@@ -525,8 +525,9 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
         ("pair", "+0.4", "–"),
         ("clean", "+2.0", "+3.2"),
     ]
-    other = History((replace(before, checks="f" * 64),))
-    assert cells(margins(replace(outcome, history=other)).body)[-1][2] == "–", "a run by other checks"
+    for differs in ({"checks": "f" * 64}, {"data": "f" * 64}, {"profile": "quick"}):
+        other = History((replace(before, **differs),))
+        assert cells(margins(replace(outcome, history=other)).body)[-1][2] == "–", "a run that is no comparison"
     assert margins(replace(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
 
 
