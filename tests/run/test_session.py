@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from panels import view_of
 from torch import nn
 from zoo import ARGUMENTS, CLASSES, CLEAN, Zoo, checks_text, images_of, network
 
@@ -13,7 +14,9 @@ from harness.base.groups import values_of
 from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
 from harness.data import load_images
+from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.options import Builder
+from harness.perturb import IDENTITY
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
@@ -68,6 +71,15 @@ def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
     assert candidate.predict(opened.images) is opened.roles["baseline"].predict(opened.images), "of one file"
     scaled = opened.scaled(Check("clean", "clean", "accuracy"))
     assert (scaled.share, scaled.id) == (0.1, "clean")
+
+
+def test_a_candidate_of_the_panel_is_held_against_the_others(options, tmp_path):
+    images, own = load_images(options.data), open_session(options, workers=1).roles["candidate"].model_sha256
+    view = view_of(np.zeros(400), np.eye(4)[images.labels], images.labels.numpy())
+    panel = PanelPredictions(images.sha256, images.classes, (own, "b" * 64, "c" * 64), {repr(IDENTITY): view})
+    (tmp_path / "panel.npz").write_bytes(panel.as_bytes())
+    asked = options.but(panel_predictions=tmp_path / "panel.npz")
+    assert open_session(asked, workers=1).panel_predictions.excluded == own
 
 
 @pytest.mark.parametrize(
