@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,12 @@ def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
     assert cache.load(keys[0], (4, 3)) is not None  # A use makes it the youngest.
     cache.prune()
     assert [key for key in keys if cache.load(key, (4, 3)) is not None] == [keys[0], keys[3]]
+    unfinished = [tmp_path / f".{age}.part" for age in (60, 100_000)]
+    for path, age in zip(unfinished, (60, 100_000), strict=True):
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    cache.prune()
+    assert [path.exists() for path in unfinished] == [True, False], "somebody may still write the first"
 
 
 def test_a_second_classifier_predicts_nothing_anew(cache, monkeypatch):
@@ -161,14 +168,16 @@ def test_a_second_classifier_predicts_nothing_anew(cache, monkeypatch):
         lambda: (Counted(), images(seed=1), Pose(10)),
         lambda: (Counted(), images(), Pose(11)),
         lambda: (Counted(), images(), HorizontalFlip()),
+        lambda: (Counted(), images(), Pose(10), True),
     ],
-    ids=["weights", "code", "images", "pose", "perturbation"],
+    ids=["weights", "code", "images", "pose", "perturbation", "rounded"],
 )
 def test_whatever_decides_a_prediction_is_part_of_its_key(cache, other):
     Classifier(Counted(), cache=cache).predict(images(), Pose(10))
-    model, data, perturbation = other()
-    cached = Classifier(model, cache=cache).predict(data, perturbation)
-    assert (cached.logits == Classifier(model).predict(data, perturbation).logits).all()
+    model, data, perturbation, *rounded = other()
+    cached, plain = Classifier(model, cache=cache), Classifier(model)
+    cached.rounded = plain.rounded = bool(rounded)
+    assert (cached.predict(data, perturbation).logits == plain.predict(data, perturbation).logits).all()
     assert cache.info().entries == 2
 
 

@@ -132,7 +132,7 @@ def test_files_that_cannot_all_be_replaced_are_restored(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="busy"):
-        write_all_or_none({first: b"new", second: b"new"})
+        write_all_or_none({first: b"new", tmp_path / "made": b"new", second: b"new"})
     assert first.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["first"]
 

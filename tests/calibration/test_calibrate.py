@@ -25,6 +25,7 @@ from harness.inference import Classifier, role
 from harness.measures import accuracy, confident_errors
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
 from harness.run.execute import execute
+from harness.run.request import model_spec
 
 JITTER = 0.02
 ON_ZOO = ("--stress-set", "data=npz:zoo.npz")
@@ -527,11 +528,21 @@ def test_what_is_kept_depends_on_all_that_decides_the_values(zoo):
     assert recording.definition() == first
     assert replace(recording, families=("clean",)).definition() != first
     assert replace(recording, options=(*recording.options, "--stress-samples", "20")).definition() != first
+    originals = [{"seed-1.safetensors": Path(name)} for name in zoo.seeds[1:]]
+    assert len({first, *(replace(recording, originals=each).definition() for each in originals)}) == 3
     for change, same in (("degrees = 15", False), ("degrees = 10 }\nhand = { threshold = 0.1", True)):
         zoo.checks.write_text(text.replace("degrees = 10", change, 1))
         assert (replace(recording, checks=read_checks(zoo.checks)).definition() == first) == same, change
     add_a_test(zoo)
     assert recording.definition() != first
+
+
+def test_networks_that_return_labels_alone_may_agree_on_a_few_images(zoo, monkeypatch):
+    monkeypatch.syspath_prepend(zoo.root)
+    code = "import numpy as np\ndef {}(pixels):\n    return np.zeros(len(pixels), dtype=np.int64)\n"
+    (zoo.root / "labels.py").write_text("".join(map(code.format, ("one", "other"))))
+    named = [model_spec(f"python:labels:{name}") for name in ("one", "other")]
+    assert len(load_reference_models(named, Recording(zoo.tests, read_checks(zoo.checks), (), ON_ZOO))) == 2
 
 
 def test_a_row_changed_after_its_calibration_has_no_threshold(zoo, pytester):

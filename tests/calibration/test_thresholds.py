@@ -360,6 +360,7 @@ def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_d
     assert false_alarms(one_doubtful, calibrated) == ["seed-005.safetensors: clean"]
     lines = calibration_lines(one_doubtful, calibrated, {})
     assert lines[-2:] == ["leave-one-out false alarms: 1 of 20 networks", "  seed-005.safetensors: clean"]
+    assert false_alarms(one_doubtful, calibrate(one_doubtful, {"clean": 1e-6})) == [], "it is informational then"
 
 
 @pytest.mark.parametrize(("side", "alarms"), [(1, ["seed-005.safetensors: r0"]), (-1, [])], ids=["more", "fewer"])

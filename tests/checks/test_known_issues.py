@@ -83,3 +83,5 @@ def test_reports_mark_what_is_known_and_the_verdict_stands():
         "known issues among the failing checks: clean-shirt; the verdict counts them",
         "expired known issues: image 17 (2020-01-01, Bob); fix or renew them in known.toml",
     ]
+    (said,) = _known_notices((replace(known[0], until="2020-01-01"),), outcome.verdicts, outcome.day)
+    assert said == "expired known issues: clean-shirt (2020-01-01, Ada); fix or renew them in known.toml"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from panels import with_panel
 
+from harness.base.errors import InputError
 from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
 from harness.calibration.record import expect_rows_of_panel
@@ -115,3 +116,11 @@ def test_what_calibration_writes_for_fewer_models_follows(tmp_path, reference_mo
     path = tmp_path / "checks.toml"
     path.write_text(with_thresholds(checks.path.read_text(), calibrated, recipe=checks.recipe, date="2026-01-01"))
     assert refused(read_checks(path)) == ""
+
+
+@pytest.mark.parametrize("recipe", [{"panel_predictions_sha256": "b" * 64}, {"panel_predictions": "panel.npz"}])
+def test_panel_predictions_of_another_or_no_hash_are_refused(recipe):
+    own = shipped("checks")
+    with pytest.raises(InputError, match=r"panel\.npz: its SHA-256 is aaaaaaaaaaaa…, the thresholds of .*"):
+        replace(own, recipe=recipe).expect_panel_predictions(Path("panel.npz"), "a" * 64)
+    replace(own, recipe={}).expect_panel_predictions(Path("panel.npz"), "a" * 64)

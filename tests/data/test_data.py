@@ -318,7 +318,8 @@ def test_validation_split_is_disjoint_and_exhaustive(twenty):
     assert strided.sha256 == twenty.sha256
     assert twenty.sha256 != twenty.take(torch.arange(2)).sha256
     assert twenty.take(torch.arange(2)).hashed is None
-    taken = twenty.take(torch.tensor([7, 2]))
+    taken = replace(twenty, groups={"site": np.arange(20).astype(str)}).take(torch.tensor([7, 2]))
+    assert taken.groups["site"].tolist() == ["7", "2"]
     assert taken.positions.tolist() == [7, 2]
     assert taken.labels.tolist() == [3, 2]
     assert torch.equal(taken.pixels, twenty.pixels[[7, 2]])

@@ -19,7 +19,8 @@ from harness.data import LabelledImages, decoding, load_images, rows
 from harness.data import npz as npz_module
 from harness.data.options import DataOptions
 from harness.data.pictures import Item, Pictures
-from harness.data.sources import SOURCES, Source, specs_in_words
+from harness.data.pipeline import Pipeline
+from harness.data.sources import SOURCES, Source, load_elsewhere, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.opening import open_session
@@ -286,6 +287,13 @@ def test_the_settings_of_data_need_no_numpy_and_help_names_the_sources(capsys):
 def test_a_specification_of_another_form_is_refused_with_those_there_are(spec):
     with pytest.raises(InputError, match=rf"data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
         load_images(spec)
+
+
+def test_a_fixed_sample_stands_for_many_images_of_no_class(npz):
+    images = load_images(npz(images=GREY, labels=LABELS))
+    many = npz(images=np.zeros((1_001, 6, 5), dtype=np.uint8), labels=np.arange(1_001) % 4)
+    assert len(load_elsewhere(many, images, Pipeline())) == 1_000
+    assert len(load_elsewhere(many, images, Pipeline(), most=None)) == 1_001
 
 
 def test_a_picture_that_is_a_program_in_disguise_is_not_run(tmp_path, monkeypatch):

@@ -243,11 +243,13 @@ def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
         (["wide.png", "--class", "bee"], "wide.png: is of 16x20 pixels, the images of the data are 16x16"),
         (["empty"], "no pictures in it"),
         (["0", "0"], "image 0 of zoo: is golden already, image 0 of zoo, ant"),
+        (["0", "same.bmp", "--class", "ant"], "same.bmp: is golden already, image 0 of zoo, ant"),
     ],
 )
 def test_what_cannot_be_golden_is_refused_and_nothing_is_written(zoo, capsys, arguments, said):
     zoo.picture("bee.png", zoo.noise())
     zoo.picture("wide.png", zoo.noise(0, 16, 20))
+    zoo.picture("same.bmp", zoo.images.pixels[0, 0].numpy())
     (zoo.root / "bad.png").write_bytes(b"%!PS-Adobe-3.0 (a program, not a picture)")
     (zoo.root / "bee.txt").write_text("bee")
     (zoo.root / "empty").mkdir()

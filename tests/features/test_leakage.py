@@ -72,6 +72,11 @@ def test_other_images_are_not(found):
     assert (nearest_ones.ratio[PLANTED * len(COPIES) :] < threshold).mean() <= 0.02
 
 
+def test_copies_among_the_test_images_lower_no_threshold(sets):
+    test, training = (small(each.pixels[:60]) for each in sets)
+    assert leaked(torch.cat([test, test[:30]]), training, 0.005)[1] > 0.1
+
+
 def test_no_image_is_its_own_neighbor_and_a_copy_of_another_is(sets):
     pixels = sets[0].pixels[:40].clone()
     pixels[7] = 255 - (255 - pixels[3]) // 2  # Lower contrast, and brighter.

@@ -69,6 +69,10 @@ def test_a_check_is_won_by_who_is_clearly_ahead_of_all_others():
     near = rank([judged("a", {"clean": 0.85}), judged("b", {"clean": 0.859})])
     assert (near.wins, near.best) == ({"a": {}, "b": {}}, {"a": [], "b": []})
     assert rank([RUNS["steady"]]).wins == {"steady": {}}, "there is nobody to be ahead of"
+    found = record("sampled", {"clean": 0.95})
+    found["checks"][0]["n"] = 50
+    apart = rank([run_of(found, "sampled"), judged("whole", {"clean": 0.85})])
+    assert (apart.wins["sampled"], apart.best["sampled"]) == ({}, []), "on other images"
     assert rank([judged("a", {"clean": 0.85, "flip": 0.85}), judged("b", {"clean": 0.85})]).best["a"] == []
 
 

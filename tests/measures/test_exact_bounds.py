@@ -151,6 +151,9 @@ def test_the_worst_group_is_one_that_is_large_enough():
     assert outcome_of(measured, 0.05) == "equal"
     measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(20, 20)}, least=90)
     assert outcome_of(measured, 0.05) == "different"
+    six = {f"{at}": proportion(6 if at == 0 else 0, 20) for at in range(5)} | {"shoe": proportion(2, 1_000)}
+    found = [outcome_of(worst(six, least=90), tolerance) for tolerance in (0.06, 0.08)]
+    assert found == ["different", "equal"], "all six share the level: alone, 6 of 20 are more than 9.7%"
     small = worst({"bag": proportion(0, 20), "shoe": proportion(2, 80)}, least=90)
     assert outcome_of(small, 0.05) == "informational"
     assert overall(["equal", "informational"]) == "equal"

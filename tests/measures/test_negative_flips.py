@@ -33,6 +33,7 @@ def test_it_counts_what_was_right_before_and_is_wrong_now():
     assert 0 < low < 3 < high < 8
     assert negative_flips(predictions(), BEFORE, of_class="bee").value == 1
     assert negative_flips(predictions(), BEFORE, of_class="bee").n == 2
+    assert negative_flips(predictions(), BEFORE, of_class="ant").detail.startswith("0 gained"), "the one is a bee"
     among = np.arange(8) < 3
     measured = negative_flips(predictions(), BEFORE, among=among)
     assert (measured.value, measured.n) == (1, 8), "the rate stays that among all, whatever reference models know"

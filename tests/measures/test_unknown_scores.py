@@ -85,6 +85,15 @@ def test_each_image_has_the_variance_of_delong_and_intervals_cover():
     assert found.each.var() / found.n == pytest.approx(above.var() / 300 + below.var() / 200)
 
 
+@pytest.mark.parametrize(("count", "high"), [(71, 1.0), (72, pytest.approx(0.037, abs=1e-4))])
+def test_so_many_unknown_images_bound_the_threshold(count, high):
+    """The most familiar of 72 is above the 95th percentile with 97.5%: 0.95 to the power of 72 is below 2.5%."""
+    known, unknown = (
+        answers(np.column_stack([level + np.arange(n), np.full(n, -99)])) for level, n in ((200, 100), (0, count))
+    )
+    assert unknown_fpr95(known, unknown, score="logit").interval == (0.0, high)
+
+
 @pytest.mark.parametrize("score", ["energy", "logit"])
 def test_probabilities_have_no_energy(score):
     known, unknown = (answers(log_softmax(drawn(seed, 50).logits, axis=1)) for seed in (1, 2))

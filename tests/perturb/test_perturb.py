@@ -55,6 +55,19 @@ def test_shift_moves_pixels_exactly(pose, expected):
     assert torch.equal(pose(PICTURE), expected)
 
 
+@pytest.mark.parametrize(
+    ("pose", "said"),
+    [
+        (Pose(), "clean"),
+        (Pose(dy=2), "shifted 2 px down"),
+        (Pose(10, 2, 3), "rotated by 10° counter-clockwise, shifted 2 px right and 3 px down"),
+        (Pose(-5, -1.5, -1), "rotated by 5° clockwise, shifted 1.5 px left and 1 px up"),
+    ],
+)
+def test_a_pose_is_said_by_where_it_moves_the_image(pose, said):
+    assert pose.in_words() == said
+
+
 @properties
 @given(dx=st.integers(-5, 5), dy=st.integers(-5, 5))
 def test_integer_shift_there_and_back_restores_what_stayed_inside(dx, dy):

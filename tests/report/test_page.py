@@ -37,7 +37,7 @@ from harness.report.sections import (
     margins,
     slices,
 )
-from harness.report.tables import models
+from harness.report.tables import models, robust_accuracies
 from harness.report.wording import terms
 from harness.run.history import History
 from harness.run.outcome import OtherTest, SelfCheck, line_of
@@ -338,13 +338,26 @@ def test_a_command_selects_its_check_alone(pytester):
 # Models side by side.
 
 
+GRID = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
+    Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
+)
+
+
+def test_robust_accuracy_of_the_incumbent_is_that_of_its_own_run():
+    judged = {**EMPTY.models, "incumbent": {"path": "i", "sha256": "a" * 64}}
+    outcome = replace(EMPTY, verdicts=(GRID,), models=judged)
+    own = replace(line_of(outcome), candidate="a" * 64, robust_accuracy=0.7)
+    found = robust_accuracies(replace(outcome, history=History((own, line_of(outcome)))))
+    assert [(role, of.value, of.n) for role, of in found.items()] == [
+        ("candidate", 0.612, 2_000),
+        ("incumbent", 0.7, 2_000),
+    ]
+
+
 def test_every_worsening_is_marked_unless_the_recipe_is_another():
-    grid = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-range"}).judge(
-        Measurement(ROBUST_ACCURACY, 0.612, 2_000, (0.59, 0.63))
-    )
     worse = model(right=0.79, confident_errors=388, per_class=(rate(0.5), rate(0.79), rate(0.9)), corners=rate(0.4))
     beside = model("incumbent", right=0.8, confident_errors=133)
-    top = plain(part("comparison", verdicts=(grid,), overview=compared(worse, beside)))
+    top = plain(part("comparison", verdicts=(GRID,), overview=compared(worse, beside)))
     assert all(said in top for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388", "61.2%", "n=2,000", "4.0%"))
     assert top.count("▼") + top.count("▽") == 3 + 2, "and the legend"
     page = page_of(replace(EMPTY, verdicts=(PASS,), overview=compared(worse, model("baseline"))))
@@ -440,7 +453,7 @@ def test_each_confusion_has_its_images_the_most_frequent_first():
     said = "reference models: top 81%, 3 of 20 wrong"
     assert f'alt="image 17: top predicted as shirt, confidence 96%; {said}" src="data:17"' in body
     assert f"96% · {said} · image 17" in body
-    assert "Pictures show 3 of them." in body
+    assert "30 of 300 clean images are predicted wrong. Pictures show 3 of them." in body
     assert confusions(EMPTY) is None
     assert confusions(replace(EMPTY, overview=overview())) is None
 
@@ -525,8 +538,9 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
         ("pair", "+0.4", "–"),
         ("clean", "+2.0", "+3.2"),
     ]
-    other = History((replace(before, checks="f" * 64),))
-    assert cells(margins(replace(outcome, history=other)).body)[-1][2] == "–", "a run by other checks"
+    for differs in ({"checks": "f" * 64}, {"data": "f" * 64}, {"profile": "quick"}):
+        other = History((replace(before, **differs),))
+        assert cells(margins(replace(outcome, history=other)).body)[-1][2] == "–", "a run that is no comparison"
     assert margins(replace(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
 
 

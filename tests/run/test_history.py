@@ -44,11 +44,12 @@ def test_a_line_says_what_the_run_came_to():
         *(verdict("pass", value=0.92, std=0.01), verdict("fail", "bad", family="pairs", value=0.8, std=0.02)),
         *(at_pose(0.7), at_pose(0.6), replace(at_pose(0.3), status="informational")),
         Verdict(grid, "informational", "robust_accuracy", value=0.4, n=100),
+        Verdict(Check("base", "clean", "accuracy", role="baseline"), "pass", "accuracy", value=0.3, n=100),
     )
     found = line_of(replace(EMPTY, verdicts=verdicts), at=START)
     assert (found.candidate, found.path) == ("c" * 64, "c.safetensors")
     assert (found.verdict, found.profile, found.data, found.checks) == ("fail", "default", "d" * 64, "e" * 64)
-    assert (found.judged, found.failing) == (4, ("bad",))
+    assert (found.judged, found.failing) == (5, ("bad",))
     assert (found.clean, found.worst_pose, found.robust_accuracy) == (0.92, 0.6, 0.4)
     assert found.margins == {"clean": 7.0, "pairs": -2.5, "rotation": pytest.approx(20.0)}
     assert next(iter(json.loads(as_json(found)))) == "candidate", "what a line is known by stands first"

@@ -126,6 +126,16 @@ def test_two_tests_of_one_name_are_an_error_but_not_one_told_twice(session_of, o
     assert finished(reported, session).exit_status == 4
 
 
+@pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, 0.0)], ids=["fails, then passes", "passes, then fails"])
+def test_of_a_test_that_runs_again_the_gravest_verdict_counts(session_of, values):
+    session = session_of()
+    reported, (check,) = report_all(session, but={"clean"}), session.checks.family("clean")
+    for value in values:  # As a plugin of retries has it.
+        reported.take(verdict_of(check, value=value), test="test_clean.py::test[clean]")
+    outcome = finished(reported, session)
+    assert (outcome.exit_status, [verdict.check.id for verdict in outcome.failed]) == (1, ["clean"])
+
+
 def test_a_verdict_that_is_an_error_is_told(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])

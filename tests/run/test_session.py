@@ -98,6 +98,15 @@ def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
     assert (scaled.share, scaled.id) == (0.1, "clean")
 
 
+def test_a_candidate_of_the_panel_is_held_against_the_others(options, tmp_path):
+    images, own = load_images(options.data), open_session(options, workers=1).roles["candidate"].model_sha256
+    view = view_of(np.zeros(400), np.eye(4)[images.labels], images.labels.numpy())
+    panel = PanelPredictions(images.sha256, images.classes, (own, "b" * 64, "c" * 64), {repr(IDENTITY): view})
+    (tmp_path / "panel.npz").write_bytes(panel.as_bytes())
+    asked = options.but(panel_predictions=tmp_path / "panel.npz")
+    assert open_session(asked, workers=1).panel_predictions.excluded == own
+
+
 @pytest.mark.parametrize(
     ("changes", "size", "of_sample"),
     [
