@@ -13,6 +13,7 @@ FEATURE = Feature(
             page="behaviours/batch-norm",
             area="clean images",
             starter_checks="harness.features.batch_norm.family:starter_checks",
+            needs_row=True,
             before="rotation",
         ),
     ),

@@ -24,6 +24,7 @@ FEATURE = Feature(
             area="classes",
             starter_checks="harness.features.consensus.starters:soft_confusion",
             damage="harness.features.consensus.mutant:MIXED",
+            needs_row=True,
             before="rotation",
         ),
     ),
