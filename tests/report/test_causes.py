@@ -171,7 +171,7 @@ def test_a_small_miss_beside_a_large_one_names_no_cause(checks):
     beside = of_class(template, miss=11)
     assert likely_cause([*rest, missed, beside]).group == "class confusion"
     assert likely_cause([*rest, far, beside]).group == UNCLEAR
-    said = "worse than reference models among 101 informational checks: difference-g 74.0%"
+    said = " informational checks: difference-g 74.0%"
     outcome = replace(EMPTY, verdicts=(*rest, missed, beside))
     assert outcome.verdict == "fail"
     assert said in markdown(outcome)
