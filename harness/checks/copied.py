@@ -25,11 +25,13 @@ def copied(check: Row) -> str:
     )
 
 
-def of_pair(one: str, two: str) -> str:
-    """Return a row on two classes that are predicted as each other."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"pair {one} {two}".lower()).strip("-")
+def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
+    """Return a row on two classes that are predicted as each other; their numbers keep ids of any names apart."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"pair {one} {two} {numbers[0]} {numbers[1]}".lower())
     return _row({"id": name, "family": "pairs", "metric": "pair_failures", "pair": [one, two]})
 
 
 def _row(entries: Mapping[str, object]) -> str:
-    return "\n".join(["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""])
+    """Return these entries as a row; None stands for a key that the check leaves out."""
+    lines = [f"{name} = {in_toml(value)}" for name, value in entries.items() if value is not None]
+    return "\n".join(["[[check]]", *lines, ""])
