@@ -20,9 +20,8 @@ def copied(check: Row) -> str:
     """Return a check as a row with another id, without the thresholds of a panel."""
     plain = as_plain(check, brief=True)
     own = {name.removesuffix("_name"): plain[name] for name in _KEPT if name in plain}
-    return _row(
-        {"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | plain.get("keys", {})
-    )
+    keys = {name: value for name, value in plain.get("keys", {}).items() if value is not None}  # None: left out.
+    return _row({"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | keys)
 
 
 def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
@@ -32,6 +31,4 @@ def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
 
 
 def _row(entries: Mapping[str, object]) -> str:
-    """Return these entries as a row; None stands for a key that the check leaves out."""
-    lines = [f"{name} = {in_toml(value)}" for name, value in entries.items() if value is not None]
-    return "\n".join(["[[check]]", *lines, ""])
+    return "\n".join(["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""])

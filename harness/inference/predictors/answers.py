@@ -20,14 +20,10 @@ _SUMS_TO_ONE = 1e-3
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model_outputs logits"
 _KNOWN = ("logits", "probabilities", "labels")
-_LEAST = 5
-"""Least images of a class for a statement on the order."""
-_FEWER, _EXPLAINED = 5, 1 / 2
-"""Least quotient of correct images by another order and by the data's, and least accuracy by the other."""
-_CLEAR = 3 / 4
-"""Least share of classes of a cycle that are in their new place; so all of a cycle of two or three."""
-_CHANCE = 1e-3
-"""Most probability of a class's images in their place by a model that guesses; the two of a swap have its square."""
+_LEAST, _CHANCE = 5, 1e-3
+"""Least images of a clear class, and most probability that a guess puts as many in its place; a swap has the square."""
+_FEWER, _EXPLAINED, _CLEAR = 5, 1 / 2, 3 / 4
+"""Least quotient of correct images by another order and by the data's, accuracy by the other, share of clear ones."""
 
 
 def provided(answers: np.ndarray, setting: str | None, own: Any = None, *, top: Any = None) -> Provides:
@@ -166,10 +162,10 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
 def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     """Return the class that a model predicts each class as, and a sentence, if only a permutation explains predictions.
 
-    Most images of a cycle's classes are predicted as the class in their place. Three quarters of its classes are clear:
-    most images of one have its new place, most with that place are of the class, and a guess would not do so. A model
-    that prefers a class has no such cycle, whatever the sizes of classes. At most a fifth as many images as the cycle
-    explains may be correct. By the other order, half of all must be.
+    Most images of a cycle's classes are predicted as the class in their place, and three quarters of its classes are
+    clear. Most images of a clear class have its new place, most with that place are of the class, and a guess would not
+    do so. A model that prefers a class has no such cycle, whatever the sizes of classes. At most a fifth as many images
+    as the cycle explains may be correct. By the other order, half of all must be.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.special import bdtrc
@@ -179,8 +175,8 @@ def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     np.add.at(table, (labels, predictions.predicted), 1)
     own, seen_as = linear_sum_assignment(table, maximize=True)
     explained, counts, answers = table[own, seen_as], table.sum(axis=1), table.sum(axis=0)[seen_as]
-    clear = (counts >= _LEAST) & (2 * explained > np.maximum(counts, answers))
-    clear &= bdtrc(explained - 1, counts, answers / len(labels)) <= _CHANCE
+    guessed = bdtrc(explained - 1, counts, answers / len(labels)) > _CHANCE
+    clear = (counts >= _LEAST) & (2 * explained > np.maximum(counts, answers)) & ~guessed
     moved, left = np.zeros(len(classes), dtype=bool), set(range(len(classes)))
     while left:
         cycle = [left.pop()]
@@ -193,7 +189,5 @@ def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     seen_as = np.where(moved, seen_as, own)
     if not moved.any() or table[own, seen_as].sum() < _EXPLAINED * len(labels):
         return None
-    said = [
-        f"{classes[at]} as {classes[seen_as[at]]} ({explained[at]} of {counts[at]})" for at in np.flatnonzero(moved)
-    ]
+    said = [f"{classes[at]} as {classes[seen_as[at]]} ({explained[at]} of {counts[at]})" for at in own[moved]]
     return seen_as, f"it predicts most clean images of {some_of(said)}"
