@@ -143,6 +143,8 @@ def unknown(name: str, known: Iterable[str]) -> InputError:
     """Return the error for a name that no setting has, with the nearest one."""
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "`stress-harness list settings` prints all"
+    if name == "mlflow":  # A setting of earlier versions.
+        hint = "docs/history.md#mlflow has a recipe in its place"
     return InputError(f"unknown setting; {hint}", setting=name)
 
 

@@ -84,7 +84,7 @@ def confusions(outcome: Outcome) -> Section | None:
     body = paragraphs(f"{errors:,} of {overview.n:,} clean images are predicted wrong.{few}", kind="soft")
     for rank, names in enumerate(sorted(faces, key=lambda names: -images[names])):
         title = f"{' → '.join(names)}: {Unit.IMAGES.format(images[names])}"
-        row = render("copied", row=in_lines(of_pair(*names)), about=title)
+        row = render("copied", row=in_lines(of_pair(*names, (at[names[0]], at[names[1]]))), about=title)
         body += folded(title, row + sheet("", faces[names]), opened=not rank)
     return Section("confusions", "Confusions and their images", body)
 

@@ -1,5 +1,6 @@
 """Rows to copy from a report are rows that the reader of the checks file accepts, of the same measurement."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -30,5 +31,12 @@ def test_each_shipped_check_can_be_copied(tmp_path):
 
 @pytest.mark.parametrize("names", [("Bag", "Sneaker"), ('a "quoted" one', "ünï\n"), ("9", "10")])
 def test_a_confusion_becomes_a_check_of_its_pair(names, tmp_path):
-    (check,) = added(of_pair(*names), tmp_path)
+    (check,) = added(of_pair(*names, (0, 1)), tmp_path)
     assert (check.family, check.metric, tuple(check.keys["pair"])) == ("pairs", "pair_failures", names)
+
+
+def test_pairs_have_ids_of_their_own_whatever_the_names(tmp_path):
+    names = ("猫", "犬", "Ä", "ä", "a b", "a-b")
+    pairs = list(itertools.permutations(range(len(names)), 2))
+    found = added("\n".join(of_pair(names[one], names[two], (one, two)) for one, two in pairs), tmp_path)
+    assert [tuple(check.keys["pair"]) for check in found] == [(names[one], names[two]) for one, two in pairs]

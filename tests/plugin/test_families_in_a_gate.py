@@ -1,10 +1,14 @@
 """Checks of flips, groups, skews and images of no class: they pass, fail by name, or say why they do not apply."""
 
+import html
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 from zoo import CLASSES, CLEAN, ROWS, images_of, network
 
+from harness.checks import read_checks
 from harness.data import load_images
 from harness.data.groups import groups_sha256
 from harness.data.pipeline import Pipeline
@@ -86,6 +90,18 @@ def rear_camera(zoo, rear, pixels) -> None:
     zoo.checks.write_text(zoo.checks.read_text().replace("[data]\n", groups))
 
 
+def rows_can_be_copied(page: str, zoo) -> None:
+    """Assert that the checks file reads each row that the page has to copy, and as the check that it is of."""
+    rows = [html.unescape(row) for row in re.findall(r'data-copy="(\[\[check\]\][^"]*)"', page)]
+    before, file = read_checks(zoo.checks).written, zoo.root / "copied.toml"
+    file.write_text("\n".join([zoo.checks.read_text(), *rows]))
+    found = {check.id: check for check in read_checks(file).written[len(before) :]}
+    assert len(found) == len(rows) > len(before)
+    for check in before:
+        copy = found[f"{check.id}-copy"]
+        assert (copy.family, copy.metric, copy.keys, copy.hand) == (check.family, check.metric, check.keys, check.hand)
+
+
 @pytest.mark.zoo(tests=("clean", "slices", "class_difference"))
 def test_the_group_that_is_served_badly_fails_by_name(zoo):
     """Every third image comes from a camera at the rear, which sees little but noise."""
@@ -107,6 +123,7 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     page = (zoo.root / "reports/stress.html").read_text()
     assert 'id="report-slices"' in page
     assert "Accuracy by camera" in page
+    rows_can_be_copied(page, zoo)
     zoo.checks.write_text(zoo.checks.read_text().replace("groups_sha256 =", 'groups_sha256 = "old" #'))
     result = zoo.run()
     assert result.ret == 4

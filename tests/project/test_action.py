@@ -1,5 +1,6 @@
 """Files for other systems are valid by their schemas, and each step of the action does what it says."""
 
+import re
 import stat
 import subprocess
 import sys
@@ -22,18 +23,23 @@ mkdir -p reports
 case "$*" in *crash*) exit 4 ;; *worse*) verdict=fail status=1 ;; *) verdict=pass status=0 ;; esac
 echo "{\\"verdict\\": \\"$verdict\\"}" > reports/stress.json
 echo "summary of a $verdict" > reports/stress.md
+case "$*" in *long*) yes "a line as long as ünï" | head -n 4000 >> reports/stress.md ;; esac
 exit $status
 """
 """Stands in for `stress-harness`: it keeps what it was asked, and judges by names."""
 GH = """\
 #!/bin/sh
 echo "$*" >> asked.txt
-case "$*" in
+case "$GH_TOKEN $*" in
+  none* | read-only*body=*) exit 1 ;;
   *--paginate*) cat comments.txt ;;
   *) cat "${*##*body=@}" > body.md ;;
 esac
 """
-"""Stands in for `gh`: it lists the comments of `comments.txt`, and keeps the text of the comment that it writes."""
+"""Stands in for `gh`: it lists the comments of `comments.txt`, and keeps the text of the comment that it writes.
+
+The token "none" is good for nothing, "read-only" for no comment.
+"""
 
 
 def started(folder: Path, **inputs: str) -> Runner:
@@ -96,10 +102,11 @@ def test_the_verdict_is_an_output_and_decides_the_step(tmp_path, inputs, status,
     assert ACTION["outputs"].keys() == outputs.keys()
 
 
-def test_a_wrong_word_of_fail_on_is_no_pass(tmp_path):
-    runner = started(tmp_path, fail_on="wrose")
+@pytest.mark.parametrize("words", ["wrose", "", ", "])
+def test_a_wrong_word_of_fail_on_or_none_is_no_pass(tmp_path, words):
+    runner = started(tmp_path, fail_on=words)
     assert runner.statuses == {"Install": 4}
-    assert "fail-on is 'wrose'; expected worse, inconclusive, both or never" in runner.output["Install"]
+    assert f"fail-on is '{words}'; expected worse, inconclusive, both or never" in runner.output["Install"]
 
 
 def test_the_gate_gets_the_inputs(tmp_path):
@@ -142,6 +149,35 @@ def test_the_pull_request_has_one_comment(tmp_path, before, asked):
     mark, text = (tmp_path / "body.md").read_text().splitlines()
     assert mark.startswith("<!-- model quality gate")
     assert text == "summary of a fail"
+
+
+@pytest.mark.parametrize("token", ["none", "read-only"])
+def test_a_comment_that_cannot_be_written_leaves_the_verdict(tmp_path, token):
+    runner = started(tmp_path, candidate="worse.pth", comment_on_pull_request="true", github_token=token)
+    assert (runner.statuses["Comment"], runner.statuses["Verdict"]) == (0, 1)
+    assert "::warning title=Model quality gate::the comment was not written" in runner.output["Comment"]
+
+
+def test_a_comment_is_no_longer_than_it_may_be(tmp_path):
+    started(tmp_path, candidate="long.pth", comment_on_pull_request="true")
+    body = (tmp_path / "body.md").read_text()
+    assert 50_000 < len(body) <= 65_536
+    assert set(body.splitlines()[2:-2]) == {"a line as long as ünï"}
+    assert body.endswith("\n(The rest is in the artifact.)\n")
+
+
+def test_each_use_in_a_job_has_a_comment_and_an_artifact_of_its_own(tmp_path):
+    names = []
+    uses = ({}, {"candidate": "runs/new.pth"}, {"checks": "own.toml"}, {"profile": "quick"}, {"working_directory": "a"})
+    for at, inputs in enumerate((*uses, {"candidate": 'https://me:word@shop.org/it "s" -->.pth?key=secret'})):
+        (tmp_path / str(at)).mkdir()
+        runner = started(tmp_path / str(at), comment_on_pull_request="true", **inputs)
+        names.append(runner.expressions["steps.gate.outputs.name"])
+        assert (tmp_path / str(at) / "body.md").read_text().startswith(f"<!-- model quality gate: {names[-1]} -->\n")
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w.-]+\.pth-\d+", name, re.ASCII) for name in names)
+    (upload,) = (step["with"]["name"] for step in ACTION["runs"]["steps"] if "upload" in step.get("uses", ""))
+    assert upload == "stress-reports-${{ steps.gate.outputs.name }}"
 
 
 def test_it_comments_only_on_request(tmp_path):

@@ -46,8 +46,43 @@ BAD = {
     "collapsed, and crosswise": [[5, 95, 0, 0], [95, 5, 0, 0], [50, 50, 0, 0], [50, 50, 0, 0]],
     "good": [[90, 10, 0], [5, 95, 0], [0, 0, 100]],
     "too few images": [[0, 2], [2, 0]],
+    "constant, of a rare class": [[10, 0], [90, 0]],
+    "constant, of a class of 16%": [[16, 0], [84, 0]],
+    "constant, of two rare classes": [[5, 0, 0], [5, 0, 0], [90, 0, 0]],
+    "constant, of a long tail": np.eye(10, dtype=int)[[0] * 10] * np.array([[60, *[5] * 8, 900]]).T,
+    "images of one class": [[0, 0], [50, 0]],
+    "mostly collapsed": [[48, 2], [900, 50]],
+    "a common class lost": [[20, 0, 0, 0], [0, 20, 0, 0], [0, 0, 20, 0], [300, 0, 0, 0]],
+    "a rare class and a common one that is half lost": [[14, 6], [290, 10]],
+    "a common class kept, a rare one lost": [[3, 17], [17, 983]],
+    "a guess on few images": [[1, 5], [5, 1]],
     "by chance": np.random.default_rng(0).multinomial(10, [0.01] * 100, size=100),
 }
+
+
+def rotated(classes: int, images: int, accuracy: float) -> np.ndarray:
+    """Return the confusion matrix of a model of this accuracy that numbers the classes from the second on."""
+    shares = np.full((classes, classes), (1 - accuracy) / (classes - 1))
+    np.fill_diagonal(shares, accuracy)
+    random = np.random.default_rng(0)
+    return np.roll([random.multinomial(images, row) for row in shares], 1, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "images", "accuracy"),
+    [(2, 1_000, 0.85), (10, 1_000, 0.65), (100, 1_000, 0.65), (100, 10, 0.8), (1_000, 10, 0.8)],
+)
+def test_the_order_of_a_good_model_is_found(classes, images, accuracy):
+    seen_as, _ = other_order(predictions(rotated(classes, images, accuracy)))
+    assert seen_as.tolist() == [*range(1, classes), 0]
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 5), (2, 6), (2, 12), (3, 5), (3, 8), (5, 6)])
+def test_a_guess_has_no_order(classes, images):
+    random = np.random.default_rng(0)
+    for _ in range(500):
+        guessed = random.multinomial(images, np.full(classes, 1 / classes), size=classes)
+        assert other_order(predictions(guessed)) is None
 
 
 @pytest.mark.parametrize(("table", "moved"), [(ROTATED, 10), (SWAPPED, 2), (np.eye(2, dtype=int)[::-1] * 20, 2)])

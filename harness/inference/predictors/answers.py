@@ -20,10 +20,10 @@ _SUMS_TO_ONE = 1e-3
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model_outputs logits"
 _KNOWN = ("logits", "probabilities", "labels")
-_LEAST = 5
-"""Least images of a class for a statement on the order."""
-_FEWER, _EXPLAINED = 5, 2 / 3
-"""Least quotient of correct images by another order and by the data's, and least accuracy by the other."""
+_LEAST, _CHANCE = 5, 1e-3
+"""Least images of a clear class, and most probability that a guess puts as many in its place; a swap has the square."""
+_FEWER, _EXPLAINED, _CLEAR = 5, 1 / 2, 3 / 4
+"""Least quotient of correct images by another order and by the data's, accuracy by the other, share of clear ones."""
 
 
 def provided(answers: np.ndarray, setting: str | None, own: Any = None, *, top: Any = None) -> Provides:
@@ -162,28 +162,32 @@ def expect_order(predictions: Predictions, order: np.ndarray | None = None) -> N
 def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     """Return the class that a model predicts each class as, and a sentence, if only a permutation explains predictions.
 
-    In a cycle, the images of its classes and those predicted as the classes in their place must be mostly the same. A
-    Jaccard index above one half counts. A model that confuses two classes half of the time reaches a third. At most a
-    fifth as many images as the permutation explains may be correct. By the other order, two thirds of all must be.
+    Most images of a cycle's classes are predicted as the class in their place, and three quarters of its classes are
+    clear. Most images of a clear class have its new place, most with that place are of the class, and a guess would not
+    do so. A model that prefers a class has no such cycle, whatever the sizes of classes. At most a fifth as many images
+    as the cycle explains may be correct. By the other order, half of all must be.
     """
     from scipy.optimize import linear_sum_assignment
+    from scipy.special import bdtrc
 
     classes, labels = predictions.classes, predictions.labels
     table = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(table, (labels, predictions.predicted), 1)
-    _, seen_as = linear_sum_assignment(table, maximize=True)
-    counts, moved = table.sum(axis=1), list[int]()
-    for first in range(len(classes)):
-        cycle = [first]
-        while seen_as[cycle[-1]] != first:
-            cycle.append(int(seen_as[cycle[-1]]))
-        explained, correct = table[cycle, seen_as[cycle]].sum(), table[cycle, cycle].sum()
-        union = counts[cycle].sum() + table[:, cycle].sum() - explained
-        plainly = 2 * explained > union and _FEWER * correct <= explained
-        if len(cycle) > 1 and plainly and counts[cycle].sum() >= _LEAST * len(cycle):
-            moved.append(first)
-    seen_as = np.where(np.isin(np.arange(len(classes)), moved), seen_as, np.arange(len(classes)))
-    if not moved or table[np.arange(len(classes)), seen_as].sum() < _EXPLAINED * len(labels):
+    own, seen_as = linear_sum_assignment(table, maximize=True)
+    explained, counts, answers = table[own, seen_as], table.sum(axis=1), table.sum(axis=0)[seen_as]
+    guessed = bdtrc(explained - 1, counts, answers / len(labels)) > _CHANCE
+    clear = (counts >= _LEAST) & (2 * explained > np.maximum(counts, answers)) & ~guessed
+    moved, left = np.zeros(len(classes), dtype=bool), set(range(len(classes)))
+    while left:
+        cycle = [left.pop()]
+        while (place := int(seen_as[cycle[-1]])) in left:
+            left.remove(place)
+            cycle.append(place)
+        by_it = explained[cycle].sum()
+        plainly = 2 * by_it > counts[cycle].sum() and _FEWER * table[cycle, cycle].sum() <= by_it
+        moved[cycle] = len(cycle) > 1 and plainly and clear[cycle].mean() >= _CLEAR
+    seen_as = np.where(moved, seen_as, own)
+    if not moved.any() or table[own, seen_as].sum() < _EXPLAINED * len(labels):
         return None
-    said = [f"{classes[at]} as {classes[seen_as[at]]} ({table[at, seen_as[at]]} of {counts[at]})" for at in moved]
+    said = [f"{classes[at]} as {classes[seen_as[at]]} ({explained[at]} of {counts[at]})" for at in own[moved]]
     return seen_as, f"it predicts most clean images of {some_of(said)}"
