@@ -81,7 +81,7 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     constant = f"left out, of one color: {left_out[0]:,} test and {left_out[1]:,} training images"
     if min(map(len, sets)) <= NEIGHBORS:
         raise DataError(f"both sets need more than {NEIGHBORS} images ({constant})", setting=f"train {train}")
-    leaks = leaked(*made, chance)
+    leaks = leaked(made[0], made[1], chance)
     found = leaks.nearest
     pairs = np.flatnonzero(leaks.found)
     pairs = pairs[np.argsort(found.ratio[pairs], kind="stable")]
