@@ -54,7 +54,7 @@ def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outco
 def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
     """Return the outcome of the record at this path, without pictures, and its content; raises as `redrawn` does.
 
-    A record of a whole verdict says of which model and data it is.
+    A record of a whole verdict names the model and the data, with their hashes.
     """
     with _unreadable(path):
         record = read_regular(path, max_bytes=MAX_BYTES)

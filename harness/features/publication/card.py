@@ -32,7 +32,7 @@ _BLOCK = re.compile(
     r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:\Z|[^\s#{}\[\],&*!|>%@`?-][^\n]*?:(?:\s|\Z)(?!.*^\.\.\.\s))",
     re.DOTALL | re.MULTILINE,
 )
-"""The beginning of a front matter that is a mapping with a line for each key, so that another line may follow."""
+"""The beginning of a front matter with a line for each key, where another line may follow."""
 
 
 def model_index(outcome: Outcome) -> list[dict[str, Any]]:
