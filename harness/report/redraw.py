@@ -52,10 +52,19 @@ def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outco
 
 
 def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
-    """Return the outcome of the record at this path, without pictures, and its content; raises as `redrawn` does."""
+    """Return the outcome of the record at this path, without pictures, and its content; raises as `redrawn` does.
+
+    A record of a whole verdict names the model and the data, with their hashes.
+    """
     with _unreadable(path):
         record = read_regular(path, max_bytes=MAX_BYTES)
-        return outcome_in(json.loads(record), lambda _: b"", where=str(path)), record
+        outcome = outcome_in(json.loads(record), lambda _: b"", where=str(path))
+        if outcome is not None and outcome.verdict in {"pass", "fail"}:
+            facts = [outcome.models["candidate"][name] for name in ("path", "sha256")]
+            facts += [outcome.data[name] for name in ("name", "split", "sha256")]
+            if not all(isinstance(each, str) for each in facts) or not isinstance(outcome.data["n"], int):
+                raise ValueError(f"expected texts, found {facts}")
+        return outcome, record
 
 
 def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:

@@ -131,23 +131,85 @@ def test_what_is_no_record_is_refused_and_nothing_foreign_is_replaced(run, tmp_p
     assert (tmp_path / "mine.bin").read_bytes() == b"\xff\xfe mine"
 
 
+OTHERS = {
+    "attest": '{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "https://slsa.dev/provenance/v1"}',
+    "badge": '{"schemaVersion": 1, "label": "coverage", "message": "90%", "color": "green"}',
+}
+TESTED = (
+    '{"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://in-toto.io/attestation/test-result/v0.1",'
+    ' "predicate": {"result": "PASSED", "configuration": [{"name": "pytest.ini"}]}}'
+)
+
+
+@pytest.mark.parametrize(("command", "text"), [*OTHERS.items(), ("attest", TESTED)])
+@pytest.mark.parametrize("changes", [{}, {"omissions": ("500 of 10000 images were measured",)}])
+def test_a_file_of_another_tool_in_the_same_form_stays(run, tmp_path, command, text, changes):
+    run(PASS, **changes)
+    (tmp_path / "theirs.json").write_text(text)
+    assert main([command, "stress.json", "--out", "theirs.json"]) == 2
+    assert (tmp_path / "theirs.json").read_text() == text
+
+
+@pytest.mark.parametrize("name", ["code.py", "p.html", "checks.toml", "stress.md", "link.md"])
+def test_a_file_that_is_no_card_stays(run, tmp_path, name):
+    run(PASS)
+    (tmp_path / "code.py").write_text("x = 1\n")
+    (tmp_path / "link.md").symlink_to("code.py")
+    (tmp_path / name).write_text("x = 1\n")
+    assert main(["card", "stress.json", "--into", name]) == 2
+    assert (tmp_path / name).read_text() == "x = 1\n"
+
+
+def broken(change):
+    """Return the record as text after a change of its plain content."""
+    plain = json.loads(Path("stress.json").read_text())
+    change(plain)
+    return json.dumps(plain)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda: Path("stress.json").read_text()[:500],
+        lambda: broken(lambda plain: plain.update(schema=1)),
+        lambda: broken(lambda plain: plain["candidate"].pop("sha256")),
+        lambda: broken(lambda plain: plain["data"].clear()),
+        lambda: broken(lambda plain: plain["data"].update(sha256=5)),
+    ],
+    ids=["truncated", "old", "no hash of the model", "no data", "a number"],
+)
+def test_a_record_that_cannot_be_read_leaves_no_statement(run, tmp_path, capsys, text):
+    run(PASS)
+    assert main(["attest", "stress.json"]) == 0
+    (tmp_path / "stress.json").write_text(text())
+    assert main(["attest", "stress.json"]) == 2
+    assert main(["card", "stress.json"]) == 2
+    assert "stress.json: " in capsys.readouterr().err
+    assert not Path("stress.intoto.json").exists(), "the statement on an earlier run would be signed"
+
+
 CARD = "---\nlicense: mit  # ours\ntags:\n- fashion\n---\n# A model\n\nText | with `code`.\n"
 
 
-@pytest.mark.parametrize("card", [CARD, "", "# No front matter\n", CARD.rstrip("\n")])
-def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card):
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "card", [CARD, "", "# No front matter\n", CARD.rstrip("\n"), f"\n{CARD}", "---\nlicense: mit\n---"]
+)
+def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card, newline):
     run(PASS, replace(verdict("pass", "worst-pose", family="worst-pose", value=0.9), n=50))
     path = tmp_path / "README.md"
-    path.write_text(card)
+    path.write_text(card, newline=newline)
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
     first = path.read_text()
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
     assert path.read_text() == first, "a second time changes nothing"
+    content = path.read_bytes()
+    assert content.count(b"\r\n") == (content.count(b"\n") if newline == "\r\n" and card else 0)
     own = [line for line in first.splitlines() if line in set(card.splitlines())]
     assert set(card.splitlines()) <= set(own), "other text is as it was"
     data = ModelCard.load(path).data
     assert data.model_name == "new"
-    assert data.get("license") == ("mit" if card.startswith("---") else None)
+    assert data.get("license") == ("mit" if "mit" in card else None)
     found = {each.metric_name: each for each in data.eval_results}
     assert set(found) == {"accuracy (good)", "accuracy (worst-pose)"}
     one = found["accuracy (good)"]
@@ -159,9 +221,33 @@ def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card):
     assert "worst-pose" not in path.read_text(), "the section of the earlier run is replaced"
 
 
+def test_a_byte_order_mark_stays_first(run, tmp_path):
+    run(PASS)
+    path = tmp_path / "README.md"
+    for card in (CARD, "# No front matter\n"):
+        path.write_text(card, encoding="utf-8-sig")
+        assert main(["card", "stress.json", "--into", "README.md"]) == 0
+        text = path.read_text(encoding="utf-8-sig")
+        assert "\ufeff" not in text
+        assert ModelCard(text).data.to_dict().keys() == {"model-index"} | (
+            {"license", "tags"} if card == CARD else set()
+        )
+
+
+def test_a_small_value_is_a_number_for_the_client(run, tmp_path):
+    run(PASS, verdict("pass", "small", family="flips", value=1e-05))
+    assert main(["card", "stress.json", "--into", "README.md"]) == 0
+    assert 1e-05 in [each.metric_value for each in ModelCard.load(tmp_path / "README.md").data.eval_results]
+
+
 @pytest.mark.parametrize(
     ("card", "said"),
     [
+        ("---\n# ours\n{license: mit}\n---\n", "no mapping with a line for each key"),
+        ("---\nlicense: mit\n...\n# Mine\n---\n", "no mapping with a line for each key"),
+        ("---\n- license: mit\n---\n", "no mapping with a line for each key"),
+        ("---\n  license: mit\n---\n", "no mapping with a line for each key"),
+        ("---\nA text between two rules\n---\n", "no mapping with a line for each key"),
         ("---\nmodel-index:\n- name: mine\n---\n", "has a model-index that this command did not write"),
         ("# Mine\n<!-- stress-harness: begin -->\n", "expected one mark"),
         ("<!-- stress-harness: end -->\n<!-- stress-harness: begin -->\n", "expected one mark"),

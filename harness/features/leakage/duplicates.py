@@ -23,8 +23,10 @@ NEIGHBORS, _REFERENCE = 8, 2
 """Candidates of an image, the nearest by their descriptors; the one after so many is the unit of the distance."""
 _STEPS, _STEP, _RIM = 5, 0.1, 2
 """Steps of an alignment, the largest change in one, and pixels at the rim that do not count."""
-_SMALL, _COPY = 1e-6, 1e-3
-"""The smallest divisor, and the largest distance of a plain copy."""
+SMALLEST = 4 * _RIM
+"""The fewest pixels in each direction that leave enough inside the rim."""
+_SMALL, _COPY, _CERTAIN = 1e-6, 1e-3, 0.1
+"""The smallest divisor, the largest distance of a plain copy, and a ratio below which any image is a copy."""
 _CROP = 0.05
 _VIEWS = [(1.0, 0.0, 0.0), (1 - _CROP, 0.0, 0.0)]
 _VIEWS += [(1 - _CROP, x, y) for x in (-_CROP, _CROP) for y in (-_CROP, _CROP)]
@@ -44,6 +46,22 @@ class Nearest:
     ratio: np.ndarray
 
 
+@dataclass(frozen=True)
+class Leaks:
+    """The nearest training image of each test image, and which of them are near-duplicates: those below a threshold.
+
+    `copies` are those without any visible change, and `inside` is the number of test images with a copy among the
+    others. `p` is the probability of so many near-duplicates by chance.
+    """
+
+    nearest: Nearest
+    threshold: float
+    found: np.ndarray
+    copies: int
+    inside: int
+    p: float
+
+
 def small(pixels: Tensor) -> Tensor:
     """Return images, (N, C, H, W) uint8, of at most `SIDE` pixels in each direction, also uint8.
 
@@ -58,15 +76,31 @@ def small(pixels: Tensor) -> Tensor:
     return made
 
 
-def leaked(test: Tensor, training: Tensor, chance: float) -> tuple[Nearest, float]:
-    """Return the nearest training image of each test image, and the ratio below which it is a near-duplicate.
+def varied(images: Tensor) -> Tensor:
+    """Return which images, (N, C, H, W) uint8, have more than one color inside the rim; others resemble nothing."""
+    inside = images[:, :, _RIM:-_RIM, _RIM:-_RIM].flatten(2)
+    return (inside.amax(dim=2) > inside.amin(dim=2)).any(dim=1)
 
-    Below the ratio are so many of the test images with their neighbors in the test set, without copies among those.
+
+def leaked(test: Tensor, training: Tensor, chance: float) -> Leaks:
+    """Return the near-duplicates of test images among the training images.
+
+    Below the threshold are so many of the test images with their neighbors in the test set, without copies among those:
+    they would lower it. It is not below what a copy has in any set.
     """
+    from scipy.stats import betabinom
+
     own = nearest(test, test, same=True, desc="test images")
-    distinct = own.ratio[own.distance > _COPY]
-    threshold = float(np.quantile(distinct, chance)) if len(distinct) else 0.0
-    return nearest(test, training, desc="training images"), threshold
+    copied = (own.distance <= _COPY) | (own.ratio < _CERTAIN)
+    distinct = own.ratio[~copied]
+    threshold = float(np.quantile(distinct, chance)) if len(distinct) else _CERTAIN
+    others = nearest(test, training, desc="training images")
+    copies = others.distance <= _COPY
+    found = copies | (others.ratio < threshold)
+    # A share that an order statistic of n values cuts off has a beta distribution, and is not exactly `chance`.
+    below = int((distinct < threshold).sum())
+    p = float(betabinom.sf(found.sum() - 1, len(found), below + 1, max(len(distinct) - below, 1)))
+    return Leaks(others, threshold, found, int(copies.sum()), int(copied.sum()), p)
 
 
 def nearest(images: Tensor, others: Tensor, *, same: bool = False, desc: str = "") -> Nearest:

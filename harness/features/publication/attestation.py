@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 TYPE, PREDICATE = "https://in-toto.io/Statement/v1", "https://in-toto.io/attestation/test-result/v0.1"
-STATEMENT = Kind("an in-toto statement", rb'\s*\{\s*"_type"\s*:\s*"https://in-toto\.io/Statement')
+STATEMENT = Kind(
+    "a statement of the harness",
+    rb'\s*\{\s*"_type"\s*:\s*"https://in-toto\.io/Statement.*?"predicateType"\s*:\s*"'
+    + re.escape(PREDICATE.encode())
+    # The rest is what other tools that state the result of a test do not have.
+    + rb'".*?"configuration"\s*:.*?"name"\s*:\s*"stress\.json"',
+)
 
 
 def statement(outcome: Outcome | None, record: bytes, model: Path | None = None) -> tuple[dict[str, Any] | None, str]:

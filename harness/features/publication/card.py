@@ -15,6 +15,7 @@ from harness.checks.families import family_title
 from harness.report.signs import signs
 from harness.report.wording import SIGNS, candidate_name, measured_and_required
 from harness.run.outcome import margin
+from harness.run.status import SUMMARY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,12 @@ CARD = Kind("a model card", rb"")
 _MAX_BYTES = 64 << 20
 _MARKS = {"front": ("# stress-harness: begin", "# stress-harness: end")}
 _MARKS["section"] = ("<!-- stress-harness: begin -->", "<!-- stress-harness: end -->")
-_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(r"\A(\ufeff?\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:\Z|[^\s#{}\[\],&*!|>%@`?-][^\n]*?:(?:\s|\Z)(?!.*^\.\.\.\s))",
+    re.DOTALL | re.MULTILINE,
+)
+"""The beginning of a front matter with a line for each key, where another line may follow."""
 
 
 def model_index(outcome: Outcome) -> list[dict[str, Any]]:
@@ -81,41 +87,53 @@ def _shown(outcome: Outcome) -> list[Verdict]:
 
 def text_of(path: Path | None) -> str:
     """Return the text of a model card, empty for none; raises `InputError` for one that cannot be read."""
-    if path is None or not path.exists():
+    if path is None:
         return ""
     try:
-        return read_regular(path, max_bytes=_MAX_BYTES).decode()
-    except (OSError, ValueError) as error:
+        name = path.resolve().name
+        if not name.lower().endswith(".md") or name == SUMMARY:
+            raise InputError(f"{path}: expected a model card, a Markdown file (.md) that is no report of the harness")
+        return read_regular(path, max_bytes=_MAX_BYTES).decode() if path.exists() else ""
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a model card in UTF-8 ({said_of(error)})") from None
 
 
 def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -> str:
     """Return a card with `model-index` in its front matter and a section at its end, or where their marks are.
 
-    No other text changes. Raises `InputError` for a `model-index` without marks, and for a mark without the other.
+    No other text changes. Raises `InputError` for a `model-index` without marks, for a mark without the other, and for
+    front matter to which no line can be added.
     """
+    end = "\r\n" if card.partition("\n")[0].endswith("\r") else "\n"
     found = _FRONT.match(card)
-    front, rest = (found[1], card[found.end() :]) if found else ("", card)
+    mark = "\ufeff" if card.startswith("\ufeff") else ""
+    first, front, last = found.groups() if found else (f"{mark}---{end}", "", f"---{end}")
+    rest = card[found.end() if found else len(mark) :]
+    if not _BLOCK.match(front):
+        raise InputError(f"{where}: its front matter is no mapping with a line for each key; write it as `key: value`")
     written = "model-index: " + json.dumps(index, ensure_ascii=False, allow_nan=False)
-    front = _between(front, _MARKS["front"], written, where)
+    # YAML 1.1 reads 1e-05 as a text, and 1.0e-05 as a number.
+    written = re.sub(r'("value": -?\d+)(e)', r"\1.0\2", written)
+    front = _between(front, _MARKS["front"], written, where, end)
     outside = front.replace(written, "")
     if re.search(r"^['\"]?model-index['\"]?\s*:", outside, re.MULTILINE):
         raise InputError(
             f"{where}: its front matter has a model-index that this command did not write; a card has one. Remove it, "
             "or print the section without --into and merge both by hand"
         )
-    return f"---\n{front}---\n{_between(rest, _MARKS['section'], text, where)}"
+    last = last if last.endswith("\n") else last + end
+    return f"{first}{front}{last}{_between(rest, _MARKS['section'], text, where, end)}"
 
 
-def _between(text: str, marks: tuple[str, str], new: str, where: str) -> str:
+def _between(text: str, marks: tuple[str, str], new: str, where: str, newline: str) -> str:
     """Return a text with new content between the marks, which are lines; at its end if it has none."""
     begin, end = marks
-    made = f"{begin}\n{new}\n{end}\n"
+    made = f"{begin}\n{new}\n{end}\n".replace("\n", newline)
     if (text.count(begin), text.count(end)) == (0, 0):
-        gap = "" if not text or text.endswith("\n") else "\n"
-        return text + gap + ("\n" if begin.startswith("<") and text else "") + made
+        gap = "" if not text or text.endswith("\n") else newline
+        return text + gap + (newline if begin.startswith("<") and text else "") + made
     before, _, after = text.partition(begin)
     _, closed, after = after.partition(end)
     if (text.count(begin), text.count(end)) != (1, 1) or not closed:
         raise InputError(f"{where}: expected one mark {begin} before one mark {end}; correct or remove them")
-    return before + made + after.removeprefix("\n")
+    return before + made + re.sub(r"\A\r?\n", "", after)

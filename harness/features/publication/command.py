@@ -32,11 +32,15 @@ def attest_command(record: Path, out: Path | None, model: Path | None) -> int:
     from harness.report.redraw import outcome_at
 
     path = out or record.with_name("stress.intoto.json")
-    outcome, content = outcome_at(record)
-    made, why = statement(outcome, content, model)
     output = options.own_output(path, STATEMENT, Inputs(tuple(filter(None, (record, model)))))
+    made = None
+    try:
+        outcome, content = outcome_at(record)
+        made, why = statement(outcome, content, model)
+    finally:
+        if made is None:
+            output.remove()  # One of an earlier run would be signed in its place.
     if made is None:
-        output.remove()  # One of an earlier run would be signed in its place.
         print(f"{record}: no attestation, {why}")
         return options.NEGATIVE
     output.write((json.dumps(made, indent=1) + "\n").encode())
@@ -90,7 +94,7 @@ def badge_command(record: Path, out: Path | None) -> int:
     verdict = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
     path = out or record.with_name("stress-badge.json")
     badge = {"schemaVersion": 1, "label": "stress tests", "message": verdict, "color": colors[verdict]}
-    kind = Kind("a badge", rb'\{"schemaVersion": 1')
+    kind = Kind("a badge", rb'\s*\{\s*"schemaVersion"\s*:\s*1\s*,\s*"label"\s*:\s*"stress tests"')
     options.own_output(path, kind, Inputs((record,))).write(json.dumps(badge).encode())
     print(f"{verdict}: {path}")
     return options.OK
