@@ -8,9 +8,11 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401
-from zoo import CLASSES, Zoo, hypothesis_as_it_starts, images_of, run_here
+import torch
+from zoo import CLASSES, Zoo, hypothesis_as_it_starts, images_of, network, run_here
 
-from harness.calibration.panel import read_panel
+from harness.calibration.growth import fewest_changes, kept_for_panel
+from harness.calibration.panel import Panel, ReferenceModel, read_panel
 from harness.checks import read_checks
 from harness.cli import main
 
@@ -44,7 +46,7 @@ def members() -> list[str]:
 
 
 def with_threshold() -> set[str]:
-    return {check.id for check in read_checks(CHECKS).checks if check.panel}
+    return {check.id for check in read_checks(CHECKS).checks if check.binding}
 
 
 def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
@@ -59,9 +61,11 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
 
     models[1].unlink()  # The panel has its own copy.
     for seed in (2, 3):
+        before = with_threshold()
         assert main(["accept", "--provisional", f"runs/{seed}.safetensors"]) == 0, capsys.readouterr().out
         said = capsys.readouterr().out
-        assert f"the panel has {seed} reference models now" in said
+        gained = len(with_threshold() - before)
+        assert f"the panel has {seed} reference models now; {gained} checks got a threshold" in said
         assert len(members()) == seed
     assert "clean" in with_threshold()
 
@@ -71,7 +75,72 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
     said = capsys.readouterr().out
     assert "the reference panel is unchanged: " in said
     assert "no reference model, since only 0 of 4000 predictions differ" in said
+    assert re.search(r"; expected at least [1-9]\d*, as between two trainings", said)
     assert (CHECKS.read_bytes(), sorted(Path("models/panel").iterdir())) == (before, copies)
+
+
+def test_a_gate_without_a_threshold_names_no_step_that_cannot_pass(zoo, capsys):
+    zoo.save("runs/1.safetensors", jitter=APART, seed=1)
+    images = images_of(80)
+    np.savez("zoo.npz", images=images.pixels[:, 0].numpy(), labels=images.labels.numpy())
+    assert init() == 0
+    assert (len(members()), with_threshold()) == (1, set())
+    said = capsys.readouterr().out.partition("next:")[2]
+    assert "accept" not in said
+    assert "--min-accuracy" in said
+    assert "stress-harness calibrate --checkpoints FILE FILE" in said
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_with_weights_in_other_files_is_calibrated_where_it_lies(zoo, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    dynamic = {"input_names": ["input"], "dynamic_axes": {"input": {0: "n"}}, "dynamo": False}
+    torch.onnx.export(network(jitter=APART, seed=1), (torch.zeros(1, 1, 16, 16),), "whole.onnx", **dynamic)
+    onnx.save_model(
+        onnx.load("whole.onnx"), "apart.onnx", save_as_external_data=True, location="parts.data", size_threshold=0
+    )
+    assert init("--checkpoint", "apart.onnx") == 0
+    assert members() == ["apart.onnx"]
+    assert "accept --provisional" not in capsys.readouterr().out
+    assert not Path("models/panel").exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "errors", "own", "least"),
+    [
+        (4, 45, 4, 45 / 8),  # Trainings on digits differ in 8 predictions or more.
+        (2, 750, 200, 200),  # A copy with noise on its weights differs in 150.
+        (1, 750, 0, 750 / 8),  # A quantized one differs in 67.
+        (1, 2, 0, 1),
+    ],
+)
+def test_a_copy_changes_fewer_predictions_than_a_training(models, errors, own, least):
+    predicted = np.zeros((models, 4_000), dtype=np.int64)
+    predicted[:, : errors - own] = 1
+    for at, row in enumerate(predicted):
+        row[1_000 + at * own : 1_000 + (at + 1) * own] = 1
+    assert fewest_changes(predicted, np.zeros(4_000)) == least
+
+
+@pytest.mark.parametrize(("named", "there"), [(False, False), (True, False), (False, True)])
+def test_an_error_removes_a_new_copy_that_the_panel_does_not_name(tmp_path, named, there):
+    (model := tmp_path / "new.safetensors").write_bytes(b"weights")
+    panel = tmp_path / "models/panel.json"
+
+    def fail():
+        with kept_for_panel(model, panel) as copy:
+            if named:
+                models = (ReferenceModel(copy.as_posix(), "", 1, {}),)
+                panel.write_bytes(Panel("", 1, {}, (), models).as_bytes())
+            raise KeyboardInterrupt
+
+    if there:
+        with kept_for_panel(model, panel):
+            pass
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert len([*panel.with_suffix("").iterdir()]) == int(named or there)
 
 
 def test_another_panel_grows_only_when_asked(zoo, capsys):
@@ -79,7 +148,9 @@ def test_another_panel_grows_only_when_asked(zoo, capsys):
         zoo.save(f"runs/{seed}.safetensors", jitter=APART, seed=seed)
     assert init("--no-calibrate") == 0
     assert not with_threshold()
-    assert "stress-harness calibrate --checkpoints" in capsys.readouterr().out
+    assert "stress-harness calibrate --checkpoints FILE FILE" in capsys.readouterr().out
+    assert init() == 0, "after an interruption, too"
+    assert "stress-harness calibrate --checkpoints runs/1.safetensors" in capsys.readouterr().out
     assert main(["calibrate", "--checkpoints", "runs/1.safetensors"]) == 0
     assert main(["accept", "--provisional", "runs/2.safetensors"]) == 0
     assert members() == ["runs/1.safetensors"]
