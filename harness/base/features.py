@@ -42,8 +42,9 @@ class Family:
     `needs_role` without a model in that role, unless it has a row.
 
     `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. Their files lie
-    in a folder of that name. `images` opens their images, in their order, which every run measures whole. They are an
-    argument of stress tests, `NAME_images`. In the list of families it stands `before` another.
+    in a folder of that name. `images` opens their images, which every run measures whole, or returns None for a run
+    without. With `rows`, each row has one, in their order. They are an argument of stress tests, `NAME_images`. In the
+    list of families it stands `before` another.
     """
 
     name: str

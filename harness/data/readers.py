@@ -93,11 +93,11 @@ def read_folder(place: str) -> Pictures:
     )
 
 
-def read_unlabelled(place: str) -> Pictures:
+def read_unlabelled(place: str, *, grouped: bool = False) -> Pictures:
     """Return all pictures in a folder and its subfolders, in the order of their paths, as those of one class.
 
-    Hidden files and folders are ignored. A `groups.csv` in it gives the groups of images. Raises `InputError` for a
-    folder without pictures.
+    Hidden files and folders are ignored. A `groups.csv` in it gives the groups of images if `grouped`. Raises
+    `InputError` for a folder without pictures.
     """
     path = Path(place)
     found = [file for file in sorted(path.rglob("*")) if _is_picture(file) and file.is_file()] if path.is_dir() else []
@@ -105,7 +105,7 @@ def read_unlabelled(place: str) -> Pictures:
     if not files:
         raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
     named = path.resolve().name
-    groups = groups_beside(path, files) if (path / GROUPS).exists() else {}
+    groups = groups_beside(path, files) if grouped and (path / GROUPS).exists() else {}
     return Pictures.of_files(files, whole=str(path), labels=[0] * len(files), name=named, groups=groups)
 
 

@@ -98,12 +98,18 @@ def load_images(
 
 
 def load_elsewhere(
-    spec: str, images: LabelledImages, pipeline: Pipeline, *, setting: str = "unknown", most: int | None = MOST
+    spec: str,
+    images: LabelledImages,
+    pipeline: Pipeline,
+    *,
+    setting: str = "unknown",
+    most: int | None = MOST,
+    grouped: bool = False,
 ) -> LabelledImages:
     """Load images of no class, of the shape of the data's images, by default at most 1,000; their labels are ignored.
 
-    A folder may have any subfolders. Without a size, crop or transform, pictures are stretched to the size of the data.
-    Raises `InputError` about the setting for unreadable images and for another shape.
+    A folder may have any subfolders; `grouped` reads its groups. Without a size, crop or transform, pictures are
+    stretched to the size of the data. Raises `InputError` about the setting for unreadable images or another shape.
     """
     import torch
 
@@ -120,7 +126,7 @@ def load_elsewhere(
     kind, _, path = spec.partition(":")
     try:
         if kind == "folder":
-            found = _decoded(read_unlabelled(path), pipeline)
+            found = _decoded(read_unlabelled(path, grouped=grouped), pipeline)
         else:
             found = load_images(spec, pipeline=Pipeline() if spec == SHIPPED else pipeline)
     except InputError as error:

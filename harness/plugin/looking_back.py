@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
-from harness.base.features import features, resolve
+from harness.base.features import families_with_rows, features, resolve
 from harness.base.files import hash_of_file
 from harness.base.records import as_json, read_json
 from harness.checks import read_checks
@@ -185,7 +185,8 @@ def _thumbnails(session: StressSession, outcome: Outcome) -> dict[str, str]:
     from harness.run.examples import thumbnails_of
 
     found = {} if outcome.overview is None else thumbnails_of(session.images, outcome.overview)
-    for family, images in session.of_rows.items():
+    for family in filter(session.of_rows.__contains__, families_with_rows()):  # They have an image for each row.
+        images = session.of_rows[family]
         at = {check.id: position for position, check in enumerate(session.checks.family(family))}
         shown = [each.check.id for each in worst_first(outcome.verdicts) if each.check.id in at][:ROWS_PICTURED]
         found |= {name: images.pixels[at[name]].permute(1, 2, 0).numpy() for name in shown}

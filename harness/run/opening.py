@@ -119,9 +119,11 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
         of_rows={
-            name: resolve(family.images)(checks, images, request)
+            name: found
             for name, family in families_of_features().items()
-            if family.images and checks.family(name)
+            if family.images
+            and checks.family(name)
+            and (found := resolve(family.images)(checks, images, request)) is not None
         },
         elsewhere=elsewhere,
         panel_predictions=panel_predictions,

@@ -93,8 +93,9 @@ def plan_of(
     families that can have them there. Cached predictions then count as work, and so do panel predictions that nobody
     has recorded. Raises `InputError` where the model gives no answer in time.
     """
-    images, kept = session.images, set[str]()
+    images, kept = session.images, {*session.of_rows}  # Every run measures these whole.
     sizes = {check.family: session.size_of(check.family) for check in checks}
+    sizes |= {name: len(own) for name, own in session.of_rows.items() if name in sizes}
     if to_calibrate:
         if session.panel_predictions is None:
             unknown = np.zeros(len(session.labels if session.labels is not None else images), dtype=np.int16)
@@ -105,7 +106,7 @@ def plan_of(
         # keep their images where others were added to them.
         calibrated = {check.family for check in checks if check.panel}
         with_rows = {check.family for check in session.checks.written}
-        kept = (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
+        kept |= (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
     shares: dict[str, float] = {}
     for check in checks:
         shares[check.family] = min(_share_of_images(check, images), shares.get(check.family, 1.0))

@@ -21,6 +21,7 @@ from harness.base.features import features, resolve
 from harness.base.records import as_json, read_json
 from harness.checks.families import damages
 from harness.data import sample_up_to
+from harness.data.groups import groups_sha256
 from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
@@ -98,7 +99,7 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     ]
     if any(fingerprint is None for _, fingerprint, *_ in models):
         return Memory()
-    of_rows = sorted(each.sha256 for each in session.of_rows.values())
+    of_rows = sorted((each.sha256, groups_sha256(each.groups)) for each in session.of_rows.values())
     images = session.images.sha256, tuple(session.images.pixels.shape), session.checks.sha256, *of_rows
     ours = PROTOCOL, measuring_code(), platform.python_version(), platform.platform(), installed(_LIBRARIES)
     users = sorted(imports.ran().values())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import NoModelError, NotApplicableError, NotRecordedError
 from harness.base.features import families_of_features
 from harness.checks.roles import INCUMBENT, ROLES, role_title
+from harness.data.groups import groups_sha256
 from harness.measures import METRICS
 from harness.measures.panel.pairing import PairedIncumbent
 
@@ -42,7 +43,7 @@ def of_role(role: str) -> tuple[str, Callable[[StressSession], object]]:
 def _images_of(family: str) -> Callable[[StressSession], object]:
     def images(session: StressSession) -> object:
         if family not in session.of_rows:
-            raise NotApplicableError(f"{session.checks.path} has no rows of family {family!r}")
+            raise NotApplicableError(f"the run has no images for rows of family {family!r}")
         return session.of_rows[family]
 
     return images
@@ -160,7 +161,10 @@ class StressSession:
         """Return the SHA-256 of all inputs of the verdict, by their path or name."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
         known = {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
-        known |= {f"{family} {images.name}": images.sha256 for family, images in self.of_rows.items()}
+        for family, images in self.of_rows.items():
+            known[f"{family} {images.name}"] = images.sha256
+            if images.groups:
+                known[f"groups of {family} {images.name}"] = groups_sha256(images.groups)
         if self.elsewhere is not None:
             known[f"unknown {self.elsewhere.name}"] = self.elsewhere.sha256
         return {

@@ -8,11 +8,16 @@ import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes
 import numpy as np
 import pytest
 import scipy.stats  # noqa: F401
-from zoo import CLASSES, Zoo, hypothesis_as_it_starts, images_of, run_here
+import torch
+from zoo import CLASSES, Zoo, hypothesis_as_it_starts, images_of, network, run_here
 
-from harness.calibration.panel import read_panel
+from harness.calibration import growth
+from harness.calibration.calibrate import CalibrationRequest
+from harness.calibration.growth import fewest_changes, kept_for_panel
+from harness.calibration.panel import Panel, ReferenceModel, read_panel
 from harness.checks import read_checks
 from harness.cli import main
+from harness.run.settings import ModelSettings
 
 CHECKS, PANEL = Path("stress_tests/checks.toml"), Path("models/panel.json")
 APART = 0.05
@@ -24,14 +29,18 @@ def zoo(pytester, monkeypatch, tmp_path_factory):
     zoo = Zoo(pytester.path)
     monkeypatch.chdir(zoo.root)
     shutil.rmtree(zoo.tests)
-    images = images_of(4_000)  # With fewer, one model gives no threshold.
-    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
-    np.savez("zoo.npz", **arrays)
+    save_images(4_000)  # With fewer, one model gives no threshold.
     (zoo.root / "models/augmented.safetensors").unlink()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     run_here(monkeypatch, pytester, [])
     with hypothesis_as_it_starts():
         yield zoo
+
+
+def save_images(count: int) -> None:
+    images = images_of(count)
+    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+    np.savez("zoo.npz", **arrays)
 
 
 def init(*arguments) -> int:
@@ -44,7 +53,7 @@ def members() -> list[str]:
 
 
 def with_threshold() -> set[str]:
-    return {check.id for check in read_checks(CHECKS).checks if check.panel}
+    return {check.id for check in read_checks(CHECKS).checks if check.binding}
 
 
 def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
@@ -71,7 +80,89 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
     said = capsys.readouterr().out
     assert "the reference panel is unchanged: " in said
     assert "no reference model, since only 0 of 4000 predictions differ" in said
+    assert re.search(r"; expected at least [1-9]\d*, as between two trainings", said)
     assert (CHECKS.read_bytes(), sorted(Path("models/panel").iterdir())) == (before, copies)
+
+
+def test_a_gate_without_a_threshold_names_no_step_that_cannot_pass(zoo, capsys):
+    zoo.save("runs/1.safetensors", jitter=APART, seed=1)
+    save_images(80)
+    assert init() == 0
+    assert (len(members()), with_threshold()) == (1, set())
+    said = capsys.readouterr().out.partition("next:")[2]
+    assert "accept" not in said
+    assert "--min-accuracy" in said
+    assert "stress-harness calibrate --checkpoints FILE FILE" in said
+
+
+def test_an_informational_check_counts_once_it_has_a_threshold_that_binds(zoo, monkeypatch):
+    for seed in (1, 2):
+        zoo.save(f"runs/{seed}.safetensors", jitter=APART, seed=seed)
+    save_images(80)
+    assert init() == 0
+    binding = re.sub("(?m)^informational = .*\n", "", CHECKS.read_text())
+
+    def calibrated(_) -> list[str]:
+        CHECKS.write_text(binding)
+        return []
+
+    monkeypatch.setattr(growth, "calibrate", calibrated)
+    settings = ModelSettings(data="npz:zoo.npz")
+    (said,) = growth.grow(Path("runs/2.safetensors"), CalibrationRequest(CHECKS), settings, wanted=None)
+    assert with_threshold()
+    assert f"; {len(with_threshold())} checks got a threshold: clean" in said
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_with_weights_in_other_files_is_calibrated_where_it_lies(zoo, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    dynamic = {"input_names": ["input"], "dynamic_axes": {"input": {0: "n"}}, "dynamo": False}
+    torch.onnx.export(network(jitter=APART, seed=1), (torch.zeros(1, 1, 16, 16),), "whole.onnx", **dynamic)
+    onnx.save_model(
+        onnx.load("whole.onnx"), "apart.onnx", save_as_external_data=True, location="parts.data", size_threshold=0
+    )
+    assert init("--checkpoint", "apart.onnx") == 0
+    assert members() == ["apart.onnx"]
+    assert "accept --provisional" not in capsys.readouterr().out
+    assert not Path("models/panel").exists()
+
+
+@pytest.mark.parametrize(
+    ("models", "errors", "own", "least"),
+    [
+        (4, 45, 4, 45 / 8),  # Trainings on digits differ in 8 predictions or more.
+        (2, 750, 200, 200),  # A copy with noise on its weights differs in 150.
+        (1, 750, 0, 750 / 8),  # A quantized one differs in 67.
+        (1, 2, 0, 1),
+    ],
+)
+def test_a_copy_changes_fewer_predictions_than_a_training(models, errors, own, least):
+    predicted = np.zeros((models, 4_000), dtype=np.int64)
+    predicted[:, : errors - own] = 1
+    for at, row in enumerate(predicted):
+        row[1_000 + at * own : 1_000 + (at + 1) * own] = 1
+    assert fewest_changes(predicted, np.zeros(4_000)) == least
+
+
+@pytest.mark.parametrize(("named", "there"), [(False, False), (True, False), (False, True)])
+def test_an_error_removes_a_new_copy_that_the_panel_does_not_name(tmp_path, named, there):
+    (model := tmp_path / "new.safetensors").write_bytes(b"weights")
+    panel = tmp_path / "models/panel.json"
+
+    def fail():
+        with kept_for_panel(model, panel) as copy:
+            if named:
+                models = (ReferenceModel(copy.as_posix(), "", 1, {}),)
+                panel.write_bytes(Panel("", 1, {}, (), models).as_bytes())
+            raise KeyboardInterrupt
+
+    if there:
+        with kept_for_panel(model, panel):
+            pass
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert len([*panel.with_suffix("").iterdir()]) == int(named or there)
 
 
 def test_another_panel_grows_only_when_asked(zoo, capsys):
@@ -79,7 +170,9 @@ def test_another_panel_grows_only_when_asked(zoo, capsys):
         zoo.save(f"runs/{seed}.safetensors", jitter=APART, seed=seed)
     assert init("--no-calibrate") == 0
     assert not with_threshold()
-    assert "stress-harness calibrate --checkpoints" in capsys.readouterr().out
+    assert "stress-harness calibrate --checkpoints FILE FILE" in capsys.readouterr().out
+    assert init() == 0, "after an interruption, too"
+    assert "stress-harness calibrate --checkpoints runs/1.safetensors" in capsys.readouterr().out
     assert main(["calibrate", "--checkpoints", "runs/1.safetensors"]) == 0
     assert main(["accept", "--provisional", "runs/2.safetensors"]) == 0
     assert members() == ["runs/1.safetensors"]

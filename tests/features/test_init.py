@@ -216,7 +216,7 @@ def test_families_are_added_where_images_are_golden(shop):
 def test_the_help_names_every_family(capsys):
     assert main(["init", "--help"]) == 0
     said = re.sub(r"-\s+", "-", capsys.readouterr().out)  # Lines end at hyphens, too.
-    assert set(offered()) <= set(re.findall(r"[a-z-]+", said))
+    assert set(offered()) <= set(re.findall(r"[a-z_-]+", said))
 
 
 @pytest.mark.parametrize(

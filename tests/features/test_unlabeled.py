@@ -128,6 +128,8 @@ def test_a_healthy_candidate_passes_and_the_report_shows_the_worst_first(gate):
     assert {of for _, of, *_ in shown["groups"]} == {"predicted class", "group by camera"}
     assert sum(row[2] for row in shown["groups"] if row[1] == "group by camera") == expected["unlabeled-unanimous"]
     assert len(shown["facts"]) == 3
+    assert ran.report["thumbnails"]
+    assert ran.report["thumbnails"].keys().isdisjoint(ROWS), "no image is that of a row"
     for said in (ran.page, ran.summary, ran.said):
         assert shown["sentence"] in said
     assert "a shift that misleads all reference models alike" in ran.page
@@ -160,8 +162,10 @@ def test_workers_find_the_same(gate):
     assert ran.report["unlabeled"] == serial.report["unlabeled"]
 
 
-def test_a_reference_model_is_no_reference_of_its_own(gate):
-    ran = gate.once(*FIELD, "seed-3.safetensors")
+@pytest.mark.parametrize("name", ["seed-3.safetensors", "accepted.safetensors"])
+def test_a_reference_model_is_no_reference_of_its_own_in_any_file(gate, name):
+    gate.save("accepted.safetensors", jitter=0.005, seed=3, training={"seed": 3})
+    ran = gate.once(*FIELD, name)
     assert ran.checks["unlabeled-unanimous"]["check"]["panel"]["reference_models"] == len(SEEDS) - 1
     others = [seed for seed in SEEDS if seed != 3]
     votes, (mine,) = votes_of(*others), votes_of(3)
@@ -216,6 +220,10 @@ def test_without_the_setting_there_are_no_such_checks(gate):
     ran = gate.once("--candidate", "near.safetensors")
     assert not [name for name in ran.statuses if "unlabeled" in name]
     assert ran.report["unlabeled"] is None
+    own = '[[check]]\nid = "own"\nfamily = "unlabeled"\nmetric = "churn"\n'
+    ran = gate.once("--candidate", "near.safetensors", rows=f"{BOUND}\n{own}")
+    assert ran.ending == (0, "pass")
+    assert ran.statuses["own"] == "not_applicable"
 
 
 def test_groups_are_needed_for_the_worst_group():

@@ -290,6 +290,7 @@ def test_a_file_like_the_data_is_taken_and_a_row_names_its_images(gate):
 
 def test_labels_of_images_from_elsewhere_do_not_count(gate, tmp_path):
     folder = pictures(tmp_path / "cars", nested=False)
+    (folder / "groups.csv").write_text("of something else\n")
     flat = load_elsewhere(f"folder:{folder}", gate.images, Pipeline())
     assert flat.pixels.shape == (12, 1, 16, 16)
     assert set(flat.labels.tolist()) == {-1}

@@ -112,6 +112,17 @@ def test_a_promise_is_for_the_smallest_group(session, keys, fewest):
     assert lines["slice"].fewest == fewest
 
 
+def test_a_family_with_images_of_its_own_is_planned_on_all_of_them(session):
+    check = replace(session.checks.checks[0], id="own", family="golden")
+    session = replace(session, of_rows={"golden": images_of(1_000)})
+
+    def judge(session, check):
+        return check.judge(accuracy(session.roles["candidate"].predict(session.of_rows["golden"])))
+
+    lines = plan_of(session, [check], judge, overview=False, budget=0.0).lines
+    assert [getattr(lines["golden"], name) for name in ("images", "out_of", "poses")] == [1_000] * 3
+
+
 def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
     def failing(session, check):
         judge(session, check)
@@ -191,7 +202,7 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
     )
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
     zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100"])
-    zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +2 +0 +0 +0 +0 +0 s"])
+    zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +4 +0 +0 +0 +0 +0 s"])
 
 
 def test_golden_images_change_no_samples_and_have_none(zoo, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 from zoo import ROWS, checks_text, images_of, network, role_model
@@ -58,18 +59,24 @@ def test_a_damaged_entry_counts_as_absent(tmp_path):
     assert check.times == 2
 
 
-@pytest.mark.parametrize("what", ["model", "images", "checks", "tests", "name"])
+@pytest.mark.parametrize("what", ["model", "images", "checks", "tests", "name", "groups"])
 def test_whatever_decides_it_has_it_checked_anew(tmp_path, what):
-    check = Counted("pass")
-    memory_of(session_of(tmp_path), ["row"]).remembered("blind", check)
+    def with_groups(name):
+        images = replace(images_of(8), groups={"camera": np.repeat(name, 8)})
+        return replace(session_of(tmp_path), of_rows={"unlabeled": images})
+
+    check, before = Counted("pass"), with_groups("a") if what == "groups" else session_of(tmp_path)
+    memory_of(before, ["row"]).remembered("blind", check)
     changed = {
         "model": lambda: session_of(tmp_path, model=network(jitter=0.1)),
         "images": lambda: session_of(tmp_path, count=41),
         "checks": lambda: session_of(tmp_path, rows=ROWS.replace("0.85", "0.84")),
+        "groups": lambda: with_groups("b"),
     }.get(what, lambda: session_of(tmp_path))()
     memory = memory_of(changed, ["other" if what == "tests" else "row"])
     memory.remembered("other" if what == "name" else "blind", check)
     assert check.times == 2
+    assert (changed.inputs == before.inputs) == (what not in {"images", "checks", "groups"})
 
 
 def test_of_a_model_that_cannot_be_traced_nothing_is_remembered(tmp_path):

@@ -7,7 +7,7 @@ import re
 import shlex
 import tempfile
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ from harness.base.codes import Code
 from harness.base.errors import ConfigurationError, InputError, OutputError, printable
 from harness.base.files import write_all_or_none
 from harness.calibration.calibrate import CalibrationRequest, calibrate
-from harness.calibration.growth import keep_for_panel
+from harness.calibration.growth import grows_by_use, kept_for_panel
+from harness.calibration.panel import readable_panel
 from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
@@ -36,6 +37,7 @@ from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from harness.checks import ChecksFile
@@ -102,17 +104,30 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
                     lines.append(f"the samples stand in {where}; --budget none leaves them out")
         if first and request.checkpoint is not None:
             lines += _calibrated(request, request.checkpoint)
+        further = _steps_to_thresholds(request, new=first)
     steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
     if not request.checkpoint:
         steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
         steps += ["stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"]
     if folder != Path():
         steps.insert(0, f"cd {shlex.quote(str(folder))}")
-    if first:
-        steps += ["stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"]
-    else:
-        steps += ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"]
-    return [*lines, "next:", *(f"  {step}" for step in steps)]
+    return [*lines, "next:", *(f"  {step}" for step in [*steps, *further])]
+
+
+def _steps_to_thresholds(request: InitRequest, *, new: bool) -> list[str]:
+    """Return the next steps to more thresholds; without any, no retraining passes and joins a new gate's panel."""
+    checks = read_checks(_CHECKS)
+    panel = readable_panel(CalibrationRequest(_CHECKS).paths(checks)[0])
+    judged = request.min_accuracy is not None or any(check.provenance == "panel" for check in checks.checks)
+    if new and judged and panel and grows_by_use(panel):
+        return ["stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"]
+    steps = ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"]
+    if request.checkpoint and not request.no_calibrate and not checks.recipe:
+        own = shlex.quote(str(request.checkpoint))
+        steps.insert(0, f"stress-harness calibrate --checkpoints {own}    # provisional thresholds by one model")
+    if new and not judged:
+        steps.insert(0, f"write a threshold as `hand` into {_CHECKS}    # --min-accuracy does so for a new gate")
+    return steps
 
 
 def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[str]]:
@@ -280,17 +295,18 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
 def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
     """Set thresholds by the checkpoint, and return lines on them; the panel has a copy of a file."""
     settings = request.model
-    if isinstance(model, Path) and model.is_file():
-        model = keep_for_panel(model, CalibrationRequest(_CHECKS).paths(read_checks(_CHECKS))[0])
     calibration = CalibrationRequest(
         _CHECKS,
-        checkpoints=(model,),
         network=settings.part(NetworkOptions),
         backend=settings.part(BackendOptions),
         gate_options=_device(request),
     )
+    keeping: AbstractContextManager[Path | str] = contextlib.nullcontext(model)
+    if isinstance(model, Path) and model.is_file():
+        keeping = kept_for_panel(model, calibration.paths(read_checks(_CHECKS))[0])
     try:
-        return calibrate(calibration)
+        with keeping as kept:
+            return calibrate(replace(calibration, checkpoints=(kept,)))
     except InputError as error:
         return [f"no threshold is set: {error}", "`stress-harness calibrate --checkpoints FILE` sets them later"]
 

@@ -37,10 +37,12 @@ FAMILY = "unlabeled"
 ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved)
 
 
-def unlabeled_images(checks: ChecksFile, images: LabelledImages, request: RunRequest) -> LabelledImages:  # noqa: ARG001
-    """Return the images that the request names, all of them and of no class."""
-    spec, words = str(request.unlabeled), request.transform_named
-    found = load_elsewhere(spec, images, request.whole_pipeline(words), setting=FAMILY, most=None)
+def unlabeled_images(_: ChecksFile, images: LabelledImages, request: RunRequest) -> LabelledImages | None:
+    """Return the images that the request names, all of them and of no class; None where it names none."""
+    if (spec := request.unlabeled) is None:
+        return None
+    pipeline = request.whole_pipeline(request.transform_named)
+    found = load_elsewhere(spec, images, pipeline, setting=FAMILY, most=None, grouped=True)
     return replace(found, name=found.name.removeprefix("elsewhere "), split="field")
 
 
@@ -50,11 +52,12 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
     A candidate that is one of the reference models is left out. Raises `InputError` without weights of three reference
     models, and if they agree on no image.
     """
-    images = session.of_rows[FAMILY]
+    if (images := session.of_rows.get(FAMILY)) is None:
+        return session
     try:
         models = reference_models_of(session.checks, request.root)
-        votes = _votes(models, images, request, session.cache)
-        others = [at for at, (_, sha256) in enumerate(models) if sha256 != session.roles["candidate"].sha256]
+        votes, networks = _votes(models, images, request, session.cache)
+        others = [at for at, sha256 in enumerate(networks) if sha256 != session.roles["candidate"].model_sha256]
         if len(others) < PROVISIONAL:
             raise PanelError(f"there are {len(others)} other reference models, expected at least {PROVISIONAL}")
         labels = unanimous(votes := votes[others])
@@ -79,15 +82,18 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
 
 def _votes(
     models: list[tuple[Path | str, str]], images: LabelledImages, request: RunRequest, cache: Store | None
-) -> np.ndarray:
-    """Return the class that each reference model predicts for each image, (K, N) int64, once for a set of images."""
+) -> tuple[np.ndarray, list[str]]:
+    """Return the class that each reference model predicts for each image, (K, N) int64, once for a set of images.
+
+    Also return the SHA-256 of the models' networks, which a network has in any file.
+    """
     shape, network = (len(models), len(images)), request.part(NetworkOptions)
     inputs = images.sha256, tuple(images.pixels.shape)
     decisive = [sha256 for _, sha256 in models], *inputs, network, request.device, computing_code()
     key = hashlib.sha256(f"unlabeled {decisive!r}".encode()).hexdigest()
-    if cache is not None and (kept := cache.load(key, shape)) is not None:
-        return kept.astype(np.int64)
-    votes = np.empty(shape, dtype=np.int64)
+    if cache is not None and (kept := cache.load(key, shape)) is not None and (named := cache.load_text(f"{key}-of")):
+        return kept.astype(np.int64), named.split()
+    votes, networks = np.empty(shape, dtype=np.int64), list[str]()
     asked = Progress(models, desc="reference models on images without labels", unit="network", delay=2)
     for at, (path, sha256) in enumerate(asked):
         if isinstance(path, Path) and not path.exists():
@@ -96,6 +102,8 @@ def _votes(
         if model.sha256 != sha256:
             raise PanelError(f"{path}: is another file than the reference model of the panel")
         votes[at] = model.predict(images).predicted
+        networks.append(model.model_sha256)
     if cache is not None:
         cache.store(key, votes)
-    return votes
+        cache.store_text(f"{key}-of", " ".join(networks))
+    return votes, networks

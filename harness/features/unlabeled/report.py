@@ -36,7 +36,8 @@ UNSEEN = (
 
 def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: ARG001
     """Return what the report shows of a candidate's disagreements on images without labels."""
-    images = session.of_rows[FAMILY]
+    if (images := session.of_rows.get(FAMILY)) is None:
+        return Part()
     found = session.roles["candidate"].predict(images)
     both, agreed = (found.labels, found.predicted), found.labels != OF_NO_CLASS
     differ = against(found.predicted, found.labels)
