@@ -78,6 +78,10 @@ class DataFingerprint:
         """Return the number of images that the thresholds of a family are for."""
         return _size(self.samples.get(family, self.measured))
 
+    def by_hand_of(self, family: str) -> int:
+        """Return the number of images that thresholds by hand are for; a weighted count is of all images."""
+        return self.n if self.by_panel(family) else self.size_of(family)
+
     def by_panel(self, family: str) -> PanelSample | None:
         """Return the sample of a family that has one with strata by the panel."""
         sample = self.samples.get(family, self.sample)
@@ -258,8 +262,8 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
     if check.by_conversions:
         check = replace(check, tolerance=None)
     try:
-        images = data.n if data.by_panel(check.family) else data.size_of(check.family)
-        return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check
+        images, metric = data.by_hand_of(check.family), METRICS.get(check.metric)
+        return check.with_metric(metric, images=images) if metric else check
     except ChecksError as error:
         raise ChecksError(f"{where}: {error}") from None
 
