@@ -52,6 +52,11 @@ class PanelSample:
     def __str__(self) -> str:
         return f"{self.n} by the panel"
 
+    @property
+    def named(self) -> str:
+        """Return the sample as the threshold of a row has it."""
+        return f"by {self.by}, n = {self.n}, seed = {self.seed}"
+
 
 @record
 class DataFingerprint:

@@ -104,7 +104,8 @@ class Threshold:
     root_std: int | float | None = None
     conversions: str = ""
     of_loss: float = 0.0
-    """Largest variance by sampling of a loss of one unit, in a sample with strata."""
+    """Largest variance by sampling of a loss of one unit, in a sample with strata; `sample` names it."""
+    sample: str = ""
 
 
 @record
