@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.base.errors import PanelError
+from harness.base.errors import PanelError, some_of
 from harness.base.features import families_of_features, families_with_rows, resolve
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
@@ -33,7 +33,7 @@ from harness.perturb.grids import PATHS
 from harness.perturb.poses import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from harness.measures.metric import Metric
@@ -91,6 +91,14 @@ class DataFingerprint:
         """Return the sample of a family that has one with strata by the panel."""
         sample = self.samples.get(family, self.sample)
         return sample if isinstance(sample, PanelSample) else None
+
+    def expect_numbers(self, families: Iterable[str], why: str) -> None:
+        """Raise `ChecksError` if a family has a sample by the panel, whose images an export cannot know."""
+        if named := sorted(family for family in families if self.by_panel(family)):
+            raise ChecksError(
+                f"samples of {some_of(named)} are by the panel, but {why}, so an export cannot know their images; "
+                "write a number in [data.samples], or as [data] sample"
+            )
 
     @property
     def measured(self) -> int:

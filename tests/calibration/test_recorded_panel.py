@@ -53,6 +53,21 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
     assert "the predictions are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
 
 
+def test_a_sample_by_the_panel_is_refused(zoo, pytester, capsys):
+    """An export before calibration cannot know its images, and calibration needs clean predictions of all."""
+    rows, folder = re.sub("hand = .*", "", ROWS), zoo.root / "inputs"
+    for text, plans in (("{ n = 150, by = 'panel' }", 4), ("150", 0)):
+        zoo.bind(f"[data.samples]\nrotation = {text}\n{rows}")
+        with hypothesis_as_it_starts(), asked_to_record(None, **order(folder)):
+            plan = pytester.runpytest_inprocess("--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan")
+        assert (plan.ret, folder.exists()) == (plans, not plans)
+    spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
+    zoo.bind(f"[data.samples]\nrotation = {{ n = 150, by = 'panel' }}\n{rows}")
+    assert main(["calibrate", "--checkpoints", spec, "--", "--stress-set", "data=npz:zoo.npz"]) == 2
+    assert "samples of rotation are by the panel" in (said := capsys.readouterr().err)
+    assert "write a number in [data.samples]" in said
+
+
 def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, monkeypatch):
     files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1).name for seed in range(1, 4)]
     run_here(monkeypatch, pytester, runs := [])
