@@ -1,5 +1,6 @@
 """Three recorded reference models are a panel: the same values and thresholds as of the models themselves."""
 
+import hashlib
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, run_here
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.cli import main
+from harness.run.recorded import scope_of
 
 
 @pytest.fixture
@@ -66,6 +68,16 @@ def test_a_sample_by_the_panel_is_refused(zoo, pytester, capsys):
     assert main(["calibrate", "--checkpoints", spec, "--", "--stress-set", "data=npz:zoo.npz"]) == 2
     assert "samples of rotation are by the panel" in (said := capsys.readouterr().err)
     assert "write a number in [data.samples]" in said
+
+
+def test_an_export_is_for_one_sample_of_a_quick_profile(zoo):
+    def sizes(text):
+        zoo.bind(f"sample = {text}\n{ROWS}")
+        return scope_of(read_checks(zoo.checks), (), profile="quick", measured=None).sizes
+
+    found = [sizes(text) for text in ("150", "{ n = 150, by = 'panel' }", "{ n = 150, by = 'panel', seed = 5 }")]
+    assert len(set(found)) == 3
+    assert found[0] == hashlib.sha256(b"(150, [], None)").hexdigest()[:12]
 
 
 def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, monkeypatch):
