@@ -278,7 +278,7 @@ def _weighted(metric: Metric, values: np.ndarray, strata: Strata, **more: Any) -
         margin = Z95 * math.sqrt(variance)
         low, high = max(value - margin, metric.range[0]), min(value + margin, metric.range[1])
     hidden = sampled - strata.variance(values, own=True)
-    most = metric.range[1] if math.isfinite(metric.range[1]) else 1.0  # Of what an image contributes.
+    most = metric.range[1] if math.isfinite(metric.range[1]) else 1.0  # An image contributes no more.
     of_loss = float(f"{most * strata.heaviest / strata.images:.4g}")  # A checks file has it.
     each, factor = values * strata.weights * n / strata.images, 1
     detail = f"weighted for {strata.images:,} images"
