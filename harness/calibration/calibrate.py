@@ -204,7 +204,9 @@ def _measured_panel(
         models, jobs, folder = request.reference_models, request.jobs, path.with_suffix("")
         checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
     if request.budget is not None:
-        checks = choose_samples(request.budget, checks, checkpoints[0], options=options, on_fit=on_fit)
+        checks = choose_samples(
+            request.budget, checks, checkpoints[0], models=len(checkpoints), options=options, on_fit=on_fit
+        )
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network)

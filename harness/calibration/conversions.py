@@ -79,7 +79,7 @@ def measured_conversions(
     by_model, rows = [{entry["id"]: entry for entry in entries} for entries in measured], []
     for name, entry in by_model[0].items():
         if all(name in each and each[name]["n"] == entry["n"] for each in by_model):
-            rows.append(replace(check_in(entry, known), scale="plain", conversions=command))
+            rows.append(replace(check_in(entry, known, recording.checks.data), scale="plain", conversions=command))
         else:
             note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
     if not rows:

@@ -33,6 +33,7 @@ from harness.run.request import request_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from harness.checks.file import DataFingerprint
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
     from harness.run.execute import RunResult
@@ -90,13 +91,13 @@ def measure_panel(
     common = set.intersection(*map(set, measured))
     if partial := sorted(set[str]().union(*measured) - common):
         note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
-    known = {check.id: check.definition for check in recording.checks.checks}
+    data, known = recording.checks.data, {check.id: check.definition for check in recording.checks.checks}
     checks: dict[str, PanelCheck] = {}
     models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
         table = {name: entry for name, entry in entries.items() if name in common}
         for entry in table.values():
-            check = check_in(entry, known)
+            check = check_in(entry, known, data)
             if (other := checks.setdefault(check.id, check)) != check:
                 mine, theirs = as_plain(check), as_plain(other)
                 name = next(name for name in mine if mine[name] != theirs[name])
@@ -116,7 +117,6 @@ def measure_panel(
                 curves=tuple(sorted((each for each in curves if names[each.name] == 1), key=lambda each: each.name)),
             )
         )
-    data = recording.checks.data
     return Panel(
         data.sha256,
         PROTOCOL,
@@ -156,12 +156,14 @@ def entries_of(
     return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
 
 
-def check_in(entry: Mapping[str, Any], known: Mapping[str, str]) -> PanelCheck:
+def check_in(entry: Mapping[str, Any], known: Mapping[str, str], data: DataFingerprint) -> PanelCheck:
     """Return the check of an entry; `known` are definitions by id, and a test without a check has that of a new row."""
+    sample = data.by_panel(entry["family"]) if entry.get("sampling") else None
     named = {name: entry[name] for name in ("id", "family", "metric")}
     definition = known.get(entry["id"]) or Check(**named).definition
     of_loss = (entry.get("sampling") or {}).get("of_loss", 0.0)
     more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain"), "of_loss": of_loss}
+    more["sample"] = sample.named if sample else ""
     return PanelCheck(**named, **more, unit=Unit(entry["unit"]), definition=definition)
 
 

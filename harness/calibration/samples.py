@@ -13,6 +13,7 @@ from harness.calibration.summary import planned_drop
 from harness.checks import read_checks
 from harness.checks.file import PanelSample
 from harness.checks.tables import hash_of_checks, uncalibrated, with_samples
+from harness.measures.panel.threshold import PROVISIONAL
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
 from harness.run.request import RunRequest
@@ -28,15 +29,17 @@ def choose_samples(
     checks: ChecksFile,
     checkpoint: Path | str,
     *,
+    models: int = 1,
     options: Sequence[str] = (),
     on_fit: Callable[[Plan], object] = lambda _: None,
     anew: bool = True,
 ) -> ChecksFile:
     """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
-    If `anew`, the plan is of an uncalibrated copy. It has no recipe and no golden set, since both name files that are
-    not beside it. The golden set costs almost nothing. Else calibrated families keep their images. `on_fit` is called
-    with the plan. Raises `InputError`, and writes nothing, if the file changes meanwhile.
+    `models` is the number of reference models, see `samples_in_toml`. If `anew`, the plan is of an uncalibrated copy.
+    It has no recipe and no golden set, since both name files that are not beside it. The golden set costs almost
+    nothing. Else calibrated families keep their images. `on_fit` is called with the plan. Raises `InputError`, and
+    writes nothing, if the file changes meanwhile.
     """
     lines: list[str] = []
     if budget != "none":
@@ -49,7 +52,7 @@ def choose_samples(
         on_fit(fit)
         if not (anew or fit.samples):
             return checks
-        lines = samples_in_toml({**known, **fit.samples}, fit, checks)
+        lines = samples_in_toml({**known, **fit.samples}, fit, checks, models=models)
     content = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
         if hash_of_checks(checks.path) != checks.sha256:
@@ -85,18 +88,20 @@ def fit_for(
     return result.plan
 
 
-def samples_in_toml(samples: Mapping[str, int | PanelSample], plan: Plan, checks: ChecksFile) -> list[str]:
+def samples_in_toml(
+    samples: Mapping[str, int | PanelSample], plan: Plan, checks: ChecksFile, *, models: int
+) -> list[str]:
     """Return samples as lines of a checks file; none if all images fit.
 
-    Families of weighted metrics have strata by the panel. Others are stratified by class, with the drop that checks
-    then detect.
+    Families of weighted metrics have strata by the panel if it has at least three models. Fewer do not tell how far
+    weighted values differ. Others are stratified by class, with the drop that checks then detect.
     """
     if not samples or plan.budget is None:
         return []
     width = max(map(len, samples))
     lines = [f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"]
     for name, size in samples.items():
-        if isinstance(size, PanelSample) or checks.weighted(name):
+        if isinstance(size, PanelSample) or (models >= PROVISIONAL and checks.weighted(name)):
             sample = size if isinstance(size, PanelSample) else PanelSample(size, "panel")
             seed = f", seed = {sample.seed}" if sample.seed else ""
             lines.append(f'{name:{width}} = {{ n = {sample.n}, by = "panel"{seed} }}')

@@ -92,7 +92,8 @@ class Check(Row):
         try:
             if wrong:
                 raise ChecksError(wrong)
-            check = self.with_metric(metric, images=round(measurement.n / self.share))
+            by_hand = self.share if self.share_by_hand is None else self.share_by_hand
+            check = self.with_metric(metric, images=round(measurement.n / by_hand))
         except ChecksError as error:
             raise ChecksError(f"check {self.id}: {error}") from None
         threshold = check.binding
@@ -100,7 +101,7 @@ class Check(Row):
             return check._verdict("informational", measurement, None)
         if check.tolerance is not None and check._tolerated is not None:
             return check._held_to_tolerance(measurement, check.tolerance)
-        share = measurement.n / threshold.n if threshold.n else check.share
+        share = measurement.n / threshold.n if threshold.n else by_hand
         limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
         value = measurement.value
         if share != 1 or check.share != 1:  # Even with equal numbers, the images may differ.

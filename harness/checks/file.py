@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.base.errors import PanelError
+from harness.base.errors import PanelError, some_of
 from harness.base.features import families_of_features, families_with_rows, resolve
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
@@ -33,7 +33,7 @@ from harness.perturb.grids import PATHS
 from harness.perturb.poses import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from harness.measures.metric import Metric
@@ -51,6 +51,11 @@ class PanelSample:
 
     def __str__(self) -> str:
         return f"{self.n} by the panel"
+
+    @property
+    def named(self) -> str:
+        """Return the sample as the threshold of a row has it."""
+        return f"by {self.by}, n = {self.n}, seed = {self.seed}"
 
 
 @record
@@ -78,10 +83,22 @@ class DataFingerprint:
         """Return the number of images that the thresholds of a family are for."""
         return _size(self.samples.get(family, self.measured))
 
+    def by_hand_of(self, family: str) -> int:
+        """Return the number of images that thresholds by hand are for; a weighted count is of all images."""
+        return self.n if self.by_panel(family) else self.size_of(family)
+
     def by_panel(self, family: str) -> PanelSample | None:
         """Return the sample of a family that has one with strata by the panel."""
         sample = self.samples.get(family, self.sample)
         return sample if isinstance(sample, PanelSample) else None
+
+    def expect_numbers(self, families: Iterable[str], why: str) -> None:
+        """Raise `ChecksError` if a family has a sample by the panel, whose images an export cannot know."""
+        if named := sorted(family for family in families if self.by_panel(family)):
+            raise ChecksError(
+                f"samples of {some_of(named)} are by the panel, but {why}, so an export cannot know their images; "
+                "write a number in [data.samples], or as [data] sample"
+            )
 
     @property
     def measured(self) -> int:
@@ -258,8 +275,8 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
     if check.by_conversions:
         check = replace(check, tolerance=None)
     try:
-        images = data.n if data.by_panel(check.family) else data.size_of(check.family)
-        return check.with_metric(METRICS[check.metric], images=images) if check.metric in METRICS else check
+        images, metric = data.by_hand_of(check.family), METRICS.get(check.metric)
+        return check.with_metric(metric, images=images) if metric else check
     except ChecksError as error:
         raise ChecksError(f"{where}: {error}") from None
 

@@ -104,7 +104,8 @@ class Threshold:
     root_std: int | float | None = None
     conversions: str = ""
     of_loss: float = 0.0
-    """Largest variance by sampling of a loss of one unit, in a sample with strata."""
+    """Largest variance by sampling of a loss of one unit, in a sample with strata; `sample` names it."""
+    sample: str = ""
 
 
 @record
@@ -137,6 +138,8 @@ class Row:
     """The keys, as text."""
     share: float = 1.0
     """Share of the images that the thresholds were made for, in (0, 1]; set by a sampled run."""
+    share_by_hand: float | None = None
+    """The same share for a threshold by hand, if another: of the images that a count is of."""
     recorded: bool = False
     """True during calibration, which needs the contribution of each image."""
     sharing: int = 1
@@ -223,7 +226,7 @@ class Row:
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Row))}) - {
-    *("class_name", "keys", "words", "share", "definition", "recorded", "sharing"),
+    *("class_name", "keys", "words", "share", "share_by_hand", "definition", "recorded", "sharing"),
 }
 """Keys that every check may have; a family's test declares the others."""
 

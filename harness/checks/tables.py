@@ -219,6 +219,7 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
         check.pop("panel", None)
         check.pop("informational", None)
         named = {"definition": item.check.definition[:_DIGITS], "conversions": item.check.conversions}
+        named |= {"sample": item.check.sample}
         threshold.update({**item.written, **{name: each for name, each in named.items() if each}, "date": date})
         check["panel"] = threshold
         if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):

@@ -133,6 +133,8 @@ class Metric:
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:
             raise InputError(f"metric {self.name}: better is {self.better!r}, expected 'more' or 'less'")
+        if self.weighted and self.scale == "root":
+            raise InputError(f"metric {self.name}: has weighted=True and scale='root', which exclude each other")
         object.__setattr__(self, "unit", Unit(self.unit))
         if math.isnan(self.range[0]):
             object.__setattr__(self, "range", self.unit.range)
@@ -276,7 +278,8 @@ def _weighted(metric: Metric, values: np.ndarray, strata: Strata, **more: Any) -
         margin = Z95 * math.sqrt(variance)
         low, high = max(value - margin, metric.range[0]), min(value + margin, metric.range[1])
     hidden = sampled - strata.variance(values, own=True)
-    of_loss = float(f"{strata.heaviest / strata.images:.4g}")  # A checks file has it.
+    most = metric.range[1] if math.isfinite(metric.range[1]) else 1.0  # An image contributes no more.
+    of_loss = float(f"{most * strata.heaviest / strata.images:.4g}")  # A checks file has it.
     each, factor = values * strata.weights * n / strata.images, 1
     detail = f"weighted for {strata.images:,} images"
     more["detail"] = "; ".join(filter(None, (more.get("detail"), detail)))

@@ -120,7 +120,8 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     plan = _plan_of(run, session, costs=None, to_calibrate=run.request.budget_seconds is not None)
     run.handover.answer(plan=as_json(plan))
     run.planned = True
-    in_toml = samples_in_toml(plan.samples, plan, run.prepare().checks)
+    known = run.prepare().panel_predictions
+    in_toml = samples_in_toml(plan.samples, plan, run.prepare().checks, models=len(known.models) if known else 0)
     if in_toml:
         in_toml.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:")
     return [*plan_lines(plan), "nothing was judged", *in_toml]

@@ -104,6 +104,8 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if panel_predictions and roles:  # The candidate may be one of the reference models.
         panel_predictions = panel_predictions.without(roles["candidate"].model_sha256)
     _expect_declared(request, roles)
+    if request.record is not None and not all(model.provides.live for model in roles.values()):
+        checks.data.expect_numbers({check.family for check in checks.checks}, "the models are recorded predictions")
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
     if recorded and recorded.samples and request.record is not None:
         raise AnswersError(

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from harness.base.errors import AnswersError
+from harness.checks.file import PanelSample
 from harness.data.exported import FLOAT32, Export
 from harness.perturb.poses import PROTOCOL, Pose
 
@@ -22,7 +23,8 @@ _AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 
 def scope_of(checks: ChecksFile, asked: Sequence[Check], *, profile: str, measured: int | None) -> Export:
     """Return the scope of an export for these checks of a file, without its images; thresholds are no part of it."""
-    sizes = repr((checks.data.measured, sorted(checks.data.samples.items()), checks.data.pixels))
+    sample = checks.data.sample if isinstance(checks.data.sample, PanelSample) else checks.data.measured
+    sizes = repr((sample, sorted(checks.data.samples.items()), checks.data.pixels))
     return Export(
         PROTOCOL,
         FLOAT32,

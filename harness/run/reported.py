@@ -320,7 +320,8 @@ def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
 def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
     """Return whether a check's test left out images that its threshold was made for, in a run that left out none.
 
-    More images than the threshold was made for are allowed in the thorough profile only.
+    More images than the threshold was made for are allowed in the thorough profile only. As many by another draw are
+    others, too.
     """
     threshold = verdict.check.binding
     if (
@@ -330,6 +331,9 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
         or not session.share == verdict.check.share == 1
     ):
         return False
+    sample = session.checks.data.by_panel(verdict.check.family) if verdict.sampling else None
+    if not verdict.check.by_hand and threshold.sample != (sample.named if sample else ""):
+        return True
     return verdict.n < threshold.n or (verdict.n > threshold.n and not session.thorough)
 
 

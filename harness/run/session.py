@@ -212,11 +212,15 @@ class StressSession:
             self.checks.expect_as_calibrated(check)  # Its metric may have been declared since the file was read.
         if self.thorough and check.keys.get("within"):
             check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
-        share = self.size_of(check.family) / self.checks.data.size_of(check.family)
+        data = self.checks.data
+        share = self.size_of(check.family) / data.size_of(check.family)
+        by_hand = self._counted_among(check.family) / data.by_hand_of(check.family)
         for row in self.checks.family(check.family) if check.family in self.of_rows else ():
             if row.definition == check.definition:  # Its threshold may be of these images, which are measured whole.
                 check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
-        return replace(check, share=share, sharing=self.checks.tolerances)
+                by_hand = share
+        share_by_hand = None if by_hand == share else by_hand
+        return replace(check, share=share, share_by_hand=share_by_hand, sharing=self.checks.tolerances)
 
     def size_of(self, family: str) -> int:
         """Return the number of images for the tests of a family."""
@@ -234,19 +238,25 @@ class StressSession:
         A sample to fit into a time has such strata if that holds for all checks of the family. Without panel
         predictions, before the first calibration, the sample is that of `of_family`. Raises as `weighted_sample` does.
         """
-        family, source = check.family, self.whole or self.images
-        sample, size = self.checks.data.by_panel(family), self.size_of(family)
-        weighted = check.metric in METRICS and METRICS[check.metric].weighted
-        cut = size < self.checks.data.size_of(family) and self.checks.weighted(family)
-        votes = self.panel_predictions
-        if votes is None or not votes.has_votes or size == len(source) or not (sample or cut):
+        family, source, votes = check.family, self.whole or self.images, self.panel_predictions
+        if votes is None or not self._by_votes(family):
             return self.of_family(family)
-        if not weighted:
+        if check.metric not in METRICS or not METRICS[check.metric].weighted:
             return self._on(source)
-        candidate = self.roles["candidate"]
+        sample = self.checks.data.by_panel(family)
         seed = sample.seed if sample else 0
-        clean = partial(candidate.predict, source)
-        return self._on(votes.weighted_sample(source, size, clean=clean, seed=seed))
+        clean = partial(self.roles["candidate"].predict, source)
+        return self._on(votes.weighted_sample(source, self.size_of(family), clean=clean, seed=seed))
+
+    def _by_votes(self, family: str) -> bool:
+        size, votes = self.size_of(family), self.panel_predictions
+        cut = size < self.checks.data.size_of(family) and self.checks.weighted(family)
+        sampled = size < len(self.whole or self.images) and (cut or self.checks.data.by_panel(family) is not None)
+        return sampled and votes is not None and votes.has_votes
+
+    def _counted_among(self, family: str) -> int:
+        """Return the number of images that counts of a family are of; a weighted one is of all."""
+        return len(self.whole or self.images) if self._by_votes(family) else self.size_of(family)
 
     def _on(self, images: LabelledImages) -> StressSession:
         """Return the session on these images alone; tests with the same images share what is predicted of them."""

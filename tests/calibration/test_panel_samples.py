@@ -90,6 +90,7 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     assert [model.values["rotate-ccw-010"] for model in panel.models] == pytest.approx(expected)
     assert np.std(expected) > 0, "or nothing is tested here"
     threshold = rows["rotate-ccw-010"].panel
+    assert threshold.sample == "by panel, n = 150, seed = 0"
     assert (threshold.n, threshold.of_loss) == (150, pytest.approx(sample.strata.heaviest / 400, rel=1e-3))
 
     # They define the strata by their own clean errors, and so vary less than another model.
@@ -108,6 +109,11 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     assert checks["confident-errors"]["counted"] == 120
     assert "weighted for 400 images" in checks["rotate-ccw-010"]["detail"]
     assert zoo_report(zoo)["omissions"] == [], "the verdict is whole"
+    written = zoo.checks.read_text()
+    zoo.checks.write_text(written.replace('n = 150, by = "panel"', 'n = 150, by = "panel", seed = 5'))
+    pytester.runpytest_inprocess(*RUN, "other.safetensors", "--incumbent=none")
+    assert any("other images than their thresholds" in said for said in zoo_report(zoo)["omissions"])
+    zoo.checks.write_text(written)
     (zoo.tests / "test_rotation.py").write_text(OWN)
     assert pytester.runpytest_inprocess(*RUN, "other.safetensors", "--incumbent=none").ret == 4
     assert "'accuracy' without the weights of its sample" in zoo_report(zoo)["errors"][0]

@@ -1,5 +1,6 @@
 """Three recorded reference models are a panel: the same values and thresholds as of the models themselves."""
 
+import hashlib
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, run_here
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
 from harness.cli import main
+from harness.run.recorded import scope_of
 
 
 @pytest.fixture
@@ -51,6 +53,31 @@ def test_answers_to_a_sample_make_no_threshold(zoo, pytester, capsys):
     spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
     assert main(["calibrate", "--checkpoints", spec, "--", "--stress-set", "data=npz:zoo.npz"]) == 2
     assert "the predictions are of an export with --budget, and thresholds need all images" in capsys.readouterr().err
+
+
+def test_a_sample_by_the_panel_is_refused(zoo, pytester, capsys):
+    """An export before calibration cannot know its images, and calibration needs clean predictions of all."""
+    rows, folder = re.sub("hand = .*", "", ROWS), zoo.root / "inputs"
+    for text, plans in (("{ n = 150, by = 'panel' }", 4), ("150", 0)):
+        zoo.bind(f"[data.samples]\nrotation = {text}\n{rows}")
+        with hypothesis_as_it_starts(), asked_to_record(None, **order(folder)):
+            plan = pytester.runpytest_inprocess("--stress-set", "data=npz:zoo.npz", "stress_tests", "--stress-plan")
+        assert (plan.ret, folder.exists()) == (plans, not plans)
+    spec = answer(folder, zoo.root / "models/augmented.safetensors", "answers.npz")
+    zoo.bind(f"[data.samples]\nrotation = {{ n = 150, by = 'panel' }}\n{rows}")
+    assert main(["calibrate", "--checkpoints", spec, "--", "--stress-set", "data=npz:zoo.npz"]) == 2
+    assert "samples of rotation are by the panel" in (said := capsys.readouterr().err)
+    assert "write a number in [data.samples]" in said
+
+
+def test_an_export_is_for_one_sample_of_a_quick_profile(zoo):
+    def sizes(text):
+        zoo.bind(f"sample = {text}\n{ROWS}")
+        return scope_of(read_checks(zoo.checks), (), profile="quick", measured=None).sizes
+
+    found = [sizes(text) for text in ("150", "{ n = 150, by = 'panel' }", "{ n = 150, by = 'panel', seed = 5 }")]
+    assert len(set(found)) == 3
+    assert found[0] == hashlib.sha256(b"(150, [], None)").hexdigest()[:12]
 
 
 def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, monkeypatch):

@@ -16,7 +16,6 @@ from harness.base import files
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
 from harness.checks.families import offered
-from harness.checks.file import PanelSample
 from harness.cli import main
 from harness.data import load_images
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -170,7 +169,7 @@ def test_samples_that_fit_are_in_the_new_checks_file(pytester, shop, capsys, mon
     assert re.search(r"rotation +100 +320 .* 23.8\n", said), said
     assert f"the samples stand in {CHECKS}, [data.samples]" in said
     checks = read_checks(CHECKS)
-    assert checks.data.samples == dict.fromkeys(("clean", "rotation"), PanelSample(100, "panel"))
+    assert checks.data.samples == dict.fromkeys(("clean", "rotation"), 100), "one model has no threshold by the panel"
     (first,) = re.findall(r"for a first threshold, write (hand = .*) into the check clean\n", said)
     CHECKS.write_text(CHECKS.read_text().replace('metric = "accuracy"\n', f'metric = "accuracy"\n{first}\n', 1))
     assert read_checks(CHECKS).family("clean")[0].hand.reason == "until calibrated"

@@ -8,12 +8,13 @@ import pytest
 from panels import view_of
 from zoo import images_of
 
-from harness.base.errors import NotRecordedError
+from harness.base.errors import InputError, NotRecordedError
 from harness.data import stratified_sample
 from harness.data.images import weighted_sample
 from harness.data.strata import Strata, allocation, draw
-from harness.measures import ACCURACY, BRIER_SCORE, PAIR_FAILURES
-from harness.measures.metric import count_of, mean_of, share_of
+from harness.measures import ACCURACY, BRIER_SCORE, PAIR_FAILURES, Unit
+from harness.measures.confidence import NEGATIVE_LOG_LIKELIHOOD
+from harness.measures.metric import Metric, count_of, mean_of, share_of
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY
 
@@ -116,6 +117,19 @@ def test_a_part_of_a_sample_stands_for_the_same_images():
     assert sample is weighted_sample(images, 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0)
     part = stratified_sample(sample, 12)
     assert (len(part), part.strata.weights.sum(), (part.strata.counts > 0).sum()) == (12, pytest.approx(400), 3)
+
+
+@pytest.mark.parametrize(("metric", "most"), [(ACCURACY, 1), (BRIER_SCORE, 2), (NEGATIVE_LOG_LIKELIHOOD, 1)])
+def test_a_loss_varies_by_the_most_that_an_image_contributes(metric, most):
+    of = np.repeat([0, 1, 2], [380, 16, 4])
+    images = weighted_sample(images_of(400), 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0)
+    found = mean_of(metric, np.ones(60), images=images).sampling.of_loss
+    assert found == pytest.approx(most * images.strata.heaviest / 400, rel=1e-3)
+
+
+def test_a_weighted_metric_has_no_scale_of_poisson_counts():
+    with pytest.raises(InputError, match="metric rare: has weighted=True and scale='root'"):
+        Metric("rare", Unit.IMAGES, better="less", scale="root", weighted=True)
 
 
 # By the panel.

@@ -190,7 +190,7 @@ def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(shared):
 def test_a_budget_names_samples_for_the_checks_file(shared):
     ran = shared.once("--stress-plan", "--stress-budget", "0.001s")
     assert ran.ret == 0
-    ran.stdout.fnmatch_lines(["*[[]data.samples]*", 'clean * = { n = 100, by = "panel" }'])
+    ran.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # *"])
     shared.once("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 

@@ -8,7 +8,9 @@ import torch
 from zoo import ROWS, checks_text, images_of, role_model
 
 from harness.checks import Check, Verdict, read_checks
+from harness.checks.rows import Threshold
 from harness.measures import METRICS, Measurement
+from harness.measures.metric import Sampling
 from harness.report.text import summary_lines
 from harness.run.outcome import OtherTest, Part, SelfCheck
 from harness.run.reported import Reported, outcome_of
@@ -245,6 +247,22 @@ def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(sessio
     reported.take(verdict_of(session.checks.checks[2], n=n), test="t")
     said = "other images than their thresholds are made for: rotate-ccw-010; calibrate them anew"
     assert finished(reported, session).omissions == ((said,) if others else ())
+
+
+@pytest.mark.parametrize(
+    ("sample", "others"),
+    [("by panel, n = 150, seed = 5", False), ("by panel, n = 150, seed = 0", True), ("", True)],
+    ids=["the-same", "another-draw", "by-class"],
+)
+@pytest.mark.parametrize("weighted", [True, False])
+def test_another_draw_of_as_many_images_is_partial(session_of, sample, others, *, weighted):
+    text = '[data.samples]\nrotation = { n = 150, by = "panel", seed = 5 }\n' if weighted else ""
+    session = session_of(f"{text}{ROWS}")
+    check = replace(session.checks.checks[2], hand=None, panel=Threshold(0.5, n=150, sample=sample))
+    verdict = replace(verdict_of(check, n=150), sampling=Sampling(0.0, 0.0) if weighted else None)
+    reported = report_all(session, but=[check.id])
+    reported.take(verdict, test="t")
+    assert len(finished(reported, session).omissions) == (others if weighted else sample != "")
 
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):

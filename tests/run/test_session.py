@@ -15,12 +15,17 @@ from harness.base.groups import values_of
 from harness.checks import Check, ChecksError
 from harness.checks.file import DataFingerprint
 from harness.data import load_images
+from harness.measures import METRICS
+from harness.measures.metric import count_of
 from harness.measures.panel.predictions import PanelPredictions
 from harness.networks.options import Builder
 from harness.perturb import IDENTITY
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
+
+ERRORS = '[[check]]\nid = "errors"\nfamily = "confidence"\nmetric = "confident_errors"\nconfidence = 0.5\n'
+NAMED = '[data.samples]\nconfidence = { n = 100, by = "panel" }\n'
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,22 @@ def options(tmp_path_factory) -> RunRequest:
     )
 
 
+@pytest.fixture
+def with_votes(options, tmp_path):
+    """Open sessions on the zoo with predictions of three reference models, which all err on 40 images."""
+
+    def opened(text, **run):
+        votes = np.zeros((3, 400), dtype=bool)
+        votes[:, :40] = True
+        images, path = options.all_images(), tmp_path / "checks.toml"
+        path.write_text(checks_text(images, text))
+        view = replace(view_of(votes.sum(axis=0), np.ones((400, 1)), np.zeros(400, dtype=int)), each=votes)
+        known = PanelPredictions(images.sha256, images.classes, ("a", "b", "c"), {repr(IDENTITY): view})
+        return replace(open_session(options.but(checks=path, **{"samples": None} | run)), panel_predictions=known)
+
+    return opened
+
+
 # Opening.
 
 
@@ -55,28 +76,41 @@ def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options, tmp_
     assert default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
 
 
-def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(options, tmp_path):
+def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(with_votes):
     """As with `--stress-budget`, where all checks of a family are weighted; a file may name a family with others."""
-    mixed = '[[check]]\nid = "errors"\nfamily = "confidence"\nmetric = "confident_errors"\nconfidence = 0.5\n'
-    rows = f"{CLEAN}\n{mixed}\n{mixed.replace('errors', 'area', 1).replace('confident_errors', 'risk_coverage_area')}"
-    votes = np.zeros((3, 400), dtype=bool)
-    votes[:, :40] = True
+    area = ERRORS.replace("errors", "area", 1).replace("confident_errors", "risk_coverage_area")
 
     def asked(text="", **more):
-        images, path = options.all_images(), tmp_path / "checks.toml"
-        path.write_text(checks_text(images, f"{text}{rows}"))
-        view = replace(view_of(votes.sum(axis=0), np.ones((400, 1)), np.zeros(400, dtype=int)), each=votes)
-        known = PanelPredictions(images.sha256, images.classes, ("a", "b", "c"), {repr(IDENTITY): view})
-        session = replace(open_session(options.but(checks=path, samples=None)), **{"panel_predictions": known} | more)
+        session = replace(with_votes(f"{text}{CLEAN}\n{ERRORS}\n{area}"), **more)
         found = [session.of_check(check).images for check in session.checks.checks]
         return [(len(each), each.strata is not None) for each in found]
 
     fitted = {"clean": 100, "confidence": 100}
     assert asked() == [(400, False)] * 3
     assert asked(fitted=fitted) == [(100, True), (100, False), (100, False)]
-    named = '[data.samples]\nconfidence = { n = 100, by = "panel" }\n'
-    assert asked(named) == [(400, False), (100, True), (400, False)]
-    assert asked(named, panel_predictions=None) == [(400, False), (100, False), (100, False)]
+    assert asked(NAMED) == [(400, False), (100, True), (400, False)]
+    assert asked(NAMED, panel_predictions=None) == [(400, False), (100, False), (100, False)]
+
+
+@pytest.mark.parametrize(
+    ("sample", "run", "more", "limit"),
+    [
+        ("", {}, {"fitted": {"confidence": 100}}, 32),
+        (NAMED, {}, {}, 32),
+        (NAMED, {"samples": 200}, {}, 16),
+        (NAMED, {}, {"panel_predictions": None}, 8),
+        ('sample = { n = 100, by = "panel" }\n', {"profile": "quick"}, {"whole": None}, 8),
+    ],
+    ids=["to-fit", "whole", "samples", "uncalibrated", "on-the-sample-of-a-quick-profile"],
+)
+def test_a_threshold_by_hand_is_scaled_to_the_images_that_a_count_is_of(with_votes, sample, run, more, limit):
+    rows = f'{sample}{CLEAN}\n{ERRORS}hand = {{ threshold = 32, reason = "of 400 images" }}\n'
+    session = replace(with_votes(rows, **run), **more)
+    check = session.checks.checks[1]
+    images = session.of_check(check).images
+    measured = count_of(METRICS["confident_errors"], 0, len(images), images=images, each=np.zeros(len(images)))
+    assert session.scaled(check).judge(measured).threshold == limit
+    assert measured.n == 400 * limit / 32
 
 
 def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):

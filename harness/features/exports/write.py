@@ -63,6 +63,8 @@ def run_instead(
     if missing := [family for family in families if family not in known]:
         raise InputError(f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}")
     checks = [check for check in checks if not families or check.family in families]
+    if (votes := session.panel_predictions) is None or not votes.has_votes:
+        session.checks.data.expect_numbers({check.family for check in checks}, "there are no panel predictions yet")
     samples: dict[str, int] = {}
     if (seconds := request.budget_seconds) is not None:
         plan = _fitting(session, checks, judge, seconds=seconds, speed=order["speed"])

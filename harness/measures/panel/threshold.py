@@ -44,7 +44,7 @@ class PanelCheck:
     `sign` is the factor that makes more better. `definition` is the hash of the check in the checks file, without its
     thresholds; empty for a check that the file lacks. `scale` is that of a uniform spread of reference models, see
     `Metric`. `conversions` is the command that converted the reference models, if these are values of conversions. In a
-    sample with strata, `of_loss` is the largest variance by sampling of a loss of one unit.
+    `sample` with strata, `of_loss` is the largest variance by sampling of a loss of one unit.
     """
 
     id: str
@@ -57,6 +57,7 @@ class PanelCheck:
     scale: Scale = "plain"
     conversions: str = ""
     of_loss: float = 0.0
+    sample: str = ""
 
     @property
     def sign(self) -> int:
