@@ -58,7 +58,8 @@ def running_norms(model: nn.Module) -> dict[str, Any]:
 def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> BatchNormDistances:
     """Return the distances of a network's batch norms on clean images, by one pass over them.
 
-    Raises `NotApplicableError` for a model that is no network, or has no batch norms with running statistics.
+    Batch norms that the network does not call, such as those of an auxiliary head, are left out. Raises
+    `NotApplicableError` for a model that is no network, and for one that calls no batch norm with running statistics.
     """
     if not model.provides.layers:
         raise NotApplicableError(f"a model of the kind {model.architecture} gives predictions only, no activations")
@@ -78,12 +79,14 @@ def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> Batch
         IDENTITY,
         lambda images, _: classifier.cached(("pass", "batch norms", size), images, shape, compute),
     ).astype(np.float64)
-    parts = [part for part in found if part[0].any()]
+    if not (parts := [part for part in found if part[0].any()]):
+        raise NotApplicableError("the network calls no batch norm with running statistics")
 
     def distances(some: list[np.ndarray]) -> dict[str, float]:
         counts, means, variances = np.stack(some, axis=1)
-        mean = np.average(means, axis=0, weights=counts)
-        variance = np.average(variances + np.square(means - mean), axis=0, weights=counts)
+        total = np.maximum(counts.sum(axis=0), 1)
+        mean = (means * counts).sum(axis=0) / total
+        variance = ((variances + np.square(means - mean)) * counts).sum(axis=0) / total
         at, each = 0, {}
         for (name, layer), width in zip(layers.items(), channels, strict=True):
             rows = slice(at, at := at + width)
