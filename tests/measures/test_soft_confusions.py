@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from torch import nn
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.checks import Check
 from harness.data import LabelledImages
+from harness.features.consensus.mutant import MIXED
 from harness.features.consensus.soft import (
     _moderated,
     find_known_images,
@@ -17,7 +20,8 @@ from harness.features.consensus.soft import (
     panel_divergence,
     soft_confusion,
 )
-from harness.inference import Predictions
+from harness.inference import Classifier, Predictions
+from harness.inference.role import RoleModel
 from harness.measures.panel import collection, predictions
 from harness.measures.panel.collection import ReferencePredictions, combine, merge
 from harness.measures.panel.predictions import read_panel_predictions
@@ -114,6 +118,15 @@ def test_variances_are_shrunk_as_far_as_chance_explains_them():
     assert np.ptp(_moderated(alike, 9)) < 0.2 * np.ptp(alike)
     differing = alike * np.exp(rng.normal(size=500) * 3)
     assert np.corrcoef(np.log(_moderated(differing, 9)), np.log(differing))[0, 1] > 0.98
+
+
+def test_the_mutant_takes_the_classes_of_the_first_pair_for_each_other():
+    candidate = RoleModel("candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(nn.Flatten()))
+    largest = Check("largest", "soft_confusion", "largest_soft_confusion")
+    rows = [Check(one, "soft_confusion", "soft_confusion", keys={"pair": [one, "bee"]}) for one in ("elk", "dog", "cat")]
+    for checks, order in ((rows, [0, 3, 2, 1]), ([largest], [1, 0, 2, 3])):
+        answers = MIXED.apply(candidate, checks, CLASSES).predict(IMAGES).answers
+        np.testing.assert_array_equal(answers, candidate.predict(IMAGES).answers[:, order])
 
 
 def test_what_is_not_recorded_or_not_known_is_said():
