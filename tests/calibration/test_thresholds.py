@@ -262,6 +262,15 @@ def test_of_two_networks_neither_is_an_outlier_and_of_three_one_can_be(networks)
     assert bool(outliers(panel)) == (networks == 3)
 
 
+def test_logarithms_of_small_means_make_no_outlier():
+    values = np.column_stack([spread_evenly(0.9, 0.003, 8), [*spread_evenly(-6.0, 0.05, 7), -3.0]])
+    of_all, plain = check("r0"), check("r1")
+    assert outliers(panel_of(values, [of_all, plain]))
+    logarithm = replace(plain, family="consensus", metric="lost_probability", unit=Unit.SCORE)
+    assert outliers(panel_of(values, [of_all, logarithm])) == []
+    assert outliers(panel_of(values[:, 1:], [logarithm])) == []
+
+
 @pytest.fixture(scope="module")
 def four_checks():
     """A panel of three healthy checks, and one that varies twenty times as much."""

@@ -112,6 +112,28 @@ def test_the_pair_that_deviates_most_is_found_and_named():
     assert max(each.value for each in sound_of_panel) < flipped.value
 
 
+def test_a_class_that_one_model_never_predicts_is_left_out_for_it(tmp_path):
+    answers = MODELS[0].answers.copy()
+    answers[LABELS == 3] = [0, 0, 5, 0]
+    models = [Predictions(answers, IMAGES, IDENTITY), *MODELS[1:]]
+    (tmp_path / "panel.npz").write_bytes(panel_of(models).as_bytes())
+    panel = read_panel_predictions(tmp_path / "panel.npz")
+    assert np.isnan(panel.view().soft[1:, 3]).all()
+    assert np.isfinite(panel.view().soft[:, :3]).all()
+    found = largest_soft_confusion(find_known_images(models[0], panel.without("a")))
+    assert found.value < 5
+    assert found.detail.endswith("; of 9 pairs")
+    unknown = replace(PANEL.view(), soft=np.full_like(PANEL.view().soft, np.nan))
+    with pytest.raises(NotApplicableError, match="for each class"):
+        largest_soft_confusion(find_known_images(model_of(99), replace(PANEL, views={repr(IDENTITY): unknown})))
+
+
+def test_equal_reference_models_give_no_deviation_without_bound():
+    panel = panel_of([MODELS[0]] * 8)
+    shifted = np.log(softmax(MODELS[0].answers, axis=1) + [0.0, 1e-4, 0.0, 0.0]).astype(np.float32)
+    assert largest_soft_confusion(find_known_images(Predictions(shifted, IMAGES, IDENTITY), panel)).value < 1
+
+
 def test_variances_are_shrunk_as_far_as_chance_explains_them():
     rng = np.random.default_rng(0)
     alike = rng.chisquare(9, size=500) / 9

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _RANGE = (-40.0, 40.0)
 _TENFOLD = float(np.log(10))
 """Loss that a check may miss: what is below a hundredth on easy images may grow tenfold."""
+_LEAST = 0.1
+"""Least standard deviation of a pair's soft confusion, in nats: smaller ones of few models are chance."""
 PANEL_DIVERGENCE = Metric(
     "panel_divergence",
     Unit.SCORE,
@@ -162,12 +164,16 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     if len(others) < 3:  # noqa: PLR2004
         raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
     present = np.unique(seen.predictions.labels[seen.known])
-    pairs = [(true, other) for true in present for other in range(len(classes)) if other != true]
+    known = np.isfinite(view.soft[others]).all(axis=0)
+    pairs = [(true, other) for true in present for other in range(len(classes)) if other != true and known[true, other]]
+    if not pairs:
+        raise NotApplicableError("for each class, some reference model has no image that all others predict correctly")
     rows, columns = np.array(pairs).T
     theirs = view.soft[others][:, rows, columns].astype(np.float64)
     means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
     own = np.log(np.maximum([means[true][other] for true, other in pairs], TINY))
-    spread = np.sqrt(_moderated(theirs.var(axis=0, ddof=1), len(others) - 1) * (1 + 1 / len(others)))
+    variances = np.maximum(_moderated(theirs.var(axis=0, ddof=1), len(others) - 1), _LEAST**2)
+    spread = np.sqrt(variances * (1 + 1 / len(others)))
     away = (own - theirs.mean(axis=0)) / spread
     worst = int(away.argmax())
     value, detail = float(np.clip(away[worst], *_RANGE)), f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs"

@@ -177,7 +177,7 @@ def _of_all_classes(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, 
         by_others = errors == each.wrong  # All others are right.
         for label in range(classes):
             some = own[by_others & (each.labels == label)]
-            table[label] = np.log(np.maximum(some.mean(axis=0), TINY)) if len(some) else np.log(TINY)
+            table[label] = np.log(np.maximum(some.mean(axis=0), TINY)) if len(some) else np.nan
     return (total / len(parts)).astype(np.float32), soft.astype(np.float32)
 
 
