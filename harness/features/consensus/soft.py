@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
 
-_RANGE = (-40.0, 40.0)
+_RANGE, _OF_PROBABILITY = (-40.0, 40.0), (-40.0, 0.0)
 _TENFOLD = float(np.log(10))
 """Loss that a check may miss: what is below a hundredth on easy images may grow tenfold."""
 _LEAST = 0.1
@@ -43,7 +43,7 @@ LOST_PROBABILITY = Metric(
     Unit.SCORE,
     better="less",
     words="logarithm of the mean probability that the label lacks on the consensus set",
-    range=_RANGE,
+    range=_OF_PROBABILITY,
     budget=_TENFOLD,
 )
 SOFT_CONFUSION = Metric(
@@ -51,7 +51,7 @@ SOFT_CONFUSION = Metric(
     Unit.SCORE,
     better="less",
     words="logarithm of the mean probability of the other class on the consensus set",
-    range=_RANGE,
+    range=_OF_PROBABILITY,
     budget=_TENFOLD,
     about_one=True,
     names_cause=True,
@@ -211,7 +211,8 @@ def _log_mean(
 ) -> Measurement:
     some, n = values[counted], len(values)
     mean, error = float(some.mean()), Z95 * float(some.std()) / np.sqrt(len(some))
-    value, low, high = (float(np.log(max(each, TINY))) for each in (mean, mean - error, mean + error))
+    ends = np.log(np.maximum([mean, mean - error, mean + error], TINY))
+    value, low, high = map(float, np.clip(ends, *metric.range))
     detail = detail or f"{form.format(mean)} on {len(some):,} images that every reference model predicts correctly"
     failures = _most(values, counted)
     return Measurement(metric, value, n, (low, high), detail=detail, failures=failures, counted=len(some))
