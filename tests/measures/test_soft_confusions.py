@@ -195,6 +195,16 @@ def test_tables_of_all_images_survive_a_later_part():
     np.testing.assert_array_equal(turned.view().soft, PANEL.view().soft[::-1])
 
 
+def test_a_sample_does_not_complete_a_panel_without_all_probabilities():
+    some = IMAGES.take(torch.arange(0, N, 2))
+    part = panel_of([model_of(seed, images=some) for seed in range(8)], images=IMAGES)
+    assert part.view().mean is not None
+    old = replace(PANEL, views={repr(IDENTITY): replace(PANEL.view(), mean=None, soft=None)})
+    view = merge(part, old).view()
+    assert (view.mean, view.soft) == (None, None)
+    assert merge(PANEL, old).view().soft is not None
+
+
 def test_a_file_with_other_tables_is_refused(tmp_path):
     (tmp_path / "panel.npz").write_bytes(PANEL.as_bytes())
     with np.load(tmp_path / "panel.npz") as archive:
