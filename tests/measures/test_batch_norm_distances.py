@@ -64,7 +64,10 @@ def test_distances_are_the_divergences_of_normal_distributions():
     assert early.value == pytest.approx(np.log([expected["1"], expected["4"]]).mean(), rel=1e-4)
     assert early.n == N
     assert early.interval[0] < early.value < early.interval[1]
-    assert early.detail.startswith("early layers 1 to 4, the farthest ")
+    near, far = sorted(("1", "4"), key=lambda name: expected[name])
+    assert early.detail.startswith(f"early layers 1 to 4, the farthest {far} with")
+    fits = batch_norm_distance_minimum(found, "early")
+    assert fits.detail.startswith(f"early layers 1 to 4, the nearest {near} with")
     late = batch_norm_distance(found, "late")
     assert late.detail == f"layer 10 with {expected['10']:.4f} nats"
     least = batch_norm_distance_minimum(found, "late")
@@ -116,9 +119,9 @@ def test_batch_norms_that_are_not_called_are_left_out():
         find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=False).eval()), IMAGES)
 
 
-@pytest.mark.parametrize(("metric", "can_tell"), [("batch_norm_distance", True), ("batch_norm_distance_minimum", False)])
-def test_no_minimum_is_asked_for_smaller_running_variances(metric, can_tell):
-    rows = [SimpleNamespace(metric=metric, binding=True)]
+@pytest.mark.parametrize(("end", "can_tell"), [("", True), ("_minimum", False)])
+def test_no_minimum_is_asked_for_smaller_running_variances(end, can_tell):
+    rows = [SimpleNamespace(metric=f"batch_norm_distance{end}", binding=True)]
     session = SimpleNamespace(checks=SimpleNamespace(family=lambda _: rows))
     assert (stale_statistics_are_noticed(session, None) is not None) == can_tell
 

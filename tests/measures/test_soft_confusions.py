@@ -10,7 +10,9 @@ from torch import nn
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
 from harness.checks import Check
+from harness.checks.families import starter_checks
 from harness.data import LabelledImages
+from harness.features.consensus import soft, starters
 from harness.features.consensus.mutant import MIXED
 from harness.features.consensus.soft import (
     _moderated,
@@ -130,7 +132,7 @@ def test_a_class_that_one_model_never_predicts_is_left_out_for_it(tmp_path):
 
 def test_equal_reference_models_give_no_deviation_without_bound():
     panel = panel_of([MODELS[0]] * 8)
-    shifted = np.log(softmax(MODELS[0].answers, axis=1) + [0.0, 1e-4, 0.0, 0.0]).astype(np.float32)
+    shifted = np.log(softmax(MODELS[0].answers, axis=1) + np.array([0.0, 1e-4, 0.0, 0.0])).astype(np.float32)
     assert largest_soft_confusion(find_known_images(Predictions(shifted, IMAGES, IDENTITY), panel)).value < 1
 
 
@@ -145,7 +147,8 @@ def test_variances_are_shrunk_as_far_as_chance_explains_them():
 def test_the_mutant_takes_the_classes_of_the_first_pair_for_each_other():
     candidate = RoleModel("candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(nn.Flatten()))
     largest = Check("largest", "soft_confusion", "largest_soft_confusion")
-    rows = [Check(one, "soft_confusion", "soft_confusion", keys={"pair": [one, "bee"]}) for one in ("elk", "dog", "cat")]
+    pairs = [[one, "bee"] for one in ("elk", "dog", "cat")]
+    rows = [Check(pair[0], "soft_confusion", "soft_confusion", keys={"pair": pair}) for pair in pairs]
     for checks, order in ((rows, [0, 3, 2, 1]), ([largest], [1, 0, 2, 3])):
         answers = MIXED.apply(candidate, checks, CLASSES).predict(IMAGES).answers
         np.testing.assert_array_equal(answers, candidate.predict(IMAGES).answers[:, order])
@@ -171,7 +174,7 @@ def test_what_is_not_recorded_or_not_known_is_said():
 
 
 def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
-    for module in (collection, predictions):
+    for module in (collection, predictions, soft, starters):
         monkeypatch.setattr(module, "MANY", 3)
     panel = panel_of(MODELS)
     assert panel.view().mean is None
@@ -179,6 +182,10 @@ def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
     labels = LABELS.numpy()
     q, p = (each[np.arange(N), labels] for each in (np.mean([each.probabilities for each in MODELS], axis=0),
                                                     seen.probabilities))  # fmt: skip
+    with pytest.raises(NotApplicableError, match="more than 3 classes"):
+        largest_soft_confusion(seen)
+    rows = starter_checks(IMAGES, ["soft_confusion"], pairs=[("ant", "bee")])
+    assert [row.id for row in rows] == ["soft-confusion-ant-bee", "soft-confusion-bee-ant"]
     divergence = (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p)))[seen.known].mean()
     assert panel_divergence(seen).value == pytest.approx(np.log(divergence), abs=1e-4)
 

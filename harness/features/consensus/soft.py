@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.panel.predictions import TINY
+from harness.measures.panel.predictions import MANY, TINY
 from harness.measures.selection import ordered
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
@@ -155,9 +155,12 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
 
     The deviation is a moderated t (Smyth 2004): pairs share strength about their variances. Reference models' own
     largest deviations, each against the others, set the threshold, so it allows for the number of pairs. Raises
-    `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three.
+    `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three and for more
+    than `MANY` classes.
     """
     view, panel, classes = seen.panel.view(), seen.panel, seen.predictions.classes
+    if len(classes) > MANY:
+        raise NotApplicableError(f"more than {MANY} classes: the panel predictions have no soft confusions of so many")
     if view.soft is None:
         raise NotRecordedError("the panel predictions have no soft confusions; calibrate again")
     others = [at for at, model in enumerate(panel.models) if model != panel.excluded]
