@@ -18,6 +18,7 @@ import numpy as np
 
 from harness.base.errors import PanelError
 from harness.calibration.moderated_variance import moderated
+from harness.measures import METRICS
 from harness.measures.panel.threshold import (
     FEW,
     PROVISIONAL,
@@ -258,12 +259,17 @@ def outliers(panel: Panel) -> list[str]:
 
     The studentized deviation of that check lies beyond that of 99.9% of panels without an outlier. The test is a
     two-sided t test with the others' degrees of freedom, and Bonferroni over models and checks. Panels with fewer than
-    three models have no outlier.
+    three models have no outlier. Logarithms of small means and largest deviations have tails too heavy for that test:
+    metrics with a budget of their own do not count.
     """
     from scipy.stats import t
 
+    budgets = {name: metric.budget for name, metric in METRICS.items()}
+    panel = replace(panel, checks=tuple(check for check in panel.checks if budgets.get(check.metric) is None))
     values = panel.values(panel.checks)
     found: list[str] = []
+    if not panel.checks:
+        return found
     for position, model in enumerate(panel.models if len(values) >= PROVISIONAL else ()):
         rest = np.delete(values, position, axis=0)
         chances = np.empty(len(panel.checks))

@@ -39,14 +39,14 @@ class Damage:
     """A way to break a model, and the images that the mutant fails.
 
     `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). Before these, the latter
-    takes the number of a class: the class of the first check that has one, or else 0. With a `metric`, only checks of
-    this metric must fail. Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`,
-    recorded predictions need pixels, too.
+    takes the numbers of two classes: those of the first check that has a pair, or the class of the first that has one
+    and the next class, or else 0 and 1. With a `metric`, only checks of this metric must fail. Checks of the metric
+    `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions need pixels, too.
     """
 
     name: str
     pixels: Callable[[Tensor], Tensor] | None = None
-    logits: Callable[[int, Tensor], Tensor] | None = None
+    logits: Callable[[tuple[int, int], Tensor], Tensor] | None = None
     fails: Callable[[Predictions], np.ndarray] = errors
     metric: str = ""
     unmoved: str = ""
@@ -58,7 +58,7 @@ class Damage:
 
     def apply(self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
         """Return the candidate with the mutant in place of its model, and with an empty cache."""
-        watched = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
+        watched = _watched(checks, classes)
         pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
         if pixels and self.costs_accuracy and not candidate.provides.live:
             pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
@@ -75,20 +75,28 @@ class _Damaged(nn.Module):
         return self.after(self.model(self.before(pixels)))
 
 
-def swapped(watched: int, logits: Tensor) -> Tensor:
-    """Swap the logits of the class that is watched and the next one."""
-    order = list(range(logits.shape[1]))
-    second = (watched + 1) % len(order)
-    order[watched], order[second] = second, watched
+def _watched(checks: Sequence[Check], classes: Sequence[str]) -> tuple[int, int]:
+    for check in checks:
+        pair = tuple(dict.fromkeys(check.keys.get("pair") or ()))
+        if len(pair) == 2 and set(pair) <= set(classes):  # noqa: PLR2004
+            return classes.index(pair[0]), classes.index(pair[1])
+    first = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
+    return first, (first + 1) % len(classes)
+
+
+def swapped(watched: tuple[int, int], logits: Tensor) -> Tensor:
+    """Swap the logits of the two classes that are watched."""
+    order, (first, second) = list(range(logits.shape[1])), watched
+    order[first], order[second] = second, first
     return logits[:, order]
 
 
-def moved(_: int, logits: Tensor) -> Tensor:
+def moved(_: tuple[int, int], logits: Tensor) -> Tensor:
     """Give each class the logit of the class before it."""
     return logits.roll(1, dims=1)
 
 
-def _scaled(_: int, logits: Tensor) -> Tensor:
+def _scaled(_: tuple[int, int], logits: Tensor) -> Tensor:
     return logits * 10  # Confidence rises, its order and the predictions stay.
 
 

@@ -44,6 +44,7 @@ AREAS = {
 }
 """Families by what they are about; all others are other checks, or have an area of their own."""
 _OTHER = "other checks"
+_OF_ALL = {"clean", "regression"}
 _APART_FROM_OTHERS = {"clean images", "classes", "geometry", "corruptions", "confidence", "attention"}
 """Where a rule asks in how many areas a model is worse, all areas but these count as one."""
 _TWO, _LEAST_CLASSES = 2, 5
@@ -137,7 +138,7 @@ class _Evidence:
         self.failed = [each for each in beyond if (miss := _missed(each)) is None or miss >= least]
         self.misses = [_missed(each) or 0.0 for each in self.failed]
         self.areas = {_area(each) for each in self.failed}
-        self.clean_holds = all(each.check.family not in {"clean", "regression"} for each in self.failed)
+        self.clean_holds = all(each.check.family not in _OF_ALL for each in self.failed)
         self.lost = {
             each.check.class_name: max(each.check.panel.mean - each.value, 0.0)
             for each in verdicts
@@ -276,13 +277,18 @@ def _corruption(found: _Evidence) -> str:
 
 
 def _named(found: _Evidence) -> str:
-    """Return the detail of the check that names the cause and misses by most; the accuracy of all images must pass."""
-    named = [
-        (miss, each.detail)
-        for each, miss in zip(found.failed, found.misses, strict=True)
-        if (metric := METRICS.get(each.metric)) and metric.names_cause
-    ]
-    return f"{max(named)[1]}." if named and found.clean_holds else ""
+    """Return the detail of the failing check that names the cause and misses by most.
+
+    The accuracy of all images must pass, and what tells of the whole network by its probabilities or statistics, too.
+    """
+    named, failing = [], [each for each in found.verdicts if each.status == "fail"]
+    for each in failing:
+        metric = METRICS.get(each.metric)
+        if metric and metric.names_cause:
+            named.append((_missed(each) or 0.0, each.detail))
+        elif each.check.family in _OF_ALL or (metric and metric.budget is not None):
+            return ""
+    return f"{max(named)[1]}." if named else ""
 
 
 def _drift(found: _Evidence) -> str:

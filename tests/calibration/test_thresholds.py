@@ -262,6 +262,22 @@ def test_of_two_networks_neither_is_an_outlier_and_of_three_one_can_be(networks)
     assert bool(outliers(panel)) == (networks == 3)
 
 
+@pytest.mark.parametrize("metric", ["lost_probability", "soft_confusion"])
+def test_no_probability_is_above_one(metric):
+    about = replace(check("r0", unit="images", family="consensus"), metric=metric, unit=Unit.SCORE)
+    (item,) = calibrate(panel_of(spread_evenly(-0.4, 0.15, 8), [about]), {})
+    assert (item.threshold, item.informational) == (0, "its threshold of 0.000 cannot fail")
+
+
+def test_logarithms_of_small_means_make_no_outlier():
+    values = np.column_stack([spread_evenly(0.9, 0.003, 8), [*spread_evenly(-6.0, 0.05, 7), -3.0]])
+    of_all, plain = check("r0"), check("r1")
+    assert outliers(panel_of(values, [of_all, plain]))
+    logarithm = replace(plain, family="consensus", metric="lost_probability", unit=Unit.SCORE)
+    assert outliers(panel_of(values, [of_all, logarithm])) == []
+    assert outliers(panel_of(values[:, 1:], [logarithm])) == []
+
+
 @pytest.fixture(scope="module")
 def four_checks():
     """A panel of three healthy checks, and one that varies twenty times as much."""

@@ -1,6 +1,7 @@
 """Distances of running statistics from activations, against PyTorch's own divergence; what the family refuses."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from harness.features.batch_norm.distance import (
     batch_norm_distance_minimum,
     find_batch_norm_distances,
 )
+from harness.features.batch_norm.family import stale_statistics_are_noticed
 from harness.inference import Classifier, standins
 from harness.inference.role import RoleModel
 
@@ -62,7 +64,10 @@ def test_distances_are_the_divergences_of_normal_distributions():
     assert early.value == pytest.approx(np.log([expected["1"], expected["4"]]).mean(), rel=1e-4)
     assert early.n == N
     assert early.interval[0] < early.value < early.interval[1]
-    assert early.detail.startswith("early layers 1 to 4, the farthest ")
+    near, far = sorted(("1", "4"), key=lambda name: expected[name])
+    assert early.detail.startswith(f"early layers 1 to 4, the farthest {far} with")
+    fits = batch_norm_distance_minimum(found, "early")
+    assert fits.detail.startswith(f"early layers 1 to 4, the nearest {near} with")
     late = batch_norm_distance(found, "late")
     assert late.detail == f"layer 10 with {expected['10']:.4f} nats"
     least = batch_norm_distance_minimum(found, "late")
@@ -94,6 +99,31 @@ def test_workers_and_repetition_change_no_bit():
         for workers in (1, 3, 3)
     ]
     assert found[0].of_all == found[1].of_all == found[2].of_all
+
+
+class WithAuxiliaryHead(nn.Module):
+    """A network with one batch norm that it calls or not, and one that it never calls."""
+
+    def __init__(self, *, calls: bool) -> None:
+        super().__init__()
+        self.calls, self.norm, self.auxiliary = calls, nn.BatchNorm2d(1), nn.BatchNorm2d(3)
+        self.last = nn.Linear(64, 2)
+
+    def forward(self, x):
+        return self.last((self.norm(x) if self.calls else x).flatten(1))
+
+
+def test_batch_norms_that_are_not_called_are_left_out():
+    assert list(find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=True).eval()), IMAGES).of_all) == ["norm"]
+    with pytest.raises(NotApplicableError, match="calls no batch norm"):
+        find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=False).eval()), IMAGES)
+
+
+@pytest.mark.parametrize(("end", "can_tell"), [("", True), ("_minimum", False)])
+def test_no_minimum_is_asked_for_smaller_running_variances(end, can_tell):
+    rows = [SimpleNamespace(metric=f"batch_norm_distance{end}", binding=True)]
+    session = SimpleNamespace(checks=SimpleNamespace(family=lambda _: rows))
+    assert (stale_statistics_are_noticed(session, None) is not None) == can_tell
 
 
 def test_what_has_no_running_statistics_does_not_apply():

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from torch import nn
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.checks import Check
+from harness.checks.families import starter_checks
 from harness.data import LabelledImages
+from harness.features.consensus import soft, starters
+from harness.features.consensus.mutant import MIXED
 from harness.features.consensus.soft import (
     _moderated,
     find_known_images,
@@ -17,7 +22,8 @@ from harness.features.consensus.soft import (
     panel_divergence,
     soft_confusion,
 )
-from harness.inference import Predictions
+from harness.inference import Classifier, Predictions
+from harness.inference.role import RoleModel
 from harness.measures.panel import collection, predictions
 from harness.measures.panel.collection import ReferencePredictions, combine, merge
 from harness.measures.panel.predictions import read_panel_predictions
@@ -108,12 +114,44 @@ def test_the_pair_that_deviates_most_is_found_and_named():
     assert max(each.value for each in sound_of_panel) < flipped.value
 
 
+def test_a_class_that_one_model_never_predicts_is_left_out_for_it(tmp_path):
+    answers = MODELS[0].answers.copy()
+    answers[LABELS == 3] = [0, 0, 5, 0]
+    models = [Predictions(answers, IMAGES, IDENTITY), *MODELS[1:]]
+    (tmp_path / "panel.npz").write_bytes(panel_of(models).as_bytes())
+    panel = read_panel_predictions(tmp_path / "panel.npz")
+    assert np.isnan(panel.view().soft[1:, 3]).all()
+    assert np.isfinite(panel.view().soft[:, :3]).all()
+    found = largest_soft_confusion(find_known_images(models[0], panel.without("a")))
+    assert found.value < 5
+    assert found.detail.endswith("; of 9 pairs")
+    unknown = replace(PANEL.view(), soft=np.full_like(PANEL.view().soft, np.nan))
+    with pytest.raises(NotApplicableError, match="for each class"):
+        largest_soft_confusion(find_known_images(model_of(99), replace(PANEL, views={repr(IDENTITY): unknown})))
+
+
+def test_equal_reference_models_give_no_deviation_without_bound():
+    panel = panel_of([MODELS[0]] * 8)
+    shifted = np.log(softmax(MODELS[0].answers, axis=1) + np.array([0.0, 1e-4, 0.0, 0.0])).astype(np.float32)
+    assert largest_soft_confusion(find_known_images(Predictions(shifted, IMAGES, IDENTITY), panel)).value < 1
+
+
 def test_variances_are_shrunk_as_far_as_chance_explains_them():
     rng = np.random.default_rng(0)
     alike = rng.chisquare(9, size=500) / 9
     assert np.ptp(_moderated(alike, 9)) < 0.2 * np.ptp(alike)
     differing = alike * np.exp(rng.normal(size=500) * 3)
     assert np.corrcoef(np.log(_moderated(differing, 9)), np.log(differing))[0, 1] > 0.98
+
+
+def test_the_mutant_takes_the_classes_of_the_first_pair_for_each_other():
+    candidate = RoleModel("candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(nn.Flatten()))
+    largest = Check("largest", "soft_confusion", "largest_soft_confusion")
+    pairs = [[one, "bee"] for one in ("elk", "dog", "cat")]
+    rows = [Check(pair[0], "soft_confusion", "soft_confusion", keys={"pair": pair}) for pair in pairs]
+    for checks, order in ((rows, [0, 3, 2, 1]), ([largest], [1, 0, 2, 3])):
+        answers = MIXED.apply(candidate, checks, CLASSES).predict(IMAGES).answers
+        np.testing.assert_array_equal(answers, candidate.predict(IMAGES).answers[:, order])
 
 
 def test_what_is_not_recorded_or_not_known_is_said():
@@ -136,7 +174,7 @@ def test_what_is_not_recorded_or_not_known_is_said():
 
 
 def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
-    for module in (collection, predictions):
+    for module in (collection, predictions, soft, starters):
         monkeypatch.setattr(module, "MANY", 3)
     panel = panel_of(MODELS)
     assert panel.view().mean is None
@@ -144,6 +182,10 @@ def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
     labels = LABELS.numpy()
     q, p = (each[np.arange(N), labels] for each in (np.mean([each.probabilities for each in MODELS], axis=0),
                                                     seen.probabilities))  # fmt: skip
+    with pytest.raises(NotApplicableError, match="more than 3 classes"):
+        largest_soft_confusion(seen)
+    rows = starter_checks(IMAGES, ["soft_confusion"], pairs=[("ant", "bee")])
+    assert [row.id for row in rows] == ["soft-confusion-ant-bee", "soft-confusion-bee-ant"]
     divergence = (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p)))[seen.known].mean()
     assert panel_divergence(seen).value == pytest.approx(np.log(divergence), abs=1e-4)
 
@@ -158,6 +200,16 @@ def test_tables_of_all_images_survive_a_later_part():
     np.testing.assert_array_equal(both.view().mean[1::2], PANEL.view().mean[1::2])
     turned = merge(replace(part, models=NAMES[::-1]), PANEL)
     np.testing.assert_array_equal(turned.view().soft, PANEL.view().soft[::-1])
+
+
+def test_a_sample_does_not_complete_a_panel_without_all_probabilities():
+    some = IMAGES.take(torch.arange(0, N, 2))
+    part = panel_of([model_of(seed, images=some) for seed in range(8)], images=IMAGES)
+    assert part.view().mean is not None
+    old = replace(PANEL, views={repr(IDENTITY): replace(PANEL.view(), mean=None, soft=None)})
+    view = merge(part, old).view()
+    assert (view.mean, view.soft) == (None, None)
+    assert merge(PANEL, old).view().soft is not None
 
 
 def test_a_file_with_other_tables_is_refused(tmp_path):

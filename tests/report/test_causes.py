@@ -189,6 +189,19 @@ def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
     assert cause.counted == "classes 2 of 2"
     clean = replace(pair, check=rows["clean"], metric="accuracy", value=0.7, threshold=0.9)
     assert likely_cause((clean, pair)).group != "class confusion"
+    near = replace(clean, value=0.8999)  # It misses by a small part of the miss of the pair.
+    assert likely_cause((near, pair)).group != "class confusion"
+    informational = replace(rows["soft-confusion-coat-pullover"], informational="too few").judge(confused)
+    assert likely_cause((informational, less)).evidence == "another."
+
+
+@pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability", "batch-norm-early"])
+def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside, checks):
+    rows = {check.id: check for check in checks.checks}
+    pair = rows["soft-confusion-coat-pullover"].judge(Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9)))
+    other = replace(pair, check=rows[beside], metric=rows[beside].metric, value=0.0, threshold=-2.0)
+    assert likely_cause((pair, replace(other, status="pass"))).group == "class confusion"
+    assert likely_cause((pair, other)).group != "class confusion"
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):

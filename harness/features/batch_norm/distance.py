@@ -58,7 +58,8 @@ def running_norms(model: nn.Module) -> dict[str, Any]:
 def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> BatchNormDistances:
     """Return the distances of a network's batch norms on clean images, by one pass over them.
 
-    Raises `NotApplicableError` for a model that is no network, or has no batch norms with running statistics.
+    Batch norms that the network does not call, such as those of an auxiliary head, are left out. Raises
+    `NotApplicableError` for a model that is no network, and for one that calls no batch norm with running statistics.
     """
     if not model.provides.layers:
         raise NotApplicableError(f"a model of the kind {model.architecture} gives predictions only, no activations")
@@ -78,12 +79,14 @@ def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> Batch
         IDENTITY,
         lambda images, _: classifier.cached(("pass", "batch norms", size), images, shape, compute),
     ).astype(np.float64)
-    parts = [part for part in found if part[0].any()]
+    if not (parts := [part for part in found if part[0].any()]):
+        raise NotApplicableError("the network calls no batch norm with running statistics")
 
     def distances(some: list[np.ndarray]) -> dict[str, float]:
         counts, means, variances = np.stack(some, axis=1)
-        mean = np.average(means, axis=0, weights=counts)
-        variance = np.average(variances + np.square(means - mean), axis=0, weights=counts)
+        total = np.maximum(counts.sum(axis=0), 1)
+        mean = (means * counts).sum(axis=0) / total
+        variance = ((variances + np.square(means - mean)) * counts).sum(axis=0) / total
         at, each = 0, {}
         for (name, layer), width in zip(layers.items(), channels, strict=True):
             rows = slice(at, at := at + width)
@@ -136,10 +139,11 @@ class _Tap(threading.local):
         return keep
 
 
-def batch_norm_distance(found: BatchNormDistances, group: str) -> Measurement:
+def batch_norm_distance(found: BatchNormDistances, group: str, *, nearest: bool = False) -> Measurement:
     """Return the log of the distance, a mean over the channels of a layer and over the logs of a group's layers.
 
-    The interval is for other images, as many or fewer, by the parts. Raises `NotApplicableError` for an empty group.
+    The interval is for other images, as many or fewer, by the parts. The detail names the farthest layer, or the
+    `nearest` one. Raises `NotApplicableError` for an empty group.
     """
     names = [str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]]
     if not names:
@@ -150,12 +154,13 @@ def batch_norm_distance(found: BatchNormDistances, group: str) -> Measurement:
 
     value, parts = value_of(found.of_all), [value_of(part) for part in found.parts]
     error = abs(np.mean(parts) - value) + Z95 * np.std(parts) / np.sqrt(len(parts))
-    largest = max(names, key=lambda name: found.of_all[name])
-    detail = f"{group} layers {names[0]} to {names[-1]}, the farthest {largest} with {found.of_all[largest]:.4f} nats"
-    detail = f"layer {names[0]} with {found.of_all[largest]:.4f} nats" if len(names) == 1 else detail
+    most = (min if nearest else max)(names, key=lambda name: found.of_all[name])
+    end, nats = "nearest" if nearest else "farthest", f"with {found.of_all[most]:.4f} nats"
+    detail = f"{group} layers {names[0]} to {names[-1]}, the {end} {most} {nats}"
+    detail = f"layer {most} {nats}" if len(names) == 1 else detail
     return Measurement(BATCH_NORM_DISTANCE, value, found.n, (value - error, value + error), detail=detail)
 
 
 def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measurement:
-    """Return the same measurement as a minimum."""
-    return replace(batch_norm_distance(found, group), metric=BATCH_NORM_DISTANCE_MINIMUM)
+    """Return the same measurement as a minimum; its detail names the nearest layer."""
+    return replace(batch_norm_distance(found, group, nearest=True), metric=BATCH_NORM_DISTANCE_MINIMUM)

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.base.errors import NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
-from harness.measures.panel.predictions import TINY
+from harness.measures.panel.predictions import MANY, TINY
 from harness.measures.selection import ordered
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
 
-_RANGE = (-40.0, 40.0)
+_RANGE, _OF_PROBABILITY = (-40.0, 40.0), (-40.0, 0.0)
 _TENFOLD = float(np.log(10))
 """Loss that a check may miss: what is below a hundredth on easy images may grow tenfold."""
+_LEAST = 0.1
+"""Least standard deviation of a pair's soft confusion, in nats: smaller ones of few models are chance."""
 PANEL_DIVERGENCE = Metric(
     "panel_divergence",
     Unit.SCORE,
@@ -41,7 +43,7 @@ LOST_PROBABILITY = Metric(
     Unit.SCORE,
     better="less",
     words="logarithm of the mean probability that the label lacks on the consensus set",
-    range=_RANGE,
+    range=_OF_PROBABILITY,
     budget=_TENFOLD,
 )
 SOFT_CONFUSION = Metric(
@@ -49,7 +51,7 @@ SOFT_CONFUSION = Metric(
     Unit.SCORE,
     better="less",
     words="logarithm of the mean probability of the other class on the consensus set",
-    range=_RANGE,
+    range=_OF_PROBABILITY,
     budget=_TENFOLD,
     about_one=True,
     names_cause=True,
@@ -153,21 +155,28 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
 
     The deviation is a moderated t (Smyth 2004): pairs share strength about their variances. Reference models' own
     largest deviations, each against the others, set the threshold, so it allows for the number of pairs. Raises
-    `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three.
+    `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three and for more
+    than `MANY` classes.
     """
     view, panel, classes = seen.panel.view(), seen.panel, seen.predictions.classes
+    if len(classes) > MANY:
+        raise NotApplicableError(f"more than {MANY} classes: the panel predictions have no soft confusions of so many")
     if view.soft is None:
         raise NotRecordedError("the panel predictions have no soft confusions; calibrate again")
     others = [at for at, model in enumerate(panel.models) if model != panel.excluded]
     if len(others) < 3:  # noqa: PLR2004
         raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
     present = np.unique(seen.predictions.labels[seen.known])
-    pairs = [(true, other) for true in present for other in range(len(classes)) if other != true]
+    known = np.isfinite(view.soft[others]).all(axis=0)
+    pairs = [(true, other) for true in present for other in range(len(classes)) if other != true and known[true, other]]
+    if not pairs:
+        raise NotApplicableError("for each class, some reference model has no image that all others predict correctly")
     rows, columns = np.array(pairs).T
     theirs = view.soft[others][:, rows, columns].astype(np.float64)
     means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
     own = np.log(np.maximum([means[true][other] for true, other in pairs], TINY))
-    spread = np.sqrt(_moderated(theirs.var(axis=0, ddof=1), len(others) - 1) * (1 + 1 / len(others)))
+    variances = np.maximum(_moderated(theirs.var(axis=0, ddof=1), len(others) - 1), _LEAST**2)
+    spread = np.sqrt(variances * (1 + 1 / len(others)))
     away = (own - theirs.mean(axis=0)) / spread
     worst = int(away.argmax())
     value, detail = float(np.clip(away[worst], *_RANGE)), f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs"
@@ -205,7 +214,8 @@ def _log_mean(
 ) -> Measurement:
     some, n = values[counted], len(values)
     mean, error = float(some.mean()), Z95 * float(some.std()) / np.sqrt(len(some))
-    value, low, high = (float(np.log(max(each, TINY))) for each in (mean, mean - error, mean + error))
+    ends = np.log(np.maximum([mean, mean - error, mean + error], TINY))
+    value, low, high = map(float, np.clip(ends, *metric.range))
     detail = detail or f"{form.format(mean)} on {len(some):,} images that every reference model predicts correctly"
     failures = _most(values, counted)
     return Measurement(metric, value, n, (low, high), detail=detail, failures=failures, counted=len(some))

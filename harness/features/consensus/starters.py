@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.checks.first_checks import always
+from harness.measures.panel.predictions import MANY
 
 if TYPE_CHECKING:
     from harness.checks.first_checks import Row, StarterData
@@ -19,10 +20,11 @@ consensus = always(
 
 
 def soft_confusion(about: StarterData) -> list[Row]:
-    """Return a check of the largest soft confusion, and of both directions of each confusable pair."""
+    """Return checks of the largest soft confusion of at most `MANY` classes, and both ways of each confusable pair."""
     pairs = [(one, two) for pair in about.pairs for one, two in (pair, pair[::-1])]
+    largest: list[Row] = [("soft-confusion-largest", "largest_soft_confusion", {})]
     return [
-        ("soft-confusion-largest", "largest_soft_confusion", {}),
+        *(largest if len(about.images.classes) <= MANY else ()),
         *(
             (f"soft-confusion-{about.slugs[one]}-{about.slugs[two]}", "soft_confusion", {"pair": [one, two]})
             for one, two in pairs

@@ -177,7 +177,7 @@ def _of_all_classes(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, 
         by_others = errors == each.wrong  # All others are right.
         for label in range(classes):
             some = own[by_others & (each.labels == label)]
-            table[label] = np.log(np.maximum(some.mean(axis=0), TINY)) if len(some) else np.log(TINY)
+            table[label] = np.log(np.maximum(some.mean(axis=0), TINY)) if len(some) else np.nan
     return (total / len(parts)).astype(np.float32), soft.astype(np.float32)
 
 
@@ -220,9 +220,10 @@ def _completed(view: PanelView, old: PanelView | None) -> PanelView:
         mean = np.where(asked[:, None], mean, old.mean)
     if not asked.all():  # The table of the whole split counts.
         soft = soft if old.soft is None else old.soft
-    return PanelView(
-        **tables, each=each, mean=old.mean if mean is None else mean, soft=old.soft if soft is None else soft
-    )
+    mean, soft = old.mean if mean is None else mean, old.soft if soft is None else soft
+    if mean is None or np.isnan(mean[tables["wrong"] != NOT_ASKED]).any():
+        mean = soft = None  # A file tells unknown probabilities from 0 by the images without predictions alone.
+    return PanelView(**tables, each=each, mean=mean, soft=soft)
 
 
 def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:

@@ -60,7 +60,7 @@ class PanelView:
     NaN. `each`, (K, N) bool, has the errors of each model, False without predictions; it exists only for clean images.
     So do two others, for at most `MANY` classes: `mean`, (N, C) float32, has the mean probability of every class.
     `soft`, (K, C, C) float32, has logarithms of each model's mean probability of a class, the column, on images of
-    another, the row. All other models predict these images correctly.
+    another, the row. All other models predict these images correctly; without such images it is NaN.
     """
 
     wrong: np.ndarray
@@ -297,7 +297,7 @@ def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: 
     mean, soft = (tables.get(f"{prefix}{name}") for name in ("mean", "soft"))
     if mean is not None and soft is not None:
         count, classes = len(head.models), len(head.classes)
-        known = mean.dtype == np.dtype("<u2") and soft.dtype == np.dtype("<f4") and np.isfinite(soft).all()
+        known = mean.dtype == np.dtype("<u2") and soft.dtype == np.dtype("<f4") and not np.isinf(soft).any()
         if not known or mean.shape != (head.n, classes) or soft.shape != (count, classes, classes):
             raise PanelError(f"{where}: expected tables of mean probabilities of {classes} classes by {count} models")
         mean = np.where(asked[:, None], np.square(mean / _STEPS), np.nan).astype(np.float32)
