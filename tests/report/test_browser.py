@@ -59,21 +59,20 @@ def made_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def damaged(made_once) -> Path:
-    """The page of a model that takes shirts for T-shirts and T-shirts for shirts."""
+    """The page of a model that takes shirts for T-shirts."""
     return made_once("damaged", damaged_in)
 
 
 def damaged_in(folder: Path) -> None:
     shipped = load_checkpoint(ROOT / "models/augmented.safetensors")
-    order = [6, 1, 2, 3, 4, 5, 0, 7, 8, 9]
-    with torch.no_grad():
+    with torch.no_grad():  # Of equal logits, the first class is the prediction.
         for tensor in (shipped.model.fc3.weight, shipped.model.fc3.bias):
-            tensor.copy_(tensor[order].clone())
-    save_checkpoint(folder / "swapped.safetensors", shipped.model, shipped.record)
+            tensor[6] = tensor[0]
+    save_checkpoint(folder / "damaged.safetensors", shipped.model, shipped.record)
     tests = [str(STRESS_TESTS / f"test_{name}.py") for name in ("clean", "confusion_pairs", "rotation", "regression")]
     own = folder / "test_own.py"
     own.write_text("def test_that_holds():\n    pass\n\n\ndef test_that_fails():\n    assert 1 == 2\n", "utf-8")
-    options = ("--candidate", str(folder / "swapped.safetensors"), "--stress-samples", "500")
+    options = ("--candidate", str(folder / "damaged.safetensors"), "--stress-samples", "500")
     check(folder, *options, *tests, str(own))
 
 
@@ -160,7 +159,7 @@ def test_it_opens_within_two_seconds_with_the_worst_on_top(damaged, open_page):
     took = "performance.getEntriesByType('navigation')[0].loadEventEnd"
     assert min(page.evaluate(took), open_page(damaged).evaluate(took)) < 2_000
     assert damaged.stat().st_size < 3_000_000
-    assert page.title() == "PARTIAL · swapped.safetensors · Model quality gate"
+    assert page.title() == "PARTIAL · damaged.safetensors · Model quality gate"
     finding = page.get_by_text("predicted as T-shirt/top").first
     for element in (page.locator(".headline"), finding, page.locator("#report-worse")):
         place = element.bounding_box()
@@ -364,7 +363,7 @@ def on_paper(page):
 def test_paper_has_the_verdict_and_all_that_fails(damaged, open_page):
     page = on_paper(open_page(damaged))
     failing = page.locator("[data-name=checks] tr:has(td.worse)")
-    assert failing.count() > 10
+    assert failing.count() > 5
     assert all(row.is_visible() for row in failing.all())
     assert page.locator(".headline").is_visible()
     assert not page.locator(".tests").is_visible()
