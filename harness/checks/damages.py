@@ -40,8 +40,9 @@ class Damage:
 
     `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). Before these, the latter
     takes the numbers of two classes: those of the first check that has a pair. Without any, they are the class of the
-    first check that has one, or else 0, and the next class. With a `metric`, only checks of this metric must fail. Checks of the metric
-    `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions need pixels, too.
+    first check that has one, or else 0, and the next class. With a `metric`, only checks of this metric must fail.
+    Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions
+    need pixels, too.
     """
 
     name: str
