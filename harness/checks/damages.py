@@ -39,9 +39,10 @@ class Damage:
     """A way to break a model, and the images that the mutant fails.
 
     `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). Before these, the latter
-    takes the numbers of two classes: those of the first check that has a pair, or the class of the first that has one
-    and the next class, or else 0 and 1. With a `metric`, only checks of this metric must fail. Checks of the metric
-    `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions need pixels, too.
+    takes the numbers of two classes: those of the first check that has a pair. Without any, they are the class of the
+    first check that has one, or else 0, and the next class. With a `metric`, only checks of this metric must fail.
+    Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions
+    need pixels, too.
     """
 
     name: str
