@@ -29,11 +29,14 @@ LOADING = {
     "golden-declare": ("golden", "list", "--declare"),
     "calibrate": ("calibrate", "--checkpoints", GOOD, OTHER, THIRD),
     "export-inputs": ("export-inputs", "inputs"),
+    "leakage": ("leakage", "--train", "npz:zoo.npz"),
 }
 """Command lines that load data, or have a run of the gate load them."""
 OF_THE_GATE = {"gate", "accept"}
 """Their child process reads the configuration itself."""
-WITHOUT_DATA = {"report", "rank", "history", "list", "train", "convert", "cache", "fetch-data"}
+WITHOUT_DATA = {"report", "rank", "history", "list", "train", "convert", "cache", "fetch-data"} | {
+    *("attest", "card", "badge")
+}
 """They load none, or say in their help that theirs are Fashion-MNIST."""
 each_command = pytest.mark.parametrize("arguments", LOADING.values(), ids=LOADING)
 

@@ -82,7 +82,9 @@ def test_every_option_has_help(pytester):
     options |= {f"stress-{name}" for name in ("profile", "samples", "budget", "plan", "reports", "device", "backend")}
     found = set(re.findall(r"(?m)^  --([\w-]+)", text))
     assert options - found == set()
-    assert {name for name in found if name.startswith("stress-")} - options == {"stress-no-cache", "stress-set"}
+    assert {name for name in found if name.startswith("stress-")} - options == {
+        *("stress-no-cache", "stress-set", "stress-unlabeled")
+    }
 
 
 def test_collecting_only_loads_neither_models_nor_torch(zoo):

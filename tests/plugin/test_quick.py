@@ -184,4 +184,6 @@ def test_the_shipped_quick_checks_measure_the_same_under_the_same_names():
 
 
 def test_every_shipped_quick_row_has_a_threshold():
-    assert [check.id for check in read_checks(SHIPPED_QUICK).checks if check.binding is None] == []
+    """Besides two, which are informational in both profiles: sandals and sneakers differ too much between seeds."""
+    informational = [check.id for check in read_checks(SHIPPED_QUICK).checks if check.binding is None]
+    assert informational == ["soft-confusion-sandal-sneaker", "soft-confusion-sneaker-sandal"]
