@@ -61,7 +61,7 @@ def panel_of(networks: Sequence[Network]) -> PanelPredictions:
     images = networks[0].predictions.images
     found = combine(
         images.sha256,
-        len(images),
+        int(images.positions.max()) + 1,
         [each.name for each in networks],
         [[ReferencePredictions.of(each.predictions)] for each in networks],
     )

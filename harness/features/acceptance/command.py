@@ -99,8 +99,9 @@ def _grown(request: AcceptRequest, *, wanted: bool | None) -> list[str]:
     from harness.calibration.calibrate import CalibrationRequest
     from harness.calibration.growth import grow
     from harness.networks.options import BackendOptions, NetworkOptions
+    from harness.run.request import request_of
 
-    settings = options.project_with(request.checks_path).request
+    settings = request_of(request.gate_options, root=Path.cwd())
     calibration = CalibrationRequest(
         request.checks_path,
         device=settings.device,
