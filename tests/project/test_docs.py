@@ -443,7 +443,7 @@ BEHAVIOURS = [page for page in OTHERS if page.startswith("behaviours/")]
 ONE_PROCESS = """
 import shlex, sys
 from harness.cli import main
-sys.exit([line for line in sys.argv[1:] if main(shlex.split(line)[1:]) != 0])
+sys.exit("\\n".join(line for line in sys.argv[1:] if main(shlex.split(line)[1:]) != 0) or 0)
 """
 """Runs commands of the harness, and prints those that fail."""
 
