@@ -150,7 +150,8 @@ def batch_norm_distance(found: BatchNormDistances, group: str, *, nearest: bool 
         raise NotApplicableError(f"of {len(found.of_all)} batch norms, none is {group}")
 
     def value_of(distances: dict[str, float]) -> float:
-        return float(np.mean(np.log([max(distances[name], 1e-12) for name in names])))
+        # A network may call a layer for some images only, so a part may lack it.
+        return float(np.mean(np.log([max(distances.get(name, found.of_all[name]), 1e-12) for name in names])))
 
     value, parts = value_of(found.of_all), [value_of(part) for part in found.parts]
     error = abs(np.mean(parts) - value) + Z95 * np.std(parts) / np.sqrt(len(parts))
