@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import family_thresholds
-from harness.features.batch_norm.distance import GROUPS, BatchNormDistances, batch_norm_distance
+from harness.features.batch_norm.distance import BatchNormDistances, batch_norm_distance
+from harness.features.batch_norm.metrics import GROUPS
 from harness.features.consensus.measures import (
     consensus_set_errors,
     find_consensus_set_errors,

@@ -13,12 +13,12 @@ from harness.base.errors import NotApplicableError
 from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.features.batch_norm.distance import (
-    GROUPS,
     batch_norm_distance,
     batch_norm_distance_minimum,
     find_batch_norm_distances,
 )
 from harness.features.batch_norm.family import stale_statistics_are_noticed
+from harness.features.batch_norm.metrics import GROUPS
 from harness.inference import Classifier, standins
 from harness.inference.role import RoleModel
 

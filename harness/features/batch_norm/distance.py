@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError
-from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE, BATCH_NORM_DISTANCE_MINIMUM
+from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE, BATCH_NORM_DISTANCE_MINIMUM, GROUPS
 from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
 from harness.inference.engine import named
 from harness.measures.metric import Measurement
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from harness.inference import RoleModel
     from harness.inference.engine import Perturbed
 
-GROUPS = ("early", "middle", "late")
-"""Groups of layers: thirds of the batch norms, in their order in the network."""
 _PARTS = 4
 """Parts of the images, which tell how far others would move the distance."""
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
+from harness.features.batch_norm.metrics import GROUPS
 from harness.run.mutants import with_candidate
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 FAMILY = "batch_norm"
-_GROUPS = ("early", "middle", "late")
 _MAXIMUM = "batch_norm_distance"
 _SHRUNK = 4
 """Factor of the running variances in the mutant."""
@@ -29,7 +29,7 @@ def starter_checks(_: StarterData) -> list[Row]:
     """Return a minimum and a maximum for each group of layers."""
     return [
         (f"batch-norm-{group}{end}", f"{_MAXIMUM}{metric}", {"layers": group})
-        for group in _GROUPS
+        for group in GROUPS
         for end, metric in (("", ""), ("-minimum", "_minimum"))
     ]
 

@@ -1,4 +1,4 @@
-"""Metrics of batch-norm statistics, apart from the functions that compute them with PyTorch.
+"""Metrics of batch-norm statistics and their groups of layers, apart from the functions that compute them with PyTorch.
 
 Reading a checks file looks metrics up, and needs no PyTorch.
 """
@@ -10,6 +10,8 @@ from dataclasses import replace
 
 from harness.measures.metric import Metric, Unit
 
+GROUPS = ("early", "middle", "late")
+"""Groups of layers: thirds of the batch norms, in their order in the network."""
 BATCH_NORM_DISTANCE = Metric(
     "batch_norm_distance",
     Unit.SCORE,

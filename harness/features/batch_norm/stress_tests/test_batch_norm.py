@@ -2,11 +2,11 @@
 
 from harness.checks import Key, one_of
 from harness.features.batch_norm.distance import (
-    GROUPS,
     batch_norm_distance,
     batch_norm_distance_minimum,
     find_batch_norm_distances,
 )
+from harness.features.batch_norm.metrics import GROUPS
 from harness.plugin import check
 
 LAYERS = Key("layers", one_of(GROUPS), "{} layers")
