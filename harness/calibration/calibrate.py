@@ -32,6 +32,7 @@ from harness.networks.options import BackendOptions, NetworkOptions
 from harness.run.budget import seconds_in
 from harness.run.inputs import inputs_of_run
 from harness.run.request import model_spec, request_of
+from harness.run.settings import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,21 +50,20 @@ class CalibrationRequest:
 
     `families` and `check_ids`, which may be patterns, select a part of the existing panel to measure again. `convert`
     is a command that converts each model of that panel, for thresholds of the family `equivalence`. `budget` is a time
-    limit that determines samples, or `none` for all images. `gate_options` go to each run of the stress tests.
+    limit that determines samples, or `none` for all images. `model` says how networks are opened, and `gate_options` go
+    to each run of the stress tests.
     """
 
     checks_path: Path
     checkpoints: tuple[Path | str, ...] = ()
     reference_models: int = 20
     jobs: int | None = None
-    device: str = "auto"
     panel: Path | None = None
     families: tuple[str, ...] = ()
     check_ids: tuple[str, ...] = ()
     budget: str | None = None
     convert: str | None = None
-    network: NetworkOptions = field(default_factory=NetworkOptions)
-    backend: BackendOptions = field(default_factory=BackendOptions)
+    model: ModelSettings = field(default_factory=ModelSettings)
     gate_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -177,9 +177,10 @@ def _measured_panel(
     request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], object] = lambda _: None
 ) -> _Measured:
     # With `expect_own`, the panel's file may have no panel of another sample of the same data.
-    checks, network, options = read_checks(request.checks_path), request.network, request.gate_options
+    checks, options = read_checks(request.checks_path), request.gate_options
+    network, backend = request.model.part(NetworkOptions), request.model.part(BackendOptions)
     path, predictions_path = request.paths(checks)
-    cluster = cluster_of(request.backend) if request.backend.on_ray else None
+    cluster = cluster_of(backend) if backend.on_ray else None
     recording = Recording(checks.path.parent, checks, options=options, cluster=cluster)
     if request.convert is not None:
         known = read_panel(path, checks)
@@ -202,7 +203,9 @@ def _measured_panel(
         checkpoints = checkpoints or [model_spec(model.path) for model in earlier.models]
     elif not checkpoints:
         models, jobs, folder = request.reference_models, request.jobs, path.with_suffix("")
-        checkpoints += train_reference_models(checks, folder, reference_models=models, jobs=jobs, device=request.device)
+        checkpoints += train_reference_models(
+            checks, folder, reference_models=models, jobs=jobs, device=request.model.device
+        )
     if request.budget is not None:
         checks = choose_samples(
             request.budget, checks, checkpoints[0], models=len(checkpoints), options=options, on_fit=on_fit

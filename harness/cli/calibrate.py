@@ -100,7 +100,6 @@ def calibrate_command(
 ) -> int:
     """Calibrate a checks file."""
     from harness.calibration import calibrate as calibration
-    from harness.networks.options import BackendOptions, NetworkOptions
     from harness.run.request import request_of
 
     if any(option.partition("=")[0] == "--stress-budget" for option in passed_on()):
@@ -110,9 +109,7 @@ def calibrate_command(
     request = calibration.CalibrationRequest(
         checks_path,
         **chosen,
-        device=model.device,
-        network=model.part(NetworkOptions),
-        backend=model.part(BackendOptions),
+        model=model,
         gate_options=for_gate("backend"),  # The backend runs whole runs of the gate.
     )
     if request.convert is not None and (power or plan):

@@ -98,17 +98,10 @@ def _grown(request: AcceptRequest, *, wanted: bool | None) -> list[str]:
     """Return lines on the panel with the accepted model in it; what keeps it out does not undo the acceptance."""
     from harness.calibration.calibrate import CalibrationRequest
     from harness.calibration.growth import grow
-    from harness.networks.options import BackendOptions, NetworkOptions
     from harness.run.request import request_of
 
     settings = request_of(request.gate_options, root=Path.cwd())
-    calibration = CalibrationRequest(
-        request.checks_path,
-        device=settings.device,
-        network=settings.part(NetworkOptions),
-        backend=settings.part(BackendOptions),
-        gate_options=options.for_gate("backend"),
-    )
+    calibration = CalibrationRequest(request.checks_path, model=settings, gate_options=options.for_gate("backend"))
     try:
         return grow(request.written, calibration, settings, wanted=wanted)
     except InputError as error:

@@ -29,7 +29,6 @@ from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
 from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.measures.accuracy import confused_pairs
-from harness.networks.options import BackendOptions, NetworkOptions
 from harness.report.costs import plan_lines
 from harness.run.budget import seconds_in
 from harness.run.request import own_settings
@@ -294,13 +293,7 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
 
 def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
     """Set thresholds by the checkpoint, and return lines on them; the panel has a copy of a file."""
-    settings = request.model
-    calibration = CalibrationRequest(
-        _CHECKS,
-        network=settings.part(NetworkOptions),
-        backend=settings.part(BackendOptions),
-        gate_options=_device(request),
-    )
+    calibration = CalibrationRequest(_CHECKS, model=request.model, gate_options=_device(request))
     keeping: AbstractContextManager[Path | str] = contextlib.nullcontext(model)
     if isinstance(model, Path) and model.is_file():
         keeping = kept_for_panel(model, calibration.paths(read_checks(_CHECKS))[0])
