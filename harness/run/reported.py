@@ -331,7 +331,8 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
         or not session.share == verdict.check.share == 1
     ):
         return False
-    sample = session.checks.data.by_panel(verdict.check.family) if verdict.sampling else None
+    by_panel = bool(verdict.sampling and session.panel_predictions)
+    sample = session.checks.data.by_panel(verdict.check.family) if by_panel else None
     if not verdict.check.by_hand and threshold.sample != (sample.named if sample else ""):
         return True
     return verdict.n < threshold.n or (verdict.n > threshold.n and not session.thorough)

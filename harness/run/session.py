@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.
     from harness.inference import RoleModel
     from harness.inference.cluster import Cluster
+    from harness.measures.panel.confidence import ConfidenceStrata
     from harness.measures.panel.predictions import PanelPredictions
 
 
@@ -235,10 +236,11 @@ class StressSession:
     def of_check(self, check: Check) -> StressSession:
         """Return the session for the test of a check: on a sample by the panel if its metric is weighted.
 
-        A sample to fit into a time has such strata if that holds for all checks of the family. Without panel
-        predictions, before the first calibration, the sample is that of `of_family`. Raises as `weighted_sample` does.
+        A sample to fit into a time has such strata if that holds for all checks of the family. Before the first
+        calibration, the incumbent's confidence defines the strata. Without it, the sample is that of `of_family`.
+        Raises as `weighted_sample` does.
         """
-        family, source, votes = check.family, self.whole or self.images, self.panel_predictions
+        family, source, votes = check.family, self.whole or self.images, self._votes
         if votes is None or not self._by_votes(family):
             return self.of_family(family)
         if check.metric not in METRICS or not METRICS[check.metric].weighted:
@@ -249,10 +251,19 @@ class StressSession:
         return self._on(votes.weighted_sample(source, self.size_of(family), clean=clean, seed=seed))
 
     def _by_votes(self, family: str) -> bool:
-        size, votes = self.size_of(family), self.panel_predictions
+        size = self.size_of(family)
         cut = size < self.checks.data.size_of(family) and self.checks.weighted(family)
         sampled = size < len(self.whole or self.images) and (cut or self.checks.data.by_panel(family) is not None)
-        return sampled and votes is not None and votes.has_votes
+        return sampled and self._votes is not None
+
+    @cached_property
+    def _votes(self) -> PanelPredictions | ConfidenceStrata | None:
+        from harness.measures.panel.confidence import ConfidenceStrata
+
+        if self.panel_predictions is not None and self.panel_predictions.has_votes:
+            return self.panel_predictions
+        incumbent = None if self.recording else self.roles.get(INCUMBENT)
+        return ConfidenceStrata(incumbent.predict) if incumbent and incumbent.provides.scores != "labels" else None
 
     def _counted_among(self, family: str) -> int:
         """Return the number of images that counts of a family are of; a weighted one is of all."""

@@ -16,6 +16,7 @@ from harness.checks import read_checks
 from harness.checks.rows import ChecksError
 from harness.cli import main
 from harness.inference import Classifier
+from harness.measures.panel.confidence import ConfidenceStrata
 from harness.measures.panel.predictions import read_panel_predictions
 from harness.perturb import Pose
 
@@ -127,6 +128,23 @@ def test_before_calibration_a_sample_is_stratified_by_class(zoo, pytester):
     checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
     assert [checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")] == [150, 120, 120]
     assert "weighted" not in checks["rotate-ccw-010"]["detail"]
+
+
+def test_before_calibration_the_confidence_of_an_incumbent_makes_the_strata(zoo, pytester):
+    pytester.runpytest_inprocess(*RUN, zoo.seeds[0], "--incumbent", zoo.seeds[1])
+    checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
+    assert [checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")] == [150, 400, 400]
+    assert "weighted for 400 images" in checks["rotate-ccw-010"]["detail"]
+
+    candidate, incumbent = (Classifier(network(seed=seed, jitter=JITTER), workers=1) for seed in (0, 1))
+    sample = ConfidenceStrata(incumbent.predict).weighted_sample(zoo.images, 150, clean=lambda: None)
+    correct = candidate.predict(sample, Pose(10.0)).correct
+    assert checks["rotate-ccw-010"]["value"] == pytest.approx(sample.strata.mean(correct))
+    confidence, strata = incumbent.predict(zoo.images).confidence, sample.strata
+    assert strata.sizes.tolist() == [40] * 5 + [200]
+    means = [confidence[sample.positions.numpy()[strata.of == each]].mean() for each in range(6)]
+    assert means == sorted(means), "the least confident first"
+    assert (np.diff(strata.counts / strata.sizes) < 0).any(), "the sample is not in proportion"
 
 
 def zoo_report(zoo):
