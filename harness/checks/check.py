@@ -136,7 +136,8 @@ class Check(Row):
                 f"check {self.id}: the run has stopped, and its {measurement.n} images do not show a certain failure; "
                 "the model or its test depends on more than the image. Run the gate without stop"
             )
-        return replace(self._verdict("fail", measurement, limit), value=best, interval=None, stopped=self.stopped)
+        told = replace(measurement, value=best, detail="")  # The hardest images have other confusions than all.
+        return replace(self._verdict("fail", told, limit), interval=None, stopped=self.stopped)
 
     def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
         return Verdict(

@@ -41,7 +41,8 @@ def missed(verdict: Verdict) -> str:
     counts = of_images or (verdict.unit is Unit.SHARE and abs(counted - round(counted)) < _ROUNDING)
     images = math.ceil(gap * (1 if of_images else out_of) - _ROUNDING) if counts else 0
     if of_images or 0 < images <= _FEW:
-        return f"{images:,} image{'' if images == 1 else 's'} of {out_of:,}"
+        least = "at least " if verdict.stopped else ""
+        return f"{least}{images:,} image{'' if images == 1 else 's'} of {out_of:,}"
     unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
     return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 

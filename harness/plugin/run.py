@@ -199,7 +199,7 @@ class GateRun:
             if feature.begun:
                 self._stop_where(resolve(feature.begun))
 
-    def _stop_where(self, found: Callable[[StressSession, RunRequest], tuple[str, tuple[int, ...]] | None]) -> None:
+    def _stop_where(self, found: Callable[[StressSession, RunRequest], tuple[str, list[int]] | None]) -> None:
         """Have all processes stop at the check and the images that a feature names, if any."""
         session = self.prepare()
         try:

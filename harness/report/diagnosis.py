@@ -92,7 +92,7 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     )
     return Diagnosis(
         sentence=_sentence(outcome, weaker=bool(found)),
-        facts=tuple(_facts(outcome, cause)),
+        facts=() if outcome.stopped else tuple(_facts(outcome, cause)),
         margins=tuple(margin_lines(outcome)),
         signs=found,
         remarks={
@@ -115,6 +115,8 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
         return f"No verdict on {name}: this run is inconclusive."
     if outcome.verdict == "partial" and not failed:
         return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
+    if outcome.stopped and outcome.failed:
+        return f"{name} got worse: {outcome.failed[0].check.id} fails for certain, and the run stopped there."
     if failed:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
         return f"{name} got worse{measured}: {failed} of {judged} checks fail."

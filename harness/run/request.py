@@ -86,7 +86,7 @@ class RunRequest(RunSettings):
     instead: tuple[str, dict[str, Any]] | None = Field(default=None, strict=False)
     root: Path = Field(default=Path(), strict=False)
     run_id: str = ""
-    stopped: tuple[str, tuple[int, ...]] | None = Field(default=None, strict=False)
+    stopped: tuple[str, list[int]] | None = Field(default=None, strict=False)
 
     @staticmethod
     def of(*layers: Mapping[str, Any], **more: Any) -> RunRequest:

@@ -33,11 +33,13 @@ FAMILIES = frozenset({"clean", "rotation", "shift", "pose"})
 """Families whose checks of accuracy ask for all images of the run in the pose of the check."""
 LEAST = 32
 """Least number of images that are asked for at a time: a request to a server has as many."""
+FEW = 100
+"""Least number of images whose share of errors says whether to go on."""
 _ORDERED, _OF_A_CLASS = 500, 10
 """Numbers of clean images, in all and for each class, that show the order of the candidate's classes."""
 
 
-def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, tuple[int, ...]] | None:
+def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, list[int]] | None:
     """Return a check of the candidate that fails for certain, by its id, and the positions of the images that show it.
 
     Checks that allow the fewest errors are tried first. None if no failure is certain, and for a candidate that seems
@@ -62,7 +64,7 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, t
                 some = sample_up_to(session.images, max(_ORDERED, _OF_A_CLASS * len(session.images.classes)))
                 if other_order(candidate.predict(some)) is not None:
                     return None
-                return check.id, tuple(order[:asked].tolist())
+                return check.id, order[:asked].tolist()
     return None
 
 
@@ -71,7 +73,7 @@ def images_until_failure(correct: Callable[[slice], np.ndarray], images: int, *,
 
     `correct` returns for some of them whether each is correct, (M,) bool. It is called for as few as can decide. None
     where no failure is certain: all images are asked, or the errors would be too few if the others had the share of
-    errors of the last quarter of those asked.
+    errors of the last quarter of those asked, and of `FEW` at least.
     """
     allowed = int((np.arange(images + 1) / images >= least).sum()) - 1  # As a run divides.
     wrong = np.empty(0, dtype=bool)
@@ -80,7 +82,7 @@ def images_until_failure(correct: Callable[[slice], np.ndarray], images: int, *,
         wrong = np.concatenate([wrong, ~correct(slice(asked, min(asked + more, images)))])
         if wrong.sum() > allowed:
             return len(wrong)
-        if wrong.sum() + (images - len(wrong)) * wrong[-len(wrong) // 4 :].mean() <= allowed:
+        if wrong.sum() + (images - len(wrong)) * wrong[-max(len(wrong) // 4, FEW) :].mean() <= allowed:
             break
     return None
 
