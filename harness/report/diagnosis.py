@@ -115,11 +115,14 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
         return f"No verdict on {name}: this run is inconclusive."
     if outcome.verdict == "partial" and not failed:
         return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
-    if outcome.stopped and outcome.failed:
-        return f"{name} got worse: {outcome.failed[0].check.id} fails for certain, and the run stopped there."
     if failed:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
-        return f"{name} got worse{measured}: {failed} of {judged} checks fail."
+        said = (
+            ". The run stopped at the first certain failure."
+            if outcome.stopped
+            else f": {failed} of {judged} checks fail."
+        )
+        return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
     if outcome.scope:
         return f"{name} passes all {judged} quick checks{signed}; only the full gate can say that it is fit to ship."

@@ -134,8 +134,8 @@ def outcome_of(
             "classes": list(images.classes),
             "pipeline": _reference_pipeline(session),
         },
-        stopped=_stopped(session),
-        notices=(*filter(None, [_stopped(session)]), *_notices(session, verdicts), *_known_notices(known, verdicts, day)),
+        stopped="".join(stopped := _stopped(session)),
+        notices=(*stopped, *_notices(session, verdicts), *_known_notices(known, verdicts, day)),
         known=known,
         day=day,
         recipe=checks.recipe,
@@ -218,14 +218,12 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
     )
 
 
-def _stopped(session: StressSession) -> str:
+def _stopped(session: StressSession) -> list[str]:
     if session.stopped is None:
-        return ""
+        return []
     (check, of), others = session.stopped, len(session.checks.checks) - 1
-    return (
-        f"stopped at {check}, which fails for certain, after {len(session.images):,} of {of:,} images; {others} other "
-        f"check{'' if others == 1 else 's'} not measured"
-    )
+    after = f"after {len(session.images):,} of {of:,} images"
+    return [f"stopped at {check}, which fails for certain, {after}; other checks are not measured ({others})"]
 
 
 def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date) -> list[str]:

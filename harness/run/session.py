@@ -214,7 +214,7 @@ class StressSession:
     def scaled(self, check: Check) -> Check:
         """Return the check as it applies to this run: to its images, and without a threshold in a recording.
 
-        Raises `ChecksError` for a panel threshold that does not follow from its own numbers, and for a check that is not
+        Raises `ChecksError` for a panel threshold that does not follow from its own numbers, and for another check than
         the one at which the run has stopped.
         """
         if self.recording and not ROLES[check.role].precondition:

@@ -175,7 +175,8 @@ def test_a_run_stops_at_the_certain_failure_that_a_whole_run_has(shared):
     assert check["n"] < 400
     assert check["value"] >= whole.checks["clean"]["value"]
     assert f"at least {round(400 * (1 - check['value']))} errors, after {check['n']} of 400" in check["explanation"]
-    said = f"stopped at clean, which fails for certain, after {check['n']} of 400 images; 3 other checks not measured"
+    after = f"after {check['n']} of 400 images; other checks are not measured (3)"
+    said = f"stopped at clean, which fails for certain, {after}"
     assert stopped.report["stopped"] == said
     assert said in stopped.page
     assert said in stopped.summary

@@ -42,16 +42,17 @@ _ORDERED, _OF_A_CLASS = 500, 10
 def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, list[int]] | None:
     """Return a check of the candidate that fails for certain, by its id, and the positions of the images that show it.
 
-    Checks that allow the fewest errors are tried first. None if no failure is certain, and for a candidate that seems
-    to have its classes in another order: a whole run says so. Raises `InputError` for a run of samples, and where the
-    model fails.
+    Checks that allow the fewest errors are tried first. None if no failure is certain, and for recorded predictions,
+    which cost nothing. Also for a candidate that seems to have its classes in another order: a whole run says so.
+    Raises `InputError` for a run of samples, and where the model fails.
     """
-    candidate = session.roles["candidate"]
-    if not request.stop or request.record is not None or request.answers is not None or not candidate.provides.live:
+    if not request.stop or request.record is not None or request.answers is not None:
+        return None
+    if not (candidate := session.roles["candidate"]).provides.live:
         return None
     if session.share != 1 or request.budget is not None:
         raise InputError("needs all images that the checks are made for; leave out samples and budget", setting="stop")
-    checks = sorted(filter(lambda each: _can_stop(each, session), session.checks.checks), key=lambda each: -_least(each))
+    checks = sorted((each for each in session.checks.checks if _can_stop(each, session)), key=_least, reverse=True)
     for check in Progress(checks, desc="looking for a certain failure", unit="check", delay=2):
         with time_limit(request.timeout_seconds, check.id), foreign_code():
             order = hardest_first(session, check.pose)
