@@ -133,8 +133,8 @@ class Check(Row):
         best = (self.stopped - errors) / self.stopped  # As a run divides that measures all of them.
         if measurement.metric.name != "accuracy" or self.holds(best, limit):
             raise ChecksError(
-                f"check {self.id}: the run has stopped, and its {measurement.n} images do not show a certain failure; "
-                "the model or its test depends on more than the image. Run the gate without stop"
+                f"check {self.id}: the run has stopped, but its {measurement.n} images do not show a certain failure. "
+                "The model or the test depends on more than the image; run the gate without stop"
             )
         told = replace(measurement, value=best, detail="")  # The hardest images have other confusions than all.
         return replace(self._verdict("fail", told, limit), interval=None, stopped=self.stopped)

@@ -214,8 +214,8 @@ class StressSession:
     def scaled(self, check: Check) -> Check:
         """Return the check as it applies to this run: to its images, and without a threshold in a recording.
 
-        Raises `ChecksError` for a panel threshold that does not follow from its own numbers, and for another check than
-        the one at which the run has stopped.
+        Raises `ChecksError` for a panel threshold that does not follow from its own numbers. After a stop, it does so
+        for all other checks.
         """
         if self.recording and not ROLES[check.role].precondition:
             check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inference_servers import inference_server
+from inference_servers import dropped, inference_server
 from panels import view_of
 from zoo import CLASSES, ROWS, checks_text, images_of, network, role_model, without_id
 
 from harness.base.errors import InputError
 from harness.checks import Check, ChecksError, Threshold, read_checks
 from harness.features.stopping.certain import LEAST, certain_failure, hardest_first, images_until_failure
+from harness.inference.predictors import exchange
 from harness.measures.accuracy import ACCURACY
 from harness.measures.metric import share_of
 from harness.measures.panel.predictions import PanelPredictions
@@ -221,18 +222,34 @@ def test_a_run_that_stopped_is_an_attempt_without_values(shared):
     assert not read_history(shared.root / "reports/history.jsonl").series.get(line.series, ())
 
 
-@pytest.mark.zoo
-def test_a_served_model_that_passes_costs_no_more_requests(zoo):
-    good = network()
+@pytest.fixture
+def server():
+    """A server of the good network."""
 
     def logits(images):
         with torch.inference_mode():
             return good(torch.from_numpy(images.copy())).numpy()
 
-    counts = {}
-    for more in ((), ("--stress-stop",)):
-        with inference_server(logits, shape=(-1, 1, 16, 16), classes=4) as served:
-            ran = zoo.once("--candidate", served.url, *FEW, *more)
-            counts[more] = len(set(served.images))
-        assert ran.ending == (0, "pass")
-    assert len({*counts.values()}) == 1
+    good = network()
+    with inference_server(logits, shape=(-1, 1, 16, 16), classes=4) as served:
+        yield served
+
+
+def test_a_served_model_that_passes_costs_no_more_requests(zoo, server):
+    asked = []
+    for number, more in enumerate([(), ("--stress-stop",)], start=1):
+        server.version = str(number)  # Predictions of another version are asked anew.
+        server.images.clear()
+        assert zoo.once("--candidate", server.url, *FEW, *more).ending == (0, "pass")
+        asked.append(set(server.images))
+    assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize(("after", "stopped"), [(28, False), (30, True)], ids=["before the tests", "in the test"])
+def test_a_server_that_goes_away_ends_with_4(zoo, server, monkeypatch, after, stopped):
+    monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.005)
+    server.fault = lambda number, handler: number > after and dropped(handler)
+    ran = zoo.once("--candidate", server.url, *STOP, "--stress-no-cache", rows=STRICT)
+    assert ran.ending == (4, "error")
+    assert "gave no answer" in ran.why
+    assert ("clean fails for certain" in ran.said) == stopped

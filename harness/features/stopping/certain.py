@@ -73,8 +73,8 @@ def images_until_failure(correct: Callable[[slice], np.ndarray], images: int, *,
     """Return how many of the images, in their order, make sure that less than `least` of all are correct.
 
     `correct` returns for some of them whether each is correct, (M,) bool. It is called for as few as can decide. None
-    where no failure is certain: all images are asked, or the errors would be too few if the others had the share of
-    errors of the last quarter of those asked, and of `FEW` at least.
+    where no failure is certain: all images are asked, or the others are likely to have too few errors. Their share of
+    errors is taken to be that of the last quarter of those asked, of `FEW` at least.
     """
     allowed = int((np.arange(images + 1) / images >= least).sum()) - 1  # As a run divides.
     wrong = np.empty(0, dtype=bool)
@@ -91,8 +91,8 @@ def images_until_failure(correct: Callable[[slice], np.ndarray], images: int, *,
 def hardest_first(session: StressSession, pose: Pose) -> np.ndarray:
     """Return the positions of the images, (N,) int64, those that most reference models err on first.
 
-    Their predictions in this pose count, or else of clean images. Without panel predictions, the images to which the
-    incumbent gives the least probability of their class are first; without a network there, the order is random.
+    Their predictions in this pose count, or else of clean images. Without panel predictions, those images are first to
+    which the incumbent, a network, gives the least probability of their class. Without it, the order is random.
     """
     images, panel, incumbent = session.images, session.panel_predictions, session.roles.get(INCUMBENT)
     with suppress(NotApplicableError):  # Its predictions are of other images, or of the candidate alone.
