@@ -255,8 +255,6 @@ class StressSession:
         predictions, before the first calibration, the sample is that of `of_family`. Raises as `weighted_sample` does.
         """
         family, source, votes = check.family, self.whole or self.images, self.panel_predictions
-        if self.stopped is not None:
-            return self
         if votes is None or not self._by_votes(family):
             return self.of_family(family)
         if check.metric not in METRICS or not METRICS[check.metric].weighted:
