@@ -189,6 +189,14 @@ def test_a_run_stops_at_the_certain_failure_that_a_whole_run_has(shared):
     assert without_id(repeated.report) == without_id(stopped.report)
 
 
+def test_a_test_of_other_images_is_an_error(shared):
+    twice = b"candidate.predict(images.take(images.positions.argsort().repeat(2)))"
+    files = {"stress_tests/test_clean.py": lambda text: text.replace(b"candidate.predict(images)", twice, 1)}
+    ran = shared.once(*STOP, rows=STRICT, files=files)
+    assert ran.ending == (4, "error")
+    assert "the run has stopped for" in ran.why
+
+
 @pytest.mark.processes
 def test_workers_stop_at_the_same_image(shared):
     alone, workers = (shared.once(*STOP, *more, rows=STRICT, page=True) for more in ((), ("-n", "2")))
