@@ -19,7 +19,7 @@ from harness.measures.accuracy import ACCURACY
 from harness.measures.metric import share_of
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY, Pose
-from harness.run.history import read_history
+from harness.run.history import History, attempt_of
 from harness.run.request import RunRequest
 from harness.run.session import StressSession
 
@@ -227,7 +227,9 @@ def test_a_run_that_stopped_is_an_attempt_without_values(shared):
     line = shared.once(*STOP, rows=STRICT, page=True).history[-1]
     assert (line.verdict, line.stopped, line.failing) == ("fail", True, ("clean",))
     assert (line.clean, line.margins) == (None, {})
-    assert not read_history(shared.root / "reports/history.jsonl").series.get(line.series, ())
+    whole = replace(line, stopped=False, candidate="w" * 64)
+    assert History((whole, line)).series == {line.series: (whole,)}
+    assert attempt_of(line, [whole]) == 2
 
 
 @pytest.fixture
