@@ -75,7 +75,9 @@ class Feature:
     group. `rows` is a function of a run's request, which returns rows besides those of the checks file. `opened` is one
     of a session and the request, which returns the session of the run. `differences` is one of both, too. After the
     tests it returns what the report says of the candidate and other models, as a part of the outcome. `metrics` are
-    those of its own, beside its functions that compute them.
+    those of its own, beside its functions that compute them. `begun` is a function of a session and the request, which
+    is called before the tests. It returns None, or the id of a check and positions of images: the run then stops there,
+    see `StressSession.stopped_at`.
     """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Feature:
     rows: str = ""
     opened: str = ""
     differences: str = ""
+    begun: str = ""
     metrics: tuple[str, ...] = ()
 
     def concerns(self, checks: Any) -> bool:

@@ -66,7 +66,8 @@ class Check(Row):
 
         A run may measure other images than the threshold is for, for example a sample. Then the better end of the 95%
         interval counts, and the threshold of a count is scaled. Raises `ChecksError` for a check on another metric, a
-        threshold outside the metric's range, a significance without a p-value, and NaN.
+        threshold outside the metric's range, a significance without a p-value, and NaN. In a run that stops, the value
+        is the accuracy if all other images are correct. Raises `ChecksError` if that keeps the threshold.
         """
         metric, wrong = measurement.metric, ""
         if self.metric not in {"", metric.name}:
@@ -103,6 +104,8 @@ class Check(Row):
             return check._held_to_tolerance(measurement, check.tolerance)
         share = measurement.n / threshold.n if threshold.n else by_hand
         limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
+        if check.stopped:
+            return check._failed_for_certain(measurement, threshold.threshold)
         value = measurement.value
         if share != 1 or check.share != 1:  # Even with equal numbers, the images may differ.
             low, high = measurement.interval
@@ -124,6 +127,17 @@ class Check(Row):
         test = ToleranceTest(measurement, tolerance, self.sharing)
         measured = replace(measurement, detail="; ".join(filter(None, (measurement.detail, test.in_words))))
         return self._verdict(_STATUS_OF[test.outcome], measured, None if test.outcome == "informational" else tolerance)
+
+    def _failed_for_certain(self, measurement: Measurement, limit: float) -> Verdict:
+        errors = round((1 - measurement.value) * measurement.n)
+        best = (self.stopped - errors) / self.stopped  # As a run divides that measures all of them.
+        if measurement.metric.name != "accuracy" or self.holds(best, limit):
+            raise ChecksError(
+                f"check {self.id}: the run has stopped, but its {measurement.n} images do not show a certain failure. "
+                "The model or the test depends on more than the image; run the gate without stop"
+            )
+        told = replace(measurement, value=best, detail="")  # The hardest images have other confusions than all.
+        return replace(self._verdict("fail", told, limit), interval=None, stopped=self.stopped)
 
     def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
         return Verdict(
@@ -185,6 +199,8 @@ class Verdict:
     """Error by sampling, of a sample with strata."""
     curve: Curve | None = None
     """The curve behind the value, if a figure draws it."""
+    stopped: int = 0
+    """Number of images of the whole check, in a run that stops after n; `value` is the best that others can make it."""
     code: str = ""
     """The code of an error, see `harness.base.codes`."""
 

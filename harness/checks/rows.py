@@ -144,6 +144,8 @@ class Row:
     """True during calibration, which needs the contribution of each image."""
     sharing: int = 1
     """Number of checks with a tolerance in the file; they share the probability of a wrong verdict."""
+    stopped: int = 0
+    """Number of images that a whole run gives the check, in a run that stops before; else 0."""
     definition: str = ""
     """Hash of the measurement that the file defines for the check, without its thresholds."""
 
@@ -226,7 +228,7 @@ class Row:
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Row))}) - {
-    *("class_name", "keys", "words", "share", "share_by_hand", "definition", "recorded", "sharing"),
+    *("class_name", "keys", "words", "share", "share_by_hand", "definition", "recorded", "sharing", "stopped"),
 }
 """Keys that every check may have; a family's test declares the others."""
 

@@ -20,19 +20,20 @@ _FEW = 10
 def numbers(verdict: Verdict, *, decimals: int | None = None) -> tuple[str, str]:
     """Return value and threshold with enough digits to tell them apart, at least `decimals`; empty for a missing one.
 
-    The threshold of a count of images is the last whole number that holds.
+    The threshold of a count of images is the last whole number that holds. The value of a run that stops is a bound.
     """
     value, limit, unit = verdict.value, verdict.threshold, verdict.unit
     if value is None or limit is None:
         return "" if value is None else unit.format(value, decimals=decimals), ""
     if unit is Unit.IMAGES and not value % 1:
         limit = math.floor(limit) if verdict.check.direction == "at_most" else math.ceil(limit)
-    return unit.told_apart(value, limit, plain=decimals)
+    told, required = unit.told_apart(value, limit, plain=decimals)
+    return f"at most {told}" if verdict.stopped else told, required
 
 
 def missed(verdict: Verdict) -> str:
     """Return the distance of a failing check from its threshold, such as 38.2 points or 1 image of 10,000."""
-    value, threshold, out_of = verdict.value, verdict.threshold, verdict.out_of
+    value, threshold, out_of = verdict.value, verdict.threshold, verdict.stopped or verdict.out_of
     if verdict.passed or verdict.status == "inconclusive" or value is None or threshold is None:
         return ""
     gap, counted = abs(value - threshold), value * out_of
@@ -40,7 +41,8 @@ def missed(verdict: Verdict) -> str:
     counts = of_images or (verdict.unit is Unit.SHARE and abs(counted - round(counted)) < _ROUNDING)
     images = math.ceil(gap * (1 if of_images else out_of) - _ROUNDING) if counts else 0
     if of_images or 0 < images <= _FEW:
-        return f"{images:,} image{'' if images == 1 else 's'} of {out_of:,}"
+        least = "at least " if verdict.stopped else ""
+        return f"{least}{images:,} image{'' if images == 1 else 's'} of {out_of:,}"
     unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
     return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 
@@ -82,6 +84,9 @@ def explained(verdict: Verdict, report: str = "") -> str:
     low, high = verdict.interval or (math.nan, math.nan)
     n = f"{verdict.n}" if verdict.out_of == verdict.n else f"{verdict.out_of} of {verdict.n}"
     facts = f"n={n}, 95% CI {number(low)} to {number(high)}"
+    if verdict.stopped:
+        errors = round((1 - verdict.value) * verdict.stopped)
+        facts = f"at least {errors:,} errors, after {verdict.n:,} of {verdict.stopped:,} images, hardest first"
     reference = check.reference
     if reference and reference.mean is not None and reference.std is not None:
         count = reference.reference_models

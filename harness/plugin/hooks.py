@@ -156,7 +156,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     interrupted = run.reported.interrupted
     if run.request.no_overview:
-        run.reported.part += Part(overview_missing="The models were not compared (no_overview).")
+        why = "no_overview" if run.request.stopped is None else "the run stopped"
+        run.reported.part += Part(overview_missing=f"The models were not compared ({why}).")
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=checks_itself(run), compares=compares_models(run))

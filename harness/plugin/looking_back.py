@@ -66,7 +66,7 @@ def look_back(run: GateRun) -> None:
         run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
         run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
-    for feature in features() if _looks_back_as(run, 1) else ():
+    for feature in features() if _looks_back_as(run, 1) and run.request.stopped is None else ():
         if feature.differences and not run.hung:
             compare = partial(_compare_with_others, run, feature)
             run.reported.part += _tried(run, "differences from other models", compare, lambda _: Part())
@@ -148,7 +148,8 @@ def _finish(run: GateRun) -> Outcome:
         run.reported.errors.append(reason(error))
     session, request, default, curves, faults = run.prepare(), run.request, None, {}, None
     failed = {each.check.family for each in run.reported.verdicts.values() if each.status == "fail"}
-    able = not (run.reported.interrupted or run.hung) and request.record is None and bool(failed & ON_CLEAN_IMAGES)
+    able = not (run.reported.interrupted or run.hung or request.stopped) and request.record is None
+    able = able and bool(failed & ON_CLEAN_IMAGES)
     if able and (found := _tried(run, "order of classes", lambda: other_order_of(session), lambda _: "")):
         run.reported.errors.append(found)
     if session.checks.data.sample is not None:

@@ -98,6 +98,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         asked = {item for item, family in marked.items() if family in request.record}
         asked |= {item for item, row in rows.items() if row.id in request.record}
         left_out |= set(items) - asked
+    if request.stopped is not None:
+        left_out |= {item for item in items if item not in rows or rows[item].id != request.stopped[0]}
     if request.answers is not None:
         by_panel = {item for item, row in rows.items() if run.checks and run.checks.data.by_panel(row.family)}
         asking = {item for item in items if not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}

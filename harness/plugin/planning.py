@@ -40,6 +40,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
     if run.session is None or run.is_worker or run.plans or config.get_verbosity() < 0:
         return []
+    if run.session.stopped is not None:
+        check, of = run.session.stopped
+        return [f"stress: {check} fails for certain, after {len(run.session.images):,} of {of:,} images"]
     from harness.run.plan import cost_in_brief
 
     patience = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)

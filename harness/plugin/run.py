@@ -23,6 +23,7 @@ from harness.base.errors import (
     NotRecordedError,
     printable,
 )
+from harness.base.features import features, resolve
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureBook, PictureMaker
 from harness.plugin.place import asks_for_plan, command_of, handed_request, handover_to, is_gate_run, only_collects
@@ -36,7 +37,7 @@ from harness.run.session import UNSEEDED
 from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -194,6 +195,20 @@ class GateRun:
         self.prepare()
         if self.fits_a_budget:
             self.costs = self.measured_costs()
+        for feature in features() if self.judges else ():
+            if feature.begun:
+                self._stop_where(resolve(feature.begun))
+
+    def _stop_where(self, found: Callable[[StressSession, RunRequest], tuple[str, list[int]] | None]) -> None:
+        """Have all processes stop at the check and the images that a feature names, if any."""
+        session = self.prepare()
+        try:
+            stopped = found(session, self.request)
+        except Interruption as error:
+            raise InputError(str(error), code=error.code) from None
+        if stopped is not None:
+            self.request = self.request.but(stopped=stopped, no_overview=True)
+            self.session = session.stopped_at(*stopped)
 
     @property
     def start_seconds(self) -> float:

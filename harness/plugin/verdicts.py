@@ -184,6 +184,11 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
             f"the test measured something without asking the {row.role}: it asked for no prediction, no attention and "
             f"no search of that model; measure the fixture `{row.role}`"
         )
+    if verdict.stopped and verdict.n != len(run.prepare().images):
+        return (
+            f"the run has stopped for {len(run.prepare().images)} images, and the test measured {verdict.n}; measure "
+            "the accuracy over `images`, or run the gate without stop"
+        )
     if verdict.value is not None and verdict.sampling is None and run.prepare().of_check(row).images.strata is not None:
         return (
             f"the test measured {verdict.metric!r} without the weights of its sample; give `images` to `share_of`, "

@@ -92,7 +92,7 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     )
     return Diagnosis(
         sentence=_sentence(outcome, weaker=bool(found)),
-        facts=tuple(_facts(outcome, cause)),
+        facts=() if outcome.stopped else tuple(_facts(outcome, cause)),
         margins=tuple(margin_lines(outcome)),
         signs=found,
         remarks={
@@ -117,7 +117,12 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
         return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
     if failed:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
-        return f"{name} got worse{measured}: {failed} of {judged} checks fail."
+        said = (
+            ". The run stopped at the first certain failure."
+            if outcome.stopped
+            else f": {failed} of {judged} checks fail."
+        )
+        return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
     if outcome.scope:
         return f"{name} passes all {judged} quick checks{signed}; only the full gate can say that it is fit to ship."

@@ -111,7 +111,7 @@ def refusal(
         **{name: [] for name in empty},
         **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
         **dict.fromkeys(("overview", "differences", "unlabeled", "history", "input_faults")),
-        "overview_missing": "",
+        **dict.fromkeys(("overview_missing", "stopped"), ""),
         "day": datetime.now(UTC).date().isoformat(),
         "brief": True,
         "command": shlex.join(map(str, command)),

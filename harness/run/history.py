@@ -48,7 +48,7 @@ class Line:
     is empty in lines of older versions. `failing` are the ids of the failing checks, out of `judged` ones. `clean` is
     the clean accuracy, `worst_pose` the lowest accuracy of a check at a pose, `robust_accuracy` that over the
     augmentation range. `margins` has the smallest margin of each family, negative beyond the threshold, see
-    `harness.run.outcome.margin`.
+    `harness.run.outcome.margin`. A run that `stopped` at its first failure has no values, and is in no series.
     """
 
     candidate: str
@@ -66,6 +66,7 @@ class Line:
     robust_accuracy: Share | None = None
     margins: dict[str, float] = field(default_factory=dict)
     data_name: str = ""
+    stopped: bool = False
 
     @property
     def series(self) -> tuple[str, str]:
@@ -102,7 +103,7 @@ class History:
         """Return whole verdicts by profile and data, the latest first: the last run of each candidate, oldest first."""
         last: dict[tuple[str, str], dict[str, Line]] = {}
         for line in reversed(self.lines):
-            if line.verdict in WHOLE:
+            if line.verdict in WHOLE and not line.stopped:
                 last.setdefault(line.series, {}).setdefault(line.candidate, line)
         return {like: tuple(reversed(lines.values())) for like, lines in last.items()}
 

@@ -138,7 +138,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     for feature in features():
         if feature.opened and feature.concerns(checks):
             session = resolve(feature.opened)(session, request)
-    return session
+    return session if request.stopped is None else session.stopped_at(*request.stopped)
 
 
 def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:

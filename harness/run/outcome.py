@@ -175,6 +175,8 @@ class Outcome(Part):
     input_faults: InputFaults | None = None
     """Other pixels that were tried after a failure on clean images; None without one."""
     tests: tuple[OtherTest, ...] = ()
+    stopped: str = ""
+    """Where the run stopped, as a sentence; empty for a whole run."""
     costs: dict[str, FamilyCost] = field(default_factory=dict)
     """By family; a clock measures them, so equal runs differ in them."""
     brief: bool = False
@@ -269,6 +271,7 @@ class Outcome(Part):
         if self.verdict == "partial":
             return f"PARTIAL: {held} of those that ran; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
+        quick += " (stopped at the first certain failure)" if self.stopped else ""
         quick += " (provisional)" if self.provisional else ""
         quick += " (no incumbent)" if self.without_incumbent else ""
         if self.verdict == "fail":
@@ -358,13 +361,14 @@ def spread(threshold: float, std: float | None) -> float:
 
 def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
     """Return the line of a run in the history; `at` is the time of its end, now by default."""
-    candidate = [verdict for verdict in outcome.verdicts if verdict.check.role == "candidate"]
+    measured = () if outcome.stopped else outcome.verdicts
+    candidate = [verdict for verdict in measured if verdict.check.role == "candidate"]
     accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
     robust = robust_verdict(outcome)
     moved = [one.value for one in accuracies if one.check.pose != IDENTITY and one.judged]
     clean = [one.value for one in accuracies if one.check.family == "clean" and one.check.pose == IDENTITY]
     margins: dict[str, float] = {}
-    for verdict in outcome.verdicts:
+    for verdict in measured:
         if (found := margin(verdict)) is not None:
             family = verdict.check.family
             margins[family] = min(round(found, 2), margins.get(family, FARTHEST))
@@ -384,6 +388,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         robust_accuracy=robust.value if robust else None,
         margins=margins,
         data_name=str(outcome.data["name"]),
+        stopped=bool(outcome.stopped),
     )
 
 
@@ -393,7 +398,8 @@ def line_of_incumbent(outcome: Outcome) -> Line | None:
     if not (outcome.history and incumbent and candidate) or incumbent["sha256"] == candidate["sha256"]:
         return None
     asked = incumbent["sha256"], outcome.checks_sha256, str(outcome.data["sha256"]), outcome.profile
-    same = [line for line in outcome.history.lines if (line.candidate, line.checks, line.data, line.profile) == asked]
+    whole = [line for line in outcome.history.lines if not line.stopped]
+    same = [line for line in whole if (line.candidate, line.checks, line.data, line.profile) == asked]
     return same[-1] if same else None
 
 

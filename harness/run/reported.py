@@ -134,7 +134,8 @@ def outcome_of(
             "classes": list(images.classes),
             "pipeline": _reference_pipeline(session),
         },
-        notices=(*_notices(session, verdicts), *_known_notices(known, verdicts, day)),
+        stopped="".join(stopped := _stopped(session)),
+        notices=(*stopped, *_notices(session, verdicts), *_known_notices(known, verdicts, day)),
         known=known,
         day=day,
         recipe=checks.recipe,
@@ -217,6 +218,14 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
     )
 
 
+def _stopped(session: StressSession) -> list[str]:
+    if session.stopped is None:
+        return []
+    (check, of), others = session.stopped, len(session.checks.checks) - 1
+    after = f"after {len(session.images):,} of {of:,} images"
+    return [f"stopped at {check}, which fails for certain, {after}; other checks are not measured ({others})"]
+
+
 def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date) -> list[str]:
     failing = {each.check.id for each in verdicts if each.status == "fail"}
     accepted = [issue.about for issue in known if issue.check in failing and day <= issue.last_day]
@@ -261,7 +270,7 @@ def _dropped(session: StressSession) -> list[str]:
 
 def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:
     """Return the parts that a run did not cover; each makes its verdict partial."""
-    rows = session.checks.checks
+    rows = [check for check in session.checks.checks if session.stopped is None or check.id == session.stopped[0]]
     omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
@@ -289,7 +298,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             "none."
         )
     omissions += _sampled(verdicts) if session.share == 1 else []
-    if session.share != 1:
+    if session.share != 1 and session.stopped is None:
         made_for = session.checks.data
         sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.measured}"
         omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")

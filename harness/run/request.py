@@ -73,7 +73,8 @@ class RunRequest(RunSettings):
     Only calibration uses the next three. `record` has the families or rows to measure without judging, empty for all.
     `answers` is the folder for the candidate's predictions. `panel_predictions` replaces the file that the recipe of
     the checks file names. `instead` names a module, and what its function `run_instead` does in place of a run.
-    `run_id` is the id of the run, as `new_run_id` makes it, or empty.
+    `run_id` is the id of the run, as `new_run_id` makes it, or empty. A run that has `stopped` has a check's id and the
+    positions of its images; its workers get them.
     """
 
     roles: dict[str, Place] = Field(default_factory=dict)
@@ -85,6 +86,7 @@ class RunRequest(RunSettings):
     instead: tuple[str, dict[str, Any]] | None = Field(default=None, strict=False)
     root: Path = Field(default=Path(), strict=False)
     run_id: str = ""
+    stopped: tuple[str, list[int]] | None = Field(default=None, strict=False)
 
     @staticmethod
     def of(*layers: Mapping[str, Any], **more: Any) -> RunRequest:

@@ -150,9 +150,11 @@ def self_checks(
         FOLLOW: partial(checks_follow_the_candidate, judge=judge),
         MAPS: _maps_follow_weights,
     }
+    if session.stopped is not None:  # The others guard against a wrong pass.
+        broken = {}
     for name, on_sample in broken.items():
         checks[name] = partial(_until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes])
-    for feature in features():
+    for feature in features() if broken else ():
         made = ((name, resolve(check)(session, judge)) for name, check in feature.self_checks.items())
         checks |= {name: check for name, check in made if check is not None}
 

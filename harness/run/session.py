@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from harness.base.errors import NoModelError, NotApplicableError, NotRecordedError
 from harness.base.features import families_of_features
 from harness.checks.roles import INCUMBENT, ROLES, role_title
+from harness.checks.rows import ChecksError
 from harness.data.groups import groups_sha256
 from harness.measures import METRICS
 from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
@@ -116,6 +117,15 @@ class StressSession:
     """The incumbent that the repository declares."""
     labels: np.ndarray | None = None
     """The labels of the whole split, (S,) int64; None if the images are the whole split."""
+    stopped: tuple[str, int] | None = None
+    """The only check of a run that has stopped, by its id, and the number of images that a whole run gives it."""
+
+    def stopped_at(self, check: str, positions: Sequence[int]) -> StressSession:
+        """Return the session of a run that stops: for this check, which fails for certain on these images alone."""
+        import torch
+
+        stopped = check, len(self.images)
+        return replace(self, images=self.images.take(torch.tensor(positions)), whole=None, stopped=stopped)
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -205,7 +215,8 @@ class StressSession:
     def scaled(self, check: Check) -> Check:
         """Return the check as it applies to this run: to its images, and without a threshold in a recording.
 
-        Raises `ChecksError` for a panel threshold that does not follow from its own numbers.
+        Raises `ChecksError` for a panel threshold that does not follow from its own numbers. After a stop, it does so
+        for all other checks.
         """
         if self.recording and not ROLES[check.role].precondition:
             check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)
@@ -220,6 +231,11 @@ class StressSession:
             if row.definition == check.definition:  # Its threshold may be of these images, which are measured whole.
                 check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
                 by_hand = share
+        if self.stopped is not None:
+            only, of = self.stopped
+            if check.id != only:
+                raise ChecksError(f"check {check.id}: the run has stopped at {only}, and judges no other check")
+            check, share, by_hand = replace(check, stopped=of), 1.0, 1.0
         share_by_hand = None if by_hand == share else by_hand
         return replace(check, share=share, share_by_hand=share_by_hand, sharing=self.checks.tolerances)
 

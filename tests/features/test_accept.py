@@ -158,6 +158,15 @@ def test_what_is_no_pass_is_refused_and_accepted_by_force_alone(judged, capsys, 
     assert accepted.model_sha256 == load_checkpoint(judged.root / "new.safetensors").model_sha256
 
 
+def test_a_run_that_stopped_is_refused_by_force_too(judged, capsys):
+    judged.says = (1, {"verdict": "fail", "stopped": "stopped at clean"})
+    for force in ((), ("--force",)):
+        assert accept(judged, "new.safetensors", *force, options=("--stress-stop",)) == 1
+        said = "not accepted, the verdict is fail; the run stopped at clean. --force needs a run without stop"
+        assert said in capsys.readouterr().out
+    assert not judged.incumbent.exists()
+
+
 def test_a_provisional_verdict_is_accepted_by_the_word_that_says_so(judged, capsys):
     judged.says = (0, {"provisional": True})
     assert accept(judged, "new.safetensors") == 1

@@ -78,7 +78,7 @@ def names_of(feature: Feature) -> list[object]:
         value for each in feature.families for value in (each.starter_checks, each.damage, each.rows, each.images)
     ]
     tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
-    named = [*of_families, feature.rows, feature.opened, feature.differences]
+    named = [*of_families, feature.rows, feature.opened, feature.differences, feature.begun]
     named += [*feature.self_checks.values(), *feature.metrics]
     return [*filter(None, named), *(name for table in tables for name in table if ":" in name)]
 

@@ -102,6 +102,12 @@ def test_no_statement_without_a_whole_verdict_on_this_file(run, capsys, verdicts
     assert not Path("stress.intoto.json").exists(), "the statement on an earlier run would be signed"
 
 
+def test_a_run_that_stopped_is_not_published(run, capsys):
+    run(FAIL, stopped="stopped at clean")
+    assert [main([name, "stress.json"]) for name in ("attest", "card")] == [1, 1]
+    assert "the run stopped at clean; expected a whole run" in capsys.readouterr().out
+
+
 def test_an_unfinished_run_is_not_published(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "stress.json").write_text(json.dumps({"schema": 2, "finished": False, "verdict": "error"}))

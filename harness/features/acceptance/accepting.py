@@ -137,6 +137,8 @@ def _refusal(request: AcceptRequest, report: Mapping[str, Any], *, lost: bool) -
         "pass" in statuses and statuses.isdisjoint({"fail", "inconclusive", "error"})
     )
     forced, why = verdict != "pass" or quick or lost or unproved, ""
+    if stopped := report.get("stopped"):
+        return f"the verdict is {verdict}; the run {stopped}. --force needs a run without stop", forced
     if forced and not request.force:
         of_quick = " of the quick profile, which leaves much out" if quick else ""
         why = f"the verdict is {verdict}{of_quick}; --force accepts it all the same"

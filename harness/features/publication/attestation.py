@@ -33,6 +33,8 @@ def statement(outcome: Outcome | None, record: bytes, model: Path | None = None)
     if outcome is None or outcome.verdict not in {"pass", "fail"}:
         said = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
         return None, f"the run is {said}; expected a whole run that passes or fails"
+    if outcome.stopped:
+        return None, f"the run {outcome.stopped}; expected a whole run. Run the gate without stop"
     candidate = outcome.models["candidate"]
     path = model or Path(outcome.folder, candidate["path"])
     if (found := hash_of_file(path) if path.is_file() else None) is None:
