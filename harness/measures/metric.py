@@ -114,8 +114,9 @@ class Metric:
     largest loss that a check may miss, None for that of the unit. A metric may be `about_one` of several, such as the
     worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
     as this noun, are the first of a page. A `weighted` metric is the mean, or the number, of what each image
-    contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
-    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    contributes, so a sample with strata estimates it; others need all images. A check of one with a reason to be
+    `informational` judges by a threshold by hand alone, and shares no false alarms. Declare a metric beside the function
+    that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Metric:
     names_cause: bool = False
     leads: str = ""
     weighted: bool = False
+    informational: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:

@@ -141,6 +141,8 @@ class Calibrated:
     @property
     def informational(self) -> str:
         """Return the reason why the check is informational, or an empty string."""
+        if (known := METRICS.get(self.check.metric)) and known.informational:
+            return known.informational
         number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         if not self.prior and self.reference_models < FEW:
             return (
