@@ -140,6 +140,8 @@ def _by_family(panel: Panel, items: Iterable[Calibrated]) -> dict[str, list[Cali
 def _kind(item: Calibrated) -> str:
     if not item.prior and item.reference_models < FEW:
         return f"need {FEW} reference models to know how these differ"
+    if item.check.informational:
+        return "only show where to look"
     if item.minimum_detectable_drop > item.budget:
         return "detect only drops over their budget"
     return "have a threshold that cannot fail"

@@ -32,7 +32,7 @@ from harness.measures.panel.threshold import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.calibration.moderated_variance import Moderated
     from harness.calibration.panel import Panel
@@ -182,7 +182,7 @@ def shared_thresholds(
     else each has its own t distribution. `reference_models` is as in `thresholds_of`.
     """
     found, count = spread_of(panel, checks, values), reference_models or len(values)
-    share = share_of(checks[0].family, _judging(panel))
+    share = share_of(checks[0].family, [check.family for check in panel.checks if not check.informational])
     if count >= FEW and not found.worth.any():
         signed = on_scales(panel.values(sharing), sharing) * [check.sign for check in sharing]
         ks = np.full(len(checks), multiplier(correlation(signed), share=share, reference_models=count, draws=draws))
@@ -201,16 +201,10 @@ def shared_thresholds(
     return items
 
 
-def share_of(family: str, families: Collection[str]) -> float:
+def share_of(family: str, families: Sequence[str]) -> float:
     """Return the probability with which a reference model may fail one of these families."""
     others = len(set(families) - {CLEAN})
     return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
-
-
-def _judging(panel: Panel) -> set[str]:
-    """Return the families with a check that may judge, by its metric."""
-    only_shown = {name for name, metric in METRICS.items() if metric.informational}
-    return {check.family for check in panel.checks if check.metric not in only_shown}
 
 
 def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:

@@ -31,4 +31,5 @@ def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
 
 
 def as_row(entries: Mapping[str, object]) -> str:
+    """Return a row of the checks file with these entries."""
     return "\n".join(["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""])

@@ -114,9 +114,9 @@ class Metric:
     largest loss that a check may miss, None for that of the unit. A metric may be `about_one` of several, such as the
     worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
     as this noun, are the first of a page. A `weighted` metric is the mean, or the number, of what each image
-    contributes, so a sample with strata estimates it; others need all images. A check of one with a reason to be
-    `informational` judges by a threshold by hand alone, and shares no false alarms. Declare a metric beside the function
-    that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    contributes, so a sample with strata estimates it; others need all images. With a reason to be `informational`, a
+    panel sets no threshold. Declare a metric beside the function that computes it. The `direction` of its thresholds,
+    their validation and their calibration follow from it.
     """
 
     name: str

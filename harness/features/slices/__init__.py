@@ -7,12 +7,10 @@ FEATURE = Feature(
         Family(
             "slices",
             "Found slices",
-            measures="Probability of the label that the candidate loses in groups of images that look alike to "
-            "reference models.",
-            failure="Look at the pictures of the slice. If they share a property, name it as a group of the data and "
-            "look at such images in training.",
+            measures="Probability of the label that the candidate loses on images that reference models predict alike.",
+            failure="Look at the pictures of the slice for what its images share, and at such images in training.",
             area="clean images",
-            starter_checks="harness.features.slices.rows:starter_checks",
+            starter_checks="harness.features.slices.measures:starter_checks",
             damage="harness.features.slices.mutant:MOVED",
             needs_row=True,
             before="rotation",

@@ -63,6 +63,11 @@ class PanelCheck:
     def sign(self) -> int:
         return 1 if self.direction == "at_least" else -1
 
+    @property
+    def informational(self) -> str:
+        """Return the reason of its metric to be informational, which takes no part in false alarms; else nothing."""
+        return METRICS[self.metric].informational if self.metric in METRICS else ""
+
 
 def decimals(unit: Unit) -> int:
     """Return the decimals of a threshold and a mean in this unit; a standard deviation has one more."""
@@ -141,8 +146,8 @@ class Calibrated:
     @property
     def informational(self) -> str:
         """Return the reason why the check is informational, or an empty string."""
-        if (known := METRICS.get(self.check.metric)) and known.informational:
-            return known.informational
+        if self.check.informational:
+            return self.check.informational
         number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         if not self.prior and self.reference_models < FEW:
             return (
