@@ -23,9 +23,9 @@ _LOST, _K = (10, 20, 30, 50, 100), 4.06
 def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the worst slices of networks by name, a reference model left out of its own reference.
 
-    Networks that lose the darkest images of a class have, by the number of images, how many of them are beyond the
-    threshold of `worst_slice`, fail the checks of easy images, or either. `inside` is the median share of the lost
-    images that the worst slice has.
+    `lost` counts networks that lose the darkest images of a class, by the number of these images. `beyond` are those
+    beyond the threshold of `worst_slice`, and `easy` those that fail a check of easy images. `inside` is the median
+    share of the lost images in the worst slice.
     """
     panel_models = {name: each for name, each in networks.items() if name.startswith("panel-")}
     panel = panel_of([*panel_models.values()])

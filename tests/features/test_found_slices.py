@@ -136,7 +136,7 @@ def test_a_sample_has_the_slices_of_all_images():
 def test_a_slice_of_another_panel_is_refused():
     seen = find_slices(model_of(99), predictions_of(MODELS[:7]))
     gone = next(name for name in find_slices(model_of(99), PANEL).names if name not in seen.names)
-    with pytest.raises(InputError, match=f"slice '{gone}'.*other slices.*copy the row of a new report"):
+    with pytest.raises(InputError, match=f"slice '{gone}'.*none of the .*copy the row of a new report"):
         slice_loss(seen, gone)
 
 

@@ -16,7 +16,7 @@ FEATURE = Feature(
             before="rotation",
         ),
     ),
-    sections={"harness.features.slices.report:found_slices": "comparison"},
+    sections={"harness.features.slices.report:found_slices": "label_error_section"},
     differences="harness.features.slices.report:differences",
     metrics=("harness.features.slices.measures:WORST_SLICE", "harness.features.slices.measures:SLICE_LOSS"),
 )

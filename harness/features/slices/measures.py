@@ -140,8 +140,8 @@ def slice_loss(seen: Slices, name: str) -> Measurement:
     """Return the mean loss of a slice; raises `InputError` for one that the panel predictions do not make."""
     if name not in seen.names:
         raise PanelError(
-            f"slice {name!r}: the panel predictions make {len(seen.names)} other slices, since the reference models or "
-            "the images are others than in the run that found it; copy the row of a new report, or remove this one"
+            f"slice {name!r}: none of the {len(seen.names)} slices of the panel predictions has these images. The "
+            "reference models or the data have changed; copy the row of a new report, or remove this one"
         )
     if not (size := int((seen.of == seen.names.index(name)).sum())):
         raise NotApplicableError(f"none of the {len(seen.of)} measured images is of slice {name}")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
 from harness.checks.copied import as_row
-from harness.features.slices.measures import find_slices, worst_slice
+from harness.features.slices.measures import WORST_SLICE, find_slices, worst_slice
 from harness.measures.selection import ordered
 from harness.report.page import Section, in_lines, paragraphs, render
 from harness.report.pictures import sheet, source_of
+from harness.report.wording import reference
 from harness.run.outcome import Differences, Part
 from harness.run.shown import Face
 
@@ -51,7 +52,9 @@ def found_slices(outcome: Outcome) -> Section | None:
     if (found := outcome.slices) is None:
         return None
     name, *facts = found.facts
+    known = [reference(verdict) for verdict in outcome.verdicts if verdict.metric == WORST_SLICE.name]
+    usual = f"Worst slices of reference models: {known[0]}." if any(known) else "Some slice is always the worst."
     row = as_row({"id": f"slice-{name}", "family": FAMILY, "metric": "slice_loss", "slice": name})
-    body = paragraphs(found.sentence, *facts, "Some slice is always the worst. Look for what the images share.")
+    body = paragraphs(found.sentence, *facts, f"{usual} Look for what the images share.")
     body += render("copied", row=in_lines(row), about=f"slice {name}") + sheet(found.title, found.faces)
     return Section("found-slices", "Found slices", body)
