@@ -173,7 +173,7 @@ def test_the_worst_slice_never_judges_and_moves_no_threshold():
     assert {name: beside[name] for name in before} == before
     assert found[-1].informational == measures.WORST_SLICE.informational
     said = "\n".join(calibration_lines(panel_of(values[:, :15], [*families, shown]), found, {}))
-    assert "1 only show where to look" in said
+    assert "1 never have a threshold" in said
     again, judged = written(16, [*families, shown, one])
     assert not again[-1].informational
     assert judged["f0"]["k"] > before["f0"]["k"], "a check that judges shares the false alarms"
