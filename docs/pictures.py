@@ -28,6 +28,7 @@ from harness.features.batch_norm.distance import (
 )
 from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.features.consensus.soft import find_known_images, largest_soft_confusion
+from harness.features.slices.measures import find_slices, worst_slice
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
@@ -271,6 +272,20 @@ def batch_norms(session: StressSession) -> Figure:
     return drawn
 
 
+def slices(session: StressSession) -> Figure:
+    """Show images of the augmented model's worst slice, with the probability that it and reference models give."""
+    panel_predictions = session.panel_predictions
+    assert panel_predictions is not None
+    seen, tiles = find_slices(session.roles["candidate"].predict(session.images), panel_predictions), []
+    for at in worst_slice(seen).failures[:SHOWN]:
+        label = seen.predictions.labels[at]
+        image = session.images.pixels[int(at)].permute(1, 2, 0).numpy()
+        shares = (each[at, label] for each in (seen.predictions.probabilities, seen.expected))
+        said = "candidate {:.0%}\nreference models {:.0%}".format(*shares)
+        tiles.append((image, seen.predictions.classes[label], said))
+    return strip(tiles)
+
+
 def golden(session: StressSession) -> Figure:
     """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
@@ -405,6 +420,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "consensus": consensus,
     "soft-confusion": soft_confusions,
     "batch-norm": batch_norms,
+    "slices": slices,
     "flips": flips,
     "golden": golden,
     "attention": attention,

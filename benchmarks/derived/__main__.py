@@ -1,7 +1,7 @@
 """Mutants that need no training, each left out of its own reference: what the checks of easy images detect.
 
 `python -m benchmarks.derived` writes the page. Its commands `measure`, which is resumable, and `judge` make its
-results.
+results. `slices` makes those on the page of found slices.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.derived import slices as found_slices
 from benchmarks.derived.judge import Network, failing, panel_of, thresholds, values_of
 from benchmarks.derived.networks import MUTATIONS, measure
-from benchmarks.runner import fashion_mnist, few, keep, option, read, run, write_between
+from benchmarks.runner import ROOT, fashion_mnist, few, keep, option, read, run, write_between
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
+RESULTS, SLICES = HERE / "results.json", HERE / "slices.json"
 PAIRS = [
     ("Shirt", "T-shirt/top"),
     ("Coat", "Pullover"),
@@ -26,6 +27,7 @@ PAIRS = [
     ("Ankle boot", "Sneaker"),
 ]
 """The confusable pairs of the shipped checks file, each judged in both directions."""
+BOTH_WAYS = [pair for one, two in PAIRS for pair in ((one, two), (two, one))]
 _FEW, _DRAWS = 8, few(20, 1)
 """Reference models of a small panel, and panels drawn."""
 
@@ -33,6 +35,8 @@ _FEW, _DRAWS = 8, few(20, 1)
 def page() -> None:
     """Write the table of the stored results."""
     write_between(HERE / "README.md", "derived", table_of(read(RESULTS)))
+    if SLICES.exists():
+        write_between(ROOT / "docs/behaviours/slices.md", "slices", found_slices.table_of(read(SLICES)))
 
 
 def judge(*, folder: Path) -> None:
@@ -40,9 +44,16 @@ def judge(*, folder: Path) -> None:
     keep(RESULTS, results(folder))
 
 
+def slices(*, folder: Path) -> None:
+    """Measure the worst slices of the networks that are measured, and of networks that lose a few images of a class."""
+    images = fashion_mnist("test")
+    networks = {path.stem: Network.of(path.stem, np.load(path), images) for path in sorted(folder.glob("*-*.npz"))}
+    keep(SLICES, found_slices.results(networks, BOTH_WAYS))
+
+
 def results(folder: Path) -> dict[str, Any]:
     """Return the checks that each network fails, left out of its own reference, and the alarms of small panels."""
-    images, pairs = fashion_mnist("test"), [pair for one, two in PAIRS for pair in ((one, two), (two, one))]
+    images, pairs = fashion_mnist("test"), BOTH_WAYS
     files = {path.stem: path for path in sorted(folder.glob("*.npz"))}
 
     def network(name: str) -> Network:
@@ -98,7 +109,7 @@ def table_of(found: dict[str, Any]) -> str:
 
 
 FOLDER = option("--folder", type=Path, default=Path("runs/derived"), help="the folder of measurements")
-COMMANDS = {"": (page,), "measure": (measure, FOLDER), "judge": (judge, FOLDER)}
+COMMANDS = {"": (page,), "measure": (measure, FOLDER), "judge": (judge, FOLDER), "slices": (slices, FOLDER)}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "measure", "judge", ""))

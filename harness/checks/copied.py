@@ -21,14 +21,15 @@ def copied(check: Row) -> str:
     plain = as_plain(check, brief=True)
     own = {name.removesuffix("_name"): plain[name] for name in _KEPT if name in plain}
     keys = {name: value for name, value in plain.get("keys", {}).items() if value is not None}  # None: left out.
-    return _row({"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | keys)
+    return as_row({"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | keys)
 
 
 def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
     """Return a row on two classes that are predicted as each other; their numbers keep ids of any names apart."""
     name = re.sub(r"[^a-z0-9]+", "-", f"pair {one} {two} {numbers[0]} {numbers[1]}".lower())
-    return _row({"id": name, "family": "pairs", "metric": "pair_failures", "pair": [one, two]})
+    return as_row({"id": name, "family": "pairs", "metric": "pair_failures", "pair": [one, two]})
 
 
-def _row(entries: Mapping[str, object]) -> str:
+def as_row(entries: Mapping[str, object]) -> str:
+    """Return a row of the checks file with these entries."""
     return "\n".join(["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""])

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.checks.roles import ROLES
-from harness.measures import Unit
+from harness.measures import Unit, never_judged
 from harness.measures.changed_predictions import OF_ORIGINAL
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def explained(verdict: Verdict, report: str = "") -> str:
     if verdict.threshold is None:
         how = "--convert COMMAND" if verdict.metric in OF_ORIGINAL else f"--family {check.family}"
         more = f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
-        relation = f"(informational: {check.informational or f'no threshold{more}'})"
+        why = check.informational or never_judged(verdict.metric) or f"no threshold{more}"
+        relation = f"(informational: {why})"
     elif verdict.status == "inconclusive":
         relation = f"is inconclusive at tolerance {must_be}"
     elif excused(verdict):

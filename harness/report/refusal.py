@@ -110,7 +110,7 @@ def refusal(
         "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
         **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
-        **dict.fromkeys(("overview", "differences", "unlabeled", "history", "input_faults")),
+        **dict.fromkeys(("overview", "differences", "unlabeled", "slices", "history", "input_faults")),
         **dict.fromkeys(("overview_missing", "stopped"), ""),
         "day": datetime.now(UTC).date().isoformat(),
         "brief": True,

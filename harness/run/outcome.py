@@ -100,7 +100,7 @@ class Part:
     """Findings of one process of a run after its tests; workers send theirs, and their sum is a part of the outcome.
 
     Without an `overview` of the models, `overview_missing` may say why. `differences` are those from the original,
-    `unlabeled` those on images without labels.
+    `unlabeled` those on images without labels, and `slices` those in slices that nobody named.
     """
 
     self_checks: tuple[SelfCheck, ...] = ()
@@ -108,6 +108,7 @@ class Part:
     overview_missing: str = ""
     differences: Differences | None = None
     unlabeled: Differences | None = None
+    slices: Differences | None = None
 
     def __add__(self, other: Part) -> Part:
         return Part(
@@ -116,6 +117,7 @@ class Part:
             self.overview_missing + other.overview_missing,
             self.differences or other.differences,
             self.unlabeled or other.unlabeled,
+            self.slices or other.slices,
         )
 
 

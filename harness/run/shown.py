@@ -22,7 +22,7 @@ _NAME = re.compile(rf"{PICTURES}/([0-9a-f]{{16}})\.webp")
 _MAX_BYTES = 1 << 20
 _LEAST = 0.005
 """Smallest share that is not 0%."""
-_WITH_IMAGES = ("pictures", "differences", "unlabeled")
+_WITH_IMAGES = ("pictures", "differences", "unlabeled", "slices")
 """Entries of a record that have images under the key `image`."""
 
 

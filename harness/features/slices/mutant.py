@@ -1,0 +1,5 @@
+"""The mutant that checks of found slices must catch; it needs PyTorch, and a report does not."""
+
+from harness.checks.damages import Damage, moved
+
+MOVED = Damage("slices-moved", logits=moved)
