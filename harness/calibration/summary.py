@@ -138,6 +138,8 @@ def _by_family(panel: Panel, items: Iterable[Calibrated]) -> dict[str, list[Cali
 
 
 def _kind(item: Calibrated) -> str:
+    if item.check.informational:
+        return "never have a threshold"
     if not item.prior and item.reference_models < FEW:
         return f"need {FEW} reference models to know how these differ"
     if item.minimum_detectable_drop > item.budget:

@@ -182,7 +182,7 @@ def shared_thresholds(
     else each has its own t distribution. `reference_models` is as in `thresholds_of`.
     """
     found, count = spread_of(panel, checks, values), reference_models or len(values)
-    share = share_of(checks[0].family, panel.families)
+    share = share_of(checks[0].family, [check.family for check in panel.checks if not check.informational])
     if count >= FEW and not found.worth.any():
         signed = on_scales(panel.values(sharing), sharing) * [check.sign for check in sharing]
         ks = np.full(len(checks), multiplier(correlation(signed), share=share, reference_models=count, draws=draws))
@@ -260,12 +260,13 @@ def outliers(panel: Panel) -> list[str]:
     The studentized deviation of that check lies beyond that of 99.9% of panels without an outlier. The test is a
     two-sided t test with the others' degrees of freedom, and Bonferroni over models and checks. Panels with fewer than
     three models have no outlier. Logarithms of small means and largest deviations have tails too heavy for that test:
-    metrics with a budget of their own do not count.
+    metrics with a budget of their own do not count, nor do those that never have a threshold.
     """
     from scipy.stats import t
 
     budgets = {name: metric.budget for name, metric in METRICS.items()}
-    panel = replace(panel, checks=tuple(check for check in panel.checks if budgets.get(check.metric) is None))
+    kept = [check for check in panel.checks if budgets.get(check.metric) is None and not check.informational]
+    panel = replace(panel, checks=tuple(kept))
     values = panel.values(panel.checks)
     found: list[str] = []
     if not panel.checks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.measures import Unit
+from harness.measures import METRICS, Unit
 from harness.run.examples import Example, PerturbedImages, Tile, telling_examples, telling_tiles
 
 if TYPE_CHECKING:
@@ -42,9 +42,12 @@ class Evidence:
 
     @property
     def has_examples(self) -> bool:
-        """Return whether there may be images to show: those of a failed check, or of a count of failures."""
+        """Return whether there may be images to show: those of a failure, a count of failures, or a screen."""
         verdict = self.verdict
-        return verdict is not None and self.seen is not None and (not verdict.passed or verdict.unit is Unit.IMAGES)
+        if verdict is None or self.seen is None:
+            return False
+        screens = bool(verdict.failures) and (metric := METRICS.get(verdict.metric)) and metric.informational
+        return not verdict.passed or verdict.unit is Unit.IMAGES or bool(screens)
 
     def examples(self, session: StressSession) -> list[Example]:
         """Return the images to show, the most telling ones."""

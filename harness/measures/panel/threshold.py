@@ -63,6 +63,12 @@ class PanelCheck:
     def sign(self) -> int:
         return 1 if self.direction == "at_least" else -1
 
+    @property
+    def informational(self) -> str:
+        """Return why checks of its metric never have a threshold, so no model can fail them; else an empty string."""
+        known = METRICS.get(self.metric)
+        return known.informational if known else ""
+
 
 def decimals(unit: Unit) -> int:
     """Return the decimals of a threshold and a mean in this unit; a standard deviation has one more."""
@@ -141,6 +147,8 @@ class Calibrated:
     @property
     def informational(self) -> str:
         """Return the reason why the check is informational, or an empty string."""
+        if self.check.informational:
+            return self.check.informational
         number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         if not self.prior and self.reference_models < FEW:
             return (
