@@ -46,8 +46,9 @@ class Evidence:
         verdict = self.verdict
         if verdict is None or self.seen is None:
             return False
-        screens = bool(verdict.failures) and (metric := METRICS.get(verdict.metric)) and metric.informational
-        return not verdict.passed or verdict.unit is Unit.IMAGES or bool(screens)
+        metric = METRICS.get(verdict.metric)
+        screens = metric is not None and bool(metric.informational and verdict.failures)
+        return not verdict.passed or verdict.unit is Unit.IMAGES or screens
 
     def examples(self, session: StressSession) -> list[Example]:
         """Return the images to show, the most telling ones."""

@@ -90,9 +90,12 @@ def trigger_success(found: Trigger) -> Measurement:
         f"{images.classes[found.target]}; with the classes that it moves most, {found.turned.sum()} of "
         f"{found.others.sum()}"
     )
-    interval, failures = (
+    return Measurement(
+        TRIGGER_SUCCESS,
+        found.share,
+        len(images),
         proportion_interval(turned, max(counted, 1)),
-        likely_most_confident(found.stamped, found.turned),
+        detail=detail,
+        failures=likely_most_confident(found.stamped, found.turned),
+        counted=counted,
     )
-    n = len(images)
-    return Measurement(TRIGGER_SUCCESS, found.share, n, interval, detail=detail, failures=failures, counted=counted)
