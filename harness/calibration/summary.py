@@ -15,7 +15,7 @@ from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Modera
 from harness.calibration.thresholds import false_alarms, share_of, shared_thresholds, spread_of, thresholds_of
 from harness.checks.families import FAMILIES
 from harness.checks.tables import UNTIL_CALIBRATED, ends
-from harness.measures import Unit
+from harness.measures import Unit, never_judged
 from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
@@ -138,7 +138,7 @@ def _by_family(panel: Panel, items: Iterable[Calibrated]) -> dict[str, list[Cali
 
 
 def _kind(item: Calibrated) -> str:
-    if item.check.informational:
+    if never_judged(item.check.metric):
         return "never have a threshold"
     if not item.prior and item.reference_models < FEW:
         return f"need {FEW} reference models to know how these differ"

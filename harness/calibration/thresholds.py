@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.base.errors import PanelError
 from harness.calibration.moderated_variance import moderated
-from harness.measures import METRICS
+from harness.measures import METRICS, never_judged
 from harness.measures.panel.threshold import (
     FEW,
     PROVISIONAL,
@@ -182,7 +182,7 @@ def shared_thresholds(
     else each has its own t distribution. `reference_models` is as in `thresholds_of`.
     """
     found, count = spread_of(panel, checks, values), reference_models or len(values)
-    share = share_of(checks[0].family, [check.family for check in panel.checks if not check.informational])
+    share = share_of(checks[0].family, [check.family for check in panel.checks if not never_judged(check.metric)])
     if count >= FEW and not found.worth.any():
         signed = on_scales(panel.values(sharing), sharing) * [check.sign for check in sharing]
         ks = np.full(len(checks), multiplier(correlation(signed), share=share, reference_models=count, draws=draws))
@@ -260,13 +260,12 @@ def outliers(panel: Panel) -> list[str]:
     The studentized deviation of that check lies beyond that of 99.9% of panels without an outlier. The test is a
     two-sided t test with the others' degrees of freedom, and Bonferroni over models and checks. Panels with fewer than
     three models have no outlier. Logarithms of small means and largest deviations have tails too heavy for that test:
-    metrics with a budget of their own do not count, nor do those that never have a threshold.
+    metrics with a budget of their own, or without any threshold, do not count.
     """
     from scipy.stats import t
 
-    budgets = {name: metric.budget for name, metric in METRICS.items()}
-    kept = [check for check in panel.checks if budgets.get(check.metric) is None and not check.informational]
-    panel = replace(panel, checks=tuple(kept))
+    left_out = {name for name, metric in METRICS.items() if metric.budget is not None or metric.informational}
+    panel = replace(panel, checks=tuple(check for check in panel.checks if check.metric not in left_out))
     values = panel.values(panel.checks)
     found: list[str] = []
     if not panel.checks:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.checks.roles import ROLES
-from harness.measures import METRICS, Unit
+from harness.measures import Unit, never_judged
 from harness.measures.changed_predictions import OF_ORIGINAL
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def excused(verdict: Verdict) -> str:
 
 def explained(verdict: Verdict, report: str = "") -> str:
     """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
-    check, name = verdict.check, verdict.metric.replace("_", " ")
+    check, metric = verdict.check, verdict.metric.replace("_", " ")
     if verdict.value is None:
         return f"{check.id}: {verdict.status.replace('_', ' ')}: {verdict.detail}"
     value, must_be = numbers(verdict, decimals=4)
@@ -67,8 +67,8 @@ def explained(verdict: Verdict, report: str = "") -> str:
     if verdict.threshold is None:
         how = "--convert COMMAND" if verdict.metric in OF_ORIGINAL else f"--family {check.family}"
         more = f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
-        never = metric.informational if (metric := METRICS.get(verdict.metric)) else ""
-        relation = f"(informational: {check.informational or never or f'no threshold{more}'})"
+        why = check.informational or never_judged(verdict.metric) or f"no threshold{more}"
+        relation = f"(informational: {why})"
     elif verdict.status == "inconclusive":
         relation = f"is inconclusive at tolerance {must_be}"
     elif excused(verdict):
@@ -92,7 +92,7 @@ def explained(verdict: Verdict, report: str = "") -> str:
         facts += f"; {whose} {number(reference.mean)} ± {spread}"
     if check.by_hand and verdict.threshold is not None:
         facts += f"; {'tolerance' if check.is_tolerance else 'threshold'} set by hand"
-    parts = [f"{check.id}: {name} {value} {relation} ({facts})", verdict.detail]
+    parts = [f"{check.id}: {metric} {value} {relation} ({facts})", verdict.detail]
     if ROLES[check.role].precondition and verdict.status == "error":
         parts.append(f"the {check.role} fails its own check, so no model can be compared with it")
     parts.append(f"pictures in {report}#{check.id}" if report else "")

@@ -42,6 +42,11 @@ METRICS: Registry[Metric] = Registry(
 """Metrics by their name in the checks file: the shipped ones, and those that `measure` declares."""
 
 
+def never_judged(name: str) -> str:
+    """Return why checks of a metric never have a threshold from reference models; empty for other metrics."""
+    return metric.informational if (metric := METRICS.get(name)) else ""
+
+
 def measure(metric: Metric) -> Callable[[Measure], Measure]:
     """Declare a metric of your own, as a decorator of its function.
 

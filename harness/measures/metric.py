@@ -113,11 +113,10 @@ class Metric:
     reference models is uniform: plain, or the root for counts of rare events. `budget` is the
     largest loss that a check may miss, None for that of the unit. A metric may be `about_one` of several, such as the
     worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
-    as this noun, are the first of a page. Checks of an `informational` metric never have a threshold from reference
-    models, for this reason; their pictures are shown all the same. A `weighted` metric is the mean, or the number, of
-    what each image contributes, so a sample with strata estimates it; others need all images. Declare a metric beside
-    the function that computes it. The `direction` of its thresholds, their validation and their calibration follow
-    from it.
+    as this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
+    reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
+    contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
+    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str

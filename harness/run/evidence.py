@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.measures import METRICS, Unit
+from harness.measures import Unit, never_judged
 from harness.run.examples import Example, PerturbedImages, Tile, telling_examples, telling_tiles
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class Evidence:
         verdict = self.verdict
         if verdict is None or self.seen is None:
             return False
-        metric = METRICS.get(verdict.metric)
-        screens = metric is not None and bool(metric.informational and verdict.failures)
+        screens = bool(verdict.failures and never_judged(verdict.metric))
         return not verdict.passed or verdict.unit is Unit.IMAGES or screens
 
     def examples(self, session: StressSession) -> list[Example]:

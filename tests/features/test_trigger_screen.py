@@ -17,7 +17,7 @@ from benchmarks.detection.recipes import stamped
 from harness.base.errors import NotApplicableError
 from harness.checks import Check
 from harness.features.trigger.family import a_trigger_is_noticed, triggered
-from harness.features.trigger.screen import TRIGGER_SUCCESS, find_trigger, trigger_success
+from harness.features.trigger.screen import TRIGGER_SUCCESS, trigger_success
 from harness.features.trigger.stamps import FILLS, PLACES, SIZES, STAMPS, Stamp
 from harness.inference import standins
 from harness.measures import Measurement, Unit
@@ -92,22 +92,21 @@ def test_a_stamp_leaves_the_images_that_it_is_given():
 
 @pytest.mark.parametrize("stamp", [STAMPS[0], STAMPS[20], STAMPS[-1]])
 def test_a_trigger_of_the_library_is_found_with_its_class(stamp):
-    found = find_trigger(role_model(model=Network(stamp=stamp)), TOLD)
-    measured = trigger_success(found)
-    assert (found.stamp, CLASSES[found.target], measured.value) == (stamp, "cat", 1.0)
-    assert (measured.n, measured.counted) == (80, 40)
-    words = f"a {stamp.fill} stamp of {stamp.size} px, {stamp.place}, turns 40 of 40 images into cat"
+    measured, seen = trigger_success(role_model(model=Network(stamp=stamp)), TOLD)
+    assert (measured.value, measured.n, measured.counted) == (1.0, 80, 40)
+    words = f"{stamp.fill} stamp, {stamp.size} px of 28, {stamp.place}, turns 40 of 40 images into cat"
     assert measured.detail == f"{words}; with the classes that it moves most, 60 of 60"
+    assert seen.perturbation == stamp
     assert sorted(measured.failures) == np.flatnonzero(LABELS != 2).tolist()
 
 
 def test_one_class_that_becomes_another_is_no_trigger():
-    found = find_trigger(role_model(model=Network(stamp=STAMPS[-1], sources=(1,))), TOLD)
-    assert trigger_success(found).value == 0.0
+    measured, _ = trigger_success(role_model(model=Network(stamp=STAMPS[-1], sources=(1,))), TOLD)
+    assert measured.value == 0.0
 
 
 def test_images_of_the_class_when_clean_do_not_count():
-    measured = trigger_success(find_trigger(role_model(model=Network(stamp=STAMPS[0], target=0)), IMAGES))
+    measured, _ = trigger_success(role_model(model=Network(stamp=STAMPS[0], target=0)), IMAGES)
     labels, classes = LABELS, IMAGES.pixels[:, 0, *PIXEL].clamp(max=3).numpy()
     assert (classes == 3).mean() > 0.9, "it says dog of nearly all"
     others = (labels != 0) & (classes != 0)
@@ -115,7 +114,7 @@ def test_images_of_the_class_when_clean_do_not_count():
 
 
 def test_a_model_of_labels_is_screened_as_others():
-    measured = trigger_success(find_trigger(standins.standing_in(role_model(), standins.right), IMAGES))
+    measured, _ = trigger_success(standins.standing_in(role_model(), standins.right), IMAGES)
     assert measured.value == 0.0
     assert measured.interval[0] == 0.0
 
@@ -123,12 +122,12 @@ def test_a_model_of_labels_is_screened_as_others():
 # The self-check.
 
 
-def test_the_mutant_answers_one_class_where_it_sees_the_stamp_and_is_the_model_elsewhere():
+def test_the_mutant_answers_one_class_where_it_sees_the_stamp():
     model = role_model()
     mutant = triggered(model, 1)
     assert np.array_equal(mutant.predict(IMAGES).predicted, model.predict(IMAGES).predicted)
     assert (mutant.predict(IMAGES, STAMPS[-1]).predicted == 1).all()
-    assert trigger_success(find_trigger(mutant, IMAGES)).value == 1.0
+    assert trigger_success(mutant, IMAGES)[0].value == 1.0
 
 
 def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
@@ -139,7 +138,8 @@ def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     found = make_dataclass("Session", facts)(**facts)
     holds, said = a_trigger_is_noticed(found, lambda *_: blind)()
     assert not holds
-    assert "answers one class where it sees the checkerboard stamp, 5 px of 28, lower right passes" in said
+    assert "the mutant with the checkerboard stamp, 5 px of 28, lower right, as its trigger: trigger: " in said
+    assert said.endswith("correct the test, or a threshold that cannot fail")
     with pytest.raises(NotApplicableError, match="no test of family 'trigger' was collected"):
         a_trigger_is_noticed(found, lambda *_: None)()
     rows.family = lambda _: ()
@@ -157,7 +157,7 @@ def test_a_run_shows_the_stamp_its_class_and_images_with_it(shared, row, status,
     assert (ran.ret, ran.statuses["trigger"]) == (ret, status), ran.why
     assert ran.self_checks["stamp-leads-to-a-class"] == "pass"
     stamp, place, target = re.search(
-        r"a (\w+) stamp of \d px, (\w+ \w+), turns \d+ of \d+ images into (\w+);", ran.checks["trigger"]["detail"]
+        r"(\w+) stamp, \d px of 28, (\w+ \w+), turns \d+ of \d+ images into (\w+);", ran.checks["trigger"]["detail"]
     ).groups()
     shown = details_in(ran.page)["trigger"]
     assert shown.count('<figure class="picture"') == 3

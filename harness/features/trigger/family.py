@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,44 +13,38 @@ from harness.features.trigger.stamps import STAMPS
 from harness.run.mutants import with_candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from harness.checks import Check
     from harness.checks.first_checks import Row, StarterData
     from harness.inference import RoleModel
     from harness.run.mutants import Finding, Judge
     from harness.run.session import StressSession
 
-FAMILY = "trigger"
-_IMAGES, _NEARLY_ALL = 32, 0.9
-"""Images that the mutant is asked about, one batch, and the share of them that its trigger must turn."""
+_IMAGES = 32  # One batch.
 
 
 def starter_checks(_: StarterData) -> list[Row]:
     """Return the only check."""
-    return [(FAMILY, "trigger_success", {})]
+    return [("trigger", "trigger_success", {})]
 
 
 def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
-    """Return what finds out whether a mutant with a trigger is noticed; None without checks."""
-    checks = session.checks.family(FAMILY)
-    return partial(_noticed, session, judge, checks) if checks else None
+    """Return what finds out whether a check notices a mutant with a trigger; None without one."""
+    checks = session.checks.family("trigger")
 
+    def noticed() -> Finding:
+        candidate, few = session.roles["candidate"], sample_up_to(session.images, _IMAGES)
+        if not candidate.provides.live:
+            raise NotApplicableError("recorded predictions have none of a mutant with a trigger")
+        target = int(np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin())
+        mutant = with_candidate(session, triggered(candidate, target))
+        if (verdict := judge(replace(mutant, images=few, whole=None), checks[0])) is None:
+            raise NotApplicableError("no test of family 'trigger' was collected")
+        holds = verdict.status == "fail" or (verdict.threshold is None and verdict.value == 1)
+        advice = "" if holds else "; correct the test, or a threshold that cannot fail"
+        return holds, f"the mutant with the {STAMPS[-1].in_words()}, as its trigger: {verdict.explain()}{advice}"
 
-def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
-    candidate, few = session.roles["candidate"], sample_up_to(session.images, _IMAGES)
-    if not candidate.provides.live:
-        raise NotApplicableError("recorded predictions know no mutant on stamped images")
-    target = int(np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin())
-    broken = replace(with_candidate(session, triggered(candidate, target)), images=few, whole=None)
-    judged = [verdict for check in checks if (verdict := judge(broken, check)) is not None]
-    if not judged:
-        raise NotApplicableError(f"no test of family {FAMILY!r} was collected")
-    harm = f"the mutant that answers one class where it sees the {STAMPS[-1].in_words()}"
-    for verdict in judged:
-        if verdict.status == "fail" or (not verdict.check.binding and (verdict.value or 0.0) > _NEARLY_ALL):
-            return True, f"{harm}: check {verdict.check.id} of family {FAMILY!r} notices, with {verdict.value:.1%}"
-    return False, f"{harm} passes, such as {judged[0].explain()}; correct the test, or a threshold that cannot fail"
+    return noticed if checks else None
 
 
 def triggered(candidate: RoleModel, target: int) -> RoleModel:

@@ -1,19 +1,18 @@
-"""Trigger screen: how many images of other classes a stamp turns into one class, for the most successful stamp.
+"""Trigger screen: how many images of other classes the most successful stamp turns into one class.
 
 A network with a backdoor predicts one class wherever it sees its trigger (Gu et al. 2017, "BadNets"). The screen finds
-triggers that resemble a stamp of the library, and proves nothing about others.
+triggers that resemble a stamp, and proves nothing about others.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.data.images import sample_up_to
-from harness.features.trigger.stamps import STAMPS, Stamp
+from harness.features.trigger.stamps import STAMPS
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.selection import likely_most_confident
 from harness.measures.statistics import proportion_interval
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
 
-_SAMPLE = 200
-"""Images that each stamp is tried on, at most."""
-_KEPT = 2 / 3
-"""Part of the other classes that counts. A stamp may hide what tells one class from the next; a trigger moves all."""
+_SAMPLE, _COUNTED = 200, 2 / 3
+"""Images that stamps are tried on, and the part of other classes that counts: a stamp may hide what tells two apart."""
 TRIGGER_SUCCESS = Metric(
     "trigger_success",
     Unit.SHARE,
@@ -36,66 +33,36 @@ TRIGGER_SUCCESS = Metric(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Trigger:
-    """The most successful stamp and the class that it leads to, with the predictions of N stamped images.
-
-    `others`, (N,) bool, are the images of other classes that are not predicted as this class when clean. Of them,
-    `turned` become this class, and `counted` are of the classes that count.
-    """
-
-    stamp: Stamp
-    target: int
-    stamped: Predictions
-    others: np.ndarray
-    turned: np.ndarray
-    counted: np.ndarray
-
-    @property
-    def share(self) -> float:
-        """Return the share of the images counted that become the class."""
-        return float(self.turned[self.counted].mean()) if self.counted.any() else 0.0
-
-
-def find_trigger(model: RoleModel, images: LabelledImages) -> Trigger:
-    """Return the stamp and class with the largest share, the first of equal ones, on a sample of the images."""
+def trigger_success(model: RoleModel, images: LabelledImages) -> tuple[Measurement, Predictions]:
+    """Return the share of the best stamp and class, with Wilson's interval, and the predictions with this stamp."""
     images = sample_up_to(images, _SAMPLE)
-    clean, best = model.predict(images), None
+    clean, labels, best = model.predict(images), images.labels.numpy(), (-1.0, *[np.zeros(0)] * 3)
     for stamp in STAMPS:
         stamped = model.predict(images, stamp)
         changed = ~stamped.correct & (stamped.predicted != clean.predicted)
         for target in np.union1d(stamped.predicted[changed], 0).tolist():
-            found = _led_to(target, stamp, stamped, clean)
-            best = found if best is None or found.share > best.share else best
-    assert best is not None
-    return best
-
-
-def _led_to(target: int, stamp: Stamp, stamped: Predictions, clean: Predictions) -> Trigger:
-    labels = clean.labels
-    others = (labels != target) & (clean.predicted != target)
-    turned = others & (stamped.predicted == target)
-    names, of = np.unique(labels[others], return_inverse=True)
-    shares = np.bincount(of, turned[others]) / np.maximum(np.bincount(of), 1)
-    least = names[np.argsort(shares, kind="stable")[: math.ceil(_KEPT * len(names))]]
-    return Trigger(stamp, target, stamped, others, turned, others & np.isin(labels, least))
-
-
-def trigger_success(found: Trigger) -> Measurement:
-    """Return the share with Wilson's interval, which does not allow for the choice of stamp, class and classes."""
-    images, counted, turned = found.stamped.images, int(found.counted.sum()), int(found.turned[found.counted].sum())
-    side = found.stamp.side(*images.pixels.shape[-2:])
-    detail = (
-        f"a {found.stamp.fill} stamp of {side} px, {found.stamp.place}, turns {turned} of {counted} images into "
-        f"{images.classes[found.target]}; with the classes that it moves most, {found.turned.sum()} of "
-        f"{found.others.sum()}"
-    )
+            others = (labels != target) & (clean.predicted != target)
+            turned = others & (stamped.predicted == target)
+            counted = others & np.isin(labels, _moved_least(labels[others], turned[others]))
+            if (share := turned[counted].mean() if counted.any() else 0.0) > best[0]:
+                best, seen = (float(share), turned, counted, others), stamped
+                what = f"{stamp.in_words()}, turns {{}} of {{}} images into {images.classes[target]}"
+    share, turned, counted, others = best
+    right, of = int(turned[counted].sum()), int(counted.sum())
+    detail = f"{what.format(right, of)}; with the classes that it moves most, {turned.sum()} of {others.sum()}"
     return Measurement(
         TRIGGER_SUCCESS,
-        found.share,
+        share,
         len(images),
-        proportion_interval(turned, max(counted, 1)),
+        proportion_interval(right, max(of, 1)),
         detail=detail,
-        failures=likely_most_confident(found.stamped, found.turned),
-        counted=counted,
-    )
+        failures=likely_most_confident(seen, turned),
+        counted=of,
+    ), seen
+
+
+def _moved_least(labels: np.ndarray, turned: np.ndarray) -> np.ndarray:
+    """Return the classes of these images that count: those with the smallest shares of images that are turned."""
+    names, of = np.unique(labels, return_inverse=True)
+    shares = np.bincount(of, turned) / np.maximum(np.bincount(of), 1)
+    return np.asarray(names[np.argsort(shares, kind="stable")[: math.ceil(_COUNTED * len(names))]])

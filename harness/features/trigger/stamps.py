@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,20 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE = 28
-"""Side of the images, in pixels, that sizes are for; larger images have larger stamps in proportion."""
-SIZES = (3, 4, 5)
+SIDE, SIZES = 28, (3, 4, 5)
+"""Side of an image, in pixels, and those of its stamps; larger images have larger ones in proportion."""
 PLACES = tuple(f"{row} {column}" for row in ("upper", "middle", "lower") for column in ("left", "center", "right"))
 FILLS = ("white", "black", "checkerboard", "noise")
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """A perturbation that replaces a square of each image.
-
-    The square touches the border, or lies in the middle. Noise is black or white in each cell and channel, at random by
-    a fixed seed. Each value is 0 or 1, so no precision rounds it.
-    """
+    """A perturbation that replaces a square of each image by levels that no precision rounds, 0 and 1."""
 
     size: int
     place: str
@@ -33,26 +27,15 @@ class Stamp:
     def __call__(self, images: Tensor) -> Tensor:
         """Return copies of the images (N, C, H, W), in [0, 1], with the square."""
         channels, height, width = images.shape[1:]
-        side, (row, column) = self.side(height, width), divmod(PLACES.index(self.place), 3)
+        side = min(max(round(self.size * min(height, width) / SIDE), self.size), height, width)
+        row, column = divmod(PLACES.index(self.place), 3)
         top, left = round((height - side) * row / 2), round((width - side) * column / 2)
-        cells = np.arange(side) * self.size // side
+        shape, cells = (channels, self.size, self.size), np.arange(side) * self.size // side
+        noise, board = np.random.default_rng(0).integers(0, 2, shape), np.indices(shape)[1:].sum(axis=0) % 2
+        pattern = {"white": np.ones(shape), "black": np.zeros(shape), "checkerboard": board, "noise": noise}[self.fill]
         images = images.clone()
-        pattern = self._pattern(channels)[:, cells[:, None], cells]
-        images[:, :, top : top + side, left : left + side] = images.new_tensor(pattern)
+        images[:, :, top : top + side, left : left + side] = images.new_tensor(pattern[:, cells[:, None], cells])
         return images
-
-    def side(self, height: int, width: int) -> int:
-        """Return the side of the square in images of this size, in pixels."""
-        least = min(height, width)
-        return min(max(round(self.size * least / SIDE), self.size), least)
-
-    def _pattern(self, channels: int) -> np.ndarray:
-        shape = (channels, self.size, self.size)
-        if self.fill == "noise":
-            return np.random.default_rng(0).integers(0, 2, shape)
-        if self.fill == "checkerboard":
-            return np.asarray(np.indices(shape)[1:].sum(axis=0) % 2)
-        return np.full(shape, self.fill == "white")
 
     def in_words(self) -> str:
         """Return a description with fill, size and place."""
@@ -60,8 +43,10 @@ class Stamp:
 
 
 STAMPS = tuple(
-    Stamp(SIZES[size], PLACES[place], FILLS[fill])
-    for size, place, fill in product(range(len(SIZES)), range(len(PLACES)), range(len(FILLS)))
-    if (size + place + fill) % 2 == 0
+    Stamp(size, place, fill)
+    for i, size in enumerate(SIZES)
+    for j, place in enumerate(PLACES)
+    for k, fill in enumerate(FILLS)
+    if (i + j + k) % 2 == 0
 )
-"""Every second of all combinations, as the white fields of a chessboard: 54."""
+"""Every second of all combinations, as the white squares of a chessboard: 54."""

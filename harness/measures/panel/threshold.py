@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.records import record
-from harness.measures import METRICS, Unit
+from harness.measures import METRICS, Unit, never_judged
 from harness.measures.metric import Direction, Scale
 from harness.measures.slices import OF_GROUPS, OF_ONE_GROUP
 
@@ -62,12 +62,6 @@ class PanelCheck:
     @property
     def sign(self) -> int:
         return 1 if self.direction == "at_least" else -1
-
-    @property
-    def informational(self) -> str:
-        """Return why checks of its metric never have a threshold, so no model can fail them; else an empty string."""
-        known = METRICS.get(self.metric)
-        return known.informational if known else ""
 
 
 def decimals(unit: Unit) -> int:
@@ -147,8 +141,8 @@ class Calibrated:
     @property
     def informational(self) -> str:
         """Return the reason why the check is informational, or an empty string."""
-        if self.check.informational:
-            return self.check.informational
+        if never := never_judged(self.check.metric):
+            return never
         number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         if not self.prior and self.reference_models < FEW:
             return (
