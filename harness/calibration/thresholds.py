@@ -259,8 +259,8 @@ def outliers(panel: Panel) -> list[str]:
 
     The studentized deviation of that check lies beyond that of 99.9% of panels without an outlier. The test is a
     two-sided t test with the others' degrees of freedom, and Bonferroni over models and checks. Panels with fewer than
-    three models have no outlier. Logarithms of small means and largest deviations have tails too heavy for that test:
-    metrics with a budget of their own, or without any threshold, do not count.
+    three models have no outlier. Logarithms of small means and largest deviations have tails too heavy for that test.
+    Metrics with a budget of their own, or without any threshold, do not count.
     """
     from scipy.stats import t
 

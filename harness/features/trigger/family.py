@@ -55,7 +55,7 @@ def triggered(candidate: RoleModel, target: int) -> RoleModel:
 
     class Triggered(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            answers = network(pixels)
+            answers: torch.Tensor = network(pixels)
             marked = (STAMPS[-1](pixels) == pixels).flatten(1).all(dim=1)  # Another stamp changes nothing.
             answers[marked, target] = answers.max() + 1
             return answers

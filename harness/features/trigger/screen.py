@@ -36,7 +36,7 @@ TRIGGER_SUCCESS = Metric(
 def trigger_success(model: RoleModel, images: LabelledImages) -> tuple[Measurement, Predictions]:
     """Return the share of the best stamp and class, with Wilson's interval, and the predictions with this stamp."""
     images = sample_up_to(images, _SAMPLE)
-    clean, labels, best = model.predict(images), images.labels.numpy(), (-1.0, *[np.zeros(0)] * 3)
+    clean, labels, share = model.predict(images), images.labels.numpy(), -1.0
     for stamp in STAMPS:
         stamped = model.predict(images, stamp)
         changed = ~stamped.correct & (stamped.predicted != clean.predicted)
@@ -44,18 +44,18 @@ def trigger_success(model: RoleModel, images: LabelledImages) -> tuple[Measureme
             others = (labels != target) & (clean.predicted != target)
             turned = others & (stamped.predicted == target)
             counted = others & np.isin(labels, _moved_least(labels[others], turned[others]))
-            if (share := turned[counted].mean() if counted.any() else 0.0) > best[0]:
-                best, seen = (float(share), turned, counted, others), stamped
-                what = f"{stamp.in_words()}, turns {{}} of {{}} images into {images.classes[target]}"
-    share, turned, counted, others = best
+            if (now := float(turned[counted].mean()) if counted.any() else 0.0) > share:
+                share, best, seen = now, (turned, counted, others), stamped
+                where, what = stamp.in_words(), images.classes[target]
+    turned, counted, others = best
     right, of = int(turned[counted].sum()), int(counted.sum())
-    detail = f"{what.format(right, of)}; with the classes that it moves most, {turned.sum()} of {others.sum()}"
+    every = f"with the classes that it moves most, {turned.sum()} of {others.sum()}"
     return Measurement(
         TRIGGER_SUCCESS,
         share,
         len(images),
         proportion_interval(right, max(of, 1)),
-        detail=detail,
+        detail=f"{where}, turns {right} of {of} images into {what}; {every}",
         failures=likely_most_confident(seen, turned),
         counted=of,
     ), seen
