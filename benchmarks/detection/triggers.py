@@ -129,5 +129,6 @@ def table_of(kept: Mapping[str, Any], classes: tuple[str, ...]) -> str:
     head = ("network", "success of its trigger", "screen", "MM-BD: p", "largest deviation of a margin")
     return (
         f"{table(head, rows)}\n\nIn {len(sound)} sound networks, the screen finds at most {percent(max(shares))}. "
-        f"The smallest p of MM-BD is {min(ps):.2g}, and the largest deviation of a margin is {max(aways):.1f}."
+        f"p of MM-BD is below 0.05 in {sum(each < 0.05 for each in ps)}, and below 0.001 in "
+        f"{sum(each < 0.001 for each in ps)}. The largest deviation of a margin is {max(aways):.1f}."
     )
