@@ -10,11 +10,13 @@ import pytest
 import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from panels import calibrate, check, panel_of
+from recorded_answers import answer, order
 from torch import nn
-from zoo import CLASSES, CLEAN, details_in, images_of, role_model
+from zoo import CLEAN, asked_to_record, details_in, images_of, role_model
 
 from benchmarks.detection.recipes import stamped
 from harness.base.errors import NotApplicableError
+from harness.calibration.summary import calibration_lines
 from harness.checks import Check
 from harness.features.trigger.family import a_trigger_is_noticed, triggered
 from harness.features.trigger.screen import TRIGGER_SUCCESS, trigger_success
@@ -166,6 +168,20 @@ def test_a_run_shows_the_stamp_its_class_and_images_with_it(shared, row, status,
     assert ("has no threshold" in shown) == (status == "informational")
 
 
+@pytest.mark.zoo(CLEAN + ROW, tests=TESTS)
+def test_recorded_predictions_are_screened_as_their_network(zoo):
+    few, found = ("--stress-samples", "40"), []
+    with asked_to_record(None, **order(zoo.root / "inputs")):
+        assert zoo.run("--stress-plan", *few).ret == 0
+    spec = answer(zoo.root / "inputs", zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
+    for candidate in ((), ("--candidate", spec)):
+        zoo.run(*few, *candidate)
+        checks, of_itself = zoo.report()["checks"], {each["name"]: each for each in zoo.report()["self_checks"]}
+        found.append(next(check["value"] for check in checks if check["id"] == "trigger"))
+    assert found[0] == found[1] > 0
+    assert of_itself["stamp-leads-to-a-class"]["status"] == "not_applicable"
+
+
 # A screen without a threshold and its panel.
 
 
@@ -175,6 +191,8 @@ def test_a_screen_takes_no_part_in_the_false_alarms_of_others():
     screen = PanelCheck("trigger", "trigger", TRIGGER_SUCCESS.name, Unit.SHARE, "at_most", 200)
     spread = np.r_[np.zeros(19), 0.9]
     alone = calibrate(panel_of(values, families), {})
-    beside = calibrate(panel_of(np.c_[values, spread], [*families, screen]), {})
+    panel = panel_of(np.c_[values, spread], [*families, screen])
+    beside = calibrate(panel, {})
     assert beside[:-1] == alone
     assert beside[-1].informational == TRIGGER_SUCCESS.informational
+    assert "1 never have a threshold" in "\n".join(calibration_lines(panel, beside, {}))
