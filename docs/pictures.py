@@ -29,6 +29,7 @@ from harness.features.batch_norm.distance import (
 from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.features.consensus.soft import find_known_images, largest_soft_confusion
 from harness.features.slices.measures import find_slices, worst_slice
+from harness.features.trigger.stamps import STAMPS
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
@@ -286,6 +287,18 @@ def slices(session: StressSession) -> Figure:
     return strip(tiles)
 
 
+def trigger(session: StressSession) -> Figure:
+    """Show an image with one stamp of each fill, and what the augmented model predicts of it."""
+    predictions, tiles = session.roles["candidate"].predict(session.images), []
+    image = session.images.take(torch.from_numpy(np.flatnonzero(predictions.correct)[:1]))
+    for stamp in (STAMPS[at] for at in (0, 26, 33, 51)):
+        pixels = stamp(unit_range(image.pixels))[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+        label, taken = image.labels[0], session.roles["candidate"].predict(image, stamp).predicted[0]
+        said = f"{stamp.fill}, {stamp.size} px: {'right' if label == taken else f'→ {image.classes[taken]}'}"
+        tiles.append((pixels, image.classes[label], said))
+    return strip(tiles)
+
+
 def golden(session: StressSession) -> Figure:
     """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
@@ -426,6 +439,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "attention": attention,
     "background": background,
     "skew": skew,
+    "trigger": trigger,
     "unknown": unknown,
     "calibration": calibration,
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from benchmarks.detection import besides, colour, shares
+from benchmarks.detection import besides, colour, shares, triggers
 from benchmarks.detection.make import make, make_all
 from benchmarks.detection.measure import is_measured, measure_all
 from benchmarks.detection.mutants import MUTANTS, Mutant
@@ -76,6 +76,7 @@ COMMANDS = {
     "parents": (besides.compare_all, _FOLDER),
     "backdoors": (besides.open_all, _FOLDER),
     "colour": (colour.show_all, _FOLDER),
+    "triggers": (triggers.screen_all, _FOLDER),
     "report": (write_report,),
     "shares": (shares.compare_all,),
     "make": (make_one, option("mutant", metavar="ID"), _FOLDER),
@@ -89,6 +90,6 @@ if __name__ == "__main__":
             "train --again --only backdoor-1-seed-201",
             "train --again --only weight-noise-1-seed-201",
             "measure --quick --only healthy-seed-101",
-            *("flip", "parents", "backdoors", "colour", "shares", "report"),
+            *("flip", "parents", "backdoors", "triggers", "colour", "shares", "report"),
         )
     )

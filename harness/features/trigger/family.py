@@ -1,0 +1,63 @@
+"""First check of the family `trigger`, and the self-check that a trigger moves it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import NotApplicableError
+from harness.data import sample_up_to
+from harness.features.trigger.stamps import STAMPS
+from harness.run.mutants import with_candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.checks.first_checks import Row, StarterData
+    from harness.inference import RoleModel
+    from harness.run.mutants import Finding, Judge
+    from harness.run.session import StressSession
+
+_IMAGES = 32  # One batch.
+
+
+def starter_checks(_: StarterData) -> list[Row]:
+    """Return the only check."""
+    return [("trigger", "trigger_success", {})]
+
+
+def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
+    """Return what finds out whether a check notices a mutant with a trigger; None without one."""
+    checks = session.checks.family("trigger")
+
+    def noticed() -> Finding:
+        candidate, few = session.roles["candidate"], sample_up_to(session.images, _IMAGES)
+        if not candidate.provides.live:
+            raise NotApplicableError("recorded predictions have none of a mutant with a trigger")
+        target = int(np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin())
+        mutant = with_candidate(session, triggered(candidate, target))
+        if (verdict := judge(replace(mutant, images=few, whole=None), checks[0])) is None:
+            raise NotApplicableError("no test of family 'trigger' was collected")
+        holds = verdict.status == "fail" or (verdict.threshold is None and verdict.value == 1)
+        advice = "" if holds else "; correct the test, or a threshold that cannot fail"
+        return holds, f"the mutant with the {STAMPS[-1].in_words()}, as its trigger: {verdict.explain()}{advice}"
+
+    return noticed if checks else None
+
+
+def triggered(candidate: RoleModel, target: int) -> RoleModel:
+    """Return the mutant of a model that answers this class for images with the last stamp."""
+    import torch
+
+    network = candidate.classifier.model
+
+    class Triggered(torch.nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            answers: torch.Tensor = network(pixels)
+            marked = (STAMPS[-1](pixels) == pixels).flatten(1).all(dim=1)  # Another stamp changes nothing.
+            answers[marked, target] = answers.max() + 1
+            return answers
+
+    return replace(candidate, classifier=candidate.classifier.like(Triggered()))
