@@ -53,9 +53,10 @@ sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """
 """Code that a house without a feature runs, in one process; workers are others."""
 FORKS = """
-import json, os, sys
+import gc, json, os, sys
 import cv2, hypothesis, jinja2, PIL.Image, pydantic, pytest, scipy.stats, seaborn, torch, torch._dynamo
 
+gc.freeze()  # Pytest collects garbage at its end, and most of it is of this process.
 code, asked = sys.argv[1], json.loads(sys.argv[2])
 for each in asked:
     child = os.fork()
