@@ -39,8 +39,8 @@ ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV"}
 """The classes of either half."""
 FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
 MODEL = "benchmarks.causes.rendered:Net"
-SIDE, TRAINING, TEST = 24, few(4_000, 1_500), few(2_000, 200)
-EPOCHS, REFERENCES = few(6, 3), few(8, 3)
+SIDE, TRAINING, TEST = 24, few(4_000, 600), few(2_000, 200)
+EPOCHS, REFERENCES = few(6, 2), few(8, 3)
 RELABELLED = 4, 7
 """A class, and the one that some of its pictures are labeled as."""
 
