@@ -150,7 +150,7 @@ def test_without_its_folder_the_rest_runs(tmp_path):
         (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
         asked[name] = {"house": str(house), "root": str(root), "workers": ["-n", "2"] if name == "golden" else []}
     environment = {**os.environ, "PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment.pop("PYTHONPYCACHEPREFIX", None)  # What is compiled stands beside the files that houses share.
+    environment.pop("PYTHONPYCACHEPREFIX", None)  # Houses share files, and the bytecode beside them.
     command = [sys.executable, "-c", FORKS, WITHOUT, json.dumps([*asked.values()])]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
