@@ -111,9 +111,9 @@ def measured(work: Path, networks: Sequence[str], done: set[tuple[str, str]]) ->
                 material, of = of_panel(path), {"network": path.stem, "original": path, "options": SOURCES[0].options}
                 for name, make in makers.items():
                     yield judged(name, make, material, Path(folder), **of)
-        wanted = dict(list({**SHOWN, **HELD_OUT}.items())[:: few(1, 6)])
-        for source in (each for each in SOURCES if each.name in networks):
-            if makers := left(source.name, wanted):
+        for at, source in enumerate(each for each in SOURCES if each.name in networks):
+            wanted = list({**SHOWN, **HELD_OUT}.items())[few(0, 6 - 6 * at) :: few(1, 12)]
+            if makers := left(source.name, dict(wanted)):
                 material = source.material(work)
                 original: Path | str = source.original(work)
                 if source.untraced:

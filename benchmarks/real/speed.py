@@ -154,7 +154,7 @@ def measure(name: str, images: LabelledImages, *, repeats: int) -> Measured:
 def peaks_of(count: int) -> tuple[float, float]:
     """Return the most memory in MB that a process has held before and after resnet18 predicted so many pictures."""
     images = pictures(count)
-    classifier = Classifier(made("resnet18", images.take(torch.arange(50))), workers=2)
+    classifier = Classifier(made("resnet18", images.take(torch.arange(min(50, count)))), workers=2)
     before = peak_memory_mb()
     classifier.predict(images, POSES[0])
     return before, peak_memory_mb()
@@ -214,4 +214,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "--images 20 --repeats 1 --models resnet18 --memory 50"))
+    sys.exit(run(COMMANDS, "--images 10 --repeats 1 --models resnet18 --memory 10"))

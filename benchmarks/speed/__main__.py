@@ -122,7 +122,7 @@ def growth(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
         with cores(workers):
             return timed(run).seconds
 
-    fewer, more, poses = few(1_000, 10), few(10_000, 100), few(775, 155)
+    fewer, more, poses = few(1_000, 5), few(10_000, 20), few(775, 150)
     for what, after, before, ratio, wanted in (
         ("time per image, 1,000 → 10,000 images, 75 poses", (more, 75, 1), (fewer, 75, 1), 10, None),
         ("time per pose, 75 → 775 poses, 1,000 images", (fewer, poses, 1), (fewer, 75, 1), poses / 75, None),
@@ -187,8 +187,8 @@ def main() -> None:
     """Measure everything and write results and table."""
     model, images = load_checkpoint(ROOT / "models/augmented.safetensors").model, fashion_mnist("test")
     parts = (
-        memory(model, images),
-        sweep(model, stratified_sample(images, few(500, 10))),
+        memory(model, images.take(torch.arange(few(len(images), 10)))),
+        sweep(model, stratified_sample(images, few(500, 4))),
         evaluation(model, images),
         attention(model, stratified_sample(images, few(2_000, 125))),
         training(stratified_sample(fashion_mnist("train"), few(6_000, 200))),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.runner import few
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -53,7 +55,7 @@ def cores(count: int) -> Iterator[None]:
 def timed(call: Callable[[], object], *, repeats: int = 1) -> Timing:
     """Time a call and return its fastest repetition, since noise only ever adds."""
     timings = []
-    for _ in range(repeats):
+    for _ in range(few(repeats, 1)):
         cpu, wall = time.process_time(), time.perf_counter()
         call()
         timings.append(Timing(time.process_time() - cpu, time.perf_counter() - wall))
@@ -68,8 +70,9 @@ def peak_memory_mb() -> float:
 def best_float32_rate() -> float:
     """Return the floating-point operations per second of a 256-channel 3x3 convolution, the best shown here."""
     convolution = torch.nn.Conv2d(256, 256, 3, padding=1).to(memory_format=torch.channels_last)
-    images = torch.rand(64, 256, 28, 28).contiguous(memory_format=torch.channels_last)
+    count = few(64, 1)
+    images = torch.rand(count, 256, 28, 28).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         convolution(images)
         seconds = timed(lambda: convolution(images), repeats=5).cpu_seconds
-    return 2 * 64 * 28 * 28 * 256 * 256 * 9 / seconds
+    return 2 * count * 28 * 28 * 256 * 256 * 9 / seconds

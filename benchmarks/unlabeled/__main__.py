@@ -90,4 +90,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "--folder votes"))
+    sys.exit(run(COMMANDS, "--folder votes --parents 2"))

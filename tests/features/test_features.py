@@ -53,9 +53,10 @@ sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """
 """Code that a house without a feature runs, in one process; workers are others."""
 FORKS = """
-import json, os, sys
-import cv2, hypothesis, jinja2, matplotlib.figure, PIL.Image, pydantic, pytest, scipy.stats, torch, torch._dynamo
+import gc, json, os, sys
+import cv2, hypothesis, jinja2, PIL.Image, pydantic, pytest, scipy.stats, seaborn, torch, torch._dynamo
 
+gc.freeze()  # Pytest collects garbage at its end, and most of it is of this process.
 code, asked = sys.argv[1], json.loads(sys.argv[2])
 for each in asked:
     child = os.fork()
@@ -150,6 +151,7 @@ def test_without_its_folder_the_rest_runs(tmp_path):
         (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
         asked[name] = {"house": str(house), "root": str(root), "workers": ["-n", "2"] if name == "golden" else []}
     environment = {**os.environ, "PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("PYTHONPYCACHEPREFIX", None)  # Houses share files, and the bytecode beside them.
     command = [sys.executable, "-c", FORKS, WITHOUT, json.dumps([*asked.values()])]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -30,14 +30,15 @@ def test_a_cached_file_needs_no_network(tmp_path, monkeypatch):
     assert model_spec(SPEC) == place
 
 
-def test_what_cannot_be_fetched_is_said(tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_fetched_is_said(zoo, tmp_path, monkeypatch, capsys):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.chdir(tmp_path)
-    assert main(["evaluate", SPEC, "--data", "fashion-mnist"]) == 2
-    assert f"[MODEL] {SPEC}: cannot be fetched (" in capsys.readouterr().err
-    assert main(["gate", "--candidate", SPEC]) == 4
+    assert main(["evaluate", SPEC, "--data", zoo.data]) == 2
+    said = f"[MODEL] {SPEC}: cannot be fetched ("
+    assert said in capsys.readouterr().err
+    assert zoo.run("--candidate", SPEC).ret == 4
+    assert [said in error for error in zoo.report()["errors"]] == [True]
 
 
 @pytest.mark.parametrize(

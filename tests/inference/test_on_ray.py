@@ -274,7 +274,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
 
 def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, monkeypatch):
     assert calls.PATIENCE <= 30
-    monkeypatch.setattr(calls, "PATIENCE", 5.0)
+    monkeypatch.setattr(calls, "PATIENCE", 2.0)
     classifier = Classifier(network(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
     classifier.predict(images_of(40))
 
@@ -300,7 +300,7 @@ def test_nodes_that_do_not_answer_at_the_start_end_the_run(nodes, monkeypatch):
             nodes.remove_node(node, allow_graceful=False)
 
     nodes.add_node(num_cpus=1)
-    monkeypatch.setattr(calls, "STARTING", 6.0)
+    monkeypatch.setattr(calls, "STARTING", 4.0)
     monkeypatch.setattr(calls, "call_on_node", lambda *_: time.sleep(600))
     calls._task.cache_clear()
     thread = threading.Timer(2.0, leave)

@@ -101,6 +101,6 @@ def test_a_file_that_changes_in_a_run_ends_it_with_4(project, hook, name):
 @pytest.mark.parametrize("name", ["net.py", "stress_tests/checks.toml", "net.pth"])
 def test_what_changes_before_a_worker_reads_it_ends_with_4(project, name):
     code = CHANGES.format(hook="pytest_configure_node(node)", names=[name], root=project.root)
-    ran = project.once(*project.own, "-n", "2", files={"conftest.py": code, name: lambda text: text})
+    ran = project.once(*project.own, "-n", "1", files={"conftest.py": code, name: lambda text: text})
     assert ran.ending == (4, "error")
     assert f"{name}: changed while the gate ran" in ran.why

@@ -186,7 +186,8 @@ def test_what_dies_on_a_cluster_changes_nothing_until_no_node_is_left(zoo):
         assert process.returncode == 0, said
         assert report(zoo)["verdict"] == "pass"
 
-        # All nodes do.
+        # All nodes do. Another test holds that a run waits for half a minute at most.
+        (zoo.root / "conftest.py").write_text("from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n")
         zoo.slow(20)
         process = started(zoo, *options, "-k", "slow", address=nodes.address)
         wait_until(workers, seconds=100)
@@ -194,7 +195,7 @@ def test_what_dies_on_a_cluster_changes_nothing_until_no_node_is_left(zoo):
         began = time.monotonic()
         lose_a_node()
         said, _ = process.communicate(timeout=100)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 35
         assert process.returncode == 4, said
         assert report(zoo)["verdict"] == "error"
         assert "no node is left" in " ".join(report(zoo)["errors"])

@@ -210,4 +210,4 @@ def test_a_run_with_workers_that_fails_at_a_point(zoo, points):
     writes = writes_in(points)
     cases = [("pytest_runtest_logreport first", "interrupt"), ("pytest_sessionfinish last", "leave")]
     cases += [(writes[-4], "kill"), (writes[-5], "full")]
-    assert disagreements(zoo, cases, "-n", "2", "-p", "html") == []
+    assert disagreements(zoo, cases, "-n", "1", "-p", "html") == []

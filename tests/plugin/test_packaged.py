@@ -77,7 +77,7 @@ def test_they_give_a_whole_verdict_and_the_last_failed_run_again(zoo):
     assert collected(zoo, "stress_tests", "--lf") == {BEE, PLAIN}
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)], ids=["serial", "n1"])
 def test_the_repositorys_conftest_applies(zoo, workers):
     (zoo.tests / "conftest.py").write_text(
         "import pathlib, pytest\n\n"

@@ -158,8 +158,8 @@ def expect_error(folder, why):
     [
         (signal.SIGTERM, (), "pytest"),
         (signal.SIGTERM, (), "gate"),
-        (signal.SIGHUP, ("-n", "2"), "pytest"),
-        (signal.SIGKILL, ("-n", "2"), "gate"),
+        (signal.SIGHUP, ("-n", "1"), "pytest"),
+        (signal.SIGKILL, ("-n", "1"), "gate"),
     ],
 )
 def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(slow, number, workers, command):

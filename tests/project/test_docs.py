@@ -440,31 +440,42 @@ def test_an_extension_is_added_as_its_page_says(page, tmp_path):
 
 
 OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and not page.startswith("add-")]
-BEHAVIOURS = [page for page in OTHERS if page.startswith("behaviours/")]
+STARTED = {page: "".join(block.text for block in blocks_of(page) if block.mark.startswith("run: ")) for page in OTHERS}
+"""The commands of pages that change nothing, by page."""
+TOGETHER = [page for page in OTHERS if re.fullmatch(r"((stress-harness|pytest \S+/test_) ?.*\n)+", STARTED[page])]
+APART = [page for page in OTHERS if page not in TOGETHER and page != "index.md"]
 ONE_PROCESS = """
 import shlex, sys
 from harness.cli import main
-sys.exit("\\n".join(line for line in sys.argv[1:] if main(shlex.split(line)[1:]) != 0) or 0)
+sys.exit("\\n".join(line for line in sys.argv[1:] if main(shlex.split(line, comments=True)[1:]) != 0) or 0)
 """
 """Runs commands of the harness, and prints those that fail."""
 
 
+@pytest.mark.lint
+def test_the_first_page_has_the_commands_of_the_readme():
+    """CI runs these in a clean checkout."""
+    (gate,) = re.findall(r"<!-- ci: gate -->\n```sh\n(.*)\n```\n", (ROOT / "README.md").read_text("utf-8"))
+    for line in STARTED["index.md"].splitlines():
+        assert f".venv/bin/{line}".replace("install ", "install --quiet ") in gate.split(" && ")
+
+
 @pytest.mark.docs
-def test_commands_of_the_pages_of_behaviours_run(checkout):
+def test_commands_that_need_no_order_run(checkout):
     """In two processes, since most of the time of one is its start."""
-    blocks = [block.text for page in BEHAVIOURS for block in blocks_of(page) if block.mark.startswith("run: ")]
-    lines = [line for text in blocks for line in checkout.shortened(text).splitlines()]
+    assert {"commands.md", "behaviours/clean.md", "behaviours/flip.md"} <= set(TOGETHER)
+    lines = [line for page in TOGETHER for line in checkout.shortened(STARTED[page]).splitlines()]
     of_tests = [re.fullmatch(r"pytest (.*?)( -k \w+)? --candidate runs/new\.safetensors", line) for line in lines]
     files = sorted({file for found in of_tests if found for file in found[1].split()})
     assert len(files) >= len([found for found in of_tests if found]) > 8
-    checkout.run(f"pytest {' '.join(files)} --candidate runs/new.safetensors", "docs/behaviours")
+    checkout.run(f"pytest {' '.join(files)} --candidate runs/new.safetensors", "docs")
     others = [line for line, found in zip(lines, of_tests, strict=True) if not found]
     assert all(line.startswith("stress-harness ") for line in others)
-    checkout.run(shlex.join(["python", "-c", ONE_PROCESS, *others]), "docs/behaviours")
+    checkout.run(shlex.join(["python", "-c", ONE_PROCESS, *others]), "docs")
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("page", [page for page in OTHERS if page not in BEHAVIOURS])
+@pytest.mark.parametrize("page", APART)
 def test_commands_of_a_page_run(page, checkout):
     checkout.follow(page)
 

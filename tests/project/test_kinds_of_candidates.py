@@ -10,8 +10,9 @@ import pytest
 import torch
 from inference_servers import inference_server
 from PIL import Image
+from recorded_answers import order
 from torch import nn
-from zoo import hypothesis_as_it_starts, run_here
+from zoo import asked_to_record, hypothesis_as_it_starts, run_here
 
 from harness.cli import main
 
@@ -100,9 +101,10 @@ def served(pixels):
     return (normalised.reshape(len(pixels), -1) @ weights.T + bias).astype(np.float32)
 
 
-def recorded(folder):
+def recorded(shop, folder):
     """Predict the images of a new export, and return the SPEC of the file."""
-    assert main(["export-inputs", folder]) == 0
+    with asked_to_record(None, **order(Path(folder))):
+        assert shop.runpytest_inprocess("stress_tests", "--stress-plan").ret == 0
     shards = [np.load(path) for path in sorted(Path(folder).glob("shard-*.npz"))]
     names, pixels = (np.concatenate([shard[name] for shard in shards]) for name in ("image", "pixels"))
     export = json.loads(Path(folder, "manifest.json").read_text())["export"]
@@ -125,8 +127,8 @@ def test_a_new_repository_gates_every_kind_beside_its_incumbent(shop):
     assert main(["init", *given, *declared, *families]) == 0
     with inference_server(served, shape=(-1, 3, 8, 8), classes=2) as server:
         assert gate(server.url) == (0, {"not_applicable"})
-        assert main(["accept", "runs/old.pth"]) == 0
+        assert main(["accept", "runs/old.pth", "--", "stress_tests"]) == 0
         kinds = ["runs/new.pth", "runs/new.onnx", "openvino:runs/new.xml", "python:own:labels", server.url]
-        found = {kind: gate(kind) for kind in [*kinds, recorded("inputs")]}
+        found = {kind: gate(kind) for kind in [*kinds, recorded(shop, "inputs")]}
         assert {each: found for each, found in found.items() if found != (0, {"pass"})} == {}
         assert gate("python:own:bad") == (1, {"fail"})

@@ -46,7 +46,9 @@ def test_three_commands_lead_to_a_verdict_without_a_network(tmp_path):
 
     init, export, gate = COMMANDS[:3]
     harness(init)
-    assert "3,600 images of 1x16x16 under 9 perturbations" in harness(export)
+    exported = harness(export)
+    assert "3,600 images of 1x16x16 under 9 perturbations" in exported
+    assert "stress-harness gate --candidate predictions:answers.npz" in exported
     script = tmp_path / "inputs/answer.py"
     text = re.sub(r"\ndef predict.*?\n\n\n", MODEL + "\n\n", script.read_text("utf-8"), flags=re.DOTALL)
     script.write_text(f"{text}\nimport sys\nassert 'torch' not in sys.modules\n", "utf-8")

@@ -4,6 +4,7 @@ A line in is JSON with `folder`, `arguments`, `environment`, `limits` and `outpu
 and the next its exit status, negative for the signal that ended it.
 """
 
+import gc
 import json
 import os
 import resource
@@ -35,6 +36,7 @@ def become(asked):
 
 
 def main():
+    gc.freeze()  # Pytest collects garbage at its end, and most of it is of this process.
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
