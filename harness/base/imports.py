@@ -22,6 +22,7 @@ _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist
 _LOADABLE = (".py", ".pyc", ".pyd", ".so")
 _files: dict[str, str] = {}
 _looked_at: set[str] = set()
+_scan: list[tuple[list[object], set[str]]] = [([], set())]
 
 
 def files() -> dict[str, str]:
@@ -48,8 +49,12 @@ def files() -> dict[str, str]:
 
 
 def _loaded() -> set[str]:
-    found = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
-    return {file for file in found if isinstance(file, str)}
+    """Return the files of modules; thousands are looked through anew only if another module came or went."""
+    modules = list(sys.modules.values())
+    if modules != _scan[0][0]:
+        found = (getattr(module, "__dict__", {}).get("__file__") for module in modules)
+        _scan[0] = modules, {_absolute(file) for file in found if isinstance(file, str)}
+    return _scan[0][1]
 
 
 def ran() -> dict[str, str]:
@@ -66,7 +71,7 @@ def include(others: Mapping[str, str]) -> None:
 
 def begin() -> None:
     """Forget what ran before in this process, except modules that are still loaded."""
-    for path in set(_files) - set(map(_absolute, _loaded())):
+    for path in _files.keys() - _loaded():
         del _files[path]
     _looked_at.clear()
 
