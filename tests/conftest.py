@@ -5,6 +5,7 @@ import os
 import pkgutil
 import signal
 import sys
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -63,6 +64,21 @@ _pytest.pytester.SysModulesSnapshot = ModulesSnapshot
 # A run inside this process would leave the fault handler with a file that is captured: a crash would say nothing.
 _pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: None
 
+
+def kept(fact):
+    """Return a fact of an installed package that is read once: pytest looks at those of all packages before a run."""
+    read, found = getattr(metadata.Distribution, fact).fget, {}
+
+    def get(package):
+        if package._path not in found:
+            found[package._path] = read(package)
+        return found[package._path]
+
+    return property(get)
+
+
+for fact in ("metadata", "entry_points", "files"):
+    setattr(metadata.PathDistribution, fact, kept(fact))
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
