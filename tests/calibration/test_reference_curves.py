@@ -60,7 +60,7 @@ def test_calibrated_curves_are_bands_in_the_report_of_a_gate(zoo):
     assert {name: len(of_models) for name, of_models in curves.items()} == {"survival, shift": 3, "reliability": 3}
     assert all(sum(curve.counts) == 400 for curve in curves["reliability"])
     assert all((curve.at[0], curve.values[0]) == (0, 1) for curve in curves["survival, shift"])
-    zoo.run("--baseline", "none", page=True)
+    zoo.run("--baseline", "none", page=True, figures=True)
     report, drawn = zoo.report(), drawn_in((zoo.root / "reports/stress.html").read_text())
     assert not report["errors"]
     assert next(check["id"] for check in report["checks"] if check["curve"]) == "calibration-error-clean"
