@@ -1,5 +1,6 @@
 """Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -28,6 +29,8 @@ for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main
     importlib.import_module(name)
 
 PIL.Image.init()
+gc.collect()
+gc.freeze()  # What is imported stays, so no collection of garbage looks at it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Processes that tests start read what the first of them compiled.
 for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.
     os.environ.pop(name, None)
