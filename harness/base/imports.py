@@ -37,8 +37,7 @@ def files() -> dict[str, str]:
         _add(file, again=False)
     for place in set(sys.path) - _looked_at:
         _looked_at.add(place)
-        folder = _absolute(place)
-        if _is_users(folder):
+        if _is_users(folder := _absolute(place)):
             _add_folder(folder)
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
@@ -50,8 +49,7 @@ def files() -> dict[str, str]:
 
 def _loaded() -> set[str]:
     """Return the files of modules; thousands are looked through anew only if another module came or went."""
-    modules = list(sys.modules.values())
-    if modules != _scan[0][0]:
+    if (modules := list(sys.modules.values())) != _scan[0][0]:
         found = (getattr(module, "__dict__", {}).get("__file__") for module in modules)
         _scan[0] = modules, {_absolute(file) for file in found if isinstance(file, str)}
     return _scan[0][1]
@@ -85,16 +83,14 @@ def unchanged(before: object) -> bool:
 
 def digest(path: str) -> str:
     """Return the SHA-256 of a file, or of the names of modules in a folder; empty if it cannot be read."""
-    content: bytes | None = None
-    try:
+    with suppress(OSError, ValueError):
         if path.endswith(os.sep):
             with os.scandir(path) as entries:
-                content = "\n".join(sorted(each.name for each in entries if _is_loadable(each))).encode()
-        elif os.path.isfile(path):
-            content = Path(path).read_bytes()
-    except (OSError, ValueError):
-        return ""
-    return "" if content is None else hashlib.sha256(content).hexdigest()
+                names = sorted(each.name for each in entries if _is_loadable(each))
+            return hashlib.sha256("\n".join(names).encode()).hexdigest()
+        if os.path.isfile(path):
+            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return ""
 
 
 def _absolute(path: str) -> str:
@@ -107,9 +103,7 @@ def _is_users(path: str) -> bool:
 
 
 def _is_loadable(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_LOADABLE) or (
-        entry.is_dir() and os.path.isfile(os.path.join(entry.path, "__init__.py"))
-    )
+    return entry.name.endswith(_LOADABLE) or os.path.isfile(os.path.join(entry.path, "__init__.py"))
 
 
 def _add(file: str, *, again: bool) -> None:

@@ -10,8 +10,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,11 +87,6 @@ def source_digest(spec: str) -> str:
     return digest(str(getattr(sys.modules.get(spec.partition(":")[0]), "__file__", "")))
 
 
-@cache
-def _points(group: str, _places: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=group))  # It reads a file of each installed package.
-
-
 class Registry(Mapping[str, T]):
     """A table of things by name, first those that ship, to which the user's code may add.
 
@@ -135,7 +130,7 @@ class Registry(Mapping[str, T]):
         """
         self._load()
         files = {file for _, _, file in self._added.values() if file}
-        for point in _points(self.group, tuple(sys.path)):
+        for point in entry_points(group=self.group):
             top = sys.modules.get(point.module.partition(".")[0])
             for place in map(Path, [getattr(top, "__file__", None) or "", *getattr(top, "__path__", ())]):
                 files |= {place} if place.is_file() else set(place.rglob("*.py"))
@@ -162,7 +157,7 @@ class Registry(Mapping[str, T]):
         if self._loaded:
             return
         self._loaded = True
-        for point in _points(self.group, tuple(sys.path)):
+        for point in entry_points(group=self.group):
             try:
                 with foreign_code():
                     point.load()

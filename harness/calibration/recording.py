@@ -10,7 +10,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from harness.run.execute import RunResult
 
 T = TypeVar("T")
+_VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
 _MEASURED = (0, 4)
 """Exit statuses of a run that measured and had no errors: it judges nothing, which is 4."""
 
@@ -83,16 +83,11 @@ class Recording:
                 *([] if self.panel_predictions is None else [hash_of_file(self.panel_predictions)]),
             ],
             "code": measuring_code(),
-            "versions": _versions(),
+            "versions": installed(_VERSIONS),
             "project": [*project, *_hashes_of_files(project)],
             "originals": _hashes_of_files([*map(str, self.originals.values())]),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@cache
-def _versions() -> list[str]:
-    return installed((*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers"))
 
 
 def _hashes_of_files(options: Sequence[str]) -> list[str]:

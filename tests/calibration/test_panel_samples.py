@@ -3,11 +3,8 @@
 import json
 from dataclasses import replace
 
-import cv2  # noqa: F401  As in test_calibrate.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-import torch._dynamo  # noqa: F401
 from zoo import ROWS, Zoo, hypothesis_as_it_starts, network, run_here
 
 from harness.calibration.panel import read_panel

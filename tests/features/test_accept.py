@@ -10,10 +10,8 @@ import warnings
 from datetime import datetime
 from functools import cache
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from zoo import (
     ARGUMENTS,

@@ -7,10 +7,8 @@ import threading
 import tomllib
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from PIL import Image
 from zoo import CLASSES, GatedZoo, checks_text, network

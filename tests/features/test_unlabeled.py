@@ -2,11 +2,8 @@
 
 import json
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
-import sklearn.covariance  # noqa: F401
 from PIL import Image
 from zoo import CLEAN, drawn_again, images_of, network, without_lines
 
