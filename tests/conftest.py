@@ -167,6 +167,22 @@ def shared(request, tmp_path_factory):
         yield place
 
 
+@pytest.fixture(scope="module")
+def cache_of_module(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def runs(pytester, monkeypatch, cache_of_module):
+    """Run the gate of commands in this process, with one cache for all tests of a module; yield their command lines."""
+    from zoo import hypothesis_as_it_starts, run_here
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_of_module))
+    run_here(monkeypatch, pytester, commands := [])
+    with hypothesis_as_it_starts():
+        yield commands
+
+
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leave self-checks, which take longest, out of runs in this process; for tests of what else a run does."""

@@ -14,11 +14,9 @@ from harness.run.recorded import scope_of
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path)
     zoo.bind(re.sub("hand = .*", "", ROWS))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    run_here(monkeypatch, pytester, [])
     return zoo
 
 

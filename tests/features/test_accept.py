@@ -22,9 +22,7 @@ from zoo import (
     ROWS,
     TRAINING,
     Zoo,
-    hypothesis_as_it_starts,
     network,
-    run_here,
 )
 
 from harness.checks.declaration import pending_of
@@ -318,13 +316,11 @@ def test_an_onnx_file_that_cannot_be_kept_is_refused_before_a_run(judged, capsys
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path, tests=("clean", "rotation", "confident_errors", "regression", "equivalence"))
     zoo.bind(ROWS + REGRESSION)
-    zoo.runs, zoo.incumbent = [], zoo.root / "models/incumbent.safetensors"
-    run_here(monkeypatch, pytester, zoo.runs)
-    with hypothesis_as_it_starts():
-        yield zoo
+    zoo.runs, zoo.incumbent = runs, zoo.root / "models/incumbent.safetensors"
+    return zoo
 
 
 def gate_run(zoo, pytester, candidate, *options, page=False):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zoo import CLASSES, Zoo, hypothesis_as_it_starts, images_of, network, run_here
+from zoo import CLASSES, Zoo, images_of, network
 
 from harness.calibration import growth
 from harness.calibration.calibrate import CalibrationRequest
@@ -23,16 +23,13 @@ APART = 0.05
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path_factory):
+def zoo(pytester, monkeypatch, runs):
     zoo = Zoo(pytester.path)
     monkeypatch.chdir(zoo.root)
     shutil.rmtree(zoo.tests)
     save_images(4_000)  # With fewer, one model gives no threshold.
     (zoo.root / "models/augmented.safetensors").unlink()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    run_here(monkeypatch, pytester, [])
-    with hypothesis_as_it_starts():
-        yield zoo
+    return zoo
 
 
 def save_images(count: int) -> None:
