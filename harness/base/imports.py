@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist
 _LOADABLE = (".py", ".pyc", ".pyd", ".so")
 _files: dict[str, str] = {}
 _looked_at: set[str] = set()
-_scan: list[tuple[list[object], set[str]]] = [([], set())]
+_scan: list[tuple[list[Any], set[str]]] = [([], set())]
 
 
 def files() -> dict[str, str]:

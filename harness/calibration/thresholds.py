@@ -72,11 +72,12 @@ def _drawn(correlations: bytes, share: float, reference_models: int, draws: int)
     # Cholesky's root does not exist for singular correlations.
     variances, directions = np.linalg.eigh(flat.reshape(checks, checks))
     root = (directions * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
-    largest, batch = [], max(1, 4_000_000 // ((reference_models + 1) * checks))
+    largest = []
+    batch = max(1, 4_000_000 // ((reference_models + 1) * checks))
     for start in range(0, draws, batch):
         size = min(batch, draws - start)
         drawn = rng.standard_normal((size, reference_models + 1, checks), dtype=np.float32) @ root.T
-        values = np.ascontiguousarray(drawn.swapaxes(0, 1))  # The same sums, by long rows: in half of the time.
+        values = drawn.swapaxes(0, 1).copy()  # The same sums, by long rows: in half of the time.
         panels, retrain = values[:-1], values[-1]
         largest.append(((panels.mean(axis=0) - retrain) / panels.std(axis=0, ddof=1)).max(axis=1))
     return float(np.quantile(np.concatenate(largest), 1 - share) / widened(reference_models))
