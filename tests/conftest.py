@@ -30,7 +30,7 @@ for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main
 
 PIL.Image.init()
 gc.collect()
-gc.freeze()  # What is imported stays, so no collection of garbage looks at it again.
+gc.freeze()  # Imports stay, so no collection of garbage looks at them again.
 os.fsync = lambda file: None  # No test cuts the power, and a disk takes its time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Processes that tests start read what the first of them compiled.
 for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.

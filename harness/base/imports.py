@@ -42,8 +42,7 @@ def files() -> dict[str, str]:
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".dist-info") and os.path.exists(os.path.join(entry.path, "direct_url.json")):
-                    record = os.path.join(entry.path, "RECORD")
-                    _files[record] = digest(record)
+                    _files[record] = digest(record := os.path.join(entry.path, "RECORD"))
     return dict(_files)
 
 
@@ -88,8 +87,7 @@ def digest(path: str) -> str:
             with os.scandir(path) as entries:
                 names = sorted(each.name for each in entries if _is_loadable(each))
             return hashlib.sha256("\n".join(names).encode()).hexdigest()
-        if os.path.isfile(path):
-            return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else ""
     return ""
 
 

@@ -68,7 +68,8 @@ class Top(Model):
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, runs):
+def zoo(pytester, monkeypatch, tmp_path, runs):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     place = GatedZoo(pytester)
     place.bind(ROWS)
