@@ -401,7 +401,7 @@ def in_this_process(pytester, runs: list[list[str]]):
             return start(command, **how)
         arguments = apart(command[command.index("stress_tests") :])
         reports = Path(value_in(arguments, "reports") or pytester.path / "reports")
-        with one_at_a_time, hypothesis_as_it_starts():
+        with one_at_a_time, hypothesis_as_it_starts(), without_lines():
             request = request_in(command)
             handed = json.loads(request.read_text())
             asked = RunRequest(**handed["request"])

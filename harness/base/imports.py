@@ -42,7 +42,8 @@ def files() -> dict[str, str]:
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".dist-info") and os.path.exists(os.path.join(entry.path, "direct_url.json")):
-                    _files[record] = digest(record := os.path.join(entry.path, "RECORD"))
+                    record = os.path.join(entry.path, "RECORD")
+                    _files[record] = digest(record)
     return dict(_files)
 
 
@@ -96,8 +97,7 @@ def _absolute(path: str) -> str:
 
 
 def _is_users(path: str) -> bool:
-    folder = f"{path}{os.sep}"
-    return not folder.startswith(_FOREIGN) and not any(name in folder for name in _INSTALLED)
+    return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(name in f"{path}{os.sep}" for name in _INSTALLED)
 
 
 def _is_loadable(entry: os.DirEntry[str]) -> bool:
