@@ -17,6 +17,7 @@ from harness.checks import read_checks
 from harness.cli import main
 from harness.run.settings import ModelSettings
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 CHECKS, PANEL = Path("stress_tests/checks.toml"), Path("models/panel.json")
 APART = 0.05
 """Noise on weights with which networks err on other images, as two trainings do."""
@@ -27,6 +28,8 @@ def zoo(pytester, monkeypatch, runs):
     zoo = Zoo(pytester.path)
     monkeypatch.chdir(zoo.root)
     shutil.rmtree(zoo.tests)
+    quick = "-p no:cacheprovider -p no:html --stress-set=no_overview=true"
+    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = {quick}\n")
     save_images(4_000)  # With fewer, one model gives no threshold.
     (zoo.root / "models/augmented.safetensors").unlink()
     return zoo
