@@ -1,10 +1,12 @@
 """Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
 
+import gc
 import importlib
 import os
 import pkgutil
 import signal
 import sys
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -27,6 +29,9 @@ for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main
     importlib.import_module(name)
 
 PIL.Image.init()
+gc.collect()
+gc.freeze()  # Imports stay, so no collection of garbage looks at them again.
+os.fsync = lambda file: None  # No test cuts the power, and a disk takes its time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Processes that tests start read what the first of them compiled.
 for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.
     os.environ.pop(name, None)
@@ -63,6 +68,21 @@ _pytest.pytester.SysModulesSnapshot = ModulesSnapshot
 # A run inside this process would leave the fault handler with a file that is captured: a crash would say nothing.
 _pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: None
 
+
+def kept(fact):
+    """Return a fact of an installed package that is read once: pytest looks at those of all packages before a run."""
+    read, found = getattr(metadata.Distribution, fact).fget, {}
+
+    def get(package):
+        if package._path not in found:
+            found[package._path] = read(package)
+        return found[package._path]
+
+    return property(get)
+
+
+for fact in ("metadata", "entry_points", "files"):
+    setattr(metadata.PathDistribution, fact, kept(fact))
 HERE = Path(__file__).parent
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
@@ -146,6 +166,22 @@ def shared(request, tmp_path_factory):
         if (rows := getattr(request.module, "BOUND", None)) is not None:
             place.bind(rows)
         yield place
+
+
+@pytest.fixture(scope="module")
+def cache_of_module(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def runs(pytester, monkeypatch, cache_of_module):
+    """Run the gate of commands in this process, with one cache for all tests of a module; yield their command lines."""
+    from zoo import hypothesis_as_it_starts, run_here
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_of_module))
+    run_here(monkeypatch, pytester, commands := [])
+    with hypothesis_as_it_starts():
+        yield commands
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -210,7 +210,7 @@ def drawn_again(folder: Path) -> list[str]:
 class Ran:
     """A run of the gate that has ended: its status `ret`, what it printed, its reports, and its state, `gate`."""
 
-    def __init__(self, result, folder: Path, gate, *, page: bool) -> None:
+    def __init__(self, result, folder: Path, gate) -> None:
         self.ret, self.stdout, self.stderr, self.gate = result.ret, result.stdout, result.stderr, gate
         self.parseoutcomes = result.parseoutcomes
         texts = [(folder / name).read_text() if (folder / name).exists() else "" for name in REPORTS]
@@ -218,8 +218,6 @@ class Ran:
         self.report = json.loads(record) if record else None
         self.files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         self.history = read_history(folder / "history.jsonl").lines
-        self.drawn_again = drawn_again(folder) if page and record else []
-        """The reports that are others if they are drawn again; looked at for runs with a `page`."""
 
     @property
     def said(self) -> str:
@@ -281,10 +279,11 @@ class GatedZoo(Zoo):
         super().__init__(pytester.path, **facts)
         self.pytester, self._made = pytester, {}
 
-    def run(self, *arguments, page: bool = False, overview: bool = False, record: str | None = None, **how):
+    def run(self, *arguments, page=False, overview=False, figures=False, record: str | None = None, **how):
         """Run the gate, without the `page` and the `overview`, which take longest; `how` has options of `pytester`.
 
-        To `record` families, joined by commas, or all, it is asked as calibration asks.
+        A page has no lines in its `figures`, which take longest of all. To `record` families, joined by commas, or
+        all, it is asked as calibration asks.
         """
         page = page or "-n" in arguments
         pages = () if page else ("-p", "no:html")
@@ -296,7 +295,7 @@ class GatedZoo(Zoo):
             else ("--stress-set", "data=npz:zoo.npz")
         )
         arguments = (*pages, *overviews, *data, "stress_tests", *arguments)
-        with hypothesis_as_it_starts(), asked_to_record(record):
+        with hypothesis_as_it_starts(), asked_to_record(record), nullcontext() if figures else without_lines():
             return self.pytester.runpytest_inprocess(*arguments, **how)
 
     def once(self, *arguments, rows: str | None = None, files: dict | None = None, folder="reports", **how) -> Ran:
@@ -321,7 +320,7 @@ class GatedZoo(Zoo):
                     patch.setattr(sys, "dont_write_bytecode", True)  # A file of the same name may follow at once.
                     result = self.run(*arguments, plugins=[witness], **how)
                 gate = witness.config.stash.get(RUN, None) if witness.config else None
-                self._made[key] = Ran(result, self.root / folder, gate, page=how.get("page", False))
+                self._made[key] = Ran(result, self.root / folder, gate)
             finally:
                 for path, content in kept.items():
                     write(path, content)
@@ -335,6 +334,14 @@ class GatedZoo(Zoo):
     def statuses(self) -> dict[str, str]:
         """Return what the last run said of each check."""
         return {check["id"]: check["status"] for check in self.report()["checks"]}
+
+
+@contextmanager
+def without_lines():
+    """Make figures, and write none of them down: on a page they are empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.report.figures.as_svg", lambda picture: b"<svg/>")
+        yield
 
 
 def write(path: Path, content) -> None:
@@ -394,7 +401,7 @@ def in_this_process(pytester, runs: list[list[str]]):
             return start(command, **how)
         arguments = apart(command[command.index("stress_tests") :])
         reports = Path(value_in(arguments, "reports") or pytester.path / "reports")
-        with one_at_a_time, hypothesis_as_it_starts():
+        with one_at_a_time, hypothesis_as_it_starts(), without_lines():
             request = request_in(command)
             handed = json.loads(request.read_text())
             asked = RunRequest(**handed["request"])

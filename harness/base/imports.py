@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist
 _LOADABLE = (".py", ".pyc", ".pyd", ".so")
 _files: dict[str, str] = {}
 _looked_at: set[str] = set()
+_scan: list[tuple[list[Any], set[str]]] = [([], set())]
 
 
 def files() -> dict[str, str]:
@@ -36,8 +37,7 @@ def files() -> dict[str, str]:
         _add(file, again=False)
     for place in set(sys.path) - _looked_at:
         _looked_at.add(place)
-        folder = _absolute(place)
-        if _is_users(folder):
+        if _is_users(folder := _absolute(place)):
             _add_folder(folder)
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
@@ -48,8 +48,11 @@ def files() -> dict[str, str]:
 
 
 def _loaded() -> set[str]:
-    found = (getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values()))
-    return {file for file in found if isinstance(file, str)}
+    """Return the files of modules; thousands are looked through anew only if another module came or went."""
+    if (modules := list(sys.modules.values())) != _scan[0][0]:
+        found = (getattr(module, "__dict__", {}).get("__file__") for module in modules)
+        _scan[0] = modules, {_absolute(file) for file in found if isinstance(file, str)}
+    return _scan[0][1]
 
 
 def ran() -> dict[str, str]:
@@ -66,7 +69,7 @@ def include(others: Mapping[str, str]) -> None:
 
 def begin() -> None:
     """Forget what ran before in this process, except modules that are still loaded."""
-    for path in set(_files) - set(map(_absolute, _loaded())):
+    for path in _files.keys() - _loaded():
         del _files[path]
     _looked_at.clear()
 
@@ -80,16 +83,13 @@ def unchanged(before: object) -> bool:
 
 def digest(path: str) -> str:
     """Return the SHA-256 of a file, or of the names of modules in a folder; empty if it cannot be read."""
-    content: bytes | None = None
-    try:
+    with suppress(OSError, ValueError):
         if path.endswith(os.sep):
             with os.scandir(path) as entries:
-                content = "\n".join(sorted(each.name for each in entries if _is_loadable(each))).encode()
-        elif os.path.isfile(path):
-            content = Path(path).read_bytes()
-    except (OSError, ValueError):
-        return ""
-    return "" if content is None else hashlib.sha256(content).hexdigest()
+                names = sorted(each.name for each in entries if _is_loadable(each))
+            return hashlib.sha256("\n".join(names).encode()).hexdigest()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest() if os.path.isfile(path) else ""
+    return ""
 
 
 def _absolute(path: str) -> str:
@@ -97,14 +97,11 @@ def _absolute(path: str) -> str:
 
 
 def _is_users(path: str) -> bool:
-    folder = f"{path}{os.sep}"
-    return not folder.startswith(_FOREIGN) and not any(name in folder for name in _INSTALLED)
+    return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(name in f"{path}{os.sep}" for name in _INSTALLED)
 
 
 def _is_loadable(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_LOADABLE) or (
-        entry.is_dir() and os.path.isfile(os.path.join(entry.path, "__init__.py"))
-    )
+    return entry.name.endswith(_LOADABLE) or os.path.isfile(os.path.join(entry.path, "__init__.py"))
 
 
 def _add(file: str, *, again: bool) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ KEY = "a" * 64
 PROCESSES = """
 import json, os, sys
 from pathlib import Path
+from types import ModuleType
 import numpy as np
 from harness.base.cache import Store
 for folder, code in json.loads(sys.argv[1]).items():
@@ -127,3 +129,13 @@ def test_a_package_that_is_installed_again_from_a_folder_counts(tmp_path):
         print({str(info / "RECORD")!r} in imports.files())
     """)
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "True"
+
+
+def test_modules_without_python_code_count_also_in_the_place_of_another(tmp_path, monkeypatch):
+    """As compiled ones, whose import nothing tells of."""
+    for name in ("one.so", "two.so"):
+        (tmp_path / name).write_bytes(b"code")
+        assert str(tmp_path / name) not in imports.files()
+        monkeypatch.setitem(sys.modules, "compiled", module := ModuleType("compiled"))
+        module.__file__ = str(tmp_path / name)
+        assert str(tmp_path / name) in imports.files()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from panels import calibrate
-from zoo import ROWS, TRAINING, Zoo, hypothesis_as_it_starts, network, run_here
+from zoo import ROWS, TRAINING, Zoo, network
 
 from harness.base.errors import InputError
 from harness.calibration import measure
@@ -38,22 +38,13 @@ ROWS_OF_ALL = ["clean", "clean-bee", "rotate-ccw-010", "confident-errors", "rota
 CONSENSUS = '\n[[check]]\nid = "lost"\nfamily = "consensus"\nmetric = "consensus_set_errors"\n'
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One cache for all tests here: what a network gives is measured once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def zoo(pytester, monkeypatch, cache):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path)
     zoo.bind(UNBOUND)
-    zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
+    zoo.runs, zoo.panel = runs, zoo.root / "models/panel.json"
     zoo.seeds = [member(zoo, f"seed-{seed}", seed) for seed in (1, 2, 3)]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    run_here(monkeypatch, pytester, zoo.runs)
-    with hypothesis_as_it_starts():
-        yield zoo
+    return zoo
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, ROWS, Zoo, hypothesis_as_it_starts, run_here
+from zoo import ARGUMENTS, CLASSES, EQUIVALENCE, ROWS, Zoo
 
 from harness.base.files import hash_of_file
 from harness.calibration.panel import Panel, ReferenceModel, read_panel
@@ -55,13 +55,8 @@ def conversion(command):
     return 3 if kind == "break" else 0
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def zoo(pytester, monkeypatch, cache):
+def zoo(pytester, monkeypatch, runs):
     """The zoo with a panel of eight models, as if measured on clean images."""
     zoo = Zoo(pytester.path, tests=("clean", "equivalence"))
     zoo.bind(CLEAN + EQUIVALENCE + MORE)
@@ -72,7 +67,6 @@ def zoo(pytester, monkeypatch, cache):
     (row,) = [check for check in read_checks(zoo.checks).checks if check.id == "clean"]
     rows = (PanelCheck("clean", "clean", "accuracy", Unit.SHARE, "at_least", 400, row.definition),)
     (zoo.root / "models/panel.json").write_bytes(Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).as_bytes())
-    run_here(monkeypatch, pytester, [])
     gate = subprocess.run
 
     def run(command, **how):
@@ -82,10 +76,8 @@ def zoo(pytester, monkeypatch, cache):
             raise FileNotFoundError(2, "No such file or directory")
         return gate(command, **how)
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(subprocess, "run", run)
-    with hypothesis_as_it_starts():
-        yield zoo
+    return zoo
 
 
 def calibrate(*arguments) -> int:

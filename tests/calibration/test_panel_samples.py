@@ -3,12 +3,9 @@
 import json
 from dataclasses import replace
 
-import cv2  # noqa: F401  As in test_calibrate.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-import torch._dynamo  # noqa: F401
-from zoo import ROWS, Zoo, hypothesis_as_it_starts, network, run_here
+from zoo import ROWS, Zoo, network
 
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import spread_of
@@ -67,14 +64,11 @@ RUN = ("-p", "no:html", "--stress-set=no_overview=true", "--stress-set=data=npz:
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path, tests=("rotation", "confident_errors", "calibration"))
     zoo.bind(SAMPLED)
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=JITTER).name for seed in range(COUNT)]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    run_here(monkeypatch, pytester, [])
-    with hypothesis_as_it_starts():
-        yield zoo
+    return zoo
 
 
 def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from recorded_answers import answer, order
-from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts, run_here
+from zoo import ROWS, Zoo, asked_to_record, hypothesis_as_it_starts
 
 from harness.calibration.panel import read_panel
 from harness.checks import read_checks
@@ -14,11 +14,9 @@ from harness.run.recorded import scope_of
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path)
     zoo.bind(re.sub("hand = .*", "", ROWS))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    run_here(monkeypatch, pytester, [])
     return zoo
 
 
@@ -80,9 +78,8 @@ def test_an_export_is_for_one_sample_of_a_quick_profile(zoo):
     assert found[0] == hashlib.sha256(b"(150, [], None)").hexdigest()[:12]
 
 
-def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, monkeypatch):
-    files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1).name for seed in range(1, 4)]
-    run_here(monkeypatch, pytester, runs := [])
+def test_the_gate_finds_the_predictions_of_a_calibrated_model(zoo, pytester, runs, monkeypatch):
+    files = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.11).name for seed in range(1, 4)]  # No other's.
     monkeypatch.setattr("harness.plugin.hooks._REPORT_STACK", ("none_draws_here",))
     calibrated(zoo, files)
     assert len([run for run in runs if "answers" not in run]) == len(files)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from panels import view_of
-from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, hypothesis_as_it_starts, network, run_here
+from zoo import ROWS, STRESS_TESTS, Zoo, asked_to_record, network
 
 from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
@@ -177,22 +177,14 @@ def test_keyword(candidate, images, evidence, stress_check, *, panel_predictions
 """Stress tests that ask for panel predictions in ways of their own."""
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def zoo(pytester, monkeypatch, cache):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path, tests=("clean", "consensus"))
     checks = "".join(f"[[check]]{check}" for check in ROWS.split("[[check]]")[1:2])
     zoo.bind(CONSENSUS + checks)
-    zoo.runs, zoo.panel = [], zoo.root / "models/panel.json"
+    zoo.runs, zoo.panel = runs, zoo.root / "models/panel.json"
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in (1, 2, 3)]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    run_here(monkeypatch, pytester, zoo.runs)
-    with hypothesis_as_it_starts():
-        yield zoo
+    return zoo
 
 
 def expect_mean_of(classifiers, images, known):

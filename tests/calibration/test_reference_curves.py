@@ -6,7 +6,7 @@ import re
 
 import pytest
 from overviews import overview
-from zoo import SEARCH, GatedZoo, run_here
+from zoo import SEARCH, GatedZoo
 
 from harness.calibration.panel import read_panel, recorded_curves
 from harness.checks import read_checks
@@ -30,13 +30,11 @@ SEARCHES = SEARCH + SEARCH.replace("median", "decile").replace("0.5", "0.1")
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
+def zoo(pytester, runs):
     zoo = GatedZoo(pytester, tests=("clean", "calibration", "breaking_pose"))
     zoo.bind(ROWS + SEARCHES)
     zoo.panel = zoo.root / "models/panel.json"
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05).name for seed in (1, 2, 3)]
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    run_here(monkeypatch, pytester, [])
     return zoo
 
 
@@ -60,7 +58,7 @@ def test_calibrated_curves_are_bands_in_the_report_of_a_gate(zoo):
     assert {name: len(of_models) for name, of_models in curves.items()} == {"survival, shift": 3, "reliability": 3}
     assert all(sum(curve.counts) == 400 for curve in curves["reliability"])
     assert all((curve.at[0], curve.values[0]) == (0, 1) for curve in curves["survival, shift"])
-    zoo.run("--baseline", "none", page=True)
+    zoo.run("--baseline", "none", page=True, figures=True)
     report, drawn = zoo.report(), drawn_in((zoo.root / "reports/stress.html").read_text())
     assert not report["errors"]
     assert next(check["id"] for check in report["checks"] if check["curve"]) == "calibration-error-clean"

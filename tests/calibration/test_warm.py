@@ -1,6 +1,5 @@
 """Runs of the gate in copies of one process: what one run does to its process is no matter of the next."""
 
-import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -57,7 +56,11 @@ def test_runs_are_those_of_processes_of_their_own(pytester, monkeypatch):
         with pytest.raises(CalibrationError, match=r"crash\.safetensors: the stress tests ended with exit status -11"):
             record(crash, recording, process.run)
         assert record(two, recording, process.run)[0]["value"] != here[0]["value"]
-        os.kill(process._process.pid, signal.SIGKILL)
-        with pytest.raises(CalibrationError, match=r"one\.safetensors: the stress tests ended with exit status -9"):
-            record(one, recording, process.run)
-        assert record(one, recording, process.run) == here, "it is started again"
+
+
+def test_a_process_that_is_lost_is_started_again(tmp_path, monkeypatch):
+    code = "import os, sys\nfor line in sys.stdin: os.abort() if 'end' in line else print(3, flush=True)"
+    monkeypatch.setattr("harness.calibration.warm._CODE", code)
+    with closing(WarmProcess(0, ())) as process:
+        asked = [process.ask(tmp_path / "request.json", [word])[0] for word in ("one", "end", "two", "end")]
+    assert asked == [3, -signal.SIGABRT, 3, -signal.SIGABRT]

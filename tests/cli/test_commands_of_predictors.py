@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from zoo import GatedZoo, run_here
+from zoo import GatedZoo
 
 from harness.base.files import user_folder
 from harness.checks import read_checks
@@ -68,13 +68,12 @@ class Top(Model):
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path):
+def zoo(pytester, monkeypatch, tmp_path, runs):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     place = GatedZoo(pytester)
     place.bind(ROWS)
     pytester.makepyfile(own=OWN)
-    run_here(monkeypatch, pytester, [])
     return place
 
 

@@ -17,7 +17,17 @@ COMMANDS = {
     "break": lambda path, data: ["break", path, "--data", data, "--image", "0"],
     "survival": lambda path, data: ["break", path, "--data", data, "--samples", "8"],
     "compare": lambda path, data: ["compare", path, "models/augmented.safetensors", "--data", data, "--samples", "40"],
-    "init": lambda path, data: ["init", "new", "--data", data, "--budget", "none", "--checkpoint", f"../{path}"],
+    "init": lambda path, data: [
+        "init",
+        "new",
+        "--data",
+        data,
+        "--no-calibrate",
+        "--budget",
+        "none",
+        "--checkpoint",
+        f"../{path}",
+    ],
 }
 
 

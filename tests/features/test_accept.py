@@ -10,10 +10,8 @@ import warnings
 from datetime import datetime
 from functools import cache
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from zoo import (
     ARGUMENTS,
@@ -24,9 +22,7 @@ from zoo import (
     ROWS,
     TRAINING,
     Zoo,
-    hypothesis_as_it_starts,
     network,
-    run_here,
 )
 
 from harness.checks.declaration import pending_of
@@ -329,13 +325,11 @@ def test_an_onnx_file_that_cannot_be_kept_is_refused_before_a_run(judged, capsys
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch):
+def zoo(pytester, runs):
     zoo = Zoo(pytester.path, tests=("clean", "rotation", "confident_errors", "regression", "equivalence"))
     zoo.bind(ROWS + REGRESSION)
-    zoo.runs, zoo.incumbent = [], zoo.root / "models/incumbent.safetensors"
-    run_here(monkeypatch, pytester, zoo.runs)
-    with hypothesis_as_it_starts():
-        yield zoo
+    zoo.runs, zoo.incumbent = runs, zoo.root / "models/incumbent.safetensors"
+    return zoo
 
 
 def gate_run(zoo, pytester, candidate, *options, page=False):

@@ -7,10 +7,8 @@ import threading
 import tomllib
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 import torch
 from PIL import Image
 from zoo import CLASSES, GatedZoo, checks_text, network
@@ -185,10 +183,7 @@ def test_the_folder_of_a_picture_decides_not_its_link(zoo, monkeypatch):
         (zoo.root / "shot" / link).parent.mkdir(parents=True, exist_ok=True)
         (zoo.root / "shot" / link).symlink_to(zoo.root / "store" / place)
     assert zoo.golden("add", "shot") == 0
-    assert [(image.source, image.class_name) for image in zoo.images_kept] == [
-        ("b.png", "bee"),
-        ("a.png", "cat"),
-    ]
+    assert [(image.source, image.class_name) for image in zoo.images_kept] == [("b.png", "bee"), ("a.png", "cat")]
     monkeypatch.chdir(zoo.root / "shot/cat")
     (zoo.root / "shot/cat/alone/c.png").rename("c.png")
     assert zoo.golden("add", "./c.png", "--checks", zoo.checks) == 0

@@ -4,12 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
 import torch
-from zoo import CLASSES, Zoo, hypothesis_as_it_starts, images_of, network, run_here
+from zoo import CLASSES, Zoo, images_of, network
 
 from harness.calibration import growth
 from harness.calibration.calibrate import CalibrationRequest
@@ -19,22 +17,22 @@ from harness.checks import read_checks
 from harness.cli import main
 from harness.run.settings import ModelSettings
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 CHECKS, PANEL = Path("stress_tests/checks.toml"), Path("models/panel.json")
 APART = 0.05
 """Noise on weights with which networks err on other images, as two trainings do."""
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch, tmp_path_factory):
+def zoo(pytester, monkeypatch, runs):
     zoo = Zoo(pytester.path)
     monkeypatch.chdir(zoo.root)
     shutil.rmtree(zoo.tests)
+    quick = "-p no:cacheprovider -p no:html --stress-set=no_overview=true"
+    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = {quick}\n")
     save_images(4_000)  # With fewer, one model gives no threshold.
     (zoo.root / "models/augmented.safetensors").unlink()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    run_here(monkeypatch, pytester, [])
-    with hypothesis_as_it_starts():
-        yield zoo
+    return zoo
 
 
 def save_images(count: int) -> None:

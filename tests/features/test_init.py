@@ -4,10 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules.
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
 import torch
 import torch._dynamo
 from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_starts, images_of, network, run_here

@@ -447,9 +447,8 @@ def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving):
     assert np.array_equal(trial.answers, whole.predicted[trials.order])
 
 
-@pytest.mark.parametrize("name", ["gamma-linear", "video-range"])
-def test_a_race_leaves_the_true_pipeline_for_a_third_of_the_images(model, serving, monkeypatch, name):
-    asked = []
+def test_a_race_leaves_the_true_pipeline_for_a_third_of_the_images(model, serving, monkeypatch):
+    name, asked = "gamma-linear", []
 
     def counted(model, serving, pipeline):
         asked.append(len(serving.images))

@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
 import scipy.stats  # Since it drops what a run inside this process imports, and they load only once.

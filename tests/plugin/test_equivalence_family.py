@@ -1,8 +1,6 @@
 """The family `equivalence` in a run: an artifact equal to its original, different from it, or inconclusive."""
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from artifacts import save_artifact, save_groups, save_predictors
 from zoo import EQUIVALENCE, checks_text, images_of
 

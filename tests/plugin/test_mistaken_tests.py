@@ -257,8 +257,7 @@ def stress_check(stress_session):
 
 
 @pytest.mark.parametrize(
-    ("name", "place"),
-    [("candidate", "stress_tests/conftest.py"), ("images", "conftest.py"), ("stress_check", TEST)],
+    ("name", "place"), [("candidate", "stress_tests/conftest.py"), ("images", "conftest.py"), ("stress_check", TEST)]
 )
 def test_a_fixture_of_the_gate_that_is_replaced_is_an_error(gate, name, place):
     files = written({"clean": SHOWS["asserts-nothing"]})

@@ -90,16 +90,8 @@ def test_checks_that_cannot_fail_end_with_4(gate):
     ("options", "files", "omission"),
     [
         (("-k", "not bee"), {}, "1 of 3 checks did not run: clean-bee; no test ran of family class"),
-        (
-            ("--stress-samples", "50"),
-            {},
-            "50 of 400 images were measured; the checks are made for a sample of 100",
-        ),
-        (
-            ("--stress-samples", "100", "--checks", "stress_tests/checks.toml"),
-            {},
-            "100 of 400 images were measured",
-        ),
+        (("--stress-samples", "50"), {}, "50 of 400 images were measured; the checks are made for a sample of 100"),
+        (("--stress-samples", "100", "--checks", "stress_tests/checks.toml"), {}, "100 of 400 images were measured"),
         (("--stress-samples", "100"), {FILE: None}, "100 of 400 images were measured"),
     ],
     ids=["deselected", "other-sample", "other-checks", "no-checks"],

@@ -23,12 +23,7 @@ REFUSED = {
     "choice": (("--stress-profile", "slow"), {}, "USAGE", "*invalid choice: 'slow'"),
     "setting": (("--stress-set", "timeout=-1"), {}, "USAGE", "timeout -1: expected a number of at least 0"),
     "no-text": (("--candidate", ""), {}, "USAGE", "--candidate '': expected a text that is not empty"),
-    "twice": (
-        ("--candidate", "a.pth", "--candidate=a.pth"),
-        {},
-        "USAGE",
-        "--candidate: it is given more than once",
-    ),
+    "twice": (("--candidate", "a.pth", "--candidate=a.pth"), {}, "USAGE", "--candidate: it is given more than once"),
     "twice-checks": (("--checks", "a", "--checks=a"), {}, "USAGE", "--checks: it is given more than once"),
     "workers": (("-n", "-1"), {}, "USAGE", "-n -1: expected a number of workers from 0"),
     "none": (("--candidate", "none"), {}, "USAGE", "--candidate none: the gate needs a candidate"),

@@ -85,11 +85,7 @@ def talkative(server):
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [
-        (mixed_up, "mixes up its predictions"),
-        (deployed, "its version was 1, and now is 2"),
-        (talkative, "answers 403"),
-    ],
+    [(mixed_up, "mixes up its predictions"), (deployed, "its version was 1, and now is 2"), (talkative, "answers 403")],
 )
 def test_a_server_that_goes_wrong_ends_with_4_and_no_secret_is_shown(zoo, server, monkeypatch, fault, said):
     monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from outcomes import EMPTY, FAIL, OLD_REPORTS, PASS
-from zoo import Zoo, run_here
+from zoo import Zoo
 
 import harness
 from harness.base.errors import InputError
@@ -33,7 +33,7 @@ def example(name: str) -> str:
 
 
 @pytest.fixture
-def zoo(pytester, monkeypatch):
+def zoo(pytester, monkeypatch, runs):
     """The repository with a checkpoint to judge; runs are in this process."""
     place = Zoo(pytester.path)
     (place.root / "pytest.ini").write_text(
@@ -41,8 +41,6 @@ def zoo(pytester, monkeypatch):
     )
     place.save("new.safetensors")
     monkeypatch.chdir(place.root)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place.root / "cache"))
-    run_here(monkeypatch, pytester, [])
     return place
 
 

@@ -4,10 +4,8 @@ import json
 import re
 from html.parser import HTMLParser
 
-import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401  since it drops what a run inside this process imports, and they load only once.
 from zoo import ARGUMENTS, ROWS, Zoo, checks_text, drawn_again, hypothesis_as_it_starts, network
 
 from harness.base.markdown import plain

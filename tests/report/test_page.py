@@ -28,15 +28,7 @@ from harness.report import html as pages
 from harness.report.html import SECTIONS, comparison_page, page_of
 from harness.report.mistakes import confusions, label_error_section
 from harness.report.page import Section, render, table
-from harness.report.sections import (
-    checks,
-    corruption_heat_map,
-    corruption_map,
-    examples,
-    group_dots,
-    margins,
-    slices,
-)
+from harness.report.sections import checks, corruption_heat_map, corruption_map, examples, group_dots, margins, slices
 from harness.report.tables import models, robust_accuracies
 from harness.report.wording import terms
 from harness.run.history import History

@@ -1,7 +1,7 @@
 """Pictures of a history: in the report, on a page of its own, and the recipe of MLflow."""
 
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -115,14 +115,14 @@ def test_the_recipe_of_mlflow_logs_a_verdict(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.chdir(tmp_path)
     client = mlflow.MlflowClient((tmp_path / "runs").as_uri())
     client.create_registered_model("fashion")
     for outcome in (replace(JUDGED, verdicts=JUDGED.verdicts[:1]), JUDGED):
         version = str(client.create_model_version("fashion", "runs:/new").version)
         (tmp_path / "reports/stress.json").write_text(outcome.as_files()[0])
-        command = [sys.executable, "log_verdict.py", "fashion", version]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        monkeypatch.setattr(sys, "argv", ["log_verdict.py", "fashion", version])
+        runpy.run_path("log_verdict.py", run_name="__main__")
         assert client.get_model_version("fashion", version).tags["stress.verdict"] == outcome.verdict
     assert client.get_model_version_by_alias("fashion", "gated").version in {1, "1"}, "only a pass gets the alias"
     last, first = client.search_runs([client.get_experiment_by_name("robustness").experiment_id])

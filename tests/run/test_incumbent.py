@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from zoo import CLEAN, REGRESSION, GatedZoo, run_here
+from zoo import CLEAN, REGRESSION, GatedZoo
 
 from harness.base.errors import InputError
 from harness.checks.declaration import declaration_of, declaration_of_none, pending_of, read_declaration
@@ -147,13 +147,11 @@ def test_a_declared_incumbent_may_be_waived_or_another_be_named(gate):
 
 
 @pytest.fixture
-def accepting(pytester, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
+def accepting(pytester, monkeypatch, runs):
     zoo = GatedZoo(pytester, tests=TESTS)
     zoo.bind(BOUND)
     monkeypatch.chdir(zoo.root)
     (zoo.root / "reports").mkdir()
-    run_here(monkeypatch, pytester, [])
     zoo.save("worse.safetensors", jitter=0.4, seed=1)
     zoo.save("first.safetensors", seed=3, jitter=0.01)
     zoo.save("second.safetensors", seed=4, jitter=0.01)

@@ -120,11 +120,7 @@ def test_the_json_says_what_went_wrong():
 
 @pytest.mark.parametrize(
     ("statuses", "overall"),
-    [
-        (("pass", "not_applicable"), "pass"),
-        (("not_applicable", "fail", "pass"), "error"),
-        (("pass", "fail"), "error"),
-    ],
+    [(("pass", "not_applicable"), "pass"), (("not_applicable", "fail", "pass"), "error"), (("pass", "fail"), "error")],
 )
 def test_a_failed_self_check_is_an_error_unless_it_does_not_apply(statuses, overall):
     checks = tuple(SelfCheck(f"check-{number}", status, "so it is") for number, status in enumerate(statuses))

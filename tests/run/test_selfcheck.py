@@ -455,9 +455,7 @@ def test_recording_all_measures_what_a_run_does_and_judges_nothing(shared):
 
 
 @pytest.mark.parametrize(
-    ("families", "ids"),
-    [("rotation,clean", ["clean", "rotate-ccw-010"]), ("none-such", [])],
-    ids=["two", "unknown"],
+    ("families", "ids"), [("rotation,clean", ["clean", "rotate-ccw-010"]), ("none-such", [])], ids=["two", "unknown"]
 )
 def test_recording_families_measures_these_alone(shared, families, ids):
     ran = shared.once(record=families)
