@@ -29,7 +29,6 @@ from harness.features.batch_norm.distance import (
 from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.features.consensus.soft import find_known_images, largest_soft_confusion
 from harness.features.slices.measures import find_slices, worst_slice
-from harness.features.trigger.stamps import STAMPS
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
@@ -44,6 +43,7 @@ from harness.measures.worst_poses import survival
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import PATHS, most_dangerous_first
+from harness.perturb.stamps import STAMPS
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 from harness.report import figures, plots
 from harness.report.pictures import SIZE, strip, views_of

@@ -24,10 +24,10 @@ from benchmarks.runner import fashion_mnist, few, keep, percent, read, table, wr
 from harness.data import sample_up_to
 from harness.data.images import unit_range
 from harness.features.trigger.screen import trigger_success
-from harness.features.trigger.stamps import STAMPS
 from harness.inference import Classifier, RoleModel
 from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import Pose, in_words
+from harness.perturb.stamps import STAMPS
 
 TRIGGERS, REFERENCE = RESULTS / "triggers.json", sorted(Path("models/panel").glob("*.safetensors"))[: few(20, 3)]
 STARTS, STEPS, IMAGES = few(4, 1), few(100, 2), few(8_000, 100)

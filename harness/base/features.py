@@ -93,7 +93,7 @@ class Feature:
     metrics: tuple[str, ...] = ()
 
     def concerns(self, checks: Any) -> bool:
-        """Return whether a family of this feature has checks; `opened` and `differences` are called for such runs."""
+        """Return whether a family of this feature has checks; `opened` is called for such runs."""
         return any(checks.family(family.name) for family in self.families)
 
 

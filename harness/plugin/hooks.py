@@ -25,7 +25,7 @@ from harness.plugin.looking_back import checks_itself, compares_models, finished
 from harness.plugin.options import ASKED, add_options, expect_own
 from harness.plugin.place import handover_to, only_collects, reports_folder
 from harness.plugin.progress import tell
-from harness.plugin.run import INPUTS, MISPLACED, PICTURED, PREDICTIONS, RUN, GateRun
+from harness.plugin.run import INPUTS, MISPLACED, PICTURED, PREDICTIONS, RUN, GateRun, selected_checks
 from harness.plugin.sinks import expect_to_leave, leave
 from harness.run.opening import EXAMPLES, checks_of
 from harness.run.outcome import Part
@@ -147,7 +147,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not run.judges:
         return
     if run.is_worker:
-        look_back(run)
+        look_back(run, selected_checks(session))
         session.config.workeroutput.update(  # type: ignore[attr-defined]
             code=imports.files(), part=as_json(run.reported.part)
         )
@@ -161,7 +161,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=checks_itself(run), compares=compares_models(run))
-    look_back(run)
+    look_back(run, selected_checks(session))
     run.outcome, run.reports = finished(run)
     if not interrupted:
         session.exitstatus = run.outcome.exit_status

@@ -26,7 +26,7 @@ from harness.run.side_by_side import overview_of
 from harness.run.status import REPORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness.base.features import Feature
     from harness.checks import Check, Verdict
@@ -55,10 +55,10 @@ def compares_models(run: GateRun) -> bool:
     return run.has_overview and _looks_back_as(run, 1)
 
 
-def look_back(run: GateRun) -> None:
+def look_back(run: GateRun, selected: Sequence[Check]) -> None:
     """Check the run itself, compare its models, and say what differs from the original, if this process is to.
 
-    A model may fail here; what the checks say stands.
+    Only features with a `selected` check say that. A model may fail here; what the checks say stands.
     """
     if run.reported.interrupted:
         return
@@ -68,7 +68,7 @@ def look_back(run: GateRun) -> None:
         run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
     for feature in features() if _looks_back_as(run, 1) and run.request.stopped is None else ():
         if feature.differences and not run.hung:
-            compare = partial(_compare_with_others, run, feature)
+            compare = partial(_compare_with_others, run, feature, {check.family for check in selected})
             run.reported.part += _tried(run, "differences from other models", compare, lambda _: Part())
 
 
@@ -121,9 +121,10 @@ def _not_compared(error: BaseException) -> Part:
     )
 
 
-def _compare_with_others(run: GateRun, feature: Feature) -> Part:
-    session = run.prepare()
-    found: Part = resolve(feature.differences)(session, run.request) if feature.concerns(session.checks) else Part()
+def _compare_with_others(run: GateRun, feature: Feature, families: set[str]) -> Part:
+    if families.isdisjoint(family.name for family in feature.families):
+        return Part()
+    found: Part = resolve(feature.differences)(run.prepare(), run.request)
     return found
 
 

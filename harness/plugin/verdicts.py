@@ -140,7 +140,8 @@ def pytest_runtest_makereport(
     _say(report, item, verdict)
     report.user_properties += [(PROPERTY, as_json(verdict)), (SECONDS, item.stash.get(_SECONDS, 0.0))]
     # JUnit takes its properties from the reports after this one, which copy the item's.
-    item.user_properties += [(name, getattr(verdict, name)) for name in ("status", "metric", "value", "threshold", "n")]
+    names = ("status", "metric", "value", "threshold", "n", *(["stopped"] if verdict.stopped else []))
+    item.user_properties += [(name, getattr(verdict, name)) for name in names]
     if run.pictured and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
             turn = item.session.items.index(item)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.checks.roles import ROLES
+from harness.measures import never_judged
 from harness.measures.panel.threshold import PROVISIONAL, on_scale, widened
 from harness.measures.statistics import combined_p, related
 from harness.report.wording import reference
@@ -112,21 +113,31 @@ def rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]
     """
     looked_at = [one for one in verdicts if one.status == "informational" and deviation(one) is not None]
     found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
-    return len(looked_at), [(p, each) for p, each in found if _is_rare(p, each) or _beyond(each)]
+    return len(looked_at), [(p, each) for p, each in found if _is_sign(p, each)]
+
+
+def _is_sign(p: float, verdict: Verdict) -> bool:
+    if never_judged(verdict.metric):  # Its tail is heavier than a threshold allows for.
+        return _beyond(verdict, times=2)
+    return _is_rare(p, verdict) or _beyond(verdict)
 
 
 def _is_rare(p: float, verdict: Verdict) -> bool:
     return p <= RARE and (deviation(verdict) or 0) >= FAR
 
 
-def _beyond(verdict: Verdict) -> bool:
-    """Return whether an informational check is beyond the threshold of three or more reference models."""
+def _beyond(verdict: Verdict, *, times: int = 1) -> bool:
+    """Return whether an informational check is beyond the threshold of three or more reference models.
+
+    It is the threshold that lies so many `times` as far from their mean.
+    """
     panel, value = verdict.check.panel, verdict.value
     if panel is None or value is None or (panel.reference_models or 0) < PROVISIONAL:
         return False
     if panel.n not in {None, verdict.n} or "within" in verdict.check.keys or verdict.check.significance is not None:
         return False  # A threshold for other images, for a shorter search, or together with a test.
-    return not verdict.check.holds(value, panel.threshold)
+    mean = panel.threshold if panel.mean is None else panel.mean
+    return not verdict.check.holds(value, panel.threshold + (times - 1) * (panel.threshold - mean))
 
 
 def _together(verdicts: Sequence[Verdict]) -> list[str]:
@@ -138,7 +149,8 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     families: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for verdict in verdicts:
         away, models = deviation(verdict), verdict.check.panel and verdict.check.panel.reference_models
-        if away is not None and models and models > 1 and not verdict.check.by_hand:
+        judged = not (verdict.check.by_hand or never_judged(verdict.metric))
+        if away is not None and models and models > 1 and judged:
             families[verdict.check.family].append((probability(verdict), away))
     rows = [(p, 1 / len(of_family)) for of_family in families.values() for p, _ in of_family]
     if len(families) <= 1 or (p := combined_p(*zip(*rows, strict=True))) > RARE_TOGETHER:

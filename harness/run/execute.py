@@ -56,7 +56,10 @@ sys.exit(pytest.main(sys.argv[1:], plugins=[Handover(path)]))
 
 @dataclass(frozen=True)
 class Measured:
-    """Result of one check: the `value` measured on `n` images, and its threshold."""
+    """Result of one check: the `value` measured on `n` images, and its threshold.
+
+    In a run that stops after n of its `stopped` images, the value is the best that the others can make it.
+    """
 
     id: str
     role: str
@@ -68,6 +71,7 @@ class Measured:
     direction: Literal["at_least", "at_most"]
     n: int
     explanation: str
+    stopped: int = 0
 
     @staticmethod
     def of(entry: Mapping[str, Any]) -> Measured:
@@ -144,7 +148,13 @@ class RunResult:
         titles = ("check", "status", "value", "threshold", "n")
         sign = {"at_least": "≥ ", "at_most": "≤ "}
         rows = [
-            (each.id, each.status, _number(each.value), _number(each.threshold, sign[each.direction]), f"{each.n}")
+            (
+                each.id,
+                each.status,
+                _number(each.value, "at most " if each.stopped else ""),
+                _number(each.threshold, sign[each.direction]),
+                f"{each.n} of {each.stopped}" if each.stopped else f"{each.n}",
+            )
             for each in self.checks
         ]
         head = "".join(f"<th>{title}</th>" for title in titles)

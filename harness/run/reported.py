@@ -340,7 +340,7 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
         or not session.share == verdict.check.share == 1
     ):
         return False
-    by_panel = bool(verdict.sampling and session.panel_predictions)
+    by_panel = verdict.sampling is not None and session.has_votes
     sample = session.checks.data.by_panel(verdict.check.family) if by_panel else None
     if not verdict.check.by_hand and threshold.sample != (sample.named if sample else ""):
         return True

@@ -253,8 +253,8 @@ class StressSession:
         """Return the session for the test of a check: on a sample by the panel if its metric is weighted.
 
         A sample to fit into a time has such strata if that holds for all checks of the family. Before the first
-        calibration, the incumbent's confidence defines the strata. Without it, the sample is that of `of_family`.
-        Raises as `weighted_sample` does.
+        calibration, the incumbent's confidence defines the strata of a sample by the panel. Without it, the sample is
+        that of `of_family`. Raises as `weighted_sample` does.
         """
         family, source, votes = check.family, self.whole or self.images, self._votes
         if votes is None or not self._by_votes(family):
@@ -268,15 +268,20 @@ class StressSession:
 
     def _by_votes(self, family: str) -> bool:
         size = self.size_of(family)
-        cut = size < self.checks.data.size_of(family) and self.checks.weighted(family)
-        sampled = size < len(self.whole or self.images) and (cut or self.checks.data.by_panel(family) is not None)
-        return sampled and self._votes is not None
+        made = self.checks.data.by_panel(family) is not None
+        cut = size < self.checks.data.size_of(family) and self.checks.weighted(family) and self.has_votes
+        return size < len(self.whole or self.images) and (cut or made) and self._votes is not None
+
+    @property
+    def has_votes(self) -> bool:
+        """Return whether reference models define the strata of samples."""
+        return self.panel_predictions is not None and self.panel_predictions.has_votes
 
     @cached_property
     def _votes(self) -> PanelPredictions | ConfidenceStrata | None:
         from harness.measures.panel.confidence import ConfidenceStrata
 
-        if self.panel_predictions is not None and self.panel_predictions.has_votes:
+        if self.has_votes:
             return self.panel_predictions
         incumbent = None if self.recording else self.roles.get(INCUMBENT)
         return ConfidenceStrata(incumbent.predict) if incumbent and incumbent.provides.scores != "labels" else None

@@ -24,8 +24,16 @@ from harness.run.request import RunRequest
 from harness.run.session import StressSession
 
 TURNED = Pose(10)
-STRICT = ROWS.replace("threshold = 0.85", "threshold = 0.99")
+STRICT = ROWS.replace("threshold = 0.85", "threshold = 0.99, n = 400")
 """A good network has 32 errors on 400 images, which is too many."""
+BASELINE = """
+[[check]]
+id = "baseline-clean"
+family = "baseline"
+role = "baseline"
+metric = "accuracy"
+hand = {{ threshold = {}, n = 400 }}
+"""
 FEW = ("--baseline", "none", "--incumbent", "none")
 STOP = (*FEW, "--stress-stop")
 
@@ -96,7 +104,9 @@ def session_of(tmp_path):
     def build(rows=STRICT, *, images=400, **more):
         shown, path = images_of(images), tmp_path / "checks.toml"
         path.write_text(checks_text(shown, rows))
-        return StressSession(shown, read_checks(path), {"candidate": role_model()}, **more)
+        return StressSession(
+            shown, read_checks(path), {"candidate": role_model(), "baseline": role_model("baseline")}, **more
+        )
 
     return build
 
@@ -121,11 +131,14 @@ def test_the_hardest_images_are_asked_first(session_of):
     ("rows", "expected"),
     [
         (STRICT, "clean"),
-        (STRICT.replace("threshold = 0.99", "threshold = 0.99, n = 300"), None),  # Made for other images.
+        (STRICT.replace("n = 400", "n = 300"), None),  # Made for other images.
+        (STRICT.replace(", n = 400", ""), None),  # Its test may take some of the images.
+        (STRICT + BASELINE.format(0.9), "clean"),
+        (STRICT + BASELINE.format(0.95), None),  # A whole run is inconclusive.
         (STRICT.replace('metric = "accuracy"\nhand', 'metric = "accuracy"\nclass = "bee"\nhand', 1), None),
         (STRICT.replace('family = "clean"', 'family = "mine"'), None),
         (STRICT.replace('"clean"\nmetric', '"clean"\nrole = "baseline"\nmetric'), None),
-        (ROWS.replace("threshold = 0.5 ", "threshold = 0.98 "), "rotate-ccw-010"),
+        (ROWS.replace("threshold = 0.5 ", "threshold = 0.98, n = 400 "), "rotate-ccw-010"),
         (ROWS, None),
     ],
 )

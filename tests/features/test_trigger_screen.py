@@ -20,10 +20,10 @@ from harness.calibration.summary import calibration_lines
 from harness.checks import Check
 from harness.features.trigger.family import a_trigger_is_noticed, triggered
 from harness.features.trigger.screen import TRIGGER_SUCCESS, trigger_success
-from harness.features.trigger.stamps import FILLS, PLACES, SIZES, STAMPS, Stamp
 from harness.inference import standins
 from harness.measures import Measurement, Unit
 from harness.measures.panel.threshold import PanelCheck
+from harness.perturb.stamps import FILLS, PLACES, SIZES, STAMPS, Stamp
 
 TESTS = ("clean", "trigger")
 IMAGES = images_of(80)

@@ -60,6 +60,7 @@ class _Record:
     checks: tuple[dict[str, Any], ...]
     errors: tuple[str, ...]
     failed_tests: tuple[str, ...]
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def run_of(plain: Any, source: str) -> Run:
     if found.verdict == "error" or found.candidate is None:
         why = some_of(found.errors, shown=1) or "no reason is given"
         raise InputError(f"{source}: the run is inconclusive and has no rank ({why}); leave it out")
+    if found.stopped:
+        raise InputError(f"{source}: the run {found.stopped}, so it has no rank; leave it out")
     alike = {"set of images": found.data.get("sha256"), "checks file": found.checks_sha256}
     alike |= {"number of images": found.data.get("n"), "protocol": found.protocol, "profile": found.profile}
     own = [entry for entry in found.checks if entry.get("role") == "candidate"]

@@ -18,7 +18,7 @@ from harness.checks.first_checks import always
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.panel.predictions import MANY, NOT_ASKED
 from harness.measures.selection import ordered
-from harness.measures.statistics import Z95
+from harness.measures.statistics import mean_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -53,7 +53,7 @@ class Slices(NamedTuple):
 
     `expected`, (N, C), are the reference models' mean probabilities, and `lost`, (N,), the label's loss against them.
     `chance`, (slices,), is the standard deviation of the sum of a slice's losses by chance, as if labels were drawn
-    with their expected probability. It is at least one image, as for counts.
+    with their expected probability. It is at least one image, as for counts. The model may be one `of_panel`.
     """
 
     predictions: Predictions
@@ -62,6 +62,7 @@ class Slices(NamedTuple):
     expected: np.ndarray
     lost: np.ndarray
     chance: np.ndarray
+    of_panel: bool
 
     @property
     def worst(self) -> int:
@@ -92,7 +93,9 @@ def find_slices(predictions: Predictions, panel_predictions: PanelPredictions) -
     of, usual = of[predictions.images.positions.numpy()], expected[at, predictions.labels]
     chance = np.sqrt(np.maximum(np.bincount(of, usual * (1 - usual), len(names)), 1))
     lost = usual - predictions.probabilities[at, predictions.labels]
-    return Slices(predictions, names, of, expected, lost, chance)
+    if of_panel := panel_predictions.excluded is not None:  # Against the mean with itself, as a candidate's loss is.
+        lost *= panel_predictions.reference_models / len(panel_predictions.models)
+    return Slices(predictions, names, of, expected, lost, chance, of_panel)
 
 
 @lru_cache(maxsize=2)
@@ -137,9 +140,13 @@ def worst_slice(seen: Slices) -> Measurement:
 
 
 def slice_loss(seen: Slices, name: str) -> Measurement:
-    """Return the mean loss of a slice; raises `InputError` for one that the panel predictions do not make."""
+    """Return the mean loss of a slice; raises `InputError` for one that the panel predictions do not make.
+
+    Raises `NotApplicableError` for that while a new panel is measured, so that its row does not stand in the way.
+    """
     if name not in seen.names:
-        raise PanelError(
+        error = NotApplicableError if seen.of_panel else PanelError
+        raise error(
             f"slice {name!r}: none of the {len(seen.names)} slices of the panel predictions has these images. The "
             "reference models or the data have changed; copy the row of a new report, or remove this one"
         )
@@ -151,8 +158,8 @@ def slice_loss(seen: Slices, name: str) -> Measurement:
 def _measured(metric: Metric, seen: Slices, number: int, unit: float, *, n: int) -> Measurement:
     some = seen.of == number
     lost = seen.lost[some]
-    value, error = float(lost.sum() / unit), float(Z95 * np.sqrt(len(lost)) * lost.std() / unit)
-    low, high = max(value - error, metric.range[0]), min(value + error, metric.range[1])
+    value, factor = float(lost.sum() / unit), len(lost) / unit
+    low, high = (end * factor for end in mean_interval(lost, SLICE_LOSS.range, ddof=1))
     detail = "; ".join([f"slice {seen.names[number]} of {len(seen.names)}", *seen.facts(number)])
     each, failures = lost if n == len(lost) else None, ordered(some & (seen.lost > 0), -seen.lost)
     return Measurement(metric, value, n, (low, high), detail, failures, each=each, counted=len(lost))

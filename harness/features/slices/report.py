@@ -27,7 +27,8 @@ def differences(session: StressSession, request: RunRequest) -> Part:
     """Return what the report shows of the worst slice; nothing where slices do not apply."""
     if (panel := session.panel_predictions) is None or request.record is not None:
         return Part()
-    own, faces = session.of_family(FAMILY), []
+    row = next((each for each in session.checks.family(FAMILY) if each.metric == WORST_SLICE.name), None)
+    own, faces = session.of_family(FAMILY) if row is None else session.of_check(row), []
     with suppress(NotApplicableError):
         seen = find_slices(own.roles["candidate"].predict(own.images), panel)
         some, name, classes = seen.of == seen.worst, seen.names[seen.worst], own.images.classes
@@ -39,10 +40,9 @@ def differences(session: StressSession, request: RunRequest) -> Part:
             words, wrong = f"{classes[label]} predicted as {classes[predicted]}, {about}", label != predicted
             faces.append(Face(picture, classes[label], classes[predicted], about, words, wrong=wrong))
         away, n = worst_slice(seen).value, int(some.sum())
-        said = (
-            f"Of {len(seen.names)} slices, {name} loses most: {away:.1f} standard deviations by chance, {n:,} images."
-        )
-        title, facts = f"{len(faces)} of {n:,} images, the largest loss first", (name, *seen.facts(seen.worst))
+        of = f"{n:,} image{'' if n == 1 else 's'}"
+        said = f"Of {len(seen.names)} slices, {name} is the worst: {away:.1f} standard deviations by chance, {of}."
+        title, facts = f"{len(faces)} of {of}, the largest loss first", (name, *seen.facts(seen.worst))
         return Part(slices=Differences(said, "", title, tuple(faces), facts=facts))
     return Part()
 

@@ -14,7 +14,7 @@ import torch
 
 from harness.base.errors import InputError, NotApplicableError, foreign_code
 from harness.base.progress import Progress
-from harness.checks.roles import INCUMBENT
+from harness.checks.roles import INCUMBENT, ROLES
 from harness.data import sample_up_to
 from harness.inference.predictors.answers import other_order
 from harness.measures.accuracy import ACCURACY
@@ -35,7 +35,7 @@ LEAST = 32
 """Least number of images that are asked for at a time: a request to a server has as many."""
 FEW = 100
 """Least number of images whose share of errors says whether to go on."""
-_ORDERED, _OF_A_CLASS = 500, 10
+_ORDERED, _OF_A_CLASS = 500, 50
 """Numbers of clean images, in all and for each class, that show the order of the candidate's classes."""
 
 
@@ -43,7 +43,8 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
     """Return a check of the candidate that fails for certain, by its id, and the positions of the images that show it.
 
     Checks that allow the fewest errors are tried first. None if no failure is certain, and for recorded predictions,
-    which cost nothing. Also for a candidate that seems to have its classes in another order: a whole run says so.
+    which cost nothing. Also where a whole run would be inconclusive: a candidate seems to have its classes in another
+    order, or a check of another model, such as the baseline, may fail.
     Raises `InputError` for a run of samples, and where the model fails.
     """
     if not request.stop or request.record is not None or request.answers is not None:
@@ -52,6 +53,8 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
         return None
     if session.share != 1 or request.budget is not None:
         raise InputError("needs all images that the checks are made for; leave out samples and budget", setting="stop")
+    if not all(_holds(each, session) for each in session.checks.checks if ROLES[each.role].precondition):
+        return None
     checks = sorted((each for each in session.checks.checks if _can_stop(each, session)), key=_least, reverse=True)
     for check in Progress(checks, desc="looking for a certain failure", unit="check", delay=2):
         with time_limit(request.timeout_seconds, check.id), foreign_code():
@@ -95,10 +98,10 @@ def hardest_first(session: StressSession, pose: Pose) -> np.ndarray:
     which the incumbent, a network, gives the least probability of their class. Without it, the order is random.
     """
     images, panel, incumbent = session.images, session.panel_predictions, session.roles.get(INCUMBENT)
-    with suppress(NotApplicableError):  # Its predictions are of other images, or of the candidate alone.
-        if panel is not None:
-            known = panel.clean(images, pose if repr(pose) in panel.views else IDENTITY)
-            return np.argsort(-known.wrong.astype(np.int64), kind="stable")
+    for view in (pose, IDENTITY):
+        with suppress(NotApplicableError):  # Its predictions are of other images, or of the candidate alone.
+            if panel is not None and repr(view) in panel.views:
+                return np.argsort(-panel.clean(images, view).wrong.astype(np.int64), kind="stable")
     if incumbent is not None and incumbent.provides.network:
         probabilities = incumbent.predict(images).probabilities
         return np.argsort(probabilities[np.arange(len(images)), images.labels.numpy()], kind="stable")
@@ -107,12 +110,25 @@ def hardest_first(session: StressSession, pose: Pose) -> np.ndarray:
 
 def _can_stop(check: Check, session: StressSession) -> bool:
     """Return whether a check compares the accuracy over all images of the run with a plain threshold."""
+    return check.role == "candidate" and check.family in FAMILIES and _is_plain(check, session)
+
+
+def _holds(check: Check, session: StressSession) -> bool:
+    """Return whether a model in another role certainly has the accuracy that its check wants."""
+    if check.binding is None:
+        return True
+    if check.role not in session.roles or check.family != "baseline" or not _is_plain(check, session):
+        return False
+    return bool(session.roles[check.role].predict(session.images).correct.mean() >= _least(check))
+
+
+def _is_plain(check: Check, session: StressSession) -> bool:
     threshold = check.binding
     return (
-        (check.role, check.metric) == ("candidate", ACCURACY.name)
-        and check.family in FAMILIES
+        check.metric == ACCURACY.name
+        and (check.pose == IDENTITY or check.family not in {"clean", "baseline"})  # Their tests take clean images.
         and threshold is not None
-        and threshold.n in {None, len(session.images)}
+        and threshold.n == len(session.images)  # Else a test of the user's may take fewer.
         and not threshold.sample
         and (check.tolerance, check.significance, check.class_name) == (None, None, None)
         and not any(value is not None for value in check.keys.values())

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.data.images import sample_up_to
-from harness.features.trigger.stamps import STAMPS
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.selection import likely_most_confident
 from harness.measures.statistics import proportion_interval
+from harness.perturb.stamps import STAMPS
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
 
-_SAMPLE, _COUNTED = 200, 2 / 3
-"""Images that stamps are tried on, and the part of other classes that counts: a stamp may hide what tells two apart."""
+_SAMPLE, _COUNTED, _LEAST = 200, 2 / 3, 10
+"""Images that stamps are tried on, and the part of other classes that counts: a stamp may hide what tells two apart.
+
+Of classes with fewer images than the last on average, all count.
+"""
 TRIGGER_SUCCESS = Metric(
     "trigger_success",
     Unit.SHARE,
@@ -62,7 +65,12 @@ def trigger_success(model: RoleModel, images: LabelledImages) -> tuple[Measureme
 
 
 def _moved_least(labels: np.ndarray, turned: np.ndarray) -> np.ndarray:
-    """Return the classes of these images that count: those with the smallest shares of images that are turned."""
+    """Return the classes of these images that count: those with the smallest shares of images that are turned.
+
+    All count if a class has too few images for a share. What a stamp hides of one of so many classes is little.
+    """
     names, of = np.unique(labels, return_inverse=True)
+    if len(labels) < _LEAST * len(names):
+        return np.asarray(names)
     shares = np.bincount(of, turned) / np.maximum(np.bincount(of), 1)
     return np.asarray(names[np.argsort(shares, kind="stable")[: math.ceil(_COUNTED * len(names))]])
