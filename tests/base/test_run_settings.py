@@ -26,7 +26,7 @@ def test_pytest_has_few_options_and_every_setting_says_its_default():
     assert {option_of_pytest(name) for name in ON_LINE} == {
         *("--checks", "--stress-profile", "--stress-samples"),
         *("--stress-budget", "--stress-plan", "--stress-reports", "--stress-device", "--stress-backend"),
-        *("--stress-no-cache", "--stress-unlabeled"),
+        *("--stress-no-cache", "--stress-stop", "--stress-unlabeled"),
     }
     assert [name for name, setting in SETTINGS.items() if "(default: " not in setting.help] == []
     assert [name for name, setting in SETTINGS.items() if "--stress" in setting.help] == []

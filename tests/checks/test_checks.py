@@ -17,6 +17,7 @@ from harness.checks import Check, ChecksError, Threshold, Verdict, read_checks
 from harness.checks.wording import missed as missed_by
 from harness.data import load_fashion_mnist
 from harness.measures import METRICS, Measurement, Metric, Unit
+from harness.measures.metric import Sampling
 from harness.perturb import Pose
 
 HEAD = """
@@ -443,6 +444,14 @@ def test_a_failure_says_all_there_is_to_know():
     explanation = check.judge(share(0.812, n=2_000)).explain()
     assert "accuracy 0.8120 beyond threshold 0.8150, within the 95% interval on other images (n=2000, " in explanation
     assert "accuracy 0.8160 >= threshold 0.8150 (n=2000, " in check.judge(share(0.816, n=2_000)).explain()
+
+
+@pytest.mark.parametrize(("interval", "status"), [((0.804, 0.82), "pass"), ((0.804, 0.814), "fail")])
+def test_a_threshold_by_hand_allows_for_the_error_of_a_sample_with_strata(interval, status):
+    """A panel's threshold is made on the same sample, so it knows that error."""
+    sampled = replace(share(0.812, n=2_000, interval=interval), sampling=Sampling(0.0, 0.0))
+    assert replace(ROTATION, panel=None, hand=Threshold(0.815)).judge(sampled).status == status
+    assert replace(ROTATION, panel=Threshold(0.815, n=2_000)).judge(sampled).status == "fail"
 
 
 PAIR = Check("pair", "pairs", "pair_failures", direction="at_most")

@@ -10,7 +10,7 @@ import torch
 from panels import check, panel_of
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
-from zoo import CLEAN, network
+from zoo import CLEAN, drawn_again, network, without_lines
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.calibration.summary import calibration_lines
@@ -107,6 +107,9 @@ def test_a_model_of_the_panel_is_left_out_of_its_own_reference():
     usual = np.mean([each.probabilities for each in MODELS[1:]], axis=0)
     np.testing.assert_allclose(seen.expected, usual, atol=1e-4)
     assert seen.names == find_slices(model_of(99), PANEL).names
+    at, whole = np.arange(N), np.mean([each.probabilities for each in MODELS], axis=0)
+    lost = whole[at, LABELS] - MODELS[0].probabilities[at, LABELS]
+    np.testing.assert_allclose(seen.lost, lost, atol=1e-4, err_msg="as a candidate's, against the mean of all")
 
 
 def test_the_file_of_a_panel_makes_the_same_slices_in_other_processes(tmp_path):
@@ -131,6 +134,11 @@ def test_a_sample_has_the_slices_of_all_images():
     assert part.of.tolist() == seen.of[at].tolist()
     with pytest.raises(NotApplicableError, match=f"none of the {len(at)} measured images is of slice"):
         slice_loss(part, seen.names[0])
+    one = np.flatnonzero(seen.of == 1)[:1]
+    alone = find_slices(
+        replace(model_of(99), answers=model_of(99).answers[one], images=IMAGES.take(torch.from_numpy(one))), PANEL
+    )
+    assert slice_loss(alone, seen.names[1]).interval == measures.SLICE_LOSS.range, "one image has no spread"
 
 
 def test_a_slice_of_another_panel_is_refused():
@@ -138,6 +146,9 @@ def test_a_slice_of_another_panel_is_refused():
     gone = next(name for name in find_slices(model_of(99), PANEL).names if name not in seen.names)
     with pytest.raises(InputError, match=f"slice '{gone}'.*none of the .*copy the row of a new report"):
         slice_loss(seen, gone)
+    new = find_slices(MODELS[0], predictions_of(MODELS[:7]).without("a"))
+    with pytest.raises(NotApplicableError, match="copy the row of a new report"):  # It does not stop a calibration.
+        slice_loss(new, gone)
 
 
 @pytest.mark.parametrize("count", [1, 30, 45])
@@ -204,7 +215,8 @@ def rows_of(gate, *rows: str) -> str:
 def test_the_report_shows_the_worst_slice_and_its_row_is_a_check(gate):
     ran = gate.once("--candidate=odd.safetensors", rows=rows_of(gate, WORST), page=True)
     assert ran.statuses == {"clean": "pass", "class": "informational", "slices-worst": "informational"}
-    assert ran.drawn_again == []
+    with without_lines():
+        assert drawn_again(gate.root / "reports") == []
     shown, found = ran.report["slices"], ran.checks["slices-worst"]
     name, *facts = shown["facts"]
     assert found["detail"] == f"slice {name} of {shown['sentence'].split()[1]}; {'; '.join(facts)}"

@@ -83,7 +83,7 @@ def test_every_option_has_help(pytester):
     found = set(re.findall(r"(?m)^  --([\w-]+)", text))
     assert options - found == set()
     assert {name for name in found if name.startswith("stress-")} - options == {
-        *("stress-no-cache", "stress-set", "stress-unlabeled")
+        *("stress-no-cache", "stress-set", "stress-stop", "stress-unlabeled")
     }
 
 

@@ -66,6 +66,15 @@ def test_other_runs_and_margins_in_other_units_have_no_such_line():
     assert lines_of(verdict("pass", "by-hand", value=0.9)) == []
 
 
+@pytest.mark.parametrize(("value", "told"), [(4.0, False), (5.9, False), (6.1, True)])
+def test_a_metric_that_never_judges_is_a_sign_twice_as_far_as_a_threshold(value, told):
+    panel = Threshold(3.5, mean=1.0, std=0.5, reference_models=20)
+    check = Check("slices-worst", "slices", "worst_slice", direction="at_most", informational="a screen", panel=panel)
+    found = check.judge(Measurement(METRICS["worst_slice"], value, 300, (value, value)))
+    assert [line for line in lines_of(SAFE, found) if "slices-worst" in line] == lines_of(SAFE, found)[1:]
+    assert len(lines_of(SAFE, found)) == 1 + told
+
+
 def test_an_informational_check_far_from_reference_models_is_a_sign():
     """Its probability counts how many of them were looked at."""
     far = informational(0.70)

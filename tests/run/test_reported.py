@@ -3,14 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from zoo import ROWS, checks_text, images_of, role_model
+from panels import view_of
+from zoo import CLASSES, ROWS, checks_text, images_of, role_model
 
 from harness.checks import Check, Verdict, read_checks
 from harness.checks.rows import Threshold
 from harness.measures import METRICS, Measurement
 from harness.measures.metric import Sampling
+from harness.measures.panel.predictions import PanelPredictions
+from harness.perturb import IDENTITY
 from harness.report.text import summary_lines
 from harness.run.outcome import OtherTest, Part, SelfCheck
 from harness.run.reported import Reported, outcome_of
@@ -257,7 +261,9 @@ def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(sessio
 @pytest.mark.parametrize("weighted", [True, False])
 def test_another_draw_of_as_many_images_is_partial(session_of, sample, others, *, weighted):
     text = '[data.samples]\nrotation = { n = 150, by = "panel", seed = 5 }\n' if weighted else ""
-    session = session_of(f"{text}{ROWS}")
+    votes = {repr(IDENTITY): view_of(np.zeros(400), np.ones((400, 1)), np.zeros(400, dtype=int))}
+    panel = PanelPredictions(IMAGES.sha256, CLASSES, ("a",), votes)
+    session = replace(session_of(f"{text}{ROWS}"), panel_predictions=panel)
     check = replace(session.checks.checks[2], hand=None, panel=Threshold(0.5, n=150, sample=sample))
     verdict = replace(verdict_of(check, n=150), sampling=Sampling(0.0, 0.0) if weighted else None)
     reported = report_all(session, but=[check.id])

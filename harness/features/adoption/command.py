@@ -28,8 +28,8 @@ from harness.cli import options
     metavar="NAMES",
     help="The families of checks, joined by commas (default: clean, class, class-difference, consensus, "
     "rotation, shift, confidence, regression, flips). Also pairs with --checkpoint, and slice if the data have groups. "
-    "Others are soft_confusion, batch_norm, slices, flip, pose, gain, search, attention, corruption, skew, equivalence "
-    "and unknown.",
+    "Others are soft_confusion, batch_norm, slices, trigger, flip, pose, gain, search, attention, corruption, skew, "
+    "equivalence and unknown.",
 )
 @click.option(
     "--copy",
