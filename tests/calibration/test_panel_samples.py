@@ -124,7 +124,7 @@ def test_before_calibration_a_sample_is_stratified_by_class(zoo, pytester):
     assert "weighted" not in checks["rotate-ccw-010"]["detail"]
 
 
-def test_before_calibration_the_confidence_of_an_incumbent_makes_the_strata(zoo, pytester):
+def test_before_calibration_the_incumbent_makes_the_strata(zoo, pytester):
     pytester.runpytest_inprocess(*RUN, zoo.seeds[0], "--incumbent", zoo.seeds[1])
     checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
     assert [checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")] == [150, 400, 400]

@@ -32,7 +32,7 @@ id = "baseline-clean"
 family = "baseline"
 role = "baseline"
 metric = "accuracy"
-hand = {{ threshold = {}, n = 400 }}
+hand = {{ threshold = {} }}
 """
 FEW = ("--baseline", "none", "--incumbent", "none")
 STOP = (*FEW, "--stress-stop")

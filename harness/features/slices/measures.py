@@ -142,7 +142,7 @@ def worst_slice(seen: Slices) -> Measurement:
 def slice_loss(seen: Slices, name: str) -> Measurement:
     """Return the mean loss of a slice; raises `InputError` for one that the panel predictions do not make.
 
-    Raises `NotApplicableError` for that while a new panel is measured, so that its row does not stand in the way.
+    While a new panel is measured, that is a `NotApplicableError`: the row must not stand in the way of a calibration.
     """
     if name not in seen.names:
         error = NotApplicableError if seen.of_panel else PanelError

@@ -43,9 +43,9 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
     """Return a check of the candidate that fails for certain, by its id, and the positions of the images that show it.
 
     Checks that allow the fewest errors are tried first. None if no failure is certain, and for recorded predictions,
-    which cost nothing. Also where a whole run would be inconclusive: a candidate seems to have its classes in another
-    order, or a check of another model, such as the baseline, may fail.
-    Raises `InputError` for a run of samples, and where the model fails.
+    which cost nothing. A run that may be inconclusive does not stop either: the candidate seems to have its classes in
+    another order, or the check of the baseline may fail. Raises `InputError` for a run of samples, and where the model
+    fails.
     """
     if not request.stop or request.record is not None or request.answers is not None:
         return None
@@ -110,7 +110,9 @@ def hardest_first(session: StressSession, pose: Pose) -> np.ndarray:
 
 def _can_stop(check: Check, session: StressSession) -> bool:
     """Return whether a check compares the accuracy over all images of the run with a plain threshold."""
-    return check.role == "candidate" and check.family in FAMILIES and _is_plain(check, session)
+    threshold = check.binding  # A test of the user's may take fewer images than the threshold says.
+    whole = threshold is not None and threshold.n == len(session.images)
+    return check.role == "candidate" and check.family in FAMILIES and whole and _is_plain(check, session)
 
 
 def _holds(check: Check, session: StressSession) -> bool:
@@ -128,7 +130,7 @@ def _is_plain(check: Check, session: StressSession) -> bool:
         check.metric == ACCURACY.name
         and (check.pose == IDENTITY or check.family not in {"clean", "baseline"})  # Their tests take clean images.
         and threshold is not None
-        and threshold.n == len(session.images)  # Else a test of the user's may take fewer.
+        and threshold.n in {None, len(session.images)}
         and not threshold.sample
         and (check.tolerance, check.significance, check.class_name) == (None, None, None)
         and not any(value is not None for value in check.keys.values())

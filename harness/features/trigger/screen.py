@@ -67,7 +67,7 @@ def trigger_success(model: RoleModel, images: LabelledImages) -> tuple[Measureme
 def _moved_least(labels: np.ndarray, turned: np.ndarray) -> np.ndarray:
     """Return the classes of these images that count: those with the smallest shares of images that are turned.
 
-    All count if a class has too few images for a share. What a stamp hides of one of so many classes is little.
+    All count if a class has too few images for a share. A stamp that hides one of so many classes hides little.
     """
     names, of = np.unique(labels, return_inverse=True)
     if len(labels) < _LEAST * len(names):
