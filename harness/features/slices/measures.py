@@ -53,7 +53,8 @@ class Slices(NamedTuple):
 
     `expected`, (N, C), are the reference models' mean probabilities, and `lost`, (N,), the label's loss against them.
     `chance`, (slices,), is the standard deviation of the sum of a slice's losses by chance, as if labels were drawn
-    with their expected probability. It is at least one image, as for counts. The model may be one `of_panel`.
+    with their expected probability. It is at least one image, as for counts. A model of the panel has its
+    `own` part in the mean of all, which is not in `expected`; 0 for others.
     """
 
     predictions: Predictions
@@ -62,7 +63,7 @@ class Slices(NamedTuple):
     expected: np.ndarray
     lost: np.ndarray
     chance: np.ndarray
-    of_panel: bool
+    own: float
 
     @property
     def worst(self) -> int:
@@ -93,9 +94,8 @@ def find_slices(predictions: Predictions, panel_predictions: PanelPredictions) -
     of, usual = of[predictions.images.positions.numpy()], expected[at, predictions.labels]
     chance = np.sqrt(np.maximum(np.bincount(of, usual * (1 - usual), len(names)), 1))
     lost = usual - predictions.probabilities[at, predictions.labels]
-    if of_panel := panel_predictions.excluded is not None:  # Against the mean with itself, as a candidate's loss is.
-        lost *= panel_predictions.reference_models / len(panel_predictions.models)
-    return Slices(predictions, names, of, expected, lost, chance, of_panel)
+    own = 1 / len(panel_predictions.models) if panel_predictions.excluded is not None else 0.0
+    return Slices(predictions, names, of, expected, lost, chance, own)
 
 
 @lru_cache(maxsize=2)
@@ -145,13 +145,15 @@ def slice_loss(seen: Slices, name: str) -> Measurement:
     While a new panel is measured, that is a `NotApplicableError`: the row must not stand in the way of a calibration.
     """
     if name not in seen.names:
-        error = NotApplicableError if seen.of_panel else PanelError
+        error = NotApplicableError if seen.own else PanelError
         raise error(
             f"slice {name!r}: none of the {len(seen.names)} slices of the panel predictions has these images. The "
             "reference models or the data have changed; copy the row of a new report, or remove this one"
         )
     if not (size := int((seen.of == seen.names.index(name)).sum())):
         raise NotApplicableError(f"none of the {len(seen.of)} measured images is of slice {name}")
+    # A loss against the mean of all, as a candidate's is. Their spread then tells that of candidates.
+    seen = seen._replace(lost=seen.lost * (1 - seen.own))
     return _measured(SLICE_LOSS, seen, seen.names.index(name), size, n=size)
 
 

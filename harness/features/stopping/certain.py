@@ -43,9 +43,8 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
     """Return a check of the candidate that fails for certain, by its id, and the positions of the images that show it.
 
     Checks that allow the fewest errors are tried first. None if no failure is certain, and for recorded predictions,
-    which cost nothing. Nor does a run stop that may be inconclusive: with a candidate whose classes seem to have another
-    order, or with a baseline that may fail its check. Raises `InputError` for a run of samples, and where the model
-    fails.
+    which cost nothing. Nor does a run stop that may be inconclusive, since the candidate's classes seem to have another
+    order or the baseline may fail its check. Raises `InputError` for a run of samples, and where the model fails.
     """
     if not request.stop or request.record is not None or request.answers is not None:
         return None
