@@ -320,11 +320,12 @@ class GatedZoo(Zoo):
                     patch.setattr(sys, "dont_write_bytecode", True)  # A file of the same name may follow at once.
                     result = self.run(*arguments, plugins=[witness], **how)
                 gate = witness.config.stash.get(RUN, None) if witness.config else None
-                self._made[key] = Ran(result, self.root / folder, gate)
+                # The functions among the files stay, since another one at the same address would have the same key.
+                self._made[key] = files, Ran(result, self.root / folder, gate)
             finally:
                 for path, content in kept.items():
                     write(path, content)
-        return self._made[key]
+        return self._made[key][1]
 
     def report(self, folder: str = "reports") -> dict:
         """Return what the last run wrote."""
