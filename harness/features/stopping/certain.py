@@ -52,8 +52,10 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
         return None
     if session.share != 1 or request.budget is not None:
         raise InputError("needs all images that the checks are made for; leave out samples and budget", setting="stop")
-    if not all(_holds(each, session) for each in session.checks.checks if ROLES[each.role].precondition):
-        return None
+    preconditions = [each for each in session.checks.checks if ROLES[each.role].precondition]
+    with time_limit(request.timeout_seconds, "the baseline"), foreign_code():
+        if not all(_holds(each, session) for each in preconditions):
+            return None
     checks = sorted((each for each in session.checks.checks if _can_stop(each, session)), key=_least, reverse=True)
     for check in Progress(checks, desc="looking for a certain failure", unit="check", delay=2):
         with time_limit(request.timeout_seconds, check.id), foreign_code():
