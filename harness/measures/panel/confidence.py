@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.data.images import weighted_sample
-from harness.measures.panel.predictions import PLANNED_ERRORS
+from harness.measures.panel.predictions import planned_deviations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,5 @@ class ConfidenceStrata:
         doubt = 1 - self.predict(images).confidence.astype(np.float64)
         of = np.empty(len(images), dtype=np.int64)
         of[np.argsort(-doubt, kind="stable")] = np.minimum(np.arange(len(images)) * 10 // len(images), _TENTHS)
-        strata = range(_TENTHS + 1)
-        rate = np.array([doubt[of == each].mean() if (of == each).any() else 0.0 for each in strata])
-        rate = np.maximum(rate, PLANNED_ERRORS)
-        return weighted_sample(images, size, of=of, unseen=of, deviations=np.sqrt(rate * (1 - rate)), seed=seed)
+        rate = np.bincount(of, doubt, _TENTHS + 1) / np.maximum(np.bincount(of, minlength=_TENTHS + 1), 1)
+        return weighted_sample(images, size, of=of, unseen=of, deviations=planned_deviations(rate), seed=seed)

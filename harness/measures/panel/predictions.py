@@ -204,9 +204,7 @@ class PanelPredictions:
         of, unseen = _stratum(wrong, count), _stratum(others, self.reference_models)
         sizes = np.maximum(np.bincount(of, minlength=STRATA), 1)
         rate = (np.bincount(of, wrong, STRATA) / sizes + 0.5) / (count + 1)
-        rate = np.maximum(rate, PLANNED_ERRORS)
-        deviations = np.sqrt(rate * (1 - rate))
-        return weighted_sample(images, size, of=of, unseen=unseen, deviations=deviations, seed=seed)
+        return weighted_sample(images, size, of=of, unseen=unseen, deviations=planned_deviations(rate), seed=seed)
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -229,6 +227,12 @@ class PanelPredictions:
         content = io.BytesIO()
         np.savez_compressed(content, **tables)
         return content.getvalue()
+
+
+def planned_deviations(errors: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of an error in strata with these shares of errors, `PLANNED_ERRORS` at least."""
+    rate = np.maximum(errors, PLANNED_ERRORS)
+    return np.asarray(np.sqrt(rate * (1 - rate)))
 
 
 def _stratum(wrong: np.ndarray, models: int) -> np.ndarray:
