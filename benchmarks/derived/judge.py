@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import family_thresholds
-from harness.features.batch_norm.distance import BatchNormDistances, batch_norm_distance
+from harness.features.batch_norm.distance import BatchNormDistances, batch_norm_deviation, batch_norm_distance
 from harness.features.batch_norm.metrics import GROUPS
 from harness.features.consensus.measures import (
     consensus_set_errors,
@@ -45,16 +45,17 @@ _FAMILIES = 15
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Clean predictions of a network, and the distances of its batch norms."""
+    """Clean predictions of a network, and the distances of its batch norms on clean and on augmented images."""
 
     name: str
     predictions: Predictions
     norms: np.ndarray
+    augmented: np.ndarray
 
     @staticmethod
     def of(name: str, tables: Mapping[str, np.ndarray], images: LabelledImages) -> Network:
         """Return the network of a file."""
-        return Network(name, Predictions(tables["logits"], images, IDENTITY), tables["norms"])
+        return Network(name, Predictions(tables["logits"], images, IDENTITY), tables["norms"], tables["augmented"])
 
 
 def panel_of(networks: Sequence[Network]) -> PanelPredictions:
@@ -75,7 +76,10 @@ def values_of(network: Network, panel: PanelPredictions, pairs: Sequence[tuple[s
     panel = panel.without(network.name)
     lost = find_consensus_set_errors([network.predictions], panel)
     seen = find_known_images(network.predictions, panel)
-    norms = BatchNormDistances(2_000, {str(at): float(each) for at, each in enumerate(network.norms)}, ())
+    norms, augmented = (
+        BatchNormDistances(2_000, {str(at): float(each) for at, each in enumerate(distances)}, ())
+        for distances in (network.norms, network.augmented)
+    )
     found = {
         "consensus/clean": consensus_set_errors(lost),
         "consensus/class": worst_class_consensus_set_errors(lost),
@@ -88,6 +92,9 @@ def values_of(network: Network, panel: PanelPredictions, pairs: Sequence[tuple[s
         value = batch_norm_distance(replace(norms, parts=(norms.of_all,)), group)
         found[f"batch_norm/{group}"] = value
         found[f"batch_norm/{group}-minimum"] = replace(value, metric=METRICS["batch_norm_distance_minimum"])
+        found[f"batch_norm/{group}-augmented"] = batch_norm_deviation(
+            replace(augmented, parts=(augmented.of_all,)), group
+        )
     return found
 
 

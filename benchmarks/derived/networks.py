@@ -16,6 +16,7 @@ from harness.data.images import unit_range
 from harness.features.batch_norm.distance import find_batch_norm_distances
 from harness.inference import open_model
 from harness.networks.checkpoints import load_checkpoint, save_checkpoint
+from harness.perturb.augmentation import Augmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MODELS = Path("models/panel")
 PARENTS = range(1, few(10, 1) + 1)
 """Seeds of the reference models that mutants are made from, one of each strength."""
+TRAINED = Augmentation(rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5)
+"""The augmentation of the reference models' training."""
 _FEW_IMAGES, _SEED, _MEASURED = 256, 1000, 2_000
 
 
@@ -85,6 +88,8 @@ def measure(*, folder: Path) -> None:
 
 
 def _measured(path: Path, images: LabelledImages) -> dict[str, np.ndarray]:
-    model = open_model(path, images, ordered=False)
-    found = find_batch_norm_distances(model, sample_up_to(images, _MEASURED))
-    return {"logits": model.predict(images).computed, "norms": np.array(list(found.of_all.values()))}
+    model, some = open_model(path, images, ordered=False), sample_up_to(images, _MEASURED)
+    clean, augmented = (
+        np.array(list(find_batch_norm_distances(model, some, each).of_all.values())) for each in (None, TRAINED)
+    )
+    return {"logits": model.predict(images).computed, "norms": clean, "augmented": augmented}

@@ -13,6 +13,7 @@ from harness.base.errors import NotApplicableError
 from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.features.batch_norm.distance import (
+    batch_norm_deviation,
     batch_norm_distance,
     batch_norm_distance_minimum,
     find_batch_norm_distances,
@@ -21,6 +22,7 @@ from harness.features.batch_norm.family import stale_statistics_are_noticed
 from harness.features.batch_norm.metrics import GROUPS
 from harness.inference import Classifier, standins
 from harness.inference.role import RoleModel
+from harness.perturb.augmentation import Augmentation
 
 N = 200
 PIXELS = torch.randint(0, 256, (N, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -40,9 +42,9 @@ def role_of(model: nn.Module) -> RoleModel:
     return RoleModel("candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(model))
 
 
-def by_torch(model: nn.Sequential) -> dict[str, float]:
-    """Return the distance of each batch norm by PyTorch, from the whole data set in one batch."""
-    x, found = unit_range(PIXELS), {}
+def by_torch(model: nn.Sequential, x: torch.Tensor) -> dict[str, float]:
+    """Return the distance of each batch norm by PyTorch, from all inputs in one batch."""
+    found = {}
     for name, layer in model.named_children():
         if isinstance(layer, nn.BatchNorm2d):
             seen = x.double().transpose(0, 1).flatten(1)
@@ -56,7 +58,7 @@ def by_torch(model: nn.Sequential) -> dict[str, float]:
 @torch.no_grad()
 def test_distances_are_the_divergences_of_normal_distributions():
     model = network()
-    found, expected = find_batch_norm_distances(role_of(model), IMAGES), by_torch(model)
+    found, expected = find_batch_norm_distances(role_of(model), IMAGES), by_torch(model, unit_range(PIXELS))
     assert list(found.of_all) == list(expected) == ["1", "4", "7", "10"]
     assert found.of_all == pytest.approx(expected, rel=1e-4)
     assert not model.training
@@ -69,7 +71,7 @@ def test_distances_are_the_divergences_of_normal_distributions():
     fits = batch_norm_distance_minimum(found, "early")
     assert fits.detail.startswith(f"early layers 1 to 4, the nearest {near} with")
     late = batch_norm_distance(found, "late")
-    assert late.detail == f"layer 10 with {expected['10']:.4f} nats"
+    assert late.detail == f"layer 10 with {expected['10']:.2g} nats"
     least = batch_norm_distance_minimum(found, "late")
     assert (least.value, least.metric.direction, late.metric.direction) == (late.value, "at_least", "at_most")
 
@@ -90,6 +92,29 @@ def test_statistics_that_fit_too_well_and_stale_ones_lie_on_two_sides():
                 layer.running_var.mul_(4)
     assert value(fresh) < value(network()) < value(stale)
     assert value(fresh) < np.log(1e-4)
+
+
+@torch.no_grad()
+def test_the_deviation_is_that_of_images_augmented_as_in_training():
+    trained = Augmentation(rotation_degrees=20.0, shift_fraction=0.2, flip_probability=0.5)
+    draws = trained.draws(8, 8)
+    moved = torch.cat([draws[at % len(draws)](unit_range(PIXELS[at : at + 1])) for at in range(N)])
+    model = network()
+    expected = by_torch(model, moved)
+    found = find_batch_norm_distances(role_of(model), IMAGES, trained)
+    assert found.of_all == pytest.approx(expected, rel=1e-4)
+    assert found.of_all != find_batch_norm_distances(role_of(model), IMAGES).of_all
+    early = batch_norm_deviation(found, "early")
+    assert early.value == pytest.approx(np.sqrt(expected["1"] + expected["4"]), rel=1e-4)
+    assert (early.metric.direction, early.n) == ("at_most", N)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None
+    model.train()(moved)
+    fits = batch_norm_deviation(find_batch_norm_distances(role_of(model.eval()), IMAGES, trained), "early")
+    assert fits.value < 0.1 * early.value
+    assert 0 <= fits.interval[0] <= fits.value <= fits.interval[1]
 
 
 def test_workers_and_repetition_change_no_bit():
@@ -119,9 +144,9 @@ def test_batch_norms_that_are_not_called_are_left_out():
         find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=False).eval()), IMAGES)
 
 
-@pytest.mark.parametrize(("end", "can_tell"), [("", True), ("_minimum", False)])
-def test_no_minimum_is_asked_for_smaller_running_variances(end, can_tell):
-    rows = [SimpleNamespace(metric=f"batch_norm_distance{end}", binding=True)]
+@pytest.mark.parametrize(("metric", "can_tell"), [("distance", True), ("deviation", True), ("distance_minimum", False)])
+def test_no_minimum_is_asked_for_smaller_running_variances(metric, can_tell):
+    rows = [SimpleNamespace(metric=f"batch_norm_{metric}", binding=True)]
     session = SimpleNamespace(checks=SimpleNamespace(family=lambda _: rows))
     assert (stale_statistics_are_noticed(session, None) is not None) == can_tell
 

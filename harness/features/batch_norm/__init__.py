@@ -7,9 +7,10 @@ FEATURE = Feature(
         Family(
             "batch_norm",
             "Batch-norm statistics",
-            measures="Distance of a network's running statistics from those of its activations on clean test images.",
-            failure="Too far: the statistics are stale, or test images come from elsewhere. Too near: they were made "
-            "from few images or without augmentation.",
+            measures="Distance of a network's running statistics from those of its activations on test images, clean or "
+            "augmented as in training.",
+            failure="Too far: the weights were changed, the statistics are stale, or test images come from elsewhere. "
+            "Too near: the statistics were made from few images or without augmentation.",
             page="behaviours/batch-norm",
             area="clean images",
             starter_checks="harness.features.batch_norm.family:starter_checks",
@@ -20,6 +21,7 @@ FEATURE = Feature(
     metrics=(
         "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE",
         "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE_MINIMUM",
+        "harness.features.batch_norm.metrics:BATCH_NORM_DEVIATION",
     ),
     self_checks={"stale-statistics": "harness.features.batch_norm.family:stale_statistics_are_noticed"},
 )

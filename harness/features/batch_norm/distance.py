@@ -1,4 +1,4 @@
-"""Distance of the running statistics of batch norms from the statistics of their activations on clean images.
+"""Distance of the running statistics of batch norms from the statistics of their activations on test images.
 
 For a channel it is the Kullback-Leibler divergence of two normal distributions, from the activations' to the running
 one: ½[ln(σ²_run/σ²_act) + (σ²_act + (μ_act − μ_run)²)/σ²_run − 1]. It needs no label.
@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError
-from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE, BATCH_NORM_DISTANCE_MINIMUM, GROUPS
+from harness.features.batch_norm.metrics import (
+    BATCH_NORM_DEVIATION,
+    BATCH_NORM_DISTANCE,
+    BATCH_NORM_DISTANCE_MINIMUM,
+    GROUPS,
+)
 from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
 from harness.inference.engine import named
 from harness.measures.metric import Measurement
@@ -24,9 +29,13 @@ from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.inference.engine import Perturbed
+    from harness.measures.metric import Metric
+    from harness.perturb.augmentation import Augmentation
 
 _PARTS = 4
 """Parts of the images, which tell how far others would move the distance."""
@@ -53,8 +62,10 @@ def running_norms(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> BatchNormDistances:
-    """Return the distances of a network's batch norms on clean images, by one pass over them.
+def find_batch_norm_distances(
+    model: RoleModel, images: LabelledImages, augmentation: Augmentation | None = None
+) -> BatchNormDistances:
+    """Return the distances of a network's batch norms by one pass over images, clean or under an augmentation.
 
     Batch norms that the network does not call, such as those of an auxiliary head, are left out. Raises
     `NotApplicableError` for a model that is no network, and for one that calls no batch norm with running statistics.
@@ -67,15 +78,15 @@ def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> Batch
     size = min(batch_size(images.pixels.shape[1:], classifier.device, screening=False), FLOAT32_BATCH)
 
     def compute() -> np.ndarray:
-        with named(inputs := classifier.inputs(images)):
+        with named(inputs := _augmented(classifier.inputs(images), augmentation)):
             return _moments(classifier.plain, inputs, size, classifier.workers, layers)
 
     shape = (_PARTS, 3, sum(channels))
     found = classifier.remembered_of(
-        ("batch norms", size),
+        ("batch norms", size, augmentation),
         images,
         IDENTITY,
-        lambda images, _: classifier.cached(("pass", "batch norms", size), images, shape, compute),
+        lambda images, _: classifier.cached(("pass", "batch norms", size, augmentation), images, shape, compute),
     ).astype(np.float64)
     if not (parts := [part for part in found if part[0].any()]):
         raise NotApplicableError("the network calls no batch norm with running statistics")
@@ -93,6 +104,16 @@ def find_batch_norm_distances(model: RoleModel, images: LabelledImages) -> Batch
         return each
 
     return BatchNormDistances(len(images), distances(parts), tuple(distances([part]) for part in parts))
+
+
+def _augmented(inputs: Perturbed, augmentation: Augmentation | None) -> Perturbed:
+    if augmentation is None:
+        return inputs
+    # Inputs with the same draw are neighbors, since one pose for many images is cheaper than a pose for each.
+    draws = augmentation.draws(*inputs.shape[1:])
+    which = np.arange(len(inputs)) % len(draws)
+    order = which.argsort(kind="stable")
+    return replace(inputs, at=order, perturbations=draws, which=which[order])
 
 
 def _distance(layer: Any, mean: np.ndarray, variance: np.ndarray) -> float:
@@ -143,23 +164,45 @@ def batch_norm_distance(found: BatchNormDistances, group: str, *, nearest: bool 
     The interval is for other images, as many or fewer, by the parts. The detail names the farthest layer, or the
     `nearest` one. Raises `NotApplicableError` for an empty group.
     """
-    names = [str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]]
-    if not names:
-        raise NotApplicableError(f"of {len(found.of_all)} batch norms, none is {group}")
-
-    def value_of(distances: dict[str, float]) -> float:
-        # A network may call a layer for some images only, so a part may lack it.
-        return float(np.mean(np.log([max(distances.get(name, found.of_all[name]), 1e-12) for name in names])))
-
-    value, parts = value_of(found.of_all), [value_of(part) for part in found.parts]
-    error = abs(np.mean(parts) - value) + Z95 * np.std(parts) / np.sqrt(len(parts))
-    most = (min if nearest else max)(names, key=lambda name: found.of_all[name])
-    end, nats = "nearest" if nearest else "farthest", f"with {found.of_all[most]:.4f} nats"
-    detail = f"{group} layers {names[0]} to {names[-1]}, the {end} {most} {nats}"
-    detail = f"layer {most} {nats}" if len(names) == 1 else detail
-    return Measurement(BATCH_NORM_DISTANCE, value, found.n, (value - error, value + error), detail=detail)
+    return _of_group(
+        found, group, BATCH_NORM_DISTANCE, lambda each: np.log(np.maximum(each, 1e-12)).mean(), nearest=nearest
+    )
 
 
 def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measurement:
     """Return the same measurement as a minimum; its detail names the nearest layer."""
     return replace(batch_norm_distance(found, group, nearest=True), metric=BATCH_NORM_DISTANCE_MINIMUM)
+
+
+def batch_norm_deviation(found: BatchNormDistances, group: str) -> Measurement:
+    """Return the root of twice the mean distance of a group's layers.
+
+    For means that deviate alone, it is their root mean square in standard deviations. Interval, detail and errors are
+    those of `batch_norm_distance`.
+    """
+    return _of_group(found, group, BATCH_NORM_DEVIATION, lambda each: np.sqrt(2 * max(each.mean(), 0)))
+
+
+def _of_group(
+    found: BatchNormDistances,
+    group: str,
+    metric: Metric,
+    value_of: Callable[[np.ndarray], Any],
+    *,
+    nearest: bool = False,
+) -> Measurement:
+    names = [str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]]
+    if not names:
+        raise NotApplicableError(f"of {len(found.of_all)} batch norms, none is {group}")
+    # A network may call a layer for some images only, so a part may lack it.
+    value, *parts = (
+        float(value_of(np.array([distances.get(name, found.of_all[name]) for name in names])))
+        for distances in (found.of_all, *found.parts)
+    )
+    error = abs(np.mean(parts) - value) + Z95 * np.std(parts) / np.sqrt(len(parts))
+    most = (min if nearest else max)(names, key=lambda name: found.of_all[name])
+    end, nats = "nearest" if nearest else "farthest", f"with {found.of_all[most]:.2g} nats"
+    detail = f"{group} layers {names[0]} to {names[-1]}, the {end} {most} {nats}"
+    detail = f"layer {most} {nats}" if len(names) == 1 else detail
+    interval = max(value - error, metric.range[0]), value + error
+    return Measurement(metric, value, found.n, interval, detail=detail)

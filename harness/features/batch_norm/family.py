@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FAMILY = "batch_norm"
 _MAXIMUM = "batch_norm_distance"
+_MAXIMA = (_MAXIMUM, "batch_norm_deviation")
 _SHRUNK = 4
 """Factor of the running variances in the mutant."""
 
@@ -39,7 +40,7 @@ def stale_statistics_are_noticed(session: StressSession, judge: Judge) -> Callab
 
     Smaller variances lie farther away, so no minimum can.
     """
-    checks = [check for check in session.checks.family(FAMILY) if check.binding and check.metric == _MAXIMUM]
+    checks = [check for check in session.checks.family(FAMILY) if check.binding and check.metric in _MAXIMA]
     return partial(_noticed, session, judge, checks) if checks else None
 
 

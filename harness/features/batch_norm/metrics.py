@@ -22,3 +22,13 @@ BATCH_NORM_DISTANCE = Metric(
 )
 BATCH_NORM_DISTANCE_MINIMUM = replace(BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more")
 """The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
+BATCH_NORM_DEVIATION = Metric(
+    "batch_norm_deviation",
+    Unit.SCORE,
+    better="less",
+    words="deviation of running statistics from activations",
+    range=(0.0, 1e6),
+    budget=0.1,
+)
+"""The root of twice the distance. Where images are augmented as in training, sound networks are near 0, and a tenth of
+a standard deviation is much."""

@@ -2,14 +2,17 @@
 
 from harness.checks import Key, one_of
 from harness.features.batch_norm.distance import (
+    batch_norm_deviation,
     batch_norm_distance,
     batch_norm_distance_minimum,
     find_batch_norm_distances,
 )
 from harness.features.batch_norm.metrics import GROUPS
+from harness.perturb.augmentation import Augmentation
 from harness.plugin import check
 
 LAYERS = Key("layers", one_of(GROUPS), "{} layers")
+AUGMENTATION = Key("augmentation", Augmentation, Augmentation.in_words)
 
 
 @check("batch_norm", LAYERS, metric="batch_norm_distance")
@@ -24,5 +27,13 @@ def test_running_statistics_are_near(candidate, panel_images, evidence, stress_c
 def test_running_statistics_are_not_too_near(candidate, panel_images, evidence, stress_check):
     found = find_batch_norm_distances(candidate, panel_images)
     verdict = stress_check.judge(batch_norm_distance_minimum(found, stress_check[LAYERS]))
+    evidence.show(verdict, candidate.predict(panel_images))
+    assert verdict.passed, verdict.explain()
+
+
+@check("batch_norm", LAYERS, AUGMENTATION, metric="batch_norm_deviation")
+def test_running_statistics_are_those_of_the_augmentation(candidate, panel_images, evidence, stress_check):
+    found = find_batch_norm_distances(candidate, panel_images, stress_check[AUGMENTATION])
+    verdict = stress_check.judge(batch_norm_deviation(found, stress_check[LAYERS]))
     evidence.show(verdict, candidate.predict(panel_images))
     assert verdict.passed, verdict.explain()
