@@ -24,6 +24,7 @@ from harness.report.wording import points
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from harness.base.features import Family
     from harness.checks import Verdict
     from harness.run.outcome import InputFaults
 
@@ -104,6 +105,11 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
     for group, advice, rule in _RULES:
         if evidence := rule(found):
             return Cause(group, evidence, advice, counted)
+    own = _own_areas()
+    if len(areas := set(failed) & set(own)) == 1:
+        (area,) = areas
+        others = "no rule explains the others" if set(failed) != areas else "no others"
+        return Cause(area, f"Checks of {area} fail, and {others}.", own[area].failure, counted)
     return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", counted)
 
 
@@ -111,6 +117,11 @@ def _area(verdict: Verdict) -> str:
     name = verdict.check.family
     known = next((area for area, families in AREAS.items() if name in families), "")
     return known or (FAMILIES[name].area if name in FAMILIES else "") or _OTHER
+
+
+def _own_areas() -> dict[str, Family]:
+    """Return the families that have an area of their own, by area: their checks ask other questions than the rules."""
+    return {family.area: family for family in FAMILIES.values() if family.area and family.area not in AREAS}
 
 
 def _missed(verdict: Verdict) -> float | None:
@@ -126,7 +137,8 @@ class _Evidence:
     """Verdicts on the candidate, and those of them that tell of a cause.
 
     `failed` are failing checks, and informational ones beyond reference models, without those that miss by little.
-    Checks without reference models have no comparable miss, so all of them count. `misses` has the miss of each.
+    Checks without reference models have no comparable miss, so all of them count. Those of an area of its family's own,
+    such as the statistics of batch norms, do not. `misses` has the miss of each.
     `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
     """
@@ -134,6 +146,8 @@ class _Evidence:
     def __init__(self, verdicts: Sequence[Verdict]) -> None:
         self.verdicts = verdicts
         beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
+        own = _own_areas()
+        beyond = [each for each in beyond if _area(each) not in own]
         least = _BESIDE * max((miss for miss in map(_missed, beyond) if miss is not None), default=0.0)
         self.failed = [each for each in beyond if (miss := _missed(each)) is None or miss >= least]
         self.misses = [_missed(each) or 0.0 for each in self.failed]

@@ -15,6 +15,7 @@ from benchmarks.detection.paths import CHECKS
 from benchmarks.detection.paths import RESULTS as MEASURED
 from benchmarks.detection.results import read_result
 from harness.checks import read_checks
+from harness.features.batch_norm.metrics import BATCH_NORM_DEVIATION
 from harness.features.consensus.soft import SOFT_CONFUSION
 from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
@@ -195,13 +196,29 @@ def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
     assert likely_cause((informational, less)).evidence == "another."
 
 
-@pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability", "batch-norm-early"])
+@pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability"])
 def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside, checks):
     rows = {check.id: check for check in checks.checks}
     pair = rows["soft-confusion-coat-pullover"].judge(Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9)))
     other = replace(pair, check=rows[beside], metric=rows[beside].metric, value=0.0, threshold=-2.0)
     assert likely_cause((pair, replace(other, status="pass"))).group == "class confusion"
     assert likely_cause((pair, other)).group != "class confusion"
+
+
+def test_an_area_of_its_own_is_a_cause_alone_and_otherwise_bears_on_none(checks):
+    rows = {check.id: check for check in checks.checks}
+    deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_DEVIATION, 0.5, 2_000, (0.4, 0.6)))
+    cause = likely_cause([deviates])
+    assert (cause.group, cause.evidence) == ("batch norms", "Checks of batch norms fail, and no others.")
+    assert cause.advice.startswith("Too far: the weights were changed")
+    assert cause.counted == "batch norms 1 of 1"
+    geometry = verdicts_on("less-rotation-2-seed-201", checks)
+    without = likely_cause(geometry)
+    assert without.group == "geometry"
+    assert likely_cause([*geometry, deviates]).sentence == without.sentence
+    unclear = verdicts_on("stale-statistics-2-seed-203", checks)
+    cause = likely_cause([*unclear, deviates])
+    assert cause.sentence == "Likely cause: batch norms. Checks of batch norms fail, and no rule explains the others."
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):

@@ -7,12 +7,12 @@ FEATURE = Feature(
         Family(
             "batch_norm",
             "Batch-norm statistics",
-            measures="Distance of a network's running statistics from those of its activations on test images, clean or "
-            "augmented as in training.",
+            measures="Distance of a network's running statistics from those of its activations on test images, "
+            "clean or augmented as in training.",
             failure="Too far: the weights were changed, the statistics are stale, or test images come from elsewhere. "
             "Too near: the statistics were made from few images or without augmentation.",
             page="behaviours/batch-norm",
-            area="clean images",
+            area="batch norms",
             starter_checks="harness.features.batch_norm.family:starter_checks",
             needs_row=True,
             before="rotation",
