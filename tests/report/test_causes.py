@@ -196,7 +196,7 @@ def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
     assert likely_cause((informational, less)).evidence == "another."
 
 
-@pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability"])
+@pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability", "batch-norm-early"])
 def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside, checks):
     rows = {check.id: check for check in checks.checks}
     pair = rows["soft-confusion-coat-pullover"].judge(Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9)))
