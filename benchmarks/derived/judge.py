@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import family_thresholds
-from harness.features.batch_norm.distance import BatchNormDistances, batch_norm_deviation, batch_norm_distance
+from harness.features.batch_norm.distance import BatchNormDistances, batch_norm_distance, batch_norm_misfit
 from harness.features.batch_norm.metrics import GROUPS
 from harness.features.consensus.measures import (
     consensus_set_errors,
@@ -92,9 +92,7 @@ def values_of(network: Network, panel: PanelPredictions, pairs: Sequence[tuple[s
         value = batch_norm_distance(replace(norms, parts=(norms.of_all,)), group)
         found[f"batch_norm/{group}"] = value
         found[f"batch_norm/{group}-minimum"] = replace(value, metric=METRICS["batch_norm_distance_minimum"])
-        found[f"batch_norm/{group}-augmented"] = batch_norm_deviation(
-            replace(augmented, parts=(augmented.of_all,)), group
-        )
+        found[f"batch_norm/{group}-augmented"] = batch_norm_misfit(replace(augmented, parts=(augmented.of_all,)), group)
     return found
 
 

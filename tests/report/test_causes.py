@@ -15,7 +15,7 @@ from benchmarks.detection.paths import CHECKS
 from benchmarks.detection.paths import RESULTS as MEASURED
 from benchmarks.detection.results import read_result
 from harness.checks import read_checks
-from harness.features.batch_norm.metrics import BATCH_NORM_DEVIATION
+from harness.features.batch_norm.metrics import BATCH_NORM_MISFIT
 from harness.features.consensus.soft import SOFT_CONFUSION
 from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
@@ -207,7 +207,7 @@ def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside,
 
 def test_an_area_of_its_own_is_a_cause_alone_and_otherwise_bears_on_none(checks):
     rows = {check.id: check for check in checks.checks}
-    deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_DEVIATION, 0.5, 2_000, (0.4, 0.6)))
+    deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6)))
     cause = likely_cause([deviates])
     assert (cause.group, cause.evidence) == ("batch norms", "Checks of batch norms fail, and no others.")
     assert cause.advice.startswith("Too far: the weights were changed")

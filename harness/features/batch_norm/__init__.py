@@ -21,7 +21,7 @@ FEATURE = Feature(
     metrics=(
         "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE",
         "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE_MINIMUM",
-        "harness.features.batch_norm.metrics:BATCH_NORM_DEVIATION",
+        "harness.features.batch_norm.metrics:BATCH_NORM_MISFIT",
     ),
     self_checks={"stale-statistics": "harness.features.batch_norm.family:stale_statistics_are_noticed"},
 )

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from harness.base.errors import NotApplicableError
 from harness.features.batch_norm.metrics import (
-    BATCH_NORM_DEVIATION,
     BATCH_NORM_DISTANCE,
     BATCH_NORM_DISTANCE_MINIMUM,
+    BATCH_NORM_MISFIT,
     GROUPS,
 )
 from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
@@ -174,13 +174,13 @@ def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measur
     return replace(batch_norm_distance(found, group, nearest=True), metric=BATCH_NORM_DISTANCE_MINIMUM)
 
 
-def batch_norm_deviation(found: BatchNormDistances, group: str) -> Measurement:
-    """Return the root of twice the mean distance of a group's layers.
+def batch_norm_misfit(found: BatchNormDistances, group: str) -> Measurement:
+    """Return the fourth root of the mean distance of a group's layers.
 
-    For means that deviate alone, it is their root mean square in standard deviations. Interval, detail and errors are
-    those of `batch_norm_distance`.
+    Where the running statistics of a sound network differ by chance alone, distances are sums of squares. Their fourth
+    roots are nearly normal (Hawkins & Wixley 1986). Interval, detail and errors are those of `batch_norm_distance`.
     """
-    return _of_group(found, group, BATCH_NORM_DEVIATION, lambda each: np.sqrt(2 * max(each.mean(), 0)))
+    return _of_group(found, group, BATCH_NORM_MISFIT, lambda each: max(each.mean(), 0) ** 0.25)
 
 
 def _of_group(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FAMILY = "batch_norm"
 _MAXIMUM = "batch_norm_distance"
-_MAXIMA = (_MAXIMUM, "batch_norm_deviation")
+_MAXIMA = (_MAXIMUM, "batch_norm_misfit")
 _SHRUNK = 4
 """Factor of the running variances in the mutant."""
 

@@ -2,9 +2,9 @@
 
 from harness.checks import Key, one_of
 from harness.features.batch_norm.distance import (
-    batch_norm_deviation,
     batch_norm_distance,
     batch_norm_distance_minimum,
+    batch_norm_misfit,
     find_batch_norm_distances,
 )
 from harness.features.batch_norm.metrics import GROUPS
@@ -31,9 +31,9 @@ def test_running_statistics_are_not_too_near(candidate, panel_images, evidence, 
     assert verdict.passed, verdict.explain()
 
 
-@check("batch_norm", LAYERS, AUGMENTATION, metric="batch_norm_deviation")
+@check("batch_norm", LAYERS, AUGMENTATION, metric="batch_norm_misfit")
 def test_running_statistics_are_those_of_the_augmentation(candidate, panel_images, evidence, stress_check):
     found = find_batch_norm_distances(candidate, panel_images, stress_check[AUGMENTATION])
-    verdict = stress_check.judge(batch_norm_deviation(found, stress_check[LAYERS]))
+    verdict = stress_check.judge(batch_norm_misfit(found, stress_check[LAYERS]))
     evidence.show(verdict, candidate.predict(panel_images))
     assert verdict.passed, verdict.explain()
