@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import logging
 import os
 import pkgutil
 import signal
@@ -11,12 +12,14 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import _pytest.faulthandler
+import _pytest.fixtures
 import _pytest.pytester
 import PIL.Image
 import pytest
 import torch
 
 import harness
+from harness.base import imports
 
 # Imported before any test: some warn at their first import, and warnings are errors in tests.
 LIBRARIES = (
@@ -24,13 +27,6 @@ LIBRARIES = (
     *("PIL.ImageDraw", "PIL.ImageFont", "scipy.stats", "torch._dynamo"),
     "torch._subclasses.schema_check_mode",
 )
-MODULES = (module.name for module in pkgutil.walk_packages(harness.__path__, "harness."))
-for name in (*LIBRARIES, *(name for name in MODULES if not name.endswith("__main__"))):
-    importlib.import_module(name)
-
-PIL.Image.init()
-gc.collect()
-gc.freeze()  # Imports stay, so no collection of garbage looks at them again.
 os.fsync = lambda file: None  # No test cuts the power, and a disk takes its time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Processes that tests start read what the first of them compiled.
 for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.
@@ -65,6 +61,8 @@ def _installed(module):
 
 
 _pytest.pytester.SysModulesSnapshot = ModulesSnapshot
+# Each run would look through all that its dozens of plugins define for fixtures that a decorator hides.
+_pytest.fixtures.FixtureManager._check_for_wrapped_fixture = lambda *arguments: None
 # A run inside this process would leave the fault handler with a file that is captured: a crash would say nothing.
 _pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: None
 
@@ -84,6 +82,7 @@ def kept(fact):
 for fact in ("metadata", "entry_points", "files"):
     setattr(metadata.PathDistribution, fact, kept(fact))
 HERE = Path(__file__).parent
+imports._FOREIGN += (f"{HERE}{os.sep}",)  # Else each run would hash all modules of tests as the user's code.
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
 ON_REQUEST = (
@@ -103,6 +102,22 @@ ON_REQUEST = (
 )
 
 
+def pytest_collection():
+    """Import what tests use; a controller of workers collects nothing, and so imports nothing."""
+    modules = (module.name for module in pkgutil.walk_packages(harness.__path__, "harness."))
+    for name in (*LIBRARIES, *(name for name in modules if not name.endswith("__main__"))):
+        importlib.import_module(name)
+    for logger in logging.root.manager.loggerDict.values():
+        logger.propagate = True  # PyTorch has dozens that do not, and to each of them pytest adds handlers per test.
+    PIL.Image.init()
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # Imports and tests stay, so no collection of garbage looks at them again.
+    gc.set_threshold(20_000)
+
+
 def pytest_collection_modifyitems(config, items):
     asked = [name for name in ON_REQUEST if name not in config.option.markexpr]
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in asked)]
@@ -117,8 +132,6 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def modules_of_one_test(tmp_path_factory):
     """Drop modules that a test imported from its folders: another test may have others of the same names."""
-    from harness.base import imports
-
     before = set(sys.modules)
     imports.begin()
     yield

@@ -9,6 +9,7 @@ import hashlib
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ CHANGED = "changed"
 """In place of a hash: a file that ran with two contents, or code that cannot be followed. Equals no hash."""
 _FOREIGN = tuple(f"{folder}{os.sep}" for folder in (Path(os.__file__).parent, Path(__file__).absolute().parents[1]))
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
-_LOADABLE = (".py", ".pyc", ".pyd", ".so")
 _files: dict[str, str] = {}
 _looked_at: set[str] = set()
 _scan: list[tuple[list[Any], set[str]]] = [([], set())]
@@ -32,8 +32,8 @@ def files() -> dict[str, str]:
     moment they ran. A path with a separator at its end is a folder of modules, with a hash of their names: a new module
     may hide another. Packages installed from a local folder count with their record of files.
     """
-    for file in _loaded() - _looked_at:
-        _looked_at.add(file)
+    _looked_at.update(modules := _loaded() - _looked_at)
+    for file in filter(_is_users, modules):
         _add(file, again=False)
     for place in set(sys.path) - _looked_at:
         _looked_at.add(place)
@@ -93,15 +93,16 @@ def digest(path: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)  # Links stay, and steps up from them.
+    return path if path.startswith(os.sep) else os.path.join(os.getcwd(), path)  # Links and steps up stay.
 
 
+@cache
 def _is_users(path: str) -> bool:
     return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(name in f"{path}{os.sep}" for name in _INSTALLED)
 
 
 def _is_loadable(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_LOADABLE) or os.path.isfile(os.path.join(entry.path, "__init__.py"))
+    return entry.name.endswith((".py", ".pyc", ".pyd", ".so")) or os.path.isfile(f"{entry.path}{os.sep}__init__.py")
 
 
 def _add(file: str, *, again: bool) -> None:
@@ -115,8 +116,7 @@ def _add(file: str, *, again: bool) -> None:
 
 
 def _add_folder(folder: str) -> None:
-    path = os.path.join(folder, "")
-    if path not in _files and (names := digest(path)):
+    if (path := os.path.join(folder, "")) not in _files and (names := digest(path)):
         _files[path] = names
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from inference_servers import inference_server
 from PIL import Image
+from scipy.stats import binom
 from zoo import CLASSES, Zoo, images_of, network, role_model
 
 from harness.checks.tolerance import ToleranceTest
@@ -36,8 +37,10 @@ BILINEAR = Image.Resampling.BILINEAR
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Search on 60 changed and 60 unchanged images."""
-    monkeypatch.setattr("harness.features.skew.trials._LOOKED_AT", 60)
+    """Search on 30 changed and 30 unchanged images, in small rounds."""
+    monkeypatch.setattr("harness.features.skew.trials._LOOKED_AT", 30)
+    monkeypatch.setattr("harness.features.skew.trials._ROUNDS", (12, 32))
+    monkeypatch.setattr("harness.features.skew.diagnosis._FINALISTS", 4)
 
 
 @pytest.fixture
@@ -300,6 +303,9 @@ def test_a_single_stage_is_not_charged_for_pairs(model, serving, known):
     found = diagnosis(model, serving.images, classes)
     assert found.named
     assert ("color",) in found.causes
+    best = found.best.explains
+    alone = binom.sf(best.explained - 1, best.explained + best.introduced, 0.5)
+    assert found.p == pytest.approx(alone * found.comparisons, rel=1e-6, abs=0)
     assert found.comparisons < 2000
 
 
@@ -430,19 +436,19 @@ def trials_of(model, serving, name):
 
 
 def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving):
-    """The score weighs 60 changed and 60 unchanged images by how many there are of each."""
+    """The score weighs 30 changed and 30 unchanged images by how many there are of each."""
     trials = trials_of(model, serving, "gamma-linear")
     changed = trials.served != trials.known
-    assert 60 < changed.sum() < 340
+    assert 30 < changed.sum() < 370
     assert changed[:32].sum() == 16, "they take turns"
     assert sorted(trials.order) == list(range(400))
     whole = served_predictions(model, serving, serving.skewed("crop-right-1"))
     answers = whole.answers[trials.order]
     behind = np.maximum(answers[np.arange(400), trials.served] - answers.max(axis=1), np.log(1e-3))
-    parts = [behind[:120][changed[:120] == which].mean() * (changed == which).sum() for which in (True, False)]
+    parts = [behind[:60][changed[:60] == which].mean() * (changed == which).sum() for which in (True, False)]
     trial = trials.entered(serving.skewed("crop-right-1"), MANY)
     assert trials.score(trial) == pytest.approx(sum(parts), rel=1e-5)
-    assert len(trial.answers) == 120
+    assert len(trial.answers) == 60
     trials.advance(trial, WHOLE)
     assert np.array_equal(trial.answers, whole.predicted[trials.order])
 

@@ -108,7 +108,7 @@ def test_confusions_of_bad_models_are_no_order(seed):
 
 @pytest.fixture(scope="module")
 def photographs():
-    return load_fashion_mnist("test").take(torch.arange(1_000))
+    return load_fashion_mnist("test").take(torch.arange(500))
 
 
 @pytest.mark.parametrize("name", DAMAGES)
