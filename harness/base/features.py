@@ -36,10 +36,11 @@ class Family:
     """Checks of one behavior.
 
     `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
-    by default the one of its name. `area` is the title under which its failures are counted. `starter_checks` makes the
-    checks of a first checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that
-    a check of the family must fail. A family that `needs_row` is no part of a run without one. Nor is one that
-    `needs_role` without a model in that role, unless it has a row.
+    by default the one of its name. `area` is the title under which its failures are counted. An area that `explains`
+    is a likely cause if no rule explains the other checks that fail. `starter_checks` makes the checks of a first
+    checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that a check of the
+    family must fail. A family that `needs_row` is no part of a run without one. Nor is one that `needs_role` without a
+    model in that role, unless it has a row.
 
     `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. Their files lie
     in a folder of that name. `images` opens their images, which every run measures whole, or returns None for a run
@@ -53,6 +54,7 @@ class Family:
     failure: str
     page: str = ""
     area: str = ""
+    explains: bool = False
     starter_checks: Any = None
     damage: Any = None
     needs_row: bool = False

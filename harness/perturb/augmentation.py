@@ -33,7 +33,7 @@ class Augmentation:
     """Ranges of a training's augmentation, under the names of `[recipe.training]`.
 
     Images are flipped with a probability, then rotated within ± some degrees and translated within ± a share of their
-    side. All draws are uniform.
+    side. All draws are uniform, those of degrees in fractions.
     """
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
@@ -43,12 +43,12 @@ class Augmentation:
     def draws(self, height: int, width: int) -> tuple[FlippedPose, ...]:
         """Return 50 draws for images of this size, a Latin hypercube; translations are whole pixels."""
         rng, levels = np.random.Generator(np.random.PCG64(0)), (np.arange(_DRAWS) + 0.5) / _DRAWS
-        mirrored, turn, right, down = (levels[rng.random(_DRAWS).argsort()] for _ in range(4))
-        degrees = self.rotation_degrees * (2 * turn - 1)
+        flips, turns, right, down = (levels[rng.random(_DRAWS).argsort()] for _ in range(4))
+        degrees = self.rotation_degrees * (2 * turns - 1)
         dx, dy = (
             np.round(self.shift_fraction * side * (2 * share - 1)) for side, share in ((width, right), (height, down))
         )
-        flipped = mirrored < self.flip_probability
+        flipped = flips < self.flip_probability
         return tuple(
             FlippedPose(flipped=bool(flip), pose=Pose(float(angle), float(x), float(y)))
             for flip, angle, x, y in zip(flipped, degrees, dx, dy, strict=True)

@@ -101,15 +101,15 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
         images = f"{faults.n:,} images that reference models predict correctly"
         said = f"{shares}: the pixels, not the weights ({images})."
         return Cause(PIPELINE, said, _COMPARE_PIXELS, counted)
-    found = _Evidence(known)
+    found, own = _Evidence(known), {area: each for area, each in _own_areas().items() if area in failed}
     for group, advice, rule in _RULES:
         if evidence := rule(found):
-            return Cause(group, evidence, advice, counted)
-    own = _own_areas()
-    if len(areas := set(failed) & set(own)) == 1:
-        (area,) = areas
-        others = "no rule explains the others" if set(failed) != areas else "no others"
-        return Cause(area, f"Checks of {area} fail, and {others}.", own[area].failure, counted)
+            aside = "".join(f" Left aside are failing checks of {area}." for area in own)
+            return Cause(group, f"{evidence}{aside}", advice, counted)
+    if own:
+        area, family = next(iter(own.items()))
+        others = "no rule explains the others" if set(failed) - {area} else "no others"
+        return Cause(area, f"Checks of {area} fail, and {others}.", family.failure, counted)
     return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", counted)
 
 
@@ -120,8 +120,8 @@ def _area(verdict: Verdict) -> str:
 
 
 def _own_areas() -> dict[str, Family]:
-    """Return the families that have an area of their own, by area: their checks ask other questions than the rules."""
-    return {family.area: family for family in FAMILIES.values() if family.area and family.area not in AREAS}
+    """Return the families whose area is a cause of its own, by area."""
+    return {family.area: family for family in FAMILIES.values() if family.explains}
 
 
 def _missed(verdict: Verdict) -> float | None:
@@ -137,8 +137,8 @@ class _Evidence:
     """Verdicts on the candidate, and those of them that tell of a cause.
 
     `failed` are failing checks, and informational ones beyond reference models, without those that miss by little.
-    Checks without reference models have no comparable miss, so all of them count. Those of an area of its family's own,
-    such as the statistics of batch norms, do not. `misses` has the miss of each.
+    Checks without reference models have no comparable miss, so all of them count. Those of an area that is a cause of
+    its own, such as batch norms, do not. `misses` has the miss of each.
     `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
     """

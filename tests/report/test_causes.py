@@ -205,7 +205,7 @@ def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside,
     assert likely_cause((pair, other)).group != "class confusion"
 
 
-def test_an_area_of_its_own_is_a_cause_alone_and_otherwise_bears_on_none(checks):
+def test_batch_norms_are_the_cause_where_no_rule_explains_the_others(checks):
     rows = {check.id: check for check in checks.checks}
     deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6)))
     cause = likely_cause([deviates])
@@ -215,7 +215,8 @@ def test_an_area_of_its_own_is_a_cause_alone_and_otherwise_bears_on_none(checks)
     geometry = verdicts_on("less-rotation-2-seed-201", checks)
     without = likely_cause(geometry)
     assert without.group == "geometry"
-    assert likely_cause([*geometry, deviates]).sentence == without.sentence
+    aside = f"{without.sentence} Left aside are failing checks of batch norms."
+    assert likely_cause([*geometry, deviates]).sentence == aside
     unclear = verdicts_on("stale-statistics-2-seed-203", checks)
     cause = likely_cause([*unclear, deviates])
     assert cause.sentence == "Likely cause: batch norms. Checks of batch norms fail, and no rule explains the others."

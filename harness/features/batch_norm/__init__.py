@@ -13,6 +13,7 @@ FEATURE = Feature(
             "Too near: the statistics were made from few images or without augmentation.",
             page="behaviours/batch-norm",
             area="batch norms",
+            explains=True,
             starter_checks="harness.features.batch_norm.family:starter_checks",
             needs_row=True,
             before="rotation",

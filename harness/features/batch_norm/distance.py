@@ -6,13 +6,11 @@ one: ½[ln(σ²_run/σ²_act) + (σ²_act + (μ_act − μ_run)²)/σ²_run − 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from harness.base.errors import NotApplicableError
 from harness.features.batch_norm.metrics import (
@@ -21,11 +19,11 @@ from harness.features.batch_norm.metrics import (
     BATCH_NORM_MISFIT,
     GROUPS,
 )
-from harness.inference.devices import FLOAT32_BATCH, batch_size, in_batches
+from harness.inference.devices import FLOAT32_BATCH, batch_size
 from harness.inference.engine import named
+from harness.inference.moments import channel_moments
 from harness.measures.metric import Measurement
 from harness.measures.statistics import Z95
-from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import RoleModel
-    from harness.inference.engine import Perturbed
     from harness.measures.metric import Metric
     from harness.perturb.augmentation import Augmentation
 
@@ -78,8 +75,12 @@ def find_batch_norm_distances(
     size = min(batch_size(images.pixels.shape[1:], classifier.device, screening=False), FLOAT32_BATCH)
 
     def compute() -> np.ndarray:
-        with named(inputs := _augmented(classifier.inputs(images), augmentation)):
-            return _moments(classifier.plain, inputs, size, classifier.workers, layers)
+        inputs = classifier.inputs(images)
+        if augmentation:
+            draws = augmentation.draws(*inputs.shape[1:])
+            inputs = replace(inputs, perturbations=draws, which=np.arange(len(inputs)) % len(draws))
+        with named(inputs):
+            return channel_moments(classifier.plain, inputs, size, classifier.workers, layers, parts=_PARTS)
 
     shape = (_PARTS, 3, sum(channels))
     found = classifier.remembered_of(
@@ -106,16 +107,6 @@ def find_batch_norm_distances(
     return BatchNormDistances(len(images), distances(parts), tuple(distances([part]) for part in parts))
 
 
-def _augmented(inputs: Perturbed, augmentation: Augmentation | None) -> Perturbed:
-    if augmentation is None:
-        return inputs
-    # Inputs with the same draw are neighbors, since one pose for many images is cheaper than a pose for each.
-    draws = augmentation.draws(*inputs.shape[1:])
-    which = np.arange(len(inputs)) % len(draws)
-    order = which.argsort(kind="stable")
-    return replace(inputs, at=order, perturbations=draws, which=which[order])
-
-
 def _distance(layer: Any, mean: np.ndarray, variance: np.ndarray) -> float:
     # With the layer's own addend: it divides by the root of the variance and that.
     running_mean, running = (each.double().cpu().numpy() for each in (layer.running_mean, layer.running_var))
@@ -124,54 +115,18 @@ def _distance(layer: Any, mean: np.ndarray, variance: np.ndarray) -> float:
     return float(0.5 * (np.log(running / variance) + ratio - 1).mean())
 
 
-def _moments(model: nn.Module, inputs: Perturbed, size: int, workers: int, layers: dict[str, Any]) -> np.ndarray:
-    """Return number, mean and variance of each channel's inputs in each part, (parts, 3, channels) float32."""
-    tap = _Tap()
-
-    def look(positions: np.ndarray) -> np.ndarray:
-        tap.seen = {}
-        with torch.no_grad():
-            model(inputs(positions).contiguous(memory_format=torch.channels_last))
-        none = {name: np.zeros((3, len(layer.running_var))) for name, layer in layers.items()}
-        return np.concatenate([tap.seen.get(name, none[name]) for name in layers], axis=1)
-
-    with evaluating(model, {name: tap.hook(name) for name in layers}):
-        sums = np.stack(in_batches(look, np.arange(len(inputs)), size=size, workers=workers))
-    counts, firsts, seconds = np.stack([sums[at::_PARTS].sum(axis=0) for at in range(_PARTS)], axis=1)
-    means = firsts / np.maximum(counts, 1)
-    variances = np.maximum(seconds / np.maximum(counts, 1) - np.square(means), 0)
-    return np.stack([counts, means, variances], axis=1).astype(np.float32)
-
-
-class _Tap(threading.local):
-    """Hooks that keep number, sum and sum of squares of each channel's inputs, apart for each thread."""
-
-    seen: dict[str, np.ndarray]
-
-    def hook(self, name: str) -> Any:
-        def keep(_layer: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
-            each = inputs[0].detach().double().transpose(0, 1).flatten(1)
-            count = torch.full((len(each),), each.shape[1], dtype=torch.float64, device=each.device)
-            now = torch.stack([count, each.sum(dim=1), each.square().sum(dim=1)]).cpu().numpy()
-            self.seen[name] = self.seen.get(name, 0) + now
-
-        return keep
-
-
-def batch_norm_distance(found: BatchNormDistances, group: str, *, nearest: bool = False) -> Measurement:
+def batch_norm_distance(found: BatchNormDistances, group: str) -> Measurement:
     """Return the log of the distance, a mean over the channels of a layer and over the logs of a group's layers.
 
-    The interval is for other images, as many or fewer, by the parts. The detail names the farthest layer, or the
-    `nearest` one. Raises `NotApplicableError` for an empty group.
+    The interval is for other images, as many or fewer, by the parts. The detail names the farthest layer. Raises
+    `NotApplicableError` for an empty group.
     """
-    return _of_group(
-        found, group, BATCH_NORM_DISTANCE, lambda each: np.log(np.maximum(each, 1e-12)).mean(), nearest=nearest
-    )
+    return _of_group(found, group, BATCH_NORM_DISTANCE, _log)
 
 
 def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measurement:
     """Return the same measurement as a minimum; its detail names the nearest layer."""
-    return replace(batch_norm_distance(found, group, nearest=True), metric=BATCH_NORM_DISTANCE_MINIMUM)
+    return _of_group(found, group, BATCH_NORM_DISTANCE_MINIMUM, _log)
 
 
 def batch_norm_misfit(found: BatchNormDistances, group: str) -> Measurement:
@@ -183,13 +138,12 @@ def batch_norm_misfit(found: BatchNormDistances, group: str) -> Measurement:
     return _of_group(found, group, BATCH_NORM_MISFIT, lambda each: max(each.mean(), 0) ** 0.25)
 
 
+def _log(distances: np.ndarray) -> float:
+    return float(np.log(np.maximum(distances, 1e-12)).mean())
+
+
 def _of_group(
-    found: BatchNormDistances,
-    group: str,
-    metric: Metric,
-    value_of: Callable[[np.ndarray], Any],
-    *,
-    nearest: bool = False,
+    found: BatchNormDistances, group: str, metric: Metric, value_of: Callable[[np.ndarray], float]
 ) -> Measurement:
     names = [str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]]
     if not names:
@@ -200,9 +154,9 @@ def _of_group(
         for distances in (found.of_all, *found.parts)
     )
     error = abs(np.mean(parts) - value) + Z95 * np.std(parts) / np.sqrt(len(parts))
-    most = (min if nearest else max)(names, key=lambda name: found.of_all[name])
-    end, nats = "nearest" if nearest else "farthest", f"with {found.of_all[most]:.2g} nats"
+    choose, end = (max, "farthest") if metric.better == "less" else (min, "nearest")
+    most = choose(names, key=lambda name: found.of_all[name])
+    nats = f"with {found.of_all[most]:.2g} nats"
     detail = f"{group} layers {names[0]} to {names[-1]}, the {end} {most} {nats}"
     detail = f"layer {most} {nats}" if len(names) == 1 else detail
-    interval = max(value - error, metric.range[0]), value + error
-    return Measurement(metric, value, found.n, interval, detail=detail)
+    return Measurement(metric, value, found.n, (max(value - error, metric.range[0]), value + error), detail=detail)
