@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """The root of the repository."""
 COPIED = ("benchmarks", "docs", "examples", "models", "stress_tests", "README.md", "pyproject.toml", "conftest.py")
 """Parts of the repository that benchmarks read or write; the installed harness measures."""
-IMAGES = 200
+IMAGES = 100
 """Images of a smoke run, and of each gate run in it."""
 _SMOKE, _CHECK = "BENCHMARKS_SMOKE", "BENCHMARKS_CHECK"
 Amount = TypeVar("Amount", int, "int | None")

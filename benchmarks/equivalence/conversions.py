@@ -38,7 +38,7 @@ from harness.measures.panel.threshold import Calibrated, PanelCheck
 from harness.perturb import IDENTITY
 
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "conversions.json"))
-IMAGES, CALIBRATION = few(2_000, 200), few(BATCH, 50)
+IMAGES, CALIBRATION = few(2_000, 100), few(BATCH, 50)
 """Test images, the first ones, and training images that a conversion is calibrated with."""
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "per tensor": {"per_channel": False},

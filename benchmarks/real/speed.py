@@ -214,4 +214,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "--images 10 --repeats 1 --models resnet18 --memory 10"))
+    sys.exit(run(COMMANDS, "--images 4 --repeats 1 --models resnet18 --memory 4"))

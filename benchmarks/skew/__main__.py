@@ -21,7 +21,7 @@ from harness.features.skew.diagnosis import diagnosis
 from harness.inference import RoleModel, open_model
 
 RESULTS = Path(__file__).parent / "results.json"
-IMAGES = few(1_500, 150)
+IMAGES = few(1_500, 100)
 SHIPPED = Path("models/augmented.safetensors")
 NETWORKS = (SHIPPED, *sorted(Path("models/panel").glob("seed-*.safetensors")))[: few(21, 2)]
 BATCHES = (7, 64, 500)[: few(3, 1)]

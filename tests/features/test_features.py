@@ -149,7 +149,7 @@ def test_without_its_folder_the_rest_runs(tmp_path):
             shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
         golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
         (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
-        asked[name] = {"house": str(house), "root": str(root), "workers": ["-n", "2"] if name == "golden" else []}
+        asked[name] = {"house": str(house), "root": str(root), "workers": ["-n", "1"] if name == "golden" else []}
     environment = {**os.environ, "PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment.pop("PYTHONPYCACHEPREFIX", None)  # Houses share files, and the bytecode beside them.
     command = [sys.executable, "-c", FORKS, WITHOUT, json.dumps([*asked.values()])]

@@ -71,7 +71,7 @@ def test_what_the_images_cannot_tell_is_inconclusive_and_exits_4(zoo):
 
 
 @pytest.mark.parametrize(
-    "workers", [pytest.param((), id="serial"), pytest.param(("-n", "2"), id="workers", marks=pytest.mark.processes)]
+    "workers", [pytest.param((), id="serial"), pytest.param(("-n", "1"), id="workers", marks=pytest.mark.processes)]
 )
 def test_a_difference_outranks_what_cannot_be_told_and_the_report_shows_it(zoo, workers):
     zoo.bind(EQUIVALENCE + LOST)

@@ -267,7 +267,7 @@ def test_free_images_are_judged_and_elsewhere_is_not_applicable(gate):
     assert gate.once("--candidate", "blind.safetensors", rows=CLEAN + FREE).statuses["shuffled"] == "fail"
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)])
 def test_a_folder_of_pictures_is_measured(gate, workers):
     """A row that names no images is an error, and an image that is not the row's."""
     about = load_elsewhere(f"folder:{gate.root / 'cars'}", gate.images, Pipeline())

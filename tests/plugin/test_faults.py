@@ -320,7 +320,7 @@ def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, 
 @pytest.mark.usefixtures("interruptible")
 def test_interrupt_of_workers_ends_with_2_and_writes_nothing_by_half(zoo):
     (zoo.tests / "test_waits.py").write_text(WAITING)
-    command = command_on(zoo, "-n", "2")
+    command = command_on(zoo, "-n", "1")
     run = subprocess.Popen(
         command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

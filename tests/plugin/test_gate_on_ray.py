@@ -10,50 +10,75 @@ import uuid
 
 import numpy as np
 import pytest
-from rays import MARK, marked, nothing_is_left, ray_cluster, wait_until, workers
-from zoo import ROWS, TRAINING, Zoo, kept_predictions
+from rays import MARK, nothing_is_left, ray_cluster, wait_until, workers
+from zoo import ROWS, TRAINING, kept_predictions
+
+from harness.cli import main
 
 pytestmark = pytest.mark.cluster
 
 SLOW = """
-import time
+import os, time
+from pathlib import Path
 
 from harness.measures import accuracy
 from harness.plugin import check
 
 
 class Slow:
+    def __init__(self, name):
+        self.name = name
+
     def __call__(self, pixels):
-        time.sleep({seconds})
+        Path(f"{self.name}-at-work-{os.getpid()}").touch()
+        while not Path(f"{self.name}-may-go-on").exists():
+            time.sleep(0.05)
         return pixels
 
 
 @check("slow")
 def test_slow(candidate, images, evidence, stress_check):
-    verdict = stress_check.judge(accuracy(candidate.predict(images, Slow())))
+    verdict = stress_check.judge(accuracy(candidate.predict(images, Slow(stress_check.id))))
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 """
 ROW = """
 [[check]]
-id = "slow"
+id = "{}"
 family = "slow"
 metric = "accuracy"
-hand = { threshold = 0.5 }
+hand = {{ threshold = 0.5 }}
 """
+FIRST, LAST = "first", "last"
+RAY = ("--stress-backend", "ray")
 
 
 @pytest.fixture
-def zoo(tmp_path):
-    place = Zoo(tmp_path)
-    place.slow = lambda seconds: (place.tests / "test_slow.py").write_text(SLOW.format(seconds=seconds))
-    place.bind(ROWS + ROW)
-    place.slow(0)
-    place.started = []
-    yield place
-    for process in place.started:
+def zoo(zoo):
+    """The repository with two checks whose predictions wait in their workers until they may go on."""
+    (zoo.tests / "test_slow.py").write_text(SLOW)
+    zoo.bind(ROWS + ROW.format(FIRST) + ROW.format(LAST))
+    zoo.started = []
+    yield zoo
+    for process in zoo.started:
         if process.poll() is None:  # From a test that failed; its workers would pass as another's.
             process.kill()
+
+
+def go_on(zoo, *names):
+    """Let the predictions of checks go on, those to come too."""
+    for name in names:
+        (zoo.root / f"{name}-may-go-on").touch()
+
+
+def at_work(zoo, name=FIRST):
+    """Return the processes that predict, or have, for a check."""
+    return {int(path.name.rpartition("-")[2]) for path in zoo.root.glob(f"{name}-at-work-*")}
+
+
+def workers_at_work(zoo, name=FIRST, *, count=1):
+    """Wait until so many workers that live predict for a check; return their processes."""
+    return wait_until(lambda: len(found := at_work(zoo, name) & set(workers())) == count and found, seconds=150)
 
 
 def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest", "stress_tests", "-p", "no:html")):
@@ -63,7 +88,7 @@ def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest
     environment.pop("RAY_ADDRESS", None)
     if address:
         environment["RAY_ADDRESS"] = address
-    options = ("--stress-set", f"data={zoo.data}") if "pytest" in command else ()
+    options = ("--stress-set", f"data={zoo.data}", "--stress-set=no_overview=true") if "pytest" in command else ()
     process = subprocess.Popen(
         (sys.executable, *command, *options, *arguments),
         cwd=zoo.root,
@@ -75,30 +100,6 @@ def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest
     )
     zoo.started.append(process)
     return process
-
-
-def report(zoo, folder="reports"):
-    return json.loads((zoo.root / folder / "stress.json").read_text())
-
-
-RAY = ("--stress-backend", "ray")
-
-
-def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo):
-    plain = started(zoo, "--stress-reports", "plain", cache="plain")
-    said, _ = plain.communicate(timeout=200)
-    assert plain.returncode == 0, said
-    on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
-    said, _ = on_ray.communicate(timeout=200)
-    assert on_ray.returncode == 0, said
-    assert "cluster: 2 workers" in said
-    assert "raylet" not in said, "Ray's own logs are silent"
-    mine, theirs = report(zoo, "plain"), report(zoo, "ray")
-    for name in ("verdict", "checks", "errors", "omissions", "self_checks"):
-        assert mine[name] == theirs[name]
-    assert len(mine["checks"]) == 5
-    assert kept_predictions(zoo.root / "plain") == kept_predictions(zoo.root / "ray")
-    nothing_is_left(zoo.mark, seconds=30)
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +116,13 @@ def killed():
 
 @pytest.mark.usefixtures("interruptible")
 def test_drivers_that_end_leave_no_process(zoo, killed):
-    zoo.slow(20)
+    """The first, since it leaves what takes a minute to end."""
     drivers = {}
     for ending in (signal.SIGKILL, signal.SIGINT):
         reports = ("--stress-reports", ending.name)
-        process = started(zoo, *RAY, "--stress-set", "ray_workers=2", "-k", "slow", *reports, cache=ending.name)
+        process = started(zoo, *RAY, "--stress-set", "ray_workers=1", "-k", FIRST, *reports, cache=ending.name)
         drivers[ending] = process, zoo.mark
-
-    def at_work(mark):
-        return len([each for each in marked(mark) if "ray::call_on_node" in each]) == 2
-
-    wait_until(lambda: all(at_work(mark) for _, mark in drivers.values()), seconds=150)
-    time.sleep(1)
+    workers_at_work(zoo, count=2)
     for ending, (process, _) in drivers.items():
         process.send_signal(ending)
     for ending, (process, mark) in drivers.items():
@@ -136,66 +132,80 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
             nothing_is_left(mark, seconds=45)
         else:
             killed.append(mark)
-            wait_until(lambda mark=mark: not at_work(mark), seconds=60)
+    wait_until(lambda: not at_work(zoo) & set(workers()), seconds=60)
 
 
-def test_what_dies_on_a_cluster_changes_nothing_until_no_node_is_left(zoo):
-    for seed in range(1, 4):
-        training = {**TRAINING, "seed": seed}
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.1, training=training)
-    zoo.bind(f'{ROWS + ROW}\n[gate]\ndata = "{zoo.data}"\n')
-    calibrate = ("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(1, 4)))
-    checks = zoo.checks.read_text()
-    plain = started(zoo, "--panel", "panel-0.json", cache="plain", command=calibrate)
-    said, _ = plain.communicate(timeout=250)
-    assert plain.returncode == 0, said
-    zoo.checks.write_text(checks)
-    with ray_cluster(nodes=3) as nodes:
+def test_the_gate_finds_the_same_as_one_process_though_workers_die_and_leaves_nothing(zoo, monkeypatch):
+    on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
+    for worker in workers_at_work(zoo, count=2):
+        os.kill(worker, signal.SIGKILL)
+    workers_at_work(zoo, count=2)
+    go_on(zoo, FIRST, LAST)
+    said, _ = on_ray.communicate(timeout=200)
+    assert on_ray.returncode == 0, said
+    assert "cluster: 2 workers" in said
+    logged = [line for line in said.splitlines() if "raylet" in line]
+    assert all("call_on_node failed. There are " in line for line in logged), "of lost calls, and Ray's logs are silent"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(zoo.root / "plain"))
+    assert zoo.run("--stress-reports", "plain").ret == 0
+    mine, theirs = zoo.report("plain"), zoo.report("ray")
+    for name in ("verdict", "checks", "errors", "omissions", "self_checks"):
+        assert mine[name] == theirs[name]
+    assert len(mine["checks"]) == 6
+    assert kept_predictions(zoo.root / "plain") == kept_predictions(zoo.root / "ray")
+    nothing_is_left(zoo.mark, seconds=30)
 
-        def lose_a_node():
-            nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
 
-        # A node dies while a panel is measured.
-        zoo.slow(1)
-        options = [option.replace("--stress-", "--") for option in RAY]
-        process = started(zoo, *options, "--panel", "panel-1.json", address=nodes.address, command=calibrate)
-        wait_until(workers, seconds=100)
-        time.sleep(2)
-        lose_a_node()
-        said, _ = process.communicate(timeout=250)
-        assert process.returncode == 0, said
-        assert said.count(".safetensors: ") >= 3, "a line for each member"
-        mine, theirs = (
-            [member["values"] for member in json.loads((zoo.root / f"panel-{number}.json").read_text())["models"]]
-            for number in range(2)
-        )
-        assert mine == theirs
-        assert np.isfinite(list(mine[0].values())).all()
+@pytest.fixture(scope="module")
+def nodes():
+    with ray_cluster(nodes=2) as found:
+        yield found
 
-        # Workers and a node die during a gate.
-        zoo.checks.write_text(checks)
-        zoo.slow(2)
-        options = (*RAY, "--stress-no-cache")
-        process = started(zoo, *options, address=nodes.address)
-        wait_until(lambda: len(workers()) == 2, seconds=100)
-        for _ in range(2):
-            time.sleep(1)
-            os.kill(wait_until(workers, seconds=30)[0], signal.SIGKILL)
-        lose_a_node()
-        said, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, said
-        assert report(zoo)["verdict"] == "pass"
 
-        # All nodes do. Another test holds that a run waits for half a minute at most.
-        (zoo.root / "conftest.py").write_text("from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n")
-        zoo.slow(20)
-        process = started(zoo, *options, "-k", "slow", address=nodes.address)
-        wait_until(workers, seconds=100)
-        time.sleep(1)
-        began = time.monotonic()
-        lose_a_node()
-        said, _ = process.communicate(timeout=100)
-        assert time.monotonic() - began < 35
-        assert process.returncode == 4, said
-        assert report(zoo)["verdict"] == "error"
-        assert "no node is left" in " ".join(report(zoo)["errors"])
+def lose_a_node(nodes):
+    nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+
+
+def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, runs):
+    seeds = [f"seed-{seed}.safetensors" for seed in range(1, 4)]
+    for seed, name in enumerate(seeds, 1):
+        zoo.save(name, seed=seed, jitter=0.1, training={**TRAINING, "seed": seed})
+    checks = f'{ROWS + ROW.format(FIRST)}\n[gate]\ndata = "{zoo.data}"\n'
+    zoo.bind(checks)
+    command = ("-m", "harness", "calibrate", "--checkpoints", *seeds, "--panel", "ray.json", "--backend", "ray")
+    process = started(zoo, address=nodes.address, command=command)
+    wait_until(lambda: len(at_work(zoo)) == 2, seconds=150)
+    lose_a_node(nodes)
+    go_on(zoo, FIRST)
+    said, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, said
+    assert said.count(".safetensors: ") >= 3, "a line for each member"
+    zoo.bind(checks)
+    assert main(["calibrate", "--checkpoints", *seeds, "--panel", "plain.json"]) == 0
+    mine, theirs = (
+        [member["values"] for member in json.loads((zoo.root / f"{name}.json").read_text())["models"]]
+        for name in ("plain", "ray")
+    )
+    assert mine == theirs
+    assert np.isfinite(list(mine[0].values())).all()
+
+
+def test_a_node_that_dies_during_a_gate_changes_nothing_and_the_last_one_ends_it(zoo, nodes):
+    """After the test of the panel, from which one node is left."""
+    nodes.add_node(num_cpus=1)
+    # Another test holds that a run waits for half a minute at most.
+    (zoo.root / "conftest.py").write_text("from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n")
+    process = started(zoo, *RAY, "--stress-no-cache", address=nodes.address)
+    workers_at_work(zoo, count=2)
+    lose_a_node(nodes)
+    go_on(zoo, FIRST)
+    workers_at_work(zoo, LAST)
+    began = time.monotonic()
+    lose_a_node(nodes)
+    said, _ = process.communicate(timeout=100)
+    assert time.monotonic() - began < 35
+    assert process.returncode == 4, said
+    report = zoo.report()
+    assert report["verdict"] == "error"
+    assert "no node is left" in " ".join(report["errors"])
+    assert zoo.statuses[FIRST] == "pass"

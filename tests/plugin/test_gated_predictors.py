@@ -98,7 +98,7 @@ KNOWN = {
     [
         ("Labels", ()),
         pytest.param("Top", (), marks=pytest.mark.processes),
-        pytest.param("Probabilities", ("-n", "2"), marks=pytest.mark.processes),
+        pytest.param("Probabilities", ("-n", "1"), marks=pytest.mark.processes),
     ],
 )
 def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name, workers):

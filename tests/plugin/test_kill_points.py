@@ -15,6 +15,7 @@ import types
 from pathlib import Path
 
 import pytest
+import seaborn  # noqa: F401  Each run would import it.
 from _pytest import hookspec
 from outcomes import OLD_REPORTS, leave_old_reports
 from zoo import CLEAN, Zoo, hypothesis_as_it_starts

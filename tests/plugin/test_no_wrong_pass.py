@@ -116,7 +116,7 @@ def test_a_test_that_leaves_is_not_judged(shared):
 
 @pytest.mark.faults
 def test_tests_of_workers_that_leave_are_not_judged(shared):
-    assert shared.once("-n", "2", files=EXITS | ENDS).ending == (4, "error")
+    assert shared.once("-n", "1", files=EXITS | ENDS).ending == (4, "error")
 
 
 @pytest.mark.faults
@@ -252,7 +252,7 @@ def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["serial", "parallel"])
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["serial", "parallel"])
 def test_a_test_that_copies_the_process_reports_once(shop, workers):
     (shop.tests / "test_forks.py").write_text("import os\ndef test_forks():\n    os.fork()\n")
     ended = run(shop, *workers)
@@ -280,7 +280,7 @@ ENDINGS = {
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("unconfigure", ("-n", "2"))])
+@pytest.mark.parametrize(("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("unconfigure", ("-n", "1"))])
 def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop, monkeypatch, ends, workers):
     monkeypatch.setenv("OUTER", "1")
     bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)

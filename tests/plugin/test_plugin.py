@@ -162,7 +162,7 @@ def test_model_that_hangs_from_the_start_is_refused_with_4(gate, moody):
 def test_process_of_a_model_that_hangs_ends(gate, moody):
     start = time.monotonic()
     # A worker loads much before it runs a model, and the time limit counts that.
-    arguments = (f"--stress-set=data={gate.data}", "stress_tests", *moody("hangs"), "--stress-set", "timeout=12", "-n2")
+    arguments = (f"--stress-set=data={gate.data}", "stress_tests", *moody("hangs"), "--stress-set", "timeout=12", "-n1")
     ran = gate.pytester.runpytest_subprocess(*arguments)
     assert ran.ret == 4
     ran.stdout.fnmatch_lines(["*: no answer within 12 s; a model that hangs*"])

@@ -102,6 +102,7 @@ def test_a_hostile_checkpoint_is_refused_and_runs_nothing(zoo):
     assert ran.ret == 4
     ran.stderr.fnmatch_lines([f"*REFUSED?PICKLE_GLOBAL? {path.name}: *Nothing was executed.*"])
     assert list((zoo.root / "canaries").iterdir()) == []
+    assert zoo.report()["candidate"]["architecture"] == "", "it is not opened"
 
 
 def test_data_and_checkpoint_must_be_named_where_none_are_shipped(zoo):

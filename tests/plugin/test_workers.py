@@ -11,7 +11,7 @@ import pytest
 from test_registry import DUSK, OWN, USED
 from zoo import ROWS, SEARCH, STRESS_TESTS, details_in, drawn_again, without_id
 
-WORKERS = ("-n", "2")
+WORKERS, WORKER = ("-n", "2"), ("-n", "1")
 GAIN = '\n[[check]]\nid = "gain"\nfamily = "gain"\nmetric = "accuracy_gain"\nhand = { threshold = 0.1 }\n'
 SKEWED = """
 [[check]]
@@ -122,7 +122,7 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(shared):
 
 @pytest.mark.processes
 def test_a_run_that_covers_less_is_partial(shared):
-    ran = shared.once("-k", "not bee", "--stress-budget", "0.001s", "--stress-no-cache", *WORKERS)
+    ran = shared.once("-k", "not bee", "--stress-budget", "0.001s", "--stress-no-cache", *WORKER)
     assert ran.ending == (0, "partial")
     ran.stdout.fnmatch_lines(
         [
@@ -152,7 +152,7 @@ def test_tests_that_raise_measure_nan_or_cannot_be_collected_end_with_4(shared):
         return b"from dataclasses import replace\n" + judged
 
     files = {**WRONG, "stress_tests/test_confident_errors.py": measures_nan}
-    ran = shared.once(*WORKERS, files=files, rows=ROWS.replace("degrees = 10 }", "degrees = 10 }\nflor = 1"))
+    ran = shared.once(*WORKER, files=files, rows=ROWS.replace("degrees = 10 }", "degrees = 10 }\nflor = 1"))
     assert ran.ending == (4, "error")
     for said in (
         "test_own.py::test_own: OSError: lost",

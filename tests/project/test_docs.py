@@ -49,7 +49,7 @@ LARGEST_SHEET = 60_000
 """Bytes of a picture, and of that of all corruptions, which grows with each."""
 SMALLER = (
     # The commands of the page, on fewer images.
-    (r"(stress-harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 200 "),
+    (r"(stress-harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 20 "),
 )
 TINY_NETWORK = (
     # A network that is built as quickly as it predicts, in place of the ResNet, with pictures and classes of its own.
@@ -516,7 +516,7 @@ def test_the_gallery_has_the_recorded_runs():
 
 @pytest.mark.docs
 def test_the_pictures_are_made_by_their_script(tmp_path):
-    command = [sys.executable, "docs/pictures.py", "--samples", "200", "--to", tmp_path / "pictures"]
+    command = [sys.executable, "docs/pictures.py", "--samples", "100", "--to", tmp_path / "pictures"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.name: path.stat().st_size for path in tmp_path.glob("pictures/*")}

@@ -142,6 +142,7 @@ def test_a_benchmark_runs_to_its_end_and_changes_nothing(module):
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs_on_few_images(example, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More wait for each other beside other tests, and keep cores busy.
     folder = tmp_path / example
     shutil.copytree(ROOT / "examples" / example, folder, ignore=shutil.ignore_patterns("runs", "photos", "*.npz"))
     for command in EXAMPLES[example]:

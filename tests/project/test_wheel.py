@@ -127,22 +127,22 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel, tmp_path):
 
 
 def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
-    def judged(candidate: str, *places: str) -> tuple[str, str, str]:
-        status = {"good": 0, "bad": 1, "none": 4}[candidate]
+    def judged(candidate: str, *places: str) -> tuple[str, str]:
+        status = {"good": 0, "bad": 1}[candidate]
         command = (python, "-m", "pytest", "-v", f"--candidate=runs/{candidate}.pth", *places)
         done, report = run(*command, cwd=shop, ok=status), json.loads((shop / "reports/stress.json").read_text())
         assert (shop / "reports/stress.html").exists()
-        assert (f"{CLEAN}[clean]" in done.stdout) == (candidate != "none")
-        return report["verdict"], report["candidate"]["architecture"], done.stderr
+        assert f"{CLEAN}[clean]" in done.stdout
+        return report["verdict"], report["candidate"]["architecture"]
 
-    run(python, "-m", "harness", "init", *GIVEN, "--families", "clean", "--min-accuracy", "0.9", cwd=shop)
+    wanted = ("--families", "clean", "--min-accuracy", "0.9", "--budget", "none")
+    run(python, "-m", "harness", "init", *GIVEN, *wanted, cwd=shop)
     assert [path.name for path in (shop / "stress_tests").iterdir()] == ["checks.toml"]
     where = run(python, "-c", "import harness; print(harness.__file__)", cwd=shop).stdout
     assert Path(where.strip()).is_relative_to(python.parents[1]), "the package is that of the environment"
     (shop / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')  # As its entry point does.
-    assert judged("good", CLEAN)[:2] == ("pass", "user")
-    assert judged("bad", "stress_tests", "-n", "2")[:2] == ("fail", "user")
-    assert judged("none")[:2] == ("error", ""), "a refused file is not opened"
+    assert judged("good", CLEAN) == ("pass", "user")
+    assert judged("bad", "stress_tests", "-n", "1") == ("fail", "user")
     assert "name the checkpoint to judge with --candidate" in run(python, "-m", "pytest", cwd=shop, ok=4).stderr
     run(python, "-m", "harness", "init", "--copy", "clean", cwd=shop)
     copy = shop / "stress_tests/test_clean.py"
@@ -187,18 +187,15 @@ def test_a_repository_is_made_calibrated_used_and_run_by_its_workflow(shop, pyth
     base = git("rev-parse", "HEAD")
     for name, path in later.items():
         path.rename(shop / f"runs/{name}.pth")
-    assert "stress: 4 checks on 400 images of test" in harness("gate", "stress_tests", "--candidate=runs/bad.pth", ok=1)
     said = harness("accept", "runs/good.pth")
     assert "accepted, models/incumbent.safetensors is the last accepted model" in said
     said = harness("compare", "runs/bad.pth", "models/incumbent.safetensors")
     assert said.splitlines()[0] == DATA
     assert "incumbent" in said
-    harness("init", "--families", "slice")
-    assert "slice-camera-front" in (shop / "stress_tests/checks.toml").read_text()
 
-    git("stash", "-q", "--", "stress_tests")
-    git("add", "runs")
-    git("commit", "-q", "-m", "two checkpoints")
+    # Another test has its workflow gate several checkpoints, without the package.
+    git("add", "runs/bad.pth")
+    git("commit", "-q", "-m", "a checkpoint")
     git("clone", "-q", str(shop), str(tmp_path / "clone"))
     job = YAML(typ="safe").load(shop / ".github/workflows/model-gate.yml")["jobs"]["gate"]
     environment = {"PYTHONPATH": "", "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
@@ -206,6 +203,6 @@ def test_a_repository_is_made_calibrated_used_and_run_by_its_workflow(shop, pyth
     runner = Runner(tmp_path / "clone", job, expressions, Path(python).parent, environment)
     assert not runner.run()
     assert runner.statuses["Gate"] == 1, runner.output
-    reports = map(json.loads, map(Path.read_text, (tmp_path / "clone/reports").glob("*/stress.json")))
-    found = {each["candidate"]["path"]: each["verdict"] for each in reports}
-    assert found == {"runs/bad.pth": "fail", "runs/good.pth": "pass"}
+    assert "stress: 4 checks on 400 images of test" in runner.output["Gate"]
+    report = json.loads((tmp_path / "clone/reports/stress.json").read_text())
+    assert (report["candidate"]["path"], report["verdict"]) == ("runs/bad.pth", "fail")

@@ -125,7 +125,7 @@ class Nodes:
             try:
                 _, found = ray.get(task)
             except RayError as error:
-                reason = _in_a_line(error)
+                reason = f"the last one was lost as it was asked at the start, or runs no worker ({_in_a_line(error)})"
                 continue
             if isinstance(found, Exception):
                 raise found
