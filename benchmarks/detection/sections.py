@@ -45,7 +45,7 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
         lacking = ", ".join(f"{family} ({many(n, 'row')})" for family, n in by_families.most_common())
         lines.append(
             f"**Not measured on every row**: {many(len(old), 'result')}, {many(controls, 'control')} among "
-            f"them, lack newer rows with a threshold, of the families {lacking}. A mutant that "
+            f"them, lack newer rows with a threshold. The rows are of the families {lacking}. A mutant that "
             f"fails in the rows it has is detected all the same. Any other is undecided ({undecided}) and "
             "counts as neither. Run `train` and `measure` again."
         )

@@ -135,7 +135,7 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
     wait_until(lambda: not at_work(zoo) & set(workers()), seconds=60)
 
 
-def test_the_gate_finds_the_same_as_one_process_though_workers_die_and_leaves_nothing(zoo, monkeypatch):
+def test_the_gate_finds_the_same_though_workers_die_and_leaves_nothing(zoo, monkeypatch):
     on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
     for worker in workers_at_work(zoo, count=2):
         os.kill(worker, signal.SIGKILL)
@@ -190,7 +190,7 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
     assert np.isfinite(list(mine[0].values())).all()
 
 
-def test_a_node_that_dies_during_a_gate_changes_nothing_and_the_last_one_ends_it(zoo, nodes):
+def test_a_node_that_dies_changes_no_gate_and_the_last_one_ends_it(zoo, nodes):
     """After the test of the panel, from which one node is left."""
     nodes.add_node(num_cpus=1)
     # Another test holds that a run waits for half a minute at most.
