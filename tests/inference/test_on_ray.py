@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from rays import workers
+from rays import wait_until, workers
 from torch import nn
 from zoo import images_of, network
 
@@ -292,21 +292,28 @@ def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, monkeypatc
     thread.join()
 
 
-def test_nodes_that_do_not_answer_at_the_start_end_the_run(nodes, monkeypatch):
+def test_nodes_that_do_not_answer_or_leave_at_the_start_end_the_run(nodes, monkeypatch, tmp_path):
     """The last one, with a node that leaves before it answers."""
+    asked = tmp_path / "asked"
+    monkeypatch.setattr(calls, "call_on_node", lambda *_: (asked.touch(), time.sleep(600)))
+    calls._task.cache_clear()
+    nodes.add_node(num_cpus=1)
 
     def leave():
+        wait_until(asked.exists, seconds=100)
         for node in list(nodes.worker_nodes):
             nodes.remove_node(node, allow_graceful=False)
 
-    nodes.add_node(num_cpus=1)
-    monkeypatch.setattr(calls, "STARTING", 4.0)
-    monkeypatch.setattr(calls, "call_on_node", lambda *_: time.sleep(600))
-    calls._task.cache_clear()
-    thread = threading.Timer(2.0, leave)
-    thread.start()
+    thread = threading.Thread(target=leave)
     try:
-        with pytest.raises(BackendLostError, match="no node can work: "):
+        monkeypatch.setattr(calls, "STARTING", 1.0)
+        with pytest.raises(BackendLostError, match="no node can work: none has answered within 1 s"):
+            Cluster(BackendOptions(ray_address=nodes.address)).start()
+        monkeypatch.setattr(calls, "STARTING", 100.0)
+        thread.start()
+        with pytest.raises(
+            BackendLostError, match=r"no node can work: the last one was lost .*\(TaskUnschedulableError"
+        ):
             Cluster(BackendOptions(ray_address=nodes.address)).start()
     finally:
         calls._task.cache_clear()

@@ -135,24 +135,26 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
     wait_until(lambda: not at_work(zoo) & set(workers()), seconds=60)
 
 
-def test_the_gate_finds_the_same_though_workers_die_and_leaves_nothing(zoo, monkeypatch):
-    on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
-    for worker in workers_at_work(zoo, count=2):
-        os.kill(worker, signal.SIGKILL)
-    workers_at_work(zoo, count=2)
+def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo, monkeypatch):
     go_on(zoo, FIRST, LAST)
+    on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
     said, _ = on_ray.communicate(timeout=200)
     assert on_ray.returncode == 0, said
     assert "cluster: 2 workers" in said
-    logged = [line for line in said.splitlines() if "raylet" in line]
-    assert all("call_on_node failed. There are " in line for line in logged), "of lost calls, and Ray's logs are silent"
+    assert "raylet" not in said, "Ray's own logs are silent"
     monkeypatch.setenv("XDG_CACHE_HOME", str(zoo.root / "plain"))
     assert zoo.run("--stress-reports", "plain").ret == 0
     mine, theirs = zoo.report("plain"), zoo.report("ray")
     for name in ("verdict", "checks", "errors", "omissions", "self_checks"):
         assert mine[name] == theirs[name]
     assert len(mine["checks"]) == 6
-    assert kept_predictions(zoo.root / "plain") == kept_predictions(zoo.root / "ray")
+    mine, theirs = (
+        # Without what self-checks found, since this process has more code of the user.
+        {name: content for name, content in kept_predictions(zoo.root / folder).items() if content[:1] != b"{"}
+        for folder in ("plain", "ray")
+    )
+    assert mine
+    assert mine == theirs
     nothing_is_left(zoo.mark, seconds=30)
 
 
@@ -190,12 +192,19 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
     assert np.isfinite(list(mine[0].values())).all()
 
 
-def test_a_node_that_dies_changes_no_gate_and_the_last_one_ends_it(zoo, nodes):
-    """After the test of the panel, from which one node is left."""
-    nodes.add_node(num_cpus=1)
+def test_what_dies_during_a_gate_changes_nothing_until_no_node_is_left(zoo, nodes):
+    go_on(zoo, FIRST, LAST)
+    assert zoo.run().ret == 0
+    expected = zoo.report()["checks"]
+    for place in zoo.root.glob("*-may-go-on"):
+        place.unlink()
+    while len(nodes.worker_nodes) < 2:  # Another test has taken one away.
+        nodes.add_node(num_cpus=1)
     # Another test holds that a run waits for half a minute at most.
     (zoo.root / "conftest.py").write_text("from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n")
     process = started(zoo, *RAY, "--stress-no-cache", address=nodes.address)
+    for worker in workers_at_work(zoo, count=2):
+        os.kill(worker, signal.SIGKILL)
     workers_at_work(zoo, count=2)
     lose_a_node(nodes)
     go_on(zoo, FIRST)
@@ -208,4 +217,4 @@ def test_a_node_that_dies_changes_no_gate_and_the_last_one_ends_it(zoo, nodes):
     report = zoo.report()
     assert report["verdict"] == "error"
     assert "no node is left" in " ".join(report["errors"])
-    assert zoo.statuses[FIRST] == "pass"
+    assert [check for check in report["checks"] if check["id"] == FIRST] == expected[-2:-1]
