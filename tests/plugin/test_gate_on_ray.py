@@ -138,7 +138,7 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
 def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo, monkeypatch):
     go_on(zoo, FIRST, LAST)
     on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
-    said, _ = on_ray.communicate(timeout=200)
+    said, _ = on_ray.communicate(timeout=400)
     assert on_ray.returncode == 0, said
     assert "cluster: 2 workers" in said
     assert "raylet" not in said, "Ray's own logs are silent"
@@ -179,7 +179,7 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
     wait_until(lambda: len(at_work(zoo)) == 2, seconds=150)
     lose_a_node(nodes)
     go_on(zoo, FIRST)
-    said, _ = process.communicate(timeout=250)
+    said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said
     assert said.count(".safetensors: ") >= 3, "a line for each member"
     zoo.bind(checks)
@@ -211,7 +211,7 @@ def test_what_dies_during_a_gate_changes_nothing_until_no_node_is_left(zoo, node
     workers_at_work(zoo, LAST)
     began = time.monotonic()
     lose_a_node(nodes)
-    said, _ = process.communicate(timeout=100)
+    said, _ = process.communicate(timeout=200)
     assert time.monotonic() - began < 35
     assert process.returncode == 4, said
     report = zoo.report()
