@@ -53,10 +53,10 @@ EXPECTED: Mapping[str, frozenset[str]] = {
         ("relabelled-class", CLASSES),
         ("resized", PIPELINE),
         ("sign-flips", DRIFT),
-        ("stale-statistics", DRIFT),
+        ("stale-statistics", DRIFT, "batch norms"),
         ("starved-class", CLASSES),
         ("swapped-logits", CLASSES),
-        ("weight-noise", DRIFT),
+        ("weight-noise", DRIFT, "batch norms"),
         ("wrong-normalization", PIPELINE),
     )
 }
