@@ -61,13 +61,10 @@ def threshold(about: PanelCheck, values: np.ndarray, *, k: float) -> Calibrated:
     return Calibrated(about, float(values.mean()), std, centre, spread, k, len(values), np.inf)
 
 
-FEW_DRAWS = 50_000
-
-
-def calibrate(panel: Panel, budgets, *, by_hand=frozenset(), draws: int = FEW_DRAWS) -> list[Calibrated]:
-    """Return what a calibration does with a panel: checked, then a threshold for each check; `DRAWS` for its digits."""
+def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:
+    """Return what a calibration does with a panel: checked, then a threshold for each check."""
     check_panel(panel)
-    return thresholds_of(panel, budgets, by_hand=by_hand, draws=draws)
+    return thresholds_of(panel, budgets, by_hand=by_hand)
 
 
 def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:

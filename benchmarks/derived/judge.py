@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 OLD = ("consensus_set_errors", "worst_class_consensus_set_errors")
 """Metrics of checks that the gate had before."""
-_DRAWS = 40_000
 _FAMILIES = 15
 """Families of the shipped checks file besides clean accuracy, which share half of the false alarms."""
 
@@ -112,7 +111,7 @@ def thresholds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Calibrated]:
     )
     panel, found = Panel("", 1, {}, (*checks, *others), models), {}
     for family in dict.fromkeys(check.family for check in checks):
-        for item in family_thresholds(panel, panel.family(family), {}, draws=_DRAWS):
+        for item in family_thresholds(panel, panel.family(family), {}):
             found[item.check.id] = item
     return found
 

@@ -16,13 +16,11 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY
 from benchmarks.detection.paths import CHECKS, PANEL
 from benchmarks.detection.results import Result, measured_results
-from benchmarks.runner import few, table
+from benchmarks.runner import table
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import ALARMS, correlation, multiplier, share_of
+from harness.calibration.thresholds import ALARMS, multiplier, share_of
 from harness.checks import read_checks
 from harness.measures.panel.threshold import PanelCheck, least_of, on_scales, widened
-
-DRAWS = few(100_000, 200)
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,6 @@ def comparison() -> str:
 def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) -> dict[str, dict[str, float]]:
     """Return the multiplier of each family by each division."""
     names = list(dict.fromkeys(row.family for row in rows))
-    signed = on_scales(values, rows) * [row.sign for row in rows]
     among = {name: np.array([row.family == name for row in rows]) for name in names}
 
     def shared(shares: Mapping[str, float]) -> dict[str, float]:
@@ -90,10 +87,7 @@ def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) 
         total = sum(shares.values())
         assert total <= ALARMS * (1 + 1e-9), f"shares of {total}"
         return {
-            name: multiplier(
-                correlation(signed[:, among[name]]), share=shares[name], reference_models=len(values), draws=DRAWS
-            )
-            for name in names
+            name: multiplier(int(among[name].sum()), share=shares[name], reference_models=len(values)) for name in names
         }
 
     def weighted(weights: Mapping[str, float]) -> dict[str, float]:
@@ -101,7 +95,7 @@ def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) 
 
     equal = shared(dict.fromkeys(names, ALARMS / len(names)))
     caught = {name: _caught(found.mutants[::2, among[name]], equal[name]) for name in names}
-    everything = multiplier(correlation(signed), share=ALARMS, reference_models=len(values), draws=DRAWS)
+    everything = multiplier(len(rows), share=ALARMS, reference_models=len(values))
     return {
         "half for clean, twelfths of the other half": shared({name: share_of(name, names) for name in names}),
         "equal parts": equal,

@@ -26,8 +26,6 @@ from harness.perturb.grids import views_of
 
 FAMILY, AT_REST = "consensus", "consensus-clean"
 SIZES = (3, 5, 8, 12, 20)
-_BOOTSTRAP = 20_000
-"""Draws of the multiplier's bootstrap, for each of so many splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +75,7 @@ class Asked:
         panel = replace(self.panel, models=models, chance=self.chance)
         known = (wrong == 0)[None]
         return (
-            family_thresholds(panel, self.rows, self.budgets, draws=_BOOTSTRAP),
+            family_thresholds(panel, self.rows, self.budgets),
             self.lost(others, known),
             self.lost(self.mutants, known),
             known[0],

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.covariance import ledoit_wolf
 
 from benchmarks.detection.judgement import TRIVIAL, judge
 from benchmarks.detection.mutants import HEALTHY
@@ -13,7 +14,6 @@ from benchmarks.detection.paths import CHECKS, PANEL
 from benchmarks.detection.results import measured_results
 from benchmarks.joint.rules import RULES, Profile, cauchy, profile
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import correlation
 from harness.checks import read_checks
 from harness.measures.panel.threshold import PanelCheck, least_of, on_scales
 
@@ -201,7 +201,8 @@ def simulate(panel: np.ndarray, average: np.ndarray, *, draws: int, seed: int) -
     """
     rng, models = np.random.default_rng(seed), len(panel)
     variances, directions = np.linalg.eigh(correlation(panel))
-    root = (directions * np.sqrt(np.maximum(variances, 0))).T.astype(np.float32)
+    # The symmetric root: that of the directions alone has signs of the library's choice.
+    root = ((directions * np.sqrt(np.maximum(variances, 0))) @ directions.T).astype(np.float32)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in RULES}
     for start in range(0, draws, _BATCH):
         size = min(_BATCH, draws - start)
@@ -209,6 +210,23 @@ def simulate(panel: np.ndarray, average: np.ndarray, *, draws: int, seed: int) -
         for name, numbers in of_each(profile(values[:, :-1], values[:, -1:], average)).items():
             parts[name].append(numbers[:, 0])
     return {name: np.concatenate(numbers) for name, numbers in parts.items()}
+
+
+def correlation(values: np.ndarray) -> np.ndarray:
+    """Return the correlations of the columns, (checks, checks), shrunk towards zero (Ledoit & Wolf 2004).
+
+    Few models overstate correlations, and so understate the number of independent checks. A constant column correlates
+    with no other.
+    """
+    spread = values.std(axis=0)
+    varying = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1)  # Equal values have a spread by rounding.
+    result = np.eye(values.shape[1])
+    if varying.sum() > 1:
+        standardised = (values[:, varying] - values[:, varying].mean(axis=0)) / spread[varying]
+        shrunk, _ = ledoit_wolf(standardised, assume_centered=True)
+        scale = np.sqrt(np.diag(shrunk))
+        result[np.ix_(varying, varying)] = shrunk / np.outer(scale, scale)
+    return result
 
 
 def of_each(found: Profile) -> dict[str, np.ndarray]:

@@ -22,8 +22,8 @@ from harness.measures.statistics import mcnemar_p
 from harness.perturb import IDENTITY, PROTOCOL
 
 REGRESSION = "regression-clean"
-_LOSS, _LEVEL, _DRAWS = 0.01, 0.001, 2_000
-"""Net loss and level of the check against the incumbent, and draws of the bootstrap for each split."""
+_LOSS, _LEVEL = 0.01, 0.001
+"""Net loss and level of the check against the incumbent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def split(found: Stored, chosen: np.ndarray) -> Split | None:
     panel = replace(panel, checks=(*panel.checks, *(row.check for row in found.asked)), models=models)
     if outliers(panel):
         return None
-    calibrated = tuple(thresholds_of(panel, found.networks.budgets, draws=_DRAWS))
+    calibrated = tuple(thresholds_of(panel, found.networks.budgets))
     known, right = ~wrong.any(axis=0), ~wrong[0]
     failed, signs = {}, {}
     for at, name in enumerate(found.names):

@@ -81,8 +81,6 @@ _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _PLANNED_SIZES = (3, 5, 8, 20)
 _SEEING_THE_SAME = {"clean": "clean", "class": "class", "flip": "mirrored", "pose": "corners", "corruption": "damaged"}
 """End of the name of the shipped consensus check with the same images as the checks of a family."""
-_DRAWS = 50_000
-"""Draws of the bootstrap for planned panels, where an estimate is enough."""
 _LOSS = attrgetter("minimum_detectable_drop")
 
 
@@ -184,7 +182,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         judged, every = tuple(item.check for item in items if not item.informational), panel.family(family)
         values = panel.values(every)
         planned = {
-            n: shared_thresholds(panel, every, judged or every, values, budgets={}, reference_models=n, draws=_DRAWS)
+            n: shared_thresholds(panel, every, judged or every, values, budgets={}, reference_models=n)
             for n in _PANEL_SIZES
         }
         best = _drop(min(items, key=_LOSS), points=False)
@@ -227,7 +225,7 @@ def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) 
 
     Checks without an estimate from one or two models do not count.
     """
-    items = thresholds_of(panel, budgets, reference_models=reference_models, draws=_DRAWS)
+    items = thresholds_of(panel, budgets, reference_models=reference_models)
     known = len(panel.models) >= PROVISIONAL
     return _by_family(panel, (item for item in items if not item.informational and (item.prior or known)))
 

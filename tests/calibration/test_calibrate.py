@@ -16,7 +16,6 @@ from harness.calibration import measure
 from harness.calibration.measure import load_reference_models, measure_panel
 from harness.calibration.panel import read_panel
 from harness.calibration.recording import Recording
-from harness.calibration.thresholds import DRAWS
 from harness.checks import ChecksError, read_checks
 from harness.checks.file import PanelSample
 from harness.checks.shipped import SHIPPED
@@ -106,9 +105,7 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
     assert "thresholds: stress_tests/checks.toml\nmeasurements: models/panel.json" in printed
     assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
 
-    expected = {
-        item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}), draws=DRAWS)
-    }
+    expected = {item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}))}
     for check in checks.checks:
         assert (check.panel.threshold, check.panel.reference_models) == (expected[check.id].threshold, 3)
         assert check.informational == expected[check.id].informational
@@ -246,7 +243,7 @@ def test_a_row_alone_is_calibrated_and_one_that_is_gone_stays_gone(zoo, capsys):
     assert [check.id for check in merged.checks] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     measured = [accuracy(network_of(seed).predict(zoo.images, Pose(-5))).value for seed in (1, 2, 3)]
     assert [each.values["rotate-cw-005"] for each in merged.models] == measured
-    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2}, draws=DRAWS)}
+    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
     assert {check.id: check.panel.threshold for check in checks.checks} == expected
 
     assert run_calibrate(zoo, "--check", "rotate-up", checkpoints=()) == 2
@@ -295,8 +292,7 @@ def doubt(predictions):
 """A metric of the user's own, without contributions of the images."""
 
 
-def test_power_and_plan_are_printed_without_measuring(zoo, capsys, monkeypatch):
-    monkeypatch.setattr("harness.calibration.summary._DRAWS", 2_000)
+def test_power_and_plan_are_printed_without_measuring(zoo, capsys):
     assert main(["calibrate", "--power"]) == 2
     assert "models/panel.json: cannot be read" in capsys.readouterr().err
     assert run_calibrate(zoo) == 0

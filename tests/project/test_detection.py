@@ -161,8 +161,7 @@ def test_help_is_printed(capsys, command):
     assert ("divide the 1% of" in printed) == (command != ["train"])
 
 
-def test_divisions_of_the_false_alarms_are_compared_on_kept_results(monkeypatch):
-    monkeypatch.setattr("benchmarks.detection.shares.DRAWS", 200)
+def test_divisions_of_the_false_alarms_are_compared_on_kept_results():
     _, _, *compared = comparison().splitlines()
     assert len(compared) == 8
     assert all(
