@@ -119,13 +119,12 @@ def calibrate(
     panel, checks, predictions, earlier = done
     calibrated = _thresholds(panel, checks)
     _write(done, calibrated, before, outputs)
-    hands, budgets = _hands(checks, panel), checks.budgets
-    lines = calibration_lines(panel, calibrated, hands, reasons=reasons, budgets=budgets)
+    lines = calibration_lines(panel, calibrated, _hands(checks, panel), reasons=reasons)
     measured = {item.check.id for item in calibrated}
     if without := [check.id for check in checks.checks if check.panel and check.id not in measured]:
         lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")
     if len(panel.models) < PROVISIONAL:
-        lines += ["these thresholds are provisional; more reference models would gain:", *plan_lines(panel, budgets)]
+        lines += ["these thresholds are provisional; more reference models would gain:", *plan_lines(panel)]
     lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
     if predictions:
         lines.append(f"panel predictions: {predictions_path}")
@@ -148,7 +147,7 @@ def plan(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lamb
     checks = read_checks(request.checks_path)
     named = request.checkpoints
     panel = _measured_panel(request, on_fit=on_fit).panel if named else read_panel(request.paths(checks)[0], checks)
-    return plan_lines(panel, checks.budgets)
+    return plan_lines(panel)
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
@@ -170,7 +169,7 @@ def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
 
 def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
     check_panel(panel)
-    return thresholds_of(panel, checks.budgets, by_hand=by_hand(checks, panel))
+    return thresholds_of(panel, by_hand=by_hand(checks, panel))
 
 
 def _measured_panel(

@@ -9,8 +9,9 @@ correlated. So
 with an inflation that the checks of a family share, and the loss against clean images. The moderated variance is
 (d prior + (K - 1) s^2) / (d + K - 1) (Smyth 2004, "Linear models and empirical Bayes methods", section 3). The prior is
 worth d degrees of freedom, fewer if the shift dominates it. A check has none if its own spread is far above it (after
-Phipson et al. 2016, "Robust hyperparameter estimation"). The constants come from fits on the shipped panel, on the safe
-side; `benchmarks.few` tests the rule on independent data.
+Phipson et al. 2016, "Robust hyperparameter estimation"), and then it says nothing about the others' inflation either.
+Where the remaining checks of a family together contradict the usual inflation, theirs counts alone. The constants come
+from fits on the shipped panel, on the safe side; `benchmarks.few` tests the rule on independent data.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ class Moderated:
     """Moderated variance of each check, (checks,), and the parts of its degrees of freedom.
 
     `worth` are the degrees of freedom of the check's prior, 0 without one. `by_chance` is the part of the prior that
-    grows with the family's inflation, and `telling` the number of independent checks that estimate the inflation.
+    grows with the family's inflation, and `inflation_df` are the degrees of freedom of that inflation.
     """
 
     variance: np.ndarray
     worth: np.ndarray
     by_chance: np.ndarray
-    telling: float
+    inflation_df: float
 
     def df(self, reference_models: int) -> np.ndarray:
         """Return the degrees of freedom of each check's t distribution, (checks,), by Satterthwaite's approximation.
 
         Both the check's own variance and the family's inflation are uncertain.
         """
-        known, shared, inflation_df = self._degrees(reference_models)
-        return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / inflation_df))
+        known, shared = self._degrees(reference_models)
+        return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / self.inflation_df))
 
     def multipliers(self, share: float, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
         """Return the multiplier k of each check, (checks,), for a family's `share` of false alarms.
@@ -66,9 +67,9 @@ class Moderated:
         """
         from scipy.special import stdtr, stdtrit
 
-        known, shared, inflation_df = self._degrees(reference_models)
+        known, shared = self._degrees(reference_models)
         known = np.maximum(known, 1)[sharing]
-        inflation, weights = _inflations(inflation_df)
+        inflation, weights = _inflations(self.inflation_df)
         # Standard deviation of each check in units of the estimated one.
         std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))
         df, each = np.maximum(self.df(reference_models), 1), share / len(sharing)
@@ -78,11 +79,10 @@ class Moderated:
             each = min(each * share / any_missing, 0.5)
         return np.asarray(-stdtrit(df, each))
 
-    def _degrees(self, reference_models: int) -> tuple[np.ndarray, np.ndarray, float]:
-        nu = reference_models - 1
-        known = self.worth + nu
+    def _degrees(self, reference_models: int) -> tuple[np.ndarray, np.ndarray]:
+        known = self.worth + reference_models - 1
         shared = self.worth * self.by_chance / np.maximum(known, 1e-9)
-        return known, shared, INFLATION_DF + self.telling * nu
+        return known, shared
 
 
 @cache
@@ -108,18 +108,34 @@ def moderated(values: np.ndarray, chance: np.ndarray, loss: np.ndarray) -> Moder
     own = values.var(axis=0, ddof=1) if nu else np.zeros(values.shape[1])
     known = chance > 0
     chance, moved = np.where(known, chance, 1.0), np.square(SHIFT * loss)
+
+    def contradicts(variance: np.ndarray, prior: np.ndarray, worth: np.ndarray) -> np.ndarray:
+        if not nu:
+            return np.zeros_like(known)
+        return np.asarray(f.sf(variance / prior, nu, worth) < CONTRADICTED)
+
+    usual = INFLATION * chance
+    odd = contradicts(own, usual + moved, _worth(usual, moved))
     # Checks under a strong shift say little about the inflation.
-    tells = known & (moved < 0.5 * INFLATION * chance)
+    tells = known & ~odd & (moved < 0.5 * usual)
     telling = min(float(tells.sum()), INDEPENDENT)
-    found = float((own / chance)[tells].mean()) if telling else 0.0
-    if nu and telling and f.sf(found / INFLATION, telling * nu, INFLATION_DF) < CONTRADICTED:
-        known, telling = np.zeros_like(known), 0.0
-    inflation = (INFLATION_DF * INFLATION + telling * nu * found) / (INFLATION_DF + telling * nu)
-    prior = inflation * chance + moved
-    by_chance = inflation * chance / prior
-    worth = 1 / (by_chance**2 / CHECK_DF + (1 - by_chance) ** 2 / SHIFT_DF)
-    if nu:
-        known = known & (f.sf(own / prior, nu, worth) >= CONTRADICTED)
-    worth = np.where(known, worth, 0.0)
+    inflation_df = telling * nu
+    inflation = float((own / chance)[tells].mean()) if inflation_df else 0.0
+    together = inflation_df and f.sf(inflation / INFLATION, inflation_df, INFLATION_DF)
+    if not inflation_df or together >= CONTRADICTED:
+        weighted = INFLATION_DF * INFLATION + inflation_df * inflation
+        inflation_df += INFLATION_DF
+        inflation = weighted / inflation_df
+
+    by_family = inflation * chance
+    prior = by_family + moved
+    worth = _worth(by_family, moved)
+    worth = np.where(known & ~contradicts(own, prior, worth), worth, 0.0)
     variance = (worth * prior + nu * own) / np.maximum(worth + nu, 1e-9)
-    return Moderated(variance, worth, by_chance, telling)
+    return Moderated(variance, worth, by_family / prior, inflation_df)
+
+
+def _worth(by_chance: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Return the degrees of freedom of priors with these variances by chance and by a shift."""
+    share = by_chance / (by_chance + moved)
+    return np.asarray(1 / (share**2 / CHECK_DF + (1 - share) ** 2 / SHIFT_DF))

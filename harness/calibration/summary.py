@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, Moderated
+from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, INFLATION_DF, Moderated
 from harness.calibration.thresholds import false_alarms, share_of, shared_thresholds, spread_of, thresholds_of
 from harness.checks.families import FAMILIES
 from harness.checks.tables import UNTIL_CALIBRATED, ends
@@ -44,7 +44,8 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     `moderated_variance` that is 0.64, and more for some checks. The whole binomial variance covers 95 of 100 measured
     checks, where the perturbation costs up to five points (`benchmarks.few`). More models detect smaller drops.
     """
-    moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), min(checks, INDEPENDENT))
+    inflation_df = INFLATION_DF + min(checks, INDEPENDENT) * (PROVISIONAL - 1)
+    moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), inflation_df)
     k = float(moderated.multipliers(share_of(family, (family,)), PROVISIONAL, range(checks))[0])
     return (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
 
@@ -90,12 +91,11 @@ def calibration_lines(
     hands: Mapping[str, Threshold],
     *,
     reasons: bool = False,
-    budgets: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
-    `hands` has thresholds by hand, by check; the panel's replace those until calibrated. With `budgets`, the summary
-    says how many checks have a threshold with more reference models.
+    `hands` has thresholds by hand, by check; the panel's replace those until calibrated. The summary says how many
+    checks have a threshold with more reference models.
     """
     wide, have = max(12, *map(len, panel.families)), len(panel.models)
     lines = [
@@ -113,8 +113,8 @@ def calibration_lines(
             f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints all reasons)"
         )
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
-    if informational and budgets is not None and sizes and have >= PROVISIONAL:
-        counts = [(size, sum(map(len, expected(panel, budgets, size).values()))) for size in sizes]
+    if informational and sizes and have >= PROVISIONAL:
+        counts = [(size, sum(map(len, expected(panel, size).values()))) for size in sizes]
         lines.append(
             f"for more thresholds: {', '.join(f'{size} reference models for about {count}' for size, count in counts)} "
             f"of {len(panel.checks)} checks (calibrate --plan: by family), or more test images. Four times as many "
@@ -138,10 +138,10 @@ def _by_family(panel: Panel, items: Iterable[Calibrated]) -> dict[str, list[Cali
 def _kind(item: Calibrated) -> str:
     if never_judged(item.check.metric):
         return "never have a threshold"
+    if item.outlier:
+        return "have a reference model that contradicts the others"
     if not item.prior and item.reference_models < FEW:
         return f"need {FEW} reference models to know how these differ"
-    if item.minimum_detectable_drop > item.budget:
-        return "detect only drops over their budget"
     return "have a threshold that cannot fail"
 
 
@@ -169,10 +169,10 @@ def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]
 
 
 def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
-    """Return, for each family and check, the minimum detectable drop and the number of models for the wanted one.
+    """Return, for each family and check, the minimum detectable drop and the number of models for a smaller one.
 
-    The wanted drop is `drop`, in the unit of the metric, or else the check's budget. A family's best accuracy check
-    stands beside the consensus check on the same images.
+    The wanted drop is `drop`, in the unit of the metric, or else half of the detectable drop. A family's best accuracy
+    check stands beside the consensus check on the same images.
     """
     lines = [
         f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"
@@ -182,8 +182,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         judged, every = tuple(item.check for item in items if not item.informational), panel.family(family)
         values = panel.values(every)
         planned = {
-            n: shared_thresholds(panel, every, judged or every, values, budgets={}, reference_models=n)
-            for n in _PANEL_SIZES
+            n: shared_thresholds(panel, every, judged or every, values, reference_models=n) for n in _PANEL_SIZES
         }
         best = _drop(min(items, key=_LOSS), points=False)
         lines.append(f"{family}: {len(judged)} of {len(items)} checks have a threshold, the best detects {best}")
@@ -196,7 +195,7 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
                 f"{most.minimum_detectable_drop * most.check.n:.0f} of {most.check.n} lost net"
             )
         for at, item in enumerate(items):
-            check, wanted = item.check, item.budget if drop is None else drop
+            check, wanted = item.check, item.minimum_detectable_drop / 2 if drop is None else drop
             enough = (
                 str(n)
                 for n, thresholds in planned.items()
@@ -220,24 +219,24 @@ def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
     return f"{value:.{digits}f}" if check.unit is Unit.IMAGES else check.unit.format(value, decimals=4)
 
 
-def expected(panel: Panel, budgets: Mapping[str, float], reference_models: int) -> dict[str, list[Calibrated]]:
+def expected(panel: Panel, reference_models: int) -> dict[str, list[Calibrated]]:
     """Return, by family, the checks with a threshold for this number of models with the panel's spread.
 
     Checks without an estimate from one or two models do not count.
     """
-    items = thresholds_of(panel, budgets, reference_models=reference_models)
+    items = thresholds_of(panel, reference_models=reference_models)
     known = len(panel.models) >= PROVISIONAL
     return _by_family(panel, (item for item in items if not item.informational and (item.prior or known)))
 
 
-def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
+def plan_lines(panel: Panel) -> list[str]:
     """Return a table of the checks with a threshold and the drop of the best of them, by family and number of models.
 
     For more models than the panel has, it shows the expected drop and that of `cautious`. The times of training come
     from the histories beside the checkpoints of the panel.
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
-    found = {count: expected(panel, budgets, count) for count in _PLANNED_SIZES}
+    found = {count: expected(panel, count) for count in _PLANNED_SIZES}
 
     def row(start: str, cells: Iterable[object]) -> str:
         return f"{start:<39}{''.join(f'{cell!s:>24}' for cell in cells)}"
@@ -245,7 +244,7 @@ def plan_lines(panel: Panel, budgets: Mapping[str, float]) -> list[str]:
     def cell(family: str, count: int) -> str:
         if not (checks := found[count][family]):
             return "none"
-        best = min(checks, key=lambda item: item.minimum_detectable_drop / item.budget)
+        best = min(checks, key=_LOSS)
         drops = [best] if count == have else [best, *cautious(panel, [best])]
         span = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
         return f"{len(checks)}, {span}{' images' if best.check.unit is Unit.IMAGES else ''}"

@@ -8,8 +8,7 @@ other families have equal parts of the other half, at least `PARTS` of them. The
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from harness.measures.panel.threshold import (
     FEW,
     PROVISIONAL,
     Calibrated,
-    budget_of,
     least_of,
     off_scale,
     on_scale,
@@ -59,17 +57,17 @@ CLEAN = "clean"
 """Family with the other half."""
 
 
-def thresholds_of(
-    panel: Panel, budgets: Mapping[str, float], *, by_hand: frozenset[str] = frozenset(), **how: Any
-) -> list[Calibrated]:
+def thresholds_of(panel: Panel, *, by_hand: frozenset[str] = frozenset(), **how: Any) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
-    `budgets` gives the largest loss that a check may miss, by metric or family; for others see `budget_of`. Checks
-    with a threshold `by_hand` and informational ones have no part in their family's share of false alarms. With
-    `reference_models`, thresholds are for another number of models with the same spread.
+    Checks with a threshold `by_hand` and informational ones have no part in their family's share of
+    false alarms. With `reference_models`, thresholds are for another number of models with the same
+    spread.
     """
+    outlying = outliers(panel).checks
     families = (
-        family_thresholds(panel, panel.family(family), budgets, by_hand=by_hand, **how) for family in panel.families
+        family_thresholds(panel, panel.family(family), by_hand=by_hand, outlying=outlying, **how)
+        for family in panel.families
     )
     calibrated = {item.check.id: item for items in families for item in items}
     return [calibrated[check.id] for check in panel.checks]
@@ -78,41 +76,32 @@ def thresholds_of(
 def family_thresholds(
     panel: Panel,
     checks: tuple[PanelCheck, ...],
-    budgets: Mapping[str, float],
     *,
     by_hand: frozenset[str] = frozenset(),
+    outlying: Mapping[str, str] | None = None,
     **how: Any,
 ) -> list[Calibrated]:
-    """Return the thresholds of `thresholds_of` for the checks of one family, with its further arguments."""
-    values = panel.values(checks)
+    """Return the thresholds of `thresholds_of` for the checks of one family, with its further arguments.
+
+    `outlying` has the reason of each check with an outlier among the reference models.
+    """
+    values, outlying = panel.values(checks), outlying or {}
 
     def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
-        return shared_thresholds(panel, checks, sharing, values, budgets=budgets, **how)
+        items = shared_thresholds(panel, checks, sharing, values, **how)
+        return [replace(item, outlier=outlying.get(item.check.id, "")) for item in items]
 
-    def with_threshold(items: list[Calibrated]) -> tuple[PanelCheck, ...]:
+    def judges(item: Calibrated) -> bool:
         # One or two models without a prior give no estimate, whatever number a plan assumes.
-        return tuple(
-            item.check
-            for item in items
-            if item.check.id not in by_hand and (item.prior or len(values) >= PROVISIONAL) and not item.informational
-        )
+        estimated = item.prior or len(values) >= PROVISIONAL
+        return estimated and not item.informational and item.check.id not in by_hand
 
     items = shared_by(checks)
-    if not any(item.prior for item in items):
-        if not 0 < len(sharing := with_threshold(items)) < len(checks):
-            return items
-        again = shared_by(sharing)
-        return [old if old.informational else new for old, new in zip(items, again, strict=True)]
-    # Each check has its own t distribution here. The fewer checks share the family's part, the more power each has.
-    alone = shared_by(checks[:1])
-    ease = {item.check.id: item.minimum_detectable_drop / item.budget for item in alone}
-    able = tuple(sorted(with_threshold(alone), key=lambda check: ease[check.id]))
-
-    def spent(few: int) -> bool:
-        """Return whether no other check has power if these few checks, the most powerful ones, share the part."""
-        return set(with_threshold(shared_by(able[:few]))) <= set(able[:few])
-
-    return shared_by(able[: bisect_left(range(1, len(able)), 1, key=spent) + 1]) if able else items
+    sharing = tuple(item.check for item in items if judges(item))
+    if not sharing or sharing == checks:
+        return items
+    again = shared_by(sharing)
+    return [old if old.informational else new for old, new in zip(items, again, strict=True)]
 
 
 def shared_thresholds(
@@ -121,7 +110,6 @@ def shared_thresholds(
     sharing: tuple[PanelCheck, ...],
     values: np.ndarray,
     *,
-    budgets: Mapping[str, float],
     reference_models: int | None = None,
 ) -> list[Calibrated]:
     """Return thresholds for the checks of one family from the values of K models, (K, checks).
@@ -143,8 +131,7 @@ def shared_thresholds(
         if check.scale == "root":
             around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
             std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
-        budget = budget_of(check, mean, budgets, count)
-        items.append(Calibrated(check, mean, std, centre, spread, float(ks[at]), count, budget, prior))
+        items.append(Calibrated(check, mean, std, centre, spread, float(ks[at]), count, prior=prior))
     return items
 
 
@@ -184,56 +171,78 @@ def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -
 
 
 OUTLIER_SHARE = 0.001
-"""Probability that a panel without an outlier is refused."""
+"""Probability that a panel without an outlier has an outlying check."""
+MANY = 0.1
+"""Share of outlying checks, three at least, from which on a model belongs to no panel."""
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Outliers of a panel: the reason of each outlying check by its id, and a line on each outlying model."""
+
+    checks: Mapping[str, str]
+    models: tuple[str, ...]
 
 
 def check_panel(panel: Panel) -> None:
-    """Raise `InputError` for a panel that is too small for thresholds or has an outlier."""
+    """Raise `InputError` for a panel that is too small for thresholds or has an outlying model."""
     count = len(panel.models)
     if count < FEW and not panel.chance:
         raise PanelError(
             f"a panel of {count} reference models without predictions by image is too small for thresholds. At least "
             f"{FEW}, better 20, are needed: train more seeds, or calibrate again"
         )
-    if found := outliers(panel):
+    if models := outliers(panel).models:
         raise PanelError(
-            "these are no reference models of one recipe: " + "; ".join(found) + "; remove them or train them again"
+            "these are no reference models of one recipe: " + "; ".join(models) + "; remove them or train them again"
         )
 
 
-def outliers(panel: Panel) -> list[str]:
-    """Return a line on each outlier among the models, with its most telling check.
+def outliers(panel: Panel) -> Outliers:
+    """Return the checks in which a model contradicts the others, and the models that do so in many checks.
 
-    The studentized deviation of that check lies beyond that of 99.9% of panels without an outlier. The test is a
-    two-sided t test with the others' degrees of freedom, and Bonferroni over models and checks. Panels with fewer than
-    three models have no outlier. Logarithms of small means and largest deviations have tails too heavy for that test.
-    Metrics with a budget of their own, or without any threshold, do not count.
+    A check is outlying if a studentized deviation lies beyond that of 99.9% of panels without an
+    outlier. The test is a two-sided t test with the others' degrees of freedom, and Bonferroni over
+    models and checks. One odd habit of a healthy model shows in a few checks, another recipe in many.
+    Panels with fewer than three models have no outlier. Heavy-tailed metrics and those without any
+    threshold do not count.
     """
     from scipy.stats import t
 
-    left_out = {name for name, metric in METRICS.items() if metric.budget is not None or metric.informational}
+    left_out = {name for name, metric in METRICS.items() if metric.heavy_tailed or metric.informational}
     panel = replace(panel, checks=tuple(check for check in panel.checks if check.metric not in left_out))
+    if len(panel.models) < PROVISIONAL or not panel.checks:
+        return Outliers({}, ())
+
     values = panel.values(panel.checks)
-    found: list[str] = []
-    if not panel.checks:
-        return found
-    for position, model in enumerate(panel.models if len(values) >= PROVISIONAL else ()):
-        rest = np.delete(values, position, axis=0)
+    reasons: dict[str, str] = {}
+    models = []
+    for position, model in enumerate(panel.models):
+        others = np.delete(values, position, axis=0)
         chances = np.empty(len(panel.checks))
         for family in panel.families:
             at = np.array([check.family == family for check in panel.checks])
             checks = panel.family(family)
-            spread = spread_of(panel, checks, rest[:, at])
-            std = std_of(spread, rest[:, at], checks)
-            away = on_scales(values[position, at], checks) - on_scales(rest[:, at], checks).mean(axis=0)
-            chances[at] = 2 * t.sf(np.abs(away) / std / widened(len(rest)), spread.df(len(rest)))
-        worst = int(chances.argmin())
-        if chances[worst] < OUTLIER_SHARE / values.size:
-            found.append(
-                f"{model.path} has {panel.checks[worst].id} {values[position, worst]:.4g}, the others "
-                f"{rest[:, worst].mean():.4g} ± {rest[:, worst].std(ddof=1):.2g}"
+            spread = spread_of(panel, checks, others[:, at])
+            std = std_of(spread, others[:, at], checks)
+            away = on_scales(values[position, at], checks) - on_scales(others[:, at], checks).mean(axis=0)
+            chances[at] = 2 * t.sf(np.abs(away) / std / widened(len(others)), spread.df(len(others)))
+
+        def compared(at: int, others: np.ndarray = others, position: int = position) -> str:
+            value, mean, std = values[position, at], others[:, at].mean(), others[:, at].std(ddof=1)
+            return f"{value:.4g}, the others {mean:.4g} ± {std:.2g}"
+
+        outlying = np.flatnonzero(chances < OUTLIER_SHARE / values.size)
+        for check in map(int, outlying):
+            reason = f"one reference model contradicts the others: {model.path} has {compared(check)}"
+            reasons.setdefault(panel.checks[check].id, reason)
+        if len(outlying) >= max(3, MANY * len(panel.checks)):
+            worst = int(chances.argmin())
+            models.append(
+                f"{model.path} is an outlier in {len(outlying)} of {len(panel.checks)} checks, and has "
+                f"{panel.checks[worst].id} {compared(worst)}"
             )
-    return found
+    return Outliers(reasons, tuple(models))
 
 
 def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
@@ -247,7 +256,7 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
         if checks := tuple(check for check in panel.family(family) if check.id in judged):
             values = panel.values(checks)
             for position, model in enumerate(panel.models):
-                items = shared_thresholds(panel, checks, checks, np.delete(values, position, axis=0), budgets={})
+                items = shared_thresholds(panel, checks, checks, np.delete(values, position, axis=0))
                 pairs = zip(items, values[position], strict=True)
                 if failed := [item.check.id for item, value in pairs if not item.holds(value)]:
                     alarms.setdefault(model.path, []).extend(failed)

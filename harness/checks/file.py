@@ -25,7 +25,6 @@ from harness.measures.panel.threshold import (
     ROOT_DECIMALS,
     Calibrated,
     PanelCheck,
-    budget_of,
     decimals,
 )
 from harness.measures.worst_poses import BREAKING_SEVERITY
@@ -118,7 +117,6 @@ class _Head:
     check: tuple[()] = ()
     """The rows, which are read one by one."""
     recipe: dict[str, Any] = field(default_factory=dict)
-    budget: dict[str, Annotated[float, Field(gt=0)]] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     """The project's settings, which are read from its own file alone, see `harness.checks.tables`."""
 
@@ -127,15 +125,14 @@ class _Head:
 class ChecksFile:
     """A checks file in memory.
 
-    `recipe` describes the reference models behind the thresholds. `budgets` gives, by metric or family, the largest
-    drop that a check with a threshold may miss. Checks that features make of `tables` of their own come last.
+    `recipe` describes the reference models behind the thresholds. Checks that features make of `tables` of their own
+    come last.
     """
 
     path: Path
     sha256: str
     data: DataFingerprint
     recipe: dict[str, Any]
-    budgets: dict[str, float]
     checks: tuple[Check, ...]
     tables: Mapping[str, Any] = field(default_factory=dict)
 
@@ -190,7 +187,7 @@ class ChecksFile:
                 f"{self.path}: check {check.id!r} has changed since its threshold was calibrated; undo the change, "
                 f"calibrate its family again (--family {check.family}), or remove `panel` from the row"
             )
-        if check.metric in METRICS and (found := departure_of(check, METRICS[check.metric], self.budgets)):
+        if check.metric in METRICS and (found := departure_of(check, METRICS[check.metric])):
             raise ChecksError(f"{self.path}: {found}")
 
 
@@ -235,7 +232,7 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
     for number, check in enumerate(checks, start=1):
         if (first := first_row.setdefault(check.id, number)) != number:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
-    return ChecksFile(path, hash_of(content), data, head.recipe, head.budget, checks, tables)
+    return ChecksFile(path, hash_of(content), data, head.recipe, checks, tables)
 
 
 def _expect_samples(data: Any, where: str) -> None:
@@ -287,7 +284,7 @@ _NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_dete
 """Numbers that every panel threshold has, with the smallest valid value of each."""
 
 
-def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> str:
+def departure_of(check: Check, metric: Metric) -> str:
     """Return the error for the first value of a check's panel threshold that does not follow from those of its row.
 
     Empty if all follow, to the precision of the file.
@@ -300,7 +297,7 @@ def departure_of(check: Check, metric: Metric, budgets: Mapping[str, float]) -> 
         found = getattr(panel, key)
         if found in {None, ""} or (least is not None and found < least):
             return _departure(check, key, found, "the one that calibration writes")
-    possible = _possible(check, metric, budgets)
+    possible = _possible(check, metric)
     written = [item.written for item in possible]
     for key in ("threshold", "minimum_detectable_drop"):
         low, high = min(numbers[key] for numbers in written), max(numbers[key] for numbers in written)
@@ -320,7 +317,7 @@ def _departure(check: Check, key: str, found: object, expected: str) -> str:
     )
 
 
-def _possible(check: Check, metric: Metric, budgets: Mapping[str, float]) -> list[Calibrated]:
+def _possible(check: Check, metric: Metric) -> list[Calibrated]:
     numbers = {key: getattr(check.panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
     path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
     unit, models = metric.unit if path is None else Unit(path.unit), numbers["reference_models"]
@@ -339,6 +336,5 @@ def _possible(check: Check, metric: Metric, budgets: Mapping[str, float]) -> lis
     priors = (False, True) if models < FEW else (False,)
     found = []
     for (mean, centre), spread, k, prior in product(centres, spreads, around("k", K_DECIMALS), priors):
-        budget = budget_of(about, mean, budgets, models)
-        found.append(Calibrated(about, mean, numbers["std"], centre, spread, k, models, budget, prior=prior))
+        found.append(Calibrated(about, mean, numbers["std"], centre, spread, k, models, prior=prior))
     return found

@@ -45,8 +45,9 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
     right_before = int((before.correct & ~same).sum())
     detail = f"{int((~same).sum())} predictions change, {right_before} of them right before"
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
+    failures = ordered(~same, -sureness)
     return share_of(
-        PREDICTION_CONSISTENCY, same, detail=detail, failures=ordered(~same, -sureness), images=before.images
+        PREDICTION_CONSISTENCY, same, detail=detail, failures=failures, rest=1.0, images=before.images
     )
 
 

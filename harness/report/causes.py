@@ -300,7 +300,7 @@ def _named(found: _Evidence) -> str:
         metric = METRICS.get(each.metric)
         if metric and metric.names_cause:
             named.append((_missed(each) or 0.0, each.detail))
-        elif each.check.family in _OF_ALL or (metric and metric.budget is not None):
+        elif each.check.family in _OF_ALL or (metric and metric.heavy_tailed):
             return ""
     return f"{max(named)[1]}." if named else ""
 

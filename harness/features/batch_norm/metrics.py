@@ -5,7 +5,6 @@ Reading a checks file looks metrics up, and needs no PyTorch.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from harness.measures.metric import Metric, Unit
@@ -18,7 +17,7 @@ BATCH_NORM_DISTANCE = Metric(
     better="less",
     words="logarithm of the distance of running statistics from activations",
     range=(-40.0, 40.0),
-    budget=math.log(10),
+    heavy_tailed=True,
 )
 BATCH_NORM_DISTANCE_MINIMUM = replace(BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more")
 """The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
@@ -28,7 +27,6 @@ BATCH_NORM_MISFIT = Metric(
     better="less",
     words="misfit of running statistics and activations",
     range=(0.0, 1e6),
-    budget=0.2,
+    heavy_tailed=True,
 )
-"""The fourth root of the distance, for images augmented as in training. Sound networks have about 0.1. The budget is
-that of means that deviate by 0.06 standard deviations."""
+"""The fourth root of the distance, for images augmented as in training. Healthy networks have about 0.1."""

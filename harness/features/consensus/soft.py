@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 _RANGE, _OF_PROBABILITY = (-40.0, 40.0), (-40.0, 0.0)
-_TENFOLD = float(np.log(10))
-"""Loss that a check may miss: what is below a hundredth on easy images may grow tenfold."""
 _LEAST = 0.1
 """Least standard deviation of a pair's soft confusion, in nats: smaller ones of few models are chance."""
 PANEL_DIVERGENCE = Metric(
@@ -36,7 +34,7 @@ PANEL_DIVERGENCE = Metric(
     better="less",
     words="logarithm of the divergence from the reference models' mean probabilities on the consensus set",
     range=_RANGE,
-    budget=_TENFOLD,
+    heavy_tailed=True,
 )
 LOST_PROBABILITY = Metric(
     "lost_probability",
@@ -44,7 +42,7 @@ LOST_PROBABILITY = Metric(
     better="less",
     words="logarithm of the mean probability that the label lacks on the consensus set",
     range=_OF_PROBABILITY,
-    budget=_TENFOLD,
+    heavy_tailed=True,
 )
 SOFT_CONFUSION = Metric(
     "soft_confusion",
@@ -52,7 +50,7 @@ SOFT_CONFUSION = Metric(
     better="less",
     words="logarithm of the mean probability of the other class on the consensus set",
     range=_OF_PROBABILITY,
-    budget=_TENFOLD,
+    heavy_tailed=True,
     about_one=True,
     names_cause=True,
 )
@@ -62,7 +60,7 @@ LARGEST_SOFT_CONFUSION = Metric(
     better="less",
     words="deviation of the pair of classes that deviates most, in standard deviations of reference models",
     range=_RANGE,
-    budget=12.0,
+    heavy_tailed=True,
     about_one=True,
     names_cause=True,
 )

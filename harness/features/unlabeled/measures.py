@@ -33,8 +33,6 @@ UNANIMOUS_DISAGREEMENTS = Metric(
     words="predictions against the unanimous reference models",
 )
 CHURN = Metric("churn", Unit.IMAGES, better="less", scale="root", words="predictions other than the incumbent's")
-BUDGET = 0.05
-"""Disagreements that a threshold may miss, as a share of the images, as for any share; a count may also double."""
 ROWS: Mapping[str, tuple[Metric, Part | None]] = {
     f"unlabeled-{name}{f'-{part}' if part else ''}": (metric, part)
     for name, metric in (("unanimous", UNANIMOUS_DISAGREEMENTS), ("churn", CHURN))
@@ -122,6 +120,4 @@ def thresholds_on(
     )
     models = tuple(ReferenceModel(str(at), "", None, each) for at, each in enumerate(values))
     panel = Panel("", PROTOCOL, {}, checks, models)
-    means = {ROWS[name][0].name: np.mean([each[name] for each in values]) for name in rows if not ROWS[name][1]}
-    budgets = {metric: max(BUDGET * n, float(mean)) for metric, mean in means.items()}
-    return {item.check.id: item for item in family_thresholds(panel, checks, budgets)}
+    return {item.check.id: item for item in family_thresholds(panel, checks)}

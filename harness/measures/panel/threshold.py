@@ -17,10 +17,10 @@ import numpy as np
 from harness.base.records import record
 from harness.measures import METRICS, Unit, never_judged
 from harness.measures.metric import Direction, Scale
-from harness.measures.slices import OF_GROUPS, OF_ONE_GROUP
+from harness.measures.slices import OF_ONE_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 POWER = 0.95
 """Probability that a check fails a model with its minimum detectable drop."""
@@ -74,8 +74,8 @@ class Calibrated:
     """Threshold of a check with its provenance, in the unit of the metric.
 
     `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale. `spread` is the
-    standard deviation that counts, see `least_of`. `budget` is the largest loss that the check may miss. The spread
-    with a `prior` uses more information than the values of these models.
+    standard deviation that counts, see `least_of`. The spread with a `prior` uses more information than the values of
+    these models. `outlier` says which model's value contradicts the others.
     """
 
     check: PanelCheck
@@ -85,8 +85,8 @@ class Calibrated:
     spread: float
     k: float
     reference_models: int
-    budget: float
     prior: bool = False
+    outlier: str = ""
 
     @property
     def threshold(self) -> float:
@@ -143,18 +143,14 @@ class Calibrated:
         """Return the reason why the check is informational, or an empty string."""
         if never := never_judged(self.check.metric):
             return never
-        number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
+        if self.outlier:
+            return self.outlier
         if not self.prior and self.reference_models < FEW:
             return (
                 f"how far reference models differ here cannot be known from {self.reference_models}: their "
                 f"predictions, image by image, do not tell or contradict it; {FEW} can"
             )
-        if self.minimum_detectable_drop > self.budget:
-            loss, budget = number(self.minimum_detectable_drop), number(self.budget)
-            drop = f"the minimum detectable drop is {loss}, over the budget of {budget}"
-            if self.check.metric in OF_ONE_GROUP:
-                return f"{self.check.n} images are too few, as reference models differ: {drop}"
-            return f"reference models differ so much that {drop}"
+        number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         low, high = self._range
         if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
             return f"its threshold of {number(self.threshold)} cannot fail"
@@ -165,35 +161,6 @@ class Calibrated:
         known = METRICS.get(self.check.metric)
         low, high = known.range if known else self.check.unit.range
         return low, float(self.check.n) if self.check.unit is Unit.IMAGES else high
-
-
-# Budgets: the largest loss that a check may miss.
-
-_RARE, _RARE_BY_FEW = 0.01, 0.05
-"""Growth of a count of rare things that may go unnoticed, as a share of the images, with many models and with few."""
-
-
-def budget_of(check: PanelCheck, mean: float, budgets: Mapping[str, float], reference_models: int) -> float:
-    """Return the largest loss of a check that may go unnoticed, by the mean and the number of its reference models.
-
-    Without a budget by its metric or family, it is five points of a share, ten for groups of images, which are small. A
-    count may double, or grow by half a percent of the images if that is more. For rare things it is one percent, and
-    for one class of many half of a class. Fewer than eight reference models tell no single percent of some thousand
-    images. Rare things may then grow by five, as much as a share. A severity or a factor may lose a fifth.
-    """
-    if (named := budgets.get(check.metric, budgets.get(check.family))) is not None:
-        return named
-    known = METRICS.get(check.metric)
-    if known and known.budget is not None:
-        return known.budget
-    if check.unit is Unit.IMAGES and known and known.about_one:
-        return 0.5 * check.n
-    if check.unit is Unit.IMAGES:
-        rare = _RARE if reference_models >= FEW else _RARE_BY_FEW
-        return max(mean, (rare if check.scale == "root" else 0.005) * check.n)
-    if check.metric in OF_GROUPS:
-        return 0.1
-    return 0.05 if check.unit in SHARES else 0.2 * mean
 
 
 # Scales of checks, and the least spread on them.
