@@ -48,7 +48,7 @@ def with_panel(
     definition = read_record(Check, {**common, "keys": keys}, where="row").definition
     metric = METRICS[found["metric"]]
     about = PanelCheck(found["id"], found["family"], metric.name, metric.unit, metric.direction, n, scale=metric.scale)
-    numbers = Calibrated(about, mean, std, mean, std, k, models, 1.0, prior=True).written
+    numbers = Calibrated(about, mean, std, mean, std, k, models, prior=True).written
     entries = {**numbers, "definition": f'"{definition[:12]}"'}
     return f"{row.rstrip()}\npanel = {{ {', '.join(f'{name} = {value}' for name, value in entries.items())} }}\n"
 
@@ -58,13 +58,13 @@ def threshold(about: PanelCheck, values: np.ndarray, *, k: float) -> Calibrated:
     scaled = on_scale(values, about.scale)
     spread = float(np.maximum(scaled.std(ddof=1), least_of(scaled[:, None], (about,))[0]))
     centre, std = float(scaled.mean()), float(values.std(ddof=1))
-    return Calibrated(about, float(values.mean()), std, centre, spread, k, len(values), np.inf)
+    return Calibrated(about, float(values.mean()), std, centre, spread, k, len(values))
 
 
-def calibrate(panel: Panel, budgets, *, by_hand=frozenset()) -> list[Calibrated]:
+def calibrate(panel: Panel, *, by_hand=frozenset()) -> list[Calibrated]:
     """Return what a calibration does with a panel: checked, then a threshold for each check."""
     check_panel(panel)
-    return thresholds_of(panel, budgets, by_hand=by_hand)
+    return thresholds_of(panel, by_hand=by_hand)
 
 
 def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:

@@ -111,7 +111,7 @@ def thresholds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Calibrated]:
     )
     panel, found = Panel("", 1, {}, (*checks, *others), models), {}
     for family in dict.fromkeys(check.family for check in checks):
-        for item in family_thresholds(panel, panel.family(family), {}):
+        for item in family_thresholds(panel, panel.family(family)):
             found[item.check.id] = item
     return found
 

@@ -68,7 +68,7 @@ def _networks(measured: Path, checks_file: Path, panel_file: Path) -> Networks:
     panel = replace(panel, checks=tuple(row for row in panel.checks if row.id in distances.values))
     nobody = np.empty((0, len(panel.checks)))
     by_hand = frozenset(check.id for check in checks.checks if check.hand)
-    return Networks(panel, distances, checks.budgets, by_hand, nobody, nobody)
+    return Networks(panel, distances, by_hand, nobody, nobody)
 
 
 def row_of(networks: Networks, size: int, splits: int, reference: Split) -> tuple[str, ...]:

@@ -38,7 +38,6 @@ class Asked:
 
     panel: Panel
     rows: tuple[PanelCheck, ...]
-    budgets: Mapping[str, float]
     counted: tuple[np.ndarray, ...]
     labels: Mapping[str, np.ndarray]
     chance: Mapping[str, Chance]
@@ -75,7 +74,7 @@ class Asked:
         panel = replace(self.panel, models=models, chance=self.chance)
         known = (wrong == 0)[None]
         return (
-            family_thresholds(panel, self.rows, self.budgets),
+            family_thresholds(panel, self.rows),
             self.lost(others, known),
             self.lost(self.mutants, known),
             known[0],
@@ -107,7 +106,7 @@ def asked() -> Asked:
     both = (
         np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count) for names in (healthy, worse)
     )
-    return Asked(panel, rows, checks.budgets, tuple(counted), labels, chance, *both)
+    return Asked(panel, rows, tuple(counted), labels, chance, *both)
 
 
 def consensus_table(networks: Asked, splits: int, *, sizes: Sequence[int] = SIZES) -> str:

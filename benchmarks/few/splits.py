@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
@@ -25,7 +24,6 @@ class Networks:
 
     panel: Panel
     distances: Distances
-    budgets: Mapping[str, float]
     by_hand: frozenset[str]
     healthy: np.ndarray
     mutants: np.ndarray
@@ -75,7 +73,7 @@ def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> 
 def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Split:
     """Calibrate by these networks and hold the others against the thresholds."""
     rows, by_hand, known = networks.panel.checks, networks.by_hand, networks.distances
-    calibrated = thresholds_of(panel_of(networks, chosen, chance=chance), networks.budgets, by_hand=by_hand)
+    calibrated = thresholds_of(panel_of(networks, chosen, chance=chance), by_hand=by_hand)
     sign = np.array([row.sign for row in rows])
     thresholds, centres = (np.array([getattr(item, name) for item in calibrated]) for name in ("threshold", "mean"))
     gating = np.array([not item.informational and item.check.id not in by_hand for item in calibrated])

@@ -77,7 +77,6 @@ def measure_all() -> None:
     others = {
         "classes": list(images.classes),
         "sizes": np.bincount(images.labels.numpy()).tolist(),
-        "budgets": dict(checks.budgets),
         "rows": [as_plain(row) for row in rows.values()],
         "among": [_as_plain(check) for check in checks.checks if check.family in AMONG_NETWORKS],
         "mutants": {

@@ -81,7 +81,7 @@ def stored() -> Stored:
     values = np.vstack([np.array([distances.values[row.id] for row in rows]).T, of_mutants])
     panel = Panel("", PROTOCOL, {}, rows, ())
     nobody = np.empty((0, len(rows)))
-    networks = Networks(panel, distances, content["budgets"], frozenset(), nobody, nobody)
+    networks = Networks(panel, distances, frozenset(), nobody, nobody)
     wrong = np.array([answers.wrong[name][answers.of_view(repr(IDENTITY))] for name in names])
     asked = tuple(asked_of(row, labels, content["classes"]) for row in content["among"])
     return Stored(networks, asked, names, values, wrong, labels)
@@ -136,9 +136,9 @@ def split(found: Stored, chosen: np.ndarray) -> Split | None:
         for at, model in enumerate(panel.models)
     )
     panel = replace(panel, checks=(*panel.checks, *(row.check for row in found.asked)), models=models)
-    if outliers(panel):
+    if outliers(panel).models:
         return None
-    calibrated = tuple(thresholds_of(panel, found.networks.budgets))
+    calibrated = tuple(thresholds_of(panel))
     known, right = ~wrong.any(axis=0), ~wrong[0]
     failed, signs = {}, {}
     for at, name in enumerate(found.names):

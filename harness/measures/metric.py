@@ -110,12 +110,13 @@ class Metric:
     """A metric: its name in the checks file, its unit, and the direction that is better.
 
     `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
-    reference models is uniform: plain, or the root for counts of rare events. One that is `heavy_tailed`, such as the
-    logarithm of a small mean, takes no part in the search for outliers. A metric may be `about_one` of several, such as the worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
-    as this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
-    reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
-    contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
-    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    reference models is uniform: plain, or the root for counts of rare events. A `heavy_tailed` metric, such as the
+    logarithm of a small mean, takes no part in the search for outliers. A metric may be `about_one` of several, such
+    as the worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that
+    `leads`, as this noun, are the first of a page. An `informational` metric has no threshold from reference models,
+    for this reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each
+    image contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the
+    function that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str

@@ -46,9 +46,7 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
     detail = f"{int((~same).sum())} predictions change, {right_before} of them right before"
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
     failures = ordered(~same, -sureness)
-    return share_of(
-        PREDICTION_CONSISTENCY, same, detail=detail, failures=failures, rest=1.0, images=before.images
-    )
+    return share_of(PREDICTION_CONSISTENCY, same, detail=detail, failures=failures, rest=1.0, images=before.images)
 
 
 def object_dependence(before: Predictions, after: Predictions) -> Measurement:

@@ -29,8 +29,7 @@ from harness.run.request import model_spec
 JITTER = 0.02
 ON_ZOO = ("--stress-set", "data=npz:zoo.npz")
 UNBOUND = (
-    "\n[budget]\nrotation = 0.2  # they differ\n"
-    + re.sub("hand = .*", "", ROWS)
+    re.sub("hand = .*", "", ROWS)
     + '\n[[check]]\nid = "rotate-cw-010"\nfamily = "rotation"\nmetric = "accuracy"\npose = { degrees = -10 }\n'
 )
 ROWS_OF_ALL = ["clean", "clean-bee", "rotate-ccw-010", "confident-errors", "rotate-cw-010"]
@@ -105,7 +104,7 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
     assert "thresholds: stress_tests/checks.toml\nmeasurements: models/panel.json" in printed
     assert re.search(r"^rotation +2 +2 ", printed, re.MULTILINE)
 
-    expected = {item.check.id: item for item in calibrate(panel, {"rotation": 0.2}, by_hand=frozenset({"clean"}))}
+    expected = {item.check.id: item for item in calibrate(panel, by_hand=frozenset({"clean"}))}
     for check in checks.checks:
         assert (check.panel.threshold, check.panel.reference_models) == (expected[check.id].threshold, 3)
         assert check.informational == expected[check.id].informational
@@ -243,7 +242,7 @@ def test_a_row_alone_is_calibrated_and_one_that_is_gone_stays_gone(zoo, capsys):
     assert [check.id for check in merged.checks] == [*ROWS_OF_ALL, "rotate-cw-004", "rotate-cw-005"]
     measured = [accuracy(network_of(seed).predict(zoo.images, Pose(-5))).value for seed in (1, 2, 3)]
     assert [each.values["rotate-cw-005"] for each in merged.models] == measured
-    expected = {item.check.id: item.threshold for item in calibrate(merged, {"rotation": 0.2})}
+    expected = {item.check.id: item.threshold for item in calibrate(merged)}
     assert {check.id: check.panel.threshold for check in checks.checks} == expected
 
     assert run_calibrate(zoo, "--check", "rotate-up", checkpoints=()) == 2

@@ -22,10 +22,6 @@ SAMPLED = """
 rotation = { n = 150, by = "panel" }
 confidence = { n = 120, by = "panel" }
 
-[budget]
-accuracy = 0.4
-confident_errors = 300
-
 [[check]]
 id = "rotate-ccw-010"
 family = "rotation"

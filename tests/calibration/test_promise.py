@@ -9,11 +9,9 @@ from test_moderated import ROWS, N, panel_of, reference
 from harness.calibration.summary import cautious, detectable_drop, plan_lines
 from harness.calibration.thresholds import thresholds_of
 
-BUDGETS = {"rotation": 1.0}
-
 
 def drops(panel, **planned):
-    return np.array([item.minimum_detectable_drop for item in thresholds_of(panel, BUDGETS, **planned)])
+    return np.array([item.minimum_detectable_drop for item in thresholds_of(panel, **planned)])
 
 
 @pytest.mark.parametrize("count", [5, 20])
@@ -24,7 +22,7 @@ def test_a_plan_for_more_models_than_are_at_hand_keeps_its_word(count):
         values = reference(count, seed)
         few = panel_of(values[:3])
         real = drops(panel_of(values))
-        planned = thresholds_of(few, BUDGETS, reference_models=count)
+        planned = thresholds_of(few, reference_models=count)
         held.append(real <= [item.minimum_detectable_drop for item in cautious(few, planned)])
         expected.append(real <= [item.minimum_detectable_drop for item in planned])
     assert np.mean(held) > 0.93
@@ -32,7 +30,7 @@ def test_a_plan_for_more_models_than_are_at_hand_keeps_its_word(count):
 
 
 def test_a_plan_says_what_is_expected_and_what_will_hold():
-    heads, cells, *_, note = plan_lines(panel_of(reference(3)), {"rotation": 0.05})
+    heads, cells, *_, note = plan_lines(panel_of(reference(3)))
     assert len(re.findall(r"\d+ reference models", heads)) == 4
     of_three, *of_more = re.findall(r"\d, (0\.\d+(?: to 0\.\d+)?)", cells)
     assert " to " not in of_three, "it is known"

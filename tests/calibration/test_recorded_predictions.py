@@ -20,9 +20,6 @@ from harness.measures.panel.predictions import NOT_ASKED, PanelPredictions, read
 from harness.perturb import IDENTITY, HorizontalFlip
 
 CONSENSUS = """
-[budget]
-consensus = 200
-
 [[check]]
 id = "consensus-clean"
 family = "consensus"
@@ -306,7 +303,7 @@ def test_consensus_and_flips_have_thresholds_on_samples_of_their_own(zoo, pytest
     samples, n = "consensus = 100\nflips = 150", (100, 150)
     text = zoo.checks.read_text()
     assert "[data.samples]" not in text
-    zoo.checks.write_text(text.replace("[budget]", f"[data.samples]\n{samples}\n\n[budget]", 1) + FLIPS)
+    zoo.checks.write_text(text.replace("[[check]]", f"[data.samples]\n{samples}\n\n[[check]]", 1) + FLIPS)
     shutil.copy(STRESS_TESTS / "test_flips.py", zoo.checks.parent)
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *DATA]) == 0
     checks = {check.id: check for check in read_panel(zoo.panel).checks}

@@ -32,9 +32,9 @@ n = 10_000
 about = "set by hand"  # as of May
 seeds = [1, 2, 3]
 
-# How much may go unnoticed; do not lose this.
-[budget]
-rotation = 3e-2   # three points
+# How many images; do not lose this.
+[data.samples]
+shift = 3_000   # three thousand
 
 # Turning.
 [[check]]
@@ -63,9 +63,9 @@ DATE = "2001-02-03"
 
 
 @cache
-def calibrated(checks=ROWS, *, mean=0.9, std=0.003, seed=0, budget=0.05):
+def calibrated(checks=ROWS, *, mean=0.9, std=0.003, seed=0):
     values = np.random.default_rng(seed).normal(mean, std, (8, len(checks)))
-    return calibrate(panel_of(values, checks), {r.family: budget for r in checks})
+    return calibrate(panel_of(values, checks))
 
 
 def rewritten(content=WRITTEN, items=None, *, recipe=RECIPE, date=DATE):
@@ -113,14 +113,14 @@ def test_the_thresholds_are_read_back_and_all_else_stays(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("models", "budget", "stays"), [(8, 0.05, False), (2, 0.05, True), (8, 0.0001, True)],
+    ("models", "mean", "stays"), [(8, 0.9, False), (2, 0.9, True), (8, 0.01, True)],
     ids=["calibrated", "provisional", "informational"],
 )  # fmt: skip
-def test_a_threshold_until_calibrated_ends_when_the_panel_has_one(tmp_path, models, budget, stays):
+def test_a_threshold_until_calibrated_ends_when_the_panel_has_one(tmp_path, models, mean, stays):
     content = WRITTEN.replace('"agreed in May"', '"until calibrated"')
-    values = np.random.default_rng(0).normal(0.9, 0.003, (models, len(ROWS)))
+    values = np.random.default_rng(0).normal(mean, 0.003, (models, len(ROWS)))
     panel = panel_of(values, ROWS)
-    items = thresholds_of(panel, {"rotation": budget})
+    items = thresholds_of(panel)
     ends = set() if models < PROVISIONAL else {"ccw-010"}
     assert by_hand(read(tmp_path, content), panel) == {"ccw-010", "left"} - ends, "the others share the false alarms"
     check = read(tmp_path, rewritten(content, items)).checks[0]
@@ -132,7 +132,7 @@ def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
     content = OWN.read_text(encoding="utf-8")
     shipped = [each for each in read_checks(OWN).checks if each.family in {"clean", "rotation"}]
     checks = tuple(check(each.id, family=each.family) for each in shipped)
-    result = rewritten(content, calibrated(checks, budget=1.0))
+    result = rewritten(content, calibrated(checks))
     kept = [line for line in content.splitlines() if line.startswith("#")]
     assert [line for line in result.splitlines() if line.startswith("#")] == kept
     after = read(tmp_path, result)
@@ -140,13 +140,11 @@ def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
     assert {check.id for check in after.checks if check.panel and check.panel.date == DATE} == {
         check.id for check in checks
     }
-    assert after.budgets == read_checks(OWN).budgets
-    budget = re.search(r"# How much.*?points\n", WRITTEN, re.DOTALL)[0]
-    content = WRITTEN.replace(budget, "").replace("# Without", f"{budget}\n# Without")
-    assert content.index("[budget]") > content.index("[[check]]")
+    samples = re.search(r"# How many.*?thousand\n", WRITTEN, re.DOTALL)[0]
+    content = WRITTEN.replace(samples, "").replace("# Without", f"{samples}\n# Without")
+    assert content.index("[data.samples]") > content.index("[[check]]")
     before, after = read(tmp_path, content), read(tmp_path, rewritten(content))
     assert [check.id for check in after.checks] == [check.id for check in before.checks]
-    assert after.budgets == before.budgets
     assert after.checks[1].panel.threshold == calibrated()[1].threshold
 
 
@@ -160,7 +158,7 @@ def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):
     ]
     checks = (*ROWS, check("blots", family="occlusion"), check("swaps", family="swaps", unit="images"))
     values = np.random.default_rng(0).normal([0.9] * 3 + [60], [0.002] * 3 + [5], (8, 4))
-    result = read(tmp_path, rewritten(items=calibrate(panel_of(values, checks), {"occlusion": 1.0, "swaps": 100})))
+    result = read(tmp_path, rewritten(items=calibrate(panel_of(values, checks))))
     assert [check.id for check in result.checks] == ["ccw-010", "cw-010", "left", "blots", "swaps"]
     blots, swaps = result.checks[-2:]
     assert (blots.family, blots.metric, blots.direction, blots.role) == (
@@ -173,7 +171,7 @@ def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):
     assert blots.panel.threshold < 0.9
     assert swaps.panel.threshold > 60
     values = np.random.default_rng(0).normal(60, 9, (8, 1))
-    (item,) = calibrate(panel_of(values, (check("swaps", family="swaps", unit="images"),)), {"swaps": 100})
+    (item,) = calibrate(panel_of(values, (check("swaps", family="swaps", unit="images"),)))
     (swaps,) = read(tmp_path, rewritten(items=[item])).family("swaps")
     assert swaps.panel.mean == round(item.mean, 1) != round(item.mean, 2)
     assert swaps.panel.minimum_detectable_drop == round(item.minimum_detectable_drop, 1)
@@ -181,7 +179,7 @@ def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):
 
 
 def test_a_reason_not_to_gate_appears_and_disappears(tmp_path):
-    wide = calibrated(std=0.02)
+    wide = calibrated(std=0.2)
     assert all(item.informational for item in wide)
     off = rewritten(items=wide)
     check = read(tmp_path, off).checks[1]

@@ -94,9 +94,6 @@ panel = { threshold = 11.5, mean = 8.0, std = 1.25, reference_models = 20 }
         tmp_path,
         HEAD
         + """
-[budget]
-clean = 0.01
-pairs = 30
 """
         + ROW
         + """
@@ -116,8 +113,6 @@ panel.date = "2026-11-25"
     assert check.panel == Threshold(0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25")
     assert (check.significance, check.informational) == (0.001, "reference models differ")
     assert (check.binding, check.reference) == (None, check.panel)
-    assert dict(read.budgets) == {"clean": 0.01, "pairs": 30}
-    assert dict(read_checks(checks_file(tmp_path, HEAD + ROW)).budgets) == {}
 
 
 MALFORMED_ROWS = {
@@ -291,13 +286,10 @@ MALFORMED_FILES = [
     (HEAD.replace('split = "test"', ""), "data: key 'split' is missing"),
     (HEAD.replace("n = 100", 'n = "100"'), "data: n is '100', expected a whole number"),
     (HEAD + "m = 3\n", "data: unknown key 'm'; known are classes, groups_sha256, n, name,"),
-    ("checks = 3\n" + HEAD, "unknown key 'checks'; known are budget, check, data, gate, protocol, recipe, schema"),
+    ("checks = 3\n" + HEAD, "unknown key 'checks'; known are check, data, gate, protocol, recipe, schema"),
     (HEAD + '[check]\nid = "clean"\n', r"check must be an array of tables, written \[\[check\]\]"),
     ("check = [3]\n" + HEAD, "check 1: expected a table, found 3"),
     ("recipe = 3\n" + HEAD, "recipe: expected a table, found 3"),
-    (HEAD + "[budget]\nclean = 0\n", "budget: clean is 0, expected a number above 0"),
-    (HEAD + "[budget]\nclean = nan\n", "budget: clean is nan, expected a finite number"),
-    (HEAD + '[budget]\nclean = "1%"\n', "budget: clean is '1%', expected a number"),
 ]
 
 

@@ -177,7 +177,7 @@ def test_the_worst_slice_never_judges_and_moves_no_threshold():
     values = np.hstack([rng.normal(0.9, 0.01, (20, 14)), rng.normal(1, 0.5, (20, 1)), rng.normal(0, 0.005, (20, 1))])
 
     def written(columns, checks):
-        found = thresholds_of(panel_of(values[:, :columns], checks), {})
+        found = thresholds_of(panel_of(values[:, :columns], checks))
         return found, {each.check.id: each.written for each in found}
 
     _, before = written(14, families)

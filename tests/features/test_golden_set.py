@@ -381,7 +381,7 @@ def test_tables_that_are_indented_stay(zoo, capsys):
     zoo.golden("add", 0)
     head, _, rest = zoo.checks.read_text().partition("[golden]")
     entries, rest = rest.split("\n\n", 1)
-    zoo.checks.write_text(f"{head}{rest}\n[golden]{entries}\n  [budget]\n  accuracy = 0.02\n")
+    zoo.checks.write_text(f"{head}{rest}\n[golden]{entries}\n  [recipe.training]\n  epochs = 2\n")
     before = zoo.checks.read_text()
     assert zoo.golden("add", 5) == 2
     assert "its other tables would change" in capsys.readouterr().err

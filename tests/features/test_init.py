@@ -188,7 +188,7 @@ def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop,
 def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
     init("--families", "clean,rotation")
     (shop / "stress_tests/test_clean.py").write_text("# a copy, edited\n")
-    CHECKS.write_text("# ours\n" + CHECKS.read_text() + "\n[budget]\naccuracy = 0.02\n")
+    CHECKS.write_text("# ours\n" + CHECKS.read_text() + "\n[data.samples]\nclean = 20\n")
     before = CHECKS.read_text()
     init("--families", "clean,flip")
     assert "checks: 2 new, of flip" in capsys.readouterr().out

@@ -195,9 +195,9 @@ def test_a_screen_takes_no_part_in_the_false_alarms_of_others():
     families = [check(f"r{at}", family=f"family-{at}") for at in range(13)]
     screen = PanelCheck("trigger", "trigger", TRIGGER_SUCCESS.name, Unit.SHARE, "at_most", 200)
     spread = np.r_[np.zeros(19), 0.9]
-    alone = calibrate(panel_of(values, families), {})
+    alone = calibrate(panel_of(values, families))
     panel = panel_of(np.c_[values, spread], [*families, screen])
-    beside = calibrate(panel, {})
+    beside = calibrate(panel)
     assert beside[:-1] == alone
     assert beside[-1].informational == TRIGGER_SUCCESS.informational
     assert "1 never have a threshold" in "\n".join(calibration_lines(panel, beside, {}))
