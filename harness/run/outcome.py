@@ -25,7 +25,7 @@ from harness.run.shown import Face, Pictures, address_of, named, with_images
 from harness.run.status import INCONCLUSIVE, NOT_JUDGED, PASSED, SCHEMA, WORSE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _COUNTED = {"error": "without a result", "informational": "informational (without a threshold)"}
 """The words for a status in a count, where they are others than its name."""
@@ -329,8 +329,14 @@ def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: 
     """
     known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
     known["models"] = {role: plain[role] for role in ROLES if plain[role] or role == "candidate"}
-    known["verdicts"] = [{each.name: entry[each.name] for each in fields(Verdict)} for entry in plain["checks"]]
+    known["verdicts"] = plain_verdicts(plain)
     return read_record(Outcome, with_images(known, lambda name: address_of(read(name))), where=where)
+
+
+def plain_verdicts(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the verdicts in the content of `stress.json`, without what a reader would derive."""
+    names = [each.name for each in fields(Verdict)]
+    return [{name: entry[name] for name in names} for entry in plain["checks"]]
 
 
 def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:
