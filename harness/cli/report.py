@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     help="Folder for stress.html and stress.md with its picture (default: RECORD's).",
 )
 @click.option(
-    "--figures", type=options.FILE, metavar="DIR", help="Folder for the figures of the page, a file for each."
+    "--figures",
+    type=options.FILE,
+    metavar="DIR",
+    help="Folder for the figures of the page, a file for each (default: none).",
 )
 @click.option(
     "--figure-format", type=click.Choice(["svg", "png"]), default="svg", help="Format of --figures (default: svg)."
