@@ -73,7 +73,7 @@ CASES = {
     **{f"without-{group}": Case((GROUP,), without=group) for group in FONTS},
     "half-a-class": Case((CLASSES,), starved=(3, 0.5)),
     "a-tenth-of-a-class": Case((CLASSES,), starved=(6, 0.1)),
-    "without-a-class": Case((CLASSES, MISSING), starved=(1, 0.0)),
+    "without-a-class": Case((MISSING,), starved=(1, 0.0)),
     "bgr": Case((PIPELINE,), bgr=True),
     "minus-one-to-one": Case((PIPELINE,), scale=2, offset=-1),
     "levels-to-255": Case((PIPELINE,), scale=255),

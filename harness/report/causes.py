@@ -21,6 +21,7 @@ from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
 from harness.report.signs import FAR, deviation, rare
 from harness.report.wording import points
+from harness.run.overview import EXPECTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,13 +190,14 @@ class _Evidence:
     `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
     `never_predicted` has the classes that the candidate never predicts, with the number of their images, and
-    `predicted` has all others. Both are empty where the run has no overview.
+    `predicted` has all others. Without an overview, such as in the quick profile, the accuracy of a class tells.
     """
 
     def __init__(self, verdicts: Sequence[Verdict], overview: Overview | None = None) -> None:
         self.verdicts = verdicts
-        self.never_predicted = {} if overview is None else overview.never_predicted
-        classes = () if overview is None else overview.classes
+        of_classes = [each for each in verdicts if _is_of_class(each) and each.check.class_name]
+        classes = [str(each.check.class_name) for each in of_classes] if overview is None else overview.classes
+        self.never_predicted = _never_correct(of_classes) if overview is None else overview.never_predicted
         self.predicted = [name for name in classes if name not in self.never_predicted]
         beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
         own = _own_areas()
@@ -239,6 +241,26 @@ class _Evidence:
         judged = [each.check.family for each in self.verdicts if each.judged]
         whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
         return self.clean_holds and 2 * len(inside) >= len(self.failed) and whole
+
+
+def _never_correct(of_classes: Sequence[Verdict]) -> dict[str, int]:
+    """Return the one class of which no image is predicted correctly, with the number of its images.
+
+    It is empty if other classes lose as well, since their images may be predicted as this one.
+    """
+    missing = {
+        str(verdict.check.class_name): verdict.n
+        for verdict in of_classes
+        if verdict.value == 0 and verdict.n * _usual_accuracy(verdict) >= EXPECTED
+    }
+    lost = sum(max(_usual_accuracy(verdict) - (verdict.value or 0.0), 0.0) for verdict in of_classes)
+    of_missing = sum(_usual_accuracy(verdict) for verdict in of_classes if verdict.check.class_name in missing)
+    return missing if len(missing) == 1 and of_missing >= _CARRY * lost else {}
+
+
+def _usual_accuracy(verdict: Verdict) -> float:
+    panel = verdict.check.panel
+    return 0.5 if panel is None or panel.mean is None else panel.mean
 
 
 def _is_of_class(verdict: Verdict) -> bool:

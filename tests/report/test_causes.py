@@ -274,6 +274,21 @@ def test_a_class_that_is_never_predicted_is_named_first_and_no_other(checks):
     assert "Coat" not in regression + cause
 
 
+def test_without_an_overview_a_class_without_a_correct_prediction_is_named(checks):
+    """The quick profile compares no models."""
+    lost = {"Bag": 99, "Coat": 3}
+    verdicts = tuple(
+        replace(verdict, value=0.0) if verdict.check.id == "clean-bag" else verdict for verdict in losing(checks, lost)
+    )
+    cause = likely_cause(verdicts)
+    assert cause.group == "a class that is never predicted"
+    assert cause.evidence == "Bag is never predicted (of 1,000 images)."
+    swapped = tuple(
+        replace(verdict, value=0.0) if verdict.check.id == "clean-coat" else verdict for verdict in verdicts
+    )
+    assert likely_cause(swapped).group != "a class that is never predicted"
+
+
 def test_two_classes_that_are_never_predicted_are_one_cause(checks):
     verdicts = losing(checks, {"Bag": 99, "Coat": 88})
     cause = likely_cause(verdicts, overview=of_classes(["Bag", "Coat"]))

@@ -24,8 +24,8 @@ _GROWTH = 2.5
 Measured: weight noise, flipped signs, 4 bits and pruned channels give 0.9 to 2.1, other
 normalizations 2.9 to 7.8, and stale statistics 2.4 to 2.6. See `benchmarks/causes`.
 """
-_NEARER = 0.0
-"""Deviation of early layers below which statistics fit clean images too well."""
+_NEARER = -2.0
+"""Deviation of early layers below which statistics fit clean images too well; healthy networks vary by as much."""
 _ADVICE = (
     "Compare the file with the one that training saved: quantization, pruning, noise, a wrong "
     "conversion or a damaged copy."
