@@ -63,7 +63,7 @@ _BESIDE = 0.1
 _APART = 2.0
 """Smallest miss of one class or two that is the cause, as a multiple of the largest of a check that is of no class."""
 _FAR_CLASS = 4.0
-"""Smallest deviation of the accuracy of one class that is the cause; of 60 healthy networks, one has it."""
+"""Smallest deviation of the accuracy of one class that is the cause; one of 60 healthy controls has it."""
 _OF_ONE_CLASS = {"clean images", "classes", "confidence", "attention"}
 """Areas that fail if one class is confused on clean images."""
 _UNSURE = 0.05
@@ -75,7 +75,7 @@ _LOOK_FOR_CLASS = "Look for its images in the training data, at the list of clas
 _BETTER, _SURELY_BETTER, _FAR_BETTER, _WORSE = 1.5, 2.0, 3.0, 5.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models.
 
-Of 60 healthy networks, 15% have two kinds of corruption that are better by 1.5, and none has two that are better by 2.
+By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5, and none has two by 2.
 """
 
 
@@ -244,7 +244,7 @@ class _Evidence:
 
 
 def _never_correct(of_classes: Sequence[Verdict]) -> dict[str, int]:
-    """Return the one class of which no image is predicted correctly, with the number of its images.
+    """Return the only class without a correct prediction, with the number of its images.
 
     It is empty if other classes lose as well, since their images may be predicted as this one.
     """

@@ -25,10 +25,10 @@ Measured: weight noise, flipped signs, 4 bits and pruned channels give 0.9 to 2.
 normalizations 2.9 to 7.8, and stale statistics 2.4 to 2.6. See `benchmarks/causes`.
 """
 _NEARER = -2.0
-"""Deviation of early layers below which statistics fit clean images too well; healthy networks vary by as much."""
+"""Deviation of early layers below which statistics fit clean images too well; reference models vary by as much."""
 _ADVICE = (
     "Compare the file with the one that training saved: quantization, pruning, noise, a wrong "
-    "conversion or a damaged copy."
+    "conversion or a damaged file."
 )
 
 
