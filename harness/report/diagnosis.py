@@ -114,7 +114,7 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
             return f"No verdict on {name}: these images are too few to tell it from its original."
         return f"No verdict on {name}: this run is inconclusive."
     if outcome.verdict == "partial" and not failed:
-        return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
+        return f"No verdict yet on {name}: {_without_decision(outcome, judged)}."
     if failed:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
         said = (
@@ -130,6 +130,14 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
     if outcome.mostly_informational:
         fit = f"passes all {judged} checks that have a threshold{signed}; {outcome.informational} are informational"
     return f"{name} {fit}{'. No check compares it with an incumbent' if outcome.without_incumbent else ''}."
+
+
+def _without_decision(outcome: Outcome, judged: int) -> str:
+    undecided = len(outcome.open_checks)
+    if not undecided:
+        return f"only a part was measured; so far all {judged} checks pass"
+    thresholds = "1 threshold" if undecided == 1 else f"{undecided} thresholds"
+    return f"the sample is too small to decide on {thresholds} set by hand"
 
 
 def _facts(outcome: Outcome, cause: Cause | None) -> list[str]:

@@ -195,17 +195,26 @@ class Outcome(Part):
 
     @property
     def inconclusive(self) -> tuple[Verdict, ...]:
-        """Return the checks whose bounds cannot tell, unless another of their family tells that the models differ."""
+        """Return tolerances whose bounds cannot tell, unless another check of their family says that models differ."""
         differing = {verdict.check.family for verdict in self.failed}
         return tuple(
             verdict
             for verdict in self.verdicts
-            if verdict.status == "inconclusive" and verdict.check.family not in differing
+            if verdict.status == "inconclusive" and not verdict.is_open and verdict.check.family not in differing
         )
+
+    @property
+    def open_checks(self) -> tuple[Verdict, ...]:
+        """Return the checks whose sample leaves open if the candidate keeps a threshold by hand."""
+        return tuple(verdict for verdict in self.verdicts if verdict.is_open)
 
     @property
     def judged(self) -> bool:
         """Return whether the candidate was compared with a threshold, or a test without a check failed."""
+        return self._decided or any(not ROLES[verdict.check.role].precondition for verdict in self.open_checks)
+
+    @property
+    def _decided(self) -> bool:
         thresholds = [verdict.check for verdict in self.verdicts if verdict.judged]
         return bool(self.failed_tests) or any(not ROLES[check.role].precondition for check in thresholds)
 
@@ -243,14 +252,17 @@ class Outcome(Part):
             return "error"
         if self.inconclusive or not self.judged:
             return "error"
-        if self.omissions:
+        if self.omissions or self.open_checks:
             return "partial"
         return "fail" if self.failed or self.failed_tests else "pass"
 
     @property
     def exit_status(self) -> int:
-        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run is inconclusive."""
-        if self.verdict == "error":
+        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run is inconclusive.
+
+        A partial run has the status of the checks that it decided, and 4 if it decided none.
+        """
+        if self.verdict == "error" or not self._decided:
             return NOT_JUDGED
         return WORSE if self.failed or self.failed_tests else PASSED
 
@@ -271,7 +283,9 @@ class Outcome(Part):
         if self.verdict == "error":
             return INCONCLUSIVE
         if self.verdict == "partial":
-            return f"PARTIAL: {held} of those that ran; no verdict on the whole"
+            undecided = some_of([verdict.check.id for verdict in self.open_checks])
+            named = f"; undecided: {undecided}" if undecided else ""
+            return f"PARTIAL: {held} of those that ran{named}; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
         quick += " (stopped at the first certain failure)" if self.stopped else ""
         quick += " (provisional)" if self.provisional else ""
