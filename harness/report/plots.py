@@ -52,10 +52,11 @@ def figures(
     """Return all figures of a run; `reference` has curves of the reference models by name."""
     if overview.n < TELLING:
         body = paragraphs(f"No curves or maps: {overview.n} images are too few for them.")
-    else:
-        drawn = [*_of_checks(overview, verdicts, reference), *_of_models(overview, verdicts, reference)]
-        body = paragraphs(left_out(overview), BAND) + figures_html(drawn)
-    return Section("figures", "Figures", body)
+        return Section("figures", "Figures", body)
+    of_checks = _of_checks(overview, verdicts, reference)
+    drawn = (*of_checks, *_of_models(overview, verdicts, reference))
+    body = paragraphs(left_out(overview), BAND) + figures_html(drawn)
+    return Section("figures", "Figures", body, drawn)
 
 
 def _of_checks(
