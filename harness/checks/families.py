@@ -82,6 +82,16 @@ def family_title(name: str) -> str:
     return family.title if family else name.replace("-", " ").replace("_", " ").capitalize()
 
 
+def family_in_words(name: str) -> str:
+    """Return a family's title within a sentence or a list: in lower case, without the examples behind a comma.
+
+    >>> family_in_words("slice")
+    'groups of images'
+    """
+    title = family_title(name).partition(", ")[0]
+    return title[0].lower() + title[1:]
+
+
 def damages(checks: ChecksFile) -> dict[str, Damage]:
     """Return by family the mutant that its checks must catch; that of one that needs a row only if the file has one."""
     from harness.checks.damages import DAMAGES  # It needs PyTorch.

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.base.codes import Code, coded
 from harness.base.errors import some_of
+from harness.checks.families import family_in_words
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
@@ -106,21 +107,21 @@ def diagnose(outcome: Outcome) -> Diagnosis:
 
 
 def _sentence(outcome: Outcome, *, weaker: bool) -> str:
-    judged = sum(verdict.judged for verdict in outcome.verdicts)
-    failed = len(outcome.failed) + len(outcome.failed_tests)
+    judged = outcome.compared
+    failing = outcome.failing_in_words
     name = candidate_name(outcome) or "The candidate"
     if outcome.verdict == "error":
         if outcome.inconclusive and not outcome.errors:
             return f"No verdict on {name}: these images are too few to tell it from its original."
         return f"No verdict on {name}: this run is inconclusive."
-    if outcome.verdict == "partial" and not failed:
+    if outcome.verdict == "partial" and not failing:
         return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
-    if failed:
+    if failing:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
         said = (
             ". The run stopped at the first certain failure."
             if outcome.stopped
-            else f": {failed} of {judged} checks fail."
+            else f": {failing}."
         )
         return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
@@ -220,16 +221,15 @@ def notes(outcome: Outcome) -> list[str]:
         said.append(f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}")
     if any(verdict.status in {"informational", "not_applicable"} for verdict in outcome.verdicts):
         said.append(outcome.counts)
-    if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
-        passing = sum(check.status == "pass" for check in checks)
-        said.append(f"{passing} of {len(checks)} self-checks pass")
+    if outcome.self_checks_in_words:
+        said.append(outcome.self_checks_in_words)
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
         if verdict.status == "not_applicable":
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     said += [
-        f"{_checks(len(families))} not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
+        f"{_checks(len(families))} not applicable ({_families(families)}): {reason}"
         for reason, families in ranked[:_REASONS]
     ]
     if more := sum(len(families) for _, families in ranked[_REASONS:]):
@@ -242,6 +242,10 @@ def notes(outcome: Outcome) -> list[str]:
                 f"net {points(verdict.flips['net'])} points (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said
+
+
+def _families(names: Sequence[str]) -> str:
+    return some_of([family_in_words(name) for name in dict.fromkeys(names)])
 
 
 def _checks(count: int) -> str:

@@ -125,10 +125,11 @@ def self_checks(outcome: Outcome) -> Section | None:
     if not outcome.self_checks:
         return None
     rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
-    failed = sum(check.status == "fail" for check in outcome.self_checks)
-    said = f"{failed} of {len(rows)} self-checks fail" if failed else f"{len(rows)} self-checks, and none fails"
+    counts = Counter(check.status for check in outcome.self_checks)
+    not_applicable = f"{counts['not_applicable']} not applicable" if counts["not_applicable"] else ""
+    summary = "; ".join(filter(None, (outcome.self_checks_in_words, not_applicable)))
     shown = table(("self-check", "result", "found"), rows)
-    return Section("self-checks", "Self-checks", folded(said, shown, opened=bool(failed)))
+    return Section("self-checks", "Self-checks", folded(summary, shown, opened=bool(counts["fail"])))
 
 
 def differing_predictions(outcome: Outcome) -> Section | None:

@@ -14,6 +14,7 @@ from harness.base.errors import some_of, writable
 from harness.base.records import read_record, record
 from harness.checks import Verdict
 from harness.checks.check import STATUSES
+from harness.checks.families import family_in_words
 from harness.checks.known import KnownIssue
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures.metric import Curve
@@ -223,6 +224,30 @@ class Outcome(Part):
         return f"{len(self.verdicts)} check{'s' if len(self.verdicts) > 1 else ''}: {', '.join(said)}"
 
     @property
+    def self_checks_in_words(self) -> str:
+        """Return how many self-checks pass, of those that apply to the run; empty where none does."""
+        applicable = [check for check in self.self_checks if check.status != "not_applicable"]
+        passing = sum(check.status == "pass" for check in applicable)
+        return f"{passing} of {len(applicable)} self-checks pass" if applicable else ""
+
+    @property
+    def compared(self) -> int:
+        """Return the number of checks whose measurement was compared with a threshold."""
+        return sum(verdict.judged or verdict.status == "inconclusive" for verdict in self.verdicts)
+
+    @property
+    def failing_in_words(self) -> str:
+        """Return how many checks, and other tests, fail, as `3 of 20 checks fail`; empty where none does."""
+        if not (self.failed or self.failed_tests):
+            return ""
+        counts = [f"{len(self.failed)} of {self.compared} checks"] if self.compared else []
+        if self.failed_tests:
+            plural = "s" if len(self.failed_tests) > 1 else ""
+            counts.append(f"{len(self.failed_tests)} other test{plural}")
+        verb = "fails" if counts == ["1 other test"] else "fail"
+        return f"{' and '.join(counts)} {verb}"
+
+    @property
     def mostly_informational(self) -> bool:
         """Return whether fewer checks were judged than measured without a threshold."""
         return self.informational > sum(verdict.judged for verdict in self.verdicts)
@@ -262,26 +287,25 @@ class Outcome(Part):
 
     @property
     def _verdict_in_words(self) -> str:
-        cannot_tell = sum(verdict.status == "inconclusive" for verdict in self.verdicts)
-        judged = sum(verdict.judged for verdict in self.verdicts) + cannot_tell
-        held = f"{judged - cannot_tell - len(self.failed)} of {judged} checks pass"
+        passing = sum(verdict.status == "pass" for verdict in self.verdicts)
+        passing_in_words = f"{passing} of {self.compared} checks pass"
         if self.verdict == "error" and self.inconclusive and not self.errors:
             some = some_of([verdict.check.id for verdict in self.inconclusive])
             return f"INCONCLUSIVE: {some}: these images cannot tell the candidate from its original"
         if self.verdict == "error":
             return INCONCLUSIVE
         if self.verdict == "partial":
-            return f"PARTIAL: {held} of those that ran; no verdict on the whole"
+            return f"PARTIAL: {self.failing_in_words or passing_in_words} of those that ran; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
         quick += " (stopped at the first certain failure)" if self.stopped else ""
         quick += " (provisional)" if self.provisional else ""
         quick += " (no incumbent)" if self.without_incumbent else ""
         if self.verdict == "fail":
             families = dict.fromkeys(verdict.check.family for verdict in self.failed)
-            worse = ", ".join([*families, *self.failed_tests])
-            return f"FAIL{quick}: {held}; worse: {worse}"
+            worse = ", ".join([*map(family_in_words, families), *self.failed_tests])
+            return f"FAIL{quick}: {self.failing_in_words}; worse: {worse}"
         many = f"; {self.informational} informational" if self.mostly_informational else ""
-        return f"PASS{quick}: {held}{many}"
+        return f"PASS{quick}: {passing_in_words}{many}"
 
     @property
     def without_incumbent(self) -> bool:
@@ -383,7 +407,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         profile=outcome.profile,
         data=str(outcome.data["sha256"]),
         checks=outcome.checks_sha256,
-        judged=sum(verdict.judged for verdict in outcome.verdicts),
+        judged=outcome.compared,
         failing=tuple(verdict.check.id for verdict in outcome.failed) + outcome.failed_tests,
         clean=clean[0] if clean else None,
         worst_pose=min((value for value in moved if value is not None), default=None),

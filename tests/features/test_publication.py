@@ -223,7 +223,7 @@ def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card, ne
     assert (one.metric_type, one.metric_value, one.dataset_revision) == ("accuracy", 0.9, "d" * 64)
     run(FAIL)
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
-    assert "FAIL: 0 of 1 checks pass" in path.read_text()
+    assert "FAIL: 1 of 1 checks fail" in path.read_text()
     assert "worst-pose" not in path.read_text(), "the section of the earlier run is replaced"
 
 

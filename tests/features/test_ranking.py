@@ -52,6 +52,17 @@ def test_failing_checks_count_first_then_the_smallest_margin():
     assert next(iter(RUNS["sharp"].margins.items())) == ("pose", pytest.approx(1.0))
 
 
+def test_as_many_checks_are_counted_as_in_the_headline_of_the_run():
+    plain = record("mine", VALUES["broken"])
+    baseline = Check("baseline-clean", "baseline", "accuracy", role="baseline", panel=Threshold(0.8))
+    verdict = Verdict(baseline, "pass", "accuracy", value=0.9, threshold=0.8, n=100).as_json()
+    plain["checks"].append(json.loads(json.dumps(verdict)))
+
+    ranking = rank([run_of(plain, "mine/stress.json")])
+
+    assert "1 of 4" in ranking.lines[1]
+
+
 def test_a_failed_test_without_a_check_counts_and_is_named():
     mine = judged("mine", {"clean": 0.95}, failed_tests=("test_own.py::test_mine",))
     ranking = rank([mine, RUNS["steady"], RUNS["broken"]])

@@ -23,6 +23,8 @@ _LED = 1.0
 """Lead over the next candidate that wins a check, in standard deviations of the reference models."""
 _ORDER = ("pass", "partial", "fail", "error")
 """Verdicts, the best first."""
+_COMPARED = frozenset({"pass", "fail", "inconclusive"})
+"""Statuses of a check whose measurement was compared with a threshold."""
 _NAMED = 5
 """Checks won by a candidate that the terminal names."""
 _TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviors")
@@ -67,7 +69,8 @@ class _Record:
 class Run:
     """A finished run, from its record at `source`: the candidate's `path` and hash, and its checks.
 
-    `failed_tests` names the failing tests without a check. Only runs with the same `alike` can be ranked together.
+    `compared` is the number of checks with a threshold, which the reports of the run count, too. `failed_tests` names
+    the failing tests without a check. Only runs with the same `alike` can be ranked together.
     """
 
     source: str
@@ -76,6 +79,7 @@ class Run:
     verdict: str
     alike: Mapping[str, object]
     rows: tuple[Row, ...]
+    compared: int
     failed_tests: tuple[str, ...] = ()
 
     @property
@@ -138,10 +142,9 @@ class Ranking:
     def _rows(self) -> list[dict[str, str]]:
         rows = []
         for at, (name, one) in enumerate(self.runs.items(), start=1):
-            judged = sum(row.status in {"pass", "fail"} for row in one.rows)
             margin = next((f"{family} {away:+.1f}" for family, away in one.margins.items()), "–")
             won, best = f"{len(self.wins[name])} checks", ", ".join(self.best[name]) or "–"
-            cells = str(at), name, one.verdict, f"{len(one.failing)} of {judged}", margin, won, best
+            cells = str(at), name, one.verdict, f"{len(one.failing)} of {one.compared}", margin, won, best
             rows.append(dict(zip(_TITLES, cells, strict=True)))
         return rows
 
@@ -179,7 +182,9 @@ def run_of(plain: Any, source: str) -> Run:
     own = [entry for entry in found.checks if entry.get("role") == "candidate"]
     rows = tuple(_picked(Row, entry, f"{source}: check {entry.get('id')}") for entry in own)
     path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
-    return Run(source, path, sha256, found.verdict, alike, rows, found.failed_tests)
+    # Also checks of another role, such as the baseline itself: the headline of the run counts them.
+    compared = sum(entry.get("status") in _COMPARED for entry in found.checks)
+    return Run(source, path, sha256, found.verdict, alike, rows, compared, found.failed_tests)
 
 
 def _picked(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
