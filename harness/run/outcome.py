@@ -282,8 +282,20 @@ class Outcome(Part):
     @property
     def headline(self) -> str:
         """Return the verdict in one sentence, with a caution about the original, if any."""
+        families = dict.fromkeys(verdict.check.family for verdict in self.failed)
+        worse = ", ".join([*map(family_in_words, families), *self.failed_tests])
+        listed = f"; worse: {worse}" if self.verdict == "fail" else ""
+        return f"{self._verdict_in_words}{listed}{self._caution}"
+
+    @property
+    def headline_in_brief(self) -> str:
+        """Return the headline without the names of what fails, for a page that lists them."""
+        return f"{self._verdict_in_words}{self._caution}"
+
+    @property
+    def _caution(self) -> str:
         caution = self.differences.caution if self.differences else ""
-        return f"{self._verdict_in_words}{f'. {caution}' if caution else ''}"
+        return f". {caution}" if caution else ""
 
     @property
     def _verdict_in_words(self) -> str:
@@ -301,9 +313,7 @@ class Outcome(Part):
         quick += " (provisional)" if self.provisional else ""
         quick += " (no incumbent)" if self.without_incumbent else ""
         if self.verdict == "fail":
-            families = dict.fromkeys(verdict.check.family for verdict in self.failed)
-            worse = ", ".join([*map(family_in_words, families), *self.failed_tests])
-            return f"FAIL{quick}: {self.failing_in_words}; worse: {worse}"
+            return f"FAIL{quick}: {self.failing_in_words}"
         many = f"; {self.informational} informational" if self.mostly_informational else ""
         return f"PASS{quick}: {passing_in_words}{many}"
 

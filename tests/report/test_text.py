@@ -165,7 +165,7 @@ def test_the_summary_ends_with_verdict_failures_and_report():
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
         "  Clean accuracy 92.1%.",
         "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
-        "(rotation). Look at the augmentation: its angles, shifts and flips.",
+        "(rotated images). Look at the augmentation: its angles, shifts and flips.",
         "  Failing checks: geometry 1 of 1.",
         "  failed: test_own.py::test_mine",
         f"  {FAIL.explain('reports/stress.html')}",

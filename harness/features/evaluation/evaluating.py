@@ -22,7 +22,14 @@ from harness.measures.failures import FailureKind, confusion, failure_table, kin
 from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.worst_poses import PersistentFailures, persistent_failures
-from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
+from harness.perturb import (
+    CORNERS_TOO_FAR,
+    IDENTITY,
+    Pose,
+    augmentation_range_corners,
+    augmentation_range_poses,
+    corners_suit,
+)
 from harness.report.exports import (
     confusions_rows,
     failures_csv,
@@ -114,7 +121,11 @@ def evaluate(
     if failures:
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
-    grid = augmentation_range_poses() if on_grid else (IDENTITY, *augmentation_range_corners()) if failures else ()
+    grid: tuple[Pose, ...] = augmentation_range_poses() if on_grid else ()
+    if failures and not on_grid:
+        suited = corners_suit(*images.pixels.shape[2:])
+        grid = (IDENTITY, *augmentation_range_corners()) if suited else (IDENTITY,)
+        notes += [] if suited else [f"failures are of clean images alone: {CORNERS_TOO_FAR}"]
     predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
         seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
@@ -197,12 +208,14 @@ def _failures(
     contents = failures_csv(tables), persistent_csv(persistent), scores_csv(report), listed
     files = dict(zip(_OF_FAILURES, contents, strict=True))
     titles = [f"failures of {report.n} images", *(table.seen for table in tables[:: len(kinds)])]
-    rows = [
-        [kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), f"{posed[at] / moved:.1f}"]
-        for at, kind in enumerate(kinds)
-    ]
-    lines = ["", *aligned([[*titles, f"mean of {moved} poses"], *rows]), ""]
-    lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
+    rows: list[list[object]] = []
+    for at, kind in enumerate(kinds):
+        posed_mean = [f"{posed[at] / moved:.1f}"] if moved else []
+        rows.append([kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), *posed_mean])
+    titles += [f"mean of {moved} poses"] if moved else []
+    lines = ["", *aligned([titles, *rows]), ""]
+    if moved:
+        lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
     if groups := confusions_rows(persistent):
         lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
     if len(groups) > _CONFUSIONS:
