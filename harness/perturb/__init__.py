@@ -1,11 +1,6 @@
 """Changes of pixels under the pinned protocol: poses, their grids and strategies, corruptions and backgrounds."""
 
-from harness.perturb.grids import (
-    CORNERS_TOO_FAR,
-    augmentation_range_corners,
-    augmentation_range_poses,
-    corners_suit,
-)
+from harness.perturb.grids import augmentation_range_corners, augmentation_range_poses
 from harness.perturb.poses import (
     IDENTITY,
     PROTOCOL,
@@ -25,7 +20,6 @@ __all__ = [
     "Pose",
     "augmentation_range_corners",
     "augmentation_range_poses",
-    "corners_suit",
     "in_words",
     "moved_masks",
     "pose_each",

@@ -118,11 +118,7 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
         return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
     if failing:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
-        said = (
-            ". The run stopped at the first certain failure."
-            if outcome.stopped
-            else f": {failing}."
-        )
+        said = ". The run stopped at the first certain failure." if outcome.stopped else f": {failing}."
         return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
     if outcome.scope:

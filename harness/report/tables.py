@@ -8,7 +8,7 @@ from harness.checks.roles import INCUMBENT, role_title
 from harness.measures import Unit
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.statistics import proportion_interval, related
-from harness.perturb import CORNERS_TOO_FAR
+from harness.perturb.grids import CORNERS_TOO_FAR
 from harness.report.diagnosis import conclusion
 from harness.report.page import Section, aligned, paragraphs, render, table
 from harness.report.wording import significantly_more

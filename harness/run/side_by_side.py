@@ -20,7 +20,8 @@ from harness.measures.failures import changed_positions, compared_at, kinds_for
 from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.statistics import mean_interval
 from harness.measures.worst_poses import persistent_failures
-from harness.perturb import augmentation_range_corners, corners_suit
+from harness.perturb import augmentation_range_corners
+from harness.perturb.grids import corners_suit
 from harness.run.budget import extent_of
 from harness.run.overview import (
     CONFIDENT,

@@ -62,7 +62,10 @@ def test_worse_model_fails_by_name(gate):
     ran = gate.once("--candidate", "worse.safetensors", "-v", page=True)
     assert ran.ending == (1, "fail")
     ran.stdout.fnmatch_lines(
-        ["*FAIL: 4 of 4 checks fail; worse: *clean images*", "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*"]
+        [
+            "*FAIL: 4 of 4 checks fail; worse: *clean images*",
+            "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*",
+        ]
     )
     assert "RoleModel(" not in ran.stdout.str()
     assert set(ran.statuses.values()) == {"fail"}
@@ -214,7 +217,10 @@ def test_checks_that_are_skipped_or_may_fail_leave_a_partial_verdict(gate):
     tests = {"stress_tests/test_rotation.py": marked("skip"), "stress_tests/test_confident_errors.py": marked("xfail")}
     ran = gate.once(files=tests)
     assert ran.ending == (0, "partial")
-    said = "2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: rotated images, confidence and calibration"
+    said = (
+        "2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: rotated images, "
+        "confidence and calibration"
+    )
     assert ran.report["omissions"] == [said]
 
 

@@ -58,7 +58,8 @@ def failures(families: dict[str, int]) -> Outcome:
 def test_the_markdown_holds_verdict_models_data_failures_and_command():
     text = markdown(OUTCOME)
     assert text.startswith(
-        "## ❌ Model quality gate: FAIL: 1 of 2 checks and 1 other test fail; worse: rotated images, test_own.py::test_mine"
+        "## ❌ Model quality gate: FAIL: 1 of 2 checks and 1 other test fail; "
+        "worse: rotated images, test_own.py::test_mine"
     )
     for line in (
         "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",

@@ -22,14 +22,8 @@ from harness.measures.failures import FailureKind, confusion, failure_table, kin
 from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.worst_poses import PersistentFailures, persistent_failures
-from harness.perturb import (
-    CORNERS_TOO_FAR,
-    IDENTITY,
-    Pose,
-    augmentation_range_corners,
-    augmentation_range_poses,
-    corners_suit,
-)
+from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
+from harness.perturb.grids import CORNERS_TOO_FAR, corners_suit
 from harness.report.exports import (
     confusions_rows,
     failures_csv,
@@ -121,11 +115,10 @@ def evaluate(
     if failures:
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
-    grid: tuple[Pose, ...] = augmentation_range_poses() if on_grid else ()
-    if failures and not on_grid:
-        suited = corners_suit(*images.pixels.shape[2:])
-        grid = (IDENTITY, *augmentation_range_corners()) if suited else (IDENTITY,)
-        notes += [] if suited else [f"failures are of clean images alone: {CORNERS_TOO_FAR}"]
+    suited = corners_suit(*images.pixels.shape[2:])
+    if failures and not (on_grid or suited):
+        notes.append(f"failures are of clean images alone: {CORNERS_TOO_FAR}")
+    grid = _poses_of(on_grid=on_grid, failures=failures, suited=suited)
     predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
         seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
@@ -145,6 +138,15 @@ def evaluate(
     if find_label_errors and panel is not None:
         parts.append(_label_errors(clean, panel, everything.labels.numpy(), folder))
     return parts, notes
+
+
+def _poses_of(*, on_grid: bool, failures: bool, suited: bool) -> tuple[Pose, ...]:
+    """Return the poses that are searched, or those in which failures are counted; `suited` tells of the corners."""
+    if on_grid:
+        return augmentation_range_poses()
+    if not failures:
+        return ()
+    return (IDENTITY, *augmentation_range_corners()) if suited else (IDENTITY,)
 
 
 def _table_of(views: Sequence[Predictions], path: Path) -> Part:
@@ -216,7 +218,8 @@ def _failures(
     lines = ["", *aligned([titles, *rows]), ""]
     if moved:
         lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
-    if groups := confusions_rows(persistent):
+    groups = confusions_rows(persistent) if moved else []
+    if groups:
         lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
