@@ -116,8 +116,8 @@ def evaluate(
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
     suited = corners_suit(*images.pixels.shape[2:])
-    if failures and not (on_grid or suited):
-        notes.append(f"failures are of clean images alone: {CORNERS_TOO_FAR}")
+    on_clean_alone = failures and not (on_grid or suited)
+    notes += [f"failures are of clean images alone: {CORNERS_TOO_FAR}"] if on_clean_alone else []
     grid = _poses_of(on_grid=on_grid, failures=failures, suited=suited)
     predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
