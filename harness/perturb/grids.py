@@ -35,8 +35,8 @@ def augmentation_range_corners() -> tuple[Pose, ...]:
 def corners_suit(height: int, width: int) -> bool:
     """Return whether images of this size, in pixels, keep their object at the corners of the augmentation range.
 
-    A shift there is at most an eighth of the shorter side, so that hardly an object leaves the image: Engstrom et al.
-    (2019) shift by about a tenth. On 8 x 8 pixels, the 2 px would be a quarter.
+    A shift there is at most an eighth of the shorter side, because a larger one moves objects out of the image.
+    Engstrom et al. (2019) shift by about a tenth. On 8 x 8 pixels, the 2 px would be a quarter.
 
     >>> corners_suit(28, 28), corners_suit(8, 8)
     (True, False)

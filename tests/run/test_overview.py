@@ -143,7 +143,7 @@ def test_what_is_left_out_is_named_and_asked_of_no_model(images):
 
 
 def test_images_that_are_too_small_for_the_corners_are_not_measured_there(images):
-    """The pixels of 16 x 16 images are drawn on 8 x 8 ones, of which 2 px are a quarter."""
+    """The images have 8 x 8 pixels, and 2 px are a quarter of a side."""
     small = replace(images, pixels=images.pixels[:, :, ::2, ::2].contiguous())
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
     model = replace(role(), classifier=Classifier(linear.eval(), workers=1))
