@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, some_of
 from harness.base.features import Family, families_of_features, resolve, with_added
 from harness.checks import first_checks
 from harness.checks.file import SCHEMA
@@ -21,7 +21,7 @@ from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.checks.damages import Damage
     from harness.checks.file import ChecksFile
@@ -89,7 +89,12 @@ def family_in_words(name: str) -> str:
     'groups of images'
     """
     title = family_title(name).partition(", ")[0]
-    return title[0].lower() + title[1:]
+    return title[:1].lower() + title[1:]
+
+
+def families_in_words(names: Iterable[str], *, shown: int = 5) -> str:
+    """Return the first families in words, each once, and the number of others, as `some_of` does."""
+    return some_of([family_in_words(name) for name in dict.fromkeys(names)], shown=shown)
 
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import some_of
-from harness.checks.families import FAMILIES, family_in_words
+from harness.checks.families import FAMILIES, families_in_words
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
@@ -219,7 +219,7 @@ def _geometry(found: _Evidence) -> str:
     if not found.mostly("geometry"):
         return ""
     families = _by_count([each.check.family for each in found.failed if _area(each) == "geometry"])
-    named = some_of([family_in_words(family) for family in families])
+    named = families_in_words(families)
     return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({named})."
 
 

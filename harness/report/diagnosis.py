@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.base.codes import Code, coded
 from harness.base.errors import some_of
-from harness.checks.families import family_in_words
+from harness.checks.families import families_in_words
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
@@ -225,7 +225,7 @@ def notes(outcome: Outcome) -> list[str]:
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     said += [
-        f"{_checks(len(families))} not applicable ({_families(families)}): {reason}"
+        f"{_checks(len(families))} not applicable ({families_in_words(families)}): {reason}"
         for reason, families in ranked[:_REASONS]
     ]
     if more := sum(len(families) for _, families in ranked[_REASONS:]):
@@ -238,10 +238,6 @@ def notes(outcome: Outcome) -> list[str]:
                 f"net {points(verdict.flips['net'])} points (McNemar p {related(verdict.flips['mcnemar_p'])})"
             )
     return said
-
-
-def _families(names: Sequence[str]) -> str:
-    return some_of([family_in_words(name) for name in dict.fromkeys(names)])
 
 
 def _checks(count: int) -> str:

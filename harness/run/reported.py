@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, some_of
-from harness.checks.families import family_in_words
+from harness.checks.families import families_in_words, family_in_words
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
@@ -290,7 +290,9 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             "calibrate them anew"
         )
     if session.answered and (others := sorted({check.family for check in rows} - set(session.answered))):
-        exported, missing = (_families_in_words(families) for families in (session.answered, others))
+        exported, missing = (
+            families_in_words(families, shown=_FAMILIES_NAMED) for families in (session.answered, others)
+        )
         omissions.append(f"recorded predictions were exported for {exported} alone; not measured: {missing}")
     if not session.waived and (lost := _without_incumbent(verdicts)):
         omissions.append(
@@ -313,7 +315,9 @@ def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
         return []
     said = f"{len(missing)} of {len(rows)} checks did not run: {some_of([check.id for check in missing])}"
     without = dict.fromkeys(check.family for check in missing if check.family not in families)
-    return [f"{said}; families without a test: {_families_in_words(list(without))}" if without else said]
+    return [
+        f"{said}; families without a test: {families_in_words(without, shown=_FAMILIES_NAMED)}" if without else said
+    ]
 
 
 def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
@@ -348,10 +352,6 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
     return verdict.n < threshold.n or (verdict.n > threshold.n and not session.thorough)
 
 
-def _families_in_words(families: Sequence[str]) -> str:
-    return some_of([family_in_words(family) for family in families], shown=_FAMILIES_NAMED)
-
-
 def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
     if checks.data.sample is None:
         return ""
@@ -361,7 +361,7 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
     if default is not None:
         others = {check.id for check in default.checks} - {check.id for check in checks.checks}
         families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
-        among = f" (all of {_families_in_words(families)})" if families else ""
+        among = f" (all of {families_in_words(families, shown=_FAMILIES_NAMED)})" if families else ""
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
         own = {check.id for check in checks.written} - {check.id for check in default.checks}
         left_out += f"; of this profile alone: {len(own)} of its {count}" if own else ""
