@@ -93,7 +93,7 @@ def family_in_words(name: str) -> str:
 
 
 def families_in_words(names: Iterable[str], *, shown: int = 5) -> str:
-    """Return the first families in words, each once, and the number of others, as `some_of` does."""
+    """Return the titles of the first families as text, each once, and the number of others, as `some_of` does."""
     return some_of([family_in_words(name) for name in dict.fromkeys(names)], shown=shown)
 
 

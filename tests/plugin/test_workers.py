@@ -101,7 +101,7 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(shared):
         assert ran.ending == (1, "fail")
         ran.stdout.fnmatch_lines(
             [
-                "*FAIL: 4 of 4 checks fail; worse: *clean images*",
+                "*FAIL: 4 of 4 checks and 1 other test fail; worse: *clean images*",
                 "*clean: accuracy 0.* < threshold 0.8500 (n=400, 95% CI*",
             ]
         )
