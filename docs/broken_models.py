@@ -28,7 +28,7 @@ from harness.measures import accuracy
 from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 from harness.perturb import Pose
 from harness.report import plots
-from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, PIPELINE
+from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, MISSING, PIPELINE, WEIGHTS
 from harness.report.pictures import SIZE, strip
 from harness.run.opening import open_session
 from harness.run.overview import Overview, Rate
@@ -126,7 +126,7 @@ BROKEN = {
     "missing-class": Broken(
         "One class never predicted",
         f"The bias of {LOST} in the last layer is lowered by 100.",
-        CLASSES,
+        MISSING,
         confusions,
         without_class,
         profile="quick",
@@ -157,7 +157,7 @@ BROKEN = {
     "weight-noise": Broken(
         "Noise on the weights",
         "Each weight has Gaussian noise of 20% of its tensor's standard deviation.",
-        DRIFT,
+        WEIGHTS,
         by_class,
         damaged(weights.weight_noise, 0.2),
         profile="quick",

@@ -29,6 +29,7 @@ from harness.report.causes import (
     LABELS,
     PIPELINE,
     UNCLEAR,
+    WEIGHTS,
     likely_cause,
 )  # fmt: skip
 from harness.run.outcome import InputFaults
@@ -47,16 +48,16 @@ EXPECTED: Mapping[str, frozenset[str]] = {
         ("less-rotation", GEOMETRY),
         ("less-shift", GEOMETRY),
         ("logit-scaling", CALIBRATION),
-        ("pruned-channels", DRIFT),
-        ("quantised", DRIFT),
+        ("pruned-channels", DRIFT, WEIGHTS),
+        ("quantised", DRIFT, WEIGHTS),
         ("raised-background", PIPELINE),
         ("relabelled-class", CLASSES),
         ("resized", PIPELINE),
-        ("sign-flips", DRIFT),
-        ("stale-statistics", DRIFT, "batch norms"),
+        ("sign-flips", DRIFT, WEIGHTS),
+        ("stale-statistics", DRIFT, "batch norms", WEIGHTS),
         ("starved-class", CLASSES),
         ("swapped-logits", CLASSES),
-        ("weight-noise", DRIFT, "batch norms"),
+        ("weight-noise", DRIFT, WEIGHTS),
         ("wrong-normalization", PIPELINE),
     )
 }

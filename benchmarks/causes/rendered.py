@@ -29,7 +29,7 @@ from harness.features.consensus.measures import (
     find_consensus_set_errors,
     worst_class_consensus_set_errors,
 )
-from harness.report.causes import CLASSES, DRIFT, GROUP, LABELS, PIPELINE
+from harness.report.causes import CLASSES, DRIFT, GROUP, LABELS, MISSING, PIPELINE, WEIGHTS
 from harness.run.input_faults import input_faults
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
@@ -73,13 +73,13 @@ CASES = {
     **{f"without-{group}": Case((GROUP,), without=group) for group in FONTS},
     "half-a-class": Case((CLASSES,), starved=(3, 0.5)),
     "a-tenth-of-a-class": Case((CLASSES,), starved=(6, 0.1)),
-    "without-a-class": Case((CLASSES,), starved=(1, 0.0)),
+    "without-a-class": Case((MISSING,), starved=(1, 0.0)),
     "bgr": Case((PIPELINE,), bgr=True),
     "minus-one-to-one": Case((PIPELINE,), scale=2, offset=-1),
     "levels-to-255": Case((PIPELINE,), scale=255),
     "inverted": Case((PIPELINE,), scale=-1, offset=1),
     "two-epochs": Case((DRIFT,), epochs=2),
-    "weight-noise": Case((DRIFT,), noise=0.3),
+    "weight-noise": Case((DRIFT, WEIGHTS), noise=0.3),
     "relabelled-20": Case((CLASSES,), relabelled=0.2),
     "relabelled-40": Case((CLASSES,), relabelled=0.4),
 }

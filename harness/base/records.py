@@ -145,6 +145,30 @@ def as_plain(value: Any, *, brief: bool = False) -> Any:
     return _adapter(type(value)).dump_python(value, mode="json", exclude_defaults=brief)
 
 
+def schema_of(kind: type) -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a record as `as_plain` writes it.
+
+    Unlike `read_record`, it accepts unknown keys, because a later version may add some.
+    """
+    schema: dict[str, Any] = _open(_adapter(kind).json_schema(mode="serialization"))
+    return schema
+
+
+def _open(schema: Any) -> Any:
+    """Return a schema that accepts further keys, without the titles that pydantic derives."""
+    if isinstance(schema, list):
+        return [_open(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    opened = {}
+    for name, value in schema.items():
+        closed = name == "additionalProperties" and value is False
+        derived = name == "title" and isinstance(value, str)
+        if not closed and not derived:
+            opened[name] = _open(value)
+    return opened
+
+
 def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
     path = path + [str(part) for part in error["loc"] if part not in _ALTERNATIVES]
     *outer, name = path or [""]

@@ -65,9 +65,11 @@ class Check(Row):
         """Compare a measurement with the threshold.
 
         A run may measure other images than the threshold is for, for example a sample. Then the better end of the 95%
-        interval counts, and the threshold of a count is scaled. Raises `ChecksError` for a check on another metric, a
-        threshold outside the metric's range, a significance without a p-value, and NaN. In a run that stops, the value
-        is the accuracy if all other images are correct. Raises `ChecksError` if that keeps the threshold.
+        interval counts against the panel's threshold. A threshold by hand passes if the worse end keeps it, too, and
+        fails if the better end does not; otherwise the check is inconclusive. The threshold of a count is scaled.
+        Raises `ChecksError` for a check on another metric, a threshold outside the metric's range, a significance
+        without a p-value, and NaN. In a run that stops, the value is the accuracy if all other images are correct.
+        Raises `ChecksError` if that keeps the threshold.
         """
         metric, wrong = measurement.metric, ""
         if self.metric not in {"", metric.name}:
@@ -106,17 +108,37 @@ class Check(Row):
         limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
         if check.stopped:
             return check._failed_for_certain(measurement, threshold.threshold)
-        value = measurement.value
-        # Even with equal numbers, the images may differ; a threshold by hand knows no error by sampling.
-        if share != 1 or check.share != 1 or (check.by_hand and measurement.sampling is not None):
-            low, high = measurement.interval
-            value = high if check.direction == "at_least" else low
-        holds = check.holds(value, limit)
-        if check.significance is not None and measurement.p_value is not None:
-            holds = holds or measurement.p_value >= check.significance
-        status: Status = "pass" if holds else ("error" if ROLES[check.role].precondition else "fail")
+        # Even with equal numbers, the images may differ; a threshold by hand knows no error by sampling. A thorough run
+        # may measure more images than it is for, which leaves nothing open.
+        on_sample = share != 1 or check.share != 1
+        if check.hand is not None:
+            on_sample = share < 1 or check.share < 1 or measurement.sampling is not None
+        status = check._status_on_sample(measurement, limit) if on_sample else check._status(measurement, limit)
+        if status == "fail" and ROLES[check.role].precondition:
+            status = "error"
         verdict = check._verdict(status, measurement, limit)
         return replace(verdict, code=Code.BASELINE) if status == "error" else verdict
+
+    def _status(self, measurement: Measurement, limit: float) -> Status:
+        """Return whether the value keeps the limit, or is not significantly beyond it."""
+        kept = self.holds(measurement.value, limit)
+        return "pass" if kept or self._is_insignificant(measurement) else "fail"
+
+    def _status_on_sample(self, measurement: Measurement, limit: float) -> Status:
+        """Return the status by the 95% interval, since other images could give any value within it."""
+        low, high = measurement.interval
+        worse, better = (low, high) if self.direction == "at_least" else (high, low)
+        may_pass = self.holds(better, limit) or self._is_insignificant(measurement)
+        if not may_pass:
+            return "fail"
+        if self.hand is None or self.holds(worse, limit):
+            return "pass"
+        return "inconclusive"
+
+    def _is_insignificant(self, measurement: Measurement) -> bool:
+        if self.significance is None or measurement.p_value is None:
+            return False
+        return measurement.p_value >= self.significance
 
     def _held_to_tolerance(self, measurement: Measurement, tolerance: float) -> Verdict:
         """Return the verdict by exact bounds: equal passes, different fails, and anything else is inconclusive."""
@@ -214,6 +236,11 @@ class Verdict:
     def judged(self) -> bool:
         """Return whether the measurement was compared with a threshold."""
         return self.status in {"pass", "fail"}
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether a sample leaves open if the candidate keeps a threshold by hand."""
+        return self.status == "inconclusive" and self.check.hand is not None
 
     @property
     def out_of(self) -> int:

@@ -81,6 +81,10 @@ def explained(verdict: Verdict, report: str = "") -> str:
         more = f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
         why = check.informational or never_judged(verdict.metric) or f"no threshold{more}"
         relation = f"(informational: {why})"
+    elif verdict.is_open:
+        relation = f"is inconclusive: threshold {must_be} lies within the 95% interval of this sample"
+        if check.significance is not None:
+            relation += ", or the change is not significant"
     elif verdict.status == "inconclusive":
         relation = f"is inconclusive at tolerance {must_be}"
     elif excused(verdict):

@@ -1,15 +1,18 @@
-"""The command `report`: the page and the summary of a run, drawn again from its record."""
+"""The commands on the record of a run: `report` draws it again, and `schema` prints its JSON schema."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from harness.base.errors import some_of
 from harness.cli import options
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from harness.run.outcome import Outcome
 
 
 @click.command(
@@ -21,10 +24,24 @@ if TYPE_CHECKING:
 )
 @click.argument("record", type=options.FILE)
 @click.option(
-    "--out", type=options.FILE, metavar="DIR", help="Folder for stress.html and stress.md (default: RECORD's)."
+    "--out",
+    type=options.FILE,
+    metavar="DIR",
+    help="Folder for stress.html and stress.md with its picture (default: RECORD's).",
+)
+@click.option(
+    "--figures",
+    type=options.FILE,
+    metavar="DIR",
+    help="Folder for the figures of the page, a file for each (default: none).",
+)
+@click.option(
+    "--figure-format", type=click.Choice(["svg", "png"]), default="svg", help="Format of --figures (default: svg)."
 )
 @options.json_option
-def report_command(record: Path, out: Path | None, *, as_json: bool) -> int:
+def report_command(
+    record: Path, out: Path | None, figures: Path | None, figure_format: Literal["svg", "png"], *, as_json: bool
+) -> int:
     """Draw the reports of a record again."""
     from harness.base.outputs import REPORT_MARKDOWN, REPORT_PAGE, Inputs
     from harness.report.redraw import redrawn
@@ -36,7 +53,62 @@ def report_command(record: Path, out: Path | None, *, as_json: bool) -> int:
     kinds = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN}
     for name, kind in kinds.items():
         options.own_output(folder / name, kind, Inputs((record,))).write(reports[name])
+    if outcome is not None and out is not None:
+        _copy_picture(outcome, folder)
     lines = [INCONCLUSIVE, f"report: {folder / PAGE}"] if outcome is None else summary_lines(outcome, folder)
-    plain = {"verdict": outcome.verdict if outcome else "error", **{name: str(folder / name) for name in kinds}}
-    options.say(plain, [*lines, f"summary: {folder / SUMMARY}"], as_json=as_json)
+    lines.append(f"summary: {folder / SUMMARY}")
+    plain: dict[str, Any] = {"verdict": outcome.verdict if outcome else "error"}
+    plain |= {name: str(folder / name) for name in kinds}
+    if figures is not None:
+        plain["figures"], line = _write_figures(outcome, record, figures, figure_format)
+        lines.append(line)
+    options.say(plain, lines, as_json=as_json)
     return options.OK
+
+
+@click.command(
+    "schema",
+    cls=options.Command,
+    example="schema > stress.schema.json",
+    help="Print the JSON schema of stress.json (draft 2020-12), for tools that read the record of a run.",
+)
+def schema_command() -> int:
+    """Print the schema of the record."""
+    import json
+
+    from harness.run.record_schema import record_schema
+
+    print(json.dumps(record_schema(), indent=2))
+    return options.OK
+
+
+def _write_figures(
+    outcome: Outcome | None, record: Path, folder: Path, form: Literal["svg", "png"]
+) -> tuple[list[str], str]:
+    """Write the figures of a run into a folder; return their paths and a line about them."""
+    from harness.base.outputs import FIGURE, Inputs
+    from harness.report.figure_files import figure_files
+
+    if outcome is None or outcome.brief:
+        return [], "figures: none, because this run has no figures"
+    contents, missing = figure_files(outcome, form)
+    for name, content in contents.items():
+        options.own_output(folder / name, FIGURE, Inputs((record,))).write(content)
+
+    line = f"figures: {len(contents)} in {folder}"
+    if missing:
+        line += f"; not drawn, as the page explains: {some_of(missing)}"
+    return [str(folder / name) for name in contents], line
+
+
+def _copy_picture(outcome: Outcome, folder: Path) -> None:
+    """Write the picture that the summary names into the folder of the summary."""
+    from harness.base.outputs import REPORT_PICTURE, Inputs
+    from harness.report.text import summary_picture
+    from harness.run.shown import named
+
+    if (picture := summary_picture(outcome)) is None:
+        return
+    images: dict[str, bytes] = {}
+    name = named(picture.image, images)
+    options.own_output(folder / name, REPORT_PICTURE, Inputs()).write(images[name])

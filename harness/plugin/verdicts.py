@@ -201,15 +201,16 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
 def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None:
     """Make the report of a check that fails, or has no threshold, say what was measured.
 
-    A check that fails, or is an error, is a failed test, whatever its test asserted.
+    A check that fails, or is an error, is a failed test, whatever its test asserted. One that its sample leaves open
+    neither passes nor fails.
     """
-    if verdict.status in {"fail", "inconclusive"} or (verdict.status == "error" and not report.failed):
-        report.outcome, report.longrepr = "failed", printable(verdict.explain())
-    elif report.passed and verdict.status == "informational":
+    if verdict.is_open or (report.passed and verdict.status == "informational"):
         # No threshold judged the value, and a passing test would say the contrary.
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")
+    elif verdict.status in {"fail", "inconclusive"} or (verdict.status == "error" and not report.failed):
+        report.outcome, report.longrepr = "failed", printable(verdict.explain())
 
 
 def _asserted(call: pytest.CallInfo[None]) -> bool:

@@ -23,7 +23,12 @@ from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE, report_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_VERDICTS = {PASSED: ("pass", "partial"), WORSE: ("fail", "partial"), INTERRUPTED: ("partial",)}
+_VERDICTS = {
+    PASSED: ("pass", "partial"),
+    WORSE: ("fail", "partial"),
+    NOT_JUDGED: ("partial",),  # No threshold by hand is decided by its sample, and there is no other check.
+    INTERRUPTED: ("partial",),
+}
 """Possible verdicts by exit status. A run with the verdict `error` ends with 4 unless interrupted."""
 
 

@@ -6,11 +6,12 @@ The rules are simple, stated, and measured on mutants: see `benchmarks/causes`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from harness.base.errors import some_of
+from harness.base.features import resolve
 from harness.checks.families import FAMILIES, families_in_words
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
@@ -20,17 +21,20 @@ from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
 from harness.report.signs import FAR, deviation, rare
 from harness.report.wording import points
+from harness.run.overview import EXPECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness.base.features import Family
     from harness.checks import Verdict
     from harness.run.outcome import InputFaults
+    from harness.run.overview import Overview
 
 CLASSES, GROUP, GEOMETRY, CORRUPTION = "class confusion", "one group of images", "geometry", "a corruption family"
 CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
 LABELS = "training labels"
+MISSING, WEIGHTS = "a class that is never predicted", "changed weights"
 UNCLEAR = "unclear"
 
 AREAS = {
@@ -58,13 +62,25 @@ _BESIDE = 0.1
 """Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
 _APART = 2.0
 """Smallest miss of one class or two that is the cause, as a multiple of the largest of a check that is of no class."""
+_FAR_CLASS = 4.0
+"""Smallest deviation of the accuracy of one class that is the cause; one of 60 healthy controls has it."""
+_OF_ONE_CLASS = {"clean images", "classes", "confidence", "attention"}
+"""Areas that fail if one class is confused on clean images."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
 _LOOK_AT_TRAINING = "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
 _LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
-_BETTER, _FAR_BETTER, _WORSE = 1.5, 3.0, 3.0
-"""Differences of corruptions under another pipeline, in standard deviations of reference models."""
+_LOOK_FOR_CLASS = "Look for its images in the training data, at the list of classes, and at its row of the last layer."
+_BETTER, _SURELY_BETTER, _FAR_BETTER, _WORSE = 1.5, 2.0, 3.0, 5.0
+"""Differences of corruptions under another pipeline, in standard deviations of reference models.
+
+By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5, and none has two by 2.
+"""
+
+
+_Shown: TypeAlias = tuple[str, str, str]
+"""A group, the evidence for it, and the next step."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +101,14 @@ class Cause:
         return f"Likely cause: {self.group}. {self.evidence}"
 
 
-def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None) -> Cause | None:
+def likely_cause(
+    verdicts: Sequence[Verdict],
+    faults: InputFaults | None = None,
+    overview: Overview | None = None,
+) -> Cause | None:
     """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails.
 
-    `faults` are the input faults that the run tried.
+    `faults` are the input faults that the run tried, and `overview` has the candidate's predictions by class.
     """
     known = [each for each in verdicts if not ROLES[each.check.role].precondition]
     judged = [_area(each) for each in known if each.judged]
@@ -96,21 +116,49 @@ def likely_cause(verdicts: Sequence[Verdict], faults: InputFaults | None = None)
     if not failed:
         return None
     counted = ", ".join(f"{area} {failed.count(area)} of {judged.count(area)}" for area in _by_count(failed))
-    if faults is not None and faults.explain:
-        shares = f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without"
-        images = f"{faults.n:,} images that reference models predict correctly"
-        said = f"{shares}: the pixels, not the weights ({images})."
-        return Cause(PIPELINE, said, _COMPARE_PIXELS, counted)
-    found, own = _Evidence(known), {area: each for area, each in _own_areas().items() if area in failed}
+    own = {area: family for area, family in _own_areas().items() if area in failed}
+    found = _Evidence(known, overview)
+    shown = _shown_by_pixels(faults) or _shown_by_classes(found) or _shown_by_family(found)
+    return Cause(*(shown or _shown_by_rule(found, own) or _rest(own, failed)), counted)
+
+
+def _shown_by_pixels(faults: InputFaults | None) -> _Shown | None:
+    if faults is None or not faults.explain:
+        return None
+    shares = f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without"
+    images = f"{faults.n:,} images that reference models predict correctly"
+    return PIPELINE, f"{shares}: the pixels, not the weights ({images}).", _COMPARE_PIXELS
+
+
+def _shown_by_classes(found: _Evidence) -> _Shown | None:
+    evidence = _never_predicted(found)
+    return (MISSING, evidence, _LOOK_FOR_CLASS) if evidence else None
+
+
+def _shown_by_family(found: _Evidence) -> _Shown | None:
+    """Return the cause that the checks of one family show; None if corruptions show that other pixels are expected."""
+    if found.expects_other_pixels(by=_SURELY_BETTER):
+        return None
+    for family in FAMILIES.values():
+        if family.cause and (shown := resolve(family.cause)(found.verdicts)):
+            return tuple(shown)
+    return None
+
+
+def _shown_by_rule(found: _Evidence, own: Mapping[str, Family]) -> _Shown | None:
     for group, advice, rule in _RULES:
         if evidence := rule(found):
             aside = "".join(f" Left aside are failing checks of {area}." for area in own)
-            return Cause(group, f"{evidence}{aside}", advice, counted)
-    if own:
-        area, family = next(iter(own.items()))
+            return group, f"{evidence}{aside}", advice
+    return None
+
+
+def _rest(own: Mapping[str, Family], failed: Sequence[str]) -> _Shown:
+    """Return the cause where no rule holds: an area of its own that fails, or none."""
+    for area, family in own.items():
         others = "no rule explains the others" if set(failed) - {area} else "no others"
-        return Cause(area, f"Checks of {area} fail, and {others}.", family.failure, counted)
-    return Cause(UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one.", counted)
+        return area, f"Checks of {area} fail, and {others}.", family.failure
+    return UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one."
 
 
 def _area(verdict: Verdict) -> str:
@@ -141,10 +189,16 @@ class _Evidence:
     its own, such as batch norms, do not. `misses` has the miss of each.
     `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
+    `never_predicted` has the classes that the candidate never predicts, with the number of their images, and
+    `predicted` has all others. Without an overview, such as in the quick profile, the accuracy of a class tells.
     """
 
-    def __init__(self, verdicts: Sequence[Verdict]) -> None:
+    def __init__(self, verdicts: Sequence[Verdict], overview: Overview | None = None) -> None:
         self.verdicts = verdicts
+        of_classes = [each for each in verdicts if _is_of_class(each) and each.check.class_name]
+        classes = [str(each.check.class_name) for each in of_classes] if overview is None else overview.classes
+        self.never_predicted = _never_correct(of_classes) if overview is None else overview.never_predicted
+        self.predicted = [name for name in classes if name not in self.never_predicted]
         beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
         own = _own_areas()
         beyond = [each for each in beyond if _area(each) not in own]
@@ -174,6 +228,10 @@ class _Evidence:
         """Return the kinds of corruption that are better by so many standard deviations, the best first."""
         return sorted((kind for kind in self.kinds if self.kinds[kind] <= -by), key=lambda kind: self.kinds[kind])
 
+    def expects_other_pixels(self, *, by: float) -> bool:
+        """Return whether two kinds of corruption are better by so many standard deviations, and one is far worse."""
+        return len(self.better(by)) >= _TWO and max(self.kinds.values()) >= _WORSE
+
     def mostly(self, area: str) -> bool:
         """Return whether half of the failing checks are of an area, and half of those of a family there fail.
 
@@ -185,10 +243,47 @@ class _Evidence:
         return self.clean_holds and 2 * len(inside) >= len(self.failed) and whole
 
 
+def _never_correct(of_classes: Sequence[Verdict]) -> dict[str, int]:
+    """Return the only class without a correct prediction, with the number of its images.
+
+    It is empty if other classes lose as well, since their images may be predicted as this one.
+    """
+    missing = {
+        str(verdict.check.class_name): verdict.n
+        for verdict in of_classes
+        if verdict.value == 0 and verdict.n * _usual_accuracy(verdict) >= EXPECTED
+    }
+    lost = sum(max(_usual_accuracy(verdict) - (verdict.value or 0.0), 0.0) for verdict in of_classes)
+    of_missing = sum(_usual_accuracy(verdict) for verdict in of_classes if verdict.check.class_name in missing)
+    return missing if len(missing) == 1 and of_missing >= _CARRY * lost else {}
+
+
+def _usual_accuracy(verdict: Verdict) -> float:
+    panel = verdict.check.panel
+    return 0.5 if panel is None or panel.mean is None else panel.mean
+
+
 def _is_of_class(verdict: Verdict) -> bool:
     """Return whether a check is of the accuracy of a class on clean images."""
     check = verdict.check
     return (check.family, verdict.metric, check.pose) == ("class", ACCURACY.name, IDENTITY)
+
+
+def _never_predicted(found: _Evidence) -> str:
+    """Name the classes that are never predicted, if they carry the loss of accuracy and most others are predicted."""
+    missing, lost = found.never_predicted, found.lost
+    if not missing or len(missing) > len(found.predicted):
+        return ""
+    carried = sum(lost.get(name, 0.0) for name in missing)
+    if carried < _CARRY * sum(lost.values()):
+        return ""
+    return f"{_said_missing(found)}."
+
+
+def _said_missing(found: _Evidence) -> str:
+    missing = found.never_predicted
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{some_of([*missing])} {verb} never predicted (of {sum(missing.values()):,} images)"
 
 
 def _labels(found: _Evidence) -> str:
@@ -207,6 +302,8 @@ def _labels(found: _Evidence) -> str:
 
 def _calibration(found: _Evidence) -> str:
     if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"} or max(found.misses) < FAR:
+        return ""
+    if _by_class(found):
         return ""
     return "Checks of confidence fail, and none of accuracy."
 
@@ -263,6 +360,27 @@ def _by_margin(found: _Evidence) -> str:
     return f"{said}, checks of no class by at most {others:.1f}."
 
 
+def _by_class(found: _Evidence) -> str:
+    """Compare the accuracies of classes where accuracy, geometry and corruptions hold.
+
+    One class with wrong labels costs confidence first, and its accuracy less than its threshold tells.
+    """
+    if not found.clean_holds or found.areas - _OF_ONE_CLASS:
+        return ""
+    deviations = {
+        verdict.check.class_name or "": deviation(verdict) or 0.0 for verdict in found.verdicts if _is_of_class(verdict)
+    }
+    if len(deviations) < _LEAST_CLASSES:
+        return ""
+    name, second, *_ = sorted(deviations, key=lambda name: -deviations[name])
+    if deviations[name] < _FAR_CLASS or deviations[name] < _APART * deviations[second]:
+        return ""
+    return (
+        f"{name} lies {deviations[name]:.1f} standard deviations of reference models below them, "
+        f"any other class at most {max(deviations[second], 0.0):.1f}."
+    )
+
+
 def _by_points(found: _Evidence) -> str:
     named, lost = found.carrying, found.lost
     failing = {each.check.class_name for each in found.failed if each.check.class_name and _is_of_class(each)}
@@ -276,11 +394,10 @@ def _by_points(found: _Evidence) -> str:
 
 
 def _pipeline(found: _Evidence) -> str:
-    better, kinds = found.better(_BETTER), found.kinds
-    worse = sorted((kind for kind in kinds if kinds[kind] >= _WORSE), key=lambda kind: -kinds[kind])
-    if len(better) < _TWO or not worse or found.areas <= {"corruptions"}:
+    if not found.expects_other_pixels(by=_BETTER) or found.areas <= {"corruptions"}:
         return ""
-    under = f"Under {better[0]} and {better[1]} the model is better than reference models, under {worse[0]} worse"
+    better, worst = found.better(_BETTER), max(found.kinds, key=lambda kind: found.kinds[kind])
+    under = f"Under {better[0]} and {better[1]} the model is better than reference models, under {worst} worse"
     return f"{under}: it expects other pixels than it gets."
 
 
@@ -314,6 +431,12 @@ def _drift(found: _Evidence) -> str:
         return ""
     named = " and ".join(found.carrying)
     most = f"{named} lose most" if named else "no class, pose or corruption stands out"
+    if len(found.never_predicted) > len(found.predicted):
+        most = f"the only classes predicted are {some_of(found.predicted)}"
+        if len(found.predicted) == 1:
+            most = f"{found.predicted[0]} is the only class predicted"
+    elif found.never_predicted:
+        most = _said_missing(found)
     return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
 
 
@@ -330,6 +453,7 @@ _RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
     (CLASSES, _LOOK_AT_LABELS, _by_points),
     (CLASSES, _LOOK_AT_LABELS, _by_margin),
+    (CLASSES, _LOOK_AT_LABELS, _by_class),
     (PIPELINE, _COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
     (CLASSES, "Look at the labels of these classes in training, and for stamps and marks in its images.", _named),

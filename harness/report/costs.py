@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.base.errors import some_of
 from harness.calibration.summary import planned_drop
 from harness.report.page import aligned
 from harness.run.budget import OVERVIEW, duration, in_cores
@@ -37,6 +38,7 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
+        *whole_by_hand(plan),
         "detectable drop: points of accuracy that every check of a family detects, with 3 reference models, 90% "
         "accuracy and 95% power. Families of other metrics have none. More models detect smaller drops; under "
         "perturbations that cost over 5 points, drops are larger.",
@@ -49,6 +51,14 @@ def plan_lines(plan: Plan) -> list[str]:
         *(["0 s: families above ask for the same predictions, or the family does not apply"] if free else []),
         *(["searches end early, so their times are upper bounds"] if _SEARCHING & plan.lines.keys() else []),
     ]
+
+
+def whole_by_hand(plan: Plan) -> list[str]:
+    """Return a line on the families that keep all images of theirs, unless a plan needs no samples at all."""
+    if plan.budget is None or not plan.by_hand or (plan.fits and not plan.samples):
+        return []
+    names = some_of(plan.by_hand, shown=20)
+    return [f"not sampled, because their checks have thresholds set by hand: {names}"]
 
 
 def _fit_in_words(plan: Plan, seconds: float) -> str:

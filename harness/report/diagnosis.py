@@ -84,7 +84,7 @@ def diagnose(outcome: Outcome) -> Diagnosis:
         if verdict.status in _FAILING:
             families.setdefault(verdict.check.family, []).append(verdict)
     judged = Counter(each.check.family for each in outcome.verdicts if each.status in {"pass", *_FAILING})
-    cause, found = likely_cause(outcome.verdicts, outcome.input_faults), tuple(signs(outcome))
+    cause, found = likely_cause(outcome.verdicts, outcome.input_faults, outcome.overview), tuple(signs(outcome))
     met = tuple(verdict.detail for verdict in outcome.verdicts if verdict.status == "error" and verdict.detail)
     failed_checks = (
         coded(Code.SELF_CHECK, f"self-check {check.name}: {check.detail}")
@@ -115,7 +115,7 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
             return f"No verdict on {name}: these images are too few to tell it from its original."
         return f"No verdict on {name}: this run is inconclusive."
     if outcome.verdict == "partial" and not failing:
-        return f"No verdict yet on {name}: only a part was measured; so far all {judged} checks pass."
+        return f"No verdict yet on {name}: {_without_decision(outcome, judged)}."
     if failing:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
         said = ". The run stopped at the first certain failure." if outcome.stopped else f": {failing}."
@@ -127,6 +127,14 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
     if outcome.mostly_informational:
         fit = f"passes all {judged} checks that have a threshold{signed}; {outcome.informational} are informational"
     return f"{name} {fit}{'. No check compares it with an incumbent' if outcome.without_incumbent else ''}."
+
+
+def _without_decision(outcome: Outcome, judged: int) -> str:
+    undecided = len(outcome.open_checks)
+    if not undecided:
+        return f"only a part was measured; so far all {judged} checks pass"
+    thresholds = "1 threshold" if undecided == 1 else f"{undecided} thresholds"
+    return f"the sample is too small to decide on {thresholds} set by hand"
 
 
 def _facts(outcome: Outcome, cause: Cause | None) -> list[str]:
@@ -191,6 +199,8 @@ def _lost_classes(overview: Overview, reference: ModelOverview) -> str:
     lost = wrong / np.maximum(counts.sum(axis=1), 1) - was / np.maximum(before.sum(axis=1), 1)
     order = np.argsort(-lost.round(9), kind="stable")
     worse = [at for at in order if lost[at] > 0 and significantly_more(int(wrong[at]), int(was[at]))]
+    if missing := [at for at in worse if overview.classes[at] in overview.never_predicted]:
+        return _missing_classes(overview, missing, others=len(worse) - len(missing), lost=lost)
     if not (named := worse[:_CLASSES]):
         return ""
     gaps, targets = [f"{overview.classes[at]} {points(-lost[at])}" for at in named], []
@@ -204,6 +214,18 @@ def _lost_classes(overview: Overview, reference: ModelOverview) -> str:
     if len({*targets}) == 1:
         return f"{' and '.join(gaps)} points{targets[0]}{more}"
     return ", and ".join(f"{gap} points{target}" for gap, target in zip(gaps, targets, strict=True)) + more
+
+
+def _missing_classes(overview: Overview, missing: Sequence[int], *, others: int, lost: np.ndarray) -> str:
+    """Return which classes are never predicted, and how many `others` are significantly worse.
+
+    The others are not named: what they lose follows from the missing classes or is small beside them.
+    """
+    gaps = some_of([f"{overview.classes[at]} ({points(-lost[at])} points)" for at in missing])
+    verb = "is" if len(missing) == 1 else "are"
+    plural = "es" if others > 1 else ""
+    more = f" ({others} more class{plural} worse)" if others else ""
+    return f"{gaps} {verb} never predicted{more}"
 
 
 def notes(outcome: Outcome) -> list[str]:

@@ -278,10 +278,10 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in names]
 
 
-def as_png(picture: Figure) -> bytes:
-    """Return a figure as the content of a PNG file."""
+def as_png(picture: Figure, *, dpi: int = 100) -> bytes:
+    """Return a figure as the content of a PNG file, of so many pixels per inch."""
     content = io.BytesIO()
-    picture.savefig(content, dpi=100, format="png")
+    picture.savefig(content, dpi=dpi, format="png")
     return content.getvalue()
 
 

@@ -36,11 +36,13 @@ def history(outcome: Outcome) -> Section | None:
     lines, damaged = outcome.history.series.get(now[-1].series, ())[-LAST:], outcome.history.damaged
     if len(lines) < 2 and not damaged:  # noqa: PLR2004  This run alone.
         return None
+    drawn: list[Illustration] = []
     try:
         body = paragraphs(*damaged, kind="worse") + _body(lines)
+        drawn = _illustrations(lines)
     except Exception as error:  # Earlier runs cannot spoil this report, whatever their lines hold.
         body = paragraphs(f"The run history cannot be drawn: {error!r}")
-    return Section("history", "Run history", body)
+    return Section("history", "Run history", body, tuple(drawn))
 
 
 def history_page(known: History, *, source: str, last: int = LAST) -> str:
@@ -78,25 +80,36 @@ def _body(lines: Sequence[Line]) -> Markup:
     if since := _since(lines):
         rows = table(("check", "fails since", "for"), since)
         body += folded(f"Failing since: {len(since)} checks", rows, opened=True)
-    if len(lines) > 1:
-        now = lines[-1]
-        tightest = ", ".join(f"{family_title(name)} {margin:+.1f}" for name, margin in now.margins.items())
-        accuracy = Illustration(
-            "Accuracy and failing checks",
-            f"The last run of each of {len(lines)} candidates, the latest on the right.",
-            f"Accuracy over {len(lines)} runs. The last: clean accuracy {_share(now.clean)}, {len(now.failing)} of "
-            f"{now.judged} checks fail.",
-            lambda: accuracy_over_runs(lines),
-        )
-        smallest = Illustration(
-            "Smallest margin of each behavior",
-            "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
-            f"Distance from the threshold by behavior and run, in standard deviations. In the last run: {tightest}.",
-            lambda: margin_map(_runs(lines), [line.margins for line in lines]),
-            is_map=True,
-        )
-        body += figures_html([accuracy, *([smallest] if any(line.margins for line in lines) else [])])
+    if drawn := _illustrations(lines):
+        body += figures_html(drawn)
     return body + folded(f"All {len(lines)} runs, the latest first", table(_TITLES, [*map(_row, reversed(lines))]))
+
+
+def _illustrations(lines: Sequence[Line]) -> list[Illustration]:
+    """Return the figures of several runs; one run has none."""
+    if len(lines) <= 1:
+        return []
+    now = lines[-1]
+    accuracy = Illustration(
+        "Accuracy and failing checks",
+        f"The last run of each of {len(lines)} candidates, the latest on the right.",
+        f"Accuracy over {len(lines)} runs. The last: clean accuracy {_share(now.clean)}, "
+        f"{len(now.failing)} of {now.judged} checks fail.",
+        lambda: accuracy_over_runs(lines),
+    )
+    if not any(line.margins for line in lines):
+        return [accuracy]
+
+    margins = [f"{family_title(name)} {margin:+.1f}" for name, margin in now.margins.items()]
+    smallest = Illustration(
+        "Smallest margin of each behavior",
+        "Blue passes, orange with a cross fails. Fading blue is a slow decline.",
+        "Distance from the threshold by behavior and run, in standard deviations. "
+        f"In the last run: {', '.join(margins)}.",
+        lambda: margin_map(_runs(lines), [line.margins for line in lines]),
+        is_map=True,
+    )
+    return [accuracy, smallest]
 
 
 def _since(lines: Sequence[Line]) -> list[tuple[str, str, str]]:

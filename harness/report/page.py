@@ -25,11 +25,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name."""
+    """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name.
+
+    `figures` are those of its body, for files of their own.
+    """
 
     name: str
     title: str
     body: Markup | str = ""
+    figures: tuple[Illustration, ...] = ()
 
 
 class Illustration(NamedTuple):

@@ -17,7 +17,7 @@ from harness.measures.panel.predictions import LIKELIEST
 from harness.perturb import IDENTITY
 from harness.report.figures import figure, styled
 from harness.report.page import render
-from harness.run.shown import Case, Column, Face, Line, address_of
+from harness.run.shown import AS_SEEN, Case, Column, Face, Line, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,7 +75,7 @@ def views_of(example: Example) -> list[View]:
     title = f"image {example.index}"
     found = [View(title, _rgb(example.original), tuple(lines), f"{title}, {example.true}")]
     if _changed(example):
-        found.append(View("→ as seen", _rgb(example.seen), (Line(example.pose),), f"{title}, {example.pose}"))
+        found.append(View(AS_SEEN, _rgb(example.seen), (Line(example.pose),), f"{title}, {example.pose}"))
     for name, view in _models(example):
         pixels, shares, looks = None, _classes(example, view), "looks nowhere"
         if (heat := view.attention) is not None and heat.any():

@@ -53,11 +53,12 @@ def figures(
     """Return all figures of a run; `reference` has curves of the reference models by name."""
     if overview.n < TELLING:
         body = paragraphs(f"No curves or maps: {overview.n} images are too few for them.")
-    else:
-        drawn = [*_of_checks(overview, verdicts, reference), *_of_models(overview, verdicts, reference)]
-        banded = bool(reference) or any(stated({0: verdict}) for verdict in verdicts)
-        body = paragraphs(left_out(overview), _BAND if banded else _INTERVALS) + figures_html(drawn)
-    return Section("figures", "Figures", body)
+        return Section("figures", "Figures", body)
+    of_checks = _of_checks(overview, verdicts, reference)
+    drawn = (*of_checks, *_of_models(overview, verdicts, reference))
+    banded = bool(reference) or any(stated({0: verdict}) for verdict in verdicts)
+    body = paragraphs(left_out(overview), _BAND if banded else _INTERVALS) + figures_html(drawn)
+    return Section("figures", "Figures", body, drawn)
 
 
 def _of_checks(

@@ -151,7 +151,8 @@ def corruption_map(outcome: Outcome) -> Section | None:
         lambda: corruption_heat_map({name: found[name] for name in sorted(found, key=urgency)}, compared=compared),
         is_map=True,
     )
-    return Section("damage", "Common corruptions", figures_html([illustration]))
+    body = figures_html([illustration])
+    return Section("damage", "Common corruptions", body, (illustration,))
 
 
 def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared: bool) -> Figure:
@@ -198,7 +199,9 @@ def slices(outcome: Outcome) -> Section | None:
             lambda lowest=lowest: group_dots(lowest[:_DRAWN], clean[0] if clean else None),  # type: ignore[misc]
         )
         drawn += [illustration] if lowest else []
-    return Section("slices", "Groups of images", figures_html(drawn)) if drawn else None
+    if not drawn:
+        return None
+    return Section("slices", "Groups of images", figures_html(drawn), tuple(drawn))
 
 
 def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.base.errors import printable, some_of
 from harness.base.features import features, resolve
@@ -14,6 +15,7 @@ from harness.report.refusal import mark_of_summary
 from harness.report.tables import side_by_side
 from harness.report.wording import measured_and_required
 from harness.run.outcome import worst_first
+from harness.run.shown import named
 from harness.run.status import MEANING, PAGE
 
 if TYPE_CHECKING:
@@ -26,10 +28,20 @@ _MOST_SHOWN, _LISTED = 10, 5
 """Failures that a summary shows at once, and remarks of a kind that the terminal lists."""
 _EXPLAINED, _NAMED = 3, 5
 """Families in Markdown with their worst failure explained, and further failures of a family that it names."""
+PICTURE_LINE = '<img src="'
+"""The begin of the line of Markdown with the picture."""
 NOT_JUDGED = "the run is inconclusive"
 ANNOTATED = 10
 """Annotations of one step that GitHub shows; what comes after is dropped without a word."""
 _ENCODED = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+
+
+class SummaryPicture(NamedTuple):
+    """The picture of a summary: its address, words for those who cannot see it, and its caption."""
+
+    image: str
+    words: str
+    caption: str
 
 
 def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
@@ -66,15 +78,8 @@ def markdown(outcome: Outcome) -> str:
         more = len(lines) - _MOST_SHOWN
         said += [f"- **{kind}**: {more} more, listed in {PAGE}"] if more > 0 else []
     said += [f"- {plain(outcome.scope)}"] if outcome.scope else []
-    judged = []
-    for role, model in outcome.models.items():
-        sha256 = f" (`{model['sha256'][:12]}`)" if model["sha256"] else ""
-        judged.append(f"- {role_title(role)}: {code(model['path'])}{sha256}")
-    pipeline = [f"reference pipeline: {outcome.data['pipeline']}"] if outcome.data.get("pipeline") else []
     added = [line for feature in features() for made in feature.lines for line in resolve(made)(outcome)]
-    facts = [f"data: {data_in_words(outcome)}", *pipeline, *added, *notes(outcome)]
-    judged += [f"- {plain(line)}" for line in facts]
-    judged += [mark_of_summary(outcome.run, outcome.verdict)] if outcome.run else []
+    known = [f"- {plain(line)}" for line in (*notes(outcome)[1:], *added)]
     rows = [("family", "failing", "the worst", "measured", "threshold", "missed by", "others")] if found.groups else []
     for group in found.groups:
         worst, *others = group.failing
@@ -87,11 +92,57 @@ def markdown(outcome: Outcome) -> str:
         said,
         table(rows),
         [f"- {plain(group.failing[0].explain())}" for group in found.groups[:_EXPLAINED]],
+        _picture(outcome),
+        known,
         ["What was judged:"],
-        judged,
+        _judged(outcome),
         [f"Reproduce: {code(outcome.command)}"],
     ]
     return relative("\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.folder)
+
+
+def _judged(outcome: Outcome) -> list[str]:
+    """Return the models, the data, the origin of the thresholds and the run; the page has more."""
+    lines = []
+    for role, model in outcome.models.items():
+        sha256 = f" (`{model['sha256'][:12]}`)" if model["sha256"] else ""
+        lines.append(f"- {role_title(role)}: {code(model['path'])}{sha256}")
+
+    lines.append(f"- {plain(f'data: {data_in_words(outcome)}')}")
+    lines.append(f"- {plain(f'thresholds: {outcome.provenance}')}")
+    if outcome.run:
+        lines.append(mark_of_summary(outcome.run, outcome.verdict))
+    return lines
+
+
+def _picture(outcome: Outcome) -> list[str]:
+    """Return the summary's picture and its caption; nothing for a run without one.
+
+    The picture is on a line of its own, therefore a page without the folder of pictures can omit it.
+    """
+    worst = summary_picture(outcome)
+    if worst is None:
+        return []
+    words = escape(printable(worst.words.replace("\n", " ")))
+    line = f'{PICTURE_LINE}{named(worst.image, {})}" width="168" alt="{words}">'
+    return [line, "", plain(worst.caption)]
+
+
+def summary_picture(outcome: Outcome) -> SummaryPicture | None:
+    """Return the picture of the worst failing check; None if no failing check has one."""
+    for verdict in worst_first(outcome.verdicts):
+        shown = outcome.pictures.get(verdict.check.id)
+        if verdict.status != "fail" or shown is None:
+            continue
+        name = verdict.check.id
+        for case in shown.cases:
+            if case.mapped:
+                said = [f"{name}: {case.wrong}", case.caption] if case.wrong else [f"{name}: {case.caption}"]
+                return SummaryPicture(case.mapped, case.said, ". ".join(said))
+        for face in shown.faces:
+            if face.image:
+                return SummaryPicture(face.image, face.words, f"{name}: {face.words}")
+    return None
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

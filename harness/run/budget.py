@@ -15,8 +15,9 @@ from harness.base.errors import InputError
 from harness.base.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from harness.checks import Check
     from harness.inference.standins import Asked, Ledger
     from harness.run.session import StressSession
 
@@ -75,7 +76,7 @@ class Plan:
 
     Counts of searches, which end early, are the largest possible. A run that does not fit into its `budget` measures
     samples; `whole` is the time of all images, both in seconds of the clock. `uncounted` are names of tests that took
-    too long to count.
+    too long to count. The families `by_hand` have thresholds by hand, and keep their images.
     """
 
     lines: dict[str, Line]
@@ -84,6 +85,7 @@ class Plan:
     budget: float | None = None
     whole: float = 0.0
     images: int = 0
+    by_hand: tuple[str, ...] = ()
 
     @property
     def total(self) -> Line:
@@ -112,16 +114,18 @@ def plan_from(
     images: int = 0,
     budget: float | None = None,
     kept: Collection[str] = (),
+    by_hand: Collection[str] = (),
 ) -> Plan:
     """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
 
     `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
-    and those `kept` have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those
-    of the smallest class or group that a family has a check of (default: 1).
+    and those `kept` or with thresholds `by_hand` have in any case. `tests` and `images` are numbers for the plan to
+    tell. `shares` are those of the smallest class or group that a family has a check of (default: 1).
     """
     samples: dict[str, int] = {}
     ledger = whole = count(samples)
     besides, lines = costs.besides_seconds, {}
+    kept = {*kept, *by_hand}
     if budget is not None:
         samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
     for name, asked in ledger.asked.items():
@@ -133,7 +137,12 @@ def plan_from(
     if besides:
         lines[START] = Line(besides, 0, 0, 0, 0)
     all_images = besides + sum(map(costs.seconds, whole.asked.values()))
-    return Plan(lines, costs, whole.uncounted, budget, all_images, images)
+    return Plan(lines, costs, whole.uncounted, budget, all_images, images, tuple(by_hand))
+
+
+def families_by_hand(checks: Iterable[Check]) -> tuple[str, ...]:
+    """Return the families with thresholds by hand, which samples to fit into a time may not decide on."""
+    return tuple(dict.fromkeys(check.family for check in checks if check.hand))
 
 
 def _fitted(

@@ -5,12 +5,14 @@ No other module starts pytest.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -20,18 +22,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base import imports
 from harness.base.codes import Code
-from harness.base.errors import InputError
-from harness.base.records import read_json
+from harness.base.errors import InputError, PackageError
+from harness.base.records import read_json, read_record
 from harness.base.termination import GRACE_SECONDS, TerminatedError, termination_raised
+from harness.checks import Verdict
 from harness.run.budget import Plan
 from harness.run.handover import Handover
 from harness.run.history import Line
 from harness.run.request import command_line, joined, new_run_id, value_in
-from harness.run.shown import address_of, image_in
-from harness.run.status import INTERRUPTED, NOT_JUDGED, report_in
+from harness.run.shown import Pictures, address_of, image_in
+from harness.run.status import INTERRUPTED, NOT_JUDGED, REPORT, report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from pandas import DataFrame
 
     from harness.run.request import RunRequest
 
@@ -39,6 +44,17 @@ _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 _SHOWN = 8
 """Images of failing checks that a notebook shows."""
+_SIDE = 112
+"""Pixels of the width that images in a notebook have at most."""
+_NUMBERS = ("value", "threshold", "reference_mean", "reference_std", "minimum_detectable_drop")
+_COLUMNS = (
+    *("id", "role", "family", "metric", "unit", "status", "direction", "n", "provenance"),
+    *_NUMBERS,
+    *("detail", "explanation"),
+)
+"""Fields of a check in `stress.json` that are columns of a table, and those of them with a number or none."""
+_NOT_PASSED = {"error", "fail", "inconclusive"}
+"""Statuses of the checks that a notebook shows first."""
 _CHILD = """\
 import pathlib, sys
 parent, path = int(sys.argv[1]), pathlib.Path(sys.argv[2])
@@ -144,39 +160,118 @@ class RunResult:
         return self.headline
 
     def _repr_html_(self) -> str:
-        """Return the headline, the worst pictures of failing checks and the table, as a notebook shows them."""
-        titles = ("check", "status", "value", "threshold", "n")
-        sign = {"at_least": "≥ ", "at_most": "≤ "}
-        rows = [
-            (
-                each.id,
-                each.status,
-                _number(each.value, "at most " if each.stopped else ""),
-                _number(each.threshold, sign[each.direction]),
-                f"{each.n} of {each.stopped}" if each.stopped else f"{each.n}",
-            )
-            for each in self.checks
-        ]
-        head = "".join(f"<th>{title}</th>" for title in titles)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if rows else ""
-        return f"<p><b>{escape(self.headline)}</b></p>{self._faces()}{table}"
+        """Return what a notebook shows: the headline, images of failing checks, and tables.
 
-    def _faces(self) -> str:
-        """Return the first images of failing checks, with their classes; those that are gone are left out."""
-        shown, said = (self.report or {}).get("pictures", {}), dict[str, str]()
-        for found in (shown.get(check.id, {}) for check in self.failed):
-            for case in found.get("cases", ()):
-                wrong = [line["text"] for each in case["columns"] for line in each["lines"] if line["kind"] == "wrong"]
-                said.setdefault(case["columns"][0]["image"], ": ".join([case["columns"][0]["words"], *wrong[:1]]))
-            for face in found.get("faces", ()):
-                said.setdefault(face["image"], f"{face['true']}: {face['said']}")
+        Checks that do not pass come first, the worst on top. All others are folded if there are such checks.
+        """
+        checks = self._worst_first()
+        failing = [check for check in checks if check.status in _NOT_PASSED]
+        others = [check for check in checks if check.status not in _NOT_PASSED]
+        counts = Counter(check.status.replace("_", " ") for check in others)
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+        opened = "" if failing else " open"
+        folded = f"<details{opened}><summary>{summary}</summary>{_table(others)}</details>"
+        parts = [
+            f"<p><b>{escape(self.headline)}</b></p>",
+            self._images([check.id for check in failing]),
+            _table(failing) if failing else "",
+            folded if others else "",
+        ]
+        return "".join(parts)
+
+    def to_pandas(self) -> DataFrame:
+        """Return a table of pandas with a row for each check, in the order of the checks file.
+
+        Its index is the id. `interval_low` and `interval_high` are the ends of the 95% interval.
+        An inconclusive run may have no row. Raises `PackageError` if pandas is missing.
+
+            result.to_pandas().query("status == 'fail'").sort_values("family")
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise PackageError(
+                f"to_pandas: needs pandas, which cannot be imported ({error}); pip install 'stress-harness[pandas]'"
+            ) from None
+
+        entries = self.report["checks"] if self.report else ()
+        rows = [[entry[name] for name in _COLUMNS] for entry in entries]
+        table = DataFrame(rows, columns=list(_COLUMNS))
+        intervals = [entry["interval"] or (None, None) for entry in entries]
+        table["interval_low"] = [low for low, _ in intervals]
+        table["interval_high"] = [high for _, high in intervals]
+        numbers = [*_NUMBERS, "interval_low", "interval_high"]
+        return table.astype(dict.fromkeys(numbers, "float64")).set_index("id")
+
+    def _worst_first(self) -> list[Measured]:
+        """Return the results in the order of the report, the worst failure first."""
+        from harness.run.outcome import plain_verdicts, worst_first
+
+        if self.report is None:
+            return []
+        verdicts = read_record(tuple[Verdict, ...], plain_verdicts(self.report), where=REPORT)
+        by_id = {check.id: check for check in self.checks}
+        return [by_id[verdict.check.id] for verdict in worst_first(verdicts)]
+
+    def _images(self, names: Sequence[str]) -> str:
+        """Return the first images of these checks, with words; images that are gone are left out."""
+        pictures = (self.report or {}).get("pictures", {})
+        words: dict[str, str] = {}
+        for name in names:
+            shown = read_record(Pictures, pictures.get(name, {}), where=REPORT)
+            for image, said in shown.seen:
+                words.setdefault(image, said)
+
         figures = []
-        for image, text in list(said.items())[:_SHOWN]:
+        for image, said in [*words.items()][:_SHOWN]:
             with suppress(InputError):
-                drawn = f'<img src="{address_of(image_in(self.reports, image))}" width="96" alt="">'
-                figures.append(f'<figure style="display:inline-block;margin:4px">{drawn}<br>{escape(text)}</figure>')
+                figures.append(_figure(image_in(self.reports, image), said))
         return f"<div>{''.join(figures)}</div>" if figures else ""
+
+
+def _table(checks: Sequence[Measured]) -> str:
+    """Return checks as a table of HTML."""
+    sign = {"at_least": "≥ ", "at_most": "≤ "}
+    lines = []
+    for check in checks:
+        cells = (
+            check.id,
+            check.status.replace("_", " "),
+            _number(check.value, "at most " if check.stopped else ""),
+            _number(check.threshold, sign[check.direction]),
+            f"{check.n} of {check.stopped}" if check.stopped else f"{check.n}",
+        )
+        lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+
+    titles = ("check", "status", "value", "threshold", "n")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _figure(content: bytes, words: str) -> str:
+    """Return an image as HTML with its words below.
+
+    A small image is enlarged by a whole factor, without smoothing, because a browser would blur it.
+    """
+    width = _width_of(content)
+    factor = max(1, _SIDE // width)
+    shown = min(width * factor, _SIDE)
+    look = ' style="image-rendering:pixelated"' if factor > 1 else ""
+    image = f'<img src="{address_of(content)}" width="{shown}"{look} alt="{escape(words)}">'
+    frame = f"display:inline-block;margin:4px;max-width:{_SIDE + 24}px;vertical-align:top"
+    return f'<figure style="{frame}">{image}<br>{escape(words)}</figure>'
+
+
+def _width_of(content: bytes) -> int:
+    """Return the width of a WebP image in pixels; raises `InputError` for any other content."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=["WEBP"]) as image:
+            return image.width
+    except (OSError, ValueError) as error:
+        raise InputError(f"a picture of the record cannot be read ({error})") from None
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -26,7 +26,7 @@ from harness.run.shown import Face, Pictures, address_of, named, with_images
 from harness.run.status import INCONCLUSIVE, NOT_JUDGED, PASSED, SCHEMA, WORSE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _COUNTED = {"error": "without a result", "informational": "informational (without a threshold)"}
 """The words for a status in a count, where they are others than its name."""
@@ -196,17 +196,26 @@ class Outcome(Part):
 
     @property
     def inconclusive(self) -> tuple[Verdict, ...]:
-        """Return the checks whose bounds cannot tell, unless another of their family tells that the models differ."""
+        """Return tolerances whose bounds cannot tell, unless another check of their family says that models differ."""
         differing = {verdict.check.family for verdict in self.failed}
         return tuple(
             verdict
             for verdict in self.verdicts
-            if verdict.status == "inconclusive" and verdict.check.family not in differing
+            if verdict.status == "inconclusive" and not verdict.is_open and verdict.check.family not in differing
         )
+
+    @property
+    def open_checks(self) -> tuple[Verdict, ...]:
+        """Return the checks whose sample leaves open if the candidate keeps a threshold by hand."""
+        return tuple(verdict for verdict in self.verdicts if verdict.is_open)
 
     @property
     def judged(self) -> bool:
         """Return whether the candidate was compared with a threshold, or a test without a check failed."""
+        return self._decided or any(not ROLES[verdict.check.role].precondition for verdict in self.open_checks)
+
+    @property
+    def _decided(self) -> bool:
         thresholds = [verdict.check for verdict in self.verdicts if verdict.judged]
         return bool(self.failed_tests) or any(not ROLES[check.role].precondition for check in thresholds)
 
@@ -268,14 +277,17 @@ class Outcome(Part):
             return "error"
         if self.inconclusive or not self.judged:
             return "error"
-        if self.omissions:
+        if self.omissions or self.open_checks:
             return "partial"
         return "fail" if self.failed or self.failed_tests else "pass"
 
     @property
     def exit_status(self) -> int:
-        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run is inconclusive."""
-        if self.verdict == "error":
+        """Return 0 when every check that ran holds, 1 when one does not, 4 when the run is inconclusive.
+
+        A partial run has the status of the checks that it decided, and 4 if it decided none.
+        """
+        if self.verdict == "error" or not self._decided:
             return NOT_JUDGED
         return WORSE if self.failed or self.failed_tests else PASSED
 
@@ -307,7 +319,10 @@ class Outcome(Part):
         if self.verdict == "error":
             return INCONCLUSIVE
         if self.verdict == "partial":
-            return f"PARTIAL: {self.failing_in_words or passing_in_words} of those that ran; no verdict on the whole"
+            undecided = some_of([verdict.check.id for verdict in self.open_checks])
+            named = f"; undecided: {undecided}" if undecided else ""
+            counted = self.failing_in_words or passing_in_words
+            return f"PARTIAL: {counted} of those that ran{named}; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
         quick += " (stopped at the first certain failure)" if self.stopped else ""
         quick += " (provisional)" if self.provisional else ""
@@ -363,8 +378,14 @@ def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: 
     """
     known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
     known["models"] = {role: plain[role] for role in ROLES if plain[role] or role == "candidate"}
-    known["verdicts"] = [{each.name: entry[each.name] for each in fields(Verdict)} for entry in plain["checks"]]
+    known["verdicts"] = plain_verdicts(plain)
     return read_record(Outcome, with_images(known, lambda name: address_of(read(name))), where=where)
+
+
+def plain_verdicts(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the verdicts in the content of `stress.json`, without what a reader would derive."""
+    names = [each.name for each in fields(Verdict)]
+    return [{name: entry[name] for name in names} for entry in plain["checks"]]
 
 
 def worst_first(verdicts: tuple[Verdict, ...]) -> list[Verdict]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CONFIDENT = 0.9
 """Errors above this confidence are counted as confident, as in the study."""
+EXPECTED = 5
+"""Correct predictions of a class that are expected, at least, if chance does not explain none."""
 TELLING = 200
 """Images of a figure, at least, or all: of fewer, a share of 90% is known to within 4 points or worse."""
 
@@ -165,6 +167,25 @@ class Overview:
         """Return the model whose values may alarm: the reference, unless it is the baseline, of another recipe."""
         found = self.reference
         return None if found is None or ("baseline" in found.roles and "incumbent" not in found.roles) else found
+
+    @property
+    def never_predicted(self) -> dict[str, int]:
+        """Return the classes that the candidate never predicts, with the number of images of each.
+
+        Chance explains a class that few images have or that is rarely correct. So the reference
+        model must be expected to predict at least `EXPECTED` images of the class correctly.
+        Without a reference model, it counts as correct for half of them.
+        """
+        candidate, other = self.models[0], self.reference
+        missing: dict[str, int] = {}
+        for position, name in enumerate(self.classes):
+            images = sum(candidate.confusion[position])
+            predictions = sum(row[position] for row in candidate.confusion)
+            usual = None if other is None else other.per_class[position]
+            usual_accuracy = 0.5 if usual is None else usual.value
+            if predictions == 0 and images * usual_accuracy >= EXPECTED:
+                missing[name] = images
+        return missing
 
     def as_plain(self) -> dict[str, Any]:
         """Return the overview in plain types, as `stress.json` has it."""

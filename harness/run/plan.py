@@ -17,7 +17,17 @@ from harness.base.errors import InputError, Interruption, NotApplicableError, fo
 from harness.inference.standins import Ledger, StandIn
 from harness.measures.panel.predictions import PanelPredictions, PanelView
 from harness.perturb import IDENTITY, Pose
-from harness.run.budget import CHECKS, OVERVIEW, Costs, Plan, duration, in_cores, plan_from, rows_passes
+from harness.run.budget import (
+    CHECKS,
+    OVERVIEW,
+    Costs,
+    Plan,
+    duration,
+    families_by_hand,
+    in_cores,
+    plan_from,
+    rows_passes,
+)
 from harness.run.selfcheck import self_checks
 from harness.run.side_by_side import overview_of
 from harness.run.time_limit import TimeLimitExceededError, time_limit
@@ -89,11 +99,13 @@ def plan_of(
 ) -> Plan:
     """Return the plan of a run of these checks; measures costs that are not given, by a few batches of the candidate.
 
-    With a `budget`, in seconds, it has samples that fit. For a checks file that is yet `to_calibrate`, samples are of
+    With a `budget`, in seconds, it has samples that fit. Families with thresholds by hand have none, since a sample may
+    not decide on those. For a checks file that is yet `to_calibrate`, samples are of
     families that can have them there. Cached predictions then count as work, and so do panel predictions that nobody
     has recorded. Raises `InputError` where the model gives no answer in time.
     """
     images, kept = session.images, {*session.of_rows}  # Every run measures these whole.
+    by_hand = [family for family in families_by_hand(checks) if family not in kept]
     sizes = {check.family: session.size_of(check.family) for check in checks}
     sizes |= {name: len(own) for name, own in session.of_rows.items() if name in sizes}
     if to_calibrate:
@@ -121,6 +133,7 @@ def plan_of(
         images=len(images),
         budget=budget,
         kept=kept,
+        by_hand=by_hand,
     )
 
 

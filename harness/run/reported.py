@@ -279,7 +279,7 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
         omissions.append("the run was interrupted, and did not check itself")
     elif not reported.part.self_checks and not session.recording:
         omissions.append("the run did not check itself")
-    judged = [verdict.check for verdict in verdicts if verdict.judged]
+    judged = [verdict.check for verdict in verdicts if verdict.judged or verdict.is_open]
     if all(ROLES[check.role].precondition for check in judged):
         omissions.append(f"no threshold of {session.checks.path} judged the candidate")
     if others := [verdict.check.id for verdict in verdicts if _on_other_images(verdict, session)]:
@@ -299,6 +299,12 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             f"no incumbent is declared or waived, so {len(lost)} checks with a threshold have no verdict: "
             f"{some_of(lost)}. Accept a model (`stress-harness accept`), name one with --incumbent, or use --incumbent "
             "none."
+        )
+    if undecided := [verdict.check.id for verdict in verdicts if verdict.is_open]:
+        sample = "[data.samples] of its family" if session.share == 1 else "--stress-samples"
+        omissions.append(
+            f"thresholds by hand that this sample is too small to decide: {some_of(undecided)}. Measure more "
+            f"images, or all of them without {sample}"
         )
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1 and session.stopped is None:

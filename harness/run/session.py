@@ -226,7 +226,8 @@ class StressSession:
             check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
         data = self.checks.data
         share = self.size_of(check.family) / data.size_of(check.family)
-        by_hand = self._counted_among(check.family) / data.by_hand_of(check.family)
+        counted = self._all_images if self._measures_all(check) else self._counted_among(check.family)
+        by_hand = counted / data.by_hand_of(check.family)
         for row in self.checks.family(check.family) if check.family in self.of_rows else ():
             if row.definition == check.definition:  # Its threshold may be of these images, which are measured whole.
                 check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
@@ -254,9 +255,12 @@ class StressSession:
 
         A sample to fit into a time has such strata if that holds for all checks of the family. Before the first
         calibration, the incumbent's confidence defines the strata of a sample by the panel. Without it, the sample is
-        that of `of_family`. Raises as `weighted_sample` does.
+        that of `of_family`. A check with a threshold by hand measures all images, unless the file names a sample for
+        its family. Raises as `weighted_sample` does.
         """
         family, source, votes = check.family, self.whole or self.images, self._votes
+        if self._measures_all(check):
+            return self._on(source)
         if votes is None or not self._by_votes(family):
             return self.of_family(family)
         if check.metric not in METRICS or not METRICS[check.metric].weighted:
@@ -266,11 +270,24 @@ class StressSession:
         clean = partial(self.roles["candidate"].predict, source)
         return self._on(votes.weighted_sample(source, self.size_of(family), clean=clean, seed=seed))
 
+    def _measures_all(self, check: Check) -> bool:
+        """Return whether only the sample of the whole file, one by the panel, would apply to a threshold by hand.
+
+        While a panel is recorded, no threshold applies, and reference models measure what other checks measure.
+        """
+        data = self.checks.data
+        of_all_families = check.family not in data.samples and data.by_panel(check.family) is not None
+        return of_all_families and check.hand is not None and not self.recording
+
+    @property
+    def _all_images(self) -> int:
+        return len(self.whole or self.images)
+
     def _by_votes(self, family: str) -> bool:
         size = self.size_of(family)
         made = self.checks.data.by_panel(family) is not None
         cut = size < self.checks.data.size_of(family) and self.checks.weighted(family) and self.has_votes
-        return size < len(self.whole or self.images) and (cut or made) and self._votes is not None
+        return size < self._all_images and (cut or made) and self._votes is not None
 
     @property
     def has_votes(self) -> bool:
@@ -288,7 +305,7 @@ class StressSession:
 
     def _counted_among(self, family: str) -> int:
         """Return the number of images that counts of a family are of; a weighted one is of all."""
-        return len(self.whole or self.images) if self._by_votes(family) else self.size_of(family)
+        return self._all_images if self._by_votes(family) else self.size_of(family)
 
     def _on(self, images: LabelledImages) -> StressSession:
         """Return the session on these images alone; tests with the same images share what is predicted of them."""

@@ -22,6 +22,8 @@ _NAME = re.compile(rf"{PICTURES}/([0-9a-f]{{16}})\.webp")
 _MAX_BYTES = 1 << 20
 _LEAST = 0.005
 """Smallest share that is not 0%."""
+AS_SEEN = "→ as seen"
+"""The title of an image that a check has changed."""
 _WITH_IMAGES = ("pictures", "differences", "unlabeled", "slices")
 """Entries of a record that have images under the key `image`."""
 
@@ -52,10 +54,37 @@ class Column:
 
 @record
 class Case:
-    """One image as several models see it, in columns, and how to read them."""
+    """One image as several models see it, in columns, and how to read them.
+
+    The first column is the unchanged image, and the last one is the candidate's view.
+    """
 
     columns: tuple[Column, ...]
     caption: str
+
+    @property
+    def seen(self) -> str:
+        """Return the image that the candidate predicted, without a map; empty without one."""
+        changed = [column.image for column in self.columns if column.title == AS_SEEN]
+        unchanged = [column.image for column in self.columns[:1]]
+        return (changed or unchanged or [""])[0]
+
+    @property
+    def mapped(self) -> str:
+        """Return the image under the candidate's Grad-CAM map; without a map, the image as seen."""
+        return (self.columns[-1].image if self.columns else "") or self.seen
+
+    @property
+    def wrong(self) -> str:
+        """Return the candidate's wrong prediction as text; empty for a correct one."""
+        lines = self.columns[-1].lines if self.columns else ()
+        return next((line.text for line in lines if line.kind == "wrong"), "")
+
+    @property
+    def said(self) -> str:
+        """Return the image, and the candidate's prediction if it is wrong, as text."""
+        words = self.columns[0].words if self.columns else ""
+        return ": ".join(filter(None, (words, self.wrong)))
 
 
 @record
@@ -86,6 +115,13 @@ class Pictures:
     title: str = ""
     faces: tuple[Face, ...] = ()
     omitted: int | None = 0
+
+    @property
+    def seen(self) -> list[tuple[str, str]]:
+        """Return the images that the candidate predicted, the most telling first, and their words."""
+        cases = [(case.seen, case.said) for case in self.cases]
+        faces = [(face.image, f"{face.true}: {face.said}") for face in self.faces]
+        return [(image, words) for image, words in (*cases, *faces) if image]
 
 
 def address_of(content: bytes) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from zoo import ROWS, Zoo, network
+from zoo import CLEAN, ROWS, Zoo, checks_text, network, zoo_for_all
 
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import spread_of
@@ -37,13 +37,23 @@ id = "confident-errors"
 family = "confidence"
 metric = "confident_errors"
 confidence = 0.5
-hand = { threshold = 32, reason = "the panel's could not fail its mutant" }
+hand = { threshold = 50, reason = "the panel's could not fail its mutant" }
 
 [[check]]
 id = "calibration"
 family = "confidence"
 metric = "calibration_error"
 """
+SAMPLE_OF_CLEAN = '[data.samples]\nclean = { n = 40, by = "panel" }\n'
+BY_HAND = """
+[[check]]
+id = "rotate-ccw-010"
+family = "rotation"
+metric = "accuracy"
+pose = { degrees = 10 }
+hand = { threshold = 0.5 }
+"""
+"""A threshold that all images keep."""
 OWN = """
 import numpy as np
 from harness.measures import ACCURACY
@@ -69,6 +79,13 @@ def zoo(pytester, runs):
     zoo.bind(SAMPLED)
     zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=JITTER).name for seed in range(COUNT)]
     return zoo
+
+
+@pytest.fixture(scope="module")
+def shared(request, tmp_path_factory):
+    with zoo_for_all(request, tmp_path_factory, tests=("clean", "rotation")) as zoo:
+        zoo.save("jittered.safetensors", seed=3, jitter=JITTER)
+        yield zoo
 
 
 def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
@@ -114,6 +131,52 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     assert "'accuracy' without the weights of its sample" in zoo_report(zoo)["errors"][0]
     assert pytester.runpytest_inprocess(*RUN, "other.safetensors", "--stress-samples=100").ret == 0
     assert zoo_report(zoo)["omissions"] != []
+
+
+@pytest.mark.parametrize(
+    ("threshold", "status", "ending"),
+    [(0.60, "pass", (0, "pass")), (0.88, "inconclusive", (0, "partial")), (0.99, "fail", (1, "fail"))],
+)
+def test_a_sample_passes_or_fails_a_threshold_by_hand_only_if_its_interval_decides(
+    shared, monkeypatch, threshold, status, ending
+):
+    rows = f"{SAMPLE_OF_CLEAN}\n{CLEAN.replace('threshold = 0.6', f'threshold = {threshold}')}{BY_HAND}"
+    asked = ("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors")
+
+    ran = shared.once(*asked, rows=rows)
+
+    assert (ran.checks["clean"]["status"], ran.ending) == (status, ending)
+    assert (ran.checks["clean"]["n"], ran.checks["rotate-ccw-010"]["n"]) == (40, 400)
+    named = "thresholds by hand that this sample is too small to decide: clean. " in ran.why
+    assert named is (status == "inconclusive")
+    if named:
+        assert "undecided: clean" in ran.report["headline"]
+        assert "| clean | 1 of 1 cannot tell | clean |" in ran.summary
+
+    monkeypatch.chdir(shared.root)
+    shared.bind(rows)
+    assert main(["gate", "stress_tests", *asked, "--stress-set", "data=npz:zoo.npz"]) == (ending[0] or 4 * named)
+
+
+def test_the_only_threshold_that_a_sample_leaves_open_is_no_pass(shared):
+    rows = f"{SAMPLE_OF_CLEAN}\n{CLEAN.replace('threshold = 0.6', 'threshold = 0.88')}"
+    ran = shared.once("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors", rows=rows)
+    assert ran.ending == (4, "partial")
+    assert ran.parseoutcomes().keys() == {"skipped"}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["of the file", "of the family"])
+def test_a_threshold_by_hand_is_for_all_images_unless_a_sample_of_its_family_is_named(shared, named):
+    sample = '{ n = 40, by = "panel" }'
+    of_family = f"[data.samples]\nclean = {sample}\n" if named else ""
+    content = checks_text(shared.images, f"sample = {sample}\n{of_family}{CLEAN}")
+    files = {"stress_tests/checks-quick.toml": content}
+    ran = shared.once(
+        *("--stress-profile", "quick", "--checks", "stress_tests/checks-quick.toml"),
+        *("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors"),
+        files=files,
+    )
+    assert ran.checks["clean"]["n"] == (40 if named else 400)
 
 
 def test_before_calibration_a_sample_is_stratified_by_class(zoo, pytester):

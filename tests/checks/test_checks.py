@@ -346,9 +346,9 @@ JUDGED = [
     *(("accuracy", value, {"panel": Threshold(0.85)}, 0.85, value >= 0.85) for value in (0.85, 0.8501, 0.8499)),
     *(("calibration_error", each, {"panel": Threshold(0.85)}, 0.85, each <= 0.85) for each in (0.85, 0.8499, 0.8501)),
     *(("pair_failures", value, {"panel": Threshold(12.5)}, 12.5, value < 13) for value in (12, 13, 0)),
-    *(("accuracy", 0.812, SAMPLE | {"hand": Threshold(each)}, each, each == 0.82) for each in (0.82, 0.8201)),
-    *(("calibration_error", 0.812, SAMPLE | {"hand": Threshold(x)}, x, x == 0.804) for x in (0.804, 0.8039)),
-    *(("pair_failures", 9, SAMPLE | {"hand": Threshold(x)}, x * 0.2, x > 24.9) for x in (3_000, 40, 25, 24.9)),
+    *(("accuracy", 0.812, SAMPLE | {"panel": Threshold(each)}, each, each == 0.82) for each in (0.82, 0.8201)),
+    *(("calibration_error", 0.812, SAMPLE | {"panel": Threshold(x)}, x, x == 0.804) for x in (0.804, 0.8039)),
+    *(("pair_failures", 9, SAMPLE | {"panel": Threshold(x)}, x * 0.2, x > 24.9) for x in (3_000, 40, 25, 24.9)),
     ("pair_failures", 12, {"panel": Threshold(10, n=10_000)}, 10, False),
     ("pair_failures", 12, {"panel": Threshold(10, n=8_000)}, 12.5, True),
     ("pair_failures", 14, {"panel": Threshold(10, n=8_000)}, 12.5, True),
@@ -446,12 +446,59 @@ def test_a_failure_says_all_there_is_to_know():
     assert "accuracy 0.8160 >= threshold 0.8150 (n=2000, " in check.judge(share(0.816, n=2_000)).explain()
 
 
-@pytest.mark.parametrize(("interval", "status"), [((0.804, 0.82), "pass"), ((0.804, 0.814), "fail")])
-def test_a_threshold_by_hand_allows_for_the_error_of_a_sample_with_strata(interval, status):
-    """A panel's threshold is made on the same sample, so it knows that error."""
-    sampled = replace(share(0.812, n=2_000, interval=interval), sampling=Sampling(0.0, 0.0))
-    assert replace(ROTATION, panel=None, hand=Threshold(0.815)).judge(sampled).status == status
+ON_SAMPLE = {
+    "interval keeps the minimum": ("accuracy", (0.815, 0.830), "pass"),
+    "interval misses the minimum": ("accuracy", (0.800, 0.814), "fail"),
+    "minimum within the interval": ("accuracy", (0.804, 0.830), "inconclusive"),
+    "interval keeps the maximum": ("calibration_error", (0.800, 0.815), "pass"),
+    "interval misses the maximum": ("calibration_error", (0.816, 0.830), "fail"),
+    "maximum within the interval": ("calibration_error", (0.804, 0.830), "inconclusive"),
+}
+SAMPLES = {
+    "strata": ({}, {"sampling": Sampling(0.0, 0.0)}),
+    "fewer images": ({"share": 0.2}, {}),
+    "other number of images": ({"hand": Threshold(0.815, n=10_000)}, {}),
+}
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("case", ON_SAMPLE)
+def test_on_a_sample_a_threshold_by_hand_passes_or_fails_only_if_the_interval_decides(case, sample):
+    metric, interval, status = ON_SAMPLE[case]
+    of_check, of_measurement = SAMPLES[sample]
+    check = Check("by-hand", "clean", metric, **{"hand": Threshold(0.815)} | of_check)
+    measured = Measurement(METRICS[metric], 0.812, 2_000, interval, **of_measurement)
+
+    verdict = check.judge(measured)
+
+    assert (verdict.status, verdict.is_open) == (status, status == "inconclusive")
+    assert ("is inconclusive: threshold 0.8150 lies within the 95% interval" in verdict.explain()) is verdict.is_open
+
+
+def test_a_threshold_of_the_panel_knows_the_error_of_its_own_sample():
+    sampled = replace(share(0.812, n=2_000, interval=(0.804, 0.82)), sampling=Sampling(0.0, 0.0))
     assert replace(ROTATION, panel=Threshold(0.815, n=2_000)).judge(sampled).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("interval", "p_value", "status"),
+    [
+        ((-0.005, 0.010), 0.5, "pass"),
+        ((-0.050, -0.020), 1e-9, "fail"),
+        ((-0.050, -0.020), 0.01, "inconclusive"),
+        ((-0.030, 0.010), 0.5, "inconclusive"),
+    ],
+    ids=["kept", "significantly worse", "not significant", "within the interval"],
+)
+def test_on_a_sample_a_change_that_is_not_significant_decides_nothing_by_hand(interval, p_value, status):
+    check = Check("change", "regression", "accuracy_change", significance=0.001, hand=Threshold(-0.01), share=0.2)
+    measured = Measurement(METRICS["accuracy_change"], -0.02, 2_000, interval, p_value=p_value)
+    assert check.judge(measured).status == status
+
+
+def test_a_baseline_that_a_sample_leaves_open_is_no_error():
+    check = Check("baseline-clean", "baseline", "accuracy", role="baseline", hand=Threshold(0.815), share=0.2)
+    assert check.judge(share(0.812, n=2_000, interval=(0.804, 0.82))).status == "inconclusive"
 
 
 PAIR = Check("pair", "pairs", "pair_failures", direction="at_most")

@@ -35,7 +35,7 @@ from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 COMMANDS = [
     *("gate", "history", "report", "accept", "equal", "golden", "attest", "card", "badge", "skew"),
     *("calibrate", "init"),
-    *("list", "compare", "rank", "evaluate", "break", "leakage"),
+    *("list", "schema", "compare", "rank", "evaluate", "break", "leakage"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),
 ]
 

@@ -49,6 +49,8 @@ STUB = """\
 #!/bin/sh
 case "$*" in *worse*) status=1 ;; *broken*) status=4 ;; *) status=0 ;; esac
 printf '%s\\n' "$@" | grep -e --candidate -e --stress-reports >> gated.txt
+mkdir -p reports
+printf 'a summary\\n<img src="stress/0123456789abcdef.webp" alt="image 7">\\n' > reports/stress.md
 exit $status
 """
 """Stands in for `stress-harness`: it keeps what it was asked, and judges by names."""
@@ -115,6 +117,12 @@ def test_the_changed_checkpoints_are_gated_and_the_gravest_status_counts(base, s
         Path(name).write_text("other weights")
     Path("runs/old.ckpt").unlink()
     assert gated(shop, base, status=status)[0] == asked
+
+
+def test_the_page_of_the_job_has_the_summary_without_its_picture(base, shop):
+    Path("runs/new.ckpt").write_text("other weights")
+    _, runner = gated(shop, base)
+    assert runner.summary.read_text() == "a summary\n"
 
 
 def test_a_pull_request_without_a_checkpoint_says_so(base, shop):

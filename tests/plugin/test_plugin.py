@@ -446,4 +446,5 @@ def test_names_in_the_data_write_no_lines_and_no_colors_of_their_own(zoo):
     for written in (result.stdout.str(), markdown):
         assert "bee" in written
         assert not re.search(r"\x1b\[31m|\u202e|(?m:^::error)", written)
-    assert "<img" not in markdown
+    picture = r'^<img src="stress/[0-9a-f]{16}\.webp" width="168" alt="[^<>"]*">$'
+    assert "<img" not in re.sub(picture, "", markdown, flags=re.MULTILINE)

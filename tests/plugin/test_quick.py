@@ -99,7 +99,10 @@ def test_checks_that_cannot_fail_end_with_4(gate):
 def test_less_than_the_checks_are_made_for_is_partial(gate, options, files, omission):
     ran = gate.once(*PROFILE, *options, files=files)
     assert ran.ending == (0, "partial")
-    assert ran.report["omissions"] == [omission]
+    undecided = [name for name, status in ran.statuses.items() if status == "inconclusive"]
+    by_hand = [said for said in ran.report["omissions"] if said.startswith("thresholds by hand")]
+    assert all(name in by_hand[0] for name in undecided)
+    assert [said for said in ran.report["omissions"] if said not in by_hand] == [omission]
 
 
 @pytest.mark.parametrize("options", [(), ("--stress-profile", "thorough"), ("--stress-samples", "100")])

@@ -81,7 +81,10 @@ def test_a_bad_checkpoint_fails_at_the_quick_gate_and_is_annotated(runner):
     assert {line.partition("title=")[2].partition("::")[0] for line in annotated} == failing
     assert "clean" in failing
     assert any("::clean: accuracy 0." in line and " < threshold 0.8500 " in line for line in annotated)
-    assert "FAIL (quick profile)" in runner.summary.read_text()
+    summary = runner.summary.read_text()
+    assert "FAIL (quick profile)" in summary
+    assert "<img" in (runner.root / "reports/quick/stress.md").read_text()
+    assert "<img" not in summary, "the page of a job has no file of the picture"
 
 
 @pytest.mark.processes

@@ -23,6 +23,7 @@ mkdir -p reports
 case "$*" in *crash*) exit 4 ;; *worse*) verdict=fail status=1 ;; *) verdict=pass status=0 ;; esac
 echo "{\\"verdict\\": \\"$verdict\\"}" > reports/stress.json
 echo "summary of a $verdict" > reports/stress.md
+echo '<img src="stress/0123456789abcdef.webp" width="168" alt="image 7">' >> reports/stress.md
 case "$*" in *long*) yes "a line as long as ünï" | head -n 4000 >> reports/stress.md ;; esac
 exit $status
 """
@@ -135,7 +136,9 @@ def test_it_installs_the_version_wanted(tmp_path, wanted, asked):
 )
 def test_the_page_of_the_job_has_the_summary(tmp_path, candidate, always, shown):
     runner = started(tmp_path, candidate=candidate, summary_always=always)
-    assert ("summary of a" in runner.summary.read_text()) == shown
+    summary = runner.summary.read_text()
+    assert ("summary of a" in summary) == shown
+    assert "<img" not in summary, "the page of a job has no file of the picture"
 
 
 @pytest.mark.parametrize(

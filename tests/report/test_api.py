@@ -12,18 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import EMPTY, FAIL, OLD_REPORTS, PASS
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, OLD_REPORTS, PASS, REPORTED, verdict
 from zoo import Zoo
 
 import harness
-from harness.base.errors import InputError
+from harness.base.errors import InputError, PackageError
 from harness.checks.roles import ROLES
 from harness.report.api import gate, judged
+from harness.report.pictures import source_of
 from harness.run.execute import RunResult, _run, execute
 from harness.run.history import read_history
+from harness.run.outcome import Outcome
 from harness.run.request import RunRequest
 from harness.run.settings import SETTINGS
-from harness.run.shown import Case, Column, Face, Line, Pictures, address_of
+from harness.run.shown import Case, Column, Face, Line, Pictures
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 
@@ -96,24 +98,88 @@ def test_a_result_has_the_verdict_and_every_value(zoo):
     assert "<td>≤ 10</td>" in shown
 
 
+def image(width: int, level: int) -> str:
+    return source_of(np.full((width, width, 1), level, np.uint8))
+
+
+def left_by(outcome: Outcome, folder: Path) -> RunResult:
+    """Return the result of a run with this outcome, whose record and pictures are in a folder."""
+    record, files = outcome.as_files()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    return RunResult(1, folder, json.loads(record))
+
+
 def test_a_notebook_shows_the_images_that_fail(tmp_path):
-    content = b"RIFF....WEBP an image"
-    picture = address_of(content)
+    small, shifted, large = image(28, 10), image(28, 90), image(160, 200)
     said = (Line("✗ ant <b>", "wrong", 0.9), Line("bee", "right", 0.1))
-    columns = (Column("image 1", picture, (), "image 1, bee"), Column("candidate", "", said, ""))
-    face = Face(address_of(b"another"), "cat", "dog 90%", "", "")
-    pictures = {"bad": Pictures((Case(columns, ""),), faces=(face,)), "good": Pictures((Case(columns, ""),))}
-    record, images = replace(EMPTY, verdicts=(FAIL, PASS), pictures=pictures).as_files()
-    for name, image in images.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(image)
-    result = RunResult(1, tmp_path, json.loads(record))
-    shown = result._repr_html_()
-    assert f'<img src="{picture}"' in shown
-    assert re.findall(r"<br>(.*?)</figure>", shown) == ["image 1, bee: ✗ ant &lt;b&gt;", "cat: dog 90%"]
+    view = Column("candidate", image(28, 50), said, "")
+    moved = (Column("image 1", small, (), "image 1, bee"), Column("→ as seen", shifted, (), ""), view)
+    clean = (Column("image 2", small, (), "image 2, bee"), view)
+    face = Face(large, "cat", "dog 90%", "", "")
+    shown = Pictures((Case(moved, ""), Case(clean, "")), faces=(face,))
+    passing = Pictures((Case((replace(moved[0], image=image(28, 70)),), ""),))
+    pictures = {"bad": shown, "good": passing}
+    result = left_by(replace(EMPTY, verdicts=(FAIL, PASS), pictures=pictures), tmp_path)
+
+    found = re.findall(r'<img src="([^"]*)" width="(\d+)"([^>]*)>', result._repr_html_())
+    sharp = ' style="image-rendering:pixelated"'
+    assert [(source, width) for source, width, _ in found] == [(shifted, "112"), (small, "112"), (large, "96")]
+    assert [look.partition(" alt=")[0] for *_, look in found] == [sharp, sharp, ""]
+    assert re.findall(r"<br>(.*?)</figure>", result._repr_html_()) == [
+        "image 1, bee: ✗ ant &lt;b&gt;",
+        "image 2, bee: ✗ ant &lt;b&gt;",
+        "cat: dog 90%",
+    ]
+
     shutil.rmtree(tmp_path / "stress")
     assert "<img" not in result._repr_html_(), "pictures that are gone are left out"
     assert "<td>bad</td><td>fail</td>" in result._repr_html_()
+
+
+def test_a_notebook_shows_failures_first_and_folds_the_rest(tmp_path):
+    near, far = verdict("fail", "near", value=0.84), verdict("fail", "far", value=0.5)
+    verdicts = (PASS, near, REPORTED, far, MISSING, BROKEN)
+    shown = left_by(replace(EMPTY, verdicts=verdicts), tmp_path)._repr_html_()
+    assert re.findall(r"<tr><td>(.*?)</td>", shown) == ["broken", "far", "near", "good", "shown", "absent"]
+    first, folded = shown.split("<details>")
+    assert first.count("<tr><td>") == 3
+    assert folded.startswith("<summary>1 pass, 1 informational, 1 not applicable</summary><table>")
+    passing = left_by(replace(EMPTY, verdicts=(PASS,)), tmp_path)._repr_html_()
+    assert passing.count("<table>") == 1
+    assert "<details open><summary>1 pass</summary>" in passing
+
+
+def test_a_result_is_a_table_of_pandas(tmp_path):
+    verdicts = (PASS, replace(FAIL, detail="top confusion"), replace(REPORTED, threshold=None, interval=None))
+    table = left_by(replace(EMPTY, verdicts=verdicts), tmp_path).to_pandas()
+    assert table.index.name == "id"
+    assert table["status"].to_dict() == {"good": "pass", "bad": "fail", "shown": "informational"}
+    assert table.query("status == 'fail' and value < threshold").index.tolist() == ["bad"]
+    bad = table.loc["bad"]
+    assert (bad["n"], bad["interval_low"], bad["interval_high"], bad["detail"]) == (100, 0.7, 0.9, "top confusion")
+    assert {name: str(table[name].dtype) for name in ("value", "threshold", "interval_low", "n")} == {
+        "value": "float64",
+        "threshold": "float64",
+        "interval_low": "float64",
+        "n": "int64",
+    }
+    assert table[["threshold", "interval_low"]].loc["shown"].isna().all()
+
+
+@pytest.mark.parametrize("report", [None, {"verdict": "error", "checks": []}], ids=["none", "a refusal"])
+def test_a_result_without_checks_is_an_empty_table_of_the_same_columns(tmp_path, report):
+    table = RunResult(4, tmp_path, report).to_pandas()
+    assert table.empty
+    whole = left_by(replace(EMPTY, verdicts=(PASS,)), tmp_path).to_pandas()
+    assert table.columns.tolist() == whole.columns.tolist()
+
+
+def test_without_pandas_the_message_says_how_to_install_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(PackageError, match=r"needs pandas, .*; pip install 'stress-harness\[pandas\]'\n"):
+        RunResult(0, tmp_path).to_pandas()
 
 
 def test_what_cannot_be_judged_is_a_result_that_says_why(zoo):

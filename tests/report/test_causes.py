@@ -5,13 +5,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from outcomes import EMPTY
+from overviews import model, overview, rate
 
 from benchmarks.causes.__main__ import EXPECTED, README, RESULTS, causes, letters, letters_table, tables
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.mutants import KINDS
-from benchmarks.detection.paths import CHECKS
+from benchmarks.detection.paths import CHECKS, QUICK_CHECKS, QUICK_RESULTS
 from benchmarks.detection.paths import RESULTS as MEASURED
 from benchmarks.detection.results import read_result
 from harness.checks import read_checks
@@ -20,6 +22,7 @@ from harness.features.consensus.soft import SOFT_CONFUSION
 from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
 from harness.report.causes import UNCLEAR, likely_cause
+from harness.report.diagnosis import diagnose
 from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
 
@@ -220,6 +223,157 @@ def test_batch_norms_are_the_cause_where_no_rule_explains_the_others(checks):
     unclear = verdicts_on("stale-statistics-2-seed-203", checks)
     cause = likely_cause([*unclear, deviates])
     assert cause.sentence == "Likely cause: batch norms. Checks of batch norms fail, and no rule explains the others."
+
+
+def of_classes(never_predicted, *, images=1000):
+    """Return an overview of a candidate that never predicts some of ten classes, and of an incumbent."""
+    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    missing = [classes.index(name) for name in never_predicted]
+    others = [at for at in range(10) if at not in missing]
+    usual = np.full((10, 10), images // 100) + np.diag([images - images // 10] * 10)
+    counts = usual.copy()
+    for column in missing:
+        counts[:, others[0]] += counts[:, column]
+        counts[:, column] = 0
+
+    def model_of(name, confusion):
+        right = confusion.diagonal() / confusion.sum(axis=1)
+        facts = {"per_class": tuple(rate(value) for value in right), "confusion": confusion.tolist()}
+        return model(name, right=right.mean(), **facts)
+
+    return overview(model_of("candidate", counts), model_of("incumbent", usual), classes=classes)
+
+
+def losing(checks, lost):
+    """Return verdicts on the shipped recipe whose clean accuracy and named classes fail by so many points."""
+    verdicts = []
+    for verdict in verdicts_on("healthy-seed-101", checks):
+        name = verdict.check.class_name
+        of_class = verdict.check.family == "class" and name in lost
+        if of_class or verdict.check.id == "clean":
+            points = lost[name] if of_class else sum(lost.values()) / 10
+            value = verdict.check.panel.mean - points / 100
+            verdict = replace(verdict, value=value, status="fail")  # noqa: PLW2901
+        verdicts.append(verdict)
+    return tuple(verdicts)
+
+
+def test_a_class_that_is_never_predicted_is_named_first_and_no_other(checks):
+    verdicts = losing(checks, {"Bag": 99, "Coat": 3})
+    without = likely_cause(verdicts)
+    assert without.group == "class confusion"
+    assert "Coat" in without.evidence
+    outcome = replace(EMPTY, verdicts=verdicts, overview=of_classes(["Bag"]))
+    _, regression, cause, _ = diagnose(outcome).facts
+    assert regression.startswith("Bag (−91.0 points) is never predicted")
+    assert cause.startswith(
+        "Likely cause: a class that is never predicted. Bag is never predicted (of 1,000 images). Look for its images "
+    )
+    for report in ("\n".join(summary_lines(outcome, Path("reports"))), markdown(outcome), page_of(outcome)):
+        assert "Bag is never predicted (of 1,000 images)" in report
+    assert "Coat" not in regression + cause
+
+
+def test_without_an_overview_a_class_without_a_correct_prediction_is_named(checks):
+    """The quick profile compares no models."""
+    lost = {"Bag": 99, "Coat": 3}
+    verdicts = tuple(
+        replace(verdict, value=0.0) if verdict.check.id == "clean-bag" else verdict for verdict in losing(checks, lost)
+    )
+    cause = likely_cause(verdicts)
+    assert cause.group == "a class that is never predicted"
+    assert cause.evidence == "Bag is never predicted (of 1,000 images)."
+    swapped = tuple(
+        replace(verdict, value=0.0) if verdict.check.id == "clean-coat" else verdict for verdict in verdicts
+    )
+    assert likely_cause(swapped).group != "a class that is never predicted"
+
+
+def test_two_classes_that_are_never_predicted_are_one_cause(checks):
+    verdicts = losing(checks, {"Bag": 99, "Coat": 88})
+    cause = likely_cause(verdicts, overview=of_classes(["Bag", "Coat"]))
+    assert cause.evidence == "Coat, Bag are never predicted (of 2,000 images)."
+
+
+def test_a_class_is_missing_only_beyond_chance_and_beside_no_other_loss(checks):
+    verdicts = losing(checks, {"Bag": 99, "Coat": 3})
+    assert likely_cause(verdicts, overview=of_classes([])).group == "class confusion"
+    few = replace(of_classes(["Bag"]), models=of_classes(["Bag"]).models[:1])
+    scarce = replace(few.models[0], confusion=[[min(count, 1) for count in row] for row in few.models[0].confusion])
+    assert likely_cause(verdicts, overview=replace(few, models=(scarce,))).group == "class confusion"
+    all_lose = losing(checks, dict.fromkeys(few.classes, 40) | {"Bag": 95})
+    cause = likely_cause(all_lose, overview=few)
+    assert cause.group == "drift of everything"
+    assert cause.evidence.endswith("fail, and Bag is never predicted (of 1,000 images).")
+
+
+def test_a_network_that_predicts_one_class_drifts(checks):
+    names = of_classes([]).classes
+    verdicts = losing(checks, dict.fromkeys(names[1:], 90))
+    cause = likely_cause(verdicts, overview=of_classes(names[1:]))
+    assert cause.group == "drift of everything"
+    assert cause.evidence.endswith("fail, and T-shirt/top is the only class predicted.")
+
+
+def with_corruptions(verdicts, *, better, worse):
+    """Return verdicts in which two kinds of corruption are better by some standard deviations, and one is worse."""
+    away = {"fog": -better, "contrast": -better, "gamma": worse}
+    return tuple(
+        replace(verdict, value=verdict.check.panel.mean - away[kind] * verdict.check.panel.std)
+        if verdict.metric == "accuracy"
+        and (kind := verdict.check.keys.get("corruption")) in away
+        and verdict.check.panel
+        else verdict
+        for verdict in verdicts
+    )
+
+
+@pytest.mark.parametrize("strength", [1, 2, 3])
+def test_noise_on_the_weights_has_one_cause(strength, checks):
+    verdicts = verdicts_on(f"weight-noise-{strength}-seed-201", checks)
+    cause = likely_cause(verdicts)
+    assert cause.group == "changed weights"
+    assert re.search(r"\(early layers \d+\.\d, middle layers \d+\.\d, late layers \d+\.\d standard", cause.evidence)
+    # By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5.
+    assert likely_cause(with_corruptions(verdicts, better=1.7, worse=9)).group == "changed weights"
+    assert likely_cause(with_corruptions(verdicts, better=4, worse=9)).group != "changed weights"
+
+
+def test_statistics_after_a_reset_are_no_changed_weights(checks):
+    for strength in (1, 2, 3):
+        verdicts = verdicts_on(f"stale-statistics-{strength}-seed-201", checks)
+        assert any(each.status == "fail" and each.check.family == "batch_norm" for each in verdicts)
+        assert likely_cause(verdicts).group != "changed weights"
+
+
+@pytest.mark.parametrize(
+    ("mutant", "is_changed"),
+    [
+        ("pruned-channels-2-seed-201", True),
+        ("quantised-2-seed-201", True),
+        ("wrong-normalization-1-seed-201", False),
+        ("wrong-normalization-2-seed-201", False),
+        ("swapped-logits-2-seed-201", False),
+        ("logit-scaling-2-seed-201", False),
+    ],
+)
+def test_changed_weights_differ_from_other_pixels_in_the_early_layers(mutant, is_changed):
+    verdicts = judge(read_result(mutant, QUICK_RESULTS), read_checks(QUICK_CHECKS)).verdicts
+    assert (likely_cause(verdicts).group == "changed weights") is is_changed
+
+
+def test_noise_that_spares_some_corruptions_expects_no_other_pixels(checks):
+    """A network without batch norms: two kinds are better as by chance, and one is worse by 4."""
+    verdicts = verdicts_on("weight-noise-2-seed-203", checks)
+    assert likely_cause(with_corruptions(verdicts, better=1.7, worse=4)).group == "drift of everything"
+    assert likely_cause(with_corruptions(verdicts, better=1.7, worse=6)).group == "broken pipeline"
+
+
+def test_a_class_with_wrong_labels_is_no_calibration(checks):
+    cause = likely_cause(verdicts_on("relabelled-class-2-seed-202", checks))
+    assert cause.group == "class confusion"
+    assert cause.evidence.startswith("Pullover lies 4.3 standard deviations")
+    assert likely_cause(verdicts_on("label-noise-1-seed-201", checks)).group == "calibration"
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):

@@ -1,6 +1,8 @@
 """Reports follow from the record of a run alone: drawn again, they are the same, and a damaged record is refused."""
 
+import base64
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -74,12 +76,48 @@ def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, caps
     assert "report: again/stress.html" in said
     for name in ("stress.html", "stress.md"):
         assert (tmp_path / "again" / name).read_bytes() == before[name]
+    (line,) = [line for line in before["stress.md"].decode().splitlines() if line.startswith("<img")]
+    picture = re.search('src="([^"]*)"', line)[1]
+    assert (tmp_path / "again" / picture).read_bytes() == (moved / picture).read_bytes()
     page = before["stress.html"].decode()
     assert page.count(IMAGES[0]) >= 3, "the page stands alone"
     assert "assert 1 == 2\n&lt;script&gt;" in page
     assert "--candidate c.safetensors" in before["stress.md"].decode()
     assert main(["report", str(moved / "stress.json"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == WHOLE.verdict
+
+
+@pytest.mark.parametrize(("form", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
+def test_figures_of_the_page_are_files_on_request(tmp_path, capsys, form, start):
+    lines = (replace(line_of(WHOLE), candidate="a" * 64, verdict="fail"), replace(line_of(WHOLE), verdict="fail"))
+    compared = overview(model(), model("baseline", right=0.8), n=300)
+    record = written(replace(WHOLE, overview=compared, history=History(lines)), tmp_path / "run")
+    asked = ["report", str(record), "--figures", str(tmp_path / "figures"), "--figure-format", form]
+    assert main(asked) == 0
+    contents = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert {f"clean-accuracy-by-class.{form}", f"accuracy-and-failing-checks.{form}"} <= contents.keys()
+    assert all(content.startswith(start) for content in contents.values())
+    assert f"figures: {len(contents)} in " in capsys.readouterr().out
+
+    page = record.with_name("stress.html").read_text()
+    drawn = re.findall(r"data:image/svg\+xml;base64,([^\"]*)", page)
+    assert len(drawn) == len(contents), "a file for each figure of the page"
+    if form == "svg":
+        assert {base64.b64decode(each) for each in drawn} == set(contents.values())
+
+    assert main([*asked, "--json"]) == 0, "figures of an earlier call are replaced"
+    assert len(json.loads(capsys.readouterr().out)["figures"]) == len(contents)
+    foreign = tmp_path / "figures" / f"clean-accuracy-by-class.{form}"
+    foreign.write_bytes(b"mine")
+    assert main(asked) == 2
+    assert foreign.read_bytes() == b"mine"
+
+
+def test_a_run_without_figures_says_so(tmp_path, capsys):
+    record = written(replace(WHOLE, brief=True), tmp_path / "run")
+    assert main(["report", str(record), "--figures", str(tmp_path / "figures")]) == 0
+    assert "figures: none, because this run has no figures" in capsys.readouterr().out
+    assert not (tmp_path / "figures").exists()
 
 
 WITHOUT_TORCH = """

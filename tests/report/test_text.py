@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from outcomes import BROKEN, EMPTY, MISSING, PASS, REPORTED, verdict
 from overviews import model, overview, rate
@@ -15,9 +16,11 @@ from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
 from harness.report.diagnosis import conclusion, diagnose, notes, top_regression
 from harness.report.html import comparison_page, page_of
+from harness.report.pictures import source_of
 from harness.report.text import annotation, annotation_lines, markdown, summary_lines
 from harness.report.wording import measured_and_required
 from harness.run.outcome import Outcome, SelfCheck
+from harness.run.shown import Case, Column, Face, Line, Pictures, address_of
 
 REPORTS = Path("reports")
 
@@ -95,15 +98,84 @@ def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
         "Clean accuracy 92.1%.",
         "Report: [stress.html](stress.html)",
         "",
+        "- 1 of the thresholds set by hand: clean",
+        "",
         "What was judged:",
         "",
         "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
         "- data: fashion-mnist, test split, 10000 images",
         "- thresholds: 20 reference models; the candidate's recipe is the same",
-        "- 1 of the thresholds set by hand: clean",
         "",
         "Reproduce: `pytest stress_tests --candidate runs/new.safetensors`",
     ]
+
+
+RAN = replace(
+    OUTCOME,
+    failed_tests=(),
+    models={
+        role: {"path": f"runs/{role}.safetensors", "sha256": "c0ffee" * 10, "architecture": "fashion-cnn"}
+        for role in ("candidate", "baseline", "incumbent")
+    },
+    data={**OUTCOME.data, "pipeline": "pixels of the data, gray, size unchanged, uncropped, /255, mean and std"},
+    remarks=("a remark on the thresholds of this run",),
+    overview=overview(),
+    self_checks=(SelfCheck("identity", "pass", "the same bits"),),
+    run="0" * 32,
+)
+
+
+@pytest.mark.parametrize("verdicts", [(HELD, REPORTED), (HELD, FAIL, REPORTED)], ids=["pass", "fail"])
+def test_the_provenance_of_a_summary_is_shorter_than_its_findings(verdicts):
+    findings, provenance = markdown(replace(RAN, verdicts=verdicts)).split("What was judged:")
+    assert len(provenance.splitlines()) < len(findings.splitlines())
+    assert "a remark on the thresholds" in findings
+    judged = re.findall(r"^- ([^:]*):", provenance, re.MULTILINE)
+    roles = ["candidate", "baseline", "last accepted model (incumbent)"]
+    assert judged == [*roles, "data", "thresholds", "run"]
+
+
+def picture(level: int) -> str:
+    return source_of(np.full((28, 28, 1), level, np.uint8))
+
+
+PLAIN, MAP, FACE = picture(10), picture(100), picture(200)
+SHIRT = Column("image 7", PLAIN, (Line("true: Shirt", "right"),), "image 7, Shirt")
+MAPPED = Case((SHIRT, Column("candidate", MAP, (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt.")
+WITHOUT_MAP = Case((SHIRT, Column("candidate", "", (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt.")
+FACED = Pictures(faces=(Face(FACE, "Shirt", "Coat", "", "image 9: Shirt predicted as <Coat>"),))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "image", "alt", "caption"),
+    [
+        (Pictures((MAPPED,)), MAP, "image 7, Shirt: ✗ Coat", "rotate-ccw-015: ✗ Coat. Image 7, Shirt."),
+        (Pictures((WITHOUT_MAP,)), PLAIN, "image 7, Shirt: ✗ Coat", "rotate-ccw-015: ✗ Coat. Image 7, Shirt."),
+        (
+            FACED,
+            FACE,
+            "image 9: Shirt predicted as &lt;Coat&gt;",
+            "rotate-ccw-015: image 9: Shirt predicted as &lt;Coat>",
+        ),
+    ],
+    ids=["with a map", "without a map", "a sheet"],
+)
+def test_a_summary_shows_one_picture_of_the_worst_failing_check(pictures, image, alt, caption):
+    near = replace(FAIL, value=0.85, check=replace(TURNED, id="near"))
+    other = Pictures((Case((replace(SHIRT, image=picture(50)),), "Another."),))
+    shown = {"rotate-ccw-015": pictures, "near": other, "clean": other}
+    outcome = replace(OUTCOME, verdicts=(HELD, near, FAIL), pictures=shown)
+    _, images = outcome.as_files()
+    lines = markdown(outcome).splitlines()
+    (at,) = [at for at, line in enumerate(lines) if "<img" in line]
+    name = next(name for name, content in images.items() if address_of(content) == image)
+    assert lines[at : at + 3] == [f'<img src="{name}" width="168" alt="{alt}">', "", caption]
+
+
+@pytest.mark.parametrize("changes", [{"verdicts": (HELD,)}, {"pictures": {}}], ids=["pass", "no picture"])
+def test_a_summary_without_a_failure_or_a_picture_shows_none(changes):
+    shown = {"rotate-ccw-015": FACED, "clean": FACED}
+    assert "<img" not in markdown(replace(OUTCOME, **{"pictures": shown, **changes}))
 
 
 @pytest.mark.parametrize("here", [False, True])

@@ -9,6 +9,9 @@ from harness.checks import Check, Threshold, Verdict
 from harness.run.outcome import SelfCheck, worst_first
 from harness.run.overview import Overview
 
+OPEN = replace(verdict("inconclusive", "open"), check=Check("open", "clean", "accuracy", hand=Threshold(0.8)))
+"""A check with a threshold by hand that its sample does not decide."""
+
 
 @pytest.mark.parametrize(
     ("changes", "overall", "status"),
@@ -20,6 +23,9 @@ from harness.run.overview import Overview
         ({"verdicts": (PASS,), "omissions": ("one check did not run",)}, "partial", 0),
         ({"verdicts": (PASS, FAIL), "omissions": ("one check did not run",)}, "partial", 1),
         ({"omissions": ("half",), "failed_tests": ("test_own.py::test_mine",)}, "partial", 1),
+        ({"verdicts": (PASS, OPEN)}, "partial", 0),
+        ({"verdicts": (PASS, OPEN, FAIL)}, "partial", 1),
+        ({"verdicts": (OPEN, REPORTED)}, "partial", 4),
         ({"verdicts": (PASS,), "errors": ("NaN",)}, "error", 4),
         ({"verdicts": (PASS, FAIL), "errors": ("NaN",)}, "error", 4),
         ({"verdicts": (FAIL,), "omissions": ("half",), "errors": ("NaN",), "failed_tests": ("t",)}, "error", 4),
@@ -33,6 +39,9 @@ from harness.run.overview import Overview
         "partial",
         "partial-with-a-failing-gate",
         "partial-with-a-failing-test",
+        "a-sample-leaves-a-check-open",
+        "a-sample-leaves-a-check-open-and-another-fails",
+        "a-sample-leaves-the-only-check-open",
         "error",
         "error-over-fail",
         "error-over-all",
@@ -67,9 +76,13 @@ def test_the_verdict_and_exit_status(changes, overall, status):
             {"verdicts": (PASS, FAIL), "omissions": ("half",)},
             "PARTIAL: 1 of 2 checks fail of those that ran; no verdict on the whole",
         ),
+        (
+            {"verdicts": (PASS, OPEN)},
+            "PARTIAL: 1 of 2 checks pass of those that ran; undecided: open; no verdict on the whole",
+        ),
         ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run is inconclusive"),
     ],
-    ids=["pass", "fail", "partial", "error"],
+    ids=["pass", "fail", "partial", "open", "error"],
 )
 def test_the_headline_names_what_got_worse(changes, headline):
     assert replace(EMPTY, **changes).headline == headline

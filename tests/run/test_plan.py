@@ -26,6 +26,19 @@ from harness.run.plan import asked_by, measured_costs, plan_of
 from harness.run.session import StressSession
 from harness.run.time_limit import TimeLimitExceededError
 
+_MEANS = {"clean": 0.9, "clean-bee": 0.9, "rotate-ccw-010": 0.68, "confident-errors": 8.0}
+
+
+def _by_panel(row: str) -> str:
+    """Return a row with a threshold of the panel in place of that by hand."""
+    name = re.search(r'id = "(.*)"', row)[1]
+    return with_panel(re.sub("hand = .*", "", row), mean=_MEANS[name])
+
+
+_EACH = [f"[[check]]{row}" for row in ROWS.split("[[check]]")[1:]]
+BY_PANEL = "\n".join(map(_by_panel, _EACH))
+ALMOST_BY_PANEL = "\n".join([*map(_by_panel, _EACH[:-1]), _EACH[-1]])
+"""Thresholds that the network keeps: all by a panel, or all but that on confident errors."""
 POSES = tuple(Pose(degrees) for degrees in (10, 5, -5))
 
 
@@ -188,9 +201,12 @@ def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(shared):
 
 
 def test_a_budget_names_samples_for_the_checks_file(shared):
-    ran = shared.once("--stress-plan", "--stress-budget", "0.001s")
+    uncalibrated = "\n".join([*(re.sub("hand = .*", "", row) for row in _EACH[:-1]), _EACH[-1]])
+    ran = shared.once("--stress-plan", "--stress-budget", "0.001s", rows=uncalibrated)
     assert ran.ret == 0
     ran.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # *"])
+    ran.stdout.fnmatch_lines(["not sampled, because their checks have thresholds set by hand: confidence"])
+    ran.stdout.no_fnmatch_line("confidence = *")
     shared.once("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
 
 
@@ -207,12 +223,7 @@ def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
 
 def test_golden_images_change_no_samples_and_have_none(zoo, monkeypatch):
     monkeypatch.chdir(zoo.root)
-    zoo.bind(
-        "\n".join(
-            with_panel("[[check]]" + re.sub("hand = .*", "", row), mean=8.0 if "errors" in row else 0.9)
-            for row in ROWS.split("[[check]]")[1:]
-        )
-    )
+    zoo.bind(BY_PANEL)
 
     def named() -> list[str]:
         lines = zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.str().splitlines()
@@ -225,17 +236,18 @@ def test_golden_images_change_no_samples_and_have_none(zoo, monkeypatch):
     assert named() == before
 
 
-def test_a_run_that_does_not_fit_is_sampled_and_partial(shared):
-    ran = shared.once("--stress-budget", "0.001s", "--stress-no-cache")
+def test_a_run_that_does_not_fit_is_sampled_and_partial_but_for_thresholds_by_hand(shared):
+    ran = shared.once("--stress-budget", "0.001s", "--stress-no-cache", rows=ALMOST_BY_PANEL)
     assert ran.ending == (0, "partial")
     sizes = {check["family"]: check["n"] for name, check in ran.checks.items() if name != "clean-bee"}
-    assert sizes == {"clean": 100, "rotation": 100, "confidence": 100}
+    assert sizes == {"clean": 100, "rotation": 100, "confidence": 400}
     for said in ("to fit into the time given, some families", "rotated images (25%)"):
         assert said in ran.why
     ran.stdout.fnmatch_lines(
         [
             "stress: 4 checks on 400 images of zoo: 1,200 image-poses, *about * on * GB of memory*",
             "stress: samples are chosen that fit into 0.001 s, if need be",
+            "stress: not sampled, because their checks have thresholds set by hand: confidence",
         ]
     )
 

@@ -42,7 +42,7 @@ def session_of(tmp_path):
 def verdict_of(check: Check, *, value=None, n=400) -> Verdict:
     """Return what a good model gets."""
     value = value if value is not None else (0 if check.metric == "confident_errors" else 1.0)
-    return check.judge(Measurement(METRICS[check.metric], value, n, (0.0, 1.0)))
+    return check.judge(Measurement(METRICS[check.metric], value, n, (value, value)))
 
 
 def report_all(session, *, but=()) -> Reported:

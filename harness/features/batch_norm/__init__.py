@@ -14,6 +14,7 @@ FEATURE = Feature(
             page="behaviours/batch-norm",
             area="batch norms",
             explains=True,
+            cause="harness.features.batch_norm.cause:changed_weights",
             starter_checks="harness.features.batch_norm.family:starter_checks",
             needs_row=True,
             before="rotation",

@@ -26,7 +26,8 @@ from harness.inference.engine import Perturbed
 from harness.inference.predictors.protocol import Provides
 from harness.inference.standins import Asked, Ledger, StandIn
 from harness.measures.panel.predictions import PanelPredictions
-from harness.run.budget import OVERVIEW, Costs, Plan, duration, plan_from
+from harness.report.costs import whole_by_hand
+from harness.run.budget import OVERVIEW, Costs, Plan, duration, families_by_hand, plan_from
 from harness.run.recorded import scope_of
 from harness.run.side_by_side import overview_of
 
@@ -73,6 +74,8 @@ def run_instead(
         fits = "" if plan.fits else ", and even the fewest images do not fit"
         taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
         _say(f"at {order['speed']:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
+        for line in whole_by_hand(plan):
+            _say(line)
     questions = _questions(replace(session, fitted=samples), checks, judge, overview=order["overview"])
     for name, error in questions.failed.items():
         _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
@@ -191,7 +194,8 @@ def _fitting(session: StressSession, checks: Sequence[Check], judge: Judge, *, s
         return Ledger(counted)
 
     sizes = {check.family: session.size_of(check.family) for check in checks}
-    return plan_from(count, sizes, Costs(1 / speed, 0.0, 0), images=len(session.images), budget=seconds)
+    costs, by_hand = Costs(1 / speed, 0.0, 0), families_by_hand(checks)
+    return plan_from(count, sizes, costs, images=len(session.images), budget=seconds, by_hand=by_hand)
 
 
 def _write(questions: _Questions, session: StressSession, scope: Export, folder: Path) -> None:
