@@ -11,6 +11,7 @@ from harness.base.errors import InputError, said_of, writable
 from harness.base.files import read_regular
 from harness.base.records import refusal_of_schema
 from harness.report.refusal import refused_reports
+from harness.run.agreement import expect_agreement
 from harness.run.outcome import Outcome, read_outcome
 from harness.run.shown import image_in
 from harness.run.status import MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY
@@ -40,15 +41,19 @@ def reports_of(
 
 
 def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outcome | None:
-    """Return the outcome in the plain content of a record; None for a run without one. Raises as `reports_of` does."""
+    """Return the outcome in the plain content of a record; None for a run without one.
+
+    Raises `InputError` as `reports_of` does, and for a record that contradicts itself.
+    """
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if schema != SCHEMA:
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
-    if plain.get("finished") is False:
-        return None
     if "finished" not in plain:
         raise InputError(f"{where}: an earlier version wrote it, without all that a report shows; run the gate again")
-    return read_outcome(plain, read, where=where)
+
+    outcome = None if plain["finished"] is False else read_outcome(plain, read, where=where)
+    expect_agreement(plain, outcome, where=where)
+    return outcome
 
 
 def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:

@@ -27,6 +27,7 @@ RARE = Verdict(
         "accuracy",
         panel=Threshold(0.5, mean=0.9, std=0.001, reference_models=20),
         direction="at_least",
+        informational="few images",
     ),
     "informational",
     "accuracy",
@@ -241,7 +242,7 @@ def test_a_byte_order_mark_stays_first(run, tmp_path):
 
 
 def test_a_small_value_is_a_number_for_the_client(run, tmp_path):
-    run(PASS, verdict("pass", "small", family="flips", value=1e-05))
+    run(PASS, verdict("pass", "small", family="flips", value=1e-05, threshold=0))
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
     assert 1e-05 in [each.metric_value for each in ModelCard.load(tmp_path / "README.md").data.eval_results]
 

@@ -22,6 +22,7 @@ from harness.report.refusal import Claim
 from harness.run.history import History
 from harness.run.outcome import Differences, InputFaults, OtherTest, SelfCheck, line_of
 from harness.run.shown import Case, Column, Face, Line, Pictures
+from harness.run.status import INCONCLUSIVE
 
 IMAGES = [source_of(np.full((28, 28, 1), level, np.uint8)) for level in (10, 200)]
 CASE = Case((Column("image 7", IMAGES[0], (Line("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7.")
@@ -42,6 +43,9 @@ WHOLE = replace(
     command="pytest --candidate /somewhere/c.safetensors",
 )
 WHOLE = replace(WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE))))
+
+
+UNFINISHED = {"finished": False, "verdict": "error", "headline": INCONCLUSIVE, "checks": []}
 
 
 def written(outcome, folder: Path) -> Path:
@@ -188,7 +192,7 @@ def _changed(**changes):
         (_changed(checks="gone"), "is not the whole record of a run (KeyError('checks'))"),
         (_changed(command=5), "command is 5, expected text"),
         (_changed(candidate=None), "models: candidate: expected a table, found None"),
-        (_changed(finished=False, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
+        (_changed(**UNFINISHED, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
         (_changed(thumbnails={"1": "../../etc/passwd"}), "'../../etc/passwd' is no name of a picture"),
         (lambda folder: next((folder / "stress").iterdir()).unlink(), "copy the folder stress with it"),
         (_other, "the picture is not that of the record"),
