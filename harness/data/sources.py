@@ -157,8 +157,8 @@ def load_elsewhere(
         if kind == "folder":
             found = _decoded(read_unlabelled(path, grouped=grouped), pipeline)
         else:
-            own = Pipeline() if spec == SHIPPED else pipeline
-            found = load_images(spec, pipeline=own, labeled=False)
+            stages = Pipeline() if spec == SHIPPED else pipeline
+            found = load_images(spec, pipeline=stages, labeled=False)
     except InputError as error:
         raise DataError(error.message, setting=f"{setting} {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):

@@ -29,9 +29,7 @@ def accuracy(value=ACCURATE, **facts):
 def lost_and_gained(lost, gained):
     flips = Flips(100, np.arange(lost), np.arange(50, 50 + gained), {}, {})
     metric = METRICS["accuracy_change"]
-    return Measurement(
-        metric, flips.net, 100, (-1.0, 1.0), p_value=flips.p_value, flips=flips
-    )
+    return Measurement(metric, flips.net, 100, (-1.0, 1.0), p_value=flips.p_value, flips=flips)
 
 
 def changed(images):
@@ -46,16 +44,14 @@ def regression(**keys):
 
 VERDICTS = {
     "threshold": Check("clean", "clean", "accuracy", panel=PANEL).judge(accuracy(WORSE)),
-    "other images": Check(
-        "sampled", "clean", "accuracy", panel=replace(PANEL, n=1_000)
-    ).judge(accuracy(WORSE)),
+    "other images": Check("sampled", "clean", "accuracy", panel=replace(PANEL, n=1_000)).judge(accuracy(WORSE)),
     "sampling": Check("hand", "clean", "accuracy", hand=Threshold(0.85)).judge(
         accuracy(WORSE, sampling=Sampling(0.0, 0.0))
     ),
     "significance": regression(significance=0.01).judge(lost_and_gained(6, 1)),
-    "tolerance": Check(
-        "equal", "equivalence", "predictions_changed", role="original", tolerance=0.05
-    ).judge(changed(10)),
+    "tolerance": Check("equal", "equivalence", "predictions_changed", role="original", tolerance=0.05).judge(
+        changed(10)
+    ),
     "without a value": Check("gone", "clean", "accuracy").unjudged("not_applicable", "no incumbent"),
 }
 STOPPED = Check("stopped", "clean", "accuracy", panel=PANEL, stopped=200).judge(accuracy(0.2))

@@ -14,6 +14,7 @@ from outcomes import EMPTY, FAIL, PASS, REPORTED
 from overviews import CHANGES, model, overview
 from zoo import drawn_again
 
+from harness.base.files import held
 from harness.cli import main
 from harness.measures.metric import Curve
 from harness.report.pictures import source_of
@@ -167,6 +168,32 @@ def test_pictures_of_an_earlier_run_go_and_those_of_others_stay(tmp_path):
     written(replace(WHOLE, pictures={}, differences=None), tmp_path)
     assert foreign.read_bytes() == b"mine"
     assert len(before - set((tmp_path / "stress").iterdir())) == 1
+
+
+def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
+    passing = written(replace(WHOLE, verdicts=(PASS,), run="1" * 32), tmp_path / "passing")
+    failing = written(WHOLE, tmp_path / "failing")
+    before = {path: path.read_bytes() for path in failing.parent.glob("stress.*") if path.is_file()}
+    moved = failing.with_name("passing.json")
+    moved.write_bytes(passing.read_bytes())
+    for arguments in ((passing, "--out", failing.parent), (moved,)):
+        assert main(["report", *map(str, arguments)]) == 2
+        assert f"{failing}: is the record of another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "stress.json").write_bytes(passing.read_bytes())
+    assert main(["report", str(passing), "--out", str(copy)]) == 0
+
+
+def test_a_folder_in_which_a_run_writes_is_refused(tmp_path, capsys):
+    record = written(WHOLE, tmp_path / "one")
+    (busy := tmp_path / "busy").mkdir()
+    with held(busy):
+        assert main(["report", str(record), "--out", str(busy)]) == 2
+    assert f"{busy}: a run of the gate writes there" in capsys.readouterr().err
+    assert list(busy.iterdir()) == []
+    assert main(["report", str(record), "--out", str(busy)]) == 0
 
 
 def _other(folder: Path) -> None:
