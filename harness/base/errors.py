@@ -221,6 +221,15 @@ def printable(text: object) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
+def harmless(text: object) -> str:
+    """Return text for one line of a terminal or a CI log that is no command of either.
+
+    GitHub runs a line that begins with `::`, and a line with `##[` in it.
+    """
+    line = printable(text).replace("##[", r"\x23#[")
+    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", line)
+
+
 def writable(text: str) -> str:
     """Return text that can be written as UTF-8, with the undecodable bytes of names and arguments escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

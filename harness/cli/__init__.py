@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, code_of, lacking, told
+from harness.base.errors import InputError, Interruption, code_of, harmless, lacking, told
 from harness.base.features import Command, features
 from harness.run.status import NOT_JUDGED
 
@@ -68,5 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
 
 
 def _said(code: str, message: str, status: int) -> int:
-    print(f"error: {coded(code, message)}", file=sys.stderr)
+    text = f"error: {coded(code, message)}"
+    print(*map(harmless, text.split("\n")), sep="\n", file=sys.stderr)
     return status

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError, harmless
 from harness.run.settings import IN_TABLE, SET, SETTINGS, as_options, option_of_command
 from harness.run.status import NOT_JUDGED
 
@@ -176,11 +177,30 @@ def page_option(default: str) -> Callable[[F], F]:
 
 
 def share(text: str) -> float:
-    """Return a share, such as 1% or 0.01."""
+    """Return a finite share, such as 1% or 0.01."""
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
+        return number(text.removesuffix("%")) / 100 if text.endswith("%") else number(text)
+    except click.BadParameter:
         raise click.BadParameter(f"{text!r} is no share; write 1% or 0.01") from None
+
+
+def number(text: str) -> float:
+    """Return a finite number: no option has a meaning for NaN, which fails every comparison."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{text!r} is no finite number")
+    return value
+
+
+def share_within_one(text: str) -> float:
+    """Return a share from 0% to 100%."""
+    value = share(text)
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{text!r} is no share from 0% to 100%")
+    return value
 
 
 def tolerance_option(about: str) -> Callable[[F], F]:
@@ -190,7 +210,16 @@ def tolerance_option(about: str) -> Callable[[F], F]:
 
 def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
     """Print a result: its plain types as JSON, or its lines."""
-    print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
+    if as_json:
+        print(json.dumps(plain))
+    else:
+        tell(*lines)
+
+
+def tell(*lines: object, to: TextIO | None = None) -> None:
+    """Print lines, by default to standard output; whatever they name, they control no terminal and no CI."""
+    for line in lines:
+        print(harmless(line), file=to or sys.stdout, flush=True)
 
 
 def own_output(path: Path, kind: Kind, inputs: Inputs) -> Output:
@@ -210,5 +239,5 @@ def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Projec
     from harness.run.project import project_of
 
     project = project_of(checks_path, given(), passed_on())
-    print(printable(project.data_line), file=sys.stderr if as_json else sys.stdout, flush=True)
+    tell(project.data_line, to=sys.stderr if as_json else sys.stdout)
     return project

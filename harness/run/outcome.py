@@ -337,6 +337,17 @@ class Outcome(Part):
         """Return whether a check with a threshold lacks an incumbent."""
         return any(each.without == INCUMBENT and each.check.binding is not None for each in self.verdicts)
 
+    @property
+    def derived(self) -> dict[str, Any]:
+        """Return the facts in `stress.json` that a reader could derive from its other fields."""
+        return {
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "provisional": self.provisional,
+            "chance_of_a_pass": round(chance_of_a_pass(self.attempt), 4),
+            "error_codes": [code_in(error) for error in self.errors],
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return the content of `stress.json`."""
         plain: dict[str, Any] = records.as_plain(self)
@@ -348,27 +359,23 @@ class Outcome(Part):
             "run": self.run,
             "profile": self.profile,
             "scope": self.scope,
-            "verdict": self.verdict,
-            "headline": self.headline,
-            "provisional": self.provisional,
-            "chance_of_a_pass": round(chance_of_a_pass(self.attempt), 4),
+            **self.derived,
             **{role: models.get(role) for role in ROLES},
-            "error_codes": [code_in(error) for error in self.errors],
             "checks": [verdict.as_json() for verdict in self.verdicts],
         } | plain
 
     def as_files(self) -> tuple[str, dict[str, bytes]]:
         """Return the text of `stress.json`, and the images that it names by their paths beside it."""
         images: dict[str, bytes] = {}
-        plain = with_images(_writable(self.as_json()), lambda address: named(address, images))
+        plain = with_images(as_written(self.as_json()), lambda address: named(address, images))
         return json.dumps(plain, indent=1, default=str) + "\n", images
 
 
-def _writable(value: Any) -> Any:
+def as_written(value: Any) -> Any:
     """Return plain values with all texts as they can be written, see `writable`."""
     if isinstance(value, dict):
-        return {writable(name): _writable(each) for name, each in value.items()}
-    return list(map(_writable, value)) if isinstance(value, list) else writable(value) if type(value) is str else value
+        return {writable(name): as_written(each) for name, each in value.items()}
+    return list(map(as_written, value)) if isinstance(value, list) else writable(value) if type(value) is str else value
 
 
 def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: str) -> Outcome:

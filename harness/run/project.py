@@ -10,7 +10,7 @@ from harness.base.errors import ConfigurationError
 from harness.base.groups import pairs_of
 from harness.checks import read_checks
 from harness.checks.roles import ROLES
-from harness.checks.tables import HEAD
+from harness.checks.tables import HEAD, hint_of_project
 from harness.data.options import DataOptions
 from harness.data.sources import SOURCES
 from harness.measures import METRICS
@@ -106,6 +106,8 @@ def _data_from(checks: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -
     if made_for == SHIPPED:
         return str(checks)
     there = f"{checks} is made for {made_for!r}" if made_for else f"there is no {checks}"
+    if hint := hint_of_project(checks):
+        raise ConfigurationError(f"no data are named: {there}. {hint}, or name the images with --data")
     raise ConfigurationError(
         f"no data are named: {there}, and {OWN} has no data below {HEAD}. Name the images with --data, such as "
         f"folder:photos/test or {SHIPPED}; `stress-harness init --data` writes it down for all commands"

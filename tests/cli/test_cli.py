@@ -188,6 +188,16 @@ def test_python_m_harness_passes_the_status_on():
         (["evaluate", "best.pth", "--pair", "Bag", "Dress"], "give --failures, too"),
         (["calibrate", "--checkpoints", "--jobs", "2"], "--checkpoints"),  # As an empty pattern of a shell leaves it.
         (["calibrate", "--checkpoints"], "--checkpoints"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "nan"], "'nan' is no share; write 1% or 0.01"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "nan%"], "'nan%' is no share"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "inf"], "'inf' is no share"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "-1%"], "'-1%' is no share from 0% to 100%"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "101%"], "'101%' is no share from 0% to 100%"),
+        (["equal", "best.pth", "--original", "best.pth", "--tolerance", "nan"], "'nan' is no share"),
+        (["calibrate", "--power", "--drop", "nan"], "'nan' is no finite number"),
+        (["calibrate", "--power", "--drop", "inf"], "'inf' is no finite number"),
+        (["init", "--min-accuracy", "nan"], "'nan' is no finite number"),
+        (["evaluate", "best.pth", "--set", "timeout=nan"], "timeout"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -197,7 +207,8 @@ def test_what_cannot_be_ends_with_2_and_says_why(tmp_path, monkeypatch, capsys, 
     notebook_file(tmp_path / "best.pth")
     (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
     data = SHIPPED if arguments[0] == "evaluate" else ()
-    assert main([*arguments, *data]) == 2
+    refused = 4 if arguments[0] == "equal" else 2  # It judges a model.
+    assert main([*arguments, *data]) == refused
     said = capsys.readouterr().err
     assert message in said
     assert ("REFUSED" in message) <= ("Nothing was executed." in said)

@@ -14,6 +14,7 @@ from outcomes import EMPTY, FAIL, PASS, REPORTED
 from overviews import CHANGES, model, overview
 from zoo import drawn_again
 
+from harness.base.files import held
 from harness.cli import main
 from harness.measures.metric import Curve
 from harness.report.pictures import source_of
@@ -22,6 +23,7 @@ from harness.report.refusal import Claim
 from harness.run.history import History
 from harness.run.outcome import Differences, InputFaults, OtherTest, SelfCheck, line_of
 from harness.run.shown import Case, Column, Face, Line, Pictures
+from harness.run.status import INCONCLUSIVE
 
 IMAGES = [source_of(np.full((28, 28, 1), level, np.uint8)) for level in (10, 200)]
 CASE = Case((Column("image 7", IMAGES[0], (Line("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7.")
@@ -42,6 +44,9 @@ WHOLE = replace(
     command="pytest --candidate /somewhere/c.safetensors",
 )
 WHOLE = replace(WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE))))
+
+
+UNFINISHED = {"finished": False, "verdict": "error", "headline": INCONCLUSIVE, "checks": []}
 
 
 def written(outcome, folder: Path) -> Path:
@@ -165,6 +170,32 @@ def test_pictures_of_an_earlier_run_go_and_those_of_others_stay(tmp_path):
     assert len(before - set((tmp_path / "stress").iterdir())) == 1
 
 
+def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
+    passing = written(replace(WHOLE, verdicts=(PASS,), run="1" * 32), tmp_path / "passing")
+    failing = written(WHOLE, tmp_path / "failing")
+    before = {path: path.read_bytes() for path in failing.parent.glob("stress.*") if path.is_file()}
+    moved = failing.with_name("passing.json")
+    moved.write_bytes(passing.read_bytes())
+    for arguments in ((passing, "--out", failing.parent), (moved,)):
+        assert main(["report", *map(str, arguments)]) == 2
+        assert f"{failing}: is the record of another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "stress.json").write_bytes(passing.read_bytes())
+    assert main(["report", str(passing), "--out", str(copy)]) == 0
+
+
+def test_a_folder_in_which_a_run_writes_is_refused(tmp_path, capsys):
+    record = written(WHOLE, tmp_path / "one")
+    (busy := tmp_path / "busy").mkdir()
+    with held(busy):
+        assert main(["report", str(record), "--out", str(busy)]) == 2
+    assert f"{busy}: a run of the gate writes there" in capsys.readouterr().err
+    assert list(busy.iterdir()) == []
+    assert main(["report", str(record), "--out", str(busy)]) == 0
+
+
 def _other(folder: Path) -> None:
     one, other = (folder / "stress").iterdir()
     one.write_bytes(other.read_bytes())
@@ -188,7 +219,7 @@ def _changed(**changes):
         (_changed(checks="gone"), "is not the whole record of a run (KeyError('checks'))"),
         (_changed(command=5), "command is 5, expected text"),
         (_changed(candidate=None), "models: candidate: expected a table, found None"),
-        (_changed(finished=False, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
+        (_changed(**UNFINISHED, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
         (_changed(thumbnails={"1": "../../etc/passwd"}), "'../../etc/passwd' is no name of a picture"),
         (lambda folder: next((folder / "stress").iterdir()).unlink(), "copy the folder stress with it"),
         (_other, "the picture is not that of the record"),

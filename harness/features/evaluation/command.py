@@ -144,7 +144,7 @@ def evaluate_command(
         **asked,
     )
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        options.tell(f"note: {note}", to=sys.stderr)
     for name, content in (item for part in parts for item in part.files.items()):
         outputs[name].write(content if isinstance(content, bytes) else content.encode())
     plain = {name: value for part in parts for name, value in part.plain.items()}

@@ -27,7 +27,7 @@ _SURE = 0.001
 @options.run_options("data", "size")
 @click.option(
     "--chance",
-    type=options.share,
+    type=options.share_within_one,
     default="0.5%",
     metavar="SHARE",
     help="The share of test images that find such a neighbor among the other test images; it sets the threshold "

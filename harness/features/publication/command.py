@@ -41,10 +41,10 @@ def attest_command(record: Path, out: Path | None, model: Path | None) -> int:
         if made is None:
             output.remove()  # One of an earlier run would be signed in its place.
     if made is None:
-        print(f"{record}: no attestation, {why}")
+        options.tell(f"{record}: no attestation, {why}")
         return options.NEGATIVE
     output.write((json.dumps(made, indent=1) + "\n").encode())
-    print(f"{made['predicate']['result']}: {path}")
+    options.tell(f"{made['predicate']['result']}: {path}")
     return options.OK
 
 
@@ -65,14 +65,14 @@ def card_command(record: Path, into: Path | None) -> int:
 
     outcome, _ = outcome_at(record)
     if outcome is None or outcome.verdict not in {"pass", "fail"} or outcome.stopped:
-        print(f"{record}: no model card, the run has no whole verdict")
+        options.tell(f"{record}: no model card, the run has no whole verdict")
         return options.NEGATIVE
     card = inserted(text_of(into), model_index(outcome), section(outcome), where=str(into))
     if into is None:
-        print(card, end="")
+        options.tell(*card.removesuffix("\n").split("\n"))
     else:
         options.own_output(into, CARD, Inputs((record,))).write(card.encode())
-        print(f"written into {into}")
+        options.tell(f"written into {into}")
     return options.OK
 
 
@@ -96,5 +96,5 @@ def badge_command(record: Path, out: Path | None) -> int:
     badge = {"schemaVersion": 1, "label": "stress tests", "message": verdict, "color": colors[verdict]}
     kind = Kind("a badge", rb'\s*\{\s*"schemaVersion"\s*:\s*1\s*,\s*"label"\s*:\s*"stress tests"')
     options.own_output(path, kind, Inputs((record,))).write(json.dumps(badge).encode())
-    print(f"{verdict}: {path}")
+    options.tell(f"{verdict}: {path}")
     return options.OK
