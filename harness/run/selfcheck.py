@@ -22,7 +22,7 @@ from harness.base.records import as_json, read_json
 from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.data.groups import groups_sha256
-from harness.inference.anew import WAYS, asked_elsewhere, ways_for
+from harness.inference.anew import WAYS, asked_elsewhere, batches_advice, ways_for
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
 from harness.inference.predictors.protocol import UnknownPixelsError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from harness.base.cache import Store
     from harness.data import LabelledImages
-    from harness.inference import RoleModel
+    from harness.inference import Classifier, RoleModel
     from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
@@ -265,16 +265,16 @@ def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
         for model, given in zip(foreign, answers, strict=True):
             for way, logits in given.items():
                 if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
-                    why = UNSEEDED if way == WAYS[0] else way.why
+                    why = UNSEEDED if way == WAYS[0] else way.reason(model.provides)
                     return f"{model.path}: asked {way.how} in another process, {found}: {why}"
     for model in live:  # After the other processes, since the code may depend on the time.
         for way in ways_for(model.classifier):
             try:
                 logits = way.logits(model.classifier, some)
             except InputError as error:
-                return f"{model.path}: asked {way.how}, the model fails ({error}): {way.why}"
+                return f"{model.path}: asked {way.how}, the model fails ({error}): {way.reason(model.provides)}"
             if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
-                return f"{model.path}: asked {way.how}, {found}: {way.why}"
+                return f"{model.path}: asked {way.how}, {found}: {way.reason(model.provides)}"
     return ""
 
 
@@ -292,17 +292,36 @@ def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = ASKED) ->
     differ on many images.
     """
     fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
-    count, under = 0, dict[object, int]()
+    count, changed_count, example = 0, 0, None
     for before in answered[:: -(-len(answered) // most)] if answered else ():
         chosen = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
-            under[before.perturbation] = under.get(before.perturbation, 0) + others
-    if not under:
+            changed_count += others
+            example = example or anew
+    if example is None:
         return ""
-    return (
-        f"{sum(under.values())} of {count} predictions of this run are others when predicted anew, as under "
-        f"{printable(next(iter(under)))}: it keeps state, or the cache is of another. Empty it with "
-        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
+    changes = (
+        f"{changed_count} of {count} predictions of this run are others when predicted anew, as under "
+        f"{printable(example.perturbation)}"
     )
+    if _depends_on_batch(fresh, example.images):
+        shared = "its prediction for an image depends on the others in its batch"
+        return f"{changes}: {shared}. {batches_advice(model.provides)}."
+    return (
+        f"{changes}: it keeps state, or the cache is of another. Empty it with `stress-harness cache --clear`. Your "
+        "own perturbations must change an image alike in any batch."
+    )
+
+
+def _depends_on_batch(fresh: Classifier, images: LabelledImages) -> bool:
+    """Return whether images get other logits beside other images, and the same ones beside the same images."""
+
+    def computed(positions: np.ndarray) -> np.ndarray:
+        return fresh.predict(images.take(torch.from_numpy(positions)), keep=False).computed
+
+    everywhere = np.arange(len(images))
+    every_third = everywhere[::3]
+    before, again = computed(everywhere), computed(everywhere)
+    return not _others(again, before) and bool(_others(computed(every_third), before[every_third]))

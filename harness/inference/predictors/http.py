@@ -90,10 +90,14 @@ class HttpPredictor:
         versions = self._metadata.versions
         version = self._named or self._address.version or (versions[0] if len(versions) == 1 else None)
         self.version = version and self._credentials.hidden_in(version)
-        if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
+        # A model that is served one image at a time may answer otherwise in larger batches.
+        alone = 1 if options.predictor_batch == 1 else None
+        if wrong := int(differing(self._probed, self._infer(self._repeated(probes), size=alone)[:_FEW]).sum()):
             raise PredictorError(
                 f"the server gives other predictions for {wrong} of {_FEW} images in one batch than alone. It mixes up "
-                "their order, or images of a batch affect each other"
+                "their order, or images of a batch affect each other. With dynamic quantization, images that share a "
+                "batch share its ranges: quantize with static ranges, or serve and judge batches of 1 "
+                "(predictor_batch=1)"
             )
         self._audit = Audit(probes, self._probed)
 

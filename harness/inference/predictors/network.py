@@ -142,6 +142,8 @@ class PredictorModel:
             return None
         order = None if self.order is None else self.order.tolist()
         decisive = self.identity.sha256, self.identity.runtime, order, self.provides.scores, self.provides.top
+        if self.provides.dynamic:
+            decisive = (*decisive, self.provides.batch)
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     @property

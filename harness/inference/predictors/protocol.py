@@ -52,6 +52,18 @@ class Provides:
     """The names of its classes in its own order, empty if unknown."""
     note: str = ""
     """A note on the kind of answers, for the report; empty if it was declared."""
+    batch: int | None = None
+    """The only batch size for which the answers hold; None for any."""
+    dynamic: bool = False
+    """Whether images of a batch share the ranges of its activations (dynamic quantization)."""
+
+    @property
+    def holds_for(self) -> str:
+        """Return the batches for which a verdict on these answers holds, as text; empty for any batches."""
+        if self.batch is None:
+            return ""
+        why = "dynamic ranges: " if self.dynamic else ""
+        return f"{why}holds for batches of {self.batch}"
 
     @property
     def known(self) -> int | None:
