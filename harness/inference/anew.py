@@ -36,6 +36,7 @@ Hashes of most short words differ in parity between these two.
 _APART = 3
 """Distance of images that share no batch in a run as they do side by side."""
 _STATE = "it keeps state between calls, or answers at random"
+_MIXED = "it mixes up predictions, or its prediction for an image depends on others"
 _ACROSS = (
     "a served model would give other predictions than those judged. Let no step work across the batch, such as "
     "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
@@ -46,8 +47,8 @@ _ACROSS = (
 class Way:
     """A way to ask the given model, neither traced nor folded; `why` is the reason if it gives other logits.
 
-    Images are `step` apart, in reverse order if it is negative. Their batches are of `size` without padding, or padded
-    as in a run.
+    Images are `step` apart, in reverse order if it is negative. Their batches are of `size` without
+    padding, or padded as in a run.
     """
 
     how: str
@@ -56,10 +57,11 @@ class Way:
     size: int | None = None
 
     def reason(self, provides: Provides) -> str:
-        """Return why a model of this kind gives other logits, and what to do if its batches are the reason."""
+        """Return why a model of this kind gives other logits, and what to do about its batches."""
         if self.why == _STATE:
             return self.why
-        return batches_advice(provides) if provides.dynamic else f"{self.why}. {batches_advice(provides)}"
+        advice = provides.batch_advice
+        return advice if provides.dynamic else f"{self.why}. {advice}"
 
     def positions(self, count: int) -> np.ndarray:
         """Return the positions that are asked about of so many images, (M,) int64."""
@@ -75,7 +77,7 @@ WAYS = (
     Way("a second time", _STATE),
     Way("one by one, without padding", _ACROSS, size=1),
     Way("by threes, without padding", _ACROSS, step=-1, size=3),
-    Way("in another order", "it mixes up predictions, or its prediction for an image depends on others", step=-1),
+    Way("in another order", _MIXED, step=-1),
     # Another order within a batch does not change the ranges of its activations.
     Way("beside other images", _ACROSS, step=_APART),
 )
@@ -84,25 +86,17 @@ WAYS = (
 def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, ...]:
     """Return the ways to ask a model here, or in another process: there, a network only as it was given.
 
-    A predictor may crash in smaller batches than it was promised, which must happen elsewhere. If it is judged in
-    batches of one size, no other is tried. A network in batches of other sizes needs no other images beside them.
+    A predictor may crash in smaller batches than it was promised, which must happen elsewhere. If it
+    is judged in batches of one size, no other is tried. Other sizes already put a network's images
+    beside other ones.
     """
     if classifier.provides.network:
         return WAYS[:1] if elsewhere else WAYS[:-1]
     batch = classifier.provides.batch
-    return tuple(way for way in WAYS if way.size is None or (elsewhere and batch in {None, way.size}))
-
-
-def batches_advice(provides: Provides) -> str:
-    """Return what to do about a model whose prediction for an image depends on the others in its batch."""
-    shared = "with dynamic quantization, images that share a batch share its ranges"
-    if provides.dynamic:
-        return (
-            f"{shared}. Quantize with static ranges, or judge and serve it in batches of 1 (predictor_batch=1, for a "
-            "file that fixes no other batch size)"
-        )
-    alone = "" if provides.network else ", or judge and serve it in batches of 1 (predictor_batch=1)"
-    return f"{shared[0].upper()}{shared[1:]}: quantize with static ranges{alone}"
+    padded = tuple(way for way in WAYS if way.size is None)
+    if not elsewhere:
+        return padded
+    return padded + tuple(way for way in WAYS if way.size and batch in {None, way.size})
 
 
 def asked_elsewhere(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -52,7 +52,7 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     named = (predictor.provides.classes if images else ()) or options.class_names
     model = PredictorModel(predictor, classes=classes, named=named, batch=options.images_per_call)
     if options.predictor_batch == 1 and model.provides.live and model.provides.batch is None:
-        # It is served one image at a time, so no other batch is tried, and the verdict holds for no other.
+        # Served one image at a time, it is asked in no other batches, and the verdict holds for none.
         model.provides = replace(model.provides, batch=1)
     if images is None:
         predictor.close()
@@ -185,8 +185,8 @@ def open_model(
 
 
 def _provided_by_onnx(model: DeclaredNetwork) -> Provides:
-    """Return the kind of answers of a network in an ONNX file; those of dynamic ranges hold for one size of batches."""
-    network = model.network
+    """Return the kind of answers of an ONNX file; with dynamic ranges, they hold for one batch size."""
+    network: Any = model.network
     if not network.dynamic_ranges:
         return Provides(network=True)
     return Provides(network=True, batch=network.runner.batch, dynamic=True)

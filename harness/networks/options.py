@@ -106,9 +106,9 @@ class PredictorOptions(Settings):
     """Options of calls to predictors, such as callables and servers."""
 
     predictor_batch: int | None = setting(
-        "Send this many images to a predictor, such as a callable or a server, at a time. An artifact with dynamic "
-        "ranges is judged in batches of exactly this size (default: 32; 1 for an ONNX or OpenVINO file with dynamic "
-        "ranges).",
+        "Send this many images to a predictor, such as a callable or a server, at a time. A file with "
+        "dynamic ranges (ONNX, OpenVINO) is judged in batches of exactly this size (default: 32; with "
+        "dynamic ranges 1).",
         metavar="N",
         ge=1,
     )

@@ -336,9 +336,9 @@ class Outcome(Part):
 
     @property
     def batches(self) -> tuple[str, ...]:
-        """Return the batches for which the verdict holds, by any model of the run, as text; empty for any batches."""
-        limited = [model["batches"] for model in self.models.values() if model and "batches" in model]
-        return tuple(dict.fromkeys(limited))
+        """Return the batches for which the verdict holds, by any model; empty for any batches."""
+        models = [model for model in self.models.values() if model]
+        return tuple(dict.fromkeys(model["batches"] for model in models if "batches" in model))
 
     @property
     def without_incumbent(self) -> bool:

@@ -22,7 +22,7 @@ from harness.base.records import as_json, read_json
 from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.data.groups import groups_sha256
-from harness.inference.anew import WAYS, asked_elsewhere, batches_advice, ways_for
+from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
 from harness.inference.predictors.protocol import UnknownPixelsError
@@ -57,6 +57,8 @@ STOOD_IN = 200
 
 ASKED, TOLERANCE = 32, 1e-3
 """Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
+ALONE = 4
+"""Images that are predicted alone to find out whether others in their batches change them."""
 ANSWERS = 16
 """Largest number of perturbations that are predicted again."""
 MAPS = "maps-follow-weights"
@@ -272,7 +274,8 @@ def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
             try:
                 logits = way.logits(model.classifier, some)
             except InputError as error:
-                return f"{model.path}: asked {way.how}, the model fails ({error}): {way.reason(model.provides)}"
+                why = way.reason(model.provides)
+                return f"{model.path}: asked {way.how}, the model fails ({error}): {why}"
             if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
                 return f"{model.path}: asked {way.how}, {found}: {way.reason(model.provides)}"
     return ""
@@ -303,25 +306,28 @@ def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = ASKED) ->
     if example is None:
         return ""
     changes = (
-        f"{changed_count} of {count} predictions of this run are others when predicted anew, as under "
-        f"{printable(example.perturbation)}"
+        f"{changed_count} of {count} predictions of this run are others when predicted anew, "
+        f"as under {printable(example.perturbation)}"
     )
     if _depends_on_batch(fresh, example.images):
         shared = "its prediction for an image depends on the others in its batch"
-        return f"{changes}: {shared}. {batches_advice(model.provides)}."
+        return f"{changes}: {shared}. {model.provides.batch_advice}."
     return (
-        f"{changes}: it keeps state, or the cache is of another. Empty it with `stress-harness cache --clear`. Your "
-        "own perturbations must change an image alike in any batch."
+        f"{changes}: it keeps state, or the cache is of another. Empty it with "
+        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
     )
 
 
 def _depends_on_batch(fresh: Classifier, images: LabelledImages) -> bool:
-    """Return whether images get other logits beside other images, and the same ones beside the same images."""
+    """Return whether images get other logits alone in a batch, and beside the same images do not."""
 
-    def computed(positions: np.ndarray) -> np.ndarray:
-        return fresh.predict(images.take(torch.from_numpy(positions)), keep=False).computed
+    def computed(positions: Sequence[int]) -> np.ndarray:
+        return fresh.predict(images.take(torch.tensor(positions)), keep=False).computed
 
-    everywhere = np.arange(len(images))
-    every_third = everywhere[::3]
+    everywhere = range(len(images))
     before, again = computed(everywhere), computed(everywhere)
-    return not _others(again, before) and bool(_others(computed(every_third), before[every_third]))
+    if _others(again, before):
+        return False
+    some = everywhere[:: -(-len(images) // ALONE)]
+    alone = np.concatenate([computed([position]) for position in some])
+    return bool(_others(alone, before[some]))

@@ -56,8 +56,8 @@ class Equality:
     @property
     def batches(self) -> tuple[str, ...]:
         """Return the batches for which the outcome holds, as text; empty for any."""
-        models = self.artifact, self.original
-        return tuple(dict.fromkeys(model.provides.holds_for for model in models if model.provides.holds_for))
+        limits = [model.provides.holds_for for model in (self.artifact, self.original)]
+        return tuple(dict.fromkeys(filter(None, limits)))
 
     @cached_property
     def differ(self) -> np.ndarray:

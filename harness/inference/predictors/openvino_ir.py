@@ -34,8 +34,8 @@ class OpenVinoPredictor(Runner):
     """A network that OpenVINO computes on the CPU, in float32 or its file's int8, with a thread per batch.
 
     The `identity` has the SHA-256 of both files. An input of float gets pixels in [0, 1], normalized if the options
-    say so. An input of u8 gets bytes. A network with dynamic ranges computes batches of exactly `predictor_batch`
-    images, 1 by default, unless the file fixes their size.
+    say so. An input of u8 gets bytes. A network with dynamic ranges computes batches of exactly
+    `predictor_batch` images, 1 by default, unless the file fixes their size.
     """
 
     def __init__(self, spec: str, options: NetworkOptions, images: LabelledImages | None) -> None:
@@ -134,14 +134,16 @@ class OpenVinoPredictor(Runner):
 
 
 def _takes_range(step: Any) -> bool:
-    """Return whether a step takes an extreme over all axes, as dynamic quantization does for activations."""
+    """Return whether a step takes an extreme over all axes, as dynamic quantization does."""
     if step.get_type_name() not in _EXTREMES:
         return False
     axes = step.input_value(1).get_node()
     rank = step.get_input_partial_shape(0).rank
     if axes.get_type_name() != "Constant" or rank.is_dynamic:
         return False
-    return len(set(np.ravel(axes.data) % max(1, rank.get_length()))) == rank.get_length()
+    dimensions = int(rank.get_length())
+    reduced = {int(axis) % max(1, dimensions) for axis in np.ravel(axes.data)}
+    return len(reduced) == dimensions
 
 
 def _last_line(error: RuntimeError) -> str:

@@ -31,7 +31,7 @@ _EXPORT = (
 _PLAIN_NAME = re.compile(r"[^/\\:\0]{1,255}")
 _NUMBER = re.compile(r"\d{1,18}")
 _DYNAMIC = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
-"""Steps that quantize by the range of their input, by themselves or merged with the step after them."""
+"""Steps that quantize by the range of their input, alone or merged with the step after them."""
 _EXTREMES = {"ReduceMin", "ReduceMax"}
 _BYTES = {
     **dict.fromkeys(("UINT8", "INT8", "BOOL"), 1),
@@ -45,7 +45,8 @@ class OnnxNetwork(nn.Module):
     """A network that ONNX Runtime computes, without layers and gradients in PyTorch.
 
     `in_channels` and `image_size` (height, width) are fixed by the file, or None for any. A network that `takes_bytes`
-    has an input of uint8, and normalizes by itself. One with `dynamic_ranges` quantizes by the values of a whole batch.
+    has an input of uint8, and normalizes by itself. One with `dynamic_ranges` quantizes by the values
+    of a whole batch.
     """
 
     def __init__(self, runner: OnnxRunner, digest: bytes, *, dynamic_ranges: bool) -> None:
@@ -69,10 +70,10 @@ class OnnxNetwork(nn.Module):
 def load_onnx(path: Path, *, batch: int | None = None) -> Checkpoint:
     """Load a network from an ONNX file and from the files of its weights beside it, and from no other file.
 
-    One with dynamic ranges computes batches of exactly `batch` images, 1 by default, unless the file fixes their size.
-    The `sha256` of the checkpoint covers all of them. Raises `CheckpointRefused` for an irregular file, for weights
-    elsewhere, and unless it has one input of images in float32, float16 or uint8 and one output. Raises `InputError`
-    when the packages of the `onnx` extra are not installed.
+    With dynamic ranges, it computes batches of exactly `batch` images, 1 by default, unless the file
+    fixes their size. The `sha256` of the checkpoint covers all of them. Raises `CheckpointRefused` for
+    an irregular file, for weights elsewhere, and unless it has one input of images in float32, float16
+    or uint8 and one output. Raises `InputError` when the packages of the `onnx` extra are missing.
     """
     try:
         import onnx
@@ -106,9 +107,9 @@ def _has_dynamic_ranges(description: Any) -> bool:
 
 
 def _takes_range(node: Any) -> bool:
-    """Return whether a step takes the range of a whole tensor, as dynamic quantization does for activations.
+    """Return whether a step takes the range of a whole tensor, as dynamic quantization does.
 
-    ONNX Runtime quantizes to uint8 by steps of their own, and to int8 by the extremes over all axes.
+    For uint8, ONNX Runtime has steps of their own; for int8, it takes the extremes over all axes.
     """
     if node.op_type in _EXTREMES:
         axes = [attribute for attribute in node.attribute if attribute.name == "axes"]
@@ -153,7 +154,7 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
 
 
 def _parts_of(message: Any, name: str) -> Iterator[Any]:
-    """Yield every part of a message of protocol buffers that has the type of this name, at any depth."""
+    """Yield every part of a message of protocol buffers that has this type, at any depth."""
     for kind, value in message.ListFields():
         for each in () if kind.message_type is None else [value] if hasattr(value, "ListFields") else value:
             if kind.message_type.name == name:

@@ -80,9 +80,9 @@ class Runner:
 class OnnxRunner(Runner):
     """A network in a session of ONNX Runtime on one thread, which has no state.
 
-    `sizes` (C, H, W) are those that the file fixes, or None for any. A `batch` size that the file fixes wins over the
-    given one. Raises `ValueError` without one input of images and one output, and for an invalid file any exception of
-    ONNX Runtime.
+    `sizes` (C, H, W) are those that the file fixes, or None for any. A `batch` size that the file
+    fixes wins over the given one. Raises `ValueError` without one input of images and one output, and
+    for an invalid file any exception of ONNX Runtime.
     """
 
     def __init__(self, content: bytes, batch: int | None = None) -> None:
