@@ -109,7 +109,7 @@ def test_a_float_export_holds_for_any_batches(folder):
     assert not unsteady([model], images_of())
 
 
-def test_the_order_of_images_and_what_else_is_asked_change_no_bit(folder):
+def test_the_order_of_images_changes_no_prediction(folder):
     images, pose = images_of(), Pose(7, 1, 0)
     order = np.random.default_rng(0).permutation(len(images))
     logits = opened("int8.onnx").predict(images, pose).answers
@@ -129,7 +129,7 @@ def test_code_is_judged_where_it_says_that_it_is_served_alone(folder, served_cod
     assert [words for words in OUT if words not in refused.value.message.lower()] == []
 
 
-def test_other_predictions_in_other_batches_are_no_fault_of_the_cache(folder, served_code):
+def test_other_batches_are_no_fault_of_the_cache(folder, served_code):
     served_code(COARSE)
     images = images_of()
     images.pixels[:200] = images.pixels[:200] // 5  # In a batch with bright images, all are black.

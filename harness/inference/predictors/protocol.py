@@ -55,7 +55,7 @@ class Provides:
     batch: int | None = None
     """The only batch size for which the answers hold; None for any."""
     dynamic: bool = False
-    """Whether images of a batch share the ranges of its activations (dynamic quantization)."""
+    """Images of a batch share the ranges of its activations (dynamic quantization)."""
 
     @property
     def holds_for(self) -> str:
