@@ -318,19 +318,27 @@ class Outcome(Part):
             return f"INCONCLUSIVE: {some}: these images cannot tell the candidate from its original"
         if self.verdict == "error":
             return INCONCLUSIVE
+        only = "".join(f" ({batches})" for batches in self.batches)
         if self.verdict == "partial":
             undecided = some_of([verdict.check.id for verdict in self.open_checks])
             named = f"; undecided: {undecided}" if undecided else ""
             counted = self.failing_in_words or passing_in_words
-            return f"PARTIAL: {counted} of those that ran{named}; no verdict on the whole"
+            return f"PARTIAL{only}: {counted} of those that ran{named}; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
         quick += " (stopped at the first certain failure)" if self.stopped else ""
         quick += " (provisional)" if self.provisional else ""
         quick += " (no incumbent)" if self.without_incumbent else ""
+        quick += only
         if self.verdict == "fail":
             return f"FAIL{quick}: {self.failing_in_words}"
         many = f"; {self.informational} informational" if self.mostly_informational else ""
         return f"PASS{quick}: {passing_in_words}{many}"
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        """Return the batches for which the verdict holds, by any model; empty for any batches."""
+        models = [model for model in self.models.values() if model]
+        return tuple(dict.fromkeys(model["batches"] for model in models if "batches" in model))
 
     @property
     def without_incumbent(self) -> bool:
