@@ -22,6 +22,7 @@ OWN = {
         ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
+        ("Inspect", "docs", "docs", "Print a page of the documentation."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
         ("Maintain", "files", "convert", "Turn a state dict into the native format."),
         ("Maintain", "files", "cache", "Show or empty the cache of predictions and images."),

@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     "pictures beside it. Nothing runs, and neither the model nor the data is needed.",
 )
 @click.argument("record", type=options.FILE)
-@click.option(
-    "--out", type=options.FILE, metavar="DIR", help="Folder for stress.html and stress.md (default: RECORD's)."
-)
+@options.output_option("DIR", "The folder for stress.html and stress.md", in_words="RECORD's")
 @options.json_option
-def report_command(record: Path, out: Path | None, *, as_json: bool) -> int:
+def report_command(record: Path, output: Path | None, *, as_json: bool) -> int:
     """Draw the reports of a record again."""
     from harness.base.outputs import REPORT_MARKDOWN, REPORT_PAGE, Inputs
     from harness.report.redraw import redrawn
@@ -32,7 +30,7 @@ def report_command(record: Path, out: Path | None, *, as_json: bool) -> int:
     from harness.run.status import INCONCLUSIVE, PAGE, SUMMARY
 
     outcome, reports = redrawn(record)
-    folder = record.parent if out is None else out
+    folder = record.parent if output is None else output
     kinds = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN}
     for name, kind in kinds.items():
         options.own_output(folder / name, kind, Inputs((record,))).write(reports[name])

@@ -87,7 +87,7 @@ def test_the_line_goes_before_set_and_set_before_the_table(project):
     ("entry", "said"),
     [
         ("sise = 8", "sise: unknown setting; did you mean size?"),
-        ('mlflow = "robustness"', "mlflow: unknown setting; docs/history.md#mlflow has a recipe in its place"),
+        ('mlflow = "robustness"', "mlflow: unknown setting; `stress-harness docs history#mlflow` has a recipe in its place"),
         ('channels = "3"', "channels 3: expected one of 1, 3"),
         ("size = 8.5", "size 8.5: expected text"),
         ("no_overview = 1", "no_overview 1: expected true or false"),

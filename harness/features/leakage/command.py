@@ -33,13 +33,7 @@ _SURE = 0.001
     help="The share of test images that find such a neighbor among the other test images; it sets the threshold "
     "(default: 0.5%).",
 )
-@click.option(
-    "--output",
-    type=options.FILE,
-    default=Path("reports/leakage.csv"),
-    metavar="CSV",
-    help="The table of the pairs, the nearest first (default: reports/leakage.csv).",
-)
+@options.output_option("CSV", "The table of the pairs, the nearest first", default="reports/leakage.csv")
 @options.json_option
 def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -> int:
     """Find near-duplicates."""
