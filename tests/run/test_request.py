@@ -103,6 +103,20 @@ def test_a_wrong_table_is_refused_in_one_sentence(project, entry, said):
 
 
 @pytest.mark.parametrize(
+    ("word", "value"), [('"yes"', True), ('"no"', False), ("true", True), ("false", False)]
+)
+def test_a_setting_that_is_on_or_off_takes_yes_and_no(project, word, value):
+    (project / OWN).write_text(f"[gate]\nno_overview = {word}\n\n[data]\n")
+    assert own_settings(project)["no_overview"] in {value, word.strip('"')}
+    assert request_of([], root=project).no_overview is value
+    assert request_of(["--stress-set", f"no_overview={word.strip(chr(34))}"]).no_overview is value
+
+
+def test_yes_stays_a_text_where_it_is_one():
+    assert request_of(["--stress-set", "antialias=no", "--stress-set", "size=8"]).antialias == "no"
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         (["--stress-profile", "slow"], "invalid choice: 'slow'"),
