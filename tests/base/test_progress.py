@@ -81,7 +81,7 @@ def test_progress_in_a_log_breaks_a_silence(monkeypatch):
 
 
 def test_slow_work_has_a_line_in_a_log_from_its_first_seconds(monkeypatch):
-    clock = iter(range(0, 10_000))
+    clock = iter(range(10_000))
     monkeypatch.setattr("harness.base.progress.time.monotonic", lambda: next(clock))
     lines = of_a_log(1000, by=10)
     assert re.match(r"work: +[12]%", lines[0])
@@ -89,7 +89,7 @@ def test_slow_work_has_a_line_in_a_log_from_its_first_seconds(monkeypatch):
 
 
 def test_a_long_step_is_drawn_by_ticks(monkeypatch):
-    clock = iter(range(0, 10_000))
+    clock = iter(range(10_000))
     monkeypatch.setattr("harness.base.progress.time.monotonic", lambda: next(clock))
     log = io.StringIO()
     with Progress(total=3, desc="work", file=log, mininterval=0, silence=5.0) as bar:

@@ -156,9 +156,13 @@ def test_list_says_that_a_thing_of_your_own_is_not_described(monkeypatch, capsys
     monkeypatch.setitem(CORRUPTIONS._added, "my-haze", (plain, "", None))
     monkeypatch.setitem(METRICS._added, "my_metric", (Metric("my_metric", Unit.SHARE, better="more"), "", None))
     assert main(["list", "corruptions"]) == 0
-    assert re.search(r"^my-haze +1.0, .* +Not described: its function has no docstring\.$", capsys.readouterr().out, re.M)
+    assert re.search(
+        r"^my-haze +1.0, .* +Not described: its function has no docstring\.$", capsys.readouterr().out, re.MULTILINE
+    )
     assert main(["list", "metrics"]) == 0
-    assert re.search(r"^my_metric .* Not described: it is declared without words\.$", capsys.readouterr().out, re.M)
+    assert re.search(
+        r"^my_metric .* Not described: it is declared without words\.$", capsys.readouterr().out, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("group", [[], ["golden"]], ids=["all", "golden"])
@@ -180,7 +184,14 @@ def test_outputs_have_one_option_and_its_former_name_is_read():
         options = {option for each in command.params for option in each.opts}
         assert "--out" not in options, name
         outputs[name] = "--output" in options
-    assert {name for name, has in outputs.items() if has} >= {"report", "attest", "badge", "compare", "break", "leakage"}
+    assert {name for name, has in outputs.items() if has} >= {
+        "report",
+        "attest",
+        "badge",
+        "compare",
+        "break",
+        "leakage",
+    }
     report = commands.get_command(click.Context(commands), "report")
     assert isinstance(report, Command)
     for former in (["--out", "again"], ["--out=again"]):

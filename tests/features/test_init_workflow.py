@@ -57,7 +57,10 @@ printf '{"candidate": {"sha256": "%s"}, "incumbent": {"sha256": "%s"}}' \
   "$(network "$candidate")" "$(network models/incumbent.pth)" > "$reports/stress.json"
 exit $status
 """
-"""Stands in for `stress-harness`: it keeps what it was asked, and judges by names. A file's first line is its network."""
+"""Stands in for `stress-harness`: it keeps what it was asked, and judges by names.
+
+The first line of a file is its network.
+"""
 
 
 @pytest.fixture

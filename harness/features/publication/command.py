@@ -25,7 +25,9 @@ _BESIDE_RECORD = "{}, in RECORD's folder"
 )
 @click.argument("record", type=options.FILE)
 @options.output_option("JSON", _WRITTEN, in_words=_BESIDE_RECORD.format("stress.intoto.json"))
-@click.option("--model", type=options.FILE, metavar="FILE", help="The model's file, where it is now (default: that of the run).")
+@click.option(
+    "--model", type=options.FILE, metavar="FILE", help="The model's file, where it is now (default: that of the run)."
+)
 def attest_command(record: Path, output: Path | None, model: Path | None) -> int:
     """Write a statement."""
     from harness.base.outputs import Inputs
