@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.base.codes import Code, coded
+from harness.base.codes import Code, coded, explained_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,9 @@ class InputError(Exception):
         self.setting = printable(setting)
         self.code = code or self.code
         super().__init__(f"{self.setting}: {self.message}" if setting else self.message)
-        self.add_note(f"[{self.code}] see docs/troubleshooting.md")  # In a traceback, as of a notebook.
+        self.add_note(
+            f"[{self.code}] see `stress-harness docs {explained_at(self.code)}`"
+        )  # In a traceback, as of a notebook.
 
 
 class ConfigurationError(InputError, code=Code.CONFIGURATION):

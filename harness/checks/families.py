@@ -178,7 +178,7 @@ def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
         "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
         '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
         "test",
-        "# that is marked with its family. The page docs/reference/checks.md of the harness explains the keys.",
+        "# that is marked with its family. `stress-harness docs reference/checks` explains the keys.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
         *(f"{key} = {in_toml(value)}" for key, value in data.items()),
         *(f"\n{check.as_toml()}" for check in checks),

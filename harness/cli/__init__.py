@@ -23,6 +23,7 @@ OWN = {
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
         ("Inspect", "report", "schema", "Print the JSON schema of stress.json."),
+        ("Inspect", "docs", "docs", "Print a page of the documentation."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
         ("Maintain", "files", "convert", "Turn a state dict into the native format."),
         ("Maintain", "files", "cache", "Show or empty the cache of predictions and images."),

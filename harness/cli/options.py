@@ -41,6 +41,8 @@ REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
 CHECKS = Path("stress_tests/checks.toml")
 """The checks file of a repository that names no other."""
+_FORMER_NAMES = {"--out": "--output"}
+"""Options of earlier versions, which scripts may still name, by their names of today."""
 _GIVEN, _PASSED_ON = "harness.given", "harness.passed_on"
 
 
@@ -64,7 +66,7 @@ class Command(click.Command):
             ctx.meta[_PASSED_ON] = tuple(args[end + 1 :])
             args = args[:end]
         try:
-            return super().parse_args(ctx, _one_each(args, self.many))
+            return super().parse_args(ctx, _one_each(_renamed(args), self.many))
         except click.NoSuchOption as error:
             name = error.option_name.lstrip("-").replace("-", "_").replace("normalisation", "normalization")
             if name in IN_TABLE:
@@ -79,6 +81,21 @@ class Command(click.Command):
                 "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline none"
             )
         formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
+
+
+def help_without_command(context: click.Context) -> None:
+    """Print the help of a group that was called without a command."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _renamed(args: Sequence[str]) -> list[str]:
+    """Return arguments with the names of today in place of former ones."""
+    result = []
+    for argument in args:
+        name, equals, value = argument.partition("=")
+        result.append(f"{_FORMER_NAMES.get(name, name)}{equals}{value}")
+    return result
 
 
 def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
@@ -172,8 +189,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def page_option(default: str) -> Callable[[F], F]:
     """Add the option that names the page of a command."""
-    about = f"The page (default: {default})."
-    return click.option("--output", type=FILE, default=Path(default), metavar="HTML", help=about)
+    return output_option("HTML", "The page", default=default)
+
+
+def output_option(metavar: str, about: str, *, default: str = "", in_words: str = "") -> Callable[[F], F]:
+    """Add the option `--output`, which names what a command writes: a file or, with metavar `DIR`, a folder.
+
+    A `default` that depends on other arguments is told `in_words`, and the command gets None.
+    """
+    text = f"{about} (default: {in_words or default})."
+    path = Path(default) if default else None
+    return click.option("--output", type=FILE, default=path, metavar=metavar, help=text)
 
 
 def share(text: str) -> float:

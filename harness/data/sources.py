@@ -39,34 +39,52 @@ class Source:
 
 SHIPPED = "fashion-mnist"
 SOURCES: dict[str, Source] = {
-    SHIPPED: Source("fashion_mnist:load_fashion_mnist"),
-    "folder": Source("readers:read_folder", "PATH", "one folder per class, and perhaps groups.csv"),
+    SHIPPED: Source(
+        "fashion_mnist:load_fashion_mnist",
+        about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the harness.",
+    ),
+    "folder": Source(
+        "readers:read_folder", "PATH", "A folder of pictures with one folder per class, and perhaps groups.csv."
+    ),
     "npz": Source(
         "npz:read_npz",
         "PATH",
-        "images and labels, perhaps groups, or MedMNIST's test_images and test_labels",
+        "A file of NumPy with the arrays images and labels, perhaps groups, or MedMNIST's test_images and test_labels.",
         optional=True,
     ),
-    "csv": Source("readers:read_csv", "FILE", "columns path and label, others are groups", optional=True),
+    "csv": Source(
+        "readers:read_csv",
+        "FILE",
+        "A table with the columns path and label; any other column is a group of images.",
+        optional=True,
+    ),
     "hf": Source(
         "arrow_files:read_arrow",
         "PATH",
-        "what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
+        "A folder that datasets.save_to_disk of Hugging Face wrote, or Parquet files, which may be at a URL.",
         at_url=True,
-        optional=True,
     ),
     "parquet": Source(
-        "arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True, optional=True
+        "arrow_files:read_arrow",
+        "PATH",
+        "A Parquet file, or a URL of one, with the columns image and label.",
+        at_url=True,
+        optional=True,
     ),
     "webdataset": Source(
         "readers:read_webdataset",
         "SHARDS",
-        "tar files, such as test-{000..009}.tar, or their URLs",
+        "The tar files of a WebDataset, such as test-{000..009}.tar, or their URLs.",
         at_url=True,
         optional=True,
     ),
 }
 """The sources of test images by the first word of a specification."""
+CALLABLE = (
+    "module:callable",
+    "A data set of your own code: an object with items (picture, label), or a callable that returns one.",
+)
+"""A specification that no word of the table begins, and its description."""
 OF_NO_CLASS = -1
 """The label of images from elsewhere, which belong to no class of the data."""
 MOST = 1_000
@@ -187,4 +205,4 @@ def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Sprea
 
 def specs_in_words() -> str:
     """Return the forms of a specification as text."""
-    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or module:callable"
+    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or {CALLABLE[0]}"

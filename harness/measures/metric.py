@@ -109,7 +109,8 @@ _FORMS: Mapping[Unit, tuple[int, int, str]] = {
 class Metric:
     """A metric: its name in the checks file, its unit, and the direction that is better.
 
-    `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
+    `range` is by default that of the unit. `words` describe it for readers of a report, unless its name does. `about`
+    explains a metric without words to those who choose one. `scale` is the scale on which the spread of
     reference models is uniform: plain, or the root for counts of rare events. `budget` is the
     largest loss that a check may miss, None for that of the unit. A metric may be `about_one` of several, such as the
     worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`,
@@ -123,6 +124,7 @@ class Metric:
     unit: Unit
     better: Literal["more", "less"]
     words: str = ""
+    about: str = ""
     range: tuple[float, float] = (math.nan, math.nan)
     scale: Scale = "plain"
     budget: float | None = None
@@ -144,6 +146,12 @@ class Metric:
     @property
     def direction(self) -> Direction:
         return "at_least" if self.better == "more" else "at_most"
+
+    @property
+    def sentence(self) -> str:
+        """Return what the metric measures."""
+        text = self.about or self.words or "not described: it is declared without words"
+        return f"{text[0].upper()}{text[1:].removesuffix('.')}."
 
     def is_case_of(self, declared: Metric) -> bool:
         """Return whether this is a declared metric; unit, range and words may depend on the case.

@@ -12,7 +12,7 @@ from harness.checks import read_checks
 from harness.checks.roles import ROLES
 from harness.checks.tables import HEAD, hint_of_project
 from harness.data.options import DataOptions
-from harness.data.sources import SOURCES
+from harness.data.sources import CALLABLE, SOURCES
 from harness.measures import METRICS
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run.request import OWN, RunRequest, own_settings, read_line, setting_of
@@ -40,16 +40,23 @@ def table_of(what: str, checks: Path) -> Table:
         "settings": lambda: [
             ("setting", "topic", "value", "meaning (without dashes: in the table [gate], or by --set)"),
             *(
-                (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
+                (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value or "–", each.help)
                 for each in (*map(setting_of, ROLES), *settings)
             ),
         ],
         "metrics": lambda: [
             ("metric", "unit", "better", "meaning"),
-            *((name, each.unit.value, each.better, each.words) for name, each in METRICS.items()),
+            *((name, each.unit.value, each.better, each.sentence) for name, each in METRICS.items()),
         ],
-        "corruptions": lambda: [("corruption",), *((name,) for name in CORRUPTIONS)],
-        "sources": lambda: [("source", "meaning"), *((each.form(name), each.about) for name, each in SOURCES.items())],
+        "corruptions": lambda: [
+            ("corruption", "levels", "effect"),
+            *((name, kind.levels_in_words, kind.effect) for name, kind in CORRUPTIONS.items()),
+        ],
+        "sources": lambda: [
+            ("source", "meaning"),
+            *((source.form(name), source.about) for name, source in SOURCES.items()),
+            CALLABLE,
+        ],
         "predictors": lambda: [
             ("candidate", "provides", "extra", "meaning"),
             *((each.form, each.provides, each.extra or "–", each.help) for each in dict.fromkeys(KINDS.values())),

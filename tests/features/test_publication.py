@@ -176,7 +176,7 @@ def test_a_model_that_has_moved_is_named(run, tmp_path, capsys):
     (tmp_path / "new.safetensors").rename(tmp_path / "moved.safetensors")
     assert main(["attest", "stress.json"]) == 1
     assert "--model" in capsys.readouterr().out
-    assert main(["attest", "stress.json", "--model", "moved.safetensors", "--out", "v.json"]) == 0
+    assert main(["attest", "stress.json", "--model", "moved.safetensors", "--output", "v.json"]) == 0
     assert json.loads((tmp_path / "v.json").read_text())["subject"][0]["name"] == "moved.safetensors"
 
 
@@ -186,7 +186,7 @@ def test_what_is_no_record_is_refused_and_nothing_foreign_is_replaced(run, tmp_p
     assert main([command, "other.json"]) == 2
     assert main([command, "gone.json"]) == 2
     run(PASS)
-    option = "--into" if command == "card" else "--out"
+    option = "--into" if command == "card" else "--output"
     (tmp_path / "mine.bin").write_bytes(b"\xff\xfe mine")
     assert main([command, "stress.json", option, "mine.bin"]) == 2
     assert main([command, "stress.json", option, "stress.json"]) == 2

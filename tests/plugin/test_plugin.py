@@ -75,6 +75,16 @@ def test_worse_model_fails_by_name(gate):
     assert "Failing behaviors" in ran.page
 
 
+@pytest.mark.parametrize(("quiet", "told"), [((), True), (("-q",), False)], ids=["default", "quiet"])
+def test_a_log_shows_progress_after_the_last_test(gate, monkeypatch, quiet, told):
+    """Self-checks take minutes with a large model; here nothing is waited for."""
+    monkeypatch.setattr("harness.plugin.progress._DELAY", 0.0)
+    monkeypatch.setattr("harness.base.progress._FIRST_S", 0.0)
+    ran = gate.once(*quiet)
+    assert ran.ending == (0, "pass")
+    assert ("self-checks:   0%" in ran.stderr.str()) == told
+
+
 MANY = "".join(
     f'[[check]]\nid = "clean-{at:03}"\nfamily = "clean"\nmetric = "accuracy"\nhand = {{ threshold = 0.9 }}\n\n'
     for at in range(53)

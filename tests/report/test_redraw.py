@@ -75,7 +75,7 @@ def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, caps
     before = {path.name: path.read_bytes() for path in record.parent.glob("stress.*") if path.is_file()}
     moved = (tmp_path / "one").rename(tmp_path / "two")
     monkeypatch.chdir(tmp_path)
-    assert main(["report", "two/stress.json", "--out", "again"]) == 0
+    assert main(["report", "two/stress.json", "--output", "again"]) == 0
     said = capsys.readouterr().out
     assert WHOLE.headline in said
     assert "report: again/stress.html" in said
@@ -133,7 +133,7 @@ class Missing:
             raise ImportError(name)
 sys.meta_path.insert(0, Missing())
 from harness.cli import main
-sys.exit(main(["report", "stress.json", "--out", "again"]))
+sys.exit(main(["report", "stress.json", "--output", "again"]))
 """
 
 
@@ -227,7 +227,7 @@ def _changed(**changes):
 )
 def test_a_damaged_record_is_one_sentence_with_status_2(tmp_path, capsys, damage, said):
     damage(written(WHOLE, tmp_path).parent)
-    assert main(["report", str(tmp_path / "stress.json"), "--out", str(tmp_path / "again")]) == 2
+    assert main(["report", str(tmp_path / "stress.json"), "--output", str(tmp_path / "again")]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 @click.group(
     "golden",
+    invoke_without_command=True,
     short_help="Keep images that must never be wrong again.",
     help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
     "a check of its own, in a folder beside the checks file. Data and network are those of the project's table [gate], "
     "or given by --set.",
     epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
 )
-def golden_command() -> None:
+@click.pass_context
+def golden_command(context: click.Context) -> None:
     """Keep golden images."""
+    options.help_without_command(context)
 
 
 @golden_command.command(
