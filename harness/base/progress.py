@@ -54,7 +54,7 @@ class Progress(_Bar):
         if self.disable:
             return
         now = time.time()
-        if now >= self.start_t + self.delay and now - self.last_print_t >= self.mininterval:
+        if now >= self.start_t + (self.delay or 0) and now - self.last_print_t >= self.mininterval:
             self.refresh()
             self.last_print_t = now
 
