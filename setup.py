@@ -1,20 +1,21 @@
-"""Puts the stress tests that ship into the wheel; all else about the package stands in pyproject.toml."""
+"""Puts the stress tests that ship and the documentation into the wheel; all else stands in pyproject.toml."""
 
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-TESTS = Path("stress_tests")
-"""Their place in a checkout: an editable install reads them there, and no copy exists."""
+DATA = {"stress_tests": "test_*.py", "docs": "**/*.md"}
+"""Folders of a checkout, and the files of them that ship; an editable install reads them there, and no copy exists."""
 
 
-class WithStressTests(build_py):
-    """Builds the package with the stress tests as data of it, in `harness/stress_tests`."""
+class WithDataOfTheCheckout(build_py):
+    """Builds the package with these files as data of it, such as `harness/stress_tests` and `harness/docs`."""
 
     def _copies(self) -> dict[str, str]:
-        target = Path(self.build_lib, "harness", TESTS.name)
-        return {str(target / test.name): str(test) for test in sorted(TESTS.glob("test_*.py"))}
+        package = Path(self.build_lib, "harness")
+        files = [path for folder, pattern in DATA.items() for path in sorted(Path(folder).glob(pattern))]
+        return {str(package / path): str(path) for path in files}
 
     def run(self) -> None:
         """Build it; an editable install copies nothing."""
@@ -34,4 +35,4 @@ class WithStressTests(build_py):
         return [*super().get_source_files(), *self._copies().values()]
 
 
-setup(cmdclass={"build_py": WithStressTests})
+setup(cmdclass={"build_py": WithDataOfTheCheckout})

@@ -113,7 +113,7 @@ def measures() -> str:
 
 def metrics() -> str:
     """Return a table of the metrics."""
-    rows = ((code(name), each.unit.value, each.better, escaped(each.words)) for name, each in METRICS.items())
+    rows = ((code(name), each.unit.value, each.better, escaped(each.sentence)) for name, each in METRICS.items())
     return table(("metric", "unit", "better", "meaning"), rows)
 
 
@@ -135,7 +135,7 @@ def given_to_tests() -> str:
 
 def corruptions() -> str:
     """Return a table of the corruptions."""
-    rows = ((name, summary(each.apply), ", ".join(map(str, each.levels))) for name, each in CORRUPTIONS.items())
+    rows = ((name, kind.effect, kind.levels_in_words) for name, kind in CORRUPTIONS.items())
     return table(("corruption", "effect", "level at severities 1 to 5"), rows)
 
 

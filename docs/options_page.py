@@ -75,8 +75,7 @@ def _settings() -> Iterator[str]:
 
 
 def _setting(setting: Setting) -> tuple[str, str]:
-    value = "" if setting.flag and setting.line else setting.value
-    return code(f"{option_of_pytest(setting.name)} {value}"), escaped(setting.help)
+    return code(f"{option_of_pytest(setting.name)} {setting.value}"), escaped(setting.help)
 
 
 def _commands() -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Outcomes and verdicts made up, for tests of what follows from them."""
 
+from dataclasses import replace
+
 from harness.checks import Check, Threshold, Verdict
 from harness.run.outcome import Outcome
 
@@ -24,8 +26,13 @@ EMPTY = Outcome(
 def verdict(
     status: str, name: str = "clean", *, family: str = "clean", value: float = 0.8, threshold=0.85, std=None
 ) -> Verdict:
-    check = Check(name, family, "accuracy", panel=Threshold(threshold, std=std))
-    return Verdict(check, status, "accuracy", value=value, threshold=threshold, n=100, interval=(0.7, 0.9))
+    """Return a verdict as a check gives it; a status other than pass or fail has no threshold."""
+    reason = "few models" if status == "informational" else ""
+    check = Check(name, family, "accuracy", informational=reason, panel=Threshold(threshold, std=std))
+    if status in {"error", "not_applicable"}:
+        return check.unjudged(status, "")
+    measured = Verdict(check, status, "accuracy", value=value, n=100, interval=(0.7, 0.9))
+    return measured if status == "informational" else replace(measured, threshold=threshold)
 
 
 PASS, FAIL = verdict("pass", "good", value=0.9), verdict("fail", "bad")

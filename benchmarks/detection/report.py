@@ -13,7 +13,7 @@ from benchmarks.detection.make import DIVERGED
 from benchmarks.detection.mutants import HEALTHY, KINDS, MUTANTS, STRENGTHS, Mutant
 from benchmarks.detection.paths import CHECKS, PROJECT_README, QUICK_CHECKS, QUICK_RESULTS, README, RESULTS
 from benchmarks.detection.results import MEASURED, Result, read_result
-from benchmarks.detection.sections import beyond, false_alarms, like_healthy, yes_or_no
+from benchmarks.detection.sections import beyond, false_alarms, false_alarms_in_short, like_healthy, yes_or_no
 from benchmarks.runner import many, percent, table, write_between
 from harness.base.errors import some_of
 from harness.checks import ChecksFile, read_checks
@@ -64,9 +64,10 @@ def tables(kept: Kept, checks: ChecksFile) -> str:
 def why_table(kept: Kept, checks: ChecksFile) -> str:
     """Return kinds that clean accuracy lets pass and the gate does not, at their greatest strength, in Markdown.
 
-    A page has room for those that the most checks fail.
+    A page has room for those that the most checks fail. The share of false alarms stands below.
     """
     judged = _judged(kept, checks).values()
+    alarms = false_alarms_in_short([one for one in judged if one.healthy], checks)
     passed = [one for one in judged if one.detected and not one.caught_by_clean and not one.healthy]
     strongest = {one.result.kind: one for one in sorted(passed, key=lambda one: one.result.strength)}
     rows, chosen = [], sorted(strongest, key=lambda kind: -len(strongest[kind].failed))[:_WHY_KINDS]
@@ -77,7 +78,7 @@ def why_table(kept: Kept, checks: ChecksFile) -> str:
         limit = f"must be {worst.check.direction.replace('_', ' ')} {worst.threshold:{form}}"
         failed = f"{many(len(one.failed), 'check')}; the worst is `{worst.check.id}`: {worst.value:{form}}, {limit}"
         rows.append((f"{kind}: {one.result.words}", percent(one.clean_accuracy), failed))
-    return _table(("what is wrong", "clean accuracy", "what fails"), rows)
+    return _table(("what is wrong", "clean accuracy", "what fails"), rows) + f"\n\n{alarms}"
 
 
 def quick_tables(quick: Kept, quick_checks: ChecksFile, kept: Kept, checks: ChecksFile) -> str:

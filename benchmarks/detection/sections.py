@@ -120,6 +120,20 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
     return "\n\n".join(parts)
 
 
+def false_alarms_in_short(healthy: Sequence[Judged], checks: ChecksFile) -> str:
+    """Return the share of failing controls with its bound, and the rows that it rests on, for a first page."""
+    if not healthy:
+        return "No control is judged yet."
+    failed, n = sum(one.detected for one in healthy), len(healthy)
+    gated = sum(check.role == "candidate" and check.binding is not None for check in checks.checks)
+    measured = gated - max(len(one.unmeasured) for one in healthy)
+    rows = f"all {gated}" if measured == gated else f"at least {measured} of the {gated}"
+    return (
+        f"Of {n} healthy networks outside the reference panel, the gate fails {failed}. Each was measured on {rows} "
+        f"checks with a threshold. With 95% confidence, at most {upper_bound(failed, n):.1%} of healthy networks fail."
+    )
+
+
 def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
     """Return how many mutants come no nearer to a threshold than controls that pass: they look alike."""
     limit = min((one.nearest[1] for one in healthy if one.nearest), default=None)

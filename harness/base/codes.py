@@ -1,4 +1,7 @@
-"""Codes of errors: one word for each kind, in front of every message, with an entry in docs/troubleshooting.md."""
+"""Codes of errors: one word for each kind, in front of every message, with an entry in docs/troubleshooting.md.
+
+`stress-harness docs troubleshooting` prints that page, also where the package is installed without it.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,12 @@ class Code(StrEnum):
 
 _IN_FRONT = re.compile(rf"\[({'|'.join(Code)})\] ")
 _REFUSED = re.compile(r"REFUSED\[([A-Z_]+)\]")
+
+
+def explained_at(code: str) -> str:
+    """Return the page and section that explain a code, as `stress-harness docs` takes them."""
+    section = code.lower() if code in set(Code) else "refused-files"
+    return f"troubleshooting#{section}"
 
 
 def coded(code: str, message: str) -> str:

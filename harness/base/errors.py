@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.base.codes import Code, coded
+from harness.base.codes import Code, coded, explained_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,9 @@ class InputError(Exception):
         self.setting = printable(setting)
         self.code = code or self.code
         super().__init__(f"{self.setting}: {self.message}" if setting else self.message)
-        self.add_note(f"[{self.code}] see docs/troubleshooting.md")  # In a traceback, as of a notebook.
+        self.add_note(
+            f"[{self.code}] see `stress-harness docs {explained_at(self.code)}`"
+        )  # In a traceback, as of a notebook.
 
 
 class ConfigurationError(InputError, code=Code.CONFIGURATION):
@@ -219,6 +221,15 @@ def printable(text: object) -> str:
     if line.isprintable():
         return line
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
+def harmless(text: object) -> str:
+    """Return text for one line of a terminal or a CI log that is no command of either.
+
+    GitHub runs a line that begins with `::`, and a line with `##[` in it.
+    """
+    line = printable(text).replace("##[", r"\x23#[")
+    return re.sub(r"^(\s*):(?=:)", r"\1\\x3a", line)
 
 
 def writable(text: str) -> str:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
+_PART = 1 << 20
+"""Bytes that are hashed at a time."""
+
+
 def require_regular(path: Path) -> None:
     """Raise `OSError` unless `path` is a regular file, since opening anything else may never end."""
     try:
@@ -51,9 +55,14 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
     with io.BufferedReader(open_regular(path, follow=follow)) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            raise OSError(errno.EFBIG, f"{size} bytes are more than the limit of {max_bytes}", str(path))
+            raise _too_large(path, size, max_bytes)
         # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
         return file.read(size)
+
+
+def _too_large(path: Path, size: int, max_bytes: int) -> OSError:
+    said = f"{size} bytes are more than the limit of {max_bytes}"
+    return OSError(errno.EFBIG, said, str(path))
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -102,12 +111,23 @@ def write_all_or_none(files: Mapping[Path, bytes]) -> None:
             raise
 
 
-def hash_of_file(path: Path) -> str | None:
-    """Return the SHA-256 of a file's content, None without a file."""
+def hash_of_file(path: Path, *, max_bytes: int | None = None) -> str | None:
+    """Return the SHA-256 of a regular file's content, None without a file.
+
+    Raises `OSError` as `read_regular` does, also for a file of more than `max_bytes`.
+    """
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with io.BufferedReader(open_regular(path)) as file:
+        size = os.fstat(file.fileno()).st_size
+        if max_bytes is not None and size > max_bytes:
+            raise _too_large(path, size, max_bytes)
+        # As in `read_regular`: a file that the kernel generates, such as /proc/kmsg, may have no end.
+        while size > 0 and (part := file.read(min(size, _PART))):
+            digest.update(part)
+            size -= len(part)
+    return digest.hexdigest()
 
 
 def user_folder(name: str) -> Path:

@@ -43,6 +43,8 @@ def _place(value: Any) -> Any:
 
 Place = Annotated[Any, PlainValidator(_place), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 """A path, or a specification of another kind, as a text or a `Path`."""
+YES_OR_NO = {"yes": True, "no": False}
+"""Words for the values of a setting that is on or off, as lists of settings show them."""
 _TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict}
 
 
@@ -70,7 +72,7 @@ class Settings(BaseModel):
     @classmethod
     def _refused_in_one_sentence(cls, values: Any, read: Any) -> Any:
         try:
-            return read(values)
+            return read(_with_booleans(cls, values))
         except ValidationError as invalid:
             raise _refusal(cls, invalid.errors(include_url=False)[0]) from None
 
@@ -91,7 +93,8 @@ class Settings(BaseModel):
 class Setting:
     """A setting as options are made of it; `group` is the class that defines it.
 
-    A `flag` has no value. `value` is a word for its values, or all of them.
+    A `flag` has no value on a command line. `value` is a word for its values, or all of them; empty
+    for a flag that stands on the command line alone.
     """
 
     name: str
@@ -110,6 +113,8 @@ class Setting:
 
     @property
     def value(self) -> str:
+        if self.flag:
+            return "" if self.line else "|".join(YES_OR_NO)
         return self.metavar or "|".join(map(str, self.choices)) or self.type.__name__
 
 
@@ -124,6 +129,17 @@ def settings_of(kind: type[Settings]) -> dict[str, Setting]:
             more = {key: field[key] for key in ("metavar", "line", "reads")}
             found[name] = Setting(name, about, group.__name__, default, _TYPES[first["type"]], choices, **more)
     return found
+
+
+def _with_booleans(kind: type[Settings], values: Any) -> Any:
+    """Return values with those of settings that are on or off as booleans, though given as yes or no."""
+    if not isinstance(values, dict):
+        return values
+    flags = {name for name, field in kind.model_fields.items() if field.annotation is bool}
+    return {
+        name: YES_OR_NO.get(value, value) if name in flags and isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def _refusal(kind: type[Settings], error: Any) -> InputError:
@@ -144,7 +160,7 @@ def unknown(name: str, known: Iterable[str]) -> InputError:
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "`stress-harness list settings` prints all"
     if name == "mlflow":  # A setting of earlier versions.
-        hint = "docs/history.md#mlflow has a recipe in its place"
+        hint = "`stress-harness docs history#mlflow` has a recipe in its place"
     return InputError(f"unknown setting; {hint}", setting=name)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import PanelError, some_of
+from harness.base.errors import InputError, PanelError, some_of
 from harness.base.files import write_atomically
 from harness.calibration.calibrate import calibrate
 from harness.calibration.panel import read_panel, readable_panel
@@ -102,6 +102,31 @@ def grow(accepted: Path, request: CalibrationRequest, settings: ModelSettings, *
     gained = f"{len(after - before)} checks got a threshold" + (": " if after - before else "")
     names = some_of([check.id for check in now.checks if check.id in after - before])
     return [f"the panel has {len(members) + 1} reference models now; {gained}{names}", *lines]
+
+
+def finish_growth(request: CalibrationRequest) -> list[str]:
+    """Set the thresholds of a panel that grew when its checks file was not written yet, and return a summary.
+
+    A crash between the two files leaves this state. Without it, nothing is done and the summary is empty. Raises
+    `InputError` for a panel that cannot be measured.
+    """
+    try:
+        checks = read_checks(request.checks_path)
+        path, _ = request.paths(checks)
+        panel = read_panel(path, checks)
+    except InputError:  # The run of the gate says more.
+        return []
+    rows = [check.panel for check in checks.checks if check.panel and not check.panel.conversions]
+    models_behind_rows = max((row.reference_models or 0 for row in rows), default=0)
+    if not 0 < models_behind_rows < len(panel.models):
+        return []
+    members = tuple(model_spec(model.path) for model in panel.models)
+    lines = calibrate(replace(request, checkpoints=members))
+    return [
+        f"an earlier acceptance was interrupted: {path} has {len(members)} reference models, and the thresholds of "
+        f"{checks.path} came from {models_behind_rows}; they are set anew",
+        *lines,
+    ]
 
 
 def _expect_retraining(accepted: Path, members: list[Path | str], settings: ModelSettings) -> None:

@@ -13,6 +13,7 @@ from harness.checks.rows import ChecksError, Row
 from harness.checks.tolerance import ToleranceTest
 from harness.checks.wording import explained
 from harness.measures import METRICS
+from harness.measures.equivalence import Bounds
 from harness.measures.metric import Curve, Sampling, Scale, Unit, packed
 
 if TYPE_CHECKING:
@@ -71,6 +72,60 @@ class Check(Row):
         without a p-value, and NaN. In a run that stops, the value is the accuracy if all other images are correct.
         Raises `ChecksError` if that keeps the threshold.
         """
+        check = self._fitting(measurement)
+        compared, bounds = measurement, None
+        if check._tolerated is not None:
+            test = check._tolerance_test(measurement)
+            detail = "; ".join(filter(None, (measurement.detail, test.in_words)))
+            compared, bounds = replace(measurement, detail=detail), test.bounds
+        elif check.binding is not None and check.stopped:
+            # The hardest images have other confusions than all.
+            compared = replace(measurement, value=check._best_value(measurement), detail="")
+
+        measured = check._measured(compared, bounds)
+        status, threshold = check.ruling(measured)
+        verdict = replace(measured, status=status, threshold=threshold)
+        if status == "error":
+            return replace(verdict, code=Code.BASELINE)
+        if verdict.judged and check.stopped:
+            check._expect_certain_failure(verdict)
+            return replace(verdict, interval=None, stopped=check.stopped)
+        return verdict
+
+    def ruling(self, measured: Verdict) -> tuple[Status, int | float | None]:
+        """Return the status that follows from what a verdict says was measured, and the threshold that it was held to.
+
+        It depends on fields that a record has. Without a value, the reason decides: an error, or not applicable.
+        """
+        threshold = self.binding
+        if measured.value is None:
+            return ("error" if measured.status == "error" else "not_applicable"), None
+        if threshold is None:
+            return "informational", None
+        if self._tolerated is not None and self.tolerance is not None:
+            outcome = "inconclusive" if measured.bounds is None else measured.bounds.outcome(self.tolerance)
+            return _STATUS_OF[outcome], None if outcome == "informational" else self.tolerance
+        if self.stopped:
+            return ("pass" if self.holds(measured.value, threshold.threshold) else "fail"), threshold.threshold
+
+        share = measured.n / threshold.n if threshold.n else self._share_by_hand
+        limit = threshold.threshold * share if measured.unit is Unit.IMAGES else threshold.threshold
+        # Even with equal numbers, the images may differ; a threshold by hand knows no error by sampling. A thorough run
+        # may measure more images than it is for, which leaves nothing open.
+        on_sample = share != 1 or self.share != 1
+        if self.hand is not None:
+            on_sample = share < 1 or self.share < 1 or measured.sampling is not None
+        status: Status = self._status_of(measured, limit, ends=measured.interval if on_sample else None)
+        if status == "fail" and ROLES[self.role].precondition:
+            status = "error"
+        return status, limit
+
+    @property
+    def _share_by_hand(self) -> float:
+        return self.share if self.share_by_hand is None else self.share_by_hand
+
+    def _fitting(self, measurement: Measurement) -> Check:
+        """Return the check with the direction of the metric; raises `ChecksError` for a measurement it cannot judge."""
         metric, wrong = measurement.metric, ""
         if self.metric not in {"", metric.name}:
             wrong = (
@@ -95,79 +150,59 @@ class Check(Row):
         try:
             if wrong:
                 raise ChecksError(wrong)
-            by_hand = self.share if self.share_by_hand is None else self.share_by_hand
-            check = self.with_metric(metric, images=round(measurement.n / by_hand))
+            return self.with_metric(metric, images=round(measurement.n / self._share_by_hand))
         except ChecksError as error:
             raise ChecksError(f"check {self.id}: {error}") from None
-        threshold = check.binding
-        if threshold is None:
-            return check._verdict("informational", measurement, None)
-        if check.tolerance is not None and check._tolerated is not None:
-            return check._held_to_tolerance(measurement, check.tolerance)
-        share = measurement.n / threshold.n if threshold.n else by_hand
-        limit = threshold.threshold * share if measurement.unit is Unit.IMAGES else threshold.threshold
-        if check.stopped:
-            return check._failed_for_certain(measurement, threshold.threshold)
-        # Even with equal numbers, the images may differ; a threshold by hand knows no error by sampling. A thorough run
-        # may measure more images than it is for, which leaves nothing open.
-        on_sample = share != 1 or check.share != 1
-        if check.hand is not None:
-            on_sample = share < 1 or check.share < 1 or measurement.sampling is not None
-        status = check._status_on_sample(measurement, limit) if on_sample else check._status(measurement, limit)
-        if status == "fail" and ROLES[check.role].precondition:
-            status = "error"
-        verdict = check._verdict(status, measurement, limit)
-        return replace(verdict, code=Code.BASELINE) if status == "error" else verdict
 
-    def _status(self, measurement: Measurement, limit: float) -> Status:
-        """Return whether the value keeps the limit, or is not significantly beyond it."""
-        kept = self.holds(measurement.value, limit)
-        return "pass" if kept or self._is_insignificant(measurement) else "fail"
+    def _status_of(
+        self, measured: Verdict, limit: float, *, ends: tuple[float, float] | None
+    ) -> Literal["pass", "fail", "inconclusive"]:
+        """Return whether the value keeps the limit.
 
-    def _status_on_sample(self, measurement: Measurement, limit: float) -> Status:
-        """Return the status by the 95% interval, since other images could give any value within it."""
-        low, high = measurement.interval
+        On a sample, it could be any value between the `ends` of its 95% interval. A value that is
+        not significantly beyond the limit keeps it.
+        """
+        value = math.nan if measured.value is None else measured.value
+        low, high = ends or (value, value)
         worse, better = (low, high) if self.direction == "at_least" else (high, low)
-        may_pass = self.holds(better, limit) or self._is_insignificant(measurement)
-        if not may_pass:
+        if not self.holds(better, limit) and not self._is_insignificant(measured):
             return "fail"
-        if self.hand is None or self.holds(worse, limit):
+        if ends is None or self.hand is None or self.holds(worse, limit):
             return "pass"
         return "inconclusive"
 
-    def _is_insignificant(self, measurement: Measurement) -> bool:
-        if self.significance is None or measurement.p_value is None:
+    def _is_insignificant(self, measured: Verdict) -> bool:
+        if self.significance is None or measured.p_value is None:
             return False
-        return measurement.p_value >= self.significance
+        return measured.p_value >= self.significance
 
-    def _held_to_tolerance(self, measurement: Measurement, tolerance: float) -> Verdict:
-        """Return the verdict by exact bounds: equal passes, different fails, and anything else is inconclusive."""
-        if measurement.quantity is None:
+    def _tolerance_test(self, measurement: Measurement) -> ToleranceTest:
+        """Return the test by exact bounds: equal passes, different fails, and anything else is inconclusive."""
+        if measurement.quantity is None or self.tolerance is None:
             raise ChecksError(
                 f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so the check cannot "
                 "have a tolerance; give it a threshold by hand"
             )
-        test = ToleranceTest(measurement, tolerance, self.sharing)
-        measured = replace(measurement, detail="; ".join(filter(None, (measurement.detail, test.in_words))))
-        return self._verdict(_STATUS_OF[test.outcome], measured, None if test.outcome == "informational" else tolerance)
+        return ToleranceTest(measurement, self.tolerance, self.sharing)
 
-    def _failed_for_certain(self, measurement: Measurement, limit: float) -> Verdict:
+    def _best_value(self, measurement: Measurement) -> float:
+        """Return the accuracy if all images that a stopped run leaves out are correct."""
         errors = round((1 - measurement.value) * measurement.n)
-        best = (self.stopped - errors) / self.stopped  # As a run divides that measures all of them.
-        if measurement.metric.name != "accuracy" or self.holds(best, limit):
+        return (self.stopped - errors) / self.stopped  # As a run divides that measures all of them.
+
+    def _expect_certain_failure(self, verdict: Verdict) -> None:
+        if verdict.metric != "accuracy" or verdict.status != "fail":
             raise ChecksError(
-                f"check {self.id}: the run has stopped, but its {measurement.n} images do not show a certain failure. "
+                f"check {self.id}: the run has stopped, but its {verdict.n} images do not show a certain failure. "
                 "The model or the test depends on more than the image; run the gate without stop"
             )
-        told = replace(measurement, value=best, detail="")  # The hardest images have other confusions than all.
-        return replace(self._verdict("fail", told, limit), interval=None, stopped=self.stopped)
 
-    def _verdict(self, status: Status, measurement: Measurement, threshold: float | None) -> Verdict:
+    def _measured(self, measurement: Measurement, bounds: Bounds | None) -> Verdict:
+        """Return a verdict with all that was measured, before it is compared with a threshold."""
         return Verdict(
             check=self,
-            status=status,
+            status="informational",
             value=measurement.value,
-            threshold=threshold,
             n=measurement.n,
             counted=measurement.counted,
             interval=measurement.interval,
@@ -177,6 +212,8 @@ class Check(Row):
             scale=measurement.metric.scale,
             detail=measurement.detail,
             failures=tuple(int(position) for position in measurement.failures[:NAMED]),
+            p_value=measurement.p_value,
+            bounds=bounds,
             flips=measurement.flips.as_json() if measurement.flips else None,
             each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
             rest=measurement.rest if self.recorded else None,
@@ -209,6 +246,10 @@ class Verdict:
     scale: Scale = "plain"
     failures: tuple[int, ...] = ()
     """Positions of the most telling failures among the images measured."""
+    p_value: Unbounded | None = None
+    """Of a comparison of two models, which a check with a significance needs."""
+    bounds: Bounds | None = None
+    """The bounds that a tolerance is compared with."""
     flips: dict[str, Any] | None = None
     """Changed predictions between two models, see `Flips.as_json`."""
     lacking: bool = False
@@ -263,8 +304,9 @@ class Verdict:
         """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
         return explained(self, report)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the check's entry in `stress.json`: the verdict's fields, and what a reader would derive from them."""
+    @property
+    def derived(self) -> dict[str, Any]:
+        """Return the facts of the check's entry in `stress.json` that a reader could derive from its other fields."""
         reference = self.check.reference
         return {
             "id": self.check.id,
@@ -275,7 +317,9 @@ class Verdict:
             "reference_mean": reference and reference.mean,
             "reference_std": reference and reference.std,
             "minimum_detectable_drop": reference and reference.minimum_detectable_drop,
-            "explanation": self.explain(),
-            **as_plain(self),
-            "check": as_plain(self.check, brief=True),
         }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the check's entry in `stress.json`: the verdict's fields, and what follows from them."""
+        fields = as_plain(self) | {"check": as_plain(self.check, brief=True)}
+        return {**self.derived, "explanation": self.explain(), **fields}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError
+from harness.base.errors import InputError, some_of
 from harness.base.features import Family, families_of_features, resolve, with_added
 from harness.checks import first_checks
 from harness.checks.file import SCHEMA
@@ -21,7 +21,7 @@ from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.checks.damages import Damage
     from harness.checks.file import ChecksFile
@@ -80,6 +80,21 @@ def family_title(name: str) -> str:
     """Return the title of a family; for a family that does not ship, its name."""
     family = FAMILIES.get(name)
     return family.title if family else name.replace("-", " ").replace("_", " ").capitalize()
+
+
+def family_in_words(name: str) -> str:
+    """Return a family's title within a sentence or a list: in lower case, without the examples behind a comma.
+
+    >>> family_in_words("slice")
+    'groups of images'
+    """
+    title = family_title(name).partition(", ")[0]
+    return title[:1].lower() + title[1:]
+
+
+def families_in_words(names: Iterable[str], *, shown: int = 5) -> str:
+    """Return the titles of the first families as text, each once, and the number of others, as `some_of` does."""
+    return some_of([family_in_words(name) for name in dict.fromkeys(names)], shown=shown)
 
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
@@ -163,7 +178,7 @@ def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
         "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
         '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
         "test",
-        "# that is marked with its family. The page docs/reference/checks.md of the harness explains the keys.",
+        "# that is marked with its family. `stress-harness docs reference/checks` explains the keys.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
         *(f"{key} = {in_toml(value)}" for key, value in data.items()),
         *(f"\n{check.as_toml()}" for check in checks),

@@ -15,7 +15,7 @@ from harness.base.features import families_of_features, families_with_rows, reso
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
 from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
-from harness.checks.tables import hash_of, read_toml, split
+from harness.checks.tables import hash_of, hint_of_project, read_toml, split
 from harness.measures import METRICS
 from harness.measures.metric import Unit
 from harness.measures.panel.threshold import (
@@ -196,7 +196,7 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
 
     Keys that a single test declares are validated when pytest collects that test, see `Check.with_keys`.
     """
-    mended = "name a checks file with --checks, or correct this one"
+    mended = hint_of_project(path) or "name a checks file with --checks, or correct this one"
     content, table = read_toml(path, error=ChecksError, mended=mended, content=content)
     rows, table["check"] = table.get("check", []), []
     if not isinstance(rows, list):

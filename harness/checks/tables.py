@@ -32,6 +32,8 @@ UNTIL_CALIBRATED = "until calibrated"
 """Reason of a threshold by hand that calibration replaces."""
 MAX_BYTES = 16 << 20
 """Size from which on a file is refused; it is enough for 50,000 rows."""
+OF_PROJECT = "stress_tests/checks.toml"
+"""The place of a project's own checks file in its folder."""
 _MAX_PARTS = 100
 _PIXELS = ("size", "resize", "crop")
 """Settings that are texts, such as 64x96, and look like numbers most of the time."""
@@ -54,6 +56,16 @@ def read_toml(
         raise error(f"{path}: cannot be read ({unreadable.strerror}); {mended}") from None
     except (ValueError, RecursionError) as invalid:  # Also for numbers of thousands of digits.
         raise error(f"{path}: not valid TOML: {invalid}; {mended}") from None
+
+
+def hint_of_project(path: Path) -> str:
+    """Return a sentence on the gate in a folder above a missing checks file; empty where there is none."""
+    if path.exists():
+        return ""
+    for folder in path.absolute().parents:
+        if (folder / OF_PROJECT).is_file():
+            return f"The gate of this project is in {folder}: run the command there"
+    return ""
 
 
 def parsed(content: bytes) -> dict[str, Any]:

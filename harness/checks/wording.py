@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.checks.roles import ROLES
-from harness.measures import Unit, never_judged
+from harness.measures import METRICS, Unit, never_judged
 from harness.measures.changed_predictions import OF_ORIGINAL
 
 if TYPE_CHECKING:
@@ -59,6 +59,16 @@ def excused(verdict: Verdict) -> str:
     return f"not significant ({p}fails below {verdict.check.significance:g})"
 
 
+def _images(verdict: Verdict) -> str:
+    """Return the number of images behind a value, and of how many measured ones if these are more."""
+    metric = METRICS.get(verdict.metric)
+    # Such a count has the size of the largest class as its n, which no reader looks for beside the worst class.
+    of_worst_class = verdict.unit is Unit.IMAGES and metric is not None and metric.about_one
+    if of_worst_class or verdict.out_of == verdict.n:
+        return f"{verdict.out_of}"
+    return f"{verdict.out_of} of {verdict.n}"
+
+
 def explained(verdict: Verdict, report: str = "") -> str:
     """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
     check, metric = verdict.check, verdict.metric.replace("_", " ")
@@ -87,8 +97,7 @@ def explained(verdict: Verdict, report: str = "") -> str:
         return verdict.unit.format(each, decimals=4)
 
     low, high = verdict.interval or (math.nan, math.nan)
-    n = f"{verdict.n}" if verdict.out_of == verdict.n else f"{verdict.out_of} of {verdict.n}"
-    facts = f"n={n}, 95% CI {number(low)} to {number(high)}"
+    facts = f"n={_images(verdict)}, 95% CI {number(low)} to {number(high)}"
     if verdict.stopped:
         errors = round((1 - verdict.value) * verdict.stopped)
         facts = f"at least {errors:,} errors, after {verdict.n:,} of {verdict.stopped:,} images, hardest first"

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, code_of, lacking, told
+from harness.base.errors import InputError, Interruption, code_of, harmless, lacking, told
 from harness.base.features import Command, features
 from harness.run.status import NOT_JUDGED
 
@@ -23,6 +23,7 @@ OWN = {
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
         ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
         ("Inspect", "report", "schema", "Print the JSON schema of stress.json."),
+        ("Inspect", "docs", "docs", "Print a page of the documentation."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
         ("Maintain", "files", "convert", "Turn a state dict into the native format."),
         ("Maintain", "files", "cache", "Show or empty the cache of predictions and images."),
@@ -68,5 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
 
 
 def _said(code: str, message: str, status: int) -> int:
-    print(f"error: {coded(code, message)}", file=sys.stderr)
+    text = f"error: {coded(code, message)}"
+    print(*map(harmless, text.split("\n")), sep="\n", file=sys.stderr)
     return status

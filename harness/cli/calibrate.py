@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.base.errors import InputError
-from harness.cli.options import FILE, MODEL, OK, Command, checks_option, for_gate, passed_on, project_with, run_options
+from harness.cli.options import (
+    FILE,
+    MODEL,
+    OK,
+    Command,
+    checks_option,
+    for_gate,
+    number,
+    passed_on,
+    project_with,
+    run_options,
+    tell,
+)
 
 if TYPE_CHECKING:
     from harness.run.budget import Plan
@@ -90,7 +102,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--drop",
-    type=float,
+    type=number,
     metavar="LOSS",
     help="With --power: the loss to detect (default: what each check allows).",
 )
@@ -120,11 +132,11 @@ def calibrate_command(
         lines = calibration.plan(request, on_fit=_print_fit)
     else:
         lines = calibration.calibrate(request, on_fit=_print_fit, reasons=verbose)
-    print("\n".join(lines))
+    tell(*lines)
     return OK
 
 
 def _print_fit(fit: Plan) -> None:
     from harness.report.costs import plan_lines as costs_lines
 
-    print("\n".join(costs_lines(fit)))
+    tell(*costs_lines(fit))

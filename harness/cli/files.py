@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.errors import printable
 from harness.base.groups import Setting, settings_of
 from harness.cli import options
 from harness.networks.options import ChoiceOptions
@@ -30,7 +29,7 @@ def convert_command(source: Path, destination: Path) -> int:
     from harness.run.checkpoint_files import convert_checkpoint
 
     note = convert_checkpoint(source, destination, ChoiceOptions(**options.given()))
-    print(f"{destination}: written from {source}{f' ({note})' if note else ''}")
+    options.tell(f"{destination}: written from {source}{f' ({note})' if note else ''}")
     return options.OK
 
 
@@ -57,7 +56,7 @@ def cache_command(*, info: bool, clear: bool) -> int:
     for what, store in caches:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
-        print(f"{found.folder}: {found.entries} {what} {done}, {room}")
+        options.tell(f"{found.folder}: {found.entries} {what} {done}, {room}")
     return options.OK
 
 
@@ -74,7 +73,7 @@ def fetch_data_command(data_dir: Path | None) -> int:
     """Download Fashion-MNIST."""
     from harness.data import fetch_fashion_mnist
 
-    print(f"Fashion-MNIST is in {fetch_fashion_mnist(data_dir)}")
+    options.tell(f"Fashion-MNIST is in {fetch_fashion_mnist(data_dir)}")
     return options.OK
 
 
@@ -97,7 +96,7 @@ def list_command(what: str, checks_path: Path) -> int:
     from harness.run.project import table_of
 
     rows = table_of(what, checks_path)
-    print("\n".join(printable(line) for line in aligned(rows, text=tuple(range(len(rows[0]))))))
+    options.tell(*aligned(rows, text=tuple(range(len(rows[0])))))
     return options.OK
 
 
@@ -176,8 +175,9 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     epochs, history, curves = train_checkpoint(destination, config, data_dir=data_dir, device=device)
     best = best_epoch(epochs)
     curves.write(as_png(training_curves({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch)))
-    print(
-        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}\n"
-        f"history: {history}\ncurves: {curves.path}"
+    options.tell(
+        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}",
+        f"history: {history}",
+        f"curves: {curves.path}",
     )
     return options.OK

@@ -53,7 +53,10 @@ def gate_command(arguments: tuple[str, ...]) -> int:
     try:
         with termination_raised():
             if not given and not Path("stress_tests").exists():
-                return _said(f"[{Code.USAGE}] there is no gate here; run `stress-harness init` to make one")
+                from harness.checks.tables import OF_PROJECT, hint_of_project
+
+                advice = hint_of_project(Path(OF_PROJECT)) or "Run `stress-harness init` to make one"
+                return _said(f"[{Code.USAGE}] there is no gate here. {advice}")
             from harness.run.request import RunRequest
 
             result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))
@@ -73,7 +76,8 @@ def judged(request: RunRequest) -> RunResult:
 
     result = api.judged(request, shown=True)
     if not result.concluded and result.status != NOT_JUDGED:
-        print(f"error: {without_verdict(result.status)}\n{MEANING}\nreport: {result.page}", file=sys.stderr)
+        lines = f"error: {without_verdict(result.status)}", MEANING, f"report: {result.page}"
+        options.tell(*lines, to=sys.stderr)
     return result
 
 
@@ -87,5 +91,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _said(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    options.tell(*f"error: {message}".split("\n"), to=sys.stderr)
     return NOT_JUDGED

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import click
 
-from harness.cli import COMMANDS
+from harness.cli import COMMANDS, options
 
 
 class _Commands(click.Group):
@@ -34,10 +34,14 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
     commands={name: click.Command(name) for name in COMMANDS},  # Their names.
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Each command has --help with an example. Each error has a code, which docs/troubleshooting.md explains.",
+    epilog="Each command has --help with an example. Each error has a code, which `stress-harness docs "
+    "troubleshooting` explains.",
 )
 @click.version_option(package_name="stress-harness", prog_name="stress-harness")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Stress-test image classifiers: a model quality gate. Begin with init."""
+    options.help_without_command(context)

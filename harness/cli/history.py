@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError
 from harness.cli import options
 
 HISTORY = Path("reports/history.jsonl")
@@ -43,7 +43,7 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
     page = options.own_output(output, PAGE, Inputs((file,)))
     known = read_history(file)
     for line in known.damaged:
-        print(f"warning: {printable(line)}", file=sys.stderr)
+        options.tell(f"warning: {line}", to=sys.stderr)
     if not known.lines:
         raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
     page.write(history_page(known, source=str(file), last=last).encode())

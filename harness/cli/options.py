@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from harness.base.errors import InputError, printable
+from harness.base.errors import InputError, harmless
 from harness.run.settings import IN_TABLE, SET, SETTINGS, as_options, option_of_command
 from harness.run.status import NOT_JUDGED
 
@@ -40,6 +41,8 @@ REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
 CHECKS = Path("stress_tests/checks.toml")
 """The checks file of a repository that names no other."""
+_FORMER_NAMES = {"--out": "--output"}
+"""Options of earlier versions, which scripts may still name, by their names of today."""
 _GIVEN, _PASSED_ON = "harness.given", "harness.passed_on"
 
 
@@ -63,7 +66,7 @@ class Command(click.Command):
             ctx.meta[_PASSED_ON] = tuple(args[end + 1 :])
             args = args[:end]
         try:
-            return super().parse_args(ctx, _one_each(args, self.many))
+            return super().parse_args(ctx, _one_each(_renamed(args), self.many))
         except click.NoSuchOption as error:
             name = error.option_name.lstrip("-").replace("-", "_").replace("normalisation", "normalization")
             if name in IN_TABLE:
@@ -78,6 +81,21 @@ class Command(click.Command):
                 "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline none"
             )
         formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
+
+
+def help_without_command(context: click.Context) -> None:
+    """Print the help of a group that was called without a command."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _renamed(args: Sequence[str]) -> list[str]:
+    """Return arguments with the names of today in place of former ones."""
+    result = []
+    for argument in args:
+        name, equals, value = argument.partition("=")
+        result.append(f"{_FORMER_NAMES.get(name, name)}{equals}{value}")
+    return result
 
 
 def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:
@@ -171,16 +189,44 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 def page_option(default: str) -> Callable[[F], F]:
     """Add the option that names the page of a command."""
-    about = f"The page (default: {default})."
-    return click.option("--output", type=FILE, default=Path(default), metavar="HTML", help=about)
+    return output_option("HTML", "The page", default=default)
+
+
+def output_option(metavar: str, about: str, *, default: str = "", in_words: str = "") -> Callable[[F], F]:
+    """Add the option `--output`, which names what a command writes: a file or, with metavar `DIR`, a folder.
+
+    A `default` that depends on other arguments is told `in_words`, and the command gets None.
+    """
+    text = f"{about} (default: {in_words or default})."
+    path = Path(default) if default else None
+    return click.option("--output", type=FILE, default=path, metavar=metavar, help=text)
 
 
 def share(text: str) -> float:
-    """Return a share, such as 1% or 0.01."""
+    """Return a finite share, such as 1% or 0.01."""
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
+        return number(text.removesuffix("%")) / 100 if text.endswith("%") else number(text)
+    except click.BadParameter:
         raise click.BadParameter(f"{text!r} is no share; write 1% or 0.01") from None
+
+
+def number(text: str) -> float:
+    """Return a finite number: no option has a meaning for NaN, which fails every comparison."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{text!r} is no finite number")
+    return value
+
+
+def share_within_one(text: str) -> float:
+    """Return a share from 0% to 100%."""
+    value = share(text)
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{text!r} is no share from 0% to 100%")
+    return value
 
 
 def tolerance_option(about: str) -> Callable[[F], F]:
@@ -190,7 +236,16 @@ def tolerance_option(about: str) -> Callable[[F], F]:
 
 def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
     """Print a result: its plain types as JSON, or its lines."""
-    print(json.dumps(plain) if as_json else "\n".join(map(printable, lines)))
+    if as_json:
+        print(json.dumps(plain))
+    else:
+        tell(*lines)
+
+
+def tell(*lines: object, to: TextIO | None = None) -> None:
+    """Print lines, by default to standard output; whatever they name, they control no terminal and no CI."""
+    for line in lines:
+        print(harmless(line), file=to or sys.stdout, flush=True)
 
 
 def own_output(path: Path, kind: Kind, inputs: Inputs) -> Output:
@@ -210,5 +265,5 @@ def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Projec
     from harness.run.project import project_of
 
     project = project_of(checks_path, given(), passed_on())
-    print(printable(project.data_line), file=sys.stderr if as_json else sys.stdout, flush=True)
+    tell(project.data_line, to=sys.stderr if as_json else sys.stdout)
     return project

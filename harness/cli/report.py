@@ -23,12 +23,7 @@ if TYPE_CHECKING:
     "pictures beside it. Nothing runs, and neither the model nor the data is needed.",
 )
 @click.argument("record", type=options.FILE)
-@click.option(
-    "--out",
-    type=options.FILE,
-    metavar="DIR",
-    help="Folder for stress.html and stress.md with its picture (default: RECORD's).",
-)
+@options.output_option("DIR", "The folder for stress.html and stress.md with its picture", in_words="RECORD's")
 @click.option(
     "--figures",
     type=options.FILE,
@@ -40,21 +35,22 @@ if TYPE_CHECKING:
 )
 @options.json_option
 def report_command(
-    record: Path, out: Path | None, figures: Path | None, figure_format: Literal["svg", "png"], *, as_json: bool
+    record: Path, output: Path | None, figures: Path | None, figure_format: Literal["svg", "png"], *, as_json: bool
 ) -> int:
     """Draw the reports of a record again."""
-    from harness.base.outputs import REPORT_MARKDOWN, REPORT_PAGE, Inputs
-    from harness.report.redraw import redrawn
+    from harness.base.outputs import REPORT_MARKDOWN, REPORT_PAGE, Inputs, write_together
+    from harness.report.redraw import redrawing_in, redrawn
     from harness.report.text import summary_lines
-    from harness.run.status import INCONCLUSIVE, PAGE, SUMMARY
+    from harness.run.status import INCONCLUSIVE, PAGE, REPORT, SUMMARY
 
     outcome, reports = redrawn(record)
-    folder = record.parent if out is None else out
+    folder = record.parent if output is None else output
     kinds = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN}
-    for name, kind in kinds.items():
-        options.own_output(folder / name, kind, Inputs((record,))).write(reports[name])
-    if outcome is not None and out is not None:
-        _copy_picture(outcome, folder)
+    written = {name: options.own_output(folder / name, kind, Inputs((record,))) for name, kind in kinds.items()}
+    with redrawing_in(folder, reports[REPORT]):
+        write_together({file: reports[name] for name, file in written.items()})
+        if outcome is not None and output is not None:
+            _copy_picture(outcome, folder)
     lines = [INCONCLUSIVE, f"report: {folder / PAGE}"] if outcome is None else summary_lines(outcome, folder)
     lines.append(f"summary: {folder / SUMMARY}")
     plain: dict[str, Any] = {"verdict": outcome.verdict if outcome else "error"}
@@ -78,7 +74,7 @@ def schema_command() -> int:
 
     from harness.run.record_schema import record_schema
 
-    print(json.dumps(record_schema(), indent=2))
+    options.tell(*json.dumps(record_schema(), indent=2).split("\n"))
     return options.OK
 
 

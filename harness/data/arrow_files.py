@@ -31,13 +31,13 @@ _EXPECTED = (
 )
 
 
-def read_arrow(place: str) -> Pictures:
+def read_arrow(place: str, *, labeled: bool = True) -> Pictures:
     """Return the pictures of a Parquet file, a folder of them, or a folder that `datasets.Dataset.save_to_disk` wrote.
 
     Parquet files may be at the URL of a file or folder, or at one with a `*`. Each picture is the content of a picture
     file, or its path relative to the data, which must then be local. The features that `datasets` stores name the
     classes. Local files have groups: each further column of text or whole numbers that has a value in each row. Needs
-    pyarrow. Raises `InputError` for anything else.
+    pyarrow. Raises `InputError` for anything else. Unless `labeled`, the column of labels is optional and not read.
     """
     try:
         import pyarrow  # noqa: F401
@@ -52,9 +52,9 @@ def read_arrow(place: str) -> Pictures:
         tables = [*map(_Table, files)]
         features, columns = _features(path, tables[0]), tables[0].schema.names
         picture, label = (next((n for n in names if n in columns), "") for names in (PICTURE_KEYS, LABEL_KEYS))
-        if not (picture and label):
+        if not picture or (labeled and not label):
             raise DataError(f"{place}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
-        labels = [value for table in tables for value in table.values(label)]
+        labels = [value for table in tables for value in table.values(label)] if labeled else []
         for name in columns if not remote else ():
             if name not in {picture, label} and all(table.is_plain(name) for table in tables):
                 names = (features.get(name) or {}).get("names")
@@ -62,6 +62,7 @@ def read_arrow(place: str) -> Pictures:
                 if all(value is not None and value != "" for value in values):
                     groups[name] = np.array([str(names[value] if names else value) for value in values])
         parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts)]
+        labels = labels if labeled else [0] * sum(count for *_, count in parts)
     folder = None if remote else path if path.is_dir() else path.parent
     ends = list(accumulate(count for *_, count in parts))
 
@@ -78,7 +79,7 @@ def read_arrow(place: str) -> Pictures:
         files,
         rows,
         labels=labels,
-        names=(features.get(label) or {}).get("names"),
+        names=(features.get(label) or {}).get("names") if labeled else None,
         name=Path((parents or ["parquet"])[-1]).stem if remote else path.resolve().stem,
         whole=place,
         threads=False,

@@ -7,7 +7,7 @@ import math
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 
-def read_npz(place: str, *, split: str = "test") -> Pictures:
+def read_npz(place: str, *, split: str = "test", labeled: bool = True) -> Pictures:
     """Return the pictures of an npz file with `images` and `labels`.
 
     `images` are (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels` (N,) integers from 0. `masks` are optional,
     (N, H, W) bool or uint8, zero outside the object. So are `groups`, see `groups_of_array`, and `classes`, names in
     place of numbers. In a file with several splits, as in MedMNIST (Yang et al. 2023), names begin with the
-    split: `test_images`. Labels may be (N, 1). Raises `InputError` for anything else.
+    split: `test_images`. Labels may be (N, 1). Raises `InputError` for anything else. Unless `labeled`, labels are
+    optional and not read.
     """
     path = Path(place)
     with opened(path) as (archive, members):
         begin = "" if "images" in members else f"{split}_"
-        if missing := {f"{begin}images", f"{begin}labels"} - set(members):
+        needed = ("images", "labels") if labeled else ("images",)
+        if missing := {f"{begin}{name}" for name in needed} - set(members):
+            in_split = " and ".join(f"{split}_{name}" for name in needed)
             raise DataError(
-                f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected images and "
-                f"labels, or {split}_images and {split}_labels"
+                f"{path}: has no array {min(missing)!r}, only {', '.join(sorted(members))}; expected "
+                f"{' and '.join(needed)}, or {in_split}"
             )
         stored, dtype, transposed = _announced(archive, members[f"{begin}images"])
         shape = _shape_of(stored, dtype, path)
         large = math.prod(shape) > COPIED and not transposed
-        own = {name: f"{begin}{name}" for name in ("labels", "masks", "groups")} | {"classes": "classes"}
+        own = {name: f"{begin}{name}" for name in ("masks", "groups")}
+        own |= {"labels": f"{begin}labels", "classes": "classes"} if labeled else {}
         own |= {} if large else {"images": f"{begin}images"}
         found = {name: array_in(archive, members[each]) for name, each in own.items() if each in members}
-    labels, masks, count = found["labels"], found.get("masks"), shape[0]
-    said, expected = f"{path}: labels are {labels.dtype} of shape {labels.shape}", f"expected {count} integers from 0"
-    if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
-        raise DataError(f"{said}, several for an image; {expected}")
-    if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{said}, {expected}")
+    masks, count = found.get("masks"), shape[0]
+    labels = _labels_of(found["labels"], count, path) if labeled else [0] * count
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
         raise DataError(f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}")
     array = None if large else found["images"].reshape(shape)
     read: Any = _in_order(path, f"{begin}images", shape) if array is None else array.__getitem__
     return Pictures(
         Item.each(read, count, f"{path}: image"),
-        labels=labels.reshape(-1).tolist(),
+        labels=labels,
         names=found["classes"].reshape(-1).tolist() if "classes" in found else None,
         name=path.stem,
         whole=str(path),
@@ -67,6 +67,17 @@ def read_npz(place: str, *, split: str = "test") -> Pictures:
         groups=groups_of_array(found["groups"], count, where=str(path)) if "groups" in found else {},
         array=array,
     )
+
+
+def _labels_of(labels: np.ndarray, count: int, path: Path) -> list[int]:
+    """Return the labels of so many images; raises `InputError` for anything but an integer for each."""
+    actual = f"{path}: labels are {labels.dtype} of shape {labels.shape}"
+    expected = f"expected {count} integers from 0"
+    if labels.ndim == 2 and labels.shape[1] > 1:  # noqa: PLR2004  (N, labels)
+        raise DataError(f"{actual}, several for an image; {expected}")
+    if labels.shape not in {(count,), (count, 1)} or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{actual}, {expected}")
+    return cast("list[int]", labels.reshape(-1).tolist())
 
 
 @contextmanager

@@ -39,6 +39,7 @@ _EXPECTED_ITEMS = (
     "or dicts with image and label"
 )
 _EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
+_EXPECTED_PATHS = "expected a first row that names the column path, and a row for each image"
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _SHARD_KEYS = ("label", "cls", "class", "target")
 _MAX_SHARDS = 100_000
@@ -118,22 +119,28 @@ def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not _is_nobodys(file)
 
 
-def read_csv(place: str) -> Pictures:
+def read_csv(place: str, *, labeled: bool = True) -> Pictures:
     """Return the pictures that a CSV file lists in its columns `path`, relative to the file, and `label`.
 
     Labels are names of classes, which are then sorted, or integers from 0. A further column with a value in each row
-    gives groups of images. Raises `InputError` for anything else.
+    gives groups of images. Raises `InputError` for anything else. Unless `labeled`, the column `label` is optional and
+    not read.
     """
     path = Path(place)
-    titles, *rows = [row for row in csv_rows(path, expected=_EXPECTED_ROWS) if row] or [[]]
-    if not rows or not {"path", "label"} <= set(titles):
-        raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {_EXPECTED_ROWS}")
+    expected = _EXPECTED_ROWS if labeled else _EXPECTED_PATHS
+    needed = ["path", "label"] if labeled else ["path"]
+    titles, *rows = [row for row in csv_rows(path, expected=expected) if row] or [[]]
+    if not rows or not set(needed) <= set(titles):
+        raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {expected}")
     cells = zip_longest(titles, *(row[: len(titles)] for row in rows), fillvalue="")
     columns: dict[str, list[str]] = {title: values for title, *values in cells}
-    places, labels = columns.pop("path"), list[Any](columns.pop("label"))
-    for number, values in enumerate(zip(places, labels, strict=True), start=2):
+    for number, values in enumerate(zip(*(columns[title] for title in needed), strict=True), start=2):
         if not all(values):
-            raise DataError(f"{path}: row {number} has no path or no label; {_EXPECTED_ROWS}")
+            raise DataError(f"{path}: row {number} has no {' or no '.join(needed)}; {expected}")
+    places = columns.pop("path")
+    labels = list[Any](columns.pop("label", []))
+    if not labeled:
+        labels = ["0"] * len(places)
     if all(label.isdecimal() and len(label) <= 9 for label in labels):  # noqa: PLR2004  Fits into 32 bits.
         labels = [*map(int, labels)]
     files = [path.parent / place for place in places]
@@ -146,13 +153,14 @@ def read_csv(place: str) -> Pictures:
         raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
 
 
-def read_named(spec: str, *, otherwise: str = "") -> Pictures:
+def read_named(spec: str, *, otherwise: str = "", labeled: bool = True) -> Pictures:
     """Return the pictures of the data set that `package.module:name` names, an object or a callable that returns one.
 
     Items are (picture, label), or dicts with an image and a label. A picture is a PIL image, an array (H, W, C) uint8,
     or a tensor (C, H, W), uint8 or in [0, 1]. The data set's `classes` name the classes, or its `features` as in
     Hugging Face's. A data set with a text `fingerprint` of its content is decoded once, any other in each run. Raises
     `InputError` for any exception of its code, and for other items; `otherwise` ends the message for a missing module.
+    Unless `labeled`, an item may be a picture alone, and labels are not read.
     """
 
     def called(what: str, call: Any) -> Any:
@@ -172,14 +180,16 @@ def read_named(spec: str, *, otherwise: str = "") -> Pictures:
         wrong = "" if (count := called("its length", lambda: len(dataset))) else "is empty"
     if wrong:
         raise DataError(f"{wrong}; {_EXPECTED_ITEMS}", setting=f"data {spec}")
-    labels: list[Any] = [None] * count
+    labels: list[Any] = [None if labeled else 0] * count
 
     def read(position: int) -> Any:
         item = called(f"item {position}", lambda: dataset[position])
+        if not labeled:
+            return _picture(item, f"{spec}: item {position}")
         picture, labels[position] = _pair(item, f"{spec}: item {position}")
         return picture
 
-    names = called("the names of its classes", lambda: _names(dataset))
+    names = called("the names of its classes", lambda: _names(dataset)) if labeled else None
     fingerprint = getattr(dataset, "fingerprint", None) or getattr(dataset, "_fingerprint", None)
     known = isinstance(fingerprint, str)
     unknown = f"{spec} is decoded again in each run; to avoid this, give it a text `fingerprint` of its content"
@@ -208,6 +218,16 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
     return picture, label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
 
 
+def _picture(item: Any, where: str) -> Any:
+    """Return the picture of an item, with or without a label beside it."""
+    if isinstance(item, Mapping):
+        key = next((key for key in (*PICTURE_KEYS, "pixel_values") if key in item), None)
+        if key is None:
+            raise DataError(f"{where}: has {', '.join(map(str, item))}; {_EXPECTED_ITEMS}")
+        return item[key]
+    return item[0] if isinstance(item, tuple | list) and item else item
+
+
 def _names(dataset: Any) -> list[str] | None:
     """Return the names of the classes that a data set declares; None without any."""
     classes = getattr(dataset, "classes", None)
@@ -218,11 +238,11 @@ def _names(dataset: Any) -> list[str] | None:
     return [str(name) for name in classes] if classes else None
 
 
-def read_webdataset(pattern: str) -> Pictures:
+def read_webdataset(pattern: str, *, labeled: bool = True) -> Pictures:
     """Return the pictures of the shards that a pattern names, such as `shards/test-{000..009}.tar`, in its order.
 
     The shards are local files, or URLs. Labels are integers from 0 or names, in `.cls` files or under `label` in
-    `.json` files. Raises `InputError` for anything else.
+    `.json` files. Raises `InputError` for anything else. Unless `labeled`, labels are optional and not read.
     """
     if pattern.startswith("pipe:"):
         raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
@@ -230,7 +250,8 @@ def read_webdataset(pattern: str) -> Pictures:
     threads = 8 if remote else 1
     shards: list[File] = [*(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))]
     parts, labels, left_out = [], [], Counter[str]()
-    searched = side_by_side(partial(found_once, what="samples", find=_members), shards, threads=threads)
+    what, find = ("samples", _members) if labeled else ("samples without labels", _unlabeled_members)
+    searched = side_by_side(partial(found_once, what=what, find=find), shards, threads=threads)
     for shard, found in zip(shards, searched, strict=True):
         parts += [Part(shard, *member) for member in found["members"]]
         labels += found["labels"]
@@ -257,7 +278,11 @@ def _expanded(pattern: str) -> list[str]:
     return names
 
 
-def _members(shard: File) -> dict[str, Any]:
+def _unlabeled_members(shard: File) -> dict[str, Any]:
+    return _members(shard, labeled=False)
+
+
+def _members(shard: File, *, labeled: bool = True) -> dict[str, Any]:
     """Return the pictures of a shard (name, offset, size), their labels, and the numbers of other files by kind."""
     import tarfile
 
@@ -285,7 +310,7 @@ def _members(shard: File) -> dict[str, Any]:
                 if picture.offset_data + picture.size > size:
                     raise DataError(f"{shard}: {picture.name} is truncated; copy the shard again")
                 members.append((picture.name, picture.offset_data, picture.size))
-                labels.append(_member_label(archive, kinds, f"{shard}: {key}"))
+                labels.append(_member_label(archive, kinds, f"{shard}: {key}") if labeled else 0)
     return {"members": members, "labels": labels, "left_out": left_out}
 
 

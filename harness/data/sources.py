@@ -22,13 +22,15 @@ class Source:
 
     `read`, `module:function` of `harness.data`, takes the part of a specification after the colon. It returns
     `Pictures`, or whole images that no pipeline changes, and raises `InputError` for others. `takes` names that part,
-    empty without one; `about` describes it. The part may be a URL if `at_url`.
+    empty without one; `about` describes it. The part may be a URL if `at_url`. If labels are `optional`, the function
+    takes `labeled=False` for images whose labels do not count.
     """
 
     read: str
     takes: str = ""
     about: str = ""
     at_url: bool = False
+    optional: bool = False
 
     def form(self, name: str) -> str:
         """Return the form of a specification of this source."""
@@ -37,24 +39,52 @@ class Source:
 
 SHIPPED = "fashion-mnist"
 SOURCES: dict[str, Source] = {
-    SHIPPED: Source("fashion_mnist:load_fashion_mnist"),
-    "folder": Source("readers:read_folder", "PATH", "one folder per class, and perhaps groups.csv"),
-    "npz": Source(
-        "npz:read_npz", "PATH", "images and labels, perhaps groups, or MedMNIST's test_images and test_labels"
+    SHIPPED: Source(
+        "fashion_mnist:load_fashion_mnist",
+        about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the harness.",
     ),
-    "csv": Source("readers:read_csv", "FILE", "columns path and label, others are groups"),
+    "folder": Source(
+        "readers:read_folder", "PATH", "A folder of pictures with one folder per class, and perhaps groups.csv."
+    ),
+    "npz": Source(
+        "npz:read_npz",
+        "PATH",
+        "A file of NumPy with the arrays images and labels, perhaps groups, or MedMNIST's test_images and test_labels.",
+        optional=True,
+    ),
+    "csv": Source(
+        "readers:read_csv",
+        "FILE",
+        "A table with the columns path and label; any other column is a group of images.",
+        optional=True,
+    ),
     "hf": Source(
         "arrow_files:read_arrow",
         "PATH",
-        "what datasets.save_to_disk wrote, or Parquet files, which may be at a URL",
+        "A folder that datasets.save_to_disk of Hugging Face wrote, or Parquet files, which may be at a URL.",
         at_url=True,
     ),
-    "parquet": Source("arrow_files:read_arrow", "PATH", "columns image and label; or a URL", at_url=True),
+    "parquet": Source(
+        "arrow_files:read_arrow",
+        "PATH",
+        "A Parquet file, or a URL of one, with the columns image and label.",
+        at_url=True,
+        optional=True,
+    ),
     "webdataset": Source(
-        "readers:read_webdataset", "SHARDS", "tar files, such as test-{000..009}.tar, or their URLs", at_url=True
+        "readers:read_webdataset",
+        "SHARDS",
+        "The tar files of a WebDataset, such as test-{000..009}.tar, or their URLs.",
+        at_url=True,
+        optional=True,
     ),
 }
 """The sources of test images by the first word of a specification."""
+CALLABLE = (
+    "module:callable",
+    "A data set of your own code: an object with items (picture, label), or a callable that returns one.",
+)
+"""A specification that no word of the table begins, and its description."""
 OF_NO_CLASS = -1
 """The label of images from elsewhere, which belong to no class of the data."""
 MOST = 1_000
@@ -68,6 +98,7 @@ def load_images(
     channels: Literal[1, 3] | None = None,
     pipeline: Pipeline | None = None,
     spread: Spread | None = None,
+    labeled: bool = True,
 ) -> LabelledImages:
     """Load the labeled test images that a specification names, such as `folder:photographs`.
 
@@ -75,6 +106,8 @@ def load_images(
     channel) or color (3); None leaves them unchanged. `spread`, for example a cluster, decodes many pictures; without
     it, this process does. Bytes other than UTF-8 in class names are escaped. Raises `InputError` for a specification of
     another form, and for images that its source cannot load.
+
+    Unless `labeled`, labels do not count: they need not exist, and all images are of one class.
     """
     from harness.data.pipeline import Pipeline
     from harness.data.readers import read_named
@@ -86,7 +119,8 @@ def load_images(
     resize = () if size is None else (Resize(size),)
     pipeline = pipeline or Pipeline(color=Color(channels), resize=resize)
     if source is None and is_name(spec):
-        return _decoded(read_named(spec, otherwise=f"; expected {specs_in_words()}"), pipeline, spread)
+        named = read_named(spec, otherwise=f"; expected {specs_in_words()}", labeled=labeled)
+        return _decoded(named if labeled else _of_one_class(named), pipeline, spread)
     if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise DataError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
     if is_url(rest) and not source.at_url:
@@ -94,7 +128,20 @@ def load_images(
         raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
     read = pkgutil.resolve_name(f"harness.data.{source.read}")
-    return replace(_decoded(read(rest) if rest else read(), pipeline, spread), source=rest)
+    if not labeled and source.optional:
+        found = _of_one_class(read(rest, labeled=False))
+    else:
+        found = read(rest) if rest else read()
+    return replace(_decoded(found, pipeline, spread), source=rest)
+
+
+def _of_one_class(pictures: Pictures) -> Pictures:
+    """Return pictures that were read without labels, with another fingerprint than with labels.
+
+    The cache of decoded images keeps labels with pixels, so the same file has two entries.
+    """
+    made_of = None if pictures.made_of is None else f"{pictures.made_of} without labels"
+    return replace(pictures, made_of=made_of)
 
 
 def load_elsewhere(
@@ -128,7 +175,8 @@ def load_elsewhere(
         if kind == "folder":
             found = _decoded(read_unlabelled(path, grouped=grouped), pipeline)
         else:
-            found = load_images(spec, pipeline=Pipeline() if spec == SHIPPED else pipeline)
+            stages = Pipeline() if spec == SHIPPED else pipeline
+            found = load_images(spec, pipeline=stages, labeled=False)
     except InputError as error:
         raise DataError(error.message, setting=f"{setting} {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
@@ -157,4 +205,4 @@ def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Sprea
 
 def specs_in_words() -> str:
     """Return the forms of a specification as text."""
-    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or module:callable"
+    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or {CALLABLE[0]}"

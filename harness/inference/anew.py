@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference.classifier import Classifier
+    from harness.inference.predictors.protocol import Provides
 
 ALONE = 16
 """Images that the model predicts one by one, at most: milliseconds for a small network, seconds for a large one."""
@@ -32,7 +33,10 @@ SEEDS = "10", "74"
 
 Hashes of most short words differ in parity between these two.
 """
+_APART = 3
+"""Distance of images that share no batch in a run as they do side by side."""
 _STATE = "it keeps state between calls, or answers at random"
+_MIXED = "it mixes up predictions, or its prediction for an image depends on others"
 _ACROSS = (
     "a served model would give other predictions than those judged. Let no step work across the batch, such as "
     "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
@@ -43,17 +47,25 @@ _ACROSS = (
 class Way:
     """A way to ask the given model, neither traced nor folded; `why` is the reason if it gives other logits.
 
-    The images are in this order, 1 or -1, in batches of `size` without padding, or padded as in a run.
+    Images are `step` apart, in reverse order if it is negative. Their batches are of `size` without
+    padding, or padded as in a run.
     """
 
     how: str
     why: str
-    order: int = 1
+    step: int = 1
     size: int | None = None
+
+    def reason(self, provides: Provides) -> str:
+        """Return why a model of this kind gives other logits, and what to do about its batches."""
+        if self.why == _STATE:
+            return self.why
+        advice = provides.batch_advice
+        return advice if provides.dynamic else f"{self.why}. {advice}"
 
     def positions(self, count: int) -> np.ndarray:
         """Return the positions that are asked about of so many images, (M,) int64."""
-        return np.arange(count if self.size is None else min(ALONE, count))[:: self.order]
+        return np.arange(count if self.size is None else min(ALONE, count))[:: self.step]
 
     def logits(self, classifier: Classifier, images: LabelledImages) -> np.ndarray:
         """Return the logits of the images at `positions`, (M, classes); raises `ModelError` as `predict` does."""
@@ -64,19 +76,27 @@ WAYS = (
     Way("as it was given", _STATE),
     Way("a second time", _STATE),
     Way("one by one, without padding", _ACROSS, size=1),
-    Way("by threes, without padding", _ACROSS, order=-1, size=3),
-    Way("in another order", "it mixes up predictions, or its prediction for an image depends on others", order=-1),
+    Way("by threes, without padding", _ACROSS, step=-1, size=3),
+    Way("in another order", _MIXED, step=-1),
+    # Another order within a batch does not change the ranges of its activations.
+    Way("beside other images", _ACROSS, step=_APART),
 )
 
 
 def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, ...]:
     """Return the ways to ask a model here, or in another process: there, a network only as it was given.
 
-    A predictor may crash in smaller batches than it was promised, which must happen elsewhere.
+    A predictor may crash in smaller batches than it was promised, which must happen elsewhere. If it
+    is judged in batches of one size, no other is tried. Other sizes already put a network's images
+    beside other ones.
     """
     if classifier.provides.network:
-        return WAYS[:1] if elsewhere else WAYS
-    return tuple(way for way in WAYS if elsewhere or way.size is None)
+        return WAYS[:1] if elsewhere else WAYS[:-1]
+    batch = classifier.provides.batch
+    padded = tuple(way for way in WAYS if way.size is None)
+    if not elsewhere:
+        return padded
+    return padded + tuple(way for way in WAYS if way.size and batch in {None, way.size})
 
 
 def asked_elsewhere(

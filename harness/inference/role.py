@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from harness.inference.engine import MakeBackend
     from harness.inference.predictions import Predictions
     from harness.networks.checkpoints import Record
+    from harness.networks.declared import DeclaredNetwork
     from harness.perturb import Perturbation
 
 
@@ -49,7 +50,10 @@ def load(spec: Path | str, options: NetworkOptions | None = None, images: Labell
     predictor = open_predictor(spec, options, images)
     classes = images.classes if images else ()
     named = (predictor.provides.classes if images else ()) or options.class_names
-    model = PredictorModel(predictor, classes=classes, named=named, batch=options.predictor_batch)
+    model = PredictorModel(predictor, classes=classes, named=named, batch=options.images_per_call)
+    if options.predictor_batch == 1 and model.provides.live and model.provides.batch is None:
+        # Served one image at a time, it is asked in no other batches, and the verdict holds for none.
+        model.provides = replace(model.provides, batch=1)
     if images is None:
         predictor.close()
     identity = predictor.identity
@@ -102,6 +106,8 @@ class RoleModel:
         entry = {"path": str(self.path), "sha256": self.sha256, "architecture": self.architecture}
         if self.note:
             entry["loaded"] = self.note
+        if self.provides.holds_for:
+            entry["batches"] = self.provides.holds_for
         return self.classifier.predictor.declared | entry
 
 
@@ -157,7 +163,7 @@ def open_model(
         checkpoint = load(path, network, images)
     model = checkpoint.model
     if not isinstance(model, PredictorModel):
-        provides = Provides(network=True) if checkpoint.architecture == "onnx" else OF_NETWORKS
+        provides = _provided_by_onnx(model) if checkpoint.architecture == "onnx" else OF_NETWORKS
         model = Network(model, device=device, provides=provides)
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     with _named(role, path):
@@ -176,6 +182,14 @@ def open_model(
         _expect_answers(classifier, images, ordered=ordered)
     identity = checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record
     return RoleModel(role, path, *identity, classifier, note="; ".join(filter(None, (checkpoint.note, where))))
+
+
+def _provided_by_onnx(model: DeclaredNetwork) -> Provides:
+    """Return the kind of answers of an ONNX file; with dynamic ranges, they hold for one batch size."""
+    network: Any = model.network
+    if not network.dynamic_ranges:
+        return Provides(network=True)
+    return Provides(network=True, batch=network.runner.batch, dynamic=True)
 
 
 @contextmanager

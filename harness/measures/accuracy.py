@@ -101,14 +101,54 @@ def confused_pairs(predictions: Predictions, *, most: int = 3) -> list[tuple[str
     return [(classes[first], classes[second]) for first, second in numbers]
 
 
-ACCURACY = Metric("accuracy", Unit.SHARE, better="more", weighted=True)
-PAIR_FAILURES = Metric("pair_failures", Unit.IMAGES, better="less", weighted=True)
-CONFIDENT_ERRORS = Metric("confident_errors", Unit.IMAGES, better="less", weighted=True)
-ACCURACY_GAIN = Metric("accuracy_gain", Unit.DIFFERENCE, better="more", weighted=True)
-ACCURACY_CHANGE = Metric("accuracy_change", Unit.DIFFERENCE, better="more")
-GOLDEN_RIGHT = Metric("golden_right", Unit.SHARE, better="more", words="correct on this one image")
+ACCURACY = Metric(
+    "accuracy",
+    Unit.SHARE,
+    better="more",
+    weighted=True,
+    about="share of correct predictions",
+)
+PAIR_FAILURES = Metric(
+    "pair_failures",
+    Unit.IMAGES,
+    better="less",
+    weighted=True,
+    about="images of either class of a pair that are predicted as the other",
+)
+CONFIDENT_ERRORS = Metric(
+    "confident_errors",
+    Unit.IMAGES,
+    better="less",
+    weighted=True,
+    about="wrong predictions with a confidence above that of the check",
+)
+ACCURACY_GAIN = Metric(
+    "accuracy_gain",
+    Unit.DIFFERENCE,
+    better="more",
+    weighted=True,
+    about="accuracy less that of the baseline on the same images",
+)
+ACCURACY_CHANGE = Metric(
+    "accuracy_change",
+    Unit.DIFFERENCE,
+    better="more",
+    about="change of accuracy since the incumbent on the same images",
+)
+GOLDEN_RIGHT = Metric(
+    "golden_right",
+    Unit.SHARE,
+    better="more",
+    words="correct on this one image",
+    about="whether one golden image is predicted correctly",
+)
 NEGATIVE_FLIPS = Metric(
-    "negative_flips", Unit.IMAGES, better="less", scale="root", words="lost correct predictions of the incumbent"
+    "negative_flips",
+    Unit.IMAGES,
+    better="less",
+    scale="root",
+    words="lost correct predictions of the incumbent",
+    about="images that the incumbent predicts correctly and the candidate does not",
 )
 
 

@@ -22,18 +22,47 @@ BINS = 15
 RELIABILITY = "reliability"
 """Name of the reliability diagram's curve."""
 
-CALIBRATION_ERROR = Metric("calibration_error", Unit.SHARE, better="less", words="expected calibration error")
-NEGATIVE_LOG_LIKELIHOOD = Metric(
-    "negative_log_likelihood", Unit.SCORE, better="less", words="negative log-likelihood", weighted=True
+CALIBRATION_ERROR = Metric(
+    "calibration_error",
+    Unit.SHARE,
+    better="less",
+    words="expected calibration error",
+    about="mean distance of confidence and accuracy over bins of confidence (expected calibration error)",
 )
-BRIER_SCORE = Metric("brier_score", Unit.SCORE, better="less", words="Brier score", range=(0.0, 2.0), weighted=True)
+NEGATIVE_LOG_LIKELIHOOD = Metric(
+    "negative_log_likelihood",
+    Unit.SCORE,
+    better="less",
+    words="negative log-likelihood",
+    weighted=True,
+    about="mean negative logarithm of the label's probability (log loss)",
+)
+BRIER_SCORE = Metric(
+    "brier_score",
+    Unit.SCORE,
+    better="less",
+    words="Brier score",
+    range=(0.0, 2.0),
+    weighted=True,
+    about="mean squared distance of the probabilities from the label (Brier score)",
+)
 CONFIDENCE_ON_ERRORS = Metric("confidence_on_errors", Unit.SHARE, better="less", words="mean confidence of errors")
-RISK_COVERAGE_AREA = Metric("risk_coverage_area", Unit.SHARE, better="less", words="area under the risk-coverage curve")
+RISK_COVERAGE_AREA = Metric(
+    "risk_coverage_area",
+    Unit.SHARE,
+    better="less",
+    words="area under the risk-coverage curve",
+    about="mean error rate of the most confident predictions, over all shares of them (risk-coverage curve)",
+)
 CONFIDENCE_RISE = Metric(
     "confidence_rise", Unit.DIFFERENCE, better="less", words="rise of the mean confidence as severity grows"
 )
 MEAN_CORRUPTION_ERROR = Metric(
-    "mean_corruption_error", Unit.FACTOR, better="less", words="mean corruption error against the baseline"
+    "mean_corruption_error",
+    Unit.FACTOR,
+    better="less",
+    words="mean corruption error against the baseline",
+    about="errors under corruptions relative to those of the baseline, averaged over corruptions",
 )
 
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from harness.base.records import Unbounded, record
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -50,6 +52,26 @@ class Quantity:
     group: str = ""
     unproved: int = 0
     provable: bool = True
+
+
+@record
+class Bounds:
+    """The one-sided bounds of a quantity that decide an outcome, each at its own level.
+
+    Without groups that are large enough, equality is not `provable`.
+    """
+
+    lower: Unbounded
+    upper: Unbounded
+    provable: bool = True
+
+    def outcome(self, tolerance: float) -> Outcome:
+        """Return the outcome at a tolerance."""
+        if self.lower > tolerance:
+            return "different"
+        if not self.provable:
+            return "informational"
+        return "equal" if self.upper <= tolerance else "inconclusive"
 
 
 def proportion_limits(count: float, n: float, confidence: float) -> tuple[float, float]:
@@ -180,11 +202,14 @@ def worst(parts: Mapping[str, Quantity], *, least: int = 1) -> Quantity:
 
 def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
     """Return the outcome of a quantity at a tolerance; "different" is wrong with a probability of at most `level`."""
-    if measured.limits(1 - level)[0] > tolerance:
-        return "different"
-    if not measured.provable:
-        return "informational"
-    return "equal" if measured.limits(CONFIDENCE)[1] <= tolerance else "inconclusive"
+    return bounds_of(measured, level=level).outcome(tolerance)
+
+
+def bounds_of(measured: Quantity, *, level: float = 1 - CONFIDENCE) -> Bounds:
+    """Return the bounds of a quantity; the lower one is too large with a probability of at most `level`."""
+    lower, _ = measured.limits(1 - level)
+    _, upper = measured.limits(CONFIDENCE)
+    return Bounds(float(lower), float(upper), measured.provable)
 
 
 def least_images(tolerance: float) -> int:

@@ -109,20 +109,22 @@ _FORMS: Mapping[Unit, tuple[int, int, str]] = {
 class Metric:
     """A metric: its name in the checks file, its unit, and the direction that is better.
 
-    `range` is by default that of the unit. `words` describe it for readers. `scale` is the scale on which the spread of
-    reference models is uniform: plain, or the root for counts of rare events. A `heavy_tailed` metric, such as the
-    logarithm of a small mean, takes no part in the search for outliers. A metric may be `about_one` of several, such
-    as the worst class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that
-    `leads`, as this noun, are the first of a page. An `informational` metric has no threshold from reference models,
-    for this reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each
-    image contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the
-    function that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    `range` is by default that of the unit. `words` describe it for readers of a report, unless its name does. `about`
+    explains a metric without words to those who choose one. `scale` is the scale on which the spread of reference
+    models is uniform: plain, or the root for counts of rare events. A `heavy_tailed` metric, such as the logarithm of
+    a small mean, takes no part in the search for outliers. A metric may be `about_one` of several, such as the worst
+    class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`, as
+    this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
+    reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
+    contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
+    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
     unit: Unit
     better: Literal["more", "less"]
     words: str = ""
+    about: str = ""
     range: tuple[float, float] = (math.nan, math.nan)
     scale: Scale = "plain"
     heavy_tailed: bool = False
@@ -144,6 +146,12 @@ class Metric:
     @property
     def direction(self) -> Direction:
         return "at_least" if self.better == "more" else "at_most"
+
+    @property
+    def sentence(self) -> str:
+        """Return what the metric measures."""
+        text = self.about or self.words or "not described: it is declared without words"
+        return f"{text[0].upper()}{text[1:].removesuffix('.')}."
 
     def is_case_of(self, declared: Metric) -> bool:
         """Return whether this is a declared metric; unit, range and words may depend on the case.

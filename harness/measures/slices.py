@@ -16,9 +16,27 @@ from harness.measures.statistics import Z95, proportion_interval
 if TYPE_CHECKING:
     from harness.inference import Predictions
 
-GROUP_ACCURACY = Metric("group_accuracy", Unit.SHARE, better="more")
-WORST_GROUP_ACCURACY = Metric("worst_group_accuracy", Unit.SHARE, better="more", words="the worst group")
-GROUP_GAP = Metric("group_gap", Unit.DIFFERENCE, better="less", words="the best group less the worst", range=(0.0, 1.0))
+GROUP_ACCURACY = Metric(
+    "group_accuracy",
+    Unit.SHARE,
+    better="more",
+    about="share of correct predictions in one group of images",
+)
+WORST_GROUP_ACCURACY = Metric(
+    "worst_group_accuracy",
+    Unit.SHARE,
+    better="more",
+    words="the worst group",
+    about="share of correct predictions in the worst group of images",
+)
+GROUP_GAP = Metric(
+    "group_gap",
+    Unit.DIFFERENCE,
+    better="less",
+    words="the best group less the worst",
+    range=(0.0, 1.0),
+    about="accuracy of the best group of images less that of the worst",
+)
 GROUP_DIFFERENCE = Metric(
     "group_difference", Unit.DIFFERENCE, better="more", words="probability of the label, less that on other images"
 )

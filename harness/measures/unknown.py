@@ -28,8 +28,20 @@ _TINY = 1e-12
 _NORMALIZED = 2e-3
 """Energy of probabilities, which sum to 1 within their rounding."""
 
-UNKNOWN_AUROC = Metric("unknown_auroc", Unit.SHARE, better="more", words="AUROC of unknown images")
-UNKNOWN_FPR95 = Metric("unknown_fpr95", Unit.SHARE, better="less", words="FPR95 of unknown images")
+UNKNOWN_AUROC = Metric(
+    "unknown_auroc",
+    Unit.SHARE,
+    better="more",
+    words="AUROC of unknown images",
+    about="how well confidence separates images of the classes from images of none: the area under the ROC curve",
+)
+UNKNOWN_FPR95 = Metric(
+    "unknown_fpr95",
+    Unit.SHARE,
+    better="less",
+    words="FPR95 of unknown images",
+    about="share of images of the classes that are flagged by a threshold that flags 95% of the images of none",
+)
 
 
 def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:

@@ -73,11 +73,38 @@ def persistent_failures(
     return PersistentFailures(len(images), poses, tuple(rows))
 
 
-ROBUST_ACCURACY = Metric("robust_accuracy", Unit.SHARE, better="more", weighted=True)
-RANDOM_POSE_ACCURACY = Metric("random_pose_accuracy", Unit.SHARE, better="more")
-WORST_OF_TEN = Metric("worst_of_ten", Unit.SHARE, better="more")
-UNCHANGED_SHARE = Metric("unchanged_share", Unit.SHARE, better="more", weighted=True)
-BREAKING_SEVERITY = Metric("breaking_severity", Unit.DEGREES, better="more")
+ROBUST_ACCURACY = Metric(
+    "robust_accuracy",
+    Unit.SHARE,
+    better="more",
+    weighted=True,
+    about="share of images that are predicted correctly in all poses of a grid",
+)
+RANDOM_POSE_ACCURACY = Metric(
+    "random_pose_accuracy",
+    Unit.SHARE,
+    better="more",
+    about="mean accuracy over random poses, which each image has of its own",
+)
+WORST_OF_TEN = Metric(
+    "worst_of_ten",
+    Unit.SHARE,
+    better="more",
+    about="share of images that are predicted correctly in all of their ten random poses",
+)
+UNCHANGED_SHARE = Metric(
+    "unchanged_share",
+    Unit.SHARE,
+    better="more",
+    weighted=True,
+    about="share of images with the same prediction in all poses of a search",
+)
+BREAKING_SEVERITY = Metric(
+    "breaking_severity",
+    Unit.DEGREES,
+    better="more",
+    about="severity at which a share of the correct predictions is lost: degrees, pixels, or a share of both",
+)
 """Its unit is that of the path: degrees, pixels, or a share of both."""
 
 

@@ -75,7 +75,7 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     if path.suffix.lower() == ".onnx":
         from harness.networks.checkpoints.onnx_files import load_onnx
 
-        checkpoint = load_onnx(path)
+        checkpoint = load_onnx(path, batch=options.predictor_batch)
         if checkpoint.model.takes_bytes:
             normalization = None
     else:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.data.transforms import Transform
 
 PROCESS, RAY = "process", "ray"
+_IMAGES_PER_CALL = 32
 _LONGEST = 255
 """Most characters of a file's path; longer text is a list of names."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -104,9 +105,10 @@ class ChoiceOptions(Settings):
 class PredictorOptions(Settings):
     """Options of calls to predictors, such as callables and servers."""
 
-    predictor_batch: int = setting(
-        "Send this many images to a predictor, such as a callable or a server, at a time (default: 32).",
-        default=32,
+    predictor_batch: int | None = setting(
+        "Send this many images to a predictor, such as a callable or a server, at a time. A file with "
+        "dynamic ranges (ONNX, OpenVINO) is judged in batches of exactly this size (default: 32; with "
+        "dynamic ranges 1).",
         metavar="N",
         ge=1,
     )
@@ -134,6 +136,11 @@ class PredictorOptions(Settings):
         "The output of a served model to measure (default: the only one, or the only one with a score per class).",
         metavar="NAME",
     )
+
+    @property
+    def images_per_call(self) -> int:
+        """Return the number of images that a predictor gets at a time."""
+        return self.predictor_batch or _IMAGES_PER_CALL
 
     @property
     def class_names(self) -> tuple[str, ...]:

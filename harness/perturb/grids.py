@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from harness.perturb.poses import Perturbation
 
 
+_LARGEST_SHIFT = 1 / 8
+"""Largest shift of a corner of the augmentation range, as a share of the shorter side of an image."""
+
+
 def augmentation_range_poses() -> tuple[Pose, ...]:
     """Return the 9 x 5 x 5 grid of poses within ±10° and ±2 px, the augmentation range of the shipped model."""
     shifts = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -26,6 +30,23 @@ def augmentation_range_poses() -> tuple[Pose, ...]:
 def augmentation_range_corners() -> tuple[Pose, ...]:
     """Return the eight corners of that grid: the largest rotation and translation, in every combination of signs."""
     return tuple(Pose(10.0 * turn, 2.0 * dx, 2.0 * dy) for turn, dx, dy in product((-1, 1), repeat=3))
+
+
+def corners_suit(height: int, width: int) -> bool:
+    """Return whether images of this size, in pixels, keep their object at the corners of the augmentation range.
+
+    A shift there is at most an eighth of the shorter side, because a larger one moves objects out of the image.
+    Engstrom et al. (2019) shift by about a tenth. On 8 x 8 pixels, the 2 px would be a quarter.
+
+    >>> corners_suit(28, 28), corners_suit(8, 8)
+    (True, False)
+    """
+    shift = max(abs(corner.dx) for corner in augmentation_range_corners())
+    return shift <= _LARGEST_SHIFT * min(height, width)
+
+
+CORNERS_TOO_FAR = "2 px, the shift at the corners of ±10°, ±2 px, is more than an eighth of the side of these images"
+"""Why images are not measured at the corners of the augmentation range, see `corners_suit`."""
 
 
 def classic_poses() -> tuple[Pose, ...]:

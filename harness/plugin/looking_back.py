@@ -88,7 +88,7 @@ def _check_itself(run: GateRun) -> Part:
 
     steps, session = itertools.count(), run.prepare()
     try:
-        with bar("self-checks") as show:
+        with bar("self-checks", run.config) as show:
             return Part(
                 self_checks(
                     session,
@@ -106,7 +106,7 @@ def _unchecked(error: BaseException) -> Part:
 
 
 def _compare_models(run: GateRun) -> Part:
-    with bar("comparing the models") as show:
+    with bar("comparing the models", run.config) as show:
         return Part(overview=overview_of(run.prepare(), on_measured=lambda done, total: show(done, total, "")))
 
 

@@ -24,6 +24,7 @@ from harness.base.errors import (
     printable,
 )
 from harness.base.features import features, resolve
+from harness.checks.tables import OF_PROJECT, hint_of_project
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureBook, PictureMaker
 from harness.plugin.place import asks_for_plan, command_of, handed_request, handover_to, is_gate_run, only_collects
@@ -172,10 +173,12 @@ class GateRun:
     @property
     def elsewhere(self) -> str:
         """Return why the collected stress tests cannot run in this project."""
+        hint = hint_of_project(self.config.rootpath / OF_PROJECT)
+        advice = f"{printable(hint)}." if hint else "Run pytest from the folder of the project."
         return (
             f"stress tests were collected, but this is no run of their gate: the root directory "
-            f"{printable(self.config.rootpath)} has no stress_tests with a checks file. Run pytest from the folder of "
-            "the project, or name the file with --checks."
+            f"{printable(self.config.rootpath)} has no stress_tests with a checks file. {advice} Or name the file "
+            "with --checks."
         )
 
     def start(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.base.errors import some_of
 from harness.base.features import resolve
-from harness.checks.families import FAMILIES
+from harness.checks.families import FAMILIES, families_in_words
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
@@ -316,7 +316,8 @@ def _geometry(found: _Evidence) -> str:
     if not found.mostly("geometry"):
         return ""
     families = _by_count([each.check.family for each in found.failed if _area(each) == "geometry"])
-    return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({some_of(families)})."
+    named = families_in_words(families)
+    return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({named})."
 
 
 def _group(found: _Evidence) -> str:

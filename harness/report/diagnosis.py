@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.base.codes import Code, coded
 from harness.base.errors import some_of
+from harness.checks.families import families_in_words
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
@@ -106,22 +107,18 @@ def diagnose(outcome: Outcome) -> Diagnosis:
 
 
 def _sentence(outcome: Outcome, *, weaker: bool) -> str:
-    judged = sum(verdict.judged for verdict in outcome.verdicts)
-    failed = len(outcome.failed) + len(outcome.failed_tests)
+    judged = outcome.compared
+    failing = outcome.failing_in_words
     name = candidate_name(outcome) or "The candidate"
     if outcome.verdict == "error":
         if outcome.inconclusive and not outcome.errors:
             return f"No verdict on {name}: these images are too few to tell it from its original."
         return f"No verdict on {name}: this run is inconclusive."
-    if outcome.verdict == "partial" and not failed:
+    if outcome.verdict == "partial" and not failing:
         return f"No verdict yet on {name}: {_without_decision(outcome, judged)}."
-    if failed:
+    if failing:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
-        said = (
-            ". The run stopped at the first certain failure."
-            if outcome.stopped
-            else f": {failed} of {judged} checks fail."
-        )
+        said = ". The run stopped at the first certain failure." if outcome.stopped else f": {failing}."
         return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
     if outcome.scope:
@@ -242,16 +239,15 @@ def notes(outcome: Outcome) -> list[str]:
         said.append(f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}")
     if any(verdict.status in {"informational", "not_applicable"} for verdict in outcome.verdicts):
         said.append(outcome.counts)
-    if checks := [check for check in outcome.self_checks if check.status != "not_applicable"]:
-        passing = sum(check.status == "pass" for check in checks)
-        said.append(f"{passing} of {len(checks)} self-checks pass")
+    if outcome.self_checks_in_words:
+        said.append(outcome.self_checks_in_words)
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
         if verdict.status == "not_applicable":
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     said += [
-        f"{_checks(len(families))} not applicable ({some_of(list(dict.fromkeys(families)))}): {reason}"
+        f"{_checks(len(families))} not applicable ({families_in_words(families)}): {reason}"
         for reason, families in ranked[:_REASONS]
     ]
     if more := sum(len(families) for _, families in ranked[_REASONS:]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from harness.checks.families import family_title
+from harness.checks.families import family_in_words, family_title
 from harness.measures import Unit
 from harness.report.figures import BAD, CHANGE, HeatMap, Panel, Series, curves, heat_maps
 from harness.report.page import Illustration, Section, aligned, figures_html, folded, paragraphs, table, whole_page
@@ -130,7 +130,7 @@ def _row(line: Line) -> tuple[str, ...]:
         line.verdict,
         f"{len(line.failing)} of {line.judged}",
         *map(_share, (line.clean, line.worst_pose, line.robust_accuracy)),
-        "–" if nearest is None else f"{nearest} {line.margins[nearest]:+.1f}",
+        "–" if nearest is None else f"{family_in_words(nearest)} {line.margins[nearest]:+.1f}",
     )
 
 
@@ -158,8 +158,9 @@ def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
 
 def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -> Figure:
     """Draw the smallest margin of each family, a row, for each of the columns; families from the last column back."""
-    names = list(dict.fromkeys(family for each in reversed(margins) for family in each))
-    values = np.array([[each.get(name, np.nan) for each in margins] for name in names])
+    families = list(dict.fromkeys(family for each in reversed(margins) for family in each))
+    values = np.array([[each.get(family, np.nan) for each in margins] for family in families])
+    names = [family_in_words(family) for family in families]
     texts = [["×" if value < 0 else "" for value in row] for row in values]
     title = "margin, in standard deviations; × fails"
     shown = HeatMap(title, values, names, CHANGE, (-_FULL, _FULL), texts, columns=columns)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _OPENED = 40
 """Tests of a list that is not folded, at most."""
+_REASONS_ON_TOP = 3
+"""Reasons of an inconclusive run in the box at the top, at most; the others stand below it."""
 
 
 def page_of(outcome: Outcome) -> str:
@@ -60,19 +62,25 @@ def page_of(outcome: Outcome) -> str:
             facts={"reproduce": outcome.command},
         )
     kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
+    remarks = {kind: list(lines) for kind, lines in found.remarks.items()}
+    reasons = []
+    if outcome.verdict == "error":
+        why = "inconclusive" if remarks["inconclusive"] else "partial"
+        reasons, remarks[why] = remarks[why][:_REASONS_ON_TOP], remarks[why][_REASONS_ON_TOP:]
     banner = render(
         "banner",
         kind=kind,
         sentence=found.sentence,
-        facts=[*found.facts, *found.signs],
-        headline=outcome.headline,
+        facts=[*reasons, *found.facts, *found.signs],
+        headline=outcome.headline_in_brief,
         run=outcome.run,
         verdict=outcome.verdict,
     )
-    said = [f"{kind}: {line}" for kind, lines in found.remarks.items() for line in lines]
+    said = [f"{kind}: {line}" for kind, lines in remarks.items() for line in lines]
     title = " · ".join(filter(None, (outcome.verdict.upper(), name, TITLE)))
     lead = paragraphs(*found.margins, *said, outcome.scope)
-    return whole_page(title, lead, (show(outcome) for show in all_sections()), banner=banner)
+    sections = (show(outcome) for show in all_sections())
+    return whole_page(title, lead, sections, banner=banner, first=examples(outcome))
 
 
 def comparison_page(
@@ -125,10 +133,11 @@ def self_checks(outcome: Outcome) -> Section | None:
     if not outcome.self_checks:
         return None
     rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
-    failed = sum(check.status == "fail" for check in outcome.self_checks)
-    said = f"{failed} of {len(rows)} self-checks fail" if failed else f"{len(rows)} self-checks, and none fails"
+    counts = Counter(check.status for check in outcome.self_checks)
+    not_applicable = f"{counts['not_applicable']} not applicable" if counts["not_applicable"] else ""
+    summary = "; ".join(filter(None, (outcome.self_checks_in_words, not_applicable)))
     shown = table(("self-check", "result", "found"), rows)
-    return Section("self-checks", "Self-checks", folded(said, shown, opened=bool(failed)))
+    return Section("self-checks", "Self-checks", folded(summary, shown, opened=bool(counts["fail"])))
 
 
 def differing_predictions(outcome: Outcome) -> Section | None:
@@ -160,7 +169,6 @@ def tests(outcome: Outcome) -> Section | None:
 
 SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     what_got_worse,
-    examples,
     margins,
     slices,
     comparison,
@@ -177,7 +185,10 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     words,
     tests,
 )
-"""Sections of a report, from top to bottom, without those of features; its contents follow from them."""
+"""Sections of a report, from top to bottom, without those of features; its contents follow from them.
+
+The examples are not among them: they stand above the contents, on the first screen.
+"""
 
 
 def all_sections() -> list[Callable[[Outcome], Section | None]]:

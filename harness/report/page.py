@@ -109,10 +109,20 @@ def inputs(facts: Iterable[tuple[str, object]], title: str = "Inputs") -> Sectio
     return Section("covered", title, render("facts", facts=facts))
 
 
-def whole_page(title: str, lead: Markup, sections: Iterable[Section | None], *, banner: Markup | str = "") -> str:
-    """Return a page of its own with the sections that are not None."""
+def whole_page(
+    title: str,
+    lead: Markup,
+    sections: Iterable[Section | None],
+    *,
+    banner: Markup | str = "",
+    first: Section | None = None,
+) -> str:
+    """Return a page of its own with the sections that are not None.
+
+    The `first` section stands between the banner and the contents, on the first screen of a reader.
+    """
     shown = [section for section in sections if section is not None]
-    return str(render("whole", title=title, banner=banner, lead=lead, sections=shown))
+    return str(render("whole", title=title, banner=banner, first=first, lead=lead, sections=shown))
 
 
 @cache

@@ -43,7 +43,8 @@ _PATHS = {
     "joint": ("rotated and translated by up to, % of ±30° and ±3 px", 100),
 }
 """Severity of a path: its name, and the factor for display."""
-BAND = "A yellow band is the mean of the reference models ± 2 standard deviations. Other bars are 95% intervals."
+_BAND = "A yellow band is the mean of the reference models ± 2 standard deviations. Other bars are 95% intervals."
+_INTERVALS = "Bars are 95% intervals."
 
 
 def figures(
@@ -55,7 +56,8 @@ def figures(
         return Section("figures", "Figures", body)
     of_checks = _of_checks(overview, verdicts, reference)
     drawn = (*of_checks, *_of_models(overview, verdicts, reference))
-    body = paragraphs(left_out(overview), BAND) + figures_html(drawn)
+    banded = bool(reference) or any(stated({0: verdict}) for verdict in verdicts)
+    body = paragraphs(left_out(overview), _BAND if banded else _INTERVALS) + figures_html(drawn)
     return Section("figures", "Figures", body, drawn)
 
 
@@ -86,10 +88,12 @@ def _of_checks(
         )
     shifts = {(pose.dx, pose.dy): rate for pose, rate in posed.items() if not pose.degrees}
     if len(shifts) >= _FEWEST:
+        cells = len({0.0, *(dx for dx, _ in shifts)}) * len({0.0, *(dy for _, dy in shifts)})
+        unmeasured = " Checks do not measure the gray cells." if cells > len(shifts) else ""
         yield Illustration(
             f"Accuracy by translation{of_sample(shifts.values())}",
             "Each cell is the candidate's accuracy, in percent, translated right (columns) and down (rows). The middle "
-            "is clean. Checks do not measure the gray cells.",
+            f"is clean.{unmeasured}",
             f"Accuracy at {len(shifts)} translations, {min(rate.value for rate in shifts.values()):.0%} at the worst.",
             lambda: shift_maps({first: shifts}),
             is_map=True,
@@ -134,9 +138,10 @@ def _of_models(
     own = (each for each in of_candidate(verdicts, ACCURACY) if each.check.pose == IDENTITY)
     known = {each.check.class_name: each for each in own if each.check.family == "class"}
     said = f"{role_title(first.name)}: worst class {lowest}, {value:.0%}."
+    begins = " The scale does not begin at 0." if _class_scale(overview, known)[0] > 0 else ""
     yield Illustration(
         f"Clean accuracy by class{worst}",
-        "Further right is better. The scale does not begin at 0.",
+        f"Further right is better.{begins}",
         f"Clean accuracy by class. {said}",
         lambda: class_accuracies(overview, known),
     )
@@ -253,15 +258,29 @@ def _shown(model: ModelOverview) -> list[int]:
 
 def class_accuracies(overview: Overview, known: Mapping[str | None, Verdict] = {}) -> Figure:
     """Draw each class's clean accuracy for each model; `known` has checks, which state reference models, by class."""
+    names, series, band = _class_series(overview, known)
+    return dots(names, *series, x="clean accuracy, %", band=band, limits=_class_scale(overview, known))
+
+
+def _class_series(
+    overview: Overview, known: Mapping[str | None, Verdict]
+) -> tuple[list[str], list[Series], Series | None]:
+    """Return the classes that a figure shows, their accuracy for each model, and the band of reference models."""
     shown = _shown(overview.models[0])
     names = [overview.classes[at] for at in shown]
-    series = [
-        Series.of_rates(model.name, {at: rate for at, one in enumerate(shown) if (rate := model.per_class[one])})
-        for model in overview.models
-    ]
-    band = stated({at: known[name] for at, name in enumerate(names) if name in known})
-    lowest = min([100.0, *(low for each in (*series, band) if each for low in each.low)])
-    return dots(names, *series, x="clean accuracy, %", band=band, limits=(max(5 * int(lowest / 5) - 1, 0), 100.5))
+    series = []
+    for model in overview.models:
+        rates = {at: rate for at, label in enumerate(shown) if (rate := model.per_class[label])}
+        series.append(Series.of_rates(model.name, rates))
+    return names, series, stated({at: known[name] for at, name in enumerate(names) if name in known})
+
+
+def _class_scale(overview: Overview, known: Mapping[str | None, Verdict]) -> tuple[float, float]:
+    """Return the ends of the scale of accuracy by class, in percent: just below the lowest interval, but at least 0."""
+    _, series, band = _class_series(overview, known)
+    drawn = [*series, *([band] if band else [])]
+    lowest = min([100.0, *(low for each in drawn for low in each.low)])
+    return max(5 * int(lowest / 5) - 1, 0), 100.5
 
 
 def confusions(overview: Overview, model: ModelOverview, reference: ModelOverview | None = None) -> HeatMap:

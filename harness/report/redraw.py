@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import InputError, said_of, writable
-from harness.base.files import read_regular
+from harness.base.errors import InputError, OutputError, said_of, writable
+from harness.base.files import FolderBusyError, held, read_regular
 from harness.base.records import refusal_of_schema
 from harness.report.refusal import refused_reports
+from harness.run.agreement import expect_agreement
 from harness.run.outcome import Outcome, read_outcome
 from harness.run.shown import image_in
 from harness.run.status import MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY
@@ -40,15 +41,19 @@ def reports_of(
 
 
 def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outcome | None:
-    """Return the outcome in the plain content of a record; None for a run without one. Raises as `reports_of` does."""
+    """Return the outcome in the plain content of a record; None for a run without one.
+
+    Raises `InputError` as `reports_of` does, and for a record that contradicts itself.
+    """
     schema = plain.get("schema") if isinstance(plain, dict) else None
     if schema != SCHEMA:
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
-    if plain.get("finished") is False:
-        return None
     if "finished" not in plain:
         raise InputError(f"{where}: an earlier version wrote it, without all that a report shows; run the gate again")
-    return read_outcome(plain, read, where=where)
+
+    outcome = None if plain["finished"] is False else read_outcome(plain, read, where=where)
+    expect_agreement(plain, outcome, where=where)
+    return outcome
 
 
 def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
@@ -72,6 +77,29 @@ def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
     with _unreadable(path):
         record = read_regular(path, max_bytes=MAX_BYTES)
         return reports_of(record, partial(image_in, path.parent), where=str(path))
+
+
+@contextmanager
+def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
+    """Hold a folder for reports that are drawn from this content of a record.
+
+    Raises `OutputError` for a folder in which a run writes, or with another record: its page would show another run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    advice = "name another folder with --out"
+    with ExitStack() as hold:
+        try:
+            hold.enter_context(held(folder))
+            beside = read_regular(folder / REPORT, max_bytes=MAX_BYTES)
+        except FolderBusyError:
+            raise OutputError(f"{folder}: a run of the gate writes there; wait for it to end, or {advice}") from None
+        except FileNotFoundError:
+            beside = record
+        except OSError as error:
+            raise OutputError(f"{folder / REPORT}: cannot be read ({said_of(error)}); {advice}") from None
+        if beside != record:
+            raise OutputError(f"{folder / REPORT}: is the record of another run, which reports there show; {advice}")
+        yield
 
 
 @contextmanager

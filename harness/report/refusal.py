@@ -128,7 +128,7 @@ def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
         verdict="error",
         sentence="No verdict: this run is inconclusive.",
         headline=INCONCLUSIVE,
-        said=reasons,
+        reasons=reasons,
         facts={
             **models,
             "data": data,
@@ -149,23 +149,33 @@ def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def bare_page(
-    *, run: str, verdict: str, sentence: str, headline: str, said: Sequence[str], facts: Mapping[str, str]
+    *,
+    run: str,
+    verdict: str,
+    sentence: str,
+    headline: str,
+    facts: Mapping[str, str],
+    reasons: Sequence[str] = (),
+    said: Sequence[str] = (),
 ) -> str:
-    """Return a page with a verdict, a paragraph for each line that is `said` of it, and a table of `facts`."""
+    """Return a page with a verdict, a paragraph for each line that is `said` of it, and a table of `facts`.
+
+    The `reasons` of the verdict stand in the box at the top with it.
+    """
     style = ""
     with suppress(OSError):
         style = _STYLE.read_text("utf-8")
     rows = "".join(
         f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>' for name, value in facts.items()
     )
-    paragraphs = "".join(f"<p>{_text(line)}</p>" for line in said)
+    in_box, below = ("".join(f"<p>{_text(line)}</p>" for line in lines) for lines in (reasons, said))
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{style}</style></head><body><header><h1>{TITLE}</h1></header><main class="stress">'
         f'<div class="headline {verdict}" {mark_of_page(run, verdict)}>'
-        f"<strong>{_text(sentence)}</strong>"
-        f'<span>{_text(headline)}</span></div>{paragraphs}<section class="section">'
+        f"<strong>{_text(sentence)}</strong>{in_box}"
+        f'<span>{_text(headline)}</span></div>{below}<section class="section">'
         f'<h2>What was judged, and how to do it again</h2><div class="scroll"><table>{rows}</table></div>'
         "</section></main></body></html>\n"
     )

@@ -85,26 +85,32 @@ def examples(outcome: Outcome) -> Section | None:
 
 
 def margins(outcome: Outcome) -> Section | None:
-    """Return the smallest margin of each family whose reference models are known; None with fewer than two families."""
+    """Return the smallest margin of each family whose reference models are known; None with fewer than two families.
+
+    Failing families stand above with the distance of their worst check, so they are here only beside a margin of the
+    incumbent.
+    """
     smallest: dict[str, tuple[float, Verdict]] = {}
     for away, verdict in sorted(known_margins(outcome.verdicts), key=lambda each: each[0]):
         smallest.setdefault(verdict.check.family, (away, verdict))
-    if len(smallest) < _FEWEST:
-        return None
     own = line_of_incumbent(outcome)
     theirs = own.margins if own else {}
-    rows = [
-        (
-            render("linked", anchor=explained(family), text=family_title(family)),
-            marked(_signed(away), "" if verdict.passed else SIGNIFICANT),
-            _signed(theirs[family]) if family in theirs else "–",
-            render("linked", anchor=verdict.check.id, text=verdict.check.id),
-        )
-        for family, (away, verdict) in smallest.items()
-    ]
-    said = "Distance from the threshold in standard deviations of the reference models, at most 99. Negative ones fail."
-    body = paragraphs(said, kind="soft") + table(("behavior", "margin", "incumbent", "check"), rows)
-    return Section("margins", "Smallest margin of each behavior", body)
+    rows = []
+    for family, (away, verdict) in smallest.items():
+        if verdict.status == "fail" and family not in theirs:
+            continue
+        behavior = render("linked", anchor=explained(family), text=family_title(family))
+        margin = marked(_signed(away), "" if verdict.passed else SIGNIFICANT)
+        beside = [_signed(theirs[family]) if family in theirs else "–"] if theirs else []
+        check = render("linked", anchor=verdict.check.id, text=verdict.check.id)
+        rows.append((behavior, margin, *beside, check))
+    if len(rows) < _FEWEST:
+        return None
+    titles = ("behavior", "margin", *(["incumbent"] if theirs else []), "check")
+    said = "Distance from the threshold in standard deviations of the reference models, at most 99."
+    said += " Negative ones fail." if any(away < 0 for away, _ in smallest.values()) and theirs else ""
+    title = "Smallest margin of each behavior" if theirs else "Smallest margin of each passing behavior"
+    return Section("margins", title, paragraphs(said, kind="soft") + table(titles, rows))
 
 
 def _signed(margin: float) -> str:
@@ -135,10 +141,12 @@ def corruption_map(outcome: Outcome) -> Section | None:
     judged, failing = (sum(verdict.status in of for verdict in shown) for of in ({"pass", "fail"}, {"fail"}))
     of = "Accuracy minus the mean of the reference models, in points" if compared else "Accuracy in percent"
     colors = ": orange is below them, blue above" if compared else ""
+    brackets = "; those in brackets are informational" if judged < len(shown) else ""
+    crosses = " A cross marks a check that fails; these corruptions come first." if failing else ""
     illustration = Illustration(
         "",
-        f"{of}, of {max(verdict.n for verdict in shown):,} images{colors}. {judged} of {len(shown)} have a threshold; "
-        "those in brackets are informational. A cross marks a check that fails; these corruptions come first.",
+        f"{of}, of {max(verdict.n for verdict in shown):,} images{colors}. {judged} of {len(shown)} have a threshold"
+        f"{brackets}.{crosses}",
         f"{of} under {len(found)} corruptions at five severities; {failing} checks fail.",
         lambda: corruption_heat_map({name: found[name] for name in sorted(found, key=urgency)}, compared=compared),
         is_map=True,
@@ -181,10 +189,12 @@ def slices(outcome: Outcome) -> Section | None:
         left_out = f" The {_DRAWN} lowest of {len(lowest)}." if len(lowest) > _DRAWN else ""
         failing = sum(one.status == "fail" for one in own)
         spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
+        stroke = any(one.threshold is not None for one in lowest[:_DRAWN])
+        threshold = "The upright stroke is the threshold. " if stroke else ""
         illustration = Illustration(
             f"Accuracy by {name}",
-            "Each group with its 95% interval, and its number of images in brackets. The upright stroke is the "
-            f"threshold. {failing} of {len(own)} checks by {name} fail; All checks has their numbers.{left_out}",
+            "Each group with its 95% interval, and its number of images in brackets. "
+            f"{threshold}{failing} of {len(own)} checks by {name} fail; All checks has their numbers.{left_out}",
             f"Accuracy of {len(lowest)} groups by {name}. Lowest: {spoken}.",
             lambda lowest=lowest: group_dots(lowest[:_DRAWN], clean[0] if clean else None),  # type: ignore[misc]
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.checks.families import family_in_words
 from harness.checks.roles import ROLES
 from harness.measures import never_judged
 from harness.measures.panel.threshold import PROVISIONAL, on_scale, widened
@@ -159,6 +160,8 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     for name, each in families.items():
         values, deviations = zip(*each, strict=True)
         of_each.append((combined_p(values, [1] * len(each)), fmean(deviations), name))
-    named = ", ".join(f"{name} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CLOSEST] if mean > 0)
+    named = ", ".join(
+        f"{family_in_words(name)} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CLOSEST] if mean > 0
+    )
     means = f"; mostly {named} standard deviations, means of a family's checks" if named else ""
     return [f"worse than reference models over {len(rows)} checks together: p {related(p)}{means}"]

@@ -8,6 +8,7 @@ from harness.checks.roles import INCUMBENT, role_title
 from harness.measures import Unit
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.statistics import proportion_interval, related
+from harness.perturb.grids import CORNERS_TOO_FAR
 from harness.report.diagnosis import conclusion
 from harness.report.page import Section, aligned, paragraphs, render, table
 from harness.report.wording import significantly_more
@@ -169,11 +170,13 @@ def robust_accuracies(outcome: Outcome) -> dict[str, Rate]:
 
 
 def left_out(overview: Overview) -> str:
-    """Return what an overview lacks, since enough images cost too much; empty if it has all."""
-    if not overview.left_out:
-        return ""
-    titles = ", ".join(overview.left_out)
-    return f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: {titles}."
+    """Return what an overview lacks, and why; empty if it has all."""
+    if overview.left_out:
+        titles = ", ".join(overview.left_out)
+        return f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: {titles}."
+    if not overview.sample:
+        return f"Not measured at the corners: {CORNERS_TOO_FAR}."
+    return ""
 
 
 def regressions(outcome: Outcome) -> Section | None:

@@ -14,6 +14,7 @@ from harness.base.errors import some_of, writable
 from harness.base.records import read_record, record
 from harness.checks import Verdict
 from harness.checks.check import STATUSES
+from harness.checks.families import family_in_words
 from harness.checks.known import KnownIssue
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures.metric import Curve
@@ -232,6 +233,30 @@ class Outcome(Part):
         return f"{len(self.verdicts)} check{'s' if len(self.verdicts) > 1 else ''}: {', '.join(said)}"
 
     @property
+    def self_checks_in_words(self) -> str:
+        """Return how many self-checks pass, of those that apply to the run; empty where none does."""
+        applicable = [check for check in self.self_checks if check.status != "not_applicable"]
+        passing = sum(check.status == "pass" for check in applicable)
+        return f"{passing} of {len(applicable)} self-checks pass" if applicable else ""
+
+    @property
+    def compared(self) -> int:
+        """Return the number of checks whose measurement was compared with a threshold."""
+        return sum(verdict.judged or verdict.status == "inconclusive" for verdict in self.verdicts)
+
+    @property
+    def failing_in_words(self) -> str:
+        """Return how many checks, and other tests, fail, as `3 of 20 checks fail`; empty where none does."""
+        if not (self.failed or self.failed_tests):
+            return ""
+        counts = [f"{len(self.failed)} of {self.compared} checks"] if self.compared else []
+        if self.failed_tests:
+            plural = "s" if len(self.failed_tests) > 1 else ""
+            counts.append(f"{len(self.failed_tests)} other test{plural}")
+        verb = "fails" if counts == ["1 other test"] else "fail"
+        return f"{' and '.join(counts)} {verb}"
+
+    @property
     def mostly_informational(self) -> bool:
         """Return whether fewer checks were judged than measured without a threshold."""
         return self.informational > sum(verdict.judged for verdict in self.verdicts)
@@ -269,38 +294,67 @@ class Outcome(Part):
     @property
     def headline(self) -> str:
         """Return the verdict in one sentence, with a caution about the original, if any."""
+        families = dict.fromkeys(verdict.check.family for verdict in self.failed)
+        worse = ", ".join([*map(family_in_words, families), *self.failed_tests])
+        listed = f"; worse: {worse}" if self.verdict == "fail" else ""
+        return f"{self._verdict_in_words}{listed}{self._caution}"
+
+    @property
+    def headline_in_brief(self) -> str:
+        """Return the headline without the names of what fails, for a page that lists them."""
+        return f"{self._verdict_in_words}{self._caution}"
+
+    @property
+    def _caution(self) -> str:
         caution = self.differences.caution if self.differences else ""
-        return f"{self._verdict_in_words}{f'. {caution}' if caution else ''}"
+        return f". {caution}" if caution else ""
 
     @property
     def _verdict_in_words(self) -> str:
-        cannot_tell = sum(verdict.status == "inconclusive" for verdict in self.verdicts)
-        judged = sum(verdict.judged for verdict in self.verdicts) + cannot_tell
-        held = f"{judged - cannot_tell - len(self.failed)} of {judged} checks pass"
+        passing = sum(verdict.status == "pass" for verdict in self.verdicts)
+        passing_in_words = f"{passing} of {self.compared} checks pass"
         if self.verdict == "error" and self.inconclusive and not self.errors:
             some = some_of([verdict.check.id for verdict in self.inconclusive])
             return f"INCONCLUSIVE: {some}: these images cannot tell the candidate from its original"
         if self.verdict == "error":
             return INCONCLUSIVE
+        only = "".join(f" ({batches})" for batches in self.batches)
         if self.verdict == "partial":
             undecided = some_of([verdict.check.id for verdict in self.open_checks])
             named = f"; undecided: {undecided}" if undecided else ""
-            return f"PARTIAL: {held} of those that ran{named}; no verdict on the whole"
+            counted = self.failing_in_words or passing_in_words
+            return f"PARTIAL{only}: {counted} of those that ran{named}; no verdict on the whole"
         quick = " (quick profile)" if self.scope else ""
         quick += " (stopped at the first certain failure)" if self.stopped else ""
         quick += " (provisional)" if self.provisional else ""
         quick += " (no incumbent)" if self.without_incumbent else ""
+        quick += only
         if self.verdict == "fail":
-            families = dict.fromkeys(verdict.check.family for verdict in self.failed)
-            worse = ", ".join([*families, *self.failed_tests])
-            return f"FAIL{quick}: {held}; worse: {worse}"
+            return f"FAIL{quick}: {self.failing_in_words}"
         many = f"; {self.informational} informational" if self.mostly_informational else ""
-        return f"PASS{quick}: {held}{many}"
+        return f"PASS{quick}: {passing_in_words}{many}"
+
+    @property
+    def batches(self) -> tuple[str, ...]:
+        """Return the batches for which the verdict holds, by any model; empty for any batches."""
+        models = [model for model in self.models.values() if model]
+        return tuple(dict.fromkeys(model["batches"] for model in models if "batches" in model))
 
     @property
     def without_incumbent(self) -> bool:
         """Return whether a check with a threshold lacks an incumbent."""
         return any(each.without == INCUMBENT and each.check.binding is not None for each in self.verdicts)
+
+    @property
+    def derived(self) -> dict[str, Any]:
+        """Return the facts in `stress.json` that a reader could derive from its other fields."""
+        return {
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "provisional": self.provisional,
+            "chance_of_a_pass": round(chance_of_a_pass(self.attempt), 4),
+            "error_codes": [code_in(error) for error in self.errors],
+        }
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `stress.json`."""
@@ -313,27 +367,23 @@ class Outcome(Part):
             "run": self.run,
             "profile": self.profile,
             "scope": self.scope,
-            "verdict": self.verdict,
-            "headline": self.headline,
-            "provisional": self.provisional,
-            "chance_of_a_pass": round(chance_of_a_pass(self.attempt), 4),
+            **self.derived,
             **{role: models.get(role) for role in ROLES},
-            "error_codes": [code_in(error) for error in self.errors],
             "checks": [verdict.as_json() for verdict in self.verdicts],
         } | plain
 
     def as_files(self) -> tuple[str, dict[str, bytes]]:
         """Return the text of `stress.json`, and the images that it names by their paths beside it."""
         images: dict[str, bytes] = {}
-        plain = with_images(_writable(self.as_json()), lambda address: named(address, images))
+        plain = with_images(as_written(self.as_json()), lambda address: named(address, images))
         return json.dumps(plain, indent=1, default=str) + "\n", images
 
 
-def _writable(value: Any) -> Any:
+def as_written(value: Any) -> Any:
     """Return plain values with all texts as they can be written, see `writable`."""
     if isinstance(value, dict):
-        return {writable(name): _writable(each) for name, each in value.items()}
-    return list(map(_writable, value)) if isinstance(value, list) else writable(value) if type(value) is str else value
+        return {writable(name): as_written(each) for name, each in value.items()}
+    return list(map(as_written, value)) if isinstance(value, list) else writable(value) if type(value) is str else value
 
 
 def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: str) -> Outcome:
@@ -403,7 +453,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
         profile=outcome.profile,
         data=str(outcome.data["sha256"]),
         checks=outcome.checks_sha256,
-        judged=sum(verdict.judged for verdict in outcome.verdicts),
+        judged=outcome.compared,
         failing=tuple(verdict.check.id for verdict in outcome.failed) + outcome.failed_tests,
         clean=clean[0] if clean else None,
         worst_pose=min((value for value in moved if value is not None), default=None),

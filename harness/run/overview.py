@@ -141,7 +141,8 @@ class Overview:
 
     `mistakes` are those of the first model on clean images, a few of each confusion. `label_errors` are images whose
     labels reference models agree against; if reference models exist and do not tell, `label_errors_missing` says why.
-    `left_out` names what would have been of too few images.
+    `left_out` names what would have been of too few images. If the images are too small for the corners, the `sample`
+    is 0 and `left_out` does not name them.
     """
 
     data: str

@@ -10,9 +10,9 @@ from harness.base.errors import ConfigurationError
 from harness.base.groups import pairs_of
 from harness.checks import read_checks
 from harness.checks.roles import ROLES
-from harness.checks.tables import HEAD
+from harness.checks.tables import HEAD, hint_of_project
 from harness.data.options import DataOptions
-from harness.data.sources import SOURCES
+from harness.data.sources import CALLABLE, SOURCES
 from harness.measures import METRICS
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.run.request import OWN, RunRequest, own_settings, read_line, setting_of
@@ -40,16 +40,23 @@ def table_of(what: str, checks: Path) -> Table:
         "settings": lambda: [
             ("setting", "topic", "value", "meaning (without dashes: in the table [gate], or by --set)"),
             *(
-                (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value, each.help)
+                (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value or "–", each.help)
                 for each in (*map(setting_of, ROLES), *settings)
             ),
         ],
         "metrics": lambda: [
             ("metric", "unit", "better", "meaning"),
-            *((name, each.unit.value, each.better, each.words) for name, each in METRICS.items()),
+            *((name, each.unit.value, each.better, each.sentence) for name, each in METRICS.items()),
         ],
-        "corruptions": lambda: [("corruption",), *((name,) for name in CORRUPTIONS)],
-        "sources": lambda: [("source", "meaning"), *((each.form(name), each.about) for name, each in SOURCES.items())],
+        "corruptions": lambda: [
+            ("corruption", "levels", "effect"),
+            *((name, kind.levels_in_words, kind.effect) for name, kind in CORRUPTIONS.items()),
+        ],
+        "sources": lambda: [
+            ("source", "meaning"),
+            *((source.form(name), source.about) for name, source in SOURCES.items()),
+            CALLABLE,
+        ],
         "predictors": lambda: [
             ("candidate", "provides", "extra", "meaning"),
             *((each.form, each.provides, each.extra or "–", each.help) for each in dict.fromkeys(KINDS.values())),
@@ -106,6 +113,8 @@ def _data_from(checks: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -
     if made_for == SHIPPED:
         return str(checks)
     there = f"{checks} is made for {made_for!r}" if made_for else f"there is no {checks}"
+    if hint := hint_of_project(checks):
+        raise ConfigurationError(f"no data are named: {there}. {hint}, or name the images with --data")
     raise ConfigurationError(
         f"no data are named: {there}, and {OWN} has no data below {HEAD}. Name the images with --data, such as "
         f"folder:photos/test or {SHIPPED}; `stress-harness init --data` writes it down for all commands"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, some_of
+from harness.checks.families import families_in_words, family_in_words
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
@@ -31,6 +32,8 @@ LONGEST = 300
 """Characters of a test's name that are shown: one with parameters may be of any length."""
 MOST, _MOST_OF_ALL = 20_000, 200_000
 """Characters that the record keeps of what a test printed, and of what all of them did."""
+_FAMILIES_NAMED = 20
+"""Families that a line names."""
 
 
 @dataclass
@@ -287,10 +290,10 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
             "calibrate them anew"
         )
     if session.answered and (others := sorted({check.family for check in rows} - set(session.answered))):
-        omissions.append(
-            f"recorded predictions were exported for {some_of(session.answered, shown=20)} alone; not measured: "
-            f"{some_of(others, shown=20)}"
+        exported, missing = (
+            families_in_words(families, shown=_FAMILIES_NAMED) for families in (session.answered, others)
         )
+        omissions.append(f"recorded predictions were exported for {exported} alone; not measured: {missing}")
     if not session.waived and (lost := _without_incumbent(verdicts)):
         omissions.append(
             f"no incumbent is declared or waived, so {len(lost)} checks with a threshold have no verdict: "
@@ -318,14 +321,16 @@ def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
         return []
     said = f"{len(missing)} of {len(rows)} checks did not run: {some_of([check.id for check in missing])}"
     without = dict.fromkeys(check.family for check in missing if check.family not in families)
-    return [f"{said}; no test ran of family {some_of(list(without))}" if without else said]
+    return [
+        f"{said}; families without a test: {families_in_words(without, shown=_FAMILIES_NAMED)}" if without else said
+    ]
 
 
 def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
     shares = {verdict.check.family: verdict.check.share for verdict in verdicts if verdict.check.share < 1}
     if not shares:
         return []
-    said = some_of([f"{family} ({share:.0%})" for family, share in shares.items()], shown=20)
+    said = some_of([f"{family_in_words(family)} ({share:.0%})" for family, share in shares.items()], shown=20)
     return [
         f"to fit into the time given, some families were measured on a share of their images: {said}; "
         "`stress-harness calibrate --budget` makes thresholds for samples that fit"
@@ -362,7 +367,7 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
     if default is not None:
         others = {check.id for check in default.checks} - {check.id for check in checks.checks}
         families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
-        among = f" (all of {', '.join(families)})" if families else ""
+        among = f" (all of {families_in_words(families, shown=_FAMILIES_NAMED)})" if families else ""
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
         own = {check.id for check in checks.written} - {check.id for check in default.checks}
         left_out += f"; of this profile alone: {len(own)} of its {count}" if own else ""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from harness.base.cache import Store
     from harness.data import LabelledImages
-    from harness.inference import RoleModel
+    from harness.inference import Classifier, RoleModel
     from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
@@ -57,6 +57,8 @@ STOOD_IN = 200
 
 ASKED, TOLERANCE = 32, 1e-3
 """Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
+ALONE = 4
+"""Images that are predicted alone to find out whether others in their batches change them."""
 ANSWERS = 16
 """Largest number of perturbations that are predicted again."""
 MAPS = "maps-follow-weights"
@@ -265,16 +267,17 @@ def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
         for model, given in zip(foreign, answers, strict=True):
             for way, logits in given.items():
                 if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
-                    why = UNSEEDED if way == WAYS[0] else way.why
+                    why = UNSEEDED if way == WAYS[0] else way.reason(model.provides)
                     return f"{model.path}: asked {way.how} in another process, {found}: {why}"
     for model in live:  # After the other processes, since the code may depend on the time.
         for way in ways_for(model.classifier):
             try:
                 logits = way.logits(model.classifier, some)
             except InputError as error:
-                return f"{model.path}: asked {way.how}, the model fails ({error}): {way.why}"
+                why = way.reason(model.provides)
+                return f"{model.path}: asked {way.how}, the model fails ({error}): {why}"
             if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
-                return f"{model.path}: asked {way.how}, {found}: {way.why}"
+                return f"{model.path}: asked {way.how}, {found}: {way.reason(model.provides)}"
     return ""
 
 
@@ -292,17 +295,39 @@ def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = ASKED) ->
     differ on many images.
     """
     fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
-    count, under = 0, dict[object, int]()
+    count, changed_count, example = 0, 0, None
     for before in answered[:: -(-len(answered) // most)] if answered else ():
         chosen = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
         anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
         count += len(chosen)
         if others := int((anew.predicted != before.predicted[chosen]).sum()):
-            under[before.perturbation] = under.get(before.perturbation, 0) + others
-    if not under:
+            changed_count += others
+            example = example or anew
+    if example is None:
         return ""
+    changes = (
+        f"{changed_count} of {count} predictions of this run are others when predicted anew, "
+        f"as under {printable(example.perturbation)}"
+    )
+    if _depends_on_batch(fresh, example.images):
+        shared = "its prediction for an image depends on the others in its batch"
+        return f"{changes}: {shared}. {model.provides.batch_advice}."
     return (
-        f"{sum(under.values())} of {count} predictions of this run are others when predicted anew, as under "
-        f"{printable(next(iter(under)))}: it keeps state, or the cache is of another. Empty it with "
+        f"{changes}: it keeps state, or the cache is of another. Empty it with "
         "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
     )
+
+
+def _depends_on_batch(fresh: Classifier, images: LabelledImages) -> bool:
+    """Return whether images get other logits alone in a batch, and beside the same images do not."""
+
+    def computed(positions: Sequence[int]) -> np.ndarray:
+        return fresh.predict(images.take(torch.tensor(positions)), keep=False).computed
+
+    everywhere = range(len(images))
+    before, again = computed(everywhere), computed(everywhere)
+    if _others(again, before):
+        return False
+    some = everywhere[:: -(-len(images) // ALONE)]
+    alone = np.concatenate([computed([position]) for position in some])
+    return bool(_others(alone, before[some]))

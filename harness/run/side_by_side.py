@@ -21,6 +21,7 @@ from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.statistics import mean_interval
 from harness.measures.worst_poses import persistent_failures
 from harness.perturb import augmentation_range_corners
+from harness.perturb.grids import corners_suit
 from harness.run.budget import extent_of
 from harness.run.overview import (
     CONFIDENT,
@@ -96,6 +97,7 @@ def measure_overview(
 
     Corners use a stratified sample of at most `corners` images, and confidence, which needs a pass in full precision,
     at most `confidences`, all by default. Either is left out if that is below 200 images, or below all of fewer.
+    Images that are too small for the corners are not measured there.
     `labels` are those of the whole split, for the panel predictions of a sample. `on_measured` is called with (models
     done, all).
     """
@@ -103,7 +105,8 @@ def measure_overview(
     for role, model in models.items():
         twin = next((name for name in roles if models[name].model_sha256 == model.model_sha256), role)
         roles.setdefault(twin, []).append(role)
-    size = next((size for size in sample_sizes(images) if size <= corners), 0)
+    suited = corners_suit(*images.pixels.shape[2:])
+    size = next((size for size in sample_sizes(images) if suited and size <= corners), 0)
     sure = len(images) if confidences is None else confidences
     sure = 0 if sure < min(TELLING, len(images)) else sure
     first, found, owned, missing = next(iter(models.values())), None, None, ""
@@ -134,7 +137,7 @@ def measure_overview(
         mistakes=mistakes_of(first.predict(images), panel_predictions),
         label_errors=found,
         label_errors_missing=missing,
-        left_out=tuple(title for title, count in ((CORNERS, size), (CONFIDENCE, sure)) if not count),
+        left_out=tuple(title for title, count in ((CORNERS, size or not suited), (CONFIDENCE, sure)) if not count),
     )
     if (reference := overview.reference) is None:
         return overview

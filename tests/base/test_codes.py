@@ -83,7 +83,7 @@ def test_a_traceback_names_the_code_and_the_page():
     error = pickle.loads(pickle.dumps(DataError("shop: no such folder", setting="data folder:shop")))
     *_, said, note = traceback.format_exception(error)
     assert said.strip() == "harness.base.errors.DataError: data folder:shop: shop: no such folder"
-    assert note.strip() == "[DATA] see docs/troubleshooting.md"
+    assert note.strip() == "[DATA] see `stress-harness docs troubleshooting#data`"
 
 
 @pytest.mark.parametrize(

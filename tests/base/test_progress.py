@@ -78,3 +78,32 @@ def test_progress_in_a_log_breaks_a_silence(monkeypatch):
     lines = of_a_log(12, silence=8.0, lines=1)
     assert len(lines) >= 3, lines
     assert all(line.startswith("work: ") for line in lines)
+
+
+def test_slow_work_has_a_line_in_a_log_from_its_first_seconds(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("harness.base.progress.time.monotonic", lambda: next(clock))
+    lines = of_a_log(1000, by=10)
+    assert re.match(r"work: +[12]%", lines[0])
+    assert len(lines) == 11, "one more than a line for each tenth"
+
+
+def test_a_long_step_is_drawn_by_ticks(monkeypatch):
+    clock = iter(range(10_000))
+    monkeypatch.setattr("harness.base.progress.time.monotonic", lambda: next(clock))
+    log = io.StringIO()
+    with Progress(total=3, desc="work", file=log, mininterval=0, silence=5.0) as bar:
+        for _ in range(30):
+            bar.tick(1000)
+        assert bar.n == 0
+    lines = log.getvalue().splitlines()
+    assert len(lines) >= 3
+    assert all("0/3" in line for line in lines)
+
+
+def test_no_tick_draws_before_the_delay_nor_when_disabled():
+    for settings in ({"delay": 60}, {"disable": True}):
+        log = io.StringIO()
+        with Progress(total=3, file=log, mininterval=0, silence=0.0, **settings) as bar:
+            bar.tick()
+        assert log.getvalue() == ""

@@ -1,6 +1,7 @@
 """The command `break`: the smallest pose for one image, and the survival of all."""
 
 import json
+from functools import partial
 
 import cv2
 import numpy as np
@@ -101,3 +102,15 @@ def test_break_draws_the_survival_of_all(shop, tmp_path, capsys):
         assert curve[0] == 1.0
         assert curve == sorted(curve, reverse=True)
     assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_search_over_all_images_shows_progress_before_a_pose_is_done(shop, tmp_path, capsys, monkeypatch):
+    """A pose of many images takes seconds: its batches count. Here nothing is waited for."""
+    path, data = shop
+    monkeypatch.setattr("harness.base.progress._FIRST_S", 0.0)
+    monkeypatch.setattr(breaking, "Progress", partial(breaking.Progress, mininterval=0))
+    output = tmp_path / "survival.png"
+    assert cli.main(["break", str(path), "--data", data, "--output", str(output)]) == 0
+    first, *_, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rotating and")]
+    assert first.startswith("rotating and shifting:   0%")
+    assert last.startswith("rotating and shifting: 100%")

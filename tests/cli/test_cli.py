@@ -35,7 +35,7 @@ from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 COMMANDS = [
     *("gate", "history", "report", "accept", "equal", "golden", "attest", "card", "badge", "skew"),
     *("calibrate", "init"),
-    *("list", "schema", "compare", "rank", "evaluate", "break", "leakage"),
+    *("list", "schema", "docs", "compare", "rank", "evaluate", "break", "leakage"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),
 ]
 
@@ -125,8 +125,12 @@ def test_version(capsys):
     ("what", "expected"),
     [
         ("metrics", r"^accuracy +share +more"),
-        ("corruptions", r"^gaussian-noise$"),
-        ("sources", r"^folder:PATH +one folder per class"),
+        ("metrics", r"^robust_accuracy +share +more +Share of images that are predicted correctly in all poses"),
+        ("corruptions", r"^gaussian-noise +0.04, 0.06, .* +Add normal noise of this standard deviation"),
+        ("sources", r"^folder:PATH +A folder of pictures with one folder per class"),
+        ("sources", r"^module:callable +A data set of your own code"),
+        ("settings", r"^no_overview +Reports +yes\|no +Leave out the comparison"),
+        ("settings", r"^--stress-plan +Scope +– +Print the cost"),
         ("checks", r"^clean +clean +accuracy +at_least +0\.\d+ +panel"),
     ],
 )
@@ -135,10 +139,69 @@ def test_list_prints_what_there_is(capsys, what, expected):
     assert re.search(expected, capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("what", ["sources", "metrics", "corruptions", "predictors", "settings"])
+def test_list_explains_each_entry_in_a_sentence(capsys, what):
+    assert main(["list", what]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines[1:] if not re.search(r"  [A-Zq0-9].*[.)]$", line)] == []
+
+
+def test_list_says_that_a_thing_of_your_own_is_not_described(monkeypatch, capsys):
+    from harness.measures import METRICS
+    from harness.measures.metric import Metric, Unit
+    from harness.perturb.corruptions import CORRUPTIONS, Kind
+
+    plain = Kind(lambda images, level, draws: images, (1.0,) * 5)
+    monkeypatch.setitem(CORRUPTIONS._added, "my-haze", (plain, "", None))
+    monkeypatch.setitem(METRICS._added, "my_metric", (Metric("my_metric", Unit.SHARE, better="more"), "", None))
+    assert main(["list", "corruptions"]) == 0
+    assert re.search(
+        r"^my-haze +1.0, .* +Not described: its function has no docstring\.$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert main(["list", "metrics"]) == 0
+    assert re.search(
+        r"^my_metric .* Not described: it is declared without words\.$", capsys.readouterr().out, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("group", [[], ["golden"]], ids=["all", "golden"])
+def test_a_group_without_a_command_prints_its_help(capsys, group):
+    assert main(group) == 0
+    bare = capsys.readouterr()
+    assert main([*group, "--help"]) == 0
+    assert bare == capsys.readouterr()
+    assert bare.out.startswith("Usage: stress-harness")
+    assert bare.err == ""
+
+
+def test_outputs_have_one_option_and_its_former_name_is_read():
+    from harness.cli.options import Command
+
+    outputs = {}
+    for name in COMMANDS:
+        command = commands.get_command(click.Context(commands), name)
+        options = {option for each in command.params for option in each.opts}
+        assert "--out" not in options, name
+        outputs[name] = "--output" in options
+    assert {name for name, has in outputs.items() if has} >= {
+        "report",
+        "attest",
+        "badge",
+        "compare",
+        "break",
+        "leakage",
+    }
+    report = commands.get_command(click.Context(commands), "report")
+    assert isinstance(report, Command)
+    for former in (["--out", "again"], ["--out=again"]):
+        context = report.make_context("report", ["reports/stress.json", *former])
+        assert context.params["output"] == Path("again")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["dance"],
         ["train"],
         ["evaluate"],
@@ -188,6 +251,16 @@ def test_python_m_harness_passes_the_status_on():
         (["evaluate", "best.pth", "--pair", "Bag", "Dress"], "give --failures, too"),
         (["calibrate", "--checkpoints", "--jobs", "2"], "--checkpoints"),  # As an empty pattern of a shell leaves it.
         (["calibrate", "--checkpoints"], "--checkpoints"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "nan"], "'nan' is no share; write 1% or 0.01"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "nan%"], "'nan%' is no share"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "inf"], "'inf' is no share"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "-1%"], "'-1%' is no share from 0% to 100%"),
+        (["leakage", "--train", "fashion-mnist", "--chance", "101%"], "'101%' is no share from 0% to 100%"),
+        (["equal", "best.pth", "--original", "best.pth", "--tolerance", "nan"], "'nan' is no share"),
+        (["calibrate", "--power", "--drop", "nan"], "'nan' is no finite number"),
+        (["calibrate", "--power", "--drop", "inf"], "'inf' is no finite number"),
+        (["init", "--min-accuracy", "nan"], "'nan' is no finite number"),
+        (["evaluate", "best.pth", "--set", "timeout=nan"], "timeout"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -197,7 +270,8 @@ def test_what_cannot_be_ends_with_2_and_says_why(tmp_path, monkeypatch, capsys, 
     notebook_file(tmp_path / "best.pth")
     (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
     data = SHIPPED if arguments[0] == "evaluate" else ()
-    assert main([*arguments, *data]) == 2
+    refused = 4 if arguments[0] == "equal" else 2  # It judges a model.
+    assert main([*arguments, *data]) == refused
     said = capsys.readouterr().err
     assert message in said
     assert ("REFUSED" in message) <= ("Nothing was executed." in said)

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from zoo import GatedZoo
 
@@ -102,6 +104,24 @@ def test_a_command_takes_a_predictor(zoo, command, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "nan" not in printed.lower()
     assert printed
+
+
+def test_failures_of_images_of_8_pixels_are_counted_at_no_corner(tmp_path, monkeypatch, capsys):
+    """The corners shift by 2 px, a quarter of such an image."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images, labels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8), np.arange(40) % 4
+    np.savez("small.npz", images=images, labels=labels, classes=np.array(list("abcd")))
+    weights = "np.random.default_rng(1).normal(size=(64, 4))"
+    predict = f"def predict(pixels):\n    return pixels.reshape(len(pixels), -1) / 255 @ {weights}\n"
+    Path("small.py").write_text(f"import numpy as np\n\n{predict}", "utf-8")
+
+    assert main(["evaluate", "python:small:predict", "--failures", "--data", "npz:small.npz"]) == 0
+
+    printed = "".join(capsys.readouterr())
+    assert "failures are of clean images alone: 2 px" in printed
+    assert "any error" in printed
+    assert "poses" not in printed
 
 
 @pytest.mark.parametrize(("name", "known"), [("Model0", 4), ("Top", 2), ("Labels0", 0)])

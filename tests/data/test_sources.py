@@ -1,9 +1,11 @@
 """Images of one's own: a folder or an npz file, of any size, gray or color; errors name the fault."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,7 @@ from harness.data import npz as npz_module
 from harness.data.options import DataOptions
 from harness.data.pictures import Item, Pictures
 from harness.data.pipeline import Pipeline
-from harness.data.sources import SOURCES, Source, load_elsewhere, specs_in_words
+from harness.data.sources import OF_NO_CLASS, SOURCES, Source, load_elsewhere, specs_in_words
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.opening import open_session
@@ -294,6 +296,80 @@ def test_a_fixed_sample_stands_for_many_images_of_no_class(npz):
     many = npz(images=np.zeros((1_001, 6, 5), dtype=np.uint8), labels=np.arange(1_001) % 4)
     assert len(load_elsewhere(many, images, Pipeline())) == 1_000
     assert len(load_elsewhere(many, images, Pipeline(), most=None)) == 1_001
+
+
+def npz_file(folder, pixels, labels):
+    np.savez(folder / "field.npz", images=pixels, **({} if labels is None else {"labels": labels}))
+    return f"npz:{folder / 'field.npz'}"
+
+
+def csv_file(folder, pixels, labels):
+    rows = ["path" if labels is None else "path,label"]
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number}.png")
+        rows.append(f"{number}.png" if labels is None else f"{number}.png,{labels[number]}")
+    (folder / "field.csv").write_text("\n".join(rows))
+    return f"csv:{folder / 'field.csv'}"
+
+
+def as_png(image):
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "png")
+    return content.getvalue()
+
+
+def parquet_file(folder, pixels, labels):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"image": [as_png(image) for image in pixels]}
+    columns |= {} if labels is None else {"label": labels}
+    parquet.write_table(pyarrow.table(columns), folder / "field.parquet")
+    return f"parquet:{folder / 'field.parquet'}"
+
+
+def shard(folder, pixels, labels):
+    with tarfile.open(folder / "field.tar", "w") as archive:
+        for number, image in enumerate(pixels):
+            contents = {"png": as_png(image)}
+            contents |= {} if labels is None else {"cls": str(labels[number]).encode()}
+            for kind, content in contents.items():
+                member = tarfile.TarInfo(f"{number}.{kind}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return f"webdataset:{folder / 'field.tar'}"
+
+
+@pytest.mark.parametrize("write", [npz_file, csv_file, parquet_file, shard])
+@pytest.mark.parametrize("labels", [None, [-1] * 10], ids=["without labels", "with labels of no class"])
+def test_images_of_no_class_need_no_labels(tmp_path, npz, write, labels):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 5), dtype=np.uint8)
+    images = load_images(npz(images=GREY, labels=LABELS))
+    spec = write(tmp_path, pixels, labels)
+    field = load_elsewhere(spec, images, Pipeline(), setting="unlabeled")
+    assert np.array_equal(field.pixels[:, 0].numpy(), pixels)
+    assert set(field.labels.tolist()) == {OF_NO_CLASS}
+
+
+@pytest.mark.parametrize(
+    "with_label", [lambda image: image, lambda image: (image, None), lambda image: {"image": image}]
+)
+def test_items_of_no_class_need_no_labels(npz, monkeypatch, with_label):
+    pictures = [Image.fromarray(image) for image in GREY]
+    monkeypatch.setitem(sys.modules, "field_images", SimpleNamespace(items=[*map(with_label, pictures)]))
+    images = load_images(npz(images=GREY, labels=LABELS))
+    field = load_elsewhere("field_images:items", images, Pipeline(), setting="unlabeled")
+    assert np.array_equal(field.pixels[:, 0].numpy(), GREY)
+
+
+def test_the_cache_keeps_images_with_and_without_their_labels_apart(npz, monkeypatch):
+    monkeypatch.setattr(decoding, "SMALL", 0)
+    spec = npz(images=COLOUR, labels=LABELS)
+    images = load_images(spec, size=(6, 5))
+    assert set(load_elsewhere(spec, images, Pipeline()).labels.tolist()) == {OF_NO_CLASS}
+    assert load_images(spec, size=(6, 5)).labels.tolist() == LABELS.tolist()
+    load_elsewhere(spec, images, Pipeline())
+    assert load_images(spec, size=(6, 5)).classes == images.classes
 
 
 def test_a_picture_that_is_a_program_in_disguise_is_not_run(tmp_path, monkeypatch):

@@ -7,12 +7,14 @@ import threading
 import time
 import tomllib
 import warnings
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from outcomes import verdict
 from zoo import (
     ARGUMENTS,
     CLASSES,
@@ -25,11 +27,16 @@ from zoo import (
     network,
 )
 
+from harness.checks import Check
 from harness.checks.declaration import pending_of
 from harness.cli import main
 from harness.inference import Classifier
+from harness.measures.changed_predictions import PREDICTIONS_CHANGED
+from harness.measures.equivalence import proportion
+from harness.measures.metric import Measurement
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.execute import RunResult
+from harness.run.outcome import Outcome
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ORIGINAL = "models/augmented.safetensors"
@@ -66,6 +73,22 @@ def export(place, *, jitter=0.0):
 # Verdicts and their consequences; the gate's own run is made up.
 
 
+def compared(changed):
+    """Return the verdict on an export that changes the predictions of some of 1,000 images."""
+    quantity = proportion(changed, 1_000)
+    measured = Measurement(PREDICTIONS_CHANGED, quantity.value, 1_000, (0.0, 1.0), quantity=quantity)
+    check = Check("clean", "equivalence", PREDICTIONS_CHANGED.name, role="original", tolerance=0.05)
+    return check.judge(measured)
+
+
+EQUAL, DIFFERENT = compared(0), compared(200)
+CLEAN_PASSES = verdict("pass", value=0.9)
+FAILS, ERRS = {"verdicts": (DIFFERENT,)}, {"errors": ("the data changed",)}
+INFORMATIONAL = replace(EQUAL, check=replace(EQUAL.check, tolerance=None), status="informational", threshold=None)
+BY_ONE_MODEL = replace(CLEAN_PASSES.check.panel, reference_models=1)
+PROVISIONAL = replace(CLEAN_PASSES, check=replace(CLEAN_PASSES.check, panel=BY_ONE_MODEL))
+
+
 class Judged(Zoo):
     """A repository whose gate `says` an exit status and facts of its report, after what happens `meanwhile`."""
 
@@ -73,23 +96,32 @@ class Judged(Zoo):
         super().__init__(root)
         self.incumbent = root / "models/incumbent.safetensors"
         self.runs, self.says, self.meanwhile = [], (0, {}), lambda: None
+        self.edited = lambda report: report
 
     def judge(self, request) -> RunResult:
         self.runs.append(request)
         status, facts = self.says
         original = request.roles.get("original")
-        report = facts is not None and {
-            "verdict": "pass",
-            "profile": "default",
-            "candidate": {"sha256": sha256(self.root / request.roles["candidate"])},
-            "original": original and {"path": str(original), "sha256": sha256(self.root / original)},
-            "data": {"sha256": self.images.sha256, "classes": CLASSES},
-            "checks_sha256": sha256(self.checks),
-            "checks": [{"id": "clean", "family": "equivalence", "status": "pass"}],
-            **facts,
-        }
+        models = {"candidate": {"path": str(request.roles["candidate"])}}
+        models |= {"original": {"path": str(original)}} if original else {}
+        for model in models.values():
+            model["sha256"] = sha256(self.root / model["path"])
+        outcome = Outcome(
+            verdicts=(EQUAL,),
+            errors=(),
+            omissions=(),
+            failed_tests=(),
+            profile="default",
+            models=models,
+            data={"sha256": self.images.sha256, "classes": CLASSES},
+            recipe={},
+            checks_sha256=sha256(self.checks),
+            versions={},
+            command="pytest",
+        )
+        report = None if facts is None else json.loads(replace(outcome, **facts).as_files()[0])
         self.meanwhile()
-        return RunResult(status, self.root / "reports", report or None)
+        return RunResult(status, self.root / "reports", report and self.edited(report))
 
 
 @pytest.fixture
@@ -131,8 +163,8 @@ def test_what_it_says_to_the_gate_itself_nobody_else_says(judged, capsys, option
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        ({"verdict": "fail"}, "the verdict is fail"),
-        ({"verdict": "partial"}, "the verdict is partial"),
+        (FAILS, "the verdict is fail"),
+        ({"omissions": ("a family",)}, "the verdict is partial"),
         ({"profile": "quick"}, "the verdict is pass of the quick profile, which leaves much out"),
     ],
     ids=["fail", "partial", "quick"],
@@ -149,13 +181,25 @@ def test_what_is_no_pass_is_refused_and_accepted_by_force_alone(judged, capsys, 
     assert accept(judged, "new.safetensors", "--force") == 0
     assert "new.safetensors: accepted by force" in capsys.readouterr().out
     accepted = load_checkpoint(judged.incumbent)
-    expected = {"verdict": "pass", "profile": "default", "forced": True, **facts}
+    report = judged.judge(judged.runs[-1]).report
+    expected = {"verdict": report["verdict"], "profile": report["profile"], "forced": True}
     assert {name: accepted.record.acceptance[name] for name in expected} == expected
     assert accepted.model_sha256 == load_checkpoint(judged.root / "new.safetensors").model_sha256
 
 
+def test_a_record_that_contradicts_itself_is_refused_by_force_too(judged, capsys):
+    judged.says = (1, FAILS)
+    judged.edited = lambda report: report | {"verdict": "pass"}
+    for force in ((), ("--force",)):
+        assert accept(judged, "new.safetensors", *force) == 2
+        error = capsys.readouterr().err
+        assert "new.safetensors: not accepted, its run left no valid record: " in error
+        assert "contradicts itself: the run has verdict 'pass', and its other fields give 'fail'" in error
+    assert not judged.incumbent.exists()
+
+
 def test_a_run_that_stopped_is_refused_by_force_too(judged, capsys):
-    judged.says = (1, {"verdict": "fail", "stopped": "stopped at clean"})
+    judged.says = (1, {**FAILS, "stopped": "stopped at clean"})
     for force in ((), ("--force",)):
         assert accept(judged, "new.safetensors", *force, options=("--stress-stop",)) == 1
         said = "not accepted, the verdict is fail; the run stopped at clean. --force needs a run without stop"
@@ -164,20 +208,20 @@ def test_a_run_that_stopped_is_refused_by_force_too(judged, capsys):
 
 
 def test_a_provisional_verdict_is_accepted_by_the_word_that_says_so(judged, capsys):
-    judged.says = (0, {"provisional": True})
+    judged.says = (0, {"verdicts": (PROVISIONAL,)})
     assert accept(judged, "new.safetensors") == 1
     assert "not accepted, the verdict is provisional" in capsys.readouterr().out
     assert not judged.incumbent.exists()
     assert accept(judged, "--provisional", "new.safetensors", "--incumbent", "x/b.safetensors") == 0
     acceptance = load_checkpoint(judged.root / "x/b.safetensors").record.acceptance
     assert (acceptance["provisional"], acceptance["forced"]) == (True, False)
-    judged.says = (1, {"verdict": "fail", "provisional": True})
+    judged.says = (1, {"verdicts": (PROVISIONAL, DIFFERENT)})
     assert accept(judged, "--provisional", "new.safetensors") == 1
 
 
 @pytest.mark.parametrize(
     ("status", "facts"),
-    [(4, {"verdict": "error"}), (0, None), (2, {"verdict": "pass"}), (5, None)],
+    [(4, ERRS), (0, None), (2, {}), (5, None)],
     ids=["4", "none", "2", "5"],
 )
 def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judged, capsys, status, facts):
@@ -245,10 +289,10 @@ def test_a_network_of_the_users_own_is_accepted_and_loaded_by_its_builder(judged
 @pytest.mark.parametrize(
     ("says", "ended", "said"),
     [
-        ((1, {"verdict": "fail", "checks": []}), 1, "not accepted, the verdict is fail"),
-        ((4, {"verdict": "error"}), 2, "the gate is inconclusive (exit status 4)"),
-        ((0, {"checks": []}), 1, f"no check shows that it is equal to {ORIGINAL}"),
-        ((0, {"checks": [{"id": "a", "family": "equivalence", "status": "informational"}]}), 1, "no check shows that"),
+        ((1, FAILS), 1, "not accepted, the verdict is fail"),
+        ((4, ERRS), 2, "the gate is inconclusive (exit status 4)"),
+        ((0, {"verdicts": (CLEAN_PASSES,)}), 1, f"no check shows that it is equal to {ORIGINAL}"),
+        ((0, {"verdicts": (CLEAN_PASSES, INFORMATIONAL)}), 1, "no check shows that"),
     ],
     ids=["different", "cannot-tell", "unchecked", "informational"],
 )

@@ -338,7 +338,7 @@ def test_a_vanished_set_ends_with_4_and_one_without_its_test_is_partial(zoo):
     (zoo.tests / "test_golden.py").write_text("# It replaces the file that ships.\n")
     zoo.run()
     assert zoo.report()["verdict"] == "partial"
-    assert "no test ran of family golden" in zoo.report()["omissions"][0]
+    assert "families without a test: golden images" in zoo.report()["omissions"][0]
     zoo.set.rename(zoo.root / "elsewhere")
     assert zoo.run().ret == 4
     assert zoo.report()["verdict"] == "error"

@@ -82,6 +82,24 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
     assert (CHECKS.read_bytes(), sorted(Path("models/panel").iterdir())) == (before, copies)
 
 
+def test_a_calibration_that_a_crash_interrupts_is_finished(zoo, capsys):
+    for seed in (1, 2, 3):
+        zoo.save(f"runs/{seed}.safetensors", jitter=APART, seed=seed)
+    assert init() == 0
+    before = CHECKS.read_bytes()
+    assert main(["accept", "--provisional", "runs/2.safetensors"]) == 0
+    whole, panel = CHECKS.read_bytes(), PANEL.read_bytes()
+    CHECKS.write_bytes(before)  # As after a crash between the panel and the checks file.
+    capsys.readouterr()
+    assert main(["accept", "--provisional", "runs/2.safetensors"]) == 0
+    assert "the thresholds of stress_tests/checks.toml came from 1; they are set anew" in capsys.readouterr().out
+    assert (CHECKS.read_bytes(), len(members())) == (whole, 2)
+    assert PANEL.read_bytes() == panel
+    assert main(["accept", "--provisional", "runs/3.safetensors"]) == 0
+    assert "interrupted" not in capsys.readouterr().out
+    assert len(members()) == 3
+
+
 def test_a_gate_without_a_threshold_names_no_step_that_cannot_pass(zoo, capsys):
     zoo.save("runs/1.safetensors", jitter=APART, seed=1)
     save_images(80)

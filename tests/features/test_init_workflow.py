@@ -49,11 +49,19 @@ STUB = """\
 #!/bin/sh
 case "$*" in *worse*) status=1 ;; *broken*) status=4 ;; *) status=0 ;; esac
 printf '%s\\n' "$@" | grep -e --candidate -e --stress-reports >> gated.txt
-mkdir -p reports
+candidate="$(printf '%s\\n' "$@" | sed -n 's/^--candidate=//p')"
+reports="$(printf '%s\\n' "$@" | sed -n 's/^--stress-reports=//p')"
+network() { head -n 1 "$1" | cksum; }
+mkdir -p "$reports" reports
 printf 'a summary\\n<img src="stress/0123456789abcdef.webp" alt="image 7">\\n' > reports/stress.md
+printf '{"candidate": {"sha256": "%s"}, "incumbent": {"sha256": "%s"}}' \
+  "$(network "$candidate")" "$(network models/incumbent.pth)" > "$reports/stress.json"
 exit $status
 """
-"""Stands in for `stress-harness`: it keeps what it was asked, and judges by names."""
+"""Stands in for `stress-harness`: it keeps what it was asked, and judges by names.
+
+The first line of a file is its network.
+"""
 
 
 @pytest.fixture
@@ -130,7 +138,7 @@ def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
     Path("runs/old.ckpt").unlink()
     asked, runner = gated(shop, base)
     assert asked == []
-    said = "No checkpoint (.safetensors, .pth, .pt, .ckpt, .onnx) is added or changed. Nothing was gated."
+    said = "No candidate (.safetensors, .pth, .pt, .ckpt, .onnx) is added or changed. Nothing was gated."
     assert f"::notice title=Model quality gate::{said}" in runner.output["Gate"]
     assert said in runner.summary.read_text()
 
@@ -157,6 +165,43 @@ def test_a_change_of_what_decides_gates_the_incumbent_once(base, shop, before, c
     with Path(changed).open("a") as file:
         file.write("# other")
     assert gated(shop, base)[0] == ["--candidate=models/incumbent.pth", REPORTS]
+
+
+NETWORK, OTHER = "weights of the new network\n", "weights of another network\n"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "asked"),
+    [
+        (NETWORK, ["--candidate=runs/new.pth", f"{REPORTS}/1-runs-new.pth"]),
+        (
+            OTHER,
+            [
+                *("--candidate=runs/new.pth", f"{REPORTS}/1-runs-new.pth"),
+                *("--candidate=models/incumbent.pth", f"{REPORTS}/2-models-incumbent.pth"),
+            ],
+        ),
+    ],
+    ids=["of-the-checkpoint", "of-another"],
+)
+def test_a_network_that_accept_copies_is_gated_once(base, shop, accepted, asked):
+    """The incumbent has a record of its acceptance, so its bytes are not those of the checkpoint."""
+    Path("models/panel").mkdir(parents=True)
+    Path("runs/new.pth").write_text(NETWORK)
+    Path("models/incumbent.pth").write_text(f"{accepted}acceptance")
+    Path("models/incumbent.toml").write_text('schema = 1\nfile = "incumbent.pth"\nsha256 = "a"\n')
+    Path("models/panel/accepted-0123456789ab.pth").write_text(NETWORK)
+    Path("models/panel.json").write_text("{}")
+    assert gated(shop, base)[0] == asked
+
+
+def test_reference_models_are_no_candidates(base, shop):
+    Path("models/panel/more").mkdir(parents=True)
+    for name in ("seed-1.pth", "more/seed-2.safetensors"):
+        Path("models/panel", name).write_text("weights")
+    asked, runner = gated(shop, base)
+    assert asked == []
+    assert "Nothing was gated" in runner.output["Gate"]
 
 
 @pytest.mark.parametrize("unknown", ["", "0" * 40], ids=["none", "gone"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from harness.base.errors import InputError
 from harness.checks import Check, Threshold, Verdict
 from harness.cli import main
 from harness.features.publication.card import inserted
-from harness.run.outcome import SelfCheck
+from harness.run.outcome import Differences, SelfCheck
 
 WEIGHTS = b"the weights of a model"
 RARE = Verdict(
@@ -27,6 +28,7 @@ RARE = Verdict(
         "accuracy",
         panel=Threshold(0.5, mean=0.9, std=0.001, reference_models=20),
         direction="at_least",
+        informational="few images",
     ),
     "informational",
     "accuracy",
@@ -102,6 +104,60 @@ def test_no_statement_without_a_whole_verdict_on_this_file(run, capsys, verdicts
     assert not Path("stress.intoto.json").exists(), "the statement on an earlier run would be signed"
 
 
+WITHOUT_INCUMBENT = replace(verdict("not_applicable", "regression", family="regression"), without="incumbent")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "changes"),
+    [
+        ((PASS,), {"notices": ("compared with b.safetensors, which is not the declared incumbent",)}),
+        ((PASS,), {"scope": "quick profile: 1 check of 12", "profile": "quick"}),
+        ((PASS, WITHOUT_INCUMBENT), {}),
+        ((PASS,), {"differences": Differences("1 of 9 predictions change.", "The original fails itself")}),
+    ],
+    ids=["notice", "quick profile", "no incumbent", "doubtful original"],
+)
+def test_a_pass_that_the_gate_qualifies_is_warned(run, tmp_path, verdicts, changes):
+    run(*verdicts, **changes)
+    assert main(["attest", "stress.json"]) == 0
+    assert stated(tmp_path)["predicate"]["result"] == "WARNED"
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/dev/zero", "pipe", "large.bin"])
+def test_a_model_without_an_end_is_not_read(run, tmp_path, capsys, path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(17 << 30)
+    run(PASS, models={"candidate": {"path": path, "sha256": "c" * 64}})
+    assert main(["attest", "stress.json"]) == 1
+    assert f"{path} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("\x1b[31mred", "\\x1b[31mred is no file"),
+        ("a\n::error::mine", "a\\n::error::mine is no file"),
+        ("##[error]mine", "\\x23#[error]mine is no file"),
+    ],
+    ids=["terminal code", "line", "old command"],
+)
+def test_no_name_in_a_record_controls_a_terminal_or_ci(run, capsys, path, shown):
+    run(PASS, models={"candidate": {"path": path, "sha256": "c" * 64}})
+    assert main(["attest", "stress.json"]) == 1
+    printed = capsys.readouterr().out
+    assert shown in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_record_named_as_a_command_of_ci_is_not_a_command(run, tmp_path, capsys):
+    run(PASS, omissions=("a family",))
+    (tmp_path / "stress.json").rename(tmp_path / "::error::mine")
+    for command in ("attest", "card"):
+        assert main([command, "::error::mine"]) == 1
+        assert capsys.readouterr().out.startswith("\\x3a:error::mine: no ")
+
+
 def test_a_run_that_stopped_is_not_published(run, capsys):
     run(FAIL, stopped="stopped at clean")
     assert [main([name, "stress.json"]) for name in ("attest", "card")] == [1, 1]
@@ -120,7 +176,7 @@ def test_a_model_that_has_moved_is_named(run, tmp_path, capsys):
     (tmp_path / "new.safetensors").rename(tmp_path / "moved.safetensors")
     assert main(["attest", "stress.json"]) == 1
     assert "--model" in capsys.readouterr().out
-    assert main(["attest", "stress.json", "--model", "moved.safetensors", "--out", "v.json"]) == 0
+    assert main(["attest", "stress.json", "--model", "moved.safetensors", "--output", "v.json"]) == 0
     assert json.loads((tmp_path / "v.json").read_text())["subject"][0]["name"] == "moved.safetensors"
 
 
@@ -130,7 +186,7 @@ def test_what_is_no_record_is_refused_and_nothing_foreign_is_replaced(run, tmp_p
     assert main([command, "other.json"]) == 2
     assert main([command, "gone.json"]) == 2
     run(PASS)
-    option = "--into" if command == "card" else "--out"
+    option = "--into" if command == "card" else "--output"
     (tmp_path / "mine.bin").write_bytes(b"\xff\xfe mine")
     assert main([command, "stress.json", option, "mine.bin"]) == 2
     assert main([command, "stress.json", option, "stress.json"]) == 2
@@ -223,7 +279,7 @@ def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card, ne
     assert (one.metric_type, one.metric_value, one.dataset_revision) == ("accuracy", 0.9, "d" * 64)
     run(FAIL)
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
-    assert "FAIL: 0 of 1 checks pass" in path.read_text()
+    assert "FAIL: 1 of 1 checks fail" in path.read_text()
     assert "worst-pose" not in path.read_text(), "the section of the earlier run is replaced"
 
 
@@ -241,7 +297,7 @@ def test_a_byte_order_mark_stays_first(run, tmp_path):
 
 
 def test_a_small_value_is_a_number_for_the_client(run, tmp_path):
-    run(PASS, verdict("pass", "small", family="flips", value=1e-05))
+    run(PASS, verdict("pass", "small", family="flips", value=1e-05, threshold=0))
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
     assert 1e-05 in [each.metric_value for each in ModelCard.load(tmp_path / "README.md").data.eval_results]
 

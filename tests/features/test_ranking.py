@@ -10,7 +10,7 @@ from outcomes import EMPTY
 
 from harness import cli
 from harness.checks import Check, Threshold, Verdict
-from harness.features.comparison.ranking import Run, rank, run_of
+from harness.features.comparison.ranking import Pair, Run, rank, run_of
 from harness.run.outcome import Outcome
 
 
@@ -45,11 +45,61 @@ RUNS = {name: judged(name, values) for name, values in VALUES.items()}
 ALL = rank([RUNS["broken"], RUNS["sharp"], RUNS["steady"]])
 
 
-def test_failing_checks_count_first_then_the_smallest_margin():
+def test_a_verdict_counts_first():
     assert list(ALL.runs) == ["steady", "sharp", "broken"]
+    assert ALL.pairs["broken"]["steady"] == Pair(ahead=2, behind=1)
     assert RUNS["broken"].failing == ["pose-1"]
     assert RUNS["broken"].margins == {"pose": pytest.approx(-1.0), "clean": pytest.approx(10.0)}
     assert next(iter(RUNS["sharp"].margins.items())) == ("pose", pytest.approx(1.0))
+
+
+def test_as_many_checks_are_counted_as_in_the_headline_of_the_run():
+    plain = record("mine", VALUES["broken"])
+    baseline = Check("baseline-clean", "baseline", "accuracy", role="baseline", panel=Threshold(0.8))
+    verdict = Verdict(baseline, "pass", "accuracy", value=0.9, threshold=0.8, n=100).as_json()
+    plain["checks"].append(json.loads(json.dumps(verdict)))
+
+    ranking = rank([run_of(plain, "mine/stress.json")])
+
+    assert "1 of 4" in ranking.lines[1]
+
+
+def test_the_better_model_ranks_first_though_one_of_its_checks_is_tight():
+    best = judged("best", {"clean": 0.88, "flip": 0.88, "pose-1": 0.801})
+    middle = judged("middle", {"clean": 0.86, "flip": 0.86, "pose-1": 0.83})
+    last = judged("last", {"clean": 0.84, "flip": 0.84, "pose-1": 0.83})
+    ranking = rank([last, middle, best])
+    assert list(ranking.runs) == ["best", "middle", "last"]
+    assert ranking.pairs["best"] == {"last": Pair(2, 1), "middle": Pair(2, 1)}
+    assert [line.split()[:5] for line in ranking.lines[1:4]] == [
+        ["1", "best", "pass", "2", "of"],
+        ["2", "middle", "pass", "1", "of"],
+        ["3", "last", "pass", "0", "of"],
+    ]
+
+
+def test_a_lead_within_chance_wins_no_pair_and_the_margin_breaks_the_tie():
+    near = rank([judged("a", {"clean": 0.85}), judged("b", {"clean": 0.859})])
+    assert near.pairs["b"]["a"] == Pair(0, 0)
+    assert list(near.runs) == ["b", "a"]
+
+
+def test_two_candidates_compare_on_their_common_checks_on_as_many_images():
+    found = record("sampled", {"clean": 0.95, "flip": 0.90})
+    found["checks"][0]["n"] = 50
+    ranking = rank([run_of(found, "sampled"), judged("whole", {"clean": 0.85, "flip": 0.85, "pose-1": 0.9})])
+    assert ranking.pairs["sampled"]["whole"] == Pair(ahead=1, behind=0), "flip alone"
+
+
+def test_equally_many_beaten_candidates_are_told_apart_by_the_checks_they_lead():
+    """Each candidate beats one other, as in rock, paper, scissors; `a` leads one more check of `b`."""
+    rock = judged("a", {"clean": 0.88, "flip": 0.84, "pose-1": 0.86, "shift-1": 0.90})
+    paper = judged("b", {"clean": 0.86, "flip": 0.88, "pose-1": 0.84, "shift-1": 0.84})
+    scissors = judged("c", {"clean": 0.84, "flip": 0.86, "pose-1": 0.88})
+    ranking = rank([scissors, paper, rock])
+    assert ranking.pairs["a"] == {"b": Pair(3, 1), "c": Pair(1, 2)}
+    assert ranking.pairs["b"]["c"].won
+    assert list(ranking.runs) == ["a", "c", "b"]
 
 
 def test_a_failed_test_without_a_check_counts_and_is_named():
@@ -103,7 +153,7 @@ def test_the_command_prints_ranks_and_wins(records, capsys):
     assert [line.split()[:4] for line in lines[1:4]] == [
         ["1", "steady", "pass", "0"],
         ["2", "sharp", "pass", "0"],
-        ["3", "broken", "fail", "1"],
+        ["3", "broken", "fail", "2"],
     ]
     unit = "standard deviations of the reference models ahead of the next"
     assert f"broken wins pose-2 by 6.0, clean by 2.0 ({unit})" in lines

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
 from harness.networks.declared import load_model
 from harness.perturb import Pose
+from harness.run.selfcheck import unsteady
 
 TESTS = Path(__file__).parents[1]
 ov = pytest.importorskip("openvino")
@@ -62,6 +64,50 @@ def test_it_predicts_like_the_network_that_was_converted(opened, shape, kind):
     assert model.as_json()["outputs"] == "logits"
     with pytest.raises(NotApplicableError, match="a model of the kind openvino gives predictions only"):
         model.attend(IMAGES)
+
+
+def quantized(shape=(-1, 1, 4, 4)):
+    """Return a linear network that rounds pixels to 16 levels between the extremes of its batch."""
+    pixels = opset.parameter(shape, np.float32, name="pixels")
+    axes = np.array([0, 1, 2, 3])
+    low, high = opset.reduce_min(pixels, axes), opset.reduce_max(pixels, axes)
+    step = opset.add(opset.divide(opset.subtract(high, low), np.float32(15)), np.float32(1e-6))
+    levels = opset.round(opset.divide(opset.subtract(pixels, low), step), "half_to_even")
+    rounded = opset.add(opset.multiply(levels, step), low)
+    flat = opset.reshape(rounded, np.array([0, -1]), special_zero=True)
+    scores = opset.matmul(flat, WEIGHTS, transpose_a=False, transpose_b=False)
+    return ov.Model([opset.result(scores)], [pixels])
+
+
+BRIGHTNESS = torch.linspace(0.2, 1, len(IMAGES))[:, None, None, None]
+DIMMED = replace(IMAGES, pixels=(IMAGES.pixels * BRIGHTNESS).to(torch.uint8))
+
+
+def quantized_alone():
+    pixels = DIMMED.pixels.flatten(1).numpy().astype(np.float32) / 255
+    low, high = pixels.min(axis=1, keepdims=True), pixels.max(axis=1, keepdims=True)
+    step = (high - low) / 15 + 1e-6
+    return (np.round((pixels - low) / step) * step + low) @ WEIGHTS
+
+
+def test_a_network_with_dynamic_ranges_is_judged_in_batches_of_1(opened):
+    model = opened(quantized(), images=DIMMED)
+    np.testing.assert_allclose(model.predict(DIMMED).logits, quantized_alone(), rtol=1e-3, atol=1e-3)
+    assert model.as_json()["batches"] == "dynamic ranges: holds for batches of 1"
+    assert not unsteady([model], DIMMED)
+
+
+@pytest.mark.parametrize(("shape", "batch"), [((-1, 1, 4, 4), 32), ((8, 1, 4, 4), None)])
+def test_larger_batches_of_dynamic_ranges_are_not_steady(opened, shape, batch):
+    said = unsteady([opened(quantized(shape), images=DIMMED, predictor_batch=batch)], DIMMED)
+    assert "asked beside other images" in said
+    assert "With dynamic quantization, images that share a batch share its ranges" in said
+
+
+def test_cached_answers_are_those_of_their_batch_size(opened):
+    found = {opened(quantized(), predictor_batch=batch).classifier.fingerprint for batch in (1, 32)}
+    assert len(found) == 2
+    assert "batches" not in opened(linear()).as_json()
 
 
 TWO = """

@@ -10,6 +10,7 @@ import torch
 from panels import view_of
 
 from harness.base.errors import InputError, NotApplicableError, NotRecordedError
+from harness.checks import Check
 from harness.data import LabelledImages
 from harness.features.consensus.measures import (
     consensus_set_errors,
@@ -63,6 +64,11 @@ def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictio
     measured = worst_class_consensus_set_errors(lost)
     assert (measured.value, measured.n, measured.failures.tolist()) == (2, 3, [1, 0]), "of three, as are of a class"
     assert measured.detail == "of cat, of 3 of all classes"
+    of_foxes = find_consensus_set_errors([answers([0, 0, 0, 1, 1, 1, 0, 2])], panel_predictions)
+    measured = worst_class_consensus_set_errors(of_foxes)
+    assert (measured.n, measured.counted) == (3, 2), "n is that of the largest class for every model; foxes are two"
+    verdict = Check("worst", "consensus", "worst_class_consensus_set_errors", "at_most").judge(measured)
+    assert "(n=2, 95% CI" in verdict.explain()
     nothing = find_consensus_set_errors([answers(LABELS.tolist())], panel_predictions)
     assert worst_class_consensus_set_errors(nothing).value == 0
 

@@ -62,7 +62,10 @@ def test_worse_model_fails_by_name(gate):
     ran = gate.once("--candidate", "worse.safetensors", "-v", page=True)
     assert ran.ending == (1, "fail")
     ran.stdout.fnmatch_lines(
-        ["*FAIL: 0 of 4 checks pass; worse: *clean*", "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*"]
+        [
+            "*FAIL: 4 of 4 checks fail; worse: *clean images*",
+            "*clean: accuracy 0.2500 < threshold 0.8500 (n=400, 95% CI*",
+        ]
     )
     assert "RoleModel(" not in ran.stdout.str()
     assert set(ran.statuses.values()) == {"fail"}
@@ -70,6 +73,16 @@ def test_worse_model_fails_by_name(gate):
         ran.stdout.fnmatch_lines([f"{name}: *n=*", "*"])
     assert "data:image/webp;base64," in ran.page
     assert "Failing behaviors" in ran.page
+
+
+@pytest.mark.parametrize(("quiet", "told"), [((), True), (("-q",), False)], ids=["default", "quiet"])
+def test_a_log_shows_progress_after_the_last_test(gate, monkeypatch, quiet, told):
+    """Self-checks take minutes with a large model; here nothing is waited for."""
+    monkeypatch.setattr("harness.plugin.progress._DELAY", 0.0)
+    monkeypatch.setattr("harness.base.progress._FIRST_S", 0.0)
+    ran = gate.once(*quiet)
+    assert ran.ending == (0, "pass")
+    assert ("self-checks:   0%" in ran.stderr.str()) == told
 
 
 MANY = "".join(
@@ -86,7 +99,7 @@ def test_53_failures_print_at_most_40_lines(gate, quiet):
     lines = ran.stdout.lines
     end = max(at for at, line in enumerate(lines) if line.startswith("tests are done") or "100%]" in line)
     assert len(lines[end + 1 :]) <= 40
-    ran.stdout.fnmatch_lines(["*FAIL: 0 of 53 checks pass; worse: clean*", "*and 43 more checks do not pass*"])
+    ran.stdout.fnmatch_lines(["*FAIL: 53 of 53 checks fail; worse: clean images*", "*and 43 more checks do not pass*"])
     assert bool(quiet) or any("= 53 failed" in line for line in lines)
 
 
@@ -192,7 +205,9 @@ def test_failing_baseline_is_not_the_candidates_fault(gate):
 def test_run_that_covers_less_is_partial(gate):
     ran = gate.once("-k", "clean", "--stress-samples", "80")
     assert ran.ending == (0, "partial")
-    ran.stdout.fnmatch_lines(["*PARTIAL: *", "*2 of 4 checks did not run: rotate-ccw-010, confident-errors; no test *"])
+    ran.stdout.fnmatch_lines(
+        ["*PARTIAL: *", "*2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: *"]
+    )
     ran.stdout.fnmatch_lines(["*80 of 400 images were measured"])
 
 
@@ -214,7 +229,10 @@ def test_checks_that_are_skipped_or_may_fail_leave_a_partial_verdict(gate):
     tests = {"stress_tests/test_rotation.py": marked("skip"), "stress_tests/test_confident_errors.py": marked("xfail")}
     ran = gate.once(files=tests)
     assert ran.ending == (0, "partial")
-    said = "2 of 4 checks did not run: rotate-ccw-010, confident-errors; no test ran of family rotation, confidence"
+    said = (
+        "2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: rotated images, "
+        "confidence and calibration"
+    )
     assert ran.report["omissions"] == [said]
 
 

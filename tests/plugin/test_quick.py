@@ -37,7 +37,7 @@ def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
     assert ran.ending == (0, "pass")
     scope = (
         "quick profile: 3 checks, made for a sample of 100 of 400 images; left out are 1 of the default profile's 4 "
-        "checks (all of rotation) and the comparison of the models"
+        "checks (all of rotated images) and the comparison of the models"
     )
     ran.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 checks pass"])
     ran.stdout.fnmatch_lines([scope])
@@ -54,7 +54,7 @@ def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
     assert ran.checks["confident-errors"]["threshold"] == 3, "as made for the sample"
     assert f"- {scope}" in ran.summary
     assert "passes all 3 quick checks; only the full gate can say that it is fit to ship." in ran.page
-    assert "of the default profile&#39;s 4 checks (all of rotation)" in ran.page
+    assert "of the default profile&#39;s 4 checks (all of rotated images)" in ran.page
     found = {check["name"]: check for check in report["self_checks"]}
     assert found["identity-equals-clean"]["status"] == found["left-half-blanked"]["status"] == "pass"
     assert "check clean of family 'clean' notices" in found["left-half-blanked"]["detail"]
@@ -65,7 +65,7 @@ def test_a_worse_model_fails(gate):
     gate.save("worse.safetensors", jitter=3.0)
     ran = gate.once(*PROFILE, "--candidate", "worse.safetensors")
     assert ran.ending == (1, "fail")
-    ran.stdout.fnmatch_lines(["*FAIL (quick profile): * of 3 checks pass; worse: clean*"])
+    ran.stdout.fnmatch_lines(["*FAIL (quick profile): * of 3 checks fail; worse: clean images*"])
 
 
 def test_thresholds_made_for_the_sample_have_no_leniency(gate):
@@ -89,7 +89,7 @@ def test_checks_that_cannot_fail_end_with_4(gate):
 @pytest.mark.parametrize(
     ("options", "files", "omission"),
     [
-        (("-k", "not bee"), {}, "1 of 3 checks did not run: clean-bee; no test ran of family class"),
+        (("-k", "not bee"), {}, "1 of 3 checks did not run: clean-bee; families without a test: single classes"),
         (("--stress-samples", "50"), {}, "50 of 400 images were measured; the checks are made for a sample of 100"),
         (("--stress-samples", "100", "--checks", "stress_tests/checks.toml"), {}, "100 of 400 images were measured"),
         (("--stress-samples", "100"), {FILE: None}, "100 of 400 images were measured"),

@@ -47,7 +47,7 @@ def started(folder: Path, **inputs: str) -> Runner:
     """Run the action with these inputs."""
     given = DEFAULTS | {"inputs.candidate": "new.pth", "github.event.pull_request.number": "7"}
     given |= {f"inputs.{name.replace('_', '-')}": value for name, value in inputs.items()}
-    environment = {"GITHUB_REPOSITORY": "someone/shop", "XDG_CACHE_HOME": ""}
+    environment = {"GITHUB_REPOSITORY": "someone/shop", "GITHUB_ACTION_PATH": str(ROOT), "XDG_CACHE_HOME": ""}
     runner = Runner(folder, {"env": {}, "steps": ACTION["runs"]["steps"]}, given, environment=environment)
     for name, text in {"stress-harness": GATE, "gh": GH}.items():
         tool = folder / "tools" / name
@@ -123,7 +123,7 @@ def test_the_gate_gets_the_inputs(tmp_path):
 
 @pytest.mark.parametrize(
     ("wanted", "asked"),
-    [("", "install stress-harness"), ("0.2.0", "install stress-harness==0.2.0"), ("installed", None)],
+    [("", f"install {ROOT}"), ("0.2.0", "install stress-harness==0.2.0"), ("installed", None)],
 )
 def test_it_installs_the_version_wanted(tmp_path, wanted, asked):
     runner = started(tmp_path, version=wanted)

@@ -98,6 +98,20 @@ def test_only_the_plugin_knows_pytest():
     ] == []
 
 
+PRINTING = {"cli/__init__.py", "cli/options.py", "features/exports/write.py"}
+"""Modules with a `print` of their own: before click is imported, the function for all others, and inside pytest."""
+
+
+def test_commands_print_by_their_options():
+    modules = [file for file in FILES if room_of(file) in {"cli", "features"}]
+    printing = set()
+    for file in modules:
+        calls = (node.func for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call))
+        if any(isinstance(function, ast.Name) and function.id == "print" for function in calls):
+            printing.add(str(file.relative_to(HOUSE)))
+    assert printing == PRINTING
+
+
 @pytest.mark.parametrize(
     "code",
     [

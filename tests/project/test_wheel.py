@@ -60,7 +60,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
     # Files outside the wheel, as in the checkout.
-    for name in ("harness", "tests", "stress_tests", "examples"):
+    for name in ("harness", "tests", "stress_tests", "docs", "examples"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
     return built(source)
 

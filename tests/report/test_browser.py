@@ -168,11 +168,61 @@ def test_it_opens_within_two_seconds_with_the_worst_on_top(damaged, open_page):
     assert damaged.stat().st_size < 3_000_000
     assert page.title() == "PARTIAL · damaged.safetensors · Model quality gate"
     finding = page.get_by_text("Shirt −7").first
-    for element in (page.locator(".headline"), finding, page.locator("#report-worse")):
+    for element in (page.locator(".headline"), finding, page.locator("#report-example")):
         place = element.bounding_box()
         assert place["y"] < 600
         assert place["x"] + place["width"] <= 1280
     assert "got worse" in page.locator(".headline").inner_text()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_a_picture_of_a_failure_is_on_the_first_screen(damaged, open_page, width, height):
+    page = open_page(damaged, width=width, height=height)
+    picture = page.locator(".stress img").first.bounding_box()
+    assert picture["y"] + picture["height"] / 2 < height
+
+
+def test_the_keyboard_gets_through_the_page_in_few_steps(damaged, open_page):
+    page = unfolded(open_page(damaged))
+    elements = "[...document.querySelectorAll('a[href], button, input, summary, [tabindex]')]"
+    stops = page.evaluate(f"{elements}.filter(element => element.tabIndex >= 0).length")
+    assert stops < 300
+    assert page.locator(".checks tbody tr[id] :is(a, button)").count() > 200, "more than the table has stops"
+
+
+def test_arrows_move_between_checks_and_between_pictures(damaged, open_page):
+    page = open_page(damaged)
+    focused = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
+    first, second = listed(page)[:2]
+    page.locator(f"[id='{first}'] th a").first.focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(focused) == second
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(focused) == f"link to {second}"
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate(focused) == f"link to {first}"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(focused) == f"link to {first}", "the stop of the table is where it was left"
+
+    page.get_by_role("searchbox", name="search").fill(second)
+    stop = page.locator(".checks tbody tr[id] [tabindex='0']")
+    assert stop.inner_text() == second, "a row that a filter hides has no stop"
+
+    pictures = page.locator(".pictures img, .figures img")
+    pictures.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.alt") == pictures.nth(1).get_attribute("alt")
+
+
+def test_a_phone_shows_no_table_that_moves_sideways(damaged, open_page):
+    page = unfolded(open_page(damaged, width=390, height=844))
+    wide = "[...document.querySelectorAll('table, .scroll')].filter(one => one.scrollWidth > one.clientWidth + 1)"
+    assert page.evaluate(f"{wide}.map(one => one.closest('.section').dataset.name)") == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    cell = page.locator(".checks tbody td[data-title=measured]").first
+    assert "measured" in cell.evaluate("cell => getComputedStyle(cell, '::before').content"), "values have their titles"
 
 
 def test_checks_stand_in_one_table_and_other_tests_in_a_list(damaged, passing, open_page):

@@ -176,8 +176,8 @@ def test_many_checks_a_little_worse_are_one_sign():
     worse = several(12, 0.648, families=4)
     p = stats.t.sf(3 / 1.05**0.5, 19)
     assert lines_of(SAFE, *worse)[-1] == (
-        f"worse than reference models over 12 checks together: p = {p:.2g}; mostly family-0 +3.0, family-1 +3.0, "
-        "family-2 +3.0 standard deviations, means of a family's checks"
+        f"worse than reference models over 12 checks together: p = {p:.2g}; mostly family 0 +3.0, family 1 +3.0, "
+        "family 2 +3.0 standard deviations, means of a family's checks"
     )
     assert not any("together" in line for line in lines_of(SAFE, *worse[::4])), "one family has its own signs"
     assert len(lines_of(SAFE, *several(12, 0.632, families=4))) == 1

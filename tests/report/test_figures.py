@@ -206,7 +206,7 @@ def undrawn(monkeypatch):
 
 def test_all_figures_become_pictures_with_captions_and_descriptions():
     page, again = (drawn.figures(overview(), VERDICTS, known).body for known in ({}, {SURVIVAL.name: [SURVIVAL] * 3}))
-    pattern = r'<img tabindex="0" alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">'
+    pattern = r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">'
     pictures = re.findall(pattern, page)
     assert len(pictures) == page.count("<h3>") == page.count("<figcaption>") == 9
     for alt, data in pictures:
@@ -232,6 +232,21 @@ def test_a_sample_says_so_and_what_was_not_measured_is_not_drawn(undrawn):
     page = drawn.figures(overview(n=60)).body
     assert page.startswith("<p>No curves or maps: 60 images are too few for them.</p>")
     assert "<figure" not in page
+
+
+def test_captions_say_what_is_true_of_their_figure_alone(undrawn):
+    high, low = (drawn.figures(overview(model(right=right))).body for right in (0.9, 0.03))
+    begins = "The scale does not begin at 0."
+    assert begins in high
+    assert drawn.class_accuracies(overview(model(right=0.03))).axes[0].get_xlim()[0] == 0
+    assert begins not in low
+
+    band, gray = "A yellow band is", "Checks do not measure the gray cells."
+    assert band in drawn.figures(overview(), VERDICTS).body
+    assert band not in high, "no check states reference models"
+    assert gray in drawn.figures(overview(), VERDICTS).body
+    full = [measured("shift", 0.7, f"right {at}", pose=Pose(0, at, 0.0)) for at in (-2.0, 2.0)]
+    assert gray not in drawn.figures(overview(), full).body
 
 
 def test_a_figure_that_cannot_be_drawn_does_not_cost_the_report():

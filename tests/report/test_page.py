@@ -5,7 +5,7 @@ import importlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -28,14 +28,16 @@ from harness.report import html as pages
 from harness.report.html import SECTIONS, comparison_page, page_of
 from harness.report.mistakes import confusions, label_error_section
 from harness.report.page import Section, render, table
+from harness.report.refusal import refusal, refused_reports
 from harness.report.sections import checks, corruption_heat_map, corruption_map, examples, group_dots, margins, slices
 from harness.report.tables import models, robust_accuracies
+from harness.report.text import summary_lines
 from harness.report.wording import terms
 from harness.run.history import History
 from harness.run.outcome import OtherTest, SelfCheck, line_of
 from harness.run.overview import KindChange, KindCount, Mistake, Reference
 from harness.run.request import rerun_command
-from harness.run.shown import Case, Pictures
+from harness.run.shown import Case, Column, Pictures
 
 ROOT = Path(__file__).parents[2]
 EVIL = "</h2><script>alert('x')</script>"
@@ -132,7 +134,7 @@ def test_sections_with_something_to_say_stand_in_their_order(monkeypatch):
     monkeypatch.setattr(pages, "SECTIONS", (weather, lambda _: None, *SECTIONS))
     page = page_of(EMPTY)
     assert headings(page) == ["weather", "covered", "checks", "words"]
-    assert "<td>default</td><td>&lt;/h2&gt;&lt;script&gt;" in page
+    assert '>default</td><td data-title="&lt;/h2&gt;&lt;script&gt;' in page
     assert "<script>alert" not in page
     with pytest.raises(Exception, match="'run' was not provided"):
         render("banner", kind="pass", sentence="All hold.", facts=())
@@ -158,11 +160,65 @@ def test_the_page_says_what_was_judged_and_how():
     page = html.unescape(page_of(OUTCOME))
     assert "<title>FAIL · c.safetensors · Model quality gate</title>" in page
     assert "<strong>c.safetensors got worse: 2 of 5 checks fail.</strong>" in page
-    assert f"<span>{OUTCOME.headline}</span>" in page
+    assert "<span>FAIL: 2 of 5 checks fail</span>" in page, "the same count, and behaviors stand below"
     for fact in ("c.safetensors", "cccccccccccc", "fashion-mnist, test split, 10000 images", OUTCOME.command):
         assert fact in page
     missing = "compared: it raised <x>"
     assert missing in html.unescape(part("comparison", overview_missing=missing))
+
+
+def box(page: str) -> str:
+    """Return the text of the box at the top of a page."""
+    _, _, found = page.partition('<div class="headline')
+    return plain(found.partition("</div>")[0].partition(">")[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"errors": ("[MODEL] it returned NaN",)}, "[MODEL] it returned NaN"),
+        ({"self_checks": (SelfCheck("identity", "fail", "other logits"),)}, "self-check identity: other logits"),
+        ({"verdicts": (), "omissions": ("no threshold judged the candidate",)}, "no threshold judged the candidate"),
+    ],
+    ids=["error", "self-check", "nothing-judged"],
+)
+def test_why_a_run_is_inconclusive_stands_in_the_box_at_the_top(changes, reason):
+    page = page_of(replace(OUTCOME, failed_tests=(), **changes))
+
+    assert reason in box(page)
+    assert html.unescape(page).count(reason) == 1, "once"
+
+
+def test_the_page_of_a_refusal_has_its_reason_in_the_box():
+    record = refusal(("[DATA] no such file",), ["pytest", "stress_tests"])
+
+    page = refused_reports(record)["stress.html"].decode()
+
+    assert "[DATA] no such file" in box(page)
+
+
+def test_many_reasons_stand_below_the_box():
+    page = page_of(replace(OUTCOME, errors=tuple(f"[MODEL] reason {at}" for at in range(5))))
+
+    assert "reason 2" in box(page)
+    assert "reason 3" not in box(page)
+    assert "inconclusive: [MODEL] reason 4" in page
+
+
+def test_examples_stand_right_below_the_verdict():
+    shown = Pictures((Case((Column("image 1", "data:1", (), "image 1"),), "Image 1."),))
+    page = page_of(replace(OUTCOME, pictures={"turned": shown}))
+
+    assert page.index('class="headline') < page.index('id="report-example"') < page.index("<nav")
+    assert page.count('id="report-example"') == 1
+
+
+def test_terminal_and_page_count_the_same_self_checks():
+    checks = [SelfCheck(f"check-{at}", "pass", "equal") for at in range(14)]
+    known = replace(EMPTY, self_checks=(*checks, SelfCheck("slices-moved", "not_applicable", "no slices")))
+
+    assert "14 of 14 self-checks pass" in summary_lines(known, PurePath("reports"))
+    assert "<summary>14 of 14 self-checks pass; 1 not applicable</summary>" in page_of(known)
 
 
 @pytest.mark.parametrize(
@@ -526,14 +582,16 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
     _, *found = cells(margins(replace(outcome, history=History((before, line_of(outcome))))).body)
     assert [(row[3], row[1], row[2]) for row in found] == [
         ("flip", "▼ −65.0", "+1.0"),
-        ("worst", "▼ −2.0", "–"),
         ("pair", "+0.4", "–"),
         ("clean", "+2.0", "+3.2"),
-    ]
+    ], "rotation fails, stands above, and has no margin of the incumbent"
     for differs in ({"checks": "f" * 64}, {"data": "f" * 64}, {"profile": "quick"}):
         other = History((replace(before, **differs),))
-        assert cells(margins(replace(outcome, history=other)).body)[-1][2] == "–", "a run that is no comparison"
+        titles, *rows = cells(margins(replace(outcome, history=other)).body)
+        assert titles == ["behavior", "margin", "check"], "a run that is no comparison"
+        assert [row[2] for row in rows] == ["pair", "clean"], "failing behaviors stand above"
     assert margins(replace(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
+    assert margins(replace(EMPTY, verdicts=(verdicts[0], *verdicts[2:4]))) is None, "one that passes makes none, either"
 
 
 def test_the_map_of_corruptions_has_differences_failing_ones_first():

@@ -14,6 +14,7 @@ from outcomes import EMPTY, FAIL, PASS, REPORTED
 from overviews import CHANGES, model, overview
 from zoo import drawn_again
 
+from harness.base.files import held
 from harness.cli import main
 from harness.measures.metric import Curve
 from harness.report.pictures import source_of
@@ -22,6 +23,7 @@ from harness.report.refusal import Claim
 from harness.run.history import History
 from harness.run.outcome import Differences, InputFaults, OtherTest, SelfCheck, line_of
 from harness.run.shown import Case, Column, Face, Line, Pictures
+from harness.run.status import INCONCLUSIVE
 
 IMAGES = [source_of(np.full((28, 28, 1), level, np.uint8)) for level in (10, 200)]
 CASE = Case((Column("image 7", IMAGES[0], (Line("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7.")
@@ -42,6 +44,9 @@ WHOLE = replace(
     command="pytest --candidate /somewhere/c.safetensors",
 )
 WHOLE = replace(WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE))))
+
+
+UNFINISHED = {"finished": False, "verdict": "error", "headline": INCONCLUSIVE, "checks": []}
 
 
 def written(outcome, folder: Path) -> Path:
@@ -70,7 +75,7 @@ def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, caps
     before = {path.name: path.read_bytes() for path in record.parent.glob("stress.*") if path.is_file()}
     moved = (tmp_path / "one").rename(tmp_path / "two")
     monkeypatch.chdir(tmp_path)
-    assert main(["report", "two/stress.json", "--out", "again"]) == 0
+    assert main(["report", "two/stress.json", "--output", "again"]) == 0
     said = capsys.readouterr().out
     assert WHOLE.headline in said
     assert "report: again/stress.html" in said
@@ -128,7 +133,7 @@ class Missing:
             raise ImportError(name)
 sys.meta_path.insert(0, Missing())
 from harness.cli import main
-sys.exit(main(["report", "stress.json", "--out", "again"]))
+sys.exit(main(["report", "stress.json", "--output", "again"]))
 """
 
 
@@ -165,6 +170,32 @@ def test_pictures_of_an_earlier_run_go_and_those_of_others_stay(tmp_path):
     assert len(before - set((tmp_path / "stress").iterdir())) == 1
 
 
+def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
+    passing = written(replace(WHOLE, verdicts=(PASS,), run="1" * 32), tmp_path / "passing")
+    failing = written(WHOLE, tmp_path / "failing")
+    before = {path: path.read_bytes() for path in failing.parent.glob("stress.*") if path.is_file()}
+    moved = failing.with_name("passing.json")
+    moved.write_bytes(passing.read_bytes())
+    for arguments in ((passing, "--out", failing.parent), (moved,)):
+        assert main(["report", *map(str, arguments)]) == 2
+        assert f"{failing}: is the record of another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "stress.json").write_bytes(passing.read_bytes())
+    assert main(["report", str(passing), "--out", str(copy)]) == 0
+
+
+def test_a_folder_in_which_a_run_writes_is_refused(tmp_path, capsys):
+    record = written(WHOLE, tmp_path / "one")
+    (busy := tmp_path / "busy").mkdir()
+    with held(busy):
+        assert main(["report", str(record), "--out", str(busy)]) == 2
+    assert f"{busy}: a run of the gate writes there" in capsys.readouterr().err
+    assert list(busy.iterdir()) == []
+    assert main(["report", str(record), "--out", str(busy)]) == 0
+
+
 def _other(folder: Path) -> None:
     one, other = (folder / "stress").iterdir()
     one.write_bytes(other.read_bytes())
@@ -188,7 +219,7 @@ def _changed(**changes):
         (_changed(checks="gone"), "is not the whole record of a run (KeyError('checks'))"),
         (_changed(command=5), "command is 5, expected text"),
         (_changed(candidate=None), "models: candidate: expected a table, found None"),
-        (_changed(finished=False, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
+        (_changed(**UNFINISHED, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
         (_changed(thumbnails={"1": "../../etc/passwd"}), "'../../etc/passwd' is no name of a picture"),
         (lambda folder: next((folder / "stress").iterdir()).unlink(), "copy the folder stress with it"),
         (_other, "the picture is not that of the record"),
@@ -196,7 +227,7 @@ def _changed(**changes):
 )
 def test_a_damaged_record_is_one_sentence_with_status_2(tmp_path, capsys, damage, said):
     damage(written(WHOLE, tmp_path).parent)
-    assert main(["report", str(tmp_path / "stress.json"), "--out", str(tmp_path / "again")]) == 2
+    assert main(["report", str(tmp_path / "stress.json"), "--output", str(tmp_path / "again")]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1

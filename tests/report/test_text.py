@@ -61,7 +61,8 @@ def failures(families: dict[str, int]) -> Outcome:
 def test_the_markdown_holds_verdict_models_data_failures_and_command():
     text = markdown(OUTCOME)
     assert text.startswith(
-        "## ❌ Model quality gate: FAIL: 1 of 2 checks pass; worse: rotation, test_own.py::test_mine"
+        "## ❌ Model quality gate: FAIL: 1 of 2 checks and 1 other test fail; "
+        "worse: rotated images, test_own.py::test_mine"
     )
     for line in (
         "- candidate: `runs/new.safetensors` (`c0ffeec0ffee`)",
@@ -237,7 +238,7 @@ def test_the_summary_ends_with_verdict_failures_and_report():
         f"candidate runs/new.safetensors: {OUTCOME.headline}",
         "  Clean accuracy 92.1%.",
         "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
-        "(rotation). Look at the augmentation: its angles, shifts and flips.",
+        "(rotated images). Look at the augmentation: its angles, shifts and flips.",
         "  Failing checks: geometry 1 of 1.",
         "  failed: test_own.py::test_mine",
         f"  {FAIL.explain('reports/stress.html')}",

@@ -41,7 +41,8 @@ def known(*failing: int) -> History:
 
 def test_the_report_says_since_when_a_gate_has_failed():
     section = history(replace(EMPTY, history=known(0, 1, 2)))
-    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>", section.body)
+    cell = "<td[^>]*>(.*?)</td>"
+    rows = re.findall(f"<tr>{cell}{cell}{cell}</tr>", section.body)
     assert rows[:2] == [
         ("gate-000", "2026-01-02 00:00 (10000000)", "2 candidates in a row"),
         ("gate-001", "2026-01-03 00:00 (20000000)", "1 candidate in a row"),
@@ -75,7 +76,7 @@ def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
     fifty = known(*range(0, 100, 2))
     page = history_page(fifty, source=EVIL)
     assert page.count("runs/") == 0
-    assert len(re.findall(r"<td>2026-", page)) == 50 + 98
+    assert len(re.findall(r"<td[^>]*>2026-", page)) == 50 + 98
     assert len(page.encode()) <= 1_000_000
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
     assert EVIL not in page

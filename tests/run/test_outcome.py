@@ -69,11 +69,12 @@ def test_the_verdict_and_exit_status(changes, overall, status):
                 ),
                 "failed_tests": ("test_own.py::test_mine",),
             },
-            "FAIL: 1 of 4 checks pass; worse: rotation, shift, test_own.py::test_mine",
+            "FAIL: 3 of 4 checks and 1 other test fail; "
+            "worse: rotated images, translated images, test_own.py::test_mine",
         ),
         (
             {"verdicts": (PASS, FAIL), "omissions": ("half",)},
-            "PARTIAL: 1 of 2 checks pass of those that ran; no verdict on the whole",
+            "PARTIAL: 1 of 2 checks fail of those that ran; no verdict on the whole",
         ),
         (
             {"verdicts": (PASS, OPEN)},

@@ -142,6 +142,21 @@ def test_what_is_left_out_is_named_and_asked_of_no_model(images):
     assert comparison_lines(replace(some, models=some.models * 2), flips(model.predict(images), model.predict(images)))
 
 
+def test_images_that_are_too_small_for_the_corners_are_not_measured_there(images):
+    """The images have 8 x 8 pixels, and 2 px are a quarter of a side."""
+    small = replace(images, pixels=images.pixels[:, :, ::2, ::2].contiguous())
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    model = replace(role(), classifier=Classifier(linear.eval(), workers=1))
+
+    some = measure_overview({"candidate": model}, small)
+
+    assert (some.sample, some.models[0].corners, some.models[0].persistent) == (0, None, None)
+    assert some.left_out == ()
+    page = comparison_page(replace(some, models=some.models * 2), FLIPS, {}, {})
+    assert "Not measured at the corners: 2 px, the shift at the corners" in page
+    assert "accuracy at the corners" not in page.lower()
+
+
 def test_a_model_alone_is_held_against_none(images):
     assert measure_overview({"candidate": role()}, images).changes is None
 

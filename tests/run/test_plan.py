@@ -241,7 +241,7 @@ def test_a_run_that_does_not_fit_is_sampled_and_partial_but_for_thresholds_by_ha
     assert ran.ending == (0, "partial")
     sizes = {check["family"]: check["n"] for name, check in ran.checks.items() if name != "clean-bee"}
     assert sizes == {"clean": 100, "rotation": 100, "confidence": 400}
-    for said in ("to fit into the time given, some families", "rotation (25%)"):
+    for said in ("to fit into the time given, some families", "rotated images (25%)"):
         assert said in ran.why
     ran.stdout.fnmatch_lines(
         [

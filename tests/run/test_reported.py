@@ -193,8 +193,11 @@ def test_checks_that_came_up_are_something_to_report():
 @pytest.mark.parametrize(
     ("but", "omission"),
     [
-        (["rotate-ccw-010"], "1 of 4 checks did not run: rotate-ccw-010; no test ran of family rotation"),
-        (["clean", "clean-bee"], "2 of 4 checks did not run: clean, clean-bee; no test ran of family clean, class"),
+        (["rotate-ccw-010"], "1 of 4 checks did not run: rotate-ccw-010; families without a test: rotated images"),
+        (
+            ["clean", "clean-bee"],
+            "2 of 4 checks did not run: clean, clean-bee; families without a test: clean images, single classes",
+        ),
     ],
 )
 def test_rows_that_no_test_took_are_missed(session_of, but, omission):
@@ -213,7 +216,9 @@ def test_a_row_is_missed_though_a_test_without_a_row_has_its_name(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])
     reported.take(verdict_of(Check("clean", "brightness", "accuracy")), test="t")
-    assert finished(reported, session).omissions == ("1 of 4 checks did not run: clean; no test ran of family clean",)
+    assert finished(reported, session).omissions == (
+        "1 of 4 checks did not run: clean; families without a test: clean images",
+    )
 
 
 def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of):
@@ -290,7 +295,8 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
     reported = report_all(session)
     measured = "quick profile: 2 checks, made for a sample of 100 of 400 images; left out are "
     assert finished(reported, session, default=default).scope == (
-        measured + "2 of the default profile's 4 checks (all of rotation, confidence) and the comparison of the models"
+        measured + "2 of the default profile's 4 checks (all of rotated images, confidence and calibration) and the "
+        "comparison of the models"
     )
     assert finished(reported, session).scope == measured + "the comparison of the models"
     assert finished(reported, session).omissions == ()

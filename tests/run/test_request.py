@@ -87,7 +87,7 @@ def test_the_line_goes_before_set_and_set_before_the_table(project):
     ("entry", "said"),
     [
         ("sise = 8", "sise: unknown setting; did you mean size?"),
-        ('mlflow = "robustness"', "mlflow: unknown setting; docs/history.md#mlflow has a recipe in its place"),
+        ('mlflow = "a"', "mlflow: unknown setting; `stress-harness docs history#mlflow` has a recipe in its place"),
         ('channels = "3"', "channels 3: expected one of 1, 3"),
         ("size = 8.5", "size 8.5: expected text"),
         ("no_overview = 1", "no_overview 1: expected true or false"),
@@ -100,6 +100,18 @@ def test_a_wrong_table_is_refused_in_one_sentence(project, entry, said):
     (project / OWN).write_text(f"[gate]\n{entry}\n\n[data]\n")
     with pytest.raises(InputError, match=rf"^{re.escape(str(project / OWN))}: .*\[gate\].*{re.escape(said)}"):
         own_settings(project)
+
+
+@pytest.mark.parametrize(("word", "value"), [('"yes"', True), ('"no"', False), ("true", True), ("false", False)])
+def test_a_setting_that_is_on_or_off_takes_yes_and_no(project, word, value):
+    (project / OWN).write_text(f"[gate]\nno_overview = {word}\n\n[data]\n")
+    assert own_settings(project)["no_overview"] in {value, word.strip('"')}
+    assert request_of([], root=project).no_overview is value
+    assert request_of(["--stress-set", f"no_overview={word.strip(chr(34))}"]).no_overview is value
+
+
+def test_yes_stays_a_text_where_it_is_one():
+    assert request_of(["--stress-set", "antialias=no", "--stress-set", "size=8"]).antialias == "no"
 
 
 @pytest.mark.parametrize(

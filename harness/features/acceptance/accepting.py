@@ -17,8 +17,10 @@ from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.networks.declared import load_model
+from harness.report.redraw import outcome_in
 from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.request import OWN, RunRequest, request_of
+from harness.run.status import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,6 +109,7 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
         report = result.report or {"verdict": "error"}
         if report["verdict"] == "error" or result.exit_status not in {0, 1}:
             raise request.refused(f"the gate is inconclusive (exit status {result.exit_status})")
+        _expect_agreement(request, report, result.reports)
         why, forced = _refusal(request, report, lost=lost)
         if not why:
             _write(request, report, before, declaration, forced=forced)
@@ -127,6 +130,14 @@ def _expect_whole(request: AcceptRequest, built: str | None, replaced: Path | st
         raise request.refused(
             f"{found.note}, and an incumbent is one file; export it with its weights inside (external_data=False)"
         )
+
+
+def _expect_agreement(request: AcceptRequest, report: Mapping[str, Any], folder: Path) -> None:
+    """Raise `InputError` for a record that is incomplete, or contradicts itself."""
+    try:
+        outcome_in(report, lambda _: b"", where=str(folder / REPORT))
+    except (InputError, LookupError, TypeError) as error:
+        raise request.refused(f"its run left no valid record: {error}") from None
 
 
 def _refusal(request: AcceptRequest, report: Mapping[str, Any], *, lost: bool) -> tuple[str, bool]:

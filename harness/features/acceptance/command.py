@@ -13,6 +13,7 @@ from harness.cli import options
 from harness.cli.gate import judged
 
 if TYPE_CHECKING:
+    from harness.calibration.calibrate import CalibrationRequest
     from harness.features.acceptance.accepting import AcceptRequest
 
 
@@ -82,27 +83,44 @@ def accept_command(
             code=Code.NOT_ACCEPTED,
         )
     request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate())
+    options.tell(*_finished(request))
     why, forced = accept(request, judge=judged)
     if why:
-        print(f"{checkpoint}: not accepted, {why}")
+        options.tell(f"{checkpoint}: not accepted, {why}")
         return options.NEGATIVE
     by_force = " by force" if forced else ""
-    print(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
+    options.tell(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
     if grow_panel or (grow_panel is None and not forced and original is None):
-        for line in _grown(request, wanted=grow_panel):
-            print(line)
+        options.tell(*_grown(request, wanted=grow_panel))
     return options.OK
+
+
+def _finished(request: AcceptRequest) -> list[str]:
+    """Return lines on the thresholds that an interrupted acceptance has left behind, which are set now."""
+    from harness.calibration.growth import finish_growth
+
+    calibration = _calibration(request)
+    try:
+        return finish_growth(calibration)
+    except InputError as error:
+        return [f"the thresholds are unchanged: {error}"]
 
 
 def _grown(request: AcceptRequest, *, wanted: bool | None) -> list[str]:
     """Return lines on the panel with the accepted model in it; what keeps it out does not undo the acceptance."""
-    from harness.calibration.calibrate import CalibrationRequest
     from harness.calibration.growth import grow
     from harness.run.request import request_of
 
     settings = request_of(request.gate_options, root=Path.cwd())
-    calibration = CalibrationRequest(request.checks_path, model=settings, gate_options=options.for_gate("backend"))
     try:
-        return grow(request.written, calibration, settings, wanted=wanted)
+        return grow(request.written, _calibration(request), settings, wanted=wanted)
     except InputError as error:
         return [f"the reference panel is unchanged: {error}"]
+
+
+def _calibration(request: AcceptRequest) -> CalibrationRequest:
+    from harness.calibration.calibrate import CalibrationRequest
+    from harness.run.request import request_of
+
+    settings = request_of(request.gate_options, root=Path.cwd())
+    return CalibrationRequest(request.checks_path, model=settings, gate_options=options.for_gate("backend"))

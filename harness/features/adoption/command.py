@@ -41,7 +41,7 @@ from harness.cli import options
 )
 @click.option(
     "--min-accuracy",
-    type=float,
+    type=options.number,
     metavar="SHARE",
     help="A first threshold by hand, on clean accuracy, such as 0.9 (default: none; nothing gates before thresholds "
     "are calibrated or written).",
@@ -80,5 +80,5 @@ def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:
     given = options.given()
     gate = {name: given[name] for name in IN_TABLE if name in given}
     request = InitRequest(**chosen, workflow=ci is not None, model=project.request, gate=gate)
-    print("\n".join(initialize(request, folder)))
+    options.tell(*initialize(request, folder))
     return options.OK

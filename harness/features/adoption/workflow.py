@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 WORKFLOW = ".github/workflows/model-gate.yml"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".onnx")
 """Suffixes of checkpoints, in addition to that of the given one."""
+_PANEL = "models/panel"
+"""Folder of the reference models; `accept` and `init --checkpoint` copy models there."""
 _OTHERS = (
     *("models/*.json", "models/*.npz", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
     *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
@@ -24,7 +26,9 @@ _OTHERS = (
 
 _TEXT = """\
 # Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. If checks, panel,
-# code, images or configuration change, it gates the incumbent, too. The test images must be in the repository, or a
+# code, images or configuration change, it gates the incumbent, too. It gates a network once: reference models, in
+# @PANEL@, are no candidates, and neither is an incumbent with the network of a checkpoint that was gated, which
+# `stress-harness accept` copies. The test images must be in the repository, or a
 # step before the gate fetches them. Failing checks are annotations of the pull request, their table is on the job's
 # page, and the reports with pictures are an artifact. Exit status 1 means that a checkpoint is worse, 4 that a run is
 # inconclusive. If your package index lacks the harness, name the path or the address of its wheel instead.
@@ -70,25 +74,43 @@ jobs:
             printf '%s\\0' "$CANDIDATE" > "$changed"
           else
             since="${BASE:?is the base of a pull request}...HEAD"
-            git diff --name-only --no-renames --diff-filter=d -z "$since" -- @PATTERNS@ > "$changed"
+            touched="$(mktemp)"
+            git diff --name-only --no-renames --diff-filter=d -z "$since" -- @PATTERNS@ > "$touched"
             others="$(git diff --name-only "$since" -- @OTHERS@)"
-            incumbent="$(sed -n 's/^file = "\\(.*\\)"$/\\1/p' models/incumbent.toml || true)"
-            if [ -n "$others" ] && [ "${incumbent:-none}" != none ] &&
-              ! grep -qzxF -e "models/$incumbent" "$changed"; then
-              printf '%s\\0' "models/$incumbent" >> "$changed"
+            incumbent="models/$(sed -n 's/^file = "\\(.*\\)"$/\\1/p' models/incumbent.toml || true)"
+            grep -vzxF -e "$incumbent" "$touched" > "$changed" || true
+            if grep -qzxF -e "$incumbent" "$touched" ||
+              { [ -n "$others" ] && [ "$incumbent" != models/ ] && [ "$incumbent" != models/none ]; }; then
+              printf '%s\\0' "$incumbent" >> "$changed"  # The last one, so that its network may have been gated.
             fi
           fi
           mapfile -d '' -t checkpoints < "$changed"
           if [ "${#checkpoints[@]}" -eq 0 ]; then
-            said="No checkpoint (@SUFFIXES@) is added or changed. Nothing was gated."
+            said="No candidate (@SUFFIXES@) is added or changed. Nothing was gated."
             echo "::notice title=Model quality gate::$said"
             mkdir -p reports && echo "$said" > reports/stress.md
             exit 0
           fi
           printf 'to gate: %q\\n' "${checkpoints[@]}"
+          holds_the_incumbent() {  # Whether a record of these is of a candidate with the incumbent's network.
+            python -c '
+          import json, sys
+          for path in sys.argv[1:]:
+              with open(path, encoding="utf-8") as file:
+                  record = json.load(file)
+              candidate, incumbent = ((record.get(role) or {}).get("sha256") for role in ("candidate", "incumbent"))
+              if candidate and candidate == incumbent:
+                  sys.exit(0)
+          sys.exit(1)' "$@"
+          }
           status=0
           number=0
+          records=()
           for checkpoint in "${checkpoints[@]}"; do
+            if [ "$checkpoint" = "${incumbent:-}" ] && holds_the_incumbent "${records[@]}"; then
+              printf '%q holds the network of a checkpoint that was gated\\n' "$checkpoint"
+              continue
+            fi
             number=$((number + 1))
             reports=reports
             if [ "${#checkpoints[@]}" -gt 1 ]; then reports="reports/$number-${checkpoint//[^A-Za-z0-9._-]/-}"; fi
@@ -96,6 +118,7 @@ jobs:
             stress-harness gate stress_tests --candidate="$checkpoint" --stress-reports="$reports" -n auto || code=$?
             printf 'exit status %s of %q, reports in %s\\n' "$code" "$checkpoint" "$reports"
             if [ "$code" -gt "$status" ]; then status=$code; fi
+            if [ -f "$reports/stress.json" ]; then records+=("$reports/stress.json"); fi
           done
           exit "$status"
       - name: Job summary
@@ -137,7 +160,8 @@ def workflow(model: ModelSettings, checkpoint: Path | str | None) -> str:
         "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
         "DEFAULT": f"\n        default: {json.dumps(candidate, ensure_ascii=False)}" if candidate else "",
         "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
-        "PATTERNS": " ".join(f"'*{suffix}'" for suffix in suffixes),
+        "PATTERNS": " ".join([*(f"'*{suffix}'" for suffix in suffixes), f"':(exclude,glob){_PANEL}/**'"]),
+        "PANEL": _PANEL,
         "SUFFIXES": ", ".join(suffixes),
         "OTHERS": shlex.join(f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others),
         "HARNESS": f"stress-harness=={version('stress-harness')}",

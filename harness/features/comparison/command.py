@@ -78,9 +78,10 @@ def compare_command(
     "rank",
     cls=options.Command,
     example="rank reports/*/stress.json",
-    help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, by failing checks, then "
-    "by the smallest margin. Also name the checks that each candidate wins. Nothing runs. The runs must have the same "
-    "images, checks file, profile and protocol.",
+    help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, then by the number of "
+    "other candidates that each beats. A candidate beats another if it leads more of their checks, each by at least a "
+    "standard deviation of the reference models. Also name the checks that each candidate wins. Nothing runs. The runs "
+    "must have the same images, checks file, profile and protocol.",
 )
 @click.argument("records", type=options.FILE, nargs=-1, required=True, metavar="STRESS_JSON...")
 @options.json_option

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,10 +24,12 @@ _LED = 1.0
 """Lead over the next candidate that wins a check, in standard deviations of the reference models."""
 _ORDER = ("pass", "partial", "fail", "error")
 """Verdicts, the best first."""
+_COMPARED = frozenset({"pass", "fail", "inconclusive"})
+"""Statuses of a check whose measurement was compared with a threshold."""
 _NAMED = 5
 """Checks won by a candidate that the terminal names."""
-_TITLES = ("rank", "candidate", "verdict", "failing", "smallest margin", "wins", "best behaviors")
-_TEXT = (0, 1, 2, 4, 5, 6)
+_TITLES = ("rank", "candidate", "verdict", "beats", "failing", "smallest margin", "wins", "best behaviors")
+_TEXT = (0, 1, 2, 3, 5, 6, 7)
 
 
 @record
@@ -67,7 +70,8 @@ class _Record:
 class Run:
     """A finished run, from its record at `source`: the candidate's `path` and hash, and its checks.
 
-    `failed_tests` names the failing tests without a check. Only runs with the same `alike` can be ranked together.
+    `compared` is the number of checks with a threshold, which the reports of the run count, too. `failed_tests` names
+    the failing tests without a check. Only runs with the same `alike` can be ranked together.
     """
 
     source: str
@@ -76,6 +80,7 @@ class Run:
     verdict: str
     alike: Mapping[str, object]
     rows: tuple[Row, ...]
+    compared: int
     failed_tests: tuple[str, ...] = ()
 
     @property
@@ -95,14 +100,29 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two candidates on their common checks: how many the first leads, and how many the second."""
+
+    ahead: int
+    behind: int
+
+    @property
+    def won(self) -> bool:
+        """Return whether the first candidate leads more checks than the second."""
+        return self.ahead > self.behind
+
+
+@dataclass(frozen=True)
 class Ranking:
     """Runs by the name of their candidates, the best first, with the checks and behaviors that each wins.
 
+    `pairs` compares each candidate with each other one, by their names.
     `wins` are checks in which a candidate leads all others, with its lead, the greatest first. `best` are the families
     in which its smallest margin does so.
     """
 
     runs: Mapping[str, Run]
+    pairs: Mapping[str, Mapping[str, Pair]]
     wins: Mapping[str, Mapping[str, float]]
     best: Mapping[str, Sequence[str]]
 
@@ -129,6 +149,7 @@ class Ranking:
                 "failed_tests": one.failed_tests,
                 "margins": one.margins,
                 "won": self.wins[name],
+                "pairs": {other: asdict(pair) for other, pair in self.pairs[name].items()},
             }
             for row, (name, one) in zip(self._rows, self.runs.items(), strict=True)
         ]
@@ -138,10 +159,11 @@ class Ranking:
     def _rows(self) -> list[dict[str, str]]:
         rows = []
         for at, (name, one) in enumerate(self.runs.items(), start=1):
-            judged = sum(row.status in {"pass", "fail"} for row in one.rows)
             margin = next((f"{family} {away:+.1f}" for family, away in one.margins.items()), "–")
             won, best = f"{len(self.wins[name])} checks", ", ".join(self.best[name]) or "–"
-            cells = str(at), name, one.verdict, f"{len(one.failing)} of {judged}", margin, won, best
+            beats = f"{_beaten(self.pairs[name])} of {len(self.pairs[name])}"
+            failing = f"{len(one.failing)} of {one.compared}"
+            cells = str(at), name, one.verdict, beats, failing, margin, won, best
             rows.append(dict(zip(_TITLES, cells, strict=True)))
         return rows
 
@@ -179,7 +201,9 @@ def run_of(plain: Any, source: str) -> Run:
     own = [entry for entry in found.checks if entry.get("role") == "candidate"]
     rows = tuple(_picked(Row, entry, f"{source}: check {entry.get('id')}") for entry in own)
     path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
-    return Run(source, path, sha256, found.verdict, alike, rows, found.failed_tests)
+    # Also checks of another role, such as the baseline itself: the headline of the run counts them.
+    compared = sum(entry.get("status") in _COMPARED for entry in found.checks)
+    return Run(source, path, sha256, found.verdict, alike, rows, compared, found.failed_tests)
 
 
 def _picked(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
@@ -187,7 +211,11 @@ def _picked(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
 
 
 def rank(runs: Sequence[Run]) -> Ranking:
-    """Rank runs by verdict, number of failures, then smallest margin.
+    """Rank runs by verdict, then by the number of other candidates that each beats.
+
+    One candidate beats another if it leads more of their common checks. A lead is at least one
+    standard deviation of the reference models. Ties are broken by the checks led less those behind
+    over all pairs, then by failures and the smallest margin.
 
     A candidate has the name of its file, or of its record where several share that. A check has a winner if every
     candidate has a value of as many images, and a threshold or reference models are known. So has a behavior that
@@ -196,10 +224,16 @@ def rank(runs: Sequence[Run]) -> Ranking:
     stems = [one.path if "://" in one.path else Path(one.path).stem for one in runs]
     named = {stem if stems.count(stem) == 1 else one.source: one for stem, one in zip(stems, runs, strict=True)}
 
-    def badness(name: str) -> tuple[int, int, float, str]:
-        one = named[name]
-        smallest = next(iter(one.margins.values()), -math.inf)
-        return _ORDER.index(one.verdict), len(one.failing) + len(one.failed_tests), -smallest, name
+    pairs = _pairs(named)
+
+    def badness(name: str) -> tuple[int, int, int, int, float, str]:
+        run = named[name]
+        verdict = _ORDER.index(run.verdict)
+        beaten = _beaten(pairs[name])
+        net_lead = sum(pair.ahead - pair.behind for pair in pairs[name].values())
+        failures = len(run.failing) + len(run.failed_tests)
+        smallest = next(iter(run.margins.values()), -math.inf)
+        return verdict, -beaten, -net_lead, failures, -smallest, name
 
     wins: dict[str, dict[str, float]] = {name: {} for name in named}
     best: dict[str, list[str]] = {name: [] for name in named}
@@ -219,7 +253,37 @@ def rank(runs: Sequence[Run]) -> Ranking:
         if len(margins) == len(runs) and lead >= _LED:
             best[name].append(family)
     ordered = {name: dict(sorted(won.items(), key=lambda win: (-win[1], win[0]))) for name, won in wins.items()}
-    return Ranking({name: named[name] for name in sorted(named, key=badness)}, ordered, best)
+    ranked = {name: named[name] for name in sorted(named, key=badness)}
+    return Ranking(ranked, pairs, ordered, best)
+
+
+def _pairs(runs: Mapping[str, Run]) -> dict[str, dict[str, Pair]]:
+    """Return the comparison of each candidate with each other one."""
+    rows = {name: {row.id: row for row in run.rows} for name, run in runs.items()}
+    pairs: dict[str, dict[str, Pair]] = {name: {} for name in runs}
+    for name, other in permutations(runs, 2):
+        pairs[name][other] = _pair(rows[name], rows[other])
+    return pairs
+
+
+def _pair(first: Mapping[str, Row], second: Mapping[str, Row]) -> Pair:
+    """Return how many checks each of two candidates leads, of those on as many images.
+
+    Smaller differences are chance: two healthy models of one recipe differ by as much.
+    """
+    leads = []
+    for check in first.keys() & second.keys():
+        own, other = first[check], second[check]
+        comparable = own.reference_std is not None or own.threshold is not None
+        if comparable and own.n == other.n and own.value is not None and other.value is not None:
+            leads.append(own.score(own.value) - own.score(other.value))
+    ahead = sum(lead >= _LED for lead in leads)
+    behind = sum(lead <= -_LED for lead in leads)
+    return Pair(ahead, behind)
+
+
+def _beaten(pairs: Mapping[str, Pair]) -> int:
+    return sum(pair.won for pair in pairs.values())
 
 
 def _leader(scores: Mapping[str, float]) -> tuple[str, float]:

@@ -120,14 +120,16 @@ def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors of the class that has most of them.
 
     A defect of one class shows here and not in the sum. `n` counts the predictions for the largest class, the most
-    errors that a class can have. The interval follows from `n` as in `consensus_set_errors`. The largest of several
-    counts falls less than their sum where the set shrinks, so it has no correction.
+    errors that a class can have, and is the same for every model. `counted` are the predictions for the worst class.
+    The interval follows from `n` as in `consensus_set_errors`. The largest of several counts falls less than their sum
+    where the set shrinks, so it has no correction.
     """
     of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
     worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
-    n = largest * len(lost.perturbations)
-    return _measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, labels == worst, n, detail)
+    of_worst = labels == worst
+    n, counted = (count * len(lost.perturbations) for count in (largest, int(of_worst.sum())))
+    return replace(_measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, of_worst, n, detail), counted=counted)
 
 
 def _measured(

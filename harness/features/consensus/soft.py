@@ -184,7 +184,13 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     error = Z95 * some.std() / np.sqrt(len(some)) / max(some.mean(), TINY) / spread[worst]
     interval = float(value - error), float(value + error)
     return Measurement(
-        LARGEST_SOFT_CONFUSION, value, len(values), interval, detail=detail, failures=_most(values, counted)
+        LARGEST_SOFT_CONFUSION,
+        value,
+        len(values),
+        interval,
+        detail=detail,
+        failures=_most(values, counted),
+        counted=len(some),
     )
 
 

@@ -53,6 +53,12 @@ class Equality:
     def outcome(self) -> Outcome:
         return overall(check.outcome for check in self.checks)
 
+    @property
+    def batches(self) -> tuple[str, ...]:
+        """Return the batches for which the outcome holds, as text; empty for any."""
+        limits = [model.provides.holds_for for model in (self.artifact, self.original)]
+        return tuple(dict.fromkeys(filter(None, limits)))
+
     @cached_property
     def differ(self) -> np.ndarray:
         """Return the images whose predictions changed, (N,) bool."""

@@ -31,7 +31,8 @@ _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 def sentence(done: Equality) -> str:
     """Return the outcome in one sentence."""
     decides, more = what_decides(done.checks, done.outcome)
-    return f"{_VERDICTS[done.outcome]}: {_changes(done, done.checks[0].in_brief, decides)}{more}."
+    changes = _changes(done, done.checks[0].in_brief, decides)
+    return "; ".join([f"{_VERDICTS[done.outcome]}: {changes}{more}", *done.batches]) + "."
 
 
 def _changes(done: Equality, share: str, decides: str = "") -> str:

@@ -11,6 +11,7 @@ import torch
 from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.data.images import unit_range
+from harness.inference.devices import watched
 from harness.inference.search import Breaking, breaking, first_failures
 from harness.measures import breaking_severity
 from harness.measures.failures import answers_at
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.perturb import Pose
     from harness.run.settings import ModelSettings
 
+_SILENCE_S = 15.0
+"""Most seconds between two lines of progress in a log."""
 Broken = tuple[dict[str, Any], list[str], bytes | None]
 """A result in plain types, as lines of the terminal, and as a picture (PNG), None without any."""
 
@@ -80,7 +83,9 @@ def survival(checkpoint: Path | str, settings: ModelSettings) -> Broken:
     """
     images, curves, total = settings.images(), list[Breaking](), sum(len(path.poses) + 1 for path in PATHS.values())
     classifier = settings.open(checkpoint, images).classifier
-    with Progress(total=total, unit="pose", desc="turning and moving") as bar:
+    # The first poses are measured on every image, which takes seconds each: batches show that the work goes on.
+    shown = Progress(total=total, unit="pose", desc="rotating and shifting", silence=_SILENCE_S)
+    with shown as bar, watched(bar.tick):
         for path in PATHS.values():
             begun = bar.n
             moved = partial(lambda begun, now: bar.update(begun + now - bar.n), begun)

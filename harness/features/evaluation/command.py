@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(
@@ -21,12 +23,7 @@ from harness.cli import options
 @click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
 @click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
 @options.model_options
-@click.option(
-    "--output",
-    type=options.FILE,
-    metavar="PNG",
-    help="The picture (default: reports/break-N.png, or reports/survival.png).",
-)
+@options.output_option("PNG", "The picture", in_words="reports/break-N.png, or reports/survival.png")
 @options.json_option
 def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
     """Find how little it takes."""
@@ -95,13 +92,7 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     help="The panel predictions that calibrate writes (default: the file that stress_tests/checks.toml names, if it is "
     "about these images). They tell shared from unique errors, and name suspected label errors.",
 )
-@click.option(
-    "--output",
-    type=options.FILE,
-    default=Path("reports/failures"),
-    metavar="DIR",
-    help="The folder for the tables (default: reports/failures).",
-)
+@options.output_option("DIR", "The folder for the tables", default="reports/failures")
 @click.option(
     "--per-image",
     "images_table",
@@ -144,7 +135,7 @@ def evaluate_command(
         **asked,
     )
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        options.tell(f"note: {note}", to=sys.stderr)
     for name, content in (item for part in parts for item in part.files.items()):
         outputs[name].write(content if isinstance(content, bytes) else content.encode())
     plain = {name: value for part in parts for name, value in part.plain.items()}

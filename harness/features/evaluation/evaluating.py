@@ -23,6 +23,7 @@ from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.worst_poses import PersistentFailures, persistent_failures
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
+from harness.perturb.grids import CORNERS_TOO_FAR, corners_suit
 from harness.report.exports import (
     confusions_rows,
     failures_csv,
@@ -114,7 +115,10 @@ def evaluate(
     if failures:
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
-    grid = augmentation_range_poses() if on_grid else (IDENTITY, *augmentation_range_corners()) if failures else ()
+    suited = corners_suit(*images.pixels.shape[2:])
+    on_clean_alone = failures and not (on_grid or suited)
+    notes += [f"failures are of clean images alone: {CORNERS_TOO_FAR}"] if on_clean_alone else []
+    grid = _poses_of(on_grid=on_grid, failures=failures, suited=suited)
     predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
         seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
@@ -134,6 +138,15 @@ def evaluate(
     if find_label_errors and panel is not None:
         parts.append(_label_errors(clean, panel, everything.labels.numpy(), folder))
     return parts, notes
+
+
+def _poses_of(*, on_grid: bool, failures: bool, suited: bool) -> tuple[Pose, ...]:
+    """Return the poses that are searched, or those in which failures are counted; `suited` tells of the corners."""
+    if on_grid:
+        return augmentation_range_poses()
+    if not failures:
+        return ()
+    return (IDENTITY, *augmentation_range_corners()) if suited else (IDENTITY,)
 
 
 def _table_of(views: Sequence[Predictions], path: Path) -> Part:
@@ -197,13 +210,16 @@ def _failures(
     contents = failures_csv(tables), persistent_csv(persistent), scores_csv(report), listed
     files = dict(zip(_OF_FAILURES, contents, strict=True))
     titles = [f"failures of {report.n} images", *(table.seen for table in tables[:: len(kinds)])]
-    rows = [
-        [kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), f"{posed[at] / moved:.1f}"]
-        for at, kind in enumerate(kinds)
-    ]
-    lines = ["", *aligned([[*titles, f"mean of {moved} poses"], *rows]), ""]
-    lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
-    if groups := confusions_rows(persistent):
+    rows: list[list[object]] = []
+    for at, kind in enumerate(kinds):
+        posed_mean = [f"{posed[at] / moved:.1f}"] if moved else []
+        rows.append([kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), *posed_mean])
+    titles += [f"mean of {moved} poses"] if moved else []
+    lines = ["", *aligned([titles, *rows]), ""]
+    if moved:
+        lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
+    groups = confusions_rows(persistent) if moved else []
+    if groups:
         lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")

@@ -54,7 +54,6 @@ def export_inputs_command(
     from tempfile import TemporaryDirectory
 
     from harness.checks import read_checks
-    from harness.features.exports.template import SAID
     from harness.run.budget import seconds_in
     from harness.run.execute import execute
     from harness.run.request import RunRequest
@@ -75,11 +74,21 @@ def export_inputs_command(
             options=("-q", "-s", "-p", "no:cacheprovider", *options.for_gate()),
             instead=("harness.features.exports.write", order),
         )
-        result = execute(request, on_line=lambda line: print(line[len(SAID) :]) if line.startswith(SAID) else None)
+        result = execute(request, on_line=_tell_progress)
     if result.status:
         why = [line.removeprefix("ERROR: ") for line in result.printed if line.startswith("ERROR: ")]
         ended = f"nothing was exported; pytest ended with exit status {result.status}:"
         raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
-    print(f"written: {folder}\nnext: put your model into {folder / 'answer.py'}, run it, and gate the predictions:")
-    print("  stress-harness gate --candidate predictions:answers.npz")
+    options.tell(
+        f"written: {folder}",
+        f"next: put your model into {folder / 'answer.py'}, run it, and gate the predictions:",
+        "  stress-harness gate --candidate predictions:answers.npz",
+    )
     return options.OK
+
+
+def _tell_progress(line: str) -> None:
+    from harness.features.exports.template import SAID
+
+    if line.startswith(SAID):
+        options.tell(line.removeprefix(SAID))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.base.errors import printable
 from harness.cli import options
 
 if TYPE_CHECKING:
@@ -15,14 +14,17 @@ if TYPE_CHECKING:
 
 @click.group(
     "golden",
+    invoke_without_command=True,
     short_help="Keep images that must never be wrong again.",
     help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
     "a check of its own, in a folder beside the checks file. Data and network are those of the project's table [gate], "
     "or given by --set.",
     epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
 )
-def golden_command() -> None:
+@click.pass_context
+def golden_command(context: click.Context) -> None:
     """Keep golden images."""
+    options.help_without_command(context)
 
 
 @golden_command.command(
@@ -53,8 +55,8 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
         said = image.agreed or f"how many reference models predict it correctly is not known ({unknown})"
         if image.reference and image.reference[0] < image.reference[1]:
             said += f": this check fails about {1 - image.reference[0] / image.reference[1]:.0%} of reference models"
-        print(printable(f"{image.id}: {image.source}, {image.class_name}; {said}"))
-    print(printable(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}"))
+        options.tell(f"{image.id}: {image.source}, {image.class_name}; {said}")
+    options.tell(f"golden images, a check each: {total}; written: {', '.join(map(str, written))}")
     return options.OK
 
 
@@ -81,18 +83,18 @@ def _list(checks_path: Path, *, declare: bool) -> int:
     project = options.project_with(checks_path) if declare else None
     if declare:
         count, written, others = changes.declare(checks_path)
-        print(printable(f"declared: {count} golden images in {', '.join(map(str, written))}"))
+        options.tell(f"declared: {count} golden images in {', '.join(map(str, written))}")
         if others:
-            print(printable(f"not on the list, and left where they are: {', '.join(others)}"))
+            options.tell(f"not on the list, and left where they are: {', '.join(others)}")
     checks = read_checks(checks_path)
     if not (golden := golden_set.golden_set(checks)):
-        print(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
+        options.tell(f"{checks_path}: no golden images; `stress-harness golden add` adds one")
         return options.OK
     rows = [("id", "class", "reference models", "added", "from", "reason")]
     rows += [
         (each.id, each.class_name, each.agreed or "not known", each.date, each.source, each.reason) for each in golden
     ]
-    print(*map(printable, aligned(rows, text=range(len(rows[0])))), sep="\n")
+    options.tell(*aligned(rows, text=range(len(rows[0]))))
     for image in golden:
         golden_set.picture_of(image, checks_path)
     if project:
@@ -115,5 +117,5 @@ def _remove(ids: tuple[str, ...], checks_path: Path) -> int:
 
     left, written = remove(checks_path, ids)
     changed = ", ".join(map(str, written))
-    print(printable(f"removed: {', '.join(ids)}, {left} golden images are left; written: {changed}"))
+    options.tell(f"removed: {', '.join(ids)}, {left} golden images are left; written: {changed}")
     return options.OK

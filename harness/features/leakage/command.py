@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAMED = 10
 """Pairs that the terminal names; the table has all."""
@@ -27,19 +29,13 @@ _SURE = 0.001
 @options.run_options("data", "size")
 @click.option(
     "--chance",
-    type=options.share,
+    type=options.share_within_one,
     default="0.5%",
     metavar="SHARE",
     help="The share of test images that find such a neighbor among the other test images; it sets the threshold "
     "(default: 0.5%).",
 )
-@click.option(
-    "--output",
-    type=options.FILE,
-    default=Path("reports/leakage.csv"),
-    metavar="CSV",
-    help="The table of the pairs, the nearest first (default: reports/leakage.csv).",
-)
+@options.output_option("CSV", "The table of the pairs, the nearest first", default="reports/leakage.csv")
 @options.json_option
 def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -> int:
     """Find near-duplicates."""

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import said_of
 from harness.base.files import hash_of_file
 from harness.base.outputs import Kind
 from harness.report.signs import rare, signs
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 TYPE, PREDICATE = "https://in-toto.io/Statement/v1", "https://in-toto.io/attestation/test-result/v0.1"
+_MAX_BYTES = 16 << 30
+"""Size of the largest model that is hashed: a record from elsewhere may name any file."""
 STATEMENT = Kind(
     "a statement of the harness",
     rb'\s*\{\s*"_type"\s*:\s*"https://in-toto\.io/Statement.*?"predicateType"\s*:\s*"'
@@ -27,8 +30,8 @@ STATEMENT = Kind(
 def statement(outcome: Outcome | None, record: bytes, model: Path | None = None) -> tuple[dict[str, Any] | None, str]:
     """Return the statement on a run, or None and the reason.
 
-    `record` is the content of its `stress.json`, and `model` the file of its candidate, if it has moved. A pass with a
-    caution is WARNED: with signs of a weaker model, with provisional thresholds, or equal to a doubtful original.
+    `record` is the content of its `stress.json`, and `model` the file of its candidate, if it has moved. A pass is
+    WARNED if the gate warned its readers, see `_warned`.
     """
     if outcome is None or outcome.verdict not in {"pass", "fail"}:
         said = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
@@ -37,16 +40,19 @@ def statement(outcome: Outcome | None, record: bytes, model: Path | None = None)
         return None, f"the run {outcome.stopped}; expected a whole run. Run the gate without stop"
     candidate = outcome.models["candidate"]
     path = model or Path(outcome.folder, candidate["path"])
-    if (found := hash_of_file(path) if path.is_file() else None) is None:
+    try:
+        found = hash_of_file(path, max_bytes=_MAX_BYTES)
+    except OSError as error:
+        return None, f"{path} cannot be read ({said_of(error)}); name the model's file with --model"
+    if found is None:
         return None, f"{path} is no file; name the model's file with --model. A served model has none"
     if found != candidate["sha256"]:
         return None, (
             f"{path} has the SHA-256 {found[:12]}…, and the run judged {candidate['sha256'][:12]}…; it has changed "
             "since, or the model is read from several files. Run the gate again, on one file"
         )
-    caution = outcome.provisional or bool(outcome.differences and outcome.differences.caution)
     weaker = [verdict.check.id for _, verdict in rare(outcome.verdicts)[1]]
-    passed = "WARNED" if caution or signs(outcome) else "PASSED"
+    passed = "WARNED" if _warned(outcome) else "PASSED"
     predicate = {
         "result": passed if outcome.verdict == "pass" else "FAILED",
         "configuration": _configuration(outcome, record),
@@ -56,6 +62,16 @@ def statement(outcome: Outcome | None, record: bytes, model: Path | None = None)
     }
     subject = [{"name": path.name, "digest": {"sha256": found}}]
     return {"_type": TYPE, "subject": subject, "predicateType": PREDICATE, "predicate": predicate}, ""
+
+
+def _warned(outcome: Outcome) -> bool:
+    """Return whether the gate qualifies a pass: in its headline, by a notice, or by signs of a weaker model.
+
+    The headline names provisional thresholds, the quick profile, a missing incumbent and a doubtful original.
+    """
+    caution = outcome.differences.caution if outcome.differences else ""
+    qualified = outcome.provisional or outcome.scope or outcome.without_incumbent or caution
+    return bool(qualified or outcome.notices or signs(outcome))
 
 
 def _configuration(outcome: Outcome, record: bytes) -> list[dict[str, Any]]:

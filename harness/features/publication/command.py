@@ -12,39 +12,42 @@ from harness.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OUT = "The file to write (default: {}, in RECORD's folder)."
+_WRITTEN = "The file to write"
+_BESIDE_RECORD = "{}, in RECORD's folder"
 
 
 @click.command(
     "attest",
     cls=options.Command,
-    example="attest reports/stress.json --out new.intoto.json",
+    example="attest reports/stress.json --output new.intoto.json",
     help="Write the verdict of a run as an in-toto statement with the predicate test-result, for signing. Its subject "
     "is the model's file. A run without a whole verdict, or a file that has changed since, gives none (exit status 1).",
 )
 @click.argument("record", type=options.FILE)
-@click.option("--out", type=options.FILE, help=_OUT.format("stress.intoto.json"))
-@click.option("--model", type=options.FILE, help="The model's file, where it is now (default: that of the run).")
-def attest_command(record: Path, out: Path | None, model: Path | None) -> int:
+@options.output_option("JSON", _WRITTEN, in_words=_BESIDE_RECORD.format("stress.intoto.json"))
+@click.option(
+    "--model", type=options.FILE, metavar="FILE", help="The model's file, where it is now (default: that of the run)."
+)
+def attest_command(record: Path, output: Path | None, model: Path | None) -> int:
     """Write a statement."""
     from harness.base.outputs import Inputs
     from harness.features.publication.attestation import STATEMENT, statement
     from harness.report.redraw import outcome_at
 
-    path = out or record.with_name("stress.intoto.json")
-    output = options.own_output(path, STATEMENT, Inputs(tuple(filter(None, (record, model)))))
+    path = output or record.with_name("stress.intoto.json")
+    written = options.own_output(path, STATEMENT, Inputs(tuple(filter(None, (record, model)))))
     made = None
     try:
         outcome, content = outcome_at(record)
         made, why = statement(outcome, content, model)
     finally:
         if made is None:
-            output.remove()  # One of an earlier run would be signed in its place.
+            written.remove()  # One of an earlier run would be signed in its place.
     if made is None:
-        print(f"{record}: no attestation, {why}")
+        options.tell(f"{record}: no attestation, {why}")
         return options.NEGATIVE
-    output.write((json.dumps(made, indent=1) + "\n").encode())
-    print(f"{made['predicate']['result']}: {path}")
+    written.write((json.dumps(made, indent=1) + "\n").encode())
+    options.tell(f"{made['predicate']['result']}: {path}")
     return options.OK
 
 
@@ -65,14 +68,14 @@ def card_command(record: Path, into: Path | None) -> int:
 
     outcome, _ = outcome_at(record)
     if outcome is None or outcome.verdict not in {"pass", "fail"} or outcome.stopped:
-        print(f"{record}: no model card, the run has no whole verdict")
+        options.tell(f"{record}: no model card, the run has no whole verdict")
         return options.NEGATIVE
     card = inserted(text_of(into), model_index(outcome), section(outcome), where=str(into))
     if into is None:
-        print(card, end="")
+        options.tell(*card.removesuffix("\n").split("\n"))
     else:
         options.own_output(into, CARD, Inputs((record,))).write(card.encode())
-        print(f"written into {into}")
+        options.tell(f"written into {into}")
     return options.OK
 
 
@@ -83,8 +86,8 @@ def card_command(record: Path, into: Path | None) -> int:
     help="Write the verdict of a run as the endpoint of a badge of shields.io.",
 )
 @click.argument("record", type=options.FILE)
-@click.option("--out", type=options.FILE, help=_OUT.format("stress-badge.json"))
-def badge_command(record: Path, out: Path | None) -> int:
+@options.output_option("JSON", _WRITTEN, in_words=_BESIDE_RECORD.format("stress-badge.json"))
+def badge_command(record: Path, output: Path | None) -> int:
     """Write a badge."""
     from harness.base.outputs import Inputs, Kind
     from harness.report.redraw import outcome_at
@@ -92,9 +95,9 @@ def badge_command(record: Path, out: Path | None) -> int:
     colors = {"pass": "brightgreen", "fail": "red", "partial": "yellow", "inconclusive": "lightgrey"}
     outcome, _ = outcome_at(record)
     verdict = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
-    path = out or record.with_name("stress-badge.json")
+    path = output or record.with_name("stress-badge.json")
     badge = {"schemaVersion": 1, "label": "stress tests", "message": verdict, "color": colors[verdict]}
     kind = Kind("a badge", rb'\s*\{\s*"schemaVersion"\s*:\s*1\s*,\s*"label"\s*:\s*"stress tests"')
     options.own_output(path, kind, Inputs((record,))).write(json.dumps(badge).encode())
-    print(f"{verdict}: {path}")
+    options.tell(f"{verdict}: {path}")
     return options.OK

@@ -112,7 +112,8 @@ class CallablePredictor:
         """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._images is None:
             return Provides()
-        first = self.predict(unit_range(self._images.pixels[: self._options.predictor_batch]).numpy())
+        some = self._images.pixels[: self._options.images_per_call]
+        first = self.predict(unit_range(some).numpy())
         found = provided(first, self._options.model_outputs, self._facts["outputs"], top=self._facts["top"])
         return replace(found, classes=tuple(self._facts["classes"] or ()))
 

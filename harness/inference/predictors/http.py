@@ -23,7 +23,7 @@ from harness.inference.predictors.credentials import Address, credentials_for
 from harness.inference.predictors.encoded import EncodedPictures
 from harness.inference.predictors.exchange import Exchange, ServerLostError
 from harness.inference.predictors.open_inference import BINARY, FILES, Metadata
-from harness.inference.predictors.protocol import Identity, PredictorError
+from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,10 +90,14 @@ class HttpPredictor:
         versions = self._metadata.versions
         version = self._named or self._address.version or (versions[0] if len(versions) == 1 else None)
         self.version = version and self._credentials.hidden_in(version)
-        if wrong := int(differing(self._probed, self._infer(self._repeated(probes))[:_FEW]).sum()):
+        # A model that is served one image at a time may answer otherwise in larger batches.
+        alone = 1 if options.predictor_batch == 1 else None
+        again = self._infer(self._repeated(probes), size=alone)[:_FEW]
+        if wrong := int(differing(self._probed, again).sum()):
             raise PredictorError(
-                f"the server gives other predictions for {wrong} of {_FEW} images in one batch than alone. It mixes up "
-                "their order, or images of a batch affect each other"
+                f"the server gives other predictions for {wrong} of {_FEW} images in one batch than "
+                "alone. It mixes up their order, or images of a batch affect each other. "
+                f"{Provides().batch_advice}"
             )
         self._audit = Audit(probes, self._probed)
 
@@ -243,7 +247,7 @@ class HttpPredictor:
             if wrong := int(differing(before, again).sum()):
                 raise DoubtfulServerError(
                     f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
-                    "another order. It mixes up its predictions, or its model changed"
+                    f"another order. It mixes up its predictions, or its model changed. {Provides().batch_advice}"
                 )
         except BaseException:
             with self._lock:

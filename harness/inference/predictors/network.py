@@ -141,7 +141,10 @@ class PredictorModel:
         if not self.identity.lasting:
             return None
         order = None if self.order is None else self.order.tolist()
-        decisive = self.identity.sha256, self.identity.runtime, order, self.provides.scores, self.provides.top
+        kind = self.provides.scores, self.provides.top
+        decisive = self.identity.sha256, self.identity.runtime, order, *kind
+        if self.provides.dynamic:  # The same file gives other logits in batches of another size.
+            return hashlib.sha256(repr((*decisive, self.provides.batch)).encode()).hexdigest()
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     @property

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.networks.options import NetworkOptions
 
 _EXPORT = "Convert the network again with openvino.save_model: one input of images, one output per class."
+_EXTREMES = {"ReduceMin", "ReduceMax"}
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
 
 
@@ -33,7 +34,8 @@ class OpenVinoPredictor(Runner):
     """A network that OpenVINO computes on the CPU, in float32 or its file's int8, with a thread per batch.
 
     The `identity` has the SHA-256 of both files. An input of float gets pixels in [0, 1], normalized if the options
-    say so. An input of u8 gets bytes.
+    say so. An input of u8 gets bytes. A network with dynamic ranges computes batches of exactly
+    `predictor_batch` images, 1 by default, unless the file fixes their size.
     """
 
     def __init__(self, spec: str, options: NetworkOptions, images: LabelledImages | None) -> None:
@@ -49,6 +51,7 @@ class OpenVinoPredictor(Runner):
             facts["normalization"] = options.normalization
         self.identity = Identity("openvino", facts, runtime=str(openvino.__version__))  # It affects the last bits.
         self._calls, self._outputs, self._first = available_cores(), options.model_outputs, None
+        self._wanted_batch = options.predictor_batch
         if images is not None:
             shape = tuple(images.pixels.shape[1:])
             expect_moderate("openvino", description, path, shape, advice=_EXPORT, weights=weights)
@@ -73,6 +76,9 @@ class OpenVinoPredictor(Runner):
             raise CheckpointRefused("ARCHITECTURE", path, f"its input is {kind} of shape {taken}", _EXPORT)
         self.batch, *sizes = (None if each.is_dynamic else each.get_length() for each in taken)
         self.kind = np.uint8 if kind == "u8" else np.float32
+        self._dynamic = any(map(_takes_range, model.get_ordered_ops()))
+        if self._dynamic and self.batch is None:
+            self.batch = self._wanted_batch or 1
         # The declared layout of the file decides, or else the sizes of the input.
         declared = str(model.get_parameters()[0].get_layout()).replace(" ", "").replace(",", "")
         channels, height, width = shape
@@ -103,7 +109,8 @@ class OpenVinoPredictor(Runner):
         """Return the kind of the answers, from those for the first images and from the declarations."""
         if self._first is None:
             return Provides()
-        return replace(provided(self.predict(self._first), self._outputs), calls=self._calls)
+        found = replace(provided(self.predict(self._first), self._outputs), calls=self._calls)
+        return replace(found, batch=self.batch, dynamic=True) if self._dynamic else found
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""
@@ -124,6 +131,19 @@ class OpenVinoPredictor(Runner):
 
     def close(self) -> None:
         """Do nothing: the network is freed with its object."""
+
+
+def _takes_range(step: Any) -> bool:
+    """Return whether a step takes an extreme over all axes, as dynamic quantization does."""
+    if step.get_type_name() not in _EXTREMES:
+        return False
+    axes = step.input_value(1).get_node()
+    rank = step.get_input_partial_shape(0).rank
+    if axes.get_type_name() != "Constant" or rank.is_dynamic:
+        return False
+    dimensions = int(rank.get_length())
+    reduced = {int(axis) % max(1, dimensions) for axis in np.ravel(axes.data)}
+    return len(reduced) == dimensions
 
 
 def _last_line(error: RuntimeError) -> str:

@@ -52,6 +52,31 @@ class Provides:
     """The names of its classes in its own order, empty if unknown."""
     note: str = ""
     """A note on the kind of answers, for the report; empty if it was declared."""
+    batch: int | None = None
+    """The only batch size for which the answers hold; None for any."""
+    dynamic: bool = False
+    """Images of a batch share the ranges of its activations (dynamic quantization)."""
+
+    @property
+    def holds_for(self) -> str:
+        """Return the batches for which a verdict on these answers holds; empty for any batches."""
+        if self.batch is None:
+            return ""
+        why = "dynamic ranges: " if self.dynamic else ""
+        return f"{why}holds for batches of {self.batch}"
+
+    @property
+    def batch_advice(self) -> str:
+        """Return what to do if the prediction for an image depends on the others in its batch."""
+        cause = "With dynamic quantization, images that share a batch share its ranges"
+        if self.dynamic:
+            return (
+                f"{cause}. Quantize with static ranges, or judge and serve batches of 1 "
+                "(predictor_batch=1; export again if the file fixes another size)"
+            )
+        if self.network:
+            return f"{cause}: quantize with static ranges"
+        return f"{cause}: quantize with static ranges, or judge and serve batches of 1 (predictor_batch=1)"
 
     @property
     def known(self) -> int | None:

@@ -30,6 +30,9 @@ _EXPORT = (
 )
 _PLAIN_NAME = re.compile(r"[^/\\:\0]{1,255}")
 _NUMBER = re.compile(r"\d{1,18}")
+_DYNAMIC = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}
+"""Steps that quantize by the range of their input, alone or merged with the step after them."""
+_EXTREMES = {"ReduceMin", "ReduceMax"}
 _BYTES = {
     **dict.fromkeys(("UINT8", "INT8", "BOOL"), 1),
     **dict.fromkeys(("UINT16", "INT16", "FLOAT16", "BFLOAT16"), 2),
@@ -42,12 +45,14 @@ class OnnxNetwork(nn.Module):
     """A network that ONNX Runtime computes, without layers and gradients in PyTorch.
 
     `in_channels` and `image_size` (height, width) are fixed by the file, or None for any. A network that `takes_bytes`
-    has an input of uint8, and normalizes by itself.
+    has an input of uint8, and normalizes by itself. One with `dynamic_ranges` quantizes by the values
+    of a whole batch.
     """
 
-    def __init__(self, runner: OnnxRunner, digest: bytes) -> None:
+    def __init__(self, runner: OnnxRunner, digest: bytes, *, dynamic_ranges: bool) -> None:
         super().__init__()
         self.runner = runner
+        self.dynamic_ranges = dynamic_ranges
         self.in_channels, *size = runner.sizes
         self.image_size = None if None in size else tuple(size)
         self.takes_bytes = runner.kind is np.uint8
@@ -62,12 +67,13 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(outputs).to(pixels.device)
 
 
-def load_onnx(path: Path) -> Checkpoint:
+def load_onnx(path: Path, *, batch: int | None = None) -> Checkpoint:
     """Load a network from an ONNX file and from the files of its weights beside it, and from no other file.
 
-    The `sha256` of the checkpoint covers all of them. Raises `CheckpointRefused` for an irregular file, for weights
-    elsewhere, and unless it has one input of images in float32, float16 or uint8 and one output. Raises `InputError`
-    when the packages of the `onnx` extra are not installed.
+    With dynamic ranges, it computes batches of exactly `batch` images, 1 by default, unless the file
+    fixes their size. The `sha256` of the checkpoint covers all of them. Raises `CheckpointRefused` for
+    an irregular file, for weights elsewhere, and unless it has one input of images in float32, float16
+    or uint8 and one output. Raises `InputError` when the packages of the `onnx` extra are missing.
     """
     try:
         import onnx
@@ -82,14 +88,33 @@ def load_onnx(path: Path) -> Checkpoint:
         except DecodeError:
             raise Refusal("FORMAT", "not an ONNX file") from None
         content, sha256, note = _with_weights_inside(description, content, path)
+        dynamic = _has_dynamic_ranges(description)
         expect_moderate("onnxruntime", content, path, (3, 32, 32), advice=_EXPORT)
         try:
-            runner = OnnxRunner(content)
+            # Each other batch would give an image other ranges, and so other logits.
+            runner = OnnxRunner(content, (batch or 1) if dynamic else None)
         except ValueError as error:
             raise Refusal("ARCHITECTURE", shown(error)) from None
         except Exception as error:  # ONNX Runtime's exceptions have no common base class.
             raise Refusal("FORMAT", f"ONNX Runtime cannot run it ({shown(error)})") from None
-    return Checkpoint(path, sha256, OnnxNetwork(runner, bytes.fromhex(sha256)).eval(), "onnx", None, note)
+    network = OnnxNetwork(runner, bytes.fromhex(sha256), dynamic_ranges=dynamic).eval()
+    return Checkpoint(path, sha256, network, "onnx", None, note)
+
+
+def _has_dynamic_ranges(description: Any) -> bool:
+    """Return whether a step quantizes by the smallest and largest value of a whole batch."""
+    return any(_takes_range(node) for node in _parts_of(description, "NodeProto"))
+
+
+def _takes_range(node: Any) -> bool:
+    """Return whether a step takes the range of a whole tensor, as dynamic quantization does.
+
+    For uint8, ONNX Runtime has steps of their own; for int8, it takes the extremes over all axes.
+    """
+    if node.op_type in _EXTREMES:
+        axes = [attribute for attribute in node.attribute if attribute.name == "axes"]
+        return not axes and not any(node.input[1:])
+    return node.op_type in _DYNAMIC
 
 
 def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[bytes, str, str]:
@@ -98,7 +123,8 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
     `description` is the parsed content, which this function changes. Raises `CheckpointRefused` unless the weights are
     in regular files with plain names in the same folder. Also for weights larger than their files.
     """
-    outside = [tensor for tensor in _tensors_in(description) if tensor.data_location or tensor.external_data]
+    tensors = _parts_of(description, "TensorProto")
+    outside = [tensor for tensor in tensors if tensor.data_location or tensor.external_data]
     digest = hashlib.sha256(content)
     if not outside:
         return content, digest.hexdigest(), ""
@@ -127,14 +153,13 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
     return description.SerializeToString(), digest.hexdigest(), f"its weights are read from {where}, beside it"
 
 
-def _tensors_in(message: Any) -> Iterator[Any]:
-    """Yield every tensor of a message of protocol buffers, at any depth."""
+def _parts_of(message: Any, name: str) -> Iterator[Any]:
+    """Yield every part of a message of protocol buffers that has this type, at any depth."""
     for kind, value in message.ListFields():
         for each in () if kind.message_type is None else [value] if hasattr(value, "ListFields") else value:
-            if kind.message_type.name == "TensorProto":
+            if kind.message_type.name == name:
                 yield each
-            else:
-                yield from _tensors_in(each)
+            yield from _parts_of(each, name)
 
 
 def _part(tensor: Any) -> tuple[str, int, int]:

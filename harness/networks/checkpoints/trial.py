@@ -80,11 +80,12 @@ class Runner:
 class OnnxRunner(Runner):
     """A network in a session of ONNX Runtime on one thread, which has no state.
 
-    `sizes` (C, H, W) are those that the file fixes, or None for any. Raises `ValueError` without one input of images
-    and one output, and for an invalid file any exception of ONNX Runtime.
+    `sizes` (C, H, W) are those that the file fixes, or None for any. A `batch` size that the file
+    fixes wins over the given one. Raises `ValueError` without one input of images and one output, and
+    for an invalid file any exception of ONNX Runtime.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, batch: int | None = None) -> None:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
@@ -99,13 +100,14 @@ class OnnxRunner(Runner):
         if images.type not in _KINDS or len(images.shape) != IMAGES:
             raise ValueError(f"its input is {images.type} of shape {images.shape}")
         self.input, self.kind = images.name, _KINDS[images.type]
-        self.batch, *sizes = (size if isinstance(size, int) else None for size in images.shape)
+        fixed, *sizes = (size if isinstance(size, int) else None for size in images.shape)
+        self.batch = fixed or batch
         self.last = sizes[2] in {1, 3} and sizes[0] not in {1, 3}  # The channels, as in exports of Keras.
         self.sizes = (sizes[2], *sizes[:2]) if self.last else tuple(sizes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
-        return OnnxRunner, (self.content,)
+        return OnnxRunner, (self.content, self.batch)
 
     def run(self, part: np.ndarray) -> np.ndarray:
         """Return the answers for one batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -30,6 +31,18 @@ class Kind(NamedTuple):
 
     apply: Apply
     levels: tuple[float, ...]
+
+    @property
+    def effect(self) -> str:
+        """Return what the corruption does with its level, by the first sentence of its function."""
+        text = inspect.getdoc(self.apply) or ""
+        sentence = " ".join(text.partition("\n\n")[0].split())
+        return sentence or "Not described: its function has no docstring."
+
+    @property
+    def levels_in_words(self) -> str:
+        """Return the levels of severities 1 to 5."""
+        return ", ".join(map(str, self.levels))
 
 
 def one_by_one(change: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

@@ -1,5 +1,6 @@
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const isShown = (element) => element.getClientRects().length > 0;
 
   const zoom = document.getElementById('zoom');
   const turnTo = (at) => {
@@ -13,7 +14,7 @@
   };
   const enlarge = (picture) => {
     const near = picture.closest('.gallery, [id^="pictures-"], .section') ?? document;
-    zoom.pictures = all('img', near).filter((each) => each.getClientRects().length);
+    zoom.pictures = all('img', near).filter(isShown);
     turnTo(zoom.pictures.indexOf(picture));
     zoom.showModal();
   };
@@ -83,7 +84,32 @@
     else prompt('Copy this:', whole);
     tell(`copied: ${button.textContent} of ${button.closest('[id]').id}`);
   };
-  tools?.addEventListener('input', filter);
+  tools?.addEventListener('input', () => {
+    filter();
+    stopAtFirstRow();
+  });
+
+  // A group of alike elements is one tab stop, so the keyboard gets past it in one step; arrows move inside it.
+  const picturesBeside = (picture) =>
+    all('img', picture.closest('[id^="pictures-"]') ?? picture.closest('.gallery, .pictures, .figures') ?? document);
+  const inRows = '.checks tbody > tr[id] :is(a, button)';
+  const controls = (row) => all('a[href], button', row);
+  const shownRows = () => checks().filter((row) => !row.matches('.off'));
+  const makeOneStop = (group, stop) => {
+    for (const element of group) element.tabIndex = element === stop ? 0 : -1;
+  };
+  const stopInRows = (control) => makeOneStop(checks().flatMap(controls), control);
+  const stopAtFirstRow = () => stopInRows(shownRows().flatMap(controls)[0]);
+  const neighbor = (from, key) => {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[key];
+    const row = from.closest('tr[id]');
+    const beside = row ? controls(row) : picturesBeside(from);
+    if (!row || key === 'ArrowLeft' || key === 'ArrowRight') return beside[beside.indexOf(from) + step];
+    const rows = shownRows();
+    const other = rows[rows.indexOf(row) + step];
+    // Not every row has a link to its behavior, but all end with the same buttons.
+    return other && (controls(other).at(beside.indexOf(from) - beside.length) ?? controls(other)[0]);
+  };
 
   const reveal = (hash) => {
     const found = document.getElementById(decodeURIComponent(hash.slice(1)));
@@ -91,6 +117,7 @@
       for (const box of all('[name=status]', tools)) box.checked = true;
       tools.querySelector('[type=search]').value = '';
       filter();
+      stopAtFirstRow();
     }
     const pictures = found?.closest('tr.more');
     if (pictures) pictures.hidden = false;
@@ -119,6 +146,15 @@
       return turnTo(zoom.at + step);
     }
     if (event.key === 'Enter' && event.target.matches?.('.stress img')) enlarge(event.target);
+    if (event.key.startsWith('Arrow') && event.target.matches?.(`.stress img, ${inRows}`)) {
+      const next = neighbor(event.target, event.key);
+      if (next) event.preventDefault();
+      next?.focus();
+    }
+  });
+  document.addEventListener('focusin', ({ target }) => {
+    if (target.matches('.stress img')) makeOneStop(picturesBeside(target), target);
+    if (target.matches(inRows)) stopInRows(target);
   });
 
   const fold = (section, title, parts) => {
@@ -130,6 +166,8 @@
   };
   const leading = ['known', 'worse', 'example', 'margins', 'comparison'];
   addEventListener('DOMContentLoaded', () => {
+    if (table) stopAtFirstRow();
+    for (const picture of all('.stress img')) picture.tabIndex = picturesBeside(picture)[0] === picture ? 0 : -1;
     // A phone shows what leads, and the rest folded.
     if (matchMedia('(max-width: 40rem)').matches) {
       for (const section of all('.section').filter((each) => !leading.includes(each.dataset.name))) {

@@ -1,0 +1,64 @@
+"""Agreement of a record with itself: verdict, headline and statuses follow from its other fields."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import InputError
+from harness.run.outcome import as_written
+from harness.run.status import INCONCLUSIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from harness.checks import Verdict
+    from harness.run.outcome import Outcome
+
+_UNFINISHED = {"verdict": "error", "headline": INCONCLUSIVE, "provisional": False, "checks": []}
+"""Facts of every run without an outcome."""
+
+
+def expect_agreement(record: Mapping[str, Any], outcome: Outcome | None, *, where: str) -> None:
+    """Raise `InputError` for a record with a fact that its other fields contradict.
+
+    Args:
+        record: the plain content of `stress.json`.
+        outcome: what was read from it; None for a run without an outcome.
+        where: the name of the file, for the message.
+
+    """
+    contradiction = next(_contradictions(record, outcome), "")
+    if contradiction:
+        raise InputError(
+            f"{where}: contradicts itself: {contradiction}. The file was changed after the run, or is "
+            "damaged; run the gate again"
+        )
+
+
+def _contradictions(record: Mapping[str, Any], outcome: Outcome | None) -> Iterator[str]:
+    if outcome is None:
+        present = {name: value for name, value in _UNFINISHED.items() if name in record}
+        yield from _differences("the run did not finish; it", record, present)
+        return
+
+    for entry, verdict in zip(record["checks"], outcome.verdicts, strict=True):
+        yield from _contradictions_of_check(entry, verdict, stopped=bool(outcome.stopped))
+    yield from _differences("the run", record, outcome.derived)
+
+
+def _contradictions_of_check(entry: Mapping[str, Any], verdict: Verdict, *, stopped: bool) -> Iterator[str]:
+    check = verdict.check
+    status, threshold = check.ruling(verdict)
+    # Only a check that failed for certain ends a run, and no other check of that run is judged.
+    images_of_stopped_check = check.stopped if verdict.judged and stopped else 0
+    follows = {"status": status, "threshold": threshold, "stopped": images_of_stopped_check}
+    about = f"check {check.id} (value {verdict.value}, n {verdict.n})"
+    yield from _differences(about, entry, follows | verdict.derived)
+
+
+def _differences(about: str, stated: Mapping[str, Any], follows: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in follows.items():
+        expected = as_written(value)
+        found = stated.get(name)
+        if found != expected or isinstance(found, bool) != isinstance(expected, bool):  # 1 equals True.
+            yield f"{about} has {name} {found!r}, and its other fields give {expected!r}"
