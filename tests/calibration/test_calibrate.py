@@ -112,7 +112,6 @@ def test_networks_are_measured_once_and_set_the_thresholds(zoo, pytester, capsys
     assert checks.recipe["about"] == "3 reference models, the same recipe with other seeds"
     assert (checks.recipe["seeds"], checks.recipe["panel"]) == ([1, 2, 3], "models/panel.json")
     assert checks.recipe["training"] == panel.recipe
-    
 
     assert {command[command.index("--candidate") + 1] for command in zoo.runs} == set(zoo.seeds)
     for command in measuring(zoo):
