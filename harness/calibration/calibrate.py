@@ -119,12 +119,14 @@ def calibrate(
     panel, checks, predictions, earlier = done
     calibrated = _thresholds(panel, checks)
     _write(done, calibrated, before, outputs)
-    lines = calibration_lines(panel, calibrated, _hands(checks, panel), reasons=reasons)
+    hands, settled = _hands(checks, panel), _settled_by_hand(checks, panel)
+    lines = calibration_lines(panel, calibrated, hands, reasons=reasons, by_hand=settled)
     measured = {item.check.id for item in calibrated}
     if without := [check.id for check in checks.checks if check.panel and check.id not in measured]:
         lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")
     if len(panel.models) < PROVISIONAL:
-        lines += ["these thresholds are provisional; more reference models would gain:", *plan_lines(panel)]
+        lines.append("these thresholds are provisional; more reference models would gain:")
+        lines += plan_lines(panel, by_hand=settled)
     lines += [f"thresholds: {request.checks_path}", f"measurements: {panel_path}"]
     if predictions:
         lines.append(f"panel predictions: {predictions_path}")
@@ -147,7 +149,7 @@ def plan(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lamb
     checks = read_checks(request.checks_path)
     named = request.checkpoints
     panel = _measured_panel(request, on_fit=on_fit).panel if named else read_panel(request.paths(checks)[0], checks)
-    return plan_lines(panel)
+    return plan_lines(panel, by_hand=_settled_by_hand(checks, panel))
 
 
 def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
@@ -156,8 +158,14 @@ def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
     Conversions replace a tolerance, and reference models replace one on serving skew. A threshold "until calibrated"
     does not count if the panel has enough models to replace it.
     """
-    ended = UNTIL_CALIBRATED if len(panel.models) >= PROVISIONAL else None
-    return frozenset(name for name, hand in _hands(checks, panel).items() if hand.reason != ended)
+    if len(panel.models) >= PROVISIONAL:
+        return _settled_by_hand(checks, panel)
+    return frozenset(_hands(checks, panel))
+
+
+def _settled_by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
+    """Return the ids of the checks whose threshold by hand, or tolerance, stays however many models the panel gets."""
+    return frozenset(name for name, hand in _hands(checks, panel).items() if hand.reason != UNTIL_CALIBRATED)
 
 
 def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:

@@ -91,11 +91,12 @@ def calibration_lines(
     hands: Mapping[str, Threshold],
     *,
     reasons: bool = False,
+    by_hand: frozenset[str] = frozenset(),
 ) -> list[str]:
     """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
     `hands` has thresholds by hand, by check; the panel's replace those until calibrated. The summary says how many
-    checks have a threshold with more reference models.
+    checks have a threshold with more reference models; for `by_hand` see `expected`.
     """
     wide, have = max(12, *map(len, panel.families)), len(panel.models)
     lines = [
@@ -114,7 +115,8 @@ def calibration_lines(
         )
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if informational and sizes and have >= PROVISIONAL:
-        counts = [(size, sum(map(len, expected(panel, size).values()))) for size in sizes]
+        planned = [(size, expected(panel, size, by_hand=by_hand)) for size in sizes]
+        counts = [(size, sum(map(len, by_family.values()))) for size, by_family in planned]
         lines.append(
             f"for more thresholds: {', '.join(f'{size} reference models for about {count}' for size, count in counts)} "
             f"of {len(panel.checks)} checks (calibrate --plan: by family), or more test images. Four times as many "
@@ -184,8 +186,9 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         planned = {
             n: shared_thresholds(panel, every, judged or every, values, reference_models=n) for n in _PANEL_SIZES
         }
-        best = _drop(min(items, key=_LOSS), points=False)
-        lines.append(f"{family}: {len(judged)} of {len(items)} checks have a threshold, the best detects {best}")
+        able = [item for item in items if item.shows_spread and item.can_detect]
+        best = f"the best detects {_drop(min(able, key=_LOSS), points=False)}" if able else "none detects a drop"
+        lines.append(f"{family}: {len(judged)} of {len(items)} checks have a threshold, {best}")
         same = by_id.get(f"consensus-{_SEEING_THE_SAME.get(family)}")
         if same and (accuracies := [item for item in items if item.check.metric == "accuracy"]):
             most = min(accuracies, key=_LOSS)
@@ -195,21 +198,39 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
                 f"{most.minimum_detectable_drop * most.check.n:.0f} of {most.check.n} lost net"
             )
         for at, item in enumerate(items):
-            check, wanted = item.check, item.minimum_detectable_drop / 2 if drop is None else drop
-            enough = (
-                str(n)
+            wanted = item.minimum_detectable_drop / 2 if drop is None else drop
+            enough = [
+                n
                 for n, thresholds in planned.items()
                 if (item.prior or n >= FEW) and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
-            )
-            lines.append(
-                f"  {check.id:<32} {_value(check, item.mean):>13} {_value(check, item.std, digits=1):>8} "
-                f"{item.k:>5.2f} {_value(check, item.minimum_detectable_drop):>8} {_value(check, wanted):>8}  "
-                f"{next(enough, f'more than {_PANEL_SIZES[-1]}')}{' (informational)' if item.informational else ''}"
-            )
+            ]
+            needed = str(enough[0]) if enough else f"more than {_PANEL_SIZES[-1]}"
+            if not item.shows_spread:
+                needed = f"{FEW} show how much models differ"
+            if item.informational:
+                needed += " (informational)"
+            mean = _value(item.check, item.mean)
+            lines.append(f"  {item.check.id:<32} {mean:>13} {_spread_cells(item, wanted=drop)}  {needed}")
     return lines
 
 
+def _spread_cells(item: Calibrated, *, wanted: float | None) -> str:
+    """Return standard deviation, k, and drops; models that do not show how much models differ have none of these.
+
+    The wanted drop is by default half of the detectable drop.
+    """
+    std = k = drop = half = "-"
+    if item.shows_spread:
+        std, k = _value(item.check, item.std, digits=1), f"{item.k:.2f}"
+        drop = _value(item.check, item.minimum_detectable_drop) if item.can_detect else "none"
+        half = _value(item.check, item.minimum_detectable_drop / 2)
+    asked = half if wanted is None else _value(item.check, wanted)
+    return f"{std:>8} {k:>5} {drop:>8} {asked:>8}"
+
+
 def _drop(item: Calibrated, *, points: bool = True) -> str:
+    if not item.can_detect:
+        return "no possible drop"
     if points and item.check.unit in SHARES:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
     return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
@@ -219,24 +240,27 @@ def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
     return f"{value:.{digits}f}" if check.unit is Unit.IMAGES else check.unit.format(value, decimals=4)
 
 
-def expected(panel: Panel, reference_models: int) -> dict[str, list[Calibrated]]:
+def expected(
+    panel: Panel, reference_models: int, *, by_hand: frozenset[str] = frozenset()
+) -> dict[str, list[Calibrated]]:
     """Return, by family, the checks with a threshold for this number of models with the panel's spread.
 
-    Checks without an estimate from one or two models do not count.
+    Checks with a threshold `by_hand` have no part in the false alarms, as in the calibration. Checks without an
+    estimate from one or two models do not count.
     """
-    items = thresholds_of(panel, reference_models=reference_models)
+    items = thresholds_of(panel, by_hand=by_hand, reference_models=reference_models)
     known = len(panel.models) >= PROVISIONAL
     return _by_family(panel, (item for item in items if not item.informational and (item.prior or known)))
 
 
-def plan_lines(panel: Panel) -> list[str]:
+def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[str]:
     """Return a table of the checks with a threshold and the drop of the best of them, by family and number of models.
 
-    For more models than the panel has, it shows the expected drop and that of `cautious`. The times of training come
-    from the histories beside the checkpoints of the panel.
+    For more models than the panel has, it shows the expected drop and that of `cautious`. For `by_hand` see
+    `expected`. The times of training come from the histories beside the checkpoints of the panel.
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
-    found = {count: expected(panel, count) for count in _PLANNED_SIZES}
+    found = {count: expected(panel, count, by_hand=by_hand) for count in _PLANNED_SIZES}
 
     def row(start: str, cells: Iterable[object]) -> str:
         return f"{start:<39}{''.join(f'{cell!s:>24}' for cell in cells)}"
@@ -246,8 +270,7 @@ def plan_lines(panel: Panel) -> list[str]:
             return "none"
         best = min(checks, key=_LOSS)
         drops = [best] if count == have else [best, *cautious(panel, [best])]
-        span = " to ".join(_value(best.check, item.minimum_detectable_drop) for item in drops)
-        return f"{len(checks)}, {span}{' images' if best.check.unit is Unit.IMAGES else ''}"
+        return f"{len(checks)}, {' to '.join(dict.fromkeys(map(_drop, drops)))}"
 
     lines = [row("checks, detectable drop of the best", (f"{count} reference models" for count in _PLANNED_SIZES))]
     for family in panel.families:
@@ -262,7 +285,7 @@ def plan_lines(panel: Panel) -> list[str]:
         each = sum(times) / len(times)
         costs = (duration(count * each) if count else "-" for count in more)
         lines.append(row(f"which takes, at {duration(each)} each", costs))
-    lines.append("the drop is detected with 95% power; a span goes from what is expected to what 19 of 20 checks keep")
+    lines.append("Drops are detected with 95% power. Ranges run from the expected value to a 95% upper bound.")
     if have < PROVISIONAL:
-        lines.append("what checks would do that one or two networks tell nothing of is not known yet, and not counted")
+        lines.append("Checks that need more reference models are not counted.")
     return lines

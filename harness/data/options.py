@@ -32,8 +32,8 @@ class DataOptions(Settings):
 
     data: Text = setting(
         default="fashion-mnist",
-        about=f"The labeled test images: {specs_in_words()}; `stress-harness list sources` explains each "
-        "(default: fashion-mnist).",
+        about=f"The labeled test images: {specs_in_words()}; `stress-harness list sources` explains each. "
+        "An npz file has the arrays images and labels, and perhaps classes, masks and groups (default: fashion-mnist).",
         metavar="SPEC",
         reads=True,
     )

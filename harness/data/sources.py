@@ -49,7 +49,8 @@ SOURCES: dict[str, Source] = {
     "npz": Source(
         "npz:read_npz",
         "PATH",
-        "A file of NumPy with the arrays images and labels, perhaps groups, or MedMNIST's test_images and test_labels.",
+        "A file of NumPy with the arrays images (uint8) and labels, perhaps classes, masks and groups; or MedMNIST's "
+        "test_images and test_labels.",
         optional=True,
     ),
     "csv": Source(

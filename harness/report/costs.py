@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 _SEARCHING = {"search", "pose", "consensus"}
 """Families of tests that stop asking when they have found what they look for."""
 
+_DROPS = (
+    "detectable drop: points of accuracy that every check of a family detects, with 3 reference models, 90% accuracy "
+    "and 95% power. Families of other metrics have none. More models detect smaller drops; under perturbations that "
+    "cost over 5 points, drops are larger."
+)
 
-def plan_lines(plan: Plan) -> list[str]:
+
+def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
     """Return a plan as the terminal shows it: a row for each family, for self-checks and overview, and for all.
 
-    With a budget, the first line after the table says how the run fits into it.
+    With a budget, the first line after the table says how the run fits into it. Without `drops`, the table leaves out
+    what three reference models would detect.
     """
     head = ("", "images", "of", "tests", "passes", "image-poses", "maps", "cached", "time", "detectable drop")
     costs = plan.costs
@@ -35,13 +42,13 @@ def plan_lines(plan: Plan) -> list[str]:
     free = any(line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values())
     per_map = f", {costs.map_seconds * 1000:.2g} ms per Grad-CAM map" if plan.total.maps else ""
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
+    if not drops:
+        rows = [row[:-1] for row in rows]
     return [
         *aligned(rows),
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
         *whole_by_hand(plan),
-        "detectable drop: points of accuracy that every check of a family detects, with 3 reference models, 90% "
-        "accuracy and 95% power. Families of other metrics have none. More models detect smaller drops; under "
-        "perturbations that cost over 5 points, drops are larger.",
+        *([_DROPS] if drops else []),
         f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{per_map}; times "
         f"are for {in_cores(costs.cores)}{memory}",
         *(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import printable
 from harness.checks.families import FAMILIES, family_title
 from harness.checks.wording import excused, missed, numbers
-from harness.measures import Unit
+from harness.measures import METRICS, Unit
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
 
@@ -97,11 +97,20 @@ def of_candidate(verdicts: Sequence[Verdict], metric: Metric) -> list[Verdict]:
     ]
 
 
+def _detectable_drop(verdict: Verdict) -> float | None:
+    """Return the minimum detectable drop; None without one, and for one that no model can lose."""
+    known, metric = verdict.check.reference, METRICS.get(verdict.metric)
+    if known is None or known.minimum_detectable_drop is None or known.mean is None or metric is None:
+        return known and known.minimum_detectable_drop
+    possible = abs(metric.worst(known.n or verdict.n) - known.mean)
+    return known.minimum_detectable_drop if known.minimum_detectable_drop <= possible else None
+
+
 def row_of(verdict: Verdict) -> dict[str, Any]:
     """Return what a page shows of a check, by column; pairs are a text and its number."""
     check, known = verdict.check, verdict.check.reference
     measured, required = measured_and_required(verdict)
-    drop = known.minimum_detectable_drop if known else None
+    drop = _detectable_drop(verdict)
     unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
     why = check.informational if verdict.status == "informational" else ""
     return {

@@ -97,7 +97,8 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
                 later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
                 lines.append(f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}")
             else:
-                lines += ["cost of a run:", *plan_lines(fit)]
+                # Calibration then states the drops of its own reference models.
+                lines += ["cost of a run:", *plan_lines(fit, drops=not first)]
                 if fit.samples:
                     where = f"{folder / _CHECKS}, [data.samples]"
                     lines.append(f"the samples stand in {where}; --budget none leaves them out")
@@ -114,19 +115,21 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
 
 
 def _steps_to_thresholds(request: InitRequest, *, new: bool) -> list[str]:
-    """Return the next steps to more thresholds; without any, no retraining passes and joins a new gate's panel."""
+    """Return the next steps to more thresholds; without any, no model passes, so none can be accepted."""
     checks = read_checks(_CHECKS)
     panel = readable_panel(CalibrationRequest(_CHECKS).paths(checks)[0])
     judged = request.min_accuracy is not None or any(check.provenance == "panel" for check in checks.checks)
-    if new and judged and panel and grows_by_use(panel):
-        return ["stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"]
+    accept = "stress-harness accept FILE    # a model that passes becomes the incumbent"
     steps = ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"]
+    if new and judged and panel and grows_by_use(panel):
+        accept = "stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"
+        return [*steps, accept]
     if request.checkpoint and not request.no_calibrate and not checks.recipe:
         own = shlex.quote(str(request.checkpoint))
         steps.insert(0, f"stress-harness calibrate --checkpoints {own}    # provisional thresholds by one model")
     if new and not judged:
         steps.insert(0, f"write a threshold as `hand` into {_CHECKS}    # --min-accuracy does so for a new gate")
-    return steps
+    return [*steps, accept] if judged else steps
 
 
 def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[str]]:

@@ -146,10 +146,7 @@ class Calibrated:
         if self.outlier:
             return self.outlier
         if not self.prior and self.reference_models < FEW:
-            return (
-                f"how far reference models differ here cannot be known from {self.reference_models}: their "
-                f"predictions, image by image, do not tell or contradict it; {FEW} can"
-            )
+            return f"{_models_in_words(self.reference_models)} cannot show how much models differ here; eight can"
         number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
         low, high = self._range
         if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
@@ -157,10 +154,41 @@ class Calibrated:
         return ""
 
     @property
+    def shows_spread(self) -> bool:
+        """Return whether these models show how much models differ: by a prior, or since they are enough."""
+        return self.prior or self.reference_models >= FEW
+
+    @property
+    def can_detect(self) -> bool:
+        """Return whether a model can lose as much as the minimum detectable drop."""
+        return self.minimum_detectable_drop <= largest_loss(self.mean, self._range, self.check.sign)
+
+    @property
     def _range(self) -> tuple[float, float]:
         known = METRICS.get(self.check.metric)
         low, high = known.range if known else self.check.unit.range
         return low, float(self.check.n) if self.check.unit is Unit.IMAGES else high
+
+
+_IN_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven")
+
+
+def _models_in_words(count: int) -> str:
+    """Return a number of reference models below `FEW` as text."""
+    return f"{_IN_WORDS[count]} reference model{'' if count == 1 else 's'}"
+
+
+def largest_loss(mean: float, limits: tuple[float, float], sign: int) -> float:
+    """Return how far a value can fall from the mean of reference models within the limits of its metric.
+
+    Args:
+        mean: The mean of the reference models.
+        limits: The least and the greatest possible value.
+        sign: 1 if more is better, -1 if less is better.
+
+    """
+    low, high = limits
+    return mean - low if sign > 0 else high - mean
 
 
 # Scales of checks, and the least spread on them.
