@@ -101,7 +101,7 @@ def _detectable_drop(verdict: Verdict) -> float | None:
     """Return the minimum detectable drop; None without one, and for one that no model can lose."""
     known, metric = verdict.check.reference, METRICS.get(verdict.metric)
     if known is None or known.minimum_detectable_drop is None or known.mean is None or metric is None:
-        return known and known.minimum_detectable_drop
+        return known.minimum_detectable_drop if known else None
     possible = abs(metric.worst(known.n or verdict.n) - known.mean)
     return known.minimum_detectable_drop if known.minimum_detectable_drop <= possible else None
 
