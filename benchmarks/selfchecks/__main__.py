@@ -1,6 +1,6 @@
 """Healthy models of several data sets, gated as a user gates them: no self-check may end a run.
 
-`python -m benchmarks.selfchecks` prints the table of what was measured; `measure` goes on where it stopped.
+`python -m benchmarks.selfchecks` prints the table of what was measured; `measure` is resumable.
 """
 
 from __future__ import annotations
