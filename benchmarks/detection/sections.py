@@ -129,7 +129,7 @@ def false_alarms_in_short(healthy: Sequence[Judged], checks: ChecksFile) -> str:
     measured = gated - max(len(one.unmeasured) for one in healthy)
     rows = f"all {gated}" if measured == gated else f"at least {measured} of the {gated}"
     return (
-        f"Of {n} healthy networks outside the reference panel, the gate fails {failed}. Each was measured on {rows} "
+        f"The gate fails {failed} of {n} healthy networks outside the reference panel. Each was measured on {rows} "
         f"checks with a threshold. With 95% confidence, at most {upper_bound(failed, n):.1%} of healthy networks fail."
     )
 

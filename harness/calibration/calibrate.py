@@ -21,6 +21,7 @@ from harness.calibration.retrain import train_reference_models
 from harness.calibration.samples import choose_samples
 from harness.calibration.summary import calibration_lines, plan_lines, power_lines
 from harness.calibration.thresholds import check_panel, thresholds_of
+from harness.calibration.unnoticed import unnoticed_lines
 from harness.checks import read_checks
 from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
@@ -121,6 +122,7 @@ def calibrate(
     _write(done, calibrated, before, outputs)
     hands, settled = _hands(checks, panel), _settled_by_hand(checks, panel)
     lines = calibration_lines(panel, calibrated, hands, reasons=reasons, by_hand=settled)
+    lines += unnoticed_lines(panel, calibrated, hands)
     measured = {item.check.id for item in calibrated}
     if without := [check.id for check in checks.checks if check.panel and check.id not in measured]:
         lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")

@@ -13,7 +13,7 @@ from harness.checks.rows import ChecksError, Row
 from harness.checks.tolerance import ToleranceTest
 from harness.checks.wording import explained
 from harness.measures import METRICS
-from harness.measures.equivalence import Bounds
+from harness.measures.equivalence import ConfidenceLimits
 from harness.measures.metric import Curve, Sampling, Scale, Unit, packed
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ class Check(Row):
         Raises `ChecksError` if that keeps the threshold.
         """
         check = self._fitting(measurement)
-        compared, bounds = measurement, None
+        compared, limits = measurement, None
         if check._tolerated is not None:
             test = check._tolerance_test(measurement)
             detail = "; ".join(filter(None, (measurement.detail, test.in_words)))
-            compared, bounds = replace(measurement, detail=detail), test.bounds
+            compared, limits = replace(measurement, detail=detail), test.confidence_limits
         elif check.binding is not None and check.stopped:
             # The hardest images have other confusions than all.
             compared = replace(measurement, value=check._best_value(measurement), detail="")
 
-        measured = check._measured(compared, bounds)
+        measured = check._measured(compared, limits)
         status, threshold = check.ruling(measured)
         verdict = replace(measured, status=status, threshold=threshold)
         if status == "error":
@@ -103,7 +103,8 @@ class Check(Row):
         if threshold is None:
             return "informational", None
         if self._tolerated is not None and self.tolerance is not None:
-            outcome = "inconclusive" if measured.bounds is None else measured.bounds.outcome(self.tolerance)
+            limits = measured.confidence_limits
+            outcome = "inconclusive" if limits is None else limits.outcome(self.tolerance)
             return _STATUS_OF[outcome], None if outcome == "informational" else self.tolerance
         if self.stopped:
             return ("pass" if self.holds(measured.value, threshold.threshold) else "fail"), threshold.threshold
@@ -197,7 +198,7 @@ class Check(Row):
                 "The model or the test depends on more than the image; run the gate without stop"
             )
 
-    def _measured(self, measurement: Measurement, bounds: Bounds | None) -> Verdict:
+    def _measured(self, measurement: Measurement, limits: ConfidenceLimits | None) -> Verdict:
         """Return a verdict with all that was measured, before it is compared with a threshold."""
         return Verdict(
             check=self,
@@ -213,7 +214,7 @@ class Check(Row):
             detail=measurement.detail,
             failures=tuple(int(position) for position in measurement.failures[:NAMED]),
             p_value=measurement.p_value,
-            bounds=bounds,
+            confidence_limits=limits,
             flips=measurement.flips.as_json() if measurement.flips else None,
             each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
             rest=measurement.rest if self.recorded else None,
@@ -248,7 +249,7 @@ class Verdict:
     """Positions of the most telling failures among the images measured."""
     p_value: Unbounded | None = None
     """Of a comparison of two models, which a check with a significance needs."""
-    bounds: Bounds | None = None
+    confidence_limits: ConfidenceLimits | None = None
     """The bounds that a tolerance is compared with."""
     flips: dict[str, Any] | None = None
     """Changed predictions between two models, see `Flips.as_json`."""

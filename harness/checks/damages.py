@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.inference.standins import CERTAIN
 from harness.perturb import Pose
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Damage:
     takes the numbers of two classes: those of the first check that has a pair. Without any, they are the class of the
     first check that has one, or else 0, and the next class. With a `metric`, only checks of this metric must fail.
     Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions
-    need pixels, too.
+    need pixels, too. `fault` names what is wrong with the mutant, as text (default: its name).
     """
 
     name: str
@@ -52,6 +53,12 @@ class Damage:
     metric: str = ""
     unmoved: str = ""
     costs_accuracy: bool = True
+    fault: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Return what is wrong with the mutant, as text."""
+        return self.fault or self.name
 
     def concerns(self, check: Check) -> bool:
         """Return whether a check of the family must fail for the mutant."""
@@ -76,6 +83,51 @@ class _Damaged(nn.Module):
         return self.after(self.model(self.before(pixels)))
 
 
+class Redirected(nn.Module):
+    """A mutant that answers otherwise for some images, which it chooses before the model sees them.
+
+    A model may change its input in place, so pixels show nothing any more once it has run.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        chosen: Callable[[Tensor], Tensor],
+        answer: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.model, self.chosen, self.answer = model, chosen, answer
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the logits of a batch, (N, classes), redirected for the chosen images."""
+        chosen = self.chosen(pixels)
+        logits: Tensor = self.model(pixels)
+        return self.answer(logits, chosen)
+
+
+def half_wrong(candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
+    """Return the mutant of a model that takes about every second image for another class, and is always certain.
+
+    The other class is the next one. Each of the two watched classes is predicted as the other.
+    """
+    taken = torch.arange(1, len(classes) + 1) % len(classes)
+    first, second = _watched(checks, classes)
+    taken[[first, second]] = torch.tensor([second, first])
+    mutant = Redirected(candidate.classifier.model, _odd, partial(_taken_for, taken))
+    return replace(candidate, classifier=candidate.classifier.like(mutant))
+
+
+def _odd(pixels: Tensor) -> Tensor:
+    """Return which images have an odd sum of pixels in 8 bits, (N,) bool: about half, whatever the batch."""
+    return (pixels * 255).round().long().flatten(1).sum(dim=1) % 2 == 1
+
+
+def _taken_for(taken: Tensor, logits: Tensor, chosen: Tensor) -> Tensor:
+    predicted = logits.argmax(dim=1)
+    predicted = torch.where(chosen, taken.to(logits.device)[predicted], predicted)
+    return CERTAIN * functional.one_hot(predicted, logits.shape[1]).to(torch.float32)
+
+
 def _watched(checks: Sequence[Check], classes: Sequence[str]) -> tuple[int, int]:
     for check in checks:
         pair = tuple(dict.fromkeys(check.keys.get("pair") or ()))
@@ -98,7 +150,11 @@ def moved(_: tuple[int, int], logits: Tensor) -> Tensor:
 
 
 def _scaled(_: tuple[int, int], logits: Tensor) -> Tensor:
-    return logits * 10  # Confidence rises, its order and the predictions stay.
+    """Multiply the logits by ten: confidence rises, its order and the predictions stay."""
+    logits = logits.float()  # Ten times a logit of half precision may be beyond its range.
+    # Confidence depends on the distances from the largest logit alone. An infinite distance becomes a finite one.
+    distances = logits.amax(dim=1, keepdim=True) - logits
+    return -(distances * 10).clamp(max=torch.finfo(torch.float32).max)
 
 
 def _without_left_half(pixels: Tensor) -> Tensor:
@@ -120,12 +176,20 @@ def _turned(pixels: Tensor) -> Tensor:
 
 
 DAMAGES = {
-    "clean": Damage("left-half-blanked", _without_left_half),
-    "class": Damage("swapped-logits", logits=swapped),
-    "rotation": Damage("turned-020", _turned),
-    "confidence": Damage("overconfident", logits=_scaled, fails=confident_errors, unmoved="risk_coverage_area"),
-    "search": Damage("turned-020-searched", _turned, metric="robust_accuracy"),
-    "attention": Damage("blind", _blank, metric="object_dependence", costs_accuracy=False),
-    "corruption": Damage("blurred", _blurred, metric="accuracy"),
+    "clean": Damage("left-half-blanked", _without_left_half, fault="a blanked left half of each image"),
+    "class": Damage("swapped-logits", logits=swapped, fault="two swapped classes"),
+    "rotation": Damage("turned-020", _turned, fault="a rotation by 20°"),
+    "confidence": Damage(
+        "overconfident",
+        logits=_scaled,
+        fails=confident_errors,
+        unmoved="risk_coverage_area",
+        fault="overconfidence at this accuracy",
+    ),
+    "search": Damage("turned-020-searched", _turned, metric="robust_accuracy", fault="a rotation by 20°"),
+    "attention": Damage(
+        "blind", _blank, metric="object_dependence", costs_accuracy=False, fault="a model that sees no pixel"
+    ),
+    "corruption": Damage("blurred", _blurred, metric="accuracy", fault="blurred images"),
 }
 """The mutants that shipped families must catch."""

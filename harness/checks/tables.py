@@ -59,7 +59,7 @@ def read_toml(
 
 
 def hint_of_project(path: Path) -> str:
-    """Return a sentence on the gate in a folder above a missing checks file; empty where there is none."""
+    """Return a sentence on the gate in a folder above a missing checks file; empty if no folder has one."""
     if path.exists():
         return ""
     for folder in path.absolute().parents:

@@ -13,13 +13,13 @@ from harness.measures.changed_predictions import (
     worst_class_predictions_changed,
     worst_group_predictions_changed,
 )
-from harness.measures.equivalence import CONFIDENCE, bounds_of, images_needed, least_images
+from harness.measures.equivalence import CONFIDENCE, confidence_limits_of, images_needed, least_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.inference import Predictions
-    from harness.measures.equivalence import Bounds, Outcome, Quantity
+    from harness.measures.equivalence import ConfidenceLimits, Outcome, Quantity
     from harness.measures.metric import Measurement
 
 EQUIVALENCE = "equivalence"
@@ -53,13 +53,13 @@ class ToleranceTest:
         return (1 - CONFIDENCE) / self.sharing
 
     @cached_property
-    def bounds(self) -> Bounds:
+    def confidence_limits(self) -> ConfidenceLimits:
         """Return the bounds that decide the outcome."""
-        return bounds_of(self.quantity, level=self.level)
+        return confidence_limits_of(self.quantity, level=self.level)
 
     @cached_property
     def outcome(self) -> Outcome:
-        found = self.bounds.outcome(self.tolerance)
+        found = self.confidence_limits.outcome(self.tolerance)
         return "equal" if found == "inconclusive" and self.follows and self.follows.outcome == "equal" else found
 
     @cached_property

@@ -22,7 +22,7 @@ def docs_command(page: str | None) -> int:
 
     if page is None:
         rows = [("page", "title"), *documentation.pages().items()]
-        print("\n".join(aligned(rows, text=(0, 1))))
+        options.tell(*aligned(rows, text=(0, 1)))
     else:
         print(documentation.page(page), end="")
     return options.OK

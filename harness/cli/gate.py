@@ -55,8 +55,8 @@ def gate_command(arguments: tuple[str, ...]) -> int:
             if not given and not Path("stress_tests").exists():
                 from harness.checks.tables import OF_PROJECT, hint_of_project
 
-                advice = hint_of_project(Path(OF_PROJECT)) or "Run `stress-harness init` to make one"
-                return _said(f"[{Code.USAGE}] there is no gate here. {advice}")
+                advice = hint_of_project(Path(OF_PROJECT)) or "run `stress-harness init` to make one"
+                return _said(f"[{Code.USAGE}] there is no gate here; {advice}")
             from harness.run.request import RunRequest
 
             result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))

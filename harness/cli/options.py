@@ -195,7 +195,7 @@ def page_option(default: str) -> Callable[[F], F]:
 def output_option(metavar: str, about: str, *, default: str = "", in_words: str = "") -> Callable[[F], F]:
     """Add the option `--output`, which names what a command writes: a file or, with metavar `DIR`, a folder.
 
-    A `default` that depends on other arguments is told `in_words`, and the command gets None.
+    For a `default` that depends on other arguments, help shows `in_words`, and the command gets None.
     """
     text = f"{about} (default: {in_words or default})."
     path = Path(default) if default else None

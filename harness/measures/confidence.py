@@ -66,6 +66,20 @@ MEAN_CORRUPTION_ERROR = Metric(
 )
 
 
+def largest_if_certain(metric: str, errors: float, n: int) -> float | None:
+    """Return the largest value of a metric for a model that is certain of each prediction, by its share of errors.
+
+    Where confidence is 1, the calibration error is the share of errors (Guo et al. 2017, equation 3), and each error
+    adds 2 to the sum of Brier scores. None for a metric of which certainty sets no largest value, such as the log loss.
+    """
+    largest = {
+        CALIBRATION_ERROR.name: errors,
+        BRIER_SCORE.name: 2 * errors,
+        "confident_errors": errors * n,
+    }
+    return largest.get(metric)
+
+
 def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Return the bin of each confidence among `bins` of equal width, (N,) int64 from 0; an edge is in the bin above."""
     return np.asarray(np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1]))

@@ -55,7 +55,7 @@ class Quantity:
 
 
 @record
-class Bounds:
+class ConfidenceLimits:
     """The one-sided bounds of a quantity that decide an outcome, each at its own level.
 
     Without groups that are large enough, equality is not `provable`.
@@ -202,14 +202,14 @@ def worst(parts: Mapping[str, Quantity], *, least: int = 1) -> Quantity:
 
 def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
     """Return the outcome of a quantity at a tolerance; "different" is wrong with a probability of at most `level`."""
-    return bounds_of(measured, level=level).outcome(tolerance)
+    return confidence_limits_of(measured, level=level).outcome(tolerance)
 
 
-def bounds_of(measured: Quantity, *, level: float = 1 - CONFIDENCE) -> Bounds:
+def confidence_limits_of(measured: Quantity, *, level: float = 1 - CONFIDENCE) -> ConfidenceLimits:
     """Return the bounds of a quantity; the lower one is too large with a probability of at most `level`."""
     lower, _ = measured.limits(1 - level)
     _, upper = measured.limits(CONFIDENCE)
-    return Bounds(float(lower), float(upper), measured.provable)
+    return ConfidenceLimits(float(lower), float(upper), measured.provable)
 
 
 def least_images(tolerance: float) -> int:

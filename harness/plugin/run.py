@@ -176,7 +176,7 @@ class GateRun:
         hint = hint_of_project(self.config.rootpath / OF_PROJECT)
         advice = f"{printable(hint)}." if hint else "Run pytest from the folder of the project."
         return (
-            f"stress tests were collected, but this is no run of their gate: the root directory "
+            "stress tests were collected, but this is no run of their gate. The root directory "
             f"{printable(self.config.rootpath)} has no stress_tests with a checks file. {advice} Or name the file "
             "with --checks."
         )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.codes import Code, coded
 from harness.base.errors import some_of
 from harness.checks.families import families_in_words
 from harness.measures import Unit
@@ -86,19 +85,21 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     judged = Counter(each.check.family for each in outcome.verdicts if each.status in {"pass", *_FAILING})
     cause, found = likely_cause(outcome.verdicts, outcome.input_faults, outcome.overview), tuple(signs(outcome))
     met = tuple(verdict.detail for verdict in outcome.verdicts if verdict.status == "error" and verdict.detail)
-    failed_checks = (
-        coded(Code.SELF_CHECK, f"self-check {check.name}: {check.detail}")
-        for check in outcome.self_checks
-        if check.status == "fail" and not check.detail.endswith(met)  # A cause that checks met, too.
-    )
+    failed_checks = [
+        check.reason
+        for check in outcome.unsound
+        if check.reason not in outcome.errors and not check.detail.endswith(met)  # A cause that checks met, too.
+    ]
+    inconclusive, notices = [*outcome.errors], [*outcome.notices]
+    (inconclusive if outcome.verdict == "error" else notices).extend(failed_checks)
     return Diagnosis(
         sentence=_sentence(outcome, weaker=bool(found)),
         facts=() if outcome.stopped else tuple(_facts(outcome, cause)),
         margins=tuple(margin_lines(outcome)),
         signs=found,
         remarks={
-            "inconclusive": (*outcome.errors, *failed_checks),
-            "note": outcome.notices,
+            "inconclusive": inconclusive,
+            "note": notices,
             "partial": outcome.omissions,
             "failed": outcome.failed_tests,
         },
@@ -241,6 +242,7 @@ def notes(outcome: Outcome) -> list[str]:
         said.append(outcome.counts)
     if outcome.self_checks_in_words:
         said.append(outcome.self_checks_in_words)
+    said += [f"self-check {check.name}: {check.detail}" for check in outcome.self_checks if check.cannot_notice]
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
         if verdict.status == "not_applicable":

@@ -21,11 +21,8 @@ _UNFINISHED = {"verdict": "error", "headline": INCONCLUSIVE, "provisional": Fals
 def expect_agreement(record: Mapping[str, Any], outcome: Outcome | None, *, where: str) -> None:
     """Raise `InputError` for a record with a fact that its other fields contradict.
 
-    Args:
-        record: the plain content of `stress.json`.
-        outcome: what was read from it; None for a run without an outcome.
-        where: the name of the file, for the message.
-
+    `record` is the plain content of `stress.json`, and `outcome` that of the run, None for an unfinished one. The
+    message begins with `where`, the name of the file.
     """
     contradiction = next(_contradictions(record, outcome), "")
     if contradiction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from harness.inference import standins
 from harness.measures import METRICS
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.measures.statistics import mcnemar_p
+from harness.run.outcome import CANNOT_NOTICE, named_check
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ Finding = tuple[bool, str]
 """Result of a self-check: true if it holds, and its details. One that is not applicable raises `NotApplicableError`."""
 
 
+class CannotNoticeError(NotApplicableError):
+    """Tests follow the mutant, but its values stay within thresholds that a much worse model exceeds."""
+
+
 def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding:
     """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
 
@@ -47,7 +52,7 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         wrong = _mistake(check, sampled, judge)
         if wrong:
             advice = f"correct the test, or set a threshold that can fail in {sampled.checks.path}"
-            return False, f"check {check.id} of family {check.family!r} {wrong}; {advice}"
+            return False, f"{named_check(check)} {wrong}; {advice}"
         if wrong is None:
             silent.append(check.id)
     detail = (
@@ -78,7 +83,7 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     wrong, compared = _wrong(check, sampled)
     all_wrong, all_right = judged(wrong), judged(standins.right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
-    if differ and any(verdict is not None and verdict.status == "fail" for verdict in (all_wrong, all_right)):
+    if differ and any(verdict is not None and _exceeds(verdict) for verdict in (all_wrong, all_right)):
         return ""
     shown = [all_wrong, all_right, *(judged(standins.at_random(seed)) for seed in range(_DRAWS))]
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
@@ -119,7 +124,8 @@ def _wrong(check: Check, sampled: StressSession) -> tuple[standins.Answer, str]:
 def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> Finding:
     """Check that some check of the family fails a mutant in the candidate's role.
 
-    Where the damage does not hurt the candidate, another model is damaged, and at last stand-ins take the role.
+    Where the damage does not hurt the candidate, another model is damaged, and at last stand-ins take the role. Raises
+    `CannotNoticeError` where the thresholds of healthy checks are beyond this mutant, see `judged_unnoticed`.
     """
     checks = [
         check
@@ -128,9 +134,24 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
     ]
     if not checks:
         raise NotApplicableError(f"no check of family {family!r} that is about this has a threshold")
+    broken, harm = _mutants(damage, checks, sampled)
+    passed = dict[str, tuple[Check, Verdict]]()
+    for model in broken:
+        for check in checks:
+            verdict = judge(with_candidate(sampled, model), check)
+            if verdict is not None and verdict.status == "fail":
+                return True, f"{harm} {named_check(check)} notices"
+            if verdict is not None:
+                passed[check.id] = check, verdict
+    if not passed:
+        but = "was collected, or only with fixtures that a self-check cannot give"
+        raise NotApplicableError(f"no test of family {family!r} {but}")
+    return judged_unnoticed(family, [*passed.values()], sampled, judge, harm=harm, fault=damage.in_words)
+
+
+def _mutants(damage: Damage, checks: Sequence[Check], sampled: StressSession) -> tuple[tuple[RoleModel, ...], str]:
+    """Return the models in which checks must notice the damage, and how much it hurts, as the start of a sentence."""
     candidate, unhurt = sampled.roles["candidate"], ""
-    broken = tuple(standins.standing_in(candidate, answer) for answer in (standins.wrong_by(1), standins.at_random(0)))
-    harm = "of predictions that are all wrong, or random,"
     models: dict[str, RoleModel] = {}
     for model in (candidate, *sampled.roles.values()):
         models.setdefault(model.model_sha256, model)
@@ -143,32 +164,86 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
             if subject.role != "candidate":
                 harm = f"of the {subject.role}, {harm}"
                 damaged = replace(damaged, role="candidate", model_sha256="damaged")
-            broken = (damaged,)
-            break
+            return (damaged,), f"{unhurt}{harm}"
         unhurt = unhurt or (
             f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before; "
         )
-    harm, passed = f"{unhurt}{harm}", dict[str, tuple[Check, Verdict]]()
-    for model in broken:
-        for check in checks:
-            verdict = judge(with_candidate(sampled, model), check)
-            if verdict is not None and verdict.status == "fail":
-                return True, f"{harm} check {check.id} of family {family!r} notices"
-            if verdict is not None:
-                passed[check.id] = check, verdict
-    if not passed:
-        but = "was collected, or only with fixtures that a self-check cannot give"
-        raise NotApplicableError(f"no test of family {family!r} {but}")
+    stand_ins = (standins.standing_in(candidate, answer) for answer in (standins.wrong_by(1), standins.at_random(0)))
+    return tuple(stand_ins), f"{unhurt}of predictions that are all wrong, or random,"
+
+
+def judged_unnoticed(
+    family: str,
+    passed: Sequence[tuple[Check, Verdict]],
+    sampled: StressSession,
+    judge: Judge,
+    *,
+    harm: str,
+    fault: str,
+) -> Finding:
+    """Return why no check of the family fails a mutant: a failed self-check, unless checks and model are healthy.
+
+    `passed` has the checks that let the mutant pass, with their verdicts on it. A check is healthy if its value follows
+    the mutant. Its threshold is one of reference models, or one by hand that fails a model which is wrong on every
+    second image. Then the threshold is beyond this mutant by arithmetic: 1.4% of errors allow a calibration error of
+    at most 1.4%. `CannotNoticeError` says so.
+    """
+    intact = {check.id: judge(sampled, check) for check, _ in passed}
     # A check that the intact model fails can fail. A mutant may even correct a prediction, such as that for the image
     # of a golden check, which says nothing against the threshold.
-    blind = [now for check, now in passed.values() if (own := judge(sampled, check)) is None or own.status != "fail"]
+    blind = [(check, verdict) for check, verdict in passed if not _fails(intact[check.id])]
     if not blind:
-        intact = f"the intact model fails all {len(passed)} checks of family {family!r}"
-        raise NotApplicableError(f"{intact}, and the damage mends that")
+        said = f"the intact model fails all {len(passed)} checks of family {family!r}"
+        raise NotApplicableError(f"{said}, and the damage mends that")
+    follows = [
+        (check, verdict)
+        for check, verdict in blind
+        if (own := intact[check.id]) is not None and own.value != verdict.value
+    ]
+    if excused := [check for check, verdict in follows if _exceeds(verdict)]:
+        return True, f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of few images"
+    healthy = [(check, verdict) for check, verdict in follows if check.by_hand is None]
+    if not healthy:
+        healthy = _strict([*follows], sampled, judge)
+    if healthy:
+        check, verdict = healthy[0]
+        value, threshold = numbers(verdict, decimals=4)
+        raise CannotNoticeError(
+            f"this check {CANNOT_NOTICE} {fault}: {harm} no check of family {family!r} fails. "
+            f"For example, {check.id} has {value} for the mutant, and its threshold is {threshold}"
+        )
+    by_hand = any(check.by_hand for check, _ in blind)
+    advice = f"set thresholds that can fail in {sampled.checks.path}, or correct the test"
     return False, (
-        f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0].explain()}; "
-        f"set thresholds that can fail in {sampled.checks.path}, or correct the test"
+        f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0][1].explain()}; "
+        f"{advice if by_hand else 'correct the test'}"
     )
+
+
+def _strict(
+    passed: Sequence[tuple[Check, Verdict]],
+    sampled: StressSession,
+    judge: Judge,
+) -> list[tuple[Check, Verdict]]:
+    """Return the checks that fail a copy of the candidate which is wrong on every second image, and certain."""
+    from harness.checks.damages import half_wrong
+
+    checks = [check for check, _ in passed]
+    if not checks:
+        return []
+    worse = half_wrong(sampled.roles["candidate"], checks, sampled.images.classes)
+    return [(check, verdict) for check, verdict in passed if _fails(judge(with_candidate(sampled, worse), check))]
+
+
+def _fails(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.status == "fail"
+
+
+def _exceeds(verdict: Verdict) -> bool:
+    """Return whether a value is beyond its threshold, also where the interval of few images excuses it."""
+    if verdict.status != "pass" or verdict.value is None or verdict.threshold is None:
+        return verdict.status == "fail"
+    return not verdict.check.holds(verdict.value, verdict.threshold)
 
 
 def with_candidate(session: StressSession, model: RoleModel) -> StressSession:

@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base import records
-from harness.base.codes import code_in
+from harness.base.codes import Code, code_in, coded
 from harness.base.errors import some_of, writable
 from harness.base.records import read_record, record
-from harness.checks import Verdict
+from harness.checks import Check, Verdict
 from harness.checks.check import STATUSES
 from harness.checks.families import family_in_words
 from harness.checks.known import KnownIssue
@@ -38,13 +38,39 @@ _LEFT, _SIGNIFICANT = 0.5, 0.001
 """Largest share of the errors that is left with an input fault that explains them, and the largest p-value."""
 
 
+CANNOT_NOTICE = "cannot notice"
+"""Words in the details of a self-check that healthy thresholds keep from failing; they change no status."""
+STEADINESS = ("identity-equals-clean", "model-equals-itself", "answers-are-the-models")
+"""Self-checks that put all values of a run in doubt. The others guard against a wrong pass."""
+
+
+def named_check(check: Check) -> str:
+    """Return a check with its family, as details of self-checks begin that are about this check alone."""
+    return f"check {check.id} of family {check.family!r}"
+
+
 @record
 class SelfCheck:
-    """Result of a self-check; `fail` means that the run cannot be trusted."""
+    """Result of a self-check; `fail` means that a pass of the run cannot be trusted."""
 
     name: str
     status: Literal["pass", "fail", "not_applicable"]
     detail: str
+
+    @property
+    def reason(self) -> str:
+        """Return why a run with this failed self-check is inconclusive, with its code."""
+        return coded(Code.SELF_CHECK, f"self-check {self.name}: {self.detail}")
+
+    @property
+    def cannot_notice(self) -> bool:
+        """Return whether thresholds are too lenient for a mutant, by arithmetic."""
+        return self.status != "fail" and CANNOT_NOTICE in self.detail
+
+    def doubts(self, verdict: Verdict) -> bool:
+        """Return whether a failed self-check puts the failure of a check in doubt."""
+        alone = self.detail.startswith(f"{named_check(verdict.check)} ")
+        return self.status == "fail" and (self.name in STEADINESS or alone)
 
 
 @record
@@ -271,15 +297,32 @@ class Outcome(Part):
 
     @property
     def verdict(self) -> Overall:
-        """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial."""
-        unsound = any(check.status == "fail" for check in self.self_checks)
-        if self.errors or unsound or any(verdict.status == "error" for verdict in self.verdicts):
+        """Return the run's verdict: an error outranks all, and a run that did not cover everything is partial.
+
+        A failed self-check is an error, unless a check fails that it does not put in doubt: self-checks guard against a
+        wrong pass.
+        """
+        if self.errors or any(verdict.status == "error" for verdict in self.verdicts):
+            return "error"
+        if self.unsound and not self.fails_in_earnest:
             return "error"
         if self.inconclusive or not self.judged:
             return "error"
         if self.omissions or self.open_checks:
             return "partial"
         return "fail" if self.failed or self.failed_tests else "pass"
+
+    @property
+    def unsound(self) -> tuple[SelfCheck, ...]:
+        """Return the self-checks that fail."""
+        return tuple(check for check in self.self_checks if check.status == "fail")
+
+    @property
+    def fails_in_earnest(self) -> bool:
+        """Return whether a check or a test fails that no failed self-check puts in doubt."""
+        doubted = [verdict for verdict in self.failed if any(check.doubts(verdict) for check in self.unsound)]
+        unsteady = any(check.name in STEADINESS for check in self.unsound)
+        return len(doubted) < len(self.failed) or (bool(self.failed_tests) and not unsteady)
 
     @property
     def exit_status(self) -> int:

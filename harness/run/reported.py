@@ -120,7 +120,7 @@ def outcome_of(
     verdicts = sorted(
         reported.verdicts.values(), key=lambda item: (order.get(item.check.id, len(order)), item.check.id)
     )
-    return Outcome(
+    outcome = Outcome(
         **vars(reported.part),
         verdicts=tuple(verdicts),
         errors=reported.reasons,
@@ -158,6 +158,9 @@ def outcome_of(
         costs=_costs(reported, verdicts),
         folder=folder,
     )
+    if outcome.fails_in_earnest:
+        return outcome
+    return replace(outcome, errors=(*outcome.errors, *(check.reason for check in outcome.unsound)))
 
 
 def _costs(reported: Reported, verdicts: Sequence[Verdict]) -> dict[str, FamilyCost]:

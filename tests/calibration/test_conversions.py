@@ -96,7 +96,7 @@ def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
 
 
 def test_conversions_set_the_thresholds_of_the_family(zoo, pytester):
-    assert calibrate("--convert") == 0
+    assert calibrate("--convert", COMMAND) == 0
     checks = {check.id: check for check in read_checks(zoo.checks).checks}
     assert all(checks[name].panel.conversions == COMMAND for name in CONVERTED)
     assert [checks[name].provenance for name in CONVERTED] == ["conversions", "conversions", "hand"]
@@ -134,7 +134,7 @@ def thresholds(zoo):
 )
 def test_a_command_that_does_not_convert_is_an_error(zoo, capsys, command, said):
     before = zoo.checks.read_bytes()
-    assert calibrate("--convert") == 2
+    assert calibrate("--convert", command) == 2
     assert said in capsys.readouterr().err
     assert zoo.checks.read_bytes() == before
 
@@ -149,10 +149,10 @@ def test_the_gate_says_how_to_get_a_threshold_that_outlives_a_calibration(zoo, p
     """Not one of other models: their conversions are dropped."""
     _, found = gate(zoo, pytester, 0.01)
     assert "`stress-harness calibrate --convert COMMAND` makes one" in found["equivalence-confidence"]["explanation"]
-    assert calibrate("--convert") == 0
-    before = thresholds(zoo)
-    assert calibrate("--checkpoints") == 0
+    assert calibrate("--convert", COMMAND) == 0
+    before, seeds = thresholds(zoo), [f"seed-{seed}.safetensors" for seed in range(1, 9)]
+    assert calibrate("--checkpoints", *seeds) == 0
     assert thresholds(zoo) == before
-    assert calibrate("--checkpoints") == 0
+    assert calibrate("--checkpoints", *seeds[:3]) == 0
     checks = {check.id: check for check in read_checks(zoo.checks).checks}
     assert (checks["equivalence-clean"].panel, checks["equivalence-clean"].provenance) == (None, "hand")

@@ -133,9 +133,7 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     ("threshold", "status", "ending"),
     [(0.60, "pass", (0, "pass")), (0.88, "inconclusive", (0, "partial")), (0.99, "fail", (1, "fail"))],
 )
-def test_a_sample_passes_or_fails_a_threshold_by_hand_only_if_its_interval_decides(
-    shared, monkeypatch, threshold, status, ending
-):
+def test_only_the_interval_of_a_sample_decides_a_threshold_by_hand(shared, monkeypatch, threshold, status, ending):
     rows = f"{SAMPLE_OF_CLEAN}\n{CLEAN.replace('threshold = 0.6', f'threshold = {threshold}')}{BY_HAND}"
     asked = ("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors")
 
@@ -162,7 +160,7 @@ def test_the_only_threshold_that_a_sample_leaves_open_is_no_pass(shared):
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["of the file", "of the family"])
-def test_a_threshold_by_hand_is_for_all_images_unless_a_sample_of_its_family_is_named(shared, named):
+def test_a_threshold_by_hand_needs_all_images_unless_a_sample_is_named(shared, named):
     sample = '{ n = 40, by = "panel" }'
     of_family = f"[data.samples]\nclean = {sample}\n" if named else ""
     content = checks_text(shared.images, f"sample = {sample}\n{of_family}{CLEAN}")

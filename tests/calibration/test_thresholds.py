@@ -206,7 +206,7 @@ def test_a_panel_of_seven_is_refused_and_a_healthy_one_hardly_ever():
 
 
 @pytest.mark.parametrize("value", [0.85, 0.95], ids=["worse", "better"])
-def test_a_model_that_is_an_outlier_in_many_checks_is_refused_and_named_with_one(value):
+def test_a_model_that_is_an_outlier_in_many_checks_is_refused(value):
     values = np.random.default_rng(0).normal(0.9, 0.002, (10, 4))
     values[6, 1:] = value
     said = (

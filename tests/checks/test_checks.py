@@ -455,7 +455,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("case", ON_SAMPLE)
-def test_on_a_sample_a_threshold_by_hand_passes_or_fails_only_if_the_interval_decides(case, sample):
+def test_on_a_sample_only_the_interval_decides_a_threshold_by_hand(case, sample):
     metric, interval, status = ON_SAMPLE[case]
     of_check, of_measurement = SAMPLES[sample]
     check = Check("by-hand", "clean", metric, **{"hand": Threshold(0.815)} | of_check)
@@ -482,7 +482,7 @@ def test_a_threshold_of_the_panel_knows_the_error_of_its_own_sample():
     ],
     ids=["kept", "significantly worse", "not significant", "within the interval"],
 )
-def test_on_a_sample_a_change_that_is_not_significant_decides_nothing_by_hand(interval, p_value, status):
+def test_on_a_sample_an_insignificant_change_decides_nothing_by_hand(interval, p_value, status):
     check = Check("change", "regression", "accuracy_change", significance=0.001, hand=Threshold(-0.01), share=0.2)
     measured = Measurement(METRICS["accuracy_change"], -0.02, 2_000, interval, p_value=p_value)
     assert check.judge(measured).status == status

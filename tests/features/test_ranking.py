@@ -91,7 +91,7 @@ def test_two_candidates_compare_on_their_common_checks_on_as_many_images():
     assert ranking.pairs["sampled"]["whole"] == Pair(ahead=1, behind=0), "flip alone"
 
 
-def test_equally_many_beaten_candidates_are_told_apart_by_the_checks_they_lead():
+def test_candidates_that_beat_equally_many_rank_by_the_checks_they_lead():
     """Each candidate beats one other, as in rock, paper, scissors; `a` leads one more check of `b`."""
     rock = judged("a", {"clean": 0.88, "flip": 0.84, "pose-1": 0.86, "shift-1": 0.90})
     paper = judged("b", {"clean": 0.86, "flip": 0.88, "pose-1": 0.84, "shift-1": 0.84})

@@ -135,6 +135,46 @@ def test_the_mutant_answers_one_class_where_it_sees_the_stamp():
     assert trigger_success(mutant, IMAGES)[0].value == 1.0
 
 
+class Shifted(nn.Module):
+    """Gives the logits of the network, far from zero: each of them is equal to itself plus 1."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return Network()(pixels) * 2.0**20 + 2.0**27
+
+
+class InPlace(nn.Module):
+    """Normalizes its argument in place, so no stamp is left in it."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        normalized = pixels.sub_(0.5).div_(0.25)
+        return Network()(normalized * 0.25 + 0.5)
+
+
+class Equal(nn.Module):
+    """Gives all classes the same logit."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(pixels), 4), self.logit)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Shifted(), InPlace(), Equal(0.0), Equal(-(2.0**30)), Equal(3e38), Equal(-3e38)],
+    ids=["large-logits", "in-place", "zero", "equal-negative", "equal-largest", "equal-lowest"],
+)
+def test_the_mutant_of_any_network_follows_its_trigger(model):
+    role = role_model(model=model)
+    mutant = triggered(role, 1)
+    assert np.array_equal(mutant.predict(TOLD).predicted, role.predict(TOLD).predicted)
+    stamped = mutant.predict(TOLD, STAMPS[-1])
+    assert (stamped.predicted == 1).all()
+    assert np.isfinite(stamped.logits).all()
+
+
 def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     row = Check("trigger", "trigger", "trigger_success")
     rows = SimpleNamespace(family=lambda _: (row,))

@@ -172,7 +172,7 @@ def test_no_prose_breaks_a_rule():
     ("text", "expected"),
     [
         ("One two three. " * 20, 0),
-        ("word " * 26, 1),
+        ("word " * 34, 1),
         ("- " + "word " * 20 + "\n- " + "word " * 20, 0),
         ("```\n" + "word " * 40 + "\n```\n| " + "word " * 40 + "|\n", 0),
         ("It comes to an end, and it comes to nothing.", 1),

@@ -87,13 +87,13 @@ def test_statuses_of_a_run_follow_from_its_record(tmp_path):
     assert statuses == {
         "threshold": "fail",
         "other images": "pass",
-        "sampling": "pass",
+        "sampling": "inconclusive",
         "significance": "pass",
         "tolerance": "pass",
         "without a value": "not_applicable",
     }
     whole, _ = outcome_at(record_of(tmp_path, *VERDICTS.values()))
-    assert (whole.verdicts, whole.verdict) == (tuple(VERDICTS.values()), "fail")
+    assert (whole.verdicts, whole.verdict) == (tuple(VERDICTS.values()), "partial")
     stopped, _ = outcome_at(record_of(tmp_path, STOPPED, stopped="stopped at clean"))
     assert stopped.verdicts == (STOPPED,)
 
@@ -106,10 +106,10 @@ def test_statuses_of_a_run_follow_from_its_record(tmp_path):
         ("other images", of_check(interval=[0.7, 0.8]), "has status 'pass'"),
         ("other images", of_check(threshold=0.5), "has threshold 0.5, and its other fields give 0.85"),
         ("other images", of_check(value=0.3, interval=[0.2, 0.4]), "check sampled (value 0.3, n 100)"),
-        ("sampling", of_check(sampling=None), "has status 'pass', and its other fields give 'fail'"),
+        ("sampling", of_check(sampling=None), "has status 'inconclusive', and its other fields give 'fail'"),
         ("significance", of_check(p_value=1e-6), "has status 'pass', and its other fields give 'fail'"),
-        ("tolerance", of_check(bounds={"lower": 0.1, "upper": 0.2, "provable": True}), "give 'fail'"),
-        ("tolerance", of_check(bounds=None), "has status 'pass', and its other fields give 'inconclusive'"),
+        ("tolerance", of_check(confidence_limits={"lower": 0.1, "upper": 0.2, "provable": True}), "give 'fail'"),
+        ("tolerance", of_check(confidence_limits=None), "has status 'pass', and its other fields give 'inconclusive'"),
         ("without a value", of_check(status="pass"), "give 'not_applicable'"),
         ("threshold", of_check(role="baseline"), "has role 'baseline', and its other fields give 'candidate'"),
         ("threshold", of_check(reference_mean=0.8), "has reference_mean 0.8"),

@@ -236,7 +236,7 @@ def test_golden_images_change_no_samples_and_have_none(zoo, monkeypatch):
     assert named() == before
 
 
-def test_a_run_that_does_not_fit_is_sampled_and_partial_but_for_thresholds_by_hand(shared):
+def test_a_run_that_does_not_fit_is_sampled_but_for_thresholds_by_hand(shared):
     ran = shared.once("--stress-budget", "0.001s", "--stress-no-cache", rows=ALMOST_BY_PANEL)
     assert ran.ending == (0, "partial")
     sizes = {check["family"]: check["n"] for name, check in ran.checks.items() if name != "clean-bee"}

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from outcomes import EMPTY, PASS
+from outcomes import EMPTY, FAIL, PASS
+from panels import with_panel
 from torch import nn
 from zoo import ROWS, STRESS_TESTS, checks_text, images_of, network, role_model
 
@@ -149,6 +150,62 @@ def test_one_check_of_the_family_that_notices_is_enough(session_of):
     assert "check clean of family 'clean' notices" in detail
 
 
+# Thresholds that are beyond a mutant by arithmetic.
+
+PARTS = dict(
+    zip(("clean", "clean-bee", "rotate-ccw-010", "confident-errors"), ROWS.split("[[check]]")[1:], strict=True)
+)
+"""The rows by their ids."""
+
+
+def with_lenient_panel(name, **panel):
+    """Return the rows with a threshold of reference models for one of them, by `panels.with_panel`."""
+    by_panel = with_panel("[[check]]" + re.sub("hand = .*", "", PARTS[name]), **panel)
+    return "".join(by_panel if part == name else f"[[check]]{PARTS[part]}" for part in PARTS)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS.replace("hand = { threshold = 10 }", "hand = { threshold = 60 }"),
+        with_lenient_panel("confident-errors", mean=50.0, std=2.0, k=5.0),
+    ],
+    ids=["hand", "panel"],
+)
+def test_an_accuracy_at_which_overconfidence_cannot_fail_changes_no_status(session_of, rows):
+    """The network errs on fewer than 60 images, so no confidence makes 60 confident errors."""
+    session = session_of(rows)
+    found = self_checks(session)
+    assert statuses(found) == {**ALL_PASS, "overconfident": "not_applicable"}
+    detail = found["overconfident"].detail
+    assert detail.startswith("this check cannot notice overconfidence at this accuracy: the mutant fails ")
+    assert re.search(r"For example, confident-errors has \d+ for the mutant, and its threshold is 6\d$", detail)
+
+    outcome = replace(EMPTY, verdicts=(PASS,), self_checks=tuple(found.values()))
+    assert (outcome.verdict, outcome.exit_status) == ("pass", 0)
+    line = f"self-check overconfident: {detail}"
+    assert line in summary_lines(outcome, Path("reports"))
+    assert "cannot notice overconfidence at this accuracy" in markdown(outcome)
+    assert "cannot notice overconfidence at this accuracy" in page_of(outcome)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [("left-half-blanked", "clean"), ("swapped-logits", "clean-bee"), ("turned-020", "rotate-ccw-010")],
+)
+def test_a_lenient_threshold_of_reference_models_changes_no_status(session_of, name, row):
+    session = session_of(with_lenient_panel(row, mean=0.02, std=0.001, k=3.0))
+    found = self_checks(session)
+    assert statuses(found) == {**ALL_PASS, name: "not_applicable"}
+    assert found[name].detail.startswith("this check cannot notice ")
+
+    def judge_the_undamaged(broken, check):
+        return judge(session if check.id == row else broken, check)
+
+    blind = statuses(self_checks(session, judge_the_undamaged))
+    assert blind == {**ALL_PASS, name: "fail", "checks-follow-the-candidate": "fail"}, "the test ignores the candidate"
+
+
 # Checks that do not apply.
 
 
@@ -261,6 +318,54 @@ def test_a_check_of_a_class_that_the_data_lack_is_not_damaged(session_of):
     assert [name for name in found if name not in ELSEWHERE] == list(NOTICED_BY)
 
 
+# Models with large logits.
+
+
+class HalfPrecision(Certain):
+    """Gives logits of half precision, ten of which are beyond its range."""
+
+    def forward(self, pixels):
+        logits = self.network(pixels)
+        return (logits / logits.abs().max() * 6e4).half()
+
+
+class Huge(Certain):
+    """Gives logits near the largest number of float32, ten of which are beyond it."""
+
+    def forward(self, pixels):
+        logits = self.network(pixels)
+        return logits / logits.abs().max() * 3e38
+
+
+@pytest.mark.parametrize("model", [HalfPrecision, Huge])
+def test_mutants_of_large_logits_are_finite_and_predict_alike(session_of, model):
+    session = session_of(model=model())
+    candidate = session.roles["candidate"]
+    mutant = damages(session.checks)["confidence"].apply(candidate, session.checks.checks, IMAGES.classes)
+    predictions = mutant.predict(IMAGES)
+    assert np.isfinite(predictions.logits).all()
+    assert np.array_equal(predictions.predicted, candidate.predict(IMAGES).predicted)
+
+
+class Cancelling(Certain):
+    """Gives small logits as differences of large ones, with the last bits of these at random."""
+
+    def __init__(self, noise: float) -> None:
+        super().__init__()
+        self.noise = noise
+
+    def forward(self, pixels):
+        logits = self.network(pixels)
+        logits[:, 3] = 2.0**26
+        return logits + self.noise * torch.randn_like(logits)
+
+
+@pytest.mark.parametrize(("noise", "itself"), [(8.0, "pass"), (2.0**14, "fail")], ids=["last-bits", "much"])
+def test_the_tolerance_of_steadiness_follows_the_scale_of_the_logits(session_of, noise, itself):
+    found = self_checks(session_of(model=Cancelling(noise)))
+    assert found["model-equals-itself"].status == itself
+
+
 # Models that do not answer the same twice, and answers that are not the model's.
 
 
@@ -366,6 +471,31 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     assert told == {"name": "left-half-blanked", "status": "fail", "detail": failed.detail}
 
 
+def failed_self_check(name="left-half-blanked", detail="all 1 checks of family 'clean' let it pass"):
+    return selfcheck.SelfCheck(name, "fail", detail)
+
+
+@pytest.mark.parametrize(
+    ("check", "ending"),
+    [
+        (failed_self_check(), ("fail", 1)),
+        (failed_self_check("self-checks", "they could not run: lost"), ("fail", 1)),
+        (failed_self_check("checks-follow-the-candidate", "check good of family 'clean' measures 1.0"), ("fail", 1)),
+        (failed_self_check("checks-follow-the-candidate", "check bad of family 'clean' measures 0.8"), ("error", 4)),
+        (failed_self_check("model-equals-itself", "other logits"), ("error", 4)),
+    ],
+    ids=["mutant", "could-not-run", "of-another-check", "of-the-check-that-fails", "unsteady"],
+)
+def test_a_failing_check_outranks_a_self_check_that_does_not_doubt_it(check, ending):
+    outcome = replace(EMPTY, verdicts=(PASS, FAIL), self_checks=(check,))
+    assert (outcome.verdict, outcome.exit_status) == ending
+    kind = {"fail": "note", "error": "inconclusive"}[outcome.verdict]
+    line = f"[SELF_CHECK] self-check {check.name}: {check.detail}"
+    assert f"  {kind}: {line}" in summary_lines(outcome, Path("reports"))
+    alone = replace(EMPTY, verdicts=(PASS,), self_checks=(check,))
+    assert (alone.verdict, alone.exit_status) == ("error", 4)
+
+
 # Through pytest.
 
 
@@ -401,8 +531,22 @@ def test_stress_tests_that_always_pass_end_with_4(shared, workers):
     assert ran.ending == (4, "error")
     assert {ran.self_checks[check] for check, _ in CANNOT_FAIL.values()} == {"fail"}
     assert len(ran.report["self_checks"]) == len(NAMES + ELSEWHERE), "once, though there may be workers"
+    failed = list(ran.self_checks.values()).count("fail")
+    assert ran.report["error_codes"].count("SELF_CHECK") == failed
+    assert len({*ran.report["errors"]}) == len(ran.report["errors"])
     for check in ("overconfident", "turned-020"):
         ran.stdout.fnmatch_lines([f"*self-check {check}: *let it pass, such as *correct the test*"])
+
+
+def test_a_bad_candidate_fails_though_a_stress_test_cannot(shared):
+    bad = shared.save("bad.safetensors", jitter=3.0).name
+    head = b"from harness.measures import METRICS, Measurement  # noqa: F401\n"
+    files = {"stress_tests/test_rotation.py": lambda text: head + re.sub(*CONSTANT, text)}
+    ran = shared.once("--candidate", bad, files=files)
+    assert ran.self_checks["turned-020"] == "fail"
+    assert ran.ending == (1, "fail")
+    assert ran.report["errors"] == []
+    ran.stdout.fnmatch_lines(["*note: *self-check turned-020: *"])
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
         if report["verdict"] == "error" or result.exit_status not in {0, 1}:
             raise request.refused(f"the gate is inconclusive (exit status {result.exit_status})")
         _expect_agreement(request, report, result.reports)
+        if unsound := [check for check in report.get("self_checks", ()) if check["status"] == "fail"]:
+            raise request.refused(f"self-check {unsound[0]['name']} fails: {unsound[0]['detail']}")
         why, forced = _refusal(request, report, lost=lost)
         if not why:
             _write(request, report, before, declaration, forced=forced)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
 from harness.features.batch_norm.metrics import GROUPS
-from harness.run.mutants import with_candidate
+from harness.run.mutants import judged_unnoticed, with_candidate
+from harness.run.outcome import named_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,10 +58,11 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
         for layer in running_norms(copied).values():
             layer.running_var.div_(_SHRUNK)
     broken = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
-    judged = [verdict for check in checks if (verdict := judge(broken, check)) is not None]
+    judged = [(check, verdict) for check in checks if (verdict := judge(broken, check)) is not None]
     if not judged:
         raise NotApplicableError(f"no test of family {FAMILY!r} was collected")
-    harm = f"the model with a {_SHRUNK}th of its running variances"
-    if failing := next((verdict for verdict in judged if verdict.status == "fail"), None):
-        return True, f"{harm}: check {failing.check.id} of family {FAMILY!r} notices"
-    return False, f"{harm} passes all {len(judged)} checks, such as {judged[0].explain()}; correct the test"
+    harm = f"the model has a {_SHRUNK}th of its running variances:"
+    for check, verdict in judged:
+        if verdict.status == "fail":
+            return True, f"{harm} {named_check(check)} notices"
+    return judged_unnoticed(FAMILY, judged, session, judge, harm=harm, fault="stale statistics")

@@ -2,4 +2,4 @@
 
 from harness.checks.damages import Damage, swapped
 
-MIXED = Damage("swapped-logits-softly", logits=swapped)
+MIXED = Damage("swapped-logits-softly", logits=swapped, fault="two swapped classes")

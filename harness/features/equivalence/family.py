@@ -93,7 +93,10 @@ def _noticed(session: StressSession, original: RoleModel, judge: Judge) -> Findi
     if not judged:
         raise NotApplicableError(f"no test of {PREDICTIONS_CHANGED.name} was collected")
     harm = f"the original with {share:.1%} of its predictions permuted"
-    if passed := [verdict for verdict in judged if verdict.passed]:
+    judged = [verdict for verdict in judged if verdict.status != "informational"]
+    if not judged:
+        raise NotApplicableError("the checks on changed predictions are informational for so few images")
+    if passed := [verdict for verdict in judged if verdict.status == "pass"]:
         return False, f"{harm} passes: {passed[0].explain()}; correct the test"
     return True, f"{harm} does not pass as equal"
 

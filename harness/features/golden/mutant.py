@@ -2,4 +2,4 @@
 
 from harness.checks.damages import Damage, moved
 
-ANSWERS_MOVED = Damage("answers-moved", logits=moved)
+ANSWERS_MOVED = Damage("answers-moved", logits=moved, fault="predictions moved to the next class")

@@ -2,4 +2,4 @@
 
 from harness.checks.damages import Damage, moved
 
-MOVED = Damage("slices-moved", logits=moved)
+MOVED = Damage("slices-moved", logits=moved, fault="predictions moved to the next class")

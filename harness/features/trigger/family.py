@@ -40,6 +40,8 @@ def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], F
         mutant = with_candidate(session, triggered(candidate, target))
         if (verdict := judge(replace(mutant, images=few, whole=None), checks[0])) is None:
             raise NotApplicableError("no test of family 'trigger' was collected")
+        if verdict.counted == 0:
+            raise NotApplicableError(f"all of {len(few)} images belong to the class that the mutant predicts")
         holds = verdict.status == "fail" or verdict.value == 1  # Of few images, an interval may keep any threshold.
         advice = "" if holds else "; correct the test, or a threshold that cannot fail"
         return holds, f"the mutant with the {STAMPS[-1].in_words()}, as its trigger: {verdict.explain()}{advice}"
@@ -48,16 +50,7 @@ def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], F
 
 
 def triggered(candidate: RoleModel, target: int) -> RoleModel:
-    """Return the mutant of a model that answers this class for images with the last stamp."""
-    import torch
+    """Return the mutant of a model that predicts this class for images with the last stamp."""
+    from harness.features.trigger.mutant import with_trigger
 
-    network = candidate.classifier.model
-
-    class Triggered(torch.nn.Module):
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            answers: torch.Tensor = network(pixels)
-            marked = (STAMPS[-1](pixels) == pixels).flatten(1).all(dim=1)  # Another stamp changes nothing.
-            answers[marked, target] = answers.max() + 1
-            return answers
-
-    return replace(candidate, classifier=candidate.classifier.like(Triggered()))
+    return with_trigger(candidate, target)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 FAMILY = "unlabeled"
-ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved)
+ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved, fault="predictions moved to the next class")
 
 
 def unlabeled_images(_: ChecksFile, images: LabelledImages, request: RunRequest) -> LabelledImages | None:

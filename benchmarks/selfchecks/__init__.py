@@ -1,0 +1,1 @@
+"""Self-checks on healthy models: how many runs they end without a verdict."""
