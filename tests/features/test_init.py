@@ -89,6 +89,17 @@ def test_an_empty_repository_has_a_gate_and_a_second_time_writes_nothing(shop, c
     assert files_in(shop) == written
 
 
+@pytest.mark.parametrize(
+    ("options", "can_pass"), [((), False), (("--min-accuracy", "0.5"), True)], ids=["no-threshold", "a-threshold"]
+)
+def test_a_new_gate_names_both_ways_on_if_a_model_can_pass(shop, capsys, options, can_pass):
+    init("--families", "clean", *options)
+    steps = [line.strip() for line in capsys.readouterr().out.partition("next:\n")[2].splitlines()]
+    assert "stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds" in steps
+    accept = "stress-harness accept FILE    # a model that passes becomes the incumbent"
+    assert (accept in steps) == can_pass
+
+
 def test_tests_of_a_family_are_copied_when_asked_for(shop, capsys):
     copies = {f"stress_tests/test_{name}.py" for name in ("clean", "confident_errors", "calibration")}
     init("--copy", "clean", "--copy", "confidence", "--families", "clean")
