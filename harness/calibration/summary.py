@@ -230,10 +230,19 @@ def _spread_cells(item: Calibrated, *, wanted: float | None) -> str:
 
 def _drop(item: Calibrated, *, points: bool = True) -> str:
     if not item.can_detect:
-        return "no possible drop"
+        return "none"
     if points and item.check.unit in SHARES:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
     return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
+
+
+def _range_of(items: Sequence[Calibrated]) -> str:
+    """Return the drops of one check as a range, with the unit once."""
+    first, *others = dict.fromkeys(map(_drop, items))
+    for last in others:
+        unit = last.partition(" ")[2]
+        first = f"{first.removesuffix(unit).rstrip()} to {last}"
+    return first
 
 
 def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
@@ -270,7 +279,7 @@ def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[s
             return "none"
         best = min(checks, key=_LOSS)
         drops = [best] if count == have else [best, *cautious(panel, [best])]
-        return f"{len(checks)}, {' to '.join(dict.fromkeys(map(_drop, drops)))}"
+        return f"{len(checks)}, {_range_of(drops)}"
 
     lines = [row("checks, detectable drop of the best", (f"{count} reference models" for count in _PLANNED_SIZES))]
     for family in panel.families:

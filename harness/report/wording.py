@@ -100,10 +100,11 @@ def of_candidate(verdicts: Sequence[Verdict], metric: Metric) -> list[Verdict]:
 def _detectable_drop(verdict: Verdict) -> float | None:
     """Return the minimum detectable drop; None without one, and for one that no model can lose."""
     known, metric = verdict.check.reference, METRICS.get(verdict.metric)
-    if known is None or known.minimum_detectable_drop is None or known.mean is None or metric is None:
-        return known.minimum_detectable_drop if known else None
-    possible = abs(metric.worst(known.n or verdict.n) - known.mean)
-    return known.minimum_detectable_drop if known.minimum_detectable_drop <= possible else None
+    drop = known.minimum_detectable_drop if known else None
+    if known is None or drop is None or known.mean is None or metric is None:
+        return drop
+    largest_loss = abs(metric.worst(known.n or verdict.n) - known.mean)
+    return drop if drop <= largest_loss else None
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:

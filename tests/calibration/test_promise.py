@@ -32,10 +32,11 @@ def test_a_plan_for_more_models_than_are_at_hand_keeps_its_word(count):
 def test_a_plan_says_what_is_expected_and_what_will_hold():
     heads, cells, *_, note = plan_lines(panel_of(reference(3)))
     assert len(re.findall(r"\d+ reference models", heads)) == 4
-    of_three, *of_more = re.findall(r"\d, (0\.\d+(?: to 0\.\d+)?)", cells)
+    of_three, *of_more = re.findall(r"\d, (\d+\.\d(?: to \d+\.\d)?) points", cells)
     assert " to " not in of_three, "it is known"
-    assert all(float(low) < float(high) for low, high in (span.split(" to ") for span in of_more))
-    assert note.endswith("a span goes from what is expected to what 19 of 20 checks keep")
+    spans = [re.findall(r"\d+\.\d", span) for span in of_more]
+    assert all(float(low) < float(high) for low, high in spans)
+    assert note.endswith("Ranges run from the expected value to a 95% upper bound.")
     of = {n: detectable_drop("rotation", images=n, checks=4) for n in (500, 5_000)}
     assert of[500] == pytest.approx(of[5_000] * 10**0.5)
     assert detectable_drop("rotation", images=500, checks=40) > of[500]

@@ -16,7 +16,7 @@ from scipy import stats
 
 from harness.base.errors import InputError
 from harness.calibration.panel import Chance, read_panel
-from harness.calibration.summary import calibration_lines, expected, power_lines
+from harness.calibration.summary import calibration_lines, expected, plan_lines, power_lines
 from harness.calibration.thresholds import (
     check_panel,
     false_alarms,
@@ -394,6 +394,47 @@ def test_the_summary_says_what_more_reference_models_would_gain():
     twenty = panel_of(np.stack([spread_evenly(0.1, 0.05, 20)] * 3, axis=1), checks)
     lines = calibration_lines(twenty, thresholds_of(twenty), {})
     assert not [line for line in lines if line.startswith("for more thresholds: ")], "it is a full panel"
+
+
+def test_a_plan_counts_checks_by_hand_as_the_calibration_does():
+    checks = tuple(check(f"r{number}") for number in range(3))
+    panel = panel_of(np.stack([spread_evenly(0.9, std, 8) for std in (0.02, 0.03, 0.04)], axis=1), checks)
+    by_hand = frozenset({"r1", "r2"})
+    calibrated = thresholds_of(panel, by_hand=by_hand)
+
+    table = calibration_lines(panel, calibrated, {}, by_hand=by_hand)
+    heads, rotation, *_ = plan_lines(panel, by_hand=by_hand)
+
+    sizes, cells = re.findall(r"\d+ reference models", heads), re.split(r" {2,}", rotation)
+    columns = dict(zip(sizes, cells[-len(sizes) :], strict=True))
+    best = f"{100 * calibrated[0].minimum_detectable_drop:.1f} points"
+    assert f"  {best} to " in table[1]
+    assert columns["8 reference models"] == f"3, {best}"
+    (gained,) = [line for line in table if line.startswith("for more thresholds: ")] or [""]
+    assert gained == "" or columns["20 reference models"].split(",")[0] in gained
+    assert plan_lines(panel)[1] != rotation, "checks by hand would share the false alarms"
+
+
+@pytest.mark.parametrize(("count", "models"), [(1, "one reference model"), (3, "three reference models")])
+def test_models_that_show_no_spread_have_no_k_and_no_drop(count, models):
+    panel = panel_of(np.linspace(0.90, 0.92, count), family="clean")
+    calibrated = thresholds_of(panel)
+    assert calibrated[0].informational == f"{models} cannot show how much models differ here; eight can"
+    (_, head, line) = power_lines(panel, calibrated)
+    assert head == "clean: 0 of 1 checks have a threshold, none detects a drop"
+    assert line.split()[2:7] == ["-", "-", "-", "-", "8"]
+
+
+def test_no_drop_is_stated_that_no_model_can_lose():
+    checks = (check("wide"), check("narrow"))
+    panel = panel_of(np.stack([spread_evenly(0.5, std, 8) for std in (0.070, 0.003)], axis=1), checks)
+    calibrated = calibrate(panel)
+    assert calibrated[0].minimum_detectable_drop > 0.5 > calibrated[0].mean - calibrated[0].threshold
+    assert calibrated[0].informational == "", "the threshold can fail"
+    lines = calibration_lines(panel, calibrated, {})
+    assert lines[1].endswith(" points to none")
+    narrow = f"{calibrated[1].minimum_detectable_drop:.4f}"
+    assert [line.split()[4] for line in power_lines(panel, calibrated)[2:]] == ["none", narrow]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
     models = [zoo.save(f"runs/{seed}.safetensors", jitter=APART, seed=seed) for seed in range(4)]
     assert init() == 0
     said = capsys.readouterr().out
-    assert "stress-harness accept --provisional FILE" in said
+    steps = said.partition("next:")[2]
+    assert "  stress-harness accept --provisional FILE    # a retraining that passes joins" in steps
+    assert "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds" in steps
     (first,) = members()
     assert re.fullmatch(r"models/panel/accepted-[0-9a-f]{12}\.safetensors", first)
     assert Path(first).read_bytes() == models[1].read_bytes()
