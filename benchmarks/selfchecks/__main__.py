@@ -94,7 +94,7 @@ SETTINGS = few(
         Setting("drawn", 300, 2, 4),
         Setting("drawn", 2_000, 5, 5, families=QUICK),
         Setting("drawn", 10_000, 3, 3, families=QUICK),
-        Setting("fashion", 300, 1, 3, families=QUICK),
+        Setting("fashion", 300, 3, 3, families=QUICK),
         Setting("fashion", 1_000, 6, 4, families=QUICK),
         Setting("fashion", 10_000, 20, 5, profile="quick"),
         Setting("fashion", 10_000, 20, 1, profile="default"),
