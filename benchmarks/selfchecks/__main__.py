@@ -1,6 +1,6 @@
 """Healthy models of several data sets, gated as a user gates them: no self-check may end a run.
 
-`python -m benchmarks.selfchecks` prints the table of what was measured; `measure` goes on where it stopped.
+`python -m benchmarks.selfchecks` prints the table of what was measured; `measure` is resumable.
 """
 
 from __future__ import annotations
@@ -219,7 +219,6 @@ def prepare(setting: Setting) -> tuple[list[Path], list[Path]]:
     np.savez(setting.project / "test.npz", images=images, labels=labels)
     python(setting.project, "-m", "harness", "init", *settings_of(setting))
     named = [str(path.resolve()) for path in references]
-    # Chance may make an outlier of a healthy model; then K is smaller.
     python(setting.project, "-m", "harness", "calibrate", "--checkpoints", *named)
     (setting.project / "calibrated").touch()
     return references, candidates

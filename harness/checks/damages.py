@@ -108,7 +108,7 @@ class Redirected(nn.Module):
 def half_wrong(candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
     """Return the mutant of a model that takes about every second image for another class, and is always certain.
 
-    The other class is the next one. The two classes that are watched are taken for each other.
+    The other class is the next one. The two classes that are watched are swapped.
     """
     taken = torch.arange(1, len(classes) + 1) % len(classes)
     first, second = _watched(checks, classes)

@@ -202,11 +202,11 @@ def judged_unnoticed(
     ]
     if excused := [check for check, verdict in follows if _exceeds(verdict)]:
         return True, f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of few images"
-    healthy = [(check, verdict) for check, verdict in follows if check.by_hand is None]
-    if not healthy:
-        healthy = _strict([*follows], sampled, judge)
-    if healthy:
-        check, verdict = healthy[0]
+    lenient = [(check, verdict) for check, verdict in follows if check.by_hand is None]
+    if not lenient:
+        lenient = _strict(follows, sampled, judge)
+    if lenient:
+        check, verdict = lenient[0]
         value, threshold = numbers(verdict, decimals=4)
         raise CannotNoticeError(
             f"this check {CANNOT_NOTICE} {fault}: {harm} no check of family {family!r} fails. "
