@@ -49,8 +49,9 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
         with no_script(module_name), foreign_code():
             module = importlib.import_module(module_name)
     except Exception as error:  # The import runs the user's module, which may raise any exception.
+        advice = _module_of_file(module_name, path) if isinstance(error, ModuleNotFoundError) else ""
         raise UserCodeError(
-            f"cannot be imported ({_happened(error)}){otherwise}", setting=f"{setting} {spec}"
+            f"cannot be imported ({_happened(error)}){advice}{otherwise}", setting=f"{setting} {spec}"
         ) from error
     try:
         return operator.attrgetter(path)(module)
@@ -69,6 +70,15 @@ def no_script(name: str) -> Iterator[None]:
         yield
     finally:
         sys.argv, sys.stdin = before
+
+
+def _module_of_file(file: str, path: str) -> str:
+    """Return advice for the name of a Python file in place of a module's; empty for any other name."""
+    location = Path(file)
+    if location.suffix != ".py" or location.is_absolute():
+        return ""
+    module = ".".join(location.with_suffix("").parts)
+    return f"; {file} is a file, so write its module, {module}:{path}"
 
 
 def _happened(error: Exception) -> str:

@@ -222,7 +222,9 @@ def _measured_panel(
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network)
-        note(f"each of {len(checkpoints)} reference models runs the stress tests once")
+        count = len(checkpoints)
+        models = "1 reference model" if count == 1 else f"each of {count} reference models"
+        note(f"running the stress tests once with {models}")
         recording, predictions, former = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")

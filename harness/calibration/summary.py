@@ -85,6 +85,20 @@ _SEEING_THE_SAME = {"clean": "clean", "class": "class", "flip": "mirrored", "pos
 _LOSS = attrgetter("minimum_detectable_drop")
 
 
+def _by_drop(items: Iterable[Calibrated]) -> list[Calibrated]:
+    """Return the checks whose drops compare, the best first; checks that detect no possible drop come last.
+
+    Drops compare in one unit only, so checks in another unit than most of a family's are left out.
+    """
+    by_unit: dict[Unit, list[Calibrated]] = {}
+    for item in items:
+        unit = Unit.SHARE if item.check.unit in SHARES else item.check.unit
+        by_unit.setdefault(unit, []).append(item)
+
+    comparable = max(by_unit.values(), key=len, default=[])
+    return sorted(comparable, key=lambda item: (not item.can_detect, _LOSS(item)))
+
+
 def calibration_lines(
     panel: Panel,
     calibrated: Sequence[Calibrated],
@@ -99,14 +113,15 @@ def calibration_lines(
     checks have a threshold with more reference models; for `by_hand` see `expected`.
     """
     wide, have = max(12, *map(len, panel.families)), len(panel.models)
-    lines = [
-        f"{'family':<{wide}} {'checks':>6} {'threshold':>9} {'k':>5}  minimum detectable drop, best and worst check"
-    ]
+    models = f"{have} reference model{'' if have == 1 else 's'}"
+    drops = f"minimum detectable drop with {models}, best and worst check"
+    lines = [f"{'family':<{wide}} {'checks':>6} {'threshold':>9} {'k':>5}  {drops}"]
     for family, items in _by_family(panel, calibrated).items():
-        judged = sorted((item for item in items if not item.informational), key=_LOSS)
+        with_threshold = [item for item in items if not item.informational]
+        judged = _by_drop(with_threshold)
         span = " to ".join(dict.fromkeys(map(_drop, judged[:1] + judged[-1:]))) or "none has a threshold"
         k = f"{judged[0].k:.2f}" if judged else ""
-        lines.append(f"{family:<{wide}} {len(items):>6} {len(judged):>9} {k:>5}  {span}")
+        lines.append(f"{family:<{wide}} {len(items):>6} {len(with_threshold):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
         kinds = "; ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, informational)).most_common())
@@ -186,8 +201,8 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
         planned = {
             n: shared_thresholds(panel, every, judged or every, values, reference_models=n) for n in _PANEL_SIZES
         }
-        able = [item for item in items if item.shows_spread and item.can_detect]
-        best = f"the best detects {_drop(min(able, key=_LOSS), points=False)}" if able else "none detects a drop"
+        able = _by_drop(item for item in items if item.shows_spread and item.can_detect)
+        best = f"the best detects {_drop(able[0], points=False)}" if able else "none detects a drop"
         lines.append(f"{family}: {len(judged)} of {len(items)} checks have a threshold, {best}")
         same = by_id.get(f"consensus-{_SEEING_THE_SAME.get(family)}")
         if same and (accuracies := [item for item in items if item.check.metric == "accuracy"]):
@@ -271,29 +286,35 @@ def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[s
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, count, by_hand=by_hand) for count in _PLANNED_SIZES}
 
-    def row(start: str, cells: Iterable[object]) -> str:
-        return f"{start:<39}{''.join(f'{cell!s:>24}' for cell in cells)}"
-
     def cell(family: str, count: int) -> str:
         if not (checks := found[count][family]):
             return "none"
-        best = min(checks, key=_LOSS)
+        best = _by_drop(checks)[0]
         drops = [best] if count == have else [best, *cautious(panel, [best])]
         return f"{len(checks)}, {_range_of(drops)}"
 
-    lines = [row("checks, detectable drop of the best", (f"{count} reference models" for count in _PLANNED_SIZES))]
+    rows = [("checks, detectable drop of the best", [f"{count} reference models" for count in _PLANNED_SIZES])]
+    names = max(16, *(len(family) + 2 for family in panel.families))
     for family in panel.families:
-        start = f"  {family:<14} of {len(panel.family(family)):>3} {'':<17}"
-        lines.append(row(start, (cell(family, count) for count in _PLANNED_SIZES)))
+        start = f"{f'  {family}':<{names}} of {len(panel.family(family)):>3}"
+        rows.append((start, [cell(family, count) for count in _PLANNED_SIZES]))
     totals = [sum(map(len, by_family.values())) for by_family in found.values()]
-    lines.append(row(f"{'all':<16} of {len(panel.checks):>3} {'':<17}", totals))
+    rows.append((f"{'all':<{names}} of {len(panel.checks):>3}", [str(total) for total in totals]))
     more = [max(count - have, 0) for count in _PLANNED_SIZES]
-    lines.append(row(f"to train besides the {have} at hand{f', of {epochs} epochs each' if epochs else ''}", more))
+    training = f"to train besides the {have} at hand{f', of {epochs} epochs each' if epochs else ''}"
+    rows.append((training, [str(count) for count in more]))
     times = [time for model in panel.models if (time := seconds_of_training(Path(model.path))) is not None]
     if times:
         each = sum(times) / len(times)
-        costs = (duration(count * each) if count else "-" for count in more)
-        lines.append(row(f"which takes, at {duration(each)} each", costs))
+        costs = [duration(count * each) if count else "-" for count in more]
+        rows.append((f"which takes, at {duration(each)} each", costs))
+
+    wide = max(len(start) for start, _ in rows)
+    widths = [max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
+    lines = []
+    for start, cells in rows:
+        padded = [f"{text:>{width}}" for text, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([f"{start:<{wide}}", *padded]))
     lines.append("Drops are detected with 95% power. Ranges run from the expected value to a 95% upper bound.")
     if have < PROVISIONAL:
         lines.append("Checks that need more reference models are not counted.")

@@ -437,6 +437,48 @@ def test_no_drop_is_stated_that_no_model_can_lose():
     assert [line.split()[4] for line in power_lines(panel, calibrated)[2:]] == ["none", narrow]
 
 
+@pytest.mark.parametrize("count", [1, 8])
+def test_drops_say_for_how_many_reference_models_they_hold(count):
+    panel = panel_of(np.linspace(0.90, 0.92, count))
+
+    head = calibration_lines(panel, thresholds_of(panel), {})[0]
+
+    models = "1 reference model" if count == 1 else "8 reference models"
+    assert head.endswith(f"minimum detectable drop with {models}, best and worst check")
+
+
+def test_the_best_check_of_a_family_has_the_unit_of_most_of_its_checks():
+    """A score's drop of 0.05 is not better than one of 30 images."""
+    counts = (check("few", unit="images"), check("many", unit="images"))
+    score = PanelCheck("score", "rotation", "log_loss", Unit.SCORE, "at_most", 10_000)
+    values = [spread_evenly(500, 40, 8), spread_evenly(500, 60, 8), spread_evenly(4, 0.05, 8)]
+    panel = panel_of(np.stack(values, axis=1), (*counts, score))
+    calibrated = calibrate(panel)
+    assert calibrated[2].minimum_detectable_drop < calibrated[0].minimum_detectable_drop
+
+    summary = calibration_lines(panel, calibrated, {})[1]
+    plan = plan_lines(panel)[1]
+    power = power_lines(panel, calibrated)[1]
+
+    few, many = (f"{item.minimum_detectable_drop:.0f} images" for item in calibrated[:2])
+    assert summary.split()[1:3] == ["3", "3"], "all have a threshold"
+    assert summary.endswith(f"{few} to {many}")
+    assert f"3, {few}" in plan
+    assert power.endswith(f"the best detects {few}")
+
+
+def test_columns_of_a_plan_stay_apart():
+    checks = tuple(check(f"r{number}", family="a_family_with_a_long_name") for number in range(12))
+    panel = panel_of(np.stack([spread_evenly(0.9, 0.03, 8)] * 12, axis=1), checks)
+
+    table = plan_lines(panel)[:-1]
+
+    ends = [head.end() for head in re.finditer(r"\d+ reference models", table[0])]
+    for line in table:
+        assert [line[end - 1 : end + 2].isspace() for end in ends] == [False] * 4, "a cell ends below its head"
+        assert [line[end : end + 2].strip() for end in ends] == [""] * 4, "two spaces follow it"
+
+
 @pytest.mark.parametrize(
     ("drop", "wanted", "needed"),
     [(None, 0.0082, "more than 60"), (0.014, 0.0140, "20"), (0.0001, 0.0001, "more than 60"), (0.5, 0.5, "8")],

@@ -309,6 +309,14 @@ def test_what_cannot_be_imported_is_refused_with_the_reason(spec, reason):
 
 
 @pytest.mark.parametrize(
+    ("file", "module"), [("net.py", "net"), ("networks/small.py", "networks.small")], ids=["here", "in-a-folder"]
+)
+def test_a_file_in_place_of_a_module_is_answered_by_the_module(file, module):
+    with pytest.raises(InputError, match=rf"; {file} is a file, so write its module, {module}:make\n"):
+        Builder(f"{file}:make", {})
+
+
+@pytest.mark.parametrize(
     "source",
     ["def make(:", "1 / 0", "raise RuntimeError('needs a GPU')", "raise ImportError('half installed')"],
     ids=["syntax", "division", "runtime", "import"],
