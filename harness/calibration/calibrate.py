@@ -223,7 +223,7 @@ def _measured_panel(
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network)
         count = len(checkpoints)
-        models = "1 reference model" if count == 1 else f"each of {count} reference models"
+        measured = "1 reference model" if count == 1 else f"each of {count} reference models"
         note(f"running the stress tests once with {models}")
         recording, predictions, former = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
