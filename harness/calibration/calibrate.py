@@ -224,7 +224,7 @@ def _measured_panel(
         loaded = load_reference_models(checkpoints, recording, network=network)
         count = len(checkpoints)
         measured = "1 reference model" if count == 1 else f"each of {count} reference models"
-        note(f"running the stress tests once with {models}")
+        note(f"running the stress tests once with {measured}")
         recording, predictions, former = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")
