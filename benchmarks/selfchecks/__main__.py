@@ -94,7 +94,7 @@ SETTINGS = few(
         Setting("drawn", 300, 2, 4),
         Setting("drawn", 2_000, 5, 5, families=QUICK),
         Setting("drawn", 10_000, 3, 3, families=QUICK),
-        Setting("fashion", 300, 1, 3, families=QUICK),
+        Setting("fashion", 300, 3, 3, families=QUICK),
         Setting("fashion", 1_000, 6, 4, families=QUICK),
         Setting("fashion", 10_000, 20, 5, profile="quick"),
         Setting("fashion", 10_000, 20, 1, profile="default"),
@@ -219,7 +219,6 @@ def prepare(setting: Setting) -> tuple[list[Path], list[Path]]:
     np.savez(setting.project / "test.npz", images=images, labels=labels)
     python(setting.project, "-m", "harness", "init", *settings_of(setting))
     named = [str(path.resolve()) for path in references]
-    # Chance may make an outlier of a healthy model; then K is smaller.
     python(setting.project, "-m", "harness", "calibrate", "--checkpoints", *named)
     (setting.project / "calibrated").touch()
     return references, candidates

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 SIDE = 24
 """Height and width of a drawn picture, in pixels."""
 _LARGE = 4 * SIDE
-"""Side at which shapes are drawn, so that their edges are smooth after the reduction."""
+"""Side at which shapes are drawn; the reduction makes their edges smooth."""
 Box = tuple[float, float, float, float]
 Color = tuple[int, int, int]
 Shape = Callable[[ImageDraw.ImageDraw, Box, Color], None]

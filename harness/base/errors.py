@@ -40,9 +40,8 @@ class InputError(Exception):
         self.setting = printable(setting)
         self.code = code or self.code
         super().__init__(f"{self.setting}: {self.message}" if setting else self.message)
-        self.add_note(
-            f"[{self.code}] see `stress-harness docs {explained_at(self.code)}`"
-        )  # In a traceback, as of a notebook.
+        # In a traceback, as of a notebook.
+        self.add_note(f"[{self.code}] see `stress-harness docs {explained_at(self.code)}`")
 
 
 class ConfigurationError(InputError, code=Code.CONFIGURATION):

@@ -222,10 +222,9 @@ def _measured_panel(
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network)
-        reference_models = f"each of {len(checkpoints)} reference models"
-        if len(checkpoints) == 1:
-            reference_models = "1 reference model"
-        note(f"running the stress tests once with {reference_models}")
+        count = len(checkpoints)
+        measured = "1 reference model" if count == 1 else f"each of {count} reference models"
+        note(f"running the stress tests once with {measured}")
         recording, predictions, former = with_predictions(loaded, recording, predictions_path, bar.update)
         bar.reset()
         bar.set_description("measuring")

@@ -70,7 +70,7 @@ def largest_if_certain(metric: str, errors: float, n: int) -> float | None:
     """Return the largest value of a metric for a model that is certain of each prediction, by its share of errors.
 
     Where confidence is 1, the calibration error is the share of errors (Guo et al. 2017, equation 3), and each error
-    adds 2 to the sum of Brier scores. None for a metric of which certainty sets no largest value, such as the log loss.
+    adds 2 to the sum of Brier scores. None for a metric without such a largest value, for example the log loss.
     """
     largest = {
         CALIBRATION_ERROR.name: errors,

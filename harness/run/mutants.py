@@ -202,11 +202,11 @@ def judged_unnoticed(
     ]
     if excused := [check for check, verdict in follows if _exceeds(verdict)]:
         return True, f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of few images"
-    healthy = [(check, verdict) for check, verdict in follows if check.by_hand is None]
-    if not healthy:
-        healthy = _strict([*follows], sampled, judge)
-    if healthy:
-        check, verdict = healthy[0]
+    lenient = [(check, verdict) for check, verdict in follows if check.by_hand is None]
+    if not lenient:
+        lenient = _strict(follows, sampled, judge)
+    if lenient:
+        check, verdict = lenient[0]
         value, threshold = numbers(verdict, decimals=4)
         raise CannotNoticeError(
             f"this check {CANNOT_NOTICE} {fault}: {harm} no check of family {family!r} fails. "
@@ -241,8 +241,8 @@ def _fails(verdict: Verdict | None) -> bool:
 
 def _exceeds(verdict: Verdict) -> bool:
     """Return whether a value is beyond its threshold, also where the interval of few images excuses it."""
-    if verdict.status != "pass" or verdict.value is None or verdict.threshold is None:
-        return verdict.status == "fail"
+    if verdict.value is None or verdict.threshold is None:
+        return False
     return not verdict.check.holds(verdict.value, verdict.threshold)
 
 

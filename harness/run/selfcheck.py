@@ -296,7 +296,7 @@ def _others(logits: np.ndarray, in_the_run: np.ndarray) -> str:
     largest = np.abs(in_the_run).max(axis=1, keepdims=True, initial=0)
     within = np.maximum(TOLERANCE, ROUNDING * largest) + TOLERANCE * np.abs(in_the_run)
     distances = np.abs(logits - in_the_run)
-    others = (distances > within).any(axis=1)
+    others = ~(distances <= within).all(axis=1)
     by = distances.max(initial=0)
     return f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}" if others.any() else ""
 

@@ -503,3 +503,18 @@ def test_options_win_over_augment_and_preset(tmp_path, monkeypatch, tiny_data, a
     with pytest.raises(ZeroDivisionError):
         main(["train", str(tmp_path / "m.safetensors"), *arguments])
     assert {name: getattr(configs[0], name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "arrays"),
+    [
+        (("init", "--help"), ("arrays", "images", "labels", "classes", "masks", "groups")),
+        (("list", "sources"), ("images", "labels", "classes", "masks", "groups", "test_images", "test_labels")),
+        (("list", "predictors"), ("labels", "probabilities", "logits", "image", "export", "classes")),
+    ],
+    ids=["option", "sources", "predictors"],
+)
+def test_the_arrays_of_npz_files_are_in_the_help(arguments, arrays, capsys):
+    assert main([*arguments]) == 0
+    of_npz = " ".join(capsys.readouterr().out.split()).partition("npz")[2][:400]
+    assert [name for name in arrays if not re.search(rf"\b{name}\b", of_npz)] == []

@@ -36,7 +36,7 @@ from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.execute import RunResult
-from harness.run.outcome import Outcome
+from harness.run.outcome import Outcome, SelfCheck
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ORIGINAL = "models/augmented.safetensors"
@@ -185,6 +185,14 @@ def test_what_is_no_pass_is_refused_and_accepted_by_force_alone(judged, capsys, 
     expected = {"verdict": report["verdict"], "profile": report["profile"], "forced": True}
     assert {name: accepted.record.acceptance[name] for name in expected} == expected
     assert accepted.model_sha256 == load_checkpoint(judged.root / "new.safetensors").model_sha256
+
+
+def test_a_run_with_a_failed_self_check_is_refused_by_force_too(judged, capsys):
+    judged.says = (1, FAILS | {"self_checks": (SelfCheck("blurred", "fail", "all 1 checks let it pass"),)})
+    for force in ((), ("--force",)):
+        assert accept(judged, "new.safetensors", *force) == 2
+        assert "not accepted, self-check blurred fails: all 1 checks let it pass" in capsys.readouterr().err
+    assert not judged.incumbent.exists()
 
 
 def test_a_record_that_contradicts_itself_is_refused_by_force_too(judged, capsys):

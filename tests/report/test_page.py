@@ -32,7 +32,7 @@ from harness.report.refusal import refusal, refused_reports
 from harness.report.sections import checks, corruption_heat_map, corruption_map, examples, group_dots, margins, slices
 from harness.report.tables import models, robust_accuracies
 from harness.report.text import summary_lines
-from harness.report.wording import terms
+from harness.report.wording import row_of, terms
 from harness.run.history import History
 from harness.run.outcome import OtherTest, SelfCheck, line_of
 from harness.run.overview import KindChange, KindCount, Mistake, Reference
@@ -237,6 +237,13 @@ def test_what_others_wrote_cannot_become_markup(changes):
     page = page_of(replace(OUTCOME, **changes))
     assert Page(page.removeprefix("<!DOCTYPE html>")).tags.count("script") == 1, "the page's own"
     assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(("drop", "shown"), [(0.04, "4.0 points"), (0.953, "")])
+def test_a_row_has_no_detectable_drop_that_no_model_can_lose(drop, shown):
+    panel = Threshold(0.5, mean=0.9, std=0.01, reference_models=1, minimum_detectable_drop=drop, n=400)
+    row = row_of(share(Check("clean", "clean", "accuracy", panel=panel), 0.9))
+    assert row["minimum_detectable_drop"] == (shown, drop if shown else None)
 
 
 def test_every_check_has_an_anchor_and_every_link_its_target():

@@ -322,7 +322,7 @@ def test_a_check_of_a_class_that_the_data_lack_is_not_damaged(session_of):
 
 
 class HalfPrecision(Certain):
-    """Gives logits of half precision, ten of which are beyond its range."""
+    """Gives logits of half precision; ten times such a logit is beyond its range."""
 
     def forward(self, pixels):
         logits = self.network(pixels)
@@ -330,7 +330,7 @@ class HalfPrecision(Certain):
 
 
 class Huge(Certain):
-    """Gives logits near the largest number of float32, ten of which are beyond it."""
+    """Gives logits near the largest number of float32; ten times such a logit is beyond it."""
 
     def forward(self, pixels):
         logits = self.network(pixels)

@@ -269,7 +269,7 @@ def _pairs(runs: Mapping[str, Run]) -> dict[str, dict[str, Pair]]:
 def _pair(first: Mapping[str, Row], second: Mapping[str, Row]) -> Pair:
     """Return how many checks each of two candidates leads, of those on as many images.
 
-    Smaller differences are chance: two healthy models of one recipe differ by as much.
+    Smaller differences are chance: reference models of one recipe differ by as much.
     """
     leads = []
     for check in first.keys() & second.keys():

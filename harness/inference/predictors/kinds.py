@@ -65,7 +65,8 @@ KINDS: dict[str, Kind] = {
     "http": _SERVED,
     "predictions": Kind(
         "predictions:answers.npz, .csv, .parquet",
-        "Recorded predictions for exported images, or only for clean images.",
+        "Recorded predictions for exported images, or only for clean images. An npz file has one array of labels, "
+        "probabilities and logits, and perhaps image, export and classes.",
         "logits, probabilities or labels, for the images of `export-inputs`",
         open="recorded:open_recorded",
     ),

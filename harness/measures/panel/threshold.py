@@ -181,11 +181,7 @@ def _models_in_words(count: int) -> str:
 def largest_loss(mean: float, limits: tuple[float, float], sign: int) -> float:
     """Return how far a value can fall from the mean of reference models within the limits of its metric.
 
-    Args:
-        mean: The mean of the reference models.
-        limits: The least and the greatest possible value.
-        sign: 1 if more is better, -1 if less is better.
-
+    `sign` is 1 if more is better, and -1 if less is better.
     """
     low, high = limits
     return mean - low if sign > 0 else high - mean
