@@ -109,7 +109,8 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel, tmp_path):
         shipped = {path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")}
         assert all(archive.read(f"harness/stress_tests/{name}") == content for name, content in shipped.items())
     assert {name.split("/")[0] for name in names} == {"harness"}
-    kinds = {".py", ".typed", ".gz", "", ".toml", ".html", ".css", ".js"}  # "": a licence; the last three: reports.
+    # "": a license; ".md": the documentation; the last three: reports.
+    kinds = {".py", ".typed", ".gz", "", ".toml", ".md", ".html", ".css", ".js"}
     assert {Path(name).suffix for name in names} == kinds
     assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
     on_disk = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")}
@@ -124,6 +125,16 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel, tmp_path):
     (unpacked,) = tmp_path.glob("stress_harness-*")
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(built(unpacked, "--no-build-isolation")) as other:
         assert set(one.namelist()) == set(other.namelist())
+
+
+def test_an_installed_package_prints_the_pages_that_messages_name(shop, python):
+    done = run(python, "-m", "harness", "docs", "troubleshooting#data", cwd=shop)
+    assert done.stdout.startswith("### DATA\n")
+    listed = run(python, "-m", "harness", "docs", cwd=shop).stdout
+    pages = {
+        path.relative_to(REPOSITORY / "docs").with_suffix("").as_posix() for path in REPOSITORY.glob("docs/**/*.md")
+    }
+    assert pages == {line.split()[0] for line in listed.splitlines()[1:]}
 
 
 def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
