@@ -96,7 +96,7 @@ def record_schema() -> dict[str, Any]:
         "title": "stress.json",
         "description": (
             "The record of a run of the gate, stress-harness. Numbers may be NaN or Infinity, "
-            "which Python's json reads. docs/exit-status.md explains each field."
+            "which Python's json reads. `stress-harness docs exit-status` explains each field."
         ),
         "type": "object",
         "properties": keys,

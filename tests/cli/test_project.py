@@ -34,7 +34,7 @@ LOADING = {
 """Command lines that load data, or have a run of the gate load them."""
 OF_THE_GATE = {"gate", "accept"}
 """Their child process reads the configuration itself."""
-WITHOUT_DATA = {"report", "rank", "history", "list", "docs", "train", "convert", "cache", "fetch-data"} | {
+WITHOUT_DATA = {"report", "rank", "history", "list", "docs", "schema", "train", "convert", "cache", "fetch-data"} | {
     *("attest", "card", "badge")
 }
 """They load none, or say in their help that theirs are Fashion-MNIST."""
