@@ -84,7 +84,7 @@ def thresholds(healthy: Iterable[Values]) -> list[Calibrated]:
     """Return the thresholds by the values of healthy conversions, as `calibrate` computes them."""
     checks = tuple(PanelCheck(name, "equivalence", name, METRICS[name].unit, "at_most", IMAGES) for name in MEASURES)
     models = tuple(ReferenceModel(str(seed), str(seed), seed, values) for seed, values in enumerate(healthy))
-    return thresholds_of(Panel("", IMAGES, {}, checks, models), {})
+    return thresholds_of(Panel("", IMAGES, {}, checks, models))
 
 
 def failed(values: Values, limits: Sequence[Calibrated]) -> list[str]:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Unbounded = int | Annotated[float, AllowInfNan()]
-"""A number in a record that may be infinite or NaN."""
+UnboundedFloat = Annotated[float, AllowInfNan()]
+"""A number in a record that may be infinite or NaN, also in JSON."""
+Unbounded = int | UnboundedFloat
+"""The same for values that may be counts. pydantic writes an infinite one as null, since it is a union."""
 
 _CONFIG: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False, "ser_json_inf_nan": "constants"}
 _EXPECTED = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from harness.base.records import Unbounded, record
+from harness.base.records import UnboundedFloat, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,8 +61,8 @@ class ConfidenceLimits:
     Without groups that are large enough, equality is not `provable`.
     """
 
-    lower: Unbounded
-    upper: Unbounded
+    lower: UnboundedFloat
+    upper: UnboundedFloat
     provable: bool = True
 
     def outcome(self, tolerance: float) -> Outcome:

@@ -160,7 +160,9 @@ def outcome_of(
     )
     if outcome.fails_in_earnest:
         return outcome
-    return replace(outcome, errors=(*outcome.errors, *(check.reason for check in outcome.unsound)))
+    if outcome.errors:  # Often the errors are why the self-checks could not run.
+        return outcome
+    return replace(outcome, errors=tuple(check.reason for check in outcome.unsound))
 
 
 def _costs(reported: Reported, verdicts: Sequence[Verdict]) -> dict[str, FamilyCost]:

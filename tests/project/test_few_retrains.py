@@ -45,7 +45,7 @@ def measured():
 def networks_of(measured):
     nobody = np.empty((0, len(ROWS)))
     panel = Panel("data", PROTOCOL, {}, ROWS, ())
-    return Networks(panel, distances_of(NAMES, measured), {"accuracy": 0.1}, frozenset(), nobody, nobody)
+    return Networks(panel, distances_of(NAMES, measured), frozenset(), nobody, nobody)
 
 
 @pytest.mark.parametrize("chosen", [[0, 1], [1, 3, 5], list(range(NETWORKS))], ids=["two", "three", "all"])
@@ -126,7 +126,6 @@ def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
     networks = Asked(
         panel,
         rows,
-        {},
         (np.arange(6),) * 2,
         {"worst_class_consensus_set_errors": np.array([0, 0, 1, 1, 0, 0])},
         {},

@@ -207,7 +207,7 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"timeout": "abc"}, "^timeout 'abc': expected a number"),
         ({"samples": True}, "^samples True: expected a whole number"),
         ({"samples": 1.5}, "^samples 1.5: expected a whole number"),
-        ({"no_cache": "no"}, "^no_cache 'no': expected true or false"),
+        ({"no_cache": "never"}, "^no_cache 'never': expected true or false"),
         ({"normalisation": "imagenet"}, "^normalisation: unknown setting; did you mean normalization?"),
         ({"teachers": "big.safetensors"}, "^teachers: unknown setting; "),
         ({"plan": True}, "^plan: unknown setting"),

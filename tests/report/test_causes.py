@@ -63,7 +63,7 @@ def test_a_mutant_has_its_cause_in_every_report(mutant, group, checks):
 def test_classes_are_named_with_their_points(checks):
     cause = likely_cause(verdicts_on("swapped-logits-2-seed-201", checks))
     assert cause.evidence.startswith("Shirt −15.7 points and T-shirt/top −1.8 points against reference models: 95%")
-    assert cause.counted.startswith("geometry 41 of 61, clean images 7 of 7")
+    assert cause.counted.startswith("geometry 41 of 73, clean images 7 of 7")
 
 
 def test_a_model_that_passes_has_no_cause(checks):
@@ -215,12 +215,12 @@ def test_batch_norms_are_the_cause_where_no_rule_explains_the_others(checks):
     assert (cause.group, cause.evidence) == ("batch norms", "Checks of batch norms fail, and no others.")
     assert cause.advice.startswith("Too far: the weights were changed")
     assert cause.counted == "batch norms 1 of 1"
-    geometry = verdicts_on("less-rotation-2-seed-201", checks)
+    geometry = verdicts_on("less-shift-2-seed-201", checks)
     without = likely_cause(geometry)
     assert without.group == "geometry"
     aside = f"{without.sentence} Left aside are failing checks of batch norms."
     assert likely_cause([*geometry, deviates]).sentence == aside
-    unclear = verdicts_on("stale-statistics-2-seed-203", checks)
+    unclear = verdicts_on("backdoor-3-seed-201", checks)
     cause = likely_cause([*unclear, deviates])
     assert cause.sentence == "Likely cause: batch norms. Checks of batch norms fail, and no rule explains the others."
 
@@ -377,7 +377,7 @@ def test_a_class_with_wrong_labels_is_no_calibration(checks):
 
 
 def test_an_unclear_cause_is_left_out_of_reports(checks):
-    verdicts = verdicts_on("stale-statistics-2-seed-203", checks)
+    verdicts = verdicts_on("backdoor-3-seed-201", checks)
     assert likely_cause(verdicts).group == UNCLEAR
     assert "Likely cause" not in markdown(replace(EMPTY, verdicts=verdicts))
 

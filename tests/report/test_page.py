@@ -173,11 +173,14 @@ def box(page: str) -> str:
     return plain(found.partition("</div>")[0].partition(">")[2])
 
 
+BROKEN = SelfCheck("identity", "fail", "other logits")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"errors": ("[MODEL] it returned NaN",)}, "[MODEL] it returned NaN"),
-        ({"self_checks": (SelfCheck("identity", "fail", "other logits"),)}, "self-check identity: other logits"),
+        ({"errors": (BROKEN.reason,), "self_checks": (BROKEN,)}, "self-check identity: other logits"),
         ({"verdicts": (), "omissions": ("no threshold judged the candidate",)}, "no threshold judged the candidate"),
     ],
     ids=["error", "self-check", "nothing-judged"],
