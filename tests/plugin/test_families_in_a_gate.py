@@ -166,7 +166,7 @@ def test_a_skew_that_costs_too_much_fails_by_name(gate):
     places = [section.index(judged[name]["detail"]) for name in sorted(lost, key=lambda name: -lost[name])[:5]]
     assert places == sorted(places)
     worst = max(judged.values(), key=lambda check: check["value"])
-    assert all(text in ran.summary for text in (pipeline, worst["detail"]))
+    assert worst["detail"] in ran.summary
     assert pipeline in ran.page
 
 

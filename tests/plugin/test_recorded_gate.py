@@ -114,6 +114,7 @@ def test_families_that_were_not_exported_make_a_run_partial(zoo, recorded):
 
 
 def test_samples_of_a_budget_make_a_run_partial(zoo, recorded):
+    zoo.bind(ROWS.replace("hand = { threshold = 0.5 }\n", ""))
     zoo.run("--candidate", recorded("--stress-budget", "4s"))
     report = zoo.report()
     assert (report["verdict"], report["errors"]) == ("partial", [])
