@@ -109,7 +109,7 @@ def test_the_wheel_holds_the_package_and_its_data_alone(wheel, tmp_path):
         shipped = {path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")}
         assert all(archive.read(f"harness/stress_tests/{name}") == content for name, content in shipped.items())
     assert {name.split("/")[0] for name in names} == {"harness"}
-    # "": a license; ".md": the documentation; the last three: reports.
+    # "" is a license, ".md" the documentation. The last three are reports.
     kinds = {".py", ".typed", ".gz", "", ".toml", ".md", ".html", ".css", ".js"}
     assert {Path(name).suffix for name in names} == kinds
     assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
