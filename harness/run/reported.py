@@ -160,9 +160,13 @@ def outcome_of(
     )
     if outcome.fails_in_earnest:
         return outcome
-    if outcome.errors:  # Often the errors are why the self-checks could not run.
-        return outcome
-    return replace(outcome, errors=tuple(check.reason for check in outcome.unsound))
+    errors = list(outcome.errors)
+    for check in outcome.unsound:
+        # What made the tests fail may be why the self-checks could not run.
+        cause = check.detail.removeprefix("they could not run: ")
+        if not any(cause in error for error in outcome.errors):
+            errors.append(check.reason)
+    return replace(outcome, errors=tuple(errors))
 
 
 def _costs(reported: Reported, verdicts: Sequence[Verdict]) -> dict[str, FamilyCost]:
