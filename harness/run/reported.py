@@ -162,7 +162,7 @@ def outcome_of(
         return outcome
     errors = list(outcome.errors)
     for check in outcome.unsound:
-        # What made the tests fail may be why the self-checks could not run.
+        # An error of the tests may be the reason why the self-checks could not run.
         cause = check.detail.removeprefix("they could not run: ")
         if not any(cause in error for error in outcome.errors):
             errors.append(check.reason)
