@@ -64,6 +64,7 @@ SOURCES: dict[str, Source] = {
         "PATH",
         "A folder that datasets.save_to_disk of Hugging Face wrote, or Parquet files, which may be at a URL.",
         at_url=True,
+        optional=True,
     ),
     "parquet": Source(
         "arrow_files:read_arrow",

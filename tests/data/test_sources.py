@@ -328,6 +328,10 @@ def parquet_file(folder, pixels, labels):
     return f"parquet:{folder / 'field.parquet'}"
 
 
+def hf_file(folder, pixels, labels):
+    return parquet_file(folder, pixels, labels).replace("parquet:", "hf:")
+
+
 def shard(folder, pixels, labels):
     with tarfile.open(folder / "field.tar", "w") as archive:
         for number, image in enumerate(pixels):
@@ -340,7 +344,7 @@ def shard(folder, pixels, labels):
     return f"webdataset:{folder / 'field.tar'}"
 
 
-@pytest.mark.parametrize("write", [npz_file, csv_file, parquet_file, shard])
+@pytest.mark.parametrize("write", [npz_file, csv_file, parquet_file, hf_file, shard])
 @pytest.mark.parametrize("labels", [None, [-1] * 10], ids=["without labels", "with labels of no class"])
 def test_images_of_no_class_need_no_labels(tmp_path, npz, write, labels):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 5), dtype=np.uint8)
