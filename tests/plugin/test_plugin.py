@@ -82,7 +82,7 @@ def test_a_log_shows_progress_after_the_last_test(gate, monkeypatch, quiet, told
     monkeypatch.setattr("harness.base.progress._FIRST_S", 0.0)
     ran = gate.once(*quiet)
     assert ran.ending == (0, "pass")
-    assert ("self-checks:   0%" in ran.stderr.str()) == told
+    assert ("self-checks:" in ran.stderr.str()) == told
 
 
 MANY = "".join(
