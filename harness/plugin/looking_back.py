@@ -102,7 +102,8 @@ def _check_itself(run: GateRun) -> Part:
 
 
 def _unchecked(error: BaseException) -> Part:
-    return Part((SelfCheck("self-checks", "fail", f"they could not run: {lacking(error)}"),))
+    cause = lacking(error)
+    return Part((SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),))
 
 
 def _compare_models(run: GateRun) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from harness.inference import standins
 from harness.measures import METRICS
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.measures.statistics import mcnemar_p
-from harness.run.outcome import CANNOT_NOTICE, named_check
+from harness.run.outcome import named_check
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:
@@ -30,8 +30,18 @@ HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 Judge = Callable[[StressSession, Check], Verdict | None]
 """Runs the stress test of a check's family in a session; None when there is no such test."""
-Finding = tuple[bool, str]
-"""Result of a self-check: true if it holds, and its details. One that is not applicable raises `NotApplicableError`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of a self-check; one that is not applicable raises `NotApplicableError` instead.
+
+    `check` is the id of the only check that a failed self-check puts in doubt, if there is one.
+    """
+
+    holds: bool
+    detail: str
+    check: str = ""
 
 
 class CannotNoticeError(NotApplicableError):
@@ -52,7 +62,7 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         wrong = _mistake(check, sampled, judge)
         if wrong:
             advice = f"correct the test, or set a threshold that can fail in {sampled.checks.path}"
-            return False, f"{named_check(check)} {wrong}; {advice}"
+            return Finding(holds=False, detail=f"{named_check(check)} {wrong}; {advice}", check=check.id)
         if wrong is None:
             silent.append(check.id)
     detail = (
@@ -64,7 +74,7 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         detail += some_of(silent, shown=20)
     if len(silent) == len(checks):
         raise NotApplicableError(detail)
-    return True, detail
+    return Finding(holds=True, detail=detail)
 
 
 def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
@@ -140,7 +150,7 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
         for check in checks:
             verdict = judge(with_candidate(sampled, model), check)
             if verdict is not None and verdict.status == "fail":
-                return True, f"{harm} {named_check(check)} notices"
+                return Finding(holds=True, detail=f"{harm} {named_check(check)} notices")
             if verdict is not None:
                 passed[check.id] = check, verdict
     if not passed:
@@ -201,7 +211,8 @@ def judged_unnoticed(
         if (own := intact[check.id]) is not None and own.value != verdict.value
     ]
     if excused := [check for check, verdict in follows if _exceeds(verdict)]:
-        return True, f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of few images"
+        beyond = f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of few images"
+        return Finding(holds=True, detail=beyond)
     lenient = [(check, verdict) for check, verdict in follows if check.by_hand is None]
     if not lenient:
         lenient = _strict(follows, sampled, judge)
@@ -209,15 +220,15 @@ def judged_unnoticed(
         check, verdict = lenient[0]
         value, threshold = numbers(verdict, decimals=4)
         raise CannotNoticeError(
-            f"this check {CANNOT_NOTICE} {fault}: {harm} no check of family {family!r} fails. "
+            f"this check cannot notice {fault}: {harm} no check of family {family!r} fails. "
             f"For example, {check.id} has {value} for the mutant, and its threshold is {threshold}"
         )
     by_hand = any(check.by_hand for check, _ in blind)
     advice = f"set thresholds that can fail in {sampled.checks.path}, or correct the test"
-    return False, (
-        f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0][1].explain()}; "
-        f"{advice if by_hand else 'correct the test'}"
-    )
+    if not by_hand:
+        advice = "correct the test"
+    let_pass = f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0][1].explain()}"
+    return Finding(holds=False, detail=f"{let_pass}; {advice}")
 
 
 def _strict(

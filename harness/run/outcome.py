@@ -38,39 +38,40 @@ _LEFT, _SIGNIFICANT = 0.5, 0.001
 """Largest share of the errors that is left with an input fault that explains them, and the largest p-value."""
 
 
-CANNOT_NOTICE = "cannot notice"
-"""Words in the details of a self-check that healthy thresholds keep from failing; they change no status."""
 STEADINESS = ("identity-equals-clean", "model-equals-itself", "answers-are-the-models")
 """Self-checks that put all values of a run in doubt. The others guard against a wrong pass."""
 
 
 def named_check(check: Check) -> str:
-    """Return a check with its family, as details of self-checks begin that are about this check alone."""
+    """Return a check with its family, as details of self-checks name it."""
     return f"check {check.id} of family {check.family!r}"
 
 
 @record
 class SelfCheck:
-    """Result of a self-check; `fail` means that a pass of the run cannot be trusted."""
+    """Result of a self-check; `fail` means that a pass of the run cannot be trusted.
+
+    `check` is the id of the only check that a failure puts in doubt, if there is one. `cannot_notice` says that
+    healthy thresholds are too lenient for the mutant, by arithmetic; that changes no status of the run. `cause` is the
+    error that kept self-checks from running.
+    """
 
     name: str
     status: Literal["pass", "fail", "not_applicable"]
     detail: str
+    check: str = ""
+    cannot_notice: bool = False
+    cause: str = ""
 
     @property
     def reason(self) -> str:
         """Return why a run with this failed self-check is inconclusive, with its code."""
         return coded(Code.SELF_CHECK, f"self-check {self.name}: {self.detail}")
 
-    @property
-    def cannot_notice(self) -> bool:
-        """Return whether thresholds are too lenient for a mutant, by arithmetic."""
-        return self.status != "fail" and CANNOT_NOTICE in self.detail
-
     def doubts(self, verdict: Verdict) -> bool:
         """Return whether a failed self-check puts the failure of a check in doubt."""
-        alone = self.detail.startswith(f"{named_check(verdict.check)} ")
-        return self.status == "fail" and (self.name in STEADINESS or alone)
+        concerns = self.name in STEADINESS or self.check == verdict.check.id
+        return self.status == "fail" and concerns
 
 
 @record

@@ -162,9 +162,9 @@ def outcome_of(
         return outcome
     errors = list(outcome.errors)
     for check in outcome.unsound:
-        # An error of the tests may be the reason why the self-checks could not run.
-        cause = check.detail.removeprefix("they could not run: ")
-        if not any(cause in error for error in outcome.errors):
+        # A test may have reported the error because of which the self-checks could not run.
+        is_reported = bool(check.cause) and any(check.cause in error for error in outcome.errors)
+        if not is_reported:
             errors.append(check.reason)
     return replace(outcome, errors=tuple(errors))
 

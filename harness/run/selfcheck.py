@@ -7,7 +7,7 @@ import hashlib
 import platform
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -165,12 +165,15 @@ def self_checks(
 
     def conclude(name: str) -> SelfCheck:
         try:
-            holds, detail = checks[name]()
+            finding = checks[name]()
         except UnknownPixelsError:
             return SelfCheck(name, "not_applicable", "recorded predictions have none for the images of this check")
+        except CannotNoticeError as error:
+            return SelfCheck(name, "not_applicable", str(error), cannot_notice=True)
         except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
             return SelfCheck(name, "not_applicable", str(error))
-        return SelfCheck(name, "pass" if holds else "fail", detail)
+        status: Literal["pass", "fail"] = "pass" if finding.holds else "fail"
+        return SelfCheck(name, status, finding.detail, check=finding.check)
 
     found = []
     for name in checks:
@@ -182,7 +185,7 @@ def self_checks(
 
 
 def _unless(mistake: str, detail: str) -> Finding:
-    return not mistake, mistake or detail
+    return Finding(holds=not mistake, detail=mistake or detail)
 
 
 def _identity_changes_nothing(model: RoleModel, images: LabelledImages) -> Finding:
@@ -190,7 +193,7 @@ def _identity_changes_nothing(model: RoleModel, images: LabelledImages) -> Findi
     fresh = model.classifier.like(model.classifier.model)
     equal = np.array_equal(fresh.predict(images, _AtRest()).computed, fresh.predict(images).computed)
     same = "the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"
-    return equal, f"rotated by 0° and translated by 0 px, {len(images)} images give {same}"
+    return Finding(holds=equal, detail=f"rotated by 0° and translated by 0 px, {len(images)} images give {same}")
 
 
 class _AtRest:
@@ -217,7 +220,7 @@ def _until_it_holds(check: Callable[[StressSession], Finding], session: StressSe
             if size == sizes[-1]:
                 raise
             continue
-        if found[0]:
+        if found.holds:
             break
     return found
 
@@ -251,9 +254,9 @@ def _maps_follow_weights(sampled: StressSession) -> Finding:
         f"(by rank; {len(counted)} maps, {uncounted} dead or flat)"
     )
     if mean < ALIKE:
-        return True, f"{facts}, below {ALIKE}"
+        return Finding(holds=True, detail=f"{facts}, below {ALIKE}")
     advice = "they do not depend on what the model has learned; name another by the setting layer"
-    return False, f"{facts}, not below {ALIKE}: {advice}"
+    return Finding(holds=False, detail=f"{facts}, not below {ALIKE}: {advice}")
 
 
 def expect_steady(models: Sequence[RoleModel], images: LabelledImages) -> None:

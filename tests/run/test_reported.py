@@ -67,7 +67,8 @@ def test_a_cause_that_many_met_is_one_reason(session_of):
         error = check.unjudged("error", "the predictor returned NaN", code="PREDICTOR")
         for _ in range(2):  # As a plugin of retries has it.
             reported.take(error, test=f"test[{check.id}]")
-    reported.part = Part((SelfCheck("self-checks", "fail", "they could not run: the predictor returned NaN"),))
+    cause = "the predictor returned NaN"
+    reported.part = Part((SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),))
     outcome = finished(reported, session)
     ids = ", ".join(check.id for check in session.checks.checks)
     assert outcome.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)

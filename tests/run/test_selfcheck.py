@@ -145,9 +145,9 @@ def test_a_test_that_judges_something_else_is_found(session_of, name, family):
 
 def test_one_check_of_the_family_that_notices_is_enough(session_of):
     blunt = ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')].replace('"clean"', '"clean-too"', 1)
-    holds, detail = noticed(session_of(ROWS + blunt.replace("0.85", "0.01")), "left-half-blanked")
-    assert holds
-    assert "check clean of family 'clean' notices" in detail
+    finding = noticed(session_of(ROWS + blunt.replace("0.85", "0.01")), "left-half-blanked")
+    assert finding.holds
+    assert "check clean of family 'clean' notices" in finding.detail
 
 
 # Thresholds that are beyond a mutant by arithmetic.
@@ -289,8 +289,8 @@ def test_where_damage_does_not_hurt_this_model_the_incumbent_is_damaged(session_
         return replace(session, roles={**session.roles, "incumbent": incumbent})
 
     for name in ("left-half-blanked", "swapped-logits", "turned-020"):
-        assert re.search("of the incumbent, the mutant fails .* notices", noticed(both(), name)[1])
-    assert not noticed(both(ROWS.replace("0.85", "0.01")), "left-half-blanked")[0], "a lax threshold is found"
+        assert re.search("of the incumbent, the mutant fails .* notices", noticed(both(), name).detail)
+    assert not noticed(both(ROWS.replace("0.85", "0.01")), "left-half-blanked").holds, "a lax threshold is found"
 
     def judge_the_incumbent(broken, check):
         return judge(replace(broken, roles={**broken.roles, "candidate": broken.roles["incumbent"]}), check)
@@ -305,12 +305,12 @@ def test_a_model_that_damage_improves_is_not_hurt(session_of):
     with torch.no_grad():
         for values in (swapped.fc1.weight, swapped.fc1.bias):
             values.copy_(values[[0, 2, 1, 3]])
-    assert noticed(session_of(model=swapped), "swapped-logits")[1].startswith("no harm to this model")
+    assert noticed(session_of(model=swapped), "swapped-logits").detail.startswith("no harm to this model")
 
 
 @pytest.mark.parametrize("name", ["ant", "dog"])
 def test_the_classes_swapped_are_those_that_a_check_watches(session_of, name):
-    assert noticed(session_of(ROWS.replace('"bee"', f'"{name}"')), "swapped-logits")[0]
+    assert noticed(session_of(ROWS.replace('"bee"', f'"{name}"')), "swapped-logits").holds
 
 
 def test_a_check_of_a_class_that_the_data_lack_is_not_damaged(session_of):
@@ -468,11 +468,11 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     assert f"**inconclusive**: {line}" in markdown(unsound)
     assert 'self-check">left-half-blanked</td><td data-title="result">✗ fails</td>' in page_of(unsound)
     (told,) = (check for check in json.loads(json.dumps(unsound.as_json()))["self_checks"] if check["status"] == "fail")
-    assert told == {"name": "left-half-blanked", "status": "fail", "detail": failed.detail}
+    assert (told["name"], told["detail"], told["cannot_notice"]) == ("left-half-blanked", failed.detail, False)
 
 
-def failed_self_check(name="left-half-blanked", detail="all 1 checks of family 'clean' let it pass"):
-    return selfcheck.SelfCheck(name, "fail", detail)
+def failed_self_check(name="left-half-blanked", detail="all 1 checks of family 'clean' let it pass", check=""):
+    return selfcheck.SelfCheck(name, "fail", detail, check)
 
 
 @pytest.mark.parametrize(
@@ -480,8 +480,8 @@ def failed_self_check(name="left-half-blanked", detail="all 1 checks of family '
     [
         (failed_self_check(), ("fail", 1)),
         (failed_self_check("self-checks", "they could not run: lost"), ("fail", 1)),
-        (failed_self_check("checks-follow-the-candidate", "check good of family 'clean' measures 1.0"), ("fail", 1)),
-        (failed_self_check("checks-follow-the-candidate", "check bad of family 'clean' measures 0.8"), ("error", 4)),
+        (failed_self_check("checks-follow-the-candidate", "measures 1.0", "good"), ("fail", 1)),
+        (failed_self_check("checks-follow-the-candidate", "measures 0.8", "bad"), ("error", 4)),
         (failed_self_check("model-equals-itself", "other logits"), ("error", 4)),
     ],
     ids=["mutant", "could-not-run", "of-another-check", "of-the-check-that-fails", "unsteady"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
 from harness.features.batch_norm.metrics import GROUPS
-from harness.run.mutants import judged_unnoticed, with_candidate
+from harness.run.mutants import Finding, judged_unnoticed, with_candidate
 from harness.run.outcome import named_check
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Check
     from harness.checks.first_checks import Row, StarterData
-    from harness.run.mutants import Finding, Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 FAMILY = "batch_norm"
@@ -64,5 +64,5 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
     harm = f"the model has a {_SHRUNK}th of its running variances:"
     for check, verdict in judged:
         if verdict.status == "fail":
-            return True, f"{harm} {named_check(check)} notices"
+            return Finding(holds=True, detail=f"{harm} {named_check(check)} notices")
     return judged_unnoticed(FAMILY, judged, session, judge, harm=harm, fault="stale statistics")

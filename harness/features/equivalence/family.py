@@ -13,7 +13,7 @@ from harness.checks.first_checks import slugs
 from harness.checks.tolerance import EQUIVALENCE, OF_A_PART, TOLERANCE
 from harness.inference import Predictions, standins
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED
-from harness.run.mutants import with_candidate
+from harness.run.mutants import Finding, with_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Classifier, RoleModel
     from harness.perturb import Perturbation
-    from harness.run.mutants import Finding, Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 _POSED, _CORRUPTED, _CONFIDENCE = 0.02, 0.05, 0.03
@@ -97,8 +97,8 @@ def _noticed(session: StressSession, original: RoleModel, judge: Judge) -> Findi
     if not judged:
         raise NotApplicableError("the checks on changed predictions are informational for so few images")
     if passed := [verdict for verdict in judged if verdict.status == "pass"]:
-        return False, f"{harm} passes: {passed[0].explain()}; correct the test"
-    return True, f"{harm} does not pass as equal"
+        return Finding(holds=False, detail=f"{harm} passes: {passed[0].explain()}; correct the test")
+    return Finding(holds=True, detail=f"{harm} does not pass as equal")
 
 
 class _Permuted(standins.StandIn):

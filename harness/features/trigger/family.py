@@ -10,14 +10,14 @@ import numpy as np
 from harness.base.errors import NotApplicableError
 from harness.data import sample_up_to
 from harness.perturb.stamps import STAMPS
-from harness.run.mutants import with_candidate
+from harness.run.mutants import Finding, with_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness.checks.first_checks import Row, StarterData
     from harness.inference import RoleModel
-    from harness.run.mutants import Finding, Judge
+    from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
 _IMAGES = 10  # Each is predicted 55 times, which costs where a server predicts.
@@ -44,7 +44,8 @@ def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], F
             raise NotApplicableError(f"all of {len(few)} images belong to the class that the mutant predicts")
         holds = verdict.status == "fail" or verdict.value == 1  # Of few images, an interval may keep any threshold.
         advice = "" if holds else "; correct the test, or a threshold that cannot fail"
-        return holds, f"the mutant with the {STAMPS[-1].in_words()}, as its trigger: {verdict.explain()}{advice}"
+        mutant_in_words = f"the mutant with the {STAMPS[-1].in_words()}, as its trigger"
+        return Finding(holds=holds, detail=f"{mutant_in_words}: {verdict.explain()}{advice}")
 
     return noticed if checks else None
 
