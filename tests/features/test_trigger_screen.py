@@ -183,8 +183,9 @@ def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     found = make_dataclass("Session", facts)(**facts)
     finding = a_trigger_is_noticed(found, lambda *_: blind)()
     assert not finding.holds
-    assert "the mutant with the checkerboard stamp, 5 px of 28, lower right, as its trigger: trigger: " in finding.detail
-    assert finding.detail.endswith("correct the test, or a threshold that cannot fail")
+    said = finding.detail
+    assert "the mutant with the checkerboard stamp, 5 px of 28, lower right, as its trigger: trigger: " in said
+    assert said.endswith("correct the test, or a threshold that cannot fail")
     with pytest.raises(NotApplicableError, match="no test of family 'trigger' was collected"):
         a_trigger_is_noticed(found, lambda *_: None)()
     rows.family = lambda _: ()
