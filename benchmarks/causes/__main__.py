@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.causes.rendered import ALPHABETS, CASES
+from benchmarks.causes.rendered import ALPHABETS, BATCH_NORMS, CASES
 from benchmarks.causes.rendered import MEASURED as LETTERS
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.paths import CHECKS
@@ -54,7 +54,7 @@ EXPECTED: Mapping[str, frozenset[str]] = {
         ("relabelled-class", CLASSES),
         ("resized", PIPELINE),
         ("sign-flips", DRIFT, WEIGHTS),
-        ("stale-statistics", DRIFT, "batch norms", WEIGHTS),
+        ("stale-statistics", BATCH_NORMS, WEIGHTS),
         ("starved-class", CLASSES),
         ("swapped-logits", CLASSES),
         ("weight-noise", DRIFT, WEIGHTS),

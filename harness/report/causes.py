@@ -1,4 +1,4 @@
-"""Likely cause of the failures of a run, from the checks that fail and their distance from reference models.
+"""Likely cause of the failures of a run, from the checks that fail and their deviations from reference models.
 
 The rules are simple, stated, and measured on mutants: see `benchmarks/causes`.
 """
@@ -16,12 +16,29 @@ from harness.checks.families import FAMILIES, families_in_words
 from harness.checks.roles import ROLES
 from harness.measures import METRICS
 from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
-from harness.measures.confidence import CALIBRATION_ERROR
+from harness.measures.confidence import CALIBRATION_ERROR, RISK_COVERAGE_AREA
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
-from harness.report.signs import FAR, deviation, rare
+from harness.report.cause_evidence import (
+    APART,
+    ATTENTION_AREA,
+    CARRY,
+    CLASS_AREA,
+    CLEAN,
+    CONFIDENCE_AREA,
+    CORRUPTION_AREA,
+    GEOMETRY_AREA,
+    LEAST_CLASSES,
+    OF_ALL_IMAGES,
+    OTHER_AREA,
+    TWO,
+    Evidence,
+    area_of,
+    is_of_class,
+    own_areas,
+)
+from harness.report.signs import FAR, deviation
 from harness.report.wording import points
-from harness.run.overview import EXPECTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,35 +54,14 @@ LABELS = "training labels"
 MISSING, WEIGHTS = "a class that is never predicted", "changed weights"
 UNCLEAR = "unclear"
 
-AREAS = {
-    "clean images": ("clean", "regression", "flips"),
-    "classes": ("class", "class-difference", "pairs"),
-    "geometry": ("rotation", "shift", "flip", "pose", "search", "gain"),
-    "corruptions": ("corruption",),
-    "confidence": ("confidence",),
-    "attention": ("attention",),
-    "groups": ("slice",),
-    "unknown images": ("unknown",),
-}
-"""Families by what they are about; all others are other checks, or have an area of their own."""
-_OTHER = "other checks"
-_OF_ALL = {"clean", "regression"}
-_APART_FROM_OTHERS = {"clean images", "classes", "geometry", "corruptions", "confidence", "attention"}
+_APART_FROM_OTHERS = {CLEAN, CLASS_AREA, GEOMETRY_AREA, CORRUPTION_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
 """Where a rule asks in how many areas a model is worse, all areas but these count as one."""
-_TWO, _LEAST_CLASSES = 2, 5
-"""Classes that may carry a confusion, and how many are measured at least to say so."""
-_CARRY = 0.85
-"""Share of the accuracy lost by all classes that two of them carry in a confusion."""
+_OF_ONE_CLASS = {CLEAN, CLASS_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
+"""Areas that fail if one class is confused on clean images."""
 _OTHERS = 1 / 2
 """Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
-_BESIDE = 0.1
-"""Smallest miss of a threshold that bears on the cause, as a share of the largest; both in standard deviations."""
-_APART = 2.0
-"""Smallest miss of one class or two that is the cause, as a multiple of the largest of a check that is of no class."""
 _FAR_CLASS = 4.0
 """Smallest deviation of the accuracy of one class that is the cause; one of 60 healthy controls has it."""
-_OF_ONE_CLASS = {"clean images", "classes", "confidence", "attention"}
-"""Areas that fail if one class is confused on clean images."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 _COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
@@ -108,18 +104,25 @@ def likely_cause(
 ) -> Cause | None:
     """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails.
 
-    `faults` are the input faults that the run tried, and `overview` has the candidate's predictions by class.
+    Only failing checks count, none that are informational. `faults` are the input faults that the run tried, and
+    `overview` has the candidate's predictions by class.
     """
-    known = [each for each in verdicts if not ROLES[each.check.role].precondition]
-    judged = [_area(each) for each in known if each.judged]
-    failed = [_area(each) for each in known if each.status == "fail"]
-    if not failed:
+    on_candidate = [verdict for verdict in verdicts if not ROLES[verdict.check.role].precondition]
+    judged = [area_of(verdict) for verdict in on_candidate if verdict.judged]
+    failing = [area_of(verdict) for verdict in on_candidate if verdict.status == "fail"]
+    if not failing:
         return None
-    counted = ", ".join(f"{area} {failed.count(area)} of {judged.count(area)}" for area in _by_count(failed))
-    own = {area: family for area, family in _own_areas().items() if area in failed}
-    found = _Evidence(known, overview)
-    shown = _shown_by_pixels(faults) or _shown_by_classes(found) or _shown_by_family(found)
-    return Cause(*(shown or _shown_by_rule(found, own) or _rest(own, failed)), counted)
+    counted = ", ".join(f"{area} {failing.count(area)} of {judged.count(area)}" for area in _by_count(failing))
+    own = {area: family for area, family in own_areas().items() if area in failing}
+    evidence = Evidence(on_candidate, overview)
+    shown = (
+        _shown_by_pixels(faults)
+        or _shown_by_classes(evidence)
+        or _shown_by_family(evidence)
+        or _shown_by_rule(evidence, own)
+        or _shown_by_rest(own, failing)
+    )
+    return Cause(*shown, counted)
 
 
 def _shown_by_pixels(faults: InputFaults | None) -> _Shown | None:
@@ -130,250 +133,197 @@ def _shown_by_pixels(faults: InputFaults | None) -> _Shown | None:
     return PIPELINE, f"{shares}: the pixels, not the weights ({images}).", _COMPARE_PIXELS
 
 
-def _shown_by_classes(found: _Evidence) -> _Shown | None:
-    evidence = _never_predicted(found)
-    return (MISSING, evidence, _LOOK_FOR_CLASS) if evidence else None
+def _shown_by_classes(evidence: Evidence) -> _Shown | None:
+    missing = _never_predicted(evidence)
+    return (MISSING, missing, _LOOK_FOR_CLASS) if missing else None
 
 
-def _shown_by_family(found: _Evidence) -> _Shown | None:
+def _shown_by_family(evidence: Evidence) -> _Shown | None:
     """Return the cause that the checks of one family show; None if corruptions show that other pixels are expected."""
-    if found.expects_other_pixels(by=_SURELY_BETTER):
+    if _expects_other_pixels(evidence, by=_SURELY_BETTER):
         return None
     for family in FAMILIES.values():
-        if family.cause and (shown := resolve(family.cause)(found.verdicts)):
+        shown = resolve(family.cause)(evidence.verdicts) if family.cause else None
+        if shown:
             return tuple(shown)
     return None
 
 
-def _shown_by_rule(found: _Evidence, own: Mapping[str, Family]) -> _Shown | None:
+def _shown_by_rule(evidence: Evidence, own: Mapping[str, Family]) -> _Shown | None:
     for group, advice, rule in _RULES:
-        if evidence := rule(found):
+        words = rule(evidence)
+        if words:
             aside = "".join(f" Left aside are failing checks of {area}." for area in own)
-            return group, f"{evidence}{aside}", advice
+            return group, f"{words}{aside}", advice
     return None
 
 
-def _rest(own: Mapping[str, Family], failed: Sequence[str]) -> _Shown:
+def _shown_by_rest(own: Mapping[str, Family], failing: Sequence[str]) -> _Shown:
     """Return the cause where no rule holds: an area of its own that fails, or none."""
     for area, family in own.items():
-        others = "no rule explains the others" if set(failed) - {area} else "no others"
+        others = "no rule explains the others" if set(failing) - {area} else "no others"
         return area, f"Checks of {area} fail, and {others}.", family.failure
     return UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one."
 
 
-def _area(verdict: Verdict) -> str:
-    name = verdict.check.family
-    known = next((area for area, families in AREAS.items() if name in families), "")
-    return known or (FAMILIES[name].area if name in FAMILIES else "") or _OTHER
+def _expects_other_pixels(evidence: Evidence, *, by: float) -> bool:
+    """Return whether two kinds of corruption are better by so many standard deviations, and one is far worse."""
+    return len(evidence.better(by)) >= TWO and max(evidence.kinds.values()) >= _WORSE
 
 
-def _own_areas() -> dict[str, Family]:
-    """Return the families whose area is a cause of its own, by area."""
-    return {family.area: family for family in FAMILIES.values() if family.explains}
-
-
-def _missed(verdict: Verdict) -> float | None:
-    """Return by how much a value misses its threshold, binding or not, in standard deviations of reference models."""
-    known, panel = verdict.check.reference, verdict.check.panel
-    threshold = verdict.threshold if verdict.threshold is not None or panel is None else panel.threshold
-    if verdict.value is None or threshold is None or known is None or not known.std:
-        return None
-    return abs(verdict.value - threshold) / known.std
-
-
-class _Evidence:
-    """Verdicts on the candidate, and those of them that tell of a cause.
-
-    `failed` are failing checks, and informational ones beyond reference models, without those that miss by little.
-    Checks without reference models have no comparable miss, so all of them count. Those of an area that is a cause of
-    its own, such as batch norms, do not. `misses` has the miss of each.
-    `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
-    the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
-    `never_predicted` has the classes that the candidate never predicts, with the number of their images, and
-    `predicted` has all others. Without an overview, such as in the quick profile, the accuracy of a class tells.
-    """
-
-    def __init__(self, verdicts: Sequence[Verdict], overview: Overview | None = None) -> None:
-        self.verdicts = verdicts
-        of_classes = [each for each in verdicts if _is_of_class(each) and each.check.class_name]
-        classes = [str(each.check.class_name) for each in of_classes] if overview is None else overview.classes
-        self.never_predicted = _never_correct(of_classes) if overview is None else overview.never_predicted
-        self.predicted = [name for name in classes if name not in self.never_predicted]
-        beyond = [each for each in verdicts if each.status == "fail"] + [each for _, each in rare(verdicts)[1]]
-        own = _own_areas()
-        beyond = [each for each in beyond if _area(each) not in own]
-        least = _BESIDE * max((miss for miss in map(_missed, beyond) if miss is not None), default=0.0)
-        self.failed = [each for each in beyond if (miss := _missed(each)) is None or miss >= least]
-        self.misses = [_missed(each) or 0.0 for each in self.failed]
-        self.areas = {_area(each) for each in self.failed}
-        self.clean_holds = all(each.check.family not in _OF_ALL for each in self.failed)
-        self.lost = {
-            each.check.class_name: max(each.check.panel.mean - each.value, 0.0)
-            for each in verdicts
-            if _is_of_class(each) and each.check.class_name and each.value is not None
-            if each.check.panel and each.check.panel.mean is not None
-        }
-        named = sorted(self.lost, key=lambda name: -self.lost[name])[:_TWO]
-        carried = sum(self.lost[name] for name in named)
-        enough = len(self.lost) >= _LEAST_CLASSES and carried > 0 and carried >= _CARRY * sum(self.lost.values())
-        self.carrying = named if enough else []
-        kinds: dict[str, list[float]] = {}
-        for each in verdicts:
-            is_share = (each.check.family, each.metric) == ("corruption", ACCURACY.name)
-            if is_share and (away := deviation(each)) is not None:
-                kinds.setdefault(str(each.check.keys.get("corruption")).replace("-", " "), []).append(away)
-        self.kinds = {kind: float(np.mean(values)) for kind, values in kinds.items()}
-
-    def better(self, by: float) -> list[str]:
-        """Return the kinds of corruption that are better by so many standard deviations, the best first."""
-        return sorted((kind for kind in self.kinds if self.kinds[kind] <= -by), key=lambda kind: self.kinds[kind])
-
-    def expects_other_pixels(self, *, by: float) -> bool:
-        """Return whether two kinds of corruption are better by so many standard deviations, and one is far worse."""
-        return len(self.better(by)) >= _TWO and max(self.kinds.values()) >= _WORSE
-
-    def mostly(self, area: str) -> bool:
-        """Return whether half of the failing checks are of an area, and half of those of a family there fail.
-
-        Overall accuracy on clean images must pass.
-        """
-        inside = [each.check.family for each in self.failed if _area(each) == area]
-        judged = [each.check.family for each in self.verdicts if each.judged]
-        whole = any(2 * inside.count(family) >= judged.count(family) for family in inside)
-        return self.clean_holds and 2 * len(inside) >= len(self.failed) and whole
-
-
-def _never_correct(of_classes: Sequence[Verdict]) -> dict[str, int]:
-    """Return the only class without a correct prediction, with the number of its images.
-
-    It is empty if other classes lose as well, since their images may be predicted as this one.
-    """
-    missing = {
-        str(verdict.check.class_name): verdict.n
-        for verdict in of_classes
-        if verdict.value == 0 and verdict.n * _usual_accuracy(verdict) >= EXPECTED
-    }
-    lost = sum(max(_usual_accuracy(verdict) - (verdict.value or 0.0), 0.0) for verdict in of_classes)
-    of_missing = sum(_usual_accuracy(verdict) for verdict in of_classes if verdict.check.class_name in missing)
-    return missing if len(missing) == 1 and of_missing >= _CARRY * lost else {}
-
-
-def _usual_accuracy(verdict: Verdict) -> float:
-    panel = verdict.check.panel
-    return 0.5 if panel is None or panel.mean is None else panel.mean
-
-
-def _is_of_class(verdict: Verdict) -> bool:
-    """Return whether a check is of the accuracy of a class on clean images."""
-    check = verdict.check
-    return (check.family, verdict.metric, check.pose) == ("class", ACCURACY.name, IDENTITY)
-
-
-def _never_predicted(found: _Evidence) -> str:
+def _never_predicted(evidence: Evidence) -> str:
     """Name the classes that are never predicted, if they carry the loss of accuracy and most others are predicted."""
-    missing, lost = found.never_predicted, found.lost
-    if not missing or len(missing) > len(found.predicted):
+    missing, lost = evidence.never_predicted, evidence.lost
+    if not missing or len(missing) > len(evidence.predicted):
         return ""
     carried = sum(lost.get(name, 0.0) for name in missing)
-    if carried < _CARRY * sum(lost.values()):
+    if carried < CARRY * sum(lost.values()):
         return ""
-    return f"{_said_missing(found)}."
+    return f"{_missing_in_words(evidence)}."
 
 
-def _said_missing(found: _Evidence) -> str:
-    missing = found.never_predicted
+def _missing_in_words(evidence: Evidence) -> str:
+    missing = evidence.never_predicted
     verb = "is" if len(missing) == 1 else "are"
     return f"{some_of([*missing])} {verb} never predicted (of {sum(missing.values()):,} images)"
 
 
-def _labels(found: _Evidence) -> str:
-    of_all = [each for each in found.verdicts if each.check.family in {"clean", "confidence"}]
-    clean = {each.metric: each for each in reversed(of_all) if each.check.pose == IDENTITY}
-    named = [clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS)]
-    known = [(each.value, each.status, deviation(each) or 0.0) for each in named if each is not None]
-    match known:
-        case [(float(right), "fail", lost), (float(gap), "fail", unsure), (_, _, errors)] if (
-            unsure > lost and errors <= 0
-        ):
-            said = f"Accuracy {right:.1%} is far above mean confidence, about {right - gap:.1%}: labels that contradict"
-            return f"{said} each other make a model unsure." if gap >= _UNSURE else ""
-    return ""
-
-
-def _calibration(found: _Evidence) -> str:
-    if "confidence" not in found.areas or not found.areas <= {"confidence", "attention"} or max(found.misses) < FAR:
+def _labels(evidence: Evidence) -> str:
+    """Contradictory labels lower confidence on all images, but hardly its order, and accuracy far less."""
+    on_clean = {
+        verdict.metric: verdict
+        for verdict in reversed(evidence.verdicts)
+        if verdict.check.family in {"clean", "confidence"} and verdict.check.pose == IDENTITY
+    }
+    clean, calibration, errors, risk = (
+        on_clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS, RISK_COVERAGE_AREA)
+    )
+    if clean is None or calibration is None or errors is None or clean.value is None or calibration.value is None:
         return ""
-    if _by_class(found):
+    both_fail = clean.status == calibration.status == "fail"
+    unsure = deviation(calibration) or 0.0
+    worse_order = 0.0 if risk is None else deviation(risk) or 0.0
+    stands_apart = unsure >= APART * evidence.accuracy_on_clean() and unsure > worse_order
+    more_confident_errors = (deviation(errors) or 0.0) > 0
+    if not both_fail or not stands_apart or more_confident_errors or calibration.value < _UNSURE:
+        return ""
+    confidence = clean.value - calibration.value
+    return (
+        f"Accuracy {clean.value:.1%} is far above mean confidence, about {confidence:.1%}: labels that contradict "
+        "each other make a model unsure."
+    )
+
+
+def _calibration(evidence: Evidence) -> str:
+    areas = {failing.area for failing in evidence.failing if not _names_pair(failing.verdict)}
+    of_confidence = [failing for failing in evidence.failing if failing.area == CONFIDENCE_AREA]
+    if not of_confidence or areas - {CONFIDENCE_AREA, ATTENTION_AREA}:
+        return ""
+    if max(failing.miss for failing in of_confidence) < FAR or _by_class(evidence):
+        return ""
+    pairs = evidence.strongest(lambda failing: _names_pair(failing.verdict))
+    if pairs >= APART * evidence.strongest_in(CONFIDENCE_AREA):
         return ""
     return "Checks of confidence fail, and none of accuracy."
 
 
-def _attention(found: _Evidence) -> str:
-    return "Only checks of attention fail." if found.areas == {"attention"} else ""
+def _names_pair(verdict: Verdict) -> bool:
+    """Return whether a check measures the probability of a confused pair, which scaled probabilities move, too."""
+    metric = METRICS.get(verdict.metric)
+    return bool(metric and metric.names_cause)
 
 
-def _geometry(found: _Evidence) -> str:
-    if not found.mostly("geometry"):
+def _attention(evidence: Evidence) -> str:
+    return "Only checks of attention fail." if evidence.areas == {ATTENTION_AREA} else ""
+
+
+def _geometry(evidence: Evidence) -> str:
+    if not evidence.mostly(GEOMETRY_AREA):
         return ""
-    families = _by_count([each.check.family for each in found.failed if _area(each) == "geometry"])
-    named = families_in_words(families)
-    return f"Clean accuracy passes, and most failing checks rotate, translate or flip images ({named})."
+    families = [failing.verdict.check.family for failing in evidence.failing if failing.area == GEOMETRY_AREA]
+    named = families_in_words(_by_count(families))
+    return f"{_clean_in_words(evidence)}, and most failing checks rotate, translate or flip images ({named})."
 
 
-def _group(found: _Evidence) -> str:
+def _clean_in_words(evidence: Evidence) -> str:
+    if evidence.clean_passes:
+        return "Clean accuracy passes"
+    return "Clean accuracy deviates far less than other checks"
+
+
+def _group(evidence: Evidence) -> str:
     """Compare the odds of an error, by column and group: damage to all moves all odds alike, but not accuracy."""
-    ratios: dict[str, dict[str, float]] = {}
-    for each in found.verdicts:
-        panel, keys = each.check.panel, each.check.keys
-        if (each.metric, each.check.pose) != (GROUP_ACCURACY.name, IDENTITY) or each.value is None:
-            continue
-        if panel and panel.mean is not None:
-            own, usual = (each.n * right + 0.5 for right in (each.value, panel.mean))
-            odds = (each.n + 1 - own) / own, (each.n + 1 - usual) / usual
-            ratios.setdefault(str(keys.get("by")), {})[str(keys.get("group"))] = float(np.log(odds[0] / odds[1]))
-    different = [each.check.keys for each in found.failed if each.metric == GROUP_DIFFERENCE.name]
-    for by, of_groups in ratios.items():
+    different = [
+        failing.verdict.check.keys for failing in evidence.failing if failing.verdict.metric == GROUP_DIFFERENCE.name
+    ]
+    for by, rises in _rises_of_odds(evidence.verdicts).items():
         falling = {str(keys.get("group")) for keys in different if keys.get("by") == by}
-        others = [ratio for group, ratio in of_groups.items() if group not in falling]
+        others = [rise for group, rise in rises.items() if group not in falling]
         (group,) = falling if len(falling) == 1 else ("",)
-        rise = of_groups.get(group, 0.0)
-        if rise > 0 and others and max(others) <= _OTHERS * rise:
+        own = rises.get(group, 0.0)
+        if own > 0 and others and max(others) <= _OTHERS * own:
             return (
-                f"The odds of an error on {by} {group} are {np.exp(rise):.1f} times those of reference models, on "
+                f"The odds of an error on {by} {group} are {np.exp(own):.1f} times those of reference models, on "
                 f"any other group by {by} at most {np.exp(max(others)):.1f} times."
             )
     return ""
 
 
-def _by_margin(found: _Evidence) -> str:
-    """Compare the largest miss of each class with that of the checks that are not about one class."""
-    own: dict[str, float] = {}
-    for each, miss in zip(found.failed, found.misses, strict=True):
-        if not ((metric := METRICS.get(each.metric)) and metric.about_one) and each.check.family != "pairs":
-            name = each.check.class_name or ""
-            own[name] = max(own.get(name, 0.0), miss)
-    others, most = own.pop("", 0.0), max(own.values(), default=0.0)
-    apart = [name for name, miss in own.items() if miss >= most / _APART]
-    if len(apart) > _TWO or most < max(_APART * others, FAR):
+def _rises_of_odds(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
+    """Return the rise of the log odds of an error against reference models, by column and group."""
+    rises: dict[str, dict[str, float]] = {}
+    for verdict in verdicts:
+        panel, keys = verdict.check.panel, verdict.check.keys
+        on_clean = (verdict.metric, verdict.check.pose) == (GROUP_ACCURACY.name, IDENTITY)
+        if not on_clean or verdict.value is None or panel is None or panel.mean is None:
+            continue
+        own, usual = (_log_odds_of_error(accuracy, verdict.n) for accuracy in (verdict.value, panel.mean))
+        rises.setdefault(str(keys.get("by")), {})[str(keys.get("group"))] = own - usual
+    return rises
+
+
+def _log_odds_of_error(accuracy: float, n: int) -> float:
+    # Half a prediction more on either side keeps the odds finite (Haldane 1956, Anscombe 1956).
+    right = n * accuracy + 0.5
+    return float(np.log((n + 1 - right) / right))
+
+
+def _by_margin(evidence: Evidence) -> str:
+    """Compare the largest deviation of each class with that of the accuracy on images of all classes."""
+    by_class: dict[str, float] = {}
+    largest_miss = 0.0
+    for failing in evidence.failing:
+        check, metric = failing.verdict.check, METRICS.get(failing.verdict.metric)
+        if not check.class_name or check.family == "pairs" or (metric and metric.about_one):
+            continue
+        by_class[check.class_name] = max(by_class.get(check.class_name, 0.0), failing.deviation)
+        largest_miss = max(largest_miss, failing.miss)
+    most, others = max(by_class.values(), default=0.0), evidence.accuracy_of_all()
+    apart = [name for name, away in by_class.items() if away >= most / APART]
+    if len(apart) > TWO or largest_miss < FAR or most < APART * others:
         return ""
-    said = f"Checks of {' and '.join(apart)} miss by up to {most:.1f} standard deviations of reference models"
-    return f"{said}, checks of no class by at most {others:.1f}."
+    return (
+        f"Checks of {' and '.join(apart)} deviate by up to {most:.1f} standard deviations of reference models, "
+        f"accuracy on all classes by at most {others:.1f}."
+    )
 
 
-def _by_class(found: _Evidence) -> str:
+def _by_class(evidence: Evidence) -> str:
     """Compare the accuracies of classes where accuracy, geometry and corruptions hold.
 
     One class with wrong labels costs confidence first, and its accuracy less than its threshold tells.
     """
-    if not found.clean_holds or found.areas - _OF_ONE_CLASS:
+    if not evidence.clean_holds or evidence.areas - _OF_ONE_CLASS:
         return ""
     deviations = {
-        verdict.check.class_name or "": deviation(verdict) or 0.0 for verdict in found.verdicts if _is_of_class(verdict)
+        verdict.check.class_name or "": deviation(verdict) or 0.0
+        for verdict in evidence.verdicts
+        if is_of_class(verdict)
     }
-    if len(deviations) < _LEAST_CLASSES:
+    if len(deviations) < LEAST_CLASSES:
         return ""
     name, second, *_ = sorted(deviations, key=lambda name: -deviations[name])
-    if deviations[name] < _FAR_CLASS or deviations[name] < _APART * deviations[second]:
+    if deviations[name] < _FAR_CLASS or deviations[name] < APART * deviations[second]:
         return ""
     return (
         f"{name} lies {deviations[name]:.1f} standard deviations of reference models below them, "
@@ -381,63 +331,83 @@ def _by_class(found: _Evidence) -> str:
     )
 
 
-def _by_points(found: _Evidence) -> str:
-    named, lost = found.carrying, found.lost
-    failing = {each.check.class_name for each in found.failed if each.check.class_name and _is_of_class(each)}
-    if not named or failing - set(named):
+def _by_points(evidence: Evidence) -> str:
+    names, lost = evidence.carrying, evidence.lost
+    failing_classes = {failing.verdict.check.class_name for failing in evidence.failing if is_of_class(failing.verdict)}
+    if not names or failing_classes - {*names, None}:
         return ""
-    if len(found.better(_FAR_BETTER)) >= _TWO or not found.areas & {"clean images", "classes"}:
+    if len(evidence.better(_FAR_BETTER)) >= TWO or not evidence.areas & {CLEAN, CLASS_AREA}:
         return ""
-    gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in named if lost[name])
-    share = sum(lost[name] for name in named) / sum(lost.values())
+    gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in names if lost[name])
+    share = sum(lost[name] for name in names) / sum(lost.values())
     return f"{gaps} against reference models: {share:.0%} of what all classes lose."
 
 
-def _pipeline(found: _Evidence) -> str:
-    if not found.expects_other_pixels(by=_BETTER) or found.areas <= {"corruptions"}:
+def _pipeline(evidence: Evidence) -> str:
+    if not _expects_other_pixels(evidence, by=_BETTER) or evidence.areas <= {CORRUPTION_AREA}:
         return ""
-    better, worst = found.better(_BETTER), max(found.kinds, key=lambda kind: found.kinds[kind])
-    under = f"Under {better[0]} and {better[1]} the model is better than reference models, under {worst} worse"
+    first, second, *_ = evidence.better(_BETTER)
+    worst = max(evidence.kinds, key=lambda kind: evidence.kinds[kind])
+    under = f"Under {first} and {second} the model is better than reference models, under {worst} worse"
     return f"{under}: it expects other pixels than it gets."
 
 
-def _corruption(found: _Evidence) -> str:
-    if not found.mostly("corruptions"):
+def _corruption(evidence: Evidence) -> str:
+    if not evidence.mostly(CORRUPTION_AREA):
         return ""
-    kinds = _by_count([str(each.check.keys.get("corruption")) for each in found.failed if _area(each) == "corruptions"])
-    return f"Clean accuracy passes, and most failing checks are of corruptions ({some_of(kinds)})."
+    kinds = [
+        str(failing.verdict.check.keys.get("corruption"))
+        for failing in evidence.failing
+        if failing.area == CORRUPTION_AREA
+    ]
+    return f"{_clean_in_words(evidence)}, and most failing checks are of corruptions ({some_of(_by_count(kinds))})."
 
 
-def _named(found: _Evidence) -> str:
-    """Return the detail of the failing check that names the cause and misses by most.
+def _named(evidence: Evidence) -> str:
+    """Return the detail of the failing check that names the cause and deviates most.
 
     The accuracy of all images must pass, and what tells of the whole network by its probabilities or statistics, too.
     """
-    named, failing = [], [each for each in found.verdicts if each.status == "fail"]
-    for each in failing:
-        metric = METRICS.get(each.metric)
+    details = []
+    for verdict in evidence.verdicts:
+        metric = METRICS.get(verdict.metric)
+        if verdict.status != "fail":
+            continue
         if metric and metric.names_cause:
-            named.append((_missed(each) or 0.0, each.detail))
-        elif each.check.family in _OF_ALL or (metric and metric.heavy_tailed):
+            details.append((deviation(verdict) or 0.0, verdict.detail))
+        elif verdict.check.family in OF_ALL_IMAGES or (metric and metric.heavy_tailed):
             return ""
-    return f"{max(named)[1]}." if named else ""
+    return f"{max(details)[1]}." if details else ""
 
 
-def _drift(found: _Evidence) -> str:
-    misses = zip(found.failed, found.misses, strict=True)
-    if any(each.metric == GROUP_DIFFERENCE.name and 4 * miss >= max(found.misses) for each, miss in misses):
+def _drift(evidence: Evidence) -> str:
+    largest_miss = max((failing.miss for failing in evidence.failing), default=0.0)
+    of_groups = [failing.miss for failing in evidence.failing if failing.verdict.metric == GROUP_DIFFERENCE.name]
+    if any(4 * miss >= largest_miss for miss in of_groups):
         return ""  # Neither everything nor, as far as odds tell, one group alone.
-    if found.clean_holds and len({area if area in _APART_FROM_OTHERS else _OTHER for area in found.areas}) <= _TWO:
+    areas = {area if area in _APART_FROM_OTHERS else OTHER_AREA for area in evidence.areas}
+    if evidence.clean_holds and len(areas) <= TWO:
         return ""
-    named = " and ".join(found.carrying)
-    most = f"{named} lose most" if named else "no class, pose or corruption stands out"
-    if len(found.never_predicted) > len(found.predicted):
-        most = f"the only classes predicted are {some_of(found.predicted)}"
-        if len(found.predicted) == 1:
-            most = f"{found.predicted[0]} is the only class predicted"
-    elif found.never_predicted:
-        most = _said_missing(found)
-    return f"Checks of {some_of(sorted(found.areas), shown=6)} fail, and {most}."
+    if areas <= {CLEAN, CONFIDENCE_AREA}:
+        return ""  # Poses, corruptions and single classes hold, so not everything is worse.
+    strongest = max(evidence.failing, key=lambda failing: failing.deviation)
+    away = f"by {strongest.deviation:.1f} standard deviations of reference models"
+    words = f"Checks of {some_of(sorted(evidence.areas), shown=6)} fail, and {_outstanding(evidence)}."
+    return f"{strongest.verdict.check.id} deviates most, {away}. {words}"
+
+
+def _outstanding(evidence: Evidence) -> str:
+    """Return in words which classes stand out in a drift, if any do."""
+    predicted = evidence.predicted
+    if len(evidence.never_predicted) > len(predicted):
+        if len(predicted) == 1:
+            return f"{predicted[0]} is the only class predicted"
+        return f"the only classes predicted are {some_of(predicted)}"
+    if evidence.never_predicted:
+        return _missing_in_words(evidence)
+    if evidence.carrying:
+        return f"{' and '.join(evidence.carrying)} lose most"
+    return "no class, pose or corruption stands out"
 
 
 def _by_count(names: Sequence[str]) -> list[str]:
@@ -445,7 +415,7 @@ def _by_count(names: Sequence[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: -names.count(name))
 
 
-_RULES: tuple[tuple[str, str, Callable[[_Evidence], str]], ...] = (
+_RULES: tuple[tuple[str, str, Callable[[Evidence], str]], ...] = (
     (LABELS, "Look at wrong training labels first.", _labels),
     (CALIBRATION, _LOOK_AT_TRAINING, _calibration),
     (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
