@@ -33,6 +33,7 @@ from harness.report.cause_evidence import (
     OTHER_AREA,
     TWO,
     Evidence,
+    FailingCheck,
     area_of,
     is_of_class,
     own_areas,
@@ -120,7 +121,7 @@ def likely_cause(
         or _shown_by_classes(evidence)
         or _shown_by_family(evidence)
         or _shown_by_rule(evidence, own)
-        or _shown_by_rest(own, failing)
+        or _shown_by_rest(own, on_candidate)
     )
     return Cause(*shown, counted)
 
@@ -158,11 +159,14 @@ def _shown_by_rule(evidence: Evidence, own: Mapping[str, Family]) -> _Shown | No
     return None
 
 
-def _shown_by_rest(own: Mapping[str, Family], failing: Sequence[str]) -> _Shown:
-    """Return the cause where no rule holds: an area of its own that fails, or none."""
+def _shown_by_rest(own: Mapping[str, Family], verdicts: Sequence[Verdict]) -> _Shown:
+    """Return the cause where no rule holds: an area of its own that fails clearly or alone, or none."""
+    failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
     for area, family in own.items():
-        others = "no rule explains the others" if set(failing) - {area} else "no others"
-        return area, f"Checks of {area} fail, and {others}.", family.failure
+        alone = all(check.area == area for check in failing)
+        if alone or any(check.area == area and check.miss >= FAR for check in failing):
+            others = "no others" if alone else "no rule explains the others"
+            return area, f"Checks of {area} fail, and {others}.", family.failure
     return UNCLEAR, "No rule explains the checks that fail.", "Look at the checks one by one."
 
 
@@ -201,11 +205,10 @@ def _labels(evidence: Evidence) -> str:
     if clean is None or calibration is None or errors is None or clean.value is None or calibration.value is None:
         return ""
     both_fail = clean.status == calibration.status == "fail"
-    unsure = deviation(calibration) or 0.0
     worse_order = 0.0 if risk is None else deviation(risk) or 0.0
-    stands_apart = unsure >= APART * evidence.accuracy_on_clean() and unsure > worse_order
+    is_strongest = (deviation(calibration) or 0.0) > max(evidence.accuracy_on_clean(), worse_order)
     more_confident_errors = (deviation(errors) or 0.0) > 0
-    if not both_fail or not stands_apart or more_confident_errors or calibration.value < _UNSURE:
+    if not both_fail or not is_strongest or more_confident_errors or calibration.value < _UNSURE:
         return ""
     confidence = clean.value - calibration.value
     return (

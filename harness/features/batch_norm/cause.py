@@ -10,9 +10,10 @@ from harness.features.batch_norm.metrics import (
     BATCH_NORM_MISFIT,
     GROUPS,
 )
-from harness.report.cause_evidence import BESIDE, CONFIDENCE_AREA, area_of
+from harness.measures.slices import GROUP_DIFFERENCE
+from harness.report.cause_evidence import APART, BESIDE, CONFIDENCE_AREA, FailingCheck
 from harness.report.causes import WEIGHTS
-from harness.report.signs import deviation
+from harness.report.signs import FAR, deviation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,22 +75,25 @@ def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
 def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
     """Return the cause, its evidence and advice if batch norms deviate more than every check of predictions that fails.
 
-    Log loss and other checks of confidence have no largest value, so they may deviate by four times as much.
-    Statistics that are too near to clean images, as after training without augmentation, are no misfit. They count
-    among the others.
+    Log loss and other checks of confidence have no largest value, so they may deviate by four times as much. A group
+    that training lacks moves the statistics a little, too, so batch norms must deviate by twice as much as the
+    difference of a group. Statistics that are too near to clean images, as after training without augmentation, are no
+    misfit. They count among the others.
     """
-    failing = [verdict for verdict in verdicts if verdict.status == "fail"]
-    of_maxima = [verdict for verdict in failing if verdict.metric in _MAXIMA]
-    others = [verdict for verdict in failing if verdict.metric not in _MAXIMA]
-    if not of_maxima or any(deviation(verdict) is None for verdict in others):
+    failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
+    of_maxima = [check for check in failing if check.verdict.metric in _MAXIMA]
+    others = [check for check in failing if check.verdict.metric not in _MAXIMA]
+    unknown = any(deviation(check.verdict) is None for check in others)
+    if unknown or all(check.miss < FAR for check in of_maxima):
         return None  # What has no reference models may be stronger evidence.
 
     most = _largest(of_maxima)
-    of_predictions = _largest(verdict for verdict in others if area_of(verdict) != CONFIDENCE_AREA)
-    if most <= of_predictions or most < BESIDE * _largest(others):
+    of_predictions = _largest(check for check in others if check.area != CONFIDENCE_AREA)
+    of_groups = _largest(check for check in others if check.verdict.metric == GROUP_DIFFERENCE.name)
+    if most <= of_predictions or most < APART * of_groups or most < BESIDE * _largest(others):
         return None
 
-    failing_groups = {_group_of(verdict) for verdict in of_maxima}
+    failing_groups = {_group_of(check.verdict) for check in of_maxima}
     layers = " and ".join(name for name in GROUPS if name in failing_groups)
     if len(failing_groups) == len(GROUPS):
         layers = "all"
@@ -101,8 +105,8 @@ def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] |
     return _AREA, f"{evidence}{beside}", _ADVICE_FOR_STATISTICS
 
 
-def _largest(verdicts: Iterable[Verdict]) -> float:
-    return max((deviation(verdict) or 0.0 for verdict in verdicts), default=0.0)
+def _largest(checks: Iterable[FailingCheck]) -> float:
+    return max((check.deviation for check in checks), default=0.0)
 
 
 def _group_of(verdict: Verdict) -> str:
