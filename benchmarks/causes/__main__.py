@@ -22,7 +22,7 @@ from benchmarks.detection.results import measured_results
 from benchmarks.runner import keep, option, read, run, table, write_between
 from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.measures import METRICS, Measurement
-from harness.report.causes import (
+from harness.report.cause_rules import (
     ATTENTION,
     CALIBRATION,
     CLASSES,
@@ -32,8 +32,8 @@ from harness.report.causes import (
     PIPELINE,
     UNCLEAR,
     WEIGHTS,
-    likely_cause,
 )  # fmt: skip
+from harness.report.causes import likely_cause
 from harness.run.outcome import InputFaults
 
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.json"))

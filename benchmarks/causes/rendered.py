@@ -40,7 +40,7 @@ from harness.features.consensus.soft import (
     panel_divergence,
 )
 from harness.perturb import HorizontalFlip
-from harness.report.causes import CLASSES, DRIFT, GROUP, LABELS, MISSING, PIPELINE, WEIGHTS
+from harness.report.cause_rules import CLASSES, DRIFT, GROUP, LABELS, MISSING, PIPELINE, WEIGHTS
 from harness.run.input_faults import input_faults
 from harness.run.opening import open_session
 from harness.run.request import RunRequest

@@ -21,7 +21,8 @@ from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE_MINIMUM, BAT
 from harness.features.consensus.soft import SOFT_CONFUSION
 from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
-from harness.report.causes import UNCLEAR, likely_cause
+from harness.report.cause_rules import UNCLEAR
+from harness.report.causes import likely_cause
 from harness.report.diagnosis import diagnose
 from harness.report.html import page_of
 from harness.report.signs import deviation

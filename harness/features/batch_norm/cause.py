@@ -12,7 +12,7 @@ from harness.features.batch_norm.metrics import (
 )
 from harness.measures.slices import GROUP_DIFFERENCE
 from harness.report.cause_evidence import APART, BESIDE, CONFIDENCE_AREA, FailingCheck
-from harness.report.causes import WEIGHTS
+from harness.report.cause_rules import WEIGHTS
 from harness.report.signs import FAR, deviation
 
 if TYPE_CHECKING:
