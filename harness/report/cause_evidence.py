@@ -76,8 +76,8 @@ class FailingCheck:
 class Evidence:
     """Verdicts on the candidate, and those of them that tell of a cause.
 
-    `failing` are failing checks without those that deviate by less than a quarter of the largest deviation, and without
-    those of an area that is a cause of its own, such as batch norms. Predictions are compared with predictions alone:
+    `failing` are failing checks that deviate by at least a quarter of the largest deviation. Those of an area that is a
+    cause of its own, such as batch norms, are left out. Predictions are compared with predictions alone:
     log loss and risk have no largest value, so they would outweigh an accuracy of zero.
     `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.

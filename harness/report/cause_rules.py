@@ -199,10 +199,9 @@ def _by_margin(evidence: Evidence) -> str:
     apart = [name for name, away in by_class.items() if away >= most / APART]
     if len(apart) > TWO or largest_miss < FAR or most < APART * others:
         return ""
-    return (
-        f"Checks of {' and '.join(apart)} deviate by up to {most:.1f} standard deviations of reference models, "
-        f"accuracy on all classes by at most {others:.1f}."
-    )
+    beside = f"accuracy on all classes by at most {others:.1f}" if others else "and accuracy on all classes passes"
+    away = f"deviate by up to {most:.1f} standard deviations of reference models"
+    return f"Checks of {' and '.join(apart)} {away}, {beside}."
 
 
 def _by_class(evidence: Evidence) -> str:
@@ -294,7 +293,7 @@ def _drift(evidence: Evidence) -> str:
 
 
 def _outstanding(evidence: Evidence) -> str:
-    """Return in words which classes stand out in a drift, if any do."""
+    """Return as text which classes stand out in a drift, if any do."""
     predicted = evidence.predicted
     if len(evidence.never_predicted) > len(predicted):
         if len(predicted) == 1:

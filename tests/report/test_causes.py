@@ -234,7 +234,11 @@ def test_a_small_miss_beside_a_large_one_names_no_cause(checks):
     assert likely_cause([*rest, far]).group == "calibration"
     assert likely_cause([*rest, missed]).group == UNCLEAR
     beside = of_class(template, miss=11)
-    assert likely_cause([*rest, missed, beside]).group == "class confusion"
+    of_class_alone = likely_cause([*rest, missed, beside])
+    assert of_class_alone.group == "class confusion"
+    assert of_class_alone.evidence == (
+        "Checks of g deviate by up to 16.0 standard deviations of reference models, and accuracy on all classes passes."
+    )
     assert likely_cause([*rest, far, beside]).group == "class confusion"
 
 
@@ -350,7 +354,7 @@ def test_batch_norms_that_hardly_miss_are_no_cause_beside_other_failures(checks)
     assert likely_cause([*beside, clearly]).group == "batch norms"
 
 
-def test_a_group_that_training_lacks_moves_batch_norms_less_than_twice_as_much(checks):
+def test_a_group_that_training_lacks_moves_batch_norms_little(checks):
     template = next(each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean")
     of_vendors = of_groups(template, {"a": 0.799, "b": 0.8, "c": 0.775}, failing="c")
     difference = next(each for each in of_vendors if each.check.id == "difference-c")

@@ -85,7 +85,7 @@ def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] |
     others = [check for check in failing if check.verdict.metric not in _MAXIMA]
     unknown = any(deviation(check.verdict) is None for check in others)
     if unknown or all(check.miss < FAR for check in of_maxima):
-        return None  # What has no reference models may be stronger evidence.
+        return None  # Checks without reference models may be stronger evidence.
 
     most = _largest(of_maxima)
     of_predictions = _largest(check for check in others if check.area != CONFIDENCE_AREA)
