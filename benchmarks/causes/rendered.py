@@ -1,8 +1,8 @@
 """Letters in color that the benchmark renders itself, a small network for them, and cases of broken training.
 
 `python -m benchmarks.causes.rendered FOLDER` trains and measures everything in FOLDER and writes `measured/` beside
-this file. It takes about 30 minutes of one core and is resumable. The first three alphabets chose rules, the fourth tests
-them.
+this file. It takes about 30 minutes of one core and is resumable. The first three alphabets chose rules, the fourth
+tests them.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def main(*, folder: Path, alphabets: Sequence[str]) -> None:
         measure(alphabet, folder.resolve() / alphabet)
 
 
-COMMANDS = {"": (main, option("folder", type=Path), option("alphabets", nargs="*", metavar="rules | test | third | fourth"))}
+COMMANDS = {"": (main, option("folder", type=Path), option("alphabets", nargs="*", metavar=" | ".join(ALPHABETS)))}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "runs/causes rules"))
