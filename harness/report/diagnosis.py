@@ -14,7 +14,8 @@ from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
-from harness.report.causes import UNCLEAR, likely_cause
+from harness.report.cause_rules import UNCLEAR
+from harness.report.causes import likely_cause
 from harness.report.signs import margin_lines, signs
 from harness.report.wording import candidate_name, of_candidate, points, reference, significantly_more
 from harness.run.outcome import worst_first
