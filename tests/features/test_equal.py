@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from artifacts import means_of, save_artifact, save_groups, save_predictors
-from zoo import Zoo, images_of, network
+from zoo import ARGUMENTS, CLASSES, Zoo, images_of, network
 
 from harness.base.records import as_json
 from harness.cli import main
+from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.history import Line
 
 ORIGINAL = "models/augmented.safetensors"
@@ -180,6 +181,92 @@ def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkey
     status, out, _ = equal(*asked, "--artifact-normalization", "none", original="own.pth", tolerance="2%")
     assert (status, "changes 0 of 400 predictions" in out) == (0, True)
     assert zoo.asked
+
+
+class Normalizing(torch.nn.Module):
+    """A network behind a normalization of its own."""
+
+    def __init__(self, network, mean, std):
+        super().__init__()
+        self.network, self.mean, self.std = network, mean, std
+
+    def forward(self, pixels):
+        return self.network((pixels - self.mean) / self.std)
+
+
+class Unnormalized(torch.nn.Module):
+    """A network of normalized pixels, which is given pixels in [0, 1]: it undoes the normalization of the zoo's."""
+
+    def __init__(self, network, mean, std):
+        super().__init__()
+        self.network, self.mean, self.std = network, mean, std
+
+    def forward(self, pixels):
+        return self.network(pixels * self.std + self.mean)
+
+
+def normalized_original(zoo, mean, std):
+    """Save the zoo's network as one that takes pixels normalized by these values; return its name."""
+    model = network()
+    with torch.no_grad():
+        model.mean.fill_(mean)
+        model.std.fill_(std)
+        # Weights of the class means, for pixels (x - mean) / std.
+        rows = model.fc1.weight.sum(dim=1)
+        model.fc1.bias.add_(mean * rows)
+        model.fc1.weight.mul_(std)
+    arguments = {**ARGUMENTS, "mean": mean, "std": std}
+    save_checkpoint(zoo.root / "normalized.safetensors", model, Record("fashion-cnn", arguments, CLASSES))
+    return "normalized.safetensors", model
+
+
+def equal_normalization(equal, *more, **how):
+    """Return what the command finds, and its record."""
+    status, out, _ = equal(*more, "--json", **how)
+    return status, json.loads(out)["normalization"]
+
+
+def test_a_normalization_inside_the_export_is_named_with_its_values(equal, zoo):
+    exported(Normalizing(network(), 0.29, 0.35).eval(), zoo.root / "a.onnx")
+    status, out, _ = equal("a.onnx")
+    print(out)
+    line = next(line for line in out.splitlines() if line.startswith("Normalization"))
+    assert status == 1
+    assert re.match(
+        r"Normalization inside the export: about mean 0\.\d\d, std 0\.\d\d, and the original normalizes", line
+    )
+    assert line in (zoo.root / "reports/equal.html").read_text()
+    status, found = equal_normalization(equal, "a.onnx")
+    assert (status, found["kind"], found["sentence"]) == (1, "inside", line)
+    assert (found["mean"], found["std"]) == (pytest.approx(0.29, abs=0.02), pytest.approx(0.35, abs=0.02))
+
+
+def test_a_normalization_that_is_applied_twice_or_missing_is_named(equal, zoo):
+    name, model = normalized_original(zoo, 0.3, 0.2)
+    exported(Normalizing(model, 0.3, 0.2).eval(), zoo.root / "twice.onnx")
+    exported(Unnormalized(model, 0.2, 0.3).eval(), zoo.root / "other.onnx")
+    with torch.no_grad():
+        model.mean.zero_()
+        model.std.fill_(1.0)
+    exported(model, zoo.root / "missing.onnx")
+    assert equal_normalization(equal, "twice.onnx", original=name)[1]["kind"] == "twice"
+    assert equal_normalization(equal, "other.onnx", original=name)[1]["kind"] == "other"
+    status, out, _ = equal("missing.onnx", original=name)
+    assert "Normalization missing: the original normalizes with mean 0.3 and std 0.2, the artifact does not; " in out
+    option = re.search(r"Add (--artifact-normalization) (\S+)\.\n", out)
+    assert (status, option[2]) == (1, "0.3,0.2")
+    assert equal("missing.onnx", option[1], option[2], original=name, tolerance="2%")[0] == 0
+
+
+@pytest.mark.parametrize("change", ["few", "dimmed", "swapped"])
+def test_other_differences_have_no_normalization(equal, zoo, change):
+    name = {
+        "few": lambda: saved(zoo, jitter=0.3),
+        "dimmed": lambda: saved(zoo, change=lambda layer: layer.bias[1].sub_(90)),
+        "swapped": lambda: saved(zoo, change=swap),
+    }[change]()
+    status, found = equal_normalization(equal, name, tolerance="1.5%")
+    assert (status in {1, 4}, found) == (True, None)
 
 
 def test_a_tie_of_the_original_is_no_change(equal, zoo):
