@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
 
 Kind = Literal["inside", "twice", "missing", "other"]
-LEAST_CHANGED = 0.1
+LEAST_CHANGED = 0.05
 """Share of predictions that change before a normalization is looked for; int8 changes fewer."""
 _EXPLAINED = 0.8
 """Share of the changed predictions that a normalization explains at least, net."""

@@ -262,10 +262,14 @@ def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
     trials.race(catalog)
     if not trials.is_explained:
         trials.race(varied)
+        # Probabilities tell a gain and an offset from other curves, so these may end the search.
+        if trials.of_probabilities and trials.ranked()[0].causes == (AFFINE,):
+            trials.fit_levels()
+    if not trials.is_explained:
         least = trials.score(trials.reference, FEW)
         better = (each for each in trials.ranked(FEW, causes=1) if trials.score(each, FEW) > least)
         trials.refine(of_each_cause(better, _STARTS))
-        # A gain and an offset fit many changes a little, so other causes come first.
+        # By classes, a gain and an offset fit other changes, too, so these come last.
         if not trials.is_explained or trials.ranked()[0].causes == (AFFINE,):
             trials.fit_levels()
     tried = max(len(trials), len(catalog) + len(varied))

@@ -103,6 +103,11 @@ class Trials:
         return len(self._trials)
 
     @property
+    def of_probabilities(self) -> bool:
+        """Return whether probabilities are explained, not classes."""
+        return self._probabilities is not None
+
+    @property
     def is_explained(self) -> bool:
         """Return whether a pipeline gives all served predictions that were looked at."""
         return any(self.score(trial) == 0 for trial in self.ranked())
