@@ -29,11 +29,7 @@ def in_precision(model: RoleModel, images: LabelledImages, precision: Precision)
     its least to its largest value on these images (Jacob et al. 2018, "Quantization and Training of Neural Networks"),
     the loosest of the usual conversions.
 
-    Args:
-        model: A model with layers, `provides.layers`.
-        images: N images.
-        precision: The precision of the copy; float32 copies nothing.
-
+    The model needs layers, see `Provides`.
     """
     classifier = model.classifier
     if precision == "float32":

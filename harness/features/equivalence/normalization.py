@@ -72,10 +72,7 @@ class Normalization:
 def fitted_normalization(artifact: Predictions, original: RoleModel) -> Normalization | None:
     """Return the normalization that explains the artifact's predictions by the original; None if none does.
 
-    Args:
-        artifact: Predictions of the artifact for clean images.
-        original: The original. Pixels outside of [0, 1] are sent to it, so there is no answer for a predictor.
-
+    Pixels outside of [0, 1] are sent to the original, so there is no answer for a predictor.
     """
     if not original.provides.network:
         return None

@@ -117,19 +117,12 @@ def skew(
     tolerance: float = TOLERANCE,
     served_precision: Precision | None = None,
 ) -> Diagnosis:
-    """Diagnose served predictions.
+    """Diagnose served predictions. The share `tolerance`, in (0, 1), may differ from the candidate's.
 
-    Args:
-        candidate: The reference model.
-        served: The file of the predictions, or the SPEC of a served model, which is asked about the images.
-        model: Settings of data and models.
-        tolerance: The share of predictions that may differ from the candidate's, in (0, 1).
-        served_precision: States that the candidate's own weights are served, in this precision. By default the weights
-            and the precision are unknown, unless the served model has the candidate's hash.
-
-    Raises:
-        InputError: For a file, model or tolerance that cannot be used.
-
+    `served` is the file of the predictions, or the SPEC of a served model, which is asked about the images.
+    `served_precision` states that the candidate's own weights are served, in this precision. By default, weights and
+    precision are unknown, unless the served model has the candidate's hash. Raises `InputError` for a file, model or
+    tolerance that cannot be used.
     """
     expect_tolerance(tolerance)
     if isinstance(served, str):
@@ -185,16 +178,10 @@ def diagnosis(
     probabilities: np.ndarray | None = None,
     precision: Precision | None = None,
 ) -> Diagnosis:
-    """Return the diagnosis of predictions that were served for N images.
+    """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie.
 
-    Args:
-        model: The reference model.
-        images: The images.
-        served: The served classes, (N,) int64, `UNDECIDED` where the leading classes tie.
-        tolerance: The share of predictions that may differ, in (0, 1).
-        probabilities: The served probabilities, (N, classes), if they are known.
-        precision: The precision in which the weights of `model` are served; None if either is unknown.
-
+    `probabilities` are those served, (N, classes), if they are known. `precision` is the one in which the weights of
+    `model` are served; None if either is unknown.
     """
     original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
