@@ -5,13 +5,17 @@ import re
 import warnings
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import torch
 from artifacts import means_of, save_artifact, save_groups, save_predictors
-from zoo import ARGUMENTS, CLASSES, Zoo, images_of, network
+from zoo import ARGUMENTS, CLASSES, Zoo, images_of, network, role_model
 
 from harness.base.records import as_json
 from harness.cli import main
+from harness.data import LabelledImages
+from harness.data.stages import NORMALISATIONS
+from harness.features.equivalence.normalization import fitted_normalization
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.history import Line
 
@@ -255,6 +259,33 @@ def test_a_normalization_that_is_applied_twice_or_missing_is_named(equal, zoo):
     option = re.search(r"Add (--artifact-normalization) (\S+)\.\n", out)
     assert (status, option[2]) == (1, "0.3,0.2")
     assert equal("missing.onnx", option[1], option[2], original=name, tolerance="2%")[0] == 0
+
+
+class OfColors(torch.nn.Module):
+    """A linear network of color images, behind a normalization for each channel."""
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.last = torch.nn.Linear(3, 4)
+        with torch.no_grad():
+            self.last.weight.copy_(4 * torch.tensor([[1.0, -1, 0], [0, 1, -1], [-1, 0, 1], [0.5, 0.5, -1]]))
+            self.last.bias.zero_()
+
+    def forward(self, pixels):
+        return self.last(((pixels - self.mean) / self.std).mean(dim=(2, 3)))
+
+
+def test_a_normalization_of_each_channel_is_found():
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 3, 1, 1), dtype=np.uint8).repeat(8, 2).repeat(8, 3)
+    images = LabelledImages(torch.from_numpy(pixels), torch.arange(300) % 4, CLASSES, "colors", "test")
+    imagenet = NORMALISATIONS["ImageNet mean and std"]
+    original = role_model(model=OfColors(imagenet.mean, imagenet.std).eval())
+    artifact = role_model(model=OfColors((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()).predict(images)
+    found = fitted_normalization(artifact, original)
+    assert (found.kind, found.explained) == ("missing", found.changed)
+    assert found.original_as_option == "[0.485,0.456,0.406],[0.229,0.224,0.225]"
 
 
 @pytest.mark.parametrize("change", ["few", "biased", "swapped"])

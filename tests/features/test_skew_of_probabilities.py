@@ -178,7 +178,7 @@ def test_a_strong_skew_is_proven_in_an_unknown_precision(shipped, shipped_images
     answers = skewed(shipped, shipped_images, lambda serving: serving.skewed("gamma-linear"))
     found = diagnosed(shipped, shipped_images, answers)
     assert found.is_moved
-    assert diagnosis_lines(found)[1].endswith("another input, or other weights.")
+    assert diagnosis_lines(found)[1].endswith("another input, or another model.")
     assert "the precision is unknown, and int8 alone explains moves up to " in diagnosis_lines(found)[1]
 
 
@@ -283,5 +283,12 @@ def test_a_model_without_layers_has_no_noise_to_measure(model, serving):
     classifier = model.classifier.like(network())
     classifier.provides = replace(classifier.provides, layers=False)
     opaque = replace(model, classifier=classifier)
+    known = model.predict(serving.images).probabilities
+    notes = {
+        precision: "probabilities are not compared"
+        in "".join(diagnosis_lines(diagnosed(opaque, serving.images, known, precision)))
+        for precision in (None, "float32")
+    }
+    assert notes == {None: True, "float32": False}
     assert noise_of(opaque, serving.images, None) is None
     assert noise_of(opaque, serving.images, "float32").limit == 0.01

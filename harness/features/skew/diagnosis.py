@@ -47,6 +47,11 @@ _LEAST = 0.5
 """Net share of the changed predictions that a cause explains at least, and share of a class that another order does."""
 _PREDICTOR = "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint instead"
 
+_NO_NOISE = (
+    "probabilities are not compared, since the model has no layers to measure the noise of a precision on; if the same "
+    "weights are served in float32, add --served-precision float32"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
@@ -210,6 +215,8 @@ def diagnosis(
     labels = np.where(decided, served, (original.predicted + 1) % classes)
     artifact = replace(original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0)
     compared = None if probabilities is None else _compared(model, images, probabilities[decided], precision)
+    if compared is None and probabilities is not None and not model.provides.layers:
+        serving = replace(serving, note=". ".join(filter(None, (serving.note, _NO_NOISE))))
     found = Diagnosis(
         serving,
         Explanation(len(served), int(changed(artifact, original).sum()), 0, 0),

@@ -77,7 +77,7 @@ def _moved(moves: Moves) -> str:
     if not noise.declared:
         explained = f"the precision is unknown, and {explained}"
     if moves.proven:
-        proof = "the same weights get another input" if noise.declared else "another input, or other weights"
+        proof = "the same weights get another input" if noise.declared else "another input, or another model"
         return f"skew found: {counted}. {moves.beyond:,} move further than the noise ({explained}): {proof}."
     more = "" if noise.declared else " --served-precision tells smaller moves from noise."
     return f"{counted}. This is within the noise: {explained}.{more}"
