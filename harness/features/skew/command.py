@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     "--served-precision",
     type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
     help="State that CANDIDATE's own weights are served, in this precision. Probabilities that move beyond its noise "
-    "are a skew. Without it, the noise is that of the loosest precision.",
+    "are a skew (default: unknown, so the loosest precision counts).",
 )
 @options.model_options
 @options.json_option
