@@ -15,8 +15,9 @@ from zoo import CLASSES, Zoo, images_of, network, role_model
 from harness.cli import main
 from harness.data import load_images
 from harness.data.images import unit_range
+from harness.features.skew.command import skew_command
 from harness.features.skew.diagnosis import diagnosis
-from harness.features.skew.probabilities import noise_of, rounding
+from harness.features.skew.probabilities import PRECISIONS, noise_of, rounding
 from harness.features.skew.report import diagnosis_json, diagnosis_lines
 from harness.features.skew.trials import AFFINE
 from harness.inference.precision import in_precision
@@ -239,6 +240,20 @@ def test_the_command_finds_a_skew_that_changes_few_predictions(skew, model, serv
     assert status == 1
     assert out.splitlines()[1].startswith("Skew found: ")
     assert "the same weights get another input" in out
+
+
+def test_the_command_knows_each_precision():
+    (option,) = [each for each in skew_command.params if each.name == "served_precision"]
+    assert tuple(option.type.choices) == PRECISIONS
+
+
+@pytest.mark.parametrize("precision", ["unknown", "float32"])
+def test_the_same_input_has_no_cause(skew, model, serving, precision):
+    more = [] if precision == "unknown" else ["--served-precision", precision]
+    status, out = skew(model.predict(serving.images).probabilities, *more)
+    assert status == 0
+    assert "cause" not in out
+    assert "move by more than 0.01" in out
 
 
 def test_labels_are_compared_as_labels(skew, model, serving):
