@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
-from harness.checks.families import offered, starter, starter_checks
+from harness.checks.families import DEFAULT, GEOMETRIC, offered, starter, starter_checks
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import expect_groups_of
 from harness.checks.tables import in_toml
 from harness.data import LabelledImages
+from harness.data.domain import AugmentationRange, Domain
 from harness.perturb import IDENTITY, Pose
 
 MARK = re.compile(r'(?m)^@check\("([\w-]+)"(.*)\)$')
@@ -30,7 +31,8 @@ def images_of(labels=(0, 1, 2, 0), size=(28, 56)) -> LabelledImages:
 
 def test_it_is_a_checks_file_for_these_images(tmp_path):
     images = images_of()
-    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, pairs=[("Trouser", "靴")])))
+    families = [*DEFAULT, "pairs"]
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, families, pairs=[("Trouser", "靴")])))
     checks = read_checks(tmp_path / "checks.toml")
     assert (checks.data.sha256, checks.data.n, checks.data.classes) == (images.sha256, 4, CLASSES)
     by_id = {check.id: check for check in checks.checks}
@@ -50,6 +52,67 @@ def test_it_is_a_checks_file_for_these_images(tmp_path):
     assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == ("at_most", {"confidence": 0.9})
     assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
     assert [check.id for check in checks.checks if check.binding] == ["regression-clean"], "which needs no panel"
+
+
+def test_checks_of_geometry_come_with_an_augmentation_range():
+    images = images_of()
+    assert not {row.family for row in starter_checks(images)} & set(GEOMETRIC)
+    declared = {row.family for row in starter_checks(images, augmentation=AugmentationRange(10, 2, 2, flip=True))}
+    assert declared & set(GEOMETRIC) == {"rotation", "shift", "flip"}
+
+
+def rows_of(augmentation) -> dict[str, dict]:
+    """Return the first checks of all families of geometry: their entries by id."""
+    families = [*GEOMETRIC, "equivalence"]
+    rows = starter_checks(images_of(), families, augmentation=augmentation)
+    geometric = [row for row in rows if row.family in GEOMETRIC or row.id == "equivalence-corners"]
+    return {row.id: dict(row.more) for row in geometric}
+
+
+def test_a_range_in_one_axis_has_no_check_of_another():
+    """As of spectrograms, which shift in time alone."""
+    assert rows_of(AugmentationRange(shift_x=6)) == {
+        "equivalence-corners": {
+            "under": ["corners"], "tolerance": 0.02,
+            "reason": "a healthy int8 conversion of the shipped model changes 0.9% at the corners of the augmentation "
+            "range",
+        },
+        "shift-right-6": {"pose": {"dx": 6}},
+        "shift-left-6": {"pose": {"dx": -6}},
+        "drawn-pose": {"within": {"dx": 6}},
+        "drawn-pose-unchanged": {"within": {"dx": 6}},
+        "worst-pose-augmentation-range": {"grid": "augmentation-range"},
+        "break-shift-median": {"path": "shift", "share_broken": 0.5},
+    }  # fmt: skip
+    assert rows_of(AugmentationRange(flip=True)).keys() == {"flip", "flip-invariance"}
+    assert rows_of(AugmentationRange()) == {}
+
+
+def test_checks_reach_the_limits_of_a_declared_range():
+    rows = rows_of(AugmentationRange(rotate=7, shift_x=3))
+    poses = {name: entries["pose"] for name, entries in rows.items() if "pose" in entries}
+    assert poses == {
+        "rotate-cw-007": {"degrees": -7},
+        "rotate-cw-3.5": {"degrees": -3.5},
+        "rotate-ccw-3.5": {"degrees": 3.5},
+        "rotate-ccw-007": {"degrees": 7},
+        "shift-right-3": {"dx": 3},
+        "shift-left-3": {"dx": -3},
+        "pose-ccw-007-right": {"degrees": 7, "dx": 3},
+        "pose-ccw-007-left": {"degrees": 7, "dx": -3},
+        "pose-cw-007-right": {"degrees": -7, "dx": 3},
+        "pose-cw-007-left": {"degrees": -7, "dx": -3},
+        "gain-ccw-007": {"degrees": 7},
+        "gain-cw-007": {"degrees": -7},
+    }
+
+
+def test_the_file_names_a_range_and_a_border_that_are_not_the_default(tmp_path):
+    domain = Domain(AugmentationRange(shift_x=6), "mean")
+    images = replace(images_of(), domain=domain)
+    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images)))
+    assert read_checks(tmp_path / "checks.toml").data.domain == domain
+    assert "border" not in starter(images_of(), starter_checks(images_of()))
 
 
 def test_first_checks_of_skews_are_those_that_apply_to_the_data(tmp_path):

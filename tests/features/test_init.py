@@ -1,6 +1,7 @@
 """A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_
 from harness.base import files
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
-from harness.checks.families import offered
+from harness.checks.families import GEOMETRIC, offered
 from harness.cli import main
 from harness.data import load_images
+from harness.data.domain import AugmentationRange, Domain
 from harness.networks.checkpoints import Record, save_checkpoint
 
 DECLARATION, CHECKS = "models/incumbent.toml", Path("stress_tests/checks.toml")
@@ -233,7 +235,56 @@ def test_families_are_added_where_images_are_golden(shop):
     assert families_of() == ["clean", "flip", "golden"]
     CHECKS.write_text(CHECKS.read_text()[: CHECKS.read_text().index("[[check]]")])
     init()
-    assert "rotation" in families_of(), "as where there is no row"
+    assert "confidence" in families_of(), "as where there is no row"
+
+
+LIMITS = "rotate=10,shift_x=3,flip=false"
+
+
+def test_checks_of_geometry_come_with_an_option_that_is_named(shop, capsys):
+    init()
+    assert not set(families_of()) & set(GEOMETRIC)
+    said = capsys.readouterr().out
+    assert "no checks of rotated, shifted or flipped images; they come with\n" in said
+    (command,) = re.findall(r"  stress-harness init (.*--augmentation.*)", said)
+    assert main(["init", "--budget", "none", *shlex.split(command)]) == 0
+    assert set(families_of()) & set(GEOMETRIC) == {"rotation", "shift"}
+
+
+def test_families_that_a_range_has_no_check_for_are_named(shop, capsys):
+    init("--augmentation", "shift_x=3")
+    assert "left out: rotation; the augmentation range is ±3 px to the sides" in capsys.readouterr().out
+    init("--families", "gain,flip", ends=0)
+    assert "left out: gain, flip; the augmentation" in capsys.readouterr().out
+
+
+def test_a_range_is_written_with_the_checks_that_follow_it(shop):
+    init("--augmentation", LIMITS, "--set", "border=edge")
+    table = tomllib.loads(CHECKS.read_text())["gate"]
+    assert table["augmentation"] == {"rotate": 10, "shift_x": 3, "flip": False}
+    assert table["border"] == "edge"
+    checks = read_checks(CHECKS)
+    assert checks.data.domain == Domain(AugmentationRange(10, 3, 0), "edge")
+    assert set(families_of()) & set(GEOMETRIC) == {"rotation", "shift"}
+    before = CHECKS.read_text()
+    init("--families", "search,pose")  # The range stands in the table by now.
+    assert CHECKS.read_text().startswith(before)
+    assert read_checks(CHECKS).family("search")[0].keys == {"within": {"degrees": 10, "dx": 3}}
+    assert {check.pose.dy for check in read_checks(CHECKS).checks} == {0}
+
+
+def test_a_range_may_be_declared_before_the_calibration(shop, capsys):
+    init("--families", "clean")
+    init("--families", "clean,rotation", "--augmentation", LIMITS)
+    assert read_checks(CHECKS).data.domain.augmentation == AugmentationRange(10, 3, 0)
+    init("--families", "shift", "--augmentation", "rotate=5", ends=2)
+    assert "its [gate] has augmentation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limits", ["rotate", "turn=1", "rotate=-1"])
+def test_an_invalid_range_is_refused(shop, limits):
+    init("--augmentation", limits, ends=2)
+    assert not CHECKS.exists()
 
 
 def test_the_help_names_every_family(capsys):
