@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.checks.first_checks import Row
     from harness.data import LabelledImages
     from harness.data.domain import AugmentationRange
+    from harness.inference import RoleModel
 
 
 _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
@@ -145,12 +146,14 @@ def starter_checks(
     pairs: Sequence[tuple[str, str]] = (),
     min_accuracy: float | None = None,
     augmentation: AugmentationRange | None = None,
+    model: RoleModel | None = None,
 ) -> tuple[StarterCheck, ...]:
     """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
 
     None stands for the default families: `DEFAULT`, and `slice` for columns with some groups of enough images. Those
     of geometry are among them only with the `augmentation` range that a project declares, and follow it.
-    `min_accuracy` is a threshold by hand on clean accuracy, a share. Raises `InputError` for a threshold that is no
+    `min_accuracy` is a threshold by hand on clean accuracy, a share. Tolerances on skews are those that the `model`
+    keeps; without one, these checks are informational. Raises `InputError` for a threshold that is no
     share, or that has no check.
     """
     if families is None:
@@ -166,7 +169,7 @@ def starter_checks(
             f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
             "clean"
         )
-    about = StarterData(images, tuple(pairs), min_accuracy, augmentation)
+    about = StarterData(images, tuple(pairs), min_accuracy, augmentation, model)
     return with_ids_apart(
         StarterCheck(name, family, metric, more)
         for family, rows in offered().items()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from harness.data import LabelledImages
+    from harness.inference import RoleModel
 
 Row = tuple[str, str, dict[str, Any]]
 """The id of a check, its metric, and further entries, such as `class`."""
@@ -85,6 +86,8 @@ class StarterData:
     min_accuracy: float | None
     declared: AugmentationRange | None = None
     """The augmentation range of the project; None if it declares none."""
+    model: RoleModel | None = None
+    """A model that thresholds by hand must pass; without one, checks have none that it could fail."""
 
     @property
     def slugs(self) -> dict[str, str]:

@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from zoo import images_of as zoo_images
+from zoo import network as zoo_network
+from zoo import role_model
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
@@ -115,18 +118,39 @@ def test_the_file_names_a_range_and_a_border_that_are_not_the_default(tmp_path):
     assert "border" not in starter(images_of(), starter_checks(images_of()))
 
 
-def test_first_checks_of_skews_are_those_that_apply_to_the_data(tmp_path):
-    many = replace(images_of(), pixels=torch.zeros(600, 1, 28, 28, dtype=torch.uint8), labels=torch.arange(600) % 3)
-    tolerances = {}
-    for name, images in (("few", images_of()), ("many", many)):
-        (tmp_path / name).write_text(starter(images, starter_checks(images, ["skew"])))
-        checks = {check.keys["skew"]: check for check in read_checks(tmp_path / name).checks if "lost" in check.metric}
-        assert {"jpeg-75", "resize-opencv-bilinear", "crop-corner-1", "video-range"} <= set(checks)
-        assert {"bgr", "exif", "decode-opencv", "squash"} & set(checks) == set(), "gray pixels without files"
-        tolerances[name] = {skew for skew, check in checks.items() if check.tolerance is not None}
-    assert tolerances["few"] == set(), "too few images can prove no tolerance"
-    assert {"jpeg-95", "divide-256"} <= tolerances["many"]
-    assert "video-range" not in tolerances["many"]
+def skew_tolerances(path, images, model=None) -> set[str]:
+    """Return the skews with a tolerance among the first checks of these images."""
+    path.write_text(starter(images, starter_checks(images, ["skew"], model=model)))
+    checks = {check.keys["skew"]: check for check in read_checks(path).checks if "lost" in check.metric}
+    assert {"jpeg-75", "resize-opencv-bilinear", "crop-corner-1", "video-range"} <= set(checks)
+    assert {"bgr", "exif", "decode-opencv", "squash"} & set(checks) == set(), "gray pixels without files"
+    return {skew for skew, check in checks.items() if check.tolerance is not None}
+
+
+class Dim(torch.nn.Module):
+    """Tells the zoo's images apart only while they have a pixel of the highest level."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = zoo_network()
+
+    def forward(self, pixels):
+        return self.network(pixels) * (pixels.amax(dim=(1, 2, 3)) > 0.999)[:, None]
+
+
+def test_first_checks_of_skews_have_tolerances_that_a_given_model_keeps(tmp_path):
+    """All others are informational until calibrated, since nobody knows yet how healthy models differ there."""
+    path, many = tmp_path / "checks.toml", zoo_images(600)
+    assert skew_tolerances(path, many) == set(), "without a model"
+    assert skew_tolerances(path, zoo_images(60), role_model()) == set(), "too few images can prove no tolerance"
+    kept = skew_tolerances(path, many, role_model())
+    assert {"jpeg-95", "divide-256", "float16"} <= kept
+    assert not {"video-range", "crop-corner-1"} & kept
+    bright = many.pixels.clone()
+    bright[:, :, 0, 0] = 255
+    lost = skew_tolerances(path, replace(many, pixels=bright), role_model(model=Dim()))
+    assert "divide-256" not in lost, "which makes no pixel 1.0"
+    assert "float16" in lost
 
 
 @settings(max_examples=30, deadline=None)

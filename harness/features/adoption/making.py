@@ -35,6 +35,7 @@ from harness.checks.slices import PAIR, SLICE
 from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_domain, with_settings
 from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
+from harness.features.adoption.trial import expect_above_chance
 from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.measures.accuracy import confused_pairs
 from harness.report.costs import plan_lines
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from harness.checks.first_checks import StarterCheck
     from harness.data import LabelledImages
     from harness.data.domain import AugmentationRange
+    from harness.inference import RoleModel
     from harness.run.budget import Plan
 
 TESTS = "stress_tests"
@@ -146,11 +148,16 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
     families = None if request.families is None else families_of(request.families)
     table, files = _new_entries(request.gate), _copies(request.copied)
     images, accuracy, pairs = request.model.all_images(), None, list[tuple[str, str]]()
+    model: RoleModel | None = None
     if request.checkpoint is not None:
-        predictions = request.model.open(request.checkpoint, images).predict(images)
+        model = request.model.open(request.checkpoint, images)
+        predictions = model.predict(images)
+        expect_above_chance(model, predictions, request.checkpoint)
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
     declared = images.domain.augmentation if "augmentation" in request.model.given else None
-    rows = starter_checks(images, families, pairs=pairs, min_accuracy=request.min_accuracy, augmentation=declared)
+    rows = starter_checks(
+        images, families, pairs=pairs, min_accuracy=request.min_accuracy, augmentation=declared, model=model
+    )
     checks = read_checks(_CHECKS) if _CHECKS.exists() else None
     if checks and (checks.data.name, checks.data.sha256) == (images.name, images.sha256):
         rows = _lacking(checks, rows, request)
