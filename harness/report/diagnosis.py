@@ -181,7 +181,7 @@ def top_regression(overview: Overview) -> str:
     if mine is None or theirs is None or mine.high >= theirs.low:  # Intervals of 95% that are not apart.
         return said
     values = f"{Unit.SHARE.format(mine.value)}, {other.name} {Unit.SHARE.format(theirs.value)}"
-    posed = f"Rotated and translated by up to 10° and 2 px, accuracy is {values}"
+    posed = f"At the corners of {overview.augmentation.in_words()}, accuracy is {values}"
     return ". ".join(filter(None, (said, f"{posed} ({points(mine.value - theirs.value)} points)")))
 
 
