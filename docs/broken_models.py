@@ -28,7 +28,7 @@ from harness.measures import accuracy
 from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 from harness.perturb import Pose
 from harness.report import plots
-from harness.report.causes import CALIBRATION, CLASSES, DRIFT, GEOMETRY, MISSING, PIPELINE, WEIGHTS
+from harness.report.cause_rules import CALIBRATION, CLASSES, DRIFT, GEOMETRY, MISSING, PIPELINE, WEIGHTS
 from harness.report.pictures import SIZE, strip
 from harness.run.opening import open_session
 from harness.run.overview import Overview, Rate

@@ -6,7 +6,7 @@ from harness.checks import Key
 from harness.inference.search import changes
 from harness.measures import accuracy, unchanged_share
 from harness.perturb import Pose
-from harness.perturb.strategies import poses
+from harness.perturb.strategies import drawn_poses
 from harness.plugin import check
 
 WITHIN = Key("within", Pose, "any pose within ±{0.degrees:g}°, ±{0.dx:g} px")
@@ -14,7 +14,7 @@ WITHIN = Key("within", Pose, "any pose within ±{0.degrees:g}°, ±{0.dx:g} px")
 
 @check("search", WITHIN, metric="accuracy")
 @seed(0)
-@given(pose=poses(max_degrees=10, max_shift_px=2))
+@given(pose=drawn_poses(max_degrees=10, max_shift_px=2))
 def test_accuracy_holds_at_drawn_poses(candidate, probe_images, evidence, stress_check, pose):
     predictions = candidate.predict(probe_images, pose.clamped(stress_check[WITHIN]))
     verdict = stress_check.judge(accuracy(predictions, clean=candidate.predict(probe_images)))

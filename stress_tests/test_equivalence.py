@@ -36,7 +36,8 @@ def test_few_predictions_change(candidate, original, images, evidence, stress_ch
 
 @check("equivalence", UNDER, DAMAGED, metric="pooled_predictions_changed")
 def test_few_predictions_change_under_perturbation(candidate, original, panel_images, evidence, stress_check):
-    views = (*views_of(stress_check[UNDER] or (), IDENTITY), *corruptions_of(stress_check[DAMAGED]))
+    within = panel_images.domain.augmentation
+    views = (*views_of(stress_check[UNDER] or (), IDENTITY, within), *corruptions_of(stress_check[DAMAGED]))
     views = views or (stress_check.pose,)
     predictions = under_each(candidate, panel_images, views)
     verdict = stress_check.judge(pooled_predictions_changed(predictions, under_each(original, panel_images, views)))

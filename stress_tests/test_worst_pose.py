@@ -15,7 +15,8 @@ TEN = replace(GRID, words=lambda grid: f"correct at ten random poses of {GRIDS_I
 
 @check("search", GRID, metric="robust_accuracy")
 def test_right_at_every_pose(candidate, search_images, evidence, stress_check):
-    poses = most_dangerous_first(GRIDS[stress_check[GRID]]())
+    grid = GRIDS[stress_check[GRID]](search_images.domain.augmentation)
+    poses = most_dangerous_first(grid)
     found = first_failures(candidate.classifier, search_images, poses)
     verdict = stress_check.judge(robust_accuracy(found, clean=candidate.predict(search_images)))
     evidence.show(verdict, found)
@@ -24,7 +25,7 @@ def test_right_at_every_pose(candidate, search_images, evidence, stress_check):
 
 @check("search", RANDOM, metric="random_pose_accuracy")
 def test_accuracy_at_random_poses(candidate, search_images, evidence, stress_check):
-    grid = GRIDS[stress_check[RANDOM]]()
+    grid = GRIDS[stress_check[RANDOM]](search_images.domain.augmentation)
     drawn = random_poses(grid, 10, images=len(search_images))
     correct = correct_at(candidate.classifier, search_images, grid, drawn)
     verdict = stress_check.judge(random_pose_accuracy(correct, clean=candidate.predict(search_images)))
@@ -34,7 +35,7 @@ def test_accuracy_at_random_poses(candidate, search_images, evidence, stress_che
 
 @check("search", TEN, metric="worst_of_ten")
 def test_right_at_the_worst_of_ten_random_poses(candidate, search_images, evidence, stress_check):
-    grid = GRIDS[stress_check[TEN]]()
+    grid = GRIDS[stress_check[TEN]](search_images.domain.augmentation)
     drawn = random_poses(grid, 10, images=len(search_images))
     correct = correct_at(candidate.classifier, search_images, grid, drawn)
     verdict = stress_check.judge(worst_of_ten(correct, clean=candidate.predict(search_images)))

@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.causes.rendered import ALPHABETS, CASES
+from scipy.stats import binomtest
+
+from benchmarks.causes.rendered import ALPHABETS, BATCH_NORMS, CASES
 from benchmarks.causes.rendered import MEASURED as LETTERS
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.paths import CHECKS
 from benchmarks.detection.results import measured_results
 from benchmarks.runner import keep, option, read, run, table, write_between
-from harness.checks import read_checks
+from harness.checks import Check, ChecksFile, Verdict, read_checks
 from harness.measures import METRICS, Measurement
-from harness.report.causes import (
+from harness.report.cause_rules import (
     ATTENTION,
     CALIBRATION,
     CLASSES,
@@ -30,8 +32,8 @@ from harness.report.causes import (
     PIPELINE,
     UNCLEAR,
     WEIGHTS,
-    likely_cause,
 )  # fmt: skip
+from harness.report.causes import likely_cause
 from harness.run.outcome import InputFaults
 
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.json"))
@@ -54,7 +56,7 @@ EXPECTED: Mapping[str, frozenset[str]] = {
         ("relabelled-class", CLASSES),
         ("resized", PIPELINE),
         ("sign-flips", DRIFT, WEIGHTS),
-        ("stale-statistics", DRIFT, "batch norms", WEIGHTS),
+        ("stale-statistics", BATCH_NORMS, WEIGHTS),
         ("starved-class", CLASSES),
         ("swapped-logits", CLASSES),
         ("weight-noise", DRIFT, WEIGHTS),
@@ -68,6 +70,8 @@ and where the model looks.
 """
 DEVELOPED = tuple(EXPECTED)[::2]
 """Kinds that the rules come from; all others test them."""
+ORDINALS = ("first", "second", "third", "fourth")
+"""Titles of the alphabets, in their order."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,9 @@ def causes() -> list[Named]:
 
 @dataclass(frozen=True)
 class Letters:
-    """A case of the rendered letters: its half, its name, the right groups, and the group named; None if it passes."""
+    """A case of the rendered letters: alphabet, name, the right groups, and the group named; None if it passes."""
 
-    half: str
+    alphabet: str
     name: str
     right: tuple[str, ...]
     group: str | None
@@ -118,17 +122,19 @@ class Letters:
 
 def letters() -> list[Letters]:
     """Return the causes of the rendered cases, by what `benchmarks.causes.rendered` has measured."""
-    found = []
-    for half in ALPHABETS:
-        checks, kept = read_checks(LETTERS / f"{half}.toml"), read(LETTERS / f"{half}.json")
-        for name, case in kept.items():
-            verdicts = []
-            for check in checks.checks:
-                value, n = case["rows"][check.id], (check.panel.n if check.panel else None) or checks.data.n
-                verdicts.append(check.judge(Measurement(METRICS[check.metric], value, n, (value, value))))
+    cases = []
+    for alphabet in ALPHABETS:
+        checks = read_checks(LETTERS / f"{alphabet}.toml")
+        for name, case in read(LETTERS / f"{alphabet}.json").items():
+            verdicts = [_verdict(check, case["rows"][check.id], checks) for check in checks.checks]
             cause = likely_cause(verdicts, case["faults"] and InputFaults(**case["faults"]))
-            found.append(Letters(half, name, CASES[name].right, None if cause is None else cause.group))
-    return found
+            cases.append(Letters(alphabet, name, CASES[name].right, None if cause is None else cause.group))
+    return cases
+
+
+def _verdict(check: Check, value: float, checks: ChecksFile) -> Verdict:
+    n = (check.panel.n if check.panel else None) or checks.data.n
+    return check.judge(Measurement(METRICS[check.metric], value, n, (value, value)))
 
 
 def tables(found: Sequence[Named]) -> str:
@@ -153,41 +159,48 @@ def tables(found: Sequence[Named]) -> str:
     )
 
 
-def _shares(title: str, found: Sequence[Named]) -> tuple[object, ...]:
-    right, unclear = sum(each.right for each in found), sum(each.unclear for each in found)
-    counts = (right, len(found) - right - unclear, unclear)
-    return title, len(found), *(f"{count} ({count / len(found):.1%})" for count in counts)
+def _shares(title: str, mutants: Sequence[Named]) -> tuple[object, ...]:
+    right, unclear = sum(mutant.right for mutant in mutants), sum(mutant.unclear for mutant in mutants)
+    counts = (right, len(mutants) - right - unclear, unclear)
+    return title, len(mutants), *(f"{count} ({count / len(mutants):.1%})" for count in counts)
 
 
-def letters_table(found: Sequence[Letters]) -> str:
-    """Return the table of the rendered letters, a line for each case."""
-    halves = {half: {each.name: each for each in found if each.half == half} for half in ALPHABETS}
+def letters_table(cases: Sequence[Letters]) -> str:
+    """Return the table of the rendered letters, a line for each case, and the counts of each alphabet."""
+    alphabets = {alphabet: {case.name: case for case in cases if case.alphabet == alphabet} for alphabet in ALPHABETS}
     rows = []
-    for first in halves["rules"].values():
-        named = (half[first.name].group or "the gate passes" for half in halves.values())
-        rows.append((first.name, " or ".join(first.right), *named))
-    said = []
-    for title, half in zip(("first", "second"), halves.values(), strict=True):
-        failing = [each for each in half.values() if each.group is not None]
-        right = sum(each.group in each.right for each in failing)
-        unclear = sum(each.group == UNCLEAR for each in failing)
-        said.append(
-            f"Of the {title} alphabet, {len(failing)} of {len(half)} networks fail. {right} "
-            f"({right / len(failing):.1%}) have the right cause, {len(failing) - right - unclear} another, "
-            f"and {unclear} none."
-        )
-    return (
-        f"{table(('training', 'right', 'named, first alphabet', 'named, second alphabet'), rows)}\n\n{' '.join(said)}"
-    )
+    for case in alphabets["rules"].values():
+        groups = (of_alphabet[case.name].group or "the gate passes" for of_alphabet in alphabets.values())
+        rows.append((case.name, " or ".join(case.right), *groups))
+    titles = ORDINALS[: len(alphabets)]
+    head = ("training", "right", *(f"named, {title} alphabet" for title in titles))
+
+    counts = []
+    for title, (alphabet, of_alphabet) in zip(titles, alphabets.items(), strict=True):
+        failing = [case for case in of_alphabet.values() if case.group is not None]
+        right = sum(case.group in case.right for case in failing)
+        unclear = sum(case.group == UNCLEAR for case in failing)
+        wrong = len(failing) - right - unclear
+        shares = (share_of(count, len(failing)) for count in (right, wrong, unclear))
+        counts.append((title, ALPHABETS[alphabet], f"{len(failing)} of {len(of_alphabet)}", *shares))
+    counted = table(("alphabet", "classes", "networks that fail", "right", "another cause", "unclear"), counts)
+    return f"{table(head, rows)}\n\n{counted}"
+
+
+def share_of(count: int, n: int) -> str:
+    """Return a count as a share with its exact 95% interval (Clopper & Pearson 1934)."""
+    interval = binomtest(count, n).proportion_ci(confidence_level=0.95, method="exact")
+    return f"{count} ({count / n:.1%}; {interval.low:.1%} to {interval.high:.1%})"
 
 
 def main(*, write: bool) -> None:
     """Name the causes of stored mutants and of rendered letters, and print the tables."""
-    found = causes()
-    print(said := f"{tables(found)}\n\n{letters_table(letters())}")
+    mutants = causes()
+    report = f"{tables(mutants)}\n\n{letters_table(letters())}"
+    print(report)
     if write:
-        keep(RESULTS, found)
-        write_between(README, "causes", said)
+        keep(RESULTS, mutants)
+        write_between(README, "causes", report)
 
 
 COMMANDS = {

@@ -1,8 +1,8 @@
 """Letters in color that the benchmark renders itself, a small network for them, and cases of broken training.
 
-`python -m benchmarks.causes.rendered FOLDER` trains and gates everything in FOLDER and writes `measured/` beside this
-file. It takes about ten minutes of one core and is resumable. The first alphabet chose the rules, the second tests
-them.
+`python -m benchmarks.causes.rendered FOLDER` trains and measures everything in FOLDER and writes `measured/` beside
+this file. It takes about 30 minutes of one core and is resumable. The first three alphabets chose rules, the fourth
+tests them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,24 +23,48 @@ from torch.nn import functional
 from benchmarks.runner import by_line, few, option, python, run, write
 from benchmarks.transfer.measure import measurement_of
 from harness import measures
+from harness.features.batch_norm.distance import (
+    batch_norm_distance,
+    batch_norm_distance_minimum,
+    find_batch_norm_distances,
+)
 from harness.features.consensus.measures import (
-    CONSENSUS_SET_ERRORS,
     consensus_set_errors,
     find_consensus_set_errors,
     worst_class_consensus_set_errors,
 )
-from harness.report.causes import CLASSES, DRIFT, GROUP, LABELS, MISSING, PIPELINE, WEIGHTS
+from harness.features.consensus.soft import (
+    find_known_images,
+    largest_soft_confusion,
+    lost_probability,
+    panel_divergence,
+)
+from harness.perturb import HorizontalFlip
+from harness.report.cause_rules import CLASSES, DRIFT, GROUP, LABELS, MISSING, PIPELINE, WEIGHTS
 from harness.run.input_faults import input_faults
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
 
+if TYPE_CHECKING:
+    from harness.checks import Check
+    from harness.inference.predictions import Predictions
+    from harness.measures import Measurement
+    from harness.measures.panel.predictions import PanelPredictions
+    from harness.run.session import StressSession
+
 MEASURED = Path(__file__).parent / "measured"
-ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV"}
-"""The classes of either half."""
+ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV", "third": "NSWXYZ2347", "fourth": "abdefghnqr"}
+"""The classes of each alphabet. The first three chose rules, the fourth was measured after that."""
+FIRST_SEEDS = {"rules": 100, "test": 200, "third": 300, "fourth": 400}
+"""Seed of the first broken network of each alphabet; each further one has the next seed."""
+FAMILIES = "clean,class,class-difference,slice,consensus,soft_confusion,rotation,shift,flip,confidence,batch_norm"
+BATCH_NORMS = "batch norms"
+"""The group of causes that the feature of batch norms adds."""
 FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
 MODEL = "benchmarks.causes.rendered:Net"
 SIDE, TRAINING, TEST = 24, few(4_000, 1_000), few(2_000, 200)
 EPOCHS, REFERENCES = few(6, 2), few(8, 3)
+_DIGITS = 9
 RELABELLED = 4, 7
 """A class, and the one that some of its pictures are labeled as."""
 
@@ -50,8 +74,9 @@ class Case:
     """A broken training: its right causes, and what it changes.
 
     `wrong_labels` is the share of random labels, and `relabelled` that of one class with another label. Of the class at
-    `starved` only a share stays, and `without` names the group that training lacks. Pixels in [0, 1] become
-    `scale * pixels + offset`, in BGR with `bgr`. The weights get `noise` of a share of their standard deviation.
+    `starved` only a share stays, of all images `share`, and `without` names the group that training lacks. Pixels in
+    [0, 1] become `scale * pixels + offset`, in BGR with `bgr`. The weights get `noise` of a share of their standard
+    deviation. The batch norm `stale_layer` keeps its running statistics of the first epoch.
     """
 
     right: tuple[str, ...]
@@ -64,6 +89,8 @@ class Case:
     epochs: int = EPOCHS
     noise: float = 0.0
     relabelled: float = 0.0
+    share: float = 1.0
+    stale_layer: int | None = None
 
 
 CASES = {
@@ -82,6 +109,10 @@ CASES = {
     "weight-noise": Case((DRIFT, WEIGHTS), noise=0.3),
     "relabelled-20": Case((CLASSES,), relabelled=0.2),
     "relabelled-40": Case((CLASSES,), relabelled=0.4),
+    "half-of-the-images": Case((DRIFT,), share=0.5),
+    "a-quarter-of-the-images": Case((DRIFT,), share=0.25),
+    "stale-middle-layer": Case((BATCH_NORMS, WEIGHTS), stale_layer=1),
+    "stale-late-layer": Case((BATCH_NORMS, WEIGHTS), stale_layer=2),
 }
 
 
@@ -127,78 +158,127 @@ def pictures(alphabet: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
 def trained(case: Case, alphabet: str, seed: int) -> nn.Module:
     """Return the network of a case."""
-    images, labels, groups = pictures(alphabet, TRAINING, 1)
-    rng = np.random.default_rng(seed)
-    of_class, share = case.starved
-    kept = np.flatnonzero((groups != case.without) & ((labels != of_class) | (rng.random(len(labels)) < share)))
-    wrong = rng.random(len(labels)) < case.wrong_labels
-    labels = np.where(wrong, (labels + rng.integers(1, len(alphabet), len(labels))) % len(alphabet), labels)
-    labels = np.where((labels == RELABELLED[0]) & (rng.random(len(labels)) < case.relabelled), RELABELLED[1], labels)
-    shown = images[..., ::-1] if case.bgr else images
-    pixels = torch.from_numpy(shown[kept].copy()).permute(0, 3, 1, 2).float() / 255 * case.scale + case.offset
-    targets = torch.from_numpy(labels[kept])
+    pixels, labels = _training_data(case, alphabet, seed)
     torch.manual_seed(seed)
     network = Net().train()
-    optimizer = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=0.02)
-    steps = case.epochs * -(-len(kept) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(case.epochs):
-        for batch in torch.randperm(len(kept)).split(64):  # type: ignore[no-untyped-call]
-            optimizer.zero_grad()
-            functional.cross_entropy(network(pixels[batch]), targets[batch]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        for weights in network.parameters() if case.noise else ():
-            weights.add_(case.noise * weights.std(correction=0) * torch.randn_like(weights))
+    _train(network, pixels, labels, case)
+    if case.noise:
+        _add_noise(network, case.noise)
     return network.eval()
 
 
+def _training_data(case: Case, alphabet: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pixels, (N, 3, 24, 24), and labels, (N,), that a case trains on."""
+    images, labels, groups = pictures(alphabet, TRAINING, 1)
+    rng = np.random.default_rng(seed)
+    starved_class, starved_share = case.starved
+    stays = (labels != starved_class) | (rng.random(len(labels)) < starved_share)
+    stays &= groups != case.without
+
+    is_wrong = rng.random(len(labels)) < case.wrong_labels
+    other_labels = (labels + rng.integers(1, len(alphabet), len(labels))) % len(alphabet)
+    labels = np.where(is_wrong, other_labels, labels)
+    is_relabelled = (labels == RELABELLED[0]) & (rng.random(len(labels)) < case.relabelled)
+    labels = np.where(is_relabelled, RELABELLED[1], labels)
+    if case.share < 1:
+        stays &= rng.random(len(labels)) < case.share
+
+    ordered = images[..., ::-1] if case.bgr else images
+    pixels = torch.from_numpy(ordered[stays].copy()).permute(0, 3, 1, 2).float() / 255
+    return pixels * case.scale + case.offset, torch.from_numpy(labels[stays])
+
+
+def _train(network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, case: Case) -> None:
+    batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    optimizer = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=0.02)
+    steps = case.epochs * -(-len(pixels) // 64)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for epoch in range(case.epochs):
+        if epoch and case.stale_layer is not None:
+            batch_norms[case.stale_layer].momentum = 0.0
+        for batch in torch.randperm(len(pixels)).split(64):  # type: ignore[no-untyped-call]
+            optimizer.zero_grad()
+            functional.cross_entropy(network(pixels[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+
+
+@torch.no_grad()
+def _add_noise(network: nn.Module, share: float) -> None:
+    for weights in network.parameters():
+        weights.add_(share * weights.std(correction=0) * torch.randn_like(weights))
+
+
 def measure(half: str, folder: Path) -> None:
-    """Train, calibrate and gate the cases of a half, and write its checks file and results."""
+    """Train, calibrate and measure the cases of an alphabet, and write its checks file and results."""
     folder.mkdir(parents=True, exist_ok=True)
-    alphabet, first = ALPHABETS[half], 100 if half == "rules" else 200
+    alphabet, first_seed = ALPHABETS[half], FIRST_SEEDS[half]
     if not (folder / "test.npz").exists():
         images, labels, groups = pictures(alphabet, TEST, 0)
-        named = groups.astype([("font", groups.dtype)])
-        np.savez(folder / "test.npz", images=images, labels=labels, groups=named, classes=np.array(list(alphabet)))
-    sound = [_checkpoint(folder, f"reference-{number}", Case(()), alphabet, number) for number in range(REFERENCES)]
-    broken = {
-        name: _checkpoint(folder, name, case, alphabet, first + number)
-        for number, (name, case) in list(enumerate(CASES.items()))[:: few(1, 5)]
-    }
+        fonts = groups.astype([("font", groups.dtype)])
+        np.savez(folder / "test.npz", images=images, labels=labels, groups=fonts, classes=np.array(list(alphabet)))
+
+    healthy = [_checkpoint(folder, f"reference-{seed}", Case(()), alphabet, seed) for seed in range(REFERENCES)]
+    broken = {}
+    for number, (name, case) in list(enumerate(CASES.items()))[:: few(1, 5)]:
+        broken[name] = _checkpoint(folder, name, case, alphabet, first_seed + number)
+
     if not (folder / "panel.json").exists():
-        families = ("--families", "clean,class,class-difference,slice,consensus,rotation,confidence")
         model = ("--data", "npz:test.npz", "--model", MODEL, "--budget", "none")
-        python(folder, "-m", "harness", "init", *families, *model, allowed=(0, 1))
-        calibrate = ("-m", "harness", "calibrate", "--checkpoints", *sound, "--panel", "panel.json")
+        python(folder, "-m", "harness", "init", "--families", FAMILIES, *model, allowed=(0, 1))
+        calibrate = ("-m", "harness", "calibrate", "--checkpoints", *healthy, "--panel", "panel.json")
         # All images of a smoke run, since fonts divide them.
         python(folder, *calibrate, allowed=(0, 1), PYTEST_ADDOPTS="")
-    found = {name: _gated(folder, candidate) for name, candidate in broken.items()}
+
+    results = {name: _measured(folder, candidate) for name, candidate in broken.items()}
     write(MEASURED / f"{half}.toml", (folder / "stress_tests/checks.toml").read_text("utf-8"))
-    write(MEASURED / f"{half}.json", by_line(found) + "\n")
+    write(MEASURED / f"{half}.json", by_line(results) + "\n")
 
 
-def _gated(folder: Path, candidate: str) -> dict[str, Any]:
+def _measured(folder: Path, candidate: str) -> dict[str, Any]:
     """Return what the gate measures of a network: the value of each check, and what input faults mend."""
     roles: dict[str, str | Path] = {"candidate": folder / candidate, "baseline": "none", "incumbent": "none"}
     request = RunRequest(roles=roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True)
     session = open_session(request)
-    assert session.panel_predictions is not None, "calibration has recorded them"
-    values = {}
-    for check in session.checks.checks:
-        seen = session.roles["candidate"].predict(session.images, check.pose)
-        if check.family == "consensus":
-            errors = find_consensus_set_errors([seen], session.panel_predictions)
-            of_all = check.metric == CONSENSUS_SET_ERRORS.name
-            measured = consensus_set_errors(errors) if of_all else worst_class_consensus_set_errors(errors)
-        elif check.family == "confidence" and check.metric != "confident_errors":
-            measured = getattr(measures, check.metric)(seen)
-        else:
-            measured = measurement_of(check, seen, seen)
-        values[check.id] = float(measured.value)
+    values = {check.id: round(_value(session, check), _DIGITS) for check in session.checks.checks}
     faults = input_faults(session)
     return {"rows": values, "faults": faults and asdict(faults)}
+
+
+def _value(session: StressSession, check: Check) -> float:
+    """Return the value of a check, by the functions that its stress test calls."""
+    candidate, images, panel = session.roles["candidate"], session.images, session.panel_predictions
+    assert panel is not None, "calibration has recorded them"
+    predictions = candidate.predict(images, check.pose)
+    match check.family:
+        case "consensus" | "soft_confusion":
+            measurement = _on_consensus_set(check, predictions, panel)
+        case "batch_norm":
+            distance = {
+                "batch_norm_distance": batch_norm_distance,
+                "batch_norm_distance_minimum": batch_norm_distance_minimum,
+            }[check.metric]
+            measurement = distance(find_batch_norm_distances(candidate, images), str(check.keys["layers"]))
+        case "confidence" if check.metric != "confident_errors":
+            measurement = getattr(measures, check.metric)(predictions)
+        case _:
+            measurement = measurement_of(check, predictions, candidate.predict(images, HorizontalFlip()))
+    return float(measurement.value)
+
+
+def _on_consensus_set(check: Check, predictions: Predictions, panel: PanelPredictions) -> Measurement:
+    errors = {
+        "consensus_set_errors": consensus_set_errors,
+        "worst_class_consensus_set_errors": worst_class_consensus_set_errors,
+    }
+    if check.metric in errors:
+        return errors[check.metric](find_consensus_set_errors([predictions], panel))
+    soft = {
+        "panel_divergence": panel_divergence,
+        "lost_probability": lost_probability,
+        "largest_soft_confusion": largest_soft_confusion,
+    }
+    return soft[check.metric](find_known_images(predictions, panel))
 
 
 def _checkpoint(folder: Path, name: str, case: Case, alphabet: str, seed: int) -> str:
@@ -211,12 +291,12 @@ def _checkpoint(folder: Path, name: str, case: Case, alphabet: str, seed: int) -
 
 
 def main(*, folder: Path, alphabets: Sequence[str]) -> None:
-    """Train and gate everything in a folder, and write what the alphabets measure, or all; resumable."""
-    for each in alphabets or ALPHABETS:
-        measure(each, folder.resolve() / each)
+    """Train and measure everything in a folder, and write what the alphabets measure, or all; resumable."""
+    for alphabet in alphabets or ALPHABETS:
+        measure(alphabet, folder.resolve() / alphabet)
 
 
-COMMANDS = {"": (main, option("folder", type=Path), option("alphabets", nargs="*", metavar="rules | test"))}
+COMMANDS = {"": (main, option("folder", type=Path), option("alphabets", nargs="*", metavar=" | ".join(ALPHABETS)))}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "runs/causes rules"))

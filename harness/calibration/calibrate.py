@@ -24,8 +24,9 @@ from harness.calibration.thresholds import check_panel, thresholds_of
 from harness.calibration.unnoticed import unnoticed_lines
 from harness.checks import read_checks
 from harness.checks.slices import SLICE
-from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_thresholds
+from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_domain, with_thresholds
 from harness.checks.tolerance import EQUIVALENCE
+from harness.data.domain import domain_in_words
 from harness.inference.cluster import cluster_of
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
@@ -187,6 +188,7 @@ def _measured_panel(
 ) -> _Measured:
     # With `expect_own`, the panel's file may have no panel of another sample of the same data.
     checks, options = read_checks(request.checks_path), request.gate_options
+    checks = _with_domain_of_project(request, checks)
     network, backend = request.model.part(NetworkOptions), request.model.part(BackendOptions)
     path, predictions_path = request.paths(checks)
     cluster = cluster_of(backend) if backend.on_ray else None
@@ -219,6 +221,7 @@ def _measured_panel(
         checks = choose_samples(
             request.budget, checks, checkpoints[0], models=len(checkpoints), options=options, on_fit=on_fit
         )
+        checks = _with_domain_of_project(request, checks)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
     with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
         loaded = load_reference_models(checkpoints, recording, network=network)
@@ -233,6 +236,23 @@ def _measured_panel(
         again = {row.id for row in (*panel.checks, *earlier.checks) if row.family in request.families} | asked
         panel = _completed(panel, earlier, checks, path, again=again if partly else None)
     return _Measured(panel, checks, predictions, former)
+
+
+def _with_domain_of_project(request: CalibrationRequest, checks: ChecksFile) -> ChecksFile:
+    """Return the checks for the augmentation range and the border of the project, for which runs measure.
+
+    Raises `InputError` if these are new, and only a part of the panel would be measured.
+    """
+    domain = request_of(request.gate_options, root=Path()).domain
+    if domain == checks.data.domain:
+        return checks
+    if request.families or request.check_ids or request.convert is not None:
+        raise CalibrationError(
+            f"{checks.path}: its thresholds were made for {domain_in_words(checks.data.domain)}, and the project has "
+            f"{domain_in_words(domain)}; calibrate all families, without --family, --check and --convert"
+        )
+    data = replace(checks.data, augmentation=domain.augmentation, border=domain.border)
+    return replace(checks, data=data)
 
 
 def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, again: set[str] | None) -> Panel:
@@ -253,7 +273,8 @@ def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, 
                     f"with --family {row.family}, or all, without --family"
                 )
         panel = panel.joined(earlier, kept, curved=True)
-    if not same or (earlier.data_sha256, earlier.sample) != (panel.data_sha256, panel.sample):
+    alike = (earlier.data_sha256, earlier.sample, earlier.domain) == (panel.data_sha256, panel.sample, panel.domain)
+    if not (same and alike):
         return panel
     measured = {row.id for row in panel.checks}
     converted = [row for row in earlier.checks if row.conversions and row.id not in measured]
@@ -292,7 +313,8 @@ def _write(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "the measurements are kept"
             )
-        rows = with_thresholds(checks.path.read_text(encoding="utf-8"), calibrated, recipe=recipe, date=date)
+        content = with_domain(checks.path.read_text(encoding="utf-8"), checks.data.domain)
+        rows = with_thresholds(content, calibrated, recipe=recipe, date=date)
         try:
             read_checks(checks.path, content=rows.encode())
         except InputError as error:

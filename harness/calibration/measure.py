@@ -126,6 +126,7 @@ def measure_panel(
         data.sample,
         {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))},
         data.groups_sha256,
+        data.domain,
     )
 
 

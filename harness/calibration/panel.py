@@ -14,6 +14,7 @@ from harness.base.errors import InputError, PanelError
 from harness.base.files import read_regular
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.file import PanelSample
+from harness.data.domain import Domain, domain_in_words
 from harness.measures.metric import Curve, Unit, unpacked
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -101,6 +102,8 @@ class Panel:
     """Variances by chance, by the check's id; a check without contributions of images has none."""
     groups_sha256: str | None = None
     """SHA-256 of the groups that checks of family `slice` measured."""
+    domain: Domain = field(default_factory=Domain)
+    """The augmentation range and the border of the measurements."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""
@@ -142,7 +145,10 @@ class Panel:
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
-        return (json.dumps({"schema": SCHEMA, **as_plain(self)}, indent=1) + "\n").encode()
+        content = {"schema": SCHEMA, **as_plain(self)}
+        if self.domain == Domain():
+            del content["domain"]
+        return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
@@ -201,6 +207,11 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
                 f"{checks.data.sha256[:12]}; calibrate again"
             )
         expect_sample_of(checks, panel, path)
+        if panel.domain != checks.data.domain:
+            raise PanelError(
+                f"{path}: measured with {domain_in_words(panel.domain)}, {checks.path} is for "
+                f"{domain_in_words(checks.data.domain)}; calibrate again"
+            )
     return panel
 
 

@@ -12,7 +12,7 @@ from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
 from harness.checks import read_checks
 from harness.checks.file import PanelSample
-from harness.checks.tables import hash_of_checks, uncalibrated, with_samples
+from harness.checks.tables import hash_of_checks, uncalibrated, with_domain, with_samples
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.execute import execute
@@ -47,18 +47,19 @@ def choose_samples(
             path, quick, known = checks.path, checks.data.sample is not None, dict(checks.data.samples)
             if anew:
                 path, known = Path(folder, path.name), {}
-                path.write_text(uncalibrated(checks.path.read_text("utf-8")), "utf-8")
+                content = with_domain(checks.path.read_text("utf-8"), checks.data.domain)
+                path.write_text(uncalibrated(content), "utf-8")
             fit = fit_for(budget, path, checkpoint, tests=checks.path.parent, options=options, quick=quick)
         on_fit(fit)
         if not (anew or fit.samples):
             return checks
         lines = samples_in_toml({**known, **fit.samples}, fit, checks, models=models)
-    content = with_samples(checks.path.read_text("utf-8"), lines).encode()
+    new = with_samples(checks.path.read_text("utf-8"), lines).encode()
     with locked(checks.path):
         if hash_of_checks(checks.path) != checks.sha256:
             changed = "changed while its samples were chosen, nothing was written; run it again"
             raise ChangedError(f"{checks.path}: {changed}")
-        Output(checks.path, CHECKS).write(content)
+        Output(checks.path, CHECKS).write(new)
     return read_checks(checks.path)
 
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from harness.checks.file import ChecksFile
     from harness.checks.first_checks import Row
     from harness.data import LabelledImages
+    from harness.data.domain import AugmentationRange
+    from harness.inference import RoleModel
 
 
 _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
@@ -34,7 +36,7 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
     "class": of_each_class("clean", "accuracy"),
     CLASS_DIFFERENCE: of_each_class("difference", "class_difference", least=2),
     **{name: first_checks.poses(name) for name in ("rotation", "shift", "pose", "gain")},
-    "flip": always(("flip", "accuracy"), ("flip-invariance", "invariance")),
+    "flip": first_checks.flip,
     "confidence": always(
         ("confident-errors", "confident_errors", {"confidence": 0.9}),
         ("calibration-error-clean", "calibration_error"),
@@ -113,9 +115,11 @@ def damages(checks: ChecksFile) -> dict[str, Damage]:
 
 DEFAULT = (
     *("clean", "class", CLASS_DIFFERENCE, "consensus", "rotation", "shift"),
-    *("confidence", "regression", "flips", "pairs"),
+    *("confidence", "label_probability", "regression", "flips", "pairs"),
 )
 """The families of a first checks file by default; data with groups have those of `slice`, too."""
+GEOMETRIC = ("rotation", "shift", "pose", "gain", "flip", "search", "augmentation_gap")
+"""Families of rotated, shifted and flipped images: by default only for a project with an augmentation range."""
 _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
 """Families with further checks of each class; by default only up to `MOST` classes, as for groups."""
 
@@ -141,16 +145,22 @@ def starter_checks(
     *,
     pairs: Sequence[tuple[str, str]] = (),
     min_accuracy: float | None = None,
+    augmentation: AugmentationRange | None = None,
+    model: RoleModel | None = None,
 ) -> tuple[StarterCheck, ...]:
     """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
 
-    None stands for the default families: `DEFAULT`, and `slice` for columns with some groups of enough images.
-    `min_accuracy` is a threshold by hand on clean accuracy, a share. Raises `InputError` for a threshold that is no
+    None stands for the default families: `DEFAULT`, and `slice` for columns with some groups of enough images. Those
+    of geometry are among them only with the `augmentation` range that a project declares, and follow it.
+    `min_accuracy` is a threshold by hand on clean accuracy, a share. Tolerances on skews are those that the `model`
+    keeps; without one, these checks are informational. Raises `InputError` for a threshold that is no
     share, or that has no check.
     """
     if families is None:
         many = len(images.classes) > MOST
-        families = tuple(name for name in DEFAULT if not (many and name in _OF_FEW_CLASSES))
+        left_out = {*(_OF_FEW_CLASSES if many else ()), *(GEOMETRIC if augmentation is None else ())}
+        of_declared_range = ("flip", "augmentation_gap") if augmentation is not None else ()
+        families = tuple(name for name in (*DEFAULT, *of_declared_range) if name not in left_out)
         if columns := compared_columns(images.groups):
             groups = {name: values for name, values in images.groups.items() if name in {*columns, PAIR}}
             images, families = replace(images, groups=groups), (*families, SLICE)
@@ -159,7 +169,7 @@ def starter_checks(
             f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
             "clean"
         )
-    about = StarterData(images, tuple(pairs), min_accuracy)
+    about = StarterData(images, tuple(pairs), min_accuracy, augmentation, model)
     return with_ids_apart(
         StarterCheck(name, family, metric, more)
         for family, rows in offered().items()
@@ -174,6 +184,7 @@ def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
     data["classes"] = list(images.classes)
     if any(check.family == SLICE for check in checks):
         data["groups_sha256"] = groups_sha256(images.groups)
+    data |= images.domain.declared()
     lines = [
         "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
         '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '

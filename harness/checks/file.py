@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.base.errors import PanelError, some_of
+from harness.base.errors import PanelError, PipelineError, some_of
 from harness.base.features import families_of_features, families_with_rows, resolve
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
 from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
 from harness.checks.tables import hash_of, hint_of_project, read_toml, split
+from harness.data.domain import DEFAULT_BORDER, DEFAULT_RANGE, AugmentationRange, Domain, border_of
 from harness.measures import METRICS
 from harness.measures.metric import Unit
 from harness.measures.panel.threshold import (
@@ -77,6 +78,13 @@ class DataFingerprint:
     """`uint8` for models that see every image rounded to 8 bits, as PNG stores it; None for float32."""
     groups_sha256: str | None = None
     """SHA-256 of the groups of images that rows of family `slice` measure, see `harness.data.groups`."""
+    augmentation: AugmentationRange = DEFAULT_RANGE
+    border: str = DEFAULT_BORDER
+
+    @property
+    def domain(self) -> Domain:
+        """Return the augmentation range and the border that thresholds were made for."""
+        return Domain(self.augmentation, self.border)
 
     def size_of(self, family: str) -> int:
         """Return the number of images that the thresholds of a family are for."""
@@ -212,6 +220,7 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
     if head.protocol != PROTOCOL:
         raise ChecksError(f"{path}: protocol is {head.protocol}, this version works with protocol {PROTOCOL}")
     data = head.data
+    _expect_border(data, path)
     if not 1 <= data.measured <= data.n:
         raise ChecksError(f"{path}: [data] sample is {data.measured}, expected a number from 1 to n, {data.n}")
     written = {row.get("family") for row in rows if isinstance(row, dict)}
@@ -233,6 +242,16 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
         if (first := first_row.setdefault(check.id, number)) != number:
             raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
     return ChecksFile(path, hash_of(content), data, head.recipe, checks, tables)
+
+
+def _expect_border(data: DataFingerprint, path: Path) -> None:
+    """Raise `ChecksError` for a border that does not exist, or in another spelling than `border_of` gives."""
+    try:
+        border = border_of(data.border)
+    except PipelineError as error:
+        raise ChecksError(f"{path}: [data] {error}") from None
+    if border != data.border:
+        raise ChecksError(f"{path}: [data] border is {data.border!r}, expected the spelling {border!r}")
 
 
 def _expect_samples(data: Any, where: str) -> None:

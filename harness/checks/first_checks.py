@@ -9,6 +9,7 @@ from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 from harness.checks.tables import UNTIL_CALIBRATED, in_toml
+from harness.data.domain import AugmentationRange, whole
 from harness.measures.unknown import SCORES, UNKNOWN_AUROC, UNKNOWN_FPR95
 from harness.perturb.corruptions import SHIPPED
 from harness.perturb.unfamiliar import UNFAMILIAR
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from harness.data import LabelledImages
+    from harness.inference import RoleModel
 
 Row = tuple[str, str, dict[str, Any]]
 """The id of a check, its metric, and further entries, such as `class`."""
@@ -24,9 +26,10 @@ ELSEWHERE = "elsewhere"
 """In checks of images of no class: the images that the setting `unknown` names."""
 _LONGEST = 80
 """Most characters for the name of a class or group; an id may hold two such names."""
-_DEGREES = (-10, -5, 5, 10)
+_DEGREES = 10.0
+"""Rotation of a project that declares no augmentation range."""
 _SHARE = 0.07
-"""Translation as a share of the image size: 2 of 28 pixels."""
+"""Translation of such a project, as a share of the image size: 2 of 28 pixels."""
 _SEVERITY = 3
 """Severity of corruptions, the middle of five."""
 
@@ -81,6 +84,10 @@ class StarterData:
     images: LabelledImages
     pairs: tuple[tuple[str, str], ...]
     min_accuracy: float | None
+    declared: AugmentationRange | None = None
+    """The augmentation range of the project; None if it declares none."""
+    model: RoleModel | None = None
+    """A model that thresholds by hand must pass; without one, checks have none that it could fail."""
 
     @property
     def slugs(self) -> dict[str, str]:
@@ -88,10 +95,13 @@ class StarterData:
         return slugs(self.images.classes)
 
     @property
-    def shift(self) -> tuple[int, int]:
-        """Return the translation to the right and down, in pixels."""
+    def augmentation(self) -> AugmentationRange:
+        """Return the range of first checks: the declared one, or else one by the size of the images."""
+        if self.declared is not None:
+            return self.declared
         height, width = self.images.pixels.shape[2:]
-        return max(1, round(_SHARE * width)), max(1, round(_SHARE * height))
+        right, down = (float(max(1, round(_SHARE * side))) for side in (width, height))
+        return AugmentationRange(_DEGREES, right, down, flip=True)
 
 
 def always(*rows: tuple[Any, ...]) -> Callable[[StarterData], list[Row]]:
@@ -116,25 +126,58 @@ def poses(family: str) -> Callable[[StarterData], list[Row]]:
     """Return a function that makes checks of a family's angles, directions or corners of the augmentation range."""
 
     def rows(about: StarterData) -> list[Row]:
-        (right, down), most, least = about.shift, _DEGREES[-1], _DEGREES[0]
-        found: dict[str, dict[str, tuple[int, int, int]]] = {
-            "rotation": {f"rotate-{_way(degrees)}": (degrees, 0, 0) for degrees in _DEGREES},
-            "shift": {
-                f"shift-right-{right}": (0, right, 0),
-                f"shift-left-{right}": (0, -right, 0),
-                f"shift-down-{down}": (0, 0, down),
-                f"shift-up-{down}": (0, 0, -down),
-            },
-            "pose": {
-                f"pose-{_way(degrees)}-{'down' if dy > 0 else 'up'}-{'right' if dx > 0 else 'left'}": (degrees, dx, dy)
-                for degrees, dy, dx in product((most, least), (down, -down), (right, -right))
-            },
-            "gain": {f"gain-{_way(degrees)}": (degrees, 0, 0) for degrees in (most, least)},
-        }
         metric = "accuracy_gain" if family == "gain" else "accuracy"
-        return [(name, metric, {"pose": _pose(*pose)}) for name, pose in found[family].items()]
+        return [(name, metric, {"pose": _pose(*pose)}) for name, pose in _POSES[family](about.augmentation).items()]
 
     return rows
+
+
+_Named = dict[str, tuple[float, float, float]]
+"""Poses by the id of their check: degrees, pixels right and down."""
+
+
+def _rotations(within: AugmentationRange) -> _Named:
+    degrees = [within.rotate * share for share in (-1, -0.5, 0.5, 1)] if within.rotate else []
+    return {f"rotate-{_way(angle)}": (angle, 0, 0) for angle in degrees}
+
+
+def _shifts(within: AugmentationRange) -> _Named:
+    right, down = within.shift_x, within.shift_y
+    sides: _Named = {f"shift-right-{right:g}": (0, right, 0), f"shift-left-{right:g}": (0, -right, 0)}
+    height: _Named = {f"shift-down-{down:g}": (0, 0, down), f"shift-up-{down:g}": (0, 0, -down)}
+    return {**(sides if right else {}), **(height if down else {})}
+
+
+def _corners(within: AugmentationRange) -> _Named:
+    """Return the corners of a range with several axes."""
+    limits = (within.rotate, within.shift_y, within.shift_x)
+    if sum(limit > 0 for limit in limits) < 2:  # noqa: PLR2004  One axis has checks of its own.
+        return {}
+    found: _Named = {}
+    for degrees, dy, dx in product(*((limit, -limit) if limit else (0.0,) for limit in limits)):
+        parts = [_way(degrees)] if degrees else []
+        parts += ["down" if dy > 0 else "up"] if dy else []
+        parts += ["right" if dx > 0 else "left"] if dx else []
+        found[f"pose-{'-'.join(parts)}"] = (degrees, dx, dy)
+    return found
+
+
+def _gains(within: AugmentationRange) -> _Named:
+    degrees = (within.rotate, -within.rotate) if within.rotate else ()
+    return {f"gain-{_way(angle)}": (angle, 0, 0) for angle in degrees}
+
+
+_POSES: dict[str, Callable[[AugmentationRange], _Named]] = {
+    "rotation": _rotations,
+    "shift": _shifts,
+    "pose": _corners,
+    "gain": _gains,
+}
+
+
+def flip(about: StarterData) -> list[Row]:
+    """Return checks of flipped images, if the augmentation range has flips."""
+    return [("flip", "accuracy", {}), ("flip-invariance", "invariance", {})] if about.augmentation.flip else []
 
 
 def pairs(about: StarterData) -> list[Row]:
@@ -146,13 +189,17 @@ def pairs(about: StarterData) -> list[Row]:
 
 
 def search(about: StarterData) -> list[Row]:
-    """Return checks of the searches for a worst pose."""
-    within = {"within": _pose(_DEGREES[-1], *about.shift)}
+    """Return checks of the searches for a worst pose, of a range with some."""
+    about_range = about.augmentation
+    if not about_range.moves:
+        return []
+    within = {"within": _pose(about_range.rotate, about_range.shift_x, about_range.shift_y)}
+    path = "rotation" if about_range.rotate else "shift"
     return [
         ("drawn-pose", "accuracy", within),
         ("drawn-pose-unchanged", "unchanged_share", within),
         ("worst-pose-augmentation-range", "robust_accuracy", {"grid": "augmentation-range"}),
-        ("break-rotation-median", "breaking_severity", {"path": "rotation", "share_broken": 0.5}),
+        (f"break-{path}-median", "breaking_severity", {"path": path, "share_broken": 0.5}),
     ]
 
 
@@ -173,9 +220,9 @@ def unknown(_: StarterData) -> list[Row]:
     ]
 
 
-def _way(degrees: int) -> str:
-    return f"{'ccw' if degrees > 0 else 'cw'}-{abs(degrees):03}"
+def _way(degrees: float) -> str:
+    return f"{'ccw' if degrees > 0 else 'cw'}-{abs(degrees):03g}"
 
 
-def _pose(degrees: int, dx: int, dy: int) -> dict[str, int]:
-    return {name: value for name, value in (("degrees", degrees), ("dx", dx), ("dy", dy)) if value}
+def _pose(degrees: float, dx: float, dy: float) -> dict[str, float]:
+    return {name: whole(value) for name, value in (("degrees", degrees), ("dx", dx), ("dy", dy)) if value}

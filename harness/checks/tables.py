@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tomlkit.items import Table
 
     from harness.base.errors import InputError
+    from harness.data.domain import Domain
     from harness.measures.panel.threshold import Calibrated
 
 HEAD = "[gate]"
@@ -41,6 +42,9 @@ _TABLE = re.compile(
     r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[(?!gate[.\]])|\Z)|^\[(?!gate[.\]])|\Z)"
 )
 """The table and its sub-tables, without the empty lines and comments before the next table."""
+_DATA_TABLE = re.compile(r"(?ms)^(?P<head>\[data\][^\n]*\n)(?P<body>.*?)(?=^\[|\Z)")
+_OF_DOMAIN = ("augmentation", "border")
+_LINE_OF_DOMAIN = re.compile(rf"(?m)^(?:{'|'.join(_OF_DOMAIN)})\s*=.*\n?")
 _REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
 """The text between the last entry of a table and the next table: empty lines, and comments on the latter."""
 
@@ -170,6 +174,32 @@ def entries(values: Mapping[str, object]) -> list[str]:
         f"{name} = {value if name in _PIXELS and str(value).isdigit() else in_toml(value)}"
         for name, value in values.items()
     ]
+
+
+def with_domain(content: str, domain: Domain) -> str:
+    """Return the text of a checks file whose [data] names this augmentation range and border, or none by default.
+
+    All else does not change. Raises `InputError` for a table in another form.
+    """
+    declared = domain.declared()
+
+    def declared_in(text: str) -> dict[str, Any] | None:
+        try:
+            data = tomllib.loads(text)["data"]
+            return {name: data[name] for name in _OF_DOMAIN if name in data}
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    if declared_in(content) == declared:
+        return content
+    text = with_table(content, "data.augmentation", "")
+    lines = "".join(f"{line}\n" for line in entries(declared))
+    made = _DATA_TABLE.sub(lambda table: table["head"] + lines + _LINE_OF_DOMAIN.sub("", table["body"]), text, count=1)
+    if declared_in(made) != declared:
+        raise CalibrationError(
+            "the checks file's [data] cannot be rewritten; write it as a table of its own with a line for each entry"
+        )
+    return made
 
 
 def with_samples(content: str, lines: Sequence[str]) -> str:

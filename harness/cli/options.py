@@ -145,13 +145,31 @@ def setting_options(*settings: Setting) -> Callable[[F], F]:
 
 
 def _keep(name: str, context: click.Context, _: click.Parameter, value: Any) -> None:
-    if value not in {None, ()}:
+    if value is not None and value != ():
         context.meta.setdefault(_GIVEN, {})[name] = value
 
 
 def run_options(*more: str) -> Callable[[F], F]:
     """Add the options `--NAME` for more settings of a run, and `--set`."""
     return setting_options(*(SETTINGS[name] for name in more), SET)
+
+
+def augmentation_option(about: str) -> Callable[[F], F]:
+    """Add the option `--augmentation`, which names the limits of the setting in one text."""
+    return click.option(
+        "--augmentation",
+        type=_limits,
+        metavar="LIMITS",
+        help=about,
+        expose_value=False,
+        callback=partial(_keep, "augmentation"),
+    )
+
+
+def _limits(text: str) -> dict[str, Any]:
+    from harness.data.domain import limits_in
+
+    return limits_in(text)
 
 
 model_options = run_options("data", "size", "model", "samples", "device", "backend")

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError, PipelineError
+from harness.data.domain import Domain
 from harness.data.rows import in_parts, take_rows
 from harness.data.strata import Strata, allocation, draw
 
@@ -113,7 +114,7 @@ class LabelledImages:
     `notes` are lines about how the images were read. `pipeline` describes the steps from pictures to pixels.
     `normalization`, (mean, std) of each channel, is the last step of their pipeline, which the network takes over.
     `groups` gives the group of each image by column, such as camera, as (N,) text. A sample with unequal weights has
-    `strata`.
+    `strata`. The `domain` says how far images are rotated and shifted, and what then stands outside of them.
     """
 
     pixels: Tensor
@@ -128,6 +129,7 @@ class LabelledImages:
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     strata: Strata | None = None
+    domain: Domain = field(default_factory=Domain)
     origin: Origin | None = field(default=None, repr=False)
     """The pictures behind the images; None if only the pixels are known."""
     source: str = ""
@@ -297,5 +299,5 @@ def labelled_like(
     import torch
 
     held = torch.from_numpy(np.stack(pixels)), torch.tensor(labels, dtype=torch.int64)
-    how = {"pipeline": images.pipeline, "normalization": images.normalization}
+    how = {"pipeline": images.pipeline, "normalization": images.normalization, "domain": images.domain}
     return LabelledImages(*held, images.classes, name, images.split, **how)  # type: ignore[arg-type]

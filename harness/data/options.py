@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
 from harness.base.errors import PipelineError
 from harness.base.groups import Settings, Text, setting
+from harness.data.domain import DEFAULT_BORDER, DEFAULT_RANGE, Domain, border_of, range_of
 from harness.data.sources import specs_in_words
 
 if TYPE_CHECKING:
@@ -67,13 +68,30 @@ class DataOptions(Settings):
         metavar="SPEC",
         reads=True,
     )
+    augmentation: dict[str, Any] | None = setting(
+        "The range in which checks hold the candidate, such as { rotate = 10, shift_x = 6, flip = true }: "
+        "degrees, pixels to the sides (shift_x) and up and down (shift_y), and horizontal flips. What the table does "
+        "not name is 0 or false (default: rotate 10, shift_x 2, shift_y 2, flip true).",
+    )
+    border: Text = setting(
+        default=DEFAULT_BORDER,
+        about="The pixels outside an image that is rotated or shifted: constant:V with V from 0 (black) to 1 (white), "
+        "edge, reflect, or mean, the mean of each channel of the image (default: constant:0).",
+        metavar="BORDER",
+    )
 
     @model_validator(mode="after")
     def _expect_no_contradiction(self) -> Self:
         """Raise an error before anything is loaded or imported."""
         if self.given.keys() & DataOptions.model_fields.keys() - {"data"}:
-            _ = self.pipeline
+            _ = self.pipeline, self.domain
         return self
+
+    @cached_property
+    def domain(self) -> Domain:
+        """Return the augmentation range and the border; raises `PipelineError` for an invalid one."""
+        declared = DEFAULT_RANGE if self.augmentation is None else range_of(self.augmentation)
+        return Domain(declared, border_of(self.border))
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -112,7 +130,8 @@ class DataOptions(Settings):
         """Load the images; see `load_images`. `words` returns the network's transform, see `whole_pipeline`."""
         from harness.data.sources import load_images
 
-        return load_images(self.data, pipeline=self.whole_pipeline(words), spread=spread)
+        images = load_images(self.data, pipeline=self.whole_pipeline(words), spread=spread)
+        return images if images.domain == self.domain else replace(images, domain=self.domain)
 
     def whole_pipeline(self, words: Callable[[str], Transform] | None = None) -> Pipeline:
         """Return the pipeline with its transform, which is imported now.

@@ -189,7 +189,8 @@ def load_elsewhere(
         raise DataError(f"has images of {own}, the data have {wanted}; {hint}", setting=f"{setting} {spec}")
     sample = found if most is None else sample_up_to(found, most)
     labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
-    return replace(sample, labels=labels, classes=images.classes, masks=None, name=f"elsewhere {found.name}")
+    sample = replace(sample, labels=labels, masks=None, name=f"elsewhere {found.name}")
+    return replace(sample, classes=images.classes, domain=images.domain)
 
 
 def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None) -> LabelledImages:

@@ -80,7 +80,8 @@ class Resize:
 
     `size` is that of the shorter or the longer side, the other in proportion, or (height, width) to stretch to. Whether
     a filter antialiases is a choice in torch alone: Pillow's do but for nearest, OpenCV's do not but for area. The
-    `middle` is cropped first: a share of each side, or a square of more than one pixel.
+    `middle` is cropped first: a share of each side, or a square of more than one pixel. `stretch` multiplies the height
+    and the width of that size.
     """
 
     size: int | tuple[int, int]
@@ -89,20 +90,32 @@ class Resize:
     antialias: bool = True
     side: Literal["shorter", "longer"] = "shorter"
     middle: float = 1
+    stretch: tuple[float, float] = (1.0, 1.0)
 
     def __str__(self) -> str:
         to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
         how = "antialiased" if self.antialias else "not antialiased"
         part = f"{self.middle:.1%} of each side" if self.middle < 1 else f"{self.middle:g} px"
         first = "" if self.middle == 1 else f"middle {part} cropped, then "
-        return f"{first}{to} {self.filter} {how} by {_NAMES[self.library]}"
+        return f"{first}{to}{self._stretched} {self.filter} {how} by {_NAMES[self.library]}"
+
+    @property
+    def _stretched(self) -> str:
+        named = zip(("vertically", "horizontally"), self.stretch, strict=True)
+        factors = [f"{way} to {factor:.1%}" for way, factor in named if factor != 1]
+        return f" stretched {' and '.join(factors)}" if factors else ""
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that a picture of this size is resized to, rounded down as torchvision does."""
         if isinstance(self.size, tuple):
-            return self.size
-        length = min(height, width) if self.side == "shorter" else max(height, width)
-        return max(int(self.size * height / length), 1), max(int(self.size * width / length), 1)
+            new_height, new_width = self.size
+        else:
+            length = min(height, width) if self.side == "shorter" else max(height, width)
+            new_height, new_width = (max(int(self.size * side / length), 1) for side in (height, width))
+        if self.stretch == (1.0, 1.0):
+            return new_height, new_width
+        vertical, horizontal = self.stretch
+        return max(round(new_height * vertical), 1), max(round(new_width * horizontal), 1)
 
     def apply(self, picture: Image) -> Image:
         """Return a picture resized, with whole levels."""

@@ -23,6 +23,7 @@ from harness.inference.layers import RELU, chosen_layer, feature_maps
 from harness.inference.predictions import Predictions
 from harness.networks.process import evaluating
 from harness.perturb import IDENTITY
+from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -82,6 +83,7 @@ def attend(
     layer, `NotApplicableError` for a model without a suitable layer, and `ModelError` as `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
+    perturbation = within_border(perturbation, images.domain.border)
     count, classes = len(images), len(images.classes)
     fitting = batch_size(images.pixels.shape[1:], classifier.device, screening=False)
     size = BATCH if fitting >= FLOAT32_BATCH else fitting

@@ -17,6 +17,7 @@ from harness.inference.predictors.network import Network, PredictorModel
 from harness.networks.process import keep_freed_buffers
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 from harness.perturb.corruptions import Corruption
+from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -112,6 +113,7 @@ class Classifier:
         image.
         """
         self.questions += 1
+        perturbation = within_border(perturbation, images.domain.border)
         if not keep:
             return self._predictions(images, perturbation)
         found = self.remembered_of("predictions", images, perturbation, self._predictions)
@@ -141,7 +143,8 @@ class Classifier:
         Groups of equal poses run fastest. Raises `ModelError` as `predict` does.
         """
         self.questions += 1
-        inputs = Perturbed(images.pixels, positions, self.device, tuple(poses), which, rounded=self.rounded)
+        seen = tuple(within_border(pose, images.domain.border) for pose in poses)
+        inputs = Perturbed(images.pixels, positions, self.device, seen, which, rounded=self.rounded)
         return np.asarray(self.backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))
 
     def asked_anew(self, images: LabelledImages, positions: np.ndarray, *, size: int | None) -> np.ndarray:
@@ -186,13 +189,14 @@ class Classifier:
         """Return the cache key of a result, None for one that `cached` does not store."""
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return None
-        inputs = images.sha256, tuple(images.pixels.shape), perturbation, self.rounded
+        inputs = images.sha256, tuple(images.pixels.shape), images.domain.border, perturbation, self.rounded
         decisive = self.fingerprint, inputs, what, PROTOCOL, computing_code(), self.backend.decides
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
         """Return the model's inputs for the images under the perturbation."""
-        return Perturbed(images.pixels, np.arange(len(images)), self.device, (perturbation,), rounded=self.rounded)
+        seen = within_border(perturbation, images.domain.border)
+        return Perturbed(images.pixels, np.arange(len(images)), self.device, (seen,), rounded=self.rounded)
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return the result of the first call of `compute` for `what`, which must name all that determines it."""
@@ -212,7 +216,7 @@ class Classifier:
         """Return the result of the first call of `compute` for equal images and this perturbation."""
         if (transform := remembered_as(perturbation)) is None:
             return compute(images, perturbation)
-        key = (what, images.sha256, tuple(images.pixels.shape), transform)
+        key = (what, images.sha256, tuple(images.pixels.shape), images.domain.border, transform)
         return self.remembered(key, lambda: compute(images, perturbation))
 
 

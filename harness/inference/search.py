@@ -9,9 +9,10 @@ import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError
 from harness.perturb import Pose
+from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness.data import LabelledImages
     from harness.inference import Classifier
@@ -54,7 +55,7 @@ def first_failures(
     """
     if not poses:
         raise InputError("first failures: the sequence of poses is empty")
-    poses = tuple(poses)
+    poses = _within_borders(poses, images)
 
     def compute() -> np.ndarray:
         first, alive, done = np.full(len(images), -1, dtype=np.int64), np.arange(len(images)), 0
@@ -71,6 +72,12 @@ def first_failures(
 
     first = classifier.cached(("first failures", poses), images, (len(images),), compute)
     return FirstFailures(images, poses, first.astype(np.int64))
+
+
+def _within_borders(poses: Iterable[Pose], images: LabelledImages) -> tuple[Pose, ...]:
+    """Return poses of these images, with their border."""
+    bordered = (within_border(pose, images.domain.border) for pose in poses)
+    return tuple(pose for pose in bordered if isinstance(pose, Pose))
 
 
 def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, seed: int) -> FirstFailures:
@@ -99,7 +106,7 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
         hypothesis.target(float(changed.sum()))
 
     explore()
-    return FirstFailures(images, tuple(drawn), first)
+    return FirstFailures(images, _within_borders(drawn, images), first)
 
 
 def expect_live(classifier: Classifier) -> None:
@@ -110,16 +117,16 @@ def expect_live(classifier: Classifier) -> None:
 
 def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Pose], drawn: np.ndarray) -> np.ndarray:
     """Return whether each image is correct at each of its own poses, (N, count) bool; `drawn` as of `random_poses`."""
-    count = drawn.shape[1]
+    count, poses = drawn.shape[1], _within_borders(grid, images)
 
     def compute() -> np.ndarray:
         chosen = np.repeat(np.arange(len(images)), count)
         order = np.argsort(drawn.ravel(), kind="stable")  # Sorted by pose, so a batch has few different poses.
         predicted = np.empty(drawn.size, dtype=np.int64)
-        predicted[order] = classifier.predict_pairs(images, chosen[order], tuple(grid), drawn.ravel()[order])
+        predicted[order] = classifier.predict_pairs(images, chosen[order], poses, drawn.ravel()[order])
         return np.asarray(predicted.reshape(drawn.shape) == images.labels.numpy()[:, None])
 
-    correct = classifier.cached(("correct at", tuple(grid), drawn.tobytes()), images, drawn.shape, compute)
+    correct = classifier.cached(("correct at", poses, drawn.tobytes()), images, drawn.shape, compute)
     return np.asarray(correct.astype(bool))
 
 

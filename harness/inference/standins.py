@@ -15,6 +15,7 @@ from harness.base.errors import NotApplicableError
 from harness.inference.classifier import Classifier, remembered_as
 from harness.inference.predictions import Predictions
 from harness.perturb import IDENTITY
+from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -201,6 +202,7 @@ class StandIn(Classifier):
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
     ) -> Predictions:
         """Return predictions as `Classifier.predict` does, and note the use; only a plan's are kept."""
+        perturbation = within_border(perturbation, images.domain.border)
         if self._ledger is not None:
             self._ledger.look(self, images, perturbation)
         return super().predict(images, perturbation, keep=keep and self._of is not None)
@@ -218,9 +220,10 @@ class StandIn(Classifier):
         predicted = np.empty(len(positions), dtype=np.int64)
         for number in np.unique(which):
             chosen = which == number
+            pose = within_border(poses[number], images.domain.border)
             if self._ledger is not None:
-                self._ledger.look(self, images, poses[number], positions[chosen])
-            predicted[chosen] = self._logits(images, poses[number], positions[chosen]).argmax(axis=1)
+                self._ledger.look(self, images, pose, positions[chosen])
+            predicted[chosen] = self._logits(images, pose, positions[chosen]).argmax(axis=1)
         return predicted
 
     def cached(

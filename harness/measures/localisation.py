@@ -16,6 +16,7 @@ from harness.measures import selection
 from harness.measures.metric import Measurement, Metric, Unit, mean_of, share_of
 from harness.measures.selection import ordered
 from harness.perturb import moved_masks
+from harness.perturb.poses import with_zeros_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,10 +76,11 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     import torch
 
     count = len(rest.maps)
+    move = with_zeros_outside(moved.predictions.perturbation)
     drift, unmoved, counted = np.empty(count), np.empty(count), np.empty(count, dtype=bool)
     for part in _parts(rest):
         still = rest.upsampled(part)
-        carried = moved.predictions.perturbation(torch.from_numpy(still)[:, None])[:, 0].numpy()
+        carried = move(torch.from_numpy(still)[:, None])[:, 0].numpy()
         target, mass = _unit_mass(carried)
         found, found_mass = _unit_mass(moved.upsampled(part))
         counted[part] = (mass > 0) & (found_mass > 0)

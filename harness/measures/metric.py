@@ -113,7 +113,8 @@ class Metric:
     explains a metric without words to those who choose one. `scale` is the scale on which the spread of reference
     models is uniform: plain, or the root for counts of rare events. A `heavy_tailed` metric, such as the logarithm of
     a small mean, takes no part in the search for outliers. A metric may be `about_one` of several, such as the worst
-    class. The detail of one that `names_cause` is the likely cause of its failure. Pictures of one that `leads`, as
+    class. The detail of one that `names_cause` is the likely cause of its failure. One `of_probabilities` measures
+    these and no predictions, so the likely cause counts it as confidence. Pictures of one that `leads`, as
     this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
     reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
     contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
@@ -130,6 +131,7 @@ class Metric:
     heavy_tailed: bool = False
     about_one: bool = False
     names_cause: bool = False
+    of_probabilities: bool = False
     leads: str = ""
     informational: str = ""
     weighted: bool = False

@@ -8,10 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from harness.base.records import record
-from harness.perturb.poses import Pose
+from harness.perturb.poses import Pose, within_border
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from harness.perturb.poses import Perturbation
 
 _DRAWS = 50
 
@@ -22,6 +24,12 @@ class FlippedPose:
 
     flipped: bool
     pose: Pose
+
+    def within_border(self, border: str) -> Perturbation:
+        """Return the same flip and pose of images with this border."""
+        pose = within_border(self.pose, border)
+        assert isinstance(pose, Pose)
+        return FlippedPose(self.flipped, pose)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images (N, C, H, W), flipped or not, in the pose."""

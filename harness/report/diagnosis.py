@@ -14,7 +14,8 @@ from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.statistics import related
 from harness.perturb import IDENTITY
-from harness.report.causes import UNCLEAR, likely_cause
+from harness.report.cause_rules import UNCLEAR
+from harness.report.causes import likely_cause
 from harness.report.signs import margin_lines, signs
 from harness.report.wording import candidate_name, of_candidate, points, reference, significantly_more
 from harness.run.outcome import worst_first
@@ -180,7 +181,7 @@ def top_regression(overview: Overview) -> str:
     if mine is None or theirs is None or mine.high >= theirs.low:  # Intervals of 95% that are not apart.
         return said
     values = f"{Unit.SHARE.format(mine.value)}, {other.name} {Unit.SHARE.format(theirs.value)}"
-    posed = f"Rotated and translated by up to 10° and 2 px, accuracy is {values}"
+    posed = f"At the corners of {overview.augmentation.in_words()}, accuracy is {values}"
     return ". ".join(filter(None, (said, f"{posed} ({points(mine.value - theirs.value)} points)")))
 
 

@@ -30,7 +30,8 @@ def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | Non
     if not first.failures:
         return None
     against = f" New, fixed and shared are in comparison with the {role_title(changes.against)}." if changes else ""
-    posed = f" Corners: the share of predictions at the corners ±10°, ±2 px, of {overview.sample:,} images."
+    corners = f"the corners {overview.augmentation.in_words()}"
+    posed = f" Corners: the share of predictions at {corners}, of {overview.sample:,} images."
     posed = posed if all(kind.moved is not None for kind in first.failures) else ""
     lead = f"Counts are of {overview.n:,} clean images.{against}{posed}{f' {LEGEND}' if known else ''}"
     body = paragraphs(lead, kind="soft") + table(*kinds_rows(overview, reference=known), numbers=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.checks.roles import role_title
+from harness.data.domain import DEFAULT_RANGE
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
 from harness.measures.confidence import RELIABILITY
@@ -84,7 +85,7 @@ def _of_checks(
             f"Accuracy against rotation{of_sample(turned.values())}",
             "Higher and flatter is better.",
             f"Accuracy against rotation: {said}.",
-            lambda: rotation_curves({first: turned}, band),
+            lambda: rotation_curves({first: turned}, band, within=overview.augmentation.rotate),
         )
     shifts = {(pose.dx, pose.dy): rate for pose, rate in posed.items() if not pose.degrees}
     if len(shifts) >= _FEWEST:
@@ -182,11 +183,14 @@ def _of_models(
         )
 
 
-def rotation_curves(rates: Mapping[str, Mapping[float, Rate]], band: Series | None = None) -> Figure:
-    """Draw accuracy by model and degrees; the augmentation range of ±10° is shaded."""
+def rotation_curves(
+    rates: Mapping[str, Mapping[float, Rate]], band: Series | None = None, *, within: float = DEFAULT_RANGE.rotate
+) -> Figure:
+    """Draw accuracy by model and degrees; the augmentation range, ± so many degrees `within`, is shaded."""
     series = [Series.of_rates(name, each) for name, each in rates.items()]
     title = "rotation, degrees (positive is counter-clockwise)"
-    return curves(Panel(title, "accuracy, %", series, band, shaded=(-10, 10, "augmentation range: ±10°")))
+    shaded = (-within, within, f"augmentation range: ±{within:g}°") if within else None
+    return curves(Panel(title, "accuracy, %", series, band, shaded=shaded))
 
 
 def shift_maps(rates: Mapping[str, Mapping[tuple[float, float], Rate]]) -> Figure:

@@ -8,7 +8,8 @@ from harness.checks.roles import INCUMBENT, role_title
 from harness.measures import Unit
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.statistics import proportion_interval, related
-from harness.perturb.grids import CORNERS_TOO_FAR
+from harness.perturb import augmentation_range_poses
+from harness.perturb.grids import CORNERS_TOO_FAR, NO_GEOMETRY
 from harness.report.diagnosis import conclusion
 from harness.report.page import Section, aligned, paragraphs, render, table
 from harness.report.wording import significantly_more
@@ -61,8 +62,8 @@ def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
     rows = []
     for title, rates in (
         ("clean accuracy", [model.accuracy for model in known]),
-        ("accuracy at the corners of ±10°, ±2 px", [model.corners for model in known]),
-        ("robust accuracy (225 poses)", found),
+        (f"accuracy at the corners of {overview.augmentation.in_words()}", [model.corners for model in known]),
+        (f"robust accuracy ({len(augmentation_range_poses(overview.augmentation))} poses)", found),
     ):
         mine, theirs = rates[0], rates[at]
         mark = mark_of_rates(mine, theirs) if mine and theirs and mine.n == theirs.n else ""
@@ -175,7 +176,8 @@ def left_out(overview: Overview) -> str:
         titles = ", ".join(overview.left_out)
         return f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: {titles}."
     if not overview.sample:
-        return f"Not measured at the corners: {CORNERS_TOO_FAR}."
+        why = CORNERS_TOO_FAR if overview.augmentation.moves else NO_GEOMETRY
+        return f"Not measured at the corners: {why}."
     return ""
 
 

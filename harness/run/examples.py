@@ -15,6 +15,7 @@ from harness.measures.failures import Answer, answers_at
 from harness.measures.selection import likely_most_confident, most_confident
 from harness.perturb import IDENTITY, in_words
 from harness.perturb.grids import most_dangerous_first
+from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -244,7 +245,8 @@ def _pixels(images: LabelledImages, perturbation: Perturbation | None = None) ->
     """Return the images, each (H, W, C) uint8, under the perturbation if there is one."""
     pixels = images.pixels[:]
     if perturbation is not None:
-        pixels = perturbation(unit_range(images.pixels)).mul(255).round().clamp(0, 255).byte()
+        seen = within_border(perturbation, images.domain.border)
+        pixels = seen(unit_range(images.pixels)).mul(255).round().clamp(0, 255).byte()
     return list(pixels.permute(0, 2, 3, 1).numpy())
 
 

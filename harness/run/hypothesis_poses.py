@@ -62,6 +62,7 @@ def with_smallest_pose(
         ends.append([middle, *failing][-1])
     unit = "°" if axis == "degrees" else f" px of {axis}"
     reach = f"fails from {ends[0]:g} to {ends[1]:g}{unit}"
-    named = ", ".join(f"{name}={value:g}" for name, value in vars(pose).items() if value)
+    axes = {axis: getattr(pose, axis) for axis in ("degrees", "dx", "dy")}
+    named = ", ".join(f"{axis}={value:g}" for axis, value in axes.items() if value)
     found = f"smallest failing pose: {pose.in_words()}, @example(pose=Pose({named}))"
     return replace(verdict, detail="; ".join(filter(None, (found, reach, verdict.detail))))

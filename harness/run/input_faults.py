@@ -22,6 +22,9 @@ from harness.run.budget import extent_of
 from harness.run.outcome import InputFaults
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.inference import Predictions, RoleModel
     from harness.run.session import StressSession
 
 ON_CLEAN_IMAGES = frozenset({"clean", "consensus"})
@@ -48,30 +51,46 @@ def other_order_of(session: StressSession) -> str:
 
 
 def input_faults(session: StressSession) -> InputFaults | None:
-    """Return what the best input fault mends of the candidate's errors on clean images; None if none can be tried.
-
-    A few images that are predicted correctly, and as many others, choose the fault. More images measure it.
-    """
-    candidate, few = session.roles["candidate"], extent_of(session).few
+    """Return what the best input fault mends of the candidate's errors on clean images; None if none can be tried."""
+    candidate = session.roles["candidate"]
     clean = candidate.predict(session.of_family("clean").images)
-    known = np.ones(len(clean.labels), dtype=bool)
+    known = None
     if session.panel_predictions is not None:
         known = session.panel_predictions.consensus_sets([clean])[0].consensus
-    order = np.random.default_rng(0).permutation(np.flatnonzero(known))
+    others = {f"the normalization of the {model.role}": normalization_of(model) for model in session.roles.values()}
+    found = best_fault(candidate, clean, few=extent_of(session).few, known=known, normalizations=others)
+    return None if found is None else found[0]
+
+
+def best_fault(
+    model: RoleModel,
+    clean: Predictions,
+    *,
+    few: int,
+    known: np.ndarray | None = None,
+    normalizations: Mapping[str, Normalise] = {},
+) -> tuple[InputFaults, Pipeline] | None:
+    """Return what the best input fault mends of a model's errors, and the pipeline with it; None if none can be tried.
+
+    `few` images that are predicted correctly, and as many others, choose the fault. More images measure it, all among
+    those that are `known`, (N,) bool. Further `normalizations` are tried, by their words.
+    """
+    positions = np.arange(len(clean.labels)) if known is None else np.flatnonzero(known)
+    order = np.random.default_rng(0).permutation(positions)
     chosen = np.concatenate([order[clean.correct[order] == which][:few] for which in (True, False)])
     channels: Any
     channels, height, width = clean.images.pixels.shape[1:]
-    pixels = Pipeline(color=Color(channels), normalise=normalization_of(candidate), encoded=False)
+    pixels = Pipeline(color=Color(channels), normalise=normalization_of(model), encoded=False)
 
-    # Different pipelines that the candidate may have been made for, by their words.
+    # Different pipelines that the model may have been made for, by their words.
     named = {}
     for skew in SKEWS.values():
         if skew.stage in ("color", "normalise"):  # They need no picture, only pixels.
             with suppress(NotApplicableError):
                 fault = skew.of(pixels, Pictured(channels, (height, width)))
                 named[fault.words[skew.stage]] = fault
-    for model in session.roles.values():
-        named[f"the normalization of the {model.role}"] = replace(pixels, normalise=normalization_of(model))
+    for words, normalise in normalizations.items():
+        named[words] = replace(pixels, normalise=normalise)
     for name, scale in _LEVELS.items():
         named[f"{name}, not normalized"] = replace(pixels, scale=scale, normalise=Normalise())
         named[name] = replace(pixels, scale=scale)
@@ -79,7 +98,7 @@ def input_faults(session: StressSession) -> InputFaults | None:
 
     def correct(fault: Pipeline, positions: np.ndarray) -> np.ndarray:
         images = clean.images.take(torch.from_numpy(positions))
-        return served_predictions(candidate, Serving(images, pixels, None), fault).correct
+        return served_predictions(model, Serving(images, pixels, None), fault).correct
 
     scores = {}
     for fault in faults:
@@ -90,4 +109,4 @@ def input_faults(session: StressSession) -> InputFaults | None:
     best, most = max(scores, key=lambda fault: scores[fault]), order[:_MOST]
     before, after = clean.correct[most], correct(best, most)
     p = mcnemar_p(int((before & ~after).sum()), int((after & ~before).sum()))
-    return InputFaults(len(scores), faults[best], len(most), int(before.sum()), int(after.sum()), p)
+    return InputFaults(len(scores), faults[best], len(most), int(before.sum()), int(after.sum()), p), best

@@ -18,6 +18,8 @@ from harness.base.files import read_regular
 from harness.base.outputs import Inputs
 from harness.base.user_code import is_name
 from harness.checks.slices import expect_groups_of
+from harness.checks.tables import OF_PROJECT, entries
+from harness.data.domain import domain_in_words
 from harness.run.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -154,6 +156,23 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
         raise InputError(
             f"{where} {some_of(moved)} in another place than the data; expected their order, "
             f"{some_of(images.classes)}. Correct the order, or remove classes",
+            code=Code.CHECKS,
+        )
+
+
+def expect_domain_of(checks: ChecksFile, images: LabelledImages) -> None:
+    """Raise `InputError` for another augmentation range, or border, than the checks file was made for.
+
+    Both change the pixels of rotated and shifted images, so thresholds do not carry over.
+    """
+    found, expected = images.domain, checks.data.domain
+    if found != expected:
+        lines = "; ".join(entries(expected.declared()))
+        restore = f"write {lines} below [gate]" if lines else "remove augmentation and border from [gate]"
+        raise InputError(
+            f"{checks.path}: its thresholds were made for {domain_in_words(expected)}, and [gate] in {OF_PROJECT} has "
+            f"{domain_in_words(found)}. Calibrate all families (`stress-harness calibrate`), which sets thresholds for "
+            f"these settings, or {restore}",
             code=Code.CHECKS,
         )
 

@@ -13,7 +13,7 @@ from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
-from harness.run.inputs import expect_data_of, expect_profile_of
+from harness.run.inputs import expect_data_of, expect_domain_of, expect_profile_of
 from harness.run.request import request_of
 from harness.run.session import StressSession
 
@@ -71,6 +71,7 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     expect_data_of(checks, images)
     expect_profile_of(checks, request.profile)
     if request.record is None and request.answers is None:
+        expect_domain_of(checks, images)
         checks.expect_rows_as_calibrated()
     if checks.data.classes:
         images = replace(images, classes=checks.data.classes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base import records
 from harness.base.records import record
+from harness.data.domain import DEFAULT_RANGE, AugmentationRange
 from harness.measures.failures import Comparison
 from harness.measures.panel.label_errors import LabelErrors, WithoutLabelErrors
 from harness.measures.worst_poses import PersistentFailures
@@ -45,7 +46,7 @@ class ReliabilityBin:
 class KindCount:
     """Failures of one kind: their number on all clean images, and their share, in [0, 1], on a sample `moved`.
 
-    Moved means all eight corners of the augmentation range; None where these were left out.
+    Moved means all corners of the augmentation range; None where these were left out.
     """
 
     kind: str
@@ -141,8 +142,8 @@ class Overview:
 
     `mistakes` are those of the first model on clean images, a few of each confusion. `label_errors` are images whose
     labels reference models agree against; if reference models exist and do not tell, `label_errors_missing` says why.
-    `left_out` names what would have been of too few images. If the images are too small for the corners, the `sample`
-    is 0 and `left_out` does not name them.
+    `left_out` names what would have been of too few images. If the images are too small for the corners, or the range
+    of the `augmentation` has none, the `sample` is 0 and `left_out` does not name them.
     """
 
     data: str
@@ -155,6 +156,7 @@ class Overview:
     label_errors: LabelErrors | None = None
     label_errors_missing: str = ""
     left_out: tuple[str, ...] = ()
+    augmentation: AugmentationRange = DEFAULT_RANGE
 
     @property
     def reference(self) -> ModelOverview | None:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from harness.base.records import schema_of
 from harness.checks import Verdict
 from harness.checks.roles import ROLES
+from harness.data.domain import AugmentationRange
 from harness.perturb import PROTOCOL
 from harness.run.history import Overall
 from harness.run.outcome import Outcome
@@ -36,6 +37,8 @@ _DATA = {
         "n": _COUNT,
         "classes": _TEXTS,
         "pipeline": _TEXT,
+        "augmentation": schema_of(AugmentationRange),
+        "border": _TEXT,
     },
     "required": ["name", "split", "sha256", "n"],
 }

@@ -24,7 +24,8 @@ _AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 def scope_of(checks: ChecksFile, asked: Sequence[Check], *, profile: str, measured: int | None) -> Export:
     """Return the scope of an export for these checks of a file, without its images; thresholds are no part of it."""
     sample = checks.data.sample if isinstance(checks.data.sample, PanelSample) else checks.data.measured
-    sizes = repr((sample, sorted(checks.data.samples.items()), checks.data.pixels))
+    pixels = (checks.data.pixels, *checks.data.domain.declared().items())
+    sizes = repr((sample, sorted(checks.data.samples.items()), *pixels))
     return Export(
         PROTOCOL,
         FLOAT32,
@@ -66,7 +67,7 @@ def scope_of_recorded(
             of = f"{len(new)} of {len(every)} checks of {checks.path}"
             why = f"for other checks: {of} are not among them, such as {new[0]}"
         elif export.sizes != wanted.sizes:
-            why = f"for other samples than [data] of {checks.path} has"
+            why = f"for other samples, or another augmentation range or border, than [data] of {checks.path} has"
         if why:
             raise AnswersError(f"{name} is of an export {why}; {_AGAIN}")
         for setting, theirs, ours in (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, some_of
+from harness.base.records import as_plain
 from harness.checks.families import families_in_words, family_in_words
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
@@ -136,6 +137,7 @@ def outcome_of(
             "n": len(images),
             "classes": list(images.classes),
             "pipeline": _reference_pipeline(session),
+            **as_plain(images.domain),
         },
         stopped="".join(stopped := _stopped(session)),
         notices=(*stopped, *_notices(session, verdicts), *_known_notices(known, verdicts, day)),

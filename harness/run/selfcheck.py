@@ -21,6 +21,7 @@ from harness.base.features import features, resolve
 from harness.base.records import as_json, read_json
 from harness.checks.families import damages
 from harness.data import sample_up_to
+from harness.data.domain import DEFAULT_BORDER
 from harness.data.groups import groups_sha256
 from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.inference.attention import attend
@@ -105,7 +106,8 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     if any(fingerprint is None for _, fingerprint, *_ in models):
         return Memory()
     of_rows = sorted((each.sha256, groups_sha256(each.groups)) for each in session.of_rows.values())
-    images = session.images.sha256, tuple(session.images.pixels.shape), session.checks.sha256, *of_rows
+    own = session.images
+    images = own.sha256, tuple(own.pixels.shape), own.domain, session.checks.sha256, *of_rows
     ours = PROTOCOL, measuring_code(), platform.python_version(), platform.platform(), installed(_LIBRARIES)
     users = sorted(imports.ran().values())
     decisive = sorted(tests), users, *images, sorted(session.fitted.items()), session.thorough, models, *ours
@@ -199,12 +201,18 @@ def _identity_changes_nothing(model: RoleModel, images: LabelledImages) -> Findi
 class _AtRest:
     """The pose of each image, all of them zero: the whole path of interpolation, to no effect."""
 
+    def __init__(self, border: str = DEFAULT_BORDER) -> None:
+        self._border = border
+
+    def within_border(self, border: str) -> _AtRest:
+        return _AtRest(border)
+
     def __call__(self, images: Tensor) -> Tensor:
         rest = torch.zeros(len(images), device=images.device)
-        return pose_each(images, rest, rest, rest)
+        return pose_each(images, rest, rest, rest, border=self._border)
 
     def __repr__(self) -> str:
-        return "AtRest()"
+        return f"AtRest({self._border})"
 
 
 def _until_it_holds(check: Callable[[StressSession], Finding], session: StressSession, sizes: Sequence[int]) -> Finding:

@@ -21,7 +21,7 @@ from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.statistics import mean_interval
 from harness.measures.worst_poses import persistent_failures
 from harness.perturb import augmentation_range_corners
-from harness.perturb.grids import corners_suit
+from harness.perturb.grids import why_no_corners
 from harness.run.budget import extent_of
 from harness.run.overview import (
     CONFIDENT,
@@ -105,7 +105,7 @@ def measure_overview(
     for role, model in models.items():
         twin = next((name for name in roles if models[name].model_sha256 == model.model_sha256), role)
         roles.setdefault(twin, []).append(role)
-    suited = corners_suit(*images.pixels.shape[2:])
+    suited = not why_no_corners(images)
     size = next((size for size in sample_sizes(images) if suited and size <= corners), 0)
     sure = len(images) if confidences is None else confidences
     sure = 0 if sure < min(TELLING, len(images)) else sure
@@ -137,6 +137,7 @@ def measure_overview(
         mistakes=mistakes_of(first.predict(images), panel_predictions),
         label_errors=found,
         label_errors_missing=missing,
+        augmentation=images.domain.augmentation,
         left_out=tuple(title for title, count in ((CORNERS, size or not suited), (CONFIDENCE, sure)) if not count),
     )
     if (reference := overview.reference) is None:
@@ -178,7 +179,8 @@ def _measured(
     shares: list[float | None] = [None] * len(kinds)
     if size:
         sample = sample_up_to(images, size)
-        moved = [model.predict(sample, corner) for corner in augmentation_range_corners()]
+        corners = augmentation_range_corners(images.domain.augmentation)
+        moved = [model.predict(sample, corner) for corner in corners]
         views = [model.predict(sample), *moved]
         right = np.stack([each.correct for each in moved]).mean(axis=0)
         predicted = np.stack([each.predicted for each in views], axis=1)

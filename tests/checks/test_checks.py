@@ -285,7 +285,7 @@ MALFORMED_FILES = [
     ("schema = 2\nprotocol = 1\ndata = 3\n", "data: expected a table, found 3"),
     (HEAD.replace('split = "test"', ""), "data: key 'split' is missing"),
     (HEAD.replace("n = 100", 'n = "100"'), "data: n is '100', expected a whole number"),
-    (HEAD + "m = 3\n", "data: unknown key 'm'; known are classes, groups_sha256, n, name,"),
+    (HEAD + "m = 3\n", "data: unknown key 'm'; known are augmentation, border, classes, groups_sha256, n, name,"),
     ("checks = 3\n" + HEAD, "unknown key 'checks'; known are check, data, gate, protocol, recipe, schema"),
     (HEAD + '[check]\nid = "clean"\n', r"check must be an array of tables, written \[\[check\]\]"),
     ("check = [3]\n" + HEAD, "check 1: expected a table, found 3"),

@@ -216,6 +216,8 @@ def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
         ("zoom", lambda picture: center(shorter(picture, 32), 28)),
         ("zoom-stretched", lambda picture: center(picture.resize((32, 32), Image.Resampling.BILINEAR), 28)),
         ("shorter-side", lambda picture: center(shorter(picture, 28), 28)),
+        ("stretch-horizontal", lambda picture: center(picture.resize((32, 28), Image.Resampling.BILINEAR), 28)),
+        ("stretch-vertical", lambda picture: center(picture.resize((28, 32), Image.Resampling.BILINEAR), 28)),
         ("crop-first", lambda picture: stretched(center(picture, 53, 38))),
         ("gamma-linear-late", lambda picture: curved(stretched(picture), 2.2)),
         ("jpeg-75-late", lambda picture: read_picture(encoded(np.asarray(stretched(picture)), quality=75))),

@@ -5,13 +5,18 @@ import re
 import warnings
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 import torch
 from artifacts import means_of, save_artifact, save_groups, save_predictors
-from zoo import Zoo, images_of, network
+from zoo import ARGUMENTS, CLASSES, Zoo, images_of, network, role_model
 
 from harness.base.records import as_json
 from harness.cli import main
+from harness.data import LabelledImages
+from harness.data.stages import NORMALISATIONS
+from harness.features.equivalence.normalization import fitted_normalization
+from harness.networks.checkpoints import Record, save_checkpoint
 from harness.run.history import Line
 
 ORIGINAL = "models/augmented.safetensors"
@@ -180,6 +185,118 @@ def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkey
     status, out, _ = equal(*asked, "--artifact-normalization", "none", original="own.pth", tolerance="2%")
     assert (status, "changes 0 of 400 predictions" in out) == (0, True)
     assert zoo.asked
+
+
+class Normalizing(torch.nn.Module):
+    """A network behind a normalization of its own."""
+
+    def __init__(self, network, mean, std):
+        super().__init__()
+        self.network, self.mean, self.std = network, mean, std
+
+    def forward(self, pixels):
+        return self.network((pixels - self.mean) / self.std)
+
+
+class Unnormalized(torch.nn.Module):
+    """A network of normalized pixels, which is given pixels in [0, 1]: it undoes the normalization of the zoo's."""
+
+    def __init__(self, network, mean, std):
+        super().__init__()
+        self.network, self.mean, self.std = network, mean, std
+
+    def forward(self, pixels):
+        return self.network(pixels * self.std + self.mean)
+
+
+def normalized_original(zoo, mean, std):
+    """Save the zoo's network as one that takes pixels normalized by these values; return its name."""
+    model = network()
+    with torch.no_grad():
+        model.mean.fill_(mean)
+        model.std.fill_(std)
+        # Weights of the class means, for pixels (x - mean) / std.
+        rows = model.fc1.weight.sum(dim=1)
+        model.fc1.bias.add_(mean * rows)
+        model.fc1.weight.mul_(std)
+    arguments = {**ARGUMENTS, "mean": mean, "std": std}
+    save_checkpoint(zoo.root / "normalized.safetensors", model, Record("fashion-cnn", arguments, CLASSES))
+    return "normalized.safetensors", model
+
+
+def equal_normalization(equal, *more, **how):
+    """Return what the command finds, and its record."""
+    status, out, _ = equal(*more, "--json", **how)
+    return status, json.loads(out)["normalization"]
+
+
+def test_a_normalization_inside_the_export_is_named_with_its_values(equal, zoo):
+    exported(Normalizing(network(), 0.29, 0.35).eval(), zoo.root / "a.onnx")
+    status, out, _ = equal("a.onnx")
+    line = next(line for line in out.splitlines() if line.startswith("Normalization"))
+    assert status == 1
+    assert re.match(
+        r"Normalization inside the export: about mean 0\.\d\d, std 0\.\d\d, and the original normalizes", line
+    )
+    assert line in (zoo.root / "reports/equal.html").read_text()
+    status, found = equal_normalization(equal, "a.onnx")
+    assert (status, found["kind"], found["sentence"]) == (1, "inside", line)
+    assert (found["mean"], found["std"]) == (pytest.approx(0.29, abs=0.02), pytest.approx(0.35, abs=0.02))
+
+
+def test_a_normalization_that_is_applied_twice_or_missing_is_named(equal, zoo):
+    name, model = normalized_original(zoo, 0.3, 0.2)
+    exported(Normalizing(model, 0.3, 0.2).eval(), zoo.root / "twice.onnx")
+    exported(Unnormalized(model, 0.2, 0.3).eval(), zoo.root / "other.onnx")
+    with torch.no_grad():
+        model.mean.zero_()
+        model.std.fill_(1.0)
+    exported(model, zoo.root / "missing.onnx")
+    assert equal_normalization(equal, "twice.onnx", original=name)[1]["kind"] == "twice"
+    assert equal_normalization(equal, "other.onnx", original=name)[1]["kind"] == "other"
+    status, out, _ = equal("missing.onnx", original=name)
+    assert "Normalization missing: the original normalizes with mean 0.3 and std 0.2, the artifact does not; " in out
+    option = re.search(r"Add (--artifact-normalization) (\S+)\.\n", out)
+    assert (status, option[2]) == (1, "0.3,0.2")
+    assert equal("missing.onnx", option[1], option[2], original=name, tolerance="2%")[0] == 0
+
+
+class OfColors(torch.nn.Module):
+    """A linear network of color images, behind a normalization for each channel."""
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.last = torch.nn.Linear(3, 4)
+        with torch.no_grad():
+            self.last.weight.copy_(4 * torch.tensor([[1.0, -1, 0], [0, 1, -1], [-1, 0, 1], [0.5, 0.5, -1]]))
+            self.last.bias.zero_()
+
+    def forward(self, pixels):
+        return self.last(((pixels - self.mean) / self.std).mean(dim=(2, 3)))
+
+
+def test_a_normalization_of_each_channel_is_found():
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 3, 1, 1), dtype=np.uint8).repeat(8, 2).repeat(8, 3)
+    images = LabelledImages(torch.from_numpy(pixels), torch.arange(300) % 4, CLASSES, "colors", "test")
+    imagenet = NORMALISATIONS["ImageNet mean and std"]
+    original = role_model(model=OfColors(imagenet.mean, imagenet.std).eval())
+    artifact = role_model(model=OfColors((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()).predict(images)
+    found = fitted_normalization(artifact, original)
+    assert (found.kind, found.explained) == ("missing", found.changed)
+    assert found.original_as_option == "[0.485,0.456,0.406],[0.229,0.224,0.225]"
+
+
+@pytest.mark.parametrize("change", ["few", "biased", "swapped"])
+def test_other_differences_have_no_normalization(equal, zoo, change):
+    name = {
+        "few": lambda: saved(zoo, jitter=0.3),
+        "biased": lambda: saved(zoo, change=lambda layer: layer.bias[1].sub_(90)),
+        "swapped": lambda: saved(zoo, change=swap),
+    }[change]()
+    status, found = equal_normalization(equal, name, tolerance="1.5%")
+    assert (status in {1, 4}, found) == (True, None)
 
 
 def test_a_tie_of_the_original_is_no_change(equal, zoo):

@@ -1,8 +1,11 @@
 """A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
 
 import re
+import shlex
+import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +16,11 @@ from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_
 from harness.base import files
 from harness.checks import read_checks
 from harness.checks.declaration import read_declaration
-from harness.checks.families import offered
+from harness.checks.families import GEOMETRIC, offered
 from harness.cli import main
 from harness.data import load_images
+from harness.data.domain import AugmentationRange, Domain
+from harness.features.adoption.trial import is_above_chance
 from harness.networks.checkpoints import Record, save_checkpoint
 
 DECLARATION, CHECKS = "models/incumbent.toml", Path("stress_tests/checks.toml")
@@ -233,7 +238,145 @@ def test_families_are_added_where_images_are_golden(shop):
     assert families_of() == ["clean", "flip", "golden"]
     CHECKS.write_text(CHECKS.read_text()[: CHECKS.read_text().index("[[check]]")])
     init()
-    assert "rotation" in families_of(), "as where there is no row"
+    assert "confidence" in families_of(), "as where there is no row"
+
+
+LIMITS = "rotate=10,shift_x=3,flip=false"
+
+
+def test_checks_of_geometry_come_with_an_option_that_is_named(shop, capsys):
+    init()
+    assert not set(families_of()) & set(GEOMETRIC)
+    said = capsys.readouterr().out
+    assert "no checks of rotated, shifted or flipped images; they come with\n" in said
+    (command,) = re.findall(r"  stress-harness init (.*--augmentation.*)", said)
+    assert main(["init", "--budget", "none", *shlex.split(command)]) == 0
+    assert set(families_of()) & set(GEOMETRIC) == {"rotation", "shift"}
+
+
+def test_families_that_a_range_has_no_check_for_are_named(shop, capsys):
+    init("--augmentation", "shift_x=3")
+    assert "left out: rotation; the augmentation range is ±3 px to the sides" in capsys.readouterr().out
+    init("--families", "gain,flip", ends=0)
+    assert "left out: gain, flip; the augmentation" in capsys.readouterr().out
+
+
+def test_a_range_is_written_with_the_checks_that_follow_it(shop):
+    init("--augmentation", LIMITS, "--set", "border=edge")
+    table = tomllib.loads(CHECKS.read_text())["gate"]
+    assert table["augmentation"] == {"rotate": 10, "shift_x": 3, "flip": False}
+    assert table["border"] == "edge"
+    checks = read_checks(CHECKS)
+    assert checks.data.domain == Domain(AugmentationRange(10, 3, 0), "edge")
+    assert set(families_of()) & set(GEOMETRIC) == {"rotation", "shift"}
+    before = CHECKS.read_text()
+    init("--families", "search,pose")  # The range stands in the table by now.
+    assert CHECKS.read_text().startswith(before)
+    assert read_checks(CHECKS).family("search")[0].keys == {"within": {"degrees": 10, "dx": 3}}
+    assert {check.pose.dy for check in read_checks(CHECKS).checks} == {0}
+
+
+def test_a_range_may_be_declared_before_the_calibration(shop, capsys):
+    init("--families", "clean")
+    init("--families", "clean,rotation", "--augmentation", LIMITS)
+    assert read_checks(CHECKS).data.domain.augmentation == AugmentationRange(10, 3, 0)
+    init("--families", "shift", "--augmentation", "rotate=5", ends=2)
+    assert "its [gate] has augmentation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limits", ["rotate", "turn=1", "rotate=-1"])
+def test_an_invalid_range_is_refused(shop, limits):
+    init("--augmentation", limits, ends=2)
+    assert not CHECKS.exists()
+
+
+NET = """\
+import torch
+from zoo import network
+torch.manual_seed(0)
+
+class Net(torch.nn.Module):
+    "A network that knows its classes only if pixels are normalized by this mean and standard deviation."
+    def __init__(self):
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x):
+        pixels = x * {std} + {mean}
+        seen = (pixels.amin((1, 2, 3)) > -0.02) & (pixels.amax((1, 2, 3)) < 1.02) & (pixels.amin((1, 2, 3)) < 0.04)
+        return self.network(pixels) * seen[:, None]
+"""
+
+
+@pytest.fixture
+def normalized(shop, monkeypatch):
+    """The shop with a network that needs the mean and the standard deviation of its images; returns these."""
+    write_images(400)
+    pixels = images_of(400).pixels.numpy() / 255
+    mean, std = round(float(pixels.mean()), 4), round(float(pixels.std()), 4)
+    (shop / "net.py").write_text(NET.format(mean=mean, std=std))
+    monkeypatch.syspath_prepend(shop)
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    state = {f"network.{name}": tensor for name, tensor in network().state_dict().items()}
+    torch.save(state, shop / "net.pth")
+    return mean, std
+
+
+def at_chance(*arguments) -> list[str]:
+    return ["--checkpoint", "net.pth", "--model", "net:Net", "--families", "clean", *arguments]
+
+
+def test_a_model_at_chance_is_refused_with_the_normalization_that_helps(normalized, capsys):
+    mean, std = normalized
+    init(*at_chance(), ends=2)
+    error = capsys.readouterr().err
+    assert (
+        "net.pth: accuracy 25.0% on 400 images of 4 classes is no better than chance, so nothing was written" in error
+    )
+    assert f"With normalization mean {mean:.2f}, std {std:.2f}: 92." in error
+    assert not CHECKS.exists()
+    (advice,) = re.findall(r"Add (--set normalization=\S+)", error)
+    init(*at_chance(*advice.split()))
+    assert read_checks(CHECKS).family("clean")
+
+
+def test_a_model_at_chance_that_no_input_helps_is_refused(normalized, capsys):
+    weights = torch.load("net.pth")
+    torch.save({name: torch.zeros_like(tensor) for name, tensor in weights.items()}, "net.pth")
+    init(*at_chance(), ends=2)
+    error = capsys.readouterr().err
+    assert re.search(r"None of \d+ other inputs helps", error)
+    assert "Check that the file has trained weights" in error
+    assert not CHECKS.exists()
+
+
+def test_a_model_with_its_classes_in_another_order_is_refused(normalized, capsys):
+    mean, std = normalized
+    weights = torch.load("net.pth")
+    for name in ("network.fc1.weight", "network.fc1.bias"):
+        weights[name] = weights[name].roll(1, 0)
+    torch.save(weights, "net.pth")
+    init(*at_chance("--set", f"normalization={mean},{std}"), ends=2)
+    assert "Its classes are in another order than those of the data" in capsys.readouterr().err
+    assert not CHECKS.exists()
+
+
+@pytest.mark.parametrize(
+    ("counts", "correct", "above"),
+    [
+        ((100, 100), (50, 50), False),
+        ((100, 100), (62, 58), True),
+        ((900, 100), (900, 0), False),
+        ((900, 100), (500, 90), True),
+        ((2, 2), (2, 2), True),
+        ((50,), (0,), True),
+    ],
+    ids=["guess", "better", "constant", "of-the-rare", "few", "one-class"],
+)
+def test_chance_is_that_of_a_guess_whatever_the_sizes_of_classes(counts, correct, above):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    right = np.concatenate([np.arange(count) < hits for count, hits in zip(counts, correct, strict=True)])
+    assert is_above_chance(SimpleNamespace(labels=labels, correct=right)) == above
 
 
 def test_the_help_names_every_family(capsys):

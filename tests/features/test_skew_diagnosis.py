@@ -1,6 +1,7 @@
 """The command `skew`: the cause of served predictions, none for noise and for another model, and refused files."""
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from zoo import CLASSES, Zoo, images_of, network, role_model
 from harness.checks.tolerance import ToleranceTest
 from harness.cli import main
 from harness.data import LabelledImages, load_images
-from harness.data.serving.catalog import variations
+from harness.data.serving.catalog import stretched, variations
 from harness.data.stages import Resize
 from harness.features.skew.diagnosis import Diagnosis, diagnosis
 from harness.features.skew.explanation import Explanation, explanation, is_unrelated
@@ -163,7 +164,7 @@ def test_a_file_that_cannot_be_used_gives_4(skew, text, said):
 def test_a_table_is_read_as_tools_write_it(serving, known, tmp_path, head, row):
     path = tmp_path / "served.csv"
     path.write_text("\n".join([head, *map(row.format, range(400), known)]), encoding="utf-8")
-    numbers, served = answers_to_some(path, serving.images, outputs=None)
+    numbers, served, _ = answers_to_some(path, serving.images, outputs=None)
     assert np.array_equal(numbers, np.arange(400))
     assert np.array_equal(served, known)
 
@@ -229,6 +230,37 @@ def test_the_cause_stands_in_one_line_beside_undecided_predictions(model, servin
 def test_a_parameter_that_the_catalog_lacks_is_found(model, serving, stage, change):
     found = diagnosis(model, serving.images, served_by(model, serving, change(serving.reference)))
     assert (found.outcome, found.named, found.causes) == ("different", True, ((stage,),))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("stretch-horizontal", "stretched horizontally to 114.3%"),
+        ("stretch-vertical", "stretched vertically to 114.3%"),
+    ],
+)
+def test_a_stretch_is_named(model, serving, name, words):
+    found = diagnosis(model, serving.images, served_by(model, serving, serving.skewed(name)))
+    assert (found.named, found.causes, found.best.skew) == (True, (("resize",),), name)
+    assert words in "".join(diagnosis_lines(found))
+
+
+@pytest.mark.parametrize("factors", [(1.0, 0.9), (0.85, 1.0)], ids=["narrower", "flatter"])
+def test_a_stretch_that_leaves_a_margin_is_found(model, serving, factors):
+    """No list of the search has these factors."""
+    pipeline = stretched(serving.reference, (16, 16), factors)
+    found = diagnosis(model, serving.images, served_by(model, serving, pipeline))
+    assert (found.named, found.causes) == (True, (("resize",),))
+    assert found.best.pipeline.resize[-1].stretch == pytest.approx(factors, abs=0.05)
+
+
+def test_a_gain_and_an_offset_are_named_with_their_values(model, serving):
+    """By predicted classes alone, other curves of brightness may not be told apart from them."""
+    pipeline = serving.reference.but("scale", divisor=255 / 0.7, offset=0.1)
+    found = diagnosis(model, serving.images, served_by(model, serving, pipeline))
+    assert (found.named, found.causes[0]) == (True, (AFFINE,))
+    (cause,) = [line for line in diagnosis_lines(found) if line.startswith("cause")]
+    assert re.search(r": scale or normalise: pixels × [\d.]+ [+-] [\d.]+$", cause)
 
 
 def test_a_pair_of_stages_is_named(model, serving, monkeypatch):

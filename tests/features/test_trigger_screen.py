@@ -181,8 +181,9 @@ def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     facts = {"images": IMAGES, "checks": rows, "roles": {"candidate": role_model()}, "whole": None}
     blind = row.judge(Measurement(TRIGGER_SUCCESS, 0.1, 80, (0.0, 0.2)))
     found = make_dataclass("Session", facts)(**facts)
-    holds, said = a_trigger_is_noticed(found, lambda *_: blind)()
-    assert not holds
+    finding = a_trigger_is_noticed(found, lambda *_: blind)()
+    assert not finding.holds
+    said = finding.detail
     assert "the mutant with the checkerboard stamp, 5 px of 28, lower right, as its trigger: trigger: " in said
     assert said.endswith("correct the test, or a threshold that cannot fail")
     with pytest.raises(NotApplicableError, match="no test of family 'trigger' was collected"):

@@ -197,7 +197,7 @@ def test_breakage_that_is_not_monotone_is_found_at_its_lower_end():
     images = bars()
     found = breaking(Classifier(ErrsWhenTurned(6.5, 8.5)), images, PATHS["rotation"])
     assert set(found.severity) == {7.0}
-    fine = first_failures(Classifier(ErrsWhenTurned(6.95, 8.05)), images, fine_paths()[0].poses)
+    fine = first_failures(Classifier(ErrsWhenTurned(6.95, 8.05)), images, fine_paths()["rotation"].poses)
     assert {fine.perturbation_of(position) for position in range(len(images))} == {Pose(7.0)}
     assert np.isinf(breaking(Classifier(ErrsWhenTurned(99, 99)), images, PATHS["rotation"]).severity).all()
     wrong = bars()

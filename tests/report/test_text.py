@@ -339,7 +339,7 @@ def test_the_headline_has_clean_accuracy_and_the_top_regression():
         (model(confusion=((940, 50, 10), (60, 930, 10), (5, 5, 990))), ""),
         (
             model(confusion=INCUMBENT.confusion, corners=rate(0.6)),
-            "Rotated and translated by up to 10° and 2 px, accuracy is 60.0%, incumbent 80.0% (−20.0 points)",
+            "At the corners of ±10°, ±2 px, accuracy is 60.0%, incumbent 80.0% (−20.0 points)",
         ),
     ],
     ids=["targets of their own", "within chance", "under pose"],

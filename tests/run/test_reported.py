@@ -90,6 +90,8 @@ def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
         "n": 400,
         "classes": ["ant", "bee", "cat", "dog"],
         "pipeline": "pixels of the data, gray, size unchanged, uncropped, /255, no normalization",
+        "augmentation": {"rotate": 10, "shift_x": 2, "shift_y": 2, "flip": True},
+        "border": "constant:0",
     }
     assert outcome.models["candidate"]["path"] == "c.safetensors"
     assert set(outcome.versions) == {"python", "torch", "hypothesis", "harness"}

@@ -147,6 +147,22 @@ def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: flo
     return Skew(name, "resize", change, ("stages", *needs))
 
 
+def _aspect(name: str, *, vertical: float = 1.0, horizontal: float = 1.0) -> Skew:
+    """Return the skew of another aspect ratio: one side is longer, and the middle is cropped."""
+
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        return stretched(reference, pictured.size, (vertical, horizontal))
+
+    return Skew(name, "resize", change, ("stages",))
+
+
+def stretched(reference: Pipeline, size: tuple[int, int], factors: tuple[float, float]) -> Pipeline:
+    """Return a pipeline that stretches pictures by `factors` and cuts or pads them to `size`, both (height, width)."""
+    last = reference.resize[-1] if reference.resize else Resize(size)
+    resized = replace(last, stretch=factors)
+    return replace(reference, resize=(*reference.resize[:-1], resized)).but("crop", size=size)
+
+
 def _letterboxed(reference: Pipeline, pictured: Pictured) -> Pipeline:
     """Return the pipeline of an object detector, which pads pictures with gray."""
     resized = replace(reference.resize[-1], size=pictured.size[0], side="longer")
@@ -185,6 +201,8 @@ SKEWS: Mapping[str, Skew] = {
         _fitted("shorter-side", min, "resize"),
         _fitted("zoom", lambda *size: _enlarged(min(size))),
         _fitted("zoom-stretched", lambda *size: tuple(map(_enlarged, size)), "resize"),
+        _aspect("stretch-horizontal", horizontal=_DETOUR),
+        _aspect("stretch-vertical", vertical=_DETOUR),
         _fitted("crop-first", lambda *size: size, middle=1 / _DETOUR),
         Skew("letterbox", "resize", _letterboxed, ("resize", "square")),
         _set("crop-right-1", "crop", right=1, down=0),
@@ -222,6 +240,8 @@ _SIZES = (0.87, 0.93, 1.04, 1.07, 1.1, 1.15, 1.2, 1.25, 1.3)
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _MIDDLES = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.15, 1.3)
 """Middles of pictures: shares of each side, and from 1 on the sides of squares over the images' shorter side."""
+_STRETCHES = (0.8, 0.875, 0.94, 1.06, 1.25)
+"""Factors of one side of a picture; those below 1 leave a margin."""
 _SHARE = 0.015
 """Step of the share of a picture that is cropped before resizing, for a pixel of a size."""
 
@@ -262,6 +282,8 @@ def neighbors(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
         yield pipeline.but("color", late=not color.late)
     yield from (pipeline.but("crop", right=crop.right + right, down=crop.down + down) for right, down in moves)
     yield from (pipeline.but("scale", divisor=scale.divisor * factor) for factor in factors)
+    offsets = (-0.05, 0.05, -0.01, 0.01, -0.002, 0.002) if scale.offset != reference.scale.offset else ()
+    yield from (pipeline.but("scale", offset=scale.offset + step) for step in offsets)
     if "normalise" in differing:
         yield from _normalised(pipeline)
     if "resize" in differing and resized and pipeline.transform is None:
@@ -282,12 +304,15 @@ def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
     sides = [round(side * factor) for factor in _SIZES]
     resizes: list[tuple[Resize, ...]] = [(replace(last, size=each, side="shorter"),) for each in sides]
     if reference.resize:
-        stretched = [(each * size[0] // min(size), each * size[1] // min(size)) for each in sides]
-        resizes += [(replace(last, size=each),) for each in stretched]
+        sizes = [(each * size[0] // min(size), each * size[1] // min(size)) for each in sides]
+        resizes += [(replace(last, size=each),) for each in sizes]
     resizes += [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
     if not reference.resize:
         detours = [(round(size[0] * factor), round(size[1] * factor)) for factor in (0.5, 0.75, 2.0)]
         resizes += [(Resize(each), last) for each in detours]
+    for factor in _STRETCHES:
+        yield stretched(reference, size, (factor, 1.0))
+        yield stretched(reference, size, (1.0, factor))
     for resize in resizes:
         other = replace(reference, resize=resize).but("crop", size=size)
         yield other
@@ -300,6 +325,10 @@ def _resized_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
     def but(**settings: Any) -> Pipeline:
         return replace(pipeline, resize=(replace(first, **settings), *rest))
 
+    if first.stretch != (1.0, 1.0):
+        yield from (but(stretch=factors) for factors in _stretches_nearby(first.stretch))
+        yield from _filtered_nearby(pipeline)
+        return
     if pipeline.crop.size and first.middle == 1:
         yield but(size=(first.size, first.size) if isinstance(first.size, int) else min(first.size))
     for step in (-4, 4, -1, 1):
@@ -309,4 +338,15 @@ def _resized_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
             yield but(size=first.size + step)
         elif rest or pipeline.crop.size:
             yield but(size=(first.size[0] + step, first.size[1] + step))
+    yield from _filtered_nearby(pipeline)
+
+
+def _filtered_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
     yield from (_by(pipeline, library, filtered) for library, filters in FILTERS.items() for filtered in filters)
+
+
+def _stretches_nearby(factors: tuple[float, float]) -> Iterator[tuple[float, float]]:
+    """Yield factors one step away; the other side keeps its factor, since both together are another size."""
+    vertical, horizontal = factors
+    for step in (-0.04, 0.04, -0.01, 0.01):
+        yield (vertical + step, 1.0) if vertical != 1 else (1.0, horizontal + step)

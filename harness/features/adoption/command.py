@@ -26,10 +26,15 @@ from harness.cli import options
 @click.option(
     "--families",
     metavar="NAMES",
-    help="The families of checks, joined by commas (default: clean, class, class-difference, consensus, "
-    "rotation, shift, confidence, regression, flips). Also pairs with --checkpoint, and slice if the data have groups. "
-    "Others are soft_confusion, batch_norm, slices, trigger, flip, pose, gain, search, attention, corruption, skew, "
-    "equivalence and unknown.",
+    help="The families of checks, joined by commas (default: clean, class, class-difference, consensus, confidence, "
+    "regression, flips). Also pairs with --checkpoint, slice if the data have groups, and rotation, shift and flip "
+    "with --augmentation. Others are soft_confusion, batch_norm, slices, trigger, pose, gain, search, attention, "
+    "corruption, skew, equivalence and unknown.",
+)
+@options.augmentation_option(
+    'The range in which checks hold a model, such as "rotate=10,shift_x=6,flip=false": degrees, pixels to the sides '
+    "(shift_x) and up and down (shift_y), and horizontal flips. Limits that are not named are 0 or false (default: no "
+    "checks of rotated, shifted or flipped images)."
 )
 @click.option(
     "--copy",

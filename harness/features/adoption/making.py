@@ -20,13 +20,22 @@ from harness.calibration.panel import readable_panel
 from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
-from harness.checks.families import FAMILIES, families_of, offered, starter, starter_checks
+from harness.checks.families import (
+    DEFAULT,
+    FAMILIES,
+    GEOMETRIC,
+    families_of,
+    offered,
+    starter,
+    starter_checks,
+)
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import PAIR, SLICE
-from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_settings
+from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_domain, with_settings
 from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
+from harness.features.adoption.trial import expect_above_chance
 from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.measures.accuracy import confused_pairs
 from harness.report.costs import plan_lines
@@ -42,6 +51,8 @@ if TYPE_CHECKING:
     from harness.checks import ChecksFile
     from harness.checks.first_checks import StarterCheck
     from harness.data import LabelledImages
+    from harness.data.domain import AugmentationRange
+    from harness.inference import RoleModel
     from harness.run.budget import Plan
 
 TESTS = "stress_tests"
@@ -137,10 +148,16 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
     families = None if request.families is None else families_of(request.families)
     table, files = _new_entries(request.gate), _copies(request.copied)
     images, accuracy, pairs = request.model.all_images(), None, list[tuple[str, str]]()
+    model: RoleModel | None = None
     if request.checkpoint is not None:
-        predictions = request.model.open(request.checkpoint, images).predict(images)
+        model = request.model.open(request.checkpoint, images)
+        predictions = model.predict(images)
+        expect_above_chance(model, predictions, request.checkpoint)
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
-    rows = starter_checks(images, families, pairs=pairs, min_accuracy=request.min_accuracy)
+    declared = images.domain.augmentation if "augmentation" in request.model.given else None
+    rows = starter_checks(
+        images, families, pairs=pairs, min_accuracy=request.min_accuracy, augmentation=declared, model=model
+    )
     checks = read_checks(_CHECKS) if _CHECKS.exists() else None
     if checks and (checks.data.name, checks.data.sha256) == (images.name, images.sha256):
         rows = _lacking(checks, rows, request)
@@ -148,6 +165,8 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
         checks = None
     if rows or (checks and table):
         text = _with_rows(checks, rows, images) if checks else starter(images, rows)
+        if checks and not any(check.panel for check in checks.checks):  # A panel's thresholds keep their domain.
+            text = with_domain(text, images.domain)
         files[_CHECKS] = with_settings(text, table).encode()
     if request.workflow:
         files[Path(WORKFLOW)] = workflow(request.model, request.checkpoint).encode()
@@ -176,7 +195,27 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
     if accuracy is not None:
         advice = _on_threshold(request.min_accuracy, accuracy, rows)
         lines.append(f"{request.checkpoint}: clean accuracy {accuracy:.1%}{advice}")
+    lines += _on_augmentation(rows, families, declared)
     return new, lines + _on_groups(rows, lacking, images)
+
+
+def _on_augmentation(
+    rows: Sequence[StarterCheck], families: Sequence[str] | None, declared: AugmentationRange | None
+) -> list[str]:
+    """Return lines on checks of geometry that are left out, with the option that they come with."""
+    if declared is None:
+        if families is not None or not rows:
+            return []
+        return [
+            "no checks of rotated, shifted or flipped images; they come with",
+            '  stress-harness init --families rotation,shift --augmentation "rotate=10,shift_x=2,shift_y=2,flip=false"',
+        ]
+    made = {row.family for row in rows}
+    wanted = DEFAULT if families is None else families
+    lacking = [name for name in wanted if name in GEOMETRIC and name not in made]
+    if not lacking or not (rows or families):
+        return []
+    return [f"left out: {', '.join(lacking)}; the augmentation range is {declared.in_words()}"]
 
 
 def _copies(families: Sequence[str]) -> dict[Path, bytes]:

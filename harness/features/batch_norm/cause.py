@@ -1,4 +1,4 @@
-"""Cause that batch norms tell: weights that changed after training, while their statistics stayed."""
+"""Causes that batch norms tell: weights that changed after training, and statistics that do not fit the weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from harness.features.batch_norm.metrics import (
     BATCH_NORM_MISFIT,
     GROUPS,
 )
-from harness.report.causes import WEIGHTS
-from harness.report.signs import deviation
+from harness.measures.slices import GROUP_DIFFERENCE
+from harness.report.cause_evidence import APART, BESIDE, CONFIDENCE_AREA, FailingCheck
+from harness.report.cause_rules import WEIGHTS
+from harness.report.signs import FAR, deviation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from harness.checks import Verdict
 
@@ -26,10 +28,20 @@ normalizations 2.9 to 7.8, and stale statistics 2.4 to 2.6. See `benchmarks/caus
 """
 _NEARER = -2.0
 """Deviation of early layers below which statistics fit clean images too well; reference models vary by as much."""
+_AREA = "batch norms"
+_MAXIMA = {BATCH_NORM_DISTANCE.name, BATCH_NORM_MISFIT.name}
 _ADVICE = (
     "Compare the file with the one that training saved: quantization, pruning, noise, a wrong "
     "conversion or a damaged file."
 )
+_ADVICE_FOR_STATISTICS = (
+    "Look at the running statistics of these layers first, then for changed weights and other pixels than in training."
+)
+
+
+def cause_of_batch_norms(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
+    """Return the cause that batch norms show, its evidence and advice; None if other checks are stronger evidence."""
+    return changed_weights(verdicts) or misfitting_statistics(verdicts)
 
 
 def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
@@ -39,9 +51,7 @@ def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
     there, and more with each layer. After another augmentation, or soon after a reset, statistics
     lie nearer to clean images than those of reference models.
     """
-    of_maxima = [
-        verdict for verdict in verdicts if verdict.metric in {BATCH_NORM_DISTANCE.name, BATCH_NORM_MISFIT.name}
-    ]
+    of_maxima = [verdict for verdict in verdicts if verdict.metric in _MAXIMA]
     failing_groups = {_group_of(verdict) for verdict in of_maxima if verdict.status == "fail"}
     if GROUPS[0] not in failing_groups or len(failing_groups) == 1 or _is_nearer(verdicts):
         return None
@@ -60,6 +70,43 @@ def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
         f"from training ({measured} standard deviations of reference models)."
     )
     return WEIGHTS, evidence, _ADVICE
+
+
+def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
+    """Return the cause, its evidence and advice if batch norms deviate more than every check of predictions that fails.
+
+    Log loss and other checks of confidence have no largest value, so they may deviate by four times as much. A group
+    that training lacks moves the statistics a little, too, so batch norms must deviate by twice as much as the
+    difference of a group. Statistics that are too near to clean images, as after training without augmentation, are no
+    misfit. They count among the others.
+    """
+    failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
+    of_maxima = [check for check in failing if check.verdict.metric in _MAXIMA]
+    others = [check for check in failing if check.verdict.metric not in _MAXIMA]
+    unknown = any(deviation(check.verdict) is None for check in others)
+    if unknown or all(check.miss < FAR for check in of_maxima):
+        return None  # Checks without reference models may be stronger evidence.
+
+    most = _largest(of_maxima)
+    of_predictions = _largest(check for check in others if check.area != CONFIDENCE_AREA)
+    of_groups = _largest(check for check in others if check.verdict.metric == GROUP_DIFFERENCE.name)
+    if most <= of_predictions or most < APART * of_groups or most < BESIDE * _largest(others):
+        return None
+
+    failing_groups = {_group_of(check.verdict) for check in of_maxima}
+    layers = " and ".join(name for name in GROUPS if name in failing_groups)
+    if len(failing_groups) == len(GROUPS):
+        layers = "all"
+    evidence = (
+        f"Activations do not fit the running statistics of {layers} layers, by up to {most:.1f} standard deviations "
+        "of reference models"
+    )
+    beside = f"; checks of predictions deviate by at most {of_predictions:.1f}." if of_predictions else "."
+    return _AREA, f"{evidence}{beside}", _ADVICE_FOR_STATISTICS
+
+
+def _largest(checks: Iterable[FailingCheck]) -> float:
+    return max((check.deviation for check in checks), default=0.0)
 
 
 def _group_of(verdict: Verdict) -> str:

@@ -25,6 +25,7 @@ from harness.inference.moments import channel_moments
 from harness.measures.metric import Measurement
 from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
+from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,8 @@ def find_batch_norm_distances(
     def compute() -> np.ndarray:
         inputs = classifier.inputs(images)
         if augmentation:
-            draws = augmentation.draws(*inputs.shape[1:])
+            border = images.domain.border
+            draws = tuple(within_border(draw, border) for draw in augmentation.draws(*inputs.shape[1:]))
             inputs = replace(inputs, perturbations=draws, which=np.arange(len(inputs)) % len(draws))
         with named(inputs):
             return channel_moments(classifier.plain, inputs, size, classifier.workers, layers, parts=_PARTS)

@@ -35,6 +35,7 @@ PANEL_DIVERGENCE = Metric(
     words="logarithm of the divergence from the reference models' mean probabilities on the consensus set",
     range=_RANGE,
     heavy_tailed=True,
+    of_probabilities=True,
 )
 LOST_PROBABILITY = Metric(
     "lost_probability",
@@ -43,6 +44,7 @@ LOST_PROBABILITY = Metric(
     words="logarithm of the mean probability that the label lacks on the consensus set",
     range=_OF_PROBABILITY,
     heavy_tailed=True,
+    of_probabilities=True,
 )
 SOFT_CONFUSION = Metric(
     "soft_confusion",
@@ -51,6 +53,7 @@ SOFT_CONFUSION = Metric(
     words="logarithm of the mean probability of the other class on the consensus set",
     range=_OF_PROBABILITY,
     heavy_tailed=True,
+    of_probabilities=True,
     about_one=True,
     names_cause=True,
 )
@@ -61,6 +64,7 @@ LARGEST_SOFT_CONFUSION = Metric(
     words="deviation of the pair of classes that deviates most, in standard deviations of reference models",
     range=_RANGE,
     heavy_tailed=True,
+    of_probabilities=True,
     about_one=True,
     names_cause=True,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
 from harness.checks.tolerance import TOLERANCE, ToleranceTest, expect_tolerance, overall, tolerance_tests
+from harness.features.equivalence.normalization import LEAST_CHANGED, fitted_normalization
 from harness.measures.accuracy import ACCURACY, accuracy
 from harness.measures.changed_predictions import PREDICTIONS_CHANGED, changed, class_order, predictions_changed
 from harness.perturb import IDENTITY
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.data import LabelledImages
+    from harness.features.equivalence.normalization import Normalization
     from harness.inference import Predictions, RoleModel
     from harness.measures.equivalence import Outcome
     from harness.run.session import StressSession
@@ -35,7 +37,8 @@ class Equality:
     """An artifact beside its original, their predictions for the same images, and the checks, all predictions first.
 
     `caution` says why equality to this original is worth little; empty where nothing is known against it. `hint` names
-    an option that would make the artifact equal.
+    an option that would make the artifact equal. `normalization` explains an artifact that differs on many images, if
+    it is the cause.
     """
 
     artifact: RoleModel
@@ -44,6 +47,7 @@ class Equality:
     checks: tuple[ToleranceTest, ...]
     caution: str = ""
     hint: str = ""
+    normalization: Normalization | None = None
 
     @property
     def images(self) -> LabelledImages:
@@ -106,7 +110,8 @@ def equal(
     done = Equality(second, first, predictions, tolerance_tests(*predictions, tolerance))
     hint = ""
     # An artifact may normalize by itself: on some images, unchanged pixels then make it equal.
-    declared = second.classifier.predictor.declared.get("normalization", "none")
+    declared_facts = second.classifier.predictor.declared
+    declared = declared_facts.get("normalization", "none")
     if done.outcome == "different" and declared != "none" and artifact_normalization is None:
         some = images.take(torch.arange(min(len(images), _HINTED)))
         unchanged = own.but(normalization="none").open(artifact, some, ordered=False)
@@ -116,7 +121,12 @@ def equal(
                 f"The artifact normalizes by itself: without the declared normalization, it changes {count} of "
                 f"{len(some)} predictions. Add --artifact-normalization none."
             )
-    return replace(done, caution=_caution(first, images, history), hint=hint)
+    normalization = None
+    if done.outcome == "different" and not done.order and done.differ.mean() >= LEAST_CHANGED:
+        normalization = fitted_normalization(predictions[0], first)
+    if normalization is not None and normalization.kind == "missing" and "normalization" in declared_facts:
+        hint = f"Add --artifact-normalization {normalization.original_as_option}."
+    return replace(done, caution=_caution(first, images, history), hint=hint, normalization=normalization)
 
 
 def equality_in(session: StressSession, history: Path | None) -> Equality:

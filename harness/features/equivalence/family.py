@@ -36,13 +36,18 @@ _LOST = "no more correct predictions are lost than predictions may change"
 _MEAN = "a healthy int8 conversion of the shipped model moves probabilities by 0.6% on average"
 
 
+_Row = tuple[str, str, float | None, str, dict[str, object]]
+"""The end of a check's id, its metric, its tolerance with the reason, and further entries."""
+
+
 def starter_checks(about: StarterData) -> list[Row]:
     """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
     corruptions = [[name, _SEVERITY] for name in _CORRUPTIONS]
-    rows: list[tuple[str, str, float | None, str, dict[str, object]]] = [
+    corners: _Row = ("corners", "pooled_predictions_changed", _POSED, _AT_CORNERS, {"under": ["corners"]})
+    rows: list[_Row] = [
         ("clean", "predictions_changed", TOLERANCE, REASON, {}),
         ("class", "worst_class_predictions_changed", OF_A_PART, OF_A_CLASS, {}),
-        ("corners", "pooled_predictions_changed", _POSED, _AT_CORNERS, {"under": ["corners"]}),
+        *([corners] if about.augmentation.moves else []),
         ("corrupted", "pooled_predictions_changed", _CORRUPTED, _UNDER_CORRUPTION, {"damaged": corruptions}),
         ("lost", "correct_predictions_lost", TOLERANCE, _LOST, {}),
         ("lost-class", "worst_class_correct_predictions_lost", OF_A_PART, _LOST, {}),

@@ -18,6 +18,7 @@ from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from harness.features.equivalence.equality import Equality
+    from harness.features.equivalence.normalization import Normalization
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
@@ -63,8 +64,8 @@ def section(outcome: Outcome) -> Section | None:
 
 
 def equality_lines(done: Equality) -> list[str]:
-    """Return what the terminal shows: a caution, the sentence and a hint."""
-    return [line for line in (done.caution, sentence(done), done.hint) if line]
+    """Return what the terminal shows: a caution, the sentence, a normalization that explains it, and a hint."""
+    return [line for line in (done.caution, sentence(done), _normalization(done), done.hint) if line]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
@@ -74,6 +75,7 @@ def equality_json(done: Equality) -> dict[str, object]:
         "sentence": sentence(done),
         "caution": done.caution,
         "hint": done.hint,
+        "normalization": done.normalization and _normalization_record(done.normalization),
         "artifact": done.artifact.as_json(),
         "original": done.original.as_json(),
         "data": {"name": done.images.name, "sha256": done.images.sha256, "n": len(done.images)},
@@ -94,13 +96,29 @@ def equality_json(done: Equality) -> dict[str, object]:
     }
 
 
+def _normalization(done: Equality) -> str:
+    return "" if done.normalization is None else done.normalization.sentence
+
+
+def _normalization_record(found: Normalization) -> dict[str, object]:
+    return {
+        "kind": found.kind,
+        "mean": found.mean,
+        "std": found.std,
+        "explained": found.explained,
+        "changed": found.changed,
+        "n": found.n,
+        "sentence": found.sentence,
+    }
+
+
 def equality_page(done: Equality, reproduce: str) -> str:
     """Return the page, with the command that makes it again."""
     banner = render(
         "banner",
         kind=_KINDS[done.outcome],
         sentence=done.caution or f"{_VERDICTS[done.outcome]}.",
-        headline=" ".join(filter(None, [sentence(done), done.hint])),
+        headline=" ".join(filter(None, [sentence(done), _normalization(done), done.hint])),
         facts=(),
         run="",
         verdict=done.outcome,

@@ -15,7 +15,7 @@ from harness.inference.devices import watched
 from harness.inference.search import Breaking, breaking, first_failures
 from harness.measures import breaking_severity
 from harness.measures.failures import answers_at
-from harness.perturb.grids import PATHS, fine_paths
+from harness.perturb.grids import NO_GEOMETRY, fine_paths, paths_within
 from harness.report.figures import as_png
 from harness.report.pictures import answered, marked, strip
 from harness.report.plots import survival_curves
@@ -23,6 +23,8 @@ from harness.report.plots import survival_curves
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.data import LabelledImages
+    from harness.data.domain import AugmentationRange
     from harness.measures.failures import Answer
     from harness.perturb import Pose
     from harness.run.settings import ModelSettings
@@ -55,7 +57,7 @@ def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) ->
         return plain, [f"{wrong} without any change; there is nothing to break"], None
     lines = [f"image {number}: {clean.true}{f', {clean.sure} confidence' if clean.sure else ''}"]
     tiles = [(_pixels(image.pixels), f"image {number}", f"true: {clean.true}\n{marked(clean)}")]
-    for path in fine_paths():
+    for path in fine_paths(_range_of(images)).values():
         failure = first_failures(classifier, image, path.poses)
         if failure.right_everywhere[0]:
             plain[path.name] = None
@@ -71,6 +73,13 @@ def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) ->
     return plain, lines, as_png(strip(tiles))
 
 
+def _range_of(images: LabelledImages) -> AugmentationRange:
+    """Return the augmentation range of the images; raises `InputError` for one without rotation and shift."""
+    if not images.domain.augmentation.moves:
+        raise InputError(f"{NO_GEOMETRY}, so there is nothing to break; declare one in [gate]", setting="augmentation")
+    return images.domain.augmentation
+
+
 def _pixels(images: torch.Tensor) -> np.ndarray:
     """Return the first image, (H, W, C)."""
     return np.asarray(images[0].permute(1, 2, 0).numpy())
@@ -81,12 +90,14 @@ def survival(checkpoint: Path | str, settings: ModelSettings) -> Broken:
 
     Raises `InputError` where no clean image is classified correctly.
     """
-    images, curves, total = settings.images(), list[Breaking](), sum(len(path.poses) + 1 for path in PATHS.values())
+    images, curves = settings.images(), list[Breaking]()
+    paths = paths_within(_range_of(images)).values()
+    total = sum(len(path.poses) + 1 for path in paths)
     classifier = settings.open(checkpoint, images).classifier
     # The first poses are measured on every image, which takes seconds each: batches show that the work goes on.
     shown = Progress(total=total, unit="pose", desc="rotating and shifting", silence=_SILENCE_S)
     with shown as bar, watched(bar.tick):
-        for path in PATHS.values():
+        for path in paths:
             begun = bar.n
             moved = partial(lambda begun, now: bar.update(begun + now - bar.n), begun)
             curves.append(breaking(classifier, images, path, on_evaluated=moved))

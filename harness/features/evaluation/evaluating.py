@@ -23,7 +23,7 @@ from harness.measures.panel.label_errors import label_errors, owners, without
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.worst_poses import PersistentFailures, persistent_failures
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners, augmentation_range_poses
-from harness.perturb.grids import CORNERS_TOO_FAR, corners_suit
+from harness.perturb.grids import why_no_corners
 from harness.report.exports import (
     confusions_rows,
     failures_csv,
@@ -83,10 +83,10 @@ def evaluate(
 ) -> tuple[list[Part], list[str]]:
     """Evaluate a checkpoint; return the parts asked for, and notes on the panel's predictions.
 
-    `on_grid` searches the 225 poses of the augmentation range. `failures` asks for tables of failures. With them,
-    `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. Label errors are
-    found by the file `panel_predictions`, by default the one that the checks file names. Files are for the `folder`.
-    The `images_table` has the results of each image, clean and in these poses.
+    `on_grid` searches the poses of the augmentation range, 225 by default. `failures` asks for tables of failures.
+    With them, `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. Label
+    errors are found by the file `panel_predictions`, by default the one that the checks file names. Files are for the
+    `folder`. The `images_table` has the results of each image, clean and in these poses.
     Raises `InputError` for refused files, and where label errors need a missing panel.
     """
     if (pairs or (poses and not images_table)) and not failures:
@@ -115,10 +115,10 @@ def evaluate(
     if failures:
         owned = None if panel is None else owners(clean, panel)
         kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
-    suited = corners_suit(*images.pixels.shape[2:])
-    on_clean_alone = failures and not (on_grid or suited)
-    notes += [f"failures are of clean images alone: {CORNERS_TOO_FAR}"] if on_clean_alone else []
-    grid = _poses_of(on_grid=on_grid, failures=failures, suited=suited)
+    no_corners = why_no_corners(images)
+    on_clean_alone = failures and bool(no_corners) and not on_grid
+    notes += [f"failures are of clean images alone: {no_corners}"] if on_clean_alone else []
+    grid = _poses_of(images, on_grid=on_grid, failures=failures)
     predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
     for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
         seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
@@ -140,13 +140,14 @@ def evaluate(
     return parts, notes
 
 
-def _poses_of(*, on_grid: bool, failures: bool, suited: bool) -> tuple[Pose, ...]:
-    """Return the poses that are searched, or those in which failures are counted; `suited` tells of the corners."""
+def _poses_of(images: LabelledImages, *, on_grid: bool, failures: bool) -> tuple[Pose, ...]:
+    """Return the poses that are searched, or those in which failures are counted."""
+    within = images.domain.augmentation
     if on_grid:
-        return augmentation_range_poses()
+        return augmentation_range_poses(within)
     if not failures:
         return ()
-    return (IDENTITY, *augmentation_range_corners()) if suited else (IDENTITY,)
+    return (IDENTITY,) if why_no_corners(images) else (IDENTITY, *augmentation_range_corners(within))
 
 
 def _table_of(views: Sequence[Predictions], path: Path) -> Part:

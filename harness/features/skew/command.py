@@ -11,6 +11,8 @@ from harness.cli import options
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.inference.precision import Precision
+
 
 @click.command(
     "skew",
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     example="skew models/augmented.safetensors --served predictions.csv",
     help="Say whether a served model predicts known images as CANDIDATE does here. If not, name the stage of "
     "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "
-    "normalization. The exit status is 0 if it agrees and 1 if it differs. It is 4 if these images "
-    "cannot tell, and for refused input.",
+    "normalization. Probabilities are compared, too: a move beyond the noise of the precision is a difference. The "
+    "exit status is 0 if it agrees and 1 if it differs. It is 4 if these images cannot tell, and for refused input.",
 )
 @click.argument("candidate", type=options.MODEL, metavar="CANDIDATE")
 @click.option(
@@ -32,13 +34,32 @@ if TYPE_CHECKING:
     "itself, such as https://HOST/v2/models/NAME, which is asked.",
 )
 @options.tolerance_option("The share of predictions that may change (default: 1%).")
+@click.option(
+    "--served-precision",
+    type=click.Choice(["float32", "float16", "bfloat16", "int8"]),
+    help="State that CANDIDATE's own weights are served, in this precision. Probabilities that move beyond its noise "
+    "are a skew (default: unknown, so the loosest precision counts).",
+)
 @options.model_options
 @options.json_option
-def skew_command(candidate: Path | str, served: Path | str, tolerance: float, *, as_json: bool) -> int:
+def skew_command(
+    candidate: Path | str,
+    served: Path | str,
+    tolerance: float,
+    served_precision: Precision | None,
+    *,
+    as_json: bool,
+) -> int:
     """Explain served predictions."""
     from harness.features.skew.diagnosis import skew
     from harness.features.skew.report import diagnosis_json, diagnosis_lines
 
-    found = skew(candidate, served, options.project_with(as_json=as_json).request, tolerance=tolerance)
+    found = skew(
+        candidate,
+        served,
+        options.project_with(as_json=as_json).request,
+        tolerance=tolerance,
+        served_precision=served_precision,
+    )
     options.say(diagnosis_json(found), diagnosis_lines(found), as_json=as_json)
     return options.STATUSES[found.outcome]

@@ -20,7 +20,8 @@ from harness.features.skew.explanation import (
     least_changes,
     noise_p,
 )
-from harness.features.skew.trials import FEW, FIRST, Trials, causes_of, of_each_cause
+from harness.features.skew.probabilities import ServedProbabilities, moves_of, noise_of, rounding
+from harness.features.skew.trials import AFFINE, FEW, FIRST, Trials, causes_of, of_each_cause
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
+    from harness.features.skew.probabilities import Moves
     from harness.features.skew.trials import Trial
     from harness.inference import RoleModel
+    from harness.inference.precision import Precision
     from harness.measures.equivalence import Outcome
     from harness.run.settings import ModelSettings
 
@@ -43,6 +46,11 @@ _FINALISTS, _STARTS, _PAIRED = 10, 3, 3
 _LEAST = 0.5
 """Net share of the changed predictions that a cause explains at least, and share of a class that another order does."""
 _PREDICTOR = "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint instead"
+
+_NO_NOISE = (
+    "probabilities are not compared, since the model has no layers to measure the noise of a precision on; if the same "
+    "weights are served in float32, add --served-precision float32"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,8 @@ class Diagnosis:
     the best against the reference and the runner-up, times the number of `comparisons`. `named` says that the cause is
     proven, `probable` that only the proof is missing. If the served model has its classes in another order, `order`
     says so, and all else is of answers put into the data's. `unrelated` answers agree no more often than by chance.
+    `moves` compares probabilities, where both have some. If `by_probabilities`, the pipelines explain these, so counts
+    of changed predictions in `best` are of images whose probabilities moved.
     """
 
     serving: Serving
@@ -70,6 +80,8 @@ class Diagnosis:
     comparisons: int = 0
     order: str = ""
     unrelated: bool = False
+    moves: Moves | None = None
+    by_probabilities: bool = False
 
     @property
     def causes(self) -> tuple[tuple[str, ...], ...]:
@@ -91,42 +103,91 @@ class Diagnosis:
 
     @property
     def outcome(self) -> Outcome:
-        """Return what the checks say together; another order of classes is a difference."""
-        return "different" if self.order else overall(check.outcome for check in self.checks)
+        """Return the outcome of all checks; another order of classes and probabilities that moved are differences."""
+        if self.order or self.is_moved:
+            return "different"
+        return overall(check.outcome for check in self.checks)
+
+    @property
+    def is_moved(self) -> bool:
+        """Return whether probabilities moved beyond the noise of the precision."""
+        return self.moves is not None and self.moves.proven
 
 
-def skew(candidate: Path | str, served: Path | str, model: ModelSettings, *, tolerance: float = TOLERANCE) -> Diagnosis:
+def skew(
+    candidate: Path | str,
+    served: Path | str,
+    model: ModelSettings,
+    *,
+    tolerance: float = TOLERANCE,
+    served_precision: Precision | None = None,
+) -> Diagnosis:
     """Diagnose served predictions. The share `tolerance`, in (0, 1), may differ from the candidate's.
 
-    `served` is the file of the answers, or the SPEC of a served model, which is asked about the images. Raises
-    `InputError` for a file, model or tolerance that cannot be used.
+    `served` is the file of the predictions, or the SPEC of a served model, which is asked about the images.
+    `served_precision` states that the candidate's own weights are served, in this precision. By default, weights and
+    precision are unknown, unless the served model has the candidate's hash. Raises `InputError` for a file, model or
+    tolerance that cannot be used.
     """
     expect_tolerance(tolerance)
     if isinstance(served, str):
-        images = model.images()
-        other = model.open(served, images)
-        answers = other.predict(images).predicted
-        expect_steady([other], images)
-        return diagnosis(model.open(candidate, images), images, answers, tolerance=tolerance)
+        return _of_served_model(candidate, served, model, tolerance, served_precision)
     whole = model.all_images()
-    positions, answers = answers_to_some(served, whole, outputs=model.model_outputs)
-    if model.samples is not None and model.samples < len(positions):
-        chosen = np.sort(np.random.default_rng(0).permutation(len(positions))[: model.samples])
-        positions, answers = positions[chosen], answers[chosen]
-    images = whole.take(torch.from_numpy(positions))
+    recorded = answers_to_some(served, whole, outputs=model.model_outputs)
+    if model.samples is not None and model.samples < len(recorded.positions):
+        shuffled = np.random.default_rng(0).permutation(len(recorded.positions))
+        recorded = recorded.take(np.sort(shuffled[: model.samples]))
+    images = whole.take(torch.from_numpy(recorded.positions))
     known = model.open(candidate, images)
-    if fits_image_before(positions, answers, known.predict(images).predicted):
+    if fits_image_before(recorded.positions, recorded.classes, known.predict(images).predicted):
         raise AnswersError(
             f"{served}: the predictions fit the images before theirs, so the numbers in image begin at 1; "
             "expected numbers from 0"
         )
-    return diagnosis(known, images, answers, tolerance=tolerance)
+    return diagnosis(
+        known,
+        images,
+        recorded.classes,
+        tolerance=tolerance,
+        probabilities=recorded.probabilities,
+        precision=served_precision,
+    )
+
+
+def _of_served_model(
+    candidate: Path | str, served: str, model: ModelSettings, tolerance: float, precision: Precision | None
+) -> Diagnosis:
+    images = model.images()
+    other = model.open(served, images)
+    predictions = other.predict(images)
+    expect_steady([other], images)
+    known = model.open(candidate, images)
+    if precision is None and known.model_sha256 == other.model_sha256:
+        precision = "float32"
+    return diagnosis(
+        known,
+        images,
+        predictions.predicted,
+        tolerance=tolerance,
+        probabilities=predictions.probabilities if predictions.known is None else None,
+        precision=precision,
+    )
 
 
 def diagnosis(
-    model: RoleModel, images: LabelledImages, served: np.ndarray, *, tolerance: float = TOLERANCE
+    model: RoleModel,
+    images: LabelledImages,
+    served: np.ndarray,
+    *,
+    tolerance: float = TOLERANCE,
+    probabilities: np.ndarray | None = None,
+    precision: Precision | None = None,
 ) -> Diagnosis:
-    """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie."""
+    """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie.
+
+    `probabilities` are those served, (N, classes), if they are known. `precision` is the one in which the weights of
+    `model` are served; None if either is unknown.
+    """
     original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
     given, reference = served[decided], original.predicted[decided]
@@ -144,24 +205,45 @@ def diagnosis(
             if (undone != reference).sum() < _finalists(trials)[0].explains.disagreements:
                 in_order = served.copy()
                 in_order[decided] = undone
+                moved = None if probabilities is None else probabilities[:, list(places)]
                 order = order_in_words(places, images.classes, who="the served model")
-                return replace(diagnosis(model, images, in_order, tolerance=tolerance), order=order)
+                found = diagnosis(
+                    model, images, in_order, tolerance=tolerance, probabilities=moved, precision=precision
+                )
+                return replace(found, order=order)
     # An undecided prediction is another class than the original's.
     labels = np.where(decided, served, (original.predicted + 1) % classes)
     artifact = replace(original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0)
+    compared = None if probabilities is None else _compared(model, images, probabilities[decided], precision)
+    if compared is None and probabilities is not None and not model.provides.layers:
+        serving = replace(serving, note=". ".join(filter(None, (serving.note, _NO_NOISE))))
     found = Diagnosis(
         serving,
         Explanation(len(served), int(changed(artifact, original).sum()), 0, 0),
         tolerance_tests(artifact, original, tolerance),
         lost=int(original.correct.sum() - artifact.correct.sum()),
         undecided=int((~decided).sum()),
+        moves=None if compared is None else moves_of(compared, original.logits[decided]),
     )
     count = int((given != reference).sum())
+    if compared is not None and found.moves is not None and found.is_moved and found.moves.beyond > count:
+        trials = Trials(model, serving, given, reference, probabilities=compared)
+        return replace(explained(found, trials), by_probabilities=True)
     # Few changes prove nothing, and a difference of undecided predictions alone has no stage.
     if not count or (found.outcome != "different" and count < least_changes(1)):
         return found
     done = explained(found, Trials(model, serving, given, reference))
+    done = replace(done, unrelated=is_unrelated(given, reference))
     return done if done.named or found.outcome == "different" else found
+
+
+def _compared(
+    model: RoleModel, images: LabelledImages, probabilities: np.ndarray, precision: Precision | None
+) -> ServedProbabilities | None:
+    """Return served probabilities with the noise of the precision; None if nothing can be told from them."""
+    step = rounding(probabilities)
+    noise = noise_of(model, images, precision) if model.provides.known is None and step < 1 else None
+    return None if noise is None else ServedProbabilities(probabilities, noise, step)
 
 
 def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
@@ -174,9 +256,16 @@ def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
     trials.race(catalog)
     if not trials.is_explained:
         trials.race(varied)
+        # Probabilities tell a gain and an offset from other curves, so these may end the search.
+        if trials.of_probabilities and trials.ranked()[0].causes == (AFFINE,):
+            trials.fit_levels()
+    if not trials.is_explained:
         least = trials.score(trials.reference, FEW)
         better = (each for each in trials.ranked(FEW, causes=1) if trials.score(each, FEW) > least)
         trials.refine(of_each_cause(better, _STARTS))
+        # By classes, a gain and an offset fit other changes, too, so these come last.
+        if not trials.is_explained or trials.ranked()[0].causes == (AFFINE,):
+            trials.fit_levels()
     tried = max(len(trials), len(catalog) + len(varied))
 
     def beats(first: Trial, other: np.ndarray) -> float:
@@ -204,7 +293,6 @@ def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
         p=beats(best, trials.known),
         p_next=1.0 if runner_up is None else beats(best, runner_up.answers),
         comparisons=2 * tried if len(best.causes) == 1 else tried**2,
-        unrelated=is_unrelated(trials.served, trials.known),
     )
 
 

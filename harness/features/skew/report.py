@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checks.tolerance import what_decides
 from harness.features.skew.explanation import ALPHA, least_changes
+from harness.features.skew.probabilities import MATERIAL
+from harness.features.skew.trials import AFFINE
+from harness.inference.levels import levels_between
 from harness.measures.statistics import related
 
 if TYPE_CHECKING:
     from harness.features.skew.diagnosis import Diagnosis
+    from harness.features.skew.probabilities import Moves
     from harness.features.skew.trials import Trial
+    from harness.inference.levels import Levels
 
 _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 
 
 def diagnosis_lines(found: Diagnosis) -> list[str]:
     """Return the outcome in a sentence, the reference pipeline, and what explains the served predictions."""
-    lines = [_sentence(found), *([f"cause: classes: {found.order}"] if found.order else [])]
+    lines = [_sentence(found)]
+    if found.moves is not None:
+        lines.append(f"probabilities: {_moved(found.moves)}")
+    if found.order:
+        lines.append(f"cause: classes: {found.order}")
     lines.append(f"reference: {found.serving.reference}")
     if found.serving.note:
         lines.append(f"note: {found.serving.note}")
@@ -30,7 +39,7 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
         return [*lines, *_not_proven(found, best)]
     title = "cause, a pair of stages" if len(best.causes) > 1 else "cause"
     lines.append(f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}")
-    lines.append(f"  {_share(best)}; p {related(found.p)}")
+    lines.append(f"  {_share(found, best)}; p {related(found.p)}")
     others = {each.causes: each for each in reversed(found.alike) if each.causes != best.causes}
     alike = (others[causes] for causes in found.causes[1:])
     lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in alike]
@@ -43,12 +52,35 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
 def _sentence(found: Diagnosis) -> str:
     counts = found.reference
     changed = f"{counts.changed:,} of {counts.n:,} predictions ({found.checks[0].in_brief})"
-    start = f"{_VERDICTS[found.outcome]}: {changed} are not those of the reference pipeline"
+    verdict = "Skew found" if _only_probabilities_differ(found) else _VERDICTS[found.outcome]
+    start = f"{verdict}: {changed} are not those of the reference pipeline"
     if found.order:
         return f"{start} once the classes are in the data's order."
     decides, more = what_decides(found.checks, found.outcome)
     lost = f"{abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net"
     return f"{start}{decides}; {lost}{more}."
+
+
+def _only_probabilities_differ(found: Diagnosis) -> bool:
+    by_predictions = found.order or any(check.outcome == "different" for check in found.checks)
+    return found.is_moved and not by_predictions
+
+
+def _moved(moves: Moves) -> str:
+    """Say how many images moved and by how much, and why that is a skew or is none."""
+    material = (
+        f"{moves.material:,} of {moves.n:,} images ({moves.material / moves.n:.1%}) move by more than {MATERIAL:g}"
+    )
+    counted = f"{material}, the largest by {moves.largest:.2g}"
+    noise = moves.noise
+    explained = f"{noise.precision} alone explains moves up to {moves.limit:.2g}"
+    if not noise.declared:
+        explained = f"the precision is unknown, and {explained}"
+    if moves.proven:
+        proof = "the same weights get another input" if noise.declared else "another input, or another model"
+        return f"skew found: {counted}. {moves.beyond:,} move further than the noise ({explained}): {proof}."
+    more = "" if noise.declared else " --served-precision tells smaller moves from noise."
+    return f"{counted}. This is within the noise: {explained}.{more}"
 
 
 def _not_proven(found: Diagnosis, best: Trial) -> list[str]:
@@ -57,11 +89,11 @@ def _not_proven(found: Diagnosis, best: Trial) -> list[str]:
     if changed < needed:
         more = f"{-(-needed * best.explains.n // max(changed, 1)):,} or so"
         return [
-            f"cause: not proven. It takes {needed} changed predictions to name a cause; give more images, {more}",
+            f"cause: not proven. It takes {needed} {_counted(found)} to name a cause; give more images, {more}",
             f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
         ]
     if found.probable:
-        said = f"{_share(best)}; p {related(found.p)}. Give more images, or look for a second cause"
+        said = f"{_share(found, best)}; p {related(found.p)}. Give more images, or look for a second cause"
         return [f"cause: not proven: probably {_words(found, best)}", f"  {said}"]
     remedy = "look for another model file, or a step that the catalog lacks"
     if found.unrelated:
@@ -80,6 +112,7 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
         "images": found.reference.n,
         "changed": found.reference.changed,
         "correct_lost": found.lost,
+        "probabilities": found.moves and _moves_record(found.moves),
         "upper": found.checks[0].limits[1],
         "tolerance": found.checks[0].tolerance,
         "reference": str(found.serving.reference),
@@ -91,16 +124,32 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-_AS_THEY_ARE = ("undecided", "order", "probable", "p", "p_next", "comparisons", "unrelated")
+_AS_THEY_ARE = ("undecided", "order", "probable", "p", "p_next", "comparisons", "unrelated", "by_probabilities")
+
+
+def _moves_record(moves: Moves) -> dict[str, Any]:
+    return {
+        "proven": moves.proven,
+        "images": moves.n,
+        "moved": moves.material,
+        "largest": moves.largest,
+        "beyond_noise": moves.beyond,
+        "noise": moves.limit,
+        "precision": moves.noise.precision,
+        "precision_given": moves.noise.declared,
+        "sentence": _moved(moves),
+    }
 
 
 def _record(found: Diagnosis, trial: Trial) -> dict[str, Any]:
-    counts = trial.explains
+    counts, levels = trial.explains, _levels(found, trial)
     return {
         "skew": trial.skew,
         "stages": list(trial.causes),
         "words": _words(found, trial),
         "pipeline": str(trial.pipeline),
+        "gain": levels and levels.gain,
+        "offset": levels and levels.offset,
         "explained": counts.explained,
         "introduced": counts.introduced,
         "agreement": counts.agreement,
@@ -113,15 +162,26 @@ def _words(found: Diagnosis, trial: Trial) -> str:
     """Return the stages in which a pipeline differs as text, with the name of its skew if it has one."""
     words = trial.pipeline.words
     stages = trial.pipeline.differing(found.serving.reference)
+    if not trial.skew and (levels := _levels(found, trial)) is not None:
+        return f"{AFFINE}: {levels}"
     text = " and ".join(f"{stage}: {words[stage] or 'not saved anew'}" for stage in stages)
     return f"{text} (skew {trial.skew})" if trial.skew else text
 
 
-def _share(trial: Trial) -> str:
+def _levels(found: Diagnosis, trial: Trial) -> Levels | None:
+    """Return the gain and offset of pixels that a pipeline amounts to; None for one that does anything else."""
+    return levels_between(trial.pipeline, found.serving.reference) if trial.causes == (AFFINE,) else None
+
+
+def _share(found: Diagnosis, trial: Trial) -> str:
     counts = trial.explains
     low, high = counts.interval
-    share = f"{counts.explained:,} of {counts.changed:,} changed predictions ({counts.explained / counts.changed:.1%}"
+    share = f"{counts.explained:,} of {counts.changed:,} {_counted(found)} ({counts.explained / counts.changed:.1%}"
     return f"explains {share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
+
+
+def _counted(found: Diagnosis) -> str:
+    return "probabilities that moved" if found.by_probabilities else "changed predictions"
 
 
 def _net(trial: Trial) -> str:

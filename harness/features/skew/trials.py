@@ -13,6 +13,7 @@ from harness.base.errors import InputError
 from harness.base.progress import Progress
 from harness.data.serving.catalog import neighbors
 from harness.features.skew.explanation import NOISE, Explanation, explanation
+from harness.inference.levels import fitted_levels, log_likelihood_below_top
 from harness.inference.serving import served_predictions
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from harness.data.pipeline import Pipeline
     from harness.data.serving.served import Serving
-    from harness.inference import RoleModel
+    from harness.features.skew.probabilities import ServedProbabilities
+    from harness.inference import Predictions, RoleModel
+    from harness.inference.levels import Levels
 
 AFFINE = "scale or normalise"
 """The cause of numbers that are multiplied and shifted, which both stages do."""
@@ -42,7 +45,8 @@ class Trial:
 
     `skew` is its name in the catalog or empty. `behind` has, for each image, the log of the likelihood of the served
     prediction over that of the pipeline's own; 0 if they agree. Both arrays follow the order of `Trials`. `explains`
-    counts all images, once they have all been asked about.
+    counts all images, once they have all been asked about. Where probabilities are explained, an answer is 0 if the
+    probabilities agree and 1 if not, and `behind` is by how much they disagree, below 0.
     """
 
     pipeline: Pipeline
@@ -57,11 +61,22 @@ class Trials:
     """Trials of pipelines against served predictions, (N,) classes, in rounds of more images each.
 
     `order` has the images in the order in which they are asked about; `served` and `known`, the reference's
-    predictions, follow it.
+    predictions, follow it. With `probabilities` of the same images, these are explained instead of the classes.
     """
 
-    def __init__(self, model: RoleModel, serving: Serving, served: np.ndarray, known: np.ndarray) -> None:
+    def __init__(
+        self,
+        model: RoleModel,
+        serving: Serving,
+        served: np.ndarray,
+        known: np.ndarray,
+        *,
+        probabilities: ServedProbabilities | None = None,
+    ) -> None:
         self.model, self.serving, draw = model, serving, np.random.default_rng(0)
+        if probabilities is not None:
+            moved = probabilities.excess(model.predict(serving.images).logits) > 0
+            served, known = np.zeros(len(moved), dtype=np.int64), moved.astype(np.int64)
         changed = served != known
         most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
         drawn = [draw.permutation(np.flatnonzero(which)) for which in (changed, ~changed)]
@@ -70,6 +85,7 @@ class Trials:
         looked_at = np.concatenate([part[:most] for part in drawn])[turns]
         self.order = np.concatenate([looked_at, *(part[most:] for part in drawn)])
         self.served, self.known = served[self.order], known[self.order]
+        self._probabilities = None if probabilities is None else probabilities.take(self.order)
         self._ends = (*(min(end, len(looked_at)) for end in _ROUNDS), len(looked_at), len(served))
         # Each image that is looked at stands for so many changed or unchanged ones.
         self._weights = np.where(changed[looked_at], *(len(part) / max(len(part[:most]), 1) for part in drawn))
@@ -81,10 +97,15 @@ class Trials:
         self._trials: dict[Pipeline, Trial] = {}
         self._names = {pipeline: name for name, pipeline in serving.catalog.items()}
         self.reference = Trial(serving.reference, ())
-        self._add(self.reference, model.predict(serving.images).answers[self.order])
+        self._add(self.reference, self._logits(model.predict(serving.images))[self.order])
 
     def __len__(self) -> int:
         return len(self._trials)
+
+    @property
+    def of_probabilities(self) -> bool:
+        """Return whether probabilities are explained, not classes."""
+        return self._probabilities is not None
 
     @property
     def is_explained(self) -> bool:
@@ -126,7 +147,7 @@ class Trials:
         for part, end in zip(self._parts[: until + 1], self._ends, strict=False):
             if len(trial.answers) < end:
                 try:
-                    self._add(trial, served_predictions(self.model, part, trial.pipeline).answers)
+                    self._add(trial, self._logits(served_predictions(self.model, part, trial.pipeline)))
                 except InputError:  # A picture is of another size, or cannot be decoded.
                     trial.answers = np.append(trial.answers, np.full(len(part.images), -1))
                     trial.behind = np.append(trial.behind, np.full(len(part.images), -np.inf))
@@ -134,10 +155,20 @@ class Trials:
             trial.explains = explanation(self.served, self.known, trial.answers)
         return trial
 
+    def _logits(self, predictions: Predictions) -> np.ndarray:
+        """Return logits, in float32 where probabilities are compared; classes need less precision."""
+        return predictions.answers if self._probabilities is None else predictions.logits
+
     def _add(self, trial: Trial, logits: np.ndarray) -> None:
-        served = self.served[len(trial.answers) :][: len(logits)]
-        behind = logits[np.arange(len(logits)), served] - logits.max(axis=1)
-        trial.answers = np.append(trial.answers, logits.argmax(axis=1))
+        rows = slice(len(trial.answers), len(trial.answers) + len(logits))
+        if self._probabilities is None:
+            answers = logits.argmax(axis=1)
+            behind = log_likelihood_below_top(logits, self.served[rows])
+        else:
+            excess = self._probabilities.take(rows).excess(logits)
+            answers = (excess > 0).astype(np.int64)
+            behind = -excess
+        trial.answers = np.append(trial.answers, answers)
         trial.behind = np.append(trial.behind, np.maximum(behind, np.log(NOISE)))
 
     def race(self, pipelines: Sequence[Pipeline]) -> None:
@@ -165,6 +196,22 @@ class Trials:
             reached[trial.causes] = max(best, trial, key=lambda each: self.score(each, FEW))
         if reached:
             self._walk(max([self.advance(trial, MANY) for trial in reached.values()], key=self.score), MANY)
+
+    def fit_levels(self) -> None:
+        """Enter the pipeline with the gain and offset of pixels that fit a part of the images best."""
+        if not self.model.provides.network:
+            return
+        reference = self.serving.reference
+
+        def loss(levels: Levels, until: int = FEW) -> float:
+            pipeline = levels.of(reference)
+            trial = self.reference if pipeline == reference else self.entered(pipeline, until)
+            return -self.score(trial, until)
+
+        looked_at = self._parts[0].images.pixels
+        mean = float(looked_at.float().mean()) / 255
+        fitted = fitted_levels(loss, mean=mean, coarse=lambda levels: loss(levels, FIRST))
+        self.entered(fitted.of(reference), MANY)
 
     def _walk(self, trial: Trial, until: int) -> Trial:
         """Walk from a trial to neighbors with a better score, for 24 trials at most; return the last.

@@ -104,6 +104,11 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
     return np.asarray(np.log(np.maximum(answers, _SMALLEST)))
 
 
+def are_probabilities(scores: np.ndarray) -> bool:
+    """Return whether scores, (N, classes), are probabilities: none below 0, and a sum of one for each image."""
+    return not _no_probabilities(scores).any()
+
+
 def _no_probabilities(scores: np.ndarray) -> np.ndarray:
     """Return which images have scores that are no probabilities, (N,) bool."""
     return np.asarray(~((np.abs(scores.sum(axis=1) - 1) <= _SUMS_TO_ONE) & (scores >= 0).all(axis=1)))

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from harness.base.files import hash_of_file, require_regular
 from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
 from harness.data.rows import parts_of
+from harness.inference.predictions import softmax
 from harness.inference.predictors.answer_files import Answers, read_answers
+from harness.inference.predictors.answers import are_probabilities
 from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
 from harness.perturb.poses import PROTOCOL
 
@@ -92,10 +94,26 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
     return RecordedAnswers(identity, provides, once, values[first], answers.export)
 
 
-def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of clean images with a prediction in a file, (M,) int64, ascending, and the classes, (M,).
+class RecordedSome(NamedTuple):
+    """Recorded predictions of M clean images: their positions, (M,) int64, ascending, and classes, (M,) int64.
 
-    A prediction is `UNDECIDED` if its leading classes tie, as rounded probabilities may.
+    A class is `UNDECIDED` if the leading classes tie, as rounded probabilities may. `probabilities` are (M, classes),
+    None for a file of labels or of scores that are no probabilities.
+    """
+
+    positions: np.ndarray
+    classes: np.ndarray
+    probabilities: np.ndarray | None
+
+    def take(self, rows: np.ndarray) -> RecordedSome:
+        """Return the predictions in some rows, (K,) int64."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return RecordedSome(self.positions[rows], self.classes[rows], probabilities)
+
+
+def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) -> RecordedSome:
+    """Return the predictions in a file for some of the clean images.
+
     Raises `InputError` for predictions of exported images, of images outside the data, and of one image twice.
     """
     try:
@@ -113,7 +131,16 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
         raise AnswersError(f"{path}: {error.message}", setting=error.setting) from error
     _, found, rows = np.intersect1d(images.positions.numpy(), numbers, return_indices=True)
     order = np.argsort(found)
-    return found[order], classes[rows[order]]
+    in_file = RecordedSome(numbers, classes, _probabilities(answers)).take(rows[order])
+    return in_file._replace(positions=found[order])
+
+
+def _probabilities(answers: Answers) -> np.ndarray | None:
+    if answers.scores == "logits":
+        return softmax(answers.values)
+    if answers.scores == "probabilities" and are_probabilities(answers.values):
+        return answers.values
+    return None
 
 
 def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answers:

@@ -21,7 +21,8 @@ DAMAGED = Key(
 
 @check("consensus", UNDER, DAMAGED, metric="consensus_set_errors")
 def test_few_errors_on_the_consensus_set(candidate, images, panel_images, panel_predictions, evidence, stress_check):
-    seen = under_each(candidate, images, views_of(stress_check[UNDER], stress_check.pose))
+    views = views_of(stress_check[UNDER], stress_check.pose, images.domain.augmentation)
+    seen = under_each(candidate, images, views)
     damaged = under_each(candidate, one_in(2, panel_images), corruptions_of(stress_check[DAMAGED]))
     errors = find_consensus_set_errors(seen + damaged, panel_predictions)
     verdict = stress_check.judge(consensus_set_errors(errors))
@@ -31,9 +32,8 @@ def test_few_errors_on_the_consensus_set(candidate, images, panel_images, panel_
 
 @check("consensus", UNDER, metric="worst_class_consensus_set_errors")
 def test_few_errors_of_a_class_on_the_consensus_set(candidate, images, panel_predictions, evidence, stress_check):
-    errors = find_consensus_set_errors(
-        under_each(candidate, images, views_of(stress_check[UNDER], stress_check.pose)), panel_predictions
-    )
+    views = views_of(stress_check[UNDER], stress_check.pose, images.domain.augmentation)
+    errors = find_consensus_set_errors(under_each(candidate, images, views), panel_predictions)
     verdict = stress_check.judge(worst_class_consensus_set_errors(errors))
     evidence.show(verdict, errors)
     assert verdict.passed, verdict.explain()
