@@ -140,7 +140,7 @@ def _of_64_bits(digits: str) -> int:
 def as_json(value: Any) -> str:
     """Return a record as JSON that `read_json` turns into an equal one."""
     # pydantic's own JSON has null for an infinite number or NaN in a union, such as `Unbounded`.
-    return json.dumps(as_plain(value))
+    return json.dumps(as_plain(value), separators=(",", ":"), ensure_ascii=False)
 
 
 def as_plain(value: Any, *, brief: bool = False) -> Any:

@@ -76,11 +76,11 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
     import torch
 
     count = len(rest.maps)
-    move = with_zeros_outside(moved.predictions.perturbation)
+    perturbation = with_zeros_outside(moved.predictions.perturbation)
     drift, unmoved, counted = np.empty(count), np.empty(count), np.empty(count, dtype=bool)
     for part in _parts(rest):
         still = rest.upsampled(part)
-        carried = move(torch.from_numpy(still)[:, None])[:, 0].numpy()
+        carried = perturbation(torch.from_numpy(still)[:, None])[:, 0].numpy()
         target, mass = _unit_mass(carried)
         found, found_mass = _unit_mass(moved.upsampled(part))
         counted[part] = (mass > 0) & (found_mass > 0)

@@ -1,7 +1,9 @@
 """The augmentation range and the border of a project decide what a run measures, and go with its thresholds."""
 
 import json
+import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from harness.data.domain import DEFAULT_RANGE, AugmentationRange, Domain
 from harness.data.images import unit_range
 from harness.inference import Classifier
 from harness.inference.attention import attend
+from harness.inference.predictors.network import PredictorModel
+from harness.inference.predictors.protocol import Identity, Provides
 from harness.inference.search import first_failures
 from harness.measures import accuracy
 from harness.perturb import Pose, augmentation_range_poses
@@ -250,3 +254,35 @@ def test_every_cache_tells_borders_apart(tmp_path):
     one = Classifier(network(), workers=1)
     in_one = [one.predict(replace(images, domain=Domain(border=border)), Pose(dx=5)).answers for border in found]
     assert all(np.array_equal(mine, found[border]) for mine, border in zip(in_one, found, strict=True))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_workers_measure_the_declared_pixels(shared, spectrograms):
+    parallel = shared.once("--original", MODEL, "-n", "2", files=declared(DECLARED))
+    found = {name: check["value"] for name, check in parallel.checks.items()}
+    assert found == {name: check["value"] for name, check in spectrograms.checks.items()}
+
+
+def test_inputs_that_travel_to_another_process_keep_their_border(classifier):
+    inputs = classifier.inputs(replace(images_of(8), domain=DECLARED), Pose(dx=3))
+    sent = pickle.loads(pickle.dumps(inputs))
+    numbers = np.arange(len(sent))
+    assert torch.equal(sent(numbers), BorderedPose(dx=3, border="edge")(unit_range(images_of(8).pixels)))
+
+
+def test_a_server_gets_the_declared_pixels():
+    images, sent = replace(images_of(8), domain=DECLARED), []
+
+    def predict(pixels):
+        sent.append(pixels)
+        return np.zeros((len(pixels), 4), np.float32)
+
+    server = SimpleNamespace(
+        identity=Identity("http", {"url": "recording"}, lasting=False),
+        provides=Provides("logits"),
+        predict=predict,
+        close=lambda: None,
+    )
+    Classifier(PredictorModel(server, classes=images.classes), workers=1).predict(images, Pose(dx=3))
+    expected = BorderedPose(dx=3, border="edge")(unit_range(images.pixels)).numpy()
+    assert np.array_equal(np.concatenate(sent)[: len(images)], expected)

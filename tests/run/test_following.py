@@ -74,10 +74,11 @@ MISTAKEN = {
 
 @pytest.mark.parametrize("body", MISTAKEN.values(), ids=MISTAKEN)
 def test_a_mistaken_test_is_found_with_a_candidate_at_chance(tmp_path, models, body):
-    verdict, (holds, detail) = followed(tmp_path, models, body, candidate="blind")
+    verdict, finding = followed(tmp_path, models, body, candidate="blind")
     assert verdict.status == "pass", "the test itself lets a model at chance pass"
-    assert not holds
-    assert detail.startswith("check own of family 'mine' ")
+    assert not finding.holds
+    assert finding.check == "own"
+    assert finding.detail.startswith("check own of family 'mine' ")
 
 
 def of_network(check, mine, _, session):
@@ -122,9 +123,9 @@ def test_a_sound_test_is_not(tmp_path, models, body, about):
         with pytest.raises(NotApplicableError, match="0 of 1 checks"):
             followed(tmp_path, models, body, **about)
         return
-    verdict, (holds, detail) = followed(tmp_path, models, body, **about)
+    verdict, finding = followed(tmp_path, models, body, **about)
     assert verdict.status == "pass"
-    assert holds, detail
+    assert finding.holds, finding.detail
 
 
 # Stand-ins.
