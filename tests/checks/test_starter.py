@@ -61,7 +61,7 @@ def test_checks_of_geometry_come_with_an_augmentation_range():
     images = images_of()
     assert not {row.family for row in starter_checks(images)} & set(GEOMETRIC)
     declared = {row.family for row in starter_checks(images, augmentation=AugmentationRange(10, 2, 2, flip=True))}
-    assert declared & set(GEOMETRIC) == {"rotation", "shift", "flip"}
+    assert declared & set(GEOMETRIC) == {"rotation", "shift", "flip", "augmentation_gap"}
 
 
 def rows_of(augmentation) -> dict[str, dict]:
@@ -82,12 +82,17 @@ def test_a_range_in_one_axis_has_no_check_of_another():
         },
         "shift-right-6": {"pose": {"dx": 6}},
         "shift-left-6": {"pose": {"dx": -6}},
+        "label-probability-change-right-6": {"pose": {"dx": 6}},
+        "label-probability-change-left-6": {"pose": {"dx": -6}},
         "drawn-pose": {"within": {"dx": 6}},
         "drawn-pose-unchanged": {"within": {"dx": 6}},
         "worst-pose-augmentation-range": {"grid": "augmentation-range"},
         "break-shift-median": {"path": "shift", "share_broken": 0.5},
     }  # fmt: skip
-    assert rows_of(AugmentationRange(flip=True)).keys() == {"flip", "flip-invariance"}
+    assert rows_of(AugmentationRange(flip=True)).keys() == {
+        *("flip", "flip-invariance"),
+        *("label-probability-change-flip", "log-loss-change-flip"),
+    }
     assert rows_of(AugmentationRange()) == {}
 
 
@@ -107,6 +112,10 @@ def test_checks_reach_the_limits_of_a_declared_range():
         "pose-cw-007-left": {"degrees": -7, "dx": -3},
         "gain-ccw-007": {"degrees": 7},
         "gain-cw-007": {"degrees": -7},
+        "label-probability-change-ccw-007": {"degrees": 7},
+        "label-probability-change-cw-007": {"degrees": -7},
+        "label-probability-change-right-3": {"dx": 3},
+        "label-probability-change-left-3": {"dx": -3},
     }
 
 

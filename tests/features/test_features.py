@@ -97,7 +97,7 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
     own = {"batch_norm", "consensus", "equivalence", "golden", "skew"}
-    own |= {"slices", "soft_confusion", "trigger", "unlabeled"}
+    own |= {"augmentation_gap", "label_probability", "slices", "soft_confusion", "trigger", "unlabeled"}
     assert set(families_of_features()) == own
     assert list(FAMILIES)[-7:] == ["golden", "skew", "trigger", "slice", "unlabeled", "equivalence", "unknown"]
     assert METRICS["consensus_set_errors"].leads == "consensus-set errors"

@@ -268,7 +268,7 @@ def test_a_range_is_written_with_the_checks_that_follow_it(shop):
     assert table["border"] == "edge"
     checks = read_checks(CHECKS)
     assert checks.data.domain == Domain(AugmentationRange(10, 3, 0), "edge")
-    assert set(families_of()) & set(GEOMETRIC) == {"rotation", "shift"}
+    assert set(families_of()) & set(GEOMETRIC) == {"rotation", "shift", "augmentation_gap"}
     before = CHECKS.read_text()
     init("--families", "search,pose")  # The range stands in the table by now.
     assert CHECKS.read_text().startswith(before)
