@@ -28,6 +28,7 @@ from harness.features.batch_norm.distance import (
 )
 from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.features.consensus.soft import find_known_images, largest_soft_confusion
+from harness.features.label_probability.measures import label_probability_change
 from harness.features.slices.measures import find_slices, worst_slice
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
@@ -205,6 +206,13 @@ def calibration(session: StressSession) -> Figure:
 def flip(session: StressSession) -> Figure:
     """Show what the augmented model loses in the mirror."""
     return _lost_under(session, HorizontalFlip())
+
+
+def label_probabilities(session: StressSession) -> Figure:
+    """Show the image whose label loses most probability in the mirror."""
+    candidate = session.roles["candidate"]
+    clean, mirrored = candidate.predict(session.images), candidate.predict(session.images, HorizontalFlip())
+    return _telling(session, label_probability_change(clean, mirrored), mirrored)
 
 
 def confident(session: StressSession) -> Figure:
@@ -442,6 +450,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "trigger": trigger,
     "unknown": unknown,
     "calibration": calibration,
+    "label-probability": label_probabilities,
 }
 """Functions that draw pictures, by file name."""
 

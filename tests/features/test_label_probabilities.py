@@ -93,7 +93,7 @@ class BlindToFlips(nn.Module):
         return torch.nn.functional.one_hot(torch.zeros(len(pixels), dtype=torch.long), 4) * scale[:, None]
 
 
-def test_a_network_that_doubts_flipped_images_has_a_gap_and_the_same_accuracy():
+def test_doubts_about_flipped_images_are_a_gap_at_equal_accuracy():
     images = images_of(80)
     left_lit = images.pixels.clone()
     left_lit[..., :8] = 200

@@ -87,7 +87,7 @@ def log_loss(predictions: Predictions, *, clean: Predictions) -> Measurement:
 def label_probability_change(clean: Predictions, view: Predictions) -> Measurement:
     """Return the mean over images of the label's probability in a view minus that in the clean image, in [-1, 1].
 
-    What a model finds hard in both views cancels. What remains is how well it knows the perturbation.
+    The difficulty of an image cancels. The rest shows how well a model knows the perturbation.
 
     The failures are the images that lose probability, most first.
     """
