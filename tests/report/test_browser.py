@@ -167,7 +167,7 @@ def test_it_opens_within_two_seconds_with_the_worst_on_top(damaged, open_page):
     assert min(page.evaluate(took), open_page(damaged).evaluate(took)) < 2_000
     assert damaged.stat().st_size < 3_000_000
     assert page.title() == "PARTIAL · damaged.safetensors · Model quality gate"
-    finding = page.get_by_text("Shirt −7").first
+    finding = page.get_by_text("Shirt (−7").first
     for element in (page.locator(".headline"), finding, page.locator("#report-example")):
         place = element.bounding_box()
         assert place["y"] < 600
