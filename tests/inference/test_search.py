@@ -337,9 +337,19 @@ grid = "augmentation-range"
 """
 
 
-@pytest.mark.parametrize(("threshold", "status"), [(0.9, "pass"), (0.001, "pass")])
-def test_the_search_checks_itself_on_a_turned_copy(barn, threshold, status):
-    shutil.copy(STRESS_TESTS / "test_worst_pose.py", "stress_tests")
+ASKED = "first_failures(candidate.classifier, search_images, poses)"
+ASKS_ANOTHER = "first_failures(candidate.classifier.like(SURE), search_images, poses)"
+"""A mistaken search, of a model that errs nowhere, whoever the candidate is."""
+
+
+@pytest.mark.parametrize(
+    ("measured", "threshold", "status"), [(ASKED, 0.9, "pass"), (ASKED, 0.001, "pass"), (ASKS_ANOTHER, 0.9, "fail")]
+)
+def test_the_search_checks_itself_on_a_turned_copy(barn, measured, threshold, status):
+    test = (STRESS_TESTS / "test_worst_pose.py").read_text()
+    assert ASKED in test
+    header = "import bar_models\n\nSURE = bar_models.ErrsWhenTurned(99, 99)\n"
+    Path("stress_tests/test_worst_pose.py").write_text(header + test.replace(ASKED, measured))
     result, report = barn(
         *("--stress-set", "model_args.low=15.0", "--stress-set", "model_args.high=30.0"),
         rows=with_panel(SEARCH_ROW, mean=threshold, std=0.0, n=100),
