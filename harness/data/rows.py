@@ -102,9 +102,12 @@ class FileRows:
         rows = np.empty((len(positions), *of_one), dtype=np.uint8)
         content = rows.reshape(-1).data
         # Consecutive rows are read at once.
-        ends = [*(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-        for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            into, at = content[start * size : end * size], offset + int(positions[start]) * size
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        start = 0
+        for run in np.split(positions, breaks) if len(positions) else ():
+            end = start + len(run) * size
+            into, at = content[start:end], offset + int(run[0]) * size
+            start = end
             while into:
                 if not (count := os.preadv(self.descriptor, [into], at)):
                     raise ChangedError(f"{self.path}: was truncated during the run; run again")

@@ -57,6 +57,7 @@ def reads(monkeypatch) -> list[int]:
 INDICES = (
     *(3, -1, slice(2, 5), slice(None), [4, 1], torch.tensor([7, 7, 0]), np.array([1, 2, 3, 9])),
     *((2, 0), (slice(3), 1, 4)),
+    *(slice(0), torch.tensor([], dtype=torch.int64), np.array([], dtype=np.int64)),
 )
 
 
