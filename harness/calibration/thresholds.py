@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import PanelError
-from harness.calibration.moderated_variance import moderated
-from harness.measures import METRICS, never_judged
+from harness.calibration.moderated_variance import INFLATION, moderated
+from harness.measures import METRICS, Unit, never_judged
 from harness.measures.panel.threshold import (
     FEW,
     PROVISIONAL,
@@ -159,7 +159,9 @@ def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) ->
             elif not known and len(values) < FEW:
                 chance[at] = 1.0  # The variance of Poisson counts on this scale.
         elif known and (known.answers or len(values) >= PROVISIONAL):
-            chance[at] = known.variance
+            # Models that agree on all of a few images would disagree on others: about one image, as in `least_of`.
+            least = 1.0 if check.unit is Unit.IMAGES else 1 / check.n
+            chance[at] = max(known.variance, least**2 / INFLATION) if known.answers else known.variance
             loss[at] = max(check.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
     found = moderated(scaled, chance, loss)
     return replace(found, variance=found.variance + hidden)
