@@ -1,7 +1,7 @@
-"""Ways to divide the 1% of false alarms among families, by what each would detect; nothing is measured for it.
+"""Ways to divide the 1% of false alarms among families and checks, by what each would detect; nothing is measured.
 
-Half of the mutants choose, the others confirm: every second one of each kind. A division gives each family a share and
-its multiplier. A network fails if a row lies farther from the panel's mean than that.
+Half of the mutants choose, the others confirm: every second one of each kind. A division gives each row a share, and
+so its multiplier. A network fails if a row lies farther from the panel's mean than that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from benchmarks.detection.paths import CHECKS, PANEL
 from benchmarks.detection.results import Result, measured_results
 from benchmarks.runner import table
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import ALARMS, multiplier, share_of
+from harness.calibration.shares import ALARMS, CLEAN, parts_of, share_of
+from harness.calibration.thresholds import multiplier
 from harness.checks import read_checks
 from harness.measures.panel.threshold import PanelCheck, least_of, on_scales, widened
 
@@ -67,8 +68,9 @@ def comparison() -> str:
         np.stack([off_by(values[at], np.delete(values, at, axis=0), rows) for at in range(len(values))]),
     )
     lines = []
-    for name, multipliers in _divisions(values, rows, found).items():
-        k = np.array([multipliers[row.family] for row in rows])
+    for name, shares in _divisions(rows, found).items():
+        assert shares.sum() <= ALARMS * (1 + 1e-9), f"{name}: {shares.sum()}"
+        k = multiplier(shares, reference_models=len(values))
         mutants, sound = found.mutants / k, (found.healthy / k, found.members / k)
         failing, nearest = f"{(mutants > 1).sum(axis=1).mean():.1f}", f"{max(each.max() for each in sound):.2f}"
         caught = (_caught(mutants[half::2], 1) for half in (0, 1))
@@ -77,27 +79,29 @@ def comparison() -> str:
     return table((*head, "nearest"), lines)
 
 
-def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) -> dict[str, dict[str, float]]:
-    """Return the multiplier of each family by each division."""
+def _divisions(rows: Sequence[PanelCheck], found: Standing) -> dict[str, np.ndarray]:
+    """Return the share of each row by each division, (rows,)."""
     names = list(dict.fromkeys(row.family for row in rows))
     among = {name: np.array([row.family == name for row in rows]) for name in names}
+    of_family = {name: [row for row in rows if row.family == name] for name in names}
 
-    def shared(shares: Mapping[str, float]) -> dict[str, float]:
-        """Return the multipliers with which each family has this share, in the same order as `names`."""
-        total = sum(shares.values())
-        assert total <= ALARMS * (1 + 1e-9), f"shares of {total}"
-        return {
-            name: multiplier(int(among[name].sum()), share=shares[name], reference_models=len(values)) for name in names
-        }
+    def shared(shares: Mapping[str, float]) -> np.ndarray:
+        """Return equal shares within each family."""
+        return sum((among[name] * shares[name] / among[name].sum() for name in names), np.zeros(len(rows)))
 
-    def weighted(weights: Mapping[str, float]) -> dict[str, float]:
+    def weighted(weights: Mapping[str, float]) -> np.ndarray:
         return shared({name: ALARMS * weights[name] / sum(weights.values()) for name in names})
 
+    ours = np.zeros(len(rows))
+    for name in names:
+        ours[among[name]] = share_of(name, names) * parts_of(of_family[name], of_family[name])
+    half = {name: ALARMS / 2 if name == CLEAN else ALARMS / 2 / max(12, len(names) - 1) for name in names}
     equal = shared(dict.fromkeys(names, ALARMS / len(names)))
-    caught = {name: _caught(found.mutants[::2, among[name]], equal[name]) for name in names}
-    everything = multiplier(len(rows), share=ALARMS, reference_models=len(values))
+    k = multiplier(equal, reference_models=len(found.members))
+    caught = {name: _caught((found.mutants / k)[::2, among[name]], 1) for name in names}
     return {
-        "half for clean, twelfths of the other half": shared({name: share_of(name, names) for name in names}),
+        "by the weights of `harness.calibration.shares`": ours,
+        "half for clean, twelfths of the other half": shared(half),
         "equal parts": equal,
         "sixteenths": shared(dict.fromkeys(names, ALARMS / max(16, len(names)))),
         "by rows": weighted({name: float(among[name].sum()) for name in names}),
@@ -106,7 +110,7 @@ def _divisions(values: np.ndarray, rows: Sequence[PanelCheck], found: Standing) 
         "spent in the order of the file, 6 / (pi j)^2": shared(
             {name: ALARMS * 6 / (math.pi * at) ** 2 for at, name in enumerate(names, start=1)}
         ),
-        "one multiplier for all rows": dict.fromkeys(names, everything),
+        "one multiplier for all rows": np.full(len(rows), ALARMS / len(rows)),
     }
 
 

@@ -127,6 +127,7 @@ def measure_panel(
         {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))},
         data.groups_sha256,
         data.domain,
+        len(data.classes),
     )
 
 

@@ -58,12 +58,12 @@ class Moderated:
         known, shared = self._degrees(reference_models)
         return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / self.inflation_df))
 
-    def multipliers(self, share: float, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
-        """Return the multiplier k of each check, (checks,), for a family's `share` of false alarms.
+    def multipliers(self, shares: np.ndarray, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
+        """Return the multiplier k of each check, (checks,), from its share of false alarms, (checks,).
 
-        One more reference model then fails any of the checks at the positions `sharing` with that probability, to about
-        1%. Each of them fails equally often. Given the inflation, the checks count as independent, each with its own t
-        distribution; correlation makes failures rarer. A quadrature averages over the inflation.
+        One more reference model then fails any of the checks at the positions `sharing` with the sum of their shares,
+        to about 1%. Given the inflation, the checks count as independent, each with its own t distribution; correlation
+        makes failures rarer. A quadrature averages over the inflation.
         """
         from scipy.special import stdtr, stdtrit
 
@@ -72,11 +72,11 @@ class Moderated:
         inflation, weights = _inflations(self.inflation_df)
         # Standard deviation of each check in units of the estimated one.
         std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))
-        df, each = np.maximum(self.df(reference_models), 1), share / len(sharing)
+        df, each, together = np.maximum(self.df(reference_models), 1), shares, shares[sharing].sum()
         for _ in range(3):  # The probability of any failure is nearly proportional to that of each.
-            missing = stdtr(known, stdtrit(df[sharing], each) / std)
+            missing = stdtr(known, stdtrit(df[sharing], each[sharing]) / std)
             any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
-            each = min(each * share / any_missing, 0.5)
+            each = np.minimum(each * together / any_missing, 0.5)
         return np.asarray(-stdtrit(df, each))
 
     def _degrees(self, reference_models: int) -> tuple[np.ndarray, np.ndarray]:

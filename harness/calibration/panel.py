@@ -15,6 +15,7 @@ from harness.base.files import read_regular
 from harness.base.records import as_plain, read_record, record, refusal_of_schema
 from harness.checks.file import PanelSample
 from harness.data.domain import Domain, domain_in_words
+from harness.measures import METRICS
 from harness.measures.metric import Curve, Unit, unpacked
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -104,6 +105,8 @@ class Panel:
     """SHA-256 of the groups that checks of family `slice` measured."""
     domain: Domain = field(default_factory=Domain)
     """The augmentation range and the border of the measurements."""
+    classes: int = 0
+    """Number of classes of the data; 0 in a panel of an earlier version."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""
@@ -117,6 +120,11 @@ class Panel:
     def values(self, checks: tuple[PanelCheck, ...]) -> np.ndarray:
         """Return the models' values of the checks, (models, checks) float64."""
         return np.array([[model.values[check.id] for check in checks] for model in self.models], dtype=np.float64)
+
+    def at_chance(self, check: PanelCheck) -> float | None:
+        """Return the value of a model at chance level; None if the metric has none or the classes are not known."""
+        metric = METRICS.get(check.metric)
+        return metric.at_chance(self.classes) if metric and metric.at_chance and self.classes else None
 
     def curves(self) -> dict[str, tuple[Curve, ...]]:
         """Return the curves of all models by their name."""
@@ -212,6 +220,7 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
                 f"{path}: measured with {domain_in_words(panel.domain)}, {checks.path} is for "
                 f"{domain_in_words(checks.data.domain)}; calibrate again"
             )
+        panel = replace(panel, classes=len(checks.data.classes))
     return panel
 
 

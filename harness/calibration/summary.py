@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, INFLATION_DF, Moderated
-from harness.calibration.thresholds import false_alarms, share_of, shared_thresholds, spread_of, thresholds_of
+from harness.calibration.shares import share_of
+from harness.calibration.thresholds import false_alarms, shared_thresholds, spread_of, thresholds_of
 from harness.checks.families import FAMILIES
 from harness.checks.tables import UNTIL_CALIBRATED, ends
 from harness.measures import Unit, never_judged
-from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
+from harness.measures.panel.threshold import AT_CHANCE, FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
 
@@ -46,7 +47,8 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     """
     inflation_df = INFLATION_DF + min(checks, INDEPENDENT) * (PROVISIONAL - 1)
     moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), inflation_df)
-    k = float(moderated.multipliers(share_of(family, (family,)), PROVISIONAL, range(checks))[0])
+    shares = np.full(checks, share_of(family, (family,)) / checks)
+    k = float(moderated.multipliers(shares, PROVISIONAL, range(checks))[0])
     return (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
 
 
@@ -159,6 +161,8 @@ def _kind(item: Calibrated) -> str:
         return "have a reference model that contradicts the others"
     if not item.prior and item.reference_models < FEW:
         return f"need {FEW} reference models to know how these differ"
+    if item.informational.startswith(AT_CHANCE):
+        return "have a threshold that a model at chance level keeps"
     return "have a threshold that cannot fail"
 
 

@@ -2,8 +2,7 @@
 
 A threshold is the end of a one-sided prediction interval for one more reference model (Hahn & Meeker 1991, section
 4.8). For a minimum it is mean - k s sqrt(1 + 1/K), with mean and standard deviation s of K models on the same images.
-A reference model fails any check with a probability of at most `ALARMS`. Half of it belongs to clean accuracy. The
-other families have equal parts of the other half, at least `PARTS` of them. The checks of a family share its part.
+A reference model fails any check with a probability of at most 1%, which `harness.calibration.shares` divides.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ import numpy as np
 
 from harness.base.errors import PanelError
 from harness.calibration.moderated_variance import INFLATION, moderated
+from harness.calibration.shares import parts_of, share_of
 from harness.measures import METRICS, Unit, never_judged
 from harness.measures.panel.threshold import (
+    CONTRADICTED,
     FEW,
     PROVISIONAL,
     Calibrated,
@@ -35,26 +36,18 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import PanelCheck
 
 
-def multiplier(checks: int, *, share: float, reference_models: int) -> float:
-    """Return the k for which one more model fails any of so many checks with at most this probability.
+def multiplier(share: Any, *, reference_models: int) -> Any:
+    """Return the k with which one more model fails a check with this probability, or an array for an array of them.
 
-    It is the quantile of Student's t distribution with K - 1 degrees of freedom at an equal part
-    of the share for each check (Bonferroni). Correlated checks fail together, so the probability
-    is smaller than the share. In the far tails of t distributions, the difference is small. For the
-    families of the shipped panel, the exact k is at most 0.4% smaller. For 40 checks it is 0.9%
-    smaller if they correlate by 0.6, and 10% if they correlate by 0.9.
+    It is the quantile of Student's t distribution with K - 1 degrees of freedom. The checks of a
+    family divide its share (Bonferroni). Correlated checks fail together, so the probability that
+    any fails is smaller than the share. In the far tails of t distributions, the difference is
+    small. For the families of the shipped panel, the exact k is at most 0.4% smaller. For 40 checks
+    it is 0.9% smaller if they correlate by 0.6, and 10% if they correlate by 0.9.
     """
     from scipy.stats import t
 
-    return float(t.isf(share / checks, reference_models - 1))
-
-
-ALARMS, PARTS = 0.01, 12
-"""Probability that a reference model fails any check, and the number of parts of one half of it.
-
-`benchmarks.detection.shares` compares other divisions."""
-CLEAN = "clean"
-"""Family with the other half."""
+    return t.isf(share, reference_models - 1)
 
 
 def thresholds_of(panel: Panel, *, by_hand: frozenset[str] = frozenset(), **how: Any) -> list[Calibrated]:
@@ -89,7 +82,10 @@ def family_thresholds(
 
     def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
         items = shared_thresholds(panel, checks, sharing, values, **how)
-        return [replace(item, outlier=outlying.get(item.check.id, "")) for item in items]
+        return [
+            replace(item, outlier=outlying.get(item.check.id, ""), at_chance=panel.at_chance(item.check))
+            for item in items
+        ]
 
     def judges(item: Calibrated) -> bool:
         # One or two models without a prior give no estimate, whatever number a plan assumes.
@@ -114,16 +110,17 @@ def shared_thresholds(
 ) -> list[Calibrated]:
     """Return thresholds for the checks of one family from the values of K models, (K, checks).
 
-    The checks `sharing` divide the family's part of false alarms equally. Without a prior they have one multiplier;
-    else each has its own t distribution. `reference_models` is as in `thresholds_of`.
+    The checks `sharing` divide the family's share of false alarms. With a prior, each check has its own t distribution.
+    `reference_models` is as in `thresholds_of`.
     """
     found, count = spread_of(panel, checks, values), reference_models or len(values)
     share = share_of(checks[0].family, [check.family for check in panel.checks if not never_judged(check.metric)])
+    shares = share * parts_of(checks, sharing)
     if count >= FEW and not found.worth.any():
-        ks = np.full(len(checks), multiplier(len(sharing), share=share, reference_models=count))
+        ks = multiplier(shares, reference_models=count)
     else:
         among = {check.id for check in sharing}
-        ks = found.multipliers(share, count, [at for at, check in enumerate(checks) if check.id in among])
+        ks = found.multipliers(shares, count, [at for at, check in enumerate(checks) if check.id in among])
     items = []
     for at, (check, spread) in enumerate(zip(checks, map(float, std_of(found, values, checks)), strict=True)):
         own, prior = values[:, at], bool(found.worth[at] > 0)
@@ -133,12 +130,6 @@ def shared_thresholds(
             std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
         items.append(Calibrated(check, mean, std, centre, spread, float(ks[at]), count, prior=prior))
     return items
-
-
-def share_of(family: str, families: Sequence[str]) -> float:
-    """Return the probability with which a reference model may fail one of these families."""
-    others = len(set(families) - {CLEAN})
-    return ALARMS / 2 if family == CLEAN else ALARMS / 2 / max(PARTS, others)
 
 
 def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:
@@ -236,7 +227,7 @@ def outliers(panel: Panel) -> Outliers:
 
         outlying = np.flatnonzero(chances < OUTLIER_SHARE / values.size)
         for check in map(int, outlying):
-            reason = f"one reference model contradicts the others: {model.path} has {compared(check)}"
+            reason = f"{CONTRADICTED}: {model.path} has {compared(check)}"
             reasons.setdefault(panel.checks[check].id, reason)
         if len(outlying) >= max(3, MANY * len(panel.checks)):
             worst = int(chances.argmin())

@@ -20,6 +20,8 @@ from harness.data.domain import DEFAULT_BORDER, DEFAULT_RANGE, AugmentationRange
 from harness.measures import METRICS
 from harness.measures.metric import Unit
 from harness.measures.panel.threshold import (
+    AT_CHANCE,
+    CONTRADICTED,
     FEW,
     HALF,
     K_DECIMALS,
@@ -323,7 +325,8 @@ def departure_of(check: Check, metric: Metric) -> str:
         if not low <= (found := getattr(panel, key)) <= high:
             return _departure(check, key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}")
     reasons = {item.informational for item in possible}
-    if bool(check.informational) in {bool(reason) for reason in reasons}:
+    of_others = check.informational.startswith((CONTRADICTED, AT_CHANCE))
+    if of_others or bool(check.informational) in {bool(reason) for reason in reasons}:
         return ""
     return _departure(check, "informational", check.informational, repr(max(reasons)))
 

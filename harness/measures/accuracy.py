@@ -14,7 +14,7 @@ import numpy as np
 from harness.base.errors import InputError, NotApplicableError
 from harness.measures import selection
 from harness.measures.flips import Flips, flips
-from harness.measures.metric import Measurement, Metric, Unit, count_of, mean_of, mean_over, share_of
+from harness.measures.metric import Measurement, Metric, Unit, count_of, mean_of, mean_over, one_in, share_of
 from harness.measures.selection import commonest, confused, likely_most_confident, members_of, most_confident
 from harness.measures.statistics import related
 
@@ -107,6 +107,7 @@ ACCURACY = Metric(
     better="more",
     weighted=True,
     about="share of correct predictions",
+    at_chance=one_in,
 )
 PAIR_FAILURES = Metric(
     "pair_failures",

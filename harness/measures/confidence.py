@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ NEGATIVE_LOG_LIKELIHOOD = Metric(
     words="negative log-likelihood",
     weighted=True,
     about="mean negative logarithm of the label's probability (log loss)",
+    at_chance=math.log,
 )
 BRIER_SCORE = Metric(
     "brier_score",
@@ -45,6 +47,7 @@ BRIER_SCORE = Metric(
     range=(0.0, 2.0),
     weighted=True,
     about="mean squared distance of the probabilities from the label (Brier score)",
+    at_chance=lambda classes: 1 - 1 / classes,
 )
 CONFIDENCE_ON_ERRORS = Metric("confidence_on_errors", Unit.SHARE, better="less", words="mean confidence of errors")
 RISK_COVERAGE_AREA = Metric(

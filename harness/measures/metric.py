@@ -23,7 +23,7 @@ from harness.measures.statistics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness.data import LabelledImages
     from harness.data.strata import Strata
@@ -117,8 +117,9 @@ class Metric:
     these and no predictions, so the likely cause counts it as confidence. Pictures of one that `leads`, as
     this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
     reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
-    contributes, so a sample with strata estimates it; others need all images. Declare a metric beside the function that
-    computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    contributes, so a sample with strata estimates it; others need all images. `at_chance` returns the value
+    of a model that gives each of so many classes the same probability, whatever the image. Declare a metric beside the
+    function that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Metric:
     leads: str = ""
     informational: str = ""
     weighted: bool = False
+    at_chance: Callable[[int], float] | None = None
 
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:
@@ -167,6 +169,11 @@ class Metric:
         """Return the worst possible value for a number of images."""
         low, high = self.range
         return low if self.better == "more" else images if self.unit is Unit.IMAGES else high
+
+
+def one_in(classes: int) -> float:
+    """Return the share of images that a model at chance level predicts correctly."""
+    return 1 / classes
 
 
 @record

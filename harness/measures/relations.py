@@ -59,7 +59,9 @@ def object_dependence(before: Predictions, after: Predictions) -> Measurement:
     commonest = int(np.bincount(after.predicted).argmax())
     share = (after.predicted == commonest).mean()
     detail = f"{share:.0%} are then predicted as {after.classes[commonest]}"
-    return share_of(OBJECT_DEPENDENCE, ~same, detail=detail, failures=np.flatnonzero(same), images=before.images)
+    return share_of(
+        OBJECT_DEPENDENCE, ~same, detail=detail, failures=np.flatnonzero(same), rest=1.0, images=before.images
+    )
 
 
 def _same_answers(before: Predictions, after: Predictions) -> np.ndarray:
@@ -83,7 +85,9 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
     words = INVARIANCE.words if under else f"same prediction {named}"
     held = np.all([before.predicted == one.predicted for one in after], axis=0)
     detail = f"{len(broken)} predictions change{under}"
-    return share_of(replace(INVARIANCE, words=words), held, detail=detail, failures=broken, images=before.images)
+    return share_of(
+        replace(INVARIANCE, words=words), held, detail=detail, failures=broken, rest=1.0, images=before.images
+    )
 
 
 def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE) -> Measurement:
@@ -104,7 +108,9 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
     detail = f"mean probability of the first prediction {shown}; largest rise {max(rise.max(), 0):.3f}"
     rising = rise > tolerance
-    return share_of(MONOTONICITY, ~rising, detail=detail, failures=ordered(rising, -rise), images=first.images)
+    return share_of(
+        MONOTONICITY, ~rising, detail=detail, failures=ordered(rising, -rise), rest=1.0, images=first.images
+    )
 
 
 def symmetry(one_way: Predictions, other_way: Predictions) -> Measurement:

@@ -10,7 +10,7 @@ import numpy as np
 from harness.base.errors import NotApplicableError
 from harness.measures import selection
 from harness.measures.accuracy import share_right
-from harness.measures.metric import Measurement, Metric, Unit
+from harness.measures.metric import Measurement, Metric, Unit, one_in
 from harness.measures.statistics import Z95, proportion_interval
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ GROUP_ACCURACY = Metric(
     Unit.SHARE,
     better="more",
     about="share of correct predictions in one group of images",
+    at_chance=one_in,
 )
 WORST_GROUP_ACCURACY = Metric(
     "worst_group_accuracy",
@@ -28,6 +29,7 @@ WORST_GROUP_ACCURACY = Metric(
     better="more",
     words="the worst group",
     about="share of correct predictions in the worst group of images",
+    at_chance=one_in,
 )
 GROUP_GAP = Metric(
     "group_gap",

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.base.errors import InputError
 from harness.base.records import record
-from harness.measures.metric import Curve, Measurement, Metric, Unit, mean_over, share_of
+from harness.measures.metric import Curve, Measurement, Metric, Unit, mean_over, one_in, share_of
 from harness.measures.selection import ordered
 from harness.measures.statistics import Z95, proportion_interval
 
@@ -79,18 +79,21 @@ ROBUST_ACCURACY = Metric(
     better="more",
     weighted=True,
     about="share of images that are predicted correctly in all poses of a grid",
+    at_chance=one_in,
 )
 RANDOM_POSE_ACCURACY = Metric(
     "random_pose_accuracy",
     Unit.SHARE,
     better="more",
     about="mean accuracy over random poses, which each image has of its own",
+    at_chance=one_in,
 )
 WORST_OF_TEN = Metric(
     "worst_of_ten",
     Unit.SHARE,
     better="more",
     about="share of images that are predicted correctly in all of their ten random poses",
+    at_chance=one_in,
 )
 UNCHANGED_SHARE = Metric(
     "unchanged_share",

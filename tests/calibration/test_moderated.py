@@ -101,8 +101,9 @@ def test_a_check_that_contradicts_its_prior_says_nothing_about_its_family():
     assert odd.worth[0] == 0
     assert odd.variance[1:] == pytest.approx(without.variance)
     others = range(1, ROWS)
-    k = odd.multipliers(0.0004, 3, others)[1:]
-    assert k == pytest.approx(without.multipliers(0.0004, 3, range(ROWS - 1)))
+    each = np.full(ROWS, 0.0004 / (ROWS - 1))
+    k = odd.multipliers(each, 3, others)[1:]
+    assert k == pytest.approx(without.multipliers(each[1:], 3, range(ROWS - 1)))
 
 
 def test_the_inflation_lies_between_the_usual_and_the_rows_own():
@@ -122,7 +123,8 @@ def test_the_inflation_lies_between_the_usual_and_the_rows_own():
 @pytest.mark.parametrize("sharing", [range(ROWS), range(3)], ids=["all", "some"])
 def test_a_family_uses_its_part_although_its_rows_share_an_inflation(sharing):
     found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
-    k, rng, draws = found.multipliers(share, 1, sharing), np.random.default_rng(0), 200_000
+    each = np.full(ROWS, share / len(sharing))
+    k, rng, draws = found.multipliers(each, 1, sharing), np.random.default_rng(0), 200_000
     inflation, own = 16 / rng.chisquare(16, (draws, 1)), CHECK_DF / rng.chisquare(CHECK_DF, (draws, len(sharing)))
     missed = 1 - np.prod(special.ndtr(k[: len(sharing)] / np.sqrt(inflation * own)), axis=1)
     assert missed.mean() == pytest.approx(share, rel=0.1)

@@ -29,7 +29,7 @@ from harness.checks.tables import with_thresholds
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
 
-CLEAN_SHARE, FAMILY_SHARE = 0.005, 0.005 / 12
+CLEAN_SHARE, FAMILY_SHARE = 0.01 * 8 / 24, 0.01 / 24
 """The promise: a reference model fails any check at most once in a hundred, half for clean, half for other families."""
 SHIPPED = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def student(share: float, reference_models: int) -> float:
 @pytest.mark.parametrize("reference_models", [8, 20, 60])
 @pytest.mark.parametrize("share", [0.005, FAMILY_SHARE])
 def test_for_one_row_k_is_students_quantile(share, reference_models):
-    k = multiplier(1, share=share, reference_models=reference_models)
+    k = multiplier(share, reference_models=reference_models)
     assert k == pytest.approx(student(share, reference_models), rel=1e-9)
 
 
@@ -55,7 +55,7 @@ def test_for_one_row_k_is_students_quantile(share, reference_models):
 def test_for_independent_checks_k_is_that_of_the_largest_of_students(checks, reference_models):
     """P(all hold) is the product of what each check gives."""
     exact = student(-math.expm1(math.log1p(-FAMILY_SHARE) / checks), reference_models)
-    k = multiplier(checks, share=FAMILY_SHARE, reference_models=reference_models)
+    k = multiplier(FAMILY_SHARE / checks, reference_models=reference_models)
     assert k == pytest.approx(exact, rel=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_k_of_correlated_rows_keeps_the_share_in_a_simulation(rho, least_share):
     """Means and standard deviations of a panel, drawn from their own distributions: normal and Wishart."""
     checks, reference_models, share, draws = 4, 12, 0.01, 200_000
     correlations = equicorrelated(checks, rho)
-    k = multiplier(checks, share=share, reference_models=reference_models)
+    k = multiplier(share / checks, reference_models=reference_models)
     rng = np.random.default_rng(7)
     scatter = stats.wishart.rvs(reference_models - 1, correlations, size=draws, random_state=rng)
     stds = np.sqrt(np.diagonal(scatter, axis1=1, axis2=2) / (reference_models - 1))
@@ -125,14 +125,52 @@ def test_rows_of_a_family_share_one_k_and_families_do_not():
     checks = (check("a"), check("b"), check("c"), check("clean", family="clean"), check("left", family="shift"))
     panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (10, 5)), checks)
     k = {item.check.id: item.k for item in calibrate(panel)}
-    assert k["a"] == multiplier(3, share=FAMILY_SHARE, reference_models=10)
+    assert k["a"] == multiplier(FAMILY_SHARE / 3, reference_models=10)
     assert k["a"] == k["b"] == k["c"] > k["left"]
     assert k["left"] == pytest.approx(student(FAMILY_SHARE, 10))
     assert k["clean"] == pytest.approx(student(CLEAN_SHARE, 10))
-    few, full, more = calibrated_with(3), calibrated_with(12), calibrated_with(13)
+    few, full, more = calibrated_with(3), calibrated_with(16), calibrated_with(17)
     assert [item.threshold for item in few] == [item.threshold for item in full[:3]]
-    assert [item.k for item in more] == [pytest.approx(student(0.005 / 13, 20))] * 13
+    assert [item.k for item in more] == [pytest.approx(student(0.01 / 25, 20))] * 17
     assert 1 < more[0].k / full[0].k < 1.012
+
+
+def test_weight_goes_to_confidence_and_to_the_log_loss_within_it():
+    log_loss = replace(check("loss", family="confidence"), metric="negative_log_likelihood", unit=Unit.SCORE)
+    checks = (replace(log_loss, direction="at_most"), check("a", family="confidence"), check("b", family="odd"))
+    panel = panel_of(np.random.default_rng(0).normal(0.3, 0.002, (10, 3)), checks)
+    k = {item.check.id: item.k for item in calibrate(panel)}
+    shares = {"loss": 4 * FAMILY_SHARE * 4 / 5, "a": 4 * FAMILY_SHARE / 5, "b": FAMILY_SHARE}
+    assert k == {name: pytest.approx(student(share, 10)) for name, share in shares.items()}
+
+
+@pytest.mark.parametrize(("std", "valid"), [(0.10, True), (0.12, False)])
+def test_a_threshold_that_a_model_at_chance_level_keeps_does_not_judge(std, valid):
+    panel = replace(panel_of(spread_evenly(0.8, std, 10)), classes=4)
+    item = only(calibrate(panel))
+    assert (item.threshold > 0.25) == valid
+    expected = "" if valid else f"a model at chance level, 0.250, keeps its threshold of {item.threshold:.3f}"
+    assert item.informational == expected
+    assert not only(calibrate(replace(panel, classes=0))).informational, "of unknown classes"
+
+
+@pytest.mark.parametrize("reason", ["outlier", "chance"])
+def test_a_check_that_other_models_or_chance_make_informational_is_as_calibrated(tmp_path, reason):
+    """Its own mean, std and k do not show that, and the file is not taken for an edited one."""
+    checks = read_checks(SHIPPED / "stress_tests/checks.toml")
+    panel = read_panel(SHIPPED / "models/panel.json", checks)
+    if reason == "outlier":
+        first, *others = panel.models
+        panel = replace(panel, models=(replace(first, values=first.values | {"clean-bag": 0.80}), *others))
+    items = calibrate(panel)
+    if reason == "chance":
+        items = [replace(item, at_chance=0.99 if item.check.id == "clean-bag" else None) for item in items]
+    path = tmp_path / "checks.toml"
+    path.write_text(with_thresholds(checks.path.read_text("utf-8"), items, recipe=checks.recipe, date="2026-12-02"))
+    written = read_checks(path)
+    assert next(each for each in written.checks if each.id == "clean-bag").informational
+    for each in written.checks:
+        written.expect_as_calibrated(each)
 
 
 def calibrated_with(families: int):
@@ -481,10 +519,10 @@ def test_columns_of_a_plan_stay_apart():
 
 @pytest.mark.parametrize(
     ("drop", "wanted", "needed"),
-    [(None, 0.0082, "more than 60"), (0.014, 0.0140, "20"), (0.0001, 0.0001, "more than 60"), (0.5, 0.5, "8")],
+    [(None, 0.0087, "more than 60"), (0.0145, 0.0145, "20"), (0.0001, 0.0001, "more than 60"), (0.5, 0.5, "8")],
 )
 def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, wanted, needed):
-    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0164 for 8 reference models, 0.0143 for 15 and 0.0139 for 20."""
+    """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0173 for 8 reference models, 0.0150 for 15 and 0.0144 for 20."""
     panel = panel_of(spread_evenly(0.9, 0.003, 8), family="clean")
     calibrated = calibrate(panel)
     notices = (student(CLEAN_SHARE, 8) + 1.6449) * 0.003 * math.sqrt(9 / 8)

@@ -6,11 +6,12 @@ to it, not only those near the decision boundary.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.measures.metric import Measurement, Metric, Unit, mean_of, mean_over
+from harness.measures.metric import Measurement, Metric, Unit, mean_of, mean_over, one_in
 from harness.measures.selection import expect_same_images, ordered
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ LABEL_PROBABILITY = Metric(
     better="more",
     words="mean probability of the label",
     weighted=True,
+    at_chance=one_in,
 )
 LOG_LOSS = Metric(
     "log_loss",
@@ -30,6 +32,7 @@ LOG_LOSS = Metric(
     words="log loss",
     weighted=True,
     about="mean negative logarithm of the label's probability, on images under a perturbation",
+    at_chance=math.log,
 )
 LABEL_PROBABILITY_CHANGE = Metric(
     "label_probability_change",

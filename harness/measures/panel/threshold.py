@@ -31,6 +31,8 @@ PROVISIONAL = 3
 SHARES = (Unit.SHARE, Unit.DIFFERENCE)
 HALF = 0.5001
 """Largest rounding error in units of the last decimal, with a margin for binary numbers."""
+CONTRADICTED, AT_CHANCE = "one reference model contradicts the others", "a model at chance level"
+"""Starts of the reasons for an informational check that its own mean, std and k do not show."""
 K_DECIMALS, ROOT_DECIMALS = 2, 4
 """Decimals in a checks file of a multiplier, and of mean and standard deviation on the scale of roots."""
 POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)
@@ -75,7 +77,8 @@ class Calibrated:
 
     `mean` and `std` describe the reference models. `centre` and `spread` do so on the check's scale. `spread` is the
     standard deviation that counts, see `least_of`. The spread with a `prior` uses more information than the values of
-    these models. `outlier` says which model's value contradicts the others.
+    these models. `outlier` says which model's value contradicts the others. `at_chance` is the value of a model at
+    chance level, None where it is not known.
     """
 
     check: PanelCheck
@@ -87,6 +90,7 @@ class Calibrated:
     reference_models: int
     prior: bool = False
     outlier: str = ""
+    at_chance: float | None = None
 
     @property
     def threshold(self) -> float:
@@ -151,6 +155,8 @@ class Calibrated:
         low, high = self._range
         if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
             return f"its threshold of {number(self.threshold)} cannot fail"
+        if self.at_chance is not None and self.holds(self.at_chance):
+            return f"{AT_CHANCE}, {number(self.at_chance)}, keeps its threshold of {number(self.threshold)}"
         return ""
 
     @property
