@@ -43,6 +43,8 @@ CARRY = 0.85
 """Share of the accuracy lost by all classes that one or two of them carry if they are the cause."""
 APART = 2.0
 """Smallest deviation of the checks of a cause that stands apart, as a multiple of the largest of those compared."""
+SWAPPED = 1 / 4
+"""Share of the images of a class, at least, that are predicted as another one and were not before."""
 BESIDE = 1 / 4
 """Smallest deviation of a check that bears on the cause, as a share of the largest; smaller ones follow from it."""
 
@@ -73,6 +75,48 @@ class FailingCheck:
         return bool(self.verdict.check.class_name or self.area == CLASS_AREA or (metric and metric.about_one))
 
 
+@dataclass(frozen=True)
+class Swap:
+    """Two classes that are predicted as each other: `ways` has each class, its share predicted so, and that before.
+
+    `share` is the part of the new errors that are of these two ways.
+    """
+
+    ways: tuple[tuple[str, float, float], tuple[str, float, float]]
+    share: float
+
+
+def swap_in(overview: Overview) -> Swap | None:
+    """Return the two classes that explain half of the errors beyond the incumbent's, at least; None without such.
+
+    Of either class, a quarter of the images must be predicted as the other, beyond those of the incumbent. Other errors
+    may follow: a network that has learned two swapped classes also predicts a third as one of them.
+    """
+    other = overview.of_recipe
+    if other is None or other is overview.models[0]:
+        return None
+    now, before = np.array(overview.models[0].confusion), np.array(other.confusion)
+    images = now.sum(axis=1)
+    taken, usual = (
+        np.divide(counts, images[:, None], out=np.zeros(counts.shape), where=images[:, None] > 0)
+        for counts in (now, before)
+    )
+    new = taken - usual
+    np.fill_diagonal(new, 0.0)
+    both_ways = np.minimum(new, new.T)
+    first, second = sorted(divmod(int(both_ways.argmax()), len(images)))
+    errors = (now - before).sum() - np.trace(now - before)
+    of_both = (now - before)[first, second] + (now - before)[second, first]
+    if both_ways[first, second] < SWAPPED or errors <= 0 or of_both < errors / 2:
+        return None
+
+    def way(at: int, to: int) -> tuple[str, float, float]:
+        return overview.classes[at], float(taken[at, to]), float(usual[at, to])
+
+    ways = way(first, second), way(second, first)
+    return Swap(ways, min(float(of_both / errors), 1.0))
+
+
 class Evidence:
     """Verdicts on the candidate, and those of them that tell of a cause.
 
@@ -83,6 +127,7 @@ class Evidence:
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
     `never_predicted` has the classes that the candidate never predicts, with the number of their images, and
     `predicted` has all others. Without an overview, such as in the quick profile, the accuracy of a class tells.
+    `swap` are two classes that are predicted as each other, against the incumbent.
     """
 
     def __init__(self, verdicts: Sequence[Verdict], overview: Overview | None = None) -> None:
@@ -102,6 +147,7 @@ class Evidence:
         self.clean_passes = not any(
             verdict.status == "fail" and verdict.check.family in OF_ALL_IMAGES for verdict in verdicts
         )
+        self.swap = None if overview is None else swap_in(overview)
         self.lost = _lost_by_class(of_classes)
         self.carrying = _carrying(self.lost)
         self.kinds = _deviations_by_corruption(verdicts)

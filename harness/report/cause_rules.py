@@ -13,24 +13,21 @@ from harness.measures.accuracy import ACCURACY, CONFIDENT_ERRORS
 from harness.measures.confidence import CALIBRATION_ERROR, RISK_COVERAGE_AREA
 from harness.measures.slices import GROUP_ACCURACY, GROUP_DIFFERENCE
 from harness.perturb import IDENTITY
+from harness.report.cause_classes import by_class, by_margin, by_points, by_swap, missing_in_words
 from harness.report.cause_evidence import (
     APART,
     ATTENTION_AREA,
-    CARRY,
     CLASS_AREA,
     CLEAN,
     CONFIDENCE_AREA,
     CORRUPTION_AREA,
     GEOMETRY_AREA,
-    LEAST_CLASSES,
     OF_ALL_IMAGES,
     OTHER_AREA,
     TWO,
     Evidence,
-    is_of_class,
 )
 from harness.report.signs import FAR, deviation
-from harness.report.wording import points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,19 +42,15 @@ UNCLEAR = "unclear"
 
 _APART_FROM_OTHERS = {CLEAN, CLASS_AREA, GEOMETRY_AREA, CORRUPTION_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
 """Where a rule asks in how many areas a model is worse, all areas but these count as one."""
-_OF_ONE_CLASS = {CLEAN, CLASS_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
-"""Areas that fail if one class is confused on clean images."""
 _OTHERS = 1 / 2
 """Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
-_FAR_CLASS = 4.0
-"""Smallest deviation of the accuracy of one class that is the cause; one of 60 healthy controls has it."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
 _LOOK_AT_TRAINING = "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
 _LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
 LOOK_FOR_CLASS = "Look for its images in the training data, at the list of classes, and at its row of the last layer."
-_BETTER, SURELY_BETTER, _FAR_BETTER, _WORSE = 1.5, 2.0, 3.0, 5.0
+_BETTER, SURELY_BETTER, _WORSE = 1.5, 2.0, 5.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models.
 
 By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5, and none has two by 2.
@@ -67,23 +60,6 @@ By chance, 9 of 60 healthy controls have two kinds of corruption that are better
 def expects_other_pixels(evidence: Evidence, *, by: float) -> bool:
     """Return whether two kinds of corruption are better by so many standard deviations, and one is far worse."""
     return len(evidence.better(by)) >= TWO and max(evidence.kinds.values()) >= _WORSE
-
-
-def never_predicted(evidence: Evidence) -> str:
-    """Name the classes that are never predicted, if they carry the loss of accuracy and most others are predicted."""
-    missing, lost = evidence.never_predicted, evidence.lost
-    if not missing or len(missing) > len(evidence.predicted):
-        return ""
-    carried = sum(lost.get(name, 0.0) for name in missing)
-    if carried < CARRY * sum(lost.values()):
-        return ""
-    return f"{_missing_in_words(evidence)}."
-
-
-def _missing_in_words(evidence: Evidence) -> str:
-    missing = evidence.never_predicted
-    verb = "is" if len(missing) == 1 else "are"
-    return f"{some_of([*missing])} {verb} never predicted (of {sum(missing.values()):,} images)"
 
 
 def _labels(evidence: Evidence) -> str:
@@ -116,7 +92,7 @@ def _calibration(evidence: Evidence) -> str:
     of_confidence = [failing for failing in evidence.failing if failing.area == CONFIDENCE_AREA]
     if not of_confidence or areas - {CONFIDENCE_AREA, ATTENTION_AREA}:
         return ""
-    if max(failing.miss for failing in of_confidence) < FAR or _by_class(evidence):
+    if max(failing.miss for failing in of_confidence) < FAR or by_class(evidence):
         return ""
     pairs = evidence.strongest(lambda failing: _names_pair(failing.verdict))
     if pairs >= APART * evidence.strongest_in(CONFIDENCE_AREA):
@@ -185,60 +161,6 @@ def _log_odds_of_error(accuracy: float, n: int) -> float:
     return float(np.log((n + 1 - right) / right))
 
 
-def _by_margin(evidence: Evidence) -> str:
-    """Compare the largest deviation of each class with that of the accuracy on images of all classes."""
-    by_class: dict[str, float] = {}
-    largest_miss = 0.0
-    for failing in evidence.failing:
-        check, metric = failing.verdict.check, METRICS.get(failing.verdict.metric)
-        if not check.class_name or check.family == "pairs" or (metric and metric.about_one):
-            continue
-        by_class[check.class_name] = max(by_class.get(check.class_name, 0.0), failing.deviation)
-        largest_miss = max(largest_miss, failing.miss)
-    most, others = max(by_class.values(), default=0.0), evidence.accuracy_of_all()
-    apart = [name for name, away in by_class.items() if away >= most / APART]
-    if len(apart) > TWO or largest_miss < FAR or most < APART * others:
-        return ""
-    beside = f"accuracy on all classes by at most {others:.1f}" if others else "and accuracy on all classes passes"
-    away = f"deviate by up to {most:.1f} standard deviations of reference models"
-    return f"Checks of {' and '.join(apart)} {away}, {beside}."
-
-
-def _by_class(evidence: Evidence) -> str:
-    """Compare the accuracies of classes where accuracy, geometry and corruptions hold.
-
-    One class with wrong labels costs confidence first, and its accuracy less than its threshold tells.
-    """
-    if not evidence.clean_holds or evidence.areas - _OF_ONE_CLASS:
-        return ""
-    deviations = {
-        verdict.check.class_name or "": deviation(verdict) or 0.0
-        for verdict in evidence.verdicts
-        if is_of_class(verdict)
-    }
-    if len(deviations) < LEAST_CLASSES:
-        return ""
-    name, second, *_ = sorted(deviations, key=lambda name: -deviations[name])
-    if deviations[name] < _FAR_CLASS or deviations[name] < APART * deviations[second]:
-        return ""
-    return (
-        f"{name} lies {deviations[name]:.1f} standard deviations of reference models below them, "
-        f"any other class at most {max(deviations[second], 0.0):.1f}."
-    )
-
-
-def _by_points(evidence: Evidence) -> str:
-    names, lost = evidence.carrying, evidence.lost
-    failing_classes = {failing.verdict.check.class_name for failing in evidence.failing if is_of_class(failing.verdict)}
-    if not names or failing_classes - {*names, None}:
-        return ""
-    if len(evidence.better(_FAR_BETTER)) >= TWO or not evidence.areas & {CLEAN, CLASS_AREA}:
-        return ""
-    gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in names if lost[name])
-    share = sum(lost[name] for name in names) / sum(lost.values())
-    return f"{gaps} against reference models: {share:.0%} of what all classes lose."
-
-
 def _pipeline(evidence: Evidence) -> str:
     if not expects_other_pixels(evidence, by=_BETTER) or evidence.areas <= {CORRUPTION_AREA}:
         return ""
@@ -300,7 +222,7 @@ def _outstanding(evidence: Evidence) -> str:
             return f"{predicted[0]} is the only class predicted"
         return f"the only classes predicted are {some_of(predicted)}"
     if evidence.never_predicted:
-        return _missing_in_words(evidence)
+        return missing_in_words(evidence)
     if evidence.carrying:
         return f"{' and '.join(evidence.carrying)} lose most"
     return "no class, pose or corruption stands out"
@@ -317,9 +239,10 @@ RULES: tuple[tuple[str, str, Callable[[Evidence], str]], ...] = (
     (ATTENTION, "Look at what stands beside the objects in training images.", _attention),
     (GEOMETRY, "Look at the augmentation: its angles, shifts and flips.", _geometry),
     (GROUP, "Look at this group's pictures, labels and share of the training data.", _group),
-    (CLASSES, _LOOK_AT_LABELS, _by_points),
-    (CLASSES, _LOOK_AT_LABELS, _by_margin),
-    (CLASSES, _LOOK_AT_LABELS, _by_class),
+    (CLASSES, _LOOK_AT_LABELS, by_swap),
+    (CLASSES, _LOOK_AT_LABELS, by_points),
+    (CLASSES, _LOOK_AT_LABELS, by_margin),
+    (CLASSES, _LOOK_AT_LABELS, by_class),
     (PIPELINE, COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
     (CLASSES, "Look at the labels of these classes in training, and for stamps and marks in its images.", _named),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from harness.base.features import resolve
 from harness.checks.families import FAMILIES
 from harness.checks.roles import ROLES
+from harness.report.cause_classes import never_predicted
 from harness.report.cause_evidence import Evidence, FailingCheck, area_of, own_areas
 from harness.report.cause_rules import (
     COMPARE_PIXELS,
@@ -22,7 +23,6 @@ from harness.report.cause_rules import (
     UNCLEAR,
     by_count,
     expects_other_pixels,
-    never_predicted,
 )
 from harness.report.signs import FAR
 

@@ -1,0 +1,112 @@
+"""Rules of likely causes that are about classes: one is never predicted, or two are confused."""
+
+from __future__ import annotations
+
+from harness.base.errors import some_of
+from harness.measures import METRICS
+from harness.report.cause_evidence import (
+    APART,
+    ATTENTION_AREA,
+    CARRY,
+    CLASS_AREA,
+    CLEAN,
+    CONFIDENCE_AREA,
+    LEAST_CLASSES,
+    TWO,
+    Evidence,
+    is_of_class,
+)
+from harness.report.signs import FAR, deviation
+from harness.report.wording import points
+
+_OF_ONE_CLASS = {CLEAN, CLASS_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
+"""Areas that fail if one class is confused on clean images."""
+_FAR_CLASS = 4.0
+"""Smallest deviation of the accuracy of one class that is the cause; one of 60 healthy controls has it."""
+_FAR_BETTER = 3.0
+"""Under two kinds of corruption, a model that expects other pixels is better by so many standard deviations."""
+
+
+def never_predicted(evidence: Evidence) -> str:
+    """Name the classes that are never predicted, if they carry the loss of accuracy and most others are predicted."""
+    missing, lost = evidence.never_predicted, evidence.lost
+    if not missing or len(missing) > len(evidence.predicted):
+        return ""
+    carried = sum(lost.get(name, 0.0) for name in missing)
+    if carried < CARRY * sum(lost.values()):
+        return ""
+    return f"{missing_in_words(evidence)}."
+
+
+def missing_in_words(evidence: Evidence) -> str:
+    """Return which classes are never predicted, as text."""
+    missing = evidence.never_predicted
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{some_of([*missing])} {verb} never predicted (of {sum(missing.values()):,} images)"
+
+
+def by_margin(evidence: Evidence) -> str:
+    """Compare the largest deviation of each class with that of the accuracy on images of all classes."""
+    by_class: dict[str, float] = {}
+    largest_miss = 0.0
+    for failing in evidence.failing:
+        check, metric = failing.verdict.check, METRICS.get(failing.verdict.metric)
+        if not check.class_name or check.family == "pairs" or (metric and metric.about_one):
+            continue
+        by_class[check.class_name] = max(by_class.get(check.class_name, 0.0), failing.deviation)
+        largest_miss = max(largest_miss, failing.miss)
+    most, others = max(by_class.values(), default=0.0), evidence.accuracy_of_all()
+    apart = [name for name, away in by_class.items() if away >= most / APART]
+    if len(apart) > TWO or largest_miss < FAR or most < APART * others:
+        return ""
+    beside = f"accuracy on all classes by at most {others:.1f}" if others else "and accuracy on all classes passes"
+    away = f"deviate by up to {most:.1f} standard deviations of reference models"
+    return f"Checks of {' and '.join(apart)} {away}, {beside}."
+
+
+def by_class(evidence: Evidence) -> str:
+    """Compare the accuracies of classes where accuracy, geometry and corruptions hold.
+
+    One class with wrong labels costs confidence first, and its accuracy less than its threshold tells.
+    """
+    if not evidence.clean_holds or evidence.areas - _OF_ONE_CLASS:
+        return ""
+    deviations = {
+        verdict.check.class_name or "": deviation(verdict) or 0.0
+        for verdict in evidence.verdicts
+        if is_of_class(verdict)
+    }
+    if len(deviations) < LEAST_CLASSES:
+        return ""
+    name, second, *_ = sorted(deviations, key=lambda name: -deviations[name])
+    if deviations[name] < _FAR_CLASS or deviations[name] < APART * deviations[second]:
+        return ""
+    return (
+        f"{name} lies {deviations[name]:.1f} standard deviations of reference models below them, "
+        f"any other class at most {max(deviations[second], 0.0):.1f}."
+    )
+
+
+def by_points(evidence: Evidence) -> str:
+    """Compare the points that classes lose: one or two carry the loss, and no third class fails."""
+    names, lost = evidence.carrying, evidence.lost
+    failing_classes = {failing.verdict.check.class_name for failing in evidence.failing if is_of_class(failing.verdict)}
+    if not names or failing_classes - {*names, None}:
+        return ""
+    if len(evidence.better(_FAR_BETTER)) >= TWO or not evidence.areas & {CLEAN, CLASS_AREA}:
+        return ""
+    gaps = " and ".join(f"{name} {points(-lost[name])} points" for name in names if lost[name])
+    share = sum(lost[name] for name in names) / sum(lost.values())
+    return f"{gaps} against reference models: {share:.0%} of what all classes lose."
+
+
+def by_swap(evidence: Evidence) -> str:
+    """Compare confusions with the incumbent's: where two classes are mostly swapped, other errors follow from that."""
+    swap = evidence.swap
+    if swap is None:
+        return ""
+    shares = " and ".join(f"{taken:.0%} of {name} (incumbent {before:.0%})" for name, taken, before in swap.ways)
+    return (
+        f"{swap.ways[0][0]} and {swap.ways[1][0]} are predicted as each other, {shares}: {swap.share:.0%} of the new "
+        "errors."
+    )
