@@ -126,7 +126,9 @@ def calibration_lines(
         lines.append(f"{family:<{wide}} {len(items):>6} {len(with_threshold):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
-        kinds = "; ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, informational)).most_common())
+        kinds = "; ".join(
+            f"{count} with {kind}" for kind, count in Counter(map(_kind, informational)).most_common()
+        )
         lines.append(
             f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints all reasons)"
         )
@@ -156,14 +158,14 @@ def _by_family(panel: Panel, items: Iterable[Calibrated]) -> dict[str, list[Cali
 
 def _kind(item: Calibrated) -> str:
     if never_judged(item.check.metric):
-        return "never have a threshold"
+        return "a metric that never has a threshold"
     if item.outlier:
-        return "have a reference model that contradicts the others"
+        return "a reference model that contradicts the others"
     if not item.prior and item.reference_models < FEW:
-        return f"need {FEW} reference models to know how these differ"
+        return f"fewer than {FEW} reference models, which cannot show how these differ"
     if item.informational.startswith(AT_CHANCE):
-        return "have a threshold that a model at chance level keeps"
-    return "have a threshold that cannot fail"
+        return "a threshold that a model at chance level keeps"
+    return "a threshold that cannot fail"
 
 
 def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]) -> list[str]:

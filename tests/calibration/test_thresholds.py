@@ -404,7 +404,7 @@ def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(four_
     lines = calibration_lines(four_checks, three_checks, held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
     (counted,) = [line for line in lines if line.startswith("informational: ")]
-    assert counted == "informational: 1 of 4 checks: 1 have a threshold that cannot fail (-v prints all reasons)"
+    assert counted == "informational: 1 of 4 checks: 1 with a threshold that cannot fail (-v prints all reasons)"
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
     assert not [line for line in lines if line.startswith("warning")]

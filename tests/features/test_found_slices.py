@@ -171,22 +171,22 @@ def test_many_classes_have_no_slices(monkeypatch):
 
 def test_the_worst_slice_never_judges_and_moves_no_threshold():
     rng = np.random.default_rng(0)
-    families = [check(f"f{at}", family=f"family-{at}") for at in range(14)]
+    families = [check(f"f{at}", family=f"family-{at}") for at in range(16)]
     shown = PanelCheck("worst", "slices", "worst_slice", Unit.SCORE, "at_most", N)
     one = PanelCheck("one", "slices", "slice_loss", Unit.DIFFERENCE, "at_most", 100)
-    values = np.hstack([rng.normal(0.9, 0.01, (20, 14)), rng.normal(1, 0.5, (20, 1)), rng.normal(0, 0.005, (20, 1))])
+    values = np.hstack([rng.normal(0.9, 0.01, (20, 16)), rng.normal(1, 0.5, (20, 1)), rng.normal(0, 0.005, (20, 1))])
 
     def written(columns, checks):
         found = thresholds_of(panel_of(values[:, :columns], checks))
         return found, {each.check.id: each.written for each in found}
 
-    _, before = written(14, families)
-    found, beside = written(15, [*families, shown])
+    _, before = written(16, families)
+    found, beside = written(17, [*families, shown])
     assert {name: beside[name] for name in before} == before
     assert found[-1].informational == measures.WORST_SLICE.informational
-    said = "\n".join(calibration_lines(panel_of(values[:, :15], [*families, shown]), found, {}))
-    assert "1 never have a threshold" in said
-    again, judged = written(16, [*families, shown, one])
+    said = "\n".join(calibration_lines(panel_of(values[:, :17], [*families, shown]), found, {}))
+    assert "1 with a metric that never has a threshold" in said
+    again, judged = written(18, [*families, shown, one])
     assert not again[-1].informational
     assert judged["f0"]["k"] > before["f0"]["k"], "a check that judges shares the false alarms"
 

@@ -241,4 +241,4 @@ def test_a_screen_takes_no_part_in_the_false_alarms_of_others():
     beside = calibrate(panel)
     assert beside[:-1] == alone
     assert beside[-1].informational == TRIGGER_SUCCESS.informational
-    assert "1 never have a threshold" in "\n".join(calibration_lines(panel, beside, {}))
+    assert "1 with a metric that never has a threshold" in "\n".join(calibration_lines(panel, beside, {}))
