@@ -126,9 +126,7 @@ def calibration_lines(
         lines.append(f"{family:<{wide}} {len(items):>6} {len(with_threshold):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
-        kinds = "; ".join(
-            f"{count} with {kind}" for kind, count in Counter(map(_kind, informational)).most_common()
-        )
+        kinds = "; ".join(f"{count} with {kind}" for kind, count in Counter(map(_kind, informational)).most_common())
         lines.append(
             f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints all reasons)"
         )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-Z95 = 1.96
+Z95, Z95_ONE_SIDED = 1.96, 1.645
 """Standard errors to either side of a normal 95% interval."""
 _SMALLEST_P, _LARGEST_P = 1e-15, 0.99
 """Limits of the p-values in a combination: one check that is very good must not outweigh many that are a little bad."""

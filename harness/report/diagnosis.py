@@ -17,7 +17,7 @@ from harness.perturb import IDENTITY
 from harness.report.cause_rules import UNCLEAR
 from harness.report.causes import likely_cause
 from harness.report.signs import margin_lines, signs
-from harness.report.wording import candidate_name, of_candidate, points, reference, significantly_more
+from harness.report.wording import candidate_name, non_inferiority, of_candidate, points, reference, significantly_more
 from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ def notes(outcome: Outcome) -> list[str]:
             said.append(
                 f"against the last accepted model (incumbent): {lost} new failures, {gained} fixed, "
                 f"net {points(verdict.flips['net'])} points (McNemar p {related(verdict.flips['mcnemar_p'])})"
+                f"{non_inferiority(verdict)}"
             )
     return said
 

@@ -11,7 +11,7 @@ from harness.base.errors import printable
 from harness.checks.families import FAMILIES, family_title
 from harness.checks.wording import excused, missed, numbers
 from harness.measures import METRICS, Unit
-from harness.measures.statistics import Z95
+from harness.measures.statistics import Z95, Z95_ONE_SIDED
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -44,6 +44,32 @@ def candidate_name(outcome: Outcome) -> str:
 def points(difference: float) -> str:
     """Return a difference of shares in percentage points, with its sign."""
     return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def non_inferiority(verdict: Verdict) -> str:
+    """Return, after a change that passes, whether it excludes a loss beyond the margin, and else how many images would.
+
+    The margin is the threshold. The bound is one-sided, at 95% confidence, by the interval of the flips.
+    """
+    flips, threshold = verdict.flips, verdict.threshold
+    if verdict.status != "pass" or not flips or not threshold or threshold > 0:
+        return ""
+    net, margin = flips["net"], -threshold
+    error = Z95_ONE_SIDED * (net - flips["interval"][0]) / Z95
+    loss = max(error - net, 0.0)
+    if loss <= margin:
+        return f"; at 95% confidence it loses at most {100 * loss:.1f} points, less than the margin of {100 * margin:g}"
+    possible = f"a loss of up to {100 * loss:.1f} points cannot be excluded at 95% confidence"
+    said = f"; {possible}, the margin is {100 * margin:g}"
+    if net <= -margin:
+        return said
+    needed = verdict.n * (error / (net + margin)) ** 2 - verdict.n
+    return f"{said}: about {_two_digits(needed):,} more labeled images would decide"
+
+
+def _two_digits(number: float) -> int:
+    digits = max(len(str(round(number))) - 2, 0)
+    return math.ceil(number / 10**digits) * 10**digits
 
 
 def case(verdict: Verdict) -> str:

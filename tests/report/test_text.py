@@ -13,12 +13,13 @@ from harness.checks import Check, Threshold, Verdict
 from harness.checks.wording import excused
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
+from harness.measures.flips import Flips
 from harness.measures.statistics import related
 from harness.report.diagnosis import conclusion, diagnose, notes, top_regression
 from harness.report.html import comparison_page, page_of
 from harness.report.pictures import source_of
 from harness.report.text import annotation, annotation_lines, markdown, summary_lines
-from harness.report.wording import measured_and_required
+from harness.report.wording import measured_and_required, non_inferiority
 from harness.run.outcome import Outcome, SelfCheck
 from harness.run.shown import Case, Column, Face, Line, Pictures, address_of
 
@@ -274,6 +275,26 @@ def test_no_p_is_nought():
     outcome = replace(OUTCOME, verdicts=(replace(FAIL, flips=flips),))
     assert any("(McNemar p < 0.0001)" in note for note in notes(outcome))
     assert related(0.0123) == "= 0.012"
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "n", "said"),
+    [
+        (20, 18, 10_000, "; at 95% confidence it loses at most 0.1 points, less than the margin of 1"),
+        (0, 0, 500, "; at 95% confidence it loses at most 0.0 points, less than the margin of 1"),
+        # The bound is 0.2 + 1.645 sqrt(9 - 500 * 0.002^2) / 500 = 1.2 points: (0.987 / 0.8)^2 of 500 images, 261 more.
+        (5, 4, 500, "the margin is 1: about 270 more labeled images would decide"),
+        (24, 9, 200, "; a loss of up to 12.1 points cannot be excluded at 95% confidence, the margin is 1"),
+    ],
+)
+def test_a_pass_against_the_incumbent_says_which_loss_it_excludes(lost, gained, n, said):
+    """A candidate that loses net more than the margin passes where few images cannot tell it from chance."""
+    changed = Flips(n, np.arange(lost), np.arange(gained), {}, {})
+    passed = replace(FAIL, status="pass", threshold=-0.01, value=changed.net, n=n, flips=changed.as_json())
+    assert non_inferiority(passed).endswith(said)
+    (note,) = (note for note in notes(replace(OUTCOME, verdicts=(passed,))) if "McNemar" in note)
+    assert note.endswith(said)
+    assert non_inferiority(replace(passed, status="fail")) == ""
 
 
 # Passes beyond a threshold, and gates that judge little.
