@@ -155,8 +155,8 @@ def test_a_threshold_that_a_model_at_chance_level_keeps_does_not_judge(std, vali
 
 
 @pytest.mark.parametrize("reason", ["outlier", "chance"])
-def test_a_check_that_other_models_or_chance_make_informational_is_as_calibrated(tmp_path, reason):
-    """Its own mean, std and k do not show that, and the file is not taken for an edited one."""
+def test_a_check_with_an_outlier_or_below_chance_is_as_calibrated(tmp_path, reason):
+    """Its own mean, std and k do not show that, and nobody has edited the file."""
     checks = read_checks(SHIPPED / "stress_tests/checks.toml")
     panel = read_panel(SHIPPED / "models/panel.json", checks)
     if reason == "outlier":

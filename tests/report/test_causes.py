@@ -438,7 +438,7 @@ def swapping(moved, *, beside=0):
 @pytest.mark.parametrize(
     ("moved", "beside", "swapped"), [(480, 0, True), (480, 900, True), (480, 1000, False), (240, 0, False)]
 )
-def test_two_classes_that_are_predicted_as_each_other_are_confused_though_a_third_fails(moved, beside, swapped, checks):
+def test_two_swapped_classes_are_confused_though_a_third_fails(moved, beside, swapped, checks):
     """Half of the new errors, and a quarter of the images of either class: a third class may follow."""
     verdicts = losing(checks, {"Pullover": 48, "Coat": 48, "Dress": 40})
     assert likely_cause(verdicts).group == "drift of everything"
