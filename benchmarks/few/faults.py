@@ -27,7 +27,7 @@ FIRST_SEED_OF_FAULTS = 1_001
 
 @dataclass(frozen=True)
 class Training:
-    """What a training gets: images, labels and groups, the case with its recipe and range, and a seed."""
+    """Input of a training: images, labels and groups, the case with its recipe and range, and a seed."""
 
     images: np.ndarray
     labels: np.ndarray

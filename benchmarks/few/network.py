@@ -15,7 +15,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The range of augmentation: limits in degrees and pixels, and the border outside an image."""
+    """Range of augmentation: limits in degrees and pixels, and the border outside an image."""
 
     rotate: float
     shift_x: float
@@ -31,7 +31,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: `optimizer` is adamw or sgd, and `rate` the peak of a one-cycle schedule."""
+    """The recipe of a network: `optimizer` is adamw or sgd, and `rate` the peak of a one-cycle schedule."""
 
     optimizer: str
     rate: float
