@@ -197,5 +197,6 @@ if __name__ == "__main__":
             "--splits 2 --only digits --write",
             "measure answers",
             "measure shapes",
+            "--splits 2 --only cases --write",
         )
     )

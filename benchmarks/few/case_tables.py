@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.few.case_store import read_case, rows_file
+from benchmarks.few.case_store import read_case
 from benchmarks.few.cases import CASES, SIZES
 from benchmarks.few.faults import FAULTS, fault_of
 from benchmarks.few.splits import Networks, Split, alarms_by_network, draws, interval_over_networks, split
@@ -29,13 +29,16 @@ LEFT_OUT_HEAD = (
 
 def cases_table(splits: int) -> str:
     """Return a line for each case, number of test images and number of reference models."""
-    rows = []
-    for case in CASES:
-        for size in SIZES:
-            if rows_file(case, size).exists():
-                networks, names = read_case(case, size)
-                rows += [(case, f"{size:,}", *case_row(networks, names, count, splits)) for count in REFERENCE_MODELS]
+    settings = [(case, size) for case in CASES for size in SIZES]
+    rows = [row for case, size in settings for row in rows_of_case(case, size, splits)]
     return table(CASES_HEAD, rows)
+
+
+def rows_of_case(case: str, size: int, splits: int) -> list[tuple[str, ...]]:
+    """Return a line for each number of reference models that leaves networks to test."""
+    networks, names = read_case(case, size)
+    counts = [count for count in REFERENCE_MODELS if count < len(networks.distances.networks)]
+    return [(case, f"{size:,}", *case_row(networks, names, count, splits)) for count in counts]
 
 
 def case_row(networks: Networks, names: Sequence[str], reference_models: int, splits: int) -> tuple[str, ...]:
