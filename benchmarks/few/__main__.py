@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from benchmarks.detection.judgement import TRIVIAL
 from benchmarks.detection.mutants import HEALTHY
 from benchmarks.detection.paths import RESULTS
 from benchmarks.detection.results import read_result
+from benchmarks.few.case_measure import measure_case
+from benchmarks.few.case_tables import cases_table, left_out_table
+from benchmarks.few.cases import CASES
 from benchmarks.few.consensus import asked, consensus_table
 from benchmarks.few.measure import measure_answers, measure_digits, measure_fashion
-from benchmarks.few.splits import Networks, Split, draws, split
+from benchmarks.few.splits import Networks, Split, alarms_by_network, draws, interval_over_networks, split
 from benchmarks.few.stored import (
     DIGITS,
     DIGITS_CHECKS,
@@ -83,13 +87,8 @@ def row_of(networks: Networks, size: int, splits: int, reference: Split) -> tupl
             found.append(split(networks, chosen))
         except InputError:
             refused += 1
-    by_network: dict[str, list[bool]] = {}
-    for each in found:
-        for name, alarm in zip(each.held, each.alarms, strict=True):
-            by_network.setdefault(name, []).append(bool(alarm))
-    shares = np.array([np.mean(alarms) for alarms in by_network.values()])
-    again = np.random.default_rng(size).choice(shares, (2_000, len(shares))).mean(axis=1)
-    low, high = np.quantile(again, [0.025, 0.975])
+    by_network = alarms_by_network(found)
+    low, high = interval_over_networks(by_network, seed=size)
     alarms, signs = (np.mean(np.concatenate([getattr(each, name) for each in found])) for name in ("alarms", "signs"))
     outside = [np.mean(alarms) for name, alarms in by_network.items() if name.startswith("outside")]
     caught = [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else []
@@ -141,8 +140,15 @@ TABLES: Mapping[str, Callable[[int], str]] = {
     "digits": lambda splits: table_of(digits(), SIZES, splits),
     "pairs": lambda _: pairs_table(),
     "consensus": lambda splits: consensus_table(asked(), splits),
+    "cases": cases_table,
+    "left out": left_out_table,
 }
-MEASURED = {"fashion": measure_fashion, "digits": measure_digits, "answers": measure_answers}
+MEASURED: Mapping[str, Callable[[Path | None], None]] = {
+    "fashion": measure_fashion,
+    "digits": measure_digits,
+    "answers": measure_answers,
+    **{name: partial(measure_case, name) for name in CASES},
+}
 
 
 def tables(*, splits: int, write: bool, only: str | None) -> None:
@@ -171,7 +177,7 @@ COMMANDS = {
         option(
             "what",
             choices=MEASURED,
-            help="the shipped panel, networks of the example of digits, or predictions for consensus",
+            help="the shipped panel, networks of the example of digits, predictions for consensus, or a case",
         ),
         option(
             "--checkpoints",
@@ -184,5 +190,13 @@ COMMANDS = {
 
 if __name__ == "__main__":
     sys.exit(
-        run(COMMANDS, "--splits 2 --write", "measure digits", "--splits 2 --only digits --write", "measure answers")
+        run(
+            COMMANDS,
+            "--splits 2 --write",
+            "measure digits",
+            "--splits 2 --only digits --write",
+            "measure answers",
+            "measure shapes",
+            "--splits 2 --only cases --write",
+        )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
@@ -34,16 +35,19 @@ class Split:
     """Thresholds from a few networks: the checks that have one, their widths, and the networks that fail.
 
     `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,). `signs` are the held out
-    that pass, but are beyond the threshold of an informational check, which a line under `PASS` names.
+    that pass, but are beyond the threshold of an informational check, which a line under `PASS` names. By row,
+    `detectable_drops` are the minimum detectable drops, and `alarm_counts` the numbers of reference models that fail.
     """
 
     checks: np.ndarray
     width: np.ndarray
+    detectable_drops: np.ndarray
     held: tuple[str, ...]
     alarms: np.ndarray
     signs: np.ndarray
     caught: np.ndarray
     failed: np.ndarray
+    alarm_counts: np.ndarray
 
 
 def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Panel:
@@ -89,12 +93,31 @@ def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Spl
     return Split(
         checks=gating,
         width=np.abs(centres - thresholds),
+        detectable_drops=np.array([item.minimum_detectable_drop for item in calibrated]),
         held=(*(known.networks[at] for at in others), *outside),
         alarms=alarms.any(axis=1),
         signs=signs.any(axis=1) & ~alarms.any(axis=1),
         caught=beyond(networks.mutants, gating).any(axis=1),
         failed=alarms.any(axis=0),
+        alarm_counts=alarms.sum(axis=0),
     )
+
+
+def alarms_by_network(splits: Sequence[Split]) -> dict[str, list[bool]]:
+    """Return for each network whether it fails, once for each split that holds it out."""
+    by_network: dict[str, list[bool]] = {}
+    for each in splits:
+        for name, alarm in zip(each.held, each.alarms, strict=True):
+            by_network.setdefault(name, []).append(bool(alarm))
+    return by_network
+
+
+def interval_over_networks(by_network: Mapping[str, Sequence[bool]], *, seed: int) -> tuple[float, float]:
+    """Return the 95% bootstrap interval of the rate of alarms over the networks held out."""
+    shares = np.array([np.mean(alarms) for alarms in by_network.values()])
+    again = np.random.default_rng(seed).choice(shares, (2_000, len(shares))).mean(axis=1)
+    low, high = np.quantile(again, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
