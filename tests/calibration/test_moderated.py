@@ -53,7 +53,8 @@ def test_variances_are_smyths_between_the_rows_own_and_the_prior():
     assert prior[0] == pytest.approx(STD**2, rel=0.3)
     loss = np.array([0, 0.02, 0.05, 0.1, 0.4])
     found = moderated(reference(3, checks=5), np.full(5, CHANCE), loss)
-    assert (np.diff(found.worth) < 0).all()
+    assert (np.diff(found.worth[1:]) < 0).all()
+    assert found.worth[0] == CHECK_DF
     assert (np.diff(found.variance) > 0).all()
     assert found.worth[-1] == pytest.approx(3, abs=0.1)
     values = reference(6)
@@ -73,7 +74,7 @@ def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_
     """Under a shift that says nothing of the family's inflation: the prior is known beforehand."""
     shift = (0.074 * 0.1) ** 2
     by_chance = (prior := 1.6 * CHANCE + shift) and 1.6 * CHANCE / prior
-    worth = 1 / (by_chance**2 / 16 + (1 - by_chance) ** 2 / 3)
+    worth = 1 / (by_chance**2 / 8 + (1 - by_chance) ** 2 / 3)
     values = with_variance(prior * stats.f.isf(chance_of_it, 4, worth))
     found = moderated(values, np.full(1, CHANCE), np.full(1, 0.1))
     assert found.worth == pytest.approx([worth if keeps else 0.0])
@@ -82,14 +83,14 @@ def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_
 @pytest.mark.parametrize(("chance_of_it", "usual_counts"), [(0.002, True), (0.0005, False)])
 def test_a_family_that_contradicts_the_usual_inflation_has_its_own(chance_of_it, usual_counts):
     """Three checks or more tell the inflation as three do."""
-    ratio = stats.f.isf(chance_of_it, 3 * 4, 16)
+    ratio = stats.f.isf(chance_of_it, 3 * 4, 8)
     own = 1.6 * ratio
     values = np.tile(with_variance(own * CHANCE), (1, 4))
     found = moderated(values, np.full(4, CHANCE), np.zeros(4))
-    inflation = (16 * 1.6 + 12 * own) / (16 + 12) if usual_counts else own
+    inflation = (8 * 1.6 + 12 * own) / (8 + 12) if usual_counts else own
     assert (found.worth > 0).all()
-    assert found.inflation_df == (16 + 12 if usual_counts else 12)
-    assert found.variance == pytest.approx(np.full(4, (16 * inflation + 4 * own) / (16 + 4) * CHANCE))
+    assert found.inflation_df == (8 + 12 if usual_counts else 12)
+    assert found.variance == pytest.approx(np.full(4, (8 * inflation + 4 * own) / (8 + 4) * CHANCE))
 
 
 def test_a_check_that_contradicts_its_prior_says_nothing_about_its_family():
@@ -107,17 +108,17 @@ def test_a_check_that_contradicts_its_prior_says_nothing_about_its_family():
 
 
 def test_the_inflation_lies_between_the_usual_and_the_rows_own():
-    """16 degrees of freedom for 1.6, and (K - 1) for each of the checks, three at most."""
+    """8 degrees of freedom for 1.6, and (K - 1) for each of the checks, three at most."""
     values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
     found = moderated(values, np.full(5, CHANCE), np.zeros(5))
-    inflation = (16 * 1.6 + 3 * 4 * 2.4) / (16 + 3 * 4)
-    assert found.variance == pytest.approx(np.full(5, (16 * inflation + 4 * 2.4) / (16 + 4) * CHANCE))
+    inflation = (8 * 1.6 + 3 * 4 * 2.4) / (8 + 3 * 4)
+    assert found.variance == pytest.approx(np.full(5, (8 * inflation + 4 * 2.4) / (8 + 4) * CHANCE))
     half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
     inflation_df = [
         moderated(reference(5, checks=1), np.full(1, CHANCE), np.full(1, loss)).inflation_df
         for loss in (0.99 * half, half * 1.01)
     ]
-    assert inflation_df == [16 + 4, 16]
+    assert inflation_df == [8 + 4, 8]
 
 
 @pytest.mark.parametrize("sharing", [range(ROWS), range(3)], ids=["all", "some"])
@@ -125,7 +126,7 @@ def test_a_family_uses_its_part_although_its_rows_share_an_inflation(sharing):
     found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
     each = np.full(ROWS, share / len(sharing))
     k, rng, draws = found.multipliers(each, 1, sharing), np.random.default_rng(0), 200_000
-    inflation, own = 16 / rng.chisquare(16, (draws, 1)), CHECK_DF / rng.chisquare(CHECK_DF, (draws, len(sharing)))
+    inflation, own = 8 / rng.chisquare(8, (draws, 1)), CHECK_DF / rng.chisquare(CHECK_DF, (draws, len(sharing)))
     missed = 1 - np.prod(special.ndtr(k[: len(sharing)] / np.sqrt(inflation * own)), axis=1)
     assert missed.mean() == pytest.approx(share, rel=0.1)
     assert (k < stats.t.isf(share / len(sharing), found.df(1))).all(), "equal parts take the checks for independent"
