@@ -74,23 +74,10 @@ def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_
     """Under a shift that says nothing of the family's inflation: the prior is known beforehand."""
     shift = (0.074 * 0.1) ** 2
     by_chance = (prior := 1.6 * CHANCE + shift) and 1.6 * CHANCE / prior
-    worth = 1 / (by_chance**2 / 8 + (1 - by_chance) ** 2 / 3)
+    worth = 1 / (by_chance**2 / CHECK_DF + (1 - by_chance) ** 2 / 3)
     values = with_variance(prior * stats.f.isf(chance_of_it, 4, worth))
     found = moderated(values, np.full(1, CHANCE), np.full(1, 0.1))
     assert found.worth == pytest.approx([worth if keeps else 0.0])
-
-
-@pytest.mark.parametrize(("chance_of_it", "usual_counts"), [(0.002, True), (0.0005, False)])
-def test_a_family_that_contradicts_the_usual_inflation_has_its_own(chance_of_it, usual_counts):
-    """Three checks or more tell the inflation as three do."""
-    ratio = stats.f.isf(chance_of_it, 3 * 4, 8)
-    own = 1.6 * ratio
-    values = np.tile(with_variance(own * CHANCE), (1, 4))
-    found = moderated(values, np.full(4, CHANCE), np.zeros(4))
-    inflation = (8 * 1.6 + 12 * own) / (8 + 12) if usual_counts else own
-    assert (found.worth > 0).all()
-    assert found.inflation_df == (8 + 12 if usual_counts else 12)
-    assert found.variance == pytest.approx(np.full(4, (8 * inflation + 4 * own) / (8 + 4) * CHANCE))
 
 
 def test_a_check_that_contradicts_its_prior_says_nothing_about_its_family():
@@ -112,7 +99,7 @@ def test_the_inflation_lies_between_the_usual_and_the_rows_own():
     values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
     found = moderated(values, np.full(5, CHANCE), np.zeros(5))
     inflation = (8 * 1.6 + 3 * 4 * 2.4) / (8 + 3 * 4)
-    assert found.variance == pytest.approx(np.full(5, (8 * inflation + 4 * 2.4) / (8 + 4) * CHANCE))
+    assert found.variance == pytest.approx(np.full(5, (CHECK_DF * inflation + 4 * 2.4) / (CHECK_DF + 4) * CHANCE))
     half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
     inflation_df = [
         moderated(reference(5, checks=1), np.full(1, CHANCE), np.full(1, loss)).inflation_df
