@@ -10,7 +10,7 @@ with an inflation that the checks of a family share, and the loss against clean 
 (d prior + (K - 1) s^2) / (d + K - 1) (Smyth 2004, "Linear models and empirical Bayes methods", section 3). The prior is
 worth d degrees of freedom, fewer if the shift dominates it. A check has none if its own spread is far above it (after
 Phipson et al. 2016, "Robust hyperparameter estimation"), and then it says nothing about the others' inflation either.
-The constants come from fits on the shipped panel, on the safe side; `benchmarks.few` tests the rule on independent data.
+The constants come from fits on the shipped panel, on the safe side; `benchmarks.few` tests the rule on other data.
 """
 
 from __future__ import annotations

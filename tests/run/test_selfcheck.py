@@ -206,6 +206,27 @@ def test_a_lenient_threshold_of_reference_models_changes_no_status(session_of, n
     assert blind == {**ALL_PASS, name: "fail", "checks-follow-the-candidate": "fail"}, "the test ignores the candidate"
 
 
+@pytest.mark.parametrize(("by_hand", "status"), [(False, "pass"), (True, "fail")])
+def test_a_threshold_that_no_candidate_misses_is_an_error_by_hand_alone(session_of, by_hand, status):
+    """Such as a number of lost predictions beyond those that the incumbent has right: few models may differ so much."""
+    rows = with_lenient_panel("clean-bee", mean=0.1, std=0.02, k=3.0)
+    if by_hand:
+        bee = re.sub(r"hand = .*", "hand = { threshold = 0.04 }", PARTS["clean-bee"])
+        rows = ROWS.replace(PARTS["clean-bee"], bee)
+
+    def judge_with_a_least_value(session, check):
+        verdict = judge(session, check)
+        if check.id != "clean-bee" or verdict is None or verdict.value is None:
+            return verdict
+        return replace(verdict, value=max(verdict.value, 0.05), status="pass")
+
+    found = self_checks(session_of(rows), judge_with_a_least_value)["checks-follow-the-candidate"]
+    assert found.status == status
+    assert found.check == ("clean-bee" if by_hand else "")
+    said = "a candidate which is wrong on all images keeps the threshold of clean-bee"
+    assert found.detail.endswith(said) != by_hand
+
+
 # Checks that do not apply.
 
 
