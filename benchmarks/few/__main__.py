@@ -22,6 +22,7 @@ from benchmarks.few.case_measure import measure_case
 from benchmarks.few.case_tables import cases_table, left_out_table
 from benchmarks.few.cases import CASES
 from benchmarks.few.consensus import asked, consensus_table
+from benchmarks.few.incumbent import log_loss_table
 from benchmarks.few.measure import measure_answers, measure_digits, measure_fashion
 from benchmarks.few.splits import Networks, Split, alarms_by_network, draws, interval_over_networks, split
 from benchmarks.few.stored import (
@@ -142,6 +143,7 @@ TABLES: Mapping[str, Callable[[int], str]] = {
     "consensus": lambda splits: consensus_table(asked(), splits),
     "cases": cases_table,
     "left out": left_out_table,
+    "log loss": lambda _: log_loss_table(),
 }
 MEASURED: Mapping[str, Callable[[Path | None], None]] = {
     "fashion": measure_fashion,

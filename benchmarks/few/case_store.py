@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.few.cases import CASES
 from benchmarks.few.splits import Networks
 from benchmarks.few.stored import MEASURED, read_distances
 from benchmarks.runner import by_line, read, write
@@ -46,7 +47,7 @@ def read_case(case: str, size: int) -> tuple[Networks, tuple[str, ...]]:
     values = [[faults[name].get(row.id, np.nan) for row in rows] for name in faults]
     return (
         Networks(
-            panel=Panel(f"{case}-{size}", PROTOCOL, {}, rows, ()),
+            panel=Panel(f"{case}-{size}", PROTOCOL, {}, rows, (), classes=len(CASES[case].classes)),
             distances=read_distances(distances_file(case, size)),
             by_hand=frozenset(),
             healthy=np.empty((0, len(rows))),

@@ -68,8 +68,8 @@ def non_inferiority(verdict: Verdict) -> str:
 
 
 def _two_digits(number: float) -> int:
-    digits = max(len(str(round(number))) - 2, 0)
-    return math.ceil(number / 10**digits) * 10**digits
+    unit = int(10 ** max(len(str(round(number))) - 2, 0))
+    return math.ceil(number / unit) * unit
 
 
 def case(verdict: Verdict) -> str:
