@@ -163,7 +163,7 @@ def test_help_is_printed(capsys, command):
 
 def test_divisions_of_the_false_alarms_are_compared_on_kept_results():
     _, _, *compared = comparison().splitlines()
-    assert len(compared) == 8
+    assert len(compared) == 9
     assert all(
         int(choosing) > 0 < int(confirming) for _, _, choosing, confirming, *_ in (r.split("|") for r in compared)
     )

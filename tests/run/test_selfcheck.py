@@ -208,7 +208,7 @@ def test_a_lenient_threshold_of_reference_models_changes_no_status(session_of, n
 
 @pytest.mark.parametrize(("by_hand", "status"), [(False, "pass"), (True, "fail")])
 def test_a_threshold_that_no_candidate_misses_is_an_error_by_hand_alone(session_of, by_hand, status):
-    """Such as a number of lost predictions beyond those that the incumbent has right: few models may differ so much."""
+    """Few models may differ so much that no candidate loses as many predictions."""
     rows = with_lenient_panel("clean-bee", mean=0.1, std=0.02, k=3.0)
     if by_hand:
         bee = re.sub(r"hand = .*", "hand = { threshold = 0.04 }", PARTS["clean-bee"])
