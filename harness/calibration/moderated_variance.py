@@ -76,12 +76,14 @@ class Moderated:
         inflation, weights = _inflations(self.inflation_df)
         # Standard deviation of each check in units of the estimated one.
         std = np.sqrt(1 + shared[sharing] * (inflation[:, None] - 1))
-        df, each, together = np.maximum(self.df(reference_models), 1), shares, shares[sharing].sum()
+        df = np.maximum(self.df(reference_models), 1)
+        wanted = shares[sharing].sum()
+        tails = shares
         for _ in range(_STEPS):  # The probability of any failure is nearly proportional to that of each.
-            missing = stdtr(known, stdtrit(df[sharing], each[sharing]) / std)
+            missing = stdtr(known, stdtrit(df[sharing], tails[sharing]) / std)
             any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
-            each = np.minimum(each * together / any_missing, 0.5)
-        return np.asarray(-stdtrit(df, each))
+            tails = np.minimum(tails * wanted / any_missing, 0.5)
+        return np.asarray(-stdtrit(df, tails))
 
     def _degrees(self, reference_models: int) -> tuple[np.ndarray, np.ndarray]:
         known = self.worth + reference_models - 1

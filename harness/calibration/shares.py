@@ -36,5 +36,9 @@ def share_of(family: str, families: Iterable[str]) -> float:
 
 def parts_of(checks: Sequence[PanelCheck], sharing: Sequence[PanelCheck]) -> np.ndarray:
     """Return the part of each check of a family in its share, (checks,); those of the checks `sharing` add up to 1."""
-    weights = np.array([METRICS.get(check.metric, 1.0) for check in checks])
-    return np.asarray(weights / sum(METRICS.get(check.metric, 1.0) for check in sharing))
+    total = sum(_weight(check) for check in sharing)
+    return np.array([_weight(check) / total for check in checks])
+
+
+def _weight(check: PanelCheck) -> float:
+    return METRICS.get(check.metric, 1.0)

@@ -17,7 +17,7 @@ from harness.calibration.thresholds import false_alarms, shared_thresholds, spre
 from harness.checks.families import FAMILIES
 from harness.checks.tables import UNTIL_CALIBRATED, ends
 from harness.measures import Unit, never_judged
-from harness.measures.panel.threshold import AT_CHANCE, FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
+from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
 from harness.networks.training import seconds_of_training
 from harness.run.budget import duration
 
@@ -161,9 +161,7 @@ def _kind(item: Calibrated) -> str:
         return "a reference model that contradicts the others"
     if not item.prior and item.reference_models < FEW:
         return f"fewer than {FEW} reference models, which cannot show how these differ"
-    if item.informational.startswith(AT_CHANCE):
-        return "a threshold that a model at chance level keeps"
-    return "a threshold that cannot fail"
+    return "a threshold that cannot fail" if item.cannot_fail else "a threshold that a model at chance level keeps"
 
 
 def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]) -> list[str]:

@@ -105,8 +105,9 @@ def swap_in(overview: Overview) -> Swap | None:
     np.fill_diagonal(new, 0.0)
     both_ways = np.minimum(new, new.T)
     first, second = sorted(divmod(int(both_ways.argmax()), len(images)))
-    errors = (now - before).sum() - np.trace(now - before)
-    of_both = (now - before)[first, second] + (now - before)[second, first]
+    more = now - before
+    errors = more.sum() - np.trace(more)
+    of_both = more[first, second] + more[second, first]
     if both_ways[first, second] < SWAPPED or errors <= 0 or of_both < errors / 2:
         return None
 

@@ -152,12 +152,17 @@ class Calibrated:
         if not self.prior and self.reference_models < FEW:
             return f"{_models_in_words(self.reference_models)} cannot show how much models differ here; eight can"
         number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
-        low, high = self._range
-        if self.threshold <= low if self.check.sign > 0 else self.threshold >= high:
+        if self.cannot_fail:
             return f"its threshold of {number(self.threshold)} cannot fail"
         if self.at_chance is not None and self.holds(self.at_chance):
             return f"{AT_CHANCE}, {number(self.at_chance)}, keeps its threshold of {number(self.threshold)}"
         return ""
+
+    @property
+    def cannot_fail(self) -> bool:
+        """Return whether the threshold is the worst possible value, or beyond it."""
+        low, high = self._range
+        return self.threshold <= low if self.check.sign > 0 else self.threshold >= high
 
     @property
     def shows_spread(self) -> bool:
