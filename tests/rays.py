@@ -47,13 +47,13 @@ def nothing_is_left(mark: str, *, seconds: float):
         time.sleep(0.2)
 
 
-def wait_until(condition, *, seconds: float, every: float = 0.2):
-    """Return what the condition gives as soon as that is true; fails when it is not in time."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {seconds} s"
+def wait_until(condition, *, seconds: float, every: float = 0.2, state=str):
+    """Return the first true result of the condition; fail after so many seconds, with the `state()` in the message."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s {state()}"
         time.sleep(every)
-    return found
+    return result
 
 
 def _processes() -> list[int]:

@@ -10,7 +10,7 @@ import uuid
 
 import numpy as np
 import pytest
-from rays import MARK, nothing_is_left, ray_cluster, wait_until, workers
+from rays import MARK, named, nothing_is_left, ray_cluster, wait_until, workers
 from zoo import ROWS, TRAINING, kept_predictions
 
 from harness.cli import main
@@ -77,8 +77,24 @@ def at_work(zoo, name=FIRST):
 
 
 def workers_at_work(zoo, name=FIRST, *, count=1):
-    """Wait until so many workers that live predict for a check; return their processes."""
-    return wait_until(lambda: len(found := at_work(zoo, name) & set(workers())) == count and found, seconds=150)
+    """Wait until so many live workers predict for a check; return their processes."""
+
+    def enough():
+        no_driver_has_failed(zoo)
+        at_work_now = at_work(zoo, name) & set(workers())
+        return at_work_now if len(at_work_now) == count else None
+
+    def state():
+        return f"({name} ran in {at_work(zoo, name)}; live workers: {workers()}; all of Ray: {named('ray::')})"
+
+    return wait_until(enough, seconds=150, state=state)
+
+
+def no_driver_has_failed(zoo):
+    """Fail with the output of a command that ended with an error, because its workers never start."""
+    for process in zoo.started:
+        if process.poll() not in (None, 0):
+            pytest.fail(f"the command ended with {process.returncode}:\n{process.communicate()[0]}")
 
 
 def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest", "stress_tests", "-p", "no:html")):
@@ -176,7 +192,7 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
     zoo.bind(checks)
     command = ("-m", "harness", "calibrate", "--checkpoints", *seeds, "--panel", "ray.json", "--backend", "ray")
     process = started(zoo, address=nodes.address, command=command)
-    wait_until(lambda: len(at_work(zoo)) == 2, seconds=150)
+    workers_at_work(zoo, count=2)
     lose_a_node(nodes)
     go_on(zoo, FIRST)
     said, _ = process.communicate(timeout=400)
