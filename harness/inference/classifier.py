@@ -16,7 +16,6 @@ from harness.inference.predictions import Predictions
 from harness.inference.predictors.network import Network, PredictorModel
 from harness.networks.process import keep_freed_buffers
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
-from harness.perturb.corruptions import Corruption
 from harness.perturb.poses import within_border
 
 if TYPE_CHECKING:
@@ -238,4 +237,4 @@ def remembered_as(perturbation: Perturbation) -> object:
 def _is_ours(perturbation: Perturbation) -> bool:
     """Return whether a perturbation is this package's code, and not a user's, which may change."""
     ours = type(perturbation).__module__.startswith("harness.")
-    return ours and not (isinstance(perturbation, Corruption) and perturbation.of_user)
+    return ours and not getattr(perturbation, "of_user", False)

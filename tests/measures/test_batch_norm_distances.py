@@ -1,7 +1,8 @@
 """Distances of running statistics from activations, against PyTorch's own divergence; what the family refuses."""
 
+import sys
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from harness.base.errors import NotApplicableError
+from harness.base.errors import NotApplicableError, UserCodeError
 from harness.data import LabelledImages
 from harness.data.images import unit_range
 from harness.features.batch_norm.distance import (
@@ -22,7 +23,7 @@ from harness.features.batch_norm.family import stale_statistics_are_noticed
 from harness.features.batch_norm.metrics import GROUPS
 from harness.inference import Classifier, standins
 from harness.inference.role import RoleModel
-from harness.perturb.augmentation import Augmentation
+from harness.perturb.augmentation import Augmentation, UserAugmentation
 
 N = 200
 PIXELS = torch.randint(0, 256, (N, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -115,6 +116,54 @@ def test_the_misfit_is_that_of_images_augmented_as_in_training():
     fits = batch_norm_misfit(find_batch_norm_distances(role_of(model.eval()), IMAGES, trained), "early")
     assert fits.value < 0.2 * early.value
     assert 0 <= fits.interval[0] <= fits.value <= fits.interval[1]
+
+
+def darkened(image, generator):
+    return image * torch.rand(1, generator=generator)
+
+
+@torch.no_grad()
+def test_a_function_of_ones_own_augments_each_image_by_its_draw(importable):
+    function = importable(darkened)
+    factors = [torch.rand(1, generator=torch.Generator().manual_seed(draw)) for draw in range(50)]
+    augmented = torch.cat([factors[row % 50] * unit_range(PIXELS[row : row + 1]) for row in range(N)])
+    model = network()
+
+    distances = find_batch_norm_distances(role_of(model), IMAGES, UserAugmentation(function))
+
+    assert distances.of_all == pytest.approx(by_torch(model, augmented), rel=1e-4)
+
+
+FAULTS = {
+    "an exception": (lambda image, generator: image / 0 + None, "raised TypeError"),
+    "another shape": (
+        lambda image, generator: image[:, 1:],
+        r"returned Tensor \(1, 7, 8\); expected a tensor \(1, 8, 8\)",
+    ),
+    "normalized pixels": (lambda image, generator: 4 * image - 2, ".* expected 0 to 1, before normalization"),
+    "not a number": (lambda image, generator: image * float("nan"), "returned pixels from nan to nan"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_function_that_returns_no_image_is_named(importable, fault):
+    function, problem = FAULTS[fault]
+    augmentation = UserAugmentation(importable(function))
+    with pytest.raises(UserCodeError, match=f"augmentation_function {augmentation.function}: {problem}"):
+        find_batch_norm_distances(role_of(network()), IMAGES, augmentation)
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Return a function that returns the `module:name` under which its argument can be imported."""
+
+    def made(function):
+        module = ModuleType("own_augmentation")
+        module.augment = function
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return f"{module.__name__}:augment"
+
+    return made
 
 
 def test_workers_and_repetition_change_no_bit():

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures.metric import Metric
-    from harness.perturb.augmentation import Augmentation
+    from harness.perturb.augmentation import Augmentation, UserAugmentation
 
 _PARTS = 4
 """Parts of the images, which tell how far others would move the distance."""
@@ -61,7 +61,7 @@ def running_norms(model: nn.Module) -> dict[str, Any]:
 
 
 def find_batch_norm_distances(
-    model: RoleModel, images: LabelledImages, augmentation: Augmentation | None = None
+    model: RoleModel, images: LabelledImages, augmentation: Augmentation | UserAugmentation | None = None
 ) -> BatchNormDistances:
     """Return the distances of a network's batch norms by one pass over images, clean or under an augmentation.
 
@@ -75,11 +75,14 @@ def find_batch_norm_distances(
     channels = [len(layer.running_var) for layer in layers.values()]
     size = min(batch_size(images.pixels.shape[1:], classifier.device, screening=False), FLOAT32_BATCH)
 
+    border = images.domain.border
+    drawn = augmentation.draws(*images.pixels.shape[-2:]) if augmentation else ()
+    draws = tuple(within_border(draw, border) for draw in drawn)
+    first_draw = draws[0] if draws else IDENTITY  # Its type decides whether results may be cached.
+
     def compute() -> np.ndarray:
         inputs = classifier.inputs(images)
-        if augmentation:
-            border = images.domain.border
-            draws = tuple(within_border(draw, border) for draw in augmentation.draws(*inputs.shape[1:]))
+        if draws:
             inputs = replace(inputs, perturbations=draws, which=np.arange(len(inputs)) % len(draws))
         with named(inputs):
             return channel_moments(classifier.plain, inputs, size, classifier.workers, layers, parts=_PARTS)
@@ -89,7 +92,9 @@ def find_batch_norm_distances(
         ("batch norms", size, augmentation),
         images,
         IDENTITY,
-        lambda images, _: classifier.cached(("pass", "batch norms", size, augmentation), images, shape, compute),
+        lambda images, _: classifier.cached(
+            ("pass", "batch norms", size, augmentation), images, shape, compute, perturbation=first_draw
+        ),
     ).astype(np.float64)
     if not (parts := [part for part in found if part[0].any()]):
         raise NotApplicableError("the network calls no batch norm with running statistics")
