@@ -63,6 +63,7 @@ def zoo(zoo):
     for process in zoo.started:
         if process.poll() is None:  # From a test that failed; its workers would pass as another's.
             process.kill()
+            process.communicate()  # Else its pipes are garbage of another test.
 
 
 def go_on(zoo, *names):
@@ -88,6 +89,16 @@ def workers_at_work(zoo, name=FIRST, *, count=1):
         return f"({name} ran in {at_work(zoo, name)}; live workers: {workers()}; all of Ray: {named('ray::')})"
 
     return wait_until(enough, seconds=150, state=state)
+
+
+def measuring_on_both_nodes(zoo):
+    """Wait until both nodes measure a model and a check predicts; a worker measures in a process of its own."""
+
+    def measuring():
+        no_driver_has_failed(zoo)
+        return len(workers()) == 2 and at_work(zoo)
+
+    wait_until(measuring, seconds=150)
 
 
 def no_driver_has_failed(zoo):
@@ -192,7 +203,7 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
     zoo.bind(checks)
     command = ("-m", "harness", "calibrate", "--checkpoints", *seeds, "--panel", "ray.json", "--backend", "ray")
     process = started(zoo, address=nodes.address, command=command)
-    workers_at_work(zoo, count=2)
+    measuring_on_both_nodes(zoo)
     lose_a_node(nodes)
     go_on(zoo, FIRST)
     said, _ = process.communicate(timeout=400)
