@@ -125,7 +125,3 @@ class UserAugmentation:
         """Return 50 draws, for images of any size."""
         del height, width
         return tuple(UserDraw(self.function, seed) for seed in range(_DRAWS))
-
-    def in_words(self) -> str:
-        """Return a description that names the function."""
-        return f"augmented by {self.function}"
