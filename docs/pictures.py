@@ -28,8 +28,10 @@ from harness.features.batch_norm.distance import (
 )
 from harness.features.consensus.measures import consensus_set_errors, find_consensus_set_errors
 from harness.features.consensus.soft import find_known_images, largest_soft_confusion
+from harness.features.fingerprint.distance import find_weight_distance
 from harness.features.label_probability.measures import label_probability_change
 from harness.features.slices.measures import find_slices, worst_slice
+from harness.inference import open_model
 from harness.inference.search import breaking, first_failures
 from harness.inference.serving import under_skew
 from harness.measures import (
@@ -62,12 +64,14 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import RoleModel
     from harness.measures import Measurement
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
     from harness.run.overview import Overview
     from harness.run.session import StressSession
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = REPOSITORY / "models"
+PANEL, BASELINES = MODELS / "panel", REPOSITORY / "benchmarks/claims/baselines"
 LARGEST = 40_000
 """Bytes of a picture."""
 CORNER = Pose(10, 2, 2)
@@ -281,6 +285,36 @@ def batch_norms(session: StressSession) -> Figure:
     return drawn
 
 
+def fingerprints(session: StressSession) -> Figure:
+    """Draw the distances of weights of reference models, each from the others, and of models of two recipes."""
+    panel = session.panel_predictions
+    assert panel is not None
+    reference_models = [_distance_of_weights(path, session, panel) for path in sorted(PANEL.glob("*.safetensors"))]
+    baselines = [_distance_of_weights(path, session, panel) for path in sorted(BASELINES.glob("*.safetensors"))]
+    drawn = figures.figure(figures.WIDTH, 2.4)
+    axes = drawn.subplots()
+    rows = {
+        "reference models": reference_models,
+        "augmented": [_distance_of_weights(REPOSITORY / "models/augmented.safetensors", session, panel)],
+        "without augmentation": baselines,
+    }
+    for row, distances in enumerate(rows.values()):
+        axes.plot(distances, np.full(len(distances), row), "o", color="#C49A2A", alpha=0.6)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+    axes.minorticks_off()
+    axes.set_xlabel("distance of weights, in standard deviations")
+    return drawn
+
+
+def _distance_of_weights(path: Path, session: StressSession, panel: PanelPredictions) -> float:
+    model = open_model(path, session.images)
+    others = panel.without(model.model_sha256)
+    return find_weight_distance(model, session.images, others).distance
+
+
 def slices(session: StressSession) -> Figure:
     """Show images of the augmented model's worst slice, with the probability that it and reference models give."""
     panel_predictions = session.panel_predictions
@@ -441,6 +475,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "consensus": consensus,
     "soft-confusion": soft_confusions,
     "batch-norm": batch_norms,
+    "fingerprint": fingerprints,
     "slices": slices,
     "flips": flips,
     "golden": golden,

@@ -90,7 +90,8 @@ def measure_answers(mutants: Path | None) -> None:
         with _bar(len(paths)) as bar:
             found = record_predictions([load_checkpoint(path) for path in paths], recording, bar.update)
     known = read_answers(ANSWERS) if ANSWERS.exists() else None
-    with_answers(known, {path.stem: of_one for path, of_one in zip(paths, found, strict=True)}).write(ANSWERS)
+    answers = {path.stem: model.predictions for path, model in zip(paths, found, strict=True)}
+    with_answers(known, answers).write(ANSWERS)
     print(ANSWERS)
 
 

@@ -75,7 +75,8 @@ class Feature:
     """Additions of a feature; stress tests that ship with it lie in its folder `stress_tests`.
 
     `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
-    `lines` are functions that return lines of the summary. `self_checks` by name are functions of a session and of its
+    `lines` are functions that return lines of the summary, and `notes` those that return notes on a run, which every
+    report shows at its top. `self_checks` by name are functions of a session and of its
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
     group. `rows` is a function of a run's request, which returns rows besides those of the checks file. `opened` is one
     of a session and the request, which returns the session of the run. `differences` is one of both, too. After the
@@ -89,6 +90,7 @@ class Feature:
     families: tuple[Family, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     self_checks: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     rows: str = ""

@@ -24,7 +24,7 @@ from harness.data import sample_up_to
 from harness.inference import open_model
 from harness.measures import Unit
 from harness.measures.metric import Curve
-from harness.measures.panel.collection import ReferencePredictions, archive_of, combine, merge, read_archive
+from harness.measures.panel.collection import RecordedModel, archive_of, combine, merge, read_archive
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -174,8 +174,8 @@ def check_in(entry: Mapping[str, Any], known: Mapping[str, str], data: DataFinge
 
 def record_predictions(
     checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object]
-) -> list[list[ReferencePredictions]]:
-    """Return the predictions of each checkpoint that the stress tests need; empty if they need none.
+) -> list[RecordedModel]:
+    """Return the predictions and statistics of each checkpoint that the stress tests need; empty if they need none.
 
     They stay in the user's cache, like measurements. Raises `InputError` if the tests could not run.
     """
@@ -186,10 +186,10 @@ def record_predictions(
             report_of_run(checkpoint.path, asking, run, sha256=checkpoint.sha256)
             return archive_of(Path(folder))
 
-    found: list[list[ReferencePredictions]] = []
+    found: list[RecordedModel] = []
     for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
         found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
-        if not any(found):
+        if not any(model.predictions for model in found):
             return []
     return found
 
@@ -220,7 +220,10 @@ def with_predictions(
             raise
     found = record_predictions(loaded, recording, on_model)
     models = [each.model_sha256 for each in loaded]
-    new = combine(checks.data.sha256, checks.data.n, models, found) if found else None
+    new = None
+    if found:
+        predictions, statistics = [model.predictions for model in found], [model.statistics for model in found]
+        new = combine(checks.data.sha256, checks.data.n, models, predictions, statistics)
     if new is None:
         return recording, None, old
     new = merge(new, old)

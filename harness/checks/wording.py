@@ -98,7 +98,9 @@ def explained(verdict: Verdict, report: str = "") -> str:
 
     low, high = verdict.interval or (math.nan, math.nan)
     facts = f"n={_images(verdict)}, 95% CI {number(low)} to {number(high)}"
-    if verdict.stopped:
+    if verdict.counted == 0:
+        facts = "no image counts"
+    elif verdict.stopped:
         errors = round((1 - verdict.value) * verdict.stopped)
         facts = f"at least {errors:,} errors, after {verdict.n:,} of {verdict.stopped:,} images, hardest first"
     reference = check.reference

@@ -14,6 +14,8 @@ Z95, Z95_ONE_SIDED = 1.96, 1.645
 """Standard errors to either side of a normal 95% interval."""
 _SMALLEST_P, _LARGEST_P = 1e-15, 0.99
 """Limits of the p-values in a combination: one check that is very good must not outweigh many that are a little bad."""
+_LEAST_VARIANCE = 1e-12
+"""Smallest variance with a logarithm in `moderated_variances`."""
 _LEAST_P = 1e-4
 """Smallest p-value in reports, since no p is 0."""
 
@@ -52,6 +54,27 @@ def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int 
         return limits
     mean, margin = float(values.mean()), Z95 * float(values.std(ddof=ddof)) / math.sqrt(len(values))
     return max(mean - margin, limits[0]), min(mean + margin, limits[1])
+
+
+def moderated_variances(variances: np.ndarray, *, df: int) -> np.ndarray:
+    """Return variances, (N,), each of so many degrees of freedom, shrunk to a common one.
+
+    The method is that of Smyth (2004), "Linear models and empirical Bayes methods", section 6.2.
+    """
+    import numpy as np
+    from scipy.optimize import brentq
+    from scipy.special import digamma, polygamma
+
+    logs = np.log(np.maximum(variances, _LEAST_VARIANCE)) - digamma(df / 2) + np.log(df / 2)
+    excess = logs.var(ddof=1) - float(polygamma(1, df / 2)) if len(logs) > 1 else 0.0
+    fewest_df, most_df = 1e-2, 1e4
+
+    # Without an excess, the variances differ by chance alone.
+    differ_by_chance = excess <= polygamma(1, most_df / 2)
+    prior_df = most_df if differ_by_chance else brentq(lambda d: polygamma(1, d / 2) - excess, fewest_df, most_df)
+
+    common = np.exp(logs.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
+    return np.asarray((prior_df * common + df * variances) / (prior_df + df))
 
 
 def mcnemar_p(lost: int, gained: int) -> float:

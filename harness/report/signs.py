@@ -13,7 +13,7 @@ import numpy as np
 from harness.checks.families import family_in_words
 from harness.checks.roles import ROLES
 from harness.measures import never_judged
-from harness.measures.panel.threshold import PROVISIONAL, on_scale, widened
+from harness.measures.panel.threshold import PROVISIONAL, STATED, on_scale, widened
 from harness.measures.statistics import combined_p, related
 from harness.report.wording import reference
 from harness.run.outcome import margin
@@ -112,7 +112,9 @@ def rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]
     A p-value allows for their number. With few reference models, it is large for any value, since it knows only the
     spread of their own values. Their threshold knows more, so a value beyond it counts, too.
     """
-    looked_at = [one for one in verdicts if one.status == "informational" and deviation(one) is not None]
+    informational = [verdict for verdict in verdicts if verdict.status == "informational"]
+    undecided = [verdict for verdict in informational if not verdict.check.informational.startswith(STATED)]
+    looked_at = [verdict for verdict in undecided if deviation(verdict) is not None]
     found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
     return len(looked_at), [(p, each) for p, each in found if _is_sign(p, each)]
 

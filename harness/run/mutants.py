@@ -198,6 +198,32 @@ def _mutants(damage: Damage, checks: Sequence[Check], sampled: StressSession) ->
     return tuple(stand_ins), f"{unhurt}of predictions that are all wrong, or random,"
 
 
+def finding_of_family(
+    family: str,
+    checks: Sequence[Check],
+    mutant: StressSession,
+    intact: StressSession,
+    judge: Judge,
+    *,
+    harm: str,
+    fault: str,
+) -> Finding:
+    """Return whether a check of a family fails a mutant; raises as `judged_unnoticed` does.
+
+    Also raises `NotApplicableError` if no check was collected, and if none measures the mutant.
+    """
+    judged = [(check, verdict) for check in checks if (verdict := judge(mutant, check)) is not None]
+    if not judged:
+        raise NotApplicableError(f"no test of family {family!r} was collected")
+    measured = [(check, verdict) for check, verdict in judged if verdict.value is not None]
+    if not measured:
+        raise NotApplicableError(judged[0][1].detail)
+    for check, verdict in measured:
+        if verdict.status == "fail":
+            return Finding(holds=True, detail=f"{harm} {named_check(check)} notices")
+    return judged_unnoticed(family, measured, intact, judge, harm=harm, fault=fault)
+
+
 def judged_unnoticed(
     family: str,
     passed: Sequence[tuple[Check, Verdict]],

@@ -228,10 +228,14 @@ class StressSession:
         share = self.size_of(check.family) / data.size_of(check.family)
         counted = self._all_images if self._measures_all(check) else self._counted_among(check.family)
         by_hand = counted / data.by_hand_of(check.family)
-        for row in self.checks.family(check.family) if check.family in self.of_rows else ():
-            if row.definition == check.definition:  # Its threshold may be of these images, which are measured whole.
+        for row in self.checks.family(check.family):
+            if row.definition != check.definition:
+                continue
+            if check.family in self.of_rows:  # Its threshold may be of these images, which are measured whole.
                 check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
                 by_hand = share
+            elif row.informational:  # A feature may have made it so for this run.
+                check = replace(check, informational=row.informational)
         if self.stopped is not None:
             only, of = self.stopped
             if check.id != only:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
 from harness.features.batch_norm.metrics import GROUPS
-from harness.run.mutants import Finding, judged_unnoticed, with_candidate
-from harness.run.outcome import named_check
+from harness.run.mutants import finding_of_family, with_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.checks import Check
     from harness.checks.first_checks import Row, StarterData
-    from harness.run.mutants import Judge
+    from harness.run.mutants import Finding, Judge
     from harness.run.session import StressSession
 
 FAMILY = "batch_norm"
@@ -58,11 +57,5 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
         for layer in running_norms(copied).values():
             layer.running_var.div_(_SHRUNK)
     broken = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
-    judged = [(check, verdict) for check in checks if (verdict := judge(broken, check)) is not None]
-    if not judged:
-        raise NotApplicableError(f"no test of family {FAMILY!r} was collected")
     harm = f"the model has a {_SHRUNK}th of its running variances:"
-    for check, verdict in judged:
-        if verdict.status == "fail":
-            return Finding(holds=True, detail=f"{harm} {named_check(check)} notices")
-    return judged_unnoticed(FAMILY, judged, session, judge, harm=harm, fault="stale statistics")
+    return finding_of_family(FAMILY, checks, broken, session, judge, harm=harm, fault="stale statistics")

@@ -16,7 +16,7 @@ from harness.base.errors import NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.panel.predictions import MANY, TINY
 from harness.measures.selection import ordered
-from harness.measures.statistics import Z95
+from harness.measures.statistics import Z95, moderated_variances
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     theirs = view.soft[others][:, rows, columns].astype(np.float64)
     means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
     own = np.log(np.maximum([means[true][other] for true, other in pairs], TINY))
-    variances = np.maximum(_moderated(theirs.var(axis=0, ddof=1), len(others) - 1), _LEAST**2)
+    variances = np.maximum(moderated_variances(theirs.var(axis=0, ddof=1), df=len(others) - 1), _LEAST**2)
     spread = np.sqrt(variances * (1 + 1 / len(others)))
     away = (own - theirs.mean(axis=0)) / spread
     worst = int(away.argmax())
@@ -196,21 +196,6 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
         failures=_most(values, counted),
         counted=len(some),
     )
-
-
-def _moderated(variances: np.ndarray, df: int) -> np.ndarray:
-    """Return variances, each of so many degrees of freedom, shrunk to a common one (Smyth 2004, section 6.2)."""
-    from scipy.optimize import brentq
-    from scipy.special import digamma, polygamma
-
-    logs = np.log(np.maximum(variances, 1e-12)) - digamma(df / 2) + np.log(df / 2)
-    excess = logs.var(ddof=1) - float(polygamma(1, df / 2)) if len(logs) > 1 else 0.0
-    few, many = 1e-2, 1e4
-    # Without an excess, they differ by chance alone.
-    alike = excess <= polygamma(1, many / 2)
-    prior = many if alike else brentq(lambda d: polygamma(1, d / 2) - excess, few, many)
-    common = np.exp(logs.mean() + digamma(prior / 2) - np.log(prior / 2))
-    return np.asarray((prior * common + df * variances) / (prior + df))
 
 
 def _most(values: np.ndarray, counted: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from harness.base.errors import NotApplicableError, PanelError
 from harness.inference.predictions import softmax
 from harness.measures.panel.predictions import LIKELIEST, MANY, NOT_ASKED, TABLES, TINY, PanelPredictions, PanelView
+from harness.measures.panel.statistics import ModelStatistics, combined_statistics
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ KEPT = 10
 """Number of classes with a stored probability for each model. The others, each at most 1 / 11, count as 0.
 
 Of clean images with at most `MANY` classes, all are stored."""
+_STATISTICS = "statistics-"
+"""Start of the names of files with statistics in an archive."""
 _AT_A_TIME = 1024
 """Number of images with probabilities of all classes in memory at a time."""
 
@@ -75,6 +78,14 @@ class ReferencePredictions:
 
 
 @dataclass(frozen=True, eq=False)
+class RecordedModel:
+    """What a run recorded of one reference model: predictions, and statistics of the model itself."""
+
+    predictions: tuple[ReferencePredictions, ...] = ()
+    statistics: tuple[ModelStatistics, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class PredictionRecorder(PanelPredictions):
     """Stand-in for the panel predictions during their collection: it writes those of a reference model to a folder."""
 
@@ -101,6 +112,14 @@ class PredictionRecorder(PanelPredictions):
         self.consensus_sets([clean()])
         raise AssertionError(images, size, seed)
 
+    def statistics_of_others(self, own: ModelStatistics, *, clean: Callable[[], Predictions]) -> NoReturn:
+        """Write the statistics, and the clean predictions that every file has; raises `NotApplicableError`."""
+        assert self.folder is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        np.savez(self.folder / f"{_STATISTICS}{own.kind}.npz", **vars(own))
+        self.consensus_sets([clean()])
+        raise AssertionError(own)
+
 
 def archive_of(folder: Path) -> bytes:
     """Return the files of a `PredictionRecorder` as one archive."""
@@ -111,23 +130,42 @@ def archive_of(folder: Path) -> bytes:
     return content.getvalue()
 
 
-def read_archive(content: bytes) -> list[ReferencePredictions]:
-    """Return the predictions of an archive, by the names of its files; raises `ValueError` for other content."""
+def read_archive(content: bytes) -> RecordedModel:
+    """Return what an archive has, in the order of its files' names; raises `ValueError` for other content."""
+    predictions, statistics = [], []
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            parts = [dict(np.load(io.BytesIO(archive.read(name)))) for name in sorted(archive.namelist())]
-        texts = [{"name": str(part["name"]), "classes": tuple(map(str, part["classes"]))} for part in parts]
-        return [ReferencePredictions(**part | text) for part, text in zip(parts, texts, strict=True)]
+            for name in sorted(archive.namelist()):
+                arrays = dict(np.load(io.BytesIO(archive.read(name))))
+                if name.startswith(_STATISTICS):
+                    statistics.append(_as_statistics(arrays))
+                else:
+                    predictions.append(_as_predictions(arrays))
     except (zipfile.BadZipFile, KeyError, TypeError) as error:
         raise ValueError(f"no predictions ({error})") from None
+    return RecordedModel(tuple(predictions), tuple(statistics))
+
+
+def _as_predictions(arrays: dict[str, np.ndarray]) -> ReferencePredictions:
+    name, classes = str(arrays.pop("name")), tuple(map(str, arrays.pop("classes")))
+    return ReferencePredictions(name=name, classes=classes, **arrays)
+
+
+def _as_statistics(arrays: dict[str, np.ndarray]) -> ModelStatistics:
+    return ModelStatistics(str(arrays["kind"]), tuple(map(str, arrays["names"])), arrays["values"])
 
 
 def combine(
-    data_sha256: str, images: int, models: Sequence[str], recorded: Sequence[Sequence[ReferencePredictions]]
+    data_sha256: str,
+    images: int,
+    models: Sequence[str],
+    recorded: Sequence[Sequence[ReferencePredictions]],
+    statistics: Sequence[Sequence[ModelStatistics]] = (),
 ) -> PanelPredictions | None:
     """Return the panel predictions for a split of `images` images from those of each model; None without any.
 
-    `models` are the models' hashes. Raises `InputError` if models have predictions of different images.
+    `models` are the models' hashes, and `statistics` those of each model. Raises `InputError` if models have
+    predictions of different images.
     """
     first = recorded[0]
     questions = [[(each.name, each.positions.tobytes()) for each in parts] for parts in recorded]
@@ -163,7 +201,9 @@ def combine(
             soft,
         )
         views[name] = _completed(view, views.get(name))
-    return PanelPredictions(data_sha256, first[0].classes, tuple(models), views)
+    return PanelPredictions(
+        data_sha256, first[0].classes, tuple(models), views, statistics=combined_statistics(statistics)
+    )
 
 
 def _of_all_classes(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
@@ -197,12 +237,31 @@ def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.nd
 
 
 def merge(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictions:
-    """Return new predictions, completed with old ones of the same models for the same data.
+    """Return new predictions and statistics, completed with old ones of the same models for the same data.
 
     The models may have another order, and the classes other names.
     """
-    kept = _views_for(new, old) if old else {}
-    return replace(new, views={**kept, **{name: _completed(view, kept.get(name)) for name, view in new.views.items()}})
+    if old is None or not _is_same_panel(new, old):
+        return new
+    order = [old.models.index(model) for model in new.models]
+    old_views = {name: _in_order(view, order) for name, view in old.views.items()}
+    new_views = {name: _completed(view, old_views.get(name)) for name, view in new.views.items()}
+    old_statistics = {kind: statistics.in_order(order) for kind, statistics in old.statistics.items()}
+    return replace(new, views=old_views | new_views, statistics={**old_statistics, **new.statistics})
+
+
+def _is_same_panel(new: PanelPredictions, old: PanelPredictions) -> bool:
+    same_models = sorted(old.models) == sorted(new.models) and len(old.classes) == len(new.classes)
+    return same_models and old.data_sha256 == new.data_sha256
+
+
+def _in_order(view: PanelView, order: Sequence[int]) -> PanelView:
+    """Return a view with the models in another order."""
+    return replace(
+        view,
+        each=None if view.each is None else view.each[order],
+        soft=None if view.soft is None else view.soft[order],
+    )
 
 
 def _completed(view: PanelView, old: PanelView | None) -> PanelView:
@@ -224,19 +283,3 @@ def _completed(view: PanelView, old: PanelView | None) -> PanelView:
     if mean is None or np.isnan(mean[tables["wrong"] != NOT_ASKED]).any():
         mean = soft = None  # A file tells unknown probabilities from 0 by the images without predictions alone.
     return PanelView(**tables, each=each, mean=mean, soft=soft)
-
-
-def _views_for(new: PanelPredictions, old: PanelPredictions) -> dict[str, PanelView]:
-    # The old views in the order of the new models; none for other models or other data.
-    same = sorted(old.models) == sorted(new.models) and len(old.classes) == len(new.classes)
-    if not same or old.data_sha256 != new.data_sha256:
-        return {}
-    order = [old.models.index(model) for model in new.models]
-    return {
-        name: replace(
-            view,
-            each=None if view.each is None else view.each[order],
-            soft=None if view.soft is None else view.soft[order],
-        )
-        for name, view in old.views.items()
-    }

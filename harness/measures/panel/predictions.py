@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from harness.base.files import hash_of_file
 from harness.base.records import as_plain, read_json, record, refusal_of_schema
 from harness.data.images import weighted_sample
 from harness.data.npz import array_in, opened
+from harness.measures.panel.statistics import PanelStatistics, statistics_in, tables_of
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
     from harness.inference import Predictions
+    from harness.measures.panel.statistics import ModelStatistics
     from harness.perturb import Perturbation
 
 SCHEMA = 4
@@ -104,6 +106,8 @@ class PanelPredictions:
     views: Mapping[str, PanelView]
     excluded: str | None = None
     sha256: str = ""
+    statistics: Mapping[str, PanelStatistics] = field(default_factory=dict)
+    """Statistics of the models themselves, by kind."""
 
     @property
     def reference_models(self) -> int:
@@ -179,6 +183,25 @@ class PanelPredictions:
         others = np.maximum(others, TINY)
         return np.asarray(others / others.sum(axis=1, keepdims=True))
 
+    def statistics_of_others(
+        self,
+        own: ModelStatistics,
+        *,
+        clean: Callable[[], Predictions],  # noqa: ARG002  A recorder asks it.
+    ) -> np.ndarray:
+        """Return the statistics of the reference models, (models, S) float64, in the order of the model's own.
+
+        For a model of the panel, only the others count. Raises `NotRecordedError` without statistics of this kind, and
+        `NotApplicableError` for a model that has others. `clean` predicts the images.
+        """
+        statistics = self.statistics.get(own.kind)
+        if statistics is None:
+            raise NotRecordedError(
+                f"there are no statistics {own.kind!r} of the reference models; `stress-harness calibrate` records them"
+            )
+        others = [position for position, model in enumerate(self.models) if model != self.excluded]
+        return statistics.of(others, own.names)
+
     @property
     def has_votes(self) -> bool:
         """Return whether clean predictions can define strata."""
@@ -224,6 +247,7 @@ class PanelPredictions:
             if view.mean is not None and view.soft is not None:
                 tables[f"{number}.mean"] = np.rint(np.sqrt(np.nan_to_num(view.mean)) * _STEPS).astype("<u2")
                 tables[f"{number}.soft"] = view.soft.astype("<f4")
+        tables |= tables_of(self.statistics)
         content = io.BytesIO()
         np.savez_compressed(content, **tables)
         return content.getvalue()
@@ -272,9 +296,17 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
         views = {
             name: _view(tables, f"{number}.", head, where=f"{path}: {name}") for number, name in enumerate(head.views)
         }
+        statistics = statistics_in(tables, models=len(head.models), path=path)
     except InputError as refused:
         raise PanelError(f"{refused}; {_NEXT}") from None
-    return PanelPredictions(head.data_sha256, head.classes, head.models, views, sha256=str(hash_of_file(path)))
+    return PanelPredictions(
+        head.data_sha256,
+        head.classes,
+        head.models,
+        views,
+        sha256=str(hash_of_file(path)),
+        statistics=statistics,
+    )
 
 
 def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str) -> PanelView:

@@ -33,6 +33,8 @@ HALF = 0.5001
 """Largest rounding error in units of the last decimal, with a margin for binary numbers."""
 CONTRADICTED, AT_CHANCE = "one reference model contradicts the others", "a model at chance level"
 """Starts of the reasons for an informational check that its own mean, std and k do not show."""
+STATED = "the project states"
+"""Start of the reason for a check that is informational by a setting, so that its value is no sign of a fault."""
 K_DECIMALS, ROOT_DECIMALS = 2, 4
 """Decimals in a checks file of a multiplier, and of mean and standard deviation on the scale of roots."""
 POWER_DEVIATIONS = NormalDist().inv_cdf(POWER)

@@ -1,0 +1,109 @@
+"""Distance of a network's weight statistics from those of the reference models: large if its recipe was another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.base.errors import NotApplicableError
+from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
+from harness.features.fingerprint.weights import StatisticKind, as_model_statistics, find_weight_statistics
+from harness.measures.metric import Measurement
+from harness.measures.panel.threshold import PROVISIONAL, widened
+from harness.measures.statistics import moderated_variances
+
+if TYPE_CHECKING:
+    from harness.data import LabelledImages
+    from harness.features.fingerprint.weights import WeightStatistic
+    from harness.inference import RoleModel
+    from harness.measures.panel.predictions import PanelPredictions
+
+_LEAST_STD = 1e-3
+"""Smallest standard deviation of a statistic. Weights that training leaves alone are equal but for their rounding."""
+_RIDGE = 1e-6
+"""Addend to the variances of standardized statistics: a covariance of three models may be singular."""
+_NAMED = 3
+"""Number of statistics that the detail of a measurement names."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeightDistance:
+    """Distance of a model from K reference models, in standard deviations.
+
+    `distance` is the root of the mean square over the statistics, of which correlated ones count less. `deviations`,
+    (S,), are those of each of the `statistics`, and `changes`, (S,), its difference from the mean of the reference
+    models.
+    """
+
+    statistics: tuple[WeightStatistic, ...]
+    distance: float
+    deviations: np.ndarray
+    changes: np.ndarray
+
+
+def find_weight_distance(
+    model: RoleModel, images: LabelledImages, panel_predictions: PanelPredictions
+) -> WeightDistance:
+    """Return the distance of a model's weights from those of the reference models.
+
+    A model of the panel is compared with the others. The images matter only while a panel is recorded. Raises
+    `NotApplicableError` for a model without weights, for one with other tensors than the reference models, and for
+    fewer than three reference models. Raises `NotRecordedError` without their statistics.
+    """
+    statistics = find_weight_statistics(model)
+    own = as_model_statistics(statistics)
+    others = panel_predictions.statistics_of_others(own, clean=lambda: model.predict(images))
+    if len(others) < PROVISIONAL:
+        raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
+    kinds = np.array([statistic.kind for statistic in statistics])
+    distance, deviations = distance_from(own.values, others, kinds)
+    return WeightDistance(statistics, distance, deviations, own.values - others.mean(axis=0))
+
+
+def distance_from(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the distance of statistics, (S,), from those of K models, (K, S), and the deviation of each, (S,).
+
+    Both are in standard deviations of a prediction. `kinds`, (S,), are the kinds of the statistics. Statistics of one
+    kind share strength about their variances. The distance is Mahalanobis', divided by the root of S, with the shrunk
+    covariance of Ledoit & Wolf (2004), "A well-conditioned estimator for large-dimensional covariance matrices".
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    count = len(others)
+    mean = others.mean(axis=0)
+    variances = np.maximum(others.var(axis=0, ddof=1), _LEAST_STD**2)
+    for kind in np.unique(kinds):
+        of_kind = kinds == kind
+        variances[of_kind] = moderated_variances(variances[of_kind], df=count - 1)
+
+    spread = np.sqrt(variances)
+    deviations = (own - mean) / (spread * widened(count))
+    covariance, _ = ledoit_wolf((others - mean) / spread, assume_centered=True)
+    covariance += _RIDGE * np.eye(len(own))
+    square = float(deviations @ np.linalg.solve(covariance, deviations)) / len(own)
+    return math.sqrt(square), deviations
+
+
+def weight_distance(found: WeightDistance, images: LabelledImages) -> Measurement:
+    """Return the natural logarithm of the distance; the detail names the statistics that deviate most.
+
+    None of the images counts, so the interval is the value alone.
+    """
+    value = float(np.clip(math.log(max(found.distance, 1e-12)), *WEIGHT_DISTANCE.range))
+    summary = f"{found.distance:.1f} standard deviations over {len(found.statistics)} statistics of weights"
+    largest = np.argsort(-np.abs(found.deviations), kind="stable")[:_NAMED]
+    named = [_in_words(found, int(position)) for position in largest]
+    detail = f"{summary}; {', '.join(named)}"
+    return Measurement(WEIGHT_DISTANCE, value, len(images), (value, value), detail=detail, counted=0)
+
+
+def _in_words(found: WeightDistance, position: int) -> str:
+    statistic, change = found.statistics[position], float(found.changes[position])
+    percent = 100 * math.expm1(change)
+    direction = "larger" if change > 0 else "smaller"
+    what = "" if statistic.kind is StatisticKind.VARIANCE else f"{statistic.kind} of "
+    amount = f"{abs(percent):.1f}%" if abs(percent) < 100 else f"{math.exp(abs(change)):.1f} times"  # noqa: PLR2004
+    return f"{what}{statistic.tensor} {amount} {direction} ({found.deviations[position]:+.1f})"

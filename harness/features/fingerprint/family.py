@@ -1,0 +1,79 @@
+"""First check of the family `fingerprint`, the recipe that a project states, and the self-check that it can fail."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.base.errors import NotApplicableError
+from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
+from harness.measures.panel.threshold import STATED
+from harness.run.mutants import finding_of_family, with_candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness.checks import Check
+    from harness.checks.first_checks import Row, StarterData
+    from harness.run.mutants import Finding, Judge
+    from harness.run.outcome import Outcome
+    from harness.run.request import RunRequest
+    from harness.run.session import StressSession
+
+FAMILY = "fingerprint"
+_OPEN = f'{STATED} recipe = "open"'
+_GROWTH = 2.0
+"""Factor of the weights in the mutant."""
+
+
+def starter_checks(_: StarterData) -> list[Row]:
+    """Return the one check of the family."""
+    return [("fingerprint", WEIGHT_DISTANCE.name, {})]
+
+
+def with_recipe(session: StressSession, request: RunRequest) -> StressSession:
+    """Return the session with informational checks of the family, if the project states an open recipe.
+
+    Without a statement, the number of reference models decides: a threshold of fewer than eight is informational.
+    """
+    if request.recipe != "open":
+        return session
+    rows = tuple(replace(row, informational=_OPEN) if row.family == FAMILY else row for row in session.checks.checks)
+    return replace(session, checks=replace(session.checks, checks=rows))
+
+
+def recipe_note(outcome: Outcome) -> list[str]:
+    """Return a note that the candidate was trained by another recipe, if an open recipe lets it pass."""
+    return [
+        f"trained by another recipe than the reference panel, so thresholds may not hold: {verdict.detail}"
+        for verdict in outcome.verdicts
+        if verdict.check.family == FAMILY and _is_beyond(verdict.value, verdict.check)
+    ]
+
+
+def _is_beyond(value: float | None, check: Check) -> bool:
+    is_open = check.informational == _OPEN
+    return is_open and value is not None and check.panel is not None and value > check.panel.threshold
+
+
+def another_recipe_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
+    """Return what finds out whether weights of another scale pass; None without checks that can tell."""
+    checks = [check for check in session.checks.family(FAMILY) if check.binding]
+    return partial(_noticed, session, judge, checks) if checks else None
+
+
+def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
+    import torch
+
+    candidate = session.roles["candidate"]
+    if not candidate.provides.layers:
+        raise NotApplicableError(f"a model of the kind {candidate.architecture} has no weights")
+    copied = copy.deepcopy(candidate.classifier.plain)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(_GROWTH)
+    mutant = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
+    harm = f"the model has {_GROWTH:g} times its weights:"
+    return finding_of_family(FAMILY, checks, mutant, session, judge, harm=harm, fault="another recipe")

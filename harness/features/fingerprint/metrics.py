@@ -1,0 +1,14 @@
+"""The metric of weight statistics, apart from its function: reading a checks file looks it up without PyTorch."""
+
+from __future__ import annotations
+
+from harness.measures.metric import Metric, Unit
+
+WEIGHT_DISTANCE = Metric(
+    "weight_distance",
+    Unit.SCORE,
+    better="less",
+    words="logarithm of the distance of weight statistics from reference models",
+    about="logarithm of the distance of weight statistics from those of reference models, in standard deviations",
+    range=(-40.0, 40.0),
+)

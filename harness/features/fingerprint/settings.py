@@ -1,0 +1,17 @@
+"""The setting that says whether a candidate is meant to be of the reference models' recipe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from harness.base.groups import Settings, setting
+
+
+class RecipeSettings(Settings):
+    """The setting for the recipe."""
+
+    recipe: Literal["same", "open"] | None = setting(
+        "Whether a candidate must be trained by the recipe of the reference models: same, or open for a recipe that "
+        "may change. With open, checks of the family fingerprint are informational (default: same from eight reference "
+        "models on, else open).",
+    )
