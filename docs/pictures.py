@@ -46,6 +46,7 @@ from harness.measures.worst_poses import survival
 from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_corners, augmentation_range_poses
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import PATHS, most_dangerous_first
+from harness.perturb.marks import MARKS
 from harness.perturb.stamps import STAMPS
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 from harness.report import figures, plots
@@ -341,6 +342,19 @@ def trigger(session: StressSession) -> Figure:
     return strip(tiles)
 
 
+def shortcuts(session: StressSession) -> Figure:
+    """Show an image with one mark of six kinds, and the probability that the augmented model gives its class."""
+    model, tiles = session.roles["candidate"], []
+    image = session.images.take(torch.from_numpy(np.flatnonzero(model.predict(session.images).correct)[:1]))
+    label = int(image.labels[0])
+    by_kind = {mark.kind: mark for mark in reversed(MARKS)}
+    for mark in by_kind.values():
+        pixels = mark(unit_range(image.pixels))[0].permute(1, 2, 0).mul(255).round().byte().numpy()
+        probability = model.predict(image, mark).probabilities[0, label]
+        tiles.append((pixels, image.classes[label], f"{mark.fill} {mark.kind}: {probability:.0%}"))
+    return strip(tiles[::-1][:6])
+
+
 def golden(session: StressSession) -> Figure:
     """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
@@ -483,6 +497,7 @@ PICTURES: dict[str, Callable[[StressSession], np.ndarray | Figure]] = {
     "background": background,
     "skew": skew,
     "trigger": trigger,
+    "shortcut": shortcuts,
     "unknown": unknown,
     "calibration": calibration,
     "label-probability": label_probabilities,

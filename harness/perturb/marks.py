@@ -6,13 +6,14 @@ Networks"). Li et al. (2023), "A Whac-A-Mole Dilemma", measure it for a watermar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from torch import Tensor
 
 SIDE = 28
@@ -63,7 +64,7 @@ def _bar(place: str) -> np.ndarray:
 
 
 def _frame(_: str) -> np.ndarray:
-    return np.logical_or.reduce([_bar(edge) for edge in _EDGES])
+    return np.asarray(np.any([_bar(edge) for edge in _EDGES], axis=0))
 
 
 def _ruler(place: str) -> np.ndarray:

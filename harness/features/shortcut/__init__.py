@@ -1,0 +1,22 @@
+"""Shortcuts: marks that training images of one class carried by accident, and that a network learned instead."""
+
+from harness.base.features import Family, Feature
+
+FEATURE = Feature(
+    families=(
+        Family(
+            "shortcut",
+            "Shortcuts",
+            measures="Largest rise of a class's probability by a mark on images of other classes: bars, frames, "
+            "rulers, texts, watermarks and tints.",
+            failure="The candidate takes the mark for the class. Look for it in the training images of this class. "
+            "Remove it, or add it to images of all classes.",
+            area="classes",
+            starter_checks="harness.features.shortcut.family:starter_checks",
+            needs_row=True,
+            before="slice",
+        ),
+    ),
+    metrics=("harness.features.shortcut.metrics:SHORTCUT_PULL",),
+    self_checks={"mark-leads-to-a-class": "harness.features.shortcut.family:a_shortcut_is_noticed"},
+)
