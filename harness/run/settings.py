@@ -52,6 +52,19 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
             print(f"note: {printable(note)}", file=sys.stderr)
         return images
 
+    def training_images(self, spec: str) -> LabelledImages:
+        """Return training images, as data; raises `DataError`, which names the option `--train`."""
+        from harness.base.errors import DataError, InputError
+        from harness.data import load_fashion_mnist
+        from harness.data.sources import SHIPPED
+
+        try:
+            return load_fashion_mnist("train") if spec == SHIPPED else self.but(data=spec).all_images()
+        except InputError as error:
+            if error.setting.partition(" ")[0] == "data":
+                raise DataError(error.message, setting=f"train {spec}", code=error.code) from error
+            raise
+
     def images(self) -> LabelledImages:
         """Return the sample of the images, or all of them."""
         from harness.data import stratified_sample

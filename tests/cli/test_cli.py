@@ -35,7 +35,7 @@ from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 COMMANDS = [
     *("gate", "history", "report", "accept", "equal", "golden", "attest", "card", "badge", "skew"),
     *("calibrate", "init"),
-    *("list", "schema", "docs", "compare", "rank", "evaluate", "break", "leakage"),
+    *("list", "schema", "docs", "compare", "rank", "evaluate", "break", "leakage", "shortcuts"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),
 ]
 
@@ -191,6 +191,7 @@ def test_outputs_have_one_option_and_its_former_name_is_read():
         "compare",
         "break",
         "leakage",
+        "shortcuts",
     }
     report = commands.get_command(click.Context(commands), "report")
     assert isinstance(report, Command)

@@ -30,6 +30,7 @@ LOADING = {
     "calibrate": ("calibrate", "--checkpoints", GOOD, OTHER, THIRD),
     "export-inputs": ("export-inputs", "inputs"),
     "leakage": ("leakage", "--train", "npz:zoo.npz"),
+    "shortcuts": ("shortcuts", "--train", "npz:zoo.npz"),
 }
 """Command lines that load data, or have a run of the gate load them."""
 OF_THE_GATE = {"gate", "accept"}

@@ -96,10 +96,19 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 
 def test_all_that_is_added_is_there():
     assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
-    own = {"batch_norm", "consensus", "equivalence", "golden", "skew"}
+    own = {"batch_norm", "consensus", "equivalence", "fingerprint", "golden", "shortcut", "skew"}
     own |= {"augmentation_gap", "label_probability", "slices", "soft_confusion", "trigger", "unlabeled"}
     assert set(families_of_features()) == own
-    assert list(FAMILIES)[-7:] == ["golden", "skew", "trigger", "slice", "unlabeled", "equivalence", "unknown"]
+    assert list(FAMILIES)[-8:] == [
+        "golden",
+        "shortcut",
+        "skew",
+        "trigger",
+        "slice",
+        "unlabeled",
+        "equivalence",
+        "unknown",
+    ]
     assert METRICS["consensus_set_errors"].leads == "consensus-set errors"
 
 

@@ -15,7 +15,6 @@ from harness.data import LabelledImages
 from harness.features.consensus import soft, starters
 from harness.features.consensus.mutant import MIXED
 from harness.features.consensus.soft import (
-    _moderated,
     find_known_images,
     largest_soft_confusion,
     lost_probability,
@@ -27,6 +26,7 @@ from harness.inference.role import RoleModel
 from harness.measures.panel import collection, predictions
 from harness.measures.panel.collection import ReferencePredictions, combine, merge
 from harness.measures.panel.predictions import read_panel_predictions
+from harness.measures.statistics import moderated_variances
 from harness.perturb import IDENTITY
 
 CLASSES, N = ("ant", "bee", "cat", "dog"), 400
@@ -139,9 +139,9 @@ def test_equal_reference_models_give_no_deviation_without_bound():
 def test_variances_are_shrunk_as_far_as_chance_explains_them():
     rng = np.random.default_rng(0)
     alike = rng.chisquare(9, size=500) / 9
-    assert np.ptp(_moderated(alike, 9)) < 0.2 * np.ptp(alike)
+    assert np.ptp(moderated_variances(alike, df=9)) < 0.2 * np.ptp(alike)
     differing = alike * np.exp(rng.normal(size=500) * 3)
-    assert np.corrcoef(np.log(_moderated(differing, 9)), np.log(differing))[0, 1] > 0.98
+    assert np.corrcoef(np.log(moderated_variances(differing, df=9)), np.log(differing))[0, 1] > 0.98
 
 
 def test_the_mutant_takes_the_classes_of_the_first_pair_for_each_other():

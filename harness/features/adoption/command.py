@@ -28,8 +28,8 @@ from harness.cli import options
     metavar="NAMES",
     help="The families of checks, joined by commas (default: clean, class, class-difference, consensus, confidence, "
     "label_probability, regression, flips). Also pairs with --checkpoint, slice if the data have groups, and rotation, "
-    "shift, flip and augmentation_gap with --augmentation. Others are soft_confusion, batch_norm, slices, trigger, "
-    "pose, gain, search, attention, corruption, skew, equivalence and unknown.",
+    "shift, flip and augmentation_gap with --augmentation. Others are soft_confusion, batch_norm, fingerprint, "
+    "slices, shortcut, trigger, pose, gain, search, attention, corruption, skew, equivalence and unknown.",
 )
 @options.augmentation_option(
     'The range in which checks hold a model, such as "rotate=10,shift_x=6,flip=false": degrees, pixels to the sides '

@@ -42,10 +42,8 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     import numpy as np
     import torch
 
-    from harness.base.errors import DataError, InputError
+    from harness.base.errors import DataError
     from harness.base.outputs import table_kind
-    from harness.data import load_fashion_mnist
-    from harness.data.sources import SHIPPED
     from harness.features.leakage.duplicates import NEIGHBORS, SMALLEST, leaked, small, varied
     from harness.report.exports import csv_text
     from harness.run.inputs import inputs_of_command
@@ -53,12 +51,7 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     settings = options.project_with(as_json=as_json).request
     table = options.own_output(output, table_kind("a table of leakage", "image"), inputs_of_command([train], settings))
     test = settings.all_images()
-    try:
-        training = load_fashion_mnist("train") if train == SHIPPED else settings.but(data=train).all_images()
-    except InputError as error:
-        if error.setting.partition(" ")[0] == "data":
-            raise DataError(error.message, setting=f"train {train}", code=error.code) from error
-        raise
+    training = settings.training_images(train)
     shapes = ["x".join(map(str, each.pixels.shape[1:])) for each in (training, test)]
     if shapes[0] != shapes[1]:
         raise DataError(

@@ -1,8 +1,15 @@
 """Shortcuts: marks that training images of one class carried by accident, and that a network learned instead."""
 
-from harness.base.features import Family, Feature
+from harness.base.features import Command, Family, Feature
 
 FEATURE = Feature(
+    commands={
+        "shortcuts": Command(
+            "Inspect",
+            "harness.features.shortcut.command",
+            "Find simple properties that predict a class in training images alone, such as a mark.",
+        )
+    },
     families=(
         Family(
             "shortcut",
