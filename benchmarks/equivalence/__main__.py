@@ -112,7 +112,7 @@ def measured(work: Path, networks: Sequence[str], done: set[tuple[str, str]]) ->
                 for name, make in makers.items():
                     yield judged(name, make, material, Path(folder), **of)
         for at, source in enumerate(each for each in SOURCES if each.name in networks):
-            wanted = list({**SHOWN, **HELD_OUT}.items())[:: few(1, 6 + 18 * at)]
+            wanted = list({**SHOWN, **HELD_OUT}.items())[:: few(1, 12 + 18 * at)]
             if makers := left(source.name, dict(wanted)):
                 material = source.material(work)
                 original: Path | str = source.original(work)

@@ -56,4 +56,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "measure shapes", "measure fashion", "--splits 2 --write"))
+    sys.exit(run(COMMANDS, "measure shapes", "measure fashion", "--splits 1 --write"))

@@ -99,7 +99,7 @@ SETTINGS = few(
         Setting("fashion", 10_000, 20, 5, profile="quick"),
         Setting("fashion", 10_000, 20, 1, profile="default"),
     ),
-    (Setting("digits", 300, 1, 1, families=QUICK), Setting("drawn", 300, 1, 1, families="clean,confidence")),
+    (Setting("drawn", 300, 1, 1, families="clean,confidence"),),
 )
 _SEED_OF_CANDIDATES = 100
 """Reference models have seeds from 1; candidates of all settings have others from here."""
