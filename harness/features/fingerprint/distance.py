@@ -87,23 +87,25 @@ def distance_from(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> tup
     return math.sqrt(square), deviations
 
 
-def weight_distance(found: WeightDistance, images: LabelledImages) -> Measurement:
+def weight_distance(weights: WeightDistance, images: LabelledImages) -> Measurement:
     """Return the natural logarithm of the distance; the detail names the statistics that deviate most.
 
     None of the images counts, so the interval is the value alone.
     """
-    value = float(np.clip(math.log(max(found.distance, 1e-12)), *WEIGHT_DISTANCE.range))
-    summary = f"{found.distance:.1f} standard deviations over {len(found.statistics)} statistics of weights"
-    largest = np.argsort(-np.abs(found.deviations), kind="stable")[:_NAMED]
-    named = [_in_words(found, int(position)) for position in largest]
+    value = float(np.clip(math.log(max(weights.distance, 1e-12)), *WEIGHT_DISTANCE.range))
+    summary = f"{weights.distance:.1f} standard deviations over {len(weights.statistics)} statistics of weights"
+    largest = np.argsort(-np.abs(weights.deviations), kind="stable")[:_NAMED]
+    named = [_in_words(weights, int(position)) for position in largest]
     detail = f"{summary}; {', '.join(named)}"
     return Measurement(WEIGHT_DISTANCE, value, len(images), (value, value), detail=detail, counted=0)
 
 
-def _in_words(found: WeightDistance, position: int) -> str:
-    statistic, change = found.statistics[position], float(found.changes[position])
-    percent = 100 * math.expm1(change)
-    direction = "larger" if change > 0 else "smaller"
+def _in_words(weights: WeightDistance, position: int) -> str:
+    statistic, change = weights.statistics[position], float(weights.changes[position])
     what = "" if statistic.kind is StatisticKind.VARIANCE else f"{statistic.kind} of "
-    amount = f"{abs(percent):.1f}%" if abs(percent) < 100 else f"{math.exp(abs(change)):.1f} times"  # noqa: PLR2004
-    return f"{what}{statistic.tensor} {amount} {direction} ({found.deviations[position]:+.1f})"
+    percent = 100 * math.expm1(change)
+    if percent >= 100:  # noqa: PLR2004  A factor reads better then.
+        amount = f"{math.exp(change):.1f} times as large"
+    else:
+        amount = f"{abs(percent):.1f}% {'larger' if change > 0 else 'smaller'}"
+    return f"{what}{statistic.tensor} {amount} ({weights.deviations[position]:+.1f})"

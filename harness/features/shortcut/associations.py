@@ -15,6 +15,8 @@ SURE = 0.01
 """Probability that any property and class is named by chance."""
 LEAST = 0.05
 """Smallest difference of two areas that is named: about a mark on a tenth of a class."""
+_TINY = 1e-12
+"""Smallest variance of a difference: a property that separates a class in both sets has none."""
 _FEWEST = 2
 """Fewest images of a class, and of others, for an area with a variance."""
 
@@ -57,17 +59,17 @@ def associations(
 
     names = [name for name in training[0] if name in test[0]]
     labels = [label for label in range(classes) if _is_judged(training[1], label) and _is_judged(test[1], label)]
-    found = []
+    comparisons = len(names) * len(labels)
+    compared = []
     for name in names:
         for label in labels:
-            of_training, of_test = (
-                area_under_curve(properties[name], own_labels == label) for properties, own_labels in (training, test)
-            )
-            difference, variance = of_training[0] - of_test[0], of_training[1] + of_test[1]
-            deviation = abs(difference) / math.sqrt(max(variance, 1e-12))
-            p = min(2 * float(norm.sf(deviation)) * len(names) * len(labels), 1.0)
-            found.append(Association(name, label, of_training[0], of_test[0], p))
-    named = [association for association in found if association.p < SURE and association.difference >= LEAST]
+            training_area, training_variance = area_under_curve(training[0][name], training[1] == label)
+            test_area, test_variance = area_under_curve(test[0][name], test[1] == label)
+            standard_error = math.sqrt(max(training_variance + test_variance, _TINY))
+            deviation = abs(training_area - test_area) / standard_error
+            p = min(2 * float(norm.sf(deviation)) * comparisons, 1.0)
+            compared.append(Association(name, label, training_area, test_area, p))
+    named = [association for association in compared if association.p < SURE and association.difference >= LEAST]
     return sorted(named, key=lambda association: -association.difference)
 
 
