@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from benchmarks.causes.rendered import ALPHABETS, BATCH_NORMS, CASES
+from benchmarks.causes.rendered import ALPHABETS, BATCH_NORMS, CASES, RECIPE
 from benchmarks.causes.rendered import MEASURED as LETTERS
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.paths import CHECKS
@@ -43,9 +43,9 @@ EXPECTED: Mapping[str, frozenset[str]] = {
         ("artefact", CLASSES, ATTENTION),
         ("backdoor", CLASSES),
         ("deleted-data", DRIFT),
-        ("few-epochs", DRIFT),
+        ("few-epochs", DRIFT, RECIPE),
         ("label-noise", LABELS, CALIBRATION),
-        ("learning-rate", DRIFT),
+        ("learning-rate", DRIFT, RECIPE),
         ("less-flip", GEOMETRY),
         ("less-rotation", GEOMETRY),
         ("less-shift", GEOMETRY),
@@ -66,7 +66,7 @@ EXPECTED: Mapping[str, frozenset[str]] = {
 """Causes that are right for a kind, sorted by kind. Rules come from every other kind, from the first on.
 
 The rest tests the rules. Noise in labels lowers confidence most. A mark on a class misleads both the class
-and where the model looks.
+and where the model looks. The learning rate and the number of epochs are parts of the recipe.
 """
 DEVELOPED = tuple(EXPECTED)[::2]
 """Kinds that the rules come from; all others test them."""

@@ -58,7 +58,7 @@ ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV", "third": "NSWXYZ2347",
 FIRST_SEEDS = {"rules": 100, "test": 200, "third": 300, "fourth": 400}
 """Seed of the first broken network of each alphabet; each further one has the next seed."""
 FAMILIES = "clean,class,class-difference,slice,consensus,soft_confusion,rotation,shift,flip,confidence,batch_norm"
-BATCH_NORMS = "batch norms"
+BATCH_NORMS, RECIPE = "batch norms", "training recipe"
 """The group of causes that the feature of batch norms adds."""
 FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
 MODEL = "benchmarks.causes.rendered:Net"

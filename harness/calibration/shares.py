@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ALARMS = 0.01
 """Probability that a reference model fails any check."""
 CLEAN = "clean"
-FAMILIES: Mapping[str, float] = {CLEAN: 8.0, "confidence": 4.0, "fingerprint": 4.0}
+FAMILIES: Mapping[str, float] = {CLEAN: 8.0, "confidence": 4.0, "fingerprint": 2.0}
 """Weights of families; any other family, also one from outside, has 1."""
 LEAST = 24.0
 """Smallest sum of weights: with fewer families, each has the share that it has with this sum."""

@@ -26,6 +26,8 @@ from harness.report.cause_evidence import (
     OTHER_AREA,
     TWO,
     Evidence,
+    area_of,
+    own_areas,
 )
 from harness.report.signs import FAR, deviation
 
@@ -185,6 +187,7 @@ def _named(evidence: Evidence) -> str:
     """Return the detail of the failing check that names the cause and deviates most.
 
     The accuracy of all images must pass, and what tells of the whole network by its probabilities or statistics, too.
+    Something that is a cause of its own, such as another recipe, explains the check if it deviates far more.
     """
     details = []
     for verdict in evidence.verdicts:
@@ -195,7 +198,17 @@ def _named(evidence: Evidence) -> str:
             details.append((deviation(verdict) or 0.0, verdict.detail))
         elif verdict.check.family in OF_ALL_IMAGES or (metric and metric.heavy_tailed):
             return ""
-    return f"{max(details)[1]}." if details else ""
+    if not details:
+        return ""
+    strongest, detail = max(details)
+    return "" if _largest_of_own_areas(evidence) >= APART * strongest else f"{detail}."
+
+
+def _largest_of_own_areas(evidence: Evidence) -> float:
+    """Return the largest deviation of a failing check whose area is a cause of its own; 0 without any."""
+    own = own_areas()
+    failing = [verdict for verdict in evidence.verdicts if verdict.status == "fail" and area_of(verdict) in own]
+    return max((deviation(verdict) or 0.0 for verdict in failing), default=0.0)
 
 
 def _drift(evidence: Evidence) -> str:

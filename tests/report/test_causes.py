@@ -19,6 +19,8 @@ from benchmarks.detection.results import read_result
 from harness.checks import read_checks
 from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE_MINIMUM, BATCH_NORM_MISFIT
 from harness.features.consensus.soft import SOFT_CONFUSION
+from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
+from harness.features.shortcut.metrics import SHORTCUT_PULL
 from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
 from harness.report.cause_rules import UNCLEAR
@@ -288,6 +290,20 @@ def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside,
     other = replace(pair, check=rows[beside], metric=rows[beside].metric, value=0.0, threshold=-2.0)
     assert likely_cause((pair, replace(other, status="pass"))).group == "class confusion"
     assert likely_cause((pair, other)).group != "class confusion"
+
+
+@pytest.mark.parametrize(
+    ("distance", "group"),
+    [pytest.param(1.2, "class confusion", id="near"), pytest.param(2.4, "training recipe", id="far")],
+)
+def test_another_recipe_is_the_cause_after_images_unless_it_deviates_far_more(distance, group, checks):
+    rows = {check.id: check for check in checks.checks}
+    of_weights = Measurement(WEIGHT_DISTANCE, distance, 10_000, (distance, distance), detail="weights", counted=0)
+    recipe = rows["fingerprint"].judge(of_weights)
+    mark = rows["shortcut"].judge(Measurement(SHORTCUT_PULL, 7.0, 500, (6.0, 8.0), detail="a tint pulls"))
+    assert recipe.status == mark.status == "fail"
+    assert likely_cause((recipe,)).group == "training recipe"
+    assert likely_cause((mark, recipe)).group == group
 
 
 def test_batch_norms_are_the_cause_where_they_are_the_strongest_evidence(checks):
