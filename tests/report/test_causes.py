@@ -296,7 +296,7 @@ def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside,
     ("distance", "group"),
     [pytest.param(1.2, "class confusion", id="near"), pytest.param(2.4, "training recipe", id="far")],
 )
-def test_another_recipe_is_the_cause_after_images_unless_it_deviates_far_more(distance, group, checks):
+def test_another_recipe_is_the_cause_if_it_deviates_far_more(distance, group, checks):
     rows = {check.id: check for check in checks.checks}
     of_weights = Measurement(WEIGHT_DISTANCE, distance, 10_000, (distance, distance), detail="weights", counted=0)
     recipe = rows["fingerprint"].judge(of_weights)

@@ -79,7 +79,7 @@ class ReferencePredictions:
 
 @dataclass(frozen=True, eq=False)
 class RecordedModel:
-    """What a run recorded of one reference model: predictions, and statistics of the model itself."""
+    """Record of one reference model: its predictions, and statistics of the model itself."""
 
     predictions: tuple[ReferencePredictions, ...] = ()
     statistics: tuple[ModelStatistics, ...] = ()
