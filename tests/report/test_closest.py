@@ -168,7 +168,7 @@ def test_healthy_networks_see_no_sign_and_some_mutants_that_pass_do():
     assert len(healthy) >= 50
     assert sum(lines > 1 for lines in healthy) <= 0.05 * len(healthy)
     assert all(lines <= 3 for lines in healthy)
-    assert seen["learning-rate-1-seed-201"][1] == 2
+    assert any(lines == 2 for kind, lines in seen.values() if kind != HEALTHY)
 
 
 def test_many_checks_a_little_worse_are_one_sign():

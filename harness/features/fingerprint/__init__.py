@@ -23,6 +23,6 @@ FEATURE = Feature(
     metrics=("harness.features.fingerprint.metrics:WEIGHT_DISTANCE",),
     settings={"harness.features.fingerprint.settings:RecipeSettings": "Scope"},
     opened="harness.features.fingerprint.family:with_recipe",
-    notes=("harness.features.fingerprint.family:recipe_note",),
+    notes=("harness.features.fingerprint.report:recipe_note",),
     self_checks={"other-recipe": "harness.features.fingerprint.family:another_recipe_is_noticed"},
 )

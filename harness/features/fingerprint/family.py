@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
 from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
-from harness.measures.panel.threshold import STATED
+from harness.features.fingerprint.report import FAMILY, OPEN
 from harness.run.mutants import finding_of_family, with_candidate
 
 if TYPE_CHECKING:
@@ -18,12 +18,9 @@ if TYPE_CHECKING:
     from harness.checks import Check
     from harness.checks.first_checks import Row, StarterData
     from harness.run.mutants import Finding, Judge
-    from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
-FAMILY = "fingerprint"
-_OPEN = f'{STATED} recipe = "open"'
 _GROWTH = 2.0
 """Factor of the weights in the mutant."""
 
@@ -40,22 +37,8 @@ def with_recipe(session: StressSession, request: RunRequest) -> StressSession:
     """
     if request.recipe != "open":
         return session
-    rows = tuple(replace(row, informational=_OPEN) if row.family == FAMILY else row for row in session.checks.checks)
+    rows = tuple(replace(row, informational=OPEN) if row.family == FAMILY else row for row in session.checks.checks)
     return replace(session, checks=replace(session.checks, checks=rows))
-
-
-def recipe_note(outcome: Outcome) -> list[str]:
-    """Return a note that the candidate was trained by another recipe, if an open recipe lets it pass."""
-    return [
-        f"trained by another recipe than the reference panel, so thresholds may not hold: {verdict.detail}"
-        for verdict in outcome.verdicts
-        if verdict.check.family == FAMILY and _is_beyond(verdict.value, verdict.check)
-    ]
-
-
-def _is_beyond(value: float | None, check: Check) -> bool:
-    is_open = check.informational == _OPEN
-    return is_open and value is not None and check.panel is not None and value > check.panel.threshold
 
 
 def another_recipe_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
