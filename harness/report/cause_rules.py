@@ -201,7 +201,10 @@ def _named(evidence: Evidence) -> str:
     if not details:
         return ""
     strongest, detail = max(details)
-    return "" if _largest_of_own_areas(evidence) >= APART * strongest else f"{detail}."
+    of_own_areas = _largest_of_own_areas(evidence)
+    # A threshold by hand has no reference models, and so no deviation.
+    explained = of_own_areas > 0 and of_own_areas >= APART * max(strongest, 0.0)
+    return "" if explained else f"{detail}."
 
 
 def _largest_of_own_areas(evidence: Evidence) -> float:

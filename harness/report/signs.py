@@ -59,7 +59,8 @@ def signs(outcome: Outcome) -> list[str]:
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     lines = [f"worse than reference models among {looked_at} informational checks: {'; '.join(said)}{more}"]
     named = {verdict.check.id for _, verdict in found}
-    rest = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
+    others = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
+    rest = [verdict for verdict in others if not verdict.check.informational.startswith(STATED)]
     return [*(lines if found else []), *(_together(rest) if outcome.verdict == "pass" else [])]
 
 

@@ -109,10 +109,20 @@ def test_properties_are_those_of_the_pixels():
     assert found["sharpness"][1] > found["sharpness"][0] == 0
 
 
-def test_a_class_with_one_image_does_not_count():
-    values, labels = {"level": np.arange(50.0)}, np.array([0] * 25 + [1] * 24 + [2])
-    found = associations((values, labels), ({"level": np.zeros(50)}, labels), classes=3)
-    assert {association.label for association in found} == {0, 1}
+@pytest.mark.parametrize("of_a_class", [2, 10, 19])
+def test_a_class_with_few_images_does_not_count(of_a_class):
+    labels = np.array([0] * 50 + [1] * (50 - of_a_class) + [2] * of_a_class)
+    values = {"level": np.arange(100.0)}
+    found = associations((values, labels), ({"level": np.zeros(100)}, labels), classes=3)
+    assert 2 not in {association.label for association in found}
+
+
+def test_a_format_that_test_images_lack_is_named():
+    labels = np.arange(100) % 2
+    training = {"file size": np.ones(100), "file format JPEG": 1.0 - labels, "file format PNG": 1.0 * labels}
+    test = {"file size": np.ones(100), "file format WEBP": np.ones(100)}
+    found = associations((training, labels), (test, labels), classes=2)
+    assert {association.name for association in found} == {"file format JPEG", "file format PNG"}
 
 
 def test_other_classes_are_refused(project, capsys):

@@ -70,21 +70,35 @@ def distance_from(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> tup
     kind share strength about their variances. The distance is Mahalanobis', divided by the root of S, with the shrunk
     covariance of Ledoit & Wolf (2004), "A well-conditioned estimator for large-dimensional covariance matrices".
     """
-    from sklearn.covariance import ledoit_wolf
-
     count = len(others)
     mean = others.mean(axis=0)
-    variances = np.maximum(others.var(axis=0, ddof=1), _LEAST_STD**2)
-    for kind in np.unique(kinds):
-        of_kind = kinds == kind
+    own_variances = others.var(axis=0, ddof=1)
+    varies = own_variances > _LEAST_STD**2
+    variances = np.maximum(own_variances, _LEAST_STD**2)
+    for kind in np.unique(kinds[varies]):
+        of_kind = varies & (kinds == kind)
         variances[of_kind] = moderated_variances(variances[of_kind], df=count - 1)
 
     spread = np.sqrt(variances)
     deviations = (own - mean) / (spread * widened(count))
-    covariance, _ = ledoit_wolf((others - mean) / spread, assume_centered=True)
-    covariance += _RIDGE * np.eye(len(own))
+    covariance = _covariance((others - mean) / spread, varies)
     square = float(deviations @ np.linalg.solve(covariance, deviations)) / len(own)
     return math.sqrt(square), deviations
+
+
+def _covariance(standardized: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    """Return the shrunk covariance of standardized statistics, (S, S), from those of K models, (K, S).
+
+    Statistics that do not vary are of weights that training leaves alone. They have a variance of 1 and no covariance,
+    since an estimate near 0 would take their rounding for another recipe.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    covariance = np.eye(standardized.shape[1])
+    if varies.any():
+        estimate, _ = ledoit_wolf(standardized[:, varies], assume_centered=True)
+        covariance[np.ix_(varies, varies)] = estimate + _RIDGE * np.eye(int(varies.sum()))
+    return covariance
 
 
 def weight_distance(weights: WeightDistance, images: LabelledImages) -> Measurement:

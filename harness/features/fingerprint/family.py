@@ -56,7 +56,8 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
     copied = copy.deepcopy(candidate.classifier.plain)
     with torch.no_grad():
         for parameter in copied.parameters():
-            parameter.mul_(_GROWTH)
+            if parameter.is_floating_point():
+                parameter.mul_(_GROWTH)
     mutant = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
     harm = f"the model has {_GROWTH:g} times its weights:"
     return finding_of_family(FAMILY, checks, mutant, session, judge, harm=harm, fault="another recipe")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.parameter import is_lazy
 
 from harness.base.errors import NotApplicableError
 from harness.measures.panel.statistics import ModelStatistics
@@ -83,33 +84,58 @@ def as_model_statistics(statistics: tuple[WeightStatistic, ...]) -> ModelStatist
 def statistics_of(network: nn.Module) -> tuple[WeightStatistic, ...]:
     """Return the statistics of a network's parameters and running variances.
 
-    A weight of two or more dimensions has a norm, a spectral norm and an effective rank. A scale of one dimension, as
-    in batch, layer and group norms, has a mean of absolute values. Biases have none.
+    A weight of two or more dimensions has a norm. If it is more than a vector, it also has a spectral norm and an
+    effective rank. A scale of one dimension, as in batch, layer and group norms, has a mean of absolute values. Biases,
+    empty tensors and tensors of integers have none. Raises `NotApplicableError` for a statistic that is not finite.
     """
     statistics: list[WeightStatistic] = []
     for name, tensor in network.named_parameters():
-        if tensor.ndim > 1:
-            statistics += _statistics_of_weight(name, tensor)
-        elif tensor.ndim == 1 and not name.endswith("bias"):
-            scale = _log(float(tensor.double().abs().mean()))
-            statistics.append(WeightStatistic(StatisticKind.SCALE, name, tuple(tensor.shape), scale))
+        values = _values_of(name, tensor)
+        if values is None:
+            continue
+        if values.ndim > 1:
+            statistics += _statistics_of_weight(name, values)
+        elif values.ndim == 1 and "bias" not in name.rpartition(".")[2]:
+            scale = _log(float(values.abs().mean()))
+            statistics.append(WeightStatistic(StatisticKind.SCALE, name, tuple(values.shape), scale))
 
     for name, buffer in network.named_buffers():
-        if name.endswith("running_var"):
-            variance = float((buffer.double() + _EPSILON).log().mean())
-            statistics.append(WeightStatistic(StatisticKind.VARIANCE, name, tuple(buffer.shape), variance))
+        values = _values_of(name, buffer) if name.endswith("running_var") else None
+        if values is not None:
+            variance = float((values.clamp_min(0.0) + _EPSILON).log().mean())
+            statistics.append(WeightStatistic(StatisticKind.VARIANCE, name, tuple(values.shape), variance))
+
+    for statistic in statistics:
+        if not math.isfinite(statistic.value):
+            raise NotApplicableError(f"the {statistic.name} is not finite")
     return tuple(statistics)
 
 
-def _statistics_of_weight(name: str, tensor: torch.Tensor) -> Iterator[WeightStatistic]:
-    shape = tuple(tensor.shape)
-    norm = float(tensor.double().norm())
-    yield WeightStatistic(StatisticKind.NORM, name, shape, _log(norm))
+def _values_of(name: str, tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the values of a tensor as numbers of 64 bits in memory, those of complex numbers as absolute values.
 
-    # A convolution is a matrix with a row for each output channel; a vector has no rank to tell.
-    weight = tensor.squeeze()
-    if weight.ndim > 1:
-        squares = _squared_singular_values(weight.reshape(len(weight), -1))
+    None for an empty tensor and for one of integers. Raises `NotApplicableError` for a tensor whose values no operation
+    of dense tensors reads, such as a sparse one.
+    """
+    if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
+        raise NotApplicableError(f"the values of {name} cannot be read: it is sparse, or has none yet")
+    if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
+        return None
+    # The CPU has numbers of 64 bits; an accelerator may have none.
+    on_cpu = tensor.detach().cpu()
+    return on_cpu.abs().double() if on_cpu.is_complex() else on_cpu.double()
+
+
+def _statistics_of_weight(name: str, values: torch.Tensor) -> Iterator[WeightStatistic]:
+    shape = tuple(values.shape)
+    yield WeightStatistic(StatisticKind.NORM, name, shape, _log(float(values.norm())))
+
+    # Rows are the first dimension: the output channels of a convolution. Leading dimensions of 1 are none, as those of
+    # positional embeddings are.
+    first = next((at for at, size in enumerate(shape) if size > 1), 0)
+    matrix = values.reshape(shape[first], -1) if first else values.flatten(1)
+    if min(matrix.shape) > 1:
+        squares = _squared_singular_values(matrix)
         yield WeightStatistic(StatisticKind.SPECTRAL_NORM, name, shape, _log(math.sqrt(squares.max())))
         yield WeightStatistic(StatisticKind.RANK, name, shape, _entropy(squares))
 
@@ -120,11 +146,11 @@ def _squared_singular_values(matrix: torch.Tensor) -> np.ndarray:
     That takes a quarter of the time of a singular value decomposition of a large matrix. The smallest values are
     inexact, but they hardly count in a sum.
     """
-    matrix = matrix.cpu().float()
     rows, columns = matrix.shape
     gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
-    eigenvalues = np.linalg.eigvalsh(gram.double().numpy())
-    return np.asarray(np.maximum(eigenvalues, 0.0))
+    if not torch.isfinite(gram).all():
+        return np.array([math.nan])
+    return np.asarray(np.maximum(np.linalg.eigvalsh(gram.numpy()), 0.0))
 
 
 def _entropy(squares: np.ndarray) -> float:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from harness.features.shortcut.properties import FILE_FORMAT, FILE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Properties: TypeAlias = "tuple[Mapping[str, np.ndarray], np.ndarray]"
+"""Properties of N images, (N,) each by name, and their labels, (N,)."""
 SURE = 0.01
 """Probability that any property and class is named by chance."""
 LEAST = 0.05
 """Smallest difference of two areas that is named: about a mark on a tenth of a class."""
 _TINY = 1e-12
 """Smallest variance of a difference: a property that separates a class in both sets has none."""
-_FEWEST = 2
-"""Fewest images of a class, and of others, for an area with a variance."""
+FEWEST = 20
+"""Fewest images of a class, and of others, in each set: with fewer, the variance of an area is far too small."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Association:
 
 
 def associations(
-    training: tuple[Mapping[str, np.ndarray], np.ndarray],
-    test: tuple[Mapping[str, np.ndarray], np.ndarray],
+    training: Properties,
+    test: Properties,
     *,
     classes: int,
 ) -> list[Association]:
@@ -52,11 +56,12 @@ def associations(
     That is a property that predicts the class in training images alone, or one that predicts it in test images alone.
 
     Each of the two sets has its properties, (N,) by name, and its labels, (N,). A property that one set lacks does not
-    count, nor does a class with fewer than two images in either. The test of two independent areas is that of DeLong et
+    count, nor does a class with fewer than 20 images in either. The test of two independent areas is that of DeLong et
     al. (1988), "Comparing the areas under two or more correlated ROC curves", with Bonferroni's correction.
     """
     from scipy.stats import norm
 
+    training, test = _with_formats(training, test), _with_formats(test, training)
     names = [name for name in training[0] if name in test[0]]
     labels = [label for label in range(classes) if _is_judged(training[1], label) and _is_judged(test[1], label)]
     comparisons = len(names) * len(labels)
@@ -71,6 +76,15 @@ def associations(
             compared.append(Association(name, label, training_area, test_area, p))
     named = [association for association in compared if association.p < SURE and association.difference >= LEAST]
     return sorted(named, key=lambda association: -association.difference)
+
+
+def _with_formats(own: Properties, other: Properties) -> Properties:
+    """Return properties with 0 for each file format that only the other set has, if both know their files."""
+    values, labels = own
+    if FILE_SIZE not in values:
+        return own
+    missing = {name: np.zeros(len(labels)) for name in other[0] if name.startswith(FILE_FORMAT) and name not in values}
+    return {**values, **missing}, labels
 
 
 def area_under_curve(values: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
@@ -91,4 +105,4 @@ def area_under_curve(values: np.ndarray, positive: np.ndarray) -> tuple[float, f
 
 def _is_judged(labels: np.ndarray, label: int) -> bool:
     of_class = int((labels == label).sum())
-    return min(of_class, len(labels) - of_class) >= _FEWEST
+    return min(of_class, len(labels) - of_class) >= FEWEST

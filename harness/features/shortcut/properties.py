@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
+FILE_FORMAT, FILE_SIZE = "file format ", "file size"
+"""Start of the names of properties that are 0 or 1 for a format, and the name of the size in bytes."""
 _STRIP = 0.07
-"""Width of a strip at an edge and of a corner, as a share of the side: 2 of 28 pixels."""
+"""Width of a strip at an edge, as a share of the side: 2 of 28 pixels. Corners are twice as wide."""
 
 
 def properties_of(images: LabelledImages) -> dict[str, np.ndarray]:
@@ -77,10 +79,10 @@ def _of_files(images: LabelledImages) -> dict[str, np.ndarray]:
         "file width": widths.astype(np.float64),
         "file height": heights.astype(np.float64),
         "aspect ratio": widths / heights,
-        "file size": sizes.astype(np.float64),
+        FILE_SIZE: sizes.astype(np.float64),
     }
     for name in np.unique(formats):
-        properties[f"file format {name}"] = (formats == name).astype(np.float64)
+        properties[f"{FILE_FORMAT}{name}"] = (formats == name).astype(np.float64)
     return properties
 
 

@@ -81,7 +81,8 @@ def tables_of(statistics: Mapping[str, PanelStatistics]) -> dict[str, np.ndarray
 
 def statistics_in(tables: Mapping[str, np.ndarray], *, models: int, path: Path) -> dict[str, PanelStatistics]:
     """Return the statistics in the tables of a file; raises `PanelError` for tables of another form."""
-    kinds = [name.removeprefix(_PREFIX).removesuffix(_NAMES) for name in tables if name.endswith(_NAMES)]
+    named = [name for name in tables if name.startswith(_PREFIX) and name.endswith(_NAMES)]
+    kinds = [name.removeprefix(_PREFIX).removesuffix(_NAMES) for name in named]
     return {kind: _statistics_of_kind(tables, kind, models=models, path=path) for kind in kinds}
 
 
@@ -89,9 +90,10 @@ def _statistics_of_kind(tables: Mapping[str, np.ndarray], kind: str, *, models: 
     values = tables.get(f"{_PREFIX}{kind}{_VALUES}")
     try:
         names = json.loads(tables[f"{_PREFIX}{kind}{_NAMES}"].tobytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         names = None
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    is_list = is_list and len(set(names)) == len(names)
     shape = (models, len(names)) if is_list else None
     if values is None or values.shape != shape or values.dtype != np.dtype("<f8") or not np.isfinite(values).all():
         raise PanelError(f"{path}: expected statistics {kind!r} of {models} models, finite numbers of 64 bits")
