@@ -107,6 +107,35 @@ def test_a_vector_has_a_norm_and_no_rank():
     assert [statistic.kind for statistic in statistics_of(layer)] == [StatisticKind.NORM]
 
 
+def test_empty_and_whole_numbers_have_no_statistic():
+    network = nn.Module()
+    network.empty = nn.Parameter(torch.empty(0, 5))
+    network.codes = nn.Parameter(torch.ones(3, 3, dtype=torch.int8), requires_grad=False)
+    network.bias_ih_l0 = nn.Parameter(torch.ones(4))
+    assert statistics_of(network) == ()
+
+
+def test_complex_numbers_count_by_their_absolute_values():
+    network = nn.Module()
+    network.weight = nn.Parameter(torch.full((2, 3), 3 + 4j))
+    assert named(statistics_of(network), "norm")["weight"] == pytest.approx(np.log(5 * np.sqrt(6)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "reason"),
+    [
+        pytest.param(torch.full((2, 2), float("inf")), "norm of weight 2x2 is not finite", id="infinite"),
+        pytest.param(torch.ones(2, 2).to_sparse(), "values of weight cannot be read", id="sparse"),
+        pytest.param(torch.ones(2, 2, device="meta"), "values of weight cannot be read", id="meta"),
+    ],
+)
+def test_values_that_no_statistic_reads_are_not_applicable(weight, reason):
+    network = nn.Module()
+    network.weight = nn.Parameter(weight)
+    with pytest.raises(NotApplicableError, match=reason):
+        statistics_of(network)
+
+
 def test_half_precision_changes_no_statistic_by_a_thousandth():
     layer = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16))
     whole = as_model_statistics(statistics_of(layer)).values
@@ -152,6 +181,14 @@ def test_weights_that_training_leaves_alone_differ_by_rounding_only():
     trained = np.concatenate([others[0, :6], np.full(6, 1.1)])
     assert distance_from(rounded, others, KINDS)[0] < 3
     assert distance_from(trained, others, KINDS)[0] > 10
+
+
+def test_many_frozen_weights_do_not_turn_rounding_into_another_recipe():
+    others = np.concatenate([0.01 * normal(20, 3), np.zeros((20, 150))], axis=1)
+    kinds = np.array(["norm"] * 153)
+    rounded = np.concatenate([others[0, :3], np.full(150, 5e-4)])
+    assert distance_from(rounded, others, kinds)[0] < 1
+    assert distance_from(np.concatenate([others[0, :3], np.full(150, 0.01)]), others, kinds)[0] > 5
 
 
 @pytest.mark.parametrize("count", [3, 8])
@@ -246,6 +283,8 @@ def test_two_models_tell_no_spread(panel, models):
         pytest.param({".values": None}, id="no values"),
         pytest.param({".names": np.frombuffer(b'["norm"', np.uint8)}, id="cut names"),
         pytest.param({".names": np.frombuffer(b"[[1, 2]]", np.uint8)}, id="names of no text"),
+        pytest.param({".names": np.frombuffer(b"[" * 100_000, np.uint8)}, id="deep names"),
+        pytest.param({".names": np.frombuffer(b'["a", "a", "b", "c", "d", "e"]', np.uint8)}, id="a name twice"),
     ],
 )
 def test_damaged_statistics_are_refused(panel, tmp_path, damage):

@@ -16,7 +16,7 @@ from benchmarks.detection.mutants import KINDS
 from benchmarks.detection.paths import CHECKS, QUICK_CHECKS, QUICK_RESULTS
 from benchmarks.detection.paths import RESULTS as MEASURED
 from benchmarks.detection.results import read_result
-from harness.checks import read_checks
+from harness.checks import Threshold, read_checks
 from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE_MINIMUM, BATCH_NORM_MISFIT
 from harness.features.consensus.soft import SOFT_CONFUSION
 from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
@@ -281,6 +281,13 @@ def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
     assert likely_cause((near, pair)).group != "class confusion"
     informational = replace(rows["soft-confusion-coat-pullover"], informational="too few").judge(confused)
     assert likely_cause((informational, less)).evidence == "another."
+
+
+def test_a_pair_with_a_threshold_by_hand_is_a_cause_too(checks):
+    row = next(check for check in checks.checks if check.id == "soft-confusion-coat-pullover")
+    by_hand = replace(row, panel=None, hand=Threshold(-3.0))
+    pair = by_hand.judge(Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9), detail="Coat as Pullover"))
+    assert likely_cause((pair,)).evidence == "Coat as Pullover."
 
 
 @pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability", "batch-norm-early"])

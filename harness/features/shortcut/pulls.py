@@ -68,12 +68,16 @@ def find_pulls(model: RoleModel, images: LabelledImages, panel_predictions: Pane
     if len(images.classes) > MANY:
         raise NotApplicableError(f"more than {MANY} classes: a pull towards each of them would be mostly noise")
     sample = sample_up_to(images, _SAMPLE)
+    present = len(np.unique(sample.labels.numpy()))
+    if present < 2:  # noqa: PLR2004  A pull is measured on images of other classes.
+        raise NotApplicableError("all images are of one class, so none is of another that a mark could pull")
     clean = model.predict(sample)
     clean.expect_known()
     marked = tuple(model.predict(sample, mark) for mark in MARKS)
     own = np.array([_pulls_of_mark(clean, predictions).mean(axis=0) for predictions in marked])
 
-    names = tuple(f"{mark.in_words()}: {name}" for mark in MARKS for name in images.classes)
+    # By number, since the classes of the same images may get other names.
+    names = tuple(f"{mark.in_words()}: class {label}" for mark in MARKS for label in range(len(images.classes)))
     statistics = ModelStatistics(KIND, names, own.ravel())
     others = panel_predictions.statistics_of_others(statistics, clean=lambda: model.predict(images))
     if len(others) < PROVISIONAL:
