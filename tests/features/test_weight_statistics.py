@@ -271,7 +271,7 @@ def test_a_panel_without_statistics_asks_for_a_calibration(panel, models):
 
 def test_two_models_tell_no_spread(panel, models):
     few = replace(panel, models=panel.models[:2])
-    with pytest.raises(NotApplicableError, match="2 reference models tell no spread"):
+    with pytest.raises(NotApplicableError, match="2 reference models cannot show"):
         find_weight_distance(models[8], IMAGES, few)
 
 

@@ -57,7 +57,7 @@ def find_weight_distance(
     own = as_model_statistics(statistics)
     others = panel_predictions.statistics_of_others(own, clean=lambda: model.predict(images))
     if len(others) < PROVISIONAL:
-        raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
+        raise NotApplicableError(f"{len(others)} reference models cannot show how much models differ; add more")
     kinds = np.array([statistic.kind for statistic in statistics])
     distance, deviations = distance_from(own.values, others, kinds)
     return WeightDistance(statistics, distance, deviations, own.values - others.mean(axis=0))

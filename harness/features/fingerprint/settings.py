@@ -12,6 +12,6 @@ class RecipeSettings(Settings):
 
     recipe: Literal["same", "open"] | None = setting(
         "Whether a candidate must be trained by the recipe of the reference models: same, or open for a recipe that "
-        "may change. With open, checks of the family fingerprint are informational (default: same from eight reference "
-        "models on, else open).",
+        "may change. With open, thresholds from reference models in the family fingerprint are informational (default: "
+        "same, which judges from eight reference models on).",
     )

@@ -14,8 +14,8 @@ FEATURE = Feature(
         Family(
             "shortcut",
             "Shortcuts",
-            measures="Largest rise of a class's probability by a mark on images of other classes: bars, frames, "
-            "rulers, texts, watermarks and tints.",
+            measures="Largest excess, over reference models, of what a mark adds to a class's log probability on "
+            "images of other classes. Marks are bars, frames, rulers, squares, texts, watermarks and tints.",
             failure="The candidate takes the mark for the class. Look for it in the training images of this class. "
             "Remove it, or add it to images of all classes.",
             area="classes",

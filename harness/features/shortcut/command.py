@@ -1,4 +1,4 @@
-"""The command `shortcuts`: simple properties that predict a class in training images otherwise than in test images."""
+"""The command `shortcuts`: simple properties that predict a class better in training images than in test images."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ def shortcuts_command(train: str, output: Path, *, as_json: bool) -> int:
     table.write(csv_text(list(columns), [tuple(row.values()) for row in rows]).encode())
 
     compared = len(set(sets[0][0]) & set(sets[1][0]))
+    noun = "shortcut" if len(rows) == 1 else "shortcuts"
     lines = [
-        f"{len(rows)} shortcuts: properties that predict a class otherwise in {len(training):,} training images than "
-        f"in {len(test):,} test images (of {compared} properties, {len(test.classes)} classes)",
+        f"{len(rows)} {noun}: properties that predict a class better in {len(training):,} training images than in "
+        f"{len(test):,} test images, or the reverse (of {compared} properties, {len(test.classes)} classes)",
         *(f"  {_in_words(association, test.classes)}" for association in shortcuts[:_NAMED]),
         f"written: {output}",
     ]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.inference import Predictions, RoleModel
     from harness.measures.panel.predictions import PanelPredictions
-    from harness.perturb.marks import Mark
 
 KIND = "shortcuts"
 """The kind of these statistics in a file of panel predictions."""
@@ -81,7 +80,7 @@ def find_pulls(model: RoleModel, images: LabelledImages, panel_predictions: Pane
     statistics = ModelStatistics(KIND, names, own.ravel())
     others = panel_predictions.statistics_of_others(statistics, clean=lambda: model.predict(images))
     if len(others) < PROVISIONAL:
-        raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
+        raise NotApplicableError(f"{len(others)} reference models cannot show how much models differ; add more")
     usual, spread = _moderated(others)
     deviations = (own.ravel() - usual) / spread
     return Pulls(clean, marked, own, *(values.reshape(own.shape) for values in (usual, deviations, spread)))
@@ -129,17 +128,18 @@ def shortcut_pull(pulls: Pulls) -> tuple[Measurement, Predictions]:
         value,
         len(change),
         (value - error, value + error),
-        detail=_in_words(pulls, MARKS[mark], mark, label),
+        detail=_in_words(pulls),
         failures=ordered(of_others & (change.data > 0), -change.data),
         counted=counted,
     )
     return measurement, pulls.marked[mark]
 
 
-def _in_words(pulls: Pulls, shown: Mark, mark: int, label: int) -> str:
-    own, usual = (math.exp(min(table[mark, label], 50.0)) for table in (pulls.own, pulls.usual))
+def _in_words(pulls: Pulls) -> str:
+    mark, label = pulls.worst
+    own, usual = float(pulls.own[mark, label]), float(pulls.usual[mark, label])
     name = pulls.clean.classes[label]
     return (
-        f"{shown.in_words()}, multiplies the probability of {name} by {own:.3g} on images of other classes, with "
-        f"reference models by {usual:.3g}"
+        f"{MARKS[mark].in_words()}, changes the log probability of {name} by {own:+.2f} on average on images of other "
+        f"classes, with reference models by {usual:+.2f}"
     )
