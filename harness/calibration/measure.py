@@ -222,7 +222,8 @@ def with_predictions(
     models = [each.model_sha256 for each in loaded]
     new = None
     if found:
-        predictions, statistics = [model.predictions for model in found], [model.statistics for model in found]
+        predictions = [model.predictions for model in found]
+        statistics = [model.statistics for model in found]
         new = combine(checks.data.sha256, checks.data.n, models, predictions, statistics)
     if new is None:
         return recording, None, old

@@ -99,6 +99,13 @@ class Predictions:
         """Return the softmax of the logits, (N, classes) in [0, 1]; see `logits`."""
         return softmax(self.logits)
 
+    @property
+    def log_probabilities(self) -> np.ndarray:
+        """Return the logarithm of the softmax of the logits, (N, classes) float64; see `logits`."""
+        from scipy.special import log_softmax
+
+        return np.asarray(log_softmax(self.logits.astype(np.float64), axis=1))
+
     @cached_property
     def confidence(self) -> np.ndarray:
         """Return the probability of each predicted class, (N,) in [0, 1]."""

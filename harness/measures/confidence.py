@@ -130,9 +130,7 @@ def negative_log_likelihood(predictions: Predictions) -> Measurement:
 
     Good (1952), "Rational Decisions".
     """
-    from scipy.special import log_softmax
-
-    logs = log_softmax(predictions.logits.astype(np.float64), axis=1)
+    logs = predictions.log_probabilities
     losses = -logs[np.arange(len(logs)), predictions.labels]
     return mean_of(NEGATIVE_LOG_LIKELIHOOD, losses, images=predictions.images)
 

@@ -57,10 +57,7 @@ def _levels(fill: str, channels: int) -> np.ndarray:
 
 
 def _bar(place: str) -> np.ndarray:
-    mask = np.zeros((SIDE, SIDE), dtype=bool)
-    rows, columns = _edge(place, _BAR)
-    mask[rows, columns] = True
-    return mask
+    return _band(place, _BAR)
 
 
 def _frame(_: str) -> np.ndarray:
@@ -68,12 +65,8 @@ def _frame(_: str) -> np.ndarray:
 
 
 def _ruler(place: str) -> np.ndarray:
-    mask = np.zeros((SIDE, SIDE), dtype=bool)
-    rows, columns = _edge(place, _TICK)
-    mask[rows, columns] = True
-    ticks = np.arange(SIDE) % 3 == 0
-    across = np.broadcast_to(ticks, mask.shape)
-    return np.asarray(mask & (across if place in {"upper", "lower"} else across.T))
+    ticks = np.broadcast_to(np.arange(SIDE) % 3 == 0, (SIDE, SIDE))
+    return np.asarray(_band(place, _TICK) & (ticks if place in {"upper", "lower"} else ticks.T))
 
 
 def _square(place: str) -> np.ndarray:
@@ -89,26 +82,32 @@ def _watermark(place: str) -> np.ndarray:
         down, right = np.indices((SIDE, SIDE))
         return np.asarray((down + right) % 8 < 2)  # noqa: PLR2004  A quarter of the cells.
     letters = _letters().repeat(3, axis=0).repeat(3, axis=1)
-    mask = np.zeros((SIDE, SIDE), dtype=bool)
     top, left = ((SIDE - length) // 2 for length in letters.shape)
-    mask[top : top + letters.shape[0], left : left + letters.shape[1]] = letters
-    return mask
+    return _placed(letters, top, left)
 
 
 def _everywhere(_: str) -> np.ndarray:
     return np.ones((SIDE, SIDE), dtype=bool)
 
 
-def _edge(place: str, width: int) -> tuple[slice, slice]:
-    first, last, whole = slice(0, width), slice(SIDE - width, SIDE), slice(None)
-    return {"upper": (first, whole), "lower": (last, whole), "left": (whole, first), "right": (whole, last)}[place]
+def _band(edge: str, width: int) -> np.ndarray:
+    """Return a band of so many cells along an edge, (SIDE, SIDE) bool."""
+    upper = np.zeros((SIDE, SIDE), dtype=bool)
+    upper[:width] = True
+    return {"upper": upper, "lower": upper[::-1], "left": upper.T, "right": upper.T[:, ::-1]}[edge]
 
 
 def _in_corner(shape: np.ndarray, corner: str, *, margin: int) -> np.ndarray:
-    mask = np.zeros((SIDE, SIDE), dtype=bool)
     height, width = shape.shape
     top = margin if corner.startswith("upper") else SIDE - height - margin
     left = margin if corner.endswith("left") else SIDE - width - margin
+    return _placed(shape, top, left)
+
+
+def _placed(shape: np.ndarray, top: int, left: int) -> np.ndarray:
+    """Return a shape at these cells of the grid, (SIDE, SIDE) bool."""
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    height, width = shape.shape
     mask[top : top + height, left : left + width] = shape
     return mask
 

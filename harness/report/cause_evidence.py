@@ -122,8 +122,9 @@ class Evidence:
     """Verdicts on the candidate, and those of them that tell of a cause.
 
     `failing` are failing checks that deviate by at least a quarter of the largest deviation. Those of an area that is a
-    cause of its own, such as batch norms, are left out. Predictions are compared with predictions alone:
-    log loss and risk have no largest value, so they would outweigh an accuracy of zero.
+    cause of its own, such as batch norms, are left out. `largest_of_own_areas` is their largest deviation from
+    reference models. Predictions are compared with predictions alone: log loss and risk have no largest value, so they
+    would outweigh an accuracy of zero.
     `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
     the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
     `never_predicted` has the classes that the candidate never predicts, with the number of their images, and
@@ -142,7 +143,11 @@ class Evidence:
             self.never_predicted = overview.never_predicted
         self.predicted = [name for name in classes if name not in self.never_predicted]
 
-        self.failing = _bearing(verdicts)
+        own = own_areas()
+        failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
+        of_own_areas = [deviation(check.verdict) or 0.0 for check in failing if check.area in own]
+        self.largest_of_own_areas = max(of_own_areas, default=0.0)
+        self.failing = _bearing([check for check in failing if check.area not in own])
         self.areas = {failing.area for failing in self.failing}
         self.clean_holds = all(failing.verdict.check.family not in OF_ALL_IMAGES for failing in self.failing)
         self.clean_passes = not any(
@@ -208,16 +213,13 @@ def is_of_class(verdict: Verdict) -> bool:
     return (check.family, verdict.metric, check.pose) == ("class", ACCURACY.name, IDENTITY)
 
 
-def _bearing(verdicts: Iterable[Verdict]) -> list[FailingCheck]:
-    own = own_areas()
-    failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
-    others = [check for check in failing if check.area not in own]
-    most = max((check.deviation for check in others), default=0.0)
-    of_predictions = [check.deviation for check in others if check.area != CONFIDENCE_AREA]
+def _bearing(failing: Sequence[FailingCheck]) -> list[FailingCheck]:
+    most = max((check.deviation for check in failing), default=0.0)
+    of_predictions = [check.deviation for check in failing if check.area != CONFIDENCE_AREA]
     most_of_predictions = max(of_predictions, default=0.0)
 
     bearing = []
-    for check in others:
+    for check in failing:
         largest = most if check.area == CONFIDENCE_AREA else most_of_predictions
         if check.deviation >= BESIDE * largest or deviation(check.verdict) is None:
             bearing.append(check)

@@ -26,8 +26,6 @@ from harness.report.cause_evidence import (
     OTHER_AREA,
     TWO,
     Evidence,
-    area_of,
-    own_areas,
 )
 from harness.report.signs import FAR, deviation
 
@@ -201,17 +199,10 @@ def _named(evidence: Evidence) -> str:
     if not details:
         return ""
     strongest, detail = max(details)
-    of_own_areas = _largest_of_own_areas(evidence)
+    of_own_areas = evidence.largest_of_own_areas
     # A threshold by hand has no reference models, and so no deviation.
     explained = of_own_areas > 0 and of_own_areas >= APART * max(strongest, 0.0)
     return "" if explained else f"{detail}."
-
-
-def _largest_of_own_areas(evidence: Evidence) -> float:
-    """Return the largest deviation of a failing check whose area is a cause of its own; 0 without any."""
-    own = own_areas()
-    failing = [verdict for verdict in evidence.verdicts if verdict.status == "fail" and area_of(verdict) in own]
-    return max((deviation(verdict) or 0.0 for verdict in failing), default=0.0)
 
 
 def _drift(evidence: Evidence) -> str:

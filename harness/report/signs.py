@@ -60,7 +60,7 @@ def signs(outcome: Outcome) -> list[str]:
     lines = [f"worse than reference models among {looked_at} informational checks: {'; '.join(said)}{more}"]
     named = {verdict.check.id for _, verdict in found}
     others = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
-    rest = [verdict for verdict in others if not verdict.check.informational.startswith(STATED)]
+    rest = _without_stated(others)
     return [*(lines if found else []), *(_together(rest) if outcome.verdict == "pass" else [])]
 
 
@@ -114,10 +114,14 @@ def rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]
     spread of their own values. Their threshold knows more, so a value beyond it counts, too.
     """
     informational = [verdict for verdict in verdicts if verdict.status == "informational"]
-    undecided = [verdict for verdict in informational if not verdict.check.informational.startswith(STATED)]
-    looked_at = [verdict for verdict in undecided if deviation(verdict) is not None]
+    looked_at = [verdict for verdict in _without_stated(informational) if deviation(verdict) is not None]
     found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
     return len(looked_at), [(p, each) for p, each in found if _is_sign(p, each)]
+
+
+def _without_stated(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts without those that are informational by a setting of the project."""
+    return [verdict for verdict in verdicts if not verdict.check.informational.startswith(STATED)]
 
 
 def _is_sign(p: float, verdict: Verdict) -> bool:

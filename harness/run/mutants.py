@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -297,6 +298,22 @@ def _exceeds(verdict: Verdict) -> bool:
     if verdict.value is None or verdict.threshold is None:
         return False
     return not verdict.check.holds(verdict.value, verdict.threshold)
+
+
+def with_changed_network(session: StressSession, change: Callable[[Any], None]) -> StressSession:
+    """Return a session whose candidate is a copy that `change` changes in place, without gradients.
+
+    Raises `NotApplicableError` for a candidate that is no network.
+    """
+    import torch
+
+    candidate = session.roles["candidate"]
+    if not candidate.provides.layers:
+        raise NotApplicableError(f"a model of the kind {candidate.architecture} has no layers")
+    network = copy.deepcopy(candidate.classifier.plain)
+    with torch.no_grad():
+        change(network)
+    return with_candidate(session, replace(candidate, classifier=candidate.classifier.like(network)))
 
 
 def with_candidate(session: StressSession, model: RoleModel) -> StressSession:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import NotApplicableError
 from harness.features.batch_norm.metrics import GROUPS
-from harness.run.mutants import finding_of_family, with_candidate
+from harness.run.mutants import finding_of_family, with_changed_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,17 +42,12 @@ def stale_statistics_are_noticed(session: StressSession, judge: Judge) -> Callab
 
 
 def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
-    import torch
-
     from harness.features.batch_norm.distance import running_norms
 
-    candidate = session.roles["candidate"]
-    if not candidate.provides.layers:
-        raise NotApplicableError(f"a model of the kind {candidate.architecture} has no layers")
-    copied = copy.deepcopy(candidate.classifier.plain)
-    with torch.no_grad():
-        for layer in running_norms(copied).values():
+    def shrink(network: Any) -> None:
+        for layer in running_norms(network).values():
             layer.running_var.div_(_SHRUNK)
-    broken = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
+
+    mutant = with_changed_network(session, shrink)
     harm = f"the model has a {_SHRUNK}th of its running variances:"
-    return finding_of_family(FAMILY, checks, broken, session, judge, harm=harm, fault="stale statistics")
+    return finding_of_family(FAMILY, checks, mutant, session, judge, harm=harm, fault="stale statistics")

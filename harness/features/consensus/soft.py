@@ -15,8 +15,9 @@ import numpy as np
 from harness.base.errors import NotApplicableError, NotRecordedError
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.panel.predictions import MANY, TINY
+from harness.measures.panel.statistics import moderated_prediction
 from harness.measures.selection import ordered
-from harness.measures.statistics import Z95, moderated_variances
+from harness.measures.statistics import Z95
 from harness.perturb import IDENTITY
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 _RANGE, _OF_PROBABILITY = (-40.0, 40.0), (-40.0, 0.0)
-_LEAST = 0.1
-"""Least standard deviation of a pair's soft confusion, in nats: smaller ones of few models are chance."""
 PANEL_DIVERGENCE = Metric(
     "panel_divergence",
     Unit.SCORE,
@@ -177,9 +176,8 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     theirs = view.soft[others][:, rows, columns].astype(np.float64)
     means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
     own = np.log(np.maximum([means[true][other] for true, other in pairs], TINY))
-    variances = np.maximum(moderated_variances(theirs.var(axis=0, ddof=1), df=len(others) - 1), _LEAST**2)
-    spread = np.sqrt(variances * (1 + 1 / len(others)))
-    away = (own - theirs.mean(axis=0)) / spread
+    usual, spread = moderated_prediction(theirs)
+    away = (own - usual) / spread
     worst = int(away.argmax())
     value, detail = float(np.clip(away[worst], *_RANGE)), f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs"
     true, other = pairs[worst]

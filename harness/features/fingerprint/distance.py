@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import NotApplicableError
 from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
 from harness.features.fingerprint.weights import StatisticKind, as_model_statistics, find_weight_statistics
 from harness.measures.metric import Measurement
-from harness.measures.panel.threshold import PROVISIONAL, widened
+from harness.measures.panel.threshold import widened
 from harness.measures.statistics import moderated_variances
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ def find_weight_distance(
     statistics = find_weight_statistics(model)
     own = as_model_statistics(statistics)
     others = panel_predictions.statistics_of_others(own, clean=lambda: model.predict(images))
-    if len(others) < PROVISIONAL:
-        raise NotApplicableError(f"{len(others)} reference models cannot show how much models differ; add more")
     kinds = np.array([statistic.kind for statistic in statistics])
     distance, deviations = distance_from(own.values, others, kinds)
     return WeightDistance(statistics, distance, deviations, own.values - others.mean(axis=0))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import NotApplicableError
 from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
 from harness.features.fingerprint.report import FAMILY, OPEN
-from harness.run.mutants import finding_of_family, with_candidate
+from harness.run.mutants import finding_of_family, with_changed_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,16 +46,11 @@ def another_recipe_is_noticed(session: StressSession, judge: Judge) -> Callable[
 
 
 def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
-    import torch
-
-    candidate = session.roles["candidate"]
-    if not candidate.provides.layers:
-        raise NotApplicableError(f"a model of the kind {candidate.architecture} has no weights")
-    copied = copy.deepcopy(candidate.classifier.plain)
-    with torch.no_grad():
-        for parameter in copied.parameters():
+    def grow(network: Any) -> None:
+        for parameter in network.parameters():
             if parameter.is_floating_point():
                 parameter.mul_(_GROWTH)
-    mutant = with_candidate(session, replace(candidate, classifier=candidate.classifier.like(copied)))
+
+    mutant = with_changed_network(session, grow)
     harm = f"the model has {_GROWTH:g} times its weights:"
     return finding_of_family(FAMILY, checks, mutant, session, judge, harm=harm, fault="another recipe")

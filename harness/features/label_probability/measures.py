@@ -122,9 +122,7 @@ def log_loss_change(clean: Predictions, view: Predictions) -> Measurement:
 
 
 def _losses(predictions: Predictions) -> np.ndarray:
-    from scipy.special import log_softmax
-
-    log_probabilities = log_softmax(predictions.logits.astype(np.float64), axis=1)
+    log_probabilities = predictions.log_probabilities
     return np.asarray(-log_probabilities[np.arange(len(log_probabilities)), predictions.labels])
 
 

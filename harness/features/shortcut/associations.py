@@ -92,15 +92,17 @@ def area_under_curve(values: np.ndarray, positive: np.ndarray) -> tuple[float, f
 
     Sun & Xu (2014), "Fast implementation of DeLong's algorithm", compute the variance from ranks.
     """
-    from scipy.stats import rankdata
+    of_positive, of_others = np.sort(values[positive]), np.sort(values[~positive])
+    others_below = _ranks(of_positive, among=of_others) / len(of_others)
+    positives_above = 1 - _ranks(of_others, among=of_positive) / len(of_positive)
+    variance = others_below.var(ddof=1) / len(of_positive) + positives_above.var(ddof=1) / len(of_others)
+    return float(others_below.mean()), float(variance)
 
-    of_positive, of_others = values[positive], values[~positive]
-    count, others = len(of_positive), len(of_others)
-    ranks = rankdata(np.concatenate([of_positive, of_others]))
-    above_others = (ranks[:count] - rankdata(of_positive)) / others
-    below_positive = 1 - (ranks[count:] - rankdata(of_others)) / count
-    variance = above_others.var(ddof=1) / count + below_positive.var(ddof=1) / others
-    return float(above_others.mean()), float(variance)
+
+def _ranks(values: np.ndarray, *, among: np.ndarray) -> np.ndarray:
+    """Return how many of the sorted values `among` lie below each value, (N,); an equal one counts half."""
+    below, up_to = (np.searchsorted(among, values, side=side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / 2)
 
 
 def _is_judged(labels: np.ndarray, label: int) -> bool:

@@ -16,6 +16,7 @@ from harness.base.records import as_plain, read_json, record, refusal_of_schema
 from harness.data.images import weighted_sample
 from harness.data.npz import array_in, opened
 from harness.measures.panel.statistics import PanelStatistics, statistics_in, tables_of
+from harness.measures.panel.threshold import PROVISIONAL
 from harness.perturb import IDENTITY, PROTOCOL, in_words
 
 if TYPE_CHECKING:
@@ -191,8 +192,9 @@ class PanelPredictions:
     ) -> np.ndarray:
         """Return the statistics of the reference models, (models, S) float64, in the order of the model's own.
 
-        For a model of the panel, only the others count. Raises `NotRecordedError` without statistics of this kind, and
-        `NotApplicableError` for a model that has others. `clean` predicts the images.
+        For a model of the panel, only the others count. Raises `NotRecordedError` without statistics of this kind.
+        Raises `NotApplicableError` for a model that has others, and for fewer than three reference models. `clean`
+        predicts the images.
         """
         statistics = self.statistics.get(own.kind)
         if statistics is None:
@@ -200,7 +202,10 @@ class PanelPredictions:
                 f"there are no statistics {own.kind!r} of the reference models; `stress-harness calibrate` records them"
             )
         others = [position for position, model in enumerate(self.models) if model != self.excluded]
-        return statistics.of(others, own.names)
+        values = statistics.of(others, own.names)
+        if len(others) < PROVISIONAL:
+            raise NotApplicableError(f"{len(others)} reference models cannot show how much models differ; add more")
+        return values
 
     @property
     def has_votes(self) -> bool:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import NotApplicableError, PanelError, some_of
+from harness.measures.statistics import moderated_variances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_LEAST_STD = 0.1
+"""Smallest standard deviation of a logarithm of a probability, in nats: smaller ones of few models are chance."""
 _PREFIX, _NAMES, _VALUES = "statistics.", ".names", ".values"
 
 
@@ -51,6 +54,18 @@ class PanelStatistics:
     def in_order(self, models: Sequence[int]) -> PanelStatistics:
         """Return the statistics with the models in another order, by their positions in this one."""
         return replace(self, values=self.values[list(models)])
+
+
+def moderated_prediction(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of a prediction for one more model, (N,) each.
+
+    `logs`, (K, N), are logarithms of probabilities of K models, at least two. They share strength about their
+    variances, see `moderated_variances`.
+    """
+    count = len(logs)
+    variances = moderated_variances(logs.var(axis=0, ddof=1), df=count - 1)
+    variances = np.maximum(variances, _LEAST_STD**2)
+    return logs.mean(axis=0), np.sqrt(variances * (1 + 1 / count))
 
 
 def combined_statistics(recorded: Sequence[Sequence[ModelStatistics]]) -> dict[str, PanelStatistics]:
