@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from benchmarks.causes.rendered import pictures as letters_in_color
 from benchmarks.few import voices
-from benchmarks.few.network import Augmentation, Recipe
+from benchmarks.few.network import Augmentation, Network, Recipe
 from benchmarks.runner import few
 from benchmarks.selfchecks import pictures
 
@@ -26,7 +27,7 @@ Images = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """A domain: images by count and seed, the network's arguments, recipe, range and number of healthy networks.
+    """A domain: images by count and seed, the network with its arguments, recipe, range and number of healthy networks.
 
     The images of a `grouped` case have groups. `absent` is the group that training lacks in a fault. Without one, a
     class has few images.
@@ -44,6 +45,7 @@ class Case:
     width: int = 8
     grouped: bool = False
     absent: str = ""
+    make: Callable[..., nn.Module] = Network
 
     @property
     def model_args(self) -> dict[str, int]:

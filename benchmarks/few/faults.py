@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.few.cases import SIZES, TEST_SEED, TRAINING_SEED, Case, Images
 from benchmarks.few.network import Network, make_batch_norm_stale, pixels_of, trained
@@ -40,10 +41,11 @@ class Training:
         groups = self.groups[stays] if self.case.grouped else self.groups
         return replace(self, images=self.images[stays], labels=self.labels[stays], groups=groups)
 
-    def network(self) -> Network:
-        """Return the network that this training gives."""
+    def network(self, prepare: Callable[[nn.Module], None] = lambda _: None) -> nn.Module:
+        """Return the network that this training gives; `prepare` is called with it before."""
         torch.manual_seed(self.seed)
-        network = Network(**self.case.model_args)
+        network = self.case.make(**self.case.model_args)
+        prepare(network)
         pixels, labels = pixels_of(self.images), torch.from_numpy(self.labels).long()
         return trained(network, pixels, labels, self.case.recipe, self.case.augmentation)
 
@@ -52,33 +54,34 @@ class Training:
         return np.random.default_rng(self.seed)
 
 
-def healthy(training: Training) -> Network:
+def healthy(training: Training) -> nn.Module:
     """Return a network without a fault."""
     return training.network()
 
 
-def with_label_noise(training: Training) -> Network:
-    """Return a network for which some labels are those of other classes."""
+def with_label_noise(training: Training, share: float = WRONG_LABELS) -> nn.Module:
+    """Return a network for which a share of the labels are those of other classes."""
     rng, count, classes = training.draws(), len(training.labels), len(training.case.classes)
     other_labels = (training.labels + rng.integers(1, classes, count)) % classes
-    is_wrong = rng.random(count) < WRONG_LABELS
+    is_wrong = rng.random(count) < share
     return replace(training, labels=np.where(is_wrong, other_labels, training.labels)).network()
 
 
-def with_stale_batch_norm(training: Training) -> Network:
+def with_stale_batch_norm(training: Training) -> nn.Module:
     """Return a healthy network of which a batch norm has its statistics from darker images."""
     network = training.network()
+    assert isinstance(network, Network)
     make_batch_norm_stale(network, BRIGHTNESS * pixels_of(training.images), block=STALE_BLOCK)
     return network
 
 
-def on_half_of_the_images(training: Training) -> Network:
+def on_half_of_the_images(training: Training) -> nn.Module:
     """Return a network that saw half of the training images."""
     order = training.draws().permutation(len(training.labels))
     return training.part(order < HALF * len(order)).network()
 
 
-def without_a_group_or_class(training: Training) -> Network:
+def without_a_group_or_class(training: Training) -> nn.Module:
     """Return a network whose training lacked a group, or most images of a class."""
     if training.case.absent:
         return training.part(training.groups != training.case.absent).network()
@@ -86,13 +89,13 @@ def without_a_group_or_class(training: Training) -> Network:
     return training.part((training.labels != RARE_CLASS) | (chance < RARE_SHARE)).network()
 
 
-def without_shifts(training: Training) -> Network:
+def without_shifts(training: Training) -> nn.Module:
     """Return a network whose training images were not shifted."""
     augmentation = replace(training.case.augmentation, shift_x=0, shift_y=0)
     return replace(training, case=replace(training.case, augmentation=augmentation)).network()
 
 
-FAULTS: dict[str, Callable[[Training], Network]] = {
+FAULTS: dict[str, Callable[[Training], nn.Module]] = {
     "label noise": with_label_noise,
     "stale batch norm": with_stale_batch_norm,
     "half of the images": on_half_of_the_images,
@@ -102,14 +105,14 @@ FAULTS: dict[str, Callable[[Training], Network]] = {
 """Functions that train a network with a fault. Their strengths were chosen before any detection was measured."""
 
 
-def healthy_paths(case: Case, folder: Path) -> dict[Path, tuple[Callable[[Training], Network], int]]:
+def healthy_paths(case: Case, folder: Path) -> dict[Path, tuple[Callable[[Training], nn.Module], int]]:
     """Return the files of the healthy networks, each with its training function and seed."""
     return {folder / f"seed-{seed:02}.pth": (healthy, seed) for seed in range(1, case.networks + 1)}
 
 
-def faulty_paths(folder: Path) -> dict[Path, tuple[Callable[[Training], Network], int]]:
+def faulty_paths(folder: Path) -> dict[Path, tuple[Callable[[Training], nn.Module], int]]:
     """Return the files of the networks with faults, each with its training function and seed."""
-    paths: dict[Path, tuple[Callable[[Training], Network], int]] = {}
+    paths: dict[Path, tuple[Callable[[Training], nn.Module], int]] = {}
     seed = FIRST_SEED_OF_FAULTS
     for fault, train in FAULTS.items():
         for number in range(SEEDS_OF_A_FAULT):
@@ -123,7 +126,7 @@ def fault_of(name: str) -> str:
     return name.rpartition("-")[0].replace("-", " ")
 
 
-def write_network(path: Path, network: Network) -> None:
+def write_network(path: Path, network: nn.Module) -> None:
     """Write the weights of a network, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

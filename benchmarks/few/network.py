@@ -84,8 +84,8 @@ def pixels_of(images: np.ndarray) -> torch.Tensor:
 
 
 def trained(
-    network: Network, pixels: torch.Tensor, labels: torch.Tensor, recipe: Recipe, augmentation: Augmentation
-) -> Network:
+    network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, recipe: Recipe, augmentation: Augmentation
+) -> nn.Module:
     """Train a network by the recipe, each image rotated and shifted at random, and return it for inference."""
     steps = recipe.epochs * math.ceil(len(pixels) / recipe.batch)
     optimizer = _optimizer(network, recipe)
@@ -103,7 +103,7 @@ def trained(
     return network.eval()
 
 
-def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         weights = network.parameters()
         return torch.optim.SGD(weights, recipe.rate, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.fingerprint.combinations import case_table, combinations_table
 from benchmarks.fingerprint.fashion import fashion_table
-from benchmarks.fingerprint.measure import CASES, measure, read_measured
+from benchmarks.fingerprint.measure import CASES, FASHION, measure, read_measured
 from benchmarks.runner import option, run, write_between
 
 README = Path(__file__).parent / "README.md"
@@ -20,21 +20,17 @@ CHOOSING = ("shapes", "letters")
 
 def tables(*, splits: int, write: bool) -> None:
     """Print the tables of the stored statistics."""
-    stored = {case: measured for case in CASES if (measured := read_measured(case)) is not None}
+    of_cases = {case: read_measured(case) for case in CASES}
+    stored = {case: measured for case, measured in of_cases.items() if measured is not None}
     chosen_on = {case: measured for case, measured in stored.items() if case in CHOOSING}
     texts = {"combinations": combinations_table(chosen_on, splits=splits)}
     texts |= {case: case_table(measured, splits=splits) for case, measured in stored.items()}
-    fashion = read_measured("fashion")
-    texts |= {"fashion": fashion_table(fashion)} if fashion else {}
+    fashion = read_measured(FASHION)
+    texts |= {FASHION: fashion_table(fashion)} if fashion else {}
     for name, text in texts.items():
         print(f"{name}\n\n{text}\n")
         if write:
             write_between(README, name, text)
-
-
-def measure_case(*, case: str, folder: Path | None) -> None:
-    """Train the networks of a case that are missing, and store the statistics of all; resumable."""
-    measure(case, folder)
 
 
 COMMANDS = {
@@ -44,8 +40,8 @@ COMMANDS = {
         option("--write", action="store_true", help="put the tables into README.md"),
     ),
     "measure": (
-        measure_case,
-        option("case", choices=(*CASES, "fashion"), help="a case, or the checkpoints of Fashion-MNIST"),
+        measure,
+        option("case", choices=(*CASES, FASHION), help="a case, or the checkpoints of Fashion-MNIST"),
         option(
             "--folder",
             type=Path,

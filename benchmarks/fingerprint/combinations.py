@@ -14,7 +14,6 @@ from harness.calibration.shares import share_of
 from harness.calibration.thresholds import multiplier
 from harness.features.fingerprint.distance import distance_from
 from harness.measures.panel.threshold import FEW, widened
-from harness.measures.statistics import moderated_variances
 
 Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 """The distance of statistics, (S,), from those of K models, (K, S), given the kind of each, (S,)."""
@@ -26,17 +25,21 @@ SHARE = share_of("fingerprint", ["fingerprint"])
 
 def plain(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> float:  # noqa: ARG001
     """Return the root mean square of standardized statistics."""
-    return float(np.sqrt(np.square(_standardized(own, others, others.var(axis=0, ddof=1))).mean()))
+    std = np.sqrt(np.maximum(others.var(axis=0, ddof=1), 1e-6))
+    deviations = (own - others.mean(axis=0)) / (std * widened(len(others)))
+    return float(np.sqrt(np.square(deviations).mean()))
 
 
 def moderated(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> float:
     """Return the root mean square with variances moderated within each kind."""
-    return float(np.sqrt(np.square(_standardized(own, others, _moderated(others, kinds))).mean()))
+    _, deviations = distance_from(own, others, kinds)
+    return float(np.sqrt(np.square(deviations).mean()))
 
 
 def largest(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> float:
     """Return the largest standardized statistic, with moderated variances."""
-    return float(np.abs(_standardized(own, others, _moderated(others, kinds))).max())
+    _, deviations = distance_from(own, others, kinds)
+    return float(np.abs(deviations).max())
 
 
 def shrunk(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> float:
@@ -50,17 +53,6 @@ COMBINATIONS: Mapping[str, Distance] = {
     "largest, moderated": largest,
     "moderated, shrunk covariance": shrunk,
 }
-
-
-def _standardized(own: np.ndarray, others: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    return np.asarray((own - others.mean(axis=0)) / np.sqrt(np.maximum(variances, 1e-6)) / widened(len(others)))
-
-
-def _moderated(others: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    variances = others.var(axis=0, ddof=1)
-    for kind in np.unique(kinds):
-        variances[kinds == kind] = moderated_variances(variances[kinds == kind], df=len(others) - 1)
-    return np.asarray(variances)
 
 
 @dataclass(frozen=True, eq=False)

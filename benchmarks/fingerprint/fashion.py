@@ -11,22 +11,17 @@ from benchmarks.runner import ROOT, table
 from harness.checks import read_checks
 from harness.features.fingerprint.distance import distance_from
 
-PANEL = "seed"
-"""Start of the names of the reference models."""
-
 
 def fashion_table(measured: Measured) -> str:
     """Return the distances of the reference models, each from the others, and of all other networks."""
-    panel = {name: values for name, values in measured.networks.items() if name.startswith(PANEL)}
-    others = {name: values for name, values in measured.networks.items() if name not in panel}
-    reference = np.array(list(panel.values()))
+    reference = measured.healthy
     left_out = [
         distance_from(own, np.delete(reference, position, axis=0), measured.kinds)[0]
         for position, own in enumerate(reference)
     ]
     threshold = _threshold()
     rows = [(f"{len(left_out)} reference models", f"{min(left_out):.2f} to {max(left_out):.2f}", "", _fails(0))]
-    for name, own in others.items():
+    for name, own in measured.others.items():
         distance, deviations = distance_from(own, reference, measured.kinds)
         rows.append((name, f"{distance:.2f}", f"{np.abs(deviations).max():.1f}", _fails(distance - threshold)))
     head = ("network", "distance", "largest deviation", f"fails (threshold {threshold:.2f})")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import nn
 
-from benchmarks.few.cases import Case, Images
-from benchmarks.few.network import Augmentation, Recipe, pixels_of, trained
+from benchmarks.few.faults import Training, with_label_noise
 
 NOISE = 0.1
 """Share of training images with the label of another class."""
@@ -24,63 +22,30 @@ TINT = 0.85
 """Factor of the first channel."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """Input of a training: the kind of network, images (N, side, side, channels) uint8, labels, the case and a seed."""
-
-    make: Callable[..., nn.Module]
-    images: np.ndarray
-    labels: np.ndarray
-    case: Case
-    seed: int
-    recipe: Recipe
-    augmentation: Augmentation
-
-    def network(self, freeze: Callable[[nn.Module], None] = lambda _: None) -> nn.Module:
-        """Return the network that this training gives; `freeze` is called before it."""
-        torch.manual_seed(self.seed)
-        network = self.make(**self.case.model_args)
-        freeze(network)
-        pixels, labels = pixels_of(self.images), torch.from_numpy(self.labels).long()
-        return trained(network, pixels, labels, self.recipe, self.augmentation)  # type: ignore[arg-type]
-
-    def draws(self) -> np.random.Generator:
-        """Return the generator of what a fault draws."""
-        return np.random.default_rng(self.seed)
-
-
-def training_of(make: Callable[..., nn.Module], images: Images, case: Case, seed: int, recipe: Recipe) -> Training:
-    """Return the training of a healthy network."""
-    return Training(make, images[0], images[1], case, seed, recipe, case.augmentation)
-
-
-def healthy(training: Training) -> nn.Module:
-    """Return a network without a fault."""
-    return training.network()
-
-
-def with_label_noise(training: Training) -> nn.Module:
+def with_more_label_noise(training: Training) -> nn.Module:
     """Return a network for which some labels are those of other classes."""
-    rng, count, classes = training.draws(), len(training.labels), len(training.case.classes)
-    other_labels = (training.labels + rng.integers(1, classes, count)) % classes
-    is_wrong = rng.random(count) < NOISE
-    return replace(training, labels=np.where(is_wrong, other_labels, training.labels)).network()
+    return with_label_noise(training, NOISE)
+
+
+def of_another_recipe(training: Training, **changes: float) -> nn.Module:
+    """Return a network trained by the recipe with these changes."""
+    recipe = replace(training.case.recipe, **changes)
+    return replace(training, case=replace(training.case, recipe=recipe)).network()
 
 
 def with_label_smoothing(training: Training) -> nn.Module:
     """Return a network with more label smoothing."""
-    smoothing = training.recipe.label_smoothing + SMOOTHING
-    return replace(training, recipe=replace(training.recipe, label_smoothing=smoothing)).network()
+    return of_another_recipe(training, label_smoothing=training.case.recipe.label_smoothing + SMOOTHING)
 
 
 def with_a_higher_rate(training: Training) -> nn.Module:
     """Return a network trained at three times the learning rate."""
-    return replace(training, recipe=replace(training.recipe, rate=RATE * training.recipe.rate)).network()
+    return of_another_recipe(training, rate=RATE * training.case.recipe.rate)
 
 
 def without_weight_decay(training: Training) -> nn.Module:
     """Return a network trained without weight decay."""
-    return replace(training, recipe=replace(training.recipe, weight_decay=0.0)).network()
+    return of_another_recipe(training, weight_decay=0.0)
 
 
 def with_a_frozen_layer(training: Training) -> nn.Module:
@@ -94,8 +59,8 @@ def with_a_frozen_layer(training: Training) -> nn.Module:
 
 def without_augmentation(training: Training) -> nn.Module:
     """Return a network whose training images were not augmented."""
-    none = replace(training.augmentation, rotate=0, shift_x=0, shift_y=0)
-    return replace(training, augmentation=none).network()
+    augmentation = replace(training.case.augmentation, rotate=0, shift_x=0, shift_y=0)
+    return replace(training, case=replace(training.case, augmentation=augmentation)).network()
 
 
 def on_blurred_images(training: Training) -> nn.Module:
@@ -136,7 +101,7 @@ def on_half_of_the_images(training: Training) -> nn.Module:
 
 
 FAULTS: dict[str, Callable[[Training], nn.Module]] = {
-    "label noise": with_label_noise,
+    "label noise": with_more_label_noise,
     "label smoothing": with_label_smoothing,
     "rate x3": with_a_higher_rate,
     "no weight decay": without_weight_decay,

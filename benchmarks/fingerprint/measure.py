@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from benchmarks.detection.paths import CHECKPOINTS
 from benchmarks.few.cases import CASES as CASES_OF_FEW
-from benchmarks.few.faults import images_of
-from benchmarks.few.network import Network, Recipe
-from benchmarks.fingerprint.faults import FAULTS, healthy, training_of
+from benchmarks.few.cases import Case
+from benchmarks.few.faults import Training, fault_of, healthy, images_of, write_network
+from benchmarks.few.network import Recipe
+from benchmarks.fingerprint.faults import FAULTS
 from benchmarks.fingerprint.transformer import Transformer
 from benchmarks.runner import ROOT, by_line, few, read, write
 from harness.features.fingerprint.weights import WeightStatistic, statistics_of
@@ -29,42 +30,22 @@ HEALTHY = few(40, 4)
 OF_A_FAULT = few(3, 1)
 FIRST_SEED_OF_FAULTS = 1_001
 _DIGITS = 6
-_FASHION = "fashion"
+FASHION = "fashion"
+"""Name of the networks of Fashion-MNIST, which other benchmarks train."""
 HEALTHY_NAME = "seed"
 
 
-@dataclass(frozen=True)
-class Case:
-    """Networks of one kind, on the images of a case of `benchmarks.few`, trained by that case's recipe or another."""
-
-    images: str
-    make: Callable[..., nn.Module]
-    recipe: Recipe
-
-    def train(self, folder: Path) -> dict[str, Path]:
-        """Train the networks whose files are missing; return the files by the networks' names."""
-        case = CASES_OF_FEW[self.images]
-        training_images, _ = images_of(case, folder / self.images)
-        paths = {}
-        for name, seed, train in tqdm(list(_trainings()), unit="network", smoothing=0):
-            path = paths[name] = folder / self.name / f"{name}.pth"
-            if not path.exists():
-                network = train(training_of(self.make, training_images, case, seed, self.recipe))
-                _write_weights(path, network)
-        return paths
-
-    @property
-    def name(self) -> str:
-        """Return the name of the folder of the networks."""
-        return f"{self.images}-{self.make.__name__.lower()}"
-
-
 CASES: Mapping[str, Case] = {
-    "shapes": Case("shapes", Network, CASES_OF_FEW["shapes"].recipe),
-    "letters": Case("letters", Network, CASES_OF_FEW["letters"].recipe),
-    "transformer": Case("letters", Transformer, Recipe("adamw", rate=2e-3, epochs=6, batch=64, weight_decay=0.05)),
-    "voices": Case("voices", Network, CASES_OF_FEW["voices"].recipe),
+    "shapes": CASES_OF_FEW["shapes"],
+    "letters": CASES_OF_FEW["letters"],
+    "transformer": replace(
+        CASES_OF_FEW["letters"],
+        make=Transformer,
+        recipe=Recipe("adamw", rate=2e-3, epochs=6, batch=64, weight_decay=0.05),
+    ),
+    "voices": CASES_OF_FEW["voices"],
 }
+"""Networks by name, each a case of `benchmarks.few`, one with another network and recipe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +61,20 @@ class Measured:
         return np.array([values for name, values in self.networks.items() if name.startswith(HEALTHY_NAME)])
 
     @property
+    def others(self) -> dict[str, np.ndarray]:
+        """Return the statistics of all other networks, (S,), by their names."""
+        return {name: values for name, values in self.networks.items() if not name.startswith(HEALTHY_NAME)}
+
+    @property
     def faults(self) -> dict[str, np.ndarray]:
         """Return the statistics of the networks with each fault, (networks, S)."""
         by_fault: dict[str, list[np.ndarray]] = {}
-        for name, values in self.networks.items():
-            if not name.startswith(HEALTHY_NAME):
-                by_fault.setdefault(name.rpartition("-")[0].replace("-", " "), []).append(values)
+        for name, values in self.others.items():
+            by_fault.setdefault(fault_of(name), []).append(values)
         return {fault: np.array(values) for fault, values in by_fault.items()}
 
 
-def measure(case: str, folder: Path | None) -> None:
+def measure(*, case: str, folder: Path | None) -> None:
     """Train the networks of a case that are not in `folder`, and store their statistics.
 
     Of Fashion-MNIST, nothing is trained: the shipped panel, the baselines of `benchmarks.claims` and the checkpoints of
@@ -97,15 +82,24 @@ def measure(case: str, folder: Path | None) -> None:
     """
     torch.set_num_threads(1)
     work = (folder or ROOT / "runs/fingerprint").resolve()
-    if case == _FASHION:
+    if case == FASHION:
         keep(case, _statistics_of_checkpoints(folder or CHECKPOINTS))
         return
-    statistics = {}
-    for name, path in CASES[case].train(work).items():
-        network = CASES[case].make(**CASES_OF_FEW[CASES[case].images].model_args)
-        network.load_state_dict(torch.load(path))
-        statistics[name] = statistics_of(network)
-    keep(case, statistics)
+    keep(case, {name: statistics_of(network) for name, network in networks_of(case, work).items()})
+
+
+def networks_of(name: str, work: Path) -> dict[str, nn.Module]:
+    """Return the networks of a case by their names, trained where their files are missing."""
+    case = CASES[name]
+    training_images, _ = images_of(case, work / case.name)
+    networks = {}
+    for network_name, seed, train in tqdm(list(_trainings()), unit="network", smoothing=0):
+        path = work / f"{case.name}-{case.make.__name__.lower()}" / f"{network_name}.pth"
+        if not path.exists():
+            write_network(path, train(Training(*training_images, case, seed)))
+        networks[network_name] = case.make(**case.model_args)
+        networks[network_name].load_state_dict(torch.load(path))
+    return networks
 
 
 def read_measured(case: str) -> Measured | None:
@@ -137,13 +131,6 @@ def _trainings() -> Iterable[tuple[str, int, Callable[..., nn.Module]]]:
         for number in range(OF_A_FAULT):
             seed = FIRST_SEED_OF_FAULTS + 10 * position + number
             yield f"{fault.replace(' ', '-')}-{number + 1}", seed, train
-
-
-def _write_weights(path: Path, network: nn.Module) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(network.state_dict(), part)
-    part.rename(path)
 
 
 def _statistics_of_checkpoints(folder: Path) -> dict[str, tuple[WeightStatistic, ...]]:

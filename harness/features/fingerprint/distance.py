@@ -67,20 +67,22 @@ def distance_from(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> tup
     kind share strength about their variances. The distance is Mahalanobis', divided by the root of S, with the shrunk
     covariance of Ledoit & Wolf (2004), "A well-conditioned estimator for large-dimensional covariance matrices".
     """
-    count = len(others)
-    mean = others.mean(axis=0)
+    spread, varies = _spread(others, kinds)
+    deviations = (own - others.mean(axis=0)) / (spread * widened(len(others)))
+    covariance = _covariance((others - others.mean(axis=0)) / spread, varies)
+    square = float(deviations @ np.linalg.solve(covariance, deviations)) / len(own)
+    return math.sqrt(square), deviations
+
+
+def _spread(others: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the standard deviation of each statistic, (S,), and which statistics vary at all, (S,) bool."""
     own_variances = others.var(axis=0, ddof=1)
     varies = own_variances > _LEAST_STD**2
     variances = np.maximum(own_variances, _LEAST_STD**2)
     for kind in np.unique(kinds[varies]):
         of_kind = varies & (kinds == kind)
-        variances[of_kind] = moderated_variances(variances[of_kind], df=count - 1)
-
-    spread = np.sqrt(variances)
-    deviations = (own - mean) / (spread * widened(count))
-    covariance = _covariance((others - mean) / spread, varies)
-    square = float(deviations @ np.linalg.solve(covariance, deviations)) / len(own)
-    return math.sqrt(square), deviations
+        variances[of_kind] = moderated_variances(variances[of_kind], df=len(others) - 1)
+    return np.sqrt(variances), varies
 
 
 def _covariance(standardized: np.ndarray, varies: np.ndarray) -> np.ndarray:
