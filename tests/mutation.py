@@ -26,7 +26,7 @@ RECORD, CHECKED = ROOT / "tests/mutants.json", ROOT / "tests/mutants.resume"
 COPIED = ("harness", "tests", "stress_tests", "models", "pyproject.toml", "conftest.py", "README.md")
 OF_STATUS = (
     *("run/test_outcome", "run/test_reported", "project/test_writers", "report/test_report"),
-    *("plugin/test_plugin", "plugin/test_endings", "plugin/test_two_runs", "plugin/test_kill_points"),
+    *("plugin/test_plugin", "plugin/test_endings", "plugin/test_two_runs", "report/test_owner"),
 )
 PARTS = {
     "checks": (("checks",), ("tests/checks",)),
@@ -35,7 +35,7 @@ PARTS = {
         tuple(f"tests/calibration/test_{name}.py" for name in ("thresholds", "moderated", "panel", "small_groups")),
     ),
     "status and reports": (
-        ("plugin/exit_status.py", "plugin/claim.py", "report/refusal.py"),
+        ("plugin/ending.py", "report/owner.py", "report/refusal.py"),
         tuple(f"tests/{name}.py" for name in OF_STATUS),
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),

@@ -7,6 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MARK = "STRESS_HARNESS_TEST_MARK"
+SYSTEM = {
+    # Ray's 15 would leave workers a thirtieth of a core beside the other tests.
+    "worker_niceness": 0,
+    # A lost node refuses connections at once; by default, Ray concludes from that after 15 s.
+    "health_check_period_ms": 500,
+}
+"""Configuration of clusters."""
 
 
 @contextmanager
@@ -14,7 +21,8 @@ def ray_cluster(*, nodes: int):
     """Yield a cluster of a node without cores, where drivers are, and of nodes of one core each."""
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SYSTEM}
+    found = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes):
             found.add_node(num_cpus=1)

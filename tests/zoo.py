@@ -32,10 +32,11 @@ from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
 from harness.plugin.run import RUN
-from harness.run.execute import command_to_start, hand_over
-from harness.run.handover import Handover
+from harness.report.redraw import reports_of
+from harness.run.handover import Handover, RunRecord
 from harness.run.history import read_history
-from harness.run.request import RunRequest, command_line, value_in
+from harness.run.inner import Launch, hand_over
+from harness.run.request import RunRequest, command_line, new_run_id
 from harness.run.status import REPORTS
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
@@ -376,13 +377,29 @@ def asked_to_record(families: str | None, **more):
         return
     record = frozenset() if families == "all" else frozenset(families.split(",")) if families else None
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        path = hand_over(RunRequest(record=record, **more), Path(folder, "request.json"))
+        request = RunRequest(record=record, run_id=new_run_id(), **more)
+        handover = hand_over(request, Launch((), ("pytest",)), Path(folder, "request.json"))
         main = pytester_module.main
-        patch.setattr(pytester_module, "main", lambda args, plugins: main(args, [*plugins, Handover(path)]))
-        yield path
+
+        def run(args, plugins):
+            status = main(args, [*plugins, handover])
+            if (left := handover.record()) is not None and left.report:
+                publish(left, Path("reports"))
+            return status
+
+        patch.setattr(pytester_module, "main", run)
+        yield handover.path
 
 
-_REMEMBERED: dict[str, tuple[int, str, str, dict[str, bytes]]] = {}
+def publish(record: RunRecord, folder: Path) -> None:
+    """Write the reports of a run without an outer process, which would do so."""
+    _, reports = reports_of(record.report, record.pictures.__getitem__, where="a record")
+    for name, content in {**record.pictures, **reports}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+_REMEMBERED: dict[str, tuple[int, str, str, bytes]] = {}
 
 
 _REPORTS, _RUN = b"@REPORTS@", b"@RUN@"
@@ -400,31 +417,23 @@ def in_this_process(pytester, runs: list[list[str]]):
         assert command[0] == sys.executable
         if "stress_tests" not in command:  # Not a run of the gate, but another process of one.
             return start(command, **how)
-        arguments = apart(command[command.index("stress_tests") :])
-        reports = Path(value_in(arguments, "reports") or pytester.path / "reports")
+        request = request_in(command)
+        asked = RunRequest(**json.loads(request.read_text())["request"])
+        same = {name: value for name, value in asked.plain.items() if name not in {"run_id", "reports"}}
+        record = () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
+        arguments, left = command[6:], request.with_name("record.json")
+        places = str(asked.reports).encode(), asked.run_id.encode()
         with one_at_a_time, hypothesis_as_it_starts(), without_lines():
-            request = request_in(command)
-            handed = json.loads(request.read_text())
-            asked = RunRequest(**handed["request"])
-            reports = Path(asked.reports if asked.given.get("reports") else reports)
-            record = () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
             runs.append([*line_of(command), *record, *(["answers"] if asked.answers else [])])
-            run_id = asked.run_id.encode()
-            same = {name: value for name, value in asked.plain.items() if name not in {"run_id", "reports"}}
-            key = _digest(pytester.path, [*(argument for argument in arguments if argument != str(reports)), str(same)])
+            key = _digest(pytester.path, [*arguments, str(same)])
             if key not in _REMEMBERED:
                 result = pytester.runpytest_inprocess(*arguments, plugins=[Handover(request)])
-                kept = {path.name: path.read_bytes() for path in reports.glob("*") if path.is_file()}
-                files = {name: content.replace(run_id or _RUN, _RUN) for name, content in kept.items()}
-                said = request.read_bytes().replace(str(reports).encode(), _REPORTS)
-                files[request.name] = said.replace(run_id or _RUN, _RUN)
-                _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), files
-            status, out, err, files = _REMEMBERED[key]
-            for name, content in files.items():
-                place = request if name == request.name else reports / name
-                place.with_name(name).write_bytes(
-                    content.replace(_REPORTS, str(reports).encode()).replace(_RUN, run_id)
-                )
+                content = left.read_bytes() if left.exists() else b""
+                content = content.replace(places[0], _REPORTS).replace(places[1], _RUN)
+                _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), content
+            status, out, err, content = _REMEMBERED[key]
+            if content:
+                left.write_bytes(content.replace(_REPORTS, places[0]).replace(_RUN, places[1]))
         return subprocess.CompletedProcess(command, status, out, err)
 
     return run
@@ -437,7 +446,7 @@ def line_of(command: list[str]) -> list[str]:
 
 def request_in(command: list[str]) -> Path:
     """Return the file with the request in the command of a run's process."""
-    return Path(command[command.index("pytest") - 1])
+    return Path(command[5])
 
 
 def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
@@ -446,7 +455,8 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
     shown_by_run(monkeypatch)
 
     def ask(self, path, arguments):
-        run = subprocess.run(command_to_start(path, arguments), capture_output=True, text=True, check=False)
+        command = [sys.executable, "-u", "-c", "", "", str(path), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
 
     monkeypatch.setattr(WarmProcess, "ask", ask)
@@ -456,9 +466,9 @@ def shown_by_run(monkeypatch) -> None:
     """Have runs that are shown started by `subprocess.run`, too, which tests replace."""
 
     def shown(command, environment):
-        return subprocess.run(command, env=environment, check=False).returncode
+        return subprocess.run(command, env=environment, check=False).returncode, None
 
-    monkeypatch.setattr("harness.run.execute._shown", shown)
+    monkeypatch.setattr("harness.run.inner._in_terminal", shown)
 
 
 def kept_predictions(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.detection import besides, colour, shares, triggers
 from benchmarks.detection.make import make, make_all
-from benchmarks.detection.measure import is_measured, measure_all
+from benchmarks.detection.measure import is_measured, measure_all, measure_rows
 from benchmarks.detection.mutants import MUTANTS, Mutant
 from benchmarks.detection.paths import CHECKPOINTS
 from benchmarks.detection.report import write_report
@@ -57,6 +57,11 @@ def measure(*, only: str, jobs: int, checkpoints: Path, quick: bool) -> int:
     return not measure_all(matching(only), checkpoints.resolve(), side_by_side=jobs, quick=quick)
 
 
+def rows(*, request: Path, reports: Path) -> int:
+    """Measure the rows of a request; `measure` starts this for a mutant that lacks some."""
+    return not measure_rows(request, reports)
+
+
 _FOLDER = option(
     "--checkpoints", type=Path, default=CHECKPOINTS, metavar="DIR", help="where mutants are (runs/detection)"
 )
@@ -72,6 +77,7 @@ _QUICK = option("--quick", action="store_true", help="in the quick profile, by i
 COMMANDS = {
     "train": (train, *_QUEUE, _AGAIN),
     "measure": (measure, *_QUEUE, _QUICK),
+    "rows": (rows, option("request", type=Path, metavar="FILE"), option("reports", type=Path, metavar="DIR")),
     "flip": (besides.flip_all, _FOLDER),
     "parents": (besides.compare_all, _FOLDER),
     "backdoors": (besides.open_all, _FOLDER),

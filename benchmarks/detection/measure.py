@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,7 +17,7 @@ from benchmarks.detection.results import MEASURED, Result, read_result, write_re
 from benchmarks.runner import processor, read
 from harness.base.files import hash_of_file
 from harness.checks import Check, read_checks
-from harness.run.execute import command_to_start, hand_over
+from harness.run.inner import execute
 from harness.run.request import RunRequest
 
 _CLEAN = "clean"
@@ -69,8 +70,11 @@ def measure_all(
         options += ["--stress-profile", "quick"] if quick else []
         whole = python("-m", "pytest", *options)
         if kept := known.get(mutant.id):
-            request = RunRequest(record=frozenset(kept.missing(checks)))
-            whole = tuple(command_to_start(hand_over(request, reports.with_suffix(".request.json")), tuple(options)))
+            request = RunRequest(record=frozenset(kept.missing(checks)), options=tuple(options))
+            asked = reports.with_suffix(".request.json")
+            asked.parent.mkdir(parents=True, exist_ok=True)
+            asked.write_text(json.dumps(request.plain))
+            whole = python("-m", "benchmarks.detection", "rows", str(asked), str(reports))
         return Job(mutant.id, whole, reports / "output.txt")
 
     def finish(job: Job, status: int) -> str:
@@ -89,6 +93,14 @@ def measure_all(
     named = f"; failed: {', '.join(failed)}" if failed else ""
     say(f"{measured + total - len(failed)} of {len(mutants)} mutants have a result{named}")
     return not failed
+
+
+def measure_rows(request: Path, reports: Path) -> bool:
+    """Measure the rows of a request as JSON, without a verdict, and keep what the run says in the folder of reports."""
+    result = execute(RunRequest(**json.loads(request.read_text())), on_line=print)
+    reports.mkdir(parents=True, exist_ok=True)
+    (reports / "stress.json").write_text(json.dumps(result.report or {"checks": []}))
+    return result.report is not None
 
 
 def is_measured(mutant: Mutant, *, quick: bool, results: Path | None = None) -> bool:

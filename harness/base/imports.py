@@ -33,11 +33,11 @@ def files() -> dict[str, str]:
     may hide another. Packages installed from a local folder count with their record of files.
     """
     _looked_at.update(modules := _loaded() - _looked_at)
-    for file in filter(_is_users, modules):
+    for file in filter(is_users, modules):
         _add(file, again=False)
     for place in set(sys.path) - _looked_at:
         _looked_at.add(place)
-        if _is_users(folder := _absolute(place)):
+        if is_users(folder := _absolute(place)):
             _add_folder(folder)
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
@@ -97,7 +97,8 @@ def _absolute(path: str) -> str:
 
 
 @cache
-def _is_users(path: str) -> bool:
+def is_users(path: str) -> bool:
+    """Return whether a file is the user's code, which belongs neither to Python nor to an installed package."""
     return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(name in f"{path}{os.sep}" for name in _INSTALLED)
 
 
@@ -106,7 +107,7 @@ def _is_loadable(entry: os.DirEntry[str]) -> bool:
 
 
 def _add(file: str, *, again: bool) -> None:
-    if not _is_users(place := _absolute(file)):
+    if not is_users(place := _absolute(file)):
         return
     while not os.path.isfile(place) and place != (above := os.path.dirname(place)):  # A module in an archive.
         place = above

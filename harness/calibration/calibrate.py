@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from harness.calibration.samples import choose_samples
 from harness.calibration.summary import calibration_lines, plan_lines, power_lines
 from harness.calibration.thresholds import check_panel, thresholds_of
 from harness.calibration.unnoticed import unnoticed_lines
+from harness.calibration.warm import WarmProcesses
 from harness.checks import read_checks
 from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_domain, with_thresholds
@@ -223,7 +225,12 @@ def _measured_panel(
         )
         checks = _with_domain_of_project(request, checks)
     recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
-    with Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar:
+    with (
+        closing(WarmProcesses(options)) as processes,
+        Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar,
+    ):
+        if cluster is None:
+            recording = replace(recording, processes=processes)
         loaded = load_reference_models(checkpoints, recording, network=network)
         count = len(checkpoints)
         measured = "1 reference model" if count == 1 else f"each of {count} reference models"

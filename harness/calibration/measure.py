@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from harness.checks.file import DataFingerprint
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
-    from harness.run.execute import RunResult
     from harness.run.request import RunRequest
+    from harness.run.result import RunResult
 
 _FEW, _ROUNDING = 32, 1e-3
 """Images that find copies, and the largest difference of a copy's logits as a share of their range. Those of two

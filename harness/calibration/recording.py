@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,8 +20,7 @@ from harness.base.cache import Store, installed
 from harness.base.errors import CalibrationError, ChangedError
 from harness.base.files import hash_of_file
 from harness.base.groups import pairs_of
-from harness.calibration.warm import WarmProcess
-from harness.inference.devices import usable_cores
+from harness.calibration.warm import WarmProcess, WarmProcesses
 from harness.inference.platforms import LIBRARIES, measuring_code
 from harness.measures import METRICS
 from harness.perturb import PROTOCOL
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from harness.checks import ChecksFile
     from harness.inference.cluster import Cluster
     from harness.networks.checkpoints import Checkpoint
-    from harness.run.execute import RunResult
+    from harness.run.result import RunResult
 
 T = TypeVar("T")
 _VERSIONS = (*LIBRARIES, "stress-harness", "onnxruntime", "timm", "torchvision", "transformers")
@@ -49,7 +48,8 @@ class Recording:
 
     `cluster` is that on which checkpoints are measured, None for this machine. `answers` is the folder in which
     answers are left. `panel_predictions` is a file in place of the recipe's. `originals` are the models that
-    checkpoints were made from, by the checkpoint's path.
+    checkpoints were made from, by the checkpoint's path. `processes` run the gate on this machine, and stay for later
+    recordings with the same options; without them, a recording starts and ends its own.
     """
 
     tests: Path
@@ -60,6 +60,7 @@ class Recording:
     answers: Path | None = None
     panel_predictions: Path | None = None
     originals: Mapping[str, Path | str] = field(default_factory=dict)
+    processes: WarmProcesses | None = None
 
     def definition(self) -> str:
         """Return a hash of what decides the values, given a checkpoint and the user's code that a run imports.
@@ -200,20 +201,23 @@ def kept_or_made(
             store.keep(keys[at], content, code)
         return read(content)
 
-    def work(core: int) -> None:
-        with closing(WarmProcess(core, recording.options)) as process:
-            for at in iter(lambda: waiting.popleft() if waiting else None, None):
-                try:
-                    found[at] = made(at, process)
-                except BaseException:
-                    waiting.clear()
-                    if cluster:  # No result is needed any more.
-                        cluster.lost = "the calibration was abandoned"
-                    raise
-                on_model()
+    def work(process: WarmProcess) -> None:
+        for at in iter(lambda: waiting.popleft() if waiting else None, None):
+            try:
+                found[at] = made(at, process)
+            except BaseException:
+                waiting.clear()
+                if cluster:  # No result is needed any more.
+                    cluster.lost = "the calibration was abandoned"
+                raise
+            on_model()
 
-    if waiting:
-        cores = cluster.cores if cluster else usable_cores()[: len(waiting)]
-        with ThreadPoolExecutor(len(cores)) as pool:
-            list(pool.map(work, cores))
+    if waiting and cluster:
+        unused = [WarmProcess(core, recording.options) for core in cluster.cores]  # A node has processes of its own.
+        with ThreadPoolExecutor(len(unused)) as pool:
+            list(pool.map(work, unused))
+    elif waiting:
+        with ExitStack() as stack:
+            own = recording.processes or stack.enter_context(closing(WarmProcesses(recording.options)))
+            own.share(work, most=len(waiting))
     return [found[at] for at in range(len(checkpoints))]

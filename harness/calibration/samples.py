@@ -15,7 +15,7 @@ from harness.checks.file import PanelSample
 from harness.checks.tables import hash_of_checks, uncalibrated, with_domain, with_samples
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.run.budget import Plan, duration, in_cores
-from harness.run.execute import execute
+from harness.run.inner import execute
 from harness.run.request import RunRequest
 
 if TYPE_CHECKING:

@@ -6,38 +6,48 @@ crashes ends alone.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.termination import end_with_parent
-from harness.run.execute import PYTEST, execute
+from harness.inference.devices import usable_cores
+from harness.run.inner import execute
 from harness.run.opening import load_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from harness.run.execute import RunResult
     from harness.run.request import RunRequest
+    from harness.run.result import RunResult
 
 _PRINTED = "printed.txt"
 _MODULES = (
     *("harness.run.opening", "harness.run.hypothesis_poses", "harness.run.selfcheck"),
     *("harness.checks.families", "harness.inference.attention", "harness.networks.checkpoints", "scipy.stats"),
 )
-"""Imports of every run besides the plugin, which pytest must import itself."""
-_CODE = f"""\
-import sys
+"""Imports of every run besides the plugins, such as Hypothesis, which pytest must import itself."""
+_CODE = """\
+import gc, sys
+gc.disable()
 from harness.calibration.warm import copies
-path, sys.argv = copies(*sys.argv[1:])
-{PYTEST}"""
-"""The code of a process: copies of it run pytest."""
+from harness.run.handover import Handover
+from harness.run.inner import run_pytest
+path, arguments = copies(*sys.argv[1:])
+sys.exit(run_pytest(Handover(path), arguments))
+"""
+"""The code of a process: copies of it run pytest.
+
+Garbage collections during its imports find next to nothing, and take a tenth of their time or more.
+"""
 
 
 class WarmProcess:
@@ -82,6 +92,28 @@ class WarmProcess:
             self._process = None
 
 
+class WarmProcesses:
+    """A warm process for each core, for several rounds of runs with the same options; each starts when it is needed."""
+
+    def __init__(self, options: Sequence[str]) -> None:
+        self._processes = [WarmProcess(core, options) for core in usable_cores()]
+        # A process ends with the thread that has started it, so the threads of one round stay for the next.
+        self._threads = ThreadPoolExecutor(len(self._processes))
+
+    def share(self, work: Callable[[WarmProcess], None], *, most: int) -> None:
+        """Call `work` in a thread for each process, at most `most`; raise its first error when all calls have ended."""
+        calls = [self._threads.submit(work, process) for process in self._processes[:most]]
+        wait(calls)
+        for call in calls:
+            call.result()
+
+    def close(self) -> None:
+        """End the processes."""
+        self._threads.shutdown()
+        for process in self._processes:
+            process.close()
+
+
 def copies(parent: str, core: str, *options: str) -> tuple[Path, list[str]]:
     """Load what every run needs, and return in a copy of this process the request and pytest's command line of a run.
 
@@ -96,6 +128,8 @@ def copies(parent: str, core: str, *options: str) -> tuple[Path, list[str]]:
     for name in _MODULES:
         import_module(name)
     load_ahead(options)
+    gc.freeze()  # Copies share this memory, as long as no collection looks at it.
+    gc.enable()
     process = os.getpid()
     while line := sys.stdin.readline():
         if copy := os.fork():
@@ -108,5 +142,5 @@ def copies(parent: str, core: str, *options: str) -> tuple[Path, list[str]]:
         with Path(os.devnull).open() as nothing, Path(path).with_name(_PRINTED).open("w") as printed:
             for file, number in ((nothing, 0), (printed, 1), (printed, 2)):
                 os.dup2(file.fileno(), number)
-        return Path(path), ["pytest", *arguments]
+        return Path(path), arguments
     sys.exit()

@@ -16,7 +16,6 @@ import tomlkit
 from harness.base.errors import CalibrationError, ConfigurationError
 from harness.base.features import families_with_rows
 from harness.base.files import read_regular
-from harness.measures.panel.threshold import PROVISIONAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -274,4 +273,6 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
 
 def ends(item: Calibrated, reason: str) -> bool:
     """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
+    from harness.measures.panel.threshold import PROVISIONAL
+
     return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.base.codes import Code, coded
-from harness.base.errors import code_of, lacking, printable
+from harness.base.errors import InputError, code_of, lacking, printable
 from harness.base.termination import TerminatedError, termination_raised
 from harness.cli import options
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
 
 if TYPE_CHECKING:
-    from harness.run.execute import RunResult
+    from collections.abc import Sequence
+
     from harness.run.request import RunRequest
 
 ALLOW_PARTIAL = "--allow-partial"
@@ -57,28 +59,51 @@ def gate_command(arguments: tuple[str, ...]) -> int:
 
                 advice = hint_of_project(Path(OF_PROJECT)) or "run `stress-harness init` to make one"
                 return _said(f"[{Code.USAGE}] there is no gate here; {advice}")
-            from harness.run.request import RunRequest
-
-            result = judged(RunRequest(options=given or ("stress_tests",), root=Path.cwd()))
+            return _run_pytest(given or ("stress_tests",), allow_partial=ALLOW_PARTIAL in arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BaseException as error:  # Nothing that goes wrong here is a verdict.
         return _said(f"{_reason(error)}\n{MEANING}")
-    if result.verdict == "partial" and result.exit_status != INTERRUPTED and ALLOW_PARTIAL not in arguments:
+
+
+def _run_pytest(arguments: Sequence[str], *, allow_partial: bool) -> int:
+    """Run pytest as its user would, and return the exit status of the gate."""
+    import pytest
+
+    from harness.plugin.place import Caller
+    from harness.run.inner import PLUGIN
+
+    caller = Caller(tuple(arguments))
+    status = int(pytest.main([*PLUGIN, *arguments], plugins=[caller]))
+    if caller.only_looks:  # A plan or a listing, which judges nothing.
+        return status
+    if caller.refused:  # pytest has said why.
+        return NOT_JUDGED
+    result = caller.result
+    if result is None:
+        return _refused(arguments, f"pytest ended with exit status {status} and without a verdict")
+    if result.verdict == "partial" and result.exit_status != INTERRUPTED and not allow_partial:
         return _said(_PARTIAL)
     return result.exit_status
 
 
-def judged(request: RunRequest) -> RunResult:
-    """Run the gate in a child process that prints here, and say so where it ends without a verdict."""
-    from harness.report import api
-    from harness.run.execute import without_verdict
+def _refused(arguments: Sequence[str], why: str) -> int:
+    """Have the reports refuse a run that pytest has not begun, as for a wrong option of its own, and say so."""
+    from harness.report.owner import Owner
+    from harness.run.request import RunRequest, new_run_id, with_options_read
 
-    result = api.judged(request, shown=True)
-    if not result.concluded and result.status != NOT_JUDGED:
-        lines = f"error: {without_verdict(result.status)}", MEANING, f"report: {result.page}"
-        options.tell(*lines, to=sys.stderr)
-    return result
+    reports = Path("reports")
+    with suppress(InputError):
+        reports = with_options_read(RunRequest(options=tuple(arguments), root=Path.cwd())).reports_folder
+
+    def refuse() -> RunRequest:
+        raise InputError(why, code=Code.PYTEST)
+
+    owner = Owner(reports, ("pytest", *arguments), new_run_id())
+    with suppress(InputError):
+        owner.take(refuse)
+    owner.release()
+    return _said(f"[{Code.PYTEST}] {why}\n{MEANING}")
 
 
 def _reason(error: BaseException) -> str:

@@ -60,8 +60,6 @@ class Classifier:
         """The network, or the predictor with the classes of the data."""
         self.provides, self.device = self.predictor.provides, self.predictor.device
         self.workers = self.predictor.workers(workers)
-        self.questions = 0
-        """Number of uses; a test that does not change it has not used the model."""
         self._screen, self._made_by = screen, backend
         self.backend = self.backend_for(self.predictor.fast)
         """Runs the model with folded batch norms."""
@@ -71,14 +69,12 @@ class Classifier:
 
     @property
     def plain(self) -> Any:
-        """Return the given model, a network with layers under their own names or a predictor; access is a use."""
-        self.questions += 1
+        """Return the given model, a network with layers under their own names or a predictor."""
         return self.predictor.plain
 
     @property
     def model(self) -> Any:
-        """Return the model with folded batch norms, which the backend runs; access counts as a use."""
-        self.questions += 1
+        """Return the model with folded batch norms, which the backend runs."""
         return self.predictor.fast
 
     @property
@@ -111,7 +107,6 @@ class Classifier:
         Raises `ModelError` if the model raises, returns a non-finite value, or does not return one logit per class and
         image.
         """
-        self.questions += 1
         perturbation = within_border(perturbation, images.domain.border)
         if not keep:
             return self._predictions(images, perturbation)
@@ -141,7 +136,6 @@ class Classifier:
 
         Groups of equal poses run fastest. Raises `ModelError` as `predict` does.
         """
-        self.questions += 1
         seen = tuple(within_border(pose, images.domain.border) for pose in poses)
         inputs = Perturbed(images.pixels, positions, self.device, seen, which, rounded=self.rounded)
         return np.asarray(self.backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))
@@ -176,7 +170,6 @@ class Classifier:
         The `repr` of `what` must name all that determines the values besides the model, the images, the perturbation
         and this package's code. Values are stored as float32, but not for a perturbation from outside of this package.
         """
-        self.questions += 1
         key = self.cache_key(what, images, perturbation)
         if self._cache is None or key is None:
             return compute()
@@ -199,7 +192,6 @@ class Classifier:
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return the result of the first call of `compute` for `what`, which must name all that determines it."""
-        self.questions += 1
         if what not in self._remembered:
             self._remembered[what] = compute()
         answer: T = self._remembered[what]

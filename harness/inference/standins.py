@@ -182,7 +182,7 @@ class StandIn(Classifier):
         cached: bool = True,
     ) -> None:
         self.provides, self._answer, self._ledger, self._of = provides, answer, ledger, of
-        self.questions, self._remembered, self._measured_on = 0, {}, None
+        self._remembered, self._measured_on = {}, None
         self.device, self.workers, self._cache = torch.device("cpu"), 1, None
         if of is not None:
             self.device, self.workers, self.backend = of.device, of.workers, of.backend

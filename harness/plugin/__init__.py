@@ -1,65 +1,124 @@
-"""The pytest plugin: it loads the modules that hold the hooks, and refuses a gate run where one cannot be loaded.
+"""The pytest plugin. A run that judges has an outer and an inner process; see the page on the promise of a verdict.
 
+The outer process is pytest as the user called it. It starts the inner one, which runs the tests, and owns the verdict.
 This module and those that it imports at once need no package besides pytest.
 """
 
 from __future__ import annotations
 
-import os
+import sys
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.base import imports
 from harness.base.codes import Code, coded
-from harness.base.errors import lacking, printable
-from harness.plugin.claim import claim_early
-from harness.plugin.place import reports_named
-from harness.run.status import NOT_JUDGED
+from harness.base.errors import lacking
+from harness.plugin.place import caller_of, expect_own_root, handover_to, is_gate_run, judges, plans
+from harness.plugin.refusing import BEGUN, reason_of, refuse_unbegun, refusing_record
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from harness.checks import Key
 
 MODULES = tuple(
     f"harness.plugin.{name}" for name in ("hooks", "fixtures", "planning", "parametrization", "packaged", "verdicts")
 )
-"""The modules with the hooks and fixtures; a run without one of them is none of the gate."""
-_sessions: list[bool] = []
-"""True if pytest has registered this module as a plugin; stress tests are void otherwise."""
+"""The modules with hooks and fixtures of a process that runs or collects tests."""
 
 
 def check(family: str, *keys: Key[Any], metric: str = "") -> pytest.MarkDecorator:
     """Mark a stress test: it runs once per row of this family, and metric, in the checks file.
 
-    `keys` are those that its checks have besides those of all checks. In a run of pytest that has switched this plugin
-    off the run ends, with 4.
+    `keys` are those that its checks have besides those of all checks.
     """
-    if "PYTEST_VERSION" in os.environ and not _sessions:
-        pytest.exit(
-            f"[{Code.PYTEST}] stress tests need the plugin harness.plugin, which is switched off "
-            "(-p no:harness.plugin) or not installed; nothing was judged",
-            returncode=NOT_JUDGED,
-        )
     return pytest.mark.stress_check(family, *keys, metric=metric)
 
 
-def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Claim the reports of a run that judges, and load the modules with the hooks; a run that lacks one ends with 4."""
-    _sessions.append(True)
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the gate's options; where a package is missing, a run of the gate ends with 4, and another goes on."""
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
-    claim_early(config)
+    imports.begin()
+    config.add_cleanup(partial(_end_unbegun, config))
+    try:
+        import_module("harness.plugin.options").add_options(parser, config)
+    except Exception as error:  # A package that is missing or broken raises anything.
+        if is_gate_run(config):
+            raise pytest.UsageError(coded(Code.PACKAGE, lacking(error))) from None
+
+
+def _end_unbegun(config: pytest.Config) -> None:
+    """Have the reports say why pytest ends before a run begins: a wrong option, a `conftest.py`, or another plugin."""
+    error = sys.exception()
+    if error is None or BEGUN in config.stash:
+        return
+    if (handover := handover_to(config)) is not None:
+        why = reason_of(error)
+        with suppress(OSError):
+            handover.leave(refusing_record(config, why))
+    elif judges(config):
+        why = reason_of(error)
+        refuse_unbegun(config, why)
+        if (caller := caller_of(config)) is not None:
+            caller.refused = True
+        if isinstance(error, pytest.UsageError):
+            error.args = (why,)
+        elif not isinstance(error, KeyboardInterrupt) and type(error).__name__ != "ConftestImportFailure":
+            raise pytest.UsageError(why)  # pytest would end with 1 or 3, or as a call of `sys.exit` says.
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Have an inner process run the tests of a run that judges, before this process loads a `conftest.py`."""
+    if judges(early_config):
+        try:
+            expect_own_root(early_config)
+        except pytest.UsageError:
+            early_config.stash[BEGUN] = True  # The reports there are another project's.
+            raise
+        from harness.plugin.outer import become_outer, starts_inner
+
+        if starts_inner(early_config):
+            become_outer(early_config, args)
+            return
+    # Before any `conftest.py`, whose wrappers of hooks are then around the gate's own.
+    _load_modules(early_config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the modules with hooks and fixtures where only a `conftest.py` has loaded this one."""
+    _load_modules(config)
+
+
+def _load_modules(config: pytest.Config) -> None:
+    """Load the modules with hooks and fixtures; where a package is missing, as `pytest_addoption` does."""
     try:
         for module in map(import_module, MODULES):
-            pluginmanager.register(module, str(id(module)))  # No option can leave out a plugin of this name.
+            if not config.pluginmanager.is_registered(module):
+                config.pluginmanager.register(module, module.__name__)
     except pytest.UsageError:
         raise
-    except Exception as error:  # A package that is missing or broken raises anything.
-        refuse_to_start(config, coded(Code.PACKAGE, lacking(error)))
+    except Exception as error:
+        if is_gate_run(config):
+            raise pytest.UsageError(coded(Code.PACKAGE, lacking(error))) from None
 
 
-def refuse_to_start(config: pytest.Config, reason: str) -> None:
-    """End a gate run, with a reason for its reports; another run goes on without the plugin."""
-    if reports_named(config) is not None:
-        claim_early(config)
-        raise pytest.UsageError(printable(reason))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Leave the record of a run that judges where its verdict is decided, whatever ends pytest's work here."""
+    if hasattr(config, "workerinput") or config.pluginmanager.has_plugin("harness.outer"):
+        return (yield)
+    if plans(config) and config.pluginmanager.hasplugin("xdist"):  # Workers would run nothing.
+        config.option.numprocesses, config.option.dist, config.option.tx = None, "no", []
+    handover = handover_to(config)
+    if handover is None and not judges(config):
+        return (yield)
+    config.stash[BEGUN] = True
+    from harness.plugin.ending import ended_in_place, ended_inner
+
+    return (yield from (ended_inner(config, handover) if handover else ended_in_place(config)))

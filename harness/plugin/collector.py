@@ -31,10 +31,13 @@ class Collector:
     def __init__(self, run: GateRun, session: pytest.Session) -> None:
         self.run, self.session = run, session
         self.ended = 0
+        self.failures = 0
+        """Failed tests and modules, which pytest counts, too."""
         self.reported = run.reported
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
+        self.failures += report.failed and not hasattr(report, "wasxfail")
         verdicts = _verdicts_in(report)
         made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
         for verdict in verdicts:
@@ -61,9 +64,20 @@ class Collector:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Take errors of test files that cannot be imported, and of rows whose keys are not those of their test."""
         if report.failed:
+            self.failures += 1
             *_, said = str(report.longrepr).splitlines()
             self.reported.errors.append(coded(Code.TEST, f"{report.nodeid}: cannot be collected: {said}"))
             self._keep(report, checked=False)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Take a failure that another plugin adds to those of the tests, such as a limit of coverage."""
+        if session.testsfailed > self.failures and not self.reported.interrupted:
+            self.reported.errors.append(
+                coded(
+                    Code.PYTEST, "another plugin counts a failure that is none of a test, such as a limit of coverage"
+                )
+            )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""

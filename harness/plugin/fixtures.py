@@ -8,7 +8,7 @@ import pytest
 
 from harness.base.errors import NotApplicableError
 from harness.plugin.run import RUN, NotApplicable
-from harness.run.session import ARGUMENTS, of_role
+from harness.run.session import ARGUMENTS, argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def _check(request: pytest.FixtureRequest, stress_session: StressSession) -> Che
 
 def fixture_of(name: str) -> Callable[..., object]:
     """Return the fixture of an argument of stress tests, or of a role."""
-    about, make = ARGUMENTS.get(name) or of_role(name)
+    about, make = argument(name)
 
     def value(stress_session: StressSession) -> object:
         try:

@@ -4,58 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext, suppress
-from functools import partial
-from importlib import import_module
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.base import imports
 from harness.base.codes import coded
-from harness.base.errors import InputError, code_of, end_copy, lacking, printable, told
+from harness.base.errors import InputError, code_of, lacking, told
 from harness.base.records import as_json
-from harness.base.termination import end_with_parent, on_termination
+from harness.base.termination import end_with_parent
 from harness.checks.known import read_known
-from harness.plugin.claim import CLAIM, claim, reason_of, refuse
 from harness.plugin.collector import Collector, failures_left_out
-from harness.plugin.exit_status import concluded, end_at_once, unended
-from harness.plugin.looking_back import checks_itself, compares_models, finished, look_back
-from harness.plugin.options import ASKED, add_options, expect_own
-from harness.plugin.place import handover_to, only_collects, reports_folder
+from harness.plugin.finish import finish
+from harness.plugin.looking_back import checks_itself, compares_models, look_back
+from harness.plugin.options import ASKED
+from harness.plugin.place import only_collects
 from harness.plugin.progress import tell
 from harness.plugin.run import INPUTS, MISPLACED, PICTURED, PREDICTIONS, RUN, GateRun, selected_checks
-from harness.plugin.sinks import expect_to_leave, leave
+from harness.report.owner import on_github, shortest
+from harness.run.earlier_runs import expect_to_leave
 from harness.run.opening import EXAMPLES, checks_of
 from harness.run.outcome import Part
 from harness.run.settings import option_of_pytest
-from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE
+from harness.run.status import NOT_JUDGED, PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 _PARENT = "stress_parent"
 """The name under which the id of the controller's process travels to the workers."""
-_REPORT_STACK = (
-    *("harness.plugin.pictures", "harness.report.html", "harness.report.text", "harness.run.selfcheck"),
-    *("cv2", "jinja2", "matplotlib.backends.backend_svg", "PIL.Image", "scipy.stats", "seaborn", "tqdm"),
-)
-"""Modules and packages without which a run cannot end."""
-
-
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the gate's options."""
-    imports.begin()
-    config = pluginmanager.get_plugin("pytestconfig")
-    assert isinstance(config, pytest.Config)
-    expect_own(config)
-    add_options(parser, config)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Claim the reports of a run that judges, and name its page; what it reads is opened once the session starts."""
+    """Begin a run; what it reads is opened once the session starts."""
     config.addinivalue_line(
         "markers",
         "stress_check(family, *keys, metric="
@@ -65,13 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUN] = run = GateRun(config)
     if not run.active:
         return
-    if run.is_worker:
-        if os.getppid() == (parent := config.workerinput.get(_PARENT)):  # type: ignore[attr-defined]
-            end_with_parent(parent)
-    elif run.judges:
-        claimed = claim(config, reports_folder(config))
-        claimed.ending = True
-        claimed.hold.enter_context(on_termination(partial(end_at_once, run, claimed)))
+    if run.is_worker and os.getppid() == (parent := config.workerinput.get(_PARENT)):  # type: ignore[attr-defined]
+        end_with_parent(parent)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -91,18 +69,11 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
 
 def _open(run: GateRun) -> None:
     """Read the checks, and in the controller all else that the run needs; raises `InputError` for what is wrong."""
-    if CLAIM in run.config.stash:
-        given = {role: printable(path) for role, path in run.request.checkpoints.items()}
-        known = {"profile": run.request.profile, "models": given, "data": printable(run.request.data)}
-        run.config.stash[CLAIM].known = known
     _limit_hypothesis(run)
     run.checks = checks_of(run.request)
     read_known(run.checks)
     if not run.is_worker and not only_collects(run.config):
         expect_to_leave(run.request)
-        if run.judges and run.request.record is None:
-            for module in _REPORT_STACK:  # One that is missing is better known before a run than after.
-                import_module(module)
         run.start()
 
 
@@ -118,7 +89,11 @@ def _limit_hypothesis(run: GateRun) -> None:
         database=None,
         derandomize=False,
         print_blob=False,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.differing_executors,  # Each row, plan and replay has an instance of its own of a test class.
+        ],
     )
     settings.load_profile("stress")
 
@@ -162,65 +137,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=checks_itself(run), compares=compares_models(run))
     look_back(run, selected_checks(session))
-    run.outcome, run.reports = finished(run)
+    outcome = finish(run)
     if not interrupted:
-        session.exitstatus = run.outcome.exit_status
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
-    """End a run with the exit status that its reports say, whatever other plugins or pytest itself make of it."""
-    if hasattr(config, "workerinput"):
-        return (yield)
-    status = NOT_JUDGED
-    if CLAIM in config.stash:
-        config.stash[CLAIM].ending = True
-    try:
-        status = int((yield) or 0)
-        if CLAIM in config.stash:
-            status = concluded(config.stash[RUN], config.stash[CLAIM], status)
-            with suppress(Exception, KeyboardInterrupt, SystemExit):  # No verdict depends on it.
-                leave(config.stash[RUN])
-    except BaseException as error:
-        if CLAIM not in config.stash:
-            raise
-        status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED
-        _unconcluded(config, error)
-    finally:
-        if CLAIM in config.stash:
-            config.stash[CLAIM].release()
-        if (asked := handover_to(config)).path is not None:
-            asked.answer(status=status, code=imports.files())
-    return status
-
-
-def _unconcluded(config: pytest.Config, error: BaseException) -> None:
-    """Refuse a run that an exception ends, and say so on standard error; a `UsageError` is raised again."""
-    claimed = config.stash[CLAIM]
-    end_copy(claimed.process)
-    if isinstance(error, pytest.UsageError):
-        refuse(claimed, why := reason_of(error))
-        report = f"report: {_relative(claimed.folder) / PAGE}"
-        error.args = ("\n".join([why, *_annotations(why), MEANING, report]),)
-        raise error
-    outcome = run.outcome if (run := config.stash.get(RUN, None)) else None
-    refuse(claimed, *(outcome.errors if outcome else ()), why := unended(error))
-    with suppress(OSError, ValueError):
-        print(why, file=sys.stderr)
-
-
-def _on_github() -> bool:
-    """Return whether this runs on a runner of GitHub's, which takes annotations from what a step prints."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
-
-
-def _annotations(message: str) -> list[str]:
-    if not _on_github():
-        return []
-    from harness.report.text import NOT_JUDGED as KIND
-    from harness.report.text import annotation
-
-    return [annotation(KIND, message)]
+        session.exitstatus = outcome.exit_status
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -243,17 +162,13 @@ def pytest_terminal_summary(
 
     colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
     terminalreporter.section("model quality gate", **{colour: True})  # type: ignore[arg-type]
-    reports = _relative(run.request.reports_folder)
+    reports = shortest(run.request.reports_folder)
     for line in summary_lines(run.outcome, reports):
         terminalreporter.line(line)
     if run.session and run.session.cluster:
         terminalreporter.line(f"cluster: {run.session.cluster.workers} workers")
-    if _on_github():
+    if on_github():
         from harness.report.text import annotation_lines
 
         for line in annotation_lines(run.outcome, reports / PAGE):
             terminalreporter.line(line)
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-import pytest
-
-from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, lacking, reason
-from harness.base.features import families_with_rows, features, resolve
-from harness.base.files import hash_of_file
+from harness.base.errors import Interruption, foreign_code, lacking
+from harness.base.features import features, resolve
 from harness.base.records import as_json, read_json
-from harness.checks import read_checks
-from harness.plugin.claim import CLAIM
 from harness.plugin.progress import bar
-from harness.plugin.sinks import with_history
-from harness.run.evidence import Evidence
-from harness.run.hypothesis_poses import expect_answers_to_draws
-from harness.run.outcome import ROWS_PICTURED, Outcome, Part, SelfCheck, worst_first
-from harness.run.reported import outcome_of
+from harness.plugin.replays import Replays
+from harness.run.outcome import Part, SelfCheck
 from harness.run.side_by_side import overview_of
-from harness.run.status import REPORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.base.features import Feature
-    from harness.checks import Check, Verdict
+    from harness.checks import Check
     from harness.plugin.run import GateRun
-    from harness.run.session import StressSession
 
 T = TypeVar("T")
 
@@ -63,16 +51,17 @@ def look_back(run: GateRun, selected: Sequence[Check]) -> None:
     if run.reported.interrupted:
         return
     if checks_itself(run):
-        run.reported.part += _tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
+        run.reported.part += tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
-        run.reported.part += _tried(run, "the overview", lambda: _compare_models(run), _not_compared)
+        run.reported.part += tried(run, "the overview", lambda: _compare_models(run), _not_compared)
     for feature in features() if _looks_back_as(run, 1) and run.request.stopped is None else ():
         if feature.differences and not run.hung:
             compare = partial(_compare_with_others, run, feature, {check.family for check in selected})
-            run.reported.part += _tried(run, "differences from other models", compare, lambda _: Part())
+            run.reported.part += tried(run, "differences from other models", compare, lambda _: Part())
 
 
-def _tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
+def tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
+    """Return what a step finds, or what `otherwise` makes of the error that ends it."""
     try:
         with run.limited(what), foreign_code():
             found = step()
@@ -87,18 +76,15 @@ def _check_itself(run: GateRun) -> Part:
     from harness.run.selfcheck import memory_of, self_checks
 
     steps, session = itertools.count(), run.prepare()
-    try:
-        with bar("self-checks", run.config) as show:
-            return Part(
-                self_checks(
-                    session,
-                    partial(judge, run),
-                    memory=memory_of(session, run.tests),
-                    on_check=lambda name, total: show(next(steps), total, name),
-                )
+    with bar("self-checks", run.config) as show, Replays(run) as replays:
+        return Part(
+            self_checks(
+                session,
+                replays.judge_for_self_check,
+                memory=memory_of(session, run.tests),
+                on_check=lambda name, total: show(next(steps), total, name),
             )
-    finally:
-        end_all(next(iter(run.tests.values())).session)
+        )
 
 
 def _unchecked(error: BaseException) -> Part:
@@ -127,122 +113,3 @@ def _compare_with_others(run: GateRun, feature: Feature, families: set[str]) -> 
         return Part()
     found: Part = resolve(feature.differences)(run.prepare(), run.request)
     return found
-
-
-def finished(run: GateRun) -> tuple[Outcome, dict[str, bytes]]:
-    """Return the outcome of a run as its record has it, and all reports by their names, with the record's pictures."""
-    from harness.report.redraw import reports_of
-
-    record, images = with_history(_finish(run), run.request).as_files()
-    outcome, reports = reports_of(record, images.__getitem__, where=REPORT)
-    assert outcome is not None
-    return outcome, {**images, **reports}
-
-
-def _finish(run: GateRun) -> Outcome:
-    """Return the outcome of what the tests reported; an input that has changed meanwhile is an error."""
-    from harness.calibration.panel import recorded_curves
-    from harness.run.input_faults import ON_CLEAN_IMAGES, input_faults, other_order_of
-
-    try:
-        run.expect_same_inputs()
-    except InputError as error:
-        run.reported.errors.append(reason(error))
-    session, request, default, curves, faults = run.prepare(), run.request, None, {}, None
-    failed = {each.check.family for each in run.reported.verdicts.values() if each.status == "fail"}
-    able = not (run.reported.interrupted or run.hung or request.stopped) and request.record is None
-    able = able and bool(failed & ON_CLEAN_IMAGES)
-    if able and (found := _tried(run, "order of classes", lambda: other_order_of(session), lambda _: "")):
-        run.reported.errors.append(found)
-    if session.checks.data.sample is not None:
-        with suppress(InputError):
-            default = read_checks(request.default_checks_path)
-    outcome = outcome_of(
-        run.reported,
-        session,
-        profile=request.profile,
-        command=run.command,
-        run=run.config.stash[CLAIM].run,
-        default=default,
-    )
-    if outcome.overview is not None:
-        with suppress(InputError):  # Figures then have no bands.
-            curves = recorded_curves(session.checks, request.root)
-    if able and session.roles["candidate"].provides.live:
-        faults = _tried(run, "input faults", lambda: input_faults(session), lambda _: None)
-    panel = session.checks.recipe.get("panel")
-    sha256 = hash_of_file(request.root / str(panel)) if panel else None
-    return replace(
-        outcome,
-        recipe=outcome.recipe | ({"panel_sha256": sha256} if sha256 else {}),
-        reference_curves={name: tuple(each) for name, each in curves.items()},
-        input_faults=faults,
-        pictures=run.book.shown(),
-        thumbnails=_thumbnails(session, outcome) if run.pictured else {},
-        brief=not run.pictured,
-    )
-
-
-def _thumbnails(session: StressSession, outcome: Outcome) -> dict[str, str]:
-    from harness.report.pictures import source_of
-    from harness.run.examples import thumbnails_of
-
-    found = {} if outcome.overview is None else thumbnails_of(session.images, outcome.overview)
-    for family in filter(session.of_rows.__contains__, families_with_rows()):  # They have an image for each row.
-        images = session.of_rows[family]
-        at = {check.id: position for position, check in enumerate(session.checks.family(family))}
-        shown = [each.check.id for each in worst_first(outcome.verdicts) if each.check.id in at][:ROWS_PICTURED]
-        found |= {name: images.pixels[at[name]].permute(1, 2, 0).numpy() for name in shown}
-    return {name: source_of(each) for name, each in found.items()}
-
-
-def judge(run: GateRun, session: StressSession, check: Check) -> Verdict | None:
-    """Return what the stress test of a check says of another session's candidate; None where it shows no verdict.
-
-    pytest sets the test up, while the run has this session and evidence. Fixtures that take none of the gate's, nor
-    `request`, keep their values. None where no such test was collected here or it does not apply, or a fixture raises:
-    it may expect a network.
-    """
-    test = run.tests.get(check.id)
-    if test is None:
-        return None
-    kept, row = (run.session, run.evidence), test.callspec.params["stress_check"]
-    run.evidence = Evidence()
-    try:
-        run.session = session.of_check(check)
-        run.session.expect_answers_for(row.family)  # type: ignore[attr-defined]
-        expect_answers_to_draws(test.obj, run.session)
-        test.session._setupstate.teardown_exact(test.parent)  # type: ignore[arg-type]
-        test._initrequest()
-        try:
-            test.session._setupstate.setup(test)
-        except (Exception, pytest.fail.Exception):
-            return None
-        with suppress(AssertionError, pytest.fail.Exception):  # The verdict says the same.
-            test.obj(**{name: test.funcargs[name] for name in test._fixtureinfo.argnames})
-    except (pytest.skip.Exception, NotApplicableError):
-        return None
-    else:
-        return run.evidence.verdict
-    finally:
-        _end(test)
-        run.session, run.evidence = kept
-
-
-def _end(test: pytest.Function) -> None:
-    """End the fixtures that the session decides, or may decide; what they raise changes no verdict."""
-    for definitions in test._fixtureinfo.name2fixturedefs.values():
-        for definition in definitions:
-            takes_request = "request" in definition.argnames and not definition.func.__module__.startswith("_pytest.")
-            if definition.argname == "stress_session" or takes_request:
-                with suppress(Exception):
-                    definition.finish(test._request)  # type: ignore[arg-type]
-    with suppress(Exception):
-        test.session._setupstate.teardown_exact(test.parent)  # type: ignore[arg-type]
-    test._request = False  # type: ignore[assignment]  # pytest makes another for the next run.
-
-
-def end_all(session: pytest.Session) -> None:
-    """End what all replays have set up; what that raises changes no verdict."""
-    with suppress(Exception, pytest.fail.Exception):
-        session._setupstate.teardown_exact(None)

@@ -1,143 +1,131 @@
-"""The place of a run: the gate that it is a run of, and its reports; this module needs no package besides pytest."""
+"""Which calls of pytest are runs of the gate; this module needs no package besides pytest."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import tomllib
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import end_copy, value_behind, values_behind, without_secrets
+import pytest
+
+from harness.base.codes import Code
 from harness.base.files import read_regular
-from harness.report.refusal import ROLES
 from harness.run.handover import Handover
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from harness.run.result import RunResult
 
-_NAMING = ("candidate", "checks")
-"""Options that make a run one of the gate, wherever it is."""
-_TAKING_VALUES = {f"--{name}" for name in ("stress-reports", "stress-set", *ROLES)}
-"""Options of this plugin that are followed by a value, which then is no place of tests."""
 _LISTING = ("help", "version", "markers", "cacheshow")
 """Options of pytest that print something in place of a run."""
 _COLLECTING = ("collectonly", "showfixtures", "show_fixtures_per_test")
 """Options of pytest that collect tests and run none."""
-_PLAN = "--stress-plan"
 _MAX_BYTES = 1 << 24
 
 
-def is_gate_run(config: pytest.Config) -> bool:
-    """Return whether this is a gate run: by a setting, or since a place of tests lies in the gate's folder or holds it.
+class Caller:
+    """A plugin of the command `gate`, which calls pytest and takes the result of the run.
 
-    Before pytest has parsed its command line, which may be wrong, the typed line decides.
+    `arguments` are those that the user typed.
     """
-    if _asks(config, *_LISTING):
+
+    def __init__(self, arguments: tuple[str, ...]) -> None:
+        self.arguments = arguments
+        self.result: RunResult | None = None
+        self.only_looks = False
+        """True for a plan or a listing, which judges nothing."""
+        self.refused = False
+        """True if the reports refuse a run that pytest has not begun."""
+
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> None:
+        """Note what is asked for."""
+        self.only_looks = only_looks(early_config)
+
+
+def caller_of(config: pytest.Config) -> Caller | None:
+    """Return the command that calls pytest; None where a user does."""
+    return next((plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Caller)), None)
+
+
+def is_gate_run(config: pytest.Config) -> bool:
+    """Return whether this is a run of the gate, or a plan or listing of it.
+
+    It is one if a candidate or a checks file is named, or if a place of tests lies in the folder of the gate or holds
+    that folder.
+    """
+    options = options_of(config)
+    if _lists(options):
         return False
-    if _is_named(config):
+    asked = handed_request(config)
+    if asked.get("checks") or "candidate" in asked.get("roles", {}):
         return True
-    folder = _stress_tests(config)
+    if getattr(options, "stress_checks", None) or getattr(options, "stress_candidate", None):
+        return True
+    folder = stress_tests_of(config)
     touched = any(folder in (place, *place.parents) or place in folder.parents for place in _places(config))
-    return touched and _holds_gate(folder)
+    return touched and holds_gate(folder)
+
+
+def expect_own_root(config: pytest.Config) -> None:
+    """Raise `UsageError` when pytest has found its root directory by the path behind an option, not by the tests.
+
+    pytest looks for it before it knows our options. The checks file of another project would then judge.
+    """
+    known = config.known_args_namespace
+    places = _places(config)
+    if known.rootdir or known.inifilename or any(place.is_relative_to(config.rootpath) for place in places):
+        return
+    raise pytest.UsageError(
+        f"[{Code.USAGE}] pytest took its root directory, {config.rootpath}, from the path behind an option, not from "
+        f"the tests, {places[0]}. Join option and path by an equals sign, such as --candidate=PATH"
+    )
 
 
 def only_collects(config: pytest.Config) -> bool:
-    """Return whether pytest is to collect tests and list something of them."""
-    return _asks(config, *_COLLECTING)
+    """Return whether pytest collects tests and lists something of them."""
+    return any(getattr(options_of(config), name, None) for name in _COLLECTING)
 
 
-def may_be_gate_run(config: pytest.Config) -> bool:
-    """Return whether the project has a gate, or the command line speaks of one."""
-    return _is_named(config) or _holds_gate(_stress_tests(config))
+def only_looks(config: pytest.Config) -> bool:
+    """Return whether pytest lists or plans something, in place of a run."""
+    return _lists(options_of(config)) or only_collects(config) or plans(config)
 
 
-def reports_named(config: pytest.Config) -> Path | None:
-    """Return the folder of the reports of a run that judges, before all options are known.
-
-    None for listings, a plan and runs of other tests.
-    """
-    if only_collects(config) or not (is_gate_run(config) and _holds_gate(_stress_tests(config))):
-        return None
-    return None if asks_for_plan(config) else reports_folder(config)
+def _lists(options: Any) -> bool:
+    return any(getattr(options, name, None) for name in _LISTING)
 
 
-def asks_for_plan(config: pytest.Config) -> bool:
-    """Return whether a plan of the run is asked for; it leaves the reports of earlier runs alone."""
-    given = [each for line in lines_of(config) for each in line]
-    parsed = getattr(config.option, "stress_plan", False)  # Also from a file behind @.
-    return bool(parsed or _PLAN in given or handed_request(config).get("plan"))
+def plans(config: pytest.Config) -> bool:
+    """Return whether a plan of the run is asked for, or other work in its place."""
+    return bool(getattr(options_of(config), "stress_plan", False) or handed_request(config).get("plan"))
 
 
-def reports_folder(config: pytest.Config) -> Path:
-    """Return the folder that reports go to, before other options are looked at."""
-    added, ini, typed = lines_of(config)
-    named = value_behind(typed, "--stress-reports") or handed_request(config).get("reports")
-    named = named or value_behind([*ini, *added], "--stress-reports") or getattr(config.option, "stress_reports", None)
-    return config.rootpath / (named or "reports")
+def judges(config: pytest.Config) -> bool:
+    """Return whether this is a run with a verdict, or with measurements for calibration."""
+    return is_gate_run(config) and not only_collects(config) and not plans(config)
 
 
-def waits_for_others(config: pytest.Config) -> bool:
-    """Return whether the run waits for another that has the folder of its reports; the setting `no_wait` forbids it."""
-    typed = [pair for line in lines_of(config) for pair in values_behind(line, "--stress-set")]
-    given = [value for name, _, value in (pair.partition("=") for pair in typed) if name == "no_wait"]
-    if given:
-        return given[-1] != "true"
-    try:
-        path = _stress_tests(config) / "checks.toml"
-        table = dict(tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode())["gate"])
-    except (OSError, ValueError, LookupError, TypeError):  # A wrong table ends the run later, in one sentence.
-        table = {}
-    return (table | handed_request(config)).get("no_wait") is not True
+def options_of(config: pytest.Config) -> Any:
+    """Return the options that pytest has parsed: all of them, or before `conftest.py` is loaded those known by then."""
+    return config.option if config.args else config.known_args_namespace
 
 
-def handover_to(config: pytest.Config) -> Handover:
-    """Return what the process that started this run hands over to it; a copy of this process ends here."""
-    given = (each for each in config.pluginmanager.get_plugins() if isinstance(each, Handover))
-    found = next(given, Handover())
-    end_copy(found.process)
-    return found
+def handover_to(config: pytest.Config) -> Handover | None:
+    """Return what the outer process of this run has handed over; None in a process without one."""
+    return next((plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Handover)), None)
 
 
 def handed_request(config: pytest.Config) -> dict[str, Any]:
-    """Return what the process that started this run asks for; empty without one."""
-    return dict(handover_to(config).content.get("request", {}))
+    """Return the request of the outer process, as JSON; empty in a process without one."""
+    handover = handover_to(config)
+    return dict(handover.content["request"]) if handover else {}
 
 
-def command_of(config: pytest.Config) -> list[str]:
-    """Return how a run was started, for everyone to read."""
-    handed = handover_to(config).content.get("command")
-    return [without_secrets(str(each)) for each in handed or ["pytest", *config.invocation_params.args]]
-
-
-def lines_of(config: pytest.Config) -> tuple[list[str], list[str], list[str]]:
-    """Return the options that the environment adds, those of the configuration, and those that were typed."""
-    try:
-        added = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    except ValueError:  # An open quotation, which pytest refuses.
-        added = []
-    return added, list(map(str, config.getini("addopts"))), list(map(str, config.invocation_params.args))
-
-
-def _asks(config: pytest.Config, *names: str) -> bool:
-    """Return whether any of these options of pytest itself is given; it knows them before it loads plugins."""
-    return any(getattr(config.known_args_namespace, name, None) for name in names)
-
-
-def _is_named(config: pytest.Config) -> bool:
-    options = {each.partition("=")[0] for line in lines_of(config) for each in line}
-    asked = handed_request(config)
-    options |= {f"--{name}" for name in (*asked, *asked.get("roles", ()))}
-    return any(f"--{name}" in options or getattr(config.option, f"stress_{name}", None) for name in _NAMING)
-
-
-def _stress_tests(config: pytest.Config) -> Path:
+def stress_tests_of(config: pytest.Config) -> Path:
+    """Return the folder that a project has its gate in."""
     return (config.rootpath / "stress_tests").resolve()
 
 
-def _holds_gate(folder: Path) -> bool:
+def holds_gate(folder: Path) -> bool:
     """Return whether stress tests of this harness are in the folder; another's may be called so, too."""
     return (folder / "checks.toml").exists() or any(map(_names_plugin, folder.glob("**/*.py")))
 
@@ -150,15 +138,11 @@ def _names_plugin(file: Path) -> bool:
 
 
 def _places(config: pytest.Config) -> list[Path]:
-    """Return the places of tests: those that pytest has found, or else those that were typed, or else its own."""
-
-    def place_of(argument: str) -> Path:
-        return (config.invocation_params.dir / argument.split("::", maxsplit=1)[0]).resolve()
-
-    if parsed := getattr(config, "args", None):  # Empty until then.
-        return [place_of(str(each)) for each in parsed]
-    behind = {after for before, after in pairwise(map(str, config.invocation_params.args)) if before in _TAKING_VALUES}
-    typed = [each for each in config.known_args_namespace.file_or_dir if each not in behind]
-    places = [place for place in map(place_of, typed) if place.exists() or place.parent.exists()]
-    default = [config.rootpath / each for each in config.getini("testpaths")] or [config.rootpath]
-    return places or [place.resolve() for place in default]
+    """Return the places of tests: those that are named, or else those of the configuration."""
+    folder = config.invocation_params.dir
+    named = config.args or config.known_args_namespace.file_or_dir
+    if named:
+        return [(folder / str(argument).partition("::")[0]).resolve() for argument in named]
+    if folder == config.rootpath and (places := config.getini("testpaths")):
+        return [(config.rootpath / place).resolve() for place in places]
+    return [folder.resolve()]

@@ -6,7 +6,6 @@ import hashlib
 import io
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +13,20 @@ import pytest
 
 from harness.base.errors import InputError, foreign_code, reason
 from harness.base.records import as_json, read_json
-from harness.plugin.looking_back import end_all, judge
+from harness.plugin.replays import Replays
 from harness.plugin.run import RUN, GateRun, selected_checks
 from harness.run.budget import Costs, Plan, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.run.mutants import Judge
+
 
 _PATIENCE = 30.0
 """Seconds that a run may take to say how long it will take."""
 _COSTS = "stress_costs"
 """The name under which what the controller measured travels to the workers, which count."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Plan in one process: workers would run nothing."""
-    if config.option.stress_plan and config.pluginmanager.hasplugin("xdist"):
-        config.option.numprocesses, config.option.dist, config.option.tx = None, "no", []
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -68,24 +62,20 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     run = session.config.stash[RUN]
     if session.testsfailed or not session.items or not (run.active and (run.plans or run.fits_a_budget)):
         return None
-    try:
+    with Replays(run) as replays:
         if run.plans:
-            _in_place(run, session)
+            _in_place(run, session, replays.judge_set_up)
         else:
-            _fit(run, session)
-    finally:
-        end_all(session)
+            _fit(run, session, replays.judge_set_up)
     return True if run.plans else None
 
 
-def _in_place(run: GateRun, session: pytest.Session) -> None:
+def _in_place(run: GateRun, session: pytest.Session, judge: Judge) -> None:
     """Say what a run costs, or do what is asked for instead; without either the status is 4."""
     if (instead := run.request.instead) is not None:
         try:
             module, order = instead
-            import_module(module).run_instead(
-                run.prepare(), selected_checks(session), partial(judge, run), run.request, order
-            )
+            import_module(module).run_instead(run.prepare(), selected_checks(session), judge, run.request, order)
             run.planned = True
         except (InputError, OSError) as error:
             print(f"ERROR: {reason(error)}", flush=True)
@@ -94,21 +84,23 @@ def _in_place(run: GateRun, session: pytest.Session) -> None:
     reporter.ensure_newline()
     reporter.section("what a run would cost")
     try:
-        lines = _planned(run, session)
+        lines = _planned(run, session, judge)
     except Exception as error:  # Whatever a model raises.
         lines = [f"there is no plan: {reason(error)}"]
     for line in lines:
         reporter.write_line(line)
 
 
-def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None, to_calibrate: bool = False) -> Plan:
+def _plan_of(
+    run: GateRun, session: pytest.Session, judge: Judge, *, costs: Costs | None, to_calibrate: bool = False
+) -> Plan:
     from harness.run.plan import plan_of
 
     with foreign_code():
         return plan_of(
             run.prepare(),
             selected_checks(session),
-            partial(judge, run),
+            judge,
             budget=run.request.budget_seconds,
             costs=costs or run.measured_costs(),
             overview=run.has_overview,
@@ -116,13 +108,12 @@ def _plan_of(run: GateRun, session: pytest.Session, *, costs: Costs | None, to_c
         )
 
 
-def _planned(run: GateRun, session: pytest.Session) -> list[str]:
+def _planned(run: GateRun, session: pytest.Session, judge: Judge) -> list[str]:
     from harness.calibration.samples import samples_in_toml
     from harness.report.costs import plan_lines
 
-    plan = _plan_of(run, session, costs=None, to_calibrate=run.request.budget_seconds is not None)
-    run.handover.answer(plan=as_json(plan))
-    run.planned = True
+    plan = _plan_of(run, session, judge, costs=None, to_calibrate=run.request.budget_seconds is not None)
+    run.planned, run.plan = True, as_json(plan)
     known = run.prepare().panel_predictions
     in_toml = samples_in_toml(plan.samples, plan, run.prepare().checks, models=len(known.models) if known else 0)
     if in_toml:
@@ -130,16 +121,16 @@ def _planned(run: GateRun, session: pytest.Session) -> list[str]:
     return [*plan_lines(plan), "nothing was judged", *in_toml]
 
 
-def _fit(run: GateRun, session: pytest.Session) -> None:
+def _fit(run: GateRun, session: pytest.Session, judge: Judge) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
     from harness.report.costs import plan_lines
 
     if run.is_worker:
         given = session.config.workerinput  # type: ignore[attr-defined]
         costs = read_json(Costs, given[_COSTS], where="the controller's costs")
-        plan = _shared(run, given["testrunuid"], lambda: _plan_of(run, session, costs=costs))
+        plan = _shared(run, given["testrunuid"], lambda: _plan_of(run, session, judge, costs=costs))
     else:
-        plan = _plan_of(run, session, costs=run.costs)
+        plan = _plan_of(run, session, judge, costs=run.costs)
     run.session = replace(run.prepare(), fitted=plan.samples)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base import imports
-from harness.base.codes import Code
+from harness.base.codes import Code, coded
 from harness.base.errors import (
     ChangedError,
     ConfigurationError,
@@ -27,11 +27,10 @@ from harness.base.features import features, resolve
 from harness.checks.tables import OF_PROJECT, hint_of_project
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureBook, PictureMaker
-from harness.plugin.place import asks_for_plan, command_of, handed_request, handover_to, is_gate_run, only_collects
-from harness.plugin.questions import Questions
+from harness.plugin.place import handed_request, is_gate_run, only_collects, plans
+from harness.plugin.refusing import RUN_STATE
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
-from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 from harness.run.opening import expect_candidate, open_session, train_missing
 from harness.run.reported import Reported
 from harness.run.session import UNSEEDED
@@ -40,9 +39,9 @@ from harness.run.time_limit import time_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from harness.checks import Check, ChecksFile
+    from harness.plugin.calls import StressCall
     from harness.run.budget import Costs
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
@@ -83,26 +82,25 @@ class GateRun:
     def __init__(self, config: pytest.Config) -> None:
         self._began = time.process_time()
         self.config = config
-        self.process = os.getpid()
         self.is_worker = hasattr(config, "workerinput")
         self.active = is_gate_run(config)
-        self.handover = handover_to(config)
         self.checks: ChecksFile | None = None
         self.session: StressSession | None = None
         self.evidence = Evidence()
-        self.files: dict[Path, str] = {}
-        """The state of each file that the settings name, before the controller loads any."""
         self.pictures, self.book = PictureMaker(), PictureBook()
-        self.questions = Questions()
         self.tests: dict[str, pytest.Function] = {}
+        self.calls: dict[str, StressCall | None] = {}
+        """Calls of tests by their checks, for the self-checks; None for a test that depends on the session."""
+        self.dependent_fixtures: set[tuple[str, str]] = set()
+        """Name and base of each fixture of the user's that depends on the session."""
         self.reported = Reported()
         self.hung = False
         """True if a model gave no answer in time, or its backend is lost; it is then not asked again."""
         self.outcome: Outcome | None = None
-        self.reports: dict[str, bytes] = {}
-        """The reports of the outcome, and the pictures that its record names, by their paths in the folder."""
-        self.planned = False
-        """True if a plan replaced the run."""
+        self.report, self.report_pictures = "", dict[str, bytes]()
+        """The text of `stress.json`, and the pictures that it names by their paths in the folder of reports."""
+        self.planned, self.plan = False, ""
+        """True if a plan, or other work, replaced the run; and the plan as JSON."""
         self.costs: Costs | None = None
         """Cost of an image, measured by the controller of a run with a budget."""
         self.misplaced = False
@@ -111,7 +109,10 @@ class GateRun:
     @cached_property
     def request(self) -> RunRequest:
         """Return what the options ask for; raises `UsageError` for one that is none."""
-        return request_of_config(self.config)
+        try:
+            return request_of_config(self.config)
+        except InputError as error:
+            raise pytest.UsageError(coded(error.code, str(error))) from None
 
     @property
     def rows(self) -> frozenset[str]:
@@ -140,7 +141,7 @@ class GateRun:
                 given = self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
                 _expect_same(session.inputs, given)
                 imports.include({path: given[path] for path in given.keys() - session.inputs.keys()})
-                self._expect_same_code()
+                self.expect_same_code()
                 if session.foreign_predictions != self.config.workerinput[PREDICTIONS]:  # type: ignore[attr-defined]
                     raise InputError(f"a model differs between processes of the run: {UNSEEDED}", code=Code.SELF_CHECK)
             else:
@@ -153,12 +154,8 @@ class GateRun:
         """Return the SHA-256 of all that every process of the run must share: files, data and the user's own code."""
         return self.prepare().inputs | imports.ran()
 
-    def expect_same_inputs(self) -> None:
-        """Raise `InputError` for a file, or code of the user's own, that is not what it was when the run began."""
-        expect_unchanged(self.files)
-        self._expect_same_code()
-
-    def _expect_same_code(self) -> None:
+    def expect_same_code(self) -> None:
+        """Raise `InputError` for code of the user's own that is not what it was when the run began."""
         before, root = imports.ran(), f"{self.config.rootpath}{os.sep}"
         now = {path: imports.digest(path) for path in before}
         # Other code may write a module elsewhere, run it and remove it.
@@ -194,7 +191,6 @@ class GateRun:
                 expect_rows_of_panel(self.checks, self.request.root)
             self.request.expect_incumbent()
             self._train_missing()
-        self.files = state_of(inputs_of_run(self.request))
         self.prepare()
         if self.fits_a_budget:
             self.costs = self.measured_costs()
@@ -256,14 +252,9 @@ class GateRun:
         self.request = self.request.but(roles={**self.request.roles, **trained})
 
     @property
-    def command(self) -> list[str]:
-        """Return how this run was started."""
-        return command_of(self.config)
-
-    @property
     def plans(self) -> bool:
         """Return whether this is no run, but its plan."""
-        return self.active and asks_for_plan(self.config)
+        return self.active and plans(self.config)
 
     @property
     def judges(self) -> bool:
@@ -304,4 +295,5 @@ def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:
             )
 
 
-RUN = pytest.StashKey[GateRun]()
+RUN: pytest.StashKey[GateRun] = RUN_STATE
+"""The state of the run."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, end_copy, foreign_code, printable
+from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, foreign_code, printable
 from harness.base.records import as_json
 from harness.checks import Check
-from harness.plugin import fixtures
+from harness.plugin.calls import arguments_of
 from harness.plugin.pictures import PICTURES, panels
+from harness.plugin.replays import keep_call, note_fixture
 from harness.plugin.run import PROPERTY, RUN, SECONDS, NotApplicable
 from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
 from harness.run.session import ARGUMENTS
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from harness.plugin.run import GateRun
     from harness.run.session import StressSession
 
-_FIXTURES = fixtures.__name__
 _SECONDS = pytest.StashKey[float]()
 """Seconds of all cores that the call of a test took."""
 
@@ -51,14 +51,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         item.stash[_SECONDS] = time.process_time() - start
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> Generator[None, object, object]:
-    """Note the models that a user's fixture asks: a test that takes its value has asked them, too."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Note the fixtures of the user's that no replay can give to a test: they depend on the session."""
     run = request.config.stash[RUN]
-    with run.questions.within(fixturedef, run.session):
-        return (yield)
+    if run.active:
+        note_fixture(run, fixturedef)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,10 +66,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     row = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("stress_check")
     if not (run.active and run.checks and isinstance(row, Check)):
         return (yield)
-    _expect_own_fixtures(pyfuncitem)
     try:
         _look_at_the_sample(pyfuncitem, run.prepare(), row)
-        run.questions.begin(pyfuncitem, run.prepare())
+        keep_call(run, pyfuncitem)
         run.prepare().expect_answers_for(row.family)
         expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
@@ -82,18 +79,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             raise
         why = f"{run.checks.path} has no row for it, and it cannot run without one ({error!r})"
         raise NotApplicable(why) from None
-
-
-def _expect_own_fixtures(item: pytest.Function) -> None:
-    """Raise `InputError` for a fixture of the gate that other code replaces: the self-checks use the gate's own."""
-    for name, definitions in item._fixtureinfo.name2fixturedefs.items():
-        places = [definition.func.__module__ for definition in definitions]
-        if _FIXTURES in places and places[-1] != _FIXTURES:
-            raise InputError(
-                f"the fixture {name} is the gate's own, and {printable(places[-1])} replaces it, so no self-check is "
-                "about this test; give yours another name",
-                code=Code.TEST,
-            )
 
 
 def _look_at_the_sample(item: pytest.Function, session: StressSession, row: Check) -> None:
@@ -114,11 +99,9 @@ def pytest_runtest_makereport(
 
     A skip after a failure was shown changes nothing about it. Wrappers of other plugins, which may change the report,
     are around this one, so the verdict is there before. No other test waits for a model that hangs, or for what it ran
-    on. A copy of the process that a test made ends here.
+    on.
     """
     run = item.config.stash[RUN]
-    if run.active and not getattr(item.config.option, "forked", False):
-        end_copy(run.process)
     if run.active and call.excinfo is not None and isinstance(call.excinfo.value, Interruption):
         run.hung = True
         item.session.shouldstop = f"{item.name} had no answer"
@@ -135,8 +118,8 @@ def pytest_runtest_makereport(
     verdict = _verdict_of(run, row, report, call)
     # An error of a test or a model in this repetition adds nothing to the measurement.
     with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
-        fixtures = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}  # type: ignore[attr-defined]
-        verdict = with_smallest_pose(item.obj, fixtures, verdict, run.evidence)  # type: ignore[attr-defined]
+        assert isinstance(item, pytest.Function)
+        verdict = with_smallest_pose(item.obj, arguments_of(item), verdict, run.evidence)
     _say(report, item, verdict)
     report.user_properties += [(PROPERTY, as_json(verdict)), (SECONDS, item.stash.get(_SECONDS, 0.0))]
     # JUnit takes its properties from the reports after this one, which copy the item's.
@@ -179,11 +162,6 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
         return (
             f"the test shows the verdict of another check than its own ({verdict.check.id}, threshold "
             f"{verdict.threshold}); let `stress_check.judge` judge, without a change to the check"
-        )
-    if verdict.value is not None and not run.questions.asked(row.role, run.session):
-        return (
-            f"the test measured something without asking the {row.role}: it asked for no prediction, no attention and "
-            f"no search of that model; measure the fixture `{row.role}`"
         )
     if verdict.stopped and verdict.n != len(run.prepare().images):
         return (

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.base.codes import Code, coded
 from harness.base.errors import InputError
 from harness.base.groups import unknown
-from harness.base.outputs import HISTORY, Output
 from harness.checks.roles import ROLES
-from harness.report.refusal import UNFINISHED, Claim, agreed_verdict
-from harness.run.execute import RunResult, execute, without_verdict
-from harness.run.history import leave_line
-from harness.run.request import RunRequest, command_line, new_run_id
+from harness.report.owner import judge
+from harness.run.inner import Launch, execute
+from harness.run.request import RunRequest, own_settings, with_options_read
 from harness.run.settings import ON_LINE, SETTINGS
-from harness.run.status import INTERRUPTED, NOT_JUDGED, PASSED, WORSE, report_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_VERDICTS = {
-    PASSED: ("pass", "partial"),
-    WORSE: ("fail", "partial"),
-    NOT_JUDGED: ("partial",),  # No threshold by hand is decided by its sample, and there is no other check.
-    INTERRUPTED: ("partial",),
-}
-"""Possible verdicts by exit status. A run with the verdict `error` ends with 4 unless interrupted."""
+    from harness.run.result import RunResult
 
 
 def gate(
@@ -70,36 +57,21 @@ def gate(
     if wrong := next((name for name in settings if name not in {*ROLES, *SETTINGS} or name == "plan"), None):
         raise unknown(wrong, SETTINGS)
     given = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # NumPy's.
-    more: dict[str, Any] = {"tests": (str(tests),), "options": tuple(options), "root": Path.cwd()}
-    request = RunRequest.of(given, **more)
+    request = RunRequest.of(given, tests=(str(tests),), options=tuple(options), root=Path.cwd())
     request.expect_sound()
     return judged(request, on_line=print if progress else None)
 
 
 def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
-    """Run the gate as `execute` does, and make sure that its reports agree with its exit status.
+    """Run the gate for a request, with the settings of its project, and return its result.
 
-    If they differ, as after a crash, all reports get the verdict `error`, and the result has the exit status 4. The
-    line of a run in its history is added here, since its process may end otherwise after it has made the line.
+    Its `options` may have settings of the gate, too. Raises `InputError` for wrong ones.
     """
-    request = request.but(run_id=new_run_id())
-    result = execute(request, shown=shown, on_line=on_line)
-    if result.plan is not None:
-        return result
-    verdict = agreed_verdict(result.reports, run=request.run_id)
-    if result.concluded and verdict in _VERDICTS.get(result.exit_status, ()):
-        if result.trace and (failed := leave_line(Output(result.trace[0], HISTORY), result.trace[1])):
-            print(failed, file=sys.stderr)
-        return result
-    result = replace(result, exit_status=INTERRUPTED if result.exit_status == INTERRUPTED else NOT_JUDGED)
-    if (verdict == "error" and result.errors != (UNFINISHED,)) or (result.concluded and result.report is None):
-        return result
-    reason = without_verdict(result.status)
-    if result.concluded:
-        found = f"the gate ended with exit status {result.status}, and its reports do not agree; nothing was judged"
-        reason = coded(Code.OUTPUT, found)
-    claim = Claim(result.reports, ["pytest", *command_line(request)], request.run_id)
-    with suppress(InputError):
-        claim.take(wait=False, reason=reason)
-    claim.release()
-    return replace(result, concluded=False, report=report_in(result.reports) or None)
+    asked = with_options_read(request)
+    if asked.plan:
+        return execute(asked, on_line=on_line)
+
+    def read() -> RunRequest:
+        return RunRequest.of(own_settings(asked.root), asked.given)
+
+    return judge(read, Launch.of(asked), reports=asked.reports_folder, shown=shown, on_line=on_line)

@@ -196,11 +196,6 @@ class Claim:
     command: Sequence[str]
     run: str
     known: dict[str, Any] = field(default_factory=dict)
-    process: int = field(default_factory=os.getpid)
-    ending: bool = False
-    """True if `pytest_cmdline_main` ends the run."""
-    published: int | None = None
-    """The exit status of the run, once its reports are those of its outcome."""
     hold: ExitStack = field(default_factory=ExitStack)
 
     def take(self, *, wait: bool, reason: str = UNFINISHED) -> None:
@@ -235,15 +230,14 @@ class Claim:
         self._write(refused_reports(record), [*reversed(_KINDS)])
         self._clear({})
 
-    def publish(self, contents: Mapping[str, bytes], status: int) -> None:
-        """Have all reports say how a run ends with this status; raises `InputError` and changes none of them.
+    def publish(self, contents: Mapping[str, bytes]) -> None:
+        """Have all reports be those of an outcome; raises `InputError` and changes none of them.
 
         The pictures among the contents are written first. Their names follow from their contents, so they replace none
         that the record of another run names.
         """
         pictures = {name: content for name, content in contents.items() if name not in _KINDS}
         self._write(contents, [*_KINDS], pictures)
-        self.published = status
         self._clear(pictures)
 
     def _clear(self, kept: Mapping[str, bytes]) -> None:

@@ -12,15 +12,17 @@ from pydantic import AwareDatetime, Field
 from harness.base.codes import Code
 from harness.base.errors import InputError, printable, said_of
 from harness.base.files import numbered_lines
+from harness.base.outputs import HISTORY, Output
 from harness.base.records import as_json, read_json, record, refusal_of_schema
 from harness.measures.panel.threshold import POWER
+from harness.run.inputs import inputs_of_run
 from harness.run.settings import HISTORY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from harness.base.outputs import Output
+    from harness.run.request import RunRequest
 
 
 SCHEMA = 2
@@ -130,6 +132,11 @@ def failing_since(lines: Sequence[Line]) -> list[Since]:
         runs = next((back for back, line in enumerate(reversed(lines)) if check not in line.failing), len(lines))
         found.append(Since(check, lines[-runs], runs, before=runs < len(lines)))
     return sorted(found, key=lambda since: -since.runs)
+
+
+def history_of(request: RunRequest, path: Path) -> Output:
+    """Return the file of a run's history, which is none of its inputs."""
+    return Output(path, HISTORY, inputs_of_run(request), within=request.reports_folder)
 
 
 def leave_line(output: Output, line: Line) -> str:

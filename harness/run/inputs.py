@@ -17,7 +17,6 @@ from harness.base.features import families_with_rows
 from harness.base.files import read_regular
 from harness.base.outputs import Inputs
 from harness.base.user_code import is_name
-from harness.checks.slices import expect_groups_of
 from harness.checks.tables import OF_PROJECT, entries
 from harness.data.domain import domain_in_words
 from harness.run.settings import SETTINGS
@@ -144,6 +143,8 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
                 "init` writes a checks file for these data.",
                 code=Code.CHECKS,
             )
+    from harness.checks.slices import expect_groups_of
+
     expect_groups_of(checks, images)
     if made_for.classes and len(made_for.classes) != len(images.classes):
         raise InputError(

@@ -75,7 +75,10 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         "candidate's predictions are replaced by right, wrong and random ones"
     )
     if silent:
-        detail += "; the others need a network, do not apply or take a fixture that cannot be made here: "
+        detail += (
+            "; not self-checked, because the test needs a network, does not apply, or takes fixtures of its own that "
+            "depend on the run or serve one call only: "
+        )
         detail += some_of(silent, shown=20)
     if lenient:
         detail += (
@@ -171,8 +174,7 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
             if verdict is not None:
                 passed[check.id] = check, verdict
     if not passed:
-        but = "was collected, or only with fixtures that a self-check cannot give"
-        raise NotApplicableError(f"no test of family {family!r} {but}")
+        raise NotApplicableError(f"no test of family {family!r} was collected, applies and can be self-checked")
     return judged_unnoticed(family, [*passed.values()], sampled, judge, harm=harm, fault=damage.in_words)
 
 

@@ -7,16 +7,15 @@ import os
 import shlex
 import uuid
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from harness.base.errors import ConfigurationError, IncumbentError, InputError, value_behind
+from harness.base.errors import ConfigurationError, IncumbentError, InputError
 from harness.base.groups import Place, Setting, add_settings, unknown, values_in, values_of
 from harness.checks.roles import INCUMBENT, ROLES
-from harness.checks.tables import HEAD, entries, read_table
+from harness.checks.tables import HEAD, read_table
 from harness.data.options import DataOptions
 from harness.run.budget import seconds_in
 from harness.run.settings import (
@@ -44,15 +43,6 @@ TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
 """Time limit of a check, by profile: far more than a ResNet-50 needs on one core."""
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
 """Environment variables of continuous integration, at least one of them set; pytest looks at the first two."""
-_PATHS = {*(f"--{role}" for role in ROLES), "--checks", "--stress-reports"}
-"""Options with a path behind them, which pytest would treat as a place of tests."""
-_FORMER = {
-    **{f"--stress-{name.replace('_', '-')}": name for name in IN_TABLE},
-    "--stress-model-arg": "model_args",
-    "--stress-normalisation": "normalization",
-}
-"""Settings of the table that were options of pytest."""
-
 Spec = str | Path
 
 
@@ -258,7 +248,6 @@ def line_values(namespace: object) -> dict[str, Any]:
 
 def read_line(arguments: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the settings on a command line of pytest, and its other arguments; raises `InputError` for a wrong one."""
-    expect_none_moved(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     add_options(parser.add_argument)
     try:
@@ -277,35 +266,16 @@ def request_of(arguments: Sequence[str], *, root: Path | None = None) -> RunRequ
     return RunRequest.of(own_settings(root) if root else {}, values, options=rest, root=root or Path())
 
 
-def expect_none_moved(arguments: Sequence[str], *, place: str = "") -> None:
-    """Raise `InputError` for options that have become settings of the table, with the lines to write instead."""
-    pairs: dict[str, str] = {}
-    for each, following in pairwise((*arguments, "")):
-        option, equals, value = each.partition("=")
-        if (name := _FORMER.get(option)) is not None:
-            given = value if equals else "true" if IN_TABLE[name].flag else following
-            pair = f"{name}.{given}" if name == "model_args" else f"{name}={given}"
-            pairs[pair.partition("=")[0]] = pair
-    if not pairs:
-        return
-    lines = "; ".join(entries(values_of(list(pairs.values()), IN_TABLE)))
-    for_once = " ".join(f"{option_of_pytest(SET.name)} {shlex.quote(pair)}" for pair in pairs.values())
-    removed = f", and remove the options from addopts in {place}" if place else ""
-    raise ConfigurationError(
-        f"options have become settings of the project: write {lines} below {HEAD} in {OWN}{removed}; or give "
-        f"{for_once} for one run"
-    )
+def with_options_read(request: RunRequest) -> RunRequest:
+    """Return a request with the settings among its options in their own places; raises `InputError` for a wrong one."""
+    typed, others = read_line(request.options)
+    return RunRequest.of(request.given, typed, options=others)
 
 
 def command_line(request: RunRequest) -> list[str]:
     """Return how a person starts the run of a request with pytest; the fields of calibration have no option."""
     given = {name: value for name, value in request.given.items() if name in SETTINGS}
     return [*request.tests, *as_options({**request.roles, **given}), *request.options]
-
-
-def value_in(arguments: Sequence[str], name: str) -> str | None:
-    """Return the last value of a setting on a command line, which may be wrong elsewhere; None without a value."""
-    return value_behind(arguments, option_of_pytest(name))
 
 
 def rerun_command(command: Sequence[str], check: str) -> str:
@@ -318,22 +288,3 @@ def rerun_command(command: Sequence[str], check: str) -> str:
     parser.add_argument("-k")
     found, kept = parser.parse_known_args(command)
     return shlex.join([*kept, "-k", f"[{check}]", reports, f"{found.reports.rstrip('/')}/{check}"])
-
-
-def joined(arguments: Sequence[str]) -> list[str]:
-    """Return a command line with the paths of our options joined to them by an equals sign, as pytest needs it.
-
-    It looks for its root directory before it knows our options, and treats a path behind one as a place of tests.
-    """
-    result: list[str] = []
-    for argument in arguments:
-        if result and result[-1] in _PATHS and not argument.startswith("-"):
-            result[-1] += f"={argument}"
-        else:
-            result.append(argument)
-    return result
-
-
-def paths_behind(arguments: Sequence[str]) -> set[str]:
-    """Return the arguments behind our options that take a path."""
-    return {after for name, after in pairwise(arguments) if name in _PATHS}

@@ -81,6 +81,11 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
 """Each argument as text, and how a session gives it. The plugin adds `stress_session`, `stress_check`, `evidence`."""
 
 
+def argument(name: str) -> tuple[str, Callable[[StressSession], object]]:
+    """Return the entry of an argument, also that of a role which was added later."""
+    return ARGUMENTS.get(name) or of_role(name)
+
+
 SEARCH_SAMPLES, PROBE_SAMPLES, FEW_SAMPLES = 2_000, 500, 32
 UNSEEDED = "its predictions depend on the process: on state between calls, `hash`, the order of a set or unseeded code"
 """The reason if a model gives other predictions in another process."""

@@ -23,7 +23,7 @@ from harness.cli import main
 from harness.inference import Classifier, role
 from harness.measures import accuracy, confident_errors
 from harness.perturb import IDENTITY, HorizontalFlip, Pose
-from harness.run.execute import execute
+from harness.run.inner import execute
 from harness.run.request import model_spec
 
 JITTER = 0.02

@@ -9,9 +9,9 @@ from zoo import Zoo, run_here
 
 from harness.base.errors import CalibrationError
 from harness.calibration.recording import Recording, record
-from harness.calibration.warm import WarmProcess
+from harness.calibration.warm import WarmProcess, WarmProcesses
 from harness.checks import read_checks
-from harness.run.execute import execute
+from harness.run.inner import execute
 
 OPTIONS = ("--stress-set", "data=npz:zoo.npz")
 DANGEROUS = """
@@ -64,3 +64,27 @@ def test_a_process_that_is_lost_is_started_again(tmp_path, monkeypatch):
     with closing(WarmProcess(0, ())) as process:
         asked = [process.ask(tmp_path / "request.json", [word])[0] for word in ("one", "end", "two", "end")]
     assert asked == [3, -signal.SIGABRT, 3, -signal.SIGABRT]
+
+
+def test_processes_stay_for_the_next_round(tmp_path, monkeypatch):
+    code = "import os, sys\nfor line in sys.stdin: print(os.getpid(), flush=True)"
+    monkeypatch.setattr("harness.calibration.warm._CODE", code)
+    rounds = []
+
+    def ask(process):
+        status, _ = process.ask(tmp_path / "request.json", ["run"])
+        rounds.append(status)
+
+    with closing(WarmProcesses(())) as processes:
+        processes.share(ask, most=1)
+        processes.share(ask, most=1)
+    first, second = rounds
+    assert first == second
+
+
+def test_the_error_of_a_call_is_raised_after_all_have_ended():
+    def fail(process):
+        raise CalibrationError("no such model")
+
+    with closing(WarmProcesses(())) as processes, pytest.raises(CalibrationError, match="no such model"):
+        processes.share(fail, most=2)

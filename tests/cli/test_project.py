@@ -65,7 +65,7 @@ def loaded(monkeypatch):
         raise InputError("stopped")
 
     monkeypatch.setattr("harness.data.sources.load_images", load)
-    monkeypatch.setattr("harness.run.execute._run", start)
+    monkeypatch.setattr("harness.run.inner._captured", start)
     return specs
 
 

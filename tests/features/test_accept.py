@@ -35,8 +35,8 @@ from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.execute import RunResult
 from harness.run.outcome import Outcome, SelfCheck
+from harness.run.result import RunResult
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ORIGINAL = "models/augmented.safetensors"
@@ -98,7 +98,7 @@ class Judged(Zoo):
         self.runs, self.says, self.meanwhile = [], (0, {}), lambda: None
         self.edited = lambda report: report
 
-    def judge(self, request) -> RunResult:
+    def judge(self, request, **_) -> RunResult:
         self.runs.append(request)
         status, facts = self.says
         original = request.roles.get("original")
@@ -128,7 +128,7 @@ class Judged(Zoo):
 def judged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = Judged(tmp_path)
-    monkeypatch.setattr("harness.features.acceptance.command.judged", place.judge)
+    monkeypatch.setattr("harness.report.api.judged", place.judge)
     place.save("new.safetensors", jitter=0.1)
     return place
 

@@ -57,6 +57,52 @@ def test_it_holds_each_image_under_each_perturbation_once(zoo, export):
     assert (line.images, line.names, line.data) == (800, hash_of_names(names), zoo.images.sha256)
 
 
+WITH_FIXTURES = """
+import pytest
+from harness.measures import accuracy
+from harness.plugin import check
+
+@pytest.fixture(scope="session")
+def answers(candidate, images):
+    return candidate.predict(images)
+
+@pytest.fixture
+def posed_answers(request, images, stress_check):
+    yield request.getfixturevalue("candidate").predict(images, stress_check.pose)
+
+@pytest.fixture
+def log(tmp_path):
+    with open(tmp_path / "log.txt", "w") as file:
+        yield file
+
+@check("clean")
+def test_clean(answers, log, evidence, stress_check):
+    log.write("clean")
+    evidence.show(stress_check.judge(accuracy(answers)))
+
+@check("rotation")
+def test_rotation(posed_answers, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(posed_answers)))
+"""
+
+
+@pytest.mark.parametrize("budget", [(), ("--stress-budget", "1h")], ids=["whole", "budget"])
+def test_it_holds_the_images_that_fixtures_ask_about(zoo, export, budget):
+    for path in zoo.tests.glob("test_*.py"):
+        path.unlink()
+    (zoo.tests / "test_own.py").write_text(WITH_FIXTURES)
+    done = export(*budget)
+    assert done.status == 0
+    assert "failed without a model" not in done.said
+    asked = {name: each["perturbation"] for each in manifest(done.folder)["perturbations"] for name in each["checks"]}
+    assert asked == {
+        "clean": str(Pose()),
+        "clean-bee": str(Pose()),
+        "rotate-ccw-010": str(Pose(10.0)),
+        "confident-errors": str(Pose()),  # The test that ships.
+    }
+
+
 def test_an_interrupted_export_resumes(export, monkeypatch):
     monkeypatch.setattr(write, "SHARD_BYTES", 100 * 16 * 16 * 4)
     done = export()

@@ -453,20 +453,6 @@ def test_a_configuration_of_pytest_stays_as_it_is(shop, name, text):
     assert name == "pytest.ini" or not (shop / "pytest.ini").exists()
 
 
-def test_a_repository_of_before_is_told_what_to_write(shop, pytester):
-    """Its configuration of pytest names what stands in the table now."""
-    root, data = pytester.path, f"npz:{shop}/shop.npz"
-    init(str(root), "--families", "clean", data=data)
-    (root / "pytest.ini").write_text(f"[pytest]\naddopts = -p harness.plugin --stress-data {data} --stress-size 8\n")
-    with hypothesis_as_it_starts():
-        result = pytester.runpytest_inprocess("stress_tests")
-    assert result.ret == 4
-    said = result.stderr.str()
-    assert f'write data = "{data}"; size = 8 below [gate] in {CHECKS}' in said
-    assert "remove the options from addopts in pytest.ini" in said
-    assert f"--stress-set data={data} --stress-set size=8" in said
-
-
 def test_own_tests_stay_what_pytest_runs_by_itself(shop):
     (shop / "tests").mkdir()
     init("--families", "clean")

@@ -5,6 +5,7 @@ import torch
 from zoo import network
 
 from harness.base.errors import ChangedError
+from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 NET = """
@@ -56,9 +57,11 @@ def changed(project, ran, name, change=lambda text: text + b"\n") -> str:
     """Return why the state of a run that has ended refuses it after a change of a file; empty if it does not."""
     path = project.root / name
     before = path.read_bytes()
+    inputs = state_of(inputs_of_run(ran.gate.request))
     path.unlink() if change is None else path.write_bytes(change(before))
     try:
-        ran.gate.expect_same_inputs()
+        expect_unchanged(inputs)
+        ran.gate.expect_same_code()
     except ChangedError as error:
         return str(error)
     finally:

@@ -1,241 +1,536 @@
-"""Exit status and all three reports agree, whatever fails around the verdict: the end of a run, by its records."""
+"""Every ending of a run: its exit status, and three reports that agree with it.
+
+The table has how pytest's work ends, in the inner process of a plain `pytest`, of the command `gate`, and with workers.
+"""
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import tomllib
-from dataclasses import replace
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from outcomes import BROKEN, EMPTY, FAIL, OLD_REPORTS, PASS, leave_old_reports
+from outcomes import OLD_REPORTS, leave_old_reports
+from zoo import CLEAN, Zoo
 
-from harness.base.errors import ChangedError
-from harness.plugin.exit_status import concluded
-from harness.report.redraw import reports_of
-from harness.report.refusal import PROTOCOL as REFUSED_PROTOCOL
-from harness.report.refusal import ROLES as REFUSED_ROLES
-from harness.report.refusal import Claim, agreed_verdict, mark_of_page, mark_of_summary
-from harness.run.reported import Reported
+from harness.report.refusal import UNFINISHED, agreed_verdict
+from harness.run.history import read_history
+from harness.run.status import REPORTS
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-RUN = "a" * 32
-PASSES, FAILS = replace(EMPTY, verdicts=(PASS,), run=RUN), replace(EMPTY, verdicts=(PASS, FAIL), run=RUN)
-PARTIAL, ERROR = replace(PASSES, omissions=("half",)), replace(PASSES, errors=("[TEST] mine",))
-
-
-def raising(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
-
-
-def ended(folder, outcome, status, *, changed="", **reported) -> tuple[int, str, str]:
-    """Return exit status, verdict and reasons of a run with this outcome that pytest ends with this status."""
-    claim = Claim(folder, ["pytest"], RUN)
-    claim.take(wait=False)
-    expect = raising(ChangedError(changed)) if changed else lambda: None
-    reports = {} if outcome is None else reports_of(outcome.as_files()[0], {}.get, where="stress.json")[1]
-    run = SimpleNamespace(outcome=outcome, reports=reports, reported=Reported(**reported), expect_same_inputs=expect)
-    try:
-        final = concluded(run, claim, status)
-    finally:
-        claim.release()
-    return final, agreed_verdict(folder, run=RUN), " ".join(json.loads((folder / "stress.json").read_text())["errors"])
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status", "facts", "expected"),
-    [
-        pytest.param(PASSES, 0, {}, (0, "pass", ""), id="pass"),
-        pytest.param(FAILS, 1, {}, (1, "fail", ""), id="fail"),
-        pytest.param(PARTIAL, 0, {}, (0, "partial", ""), id="partial"),
-        pytest.param(replace(FAILS, omissions=("half",)), 1, {}, (1, "partial", ""), id="partial-fail"),
-        pytest.param(ERROR, 4, {}, (4, "error", "[TEST] mine"), id="error"),
-        pytest.param(replace(PASSES, verdicts=(BROKEN,)), 4, {}, (4, "error", ""), id="broken"),
-        pytest.param(replace(PASSES, verdicts=()), 4, {}, (4, "error", ""), id="nothing-judged"),
-        pytest.param(FAILS, 0, {}, (4, "error", "[PYTEST] the run ended with exit status 0 though its verdict has 1"),
-                     id="hidden-fail"),
-        pytest.param(PASSES, 1, {}, (4, "error", "exit status 1 though its verdict has 0"), id="other-status"),
-        pytest.param(PASSES, 5, {}, (4, "error", "exit status 5 though its verdict has 0"), id="no-tests"),
-        pytest.param(ERROR, 0, {}, (4, "error", "[TEST] mine [PYTEST] the run ended with"), id="hidden-error"),
-        pytest.param(PARTIAL, 2, {"interrupted": True}, (2, "partial", ""), id="interrupted"),
-        pytest.param(PASSES, 2, {}, (4, "error", "exit status 2 though"), id="status-of-an-interrupt"),
-        pytest.param(None, 4, {}, (4, "error", "[PYTEST] pytest ended the run with exit status 4 and without"),
-                     id="no-outcome"),
-        pytest.param(None, 0, {"errors": ["[CRASH] gw0"]}, (4, "error", "[CRASH] gw0"), id="no-outcome-known-why"),
-        pytest.param(None, 2, {"interrupted": True}, (2, "error", "exit status 2"), id="no-outcome-interrupted"),
-        pytest.param(PASSES, 0, {"changed": "net.pth: changed"}, (4, "error", "net.pth: changed"), id="changed"),
-        pytest.param(FAILS, 1, {"changed": "net.pth: changed"}, (4, "error", "net.pth: changed"), id="fail-changed"),
-        pytest.param(ERROR, 4, {"changed": "net.pth: changed"}, (4, "error", "[TEST] mine"), id="error-changed"),
-    ],
-)  # fmt: skip
-def test_the_end_of_a_run(tmp_path, outcome, status, facts, expected):
-    *ending, why = ended(tmp_path, outcome, status, **facts)
-    *expected, said = expected
-    assert ending == expected
-    assert said in why
-    assert said or not why or outcome.errors
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (MemoryError(), "MemoryError"),
-        (KeyboardInterrupt(), "the run came to no end: it was interrupted"),
-        (OSError(28, "full"), "full"),
-        (ChangedError("it has changed"), "it has changed"),
-    ],
+SECONDS = 600
+"""After which a run is held to hang, however busy the machine is."""
+OPTIONS = (
+    *("-p", "no:cacheprovider", "--stress-no-cache", "--baseline=none", "--incumbent=none"),
+    *("--stress-set=data=npz:zoo.npz", "--stress-set=no_overview=true"),
 )
-def test_reports_that_cannot_be_published_are_inconclusive(tmp_path, capsys, error, said):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Claim, "publish", raising(error))
-        found = ended(tmp_path, PASSES, 0)
-    assert found[:2] == (4, "error")
-    assert said in found[2]
-    assert said in capsys.readouterr().err
+WAYS = {"plain": ("pytest", ()), "gate": ("harness", ()), "workers": ("pytest", ("-n", "1"))}
 
 
-# Whole runs.
+@dataclass(frozen=True)
+class Ending:
+    """An ending: its exit status and verdict, `why`, a part of a reason in all reports, and the causes."""
+
+    status: int = 4
+    verdict: str = "error"
+    why: str = ""
+    arguments: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    ways: tuple[str, ...] = tuple(WAYS)
 
 
-def test_what_fails_while_the_page_or_the_outcome_is_made_is_inconclusive(shared, monkeypatch):
-    for place in ("report.html.page_of", "report.text.markdown", "plugin.looking_back.outcome_of"):
-        with monkeypatch.context() as patch:
-            patch.setattr(f"harness.{place}", raising(ImportError("libGL.so.1: cannot open")))
-            ran = shared.once(page=True, files={"note": place})
-        assert ran.ending == (4, "error")
-        assert "libGL.so.1" in ran.why
+def in_a_test(line: str) -> dict[str, str]:
+    return {"stress_tests/test_own.py": f"import os, signal, sys\ndef test_own():\n    {line}\n"}
 
 
-@pytest.mark.parametrize("name", ["cv2", "matplotlib.backends.backend_svg"])
-def test_a_package_that_is_missing_is_named_before_the_run(shared, monkeypatch, name):
-    monkeypatch.setitem(sys.modules, name, None)
-    ran = shared.once(files={"note": name})
-    assert ran.ending == (4, "error")
-    assert f"the package {name.partition('.')[0]} cannot be imported" in ran.why
-    assert "pip install" in ran.stderr.str()
-    assert "Traceback" not in ran.stderr.str()
+def in_conftest(*lines: str) -> dict[str, str]:
+    return {"conftest.py": "\n".join(["import atexit, os, pytest, sys", *lines, ""])}
 
 
-def test_parts_of_the_plugin_and_of_pytest_that_are_off_change_no_verdict(shared):
-    own = [f"no:harness.plugin.{name}" for name in ("hooks", "fixtures", "planning", "parametrization", "verdicts")]
-    off = [*own, "no:terminal", "no:cacheprovider"]
-    bad = shared.save("bad.safetensors", blind=True).name
-    assert shared.once(*(part for each in off for part in ("-p", each)), "--candidate", bad).ending == (1, "fail")
-    assert shared.once("-p", "no:capture").ending == (0, "pass")
+def in_hook(name: str, line: str = "raise ValueError('mine')") -> dict[str, str]:
+    """Fail in a hook after all others; where the first result counts, before them."""
+    when = "tryfirst" if "runtest" in name else "trylast"
+    return in_conftest(f"@pytest.hookimpl({when}=True)", f"def {name}():", f"    {line}")
 
 
-def test_the_plugin_itself_cannot_be_switched_off(zoo):
-    """Its guard is an entry point of its own; here it is loaded by name, as an older installation has none."""
-    plain = "def test_plain():\n    pass\n"
-    off = ("-p", "no:harness.plugin", "-p", "harness.plugin.guard")
-    (zoo.tests / "test_plain.py").write_text(plain)
-    leave_old_reports(zoo.root / "reports")
-    assert zoo.pytester.runpytest_inprocess(*off, "stress_tests/test_plain.py").ret == 4
-    report = zoo.report()
-    assert agreed_verdict(zoo.root / "reports", run=report["run"]) == "error"
-    assert "harness.plugin is switched off (-p no:harness.plugin)" in report["errors"][0]
-    (zoo.root / "tests").mkdir()
-    (zoo.root / "tests/test_plain.py").write_text(plain)
-    assert zoo.pytester.runpytest_inprocess(*off, "tests").ret == 0
-    points = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert points["pytest11"]["harness.plugin.guard"] == "harness.plugin.guard"
+MODEL = """
+import os
+import torch
+from harness.networks.architectures import FashionCNN
+from zoo import ARGUMENTS
+
+class Net(FashionCNN):
+    asked = 0
+    def forward(self, pixels):
+        Net.asked += 1
+        if Net.asked > 2:
+            os._exit(0)
+        return super().forward(pixels)
+
+def build():
+    return Net(**ARGUMENTS)
+"""
+BAD = ("--candidate", "bad.safetensors")
+ENDINGS = {
+    "pass": Ending(0, "pass"),
+    "fail": Ending(1, "fail", arguments=BAD),
+    "partial": Ending(0, "partial", arguments=("--stress-samples", "300"), ways=("plain",)),
+    "partial-gate": Ending(4, "partial", arguments=("--stress-samples", "300"), ways=("gate",)),
+    # The inner process, or a worker of it, is gone.
+    "a-test-exits": Ending(why="and without a verdict", files=in_a_test("os._exit(0)"), ways=("plain", "gate")),
+    "a-test-of-a-worker-exits": Ending(why="died", files=in_a_test("os._exit(0)"), ways=("workers",)),
+    "a-model-exits": Ending(
+        arguments=("--candidate=models/augmented.pt", "--stress-set=model=leaving:build"),
+        files={"leaving.py": MODEL},
+        ways=("plain", "gate"),
+    ),
+    "segmentation-fault": Ending(
+        why="the signal SIGSEGV", files=in_a_test("os.kill(os.getpid(), signal.SIGSEGV)"), ways=("plain", "gate")
+    ),
+    "killed": Ending(
+        why="the signal SIGKILL", files=in_a_test("os.kill(os.getpid(), signal.SIGKILL)"), ways=("plain", "gate")
+    ),
+    "told-to-end": Ending(
+        why="the signal SIGTERM", files=in_a_test("os.kill(os.getpid(), signal.SIGTERM)"), ways=("plain",)
+    ),
+    "conftest-exits": Ending(why="and without a verdict", files=in_conftest("os._exit(0)")),
+    # pytest ends otherwise than by a verdict.
+    "conftest-leaves": Ending(why="SystemExit", files=in_conftest("sys.exit(0)")),
+    "conftest-fails": Ending(why="mine", files=in_conftest("raise ValueError('mine')")),
+    "a-test-leaves": Ending(why="SystemExit", files=in_a_test("sys.exit(0)")),
+    "pytest-exit": Ending(
+        why="the run was ended by pytest.exit: enough",
+        files=in_a_test("import pytest; pytest.exit('enough', returncode=0)"),
+        ways=("plain",),
+    ),
+    "wrong-option": Ending(why="--no-such-option", arguments=("--no-such-option",)),
+    "wrong-option-of-pytest": Ending(why="exit status 4", arguments=("--maxfail", "x"), ways=("gate",)),
+    "wrong-value": Ending(why="--stress-samples", arguments=("--stress-samples", "x")),
+    "no-candidate": Ending(why="no.safetensors: cannot be opened", arguments=("--candidate", "no.safetensors")),
+    **{
+        name.removeprefix("pytest_"): Ending(files=in_hook(name), ways=("plain", "workers"))
+        for name in (
+            *("pytest_configure", "pytest_sessionstart", "pytest_collection_modifyitems", "pytest_runtest_protocol"),
+            *("pytest_runtest_makereport", "pytest_runtest_logreport", "pytest_sessionfinish"),
+            "pytest_terminal_summary",
+        )
+    },
+    "a-hook-leaves": Ending(files=in_hook("pytest_sessionfinish", "raise SystemExit(0)"), ways=("plain",)),
+    "another-status": Ending(
+        why="ended with exit status 0 though its verdict has 1",
+        arguments=BAD,
+        files=in_conftest("def pytest_sessionfinish(session):", "    session.exitstatus = 0"),
+    ),
+    "coverage-limit": Ending(
+        why="such as a limit of coverage", arguments=("--cov=stress_tests", "--cov-fail-under=100"), ways=("plain",),
+        files=in_a_test("n = 1\n    if n > 2:\n        print()"),
+    ),
+    "unconfigure-exits": Ending(files=in_hook("pytest_unconfigure", "os._exit(0)"), ways=("plain", "gate")),
+    "unconfigure-fails": Ending(files=in_hook("pytest_unconfigure"), ways=("plain", "gate")),
+    # Once the record is complete, nothing changes it.
+    "exit-handler": Ending(0, "pass", files=in_conftest("atexit.register(os._exit, 1)")),
+    "exit-handler-of-a-fail": Ending(
+        1, "fail", arguments=BAD, files=in_conftest("atexit.register(os._exit, 0)"), ways=("plain",)
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.processes
-def test_another_plugin_that_cannot_be_imported_is_4_with_reports(zoo):
-    """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
-    (zoo.root / "broken/pytest_html").mkdir(parents=True)
-    (zoo.root / "broken/pytest_html/__init__.py").write_text("raise ImportError('no libfoo', name='pytest_html')\n")
-    line = ("-m", "pytest", "-p", "harness.plugin", "stress_tests", "--stress-set", "data=npz:zoo.npz")
-    paths = [str(zoo.root / "broken"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    ran = subprocess.run(
-        [sys.executable, *line], cwd=zoo.root, env=environment, capture_output=True, text=True, check=False
+@pytest.fixture
+def shop(tmp_path):
+    zoo = Zoo(tmp_path, tests=("clean",))
+    zoo.bind(CLEAN)
+    zoo.save("bad.safetensors", blind=True)
+    leave_old_reports(tmp_path / "reports")
+    return zoo
+
+
+def command(way: str, *arguments: str) -> list[str]:
+    module, more = WAYS[way]
+    of_gate = ("gate",) if module == "harness" else ()
+    return [sys.executable, "-m", module, *of_gate, "stress_tests", *OPTIONS, *more, *arguments]
+
+
+def environment(*paths: Path) -> dict[str, str]:
+    tests = Path(__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, tests, *filter(None, sys.path)]))}
+
+
+def run(shop, way: str, *arguments: str, **how):
+    how = {"env": environment()} | how
+    return subprocess.run(
+        command(way, *arguments),
+        cwd=shop.root,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        **how,
     )
-    assert ran.returncode == 4, ran.stdout + ran.stderr
-    assert "ERROR: [PACKAGE] the package pytest_html cannot be imported (no libfoo)" in ran.stderr
-    assert "pytest_html cannot be imported" in zoo.report()["errors"][0]
 
 
-OTHER = "import pytest\n\n@pytest.hookimpl(trylast=True)\ndef {hook}(session=None):\n    {does}\n"
+def report_of(shop) -> dict:
+    return json.loads((shop.root / "reports/stress.json").read_text())
 
 
+def expect(shop, ended, status: int, verdict: str, why: str = "") -> None:
+    """Assert that exit status, all three reports and the history agree."""
+    said = ended.stdout + (ended.stderr or "")
+    assert ended.returncode == status, said
+    report = report_of(shop)
+    assert agreed_verdict(shop.root / "reports", run=report["run"]) == verdict, said
+    assert why in " ".join([*report["errors"], *report["omissions"]]), report["errors"]
+    history = [line.verdict for line in read_history(shop.root / "reports/history.jsonl").lines]
+    assert set(history) <= {verdict}
+    assert len(history) <= 1
+    hidden = [path.name for path in (shop.root / "reports").iterdir() if path.name.startswith(".")]
+    assert hidden == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name, ending in ENDINGS.items() for way in ending.ways])
+def test_an_ending(shop, name, way):
+    ending = ENDINGS[name]
+    if "leaving.py" in ending.files:
+        as_state_dict(shop.root / "models/augmented.safetensors")
+    for place, text in ending.files.items():
+        (shop.root / place).write_text(text)
+    ended = run(shop, way, *ending.arguments)
+    expect(shop, ended, ending.status, ending.verdict, ending.why)
+
+
+def as_state_dict(path: Path) -> None:
+    import torch
+
+    from harness.networks.checkpoints import load_checkpoint
+
+    torch.save(load_checkpoint(path).model.state_dict(), path.with_suffix(".pt"))
+
+
+# Packages that are missing.
+
+NEEDED = ("pytest_html", "xdist", "hypothesis", "pydantic", "numpy", "torch", "PIL", "jinja2")
+"""Some of each kind: plugins of pytest, what settings and models need, what reports need."""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_package_that_cannot_be_imported_is_named(shop, tmp_path, name):
+    """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
+    broken = tmp_path / "broken"
+    (broken / name).mkdir(parents=True)
+    (broken / name / "__init__.py").write_text(f"raise ImportError('blocked on purpose', name={name!r})\n")
+    ended = run(shop, "plain", "-p", "harness.plugin", env=environment(broken))
+    expect(shop, ended, 4, "error", f"the package {name} cannot be imported (blocked on purpose)")
+    assert f"the package {name} cannot be imported (blocked on purpose)" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# The folder of reports, and the disk.
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 kB, where a test may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("way", ["plain", "gate"])
+def test_a_full_disk_keeps_the_refusal(shop, small_disk, way):
+    """The reports find no room, the refusal did: an earlier one stays."""
+    ended = run(shop, way, "--stress-reports", str(small_disk))
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert "No space left on device" in ended.stderr
+    record = small_disk / "stress.json"
+    assert not record.exists() or json.loads(record.read_text())["verdict"] == "error"
+    assert [path.name for path in small_disk.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.faults
+def test_a_disk_too_full_for_the_record_is_said(shop, small_disk):
+    (small_disk / "taken").write_bytes(bytes(56_000))
+    ended = run(shop, "plain", env={**environment(), "TMPDIR": str(small_disk)})
+    expect(shop, ended, 4, "error")
+    assert "PASS" not in (shop.root / "reports/stress.md").read_text()
+
+
+@pytest.mark.faults
+def test_a_read_only_disk_is_said_before_the_run_unless_of_the_cache(shop, small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ended = run(shop, "plain", "--stress-reports", str(small_disk))
+    assert ended.returncode == 4
+    assert "Read-only file system" in ended.stderr
+    ended = run(shop, "plain", env={**environment(), "XDG_CACHE_HOME": str(small_disk)})
+    expect(shop, ended, 0, "pass")
+
+
+# Signals.
+
+SLOW = "import pathlib, time\ndef test_slow(candidate):\n    pathlib.Path('started').touch()\n    time.sleep(600)\n"
+SLOW_TO_END = """
+import pathlib, time
+
+def pytest_sessionfinish():
+    pathlib.Path("ending").touch()
+    time.sleep({seconds})
+"""
+
+
+@pytest.fixture
+def slow(shop):
+    """A repository with a test that takes ten minutes."""
+    (shop.tests / "test_slow.py").write_text(SLOW)
+    return shop
+
+
+def started(shop, way: str, *arguments: str):
+    return subprocess.Popen(
+        command(way, *arguments),
+        cwd=shop.root,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path}: not there"
+        time.sleep(0.05)
+
+
+def expect_no_process_in(folder: Path) -> None:
+    """Assert that soon no process works in a folder."""
+    deadline = time.monotonic() + 60
+    while found := [place.name for place in Path("/proc").glob("[0-9]*") if _works_in(place, folder)]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+def _works_in(process: Path, folder: Path) -> bool:
+    with suppress(OSError):
+        return (process / "cwd").readlink() == folder
+    return False
+
+
+@pytest.fixture(autouse=True)
+def children_take_hangups():
+    """Let children be ended by SIGHUP: `nohup` has them ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize(
-    ("hook", "line"),
+    ("number", "way"),
     [
-        ("pytest_sessionfinish", "session.exitstatus = 0"),
-        ("pytest_unconfigure", "raise SystemExit(0)"),
-        ("pytest_unconfigure", "raise RuntimeError('late')"),
+        (signal.SIGTERM, "plain"),
+        (signal.SIGTERM, "gate"),
+        (signal.SIGHUP, "workers"),
+        (signal.SIGKILL, "plain"),
+        (signal.SIGKILL, "workers"),
     ],
-    ids=["status", "leaves", "raises"],
 )
-def test_another_plugin_that_ends_a_run_otherwise_leaves_no_line_of_it(shared, hook, line):
-    bad = shared.save("bad.safetensors", blind=True).name
-    code = OTHER.format(hook=hook, does=line).replace("session=None", "session" if "finish" in hook else "")
-    ran = shared.once("--candidate", bad, files={"conftest.py": code})
-    assert ran.ending == (4, "error")
-    assert {line.verdict for line in ran.history} <= {"error"}
+def test_a_signal_to_the_outer_process_ends_all_processes(slow, number, way):
+    process = started(slow, way)
+    wait_for(slow.root / "started")
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=SECONDS)
+    expect_no_process_in(slow.root)
+    (reason,) = report_of(slow)["errors"]
+    assert agreed_verdict(slow.root / "reports", run=report_of(slow)["run"]) == "error"
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        assert reason == UNFINISHED, "the refusal remains"
+        return
+    assert process.returncode == 4, printed
+    assert f"the run was ended by {number.name}" in reason
+    assert reason in printed
 
 
-def test_a_page_that_goes_elsewhere_leaves_one_here_of_any_path(shared):
-    name = os.fsdecode(b"models/\xff.safetensors")
-    (shared.root / name).write_bytes((shared.root / "models/augmented.safetensors").read_bytes())
-    ran = shared.once("--html", "elsewhere.html", "--junit-xml", "junit.xml", "--candidate", name, page=True)
-    assert ran.ending == (0, "pass")
-    assert "\\udcff" in ran.summary
-    assert len(ran.history) == 1
+@pytest.mark.faults
+def test_an_inner_process_that_does_not_end_when_told_to_is_killed(slow):
+    deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    (slow.tests / "test_slow.py").write_text(deaf + SLOW)
+    process = started(slow, "plain")
+    wait_for(slow.root / "started")
+    process.terminate()
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 4
+    expect_no_process_in(slow.root)
 
 
-@pytest.mark.parametrize(
-    ("place", "error"),
-    [("hooks.leave", OverflowError("date")), ("sinks.read_history", OSError(28, "full")), ("sinks.leave_line", None)],
-)
-def test_a_history_that_fails_changes_no_verdict(shared, monkeypatch, place, error):
-    monkeypatch.setattr(f"harness.plugin.{place}", raising(error or MemoryError()))
-    assert shared.once("-k", "clean", files={"note": place}).ending == (0, "partial")
+@pytest.mark.faults
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("way", WAYS)
+def test_ctrl_c_ends_with_2_and_one_message(slow, way):
+    process = started(slow, way)
+    wait_for(slow.root / "started")
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # As a terminal does: to all processes of the run.
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, printed
+    assert report_of(slow)["verdict"] in {"partial", "error"}
+    assert agreed_verdict(slow.root / "reports", run=report_of(slow)["run"]) == report_of(slow)["verdict"]
+    assert printed.count("! KeyboardInterrupt !") <= 1, printed
+    assert "Traceback" not in printed
 
 
-def test_a_history_that_cannot_be_read_or_drawn_changes_no_verdict(zoo, monkeypatch):
-    assert zoo.run().ret == 0
-    path = zoo.root / "reports/history.jsonl"
-    line = {**json.loads(path.read_text()), "candidate": "0" * 64}
-    odd = {**line, "at": "9999-12-31T23:59:59-12:00"}
-    path.write_text(f"{json.dumps(odd)}\n{json.dumps(line)}\n")
-    monkeypatch.setattr("harness.report.history._body", raising(OverflowError("date value out of range")))
-    ran = zoo.run(page=True)
-    assert (ran.ret, zoo.report()["verdict"]) == (0, "pass")
-    assert f"{path}: line 1: is no JSON with a date in UTC" in ran.stdout.str()
-    assert "The run history cannot be drawn" in (zoo.root / "reports/stress.html").read_text()
+@pytest.mark.faults
+@pytest.mark.usefixtures("interruptible")
+def test_a_second_ctrl_c_does_not_wait(slow):
+    (slow.root / "conftest.py").write_text(SLOW_TO_END.format(seconds=600))
+    process = started(slow, "plain")
+    for name in ("started", "ending"):
+        wait_for(slow.root / name)
+        os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, printed
+    assert agreed_verdict(slow.root / "reports", run=report_of(slow)["run"]) == "error"
 
 
-# Refusals.
+# Two runs.
 
 
-def test_a_refusal_has_the_keys_of_every_report(shared):
-    from harness.checks.roles import ROLES
-    from harness.perturb import PROTOCOL
+@pytest.mark.faults
+def test_a_second_run_waits_or_ends_with_4_and_changes_nothing(slow):
+    first = started(slow, "plain")
+    wait_for(slow.root / "started")
+    before = {name: (slow.root / "reports" / name).read_bytes() for name in REPORTS}
+    second = started(slow, "gate", "--deselect", "stress_tests/test_slow.py::test_slow")
+    for line in second.stdout:
+        if "waiting for it to end" in line:
+            break
+    third = run(slow, "plain", "--stress-set=no_wait=true")
+    assert third.returncode == 4
+    assert "another run of the gate writes there" in third.stderr
+    assert {name: (slow.root / "reports" / name).read_bytes() for name in REPORTS} == before
+    first.kill()
+    first.communicate()
+    printed, _ = second.communicate(timeout=SECONDS)
+    assert second.returncode == 0, printed
+    assert report_of(slow)["verdict"] == "pass"
 
-    refused, judged = shared.once("--stress-samples", "-1"), shared.once("-p", "no:capture")
-    assert set(refused.report) == set(judged.report)
-    assert (tuple(ROLES), PROTOCOL) == (REFUSED_ROLES, REFUSED_PROTOCOL)
+
+@pytest.mark.faults
+@pytest.mark.parametrize("reports", [(), ("--stress-reports", "nested")], ids=["same-folder", "own-folder"])
+def test_a_run_within_a_run_judges_in_a_folder_of_its_own_alone(shop, reports):
+    arguments = command("plain", "--candidate", "bad.safetensors", "-k", "clean", *reports)
+    (shop.tests / "test_own.py").write_text(
+        f"import subprocess\ndef test_own():\n    print(subprocess.call({arguments!r}))\n"
+    )
+    expect(shop, run(shop, "plain"), 0, "pass")
+    nested = shop.root / "nested/stress.json"
+    assert nested.exists() == bool(reports)
+    if reports:
+        assert json.loads(nested.read_text())["candidate"]["path"] == "bad.safetensors"
 
 
-@pytest.mark.parametrize("change", ["run", "verdict", "missing", "text", "list"])
-@pytest.mark.parametrize("name", sorted(OLD_REPORTS))
-def test_reports_that_differ_agree_on_nothing(tmp_path, name, change):
-    Claim(tmp_path, ["pytest"], RUN).refuse("no")
-    assert agreed_verdict(tmp_path, run=RUN) == "error"
-    path = tmp_path / name
-    if change == "missing":
-        path.unlink()
-    elif change in {"text", "list"}:
-        path.write_text("[]" if change == "list" else "PASS")
-    else:
-        path.write_text(path.read_text().replace(*{"run": (RUN, "b" * 32), "verdict": ("error", "pass")}[change]))
-    assert agreed_verdict(tmp_path, run=RUN) == ""
-    assert mark_of_page("a", "pass") not in mark_of_summary("a", "pass")
+# Habits of pytest.
+
+
+@pytest.mark.faults
+def test_plugins_given_as_objects_keep_the_run_in_its_process(shop):
+    code = (
+        "import pytest\n"
+        "class Own:\n"
+        "    def pytest_sessionfinish(self): print('own plugin')\n"
+        f"raise SystemExit(pytest.main({command('plain')[3:]!r}, plugins=[Own()]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=shop.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    expect(shop, ended, 0, "pass")
+    assert "own plugin" in ended.stdout
+
+
+@pytest.mark.faults
+def test_a_plugin_that_only_a_conftest_loads_judges_in_the_process(shop):
+    (shop.root / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')
+    ended = run(shop, "plain", env={**environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert report_of(shop)["verdict"] == "pass"
+
+
+@pytest.mark.faults
+def test_options_of_pytest_and_of_other_plugins_work_as_ever(shop):
+    (shop.root / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--mine')\n")
+    (shop.root / "tests").mkdir()
+    (shop.root / "tests/test_plain.py").write_text(
+        "def test_plain(pytestconfig):\n    assert pytestconfig.option.mine\n"
+    )
+    more = ("--mine=1", "--junitxml=junit.xml", "--html=other.html", "--cov=stress_tests", "-v", "tests")
+    ended = run(shop, "plain", *more)
+    expect(shop, ended, 0, "pass")
+    assert "tests/test_plain.py::test_plain PASSED" in ended.stdout
+    assert "stress_tests/test_clean.py" in ended.stdout
+    assert "TOTAL" in ended.stdout, "the report of pytest-cov"
+    for name in ("junit.xml", "other.html", ".coverage"):
+        assert (shop.root / name).exists(), name
+
+
+@pytest.mark.faults
+def test_what_is_typed_reaches_the_debugger_and_the_terminal(shop):
+    """A run in a terminal is interactive and colored."""
+    (shop.tests / "test_own.py").write_text("def test_own():\n    assert 0\n")
+    leader, follower = os.openpty()
+    process = subprocess.Popen(
+        command("plain", "--pdb", "-k", "own"),
+        cwd=shop.root,
+        env={**environment(), "TERM": "xterm"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    printed = b""
+    while b"(Pdb)" not in printed:
+        printed += os.read(leader, 4096)
+    os.write(leader, b"print(6 * 7)\nq\n")
+    with suppress(OSError):  # The end of the terminal.
+        while part := os.read(leader, 4096):
+            printed += part
+    assert process.wait(timeout=SECONDS) in {2, 4}
+    assert b"\n42" in printed
+    assert b"\x1b[31m" in printed, "red"
+    os.close(leader)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("option", ["--collect-only", "--help", "--stress-plan", "--markers", "--fixtures"])
+def test_what_judges_nothing_touches_no_report(shop, option):
+    ended = run(shop, "plain", option)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert {name: (shop.root / "reports" / name).read_text() for name in REPORTS} == OLD_REPORTS
+
+
+@pytest.mark.faults
+def test_the_outer_process_of_a_run_has_loaded_no_numpy(shop):
+    """A test of the inner process reads the memory map of the outer one."""
+    (shop.tests / "test_own.py").write_text(
+        "import os, pathlib\n"
+        "def test_own():\n"
+        "    maps = pathlib.Path(f'/proc/{os.getppid()}/maps').read_text()\n"
+        "    assert 'torch' not in maps and 'numpy' not in maps\n"
+    )
+    expect(shop, run(shop, "plain"), 0, "pass")

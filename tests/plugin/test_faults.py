@@ -1,4 +1,4 @@
-"""Kills, full disks and interrupts: a run that goes on gives the same bits, and no file is ever half there.
+"""Kills and full disks: work that goes on gives the same bits, and no file is ever half there.
 
 The kills are marked `faults`, run by `pytest tests -m faults`; `FAULTS_KILLS=50` kills each kind of work so often.
 Trainings are killed in `tests/networks`.
@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -25,10 +24,8 @@ from harness.base.files import write_atomically
 from harness.cli import main
 from harness.data import LabelledImages
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 KILLS = int(os.environ.get("FAULTS_KILLS", "1"))
-WITHOUT_CACHE = ("-p", "no:cacheprovider")
 SECONDS = 600
 """After which a process is held to hang, however many others there are."""
 
@@ -156,17 +153,6 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(tmp_path, kind):
 # The disk.
 
 
-def command_on(zoo, *arguments, of=("pytest",)):
-    gate = ("stress_tests", "--stress-set", f"data={zoo.data}")
-    return [sys.executable, "-m", *of, *WITHOUT_CACHE, *gate, *arguments]
-
-
-def check(zoo, *arguments):
-    return subprocess.run(
-        command_on(zoo, *arguments), cwd=zoo.root, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-
-
 def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, b"old")
@@ -199,39 +185,6 @@ def few_images():
     return LabelledImages(pixels, torch.arange(200) % 10, tuple("abcdefghij"), "few", "train")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 64 kB, where a test may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a disk cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.mark.faults
-def test_real_full_disk_ends_with_4(zoo, small_disk):
-    run = check(zoo, "--stress-reports", str(small_disk))
-    assert run.returncode == 4, run.stdout + run.stderr
-    assert "No space left on device" in run.stderr
-    page = small_disk / "stress.html"
-    said = r"No verdict( on \S+)?: this run is inconclusive"
-    assert not page.exists() or re.search(said, page.read_text())
-    assert [path.name for path in small_disk.iterdir() if path.name.startswith(".")] == []
-
-
-@pytest.mark.faults
-def test_read_only_disk_is_said_before_the_run_unless_of_the_cache(zoo, small_disk, monkeypatch):
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    run = check(zoo, "--stress-reports", str(small_disk))
-    assert run.returncode == 4
-    assert "Read-only file system" in run.stderr
-    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk))
-    assert check(zoo).returncode == 0
-
-
 def said(reports: Path) -> dict:
     """Return what a run says, without its id."""
     return without_id(json.loads((reports / "stress.json").read_text()))
@@ -261,131 +214,3 @@ def test_a_damaged_cache_and_none_change_nothing(zoo):
         entry.write_bytes(content[: len(content) // 2] if number % 2 else bytes(len(content)))
     assert zoo.run().ret == 0
     assert said(zoo.root / "reports") == first
-
-
-# Ctrl-C.
-
-WAITING = """
-import os, time
-from pathlib import Path
-
-def test_waits():
-    Path("waiting").write_text("")
-    time.sleep(60)
-"""
-
-
-SLOW_TO_END = """
-import time
-from pathlib import Path
-
-def pytest_sessionfinish():
-    Path("ending").write_text("")
-    time.sleep({seconds})
-"""
-
-
-def wait_for(path):
-    deadline = time.monotonic() + SECONDS
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
-@pytest.mark.processes
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(
-    ("seconds", "verdict", "why"),
-    [(1, "partial", None), (60, "error", "[INTERRUPTED] the run came to no end: it was interrupted")],
-    ids=["once", "twice"],
-)
-def test_interrupted_gate_command_ends_with_2_when_the_reports_are_written(zoo, seconds, verdict, why):
-    (zoo.tests / "test_waits.py").write_text(WAITING)
-    (zoo.root / "conftest.py").write_text(SLOW_TO_END.format(seconds=seconds))
-    command = command_on(zoo, of=("harness", "gate"))
-    run = subprocess.Popen(
-        command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    for each in ("waiting", "ending") if why else ("waiting",):
-        wait_for(zoo.root / each)
-        os.killpg(run.pid, signal.SIGINT)
-    _, said = run.communicate(timeout=SECONDS)
-    assert run.returncode == pytest.ExitCode.INTERRUPTED, said
-    assert "what was finished is kept" not in said, "which is of other commands"
-    report = json.loads((zoo.root / "reports/stress.json").read_text())
-    assert report["verdict"] == verdict
-    assert report["errors"] == ([why] if why else [])
-
-
-@pytest.mark.faults
-@pytest.mark.usefixtures("interruptible")
-def test_interrupt_of_workers_ends_with_2_and_writes_nothing_by_half(zoo):
-    (zoo.tests / "test_waits.py").write_text(WAITING)
-    command = command_on(zoo, "-n", "1")
-    run = subprocess.Popen(
-        command, cwd=zoo.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    wait_for(zoo.root / "waiting")
-    time.sleep(1)
-    os.killpg(run.pid, signal.SIGINT)  # As a terminal does: to all processes of the run.
-    output, _ = run.communicate(timeout=SECONDS)
-    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
-    assert "KeyboardInterrupt" in output
-    whole(zoo.root, {})
-    assert [path.name for path in (zoo.root / "reports").rglob(".*")] == []
-    if (zoo.root / "reports/stress.json").exists():
-        assert json.loads((zoo.root / "reports/stress.json").read_text())["verdict"] in {"partial", "error"}
-
-
-# The time limit.
-
-
-def test_time_limit_interrupts_what_takes_longer():
-    with pytest.raises(TimeLimitExceededError, match=r"sleeping: no answer within 0\.1 s"), time_limit(0.1, "sleeping"):
-        time.sleep(5)
-
-
-@pytest.mark.parametrize("seconds", [0, 5], ids=["none", "long"])
-def test_time_limit_lets_pass_what_is_quick(seconds):
-    with time_limit(seconds, "sleeping"):
-        time.sleep(0.01)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
-def test_time_limit_whose_timer_was_stopped_holds(monkeypatch):
-    """As by a model that sets an alarm of its own, in whichever thread."""
-    monkeypatch.setattr("harness.run.time_limit._GRACE", 0.2)
-
-    def stop_the_timer_and_hang():
-        signal.alarm(0)
-        time.sleep(60)
-        pytest.fail("not interrupted")
-
-    with pytest.raises(TimeLimitExceededError), time_limit(0.1, "sleeping"):
-        stop_the_timer_and_hang()
-
-
-DEAF = """
-import signal, sys, time
-from harness.run import time_limit
-time_limit._GRACE = 0.2
-with time_limit.time_limit(0.1, "sleeping"):
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    time.sleep(60)
-"""
-
-
-def test_time_limit_whose_signal_was_taken_over_ends_the_process():
-    run = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=50, check=False)
-    assert run.returncode == 4
-    assert run.stderr == "sleeping: no answer within 0.1 s, nor to the signal; the process ends\n"
-
-
-def test_time_limit_within_another_leaves_it_running():
-    def nested():
-        with time_limit(0.3, "outer"):
-            with time_limit(5, "inner"):
-                time.sleep(0.1)
-            time.sleep(5)
-
-    with pytest.raises(TimeLimitExceededError, match="outer"):
-        nested()

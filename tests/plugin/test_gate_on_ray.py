@@ -149,7 +149,8 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
         reports = ("--stress-reports", ending.name)
         process = started(zoo, *RAY, "--stress-set", "ray_workers=1", "-k", FIRST, *reports, cache=ending.name)
         drivers[ending] = process, zoo.mark
-    workers_at_work(zoo, count=2)
+    priorities = {os.getpriority(os.PRIO_PROCESS, worker) for worker in workers_at_work(zoo, count=2)}
+    assert priorities == {os.getpriority(os.PRIO_PROCESS, 0)}, "workers have the priority of the command"
     for ending, (process, _) in drivers.items():
         process.send_signal(ending)
     for ending, (process, mark) in drivers.items():

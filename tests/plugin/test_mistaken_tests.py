@@ -86,51 +86,93 @@ JUDGES = {
     "none": "replace(stress_check, hand=None)",
     "another": "next(row for row in stress_session.checks.checks if row.id == 'easy')",
 }
-ASKS_NOT = {
-    "incumbent": """(incumbent, images, evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
-""",
-    "unused": """(candidate, incumbent, images, evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
-""",
-    "constant": """(candidate, images, evidence, stress_check):
-    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], 0.95, 400, (0.9, 1.0))))
-""",
-    "fixture": """
-@pytest.fixture(scope="session")
-def others(incumbent, images):
-    return incumbent.predict(images)
-
-@check("fixture")
-def test_fixture(candidate, others, evidence, stress_check):
-    evidence.show(stress_check.judge(accuracy(others)))
-""",
-}
-ANOTHER, ASKED_NOT = "the test shows the verdict of another check", "the test measured something without asking the "
+ANOTHER = "the test shows the verdict of another check"
 
 
-def test_a_test_of_another_threshold_or_model_is_an_error(gate):
-    """`precondition` is a check of the baseline that asks the candidate."""
+def test_a_test_of_another_threshold_is_an_error(gate):
     bodies = {
         **{
             name: "(candidate, images, evidence, stress_check, stress_session):\n"
             f"    evidence.show({judge}.judge(accuracy(candidate.predict(images))))\n"
             for name, judge in JUDGES.items()
         },
-        **ASKS_NOT,
-        "precondition": SHOWS["asserts-nothing"],
         "easy": SHOWS["asserts-nothing"],
     }
-    rows = rows_of([*bodies][:-1]) + rows_of(["easy"], ROW.replace("0.85", "0.1"))
-    rows = rows.replace('id = "precondition"', 'id = "precondition"\nrole = "baseline"')
-    ran = gate.once(*BLIND, "--baseline", "models/augmented.safetensors", files=written(bodies), rows=rows)
+    rows = rows_of(JUDGES) + rows_of(["easy"], ROW.replace("0.85", "0.1"))
+    ran = gate.once(*BLIND, files=written(bodies), rows=rows)
     assert ran.ending == (4, "error")
     for name in JUDGES:
         assert ran.checks[name]["detail"].startswith(ANOTHER), name
-    for name in (*ASKS_NOT, "precondition"):
-        role = "baseline" if name == "precondition" else "candidate"
-        assert ran.checks[name]["detail"].startswith(f"{ASKED_NOT}{role}: "), name
-    assert {ran.statuses[name] for name in (*JUDGES, *ASKS_NOT, "precondition")} == {"error"}
+
+
+FOLLOW = "checks-follow-the-candidate"
+IGNORES = {
+    "another model": """
+@check("clean")
+def test_clean(candidate, incumbent, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
+""",
+    "asks both": """
+@check("clean")
+def test_clean(candidate, incumbent, images, evidence, stress_check):
+    candidate.predict(images)
+    evidence.show(stress_check.judge(accuracy(incumbent.predict(images))))
+""",
+    "constant": """
+@check("clean")
+def test_clean(candidate, images, evidence, stress_check):
+    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], 0.95, 400, (0.9, 1.0))))
+""",
+    "constant of a fixture": """
+@pytest.fixture(scope="session")
+def share():
+    return 0.95
+
+@check("clean")
+def test_clean(candidate, share, evidence, stress_check):
+    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, 400, (0.9, 1.0))))
+""",
+    "method": """
+class TestClean:
+    share = 0.95
+
+    @check("clean")
+    def test_clean(self, candidate, images, evidence, stress_check):
+        evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], self.share, 400, (0.9, 1.0))))
+""",
+    "hypothesis": """
+from hypothesis import given, settings
+from harness.perturb.strategies import drawn_poses
+
+@check("clean")
+@given(pose=drawn_poses(max_degrees=1, max_shift_px=1))
+@settings(max_examples=5)
+def test_clean(incumbent, probe_images, evidence, stress_check, pose):
+    evidence.show(stress_check.judge(accuracy(incumbent.predict(probe_images))))
+""",
+}
+
+
+@pytest.mark.parametrize("test", IGNORES.values(), ids=IGNORES)
+def test_a_test_that_ignores_its_candidate_is_named(gate, test):
+    ran = gate.once(*BLIND, files={TEST: HEAD + test}, rows=CLEAN)
+    assert ran.ending == (4, "error")
+    assert ran.statuses == {"clean": "pass"}
+    assert ran.self_checks[FOLLOW] == "fail"
+    assert follow(ran)["check"] == "clean"
+    assert follow(ran)["detail"].startswith("check clean of family 'clean' measures ")
+
+
+def follow(ran) -> dict:
+    """Return the self-check that replaces the candidate by predictions that are right, wrong and random."""
+    (check,) = (check for check in ran.report["self_checks"] if check["name"] == FOLLOW)
+    return check
+
+
+def not_self_checked(ran) -> list[str]:
+    """Return the checks that the self-check names as such."""
+    _, _, reason_and_names = follow(ran)["detail"].partition("; not self-checked, because ")
+    return reason_and_names.rpartition(": ")[2].split(", ")
 
 
 ASKS = {
@@ -181,7 +223,7 @@ MADE = []
 @pytest.fixture(scope="session")
 def made():
     MADE.append(1)
-    assert len(MADE) <= 2, "made once by pytest, and once for all replays"
+    assert len(MADE) <= 2, "made once for the run, and once for all tests that another worker has run"
     return 1
 
 @pytest.fixture(params=["candidate"], scope="session")
@@ -223,62 +265,27 @@ def test_a_test_that_asks_the_candidate_in_another_way_is_judged(gate):
         assert ran.ending == (0, "pass"), ran.said
         assert ran.statuses == dict.fromkeys(SOUND, "pass")
     assert Path.cwd() == here
-    (said,) = (each["detail"] for each in ran.report["self_checks"] if each["name"] == "checks-follow-the-candidate")
-    assert said.startswith(f"{len(SOUND) - 2} of {len(SOUND)} checks")
-    assert said.endswith("a fixture that cannot be made here: network, plain")
+    assert not_self_checked(ran) == ["session", "network", "more", "plain", "by-name", "of-pytest"]
+    assert follow(ran)["status"] == "pass"
 
 
-# Fixtures of the gate that a project replaces.
-
-REPLACES = {
-    "candidate": """
-@pytest.fixture(scope="session")
-def candidate(stress_session):
-    asked, other = stress_session.role("candidate"), stress_session.role("incumbent")
-
-    class Both:
-        def predict(self, images):
-            asked.predict(images)
-            return other.predict(images)
-
-    return Both()
-""",
-    "images": """
-@pytest.fixture(scope="session", params=[0])
-def images(request, stress_session):
-    return stress_session.images.take(stress_session.images.labels.new_tensor([0, 4, 8]))
-""",
-    "stress_check": """
-@pytest.fixture
-def stress_check(stress_session):
-    return replace(stress_session.checks.checks[0], hand=Threshold(0.1))
-""",
-}
+@pytest.mark.processes
+def test_workers_name_the_same_tests(gate):
+    ran = gate.once("-n", "2", files=written(ASKS), rows=rows_of(SOUND))
+    assert ran.ending == (0, "pass"), ran.said
+    assert not_self_checked(ran) == ["session", "network", "more", "plain", "by-name", "of-pytest"]
 
 
-@pytest.mark.parametrize(
-    ("name", "place"), [("candidate", "stress_tests/conftest.py"), ("images", "conftest.py"), ("stress_check", TEST)]
-)
-def test_a_fixture_of_the_gate_that_is_replaced_is_an_error(gate, name, place):
-    files = written({"clean": SHOWS["asserts-nothing"]})
-    files[place] = HEAD + REPLACES[name] + files[TEST].removeprefix(HEAD) * (place == TEST)
-    ran = gate.once(*BLIND, files=files, rows=ROW)
-    assert ran.ending == (4, "error")
-    if name != "stress_check":
-        module = Path(place).stem
-        assert f"the fixture {name} is the gate's own, and {module} replaces it" in ran.report["errors"][0]
+# Fixtures whose values a self-check cannot give again.
 
-
-# Tests that take fixtures of their own are checked like others.
-
-FOR_SHOW = {
+DEPENDENT = {
     "of the session": """
 @pytest.fixture(scope="session")
 def answers(candidate, incumbent, images):
     candidate.predict(images)
     return incumbent.predict(images)
 """,
-    "request and a parameter": """
+    "by name": """
 @pytest.fixture(params=["incumbent"], scope="session")
 def answers(request, images, tmp_path_factory):
     request.getfixturevalue("candidate").predict(images)
@@ -301,10 +308,155 @@ def share(answers):
 def test_clean(share, evidence, stress_check):
     evidence.show(stress_check.judge(share))
 """
+AUTOUSE = """
+class TestClean:
+    @pytest.fixture(autouse=True)
+    def predict(self, candidate, images):
+        self.predictions = candidate.predict(images)
+
+    @check("clean")
+    def test_clean(self, evidence, stress_check):
+        evidence.show(stress_check.judge(accuracy(self.predictions)))
+"""
+OF_THE_CANDIDATE = {**{name: fixture + TAKES for name, fixture in DEPENDENT.items()}, "autouse": AUTOUSE}
+INCUMBENT = ("--incumbent", "models/incumbent.safetensors")
+EASY = """
+@check("easy")
+def test_easy(candidate, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+"""
+CLEAN_AND_EASY = CLEAN + rows_of(["easy"], CLEAN)
+MEASURES = "evidence.show(stress_check.judge(accuracy(candidate.predict(images))))"
+SERVES_ONCE = {
+    "iterator": f"""
+@pytest.fixture(scope="session")
+def turns():
+    return iter([1])
+
+@check("clean")
+def test_clean(candidate, images, turns, evidence, stress_check):
+    next(turns)
+    {MEASURES}
+""",
+    "closed": f"""
+@pytest.fixture
+def log(tmp_path):
+    with open(tmp_path / "log.txt", "w") as file:
+        yield file
+
+@check("clean")
+def test_clean(candidate, images, log, evidence, stress_check):
+    log.write("x")
+    {MEASURES}
+""",
+    "memo": """
+@pytest.fixture(scope="module")
+def memo():
+    return {}
+
+@check("clean")
+def test_clean(candidate, images, memo, evidence, stress_check):
+    if "clean" not in memo:
+        memo["clean"] = float(candidate.predict(images).correct.mean())
+    share = memo["clean"]
+    evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, 400, (share, share))))
+""",
+    "method with a memo": """
+class TestClean:
+    def setup_method(self):
+        self.memo = {}
+
+    @check("clean")
+    def test_clean(self, candidate, images, evidence, stress_check):
+        share = self.memo.setdefault("clean", float(candidate.predict(images).correct.mean()))
+        evidence.show(stress_check.judge(Measurement(METRICS["accuracy"], share, 400, (share, share))))
+""",
+}
+NOT_CHECKED = OF_THE_CANDIDATE | SERVES_ONCE
 
 
-@pytest.mark.parametrize("fixture", FOR_SHOW.values(), ids=FOR_SHOW)
-def test_a_fixture_that_asks_the_candidate_for_show_is_noticed(gate, fixture):
-    ran = gate.once(*BLIND, files={TEST: HEAD + fixture + TAKES}, rows=CLEAN)
-    assert ran.ending == (4, "error")
-    assert ran.self_checks["checks-follow-the-candidate"] == "fail"
+@pytest.mark.parametrize("test", NOT_CHECKED.values(), ids=NOT_CHECKED)
+def test_a_test_whose_fixtures_serve_one_call_is_judged_and_named(gate, test):
+    ran = gate.once(*INCUMBENT, files={TEST: HEAD + test}, rows=CLEAN)
+    assert ran.ending == (0, "pass"), ran.said
+    assert ran.self_checks[FOLLOW] == "not_applicable"
+    assert not_self_checked(ran) == ["clean"]
+
+
+@pytest.mark.parametrize("test", NOT_CHECKED.values(), ids=NOT_CHECKED)
+def test_such_a_test_is_also_named_if_the_run_leaves_it_out(gate, test):
+    ran = gate.once(*INCUMBENT, "-k", "easy", files={TEST: HEAD + test + EASY}, rows=CLEAN_AND_EASY)
+    assert ran.ending == (0, "partial"), ran.said
+    assert ran.self_checks[FOLLOW] == "pass"
+    assert not_self_checked(ran) == ["clean"]
+
+
+def test_a_test_that_does_not_apply_is_named(gate):
+    """Its fixtures have failed in the run, so it has never been called."""
+    test = """
+@check("clean")
+def test_clean(candidate, incumbent, images, evidence, stress_check):
+    evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
+"""
+    ran = gate.once("--incumbent", "none", files={TEST: HEAD + test + EASY}, rows=CLEAN_AND_EASY)
+    assert ran.ending == (0, "pass"), ran.said
+    assert ran.statuses == {"clean": "not_applicable", "easy": "pass"}
+    assert not_self_checked(ran) == ["clean"]
+
+
+SERVES_AGAIN = {
+    "method": f"""
+class TestClean:
+    def setup_method(self):
+        self.settings = {{"few": 4}}
+
+    @check("clean")
+    def test_clean(self, candidate, images, evidence, stress_check):
+        assert self.settings["few"] == 4
+        {MEASURES}
+""",
+    "parameter of a mark": f"""
+@pytest.mark.parametrize("batch, name", [(4, "x")])
+@check("clean")
+def test_clean(candidate, images, batch, name, tmp_path, evidence, stress_check):
+    assert (batch, name) == (4, "x")
+    {MEASURES}
+""",
+    "hypothesis in a class": """
+from hypothesis import given, settings
+from harness.perturb.strategies import drawn_poses
+
+class TestClean:
+    @pytest.fixture
+    def limit(self):
+        return 0.5
+
+    @check("clean")
+    @given(pose=drawn_poses(max_degrees=1, max_shift_px=1))
+    @settings(max_examples=5)
+    def test_clean(self, candidate, probe_images, limit, evidence, stress_check, pose):
+        evidence.show(stress_check.judge(accuracy(candidate.predict(probe_images, Pose(pose.degrees)))))
+""",
+}
+
+
+@pytest.mark.parametrize("test", SERVES_AGAIN.values(), ids=SERVES_AGAIN)
+def test_values_of_fixtures_are_given_again(gate, test):
+    ran = gate.once(files={TEST: HEAD + test}, rows=CLEAN)
+    assert ran.ending == (0, "pass"), ran.said
+    assert ran.self_checks[FOLLOW] == "pass"
+    assert "not self-checked" not in follow(ran)["detail"]
+
+
+@pytest.mark.parametrize("test", SERVES_AGAIN.values(), ids=SERVES_AGAIN)
+def test_a_test_that_the_run_leaves_out_is_set_up_for_the_self_checks(gate, test):
+    ran = gate.once("-k", "easy", files={TEST: HEAD + test + EASY}, rows=CLEAN_AND_EASY)
+    assert ran.ending == (0, "partial"), ran.said
+    assert follow(ran)["detail"].startswith("2 of 2 checks")
+
+
+@pytest.mark.parametrize("test", [*NOT_CHECKED.values(), *SERVES_AGAIN.values()], ids=[*NOT_CHECKED, *SERVES_AGAIN])
+def test_a_run_with_a_plan_for_its_samples_sets_each_test_up_anew(gate, test):
+    ran = gate.once(*INCUMBENT, "--stress-budget", "1h", files={TEST: HEAD + test}, rows=CLEAN)
+    assert ran.ending == (0, "pass"), ran.said
+    ran.stdout.fnmatch_lines(["stress: *clean *400*"])

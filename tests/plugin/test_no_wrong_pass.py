@@ -14,7 +14,6 @@ from outcomes import leave_old_reports
 from zoo import STRESS_TESTS, Zoo, without_id
 
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.history import read_history
 
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
@@ -117,26 +116,6 @@ def test_a_test_that_leaves_is_not_judged(shared):
 @pytest.mark.faults
 def test_tests_of_workers_that_leave_are_not_judged(shared):
     assert shared.once("-n", "1", files=EXITS | ENDS).ending == (4, "error")
-
-
-@pytest.mark.faults
-def test_a_process_that_is_gone_at_once_came_to_no_verdict(shop):
-    (shop.tests / "test_gone.py").write_text("import os\ndef test_gone():\n    os._exit(0)\n")
-    assert run(shop).returncode == 0, "which nothing inside the process can help"
-    assert "did not finish" in (shop.root / "reports/stress.json").read_text()
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--maxfail", "abc"), "ended with exit status 4 and without a verdict"),
-        (("-p", "no:harness.plugin"), "harness.plugin is switched off"),
-    ],
-    ids=["early-option", "no-plugin"],
-)
-def test_what_ends_before_the_plugin_is_there_is_told_of_by_the_command(shop, arguments, said):
-    expect_error(shop, run(shop, *arguments, command=GATE), said=said)
 
 
 @pytest.mark.parametrize("folder", ["read-only", "dangling", "elsewhere"])
@@ -249,50 +228,6 @@ def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
     ended = run(shop, "--candidate", str(candidate), "--stress-set", "model=changing:build")
     report = json.loads((shop.root / "reports/stress.json").read_text())
     assert (ended.returncode, report["verdict"]) in {(0, "pass"), (4, "error")}, ended.stdout + ended.stderr
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["serial", "parallel"])
-def test_a_test_that_copies_the_process_reports_once(shop, workers):
-    (shop.tests / "test_forks.py").write_text("import os\ndef test_forks():\n    os.fork()\n")
-    ended = run(shop, *workers)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count("PASS") == 1
-    assert json.loads((shop.root / "reports/stress.json").read_text())["verdict"] == "pass"
-
-
-_NESTED = """
-import os, subprocess, sys
-import pytest
-
-if os.environ.pop("OUTER", ""):
-    arguments = ["stress_tests", "-p", "no:html", "--candidate", "good.safetensors"]
-    os._exit({how})
-"""
-ENDINGS = {
-    "nested-process": _NESTED.format(how="subprocess.call([sys.executable, '-m', 'pytest', *arguments])"),
-    "nested-here": _NESTED.format(how="int(pytest.main(arguments))"),
-    "atexit": "import atexit, os\natexit.register(os._exit, 0)\n",
-    "unconfigure": "import os\ndef pytest_unconfigure():\n    os._exit(0)\n",
-    "copied": "import os\nos.fork() and os._exit(0)\n",
-}
-"""Code of a `conftest.py` that ends the process of a run with 0."""
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(("ends", "workers"), [*((ends, ()) for ends in ENDINGS), ("unconfigure", ("-n", "1"))])
-def test_a_process_that_ends_otherwise_than_its_run_is_an_error_everywhere(shop, monkeypatch, ends, workers):
-    monkeypatch.setenv("OUTER", "1")
-    bad, _ = shop.save("bad.safetensors", blind=True), shop.save("good.safetensors", jitter=0.1)
-    (shop.root / "conftest.py").write_text(ENDINGS[ends])
-    if ends.startswith("nested"):
-        expect_error(shop, run(shop, "--candidate", str(bad)), said="the run did not finish")
-        return  # A run within the run does not judge in its place.
-    ended = run(shop, "--candidate", str(bad), *workers, command=GATE)
-    assert "ended with exit status 0 and without a verdict" in ended.stderr
-    expect_error(shop, ended, said="ended with exit status 0 and without a verdict")
-    history = read_history(shop.root / "reports/history.jsonl").lines
-    assert not [line for line in history if line.path.endswith("bad.safetensors")], "the run left a line"
 
 
 QUARANTINE = """

@@ -78,42 +78,13 @@ def test_two_versions_of_the_harness_share_a_cache_and_no_prediction(zoo, tmp_pa
 
 NOT_NEEDED = {"click", "filelock", "safetensors", "sklearn"}
 """Modules that such a run does without; without `filelock` it leaves no line in the history, and says so."""
-NEEDED = ("pytest_html", "xdist", "hypothesis", "pydantic", "torch", "PIL")
-"""Some of each kind: plugins of pytest, what settings and models need, what reports need."""
-
-
-LOADED = """
-import sys, pytest
-before = set(sys.modules)
-import harness.plugin, harness.plugin.guard
-loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(*sorted(loaded - sys.stdlib_module_names))
-"""
-
-
-def test_the_plugin_loads_no_other_package_before_it_can_refuse():
-    """Without this a broken package would end pytest with a traceback, and with no report."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(
-        [sys.executable, "-c", LOADED], env=environment, capture_output=True, text=True, timeout=SECONDS, check=True
-    )
-    assert ran.stdout == "harness\n"
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("names", [*((name,) for name in NEEDED), NOT_NEEDED], ids=[*NEEDED, "not-needed"])
-def test_a_dependency_that_cannot_be_imported_is_named_and_ends_with_4(zoo, tmp_path, names):
-    broken = tmp_path / "broken"
-    for name in names:
-        (broken / name).mkdir(parents=True)
-        (broken / name / "__init__.py").write_text(f"raise ImportError('blocked on purpose', name={name!r})\n")
-    ran = started(zoo, code=broken)
-    report = zoo.report()
-    verdict = "pass" if names == NOT_NEEDED else "error"
-    assert agreed_verdict(zoo.root / "reports", run=report["run"]) == verdict, ran.stdout + ran.stderr
-    assert ran.returncode == (0 if verdict == "pass" else 4)
-    assert "Traceback" not in ran.stderr
-    if verdict == "error":
-        said = f"the package {name} cannot be imported (blocked on purpose)"
-        assert said in ran.stderr
-        assert said in report["errors"][0]
+def test_packages_that_a_run_does_without_change_no_verdict(zoo, tmp_path):
+    for name in NOT_NEEDED:
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        (tmp_path / "broken" / name / "__init__.py").write_text(f"raise ImportError('on purpose', name={name!r})\n")
+    ran = started(zoo, code=tmp_path / "broken")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert agreed_verdict(zoo.root / "reports", run=zoo.report()["run"]) == "pass"

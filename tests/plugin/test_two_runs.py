@@ -1,38 +1,19 @@
 """Two runs never mix in one folder of reports, and no process of a run lives on without the one that started it."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from zoo import Zoo
 
 from harness.base.files import FolderBusyError, held, is_held
 from harness.report.refusal import UNFINISHED, Claim
 
 SECONDS = 120
 """After which a process is held to hang."""
-SLOW = """
-import pathlib
-import time
-
-def test_slow(candidate):
-    pathlib.Path("started").touch()
-    time.sleep(600)
-"""
-
-
-@pytest.fixture(autouse=True)
-def children_take_hangups():
-    """Let children be ended by SIGHUP: `nohup` has them ignore it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 def started(folder, *arguments, command=("-m", "harness", "gate")):
@@ -44,33 +25,6 @@ def started(folder, *arguments, command=("-m", "harness", "gate")):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for(condition):
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def processes_in(folder):
-    """Return the ids of the processes that work in a folder."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if (place / "cwd").readlink() == folder:
-                found.append(int(place.name))
-        except OSError:
-            continue
-    return found
-
-
-@pytest.fixture
-def slow(tmp_path):
-    """Return a repository with a test that takes ten minutes."""
-    zoo = Zoo(tmp_path)
-    (zoo.tests / "test_slow.py").write_text(SLOW)
-    return zoo
 
 
 def test_a_folder_is_held_once_and_by_those_that_the_holder_starts(tmp_path):
@@ -140,55 +94,6 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
     assert zoo.run("--stress-set=no_wait=true").ret == 0
 
 
-COMMANDS = {"gate": ("-m", "harness", "gate"), "pytest": ("-m", "pytest")}
-DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-
-
-def expect_error(folder, why):
-    report = json.loads((folder / "reports/stress.json").read_text())
-    assert (report["verdict"], len(report["errors"])) == ("error", 1)
-    assert why in report["errors"][0]
-    for name in ("stress.md", "stress.html"):
-        assert why in (folder / "reports" / name).read_text()
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize(
-    ("number", "workers", "command"),
-    [
-        (signal.SIGTERM, (), "pytest"),
-        (signal.SIGTERM, (), "gate"),
-        (signal.SIGHUP, ("-n", "1"), "pytest"),
-        (signal.SIGKILL, ("-n", "1"), "gate"),
-    ],
-)
-def test_a_run_that_is_told_to_end_says_so_and_leaves_no_process(slow, number, workers, command):
-    """One that is killed leaves its refusal."""
-    run = started(slow.root, *workers, command=COMMANDS[command])
-    wait_for((slow.root / "started").exists)
-    assert len(processes_in(slow.root)) >= (2 if command == "gate" or workers else 1)
-    run.send_signal(number)
-    printed = run.communicate(timeout=SECONDS)[0]
-    killed = number == signal.SIGKILL
-    said = "the run did not finish" if killed else f"the run was ended by {number.name}"
-    assert run.returncode == (-signal.SIGKILL if killed else 4)
-    assert killed or said in printed
-    wait_for(lambda: not processes_in(slow.root))
-    expect_error(slow.root, said)
-
-
-@pytest.mark.processes
-def test_a_run_that_does_not_end_when_told_to_is_killed(slow, monkeypatch):
-    (slow.tests / "test_slow.py").write_text(SLOW.replace("import pathlib", f"{DEAF}import pathlib"))
-    run = started(slow.root)
-    wait_for((slow.root / "started").exists)
-    run.terminate()
-    run.communicate(timeout=SECONDS)
-    assert run.returncode == 4
-    assert processes_in(slow.root) == []
-    expect_error(slow.root, "ended with exit status -9")
-
-
 COPY = """
 import os, signal, time
 
@@ -207,28 +112,7 @@ def test_copy():
 @pytest.mark.processes
 def test_a_signal_that_ends_a_copy_changes_no_verdict(zoo):
     (zoo.tests / "test_copy.py").write_text(COPY)
-    run = started(zoo.root, command=COMMANDS["pytest"])
+    run = started(zoo.root, command=("-m", "pytest"))
     printed = run.communicate(timeout=SECONDS)[0]
     assert run.returncode == 0, printed
     assert zoo.report()["verdict"] == "pass"
-
-
-@pytest.mark.processes
-def test_a_second_run_waits_and_says_for_whom(slow):
-    first = started(slow.root)
-    wait_for((slow.root / "started").exists)
-    second = started(slow.root, "--deselect", "stress_tests/test_slow.py::test_slow", "--candidate=other.safetensors")
-    for line in second.stdout:
-        if "another run" in line:
-            break
-    assert "waiting for it to end" in line
-    third = started(slow.root, "--stress-set=no_wait=true", command=("-m", "pytest"))
-    assert third.communicate(timeout=SECONDS)[0].count("another run of the gate writes there") >= 1
-    assert third.returncode == 4
-    expect_error(slow.root, "the run did not finish")
-    first.kill()
-    first.communicate()
-    said = second.communicate(timeout=SECONDS)[0]
-    assert second.returncode == 4
-    assert "other.safetensors" in said
-    assert json.loads((slow.root / "reports/stress.json").read_text())["verdict"] == "error"

@@ -515,7 +515,8 @@ def test_the_gallery_has_the_recorded_runs():
 
 
 @pytest.mark.docs
-def test_the_pictures_are_made_by_their_script(tmp_path):
+def test_the_pictures_are_made_by_their_script(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More wait for each other beside other tests, and keep cores busy.
     command = [sys.executable, "docs/pictures.py", "--samples", "100", "--to", tmp_path / "pictures"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -30,6 +30,7 @@ def test_it_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="no nbclient: pip install '.[notebook]'")
     pytest.importorskip("ipykernel", reason="no ipykernel: pip install '.[notebook]'")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More wait for each other beside other tests, and keep cores busy.
     (config,) = [cell for cell in code_cells(notebook) if cell.source.startswith("FULL = True")]
     config.source = config.source.replace("FULL = True", "FULL = False", 1)
     for cell in code_cells(notebook):

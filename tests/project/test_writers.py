@@ -41,8 +41,8 @@ REASONS = {
     "measures/panel/collection.py": "a temporary folder",
     "measures/panel/predictions.py": "a file in memory",
     "report/figures.py": "a figure in memory",
-    "run/execute.py": "what passes between two processes, in a temporary folder",
-    "run/handover.py": "answers of a run to the process that waits for it, in that folder",
+    "run/inner.py": "what passes between two processes, in a temporary folder",
+    "run/handover.py": "the record of a run for the process that waits for it, in that folder",
     "features/exports/write.py": "files of an export, in a folder that was empty or its own",
     "run/history.py": "a line of an output",
 }

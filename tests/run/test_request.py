@@ -13,11 +13,8 @@ from harness.run.request import (
     OWN,
     RunRequest,
     command_line,
-    expect_none_moved,
-    joined,
     own_settings,
     request_of,
-    value_in,
 )
 from harness.run.settings import IN_TABLE
 
@@ -132,38 +129,6 @@ def test_a_line_that_is_wrong_is_refused(line, said):
 def test_a_setting_twice_is_refused():
     with pytest.raises(InputError, match="size: it is set twice"):
         values_of(["size=8", "size=9"], IN_TABLE)
-
-
-def test_options_that_have_moved_are_refused_with_the_lines_to_write():
-    line = ["--stress-data", "folder:photos", "--stress-size=64", "--stress-model-arg", "num_classes=5"]
-    with pytest.raises(InputError) as refused:
-        expect_none_moved([*line, "--stress-normalisation", "imagenet", "--stress-no-overview"], place="pytest.ini")
-    said = refused.value.message
-    table = 'data = "folder:photos"; size = 64; model_args = { num_classes = 5 }; normalization = "imagenet"'
-    assert f"write {table}; no_overview = true below [gate] in stress_tests/checks.toml" in said
-    assert "remove the options from addopts in pytest.ini" in said
-    assert "--stress-set data=folder:photos --stress-set size=64 --stress-set model_args.num_classes=5" in said
-
-
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        (["--stress-reports", "a"], "a"),
-        (["--stress-reports=a", "--stress-reports=b"], "b"),
-        (["--stress-reports"], None),
-        (["-q"], None),
-    ],
-)
-def test_the_last_value_on_a_line_counts(line, value):
-    assert value_in(line, "reports") == value
-
-
-def test_paths_are_joined_to_their_options():
-    given = ["stress_tests", "--candidate", "/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline"]
-    assert joined([*given, "none", "--stress-set", "size=8"]) == [
-        *("stress_tests", "--candidate=/o/x.pth", "--checks=g.toml", "-n", "2", "--incumbent", "--baseline=none"),
-        *("--stress-set", "size=8"),
-    ]
 
 
 @pytest.mark.parametrize(

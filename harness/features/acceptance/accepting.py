@@ -25,7 +25,7 @@ from harness.run.status import REPORT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from harness.run.execute import RunResult
+    from harness.run.result import RunResult
 
 
 @dataclass(frozen=True)

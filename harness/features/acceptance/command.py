@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ import click
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.cli import options
-from harness.cli.gate import judged
 
 if TYPE_CHECKING:
     from harness.calibration.calibrate import CalibrationRequest
@@ -68,6 +68,7 @@ def accept_command(
 ) -> int:
     """Gate a checkpoint and accept it."""
     from harness.features.acceptance.accepting import AcceptRequest, accept
+    from harness.report.api import judged
 
     # The last one counts: another model would be judged under this one's name, or another run's report be read.
     own = ("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
@@ -84,7 +85,7 @@ def accept_command(
         )
     request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate())
     options.tell(*_finished(request))
-    why, forced = accept(request, judge=judged)
+    why, forced = accept(request, judge=partial(judged, shown=True))
     if why:
         options.tell(f"{checkpoint}: not accepted, {why}")
         return options.NEGATIVE

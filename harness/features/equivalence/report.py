@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from harness.checks.tolerance import EQUIVALENCE, what_decides
-from harness.features.equivalence.equality import equality_in
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.pictures import sheet, source_of
@@ -51,6 +50,8 @@ def differences(session: StressSession, request: RunRequest) -> Part:
     """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
     if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
         return Part()
+    from harness.features.equivalence.equality import equality_in  # It needs PyTorch, and a report does not.
+
     return Part(differences=_differences(equality_in(session, request.history_path)))
 
 

@@ -55,7 +55,7 @@ def export_inputs_command(
 
     from harness.checks import read_checks
     from harness.run.budget import seconds_in
-    from harness.run.execute import execute
+    from harness.run.inner import execute
     from harness.run.request import RunRequest
 
     named = tuple(filter(None, (name.strip() for name in families.split(","))))

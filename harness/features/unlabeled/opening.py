@@ -21,6 +21,7 @@ from harness.checks import Threshold
 from harness.checks.damages import Damage, moved
 from harness.data.sources import OF_NO_CLASS, load_elsewhere
 from harness.features.unlabeled.measures import ROWS, thresholds_on, unanimous
+from harness.features.unlabeled.report import FAMILY
 from harness.inference import open_model
 from harness.inference.platforms import computing_code
 from harness.measures.panel.threshold import PROVISIONAL
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
-FAMILY = "unlabeled"
 ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved, fault="predictions moved to the next class")
 
 

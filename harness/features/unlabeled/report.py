@@ -13,7 +13,6 @@ from harness.base.errors import NotApplicableError
 from harness.checks.roles import INCUMBENT
 from harness.data.sources import OF_NO_CLASS
 from harness.features.unlabeled.measures import against
-from harness.features.unlabeled.opening import FAMILY
 from harness.report.page import Section, folded, paragraphs, table
 from harness.report.pictures import sheet, source_of
 from harness.run.outcome import Differences, Part
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
+
+FAMILY = "unlabeled"
 
 _SHOWN, _MOST = 60, 20
 """Images that the page shows, and pairs of classes, classes and groups."""

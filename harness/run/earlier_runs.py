@@ -1,4 +1,4 @@
-"""Traces of a run besides its reports: a line in the history, and those of features; none bears upon the verdict."""
+"""The run history as a run reads it: none of it bears upon the verdict."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from harness.base.errors import InputError, OutputError, printable, said_of
-from harness.base.outputs import HISTORY, Output
-from harness.base.records import as_json
-from harness.plugin.claim import CLAIM
-from harness.run.history import LAST, attempt_of, chance_of_a_pass, leave_line, read_history
-from harness.run.inputs import inputs_of_run
+from harness.base.errors import InputError, OutputError, said_of
+from harness.run.history import LAST, attempt_of, chance_of_a_pass, history_of, read_history
 from harness.run.outcome import line_of, line_of_incumbent
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from harness.plugin.run import GateRun
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
 
@@ -34,16 +27,12 @@ def expect_to_leave(request: RunRequest) -> None:
     path = request.history_path
     if request.history is not None and path is not None:
         try:
-            _history_of(request, path).expect_own()
+            history_of(request, path).expect_own()
         except InputError as error:
             raise InputError(error.message, setting="history", code=error.code) from None
         read_history(path)
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError("cannot be written; name another file, or none", setting=f"history {path}")
-
-
-def _history_of(request: RunRequest, path: Path) -> Output:
-    return Output(path, HISTORY, inputs_of_run(request), within=request.reports_folder)
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
@@ -53,7 +42,7 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         return outcome
     remarks = outcome.remarks
     try:
-        _history_of(request, path).expect_own()
+        history_of(request, path).expect_own()
         before = read_history(path)
         remarks += tuple(f"history: {line}" for line in before.damaged)
         now = line_of(outcome)
@@ -72,21 +61,3 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         return replace(whole, history=replace(every, lines=kept))
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
         return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})"))
-
-
-def leave(run: GateRun) -> None:
-    """Add the run's line to the history, now that its reports have its outcome.
-
-    A process that waits for this one adds the line itself, since this one may still end otherwise. A failure to write
-    it is a line on the terminal; the verdict stands.
-    """
-    outcome, request, failed = run.outcome, run.request, ""
-    if outcome is None or request.record is not None or run.config.stash[CLAIM].published is None:
-        return
-    if request.history_path is not None and outcome.history is not None:
-        line = outcome.history.lines[-1]
-        run.handover.answer(history=str(request.history_path), line=as_json(line))
-        if run.handover.path is None:
-            failed = leave_line(_history_of(request, request.history_path), line)
-    if failed and (reporter := run.config.pluginmanager.getplugin("terminalreporter")) is not None:
-        reporter.write_line(printable(failed), red=True)

@@ -1,0 +1,224 @@
+"""The owner of a verdict: it holds the folder of the reports, which refuse a run until the run has left its record.
+
+No other module publishes reports or decides an exit status. Until a run has ended, it loads neither PyTorch nor
+NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.base.codes import Code, coded
+from harness.base.errors import InputError, OutputError, PackageError, code_of, lacking, printable, reason
+from harness.base.files import is_held
+from harness.base.termination import TerminatedError, termination_raised
+from harness.report.refusal import Claim
+from harness.run.inner import run_inner
+from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
+from harness.run.request import new_run_id
+from harness.run.result import RunResult
+from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE, REPORT, report_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.run.handover import RunRecord
+    from harness.run.inner import Launch
+    from harness.run.outcome import Outcome
+    from harness.run.request import RunRequest
+
+_PACKAGES = ("cv2", "jinja2", "matplotlib", "PIL", "scipy", "seaborn")
+"""Packages without which no report can be drawn; their import would take a second before the run starts."""
+
+
+class Owner:
+    """The folder of the reports as that of one run, from `take` to `release`; in between the run leaves its record.
+
+    Unless it is `quiet`, it says on standard error why a run is inconclusive that did not say so itself.
+    """
+
+    def __init__(self, folder: Path, command: Sequence[str], run: str, *, quiet: bool = False) -> None:
+        self._claim = Claim(folder, command, run)
+        self._quiet = quiet
+        self._request: RunRequest | None = None
+        self._inputs: Mapping[Path, str] = {}
+        """The state of each file that the run reads, before it reads any."""
+
+    def take(self, read: Callable[[], RunRequest]) -> RunRequest:
+        """Take the folder, have its reports refuse the run, and return the request of the run, which `read` returns.
+
+        If another run has the folder, wait for its end, unless the request forbids that. Raises `InputError` for a
+        folder that another run has, or that cannot be written; reports there stay unchanged. Raises what `read`
+        raises, which the reports then say.
+        """
+        try:
+            request = read()
+            _expect_packages()
+        except InputError as error:
+            self._take_folder(wait=True)
+            self._refuse(reason(error))
+            raise
+        models = {role: printable(path) for role, path in request.checkpoints.items()}
+        self._claim.known = {"profile": request.profile, "models": models, "data": printable(request.data)}
+        self._take_folder(wait=not request.no_wait)
+        self._request, self._inputs = request, state_of(inputs_of_run(request))
+        return request
+
+    def _take_folder(self, *, wait: bool) -> None:
+        folder = self._claim.folder
+        if is_held(folder):
+            raise OutputError(
+                f"{folder}: the run that started this one writes there; name another with --stress-reports"
+            )
+        self._claim.take(wait=wait)
+
+    def release(self) -> None:
+        """Let other runs into the folder."""
+        self._claim.release()
+
+    def conclude(self, record: RunRecord) -> int:
+        """Publish the reports of a run by its record, and return the exit status, which follows from the record.
+
+        A record that cannot be believed or published, such as one of inputs that have changed meanwhile, makes the run
+        inconclusive.
+        """
+        refused = INTERRUPTED if record.status == INTERRUPTED else NOT_JUDGED
+        outcome: Outcome | None = None
+        try:
+            from harness.report.redraw import reports_of
+
+            if not record.report:
+                said = f"pytest ended with exit status {record.status} and without a verdict"
+                raise InputError(said, code=Code.PYTEST)
+            outcome, reports = reports_of(record.report, record.pictures.__getitem__, where=REPORT)
+            if outcome is None:
+                self._refuse(*json.loads(record.report)["errors"])
+                return refused
+            if outcome.verdict != "error":
+                expect_unchanged(self._inputs)
+            self._claim.publish({**record.pictures, **reports})
+        except (Exception, KeyboardInterrupt) as error:  # A broken package raises anything.
+            why = reason(error) if isinstance(error, InputError) else unfinished(error)
+            self.refuse(*(outcome.errors if outcome else ()), why)
+            return refused
+        self._add_to_history(outcome)
+        return record.status
+
+    def refuse(self, *reasons: str) -> None:
+        """Have the reports say why the run is inconclusive, and say the last reason on standard error."""
+        self._refuse(*reasons)
+        self.tell(reasons[-1])
+
+    def _refuse(self, *reasons: str) -> None:
+        """Have the reports say why the run is inconclusive; where that cannot be written, an earlier refusal stays."""
+        try:
+            self._claim.refuse(*reasons)
+        except Exception as error:
+            print(reason(error), file=sys.stderr)
+
+    def tell(self, why: str) -> None:
+        """Say on standard error that the run is inconclusive, and why, also to GitHub's runners."""
+        if not self._quiet:
+            lines = [f"ERROR: {why}", *annotations_of(why), MEANING, f"report: {shortest(self._claim.folder / PAGE)}"]
+            print("\n".join(lines), file=sys.stderr, flush=True)
+
+    def _add_to_history(self, outcome: Outcome) -> None:
+        """Add the run's line to the history, now that the reports have the outcome; the verdict stands in any case."""
+        from harness.run.history import history_of, leave_line
+
+        request = self._request
+        if request is None or request.history_path is None or outcome.history is None:
+            return
+        try:
+            failure = leave_line(history_of(request, request.history_path), outcome.history.lines[-1])
+        except Exception as error:
+            failure = f"history: this run leaves no line ({error})"
+        if failure:
+            print(printable(failure), file=sys.stderr)
+
+
+def judge(
+    read: Callable[[], RunRequest],
+    launch: Launch,
+    *,
+    reports: Path,
+    shown: bool = False,
+    on_line: Callable[[str], None] | None = None,
+) -> RunResult:
+    """Run the gate in an inner process, and return its result; see `run_inner` for `shown` and `on_line`.
+
+    `read` returns the request, and `reports` is its folder of reports.
+    """
+    run = new_run_id()
+    owner = Owner(reports, launch.command, run, quiet=not shown)
+    try:
+        with termination_raised() if shown else nullcontext():
+            try:
+                request = owner.take(read).but(run_id=run)
+            except InputError as error:
+                owner.tell(reason(error))
+                return _result(NOT_JUDGED, reports, run, why=reason(error))
+            ended = run_inner(request, launch, shown=shown, on_line=on_line)
+            if ended.record is not None:
+                status = owner.conclude(ended.record)
+            else:
+                status = INTERRUPTED if ended.was_interrupted else NOT_JUDGED
+                owner.refuse(ended.without_record)
+            result = _result(status, reports, run, why=ended.without_record)
+            return replace(result, status=ended.status, printed=ended.printed)
+    except (TerminatedError, KeyboardInterrupt) as error:  # While there is no inner process.
+        why = str(error) if isinstance(error, TerminatedError) else unfinished(error)
+        owner.refuse(why)
+        if not shown:
+            raise
+        return _result(INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED, reports, run, why=why)
+    finally:
+        owner.release()
+
+
+def _expect_packages() -> None:
+    """Raise `PackageError` for a package that is not there to draw the reports, which only its import would say."""
+    for name in _PACKAGES:
+        if find_spec(name) is None:
+            raise PackageError(lacking(ModuleNotFoundError(f"No module named {name!r}", name=name)))
+
+
+def _result(status: int, reports: Path, run: str, *, why: str) -> RunResult:
+    """Return the result of a run with its record in the folder of reports; without one, `why` stands for it."""
+    report = report_in(reports)
+    if report.get("run") != run:
+        return RunResult(status, reports, refused=why)
+    return RunResult(status, reports, report)
+
+
+def unfinished(error: BaseException) -> str:
+    """Return in one line, with its code, why a run came to no end."""
+    said = "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
+    return coded(code_of(error), f"the run came to no end: {said}")
+
+
+def annotations_of(why: str) -> list[str]:
+    """Return the annotation of a run without a verdict, on a runner of GitHub's; none elsewhere."""
+    if not on_github():
+        return []
+    from harness.report.text import NOT_JUDGED as KIND
+    from harness.report.text import annotation
+
+    return [annotation(KIND, why)]
+
+
+def on_github() -> bool:
+    """Return whether this runs on a runner of GitHub's, which takes annotations from what a step prints."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def shortest(path: Path) -> Path:
+    """Return a path relative to the working folder if it is in there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

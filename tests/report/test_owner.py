@@ -1,0 +1,175 @@
+"""The owner of a verdict, with a record of a run, and without one."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from outcomes import BROKEN, EMPTY, FAIL, PASS, leave_old_reports
+
+from harness.report.owner import Owner
+from harness.report.refusal import UNFINISHED, Claim, agreed_verdict, refusal
+from harness.run.handover import Handover, RunRecord
+from harness.run.history import read_history
+from harness.run.inner import Launch, hand_over
+from harness.run.request import RunRequest
+
+RUN = "a" * 32
+PASSES, FAILS = replace(EMPTY, verdicts=(PASS,), run=RUN), replace(EMPTY, verdicts=(PASS, FAIL), run=RUN)
+PARTIAL, ERROR = replace(PASSES, omissions=("half",)), replace(PASSES, errors=("[TEST] mine",))
+
+
+@pytest.fixture
+def owner(tmp_path):
+    leave_old_reports(tmp_path / "reports")
+    (tmp_path / "net.pth").write_bytes(b"weights")
+    owner = Owner(tmp_path / "reports", ["pytest"], RUN)
+    owner.take(lambda: RunRequest(root=tmp_path, roles={"candidate": str(tmp_path / "net.pth")}))
+    yield owner
+    owner.release()
+
+
+def record_of(outcome, status: int) -> RunRecord:
+    report, pictures = outcome.as_files()
+    return RunRecord(RUN, status, report, pictures)
+
+
+def ending(folder, status: int) -> tuple[int, str, str]:
+    """Return the exit status, the verdict that all reports agree on, and the reasons."""
+    report = json.loads((folder / "stress.json").read_text())
+    return status, agreed_verdict(folder, run=RUN), " ".join(report["errors"])
+
+
+def test_until_a_run_is_concluded_its_reports_refuse_it(owner, tmp_path):
+    assert ending(tmp_path / "reports", 4) == (4, "error", UNFINISHED)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "expected"),
+    [
+        pytest.param(PASSES, 0, (0, "pass", ""), id="pass"),
+        pytest.param(FAILS, 1, (1, "fail", ""), id="fail"),
+        pytest.param(PARTIAL, 0, (0, "partial", ""), id="partial"),
+        pytest.param(replace(FAILS, omissions=("half",)), 1, (1, "partial", ""), id="partial-fail"),
+        pytest.param(ERROR, 4, (4, "error", "[TEST] mine"), id="error"),
+        pytest.param(replace(PASSES, verdicts=(BROKEN,)), 4, (4, "error", ""), id="broken"),
+        pytest.param(replace(PASSES, verdicts=()), 4, (4, "error", ""), id="nothing-judged"),
+        pytest.param(PARTIAL, 2, (2, "partial", ""), id="interrupted"),
+    ],
+)
+def test_exit_status_and_reports_follow_from_the_record(owner, tmp_path, outcome, status, expected):
+    assert ending(tmp_path / "reports", owner.conclude(record_of(outcome, status))) == expected
+
+
+@pytest.mark.parametrize("status", [4, 2])
+def test_a_record_that_refuses_the_run_gives_its_reasons(owner, tmp_path, status):
+    record = RunRecord(RUN, status, json.dumps(refusal(["[MODEL] mine"], ["pytest"], run=RUN)))
+    assert ending(tmp_path / "reports", owner.conclude(record)) == (status, "error", "[MODEL] mine")
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [("", "pytest ended with exit status 0 and without a verdict"), ("{", "came to no end"), ("{}", "schema")],
+)
+def test_a_record_that_cannot_be_read_is_no_verdict(owner, tmp_path, capsys, report, said):
+    status, verdict, why = ending(tmp_path / "reports", owner.conclude(RunRecord(RUN, 0, report)))
+    assert (status, verdict) == (4, "error")
+    assert said in why
+    assert said in capsys.readouterr().err
+
+
+def test_a_record_that_contradicts_itself_is_no_verdict(owner, tmp_path):
+    record = record_of(FAILS, 0)
+    plain = {**json.loads(record.report), "verdict": "pass", "headline": "PASS"}
+    status, verdict, _ = ending(tmp_path / "reports", owner.conclude(replace(record, report=json.dumps(plain))))
+    assert (status, verdict) == (4, "error")
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(PASSES, 0), (FAILS, 1)])
+def test_inputs_that_have_changed_are_no_verdict(owner, tmp_path, outcome, status):
+    (tmp_path / "net.pth").write_bytes(b"other weights")
+    status, verdict, why = ending(tmp_path / "reports", owner.conclude(record_of(outcome, status)))
+    assert (status, verdict) == (4, "error")
+    assert "net.pth: changed while the gate ran" in why
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), OSError(28, "full"), ImportError("libGL.so.1")])
+def test_reports_that_cannot_be_published_are_no_verdict(owner, tmp_path, monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Claim, "publish", fail)
+    status, verdict, why = ending(tmp_path / "reports", owner.conclude(record_of(PASSES, 0)))
+    assert (status, verdict) == (4, "error")
+    assert why in capsys.readouterr().err
+
+
+def test_a_request_that_cannot_be_made_is_said_in_the_reports(tmp_path):
+    from harness.base.errors import InputError
+
+    def fail():
+        raise InputError("wrong", setting="size")
+
+    owner = Owner(tmp_path, ["pytest"], RUN)
+    with pytest.raises(InputError):
+        owner.take(fail)
+    owner.release()
+    assert "wrong" in ending(tmp_path, 4)[2]
+
+
+def test_a_line_of_the_history_follows_the_reports(shared):
+    assert shared.once("-k", "clean").ending == (0, "partial")
+    assert [line.verdict for line in read_history(shared.root / "reports/history.jsonl").lines] == ["partial"]
+
+
+# The record between the processes.
+
+
+def test_a_record_goes_to_the_outer_process_as_it_is(tmp_path):
+    handover = hand_over(RunRequest(run_id=RUN), Launch((), ("pytest",)), tmp_path / "request.json")
+    assert handover.record() is None
+    record = RunRecord(RUN, 1, "{}", {"stress/a.webp": b"\0\xff"}, "", {"net.py": "0"})
+    handover.leave(record)
+    assert Handover(handover.path).record() == record
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"run": "x"}', b"\xff"])
+def test_what_is_no_record_of_this_run_counts_as_none(tmp_path, content):
+    handover = hand_over(RunRequest(run_id=RUN), Launch((), ("pytest",)), tmp_path / "request.json")
+    (tmp_path / "record.json").write_bytes(content)
+    assert handover.record() is None
+    handover.leave(RunRecord("b" * 32, 0))
+    assert handover.record() is None, "it is of another run"
+
+
+def test_a_fork_of_the_inner_process_leaves_no_record(tmp_path):
+    handover = hand_over(RunRequest(run_id=RUN), Launch((), ("pytest",)), tmp_path / "request.json")
+    replace(handover, process=handover.process + 1).leave(RunRecord(RUN, 0))
+    assert handover.record() is None
+
+
+# Packages of each process.
+
+LOADED = """
+import sys
+{code}
+print(*sorted({{"torch", "numpy", "pydantic"}} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "loaded"),
+    [
+        ("import harness.plugin", ""),
+        ("import harness.plugin.outer, harness.report.owner, harness.cli.gate", "pydantic"),
+        ("from pathlib import Path\nfrom harness.report.redraw import redrawn\nredrawn(Path({record!r}))",
+         "numpy pydantic"),
+    ],
+    ids=["plugin", "owner", "reports"],
+)  # fmt: skip
+def test_the_outer_process_loads_no_pytorch(shared, code, loaded):
+    shared.run(page=True)
+    code = code.format(record=str(shared.root / "reports/stress.json"))
+    ran = subprocess.run([sys.executable, "-c", LOADED.format(code=code)], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == loaded
