@@ -79,18 +79,10 @@ def _record_of(config: pytest.Config, status: int) -> RunRecord:
         return refusing_record(config, ended)
     if not run.judges:
         return RunRecord(run_id_of(config), status, plan=run.plan, code=imports.files())
-    outcome = run.outcome
-    interrupted = status == INTERRUPTED and run.reported.interrupted
-    if outcome is None:
+    if run.outcome is None:
         reasons = run.reported.errors or [ended]
+        interrupted = status == INTERRUPTED and run.reported.interrupted
         return refusing_record(config, *reasons, status=INTERRUPTED if interrupted else NOT_JUDGED)
-    if status != outcome.exit_status and not interrupted:
-        why = (
-            f"[{Code.PYTEST}] the run ended with exit status {status} though its verdict has {outcome.exit_status}, as "
-            "by another plugin; run the gate without it"
-        )
-        print(f"ERROR: {why}", file=sys.stderr)
-        return refusing_record(config, *outcome.errors, why)
     return RunRecord(run_id_of(config), status, run.report, run.report_pictures, code=imports.files())
 
 

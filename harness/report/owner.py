@@ -89,7 +89,6 @@ class Owner:
         A record that cannot be believed or published, such as one of inputs that have changed meanwhile, makes the run
         inconclusive.
         """
-        refused = INTERRUPTED if record.status == INTERRUPTED else NOT_JUDGED
         outcome: Outcome | None = None
         try:
             from harness.report.redraw import reports_of
@@ -100,14 +99,15 @@ class Owner:
             outcome, reports = reports_of(record.report, record.pictures.__getitem__, where=REPORT)
             if outcome is None:
                 self._refuse(*json.loads(record.report)["errors"])
-                return refused
+                return INTERRUPTED if record.status == INTERRUPTED else NOT_JUDGED
+            _expect_agreement(record.status, outcome)
             if outcome.verdict != "error":
                 expect_unchanged(self._inputs)
             self._claim.publish({**record.pictures, **reports})
         except (Exception, KeyboardInterrupt) as error:  # A broken package raises anything.
             why = reason(error) if isinstance(error, InputError) else unfinished(error)
             self.refuse(*(outcome.errors if outcome else ()), why)
-            return refused
+            return NOT_JUDGED
         self._add_to_history(outcome)
         return record.status
 
@@ -181,6 +181,20 @@ def judge(
         return _result(INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED, reports, run, why=why)
     finally:
         owner.release()
+
+
+def _expect_agreement(status: int, outcome: Outcome) -> None:
+    """Raise `InputError` where pytest ended with another exit status than the verdict has.
+
+    A run that Ctrl-C ended has a status of its own, and is never whole.
+    """
+    if status == outcome.exit_status or (status == INTERRUPTED and outcome.verdict in {"partial", "error"}):
+        return
+    raise InputError(
+        f"the run ended with exit status {status} though its verdict has {outcome.exit_status}, as by another plugin; "
+        "run the gate without it",
+        code=Code.PYTEST,
+    )
 
 
 def _expect_packages() -> None:

@@ -56,10 +56,20 @@ def test_until_a_run_is_concluded_its_reports_refuse_it(owner, tmp_path):
         pytest.param(replace(PASSES, verdicts=(BROKEN,)), 4, (4, "error", ""), id="broken"),
         pytest.param(replace(PASSES, verdicts=()), 4, (4, "error", ""), id="nothing-judged"),
         pytest.param(PARTIAL, 2, (2, "partial", ""), id="interrupted"),
+        pytest.param(ERROR, 2, (2, "error", "[TEST] mine"), id="interrupted-error"),
     ],
 )
 def test_exit_status_and_reports_follow_from_the_record(owner, tmp_path, outcome, status, expected):
     assert ending(tmp_path / "reports", owner.conclude(record_of(outcome, status))) == expected
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(FAILS, 0), (PASSES, 1), (PASSES, 5), (ERROR, 0), (PASSES, 2)])
+def test_a_status_of_pytest_that_contradicts_the_verdict_is_no_verdict(owner, tmp_path, capsys, outcome, status):
+    *end, why = ending(tmp_path / "reports", owner.conclude(record_of(outcome, status)))
+    assert end == [4, "error"]
+    assert f"ended with exit status {status} though its verdict has {outcome.exit_status}" in why
+    assert "[TEST] mine" in why or not outcome.errors
+    assert "though its verdict has" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", [4, 2])
