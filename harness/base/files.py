@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import json
 import os
 import stat
 import sys
@@ -199,7 +200,7 @@ def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:
 
 
 _HELD = "STRESS_FOLDERS_HELD"
-"""Environment variable with the folders that this process and its parents hold."""
+"""Environment variable with the folders that this process and its parents hold, a list as JSON."""
 _descriptors: dict[str, int] = {}
 
 
@@ -215,7 +216,7 @@ def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
     file appears, and the death of the process releases it. A folder on a file system without locks counts as free.
     Raises `OSError` for a missing one.
     """
-    name, outside = os.path.realpath(folder), os.environ.get(_HELD)
+    name = os.path.realpath(folder)
     descriptor = os.open(name, os.O_RDONLY)
     try:
         try:
@@ -228,13 +229,12 @@ def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
         except OSError:  # A file system without locks.
             pass
         _descriptors[name] = descriptor
-        os.environ[_HELD] = os.pathsep.join(filter(None, (outside, name)))
+        os.environ[_HELD] = json.dumps([*_held_around(), name])
         try:
             yield
         finally:
             _descriptors.pop(name, None)
-            os.environ.pop(_HELD)
-            os.environ.update({} if outside is None else {_HELD: outside})
+            _forget_held(name)
     finally:
         os.close(descriptor)
 
@@ -242,7 +242,30 @@ def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator
 def is_held(folder: Path) -> bool:
     """Return whether this process holds a folder, or one that started it does."""
     name = os.path.realpath(folder)
-    return name in _descriptors or name in os.environ.get(_HELD, "").split(os.pathsep)
+    return name in _descriptors or name in _held_around()
+
+
+def holds_any() -> bool:
+    """Return whether this process, or one that started it, holds any folder."""
+    return bool(_descriptors or _held_around())
+
+
+def _held_around() -> list[str]:
+    try:
+        return list(map(str, json.loads(os.environ.get(_HELD, "[]"))))
+    except ValueError:
+        return []
+
+
+def _forget_held(name: str) -> None:
+    """Take a folder from the list; another thread may have changed the list meanwhile."""
+    others = _held_around()
+    if name in others:
+        others.remove(name)
+    if others:
+        os.environ[_HELD] = json.dumps(others)
+    else:
+        os.environ.pop(_HELD, None)
 
 
 def _forget_in_copy() -> None:

@@ -75,7 +75,7 @@ def _run_pytest(arguments: Sequence[str], *, allow_partial: bool) -> int:
 
     caller = Caller(tuple(arguments))
     status = int(pytest.main([*PLUGIN, *arguments], plugins=[caller]))
-    if caller.only_looks:  # A plan or a listing, which judges nothing.
+    if caller.only_looks or (caller.only_looks is None and status == 0):  # A plan, a listing or pytest's version.
         return status
     if caller.refused:  # pytest has said why.
         return NOT_JUDGED

@@ -18,7 +18,7 @@ from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.errors import lacking
 from harness.plugin.place import caller_of, expect_own_root, handover_to, is_gate_run, judges, plans
-from harness.plugin.refusing import BEGUN, reason_of, refuse_unbegun, refusing_record
+from harness.plugin.refusing import BEGUN, reason_of, refuse_unbegun, refusing_record, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     """Add the gate's options; where a package is missing, a run of the gate ends with 4, and another goes on."""
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
+    if not hasattr(config, "known_args_namespace"):
+        raise pytest.UsageError("load the plugin by the option -p harness.plugin, not by `plugins` of pytest.main")
     imports.begin()
     config.add_cleanup(partial(_end_unbegun, config))
     try:
@@ -60,7 +62,9 @@ def _end_unbegun(config: pytest.Config) -> None:
     if (handover := handover_to(config)) is not None:
         why = reason_of(error)
         with suppress(OSError):
-            handover.leave(refusing_record(config, why))
+            handover.leave(refusing_record(config, why, status=status_of(error)))
+        if not _pytest_says(error):
+            print(f"ERROR: {why}", file=sys.stderr)
     elif judges(config):
         why = reason_of(error)
         refuse_unbegun(config, why)
@@ -68,8 +72,13 @@ def _end_unbegun(config: pytest.Config) -> None:
             caller.refused = True
         if isinstance(error, pytest.UsageError):
             error.args = (why,)
-        elif not isinstance(error, KeyboardInterrupt) and type(error).__name__ != "ConftestImportFailure":
+        elif not isinstance(error, KeyboardInterrupt) and not _pytest_says(error):
             raise pytest.UsageError(why)  # pytest would end with 1 or 3, or as a call of `sys.exit` says.
+
+
+def _pytest_says(error: BaseException) -> bool:
+    """Return whether pytest itself says what is wrong and ends with 4; its class for `conftest.py` is private."""
+    return isinstance(error, pytest.UsageError) or type(error).__name__ == "ConftestImportFailure"
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
@@ -85,8 +94,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         if starts_inner(early_config):
             become_outer(early_config, args)
             return
-    # Before any `conftest.py`, whose wrappers of hooks are then around the gate's own.
+    # Before any `conftest.py`, whose wrappers of hooks are then around ours. A hook of this name in a module
+    # that is loaded now would come too late.
     _load_modules(early_config)
+    if "harness.plugin.packaged" in sys.modules:
+        sys.modules["harness.plugin.packaged"].name_folders(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -52,7 +52,7 @@ def ended_in_place(config: pytest.Config) -> Generator[None, Any, int]:
                 raise
             return status
         return owner.conclude(_record_of(config, status))
-    except InputError as error:
+    except (InputError, OSError) as error:
         raise pytest.UsageError(_explained(config, reason(error))) from None
     finally:
         owner.release()

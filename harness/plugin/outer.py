@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.errors import InputError
-from harness.base.files import is_held
+from harness.base.files import holds_any
 from harness.plugin.options import reports_of_config, request_of_config
 from harness.plugin.place import Caller, caller_of, handover_to, judges
 from harness.plugin.refusing import BEGUN
@@ -50,11 +50,12 @@ def starts_inner(config: pytest.Config) -> bool:
     """Return whether an inner process runs the tests, before any `conftest.py` is loaded.
 
     Only a run that judges has one, unless this is the inner process, a worker of it or a run that one of its tests
-    starts. Objects that a caller of `pytest.main` gives as plugins cannot go to another process: pytest then runs here.
+    starts: all of these find that a process before them holds a folder of reports. Objects that a caller of
+    `pytest.main` gives as plugins cannot go to another process, so pytest runs here.
     """
     if handover_to(config) is not None or any(map(_is_object, config.invocation_params.plugins or ())):
         return False
-    return judges(config) and not is_held(reports_of_config(config))
+    return judges(config) and not holds_any()
 
 
 def _is_object(plugin: object) -> bool:

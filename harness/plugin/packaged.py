@@ -73,8 +73,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, p
     return report
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+def name_folders(early_config: pytest.Config) -> None:
     """Have the folder's conftest loaded at once when a file that ships is named."""
     named = early_config.known_args_namespace.file_or_dir
     named[:] = _places(early_config, named)

@@ -31,8 +31,8 @@ class Caller:
     def __init__(self, arguments: tuple[str, ...]) -> None:
         self.arguments = arguments
         self.result: RunResult | None = None
-        self.only_looks = False
-        """True for a plan or a listing, which judges nothing."""
+        self.only_looks: bool | None = None
+        """True for a plan or a listing, which judges nothing; None until pytest has loaded its plugins."""
         self.refused = False
         """True if the reports refuse a run that pytest has not begun."""
 

@@ -72,6 +72,8 @@ def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str],
         return execute(asked, on_line=on_line)
 
     def read() -> RunRequest:
-        return RunRequest.of(own_settings(asked.root), asked.given)
+        request = RunRequest.of(own_settings(asked.root), asked.given)
+        request.expect_sound()
+        return request
 
     return judge(read, Launch.of(asked), reports=asked.reports_folder, shown=shown, on_line=on_line)

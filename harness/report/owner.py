@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,17 +117,24 @@ class Owner:
         self.tell(reasons[-1])
 
     def _refuse(self, *reasons: str) -> None:
-        """Have the reports say why the run is inconclusive; where that cannot be written, an earlier refusal stays."""
+        """Have the reports say why the run is inconclusive; where that cannot be written, an earlier refusal stays.
+
+        Reports in a folder that this run has not taken are those of another run, and stay.
+        """
+        if not self._claim.taken:
+            return
         try:
             self._claim.refuse(*reasons)
         except Exception as error:
-            print(reason(error), file=sys.stderr)
+            with suppress(OSError, ValueError):
+                print(reason(error), file=sys.stderr)
 
     def tell(self, why: str) -> None:
         """Say on standard error that the run is inconclusive, and why, also to GitHub's runners."""
         if not self._quiet:
             lines = [f"ERROR: {why}", *annotations_of(why), MEANING, f"report: {shortest(self._claim.folder / PAGE)}"]
-            print("\n".join(lines), file=sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # Nobody may be reading.
+                print("\n".join(lines), file=sys.stderr, flush=True)
 
     def _add_to_history(self, outcome: Outcome) -> None:
         """Add the run's line to the history, now that the reports have the outcome; the verdict stands in any case."""
@@ -141,7 +148,8 @@ class Owner:
         except Exception as error:
             failure = f"history: this run leaves no line ({error})"
         if failure:
-            print(printable(failure), file=sys.stderr)
+            with suppress(OSError, ValueError):
+                print(printable(failure), file=sys.stderr)
 
 
 def judge(
@@ -171,12 +179,13 @@ def judge(
             else:
                 status = INTERRUPTED if ended.was_interrupted else NOT_JUDGED
                 owner.refuse(ended.without_record)
-            result = _result(status, reports, run, why=ended.without_record)
+            why = "" if ended.record else ended.without_record
+            result = _result(status, reports, run, why=why or f"the reports in {reports} are of another run")
             return replace(result, status=ended.status, printed=ended.printed)
-    except (TerminatedError, KeyboardInterrupt) as error:  # While there is no inner process.
+    except (TerminatedError, KeyboardInterrupt, Exception) as error:  # While there is no inner process.
         why = str(error) if isinstance(error, TerminatedError) else unfinished(error)
         owner.refuse(why)
-        if not shown:
+        if not (shown or isinstance(error, Exception)):
             raise
         return _result(INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED, reports, run, why=why)
     finally:
@@ -235,4 +244,6 @@ def on_github() -> bool:
 
 def shortest(path: Path) -> Path:
     """Return a path relative to the working folder if it is in there."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    with suppress(OSError):  # The working folder may be gone.
+        return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return path

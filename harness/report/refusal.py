@@ -197,6 +197,8 @@ class Claim:
     run: str
     known: dict[str, Any] = field(default_factory=dict)
     hold: ExitStack = field(default_factory=ExitStack)
+    taken: bool = False
+    """True while the folder is that of this run."""
 
     def take(self, *, wait: bool, reason: str = UNFINISHED) -> None:
         """Keep other runs out of the folder, and have its reports refuse this run for this reason.
@@ -213,6 +215,7 @@ class Claim:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.utime(self.folder)  # The disk itself may be read-only.
             self.hold.enter_context(held(self.folder, on_wait=say if wait else None))
+            self.taken = True
             self.refuse(reason)
         except FolderBusyError:
             advice = "wait for it to end, or name another folder with --stress-reports"
@@ -222,6 +225,7 @@ class Claim:
 
     def release(self) -> None:
         """Let other runs into the folder."""
+        self.taken = False
         self.hold.close()
 
     def refuse(self, *reasons: str) -> None:

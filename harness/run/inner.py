@@ -21,7 +21,7 @@ from harness.base.codes import Code
 from harness.base.termination import GRACE_SECONDS, TerminatedError, end_with_parent, ended_by
 from harness.run.handover import Handover
 from harness.run.request import command_line, new_run_id, with_options_read
-from harness.run.status import INTERRUPTED
+from harness.run.status import INTERRUPTED, NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,11 +83,18 @@ class Ended:
             return f"[{Code.INTERRUPTED}] the run was interrupted and came to no verdict; run the gate again"
         how = f"exit status {self.status}"
         if self.status < 0:
-            how = f"the signal {signal.Signals(-self.status).name}"
+            how = f"the signal {_name_of_signal(-self.status)}"
         return (
             f"[{Code.CRASH}] the gate ended with {how} and without a verdict: it crashed, or the model or a test ended "
             "it; nothing was judged"
         )
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # A real-time signal has no name.
+        return str(number)
 
 
 def run_inner(
@@ -104,7 +111,7 @@ def run_inner(
     to it, too; after 10 s it is killed. Otherwise its output goes line by line to `on_line`. `by` starts pytest in
     place of a new process: it takes the file of the request and the arguments, and returns status and lines.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         handover = hand_over(request, launch, Path(folder, "request.json"))
         environment = {"PYTHONHASHSEED": "0", **os.environ}  # The same in each run.
         command = [sys.executable, "-u", "-c", _CODE, str(os.getpid()), str(handover.path), *launch.arguments]
@@ -173,9 +180,8 @@ def execute(
     ended = run_inner(request, Launch.of(request), on_line=on_line, by=by)
     record = ended.record
     if record is None:
-        return RunResult(
-            ended.status, request.reports_folder, None, ended.status, ended.printed, refused=ended.without_record
-        )
+        status = ended.status or NOT_JUDGED  # A process that exits with 0 before its end has done nothing.
+        return RunResult(status, request.reports_folder, None, status, ended.printed, refused=ended.without_record)
     return RunResult(
         record.status,
         request.reports_folder,
