@@ -439,6 +439,29 @@ def test_a_run_within_a_run_judges_in_a_folder_of_its_own_alone(shop, reports):
         assert json.loads(nested.read_text())["candidate"]["path"] == "bad.safetensors"
 
 
+@pytest.mark.faults
+def test_workers_of_a_run_from_python_judge_in_its_folder_alone(shop):
+    """The folder is known to the outer process, and stands on no command line."""
+    shop.checks.write_text(shop.checks.read_text() + '\n[gate]\ndata = "npz:zoo.npz"\n')
+    code = (
+        "from harness import gate\n"
+        "result = gate('bad.safetensors', reports='elsewhere', baseline='none', options=['-n', '1'])\n"
+        "raise SystemExit(result.exit_status)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=shop.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert json.loads((shop.root / "elsewhere/stress.json").read_text())["verdict"] == "fail"
+    assert {name: (shop.root / "reports" / name).read_text() for name in REPORTS} == OLD_REPORTS
+
+
 # Habits of pytest.
 
 

@@ -6,13 +6,14 @@ import sys
 from dataclasses import replace
 
 import pytest
-from outcomes import BROKEN, EMPTY, FAIL, PASS, leave_old_reports
+from outcomes import BROKEN, EMPTY, FAIL, OLD_REPORTS, PASS, leave_old_reports
 
-from harness.report.owner import Owner
+from harness.base.files import held, holds_any, is_held
+from harness.report.owner import Owner, judge
 from harness.report.refusal import UNFINISHED, Claim, agreed_verdict, refusal
 from harness.run.handover import Handover, RunRecord
 from harness.run.history import read_history
-from harness.run.inner import Launch, hand_over
+from harness.run.inner import Launch, execute, hand_over
 from harness.run.request import RunRequest
 
 RUN = "a" * 32
@@ -131,6 +132,42 @@ def test_a_request_that_cannot_be_made_is_said_in_the_reports(tmp_path):
 def test_a_line_of_the_history_follows_the_reports(shared):
     assert shared.once("-k", "clean").ending == (0, "partial")
     assert [line.verdict for line in read_history(shared.root / "reports/history.jsonl").lines] == ["partial"]
+
+
+def test_a_run_that_has_not_taken_its_folder_leaves_the_reports_alone(tmp_path):
+    leave_old_reports(tmp_path)
+    Owner(tmp_path, ["pytest"], RUN).refuse("interrupted while it waited")
+    assert {name: (tmp_path / name).read_text() for name in OLD_REPORTS} == OLD_REPORTS
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError(), ImportError("libX")])
+def test_an_error_of_the_outer_process_itself_is_4(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("harness.report.owner.run_inner", fail)
+    result = judge(lambda: RunRequest(root=tmp_path), Launch((), ("pytest",)), reports=tmp_path, shown=True)
+    assert (result.exit_status, result.verdict) == (4, "error")
+    assert "the run came to no end" in " ".join(result.errors)
+
+
+def test_a_process_that_leaves_no_record_has_no_status_0(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.run.inner._captured", lambda *_: (0, ()))
+    result = execute(RunRequest(root=tmp_path))
+    assert (result.exit_status, result.status, result.verdict) == (4, 4, "error")
+
+
+def test_folders_may_be_let_go_in_any_order(tmp_path):
+    one, two = (tmp_path / name for name in ("one:1", "two"))
+    one.mkdir()
+    two.mkdir()
+    first, second = held(one), held(two)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (is_held(one), is_held(two), holds_any()) == (False, True, True)
+    second.__exit__(None, None, None)
+    assert not holds_any()
 
 
 # The record between the processes.
