@@ -39,7 +39,7 @@ class Ending:
     why: str = ""
     arguments: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
-    ways: tuple[str, ...] = tuple(WAYS)
+    ways: tuple[str, ...] = ("plain",)
 
 
 def in_a_test(line: str) -> dict[str, str]:
@@ -74,10 +74,11 @@ def build():
     return Net(**ARGUMENTS)
 """
 BAD = ("--candidate", "bad.safetensors")
+EACH = tuple(WAYS)
 ENDINGS = {
-    "pass": Ending(0, "pass"),
-    "fail": Ending(1, "fail", arguments=BAD),
-    "partial": Ending(0, "partial", arguments=("--stress-samples", "300"), ways=("plain",)),
+    "pass": Ending(0, "pass", ways=EACH),
+    "fail": Ending(1, "fail", arguments=BAD, ways=EACH),
+    "partial": Ending(0, "partial", arguments=("--stress-samples", "300")),
     "partial-gate": Ending(4, "partial", arguments=("--stress-samples", "300"), ways=("gate",)),
     # The inner process, or a worker of it, is gone.
     "a-test-exits": Ending(why="and without a verdict", files=in_a_test("os._exit(0)"), ways=("plain", "gate")),
@@ -94,9 +95,9 @@ ENDINGS = {
         why="the signal SIGKILL", files=in_a_test("os.kill(os.getpid(), signal.SIGKILL)"), ways=("plain", "gate")
     ),
     "told-to-end": Ending(
-        why="the signal SIGTERM", files=in_a_test("os.kill(os.getpid(), signal.SIGTERM)"), ways=("plain",)
+        why="the signal SIGTERM", files=in_a_test("os.kill(os.getpid(), signal.SIGTERM)")
     ),
-    "conftest-exits": Ending(why="and without a verdict", files=in_conftest("os._exit(0)")),
+    "conftest-exits": Ending(why="and without a verdict", files=in_conftest("os._exit(0)"), ways=EACH),
     # pytest ends otherwise than by a verdict.
     "conftest-leaves": Ending(why="SystemExit", files=in_conftest("sys.exit(0)")),
     "conftest-fails": Ending(why="mine", files=in_conftest("raise ValueError('mine')")),
@@ -106,34 +107,35 @@ ENDINGS = {
         files=in_a_test("import pytest; pytest.exit('enough', returncode=0)"),
         ways=("plain",),
     ),
-    "wrong-option": Ending(why="--no-such-option", arguments=("--no-such-option",)),
+    "wrong-option": Ending(why="--no-such-option", arguments=("--no-such-option",), ways=("plain", "gate")),
     "wrong-option-of-pytest": Ending(why="exit status 4", arguments=("--maxfail", "x"), ways=("gate",)),
     "wrong-value": Ending(why="--stress-samples", arguments=("--stress-samples", "x")),
     "no-candidate": Ending(why="no.safetensors: cannot be opened", arguments=("--candidate", "no.safetensors")),
     **{
-        name.removeprefix("pytest_"): Ending(files=in_hook(name), ways=("plain", "workers"))
+        name.removeprefix("pytest_"): Ending(files=in_hook(name))
         for name in (
             *("pytest_configure", "pytest_sessionstart", "pytest_collection_modifyitems", "pytest_runtest_protocol"),
             *("pytest_runtest_makereport", "pytest_runtest_logreport", "pytest_sessionfinish"),
             "pytest_terminal_summary",
         )
     },
-    "a-hook-leaves": Ending(files=in_hook("pytest_sessionfinish", "raise SystemExit(0)"), ways=("plain",)),
+    "a-hook-leaves": Ending(files=in_hook("pytest_sessionfinish", "raise SystemExit(0)")),
     "another-status": Ending(
         why="ended with exit status 0 though its verdict has 1",
         arguments=BAD,
         files=in_conftest("def pytest_sessionfinish(session):", "    session.exitstatus = 0"),
+        ways=EACH,
     ),
     "coverage-limit": Ending(
-        why="such as a limit of coverage", arguments=("--cov=stress_tests", "--cov-fail-under=100"), ways=("plain",),
+        why="such as a limit of coverage", arguments=("--cov=stress_tests", "--cov-fail-under=100"),
         files=in_a_test("n = 1\n    if n > 2:\n        print()"),
     ),
     "unconfigure-exits": Ending(files=in_hook("pytest_unconfigure", "os._exit(0)"), ways=("plain", "gate")),
-    "unconfigure-fails": Ending(files=in_hook("pytest_unconfigure"), ways=("plain", "gate")),
+    "unconfigure-fails": Ending(files=in_hook("pytest_unconfigure")),
     # Once the record is complete, nothing changes it.
-    "exit-handler": Ending(0, "pass", files=in_conftest("atexit.register(os._exit, 1)")),
+    "exit-handler": Ending(0, "pass", files=in_conftest("atexit.register(os._exit, 1)"), ways=("plain", "workers")),
     "exit-handler-of-a-fail": Ending(
-        1, "fail", arguments=BAD, files=in_conftest("atexit.register(os._exit, 0)"), ways=("plain",)
+        1, "fail", arguments=BAD, files=in_conftest("atexit.register(os._exit, 0)")
     ),
 }  # fmt: skip
 
