@@ -123,7 +123,9 @@ ENDINGS = {
     "another-status": Ending(
         why="ended with exit status 0 though its verdict has 1",
         arguments=BAD,
-        files=in_conftest("def pytest_sessionfinish(session):", "    session.exitstatus = 0"),
+        files=in_conftest(
+            "@pytest.hookimpl(trylast=True)", "def pytest_sessionfinish(session):", "    session.exitstatus = 0"
+        ),
         ways=EACH,
     ),
     "coverage-limit": Ending(
