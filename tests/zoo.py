@@ -465,7 +465,7 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
 def shown_by_run(monkeypatch) -> None:
     """Have runs that are shown started by `subprocess.run`, too, which tests replace."""
 
-    def shown(command, environment):
+    def shown(command, environment, **_):
         return subprocess.run(command, env=environment, check=False).returncode, None
 
     monkeypatch.setattr("harness.run.inner._in_terminal", shown)

@@ -14,6 +14,7 @@ from harness.base.errors import without_secrets, writable
 from harness.base.records import read_json
 from harness.checks import Verdict
 from harness.plugin.pictures import PICTURES
+from harness.plugin.place import handover_to
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY, SECONDS
 from harness.run.outcome import OtherTest, Part
@@ -85,6 +86,9 @@ class Collector:
             self.reported.errors.append(coded(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}"))
         else:
             self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
+        handover = handover_to(self.session.config)
+        if self.reported.interrupted and handover is not None:
+            handover.interrupted.touch()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

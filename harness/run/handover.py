@@ -64,6 +64,11 @@ class Handover:
         return dict(json.loads(self.path.read_bytes()))
 
     @property
+    def interrupted(self) -> Path:
+        """Return the file that is there once the inner process ends because of Ctrl-C."""
+        return self.path.with_name("interrupted")
+
+    @property
     def _record(self) -> Path:
         return self.path.with_name("record.json")
 

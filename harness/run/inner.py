@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 PLUGIN = ("-p", "harness.plugin")
 """Options of pytest that load the gate's plugin, also where pytest loads none by itself."""
 _CODE = "import sys\nfrom harness.run.inner import main\nsys.exit(main(*sys.argv[1:]))"
+_SECONDS_TO_INTERRUPT = 1.0
+"""Seconds after which a process has noticed Ctrl-C, if it was interrupted by the terminal."""
 _TAIL = 15
 """Last lines of its output that the result of a run keeps."""
 
@@ -120,7 +123,7 @@ def run_inner(
         if by:
             status, printed = by(handover.path, launch.arguments)
         elif shown:
-            status, ended_by = _in_terminal(command, environment)
+            status, ended_by = _in_terminal(command, environment, interrupted=handover.interrupted)
         else:
             status, printed = _captured(command, environment, on_line)
         record = handover.record()
@@ -209,15 +212,21 @@ def _captured(
     return child.returncode, tuple(lines)
 
 
-def _in_terminal(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, signal.Signals | None]:
-    """Run a command in this terminal; return its exit status and the signal that asked this process to end, if any."""
+def _in_terminal(
+    command: Sequence[str], environment: Mapping[str, str], *, interrupted: Path
+) -> tuple[int, signal.Signals | None]:
+    """Run a command in this terminal; return its exit status and the signal that asked this process to end, if any.
+
+    The file `interrupted` is there once the command ends because of Ctrl-C.
+    """
     received: signal.Signals | None = None
     with subprocess.Popen(command, env=environment) as child:  # noqa: S603  Our own command.
         while child.returncode is None:
             try:
                 child.wait()
-            except KeyboardInterrupt:  # The child is interrupted, too.
-                continue
+            except KeyboardInterrupt:
+                with suppress(KeyboardInterrupt):
+                    _pass_on_interrupt(child, interrupted)
             except TerminatedError as error:
                 received = error.signal
                 child.send_signal(received)
@@ -225,3 +234,16 @@ def _in_terminal(command: Sequence[str], environment: Mapping[str, str]) -> tupl
                     child.wait(timeout=GRACE_SECONDS)
                 child.kill()
     return child.returncode, received
+
+
+def _pass_on_interrupt(child: subprocess.Popen[bytes], interrupted: Path) -> None:
+    """Interrupt a child that Ctrl-C has not interrupted.
+
+    A terminal interrupts all its processes, `kill -INT` this one alone. A second signal would end the child at once.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_INTERRUPT
+    while child.poll() is None and not interrupted.exists():
+        if time.monotonic() > deadline:
+            child.send_signal(signal.SIGINT)
+            return
+        time.sleep(0.05)

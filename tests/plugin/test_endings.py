@@ -395,6 +395,17 @@ def test_ctrl_c_ends_with_2_and_one_message(slow, way):
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_of_the_outer_process_alone_is_passed_on(slow):
+    process = started(slow, "plain")
+    wait_for(slow.root / "started")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2, printed
+    assert report_of(slow)["verdict"] == "partial"
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_ctrl_c_does_not_wait(slow):
     (slow.root / "conftest.py").write_text(SLOW_TO_END.format(seconds=600))
     process = started(slow, "plain")
