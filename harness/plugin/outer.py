@@ -49,8 +49,8 @@ class Outer:
 def starts_inner(config: pytest.Config) -> bool:
     """Return whether an inner process runs the tests, before any `conftest.py` is loaded.
 
-    Only a run that judges has one, unless this is the inner process, a worker of it or a run that one of its tests
-    starts: all of these find that a process before them holds a folder of reports. Objects that a caller of
+    Only a run that judges has one. The inner process itself has none, nor has a worker of it, nor a run that one of its
+    tests starts: a process before them holds a folder of reports. Objects that a caller of
     `pytest.main` gives as plugins cannot go to another process, so pytest runs here.
     """
     if handover_to(config) is not None or any(map(_is_object, config.invocation_params.plugins or ())):
