@@ -1,9 +1,13 @@
 """Outcomes and verdicts made up, for tests of what follows from them."""
 
 from dataclasses import replace
+from pathlib import Path
 
+from harness.base.files import read_regular
 from harness.checks import Check, Threshold, Verdict
+from harness.report.refusal import mark_of_page, mark_of_summary
 from harness.run.outcome import Outcome
+from harness.run.status import MAX_BYTES, PAGE, SUMMARY, report_in
 
 EMPTY = Outcome(
     verdicts=(),
@@ -52,3 +56,15 @@ def leave_old_reports(folder) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in OLD_REPORTS.items():
         (folder / name).write_text(text)
+
+
+def agreed_verdict(folder: Path, *, run: str) -> str:
+    """Return the verdict that all three reports of this run carry; empty if one is missing or differs."""
+    report = report_in(folder)
+    verdict = str(report.get("verdict", ""))
+    marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}
+    try:
+        told = (mark.encode() in read_regular(folder / name, max_bytes=MAX_BYTES) for name, mark in marks.items())
+        return verdict if report.get("run") == run and all(told) else ""
+    except OSError:
+        return ""

@@ -30,13 +30,13 @@ from harness.checks.shipped import SHIPPED
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, RoleModel
 from harness.networks.architectures import FashionCNN
-from harness.networks.checkpoints import Record, save_checkpoint
+from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
 from harness.plugin.run import RUN
 from harness.report.redraw import reports_of
-from harness.run.handover import Handover, RunRecord
+from harness.run.handover import Handover, RunRecord, new_run_id
 from harness.run.history import read_history
 from harness.run.inner import Launch, hand_over
-from harness.run.request import RunRequest, command_line, new_run_id
+from harness.run.request import RunRequest, command_line
 from harness.run.status import REPORTS
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
@@ -108,6 +108,26 @@ tolerance = 0.05
 reason = "a test"
 """
 """The check that an artifact predicts as its original."""
+
+
+LEAVING = """
+import os, sys
+import pytest
+import torch
+from harness.networks.architectures import FashionCNN
+
+class Net(FashionCNN):
+    seen = 0
+    def forward(self, pixels):
+        Net.seen += 1
+        if Net.seen > 2:
+            {leave}
+        return super().forward(pixels)
+
+def build():
+    return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
+"""
+"""Code of a network that leaves by a line, after a trial of two calls."""
 
 
 def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:
@@ -185,6 +205,12 @@ class Zoo:
         record = Record("fashion-cnn", ARGUMENTS, CLASSES)
         save_checkpoint(self.root / name, model, record if training is None else replace(record, training=training))
         return self.root / name
+
+
+def as_state_dict(path: Path) -> Path:
+    """Save the parameters of a checkpoint alone beside it, and return their path."""
+    torch.save(load_checkpoint(path).model.state_dict(), path.with_suffix(".pt"))
+    return path.with_suffix(".pt")
 
 
 def details_in(page: str) -> dict[str, str]:

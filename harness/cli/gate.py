@@ -18,8 +18,6 @@ from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.run.request import RunRequest
-
 ALLOW_PARTIAL = "--allow-partial"
 _PARTIAL = coded(
     Code.PARTIAL,
@@ -89,21 +87,15 @@ def _run_pytest(arguments: Sequence[str], *, allow_partial: bool) -> int:
 
 def _refused(arguments: Sequence[str], why: str) -> int:
     """Have the reports refuse a run that pytest has not begun, as for a wrong option of its own, and say so."""
-    from harness.report.owner import Owner
-    from harness.run.request import RunRequest, new_run_id, with_options_read
+    from harness.report.refusal import refuse_unbegun
+    from harness.run.request import RunRequest, with_options_read
 
     reports = Path("reports")
     with suppress(InputError):
         reports = with_options_read(RunRequest(options=tuple(arguments), root=Path.cwd())).reports_folder
-
-    def refuse() -> RunRequest:
-        raise InputError(why, code=Code.PYTEST)
-
-    owner = Owner(reports, ("pytest", *arguments), new_run_id())
-    with suppress(InputError):
-        owner.take(refuse)
-    owner.release()
-    return _said(f"[{Code.PYTEST}] {why}\n{MEANING}")
+    said = coded(Code.PYTEST, why)
+    refuse_unbegun(reports, ("pytest", *arguments), said, wait=True)
+    return _said(f"{said}\n{MEANING}")
 
 
 def _reason(error: BaseException) -> str:

@@ -18,7 +18,8 @@ from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.errors import lacking
 from harness.plugin.place import caller_of, expect_own_root, handover_to, is_gate_run, judges, plans
-from harness.plugin.refusing import BEGUN, reason_of, refuse_unbegun, refusing_record, status_of
+from harness.plugin.refusing import BEGUN, command_of, reason_of, refusing_record, reports_typed, status_of
+from harness.report.refusal import refuse_unbegun
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -67,7 +68,7 @@ def _end_unbegun(config: pytest.Config) -> None:
             print(f"ERROR: {why}", file=sys.stderr)
     elif judges(config):
         why = reason_of(error)
-        refuse_unbegun(config, why)
+        refuse_unbegun(reports_typed(config), command_of(config), why, wait=False)
         if (caller := caller_of(config)) is not None:
             caller.refused = True
         if isinstance(error, pytest.UsageError):
@@ -97,8 +98,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     # Before any `conftest.py`, whose wrappers of hooks are then around ours. A hook of this name in a module
     # that is loaded now would come too late.
     _load_modules(early_config)
-    if "harness.plugin.packaged" in sys.modules:
-        sys.modules["harness.plugin.packaged"].name_folders(early_config)
+    if (packaged := early_config.pluginmanager.get_plugin("harness.plugin.packaged")) is not None:
+        packaged.name_folders(early_config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -125,8 +126,8 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     """Leave the record of a run that judges where its verdict is decided, whatever ends pytest's work here."""
     if hasattr(config, "workerinput") or config.pluginmanager.has_plugin("harness.outer"):
         return (yield)
-    if plans(config) and config.pluginmanager.hasplugin("xdist"):  # Workers would run nothing.
-        config.option.numprocesses, config.option.dist, config.option.tx = None, "no", []
+    if plans(config):
+        _stay_in_one_process(config)
     handover = handover_to(config)
     if handover is None and not judges(config):
         return (yield)
@@ -134,3 +135,9 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
     from harness.plugin.ending import ended_in_place, ended_inner
 
     return (yield from (ended_inner(config, handover) if handover else ended_in_place(config)))
+
+
+def _stay_in_one_process(config: pytest.Config) -> None:
+    """Start no workers of pytest-xdist, which would run nothing of a plan."""
+    if config.pluginmanager.hasplugin("xdist"):
+        config.option.numprocesses, config.option.dist, config.option.tx = None, "no", []

@@ -75,9 +75,7 @@ class Collector:
         """Take a failure that another plugin adds to those of the tests, such as a limit of coverage."""
         if session.testsfailed > self.failures and not self.reported.interrupted:
             self.reported.errors.append(
-                coded(
-                    Code.PYTEST, "another plugin counts a failure that is none of a test, such as a limit of coverage"
-                )
+                coded(Code.PYTEST, "another plugin counts a failure that no test has, such as a limit of coverage")
             )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -12,10 +12,9 @@ from harness.base.codes import Code, coded
 from harness.base.errors import InputError, reason
 from harness.plugin.options import reports_of_config, request_of_config
 from harness.plugin.refusing import RUN_ID, RUN_STATE, command_of, reason_of, refusing_record, run_id_of, status_of
-from harness.report.owner import Owner, annotations_of, shortest, unfinished
-from harness.run.handover import RunRecord
-from harness.run.request import new_run_id
-from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE
+from harness.report.owner import Owner, explained, unfinished
+from harness.run.handover import RunRecord, new_run_id
+from harness.run.status import INTERRUPTED, NOT_JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -53,7 +52,7 @@ def ended_in_place(config: pytest.Config) -> Generator[None, Any, int]:
             return status
         return owner.conclude(_record_of(config, status))
     except (InputError, OSError) as error:
-        raise pytest.UsageError(_explained(config, reason(error))) from None
+        raise pytest.UsageError(explained(reason(error), reports_of_config(config))) from None
     finally:
         owner.release()
 
@@ -92,14 +91,8 @@ def _refused(config: pytest.Config, error: BaseException) -> RunRecord:
     known = run.outcome.errors if run and run.outcome else ()
     if isinstance(error, pytest.UsageError):
         why = reason_of(error)
-        error.args = (_explained(config, why),)
+        error.args = (explained(why, reports_of_config(config)),)
         return refusing_record(config, *known, why, status=status_of(error))
     why = unfinished(error)
     print(why, file=sys.stderr)
     return refusing_record(config, *known, why, status=status_of(error))
-
-
-def _explained(config: pytest.Config, why: str) -> str:
-    """Return what a terminal shows of a run without a verdict."""
-    report = f"report: {shortest(reports_of_config(config) / PAGE)}"
-    return "\n".join([why, *annotations_of(why), MEANING, report])

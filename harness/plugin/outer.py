@@ -10,7 +10,7 @@ import pytest
 from harness.base.errors import InputError
 from harness.base.files import holds_any
 from harness.plugin.options import reports_of_config, request_of_config
-from harness.plugin.place import Caller, caller_of, handover_to, judges
+from harness.plugin.place import Caller, caller_of, handover_to
 from harness.plugin.refusing import BEGUN
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ class Outer:
 
 
 def starts_inner(config: pytest.Config) -> bool:
-    """Return whether an inner process runs the tests, before any `conftest.py` is loaded.
+    """Return whether an inner process runs the tests of a run that judges.
 
-    Only a run that judges has one. The inner process itself has none, nor has a worker of it, nor a run that one of its
-    tests starts: a process before them holds a folder of reports. Objects that a caller of
-    `pytest.main` gives as plugins cannot go to another process, so pytest runs here.
+    The inner process itself has none, nor has a worker of it, nor a run that one of its tests starts: a process before
+    them holds a folder of reports. Objects that a caller of `pytest.main` gives as plugins cannot go to another
+    process, so pytest runs here.
     """
     if handover_to(config) is not None or any(map(_is_object, config.invocation_params.plugins or ())):
         return False
-    return judges(config) and not holds_any()
+    return not holds_any()
 
 
 def _is_object(plugin: object) -> bool:
@@ -68,7 +68,7 @@ def become_outer(config: pytest.Config, args: list[str]) -> None:
 
     caller = caller_of(config)
     typed = tuple(map(str, config.invocation_params.args)) if caller is None else caller.arguments
-    read: RunRequest | InputError
+    read: RunRequest | InputError  # An error is raised again once the folder is taken, whose reports then say it.
     try:
         read = request_of_config(config)
     except InputError as error:

@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if config.stash.get(ELSEWHERE, False) or any(item.get_closest_marker("stress_check") for item in stress_tests):
             if not run.is_worker:
                 raise pytest.UsageError(run.elsewhere)
-            config.workeroutput[MISPLACED] = run.elsewhere  # type: ignore[attr-defined]
+            config.workeroutput[MISPLACED] = True  # type: ignore[attr-defined]
         return
     marked = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("stress_check"))}
     functions = [item for item in marked if isinstance(item, pytest.Function)]

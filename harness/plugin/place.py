@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from harness.run.result import RunResult
 
+Plugin = TypeVar("Plugin")
 _LISTING = ("help", "version", "markers", "cacheshow")
 """Options of pytest that print something in place of a run."""
 _COLLECTING = ("collectonly", "showfixtures", "show_fixtures_per_test")
@@ -43,7 +44,7 @@ class Caller:
 
 def caller_of(config: pytest.Config) -> Caller | None:
     """Return the command that calls pytest; None where a user does."""
-    return next((plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Caller)), None)
+    return _plugin_of_kind(config, Caller)
 
 
 def is_gate_run(config: pytest.Config) -> bool:
@@ -111,7 +112,11 @@ def options_of(config: pytest.Config) -> Any:
 
 def handover_to(config: pytest.Config) -> Handover | None:
     """Return what the outer process of this run has handed over; None in a process without one."""
-    return next((plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Handover)), None)
+    return _plugin_of_kind(config, Handover)
+
+
+def _plugin_of_kind(config: pytest.Config, kind: type[Plugin]) -> Plugin | None:
+    return next((plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, kind)), None)
 
 
 def handed_request(config: pytest.Config) -> dict[str, Any]:

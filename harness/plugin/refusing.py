@@ -9,17 +9,15 @@ import argparse
 import json
 import os
 import shlex
-import sys
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.base.codes import Code, code_in, coded
-from harness.base.errors import InputError, lacking, printable, reason, without_secrets
+from harness.base.errors import lacking, printable, without_secrets
 from harness.plugin.place import handover_to
-from harness.report.refusal import Claim, refusal
+from harness.report.refusal import refusal
 from harness.run.handover import RunRecord
 from harness.run.status import INTERRUPTED, NOT_JUDGED
 
@@ -33,17 +31,6 @@ RUN_STATE = pytest.StashKey[Any]()
 """The state of the run, `harness.plugin.run.GateRun`, for code that may have to do without that module."""
 RUN_ID = pytest.StashKey[str]()
 """The id of a run that this process judges without an outer one."""
-
-
-def refuse_unbegun(config: pytest.Config, why: str) -> None:
-    """Have the reports refuse a run that has not begun; where they cannot, an earlier refusal stays."""
-    claim = Claim(reports_typed(config), command_of(config), uuid.uuid4().hex)
-    try:
-        claim.take(wait=False, reason=why)
-    except InputError as error:
-        print(reason(error), file=sys.stderr)
-    finally:
-        claim.release()
 
 
 def reports_typed(config: pytest.Config) -> Path:

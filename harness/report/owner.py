@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, OutputError, PackageError, code_of, lacking, printable, reason
-from harness.base.files import is_held
+from harness.base.errors import InputError, PackageError, code_of, lacking, printable, reason
 from harness.base.termination import TerminatedError, termination_raised
 from harness.report.refusal import Claim
+from harness.run.handover import new_run_id
 from harness.run.inner import run_inner
 from harness.run.inputs import expect_unchanged, inputs_of_run, state_of
-from harness.run.request import new_run_id
 from harness.run.result import RunResult
 from harness.run.status import INTERRUPTED, MEANING, NOT_JUDGED, PAGE, REPORT, report_in
 
@@ -62,22 +61,14 @@ class Owner:
             request = read()
             _expect_packages()
         except InputError as error:
-            self._take_folder(wait=True)
+            self._claim.take(wait=True)
             self._refuse(reason(error))
             raise
         models = {role: printable(path) for role, path in request.checkpoints.items()}
         self._claim.known = {"profile": request.profile, "models": models, "data": printable(request.data)}
-        self._take_folder(wait=not request.no_wait)
+        self._claim.take(wait=not request.no_wait)
         self._request, self._inputs = request, state_of(inputs_of_run(request))
         return request
-
-    def _take_folder(self, *, wait: bool) -> None:
-        folder = self._claim.folder
-        if is_held(folder):
-            raise OutputError(
-                f"{folder}: the run that started this one writes there; name another with --stress-reports"
-            )
-        self._claim.take(wait=wait)
 
     def release(self) -> None:
         """Let other runs into the folder."""
@@ -132,9 +123,8 @@ class Owner:
     def tell(self, why: str) -> None:
         """Say on standard error that the run is inconclusive, and why, also to GitHub's runners."""
         if not self._quiet:
-            lines = [f"ERROR: {why}", *annotations_of(why), MEANING, f"report: {shortest(self._claim.folder / PAGE)}"]
             with suppress(OSError, ValueError):  # Nobody may be reading.
-                print("\n".join(lines), file=sys.stderr, flush=True)
+                print(f"ERROR: {explained(why, self._claim.folder)}", file=sys.stderr, flush=True)
 
     def _add_to_history(self, outcome: Outcome) -> None:
         """Add the run's line to the history, now that the reports have the outcome; the verdict stands in any case."""
@@ -175,12 +165,11 @@ def judge(
                 return _result(NOT_JUDGED, reports, run, why=reason(error))
             ended = run_inner(request, launch, shown=shown, on_line=on_line)
             if ended.record is not None:
-                status = owner.conclude(ended.record)
+                status, why = owner.conclude(ended.record), f"the reports in {reports} are of another run"
             else:
-                status = INTERRUPTED if ended.was_interrupted else NOT_JUDGED
-                owner.refuse(ended.without_record)
-            why = "" if ended.record else ended.without_record
-            result = _result(status, reports, run, why=why or f"the reports in {reports} are of another run")
+                status, why = INTERRUPTED if ended.was_interrupted else NOT_JUDGED, ended.without_record
+                owner.refuse(why)
+            result = _result(status, reports, run, why=why)
             return replace(result, status=ended.status, printed=ended.printed)
     except (TerminatedError, KeyboardInterrupt, Exception) as error:  # While there is no inner process.
         why = str(error) if isinstance(error, TerminatedError) else unfinished(error)
@@ -227,7 +216,12 @@ def unfinished(error: BaseException) -> str:
     return coded(code_of(error), f"the run came to no end: {said}")
 
 
-def annotations_of(why: str) -> list[str]:
+def explained(why: str, reports: Path) -> str:
+    """Return what a terminal shows of a run without a verdict, whose reports are in a folder."""
+    return "\n".join([why, *_annotations(why), MEANING, f"report: {shortest(reports / PAGE)}"])
+
+
+def _annotations(why: str) -> list[str]:
     """Return the annotation of a run without a verdict, on a runner of GitHub's; none elsewhere."""
     if not on_github():
         return []

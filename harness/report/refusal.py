@@ -18,19 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, code_in
-from harness.base.errors import OutputError, printable, writable
-from harness.base.files import FolderBusyError, held, read_regular
+from harness.base.errors import InputError, OutputError, printable, reason, writable
+from harness.base.files import FolderBusyError, held, is_held
 from harness.base.markdown import code, plain, relative
 from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, REPORT_PICTURE, Output, write_together
+from harness.run.handover import new_run_id
 from harness.run.status import (
     INCONCLUSIVE,
-    MAX_BYTES,
     PAGE,
     PICTURES,
     REPORT,
     SCHEMA,
     SUMMARY,
-    report_in,
     versions,
 )
 
@@ -206,6 +205,10 @@ class Claim:
         If another run is there, `wait` for its end. Raises `InputError` for a folder that another run has, or that
         cannot be written; reports there stay unchanged.
         """
+        if is_held(self.folder):
+            raise OutputError(
+                f"{self.folder}: the run that started this one writes there; name another with --stress-reports"
+            )
         busy = f"{self.folder}: another run of the gate writes there"
 
         def say() -> None:
@@ -271,13 +274,15 @@ class Claim:
         )
 
 
-def agreed_verdict(folder: Path, *, run: str) -> str:
-    """Return the verdict that all three reports of this run carry; empty if one is missing or differs."""
-    report = report_in(folder)
-    verdict = str(report.get("verdict", ""))
-    marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}
+def refuse_unbegun(folder: Path, command: Sequence[str], why: str, *, wait: bool) -> None:
+    """Have the reports in a folder refuse a run that has not begun; where they cannot, an earlier refusal stays.
+
+    If another run has the folder, `wait` for its end, or leave its reports alone.
+    """
+    claim = Claim(folder, command, new_run_id())
     try:
-        told = (mark.encode() in read_regular(folder / name, max_bytes=MAX_BYTES) for name, mark in marks.items())
-        return verdict if report.get("run") == run and all(told) else ""
-    except OSError:
-        return ""
+        claim.take(wait=wait, reason=why)
+    except InputError as error:
+        print(reason(error), file=sys.stderr)
+    finally:
+        claim.release()

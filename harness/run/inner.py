@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from harness.base import imports
 from harness.base.codes import Code
 from harness.base.termination import GRACE_SECONDS, TerminatedError, end_with_parent, ended_by
-from harness.run.handover import Handover
-from harness.run.request import command_line, new_run_id, with_options_read
+from harness.run.handover import Handover, new_run_id
+from harness.run.request import command_line, with_options_read
 from harness.run.status import INTERRUPTED, NOT_JUDGED
 
 if TYPE_CHECKING:

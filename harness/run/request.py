@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import uuid
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,8 +62,8 @@ class RunRequest(RunSettings):
     Only calibration uses the next three. `record` has the families or rows to measure without judging, empty for all.
     `answers` is the folder for the candidate's predictions. `panel_predictions` replaces the file that the recipe of
     the checks file names. `instead` names a module, and what its function `run_instead` does in place of a run.
-    `run_id` is the id of the run, as `new_run_id` makes it, or empty. A run that has `stopped` has a check's id and the
-    positions of its images; its workers get them.
+    `run_id` is the id of the run, or empty. A run that has `stopped` has a check's id and the positions of its images;
+    its workers get them.
     """
 
     roles: dict[str, Place] = Field(default_factory=dict)
@@ -193,11 +192,6 @@ class RunRequest(RunSettings):
     def expect_sound(self) -> None:
         """Raise `InputError` for a setting that contradicts another, before anything is loaded."""
         _ = self.checkpoints, self.budget_seconds
-
-
-def new_run_id() -> str:
-    """Return an id that no other run has: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
 
 
 def own_settings(root: Path) -> dict[str, Any]:

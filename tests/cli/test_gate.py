@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from outcomes import agreed_verdict
 from zoo import GatedZoo, Zoo, run_here
 
 from harness.cli import main
-from harness.report.refusal import agreed_verdict
 from harness.run.status import report_in
 
 SECONDS = 600

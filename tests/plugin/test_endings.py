@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from outcomes import OLD_REPORTS, leave_old_reports
-from zoo import CLEAN, Zoo
+from outcomes import OLD_REPORTS, agreed_verdict, leave_old_reports
+from zoo import CLEAN, LEAVING, Zoo, as_state_dict
 
-from harness.report.refusal import UNFINISHED, agreed_verdict
+from harness.report.refusal import UNFINISHED
 from harness.run.history import read_history
 from harness.run.status import REPORTS
 
@@ -56,23 +56,6 @@ def in_hook(name: str, line: str = "raise ValueError('mine')") -> dict[str, str]
     return in_conftest(f"@pytest.hookimpl({when}=True)", f"def {name}():", f"    {line}")
 
 
-MODEL = """
-import os
-import torch
-from harness.networks.architectures import FashionCNN
-from zoo import ARGUMENTS
-
-class Net(FashionCNN):
-    asked = 0
-    def forward(self, pixels):
-        Net.asked += 1
-        if Net.asked > 2:
-            os._exit(0)
-        return super().forward(pixels)
-
-def build():
-    return Net(**ARGUMENTS)
-"""
 BAD = ("--candidate", "bad.safetensors")
 EACH = tuple(WAYS)
 ENDINGS = {
@@ -85,7 +68,7 @@ ENDINGS = {
     "a-test-of-a-worker-exits": Ending(why="died", files=in_a_test("os._exit(0)"), ways=("workers",)),
     "a-model-exits": Ending(
         arguments=("--candidate=models/augmented.pt", "--stress-set=model=leaving:build"),
-        files={"leaving.py": MODEL},
+        files={"leaving.py": LEAVING.format(leave="os._exit(0)")},
         ways=("plain", "gate"),
     ),
     "segmentation-fault": Ending(
@@ -163,16 +146,13 @@ def environment(*paths: Path) -> dict[str, str]:
 
 
 def run(shop, way: str, *arguments: str, **how):
+    return started_by(shop, command(way, *arguments), **how)
+
+
+def started_by(shop, line: list[str], **how):
+    """Run a command line in the repository, and return how it ended."""
     how = {"env": environment()} | how
-    return subprocess.run(
-        command(way, *arguments),
-        cwd=shop.root,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        **how,
-    )
+    return subprocess.run(line, cwd=shop.root, capture_output=True, text=True, timeout=SECONDS, check=False, **how)
 
 
 def report_of(shop) -> dict:
@@ -203,14 +183,6 @@ def test_an_ending(shop, name, way):
         (shop.root / place).write_text(text)
     ended = run(shop, way, *ending.arguments)
     expect(shop, ended, ending.status, ending.verdict, ending.why)
-
-
-def as_state_dict(path: Path) -> None:
-    import torch
-
-    from harness.networks.checkpoints import load_checkpoint
-
-    torch.save(load_checkpoint(path).model.state_dict(), path.with_suffix(".pt"))
 
 
 # Packages that are missing.
@@ -463,15 +435,7 @@ def test_workers_of_a_run_from_python_judge_in_its_folder_alone(shop):
         "result = gate('bad.safetensors', reports='elsewhere', baseline='none', options=['-n', '1'])\n"
         "raise SystemExit(result.exit_status)\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=shop.root,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    ended = started_by(shop, [sys.executable, "-c", code])
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert json.loads((shop.root / "elsewhere/stress.json").read_text())["verdict"] == "fail"
     assert {name: (shop.root / "reports" / name).read_text() for name in REPORTS} == OLD_REPORTS
@@ -488,15 +452,7 @@ def test_plugins_given_as_objects_keep_the_run_in_its_process(shop):
         "    def pytest_sessionfinish(self): print('own plugin')\n"
         f"raise SystemExit(pytest.main({command('plain')[3:]!r}, plugins=[Own()]))\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=shop.root,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    ended = started_by(shop, [sys.executable, "-c", code])
     expect(shop, ended, 0, "pass")
     assert "own plugin" in ended.stdout
 

@@ -11,31 +11,12 @@ from pathlib import Path
 
 import pytest
 from outcomes import leave_old_reports
-from zoo import STRESS_TESTS, Zoo, without_id
-
-from harness.networks.checkpoints import load_checkpoint
+from zoo import LEAVING, STRESS_TESTS, Zoo, as_state_dict, without_id
 
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
 OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--stress-no-cache")
 GATE = ("-m", "harness", "gate", "stress_tests")
-LEAVING = """
-import os, sys
-import pytest
-import torch
-from harness.networks.architectures import FashionCNN
-
-class Net(FashionCNN):
-    seen = 0
-    def forward(self, pixels):
-        Net.seen += 1
-        if Net.seen > 2:
-            {leave}
-        return super().forward(pixels)
-
-def build():
-    return Net(conv_channels=[1], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)
-"""
 
 
 @pytest.fixture
@@ -69,13 +50,6 @@ def expect_error(shop, ended, *, said: str, status: int = 4):
         content = (shop.root / "reports" / name).read_text()
         assert "earlier run" not in content
         assert "inconclusive" in content
-
-
-def as_state_dict(path: Path) -> Path:
-    import torch
-
-    torch.save(load_checkpoint(path).model.state_dict(), path.with_suffix(".pt"))
-    return path.with_suffix(".pt")
 
 
 # Models and tests that leave.

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from outcomes import agreed_verdict
 
-from harness.report.refusal import agreed_verdict
 from harness.run.history import read_history
 
 pytestmark = pytest.mark.usefixtures("unchecked")

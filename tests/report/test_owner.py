@@ -6,11 +6,11 @@ import sys
 from dataclasses import replace
 
 import pytest
-from outcomes import BROKEN, EMPTY, FAIL, OLD_REPORTS, PASS, leave_old_reports
+from outcomes import BROKEN, EMPTY, FAIL, OLD_REPORTS, PASS, agreed_verdict, leave_old_reports
 
 from harness.base.files import held, holds_any, is_held
 from harness.report.owner import Owner, judge
-from harness.report.refusal import UNFINISHED, Claim, agreed_verdict, refusal
+from harness.report.refusal import UNFINISHED, Claim, refusal
 from harness.run.handover import Handover, RunRecord
 from harness.run.history import read_history
 from harness.run.inner import Launch, execute, hand_over
