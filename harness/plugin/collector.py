@@ -86,7 +86,7 @@ class Collector:
             self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
         handover = handover_to(self.session.config)
         if self.reported.interrupted and handover is not None:
-            handover.interrupted.touch()
+            handover.note_interrupt()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:

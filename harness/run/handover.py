@@ -74,6 +74,10 @@ class Handover:
         """Return the file that is there once the inner process ends because of Ctrl-C."""
         return self.path.with_name("interrupted")
 
+    def note_interrupt(self) -> None:
+        """Note for the process that waits that this one ends because of Ctrl-C."""
+        self.interrupted.touch()
+
     @property
     def _record(self) -> Path:
         return self.path.with_name("record.json")
