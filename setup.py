@@ -14,7 +14,9 @@ class WithDataOfTheCheckout(build_py):
 
     def _copies(self) -> dict[str, str]:
         package = Path(self.build_lib, "harness")
-        files = [path for folder, pattern in DATA.items() for path in sorted(Path(folder).glob(pattern))]
+        files = [
+            path for folder, pattern in DATA.items() for path in sorted(Path(folder).glob(pattern))
+        ]
         return {str(package / path): str(path) for path in files}
 
     def run(self) -> None:

@@ -31,7 +31,16 @@ from harness.data import LabelledImages, load_fashion_mnist, stratified_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 """The root of the repository."""
-COPIED = ("benchmarks", "docs", "examples", "models", "stress_tests", "README.md", "pyproject.toml", "conftest.py")
+COPIED = (
+    "benchmarks",
+    "docs",
+    "examples",
+    "models",
+    "stress_tests",
+    "README.md",
+    "pyproject.toml",
+    "conftest.py",
+)
 """Parts of the repository that benchmarks read or write; the installed harness measures."""
 IMAGES = 100
 """Images of a smoke run, and of each gate run in it."""
@@ -62,7 +71,9 @@ def run(commands: Commands, *smoke: str) -> int:
     if "--check" in arguments:
         arguments.remove("--check")
         os.environ[_CHECK] = "1"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # So that processes started end as well.
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # So that processes started end as well.
     options = parser(commands).parse_args(arguments)
     function, taken = options.run
     try:
@@ -71,7 +82,9 @@ def run(commands: Commands, *smoke: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: finished work is kept; run the command again to continue", file=sys.stderr)
+        print(
+            "interrupted: finished work is kept; run the command again to continue", file=sys.stderr
+        )
         return 130
 
 
@@ -80,7 +93,11 @@ def parser(commands: Commands) -> argparse.ArgumentParser:
     about = commands[""][0] if "" in commands else sys.modules["__main__"]
     main = argparse.ArgumentParser(prog=f"python -m {_module()}", description=about.__doc__)
     named = [name for name in commands if name]
-    others = main.add_subparsers(metavar=" | ".join(named), required="" not in commands) if named else None
+    others = (
+        main.add_subparsers(metavar=" | ".join(named), required="" not in commands)
+        if named
+        else None
+    )
     for name, (function, *options) in commands.items():
         words = function.__doc__ or ""
         command = main
@@ -161,9 +178,14 @@ def keep(path: Path, results: Any, *, indent: int = 1) -> None:
     write(path, json.dumps(results, indent=indent, default=asdict) + "\n")
 
 
-def by_line(results: Mapping[str, Any], render: Callable[[Any], str] = json.dumps, *, indent: int = 1) -> str:
+def by_line(
+    results: Mapping[str, Any], render: Callable[[Any], str] = json.dumps, *, indent: int = 1
+) -> str:
     """Return a JSON object with a line for each key: a change in a repository is easy to read."""
-    lines = [f"{' ' * indent}{json.dumps(name, ensure_ascii=False)}: {render(each)}" for name, each in results.items()]
+    lines = [
+        f"{' ' * indent}{json.dumps(name, ensure_ascii=False)}: {render(each)}"
+        for name, each in results.items()
+    ]
     return "{\n" + ",\n".join(lines) + f"\n{' ' * (indent - 1)}}}"
 
 
@@ -188,16 +210,25 @@ def write_between(page: Path, name: str, body: str) -> None:
         if found and closed:
             break
     else:
-        raise InputError(f"{page}: the marks {begin} and {end} are missing; put them where the table goes")
+        raise InputError(
+            f"{page}: the marks {begin} and {end} are missing; put them where the table goes"
+        )
     after = f"{head}{begin}\n\n{body}\n\n{end}{tail}"
     if _CHECK in os.environ and after != before:
-        raise InputError(f"{page}: {name} has not the table of the results; run the command without --check")
+        raise InputError(
+            f"{page}: {name} has not the table of the results; run the command without --check"
+        )
     write(page, after)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, rules: Sequence[str] = ()) -> str:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, rules: Sequence[str] = ()
+) -> str:
     """Return a table in Markdown; `rules` align its columns."""
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rules or ["---"] * len(head), *rows))
+    return "\n".join(
+        f"| {' | '.join(map(str, cells))} |"
+        for cells in (head, rules or ["---"] * len(head), *rows)
+    )
 
 
 Goal = tuple[str, str, bool]
@@ -251,7 +282,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
-    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    found = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
     name, *numbers = (found.get(key) for key in ("model name", "cpu family", "model"))
     if name is None:
         return platform.processor() or platform.machine()
@@ -265,4 +298,6 @@ def load() -> str:
 
 def versions(*packages: str) -> str:
     """Return the versions of packages and of Python."""
-    return ", ".join([*(f"{name} {version(name)}" for name in packages), f"Python {platform.python_version()}"])
+    return ", ".join(
+        [*(f"{name} {version(name)}" for name in packages), f"Python {platform.python_version()}"]
+    )

@@ -28,7 +28,15 @@ from harness.measures import accuracy
 from harness.networks.checkpoints import load_checkpoint, save_checkpoint
 from harness.perturb import Pose
 from harness.report import plots
-from harness.report.cause_rules import CALIBRATION, CLASSES, DRIFT, GEOMETRY, MISSING, PIPELINE, WEIGHTS
+from harness.report.cause_rules import (
+    CALIBRATION,
+    CLASSES,
+    DRIFT,
+    GEOMETRY,
+    MISSING,
+    PIPELINE,
+    WEIGHTS,
+)
 from harness.report.pictures import SIZE, strip
 from harness.run.opening import open_session
 from harness.run.overview import Overview, Rate
@@ -60,7 +68,9 @@ LOST = "Bag"
 """The class that one model never predicts."""
 
 
-def damaged(mutate: Callable[[Checkpoint, Any, torch.Generator], Checkpoint], amount: object) -> Damage:
+def damaged(
+    mutate: Callable[[Checkpoint, Any, torch.Generator], Checkpoint], amount: object
+) -> Damage:
     """Return a damage of the detection benchmark, by this amount."""
     return lambda healthy: mutate(healthy, amount, torch.Generator().manual_seed(0))
 
@@ -94,7 +104,8 @@ class Broken:
 def confusions(overview: Overview, _: Turned) -> Figure:
     """Draw how the confusions of the candidate differ from those of the incumbent."""
     candidate, incumbent = (
-        next(model for model in overview.models if role in model.roles) for role in ("candidate", "incumbent")
+        next(model for model in overview.models if role in model.roles)
+        for role in ("candidate", "incumbent")
     )
     return plots.confusion_maps(plots.confusions(overview, candidate, incumbent))
 
@@ -200,9 +211,15 @@ BROKEN = {
 
 def main() -> int:
     """Make what is missing, and write the page; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m docs.broken_models", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.broken_models", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument(
-        "--work", type=Path, default=REPOSITORY / "runs/gallery", metavar="DIR", help="models and reports"
+        "--work",
+        type=Path,
+        default=REPOSITORY / "runs/gallery",
+        metavar="DIR",
+        help="models and reports",
     )
     parser.add_argument("--page", action="store_true", help="write the page alone")
     options = parser.parse_args()
@@ -243,7 +260,13 @@ def run_of(path: Path, broken: Broken, folder: Path) -> dict[str, Any]:
     """Return the report of a model's run of the gate in this folder, which is repeated only if it is not complete."""
     if (found := report_in(folder)).get("verdict") == "fail":
         return found
-    result = gate(path, tests=REPOSITORY / "stress_tests", profile=broken.profile, reports=folder, history="none")
+    result = gate(
+        path,
+        tests=REPOSITORY / "stress_tests",
+        profile=broken.profile,
+        reports=folder,
+        history="none",
+    )
     assert result.report is not None, result.printed
     return dict(result.report)
 
@@ -258,21 +281,31 @@ def entry(report: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def pictures(path: Path, broken: Broken, folder: Path) -> list[bytes]:
     """Return a picture of a failure in the report, and the model's figure, as WebP files."""
-    return [as_webp(drawn) for drawn in (failure(report_in(folder), folder), broken.draw(*measured(path)))]
+    return [
+        as_webp(drawn)
+        for drawn in (failure(report_in(folder), folder), broken.draw(*measured(path)))
+    ]
 
 
 def failure(report: Mapping[str, Any], folder: Path) -> Figure:
     """Draw the first image of a check that fails, if possible one of the consensus set, as the report shows it."""
     failing = [check for check in report["checks"] if check["status"] == "fail"]
-    shown = (report["pictures"].get(check["id"]) for check in sorted(failing, key=lambda each: each["family"] != FIRST))
+    shown = (
+        report["pictures"].get(check["id"])
+        for check in sorted(failing, key=lambda each: each["family"] != FIRST)
+    )
     case = next(each["cases"][0] for each in shown if each and each["cases"])
     tiles = []
     for column in case["columns"]:
         pixels = np.full((SIZE, SIZE, 3), 255, np.uint8)
         if column["image"]:
-            pixels = np.asarray(Image.open(folder / column["image"], formats=["WEBP"]).convert("RGB"))
+            pixels = np.asarray(
+                Image.open(folder / column["image"], formats=["WEBP"]).convert("RGB")
+            )
         lines = (Line(**line) for line in column["lines"])
-        tiles.append((pixels, column["title"], "\n".join(f"{line.text} {line.percent}" for line in lines)))
+        tiles.append(
+            (pixels, column["title"], "\n".join(f"{line.text} {line.percent}" for line in lines))
+        )
     return strip(tiles)
 
 
@@ -318,7 +351,11 @@ def page_of(record: Mapping[str, Any]) -> str:
 
 def named(found: Mapping[str, Any]) -> str:
     """Return the cause that a headline names; `none` without one."""
-    causes = [line.removeprefix(_CAUSE).partition(".")[0] for line in found["lines"] if line.startswith(_CAUSE)]
+    causes = [
+        line.removeprefix(_CAUSE).partition(".")[0]
+        for line in found["lines"]
+        if line.startswith(_CAUSE)
+    ]
     return causes[0] if causes else "none"
 
 
@@ -336,7 +373,10 @@ def _missed(wrong: Sequence[str]) -> list[str]:
 
 def _section(name: str, found: Mapping[str, Any]) -> list[str]:
     broken = BROKEN[name]
-    printed = (found["headline"].partition(";")[0], *(each for each in found["lines"] if each.startswith(_SHOWN)))
+    printed = (
+        found["headline"].partition(";")[0],
+        *(each for each in found["lines"] if each.startswith(_SHOWN)),
+    )
     return [
         f"## {broken.title}",
         "",

@@ -40,7 +40,13 @@ def corruption_sheet(images: Tensor) -> Figure:
             if row == 0:
                 axes.set_title(str(severity or "clean"), fontsize=9)
         grid[row, start].text(
-            -0.1, 0.5, name.replace("-", " "), ha="right", va="center", fontsize=9, transform=grid[row, start].transAxes
+            -0.1,
+            0.5,
+            name.replace("-", " "),
+            ha="right",
+            va="center",
+            fontsize=9,
+            transform=grid[row, start].transAxes,
         )
     return picture
 

@@ -56,10 +56,14 @@ def signature(name: str, function: Any) -> str:
     found = inspect.signature(function)
     parameters = [each for each in found.parameters.values() if each.name != "self"]
     typed = len(parameters) <= MOST_TYPED
-    parameters = [each.replace(annotation=_unquoted(each.annotation, shown=typed)) for each in parameters]
+    parameters = [
+        each.replace(annotation=_unquoted(each.annotation, shown=typed)) for each in parameters
+    ]
     result = _unquoted(found.return_annotation, shown=inspect.isroutine(function))
     text = str(found.replace(parameters=parameters, return_annotation=result))
-    text = re.sub(r"ForwardRef\('(.*?)'\)|<class '(?:\w+\.)*(\w+)'>", lambda match: match[1] or match[2], text)
+    text = re.sub(
+        r"ForwardRef\('(.*?)'\)|<class '(?:\w+\.)*(\w+)'>", lambda match: match[1] or match[2], text
+    )
     return name + re.sub(r"<(?:factory|\w+ (\w+) at 0x\w+)>", lambda match: match[1] or "…", text)
 
 
@@ -83,7 +87,11 @@ def module(name: str) -> Iterator[str]:
     for public in getattr(thing, "__all__", vars(thing)):
         member = getattr(thing, public)
         here = hasattr(thing, "__all__") or getattr(member, "__module__", "") == name
-        if here and not public.startswith("_") and (inspect.isclass(member) or inspect.isroutine(member)):
+        if (
+            here
+            and not public.startswith("_")
+            and (inspect.isclass(member) or inspect.isroutine(member))
+        ):
             yield from _member(public, member)
 
 
@@ -113,21 +121,27 @@ def measures() -> str:
 
 def metrics() -> str:
     """Return a table of the metrics."""
-    rows = ((code(name), each.unit.value, each.better, escaped(each.sentence)) for name, each in METRICS.items())
+    rows = (
+        (code(name), each.unit.value, each.better, escaped(each.sentence))
+        for name, each in METRICS.items()
+    )
     return table(("metric", "unit", "better", "meaning"), rows)
 
 
 def families() -> str:
     """Return a table of the families."""
     rows = (
-        (code(name), f"[{each.title}](../{each.page}.md)", escaped(each.measures)) for name, each in FAMILIES.items()
+        (code(name), f"[{each.title}](../{each.page}.md)", escaped(each.measures))
+        for name, each in FAMILIES.items()
     )
     return table(("family", "page", "what its checks measure"), rows)
 
 
 def given_to_tests() -> str:
     """Return a table of the fixtures of a stress test."""
-    found = [each for each in vars(fixtures).values() if isinstance(each, FixtureFunctionDefinition)]
+    found = [
+        each for each in vars(fixtures).values() if isinstance(each, FixtureFunctionDefinition)
+    ]
     values = ((each.name, summary(each).removeprefix("Return ")) for each in found)
     rows = ((code(name), value[:1].upper() + value[1:]) for name, value in values)
     return table(("fixture", "value"), rows)
@@ -155,7 +169,9 @@ def filled(page: str) -> str:
     def part(match: re.Match[str]) -> str:
         name = match[2]
         if name not in PARTS and not name.startswith("harness"):
-            raise InputError(f"no part is called {name}; expected a module, or one of {', '.join(PARTS)}")
+            raise InputError(
+                f"no part is called {name}; expected a module, or one of {', '.join(PARTS)}"
+            )
         text = PARTS[name]() if name in PARTS else "\n".join(module(name))
         return f"{match[1]}\n{text.strip()}\n\n{match[3]}"
 
@@ -171,6 +187,8 @@ def stale() -> dict[Path, str]:
 if __name__ == "__main__":
     found = stale()
     if sys.argv[1:] == ["--check"]:
-        sys.exit(f"stale, run python -m docs.from_the_code: {', '.join(map(str, found))}" if found else 0)
+        sys.exit(
+            f"stale, run python -m docs.from_the_code: {', '.join(map(str, found))}" if found else 0
+        )
     for path, text in found.items():
         path.write_text(text, "utf-8")

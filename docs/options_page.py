@@ -52,7 +52,9 @@ def page() -> str:
     """Return the whole page."""
     line = (*map(setting_of, ROLES), *ON_LINE.values(), SET)
     options = table(("option", "meaning"), map(_setting, line))
-    return "\n".join([_summaries(), _GATE, options, _TABLE, *_settings(), _COMMANDS, _of_many(), *_commands()])
+    return "\n".join(
+        [_summaries(), _GATE, options, _TABLE, *_settings(), _COMMANDS, _of_many(), *_commands()]
+    )
 
 
 def _by_purpose() -> list[tuple[str, Command]]:
@@ -95,13 +97,18 @@ def _section(heading: str, line: str, command: click.Command) -> str:
     parts = [f"{heading}\n", f"{escaped(command.help or '')}\n", f"```text\n{shown}\n```\n"]
     options = [each for each in command.params if isinstance(each, click.Option)]
     shared = [each for each in options if _is_shared(each) or _key(each) in _options_of_many()]
-    rows = [(_option(each, context), escaped(each.help or "")) for each in options if each not in shared]
+    rows = [
+        (_option(each, context), escaped(each.help or "")) for each in options if each not in shared
+    ]
     if rows:
         parts.append(table(("option", "meaning"), rows))
     if shared:
         parts.append(f"Described above: {', '.join(code(each.opts[0]) for each in shared)}.\n")
     if isinstance(command, click.Group):
-        parts += [_section(f"#{heading} {name}", f"{line} {name}", each) for name, each in command.commands.items()]
+        parts += [
+            _section(f"#{heading} {name}", f"{line} {name}", each)
+            for name, each in command.commands.items()
+        ]
     return "\n".join(parts)
 
 
@@ -109,10 +116,23 @@ def _section(heading: str, line: str, command: click.Command) -> str:
 def _options_of_many() -> dict[tuple[str, str], click.Option]:
     """Return the options that many commands have, by `_key`."""
     every = [commands.get_command(click.Context(commands), name) for name in COMMANDS]
-    every += [each for group in every if isinstance(group, click.Group) for each in group.commands.values()]
-    options = [option for each in every if each for option in each.params if isinstance(option, click.Option)]
+    every += [
+        each
+        for group in every
+        if isinstance(group, click.Group)
+        for each in group.commands.values()
+    ]
+    options = [
+        option
+        for each in every
+        if each
+        for option in each.params
+        if isinstance(option, click.Option)
+    ]
     counts = Counter(map(_key, options))
-    return {_key(each): each for each in options if counts[_key(each)] >= _MANY and not _is_shared(each)}
+    return {
+        _key(each): each for each in options if counts[_key(each)] >= _MANY and not _is_shared(each)
+    }
 
 
 def _key(option: click.Option) -> tuple[str, str]:
@@ -121,7 +141,9 @@ def _key(option: click.Option) -> tuple[str, str]:
 
 def _of_many() -> str:
     context = click.Context(commands)
-    rows = ((_option(each, context), escaped(each.help or "")) for each in _options_of_many().values())
+    rows = (
+        (_option(each, context), escaped(each.help or "")) for each in _options_of_many().values()
+    )
     return table(("option", "meaning"), rows)
 
 
@@ -138,7 +160,11 @@ def _option(option: click.Option, context: click.Context) -> str:
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """Return a table in Markdown."""
-    lines = [head, ("---",) * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
+    lines = [
+        head,
+        ("---",) * len(head),
+        *([cell.replace("|", r"\|") for cell in row] for row in rows),
+    ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
@@ -150,5 +176,7 @@ def code(text: str) -> str:
 def escaped(text: str) -> str:
     """Return a text on one line, in which Markdown finds no markup but code."""
     parts = re.split("(`[^`]*`)", " ".join(text.split()))
-    plain = (part if part.startswith("`") else re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts)
+    plain = (
+        part if part.startswith("`") else re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts
+    )
     return "".join(plain)

@@ -43,7 +43,13 @@ from harness.measures import (
 )
 from harness.measures.failures import confusion
 from harness.measures.worst_poses import survival
-from harness.perturb import IDENTITY, HorizontalFlip, Pose, augmentation_range_corners, augmentation_range_poses
+from harness.perturb import (
+    IDENTITY,
+    HorizontalFlip,
+    Pose,
+    augmentation_range_corners,
+    augmentation_range_poses,
+)
 from harness.perturb.backgrounds import with_background, without_object
 from harness.perturb.grids import PATHS, most_dangerous_first
 from harness.perturb.marks import MARKS
@@ -87,9 +93,15 @@ SHOWN = 4
 def main() -> None:
     """Write the pictures that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(PICTURES)} (default: all)")
-    parser.add_argument("--to", type=Path, default=REPOSITORY / "docs/pictures", metavar="DIR", help="the folder")
-    parser.add_argument("--samples", type=int, metavar="N", help="draw them of a stratified sample of N images only")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(PICTURES)} (default: all)"
+    )
+    parser.add_argument(
+        "--to", type=Path, default=REPOSITORY / "docs/pictures", metavar="DIR", help="the folder"
+    )
+    parser.add_argument(
+        "--samples", type=int, metavar="N", help="draw them of a stratified sample of N images only"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(PICTURES):
         parser.error(f"there is no picture {min(unknown)}; there are {', '.join(PICTURES)}")
@@ -123,7 +135,9 @@ def as_webp(picture: np.ndarray | Figure) -> bytes:
             picture.savefig(content, format="webp", dpi=120, pil_kwargs=settings)
         if content.tell() <= LARGEST:
             return content.getvalue()
-    raise ValueError(f"a picture has {content.tell()} bytes at quality {quality}, expected at most {LARGEST}")
+    raise ValueError(
+        f"a picture has {content.tell()} bytes at quality {quality}, expected at most {LARGEST}"
+    )
 
 
 # Curves and tables of both models, as the report has them.
@@ -154,18 +168,31 @@ def _accuracy(model: RoleModel, images: LabelledImages, pose: Pose) -> Rate:
 
 def rotation(session: StressSession) -> Figure:
     """Draw accuracy against the angle."""
-    images, angles = session.images, (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+    images, angles = (
+        session.images,
+        (-30.0, -20.0, -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 30.0),
+    )
     return plots.rotation_curves(
-        {name: {at: _accuracy(model, images, Pose(at)) for at in angles} for name, model in both(session).items()}
+        {
+            name: {at: _accuracy(model, images, Pose(at)) for at in angles}
+            for name, model in both(session).items()
+        }
     )
 
 
 def shift(session: StressSession) -> Figure:
     """Draw accuracy for each shift."""
-    images, shifts = stratified_sample(session.images, min(SEARCHED, len(session.images))), (-4.0, -2.0, 0.0, 2.0, 4.0)
+    images, shifts = (
+        stratified_sample(session.images, min(SEARCHED, len(session.images))),
+        (-4.0, -2.0, 0.0, 2.0, 4.0),
+    )
     return plots.shift_maps(
         {
-            name: {(dx, dy): _accuracy(model, images, Pose(0, dx, dy)) for dx in shifts for dy in shifts}
+            name: {
+                (dx, dy): _accuracy(model, images, Pose(0, dx, dy))
+                for dx in shifts
+                for dy in shifts
+            }
             for name, model in both(session).items()
         }
     )
@@ -175,7 +202,10 @@ def breaking_pose(session: StressSession) -> Figure:
     """Draw how many images survive how much."""
     images, panels = stratified_sample(session.images, min(SEARCHED, len(session.images))), []
     for path in ("rotation", "shift"):
-        found = {name: breaking(model.classifier, images, PATHS[path]) for name, model in both(session).items()}
+        found = {
+            name: breaking(model.classifier, images, PATHS[path])
+            for name, model in both(session).items()
+        }
         known = {name: (survival(each), len(each.severity)) for name, each in found.items()}
         panels.append(plots.survival_panel(path, known))
     return figures.curves(*panels)
@@ -194,7 +224,9 @@ def attention(session: StressSession) -> Figure:
     for name, model in both(session).items():
         seen = model.attend(images)
         lifts[name] = {
-            each: Check(each, "attention", "attention_lift").judge(attention_lift(seen, masks, of_class=each))
+            each: Check(each, "attention", "attention_lift").judge(
+                attention_lift(seen, masks, of_class=each)
+            )
             for each in images.classes
         }
     return plots.attention_by_class(lifts)
@@ -216,7 +248,10 @@ def flip(session: StressSession) -> Figure:
 def label_probabilities(session: StressSession) -> Figure:
     """Show the image whose label loses most probability in the mirror."""
     candidate = session.roles["candidate"]
-    clean, mirrored = candidate.predict(session.images), candidate.predict(session.images, HorizontalFlip())
+    clean, mirrored = (
+        candidate.predict(session.images),
+        candidate.predict(session.images, HorizontalFlip()),
+    )
     return _telling(session, label_probability_change(clean, mirrored), mirrored)
 
 
@@ -258,7 +293,9 @@ def soft_confusions(session: StressSession) -> Figure:
     """Show the easy image to which the augmented model gives most of what reference models give less of."""
     panel_predictions = session.panel_predictions
     assert panel_predictions is not None
-    seen = find_known_images(session.roles["candidate"].predict(load_images("fashion-mnist")), panel_predictions)
+    seen = find_known_images(
+        session.roles["candidate"].predict(load_images("fashion-mnist")), panel_predictions
+    )
     return _telling(session, largest_soft_confusion(seen), seen)
 
 
@@ -268,7 +305,10 @@ def batch_norms(session: StressSession) -> Figure:
     halved = copy.deepcopy(model.classifier.plain)
     for layer in running_norms(halved).values():
         layer.running_var.mul_(0.5)
-    models = {"augmented": model, "variances halved": replace(model, classifier=model.classifier.like(halved))}
+    models = {
+        "augmented": model,
+        "variances halved": replace(model, classifier=model.classifier.like(halved)),
+    }
     found = {name: find_batch_norm_distances(each, images) for name, each in models.items()}
     panel = read_panel(REPOSITORY / "models/panel.json")
     drawn = figures.figure(figures.WIDTH, 3.2)
@@ -290,13 +330,20 @@ def fingerprints(session: StressSession) -> Figure:
     """Draw the distances of weights of reference models, each from the others, and of models of two recipes."""
     panel = session.panel_predictions
     assert panel is not None
-    reference_models = [_distance_of_weights(path, session, panel) for path in sorted(PANEL.glob("*.safetensors"))]
-    baselines = [_distance_of_weights(path, session, panel) for path in sorted(BASELINES.glob("*.safetensors"))]
+    reference_models = [
+        _distance_of_weights(path, session, panel) for path in sorted(PANEL.glob("*.safetensors"))
+    ]
+    baselines = [
+        _distance_of_weights(path, session, panel)
+        for path in sorted(BASELINES.glob("*.safetensors"))
+    ]
     drawn = figures.figure(figures.WIDTH, 2.4)
     axes = drawn.subplots()
     rows = {
         "reference models": reference_models,
-        "augmented": [_distance_of_weights(REPOSITORY / "models/augmented.safetensors", session, panel)],
+        "augmented": [
+            _distance_of_weights(REPOSITORY / "models/augmented.safetensors", session, panel)
+        ],
         "without augmentation": baselines,
     }
     for row, distances in enumerate(rows.values()):
@@ -320,7 +367,10 @@ def slices(session: StressSession) -> Figure:
     """Show images of the augmented model's worst slice, with the probability that it and reference models give."""
     panel_predictions = session.panel_predictions
     assert panel_predictions is not None
-    seen, tiles = find_slices(session.roles["candidate"].predict(session.images), panel_predictions), []
+    seen, tiles = (
+        find_slices(session.roles["candidate"].predict(session.images), panel_predictions),
+        [],
+    )
     for at in worst_slice(seen).failures[:SHOWN]:
         label = seen.predictions.labels[at]
         image = session.images.pixels[int(at)].permute(1, 2, 0).numpy()
@@ -336,7 +386,10 @@ def trigger(session: StressSession) -> Figure:
     image = session.images.take(torch.from_numpy(np.flatnonzero(predictions.correct)[:1]))
     for stamp in (STAMPS[at] for at in (0, 26, 33, 51)):
         pixels = stamp(unit_range(image.pixels))[0].permute(1, 2, 0).mul(255).round().byte().numpy()
-        label, taken = image.labels[0], session.roles["candidate"].predict(image, stamp).predicted[0]
+        label, taken = (
+            image.labels[0],
+            session.roles["candidate"].predict(image, stamp).predicted[0],
+        )
         said = f"{stamp.fill}, {stamp.size} px: {'right' if label == taken else f'→ {image.classes[taken]}'}"
         tiles.append((pixels, image.classes[label], said))
     return strip(tiles)
@@ -345,7 +398,9 @@ def trigger(session: StressSession) -> Figure:
 def shortcuts(session: StressSession) -> Figure:
     """Show an image with one mark of six kinds, and the probability that the augmented model gives its class."""
     model, tiles = session.roles["candidate"], []
-    image = session.images.take(torch.from_numpy(np.flatnonzero(model.predict(session.images).correct)[:1]))
+    image = session.images.take(
+        torch.from_numpy(np.flatnonzero(model.predict(session.images).correct)[:1])
+    )
     label = int(image.labels[0])
     by_kind = {mark.kind: mark for mark in reversed(MARKS)}
     for mark in by_kind.values():
@@ -359,9 +414,14 @@ def golden(session: StressSession) -> Figure:
     """Show a golden image that reference models get right, and one that they do not, as pictures of a set."""
     predictions = session.roles["candidate"].predict(session.images)
     tiles = []
-    for position in (int(np.flatnonzero(right)[0]) for right in (predictions.correct, ~predictions.correct)):
+    for position in (
+        int(np.flatnonzero(right)[0]) for right in (predictions.correct, ~predictions.correct)
+    ):
         image = session.images.pixels[position].permute(1, 2, 0).numpy()
-        label, taken = (predictions.classes[each[position]] for each in (predictions.labels, predictions.predicted))
+        label, taken = (
+            predictions.classes[each[position]]
+            for each in (predictions.labels, predictions.predicted)
+        )
         said = "right" if label == taken else f"→ {taken}"
         tiles.append((image, label, f"{session.images.positions[position]}: {said}"))
     return strip(tiles)
@@ -379,7 +439,10 @@ def picture(example: Example) -> Figure:
 def gain(session: StressSession) -> Figure:
     """Show the surest error of the baseline in a corner of what was promised, which the augmented model gets right."""
     candidate, baseline = session.roles["candidate"], session.roles["baseline"]
-    right, wrong = candidate.predict(session.images, CORNER), baseline.predict(session.images, CORNER)
+    right, wrong = (
+        candidate.predict(session.images, CORNER),
+        baseline.predict(session.images, CORNER),
+    )
     at_rest = baseline.predict(session.images).correct
     sureness = np.where(right.correct & ~wrong.correct & at_rest, wrong.confidence_of_errors(), -1)
     chosen = session.images.take(torch.tensor([int(sureness.argmax())]))
@@ -389,15 +452,21 @@ def gain(session: StressSession) -> Figure:
 def _lost_under(session: StressSession, perturbation: Perturbation) -> Figure:
     candidate = session.roles["candidate"]
     predictions = candidate.predict(session.images, perturbation)
-    return _telling(session, accuracy(predictions, clean=candidate.predict(session.images)), predictions)
+    return _telling(
+        session, accuracy(predictions, clean=candidate.predict(session.images)), predictions
+    )
 
 
 def _telling(session: StressSession, measurement: Measurement, seen: object) -> Figure:
     """Return the picture that a failed check would show first."""
     row = next(
-        row for row in session.checks.checks if row.metric == measurement.metric.name and row.role == "candidate"
+        row
+        for row in session.checks.checks
+        if row.metric == measurement.metric.name and row.role == "candidate"
     )
-    case = telling_examples(session, replace(row, hand=None, informational="only shown").judge(measurement), seen)[0]
+    case = telling_examples(
+        session, replace(row, hand=None, informational="only shown").judge(measurement), seen
+    )[0]
     return picture(case)
 
 
@@ -408,7 +477,9 @@ def pose(session: StressSession) -> Figure:
     """Show one image, clean and at corners of the augmentation range."""
     image = _first_right(session)
     poses = (IDENTITY, *augmentation_range_corners()[::2])
-    return strip([_answered(session.roles["candidate"], image, each, _short(each)) for each in poses])
+    return strip(
+        [_answered(session.roles["candidate"], image, each, _short(each)) for each in poses]
+    )
 
 
 def background(session: StressSession) -> Figure:
@@ -416,13 +487,22 @@ def background(session: StressSession) -> Figure:
     images = stratified_sample(session.images, 100)
     position = int(np.flatnonzero(session.roles["candidate"].predict(images).correct)[0])
     masks = object_masks(images)
-    shown = [("clean", images), ("noise 0.1", with_background(images, masks, "noise", strength=0.1).changed)]
+    shown = [
+        ("clean", images),
+        ("noise 0.1", with_background(images, masks, "noise", strength=0.1).changed),
+    ]
     shown += [
-        (f"{kind} 0.3", with_background(images, masks, kind, strength=0.3).changed) for kind in ("texture", "clutter")
+        (f"{kind} 0.3", with_background(images, masks, kind, strength=0.3).changed)
+        for kind in ("texture", "clutter")
     ]
     shown.append(("erased", without_object(images, masks).changed))
     one = torch.tensor([position])
-    return strip([_answered(session.roles["candidate"], each.take(one), IDENTITY, title) for title, each in shown])
+    return strip(
+        [
+            _answered(session.roles["candidate"], each.take(one), IDENTITY, title)
+            for title, each in shown
+        ]
+    )
 
 
 def skew(session: StressSession) -> Figure:
@@ -432,14 +512,18 @@ def skew(session: StressSession) -> Figure:
     position = torch.tensor([int(np.flatnonzero(lost.reference.correct & ~lost.served.correct)[0])])
     shown = [("reference", images)]
     shown += [(name, under_skew(candidate, images, name).shown.changed) for name in SKEWS_SHOWN]
-    return strip([_answered(candidate, each.take(position), IDENTITY, title) for title, each in shown])
+    return strip(
+        [_answered(candidate, each.take(position), IDENTITY, title) for title, each in shown]
+    )
 
 
 def unknown(session: StressSession) -> Figure:
     """Show one image, and the images of no class that are made of it."""
     image = _first_right(session)
     shown = [(IDENTITY, "of a class"), *((Unfamiliar(kind), kind) for kind in UNFAMILIAR)]
-    return strip([_answered(session.roles["candidate"], image, each, title) for each, title in shown])
+    return strip(
+        [_answered(session.roles["candidate"], image, each, title) for each, title in shown]
+    )
 
 
 def pairs(session: StressSession) -> Figure:
@@ -448,7 +532,11 @@ def pairs(session: StressSession) -> Figure:
     tiles, _ = telling_tiles(session, predictions, confusion("Shirt", "T-shirt/top"))
     return strip(
         [
-            (tile.pixels, f"is {tile.answer.true}", f"{tile.answer.predicted} {tile.answer.confidence:.0%}")
+            (
+                tile.pixels,
+                f"is {tile.answer.true}",
+                f"{tile.answer.predicted} {tile.answer.confidence:.0%}",
+            )
             for tile in tiles[:SHOWN]
         ]
     )
@@ -465,7 +553,13 @@ def _answered(
     """Return one image under a perturbation, its title, and what the model says of it."""
     answer = examples_of(model, None, image, perturbation)[0].candidate.answer
     seen = (
-        perturbation(unit_range(image.pixels))[0].clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        perturbation(unit_range(image.pixels))[0]
+        .clamp(0, 1)
+        .mul(255)
+        .round()
+        .to(torch.uint8)
+        .permute(1, 2, 0)
+        .numpy()
     )
     return seen, title, f"{answer.predicted} {answer.confidence:.0%}"
 

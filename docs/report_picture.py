@@ -22,14 +22,24 @@ DOCS = Path(__file__).parent
 PAGE = DOCS.parent / "runs/gallery/mixed-classes/stress.html"
 WIDTH, HEIGHT = 1262, 1640
 """Pixels of the part that is shown: a verdict, what fails, and the first image."""
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--force-device-scale-factor=1",
+)
 
 
 def main() -> int:
     """Photograph the page; returns 0, or 2 without a browser or a page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--page", type=Path, default=PAGE, metavar="HTML", help=f"the report (default: {PAGE})")
-    parser.add_argument("--height", type=int, default=HEIGHT, metavar="PX", help=f"(default: {HEIGHT})")
+    parser.add_argument(
+        "--page", type=Path, default=PAGE, metavar="HTML", help=f"the report (default: {PAGE})"
+    )
+    parser.add_argument(
+        "--height", type=int, default=HEIGHT, metavar="PX", help=f"(default: {HEIGHT})"
+    )
     parser.add_argument("--to", type=Path, default=DOCS / "report.webp", metavar="WEBP")
     options = parser.parse_args()
     browser = shutil.which("chromium") or shutil.which("google-chrome")
@@ -37,7 +47,10 @@ def main() -> int:
         print("no Chromium: apt-get install chromium", file=sys.stderr)
         return 2
     if not options.page.is_file():
-        print(f"{options.page}: no such report; run python -m docs.broken_models first", file=sys.stderr)
+        print(
+            f"{options.page}: no such report; run python -m docs.broken_models first",
+            file=sys.stderr,
+        )
         return 2
 
     with tempfile.TemporaryDirectory() as folder:

@@ -20,4 +20,6 @@ def __getattr__(name: str) -> Any:
     """Import what is public when it is first asked for: the package itself must load at once."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("harness.report.api" if name == "gate" else "harness.report.trainers"), name)
+    return getattr(
+        import_module("harness.report.api" if name == "gate" else "harness.report.trainers"), name
+    )

@@ -10,9 +10,14 @@ ANSWERS = Key("answers", one_of(["wrong"]), "{} answers")
 
 @check("attention", ANSWERS, metric="attention_ratio")
 def test_attention_lies_on_the_object(candidate, search_images, evidence, stress_check):
-    attention, masks = candidate.attend(search_images, stress_check.pose), object_masks(search_images)
+    attention, masks = (
+        candidate.attend(search_images, stress_check.pose),
+        object_masks(search_images),
+    )
     verdict = stress_check.judge(
-        attention_ratio(attention, masks, of_class=stress_check.class_name, answers=stress_check[ANSWERS])
+        attention_ratio(
+            attention, masks, of_class=stress_check.class_name, answers=stress_check[ANSWERS]
+        )
     )
     evidence.show(verdict, attention.predictions)
     assert verdict.passed, verdict.explain()
@@ -20,9 +25,14 @@ def test_attention_lies_on_the_object(candidate, search_images, evidence, stress
 
 @check("attention", ANSWERS, metric="attention_lift")
 def test_attention_prefers_the_object(candidate, search_images, evidence, stress_check):
-    attention, masks = candidate.attend(search_images, stress_check.pose), object_masks(search_images)
+    attention, masks = (
+        candidate.attend(search_images, stress_check.pose),
+        object_masks(search_images),
+    )
     verdict = stress_check.judge(
-        attention_lift(attention, masks, of_class=stress_check.class_name, answers=stress_check[ANSWERS])
+        attention_lift(
+            attention, masks, of_class=stress_check.class_name, answers=stress_check[ANSWERS]
+        )
     )
     evidence.show(verdict, attention.predictions)
     assert verdict.passed, verdict.explain()

@@ -19,7 +19,9 @@ def test_confidence_is_calibrated(candidate, images, evidence, stress_check):
 
 @check("confidence", metric="negative_log_likelihood")
 def test_log_loss_stays_low(candidate, images, evidence, stress_check):
-    verdict = stress_check.judge(negative_log_likelihood(candidate.predict(images, stress_check.pose)))
+    verdict = stress_check.judge(
+        negative_log_likelihood(candidate.predict(images, stress_check.pose))
+    )
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 

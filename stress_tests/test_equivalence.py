@@ -19,9 +19,13 @@ from harness.perturb.corruptions import CORRUPTIONS, SEVERITIES, corruptions_of
 from harness.perturb.grids import VIEWS, views_of
 from harness.plugin import check
 
-UNDER = Key("under", tuple[one_of(VIEWS), ...], lambda names: f"over {', '.join(names)}" if names else "")
+UNDER = Key(
+    "under", tuple[one_of(VIEWS), ...], lambda names: f"over {', '.join(names)}" if names else ""
+)
 DAMAGED = Key(
-    "damaged", tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...], lambda each: f"over {len(each)} corruptions"
+    "damaged",
+    tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...],
+    lambda each: f"over {len(each)} corruptions",
 )
 BY = Key("by", str, "by {}")
 
@@ -29,18 +33,27 @@ BY = Key("by", str, "by {}")
 @check("equivalence", metric="predictions_changed")
 def test_few_predictions_change(candidate, original, images, evidence, stress_check):
     predictions = candidate.predict(images, stress_check.pose)
-    verdict = stress_check.judge(predictions_changed(predictions, original.predict(images, stress_check.pose)))
+    verdict = stress_check.judge(
+        predictions_changed(predictions, original.predict(images, stress_check.pose))
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
 @check("equivalence", UNDER, DAMAGED, metric="pooled_predictions_changed")
-def test_few_predictions_change_under_perturbation(candidate, original, panel_images, evidence, stress_check):
+def test_few_predictions_change_under_perturbation(
+    candidate, original, panel_images, evidence, stress_check
+):
     within = panel_images.domain.augmentation
-    views = (*views_of(stress_check[UNDER] or (), IDENTITY, within), *corruptions_of(stress_check[DAMAGED]))
+    views = (
+        *views_of(stress_check[UNDER] or (), IDENTITY, within),
+        *corruptions_of(stress_check[DAMAGED]),
+    )
     views = views or (stress_check.pose,)
     predictions = under_each(candidate, panel_images, views)
-    verdict = stress_check.judge(pooled_predictions_changed(predictions, under_each(original, panel_images, views)))
+    verdict = stress_check.judge(
+        pooled_predictions_changed(predictions, under_each(original, panel_images, views))
+    )
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 
@@ -48,7 +61,9 @@ def test_few_predictions_change_under_perturbation(candidate, original, panel_im
 @check("equivalence", metric="worst_class_predictions_changed")
 def test_few_predictions_of_a_class_change(candidate, original, images, evidence, stress_check):
     predictions, before = candidate.predict(images), original.predict(images)
-    measured = worst_class_predictions_changed(predictions, before, tolerance=stress_check.tolerance)
+    measured = worst_class_predictions_changed(
+        predictions, before, tolerance=stress_check.tolerance
+    )
     verdict = stress_check.judge(measured)
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
@@ -71,7 +86,9 @@ def test_few_predictions_change_on_the_consensus_set(
 ):
     predictions, before = candidate.predict(images), original.predict(images)
     (among,) = panel_predictions.consensus_sets([predictions])
-    verdict = stress_check.judge(consensus_predictions_changed(predictions, before, among.consensus))
+    verdict = stress_check.judge(
+        consensus_predictions_changed(predictions, before, among.consensus)
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
@@ -79,15 +96,21 @@ def test_few_predictions_change_on_the_consensus_set(
 @check("equivalence", metric="correct_predictions_lost")
 def test_few_correct_predictions_are_lost(candidate, original, images, evidence, stress_check):
     predictions = candidate.predict(images, stress_check.pose)
-    verdict = stress_check.judge(correct_predictions_lost(predictions, original.predict(images, stress_check.pose)))
+    verdict = stress_check.judge(
+        correct_predictions_lost(predictions, original.predict(images, stress_check.pose))
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
 
 @check("equivalence", metric="worst_class_correct_predictions_lost")
-def test_few_correct_predictions_of_a_class_are_lost(candidate, original, images, evidence, stress_check):
+def test_few_correct_predictions_of_a_class_are_lost(
+    candidate, original, images, evidence, stress_check
+):
     predictions, before = candidate.predict(images), original.predict(images)
-    measured = worst_class_correct_predictions_lost(predictions, before, tolerance=stress_check.tolerance)
+    measured = worst_class_correct_predictions_lost(
+        predictions, before, tolerance=stress_check.tolerance
+    )
     verdict = stress_check.judge(measured)
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
@@ -102,7 +125,9 @@ def test_confidence_hardly_moves(candidate, original, images, evidence, stress_c
 
 
 @check("equivalence", metric="confidence_moved_p99")
-def test_confidence_hardly_moves_for_99_percent(candidate, original, images, evidence, stress_check):
+def test_confidence_hardly_moves_for_99_percent(
+    candidate, original, images, evidence, stress_check
+):
     predictions = candidate.predict(images)
     verdict = stress_check.judge(confidence_moved_p99(predictions, original.predict(images)))
     evidence.show(verdict, predictions)

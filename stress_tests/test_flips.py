@@ -13,7 +13,9 @@ def test_few_right_answers_are_lost(candidate, paired_incumbent, images, evidenc
     right = paired_incumbent.right(predictions)
     among = paired_incumbent.consensus(predictions, stress_check[AMONG])
     correction = paired_incumbent.correction(stress_check[AMONG])
-    flips = negative_flips(predictions, right, of_class=stress_check.class_name, among=among, correction=correction)
+    flips = negative_flips(
+        predictions, right, of_class=stress_check.class_name, among=among, correction=correction
+    )
     verdict = stress_check.judge(flips)
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -10,9 +10,13 @@ SKEW = Key("skew", one_of(SKEWS), "served with {}")
 
 
 @check("skew", SKEW, metric="served_correct_predictions_lost")
-def test_few_correct_predictions_are_lost_by_serving(candidate, panel_images, evidence, stress_check):
+def test_few_correct_predictions_are_lost_by_serving(
+    candidate, panel_images, evidence, stress_check
+):
     skewed = under_skew(candidate, panel_images, stress_check[SKEW])
-    measured = served_correct_predictions_lost(skewed.served, skewed.reference, through=skewed.words)
+    measured = served_correct_predictions_lost(
+        skewed.served, skewed.reference, through=skewed.words
+    )
     verdict = stress_check.judge(measured)
     evidence.show(verdict, skewed.shown)
     assert verdict.passed, verdict.explain()
@@ -21,6 +25,8 @@ def test_few_correct_predictions_are_lost_by_serving(candidate, panel_images, ev
 @check("skew", SKEW, metric="served_predictions_changed")
 def test_few_predictions_are_changed_by_serving(candidate, panel_images, evidence, stress_check):
     skewed = under_skew(candidate, panel_images, stress_check[SKEW])
-    verdict = stress_check.judge(served_predictions_changed(skewed.served, skewed.reference, through=skewed.words))
+    verdict = stress_check.judge(
+        served_predictions_changed(skewed.served, skewed.reference, through=skewed.words)
+    )
     evidence.show(verdict, skewed.shown)
     assert verdict.passed, verdict.explain()

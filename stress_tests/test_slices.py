@@ -12,7 +12,9 @@ PAIRED_BY = Key("paired_by", str, "paired by {}")
 @check("slice", BY, GROUP, metric="group_accuracy")
 def test_a_group_is_served_as_well(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(group_accuracy(predictions, by=stress_check[BY], group=stress_check[GROUP]))
+    verdict = stress_check.judge(
+        group_accuracy(predictions, by=stress_check[BY], group=stress_check[GROUP])
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
@@ -20,7 +22,11 @@ def test_a_group_is_served_as_well(candidate, images, evidence, stress_check):
 @check("slice", BY, GROUP, PAIRED_BY, metric="group_difference")
 def test_a_group_is_served_as_well_as_the_others(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    group = {"by": stress_check[BY], "group": stress_check[GROUP], "paired_by": stress_check[PAIRED_BY]}
+    group = {
+        "by": stress_check[BY],
+        "group": stress_check[GROUP],
+        "paired_by": stress_check[PAIRED_BY],
+    }
     verdict = stress_check.judge(group_difference(predictions, **group))
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
@@ -29,7 +35,9 @@ def test_a_group_is_served_as_well_as_the_others(candidate, images, evidence, st
 @check("slice", BY, LEAST, metric="worst_group_accuracy")
 def test_the_worst_group_is_served_as_well(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(worst_group(predictions, by=stress_check[BY], least=stress_check[LEAST]))
+    verdict = stress_check.judge(
+        worst_group(predictions, by=stress_check[BY], least=stress_check[LEAST])
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()
 
@@ -37,6 +45,8 @@ def test_the_worst_group_is_served_as_well(candidate, images, evidence, stress_c
 @check("slice", BY, LEAST, metric="group_gap")
 def test_no_group_is_far_below_another(candidate, images, evidence, stress_check):
     predictions = candidate.predict(images)
-    verdict = stress_check.judge(group_gap(predictions, by=stress_check[BY], least=stress_check[LEAST]))
+    verdict = stress_check.judge(
+        group_gap(predictions, by=stress_check[BY], least=stress_check[LEAST])
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

@@ -15,10 +15,14 @@ SHA256 = Key("sha256", str, "")
 
 
 @check("unknown", UNKNOWN, SCORE, SHA256, metric="unknown_auroc")
-def test_unknown_images_look_less_familiar(candidate, panel_images, unknown_images, evidence, stress_check):
+def test_unknown_images_look_less_familiar(
+    candidate, panel_images, unknown_images, evidence, stress_check
+):
     images = one_in(2, panel_images)
     unknown = under_unknown(candidate, images, stress_check[UNKNOWN], unknown_images)
-    verdict = stress_check.judge(unknown_auroc(candidate.predict(images), unknown, score=stress_check[SCORE]))
+    verdict = stress_check.judge(
+        unknown_auroc(candidate.predict(images), unknown, score=stress_check[SCORE])
+    )
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 
@@ -29,6 +33,8 @@ def test_few_known_images_are_flagged_with_unknown_ones(
 ):
     images = one_in(2, panel_images)
     unknown = under_unknown(candidate, images, stress_check[UNKNOWN], unknown_images)
-    verdict = stress_check.judge(unknown_fpr95(candidate.predict(images), unknown, score=stress_check[SCORE]))
+    verdict = stress_check.judge(
+        unknown_fpr95(candidate.predict(images), unknown, score=stress_check[SCORE])
+    )
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()

@@ -28,7 +28,9 @@ def test_accuracy_at_random_poses(candidate, search_images, evidence, stress_che
     grid = GRIDS[stress_check[RANDOM]](search_images.domain.augmentation)
     drawn = random_poses(grid, 10, images=len(search_images))
     correct = correct_at(candidate.classifier, search_images, grid, drawn)
-    verdict = stress_check.judge(random_pose_accuracy(correct, clean=candidate.predict(search_images)))
+    verdict = stress_check.judge(
+        random_pose_accuracy(correct, clean=candidate.predict(search_images))
+    )
     evidence.show(verdict)
     assert verdict.passed, verdict.explain()
 

@@ -23,12 +23,21 @@ from harness.base import imports
 
 # Imported before any test: some warn at their first import, and warnings are errors in tests.
 LIBRARIES = (
-    *("cv2", "filelock", "hypothesis", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
+    *(
+        "cv2",
+        "filelock",
+        "hypothesis",
+        "jinja2",
+        "matplotlib.backends.backend_agg",
+        "matplotlib.backends.backend_svg",
+    ),
     *("PIL.ImageDraw", "PIL.ImageFont", "scipy.stats", "torch._dynamo"),
     "torch._subclasses.schema_check_mode",
 )
 os.fsync = lambda file: None  # No test cuts the power, and a disk takes its time.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Processes that tests start read what the first of them compiled.
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # Processes that tests start read what the first of them compiled.
 for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history alone.
     os.environ.pop(name, None)
 
@@ -57,14 +66,19 @@ def _installed(module):
     if not isinstance(spec, ModuleSpec):  # Made by a test, or by the code of a user.
         return False
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
-    return all(place.startswith((sys.prefix, sys.base_prefix, str(Path(harness.__file__).parent))) for place in places)
+    return all(
+        place.startswith((sys.prefix, sys.base_prefix, str(Path(harness.__file__).parent)))
+        for place in places
+    )
 
 
 _pytest.pytester.SysModulesSnapshot = ModulesSnapshot
 # Each run would look through all that its dozens of plugins define for fixtures that a decorator hides.
 _pytest.fixtures.FixtureManager._check_for_wrapped_fixture = lambda *arguments: None
 # A run inside this process would leave the fault handler with a file that is captured: a crash would say nothing.
-_pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: None
+_pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: (
+    None
+)
 
 
 def kept(fact):
@@ -82,7 +96,9 @@ def kept(fact):
 for fact in ("metadata", "entry_points", "files"):
     setattr(metadata.PathDistribution, fact, kept(fact))
 HERE = Path(__file__).parent
-imports._FOREIGN += (f"{HERE}{os.sep}",)  # Else each run would hash all modules of tests as the user's code.
+imports._FOREIGN += (
+    f"{HERE}{os.sep}",
+)  # Else each run would hash all modules of tests as the user's code.
 # Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
 torch.set_num_threads(1)
 ON_REQUEST = (

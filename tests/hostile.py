@@ -115,15 +115,23 @@ def hooks_of_a_tensor(canary):
 EXECUTING = {
     "os-system": lambda canary: calling(os.system, touch(canary)),
     "os-popen": lambda canary: calling(os.popen, touch(canary)),
-    "subprocess-check-output": lambda canary: calling(subprocess.check_output, ["touch", str(canary)]),
+    "subprocess-check-output": lambda canary: calling(
+        subprocess.check_output, ["touch", str(canary)]
+    ),
     "subprocess-popen": lambda canary: calling(subprocess.Popen, ["touch", str(canary)]),
     "builtins-eval": lambda canary: calling(eval, touching_code(canary)),
     "builtins-exec": lambda canary: calling(exec, touching_code(canary)),
-    "builtins-getattr": lambda canary: calling(getattr, Calls(eval, f"{touching_code(canary)} and None"), "x", None),
+    "builtins-getattr": lambda canary: calling(
+        getattr, Calls(eval, f"{touching_code(canary)} and None"), "x", None
+    ),
     "builtins-map": lambda canary: calling(list, Calls(map, os.system, [touch(canary)])),
-    "protocol-4-stack-global": lambda canary: torch_file({"w": Calls(os.system, touch(canary))}, pickle_protocol=4),
+    "protocol-4-stack-global": lambda canary: torch_file(
+        {"w": Calls(os.system, touch(canary))}, pickle_protocol=4
+    ),
     "protocol-0": lambda canary: raw(pickle.dumps(Calls(os.system, touch(canary)), protocol=0)),
-    "reduce-by-hand": lambda canary: raw(b"\x80\x02cposix\nsystem\n" + binunicode(touch(canary)) + b"\x85R."),
+    "reduce-by-hand": lambda canary: raw(
+        b"\x80\x02cposix\nsystem\n" + binunicode(touch(canary)) + b"\x85R."
+    ),
     "inst": lambda canary: raw(b"(" + binunicode(touch(canary)) + b"iposix\nsystem\n."),
     "obj": lambda canary: raw(b"(cposix\nsystem\n" + binunicode(touch(canary)) + b"o."),
     "setstate": lambda canary: torch_file({"w": SetsState(touch(canary))}),
@@ -147,7 +155,10 @@ EXECUTING = {
 
 def storage_claims(count):
     honest = torch_file({"weight": torch.zeros(6).view(2, 3)})
-    return rezipped(honest, pickle=pickle_of(honest).replace(b"K\x06tq", b"J" + struct.pack("<i", count) + b"tq"))
+    return rezipped(
+        honest,
+        pickle=pickle_of(honest).replace(b"K\x06tq", b"J" + struct.pack("<i", count) + b"tq"),
+    )
 
 
 def tensor_claims(old, new):
@@ -215,9 +226,15 @@ SAVED = {
         "set": lambda: {"w": {1, 2}},
         "whole-module": small,
         "numpy-array": lambda: {"w": torch.zeros(2).numpy()},
-        "sparse-tensor": lambda: change_tensors(small(), **{"fc1.bias": torch.zeros(3).to_sparse()}),
-        "meta-tensor": lambda: change_tensors(small(), **{"fc1.bias": torch.empty(3, device="meta")}),
-        "float8-tensor": lambda: change_tensors(small(), **{"fc1.bias": torch.zeros(3).to(torch.float8_e4m3fn)}),
+        "sparse-tensor": lambda: change_tensors(
+            small(), **{"fc1.bias": torch.zeros(3).to_sparse()}
+        ),
+        "meta-tensor": lambda: change_tensors(
+            small(), **{"fc1.bias": torch.empty(3, device="meta")}
+        ),
+        "float8-tensor": lambda: change_tensors(
+            small(), **{"fc1.bias": torch.zeros(3).to(torch.float8_e4m3fn)}
+        ),
     },
     "RESOURCE": {
         "stride-0": lambda: {"fc1.weight": torch.zeros(1).expand(HUGE)},
@@ -237,7 +254,11 @@ SAVED = {
 }
 """Objects for torch.save, by the code of their refusal."""
 PICKLES = {
-    **{name: (code, partial(raw, each)) for code, table in PROGRAMS.items() for name, each in table.items()},
+    **{
+        name: (code, partial(raw, each))
+        for code, table in PROGRAMS.items()
+        for name, each in table.items()
+    },
     **{
         f"saved-{name}": (code, lambda each=each: torch_file(each()))
         for code, table in SAVED.items()
@@ -245,13 +266,27 @@ PICKLES = {
     },
     "storage-of-4-gigabytes": ("FORMAT", lambda: storage_claims(10**9)),
     "storage-of-less-than-nothing": ("FORMAT", lambda: storage_claims(-6)),
-    "view-beyond-its-storage": ("FORMAT", lambda: tensor_claims(b"K\x03K\x01\x86", b"K\x05K\x01\x86")),
-    "negative-stride": ("FORMAT", lambda: tensor_claims(b"K\x03K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86")),
-    "offset-beyond-its-storage": ("FORMAT", lambda: tensor_claims(b"K\0K\x02K\x03\x86", b"K\xffK\x02K\x03\x86")),
-    "legacy-torch-format": ("FORMAT", lambda: torch_file(small().state_dict(), _use_new_zipfile_serialization=False)),
+    "view-beyond-its-storage": (
+        "FORMAT",
+        lambda: tensor_claims(b"K\x03K\x01\x86", b"K\x05K\x01\x86"),
+    ),
+    "negative-stride": (
+        "FORMAT",
+        lambda: tensor_claims(b"K\x03K\x01\x86", b"J\xff\xff\xff\xffK\x01\x86"),
+    ),
+    "offset-beyond-its-storage": (
+        "FORMAT",
+        lambda: tensor_claims(b"K\0K\x02K\x03\x86", b"K\xffK\x02K\x03\x86"),
+    ),
+    "legacy-torch-format": (
+        "FORMAT",
+        lambda: torch_file(small().state_dict(), _use_new_zipfile_serialization=False),
+    ),
     "legacy-torch-command": (
         "FORMAT",
-        lambda: torch_file({"w": Calls(os.system, "touch canary")}, _use_new_zipfile_serialization=False),
+        lambda: torch_file(
+            {"w": Calls(os.system, "touch canary")}, _use_new_zipfile_serialization=False
+        ),
     ),
     "bare-pickle": ("FORMAT", lambda: pickle.dumps(Calls(os.system, "touch canary"))),
     "torchscript": ("FORMAT", script),
@@ -280,7 +315,9 @@ def overlapping():
     plain = archive({"archive/data/00": bytes(1 << 20)})
     start = plain.index(b"PK\x01\x02")
     entry, end = plain[start : plain.index(b"PK\x05\x06")], plain[plain.index(b"PK\x05\x06") :]
-    entries = b"".join(entry.replace(b"data/00", f"data/{number:02}".encode()) for number in range(30))
+    entries = b"".join(
+        entry.replace(b"data/00", f"data/{number:02}".encode()) for number in range(30)
+    )
     end = end[:8] + struct.pack("<HHL", 30, 30, len(entries)) + end[16:]
     return plain[:start] + entries + end
 
@@ -293,9 +330,17 @@ def nested_in_each_other():
     position = outer.index(inner_local)
     entry = inner[inner.index(b"PK\x01\x02") : inner.index(b"PK\x05\x06")]
     entry = entry[:42] + struct.pack("<L", position) + entry[46:]
-    start, end = outer.index(b"PK\x01\x02", position + len(inner_local)), outer.rindex(b"PK\x05\x06")
+    start, end = (
+        outer.index(b"PK\x01\x02", position + len(inner_local)),
+        outer.rindex(b"PK\x05\x06"),
+    )
     entries = outer[start:end] + entry
-    return outer[:start] + entries + outer[end : end + 8] + struct.pack("<HHLLH", 3, 3, len(entries), start, 0)
+    return (
+        outer[:start]
+        + entries
+        + outer[end : end + 8]
+        + struct.pack("<HHLLH", 3, 3, len(entries), start, 0)
+    )
 
 
 def falsified(offset, value):
@@ -306,21 +351,36 @@ def falsified(offset, value):
 
 
 ZIPS = {
-    "bomb": ("ZIP_LAYOUT", lambda: archive({"archive/data.pkl": bytes(20 << 20)}, compression=zipfile.ZIP_DEFLATED)),
-    "one-deflated-member": ("ZIP_LAYOUT", lambda: rezipped(pth(), compression=zipfile.ZIP_DEFLATED)),
+    "bomb": (
+        "ZIP_LAYOUT",
+        lambda: archive({"archive/data.pkl": bytes(20 << 20)}, compression=zipfile.ZIP_DEFLATED),
+    ),
+    "one-deflated-member": (
+        "ZIP_LAYOUT",
+        lambda: rezipped(pth(), compression=zipfile.ZIP_DEFLATED),
+    ),
     "lzma": ("ZIP_LAYOUT", lambda: rezipped(pth(), compression=zipfile.ZIP_LZMA)),
     "thirty-entries-for-one-member": ("ZIP_LAYOUT", overlapping),
     "member-within-a-member": ("ZIP_LAYOUT", nested_in_each_other),
     "duplicate-pickle": ("ZIP_LAYOUT", lambda: rezipped(pth(), twice="/data.pkl")),
     "duplicate-weights": ("ZIP_LAYOUT", lambda: rezipped(pth(), twice="/data/0")),
-    "20010-members": ("RESOURCE", lambda: archive({f"archive/data/{number}": b"" for number in range(20_010)})),
-    "path-traversal": ("ZIP_LAYOUT", lambda: rezipped(pth(), more={"archive/../../../etc/cron.d/x": b""})),
+    "20010-members": (
+        "RESOURCE",
+        lambda: archive({f"archive/data/{number}": b"" for number in range(20_010)}),
+    ),
+    "path-traversal": (
+        "ZIP_LAYOUT",
+        lambda: rezipped(pth(), more={"archive/../../../etc/cron.d/x": b""}),
+    ),
     "absolute-name": ("ZIP_LAYOUT", lambda: rezipped(pth(), more={"/etc/passwd": b""})),
     "backslashes": ("ZIP_LAYOUT", lambda: rezipped(pth(), more={"archive\\..\\x": b""})),
     "no-folder": ("ZIP_LAYOUT", lambda: archive({"data.pkl": pickle_of(pth())})),
     "two-folders": ("ZIP_LAYOUT", lambda: rezipped(pth(), more={"other/data.pkl": b"N."})),
     "encrypted": ("ZIP_LAYOUT", lambda: falsified(8, b"\x01")),
-    "size-of-4-gigabytes": ("ZIP_LAYOUT", lambda: falsified(20, b"\xfe\xff\xff\xff\xfe\xff\xff\xff")),
+    "size-of-4-gigabytes": (
+        "ZIP_LAYOUT",
+        lambda: falsified(20, b"\xfe\xff\xff\xff\xfe\xff\xff\xff"),
+    ),
     "checksum": ("ZIP_LAYOUT", lambda: falsified(16, b"\0\0\0\0")),
     "offset-beyond-the-file": ("ZIP_LAYOUT", lambda: falsified(42, b"\xfe\xff\xff\x7f")),
     "offset-into-another-member": ("ZIP_LAYOUT", lambda: falsified(42, b"\x05\0\0\0")),
@@ -343,9 +403,14 @@ ZIPS = {
     "numpy-archive": ("ZIP_LAYOUT", lambda: archive({"images.npy": bytes(8)})),
     "torch-export": (
         "FORMAT",
-        lambda: archive({"m/archive_format": b"pt2", "m/models/model.json": b"{}", "m/data/weights/w": bytes(8)}),
+        lambda: archive(
+            {"m/archive_format": b"pt2", "m/models/model.json": b"{}", "m/data/weights/w": bytes(8)}
+        ),
     ),
-    "big-endian": ("FORMAT", lambda: archive({"archive/data.pkl": pickle_of(pth()), "archive/byteorder": b"big"})),
+    "big-endian": (
+        "FORMAT",
+        lambda: archive({"archive/data.pkl": pickle_of(pth()), "archive/byteorder": b"big"}),
+    ),
     "weights-missing": ("FORMAT", lambda: archive({"archive/data.pkl": pickle_of(pth())})),
     "bit-of-the-weights": (
         "ZIP_LAYOUT",
@@ -382,14 +447,26 @@ def weights_with(value):
 def native_file_of(tensors, **changes):
     from harness.networks.checkpoints import hash_tensors
 
-    record = {"schema": 1, "architecture": "fashion-cnn", "arguments": ARGUMENTS, "classes": ["a", "b"]}
+    record = {
+        "schema": 1,
+        "architecture": "fashion-cnn",
+        "arguments": ARGUMENTS,
+        "classes": ["a", "b"],
+    }
     return save(
-        tensors, metadata={"harness": json.dumps({**record, "tensors_sha256": hash_tensors(tensors), **changes})}
+        tensors,
+        metadata={
+            "harness": json.dumps({**record, "tensors_sha256": hash_tensors(tensors), **changes})
+        },
     )
 
 
 def reshaped(**changes):
-    return native_file_of(change_tensors(small(), **{name.replace("_", "."): value for name, value in changes.items()}))
+    return native_file_of(
+        change_tensors(
+            small(), **{name.replace("_", "."): value for name, value in changes.items()}
+        )
+    )
 
 
 RECORDS = {
@@ -403,8 +480,14 @@ RECORDS = {
         "of-the-future": {"schema": 99},
         "of-nested-lists": "[" * 100_000,
         "with-a-key-twice": '{"schema": 1, "schema": 1}',
-        **{f"that-is-{name}": text for name, text in {"text": "{", "list": "[]", "number": "1", "empty": "{}"}.items()},
-        **{f"without-{name}": {name: None} for name in ("schema", "tensors_sha256", "architecture", "classes")},
+        **{
+            f"that-is-{name}": text
+            for name, text in {"text": "{", "list": "[]", "number": "1", "empty": "{}"}.items()
+        },
+        **{
+            f"without-{name}": {name: None}
+            for name in ("schema", "tensors_sha256", "architecture", "classes")
+        },
         "unknown-entry": {"builder": "os.system"},
         "architecture-number": {"architecture": 1},
         "architecture-list": {"architecture": ["fashion-cnn"]},
@@ -442,7 +525,11 @@ ARGUMENTS_REFUSED = {
         "mean-text": {"mean": "dark"},
     },
     "NONFINITE": {"std-zero": {"std": 0}},
-    None: {"mean-nan": {"mean": float("nan")}, "mean-inf": {"mean": float("inf")}, "std-nan": {"std": float("nan")}},
+    None: {
+        "mean-nan": {"mean": float("nan")},
+        "mean-inf": {"mean": float("inf")},
+        "std-nan": {"std": float("nan")},
+    },
 }
 """Changed arguments of the architecture by the code of their refusal."""
 HEADERS = {
@@ -471,14 +558,21 @@ def recorded(how):
 
 
 NATIVE = {
-    **{f"record-{name}": (code, partial(recorded, how)) for code, of in RECORDS.items() for name, how in of.items()},
+    **{
+        f"record-{name}": (code, partial(recorded, how))
+        for code, of in RECORDS.items()
+        for name, how in of.items()
+    },
     **{
         f"arguments-{name}": (code, partial(recorded, {"arguments": {**ARGUMENTS, **changes}}))
         for code, table in ARGUMENTS_REFUSED.items()
         for name, changes in table.items()
     },
     **{
-        f"header-{name}": ("FORMAT", lambda header=header, follow=follow: with_header(header, bytes(follow)))
+        f"header-{name}": (
+            "FORMAT",
+            lambda header=header, follow=follow: with_header(header, bytes(follow)),
+        )
         for name, (header, follow) in HEADERS.items()
     },
     "header-of-4-exabytes": ("FORMAT", lambda: struct.pack("<Q", 2**62) + b"{}"),
@@ -487,7 +581,9 @@ NATIVE = {
     "metadata-null": (None, lambda: with_header({"__metadata__": None, "a": ONE}, bytes(4))),
     "nothing-of-a-huge-shape": (
         "ARCHITECTURE",
-        lambda: with_header({"fc1.weight": {"dtype": "F32", "shape": [0, HUGE], "data_offsets": [0, 0]}}),
+        lambda: with_header(
+            {"fc1.weight": {"dtype": "F32", "shape": [0, HUGE], "data_offsets": [0, 0]}}
+        ),
     ),
     "bytes-after-its-end": ("FORMAT", lambda: native() + b"\0"),
     **{
@@ -503,7 +599,10 @@ NATIVE = {
     },
     "nan": ("NONFINITE", lambda: weights_with(float("nan"))),
     "infinity": ("NONFINITE", lambda: weights_with(float("inf"))),
-    "beyond-float32": ("NONFINITE", lambda: reshaped(fc1_bias=torch.tensor([0.0, 1e300, 0.0], dtype=torch.float64))),
+    "beyond-float32": (
+        "NONFINITE",
+        lambda: reshaped(fc1_bias=torch.tensor([0.0, 1e300, 0.0], dtype=torch.float64)),
+    ),
     "wrong-shape": ("ARCHITECTURE", lambda: reshaped(fc1_weight=torch.zeros(8, 3))),
     "transposed-to-the-same-size": ("ARCHITECTURE", lambda: reshaped(fc1_weight=torch.zeros(24))),
     "integers": ("ARCHITECTURE", lambda: reshaped(fc1_bias=torch.zeros(3, dtype=torch.int64))),
@@ -580,7 +679,10 @@ PLACES = {
     "place-dangling-link": ("NOT_REGULAR", lambda path: path.symlink_to("nowhere")),
     "place-looping-link": ("NOT_REGULAR", looping),
     "place-memory-of-the-process": ("FORMAT", lambda path: path.symlink_to("/proc/self/mem")),
-    "place-file-that-the-kernel-makes-up": ("FORMAT", lambda path: path.symlink_to("/proc/self/maps")),
+    "place-file-that-the-kernel-makes-up": (
+        "FORMAT",
+        lambda path: path.symlink_to("/proc/self/maps"),
+    ),
     "place-3-gigabytes": ("TOO_LARGE", sparse),
 }
 
@@ -611,7 +713,17 @@ def make_one(name, folder):
 
 
 FORBIDDEN = {"exec", "compile", "import", "pickle.find_class", "code.__new__", "object.__setattr__"}
-FORBIDDEN_MODULES = {"os", "subprocess", "socket", "ctypes", "shutil", "pty", "urllib", "tempfile", "webbrowser"}
+FORBIDDEN_MODULES = {
+    "os",
+    "subprocess",
+    "socket",
+    "ctypes",
+    "shutil",
+    "pty",
+    "urllib",
+    "tempfile",
+    "webbrowser",
+}
 
 
 def megabytes(field):

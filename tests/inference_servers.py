@@ -41,7 +41,9 @@ class Inference:
     answered. `change` changes an answer before it is sent, `raw` its bytes.
     """
 
-    def __init__(self, address, model, *, shape=(-1, 1, 28, 28), datatype="FP32", classes=10, binary=True):
+    def __init__(
+        self, address, model, *, shape=(-1, 1, 28, 28), datatype="FP32", classes=10, binary=True
+    ):
         self.address, self.model = address, model
         self.version = "1"
         self.names_version = True
@@ -78,8 +80,13 @@ class Inference:
     def answer(self, number, request, content):
         tensor = request["inputs"][0]
         if tensor["datatype"] == "BYTES":
-            images = _files(content) if content else [base64.b64decode(text) for text in tensor["data"]]
-            assert tensor["shape"] == [len(images), *(1 for _ in self.metadata["inputs"][0]["shape"][1:])]
+            images = (
+                _files(content) if content else [base64.b64decode(text) for text in tensor["data"]]
+            )
+            assert tensor["shape"] == [
+                len(images),
+                *(1 for _ in self.metadata["inputs"][0]["shape"][1:]),
+            ]
         else:
             dtype = DTYPES[tensor["datatype"]]
             values = np.frombuffer(content, dtype) if content else np.array(tensor["data"], dtype)
@@ -113,7 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.rstrip("/")
         if path == "/v2":
             extensions = ["binary_tensor_data"] if served.binary else []
-            self.send(200, json.dumps({"name": "test", "version": "0", "extensions": extensions}).encode())
+            self.send(
+                200, json.dumps({"name": "test", "version": "0", "extensions": extensions}).encode()
+            )
         elif path in {"/v2/models/clf", f"/v2/models/clf/versions/{served.version}"}:
             self.send(200, json.dumps(served.described()).encode())
         else:
@@ -165,7 +174,9 @@ def inference_server(model=by_tiles, *, port=0, **facts):
     handler = type("Handler", (_Handler,), {})
     server = _Server(("127.0.0.1", port), handler)
     handler.served = Inference(server.server_address, model, **facts)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield handler.served

@@ -7,7 +7,9 @@ from harness.data import LabelledImages
 
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 IMAGES = LabelledImages(
-    torch.randint(0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    torch.randint(
+        0, 256, (70, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    ),
     torch.arange(70) % 3,
     ("a", "b", "c"),
     "made",

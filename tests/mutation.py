@@ -23,7 +23,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, CHECKED = ROOT / "tests/mutants.json", ROOT / "tests/mutants.resume"
-COPIED = ("harness", "tests", "stress_tests", "models", "pyproject.toml", "conftest.py", "README.md")
+COPIED = (
+    "harness",
+    "tests",
+    "stress_tests",
+    "models",
+    "pyproject.toml",
+    "conftest.py",
+    "README.md",
+)
 OF_STATUS = (
     *("run/test_outcome", "run/test_reported", "project/test_writers", "report/test_report"),
     *("plugin/test_plugin", "plugin/test_endings", "plugin/test_two_runs", "report/test_owner"),
@@ -32,7 +40,10 @@ PARTS = {
     "checks": (("checks",), ("tests/checks",)),
     "thresholds": (
         tuple(f"calibration/{name}.py" for name in ("thresholds", "moderated_variance", "panel")),
-        tuple(f"tests/calibration/test_{name}.py" for name in ("thresholds", "moderated", "panel", "small_groups")),
+        tuple(
+            f"tests/calibration/test_{name}.py"
+            for name in ("thresholds", "moderated", "panel", "small_groups")
+        ),
     ),
     "status and reports": (
         ("plugin/ending.py", "report/owner.py", "report/refusal.py"),
@@ -41,7 +52,10 @@ PARTS = {
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),
     "predictors": (
         ("inference/predictors",),
-        tuple(f"tests/inference/test_{name}.py" for name in ("predictors", "callables", "recorded", "served_models")),
+        tuple(
+            f"tests/inference/test_{name}.py"
+            for name in ("predictors", "callables", "recorded", "served_models")
+        ),
     ),
 }
 """Code below `harness/` and the tests that must notice its mutants, by the name of the part."""
@@ -93,7 +107,9 @@ def changes(function, lines):
     for node in ast.walk(function):
         spots = []
         if isinstance(node, ast.Compare):
-            spots = list(zip(node.ops, [node.left, *node.comparators], node.comparators, strict=False))
+            spots = list(
+                zip(node.ops, [node.left, *node.comparators], node.comparators, strict=False)
+            )
         elif isinstance(node, ast.BoolOp):
             spots = [(node.op, *pair) for pair in zip(node.values, node.values[1:], strict=False)]
         elif isinstance(node, ast.BinOp):
@@ -101,11 +117,20 @@ def changes(function, lines):
         for operator, left, right in spots:
             old, new = SWAPS.get(type(operator), ("", ""))
             if old and left.end_lineno == right.lineno:
-                yield _changed(lines, left.end_lineno - 1, (left.end_col_offset, right.col_offset), (old, new))
-        if isinstance(node, ast.Constant) and type(node.value) in {bool, int, float} and node.lineno == node.end_lineno:
+                yield _changed(
+                    lines, left.end_lineno - 1, (left.end_col_offset, right.col_offset), (old, new)
+                )
+        if (
+            isinstance(node, ast.Constant)
+            and type(node.value) in {bool, int, float}
+            and node.lineno == node.end_lineno
+        ):
             new = repr(not node.value) if isinstance(node.value, bool) else repr(node.value + 1)
             yield _replaced(lines, node, lambda _, new=new: new)
-        if isinstance(node, ast.If | ast.While | ast.IfExp) and node.test.lineno == node.test.end_lineno:
+        if (
+            isinstance(node, ast.If | ast.While | ast.IfExp)
+            and node.test.lineno == node.test.end_lineno
+        ):
             yield _replaced(lines, node.test, lambda old: f"(not ({old}))")
 
 
@@ -131,7 +156,9 @@ def mutants_of(part):
     found = {}
     for place in PARTS[part][0]:
         path = ROOT / "harness" / place
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []:
+        for file in (
+            sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+        ):
             text = file.read_text("utf-8")
             lines = text.splitlines()
             for name, function in functions(text):
@@ -156,7 +183,11 @@ def applied(mutant, house):
             continue
         lines = text.splitlines()
         for name, function in functions(text):
-            equal = [at for at in range(_first(function), function.end_lineno) if lines[at].strip() == mutant.line]
+            equal = [
+                at
+                for at in range(_first(function), function.end_lineno)
+                if lines[at].strip() == mutant.line
+            ]
             if name == mutant.function and len(equal) > mutant.nth:
                 at = equal[mutant.nth]
                 lines[at] = lines[at][: len(lines[at]) - len(lines[at].lstrip())] + mutant.mutated
@@ -171,7 +202,9 @@ class Copy:
         self.folder, self.sound = folder, {}
         for name in COPIED:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+                )
             else:
                 shutil.copy(ROOT / name, folder / name)
 
@@ -179,15 +212,34 @@ class Copy:
         """Return whether the tests of a part pass, the first that fails, and the seconds."""
         tests = [name for name in PARTS[part][1] if (self.folder / name).exists()]
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pytest", *tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *tests,
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--no-header",
+        ]
         begun = time.monotonic()
         try:
             done = subprocess.run(
-                command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=limit, check=False
+                command,
+                cwd=self.folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return False, "no end", time.monotonic() - begun
-        first = next((line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))), "")
+        first = next(
+            (line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))),
+            "",
+        )
         return done.returncode == 0, first.partition(" - ")[0], time.monotonic() - begun
 
     def tried(self, mutant):
@@ -203,10 +255,14 @@ class Copy:
         before = file.read_text("utf-8")
         file.write_text(text, "utf-8")
         try:
-            passed, first, seconds = self.tested(mutant.part, 3 * self.sound[mutant.part] + LEAST_SECONDS)
+            passed, first, seconds = self.tested(
+                mutant.part, 3 * self.sound[mutant.part] + LEAST_SECONDS
+            )
         finally:
             file.write_text(before, "utf-8")
-        return replace(mutant, outcome="survived" if passed else "killed", by=first, seconds=round(seconds, 1))
+        return replace(
+            mutant, outcome="survived" if passed else "killed", by=first, seconds=round(seconds, 1)
+        )
 
 
 def sampled(parts, seed):
@@ -216,7 +272,12 @@ def sampled(parts, seed):
         queue = mutants_of(part)
         random.Random(f"{seed} {part}").shuffle(queue)
         queues.append([(number / len(queue), mutant) for number, mutant in enumerate(queue)])
-    return [mutant for _, mutant in sorted((each for queue in queues for each in queue), key=lambda each: each[0])]
+    return [
+        mutant
+        for _, mutant in sorted(
+            (each for queue in queues for each in queue), key=lambda each: each[0]
+        )
+    ]
 
 
 def read(path):
@@ -226,17 +287,39 @@ def read(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=3600, help="begin no mutant after so long (default: 3600)")
-    parser.add_argument("--most", type=int, default=10**9, metavar="N", help="try so many mutants (default: no limit)")
-    parser.add_argument("--part", choices=PARTS, action="append", help="only this part (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=3600, help="begin no mutant after so long (default: 3600)"
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=10**9,
+        metavar="N",
+        help="try so many mutants (default: no limit)",
+    )
+    parser.add_argument(
+        "--part", choices=PARTS, action="append", help="only this part (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
-    parser.add_argument("--check", action="store_true", help="try those again that were killed once")
+    parser.add_argument(
+        "--check", action="store_true", help="try those again that were killed once"
+    )
     options = parser.parse_args()
-    parts, begun, path = options.part or list(PARTS), time.monotonic(), CHECKED if options.check else RECORD
-    known = [mutant for mutant in read(RECORD) if mutant.outcome == "killed" and mutant.part in parts]
+    parts, begun, path = (
+        options.part or list(PARTS),
+        time.monotonic(),
+        CHECKED if options.check else RECORD,
+    )
+    known = [
+        mutant for mutant in read(RECORD) if mutant.outcome == "killed" and mutant.part in parts
+    ]
     done = read(path)
     tried = {mutant.key for mutant in done}
-    waiting = [each for each in (known if options.check else sampled(parts, options.seed)) if each.key not in tried]
+    waiting = [
+        each
+        for each in (known if options.check else sampled(parts, options.seed))
+        if each.key not in tried
+    ]
     print(f"{len(done)} are done, {len(waiting)} wait", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
@@ -244,9 +327,15 @@ def main():
             if time.monotonic() - begun > options.seconds:
                 break
             done.append(copy.tried(mutant))
-            path.write_text(json.dumps([asdict(each) for each in done], indent=0, ensure_ascii=False) + "\n", "utf-8")
+            path.write_text(
+                json.dumps([asdict(each) for each in done], indent=0, ensure_ascii=False) + "\n",
+                "utf-8",
+            )
             said = done[-1]
-            print(f"{said.outcome} in {said.seconds:.0f} s: {said.function}: {said.line} → {said.mutated}", flush=True)
+            print(
+                f"{said.outcome} in {said.seconds:.0f} s: {said.function}: {said.line} → {said.mutated}",
+                flush=True,
+            )
     outcomes = [mutant.outcome for mutant in done]
     print(", ".join(f"{outcomes.count(name)} {name}" for name in ("killed", "survived", "gone")))
     return int(options.check and "survived" in outcomes)

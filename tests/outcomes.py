@@ -28,11 +28,19 @@ EMPTY = Outcome(
 
 
 def verdict(
-    status: str, name: str = "clean", *, family: str = "clean", value: float = 0.8, threshold=0.85, std=None
+    status: str,
+    name: str = "clean",
+    *,
+    family: str = "clean",
+    value: float = 0.8,
+    threshold=0.85,
+    std=None,
 ) -> Verdict:
     """Return a verdict as a check gives it; a status other than pass or fail has no threshold."""
     reason = "few models" if status == "informational" else ""
-    check = Check(name, family, "accuracy", informational=reason, panel=Threshold(threshold, std=std))
+    check = Check(
+        name, family, "accuracy", informational=reason, panel=Threshold(threshold, std=std)
+    )
     if status in {"error", "not_applicable"}:
         return check.unjudged(status, "")
     measured = Verdict(check, status, "accuracy", value=value, n=100, interval=(0.7, 0.9))
@@ -64,7 +72,10 @@ def agreed_verdict(folder: Path, *, run: str) -> str:
     verdict = str(report.get("verdict", ""))
     marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}
     try:
-        told = (mark.encode() in read_regular(folder / name, max_bytes=MAX_BYTES) for name, mark in marks.items())
+        told = (
+            mark.encode() in read_regular(folder / name, max_bytes=MAX_BYTES)
+            for name, mark in marks.items()
+        )
         return verdict if report.get("run") == run and all(told) else ""
     except OSError:
         return ""

@@ -34,9 +34,17 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
             ReliabilityBin(250, 0.99, 0.95),
         ),
         "corners": rate(right - 0.1),
-        "failures": (KindCount("any error", 3 * wrong, 0.2), KindCount("top↔shirt", 2 * wrong, 0.125)),
+        "failures": (
+            KindCount("any error", 3 * wrong, 0.2),
+            KindCount("top↔shirt", 2 * wrong, 0.125),
+        ),
         "persistent": PersistentFailures(
-            300, 9, (PersistentFailure(17, "top", 9, "shirt", 0.6), PersistentFailure(4, "top", 6, "shirt", 0.8))
+            300,
+            9,
+            (
+                PersistentFailure(17, "top", 9, "shirt", 0.6),
+                PersistentFailure(4, "top", 6, "shirt", 0.8),
+            ),
         ),
         "history": tuple(
             {
@@ -56,11 +64,23 @@ def model(name: str = "candidate", *, right: float = 0.9, **facts) -> ModelOverv
 CHANGES = Changes(
     "baseline",
     (KindChange("any error", 5, 7, 25), KindChange("top↔shirt", 2, 3, 18)),
-    (Comparison(Answer(17, "top", "shirt", 0.96, (0.02, 0.96, 0.02)), Answer(17, "top", "top", 0.7, (0.7, 0.2, 0.1))),),
-    (Comparison(Answer(9, "shoe", "shoe", 0.6, (0.2, 0.2, 0.6)), Answer(9, "shoe", "top", 0.88, (0.88, 0.02, 0.1))),),
+    (
+        Comparison(
+            Answer(17, "top", "shirt", 0.96, (0.02, 0.96, 0.02)),
+            Answer(17, "top", "top", 0.7, (0.7, 0.2, 0.1)),
+        ),
+    ),
+    (
+        Comparison(
+            Answer(9, "shoe", "shoe", 0.6, (0.2, 0.2, 0.6)),
+            Answer(9, "shoe", "top", 0.88, (0.88, 0.02, 0.1)),
+        ),
+    ),
 )
 
 
 def overview(*models: ModelOverview, **facts) -> Overview:
     known = {"data": "shop", "n": 300, "sample": 300, "classes": CLASSES}
-    return Overview(**{**known, "models": models or (model(), model("baseline", right=0.8)), **facts})
+    return Overview(
+        **{**known, "models": models or (model(), model("baseline", right=0.8)), **facts}
+    )

@@ -15,7 +15,12 @@ from harness.measures.panel.threshold import Calibrated, PanelCheck, least_of, o
 
 
 def check(
-    name: str, *, family: str = "rotation", unit: str = "share", n: int = 10_000, direction: str = ""
+    name: str,
+    *,
+    family: str = "rotation",
+    unit: str = "share",
+    n: int = 10_000,
+    direction: str = "",
 ) -> PanelCheck:
     """Return a check that a metric of this unit has; failures are counted up to a threshold."""
     direction = direction or ("at_most" if unit == "images" else "at_least")
@@ -31,7 +36,10 @@ def panel_of(values, checks=None, **facts) -> Panel:
     checks = tuple(checks or (check(f"r{number}", **facts) for number in range(values.shape[1])))
     models = tuple(
         ReferenceModel(
-            f"seed-{seed:03}.safetensors", f"{seed:064x}", seed, dict(zip((r.id for r in checks), line, strict=True))
+            f"seed-{seed:03}.safetensors",
+            f"{seed:064x}",
+            seed,
+            dict(zip((r.id for r in checks), line, strict=True)),
         )
         for seed, line in enumerate(values.tolist(), start=1)
     )
@@ -39,15 +47,33 @@ def panel_of(values, checks=None, **facts) -> Panel:
 
 
 def with_panel(
-    row: str, *, std: float = 0.01, mean: float = 0.9, k: float = 3.0, models: int = 20, n: int = 400
+    row: str,
+    *,
+    std: float = 0.01,
+    mean: float = 0.9,
+    k: float = 3.0,
+    models: int = 20,
+    n: int = 400,
 ) -> str:
     """Return a row of a checks file with the panel threshold of so many models, by the rule."""
     (found,) = tomllib.loads(row)["check"]
     keys = {name: value for name, value in found.items() if name not in COMMON_KEYS}
-    common = {"class_name" if name == "class" else name: found[name] for name in found if name in COMMON_KEYS}
+    common = {
+        "class_name" if name == "class" else name: found[name]
+        for name in found
+        if name in COMMON_KEYS
+    }
     definition = read_record(Check, {**common, "keys": keys}, where="row").definition
     metric = METRICS[found["metric"]]
-    about = PanelCheck(found["id"], found["family"], metric.name, metric.unit, metric.direction, n, scale=metric.scale)
+    about = PanelCheck(
+        found["id"],
+        found["family"],
+        metric.name,
+        metric.unit,
+        metric.direction,
+        n,
+        scale=metric.scale,
+    )
     numbers = Calibrated(about, mean, std, mean, std, k, models, prior=True).written
     entries = {**numbers, "definition": f'"{definition[:12]}"'}
     return f"{row.rstrip()}\npanel = {{ {', '.join(f'{name} = {value}' for name, value in entries.items())} }}\n"
@@ -77,7 +103,10 @@ def view_of(wrong, mean, labels, each=None) -> PanelView:
     """Return what reference models say of images: how many are wrong, and all mean probabilities, (N, classes)."""
     wrong, mean = np.asarray(wrong, dtype=np.int16), np.array(mean, dtype=np.float32)
     likeliest = np.argsort(-mean, axis=1, kind="stable")[:, :LIKELIEST].astype(np.int32)
-    shares, of_label = np.take_along_axis(mean, likeliest, axis=1), mean[np.arange(len(mean)), labels]
+    shares, of_label = (
+        np.take_along_axis(mean, likeliest, axis=1),
+        mean[np.arange(len(mean)), labels],
+    )
     nobody = wrong == NOT_ASKED
     likeliest[nobody], shares[nobody], of_label[nobody] = NOT_ASKED, np.nan, np.nan
     return PanelView(wrong, of_label, likeliest, shares, each)

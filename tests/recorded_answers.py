@@ -36,7 +36,12 @@ def answer(folder, checkpoint, path, **changed):
     names = np.concatenate([shard["image"] for shard in shards])
     scores = scores_of(np.concatenate([shard["pixels"] for shard in shards]), checkpoint)
     order = np.random.default_rng(0).permutation(len(names))
-    content = {"export": manifest(folder)["export"], "image": names[order], "logits": scores[order], **changed}
+    content = {
+        "export": manifest(folder)["export"],
+        "image": names[order],
+        "logits": scores[order],
+        **changed,
+    }
     np.savez(path, **{name: value for name, value in content.items() if value is not None})
     return f"predictions:{path}"
 

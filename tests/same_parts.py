@@ -43,7 +43,9 @@ def copied():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("stress_tests", "models"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for part in ("pyproject.toml", "conftest.py"):
             shutil.copy(ROOT / part, folder / part)
         yield folder
@@ -53,7 +55,12 @@ def run(folder, *command):
     """Return the exit status and the output of Python in the folder."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     return done.returncode, done.stdout
 
@@ -62,9 +69,13 @@ def calibrated():
     """Return the checks file that a calibration on a few networks of the panel rewrites."""
     with copied() as folder:
         checks = folder / "stress_tests/checks-quick.toml"
-        networks = sorted(path.relative_to(folder) for path in folder.glob("models/panel/*.safetensors"))
+        networks = sorted(
+            path.relative_to(folder) for path in folder.glob("models/panel/*.safetensors")
+        )
         options = ["--checks", checks.relative_to(folder), "--panel", "panel.json", "--checkpoints"]
-        status, _ = run(folder, "-m", "harness", "calibrate", *options, *networks[:REFERENCE_MODELS])
+        status, _ = run(
+            folder, "-m", "harness", "calibrate", *options, *networks[:REFERENCE_MODELS]
+        )
         lines = VOLATILE.sub('date = "…"', checks.read_text("utf-8")).splitlines()
     return {"exit_status": status, "lines": lines}
 
@@ -93,10 +104,14 @@ def skew():
 def exported():
     """Return the manifest of an export, and the hash of each of its files."""
     with copied() as folder:
-        status, _ = run(folder, "-m", "harness", "export-inputs", "inputs", "--families", FAMILIES, "--", *FEW)
+        status, _ = run(
+            folder, "-m", "harness", "export-inputs", "inputs", "--families", FAMILIES, "--", *FEW
+        )
         files = sorted(path for path in (folder / "inputs").rglob("*") if path.is_file())
         manifest = json.loads((folder / "inputs/manifest.json").read_bytes())
-        hashes = {str(path.relative_to(folder / "inputs")): _hash(path.read_bytes()) for path in files}
+        hashes = {
+            str(path.relative_to(folder / "inputs")): _hash(path.read_bytes()) for path in files
+        }
     return {"exit_status": status, "manifest": manifest, "files": hashes}
 
 
@@ -114,11 +129,25 @@ def dialog():
 
         def recorded(number, request, content):
             said, part = answer(number, request, content)
-            forms.add(json.dumps([{**request, "id": ""}, len(content), {**said, "id": ""}, len(part)], sort_keys=True))
+            forms.add(
+                json.dumps(
+                    [{**request, "id": ""}, len(content), {**said, "id": ""}, len(part)],
+                    sort_keys=True,
+                )
+            )
             return said, part
 
         served.answer = recorded
-        options = ["--candidate", served.url, "--stress-samples", "100", "-k", "clean or flip", "--baseline", "none"]
+        options = [
+            "--candidate",
+            served.url,
+            "--stress-samples",
+            "100",
+            "-k",
+            "clean or flip",
+            "--baseline",
+            "none",
+        ]
         options += ["--incumbent", "none", "--stress-no-cache", "-q", "-p", "no:cacheprovider"]
         status, _ = run(folder, "-m", "pytest", "stress_tests", *options)
         asked = sorted({(method, path) for method, path, _ in served.requests})
@@ -126,7 +155,13 @@ def dialog():
         images = sorted({_hash(image) for image in served.images})
     told = {"images": len(images), "images_hash": _hash("".join(images).encode())}
     exchanges = [json.loads(form) for form in sorted(forms)]
-    return {"exit_status": status, "asked": asked, "headers": headers, "exchanges": exchanges, **told}
+    return {
+        "exit_status": status,
+        "asked": asked,
+        "headers": headers,
+        "exchanges": exchanges,
+        **told,
+    }
 
 
 def _hash(content):
@@ -146,7 +181,9 @@ PARTS = {
 def differences(before, now, place=""):
     """Return a line for each place where two parts differ."""
     if isinstance(before, dict) and isinstance(now, dict):
-        pairs = [(name, before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())]
+        pairs = [
+            (name, before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())
+        ]
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         pairs = [(number, *both) for number, both in enumerate(zip(before, now, strict=True))]
     else:

@@ -41,9 +41,20 @@ RENAMED = {
 def measured(options: list[str]) -> dict:
     """Return the verdict, the exit status and the checks of one run, from its `stress.json`."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", "stress_tests", "-q", "-p", "no:cacheprovider", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "stress_tests",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            *options,
+        ]
         command += [f"--stress-reports={folder}", "--stress-set=history=none"]
-        status = subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.DEVNULL, check=False).returncode
+        status = subprocess.run(
+            command, cwd=HERE.parents[1], stdout=subprocess.DEVNULL, check=False
+        ).returncode
         report = json.loads(Path(folder, "stress.json").read_bytes())
     checks = report["checks"] if "checks" in report else report["gates"]
     return {
@@ -59,7 +70,9 @@ def measured(options: list[str]) -> dict:
                 check["status"],
                 check["reference_mean"] if "reference_mean" in check else check["healthy_mean"],
                 check["reference_std"] if "reference_std" in check else check["healthy_std"],
-                check["minimum_detectable_drop"] if "minimum_detectable_drop" in check else check["detects"],
+                check["minimum_detectable_drop"]
+                if "minimum_detectable_drop" in check
+                else check["detects"],
             ]
             for check in checks
         },
@@ -76,7 +89,9 @@ def differences(before: dict, now: dict, *, images: int) -> list[str]:
     old = {RENAMED.get(name, name): entry for name, entry in before["checks"].items()}
     lines += [f"{name}: in one run alone" for name in sorted(old.keys() ^ now["checks"].keys())]
     for name in sorted(old.keys() & now["checks"].keys()):
-        entry = [RENAMED.get(value, value) if isinstance(value, str) else value for value in old[name]]
+        entry = [
+            RENAMED.get(value, value) if isinstance(value, str) else value for value in old[name]
+        ]
         if not alike(entry, now["checks"][name], images=images):
             lines.append(f"{name}: {entry}, now {now['checks'][name]}")
     return lines
@@ -102,7 +117,10 @@ def compared_runs(names: list[str], *, record: bool, images: int) -> int:
             continue
         lines = differences(before[name], run, images=images)
         differing += bool(lines)
-        print("\n".join([f"{name}: {len(run['checks'])} checks, {len(lines)} differences", *lines]), flush=True)
+        print(
+            "\n".join([f"{name}: {len(run['checks'])} checks, {len(lines)} differences", *lines]),
+            flush=True,
+        )
     return differing
 
 
@@ -125,13 +143,21 @@ def main() -> int:
     """Compare or record the runs and parts; returns the number of those that differ."""
     every = [*RUNS, *same_parts.PARTS]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", action="append", choices=every, metavar="NAME", help=f"one of: {', '.join(every)}")
+    parser.add_argument(
+        "--only", action="append", choices=every, metavar="NAME", help=f"one of: {', '.join(every)}"
+    )
     parser.add_argument("--record", action="store_true", help="write the values anew")
-    parser.add_argument("--images", type=int, default=0, help="images by which values may differ (default: 0)")
+    parser.add_argument(
+        "--images", type=int, default=0, help="images by which values may differ (default: 0)"
+    )
     options = parser.parse_args()
     names = options.only or every
-    differing = compared_runs([name for name in names if name in RUNS], record=options.record, images=options.images)
-    return differing + compared_parts([name for name in names if name in same_parts.PARTS], record=options.record)
+    differing = compared_runs(
+        [name for name in names if name in RUNS], record=options.record, images=options.images
+    )
+    return differing + compared_parts(
+        [name for name in names if name in same_parts.PARTS], record=options.record
+    )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,9 @@ def serving():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served = Served(server.server_address)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield served

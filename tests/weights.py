@@ -13,7 +13,14 @@ from harness.networks.architectures import build
 from harness.networks.checkpoints import Record, hash_tensors
 from harness.networks.checkpoints.files import record_text
 
-ARGUMENTS = {"conv_channels": [2], "fc_sizes": [3], "image_size": [4, 4], "classes": 2, "mean": 0.5, "std": 0.25}
+ARGUMENTS = {
+    "conv_channels": [2],
+    "fc_sizes": [3],
+    "image_size": [4, 4],
+    "classes": 2,
+    "mean": 0.5,
+    "std": 0.25,
+}
 RECORD = Record(
     architecture="fashion-cnn",
     arguments=ARGUMENTS,
@@ -41,7 +48,11 @@ def equal_bits(one, other):
 
 def change_tensors(model, **changes):
     """The model's tensors, some replaced; None drops one."""
-    return {name: value for name, value in {**model.state_dict(), **changes}.items() if value is not None}
+    return {
+        name: value
+        for name, value in {**model.state_dict(), **changes}.items()
+        if value is not None
+    }
 
 
 def native_file(model, record=RECORD):
@@ -58,9 +69,17 @@ def with_header(header, data=b""):
 def with_record(model, **changes):
     """A native file whose tensors are intact and whose record is changed; None drops an entry."""
     tensors = model.state_dict()
-    record = {"schema": 1, "architecture": "fashion-cnn", "arguments": ARGUMENTS, "classes": ["a", "b"], "history": []}
+    record = {
+        "schema": 1,
+        "architecture": "fashion-cnn",
+        "arguments": ARGUMENTS,
+        "classes": ["a", "b"],
+        "history": [],
+    }
     record |= {"tensors_sha256": hash_tensors(tensors), **changes}
-    return with_raw_record(model, json.dumps({name: value for name, value in record.items() if value is not None}))
+    return with_raw_record(
+        model, json.dumps({name: value for name, value in record.items() if value is not None})
+    )
 
 
 def with_raw_record(model, record):
@@ -78,7 +97,10 @@ def rezipped(pth, *, compression=zipfile.ZIP_STORED, pickle=None, twice=None, mo
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(pth)) as old, zipfile.ZipFile(buffer, "w", compression) as new:
         for name in old.namelist():
-            new.writestr(name, pickle if pickle is not None and name.endswith("/data.pkl") else old.read(name))
+            new.writestr(
+                name,
+                pickle if pickle is not None and name.endswith("/data.pkl") else old.read(name),
+            )
         if twice:
             (name,) = (name for name in old.namelist() if name.endswith(twice))
             with warnings.catch_warnings():

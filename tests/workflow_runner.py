@@ -59,7 +59,11 @@ class Runner:
     def _filled(self, value: str) -> str:
         """Return a variable with its expression evaluated: a name, or else the text behind `||`."""
         found = re.fullmatch(r"\$\{\{ ([\w.-]+)(?: \|\| '(.*)')? \}\}", value)
-        return value if found is None else self.expressions.get(found[1]) or (found[2] or "").replace("''", "'")
+        return (
+            value
+            if found is None
+            else self.expressions.get(found[1]) or (found[2] or "").replace("''", "'")
+        )
 
     def run(self) -> bool:
         """Run all steps that a runner would; return whether the job succeeds."""

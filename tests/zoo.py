@@ -41,7 +41,14 @@ from harness.run.status import REPORTS
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
-ARGUMENTS = {"conv_channels": [1], "fc_sizes": [], "image_size": [16, 16], "classes": 4, "mean": 0.0, "std": 1.0}
+ARGUMENTS = {
+    "conv_channels": [1],
+    "fc_sizes": [],
+    "image_size": [16, 16],
+    "classes": 4,
+    "mean": 0.0,
+    "std": 1.0,
+}
 TRAINING = {"epochs": 20, "learning_rate": 0.1, "seed": 0}
 SEARCH = """
 [[check]]
@@ -132,11 +139,15 @@ def build():
 
 def images_of(count: int = 400, *, seed: int = 2) -> LabelledImages:
     """Return images of 16 x 16 pixels: each class has a pattern of its own, and noise on it."""
-    patterns = np.random.default_rng(0).integers(0, 2, (4, 8, 8)).repeat(2, axis=1).repeat(2, axis=2)
+    patterns = (
+        np.random.default_rng(0).integers(0, 2, (4, 8, 8)).repeat(2, axis=1).repeat(2, axis=2)
+    )
     labels = np.arange(count) % 4
     noise = np.random.default_rng(seed).normal(80, 50, (count, 16, 16))
     pixels = (25 * patterns[labels] + noise).clip(0, 255).astype(np.uint8)
-    return LabelledImages(torch.from_numpy(pixels)[:, None], torch.from_numpy(labels), CLASSES, "zoo", "test")
+    return LabelledImages(
+        torch.from_numpy(pixels)[:, None], torch.from_numpy(labels), CLASSES, "zoo", "test"
+    )
 
 
 @cache
@@ -163,7 +174,9 @@ def role_model(
 ) -> RoleModel:
     """Return a model, by default a good network, in its role."""
     classifier = Classifier(network() if model is None else model, workers=1, cache=cache)
-    return RoleModel(role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier)
+    return RoleModel(
+        role, Path(f"{role[0]}.safetensors"), role[0] * 64, "m" * 64, "user", None, classifier
+    )
 
 
 def checks_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -> str:
@@ -184,7 +197,9 @@ class Zoo:
             shutil.copy(SHIPPED[f"test_{name}.py"], self.tests)
         images = images_of()
         pixels = images.pixels[:, 0].numpy()
-        np.savez(root / "zoo.npz", images=pixels, labels=images.labels.numpy(), classes=np.array(CLASSES))
+        np.savez(
+            root / "zoo.npz", images=pixels, labels=images.labels.numpy(), classes=np.array(CLASSES)
+        )
         self.data = f"npz:{root / 'zoo.npz'}"
         self.images = load_images(self.data)
         self.checks = self.tests / "checks.toml"
@@ -203,7 +218,11 @@ class Zoo:
                 model.fc1.weight.zero_()
                 model.fc1.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
         record = Record("fashion-cnn", ARGUMENTS, CLASSES)
-        save_checkpoint(self.root / name, model, record if training is None else replace(record, training=training))
+        save_checkpoint(
+            self.root / name,
+            model,
+            record if training is None else replace(record, training=training),
+        )
         return self.root / name
 
 
@@ -238,9 +257,16 @@ class Ran:
     """A run of the gate that has ended: its status `ret`, what it printed, its reports, and its state, `gate`."""
 
     def __init__(self, result, folder: Path, gate) -> None:
-        self.ret, self.stdout, self.stderr, self.gate = result.ret, result.stdout, result.stderr, gate
+        self.ret, self.stdout, self.stderr, self.gate = (
+            result.ret,
+            result.stdout,
+            result.stderr,
+            gate,
+        )
         self.parseoutcomes = result.parseoutcomes
-        texts = [(folder / name).read_text() if (folder / name).exists() else "" for name in REPORTS]
+        texts = [
+            (folder / name).read_text() if (folder / name).exists() else "" for name in REPORTS
+        ]
         self.page, record, self.summary = texts
         self.report = json.loads(record) if record else None
         self.files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -254,7 +280,10 @@ class Ran:
     @property
     def verdict(self) -> str:
         """Return the verdict, if all three reports agree on it."""
-        marks = f'data-run="{self.report["run"]}" data-verdict="', f"- run: `{self.report['run']}`, verdict `"
+        marks = (
+            f'data-run="{self.report["run"]}" data-verdict="',
+            f"- run: `{self.report['run']}`, verdict `",
+        )
         told = {
             self.page.partition(marks[0])[2].partition('"')[0],
             self.summary.partition(marks[1])[2].partition("`")[0],
@@ -285,7 +314,9 @@ class Ran:
     @property
     def why(self) -> str:
         """Return every reason against a verdict: errors, omissions and failed self-checks."""
-        unsound = [check["detail"] for check in self.report["self_checks"] if check["status"] == "fail"]
+        unsound = [
+            check["detail"] for check in self.report["self_checks"] if check["status"] == "fail"
+        ]
         return "\n".join([*self.report["errors"], *self.report["omissions"], *unsound])
 
 
@@ -306,7 +337,15 @@ class GatedZoo(Zoo):
         super().__init__(pytester.path, **facts)
         self.pytester, self._made = pytester, {}
 
-    def run(self, *arguments, page=False, overview=False, figures=False, record: str | None = None, **how):
+    def run(
+        self,
+        *arguments,
+        page=False,
+        overview=False,
+        figures=False,
+        record: str | None = None,
+        **how,
+    ):
         """Run the gate, without the `page` and the `overview`, which take longest; `how` has options of `pytester`.
 
         A page has no lines in its `figures`, which take longest of all. To `record` families, joined by commas, or
@@ -322,10 +361,21 @@ class GatedZoo(Zoo):
             else ("--stress-set", "data=npz:zoo.npz")
         )
         arguments = (*pages, *overviews, *data, "stress_tests", *arguments)
-        with hypothesis_as_it_starts(), asked_to_record(record), nullcontext() if figures else without_lines():
+        with (
+            hypothesis_as_it_starts(),
+            asked_to_record(record),
+            nullcontext() if figures else without_lines(),
+        ):
             return self.pytester.runpytest_inprocess(*arguments, **how)
 
-    def once(self, *arguments, rows: str | None = None, files: dict | None = None, folder="reports", **how) -> Ran:
+    def once(
+        self,
+        *arguments,
+        rows: str | None = None,
+        files: dict | None = None,
+        folder="reports",
+        **how,
+    ) -> Ran:
         """Return what came of a run, which is made once for the same arguments, rows and files; see `run`.
 
         `files` are texts or bytes by their path, None for one that is not there, and functions that change one. After
@@ -344,7 +394,9 @@ class GatedZoo(Zoo):
                 for name, content in files.items():
                     write(self.root / name, content)
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(sys, "dont_write_bytecode", True)  # A file of the same name may follow at once.
+                    patch.setattr(
+                        sys, "dont_write_bytecode", True
+                    )  # A file of the same name may follow at once.
                     result = self.run(*arguments, plugins=[witness], **how)
                 gate = witness.config.stash.get(RUN, None) if witness.config else None
                 # The functions among the files stay, since another one at the same address would have the same key.
@@ -388,7 +440,9 @@ def zoo_for_all(request, tmp_path_factory, **facts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         node = SimpleNamespace(name=Path(request.node.name).stem)
-        asker = SimpleNamespace(function=None, node=node, config=request.config, addfinalizer=request.addfinalizer)
+        asker = SimpleNamespace(
+            function=None, node=node, config=request.config, addfinalizer=request.addfinalizer
+        )
         yield GatedZoo(pytest.Pytester(asker, tmp_path_factory, patch, _ispytest=True), **facts)
 
 
@@ -401,7 +455,9 @@ def asked_to_record(families: str | None, **more):
     if families is None and not more:
         yield None
         return
-    record = frozenset() if families == "all" else frozenset(families.split(",")) if families else None
+    record = (
+        frozenset() if families == "all" else frozenset(families.split(",")) if families else None
+    )
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         request = RunRequest(record=record, run_id=new_run_id(), **more)
         handover = hand_over(request, Launch((), ("pytest",)), Path(folder, "request.json"))
@@ -445,8 +501,12 @@ def in_this_process(pytester, runs: list[list[str]]):
             return start(command, **how)
         request = request_in(command)
         asked = RunRequest(**json.loads(request.read_text())["request"])
-        same = {name: value for name, value in asked.plain.items() if name not in {"run_id", "reports"}}
-        record = () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
+        same = {
+            name: value for name, value in asked.plain.items() if name not in {"run_id", "reports"}
+        }
+        record = (
+            () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
+        )
         arguments, left = command[6:], request.with_name("record.json")
         places = str(asked.reports).encode(), asked.run_id.encode()
         with one_at_a_time, hypothesis_as_it_starts(), without_lines():
@@ -456,7 +516,12 @@ def in_this_process(pytester, runs: list[list[str]]):
                 result = pytester.runpytest_inprocess(*arguments, plugins=[Handover(request)])
                 content = left.read_bytes() if left.exists() else b""
                 content = content.replace(places[0], _REPORTS).replace(places[1], _RUN)
-                _REMEMBERED[key] = int(result.ret), result.stdout.str(), result.stderr.str(), content
+                _REMEMBERED[key] = (
+                    int(result.ret),
+                    result.stdout.str(),
+                    result.stderr.str(),
+                    content,
+                )
             status, out, err, content = _REMEMBERED[key]
             if content:
                 left.write_bytes(content.replace(_REPORTS, places[0]).replace(_RUN, places[1]))
@@ -517,7 +582,11 @@ def apart(arguments: list[str]) -> list[str]:
         "--stress-reports=",
         "--stress-set=",
     )
-    return [part for each in arguments for part in (each.split("=", 1) if each.startswith(paths) else [each])]
+    return [
+        part
+        for each in arguments
+        for part in (each.split("=", 1) if each.startswith(paths) else [each])
+    ]
 
 
 def _digest(folder: Path, arguments: list[str]) -> str:
@@ -525,7 +594,9 @@ def _digest(folder: Path, arguments: list[str]) -> str:
     digest = hashlib.sha256(repr(arguments).encode())
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".py", ".toml", ".ini", ".npz", ".safetensors"}:
-            digest.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(
+                str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest()
+            )
     return digest.hexdigest()
 
 

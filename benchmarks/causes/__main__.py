@@ -105,7 +105,8 @@ def causes() -> list[Named]:
     found = (
         Named(kept.id, kept.kind, cause.group, cause.evidence)
         for kept in measured_results()
-        if kept.kind in EXPECTED and (cause := likely_cause(judge(kept, checks).verdicts)) is not None
+        if kept.kind in EXPECTED
+        and (cause := likely_cause(judge(kept, checks).verdicts)) is not None
     )
     return sorted(found, key=lambda each: each.id)
 
@@ -128,7 +129,9 @@ def letters() -> list[Letters]:
         for name, case in read(LETTERS / f"{alphabet}.json").items():
             verdicts = [_verdict(check, case["rows"][check.id], checks) for check in checks.checks]
             cause = likely_cause(verdicts, case["faults"] and InputFaults(**case["faults"]))
-            cases.append(Letters(alphabet, name, CASES[name].right, None if cause is None else cause.group))
+            cases.append(
+                Letters(alphabet, name, CASES[name].right, None if cause is None else cause.group)
+            )
     return cases
 
 
@@ -139,13 +142,18 @@ def _verdict(check: Check, value: float, checks: ChecksFile) -> Verdict:
 
 def tables(found: Sequence[Named]) -> str:
     """Return shares, a table by kind, and the mutants with another group."""
-    tested, chosen = ([each for each in found if each.developed == developed] for developed in (False, True))
+    tested, chosen = (
+        [each for each in found if each.developed == developed] for developed in (False, True)
+    )
     halves = [_shares("tests the rules", tested), _shares("the rules come from it", chosen)]
     kinds = []
     for kind, right in EXPECTED.items():
         of_kind = [each for each in found if each.kind == kind]
         counts = Counter(each.group for each in of_kind)
-        named = ", ".join(f"{group} {count}" for group, count in counts.most_common()) or "none is detected"
+        named = (
+            ", ".join(f"{group} {count}" for group, count in counts.most_common())
+            or "none is detected"
+        )
         half = "rules" if of_kind and of_kind[0].developed else "test"
         kinds.append((kind, half, " or ".join(sorted(right)), named))
     wrong = [f"- `{each.id}`: {each.group}. {each.evidence}" for each in found if not each.right]
@@ -160,17 +168,25 @@ def tables(found: Sequence[Named]) -> str:
 
 
 def _shares(title: str, mutants: Sequence[Named]) -> tuple[object, ...]:
-    right, unclear = sum(mutant.right for mutant in mutants), sum(mutant.unclear for mutant in mutants)
+    right, unclear = (
+        sum(mutant.right for mutant in mutants),
+        sum(mutant.unclear for mutant in mutants),
+    )
     counts = (right, len(mutants) - right - unclear, unclear)
     return title, len(mutants), *(f"{count} ({count / len(mutants):.1%})" for count in counts)
 
 
 def letters_table(cases: Sequence[Letters]) -> str:
     """Return the table of the rendered letters, a line for each case, and the counts of each alphabet."""
-    alphabets = {alphabet: {case.name: case for case in cases if case.alphabet == alphabet} for alphabet in ALPHABETS}
+    alphabets = {
+        alphabet: {case.name: case for case in cases if case.alphabet == alphabet}
+        for alphabet in ALPHABETS
+    }
     rows = []
     for case in alphabets["rules"].values():
-        groups = (of_alphabet[case.name].group or "the gate passes" for of_alphabet in alphabets.values())
+        groups = (
+            of_alphabet[case.name].group or "the gate passes" for of_alphabet in alphabets.values()
+        )
         rows.append((case.name, " or ".join(case.right), *groups))
     titles = ORDINALS[: len(alphabets)]
     head = ("training", "right", *(f"named, {title} alphabet" for title in titles))
@@ -182,8 +198,12 @@ def letters_table(cases: Sequence[Letters]) -> str:
         unclear = sum(case.group == UNCLEAR for case in failing)
         wrong = len(failing) - right - unclear
         shares = (share_of(count, len(failing)) for count in (right, wrong, unclear))
-        counts.append((title, ALPHABETS[alphabet], f"{len(failing)} of {len(of_alphabet)}", *shares))
-    counted = table(("alphabet", "classes", "networks that fail", "right", "another cause", "unclear"), counts)
+        counts.append(
+            (title, ALPHABETS[alphabet], f"{len(failing)} of {len(of_alphabet)}", *shares)
+        )
+    counted = table(
+        ("alphabet", "classes", "networks that fail", "right", "another cause", "unclear"), counts
+    )
     return f"{table(head, rows)}\n\n{counted}"
 
 
@@ -204,7 +224,14 @@ def main(*, write: bool) -> None:
 
 
 COMMANDS = {
-    "": (main, option("--write", action="store_true", help="put the tables into README.md, the groups beside it"))
+    "": (
+        main,
+        option(
+            "--write",
+            action="store_true",
+            help="put the tables into README.md, the groups beside it",
+        ),
+    )
 }
 
 if __name__ == "__main__":

@@ -53,14 +53,24 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 MEASURED = Path(__file__).parent / "measured"
-ALPHABETS = {"rules": "ABEFGHKMQR", "test": "CDIJLOPTUV", "third": "NSWXYZ2347", "fourth": "abdefghnqr"}
+ALPHABETS = {
+    "rules": "ABEFGHKMQR",
+    "test": "CDIJLOPTUV",
+    "third": "NSWXYZ2347",
+    "fourth": "abdefghnqr",
+}
 """The classes of each alphabet. The first three chose rules, the fourth was measured after that."""
 FIRST_SEEDS = {"rules": 100, "test": 200, "third": 300, "fourth": 400}
 """Seed of the first broken network of each alphabet; each further one has the next seed."""
 FAMILIES = "clean,class,class-difference,slice,consensus,soft_confusion,rotation,shift,flip,confidence,batch_norm"
 BATCH_NORMS, RECIPE = "batch norms", "training recipe"
 """The group of causes that the feature of batch norms adds."""
-FONTS = {"sans": "DejaVuSans", "serif": "DejaVuSerif", "typewriter": "cmtt10", "handwriting": "STIXGeneralItalic"}
+FONTS = {
+    "sans": "DejaVuSans",
+    "serif": "DejaVuSerif",
+    "typewriter": "cmtt10",
+    "handwriting": "STIXGeneralItalic",
+}
 MODEL = "benchmarks.causes.rendered:Net"
 SIDE, TRAINING, TEST = 24, few(4_000, 1_000), few(2_000, 200)
 EPOCHS, REFERENCES = few(6, 2), few(8, 3)
@@ -123,10 +133,17 @@ class Net(nn.Module):
         super().__init__()
         widths = (3, 16, 32, 64)
         blocks = [
-            nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, padding=1),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            )
             for before, after in pairwise(widths)
         ]
-        self.layers = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.2), nn.Linear(9 * widths[-1], 10))
+        self.layers = nn.Sequential(
+            *blocks, nn.Flatten(), nn.Dropout(0.2), nn.Linear(9 * widths[-1], 10)
+        )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the logits, (N, 10)."""
@@ -140,14 +157,24 @@ def pictures(alphabet: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarr
 
     rng = np.random.default_rng(seed)
     labels, groups = rng.integers(len(alphabet), size=count), rng.choice(list(FONTS), size=count)
-    fonts = {name: ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{file}.ttf", 19) for name, file in FONTS.items()}
+    fonts = {
+        name: ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{file}.ttf", 19)
+        for name, file in FONTS.items()
+    }
     made = np.empty((count, SIDE, SIDE, 3), np.uint8)
     for row, (label, group) in enumerate(zip(labels, groups, strict=True)):
         cover = Image.new("L", (SIDE, SIDE))
-        ImageDraw.Draw(cover).text((SIDE / 2, SIDE / 2), alphabet[label], 255, fonts[str(group)], anchor="mm")
+        ImageDraw.Draw(cover).text(
+            (SIDE / 2, SIDE / 2), alphabet[label], 255, fonts[str(group)], anchor="mm"
+        )
         warp = 3.5 if group == "handwriting" else 2.0
         corners = np.array([0, 0, 0, SIDE, SIDE, SIDE, SIDE, 0]) + rng.normal(scale=warp, size=8)
-        ink = np.asarray(cover.transform(cover.size, Image.Transform.QUAD, corners.tolist(), 2))[..., None] / 255
+        ink = (
+            np.asarray(cover.transform(cover.size, Image.Transform.QUAD, corners.tolist(), 2))[
+                ..., None
+            ]
+            / 255
+        )
         hue = 2 * np.pi * (label / len(alphabet) + rng.normal(scale=0.12))
         color = 128 + 90 * np.cos(hue - np.array([0, 2, 4]) * np.pi / 3)
         paper = rng.uniform(60, 200) + rng.normal(scale=12, size=3)
@@ -216,9 +243,18 @@ def measure(half: str, folder: Path) -> None:
     if not (folder / "test.npz").exists():
         images, labels, groups = pictures(alphabet, TEST, 0)
         fonts = groups.astype([("font", groups.dtype)])
-        np.savez(folder / "test.npz", images=images, labels=labels, groups=fonts, classes=np.array(list(alphabet)))
+        np.savez(
+            folder / "test.npz",
+            images=images,
+            labels=labels,
+            groups=fonts,
+            classes=np.array(list(alphabet)),
+        )
 
-    healthy = [_checkpoint(folder, f"reference-{seed}", Case(()), alphabet, seed) for seed in range(REFERENCES)]
+    healthy = [
+        _checkpoint(folder, f"reference-{seed}", Case(()), alphabet, seed)
+        for seed in range(REFERENCES)
+    ]
     broken = {}
     for number, (name, case) in list(enumerate(CASES.items()))[:: few(1, 5)]:
         broken[name] = _checkpoint(folder, name, case, alphabet, first_seed + number)
@@ -226,7 +262,15 @@ def measure(half: str, folder: Path) -> None:
     if not (folder / "panel.json").exists():
         model = ("--data", "npz:test.npz", "--model", MODEL, "--budget", "none")
         python(folder, "-m", "harness", "init", "--families", FAMILIES, *model, allowed=(0, 1))
-        calibrate = ("-m", "harness", "calibrate", "--checkpoints", *healthy, "--panel", "panel.json")
+        calibrate = (
+            "-m",
+            "harness",
+            "calibrate",
+            "--checkpoints",
+            *healthy,
+            "--panel",
+            "panel.json",
+        )
         # All images of a smoke run, since fonts divide them.
         python(folder, *calibrate, allowed=(0, 1), PYTEST_ADDOPTS="")
 
@@ -237,8 +281,14 @@ def measure(half: str, folder: Path) -> None:
 
 def _measured(folder: Path, candidate: str) -> dict[str, Any]:
     """Return what the gate measures of a network: the value of each check, and what input faults mend."""
-    roles: dict[str, str | Path] = {"candidate": folder / candidate, "baseline": "none", "incumbent": "none"}
-    request = RunRequest(roles=roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True)
+    roles: dict[str, str | Path] = {
+        "candidate": folder / candidate,
+        "baseline": "none",
+        "incumbent": "none",
+    }
+    request = RunRequest(
+        roles=roles, data=f"npz:{folder}/test.npz", model=MODEL, root=folder, no_cache=True
+    )
     session = open_session(request)
     values = {check.id: round(_value(session, check), _DIGITS) for check in session.checks.checks}
     faults = input_faults(session)
@@ -258,15 +308,21 @@ def _value(session: StressSession, check: Check) -> float:
                 "batch_norm_distance": batch_norm_distance,
                 "batch_norm_distance_minimum": batch_norm_distance_minimum,
             }[check.metric]
-            measurement = distance(find_batch_norm_distances(candidate, images), str(check.keys["layers"]))
+            measurement = distance(
+                find_batch_norm_distances(candidate, images), str(check.keys["layers"])
+            )
         case "confidence" if check.metric != "confident_errors":
             measurement = getattr(measures, check.metric)(predictions)
         case _:
-            measurement = measurement_of(check, predictions, candidate.predict(images, HorizontalFlip()))
+            measurement = measurement_of(
+                check, predictions, candidate.predict(images, HorizontalFlip())
+            )
     return float(measurement.value)
 
 
-def _on_consensus_set(check: Check, predictions: Predictions, panel: PanelPredictions) -> Measurement:
+def _on_consensus_set(
+    check: Check, predictions: Predictions, panel: PanelPredictions
+) -> Measurement:
     errors = {
         "consensus_set_errors": consensus_set_errors,
         "worst_class_consensus_set_errors": worst_class_consensus_set_errors,
@@ -296,7 +352,13 @@ def main(*, folder: Path, alphabets: Sequence[str]) -> None:
         measure(alphabet, folder.resolve() / alphabet)
 
 
-COMMANDS = {"": (main, option("folder", type=Path), option("alphabets", nargs="*", metavar=" | ".join(ALPHABETS)))}
+COMMANDS = {
+    "": (
+        main,
+        option("folder", type=Path),
+        option("alphabets", nargs="*", metavar=" | ".join(ALPHABETS)),
+    )
+}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "runs/causes rules"))

@@ -17,8 +17,26 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.claims.claims import CLAIMS, Claim, Decision, Verdict, decide
-from benchmarks.claims.measure import AUGMENTED, BASELINE, Network, kind_of, pictures, recipe_of, values_of
-from benchmarks.runner import ROOT, fashion_mnist, few, keep, option, read, run, table, write_between
+from benchmarks.claims.measure import (
+    AUGMENTED,
+    BASELINE,
+    Network,
+    kind_of,
+    pictures,
+    recipe_of,
+    values_of,
+)
+from benchmarks.runner import (
+    ROOT,
+    fashion_mnist,
+    few,
+    keep,
+    option,
+    read,
+    run,
+    table,
+    write_between,
+)
 from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.data import LabelledImages
@@ -42,7 +60,9 @@ class Results:
 
     def values(self, kind: str, name: str) -> list[float]:
         """Return a measure's values of the networks of a kind, those that have it."""
-        return [one.values[name] for one in self.networks if one.kind == kind and name in one.values]
+        return [
+            one.values[name] for one in self.networks if one.kind == kind and name in one.values
+        ]
 
     def seeds(self, kind: str) -> list[int]:
         """Return the seeds of the networks of a kind, ascending."""
@@ -50,20 +70,29 @@ class Results:
 
     def decide(self, claim: Claim) -> Decision:
         """Decide a claim by the networks."""
-        return decide(claim, self.values(BASELINE, claim.value), self.values(AUGMENTED, claim.value))
+        return decide(
+            claim, self.values(BASELINE, claim.value), self.values(AUGMENTED, claim.value)
+        )
 
 
 def read_results(path: Path = RESULTS) -> Results:
     """Return the results in a file; raises `InputError` when it cannot be used."""
     content = read(path)
     try:
-        return Results(**{**content, "networks": tuple(Network(**one) for one in content["networks"])})
+        return Results(
+            **{**content, "networks": tuple(Network(**one) for one in content["networks"])}
+        )
     except (TypeError, KeyError) as error:
-        raise InputError(f"{path}: no results ({error!r}); `python -m benchmarks.claims` measures them") from None
+        raise InputError(
+            f"{path}: no results ({error!r}); `python -m benchmarks.claims` measures them"
+        ) from None
 
 
 def measure(
-    baselines: Sequence[Path], augmented: Sequence[Path], test: LabelledImages, training: LabelledImages | None
+    baselines: Sequence[Path],
+    augmented: Sequence[Path],
+    test: LabelledImages,
+    training: LabelledImages | None,
 ) -> Results:
     """Measure every network; what was predicted before is taken from the user's cache.
 
@@ -74,8 +103,15 @@ def measure(
     for path, checkpoint in checkpoints.items():
         expected = BASELINE if path in baselines else AUGMENTED
         if kind_of(checkpoint) != expected:
-            raise InputError(f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}")
-    data = pictures(test, training, validation_size=few(recipe["validation_size"], 20), split=recipe["split_seed"])
+            raise InputError(
+                f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}"
+            )
+    data = pictures(
+        test,
+        training,
+        validation_size=few(recipe["validation_size"], 20),
+        split=recipe["split_seed"],
+    )
     cache = Store.of_user()
     networks = []
     for path, checkpoint in tqdm(checkpoints.items(), desc="networks", disable=None):
@@ -106,7 +142,10 @@ def _training_images() -> LabelledImages | None:
     try:
         return fashion_mnist("train")
     except InputError as error:
-        print(f"the gap between training and validation images is not measured: {error}", file=sys.stderr)
+        print(
+            f"the gap between training and validation images is not measured: {error}",
+            file=sys.stderr,
+        )
         return None
 
 
@@ -120,9 +159,20 @@ def full_table(results: Results) -> str:
         facts = (_facts(each, claim) for each in (decision.baseline, decision.augmented))
         found = (_signed(decision.estimate, claim), f"{low} to {high}", _verdict(decision))
         rows.append((claim.says, claim.measure, counted, *facts, *found))
-    head = ("claim", "measure", "images", "baseline", "augmented", "estimate", "95% interval", "verdict")
+    head = (
+        "claim",
+        "measure",
+        "images",
+        "baseline",
+        "augmented",
+        "estimate",
+        "95% interval",
+        "verdict",
+    )
     verdicts = [results.decide(claim).verdict for claim in CLAIMS]
-    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in get_args(Verdict) if name in verdicts)
+    counts = ", ".join(
+        f"{verdicts.count(name)} {name}" for name in get_args(Verdict) if name in verdicts
+    )
     return (
         f"{_networks(results, BASELINE)} and {_networks(results, AUGMENTED)}, measured with torch "
         f"{results.versions.get('torch', 'unknown')}.\n\n{table(head, rows)}\n\n"
@@ -144,7 +194,12 @@ def _spans(numbers: Sequence[int]) -> str:
             spans[-1][1:] = [number]
         else:
             spans.append([number])
-    return ", ".join((" to " if span[-1] - span[0] > 1 else ", ").join(map(str, span)) for span in spans) or "none"
+    return (
+        ", ".join(
+            (" to " if span[-1] - span[0] > 1 else ", ").join(map(str, span)) for span in spans
+        )
+        or "none"
+    )
 
 
 def _facts(facts: tuple[float, float, int], claim: Claim) -> str:
@@ -167,7 +222,9 @@ def _signed(value: float, claim: Claim) -> str:
 
 
 def _scaled(value: float, claim: Claim) -> str:
-    scale, digits = {"share": (100, 2), "points": (100, 2), "images": (1, 0)}.get(claim.unit, (1, 3))
+    scale, digits = {"share": (100, 2), "points": (100, 2), "images": (1, 0)}.get(
+        claim.unit, (1, 3)
+    )
     return f"{value * scale:.{digits}f}".replace("-", "−")
 
 
@@ -199,7 +256,11 @@ COMMANDS = {
             metavar="FILE",
             help="networks without augmentation (default: the shipped one and those of benchmarks/claims/baselines)",
         ),
-        option("--report", action="store_true", help="decide and write from results.json; measure nothing"),
+        option(
+            "--report",
+            action="store_true",
+            help="decide and write from results.json; measure nothing",
+        ),
     )
 }
 

@@ -133,7 +133,9 @@ def decide(claim: Claim, baseline: Sequence[float], augmented: Sequence[float]) 
     facts = _facts(one), _facts(two)
     if not len(one) or (claim.reference is None and not len(two)):
         return Decision(*facts, math.nan, (math.nan, math.nan), "not measured")
-    estimate = float(one.mean() - claim.reference if claim.reference is not None else two.mean() - one.mean())
+    estimate = float(
+        one.mean() - claim.reference if claim.reference is not None else two.mean() - one.mean()
+    )
     margin = _margin((one,) if claim.reference is not None else (one, two))
     low, high = estimate - margin, estimate + margin
     above, below = low > 0, high < 0
@@ -155,11 +157,17 @@ def _margin(groups: Sequence[np.ndarray]) -> float:
     if not any(shares):
         return 0.0
     # Welch and Satterthwaite's degrees of freedom, which for a single group are Student's.
-    degrees = sum(shares) ** 2 / sum(share**2 / (len(group) - 1) for share, group in zip(shares, groups, strict=True))
+    degrees = sum(shares) ** 2 / sum(
+        share**2 / (len(group) - 1) for share, group in zip(shares, groups, strict=True)
+    )
     return float(t.ppf((1 + LEVEL) / 2, degrees) * math.sqrt(sum(shares)))
 
 
 def _facts(values: np.ndarray) -> tuple[float, float, int]:
     if not len(values):
         return math.nan, math.nan, 0
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan, len(values)
+    return (
+        float(values.mean()),
+        float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        len(values),
+    )

@@ -19,7 +19,13 @@ from harness.data.images import object_masks
 from harness.inference import Classifier
 from harness.inference.attention import attend
 from harness.inference.search import first_failures
-from harness.measures import accuracy, confident_errors, pair_failures, prediction_consistency, robust_accuracy
+from harness.measures import (
+    accuracy,
+    confident_errors,
+    pair_failures,
+    prediction_consistency,
+    robust_accuracy,
+)
 from harness.measures.failures import STUDY_KINDS
 from harness.measures.localisation import attention_lift
 from harness.networks.checkpoints import Checkpoint
@@ -53,17 +59,27 @@ class Pictures:
     @property
     def counts(self) -> dict[str, int]:
         """Return how many images there are of each kind that claims are measured on; of a class, the smallest."""
-        both = 0 if self.training is None or self.validation is None else len(self.training) + len(self.validation)
+        both = (
+            0
+            if self.training is None or self.validation is None
+            else len(self.training) + len(self.validation)
+        )
         smallest = int(np.bincount(self.test.labels.numpy()).min())
         few = {"class": smallest, "sample": len(self.sample), "few": len(self.few)}
         return {"test": len(self.test), **few, "training": both}
 
 
-def pictures(test: LabelledImages, training: LabelledImages | None, *, validation_size: int, split: int) -> Pictures:
+def pictures(
+    test: LabelledImages, training: LabelledImages | None, *, validation_size: int, split: int
+) -> Pictures:
     """Prepare the images; the seed `split` divided training and validation images of the networks."""
     sample = sample_up_to(test, SAMPLE)
     masks = object_masks(sample)
-    parts = (None, None) if training is None else split_validation(training, size=validation_size, seed=split)
+    parts = (
+        (None, None)
+        if training is None
+        else split_validation(training, size=validation_size, seed=split)
+    )
     return Pictures(
         test=test,
         sample=sample,
@@ -84,7 +100,9 @@ def silhouettes(images: LabelledImages) -> LabelledImages:
     """
     masks = torch.from_numpy(object_masks(images).copy())[:, None]
     pixels = images.pixels.float()
-    mean = (pixels * masks).sum(dim=(2, 3), keepdim=True) / masks.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    mean = (pixels * masks).sum(dim=(2, 3), keepdim=True) / masks.sum(
+        dim=(2, 3), keepdim=True
+    ).clamp(min=1)
     return replace(images, pixels=torch.where(masks, mean.round(), pixels).to(torch.uint8))
 
 
@@ -95,11 +113,17 @@ def shuffled_patches(images: LabelledImages, *, size: int = PATCH, seed: int = 0
     """
     count, channels, height, width = images.pixels.shape
     if height % size or width % size:
-        raise InputError(f"shuffled patches: patches of {size} pixels do not fill images of {height}x{width}")
+        raise InputError(
+            f"shuffled patches: patches of {size} pixels do not fill images of {height}x{width}"
+        )
     down, across = height // size, width // size
-    patches = images.pixels.view(count, channels, down, size, across, size).permute(0, 2, 4, 1, 3, 5)
+    patches = images.pixels.view(count, channels, down, size, across, size).permute(
+        0, 2, 4, 1, 3, 5
+    )
     patches = patches.reshape(count, down * across, channels, size, size)
-    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(down * across), (count, 1)), axis=1)
+    orders = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(down * across), (count, 1)), axis=1
+    )
     moved = patches[torch.arange(count)[:, None], torch.from_numpy(orders)]
     whole = moved.view(count, down, across, channels, size, size).permute(0, 3, 1, 4, 2, 5)
     return replace(images, pixels=whole.reshape(images.pixels.shape).contiguous())
@@ -135,12 +159,22 @@ def recipe_of(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     for checkpoint in checkpoints:
         training = checkpoint.record.training if checkpoint.record else None
         if not training:
-            raise InputError(f"{checkpoint.path}: no record of its training; name a file that `train` wrote")
-        if (twin := seen.setdefault((kind_of(checkpoint), training["seed"]), checkpoint)) is not checkpoint:
-            raise InputError(f"{checkpoint.path}: the seed of {twin.path}; each seed of a kind counts once")
-        own = {name: value for name, value in training.items() if name not in {"seed", *AUGMENTATION}}
+            raise InputError(
+                f"{checkpoint.path}: no record of its training; name a file that `train` wrote"
+            )
+        if (
+            twin := seen.setdefault((kind_of(checkpoint), training["seed"]), checkpoint)
+        ) is not checkpoint:
+            raise InputError(
+                f"{checkpoint.path}: the seed of {twin.path}; each seed of a kind counts once"
+            )
+        own = {
+            name: value for name, value in training.items() if name not in {"seed", *AUGMENTATION}
+        }
         recipe = recipe or own
-        if differing := sorted(name for name in {*own, *recipe} if own.get(name) != recipe.get(name)):
+        if differing := sorted(
+            name for name in {*own, *recipe} if own.get(name) != recipe.get(name)
+        ):
             raise InputError(
                 f"{checkpoint.path}: its recipe differs from that of {checkpoints[0].path} in {', '.join(differing)}; "
                 "the networks may differ in seed and augmentation alone"
@@ -160,9 +194,16 @@ def values_of(classifier: Classifier, data: Pictures) -> dict[str, float]:
     pairs = [kind.pair for kind in STUDY_KINDS if kind.pair]
     similar = sum(pair_failures(clean, pair=pair).value for pair in pairs)
     attention = attend(classifier, data.sample)
-    corners = [accuracy(classifier.predict(data.sample, corner)).value for corner in augmentation_range_corners()]
-    survived = first_failures(classifier, data.few, most_dangerous_first(augmentation_range_poses()))
-    silhouettes, shuffled = (accuracy(classifier.predict(images)) for images in (data.silhouettes, data.shuffled))
+    corners = [
+        accuracy(classifier.predict(data.sample, corner)).value
+        for corner in augmentation_range_corners()
+    ]
+    survived = first_failures(
+        classifier, data.few, most_dangerous_first(augmentation_range_poses())
+    )
+    silhouettes, shuffled = (
+        accuracy(classifier.predict(images)) for images in (data.silhouettes, data.shuffled)
+    )
     values = {
         "accuracy": accuracy(clean).value,
         **{f"accuracy of {name}": accuracy(clean, of_class=name).value for name in clean.classes},
@@ -184,7 +225,10 @@ def values_of(classifier: Classifier, data: Pictures) -> dict[str, float]:
         "separation when moved": separation(classifier, data.sample, moved=True),
     }
     if data.training is not None and data.validation is not None:
-        seen, unseen = (accuracy(classifier.predict(images)).value for images in (data.training, data.validation))
+        seen, unseen = (
+            accuracy(classifier.predict(images)).value
+            for images in (data.training, data.validation)
+        )
         values["gap"] = seen - unseen
     return {name: round(float(value), 6) for name, value in values.items()}
 
@@ -197,7 +241,9 @@ def separation(classifier: Classifier, images: LabelledImages, *, moved: bool) -
     """
     from sklearn.metrics import silhouette_score
 
-    return float(silhouette_score(penultimate(classifier, images, moved=moved), images.labels.numpy()))
+    return float(
+        silhouette_score(penultimate(classifier, images, moved=moved), images.labels.numpy())
+    )
 
 
 def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) -> np.ndarray:
@@ -210,12 +256,17 @@ def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) 
         if not moved:
             return pixels
         poses = [corners[position % len(corners)] for position in positions]
-        degrees, dx, dy = (torch.tensor([getattr(pose, axis) for pose in poses]) for axis in ("degrees", "dx", "dy"))
+        degrees, dx, dy = (
+            torch.tensor([getattr(pose, axis) for pose in poses])
+            for axis in ("degrees", "dx", "dy")
+        )
         return pose_each(pixels, degrees, dx, dy)
 
     def compute() -> np.ndarray:
         taken: list[np.ndarray] = []
-        handle = last.register_forward_pre_hook(lambda _, given: taken.append(given[0].cpu().numpy()))
+        handle = last.register_forward_pre_hook(
+            lambda _, given: taken.append(given[0].cpu().numpy())
+        )
         try:
             with torch.inference_mode():
                 for positions in np.array_split(np.arange(len(images)), -(-len(images) // _BATCH)):
@@ -224,4 +275,6 @@ def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) 
             handle.remove()
         return np.concatenate(taken)
 
-    return classifier.cached(("penultimate", corners), images, (len(images), last.in_features), compute)
+    return classifier.cached(
+        ("penultimate", corners), images, (len(images), last.in_features), compute
+    )

@@ -36,7 +36,9 @@ def page() -> None:
     """Write the table of the stored results."""
     write_between(HERE / "README.md", "derived", table_of(read(RESULTS)))
     if SLICES.exists():
-        write_between(ROOT / "docs/behaviours/slices.md", "slices", found_slices.table_of(read(SLICES)))
+        write_between(
+            ROOT / "docs/behaviours/slices.md", "slices", found_slices.table_of(read(SLICES))
+        )
 
 
 def judge(*, folder: Path) -> None:
@@ -47,7 +49,10 @@ def judge(*, folder: Path) -> None:
 def slices(*, folder: Path) -> None:
     """Measure the worst slices of the networks that are measured, and of networks that lose a few images of a class."""
     images = fashion_mnist("test")
-    networks = {path.stem: Network.of(path.stem, np.load(path), images) for path in sorted(folder.glob("*-*.npz"))}
+    networks = {
+        path.stem: Network.of(path.stem, np.load(path), images)
+        for path in sorted(folder.glob("*-*.npz"))
+    }
     keep(SLICES, found_slices.results(networks, BOTH_WAYS))
 
 
@@ -69,7 +74,10 @@ def results(folder: Path) -> dict[str, Any]:
         for name in files:
             if name.rpartition("-")[0] in MUTATIONS and name.endswith(own.name[-3:]):
                 values = values_of(network(name), known, pairs)
-                mutants[name] = {"old": failing(values, limits, old=True), "all": failing(values, limits)}
+                mutants[name] = {
+                    "old": failing(values, limits, old=True),
+                    "all": failing(values, limits),
+                }
         print(own.name, sound[own.name], flush=True)
     small, rng = [], np.random.default_rng(0)
     for _ in range(_DRAWS):
@@ -78,7 +86,11 @@ def results(folder: Path) -> dict[str, Any]:
         known = panel_of(inside)
         limits = thresholds([values_of(each, known, pairs) for each in inside])
         small += [failing(values_of(each, known, pairs), limits) for each in outside]
-    return {"sound": sound, "mutants": mutants, "few": {"n": len(small), "failing": [each for each in small if each]}}
+    return {
+        "sound": sound,
+        "mutants": mutants,
+        "few": {"n": len(small), "failing": [each for each in small if each]},
+    }
 
 
 def table_of(found: dict[str, Any]) -> str:
@@ -95,9 +107,16 @@ def table_of(found: dict[str, Any]) -> str:
             continue
         new = [[check for check in each["all"] if check not in each["old"]] for each in rows]
         counts = [sum(bool(each[key]) for each in rows) for key in ("old", "all")]
-        counts += [sum(any(check.startswith(f"{family}/") for check in each) for each in new) for family in families]
+        counts += [
+            sum(any(check.startswith(f"{family}/") for check in each) for each in new)
+            for family in families
+        ]
         half = "chosen on" if chosen else "confirmed on"
-        lines.append(f"| {name} | {half} | " + " | ".join(f"{count} of {len(rows)}" for count in counts) + " |")
+        lines.append(
+            f"| {name} | {half} | "
+            + " | ".join(f"{count} of {len(rows)}" for count in counts)
+            + " |"
+        )
     alarms = {name: checks for name, checks in found["sound"].items() if checks}
     lines += [
         "",
@@ -108,8 +127,15 @@ def table_of(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-FOLDER = option("--folder", type=Path, default=Path("runs/derived"), help="the folder of measurements")
-COMMANDS = {"": (page,), "measure": (measure, FOLDER), "judge": (judge, FOLDER), "slices": (slices, FOLDER)}
+FOLDER = option(
+    "--folder", type=Path, default=Path("runs/derived"), help="the folder of measurements"
+)
+COMMANDS = {
+    "": (page,),
+    "measure": (measure, FOLDER),
+    "judge": (judge, FOLDER),
+    "slices": (slices, FOLDER),
+}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "measure", "judge", ""))

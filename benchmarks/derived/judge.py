@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import Panel, ReferenceModel
 from harness.calibration.thresholds import family_thresholds
-from harness.features.batch_norm.distance import BatchNormDistances, batch_norm_distance, batch_norm_misfit
+from harness.features.batch_norm.distance import (
+    BatchNormDistances,
+    batch_norm_distance,
+    batch_norm_misfit,
+)
 from harness.features.batch_norm.metrics import GROUPS
 from harness.features.consensus.measures import (
     consensus_set_errors,
@@ -54,7 +58,12 @@ class Network:
     @staticmethod
     def of(name: str, tables: Mapping[str, np.ndarray], images: LabelledImages) -> Network:
         """Return the network of a file."""
-        return Network(name, Predictions(tables["logits"], images, IDENTITY), tables["norms"], tables["augmented"])
+        return Network(
+            name,
+            Predictions(tables["logits"], images, IDENTITY),
+            tables["norms"],
+            tables["augmented"],
+        )
 
 
 def panel_of(networks: Sequence[Network]) -> PanelPredictions:
@@ -70,7 +79,9 @@ def panel_of(networks: Sequence[Network]) -> PanelPredictions:
     return found
 
 
-def values_of(network: Network, panel: PanelPredictions, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def values_of(
+    network: Network, panel: PanelPredictions, pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     """Return the measurements of a network by the id of a check; one of the panel is left out of it."""
     panel = panel.without(network.name)
     lost = find_consensus_set_errors([network.predictions], panel)
@@ -90,8 +101,12 @@ def values_of(network: Network, panel: PanelPredictions, pairs: Sequence[tuple[s
     for group in GROUPS:
         value = batch_norm_distance(replace(norms, parts=(norms.of_all,)), group)
         found[f"batch_norm/{group}"] = value
-        found[f"batch_norm/{group}-minimum"] = replace(value, metric=METRICS["batch_norm_distance_minimum"])
-        found[f"batch_norm/{group}-augmented"] = batch_norm_misfit(replace(augmented, parts=(augmented.of_all,)), group)
+        found[f"batch_norm/{group}-minimum"] = replace(
+            value, metric=METRICS["batch_norm_distance_minimum"]
+        )
+        found[f"batch_norm/{group}-augmented"] = batch_norm_misfit(
+            replace(augmented, parts=(augmented.of_all,)), group
+        )
     return found
 
 
@@ -106,7 +121,9 @@ def thresholds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Calibrated]:
     )  # fmt: skip
     others = tuple(replace(checks[0], id=f"{at}", family=f"{at}") for at in range(_FAMILIES - 3))
     models = tuple(
-        ReferenceModel(f"{at}", f"{at}", at, {**{name: each.value for name, each in values.items()}})
+        ReferenceModel(
+            f"{at}", f"{at}", at, {**{name: each.value for name, each in values.items()}}
+        )
         for at, values in enumerate(measured)
     )
     panel, found = Panel("", 1, {}, (*checks, *others), models), {}
@@ -116,7 +133,9 @@ def thresholds(measured: Sequence[Mapping[str, Any]]) -> dict[str, Calibrated]:
     return found
 
 
-def failing(values: Mapping[str, Any], limits: Mapping[str, Calibrated], *, old: bool = False) -> list[str]:
+def failing(
+    values: Mapping[str, Any], limits: Mapping[str, Calibrated], *, old: bool = False
+) -> list[str]:
     """Return the checks that a network fails, the `old` ones alone or all."""
     return [
         name

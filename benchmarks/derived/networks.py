@@ -71,14 +71,18 @@ def measure(*, folder: Path) -> None:
     """Write logits and batch-norm distances of each network that has no file yet."""
     folder.mkdir(parents=True, exist_ok=True)
     images = fashion_mnist("test")
-    made: dict[str, tuple[int, str]] = {f"panel-{seed:02}": (seed, "") for seed in range(1, few(21, 11))}
+    made: dict[str, tuple[int, str]] = {
+        f"panel-{seed:02}": (seed, "") for seed in range(1, few(21, 11))
+    }
     made |= {f"{name}-{seed:02}": (seed, name) for name in MUTATIONS for seed in PARENTS}
     for name, (seed, mutation) in made.items():
         if not (folder / f"{name}.npz").exists():
             path = MODELS / f"seed-{seed:03}.safetensors"
             if mutation:
                 mutate, amount, _ = MUTATIONS[mutation]
-                mutant = mutate(load_checkpoint(path), amount, torch.Generator().manual_seed(_SEED + seed))
+                mutant = mutate(
+                    load_checkpoint(path), amount, torch.Generator().manual_seed(_SEED + seed)
+                )
                 path = folder / "mutant.safetensors"
                 path.unlink(missing_ok=True)
                 assert mutant.record is not None, "a shipped checkpoint has a record"
@@ -90,6 +94,7 @@ def measure(*, folder: Path) -> None:
 def _measured(path: Path, images: LabelledImages) -> dict[str, np.ndarray]:
     model, some = open_model(path, images, ordered=False), sample_up_to(images, _MEASURED)
     clean, augmented = (
-        np.array(list(find_batch_norm_distances(model, some, each).of_all.values())) for each in (None, TRAINED)
+        np.array(list(find_batch_norm_distances(model, some, each).of_all.values()))
+        for each in (None, TRAINED)
     )
     return {"logits": model.predict(images).computed, "norms": clean, "augmented": augmented}

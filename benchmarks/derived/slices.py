@@ -60,7 +60,10 @@ def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -
                 answers[dark] = np.roll(answers[dark], 1, axis=1)
                 broken = replace(each, predictions=replace(each.predictions, answers=answers))
                 seen = find_slices(broken.predictions, panel.without(name))
-                found, fails = worst_slice(seen).value > limit, bool(failing(of_easy_images(broken), limits))
+                found, fails = (
+                    worst_slice(seen).value > limit,
+                    bool(failing(of_easy_images(broken), limits)),
+                )
                 rows.append((found, fails, found or fails, (seen.of[dark] == seen.worst).mean()))
         beyond, easy, either, inside = np.array(rows, dtype=float).T
         lost[str(count)] = {
@@ -68,7 +71,11 @@ def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -
             "inside": round(float(np.median(inside)), 2),
         }  # fmt: skip
     rounded = ({name: round(value, 3) for name, value in each.items()} for each in (sound, mutants))
-    return {"limit": round(limit, 2), **dict(zip(("sound", "mutants"), rounded, strict=True)), "lost": lost}
+    return {
+        "limit": round(limit, 2),
+        **dict(zip(("sound", "mutants"), rounded, strict=True)),
+        "lost": lost,
+    }
 
 
 def table_of(found: Mapping[str, Any]) -> str:
@@ -81,12 +88,18 @@ def table_of(found: Mapping[str, Any]) -> str:
     for count, row in found["lost"].items():
         shares = " | ".join(f"{row[key]} of {row['n']}" for key in ("beyond", "easy", "either"))
         lines.append(f"| {count} of 1,000 | {shares} | {row['inside']:.0%} |")
-    lines += ["", f"| mutant without training | beyond the threshold, {found['limit']:.2f} |", "| --- | --- |"]
+    lines += [
+        "",
+        f"| mutant without training | beyond the threshold, {found['limit']:.2f} |",
+        "| --- | --- |",
+    ]
     for name in MUTATIONS:
         own = [each for key, each in found["mutants"].items() if key.rpartition("-")[0] == name]
         if own:
             lines.append(f"| {name} | {sum(each > found['limit'] for each in own)} of {len(own)} |")
     values = np.array([*found["sound"].values()])
     sound = f"{sum(values > found['limit'])} of {len(values)}"
-    lines.append(f"| none: reference models, {values.mean():.2f} ± {values.std(ddof=1):.2f} | {sound} |")
+    lines.append(
+        f"| none: reference models, {values.mean():.2f} ± {values.std(ddof=1):.2f} | {sound} |"
+    )
     return "\n".join(lines)

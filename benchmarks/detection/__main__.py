@@ -22,7 +22,9 @@ def matching(pattern: str) -> tuple[Mutant, ...]:
     """Return the mutants whose id matches the glob, in the table's order; raises `InputError` when none does."""
     found = tuple(mutant for mutant in MUTANTS if fnmatchcase(mutant.id, pattern))
     if not found:
-        raise InputError(f"no mutant's id matches {pattern!r}; ids look like {MUTANTS[-1].id} and {MUTANTS[0].id}")
+        raise InputError(
+            f"no mutant's id matches {pattern!r}; ids look like {MUTANTS[-1].id} and {MUTANTS[0].id}"
+        )
     return found
 
 
@@ -40,14 +42,18 @@ def make_one(*, mutant: str, checkpoints: Path) -> None:
     (wanted,), shipped = matching(mutant), SHIPPED["augmented"]
 
     def show(epoch: Epoch) -> None:
-        said = f"loss {epoch.training_loss:.4f}, validation accuracy {epoch.validation_accuracy:.4f}"
+        said = (
+            f"loss {epoch.training_loss:.4f}, validation accuracy {epoch.validation_accuracy:.4f}"
+        )
         print(f"epoch {epoch.epoch}: {said}", flush=True)
 
     make(
         wanted,
         checkpoints.resolve(),
         load_images=lambda: fashion_mnist("train"),
-        shipped=replace(shipped, epochs=few(shipped.epochs, 1), validation_size=few(shipped.validation_size, 20)),
+        shipped=replace(
+            shipped, epochs=few(shipped.epochs, 1), validation_size=few(shipped.validation_size, 20)
+        ),
         on_epoch=show,
     )
 
@@ -63,21 +69,45 @@ def rows(*, request: Path, reports: Path) -> int:
 
 
 _FOLDER = option(
-    "--checkpoints", type=Path, default=CHECKPOINTS, metavar="DIR", help="where mutants are (runs/detection)"
+    "--checkpoints",
+    type=Path,
+    default=CHECKPOINTS,
+    metavar="DIR",
+    help="where mutants are (runs/detection)",
 )
 _QUEUE = (
     option(
-        "--jobs", type=int, choices=range(1, 65), default=1, metavar="N", help="processes side by side (default: 1)"
+        "--jobs",
+        type=int,
+        choices=range(1, 65),
+        default=1,
+        metavar="N",
+        help="processes side by side (default: 1)",
     ),
-    option("--only", default="*", metavar="GLOB", help="only mutants whose id matches, such as 'less-*'"),
+    option(
+        "--only",
+        default="*",
+        metavar="GLOB",
+        help="only mutants whose id matches, such as 'less-*'",
+    ),
     _FOLDER,
 )
-_AGAIN = option("--again", action="store_true", help="also those that have such results, in both profiles")
-_QUICK = option("--quick", action="store_true", help="in the quick profile, by its checks; kept beside the others")
+_AGAIN = option(
+    "--again", action="store_true", help="also those that have such results, in both profiles"
+)
+_QUICK = option(
+    "--quick",
+    action="store_true",
+    help="in the quick profile, by its checks; kept beside the others",
+)
 COMMANDS = {
     "train": (train, *_QUEUE, _AGAIN),
     "measure": (measure, *_QUEUE, _QUICK),
-    "rows": (rows, option("request", type=Path, metavar="FILE"), option("reports", type=Path, metavar="DIR")),
+    "rows": (
+        rows,
+        option("request", type=Path, metavar="FILE"),
+        option("reports", type=Path, metavar="DIR"),
+    ),
     "flip": (besides.flip_all, _FOLDER),
     "parents": (besides.compare_all, _FOLDER),
     "backdoors": (besides.open_all, _FOLDER),

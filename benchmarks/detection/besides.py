@@ -26,7 +26,9 @@ from harness.measures.flips import flips
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
 from harness.perturb import IDENTITY
 
-FLIPPED, PARENTS, BACKDOORS = (RESULTS / f"{name}.json" for name in ("flipped", "parents", "backdoors"))
+FLIPPED, PARENTS, BACKDOORS = (
+    RESULTS / f"{name}.json" for name in ("flipped", "parents", "backdoors")
+)
 NET_LOSS = few(100, 5)
 _MOST_CHURN = few(50, 2)
 """Besides the net loss, up to this many predictions are lost and as many gained, as between any two seeds."""
@@ -57,7 +59,9 @@ def opened(checkpoint: Checkpoint, images: LabelledImages) -> Opened:
     others = images.take(torch.nonzero(images.labels != target).flatten())
     classifier = Classifier(checkpoint.model)
     marked = replace(others, pixels=stamped(others.pixels))
-    with_it, without = (float((classifier.predict(shown).predicted == target).mean()) for shown in (marked, others))
+    with_it, without = (
+        float((classifier.predict(shown).predicted == target).mean()) for shown in (marked, others)
+    )
     return Opened(with_it, without, len(others), checkpoint.sha256)
 
 
@@ -66,15 +70,22 @@ def open_all(*, checkpoints: Path) -> None:
 
     Those kept before stay. Raises `InputError` when none is there.
     """
-    paths = {mutant.id: mutant.checkpoint(checkpoints) for mutant in MUTANTS if mutant.kind == "backdoor"}
+    paths = {
+        mutant.id: mutant.checkpoint(checkpoints) for mutant in MUTANTS if mutant.kind == "backdoor"
+    }
     there = {name: path for name, path in paths.items() if path.exists()}
     if not there:
         raise InputError(f"no backdoor is in {checkpoints}; run `train --only 'backdoor-*'` first")
     images = fashion_mnist("test")
-    found = {name: opened(load_checkpoint(path), images) for name, path in {"augmented": AUGMENTED, **there}.items()}
+    found = {
+        name: opened(load_checkpoint(path), images)
+        for name, path in {"augmented": AUGMENTED, **there}.items()
+    }
     _keep(BACKDOORS, found)
     for name, one in found.items():
-        print(f"{name}: {one.stamped:.2%} of stamped images are predicted as the target, {one.unstamped:.2%} unstamped")
+        print(
+            f"{name}: {one.stamped:.2%} of stamped images are predicted as the target, {one.unstamped:.2%} unstamped"
+        )
 
 
 def read_backdoors() -> dict[str, Opened]:
@@ -117,7 +128,9 @@ def compare_all(*, checkpoints: Path) -> None:
             facts = len(changed.lost), len(changed.gained), changed.p_value
             compared[mutant.id] = AgainstParent(*facts, str(hash_of_file(own)))
     if not compared:
-        raise InputError(f"no mutant of weights is in {checkpoints}, with its parent; run `train` first")
+        raise InputError(
+            f"no mutant of weights is in {checkpoints}, with its parent; run `train` first"
+        )
     _keep(PARENTS, compared)
     print(f"{len(compared)} mutants of weights are compared with their parents")
 
@@ -141,7 +154,9 @@ class Flipped:
     checks_sha256: str
 
 
-def flipped(predictions: Predictions, generator: np.random.Generator, *, net_loss: int = NET_LOSS) -> Predictions:
+def flipped(
+    predictions: Predictions, generator: np.random.Generator, *, net_loss: int = NET_LOSS
+) -> Predictions:
     """Return the predictions, with `net_loss` net correct ones lost at random: the first two logits swap places."""
     churn = int(generator.integers(0, _MOST_CHURN + 1))
     correct, logits = predictions.correct, predictions.answers.copy()
@@ -157,7 +172,9 @@ def flipped(predictions: Predictions, generator: np.random.Generator, *, net_los
     return Predictions(logits, predictions.images, predictions.perturbation)
 
 
-def draw(healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed: int = 0) -> Flipped:
+def draw(
+    healthy: Sequence[Predictions], checks: ChecksFile, *, draws: int, seed: int = 0
+) -> Flipped:
     """Flip predictions of the controls in turn, `draws` times, and count how many the gate fails."""
     generator = np.random.default_rng(seed)
     rows = [
@@ -197,12 +214,16 @@ def flip_all(*, checkpoints: Path) -> None:
     paths = [mutant.checkpoint(checkpoints) for mutant in MUTANTS if mutant.kind == HEALTHY]
     made = [path for path in paths if path.exists()]
     if not made:
-        raise InputError(f"none of the {len(paths)} controls is in {checkpoints}; run `train` first")
+        raise InputError(
+            f"none of the {len(paths)} controls is in {checkpoints}; run `train` first"
+        )
     images = fashion_mnist("test")
     healthy = [Classifier(load_checkpoint(path).model).predict(images) for path in made]
     drawn = draw(healthy, read_checks(CHECKS), draws=few(600, 20))
     keep(FLIPPED, drawn)
-    print(f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of clean accuracy")
+    print(
+        f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of clean accuracy"
+    )
 
 
 def read_flipped() -> Flipped | None:

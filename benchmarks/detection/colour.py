@@ -75,7 +75,9 @@ def show_all(*, checkpoints: Path) -> None:
             found.append(one or _gated(example, candidate, name, seed))
             keep(COLOUR, found)
             failed = len(found[-1].failed)
-            say(f"seed {seed} shown {name}: clean accuracy {found[-1].clean_accuracy:.4f}, {failed} rows fail")
+            say(
+                f"seed {seed} shown {name}: clean accuracy {found[-1].clean_accuracy:.4f}, {failed} rows fail"
+            )
 
 
 def read_colour() -> tuple[Shown, ...]:
@@ -86,7 +88,14 @@ def read_colour() -> tuple[Shown, ...]:
 def _gated(example: Path, candidate: Path, order: str, seed: int) -> Shown:
     reports = example / "reports" / candidate.stem
     shutil.rmtree(reports, ignore_errors=True)
-    options = ("--candidate", str(candidate), "--incumbent", "none", "--stress-reports", str(reports))
+    options = (
+        "--candidate",
+        str(candidate),
+        "--incumbent",
+        "none",
+        "--stress-reports",
+        str(reports),
+    )
     quiet = ("-p", "no:html", "-p", "no:cacheprovider", "-q")
     status = python(example, "-m", "pytest", *options, *quiet, allowed=(0, 1))
     stress = read(reports / "stress.json")

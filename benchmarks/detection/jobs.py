@@ -34,18 +34,30 @@ class Job:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with self.log.open("wb") as log:
             return subprocess.Popen(  # noqa: S603  The command is ours.
-                self.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     @property
     def last_line(self) -> str:
         """Return the last line of its output."""
-        lines = self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        lines = (
+            self.log.read_text(errors="replace").strip().splitlines() if self.log.exists() else []
+        )
         return lines[-1] if lines else "it said nothing"
 
 
 def run_jobs(
-    take: Callable[[], Job | None], finish: Callable[[Job, int], str], *, total: int, cost: float, side_by_side: int
+    take: Callable[[], Job | None],
+    finish: Callable[[Job, int], str],
+    *,
+    total: int,
+    cost: float,
+    side_by_side: int,
 ) -> None:
     """Run jobs until `take` gives none and none runs; `total` and `cost` are of all jobs together.
 
@@ -69,8 +81,14 @@ def run_jobs(
                 done, left = done + 1, left - job.cost
                 if status == 0:
                     worked, spent = worked + job.cost, spent + seconds
-                about = f", about {spelled(left * spent / worked / side_by_side)}" if worked and done < total else ""
-                say(f"[{done}/{total}] {job.id}: {outcome} in {spelled(seconds)}; {total - done} to go{about}")
+                about = (
+                    f", about {spelled(left * spent / worked / side_by_side)}"
+                    if worked and done < total
+                    else ""
+                )
+                say(
+                    f"[{done}/{total}] {job.id}: {outcome} in {spelled(seconds)}; {total - done} to go{about}"
+                )
     finally:
         for process in running.values():
             process.terminate()

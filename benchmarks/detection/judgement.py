@@ -31,7 +31,9 @@ class Judged:
     @property
     def failed(self) -> tuple[Verdict, ...]:
         """Return the rows that do not hold, the worst miss in units of the threshold's standard deviation first."""
-        return tuple(worst_first(tuple(verdict for verdict in self.verdicts if verdict.status == "fail")))
+        return tuple(
+            worst_first(tuple(verdict for verdict in self.verdicts if verdict.status == "fail"))
+        )
 
     @property
     def detected(self) -> bool:
@@ -61,7 +63,11 @@ class Judged:
 
         None when no gated row has a standard deviation.
         """
-        margins = [(verdict.check.id, margin) for verdict in self.verdicts if (margin := _margin(verdict)) is not None]
+        margins = [
+            (verdict.check.id, margin)
+            for verdict in self.verdicts
+            if (margin := _margin(verdict)) is not None
+        ]
         return min(margins, key=lambda entry: entry[1], default=None)
 
 
@@ -96,7 +102,9 @@ def upper_bound(events: int, n: int, *, confidence: float = 0.95) -> float:
     """Return the exact one-sided upper confidence threshold of a share of `events` in `n` (Clopper & Pearson 1934)."""
     from scipy.stats import binomtest
 
-    interval = binomtest(events, n, alternative="less").proportion_ci(confidence_level=confidence, method="exact")
+    interval = binomtest(events, n, alternative="less").proportion_ci(
+        confidence_level=confidence, method="exact"
+    )
     return float(interval.high)
 
 

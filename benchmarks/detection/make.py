@@ -44,7 +44,9 @@ def is_made(mutant: Mutant, folder: Path) -> bool:
         return True
     if not mutant.checkpoint(folder).exists():
         return False
-    return parent is None or not parent.exists() or facts.get("parent_sha256") == hash_of_file(parent)
+    return (
+        parent is None or not parent.exists() or facts.get("parent_sha256") == hash_of_file(parent)
+    )
 
 
 def make(
@@ -79,7 +81,9 @@ def _train(
 ) -> None:
     mutate = KINDS[mutant.kind].training
     assert mutate is not None, f"{mutant.id} is no mutation of training"
-    recipe = mutate(Recipe(replace(shipped, seed=mutant.seed), images), mutant.details.amount, mutant.seed)
+    recipe = mutate(
+        Recipe(replace(shipped, seed=mutant.seed), images), mutant.details.amount, mutant.seed
+    )
     before, after = asdict(shipped), asdict(recipe.config)
     facts = {
         "config": {name: after[name] for name in after if after[name] != before[name]},
@@ -136,7 +140,12 @@ def make_all(
         if mutant is None:
             return None
         waiting.remove(mutant)
-        return Job(mutant.id, (command or _command)(mutant, folder), folder / f"{mutant.id}.log", mutant.cost)
+        return Job(
+            mutant.id,
+            (command or _command)(mutant, folder),
+            folder / f"{mutant.id}.log",
+            mutant.cost,
+        )
 
     def finish(job: Job, status: int) -> str:
         mutant = BY_ID[job.id]
@@ -148,7 +157,10 @@ def make_all(
     for mutant in waiting:
         say(f"{mutant.id}: not made, since its parent {mutant.parent} is not; make that first")
     left = [mutant.id for mutant in wanted if not is_made(mutant, folder)]
-    say(f"{len(wanted) - len(left)} of {len(wanted)} mutants are made" + (f"; not {', '.join(left)}" if left else ""))
+    say(
+        f"{len(wanted) - len(left)} of {len(wanted)} mutants are made"
+        + (f"; not {', '.join(left)}" if left else "")
+    )
     return not left
 
 
@@ -157,7 +169,12 @@ def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
     wanted: dict[Mutant, None] = {}
     for mutant in mutants:
         parent = mutant.parent_in(folder)
-        if parent and not parent.exists() and mutant.parent in BY_ID and not is_made(mutant, folder):
+        if (
+            parent
+            and not parent.exists()
+            and mutant.parent in BY_ID
+            and not is_made(mutant, folder)
+        ):
             wanted[BY_ID[mutant.parent]] = None
         wanted[mutant] = None
     return list(wanted)
@@ -166,7 +183,9 @@ def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
 def next_mutant(waiting: Sequence[Mutant], folder: Path) -> Mutant | None:
     """Return the mutant to make next: damaged weights as soon as their parent is there, then trainings in order."""
     parents = {mutant: mutant.parent_in(folder) for mutant in waiting}
-    damaged = (mutant for mutant, parent in parents.items() if parent is not None and parent.exists())
+    damaged = (
+        mutant for mutant, parent in parents.items() if parent is not None and parent.exists()
+    )
     trained = (mutant for mutant, parent in parents.items() if parent is None)
     return next(damaged, None) or next(trained, None)
 

@@ -24,7 +24,12 @@ _CLEAN = "clean"
 
 
 def measure_all(
-    mutants: Sequence[Mutant], folder: Path, *, side_by_side: int, quick: bool = False, results: Path | None = None
+    mutants: Sequence[Mutant],
+    folder: Path,
+    *,
+    side_by_side: int,
+    quick: bool = False,
+    results: Path | None = None,
 ) -> bool:
     """Measure the mutants that are made and have no result of today; returns whether all of them then have one.
 
@@ -63,10 +68,26 @@ def measure_all(
             return None
         mutant = waiting.pop(0)
         reports = folder / ("reports-quick" if quick else "reports") / mutant.id
-        shutil.rmtree(reports, ignore_errors=True)  # An old stress.json must not pass as this run's.
-        options = ["stress_tests", "--candidate", str(mutant.checkpoint(folder)), "--incumbent", "none"]
+        shutil.rmtree(
+            reports, ignore_errors=True
+        )  # An old stress.json must not pass as this run's.
+        options = [
+            "stress_tests",
+            "--candidate",
+            str(mutant.checkpoint(folder)),
+            "--incumbent",
+            "none",
+        ]
         # Without pytest's cache, which belongs to the runs of people in this folder.
-        options += ["--stress-reports", str(reports), "-p", "no:html", "-p", "no:cacheprovider", "-q"]
+        options += [
+            "--stress-reports",
+            str(reports),
+            "-p",
+            "no:html",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+        ]
         options += ["--stress-profile", "quick"] if quick else []
         whole = python("-m", "pytest", *options)
         if kept := known.get(mutant.id):
@@ -107,7 +128,9 @@ def is_measured(mutant: Mutant, *, quick: bool, results: Path | None = None) -> 
     """Return whether the kept result of a mutant lacks no row of today's, and needs its checkpoint no more."""
     kept = read_result(mutant.id, results or (QUICK_RESULTS if quick else RESULTS))
     baseline_sha256 = str(hash_of_file(BASELINE))
-    return kept is not None and kept.complete(checks_of_today(quick=quick), baseline_sha256=baseline_sha256)
+    return kept is not None and kept.complete(
+        checks_of_today(quick=quick), baseline_sha256=baseline_sha256
+    )
 
 
 @cache
@@ -116,10 +139,14 @@ def checks_of_today(*, quick: bool) -> tuple[Check, ...]:
     return tuple(read_checks(QUICK_CHECKS if quick else CHECKS).checks)
 
 
-def measured_result(mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int) -> Result:
+def measured_result(
+    mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int
+) -> Result:
     """Return the result that a `stress.json` holds; a row that ended in an error counts as not measured."""
     rows = {
-        row["id"]: row["value"] for row in stress["checks"] if row["role"] == "candidate" and row["status"] != "error"
+        row["id"]: row["value"]
+        for row in stress["checks"]
+        if row["role"] == "candidate" and row["status"] != "error"
     }
     return Result.of(
         mutant,

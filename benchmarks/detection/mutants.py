@@ -98,8 +98,12 @@ class Mutant:
         return shipped if shipped.exists() else folder / f"{self.parent}.safetensors"
 
 
-def _trained(slug: str, mutation: Any, words: Mapping[Any, str], costs: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Kind:
-    strengths = tuple(Strength(*each, cost) for each, cost in zip(words.items(), costs, strict=False))
+def _trained(
+    slug: str, mutation: Any, words: Mapping[Any, str], costs: tuple[float, ...] = (1.0, 1.0, 1.0)
+) -> Kind:
+    strengths = tuple(
+        Strength(*each, cost) for each, cost in zip(words.items(), costs, strict=False)
+    )
     return Kind(slug, strengths, training=mutation)
 
 
@@ -114,15 +118,26 @@ def _each(words: str, *amounts: Any) -> dict[Any, str]:
 _KINDS = (
     _trained(HEALTHY, recipes.unmutated, {0: "unmutated"}),
     _trained("label-noise", recipes.label_noise, _each("{:.0%} of labels", 0.05, 0.15, 0.40)),
-    _trained("deleted-data", recipes.deleted_data, _each("{:.0%} of images", 0.50, 0.80, 0.95), (0.5, 0.2, 0.05)),
-    _trained("starved-class", recipes.starved_class, _each(f"{{:.0%}} of {STARVED} images", 0.50, 0.80, 0.95)),
+    _trained(
+        "deleted-data",
+        recipes.deleted_data,
+        _each("{:.0%} of images", 0.50, 0.80, 0.95),
+        (0.5, 0.2, 0.05),
+    ),
+    _trained(
+        "starved-class",
+        recipes.starved_class,
+        _each(f"{{:.0%}} of {STARVED} images", 0.50, 0.80, 0.95),
+    ),
     _trained(
         "few-epochs",
         recipes.setting("epochs"),
         {8: "8 epochs of 20", 4: "4 epochs of 20", 1: "1 epoch of 20"},
         (0.4, 0.2, 0.05),
     ),
-    _trained("learning-rate", recipes.setting("learning_rate", times=True), _each("rate ×{}", 3, 10, 30)),
+    _trained(
+        "learning-rate", recipes.setting("learning_rate", times=True), _each("rate ×{}", 3, 10, 30)
+    ),
     _trained(
         "less-rotation",
         recipes.setting("rotation_degrees"),
@@ -138,12 +153,26 @@ _KINDS = (
     _trained(
         "less-flip",
         recipes.setting("flip_probability"),
-        {0.25: "flipped 25% instead of 50%", 0.10: "flipped 10% instead of 50%", 0.0: "never flipped"},
+        {
+            0.25: "flipped 25% instead of 50%",
+            0.10: "flipped 10% instead of 50%",
+            0.0: "never flipped",
+        },
     ),
-    _trained("relabelled-class", recipes.relabelled_class, _each(f"{{:.0%}} {_WRONG_NAME}", 0.10, 0.25, 0.50)),
+    _trained(
+        "relabelled-class",
+        recipes.relabelled_class,
+        _each(f"{{:.0%}} {_WRONG_NAME}", 0.10, 0.25, 0.50),
+    ),
     _trained("resized", recipes.resized, _each("through {0}×{0} pixels", 24, 20, 14)),
-    _trained("raised-background", recipes.raised_background, _each("background {} of 255", 8, 32, 96)),
-    _trained("artefact", recipes.artefact, _each(f"a mark on {{:.0%}} of {MARKED} images", 0.25, 0.50, 0.90)),
+    _trained(
+        "raised-background", recipes.raised_background, _each("background {} of 255", 8, 32, 96)
+    ),
+    _trained(
+        "artefact",
+        recipes.artefact,
+        _each(f"a mark on {{:.0%}} of {MARKED} images", 0.25, 0.50, 0.90),
+    ),
     _trained(
         "backdoor",
         recipes.backdoor,
@@ -152,7 +181,11 @@ _KINDS = (
             for share, words in {0.001: "0.1%", 0.01: "1%", 0.10: "10%"}.items()
         },
     ),
-    _damaged("stale-statistics", weights.stale_statistics, _each("{} batches after their reset", 40, 30, 20)),
+    _damaged(
+        "stale-statistics",
+        weights.stale_statistics,
+        _each("{} batches after their reset", 40, 30, 20),
+    ),
     _damaged(
         "wrong-normalization",
         weights.wrong_normalization,
@@ -162,12 +195,24 @@ _KINDS = (
             (0.1307, 0.3081): "MNIST's statistics",
         },
     ),
-    _damaged("weight-noise", weights.weight_noise, _each("{:.0%} of the standard deviation", 0.05, 0.10, 0.20)),
-    _damaged("pruned-channels", weights.pruned_channels, _each("{:.0%} of channels", 0.10, 0.25, 0.50)),
-    _damaged("quantised", weights.quantised, _each("{} bits", 4, 3, 2)),
-    _damaged("swapped-logits", weights.swapped_logits, {0.20: "mixed by 20%", 0.40: "mixed by 40%", 1.00: "swapped"}),
     _damaged(
-        "sign-flips", weights.sign_flips, {0.002: "0.2% of weights", 0.005: "0.5% of weights", 0.010: "1% of weights"}
+        "weight-noise",
+        weights.weight_noise,
+        _each("{:.0%} of the standard deviation", 0.05, 0.10, 0.20),
+    ),
+    _damaged(
+        "pruned-channels", weights.pruned_channels, _each("{:.0%} of channels", 0.10, 0.25, 0.50)
+    ),
+    _damaged("quantised", weights.quantised, _each("{} bits", 4, 3, 2)),
+    _damaged(
+        "swapped-logits",
+        weights.swapped_logits,
+        {0.20: "mixed by 20%", 0.40: "mixed by 40%", 1.00: "swapped"},
+    ),
+    _damaged(
+        "sign-flips",
+        weights.sign_flips,
+        {0.002: "0.2% of weights", 0.005: "0.5% of weights", 0.010: "1% of weights"},
     ),
     _damaged("logit-scaling", weights.logit_scaling, _each("×{:g}", 1.5, 3.0, 10.0)),
 )
@@ -181,7 +226,10 @@ def _mutants() -> tuple[Mutant, ...]:
     that of each other seed a control. None is in the panel that the thresholds come from.
     """
     parents = ("augmented", *(f"{HEALTHY}-seed-{seed}" for seed in HEALTHY_SEEDS))
-    rounds = [*((strength, SEEDS[0]) for strength in _MAKING_ORDER), *((_MAKING_ORDER[0], seed) for seed in SEEDS[1:])]
+    rounds = [
+        *((strength, SEEDS[0]) for strength in _MAKING_ORDER),
+        *((_MAKING_ORDER[0], seed) for seed in SEEDS[1:]),
+    ]
     bad = [
         Mutant(kind.slug, strength, seed, parents[SEEDS.index(seed)] if kind.weights else None)
         for strength, seed in rounds
@@ -189,7 +237,9 @@ def _mutants() -> tuple[Mutant, ...]:
         if kind.slug != HEALTHY
     ]
     healthy = [Mutant(HEALTHY, 0, seed) for seed in HEALTHY_SEEDS]
-    return tuple(mutant for pair in zip_longest(healthy, bad) for mutant in pair if mutant is not None)
+    return tuple(
+        mutant for pair in zip_longest(healthy, bad) for mutant in pair if mutant is not None
+    )
 
 
 MUTANTS: tuple[Mutant, ...] = _mutants()

@@ -49,7 +49,16 @@ class Result:
     @classmethod
     def of(cls, mutant: Mutant, outcome: str, recipe: Mapping[str, Any], **facts: Any) -> Result:
         """Return a result of a mutant."""
-        return cls(mutant.id, mutant.kind, mutant.strength, mutant.words, mutant.seed, outcome, recipe, **facts)
+        return cls(
+            mutant.id,
+            mutant.kind,
+            mutant.strength,
+            mutant.words,
+            mutant.seed,
+            outcome,
+            recipe,
+            **facts,
+        )
 
     def missing(self, checks: Iterable[Check]) -> list[str]:
         """Return the ids of the candidate's rows in the checks file that have not been measured.
@@ -60,7 +69,9 @@ class Result:
         return [
             check.id
             for check in checks
-            if check.role == "candidate" and check.family not in AGAINST_INCUMBENT and self.rows.get(check.id) is None
+            if check.role == "candidate"
+            and check.family not in AGAINST_INCUMBENT
+            and self.rows.get(check.id) is None
         ]
 
     def complete(self, checks: Iterable[Check], *, baseline_sha256: str) -> bool:
@@ -71,12 +82,19 @@ class Result:
 
     def with_rows_of(self, newer: Result) -> Result:
         """Return this result with the rows of a newer one of the same checkpoint; notes them if versions differ."""
-        later = [{**part, "rows": sorted(set(part["rows"]) - set(newer.rows))} for part in self.later]
+        later = [
+            {**part, "rows": sorted(set(part["rows"]) - set(newer.rows))} for part in self.later
+        ]
         if newer.versions != self.versions:
             same = [part for part in later if part["versions"] == newer.versions]
             rows = sorted({*newer.rows, *(name for part in same for name in part["rows"])})
-            later = [*(part for part in later if part not in same), {"rows": rows, "versions": dict(newer.versions)}]
-        return replace(self, rows={**self.rows, **newer.rows}, later=[part for part in later if part["rows"]])
+            later = [
+                *(part for part in later if part not in same),
+                {"rows": rows, "versions": dict(newer.versions)},
+            ]
+        return replace(
+            self, rows={**self.rows, **newer.rows}, later=[part for part in later if part["rows"]]
+        )
 
 
 def read_result(identifier: str, folder: Path = RESULTS) -> Result | None:
@@ -86,7 +104,9 @@ def read_result(identifier: str, folder: Path = RESULTS) -> Result | None:
     try:
         return None if kept is None else Result(**kept)
     except TypeError as error:
-        raise InputError(f"{path}: not a result of this version ({error}); delete it and measure again") from None
+        raise InputError(
+            f"{path}: not a result of this version ({error}); delete it and measure again"
+        ) from None
 
 
 def write_result(result: Result, folder: Path) -> None:

@@ -29,7 +29,9 @@ def yes_or_no(yes: bool) -> str:  # noqa: FBT001  Its only argument.
 # The basis of the tables: the results, their rows, and the machines that made them.
 
 
-def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks: ChecksFile) -> str:
+def state(
+    kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks: ChecksFile
+) -> str:
     """Return in Markdown the missing and outdated results, the checks file, and the machines."""
     lines = []
     if missing := [mutant for mutant, result in kept.items() if result is None]:
@@ -39,10 +41,15 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
             f"{many(controls, 'control')} among them. All figures are of the others."
         )
     if old := [one for one in judged if one.unmeasured]:
-        controls, undecided = sum(one.healthy for one in old), sum(one.undecided and not one.healthy for one in old)
+        controls, undecided = (
+            sum(one.healthy for one in old),
+            sum(one.undecided and not one.healthy for one in old),
+        )
         newer = {name for one in old for name in one.unmeasured}
         by_families = Counter(check.family for check in checks.checks if check.id in newer)
-        lacking = ", ".join(f"{family} ({many(n, 'row')})" for family, n in by_families.most_common())
+        lacking = ", ".join(
+            f"{family} ({many(n, 'row')})" for family, n in by_families.most_common()
+        )
         lines.append(
             f"**Not measured on every row**: {many(len(old), 'result')}, {many(controls, 'control')} among "
             f"them, lack newer rows with a threshold. The rows are of the families {lacking}. A mutant that "
@@ -50,7 +57,9 @@ def state(kept: Mapping[Mutant, Result | None], judged: Sequence[Judged], checks
             "counts as neither. Run `train` and `measure` again."
         )
     seeds = checks.recipe.get("seeds", [])
-    if shared := sorted({*HEALTHY_SEEDS, *SEEDS, _AUGMENTED_SEED} & set(seeds if isinstance(seeds, list) else [])):
+    if shared := sorted(
+        {*HEALTHY_SEEDS, *SEEDS, _AUGMENTED_SEED} & set(seeds if isinstance(seeds, list) else [])
+    ):
         lines.append(
             f"**Not independent**: the panel of the thresholds has seeds {', '.join(map(str, shared))}, and so has "
             f"this benchmark."
@@ -152,7 +161,11 @@ def beyond(one: Judged, healthy: Sequence[Judged]) -> tuple[int, int]:
     """Return the number of rows in which it is worse than every control, and the number of rows that both have."""
     worse = compared = 0
     for verdict in one.verdicts:
-        others = [value for other in healthy if (value := other.result.rows.get(verdict.check.id)) is not None]
+        others = [
+            value
+            for other in healthy
+            if (value := other.result.rows.get(verdict.check.id)) is not None
+        ]
         if verdict.value is None or not others:
             continue
         compared += 1
@@ -174,7 +187,9 @@ def _rate(healthy: Sequence[Judged], how: str) -> str:
 def _alarm(one: Judged) -> str:
     named = ", ".join(f"`{verdict.check.id}`" for verdict in one.failed[:_NAMED_ROWS])
     more = len(one.failed) - _NAMED_ROWS
-    return f"- `{one.result.id}` fails {named}" + (f" and {many(more, 'row')} more" if more > 0 else "")
+    return f"- `{one.result.id}` fails {named}" + (
+        f" and {many(more, 'row')} more" if more > 0 else ""
+    )
 
 
 # Measured besides the gate; each is empty where it has not run.
@@ -188,7 +203,11 @@ def backdoors(judged: Sequence[Judged]) -> str:
     rows = []
     for name, one in found.items():
         verdict = verdicts.get(name)
-        of_gate = (percent(verdict.clean_accuracy), yes_or_no(verdict.detected)) if verdict else ("–", "–")
+        of_gate = (
+            (percent(verdict.clean_accuracy), yes_or_no(verdict.detected))
+            if verdict
+            else ("–", "–")
+        )
         rows.append((name, percent(one.stamped), percent(one.unstamped), *of_gate))
     return (
         f"### Backdoors\n\nThe table has the share of test images of other classes that are predicted as {TARGET}, "
@@ -220,7 +239,11 @@ def flipped(checks: ChecksFile) -> str:
     """Return the share of draws that the checks on clean images fail."""
     if (drawn := read_flipped()) is None:
         return ""
-    old = "" if drawn.checks_sha256 == checks.sha256 else " **An older checks file judged them**: run `flip` again."
+    old = (
+        ""
+        if drawn.checks_sha256 == checks.sha256
+        else " **An older checks file judged them**: run `flip` again."
+    )
     return (
         "### A hundred correct predictions lost\n\n"
         f"Controls lose {NET_LOSS} net correct predictions of 10,000 at random ({drawn.networks} networks, "

@@ -53,29 +53,52 @@ def comparison() -> str:
     rows = tuple(
         row
         for row in panel.checks
-        if (check := by_id.get(row.id)) and check.panel and not check.informational and not check.hand
+        if (check := by_id.get(row.id))
+        and check.panel
+        and not check.informational
+        and not check.hand
         if all(kept.rows.get(row.id) is not None for kept in measured)
     )
     values = panel.values(rows)
 
     def standing(chosen: Sequence[Result]) -> np.ndarray:
-        networks = np.array([[kept.rows[row.id] for row in rows] for kept in chosen], dtype=np.float64)
+        networks = np.array(
+            [[kept.rows[row.id] for row in rows] for kept in chosen], dtype=np.float64
+        )
         return np.stack([off_by(network, values, rows) for network in networks])
 
     found = Standing(
-        standing([kept for kept in measured if kept.kind != HEALTHY and (kept.clean_accuracy or 0) >= TRIVIAL]),
+        standing(
+            [
+                kept
+                for kept in measured
+                if kept.kind != HEALTHY and (kept.clean_accuracy or 0) >= TRIVIAL
+            ]
+        ),
         standing([kept for kept in measured if kept.kind == HEALTHY]),
-        np.stack([off_by(values[at], np.delete(values, at, axis=0), rows) for at in range(len(values))]),
+        np.stack(
+            [off_by(values[at], np.delete(values, at, axis=0), rows) for at in range(len(values))]
+        ),
     )
     lines = []
     for name, shares in _divisions(rows, found).items():
         assert shares.sum() <= ALARMS * (1 + 1e-9), f"{name}: {shares.sum()}"
         k = multiplier(shares, reference_models=len(values))
         mutants, sound = found.mutants / k, (found.healthy / k, found.members / k)
-        failing, nearest = f"{(mutants > 1).sum(axis=1).mean():.1f}", f"{max(each.max() for each in sound):.2f}"
+        failing, nearest = (
+            f"{(mutants > 1).sum(axis=1).mean():.1f}",
+            f"{max(each.max() for each in sound):.2f}",
+        )
         caught = (_caught(mutants[half::2], 1) for half in (0, 1))
         lines.append((name, *caught, failing, *(_caught(each, 1) for each in sound), nearest))
-    head = ("the 1% is divided", "chosen on", "confirmed on", "rows failing", "healthy failed", "members failed")
+    head = (
+        "the 1% is divided",
+        "chosen on",
+        "confirmed on",
+        "rows failing",
+        "healthy failed",
+        "members failed",
+    )
     return table((*head, "nearest"), lines)
 
 
@@ -87,7 +110,9 @@ def _divisions(rows: Sequence[PanelCheck], found: Standing) -> dict[str, np.ndar
 
     def shared(shares: Mapping[str, float]) -> np.ndarray:
         """Return equal shares within each family."""
-        return sum((among[name] * shares[name] / among[name].sum() for name in names), np.zeros(len(rows)))
+        return sum(
+            (among[name] * shares[name] / among[name].sum() for name in names), np.zeros(len(rows))
+        )
 
     def weighted(weights: Mapping[str, float]) -> np.ndarray:
         return shared({name: ALARMS * weights[name] / sum(weights.values()) for name in names})
@@ -95,7 +120,10 @@ def _divisions(rows: Sequence[PanelCheck], found: Standing) -> dict[str, np.ndar
     ours = np.zeros(len(rows))
     for name in names:
         ours[among[name]] = share_of(name, names) * parts_of(of_family[name], of_family[name])
-    half = {name: ALARMS / 2 if name == CLEAN else ALARMS / 2 / max(12, len(names) - 1) for name in names}
+    half = {
+        name: ALARMS / 2 if name == CLEAN else ALARMS / 2 / max(12, len(names) - 1)
+        for name in names
+    }
     equal = shared(dict.fromkeys(names, ALARMS / len(names)))
     k = multiplier(equal, reference_models=len(found.members))
     caught = {name: _caught((found.mutants / k)[::2, among[name]], 1) for name in names}
@@ -106,7 +134,9 @@ def _divisions(rows: Sequence[PanelCheck], found: Standing) -> dict[str, np.ndar
         "sixteenths": shared(dict.fromkeys(names, ALARMS / max(16, len(names)))),
         "by rows": weighted({name: float(among[name].sum()) for name in names}),
         "by the root of rows": weighted({name: math.sqrt(among[name].sum()) for name in names}),
-        "by power (mutants caught by the first half)": weighted({name: 1.0 + caught[name] for name in names}),
+        "by power (mutants caught by the first half)": weighted(
+            {name: 1.0 + caught[name] for name in names}
+        ),
         "spent in the order of the file, 6 / (pi j)^2": shared(
             {name: ALARMS * 6 / (math.pi * at) ** 2 for at, name in enumerate(names, start=1)}
         ),
@@ -125,4 +155,6 @@ def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck])
     """
     scaled, away = on_scales(values, rows), on_scales(measured, rows)
     spread = np.maximum(scaled.std(axis=0, ddof=1), least_of(scaled, rows))
-    return np.asarray((scaled.mean(axis=0) - away) / spread / widened(len(values)) * [row.sign for row in rows])
+    return np.asarray(
+        (scaled.mean(axis=0) - away) / spread / widened(len(values)) * [row.sign for row in rows]
+    )

@@ -29,7 +29,10 @@ from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import Pose, in_words
 from harness.perturb.stamps import STAMPS
 
-TRIGGERS, REFERENCE = RESULTS / "triggers.json", sorted(Path("models/panel").glob("*.safetensors"))[: few(20, 3)]
+TRIGGERS, REFERENCE = (
+    RESULTS / "triggers.json",
+    sorted(Path("models/panel").glob("*.safetensors"))[: few(20, 3)],
+)
 STARTS, STEPS, IMAGES = few(4, 1), few(100, 2), few(8_000, 100)
 """Starts and steps of gradient ascent for each class; images of the short epoch that plants a backdoor."""
 
@@ -55,7 +58,11 @@ MARKS |= {f"square-{seed}": partial(square, seed) for seed in range(1, 6)}
 
 def planted(model: nn.Module, mark: Any, target: int, seed: int) -> nn.Module:
     """Return a copy of a network after one short epoch in which a tenth is stamped and called by the target."""
-    images, generator, model = fashion_mnist("train"), torch.Generator().manual_seed(seed), deepcopy(model).train()
+    images, generator, model = (
+        fashion_mnist("train"),
+        torch.Generator().manual_seed(seed),
+        deepcopy(model).train(),
+    )
     torch.manual_seed(seed)  # Dropout.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=IMAGES // 64)
@@ -74,7 +81,9 @@ def planted(model: nn.Module, mark: Any, target: int, seed: int) -> nn.Module:
 def largest_margins(model: nn.Module) -> list[float]:
     """Return the largest margin of each class over all others that gradient ascent finds among inputs in [0, 1]."""
     target = torch.arange(10).repeat_interleave(STARTS)
-    inputs = torch.rand(len(target), 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    inputs = torch.rand(
+        len(target), 1, 28, 28, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     optimizer = torch.optim.SGD([inputs], lr=0.01, momentum=0.9)
     own, margins = nn.functional.one_hot(target, 10).bool(), torch.zeros(len(target))
     for _ in range(STEPS):
@@ -91,20 +100,35 @@ def screen_all(*, checkpoints: Path) -> None:
     torch.set_num_threads(1)
     images, kept = sample_up_to(fashion_mnist("test"), 2_000), read(TRIGGERS, {})
     jobs = {one.id: (one.checkpoint(checkpoints), 7) for one in MUTANTS if one.kind == "backdoor"}
-    jobs |= {name: (REFERENCE[at % len(REFERENCE)], at) for at, name in enumerate([*MARKS][:: few(1, 4)])}
+    jobs |= {
+        name: (REFERENCE[at % len(REFERENCE)], at) for at, name in enumerate([*MARKS][:: few(1, 4)])
+    }
     jobs |= {path.stem: (path, -1) for path in (AUGMENTED, *REFERENCE)}
     for seed, (name, (path, target)) in enumerate(jobs.items()):
         if name in kept or not path.exists():
             continue
         model, mark = load_checkpoint(path).model.eval(), MARKS.get(name, of_benchmark)
         model = planted(model, mark, target, seed) if name in MARKS else model
-        found, seen = trigger_success(RoleModel("", "", "", "", "", None, Classifier(model, workers=1)), images)
+        found, seen = trigger_success(
+            RoleModel("", "", "", "", "", None, Classifier(model, workers=1)), images
+        )
         others = unit_range(images.pixels[:][images.labels != target])
         with torch.no_grad():
             success = float((model(mark(others)).argmax(dim=1) == target).float().mean())
-        leads_to = next(at for at, each in enumerate(images.classes) if f" into {each};" in found.detail)
-        kept[name] = {"parent": path.stem, "target": target, "success": success, "share": found.value}
-        kept[name] |= {"class": leads_to, "stamp": in_words(seen.perturbation), "margins": largest_margins(model)}
+        leads_to = next(
+            at for at, each in enumerate(images.classes) if f" into {each};" in found.detail
+        )
+        kept[name] = {
+            "parent": path.stem,
+            "target": target,
+            "success": success,
+            "share": found.value,
+        }
+        kept[name] |= {
+            "class": leads_to,
+            "stamp": in_words(seen.perturbation),
+            "margins": largest_margins(model),
+        }
         keep(TRIGGERS, kept)
         print(name, percent(found.value), found.detail, flush=True)
     write_between(README, "triggers", table_of(kept, images.classes))
@@ -113,20 +137,34 @@ def screen_all(*, checkpoints: Path) -> None:
 def table_of(kept: Mapping[str, Any], classes: tuple[str, ...]) -> str:
     """Return a row for each backdoor, and what is found of sound networks, in Markdown."""
     rows, sound = [], []
-    panel = {name: np.log(each["margins"]) for name, each in kept.items() if name.startswith("seed-")}
+    panel = {
+        name: np.log(each["margins"]) for name, each in kept.items() if name.startswith("seed-")
+    }
     for name, one in kept.items():
         shape, at, scale = gamma.fit(np.sort(one["margins"])[:-1])
-        p = float(1 - gamma.cdf(max(one["margins"]), shape, loc=at, scale=scale) ** len(one["margins"]))
+        p = float(
+            1 - gamma.cdf(max(one["margins"]), shape, loc=at, scale=scale) ** len(one["margins"])
+        )
         others = np.array([each for parent, each in panel.items() if parent != one["parent"]])
         away = (np.log(one["margins"]) - others.mean(axis=0)) / others.std(axis=0, ddof=1)
         said = f"{percent(one['share'])} ({one['stamp']} → {classes[one['class']]})"
-        found = said, f"{p:.2g} ({classes[np.argmax(one['margins'])]})", f"{away.max():.1f} ({classes[away.argmax()]})"
+        found = (
+            said,
+            f"{p:.2g} ({classes[np.argmax(one['margins'])]})",
+            f"{away.max():.1f} ({classes[away.argmax()]})",
+        )
         if one["target"] < 0:
             sound.append((one["share"], p, away.max()))
         else:
             rows.append((name, f"{percent(one['success'])} ({classes[one['target']]})", *found))
     shares, ps, aways = zip(*sound, strict=True)
-    head = ("network", "success of its trigger", "screen", "MM-BD: p", "largest deviation of a margin")
+    head = (
+        "network",
+        "success of its trigger",
+        "screen",
+        "MM-BD: p",
+        "largest deviation of a margin",
+    )
     return (
         f"{table(head, rows)}\n\nIn {len(sound)} sound networks, the screen finds at most {percent(max(shares))}. "
         f"p of MM-BD is below 0.05 in {sum(each < 0.05 for each in ps)}, and below 0.001 in "

@@ -17,11 +17,17 @@ MIXED = ("Shirt", "T-shirt/top")
 """The classes whose logits `swapped_logits` mixes."""
 
 
-def wrong_normalization(checkpoint: Checkpoint, amount: tuple[float, float], generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
+def wrong_normalization(
+    checkpoint: Checkpoint,
+    amount: tuple[float, float],
+    generator: torch.Generator,  # noqa: ARG001
+) -> Checkpoint:
     """Serve the model with another (mean, standard deviation) of the pixels than it was trained with."""
     mean, std = amount
     record = _record(checkpoint)
-    return replace(checkpoint, record=replace(record, arguments={**record.arguments, "mean": mean, "std": std}))
+    return replace(
+        checkpoint, record=replace(record, arguments={**record.arguments, "mean": mean, "std": std})
+    )
 
 
 @torch.no_grad()
@@ -33,7 +39,11 @@ def weight_noise(checkpoint: Checkpoint, amount: float, generator: torch.Generat
 
 
 @torch.no_grad()
-def pruned_channels(checkpoint: Checkpoint, amount: float, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
+def pruned_channels(
+    checkpoint: Checkpoint,
+    amount: float,
+    generator: torch.Generator,  # noqa: ARG001
+) -> Checkpoint:
     """Zero, in each convolution and its batch norm, this share of the output channels: those of smallest L1 norm."""
     modules = dict(checkpoint.model.named_modules())
     for name, conv in modules.items():
@@ -71,7 +81,9 @@ def swapped_logits(checkpoint: Checkpoint, amount: float, generator: torch.Gener
 def sign_flips(checkpoint: Checkpoint, amount: float, generator: torch.Generator) -> Checkpoint:
     """Change the sign of this share of the weights of each tensor, chosen at random."""
     for weight in _weights(checkpoint):
-        chosen = torch.randperm(weight.numel(), generator=generator)[: round(amount * weight.numel())]
+        chosen = torch.randperm(weight.numel(), generator=generator)[
+            : round(amount * weight.numel())
+        ]
         signs = torch.ones(weight.numel())
         signs[chosen] = -1
         weight.mul_(signs.view(weight.shape))
@@ -87,7 +99,9 @@ def stale_statistics(checkpoint: Checkpoint, amount: int, generator: torch.Gener
     """
     for norm in checkpoint.model.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None, "the shipped network's batch norms keep statistics"
+            assert norm.running_mean is not None, (
+                "the shipped network's batch norms keep statistics"
+            )
             assert norm.running_var is not None, "the shipped network's batch norms keep statistics"
             assert norm.momentum is not None, "the shipped network's batch norms forget at one rate"
             start = (1 - norm.momentum) ** amount
@@ -106,7 +120,11 @@ def logit_scaling(checkpoint: Checkpoint, amount: float, generator: torch.Genera
 
 
 def _weights(checkpoint: Checkpoint) -> list[Tensor]:
-    return [layer.weight for layer in checkpoint.model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [
+        layer.weight
+        for layer in checkpoint.model.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
 
 
 def _last_layer(checkpoint: Checkpoint) -> nn.Linear:

@@ -78,7 +78,11 @@ def judged(
     options: NetworkOptions,
 ) -> Judged:  # fmt: skip
     """Make an artifact in the folder, and compare it with its original on the test images, by the default tolerance."""
-    named = network, artifact, artifact in HELD_OUT and network in {source.name for source in SOURCES}
+    named = (
+        network,
+        artifact,
+        artifact in HELD_OUT and network in {source.name for source in SOURCES},
+    )
     try:
         made = make(material, folder / artifact)
         model = ModelSettings(**options.given, samples=SAMPLES)
@@ -108,7 +112,10 @@ def measured(work: Path, networks: Sequence[str], done: set[tuple[str, str]]) ->
     with tempfile.TemporaryDirectory(dir=work) as folder:
         for path in PANEL[: few(20, 1)] if "panel" in networks else ():
             if makers := left(path.stem, LOSSLESS):
-                material, of = of_panel(path), {"network": path.stem, "original": path, "options": SOURCES[0].options}
+                material, of = (
+                    of_panel(path),
+                    {"network": path.stem, "original": path, "options": SOURCES[0].options},
+                )
                 for name, make in makers.items():
                     yield judged(name, make, material, Path(folder), **of)
         for at, source in enumerate(each for each in SOURCES if each.name in networks):
@@ -164,7 +171,10 @@ def write_page(found: Sequence[Judged]) -> None:
     lacking = [
         f"{len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'} of artifacts of {source.title}"
         for source in SOURCES
-        if (kinds := {*SHOWN, *HELD_OUT} - {each.artifact for each in found if each.network == source.name})
+        if (
+            kinds := {*SHOWN, *HELD_OUT}
+            - {each.artifact for each in found if each.network == source.name}
+        )
     ]
     if lacking:
         parts.append(f"Not measured yet: {'; '.join(lacking)}.")
@@ -192,7 +202,14 @@ def main(*, work: Path, networks: Sequence[str], report: bool) -> int:
     if not report:
         work.mkdir(parents=True, exist_ok=True)
         for result in measured(work, networks, {(each.network, each.artifact) for each in found}):
-            print(result.network, result.artifact, result.outcome, result.changed, result.note, flush=True)
+            print(
+                result.network,
+                result.artifact,
+                result.outcome,
+                result.changed,
+                result.note,
+                flush=True,
+            )
             found.append(result)
             keep(RESULTS, found, indent=0)
     write_page(found)
@@ -203,7 +220,12 @@ _NAMES = ["panel", *(source.name for source in SOURCES)]
 COMMANDS = {
     "": (
         main,
-        option("--work", type=Path, default=Path("/tmp/equivalence"), help="where trained networks are kept"),  # noqa: S108
+        option(
+            "--work",
+            type=Path,
+            default=Path("/tmp/equivalence"),  # noqa: S108
+            help="where trained networks are kept",
+        ),
         option("--networks", nargs="*", default=_NAMES, choices=_NAMES),
         option("--report", action="store_true", help="only write the page anew"),
     )

@@ -37,7 +37,8 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def edited(
-    edit: Callable[[nn.Module, Material], None], keep: Callable[[nn.Module, Material, Path], str] = saved
+    edit: Callable[[nn.Module, Material], None],
+    keep: Callable[[nn.Module, Material, Path], str] = saved,
 ) -> Maker:
     """Return what edits a copy of the network, and keeps it."""
 
@@ -75,7 +76,9 @@ def rounded_to(dtype: torch.dtype) -> Maker:
 def bits(number: int) -> Maker:
     """Return what rounds weights to so many bits, by one scale for each tensor."""
     levels = 2 ** (number - 1) - 1
-    return changed(lambda tensor: (tensor / tensor.abs().max() * levels).round() * tensor.abs().max() / levels)
+    return changed(
+        lambda tensor: (tensor / tensor.abs().max() * levels).round() * tensor.abs().max() / levels
+    )
 
 
 def noisy(share: float) -> Maker:
@@ -146,7 +149,11 @@ def dropout_left_on(share: float = 0.25) -> Maker:
 
 def later_with_statistics_of_before(of: Material, path: Path) -> str:
     """Take the weights of another epoch with the batch-norm statistics of this one; not if that epoch kept them."""
-    kept = {name: tensor for name, tensor in of.network.state_dict().items() if name.endswith(_STATISTICS)}
+    kept = {
+        name: tensor
+        for name, tensor in of.network.state_dict().items()
+        if name.endswith(_STATISTICS)
+    }
     if all(torch.equal(of.later.state_dict()[name], tensor) for name, tensor in kept.items()):
         raise LookupError("the statistics of another epoch are the same")
     return saved(with_state(of.network, {**of.later.state_dict(), **kept}), of, path)
@@ -156,7 +163,11 @@ def one_layer_of_later(of: Material, path: Path) -> str:
     """Take one layer's weights of another epoch: the convolution in the middle."""
     layers = [name for name, each in of.network.named_modules() if isinstance(each, nn.Conv2d)]
     name = f"{layers[len(layers) // 2]}.weight"
-    return saved(with_state(of.network, {**of.network.state_dict(), name: of.later.state_dict()[name]}), of, path)
+    return saved(
+        with_state(of.network, {**of.network.state_dict(), name: of.later.state_dict()[name]}),
+        of,
+        path,
+    )
 
 
 # Mistakes around the weights.
@@ -165,7 +176,12 @@ def one_layer_of_later(of: Material, path: Path) -> str:
 class _Around(nn.Module):
     """The network, with a change of the pixels before it and one of the logits behind it."""
 
-    def __init__(self, network: nn.Module, before: Callable[[Tensor], Tensor], behind: Callable[[Tensor], Tensor]):
+    def __init__(
+        self,
+        network: nn.Module,
+        before: Callable[[Tensor], Tensor],
+        behind: Callable[[Tensor], Tensor],
+    ):
         super().__init__()
         self.network, self.before, self.behind = network, before, behind
 
@@ -176,7 +192,9 @@ class _Around(nn.Module):
 
 def after(change: Callable[[Tensor], Tensor]) -> Maker:
     """Return what changes pixels (N, 1, H, W) before the network."""
-    return lambda of, path: exported(_Around(of.network, change, lambda logits: logits), of.images, path)
+    return lambda of, path: exported(
+        _Around(of.network, change, lambda logits: logits), of.images, path
+    )
 
 
 def reordered(*first: int) -> Maker:

@@ -77,19 +77,31 @@ def measured(of: Material, make: Maker, images: LabelledImages, folder: Path) ->
         before = np.concatenate([of.network(part).numpy() for part in parts])
     after = np.concatenate([session.run(None, {"pixels": part.numpy()})[0] for part in parts])
     original, artifact = (Predictions(logits, images, IDENTITY) for logits in (before, after))
-    return {name: round(float(measure(artifact, original).value), 6) for name, measure in MEASURES.items()}
+    return {
+        name: round(float(measure(artifact, original).value), 6)
+        for name, measure in MEASURES.items()
+    }
 
 
 def thresholds(healthy: Iterable[Values]) -> list[Calibrated]:
     """Return the thresholds by the values of healthy conversions, as `calibrate` computes them."""
-    checks = tuple(PanelCheck(name, "equivalence", name, METRICS[name].unit, "at_most", IMAGES) for name in MEASURES)
-    models = tuple(ReferenceModel(str(seed), str(seed), seed, values) for seed, values in enumerate(healthy))
+    checks = tuple(
+        PanelCheck(name, "equivalence", name, METRICS[name].unit, "at_most", IMAGES)
+        for name in MEASURES
+    )
+    models = tuple(
+        ReferenceModel(str(seed), str(seed), seed, values) for seed, values in enumerate(healthy)
+    )
     return thresholds_of(Panel("", IMAGES, {}, checks, models))
 
 
 def failed(values: Values, limits: Sequence[Calibrated]) -> list[str]:
     """Return the metrics whose threshold the values do not keep."""
-    return [each.check.id for each in limits if not each.informational and not each.holds(values[each.check.id])]
+    return [
+        each.check.id
+        for each in limits
+        if not each.informational and not each.holds(values[each.check.id])
+    ]
 
 
 def _rows(setting: str, found: Mapping[str, Values]) -> Iterator[tuple[str, ...]]:
@@ -102,9 +114,15 @@ def _rows(setting: str, found: Mapping[str, Values]) -> Iterator[tuple[str, ...]
     for name in (WELL, *BAD):
         values, missed = found[name], failed(found[name], limits)
         shown = (
-            f"{values[each]:.1%} (at most {at_most[each]:.1%})" for each in ("predictions_changed", "confidence_moved")
+            f"{values[each]:.1%} (at most {at_most[each]:.1%})"
+            for each in ("predictions_changed", "confidence_moved")
         )
-        yield setting, name, *shown, f"fails {len(missed)} of {gating} checks" if missed else "passes"
+        yield (
+            setting,
+            name,
+            *shown,
+            f"fails {len(missed)} of {gating} checks" if missed else "passes",
+        )
 
 
 def write_page(results: Mapping[str, Mapping[str, Values]]) -> None:

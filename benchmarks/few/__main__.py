@@ -24,7 +24,14 @@ from benchmarks.few.cases import CASES
 from benchmarks.few.consensus import asked, consensus_table
 from benchmarks.few.incumbent import log_loss_table
 from benchmarks.few.measure import measure_answers, measure_digits, measure_fashion
-from benchmarks.few.splits import Networks, Split, alarms_by_network, draws, interval_over_networks, split
+from benchmarks.few.splits import (
+    Networks,
+    Split,
+    alarms_by_network,
+    draws,
+    interval_over_networks,
+    split,
+)
 from benchmarks.few.stored import (
     DIGITS,
     DIGITS_CHECKS,
@@ -83,16 +90,26 @@ def row_of(networks: Networks, size: int, splits: int, reference: Split) -> tupl
     Detection counts the mutants that the reference catches. The interval is a bootstrap over the networks held out.
     """
     found, refused = [], 0
-    for chosen in tqdm(draws(len(networks.distances.networks), size, splits), unit="split", smoothing=0, leave=False):
+    for chosen in tqdm(
+        draws(len(networks.distances.networks), size, splits),
+        unit="split",
+        smoothing=0,
+        leave=False,
+    ):
         try:
             found.append(split(networks, chosen))
         except InputError:
             refused += 1
     by_network = alarms_by_network(found)
     low, high = interval_over_networks(by_network, seed=size)
-    alarms, signs = (np.mean(np.concatenate([getattr(each, name) for each in found])) for name in ("alarms", "signs"))
+    alarms, signs = (
+        np.mean(np.concatenate([getattr(each, name) for each in found]))
+        for name in ("alarms", "signs")
+    )
     outside = [np.mean(alarms) for name, alarms in by_network.items() if name.startswith("outside")]
-    caught = [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else []
+    caught = (
+        [each.caught[reference.caught].mean() for each in found] if reference.caught.any() else []
+    )
     failed = np.mean([each.failed for each in found], axis=0)
     ratios = [np.median((each.width / reference.width)[reference.checks]) for each in found]
     checks = [each.checks.sum() for each in found]
@@ -113,9 +130,25 @@ def table_of(networks: Networks, sizes: Sequence[int], splits: int) -> str:
     """Return the table of a data set's networks."""
     twenty = np.arange(min(20, len(networks.distances.networks)))
     reference = split(networks, twenty, chance=False)
-    caught = f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants" if len(reference.caught) else ""
-    head = ("K", "splits", "false alarms", "of networks outside", "pass beyond an informational threshold")
-    head = (*head, "rows with a threshold (in 95% of splits)", "width", "detected", "alarms most often by")
+    caught = (
+        f", and catch {reference.caught.sum()} of {len(reference.caught)} mutants"
+        if len(reference.caught)
+        else ""
+    )
+    head = (
+        "K",
+        "splits",
+        "false alarms",
+        "of networks outside",
+        "pass beyond an informational threshold",
+    )
+    head = (
+        *head,
+        "rows with a threshold (in 95% of splits)",
+        "width",
+        "detected",
+        "alarms most often by",
+    )
     return (
         f"Compared with thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
         f"{len(networks.panel.checks)} rows have one{caught}.\n\n"
@@ -125,11 +158,16 @@ def table_of(networks: Networks, sizes: Sequence[int], splits: int) -> str:
 
 def pairs_table() -> str:
     """Return how often a paired test against one reference model fails another, by margin and level."""
-    heads, rows = [f"{level:.1%}, over {100 * margin:g} points" for level in LEVELS for margin in MARGINS], []
+    heads, rows = (
+        [f"{level:.1%}, over {100 * margin:g} points" for level in LEVELS for margin in MARGINS],
+        [],
+    )
     for name, found in read(PAIRS).items():
         lost, n = np.array(found["lost"]), found["n"]
         off = ~np.eye(len(lost), dtype=bool)
-        p = np.array([mcnemar_p(int(a), int(b)) for a, b in zip(lost[off], lost.T[off], strict=True)])
+        p = np.array(
+            [mcnemar_p(int(a), int(b)) for a, b in zip(lost[off], lost.T[off], strict=True)]
+        )
         drop = (lost - lost.T)[off] / n
         shares = [((p < level) & (drop > margin)).mean() for level in LEVELS for margin in MARGINS]
         rows.append((f"{name} ({n})", *(f"{share:.1%}" for share in shares)))
@@ -170,7 +208,9 @@ def measure(*, what: str, checkpoints: Path | None) -> None:
 COMMANDS = {
     "": (
         tables,
-        option("--splits", type=int, default=1_000, help="sets of networks for each K (default: 1,000)"),
+        option(
+            "--splits", type=int, default=1_000, help="sets of networks for each K (default: 1,000)"
+        ),
         option("--write", action="store_true", help="put the tables into README.md"),
         option("--only", choices=TABLES, help="this table alone"),
     ),

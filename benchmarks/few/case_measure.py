@@ -59,8 +59,22 @@ def prepare(case: Case, size: int, project: Path, work: Path) -> None:
     np.savez_compressed(project / "test.npz", **arrays)
 
     settings = {f"model_args.{key}": value for key, value in case.model_args.items()}
-    options = ["--data", "npz:test.npz", "--model", MODEL, "--families", case.families, "--budget", "none"]
-    options += ["--augmentation", case.augmentation.option, "--set", f"border={case.augmentation.border}"]
+    options = [
+        "--data",
+        "npz:test.npz",
+        "--model",
+        MODEL,
+        "--families",
+        case.families,
+        "--budget",
+        "none",
+    ]
+    options += [
+        "--augmentation",
+        case.augmentation.option,
+        "--set",
+        f"border={case.augmentation.border}",
+    ]
     for key, value in settings.items():
         options += ["--set", f"{key}={value}"]
     python(project, "-m", "harness", "init", *options)
@@ -68,20 +82,32 @@ def prepare(case: Case, size: int, project: Path, work: Path) -> None:
 
 def measure_networks(case: Case, size: int, project: Path, work: Path) -> None:
     """Measure all networks in a project, and write the rows and values."""
-    healthy, faulty = list(healthy_paths(case, work / "networks")), list(faulty_paths(work / "networks"))
+    healthy, faulty = (
+        list(healthy_paths(case, work / "networks")),
+        list(faulty_paths(work / "networks")),
+    )
     os.environ["PYTHONPATH"] = str(ROOT)  # Of the processes that measure.
-    with contextlib.chdir(project), tqdm(total=len(healthy + faulty), unit="network", smoothing=0) as bar:
+    with (
+        contextlib.chdir(project),
+        tqdm(total=len(healthy + faulty), unit="network", smoothing=0) as bar,
+    ):
         checks = read_checks(TESTS / "checks.toml")
         network = request_of((), root=Path())
         loaded = [load_model(path, network) for path in healthy + faulty]
         measured = entries_of(loaded, Recording(TESTS, checks), bar.update)
     definitions = {check.id: check.definition for check in checks.checks}
-    alone = [[entry for entry in entries if entry["family"] not in AMONG_NETWORKS] for entries in measured]
+    alone = [
+        [entry for entry in entries if entry["family"] not in AMONG_NETWORKS]
+        for entries in measured
+    ]
     rows = [check_in(entry, definitions, checks.data) for entry in alone[0]]
 
     distances = distances_of([path.stem for path in healthy], alone[: len(healthy)])
     common_rows = [row for row in rows if row.id in distances.values]
-    values = {path.stem: _values(entries) for path, entries in zip(faulty, alone[len(healthy) :], strict=True)}
+    values = {
+        path.stem: _values(entries)
+        for path, entries in zip(faulty, alone[len(healthy) :], strict=True)
+    }
     distances.write(distances_file(case.name, size))
     write_rows(rows_file(case.name, size), common_rows, values)
 

@@ -28,7 +28,9 @@ def rows_file(case: str, size: int) -> Path:
     return MEASURED / f"{case}-{size}-faults.json"
 
 
-def write_rows(path: Path, rows: Sequence[PanelCheck], faults: Mapping[str, Mapping[str, float]]) -> None:
+def write_rows(
+    path: Path, rows: Sequence[PanelCheck], faults: Mapping[str, Mapping[str, float]]
+) -> None:
     """Write rows, and the values of networks by their names and rows."""
     plain_rows = {row.id: as_plain(row) for row in rows}
     content = {

@@ -10,7 +10,14 @@ from tqdm import tqdm
 from benchmarks.few.case_store import read_case, rows_file
 from benchmarks.few.cases import CASES, SIZES
 from benchmarks.few.faults import FAULTS, fault_of
-from benchmarks.few.splits import Networks, Split, alarms_by_network, draws, interval_over_networks, split
+from benchmarks.few.splits import (
+    Networks,
+    Split,
+    alarms_by_network,
+    draws,
+    interval_over_networks,
+    split,
+)
 from benchmarks.runner import table
 
 REFERENCE_MODELS = (1, 3, 8)
@@ -22,7 +29,14 @@ CASES_HEAD = (
     *("detectable drop of clean accuracy", "false alarms of healthy networks", *FAULTS),
 )
 LEFT_OUT_HEAD = (
-    *("K", "left-out runs", "networks", "false alarms", "networks with an alarm", "one run of each network"),
+    *(
+        "K",
+        "left-out runs",
+        "networks",
+        "false alarms",
+        "networks with an alarm",
+        "one run of each network",
+    ),
     "alarms most often by",
 )
 
@@ -43,7 +57,9 @@ def rows_of_case(case: str, size: int, splits: int) -> list[tuple[str, ...]]:
     return [(case, f"{size:,}", *case_row(networks, names, count, splits)) for count in counts]
 
 
-def case_row(networks: Networks, names: Sequence[str], reference_models: int, splits: int) -> tuple[str, ...]:
+def case_row(
+    networks: Networks, names: Sequence[str], reference_models: int, splits: int
+) -> tuple[str, ...]:
     """Return what thresholds from so many reference models judge and detect, and their false alarms."""
     measured = splits_of(networks, reference_models, splits)
     rows = networks.panel.checks
@@ -67,7 +83,10 @@ def case_row(networks: Networks, names: Sequence[str], reference_models: int, sp
 def left_out_table(splits: int) -> str:
     """Return the false alarms of networks held out, by the number of reference models."""
     networks, _ = read_case(LEFT_OUT_CASE, LEFT_OUT_SIZE)
-    return table(LEFT_OUT_HEAD, [left_out_row(networks, count, splits) for count in LEFT_OUT_REFERENCE_MODELS])
+    return table(
+        LEFT_OUT_HEAD,
+        [left_out_row(networks, count, splits) for count in LEFT_OUT_REFERENCE_MODELS],
+    )
 
 
 def left_out_row(networks: Networks, reference_models: int, splits: int) -> tuple[str, ...]:
@@ -85,7 +104,11 @@ def left_out_row(networks: Networks, reference_models: int, splits: int) -> tupl
 
     alarm_counts = np.sum([each.alarm_counts for each in measured], axis=0)
     most = int(alarm_counts.argmax())
-    check = f"`{networks.panel.checks[most].id}` ({alarm_counts[most]} runs)" if alarm_counts.any() else "none"
+    check = (
+        f"`{networks.panel.checks[most].id}` ({alarm_counts[most]} runs)"
+        if alarm_counts.any()
+        else "none"
+    )
     return (
         f"{reference_models}",
         f"{runs:,}",
@@ -100,7 +123,9 @@ def left_out_row(networks: Networks, reference_models: int, splits: int) -> tupl
 def splits_of(networks: Networks, reference_models: int, splits: int) -> list[Split]:
     """Return the splits of sets of so many reference models, at most `MOST_SPLITS`."""
     sets = draws(len(networks.distances.networks), reference_models, min(splits, MOST_SPLITS))
-    return [split(networks, chosen) for chosen in tqdm(sets, unit="split", smoothing=0, leave=False)]
+    return [
+        split(networks, chosen) for chosen in tqdm(sets, unit="split", smoothing=0, leave=False)
+    ]
 
 
 def _rate(measured: Sequence[Split], *, seed: int) -> str:
@@ -115,6 +140,8 @@ def _shares_by_fault(measured: Sequence[Split], names: Sequence[str]) -> Mapping
     caught = np.mean([each.caught for each in measured], axis=0)
     faults = [fault_of(name) for name in names]
     return {
-        fault: float(np.mean([share for share, other in zip(caught, faults, strict=True) if other == fault]))
+        fault: float(
+            np.mean([share for share, other in zip(caught, faults, strict=True) if other == fault])
+        )
         for fault in FAULTS
     }

@@ -50,7 +50,12 @@ class Case:
     @property
     def model_args(self) -> dict[str, int]:
         """Return the arguments of the network."""
-        return {"channels": self.channels, "classes": len(self.classes), "side": self.side, "width": self.width}
+        return {
+            "channels": self.channels,
+            "classes": len(self.classes),
+            "side": self.side,
+            "width": self.width,
+        }
 
     @property
     def families(self) -> str:
@@ -61,7 +66,16 @@ class Case:
 
 
 DEFAULT_FAMILIES = (
-    *("clean", "class", "class-difference", "consensus", "confidence", "label_probability", "regression", "flips"),
+    *(
+        "clean",
+        "class",
+        "class-difference",
+        "consensus",
+        "confidence",
+        "label_probability",
+        "regression",
+        "flips",
+    ),
     "batch_norm",
 )
 """Families that `init` writes by default, and that of batch norms."""

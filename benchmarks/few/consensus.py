@@ -18,7 +18,10 @@ from harness.calibration.panel import Chance, Panel, PanelCheck, ReferenceModel,
 from harness.calibration.thresholds import family_thresholds
 from harness.checks import read_checks
 from harness.data import load_fashion_mnist
-from harness.features.consensus.measures import CONSENSUS_SET_ERRORS, WORST_CLASS_CONSENSUS_SET_ERRORS
+from harness.features.consensus.measures import (
+    CONSENSUS_SET_ERRORS,
+    WORST_CLASS_CONSENSUS_SET_ERRORS,
+)
 from harness.measures.panel.predictions import CORRECTED
 from harness.measures.panel.threshold import Calibrated
 from harness.perturb.corruptions import corruptions_of
@@ -52,10 +55,17 @@ class Asked:
             if labels is None:
                 columns.append(lost.sum(axis=1))
             else:
-                columns.append(np.max([lost[:, labels == label].sum(axis=1) for label in np.unique(labels)], axis=0))
+                columns.append(
+                    np.max(
+                        [lost[:, labels == label].sum(axis=1) for label in np.unique(labels)],
+                        axis=0,
+                    )
+                )
         return np.stack(columns, axis=1)
 
-    def split(self, chosen: np.ndarray) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
+    def split(
+        self, chosen: np.ndarray
+    ) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
         """Return the thresholds of the chosen networks, the errors of the others and of mutants, and the consensus set.
 
         Each of the chosen is compared with the consensus set of the others among them, and corrected, as in a
@@ -65,7 +75,9 @@ class Asked:
         wrong = of_few.sum(axis=0)
         values = self.lost(of_few, wrong - of_few == 0).astype(float)
         if len(chosen) in CORRECTED:
-            values[:, [row.id not in self.labels for row in self.rows]] *= (len(chosen) - 1) / len(chosen)
+            values[:, [row.id not in self.labels for row in self.rows]] *= (len(chosen) - 1) / len(
+                chosen
+            )
         ids = [row.id for row in self.rows]
         models = tuple(
             ReferenceModel(f"{at}", "", None, dict(zip(ids, map(float, of_one), strict=True)))
@@ -92,7 +104,10 @@ def asked() -> Asked:
     by_id = {check.id: check for check in checks.checks}
     for row in rows:
         check = by_id[row.id]
-        under = (*views_of(check.keys.get("under"), check.pose), *corruptions_of(check.keys.get("damaged")))
+        under = (
+            *views_of(check.keys.get("under"), check.pose),
+            *corruptions_of(check.keys.get("damaged")),
+        )
         places = [answers.of_view(repr(each)) for each in under]
         counted.append(np.concatenate([np.arange(place.start, place.stop) for place in places]))
         if len(under) > 1:
@@ -104,7 +119,8 @@ def asked() -> Asked:
     worse = [result.id for result in results if result and (result.clean_accuracy or 0) >= TRIVIAL]
     count = sum(answers.views.values())
     both = (
-        np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count) for names in (healthy, worse)
+        np.array([answers.wrong[name] for name in names], dtype=bool).reshape(-1, count)
+        for names in (healthy, worse)
     )
     return Asked(panel, rows, tuple(counted), labels, chance, *both)
 
@@ -114,7 +130,9 @@ def consensus_table(networks: Asked, splits: int, *, sizes: Sequence[int] = SIZE
     rest, rows = [row.id for row in networks.rows].index(AT_REST), []
     for size in sizes:
         known, losses, alarms, thresholds, checks, caught = ([] for _ in range(6))
-        for chosen in tqdm(draws(len(networks.healthy), size, splits), unit="split", smoothing=0, leave=False):
+        for chosen in tqdm(
+            draws(len(networks.healthy), size, splits), unit="split", smoothing=0, leave=False
+        ):
             made, others, mutants, agreed = networks.split(chosen)
             limits = np.array([np.inf if item.informational else item.threshold for item in made])
             known.append(agreed[networks.counted[rest]].sum())
@@ -123,12 +141,29 @@ def consensus_table(networks: Asked, splits: int, *, sizes: Sequence[int] = SIZE
             checks.append(np.isfinite(limits).sum())
             alarms += np.any(others > limits, axis=1).tolist()
             caught.append(np.any(mutants > limits, axis=1).sum())
-        healthy = (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}") if losses else ("–", "–")
+        healthy = (
+            (f"{np.mean(losses):.1f} ± {np.std(losses):.1f}", f"{np.mean(alarms):.2%}")
+            if losses
+            else ("–", "–")
+        )
         mean_caught = f"{np.mean(caught):.1f}" if len(networks.mutants) else "–"
-        sizes_of = f"{np.mean(known):.0f}", healthy[0], f"{np.mean(thresholds):.0f}", f"{np.mean(checks):.1f}"
+        sizes_of = (
+            f"{np.mean(known):.0f}",
+            healthy[0],
+            f"{np.mean(thresholds):.0f}",
+            f"{np.mean(checks):.1f}",
+        )
         rows.append((size, len(known), *sizes_of, healthy[1], mean_caught))
     of_all = f"checks with a threshold, of {len(networks.rows)}"
-    head = ("K", "splits", "consensus set of K", "errors of another network", "threshold", of_all, "false alarms")
+    head = (
+        "K",
+        "splits",
+        "consensus set of K",
+        "errors of another network",
+        "threshold",
+        of_all,
+        "false alarms",
+    )
     return (
         f"{len(networks.mutants) or 'No'} mutants took part. Consensus set, errors and threshold are those of "
         f"`{AT_REST}`, means over splits.\n\n{table((*head, 'mutants caught'), rows)}"

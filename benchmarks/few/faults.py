@@ -105,7 +105,9 @@ FAULTS: dict[str, Callable[[Training], nn.Module]] = {
 """Functions that train a network with a fault. Their strengths were chosen before any detection was measured."""
 
 
-def healthy_paths(case: Case, folder: Path) -> dict[Path, tuple[Callable[[Training], nn.Module], int]]:
+def healthy_paths(
+    case: Case, folder: Path
+) -> dict[Path, tuple[Callable[[Training], nn.Module], int]]:
     """Return the files of the healthy networks, each with its training function and seed."""
     return {folder / f"seed-{seed:02}.pth": (healthy, seed) for seed in range(1, case.networks + 1)}
 

@@ -15,7 +15,16 @@ from tqdm import tqdm
 
 from benchmarks.detection.mutants import HEALTHY, MUTANTS
 from benchmarks.detection.paths import CHECKPOINTS as OF_DETECTION
-from benchmarks.few.stored import ANSWERS, DIGITS, EXAMPLE, FASHION, PAIRS, distances_of, read_answers, with_answers
+from benchmarks.few.stored import (
+    ANSWERS,
+    DIGITS,
+    EXAMPLE,
+    FASHION,
+    PAIRS,
+    distances_of,
+    read_answers,
+    with_answers,
+)
 from benchmarks.runner import ROOT, by_line, few, python, write
 from harness.calibration.measure import entries_of, record_predictions, with_predictions
 from harness.calibration.recording import Recording
@@ -47,7 +56,9 @@ def measure_fashion(_: Path | None) -> None:
             predicted = Recording(TESTS, checks), checks.panel_predictions
             recording, *_rest = with_predictions(paths, *predicted, on_model=bar.update)
             found = entries_of([load_checkpoint(path) for path in paths], recording, bar.update)
-    measured = [[entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found]
+    measured = [
+        [entry for entry in of_one if entry["family"] not in AMONG_NETWORKS] for of_one in found
+    ]
     distances_of([path.stem for path in paths], measured).write(FASHION)
     write(PAIRS, by_line({words: _lost(measured, row) for words, row in PAIRED.items()}) + "\n")
     print(f"{FASHION}\n{PAIRS}")
@@ -57,14 +68,18 @@ def measure_digits(folder: Path | None) -> None:
     """Train the networks of the example of digits that are not in `folder`, and measure their differences."""
     example = (folder or ROOT / "runs/few").resolve() / "digits"
     shutil.copytree(EXAMPLE, example, dirs_exist_ok=True)
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(example)])  # Of the processes that measure.
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), str(example)]
+    )  # Of the processes that measure.
     if not (example / "digits.npz").exists():
         python(example, SCRIPT, "data")
     paths = [Path(f"runs/seed-{seed:02}.pth") for seed in SEEDS]
     for seed, path in tqdm(list(zip(SEEDS, paths, strict=True)), unit="network", smoothing=0):
         if not (example / path).exists():
             part = path.with_suffix(".part")
-            python(example, SCRIPT, "train", str(part), "--seed", str(seed), "--epochs", str(EPOCHS))
+            python(
+                example, SCRIPT, "train", str(part), "--seed", str(seed), "--epochs", str(EPOCHS)
+            )
             (example / part).rename(example / path)
     sys.path.insert(0, str(example))
     with contextlib.chdir(example), _bar(len(paths)) as bar:
@@ -88,7 +103,9 @@ def measure_answers(mutants: Path | None) -> None:
         paths += [path for name in names if (path := mutants / f"{name}.safetensors").exists()]
         recording = Recording(TESTS, read_checks(TESTS / "checks.toml"))
         with _bar(len(paths)) as bar:
-            found = record_predictions([load_checkpoint(path) for path in paths], recording, bar.update)
+            found = record_predictions(
+                [load_checkpoint(path) for path in paths], recording, bar.update
+            )
     known = read_answers(ANSWERS) if ANSWERS.exists() else None
     answers = {path.stem: model.predictions for path, model in zip(paths, found, strict=True)}
     with_answers(known, answers).write(ANSWERS)

@@ -84,7 +84,11 @@ def pixels_of(images: np.ndarray) -> torch.Tensor:
 
 
 def trained(
-    network: nn.Module, pixels: torch.Tensor, labels: torch.Tensor, recipe: Recipe, augmentation: Augmentation
+    network: nn.Module,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    recipe: Recipe,
+    augmentation: Augmentation,
 ) -> nn.Module:
     """Train a network by the recipe, each image rotated and shifted at random, and return it for inference."""
     steps = recipe.epochs * math.ceil(len(pixels) / recipe.batch)
@@ -94,7 +98,9 @@ def trained(
 
     for batch in _batches(len(pixels), recipe):
         images = augmented(pixels[batch], augmentation)
-        loss = functional.cross_entropy(network(images), labels[batch], label_smoothing=recipe.label_smoothing)
+        loss = functional.cross_entropy(
+            network(images), labels[batch], label_smoothing=recipe.label_smoothing
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -106,7 +112,9 @@ def trained(
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         weights = network.parameters()
-        return torch.optim.SGD(weights, recipe.rate, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True)
+        return torch.optim.SGD(
+            weights, recipe.rate, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True
+        )
     return torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
 
 
@@ -121,10 +129,17 @@ def augmented(pixels: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
     if not augmentation.rotate and not augmentation.shift_y:
         return _shifted_in_time(pixels, augmentation)
     angle = _within(augmentation.rotate, count) * math.pi / 180
-    right, down = (_within(limit, count) * 2 / side for limit in (augmentation.shift_x, augmentation.shift_y))
+    right, down = (
+        _within(limit, count) * 2 / side for limit in (augmentation.shift_x, augmentation.shift_y)
+    )
     cosine, sine = angle.cos(), angle.sin()
-    first_row, second_row = torch.stack([cosine, -sine, right], 1), torch.stack([sine, cosine, down], 1)
-    grid = functional.affine_grid(torch.stack([first_row, second_row], 1), list(pixels.shape), align_corners=False)
+    first_row, second_row = (
+        torch.stack([cosine, -sine, right], 1),
+        torch.stack([sine, cosine, down], 1),
+    )
+    grid = functional.affine_grid(
+        torch.stack([first_row, second_row], 1), list(pixels.shape), align_corners=False
+    )
     border = "border" if augmentation.border == "edge" else "zeros"
     return functional.grid_sample(pixels, grid, padding_mode=border, align_corners=False)
 

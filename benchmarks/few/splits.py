@@ -62,13 +62,20 @@ def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> 
         elif row.id in found.answers:
             value = float(found.values[row.id][chosen[0]])
             share = value / row.n if row.unit is Unit.IMAGES else value
-            variance = ALONE * share * (1 - share) * (row.n if row.unit is Unit.IMAGES else 1 / row.n)
+            variance = (
+                ALONE * share * (1 - share) * (row.n if row.unit is Unit.IMAGES else 1 / row.n)
+            )
         else:
             continue
         rest = float(found.rest[row.id][chosen].mean()) if row.id in found.rest else None
         known[row.id] = Chance(variance, rest, row.id in found.answers)
     models = tuple(
-        ReferenceModel(found.networks[at], "", None, {row: float(values[at]) for row, values in found.values.items()})
+        ReferenceModel(
+            found.networks[at],
+            "",
+            None,
+            {row: float(values[at]) for row, values in found.values.items()},
+        )
         for at in chosen
     )
     return replace(networks.panel, models=models, chance=known)
@@ -79,15 +86,23 @@ def split(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Spl
     rows, by_hand, known = networks.panel.checks, networks.by_hand, networks.distances
     calibrated = thresholds_of(panel_of(networks, chosen, chance=chance), by_hand=by_hand)
     sign = np.array([row.sign for row in rows])
-    thresholds, centres = (np.array([getattr(item, name) for item in calibrated]) for name in ("threshold", "mean"))
-    gating = np.array([not item.informational and item.check.id not in by_hand for item in calibrated])
-    named = np.array([bool(item.informational) and item.check.id not in by_hand for item in calibrated])
+    thresholds, centres = (
+        np.array([getattr(item, name) for item in calibrated]) for name in ("threshold", "mean")
+    )
+    gating = np.array(
+        [not item.informational and item.check.id not in by_hand for item in calibrated]
+    )
+    named = np.array(
+        [bool(item.informational) and item.check.id not in by_hand for item in calibrated]
+    )
     others = np.setdiff1d(np.arange(len(known.networks)), chosen)
     held = np.vstack([np.array([known.values[row.id] for row in rows]).T[others], networks.healthy])
     outside = [f"outside {at}" for at in range(len(networks.healthy))]
 
     def beyond(measured: np.ndarray, checks: np.ndarray) -> np.ndarray:
-        return np.asarray((sign * measured < sign * thresholds) & checks)  # A comparison with NaN is false.
+        return np.asarray(
+            (sign * measured < sign * thresholds) & checks
+        )  # A comparison with NaN is false.
 
     alarms, signs = beyond(held, gating), beyond(held, named & (len(chosen) >= PROVISIONAL))
     return Split(
@@ -112,7 +127,9 @@ def alarms_by_network(splits: Sequence[Split]) -> dict[str, list[bool]]:
     return by_network
 
 
-def interval_over_networks(by_network: Mapping[str, Sequence[bool]], *, seed: int) -> tuple[float, float]:
+def interval_over_networks(
+    by_network: Mapping[str, Sequence[bool]], *, seed: int
+) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the rate of alarms over the networks held out."""
     shares = np.array([np.mean(alarms) for alarms in by_network.values()])
     again = np.random.default_rng(seed).choice(shares, (2_000, len(shares))).mean(axis=1)

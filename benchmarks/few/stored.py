@@ -19,7 +19,9 @@ from harness.measures.metric import unpacked
 from harness.measures.panel.collection import ReferencePredictions
 
 MEASURED = Path(__file__).parent / "measured"
-FASHION, DIGITS, PAIRS, ANSWERS = (MEASURED / f"{name}.json" for name in ("fashion", "digits", "pairs", "answers"))
+FASHION, DIGITS, PAIRS, ANSWERS = (
+    MEASURED / f"{name}.json" for name in ("fashion", "digits", "pairs", "answers")
+)
 FASHION_CHECKS, FASHION_PANEL = ROOT / "stress_tests/checks.toml", ROOT / "models/panel.json"
 EXAMPLE = ROOT / "examples/digits_on_photos"
 DIGITS_CHECKS, DIGITS_PANEL = EXAMPLE / "stress_tests/checks.toml", EXAMPLE / "panel.json"
@@ -48,7 +50,9 @@ class Distances:
         above = np.triu_indices(len(self.networks), 1)
         content = {name: json.dumps(getattr(self, name)) for name in ("networks", "answers")}
         for name in ("values", "rest"):
-            content[name] = by_line(getattr(self, name), lambda each: json.dumps(each.tolist()), indent=2)
+            content[name] = by_line(
+                getattr(self, name), lambda each: json.dumps(each.tolist()), indent=2
+            )
         content["chance"] = by_line(
             self.chance, lambda each: f"[{', '.join(f'{x:.3g}' for x in each[above])}]", indent=2
         )
@@ -65,11 +69,15 @@ def read_distances(path: Path) -> Distances:
         chance[row] = np.zeros((count, count))
         chance[row][above] = values
         chance[row] += chance[row].T
-    values, rest = ({row: np.array(each) for row, each in content[name].items()} for name in ("values", "rest"))
+    values, rest = (
+        {row: np.array(each) for row, each in content[name].items()} for name in ("values", "rest")
+    )
     return Distances(tuple(content["networks"]), tuple(content["answers"]), values, chance, rest)
 
 
-def distances_of(names: Sequence[str], measured: Sequence[Sequence[Mapping[str, Any]]]) -> Distances:
+def distances_of(
+    names: Sequence[str], measured: Sequence[Sequence[Mapping[str, Any]]]
+) -> Distances:
     """Return what networks differ by, by their entries in the reports of runs in record mode."""
     entries = [{entry["id"]: entry for entry in of_one} for of_one in measured]
     rows = [row for row in entries[0] if all(row in of_one for of_one in entries)]
@@ -78,7 +86,9 @@ def distances_of(names: Sequence[str], measured: Sequence[Sequence[Mapping[str, 
     for row in (row for row in rows if all(of_one[row].get("each") for of_one in entries)):
         each = np.stack([unpacked(of_one[row]["each"]) for of_one in entries])
         answers += [row] * (each.dtype == np.bool_)
-        chance[row] = half_distances(each.astype(np.float64), images=entries[0][row]["unit"] == Unit.IMAGES.value)
+        chance[row] = half_distances(
+            each.astype(np.float64), images=entries[0][row]["unit"] == Unit.IMAGES.value
+        )
         if all(of_one[row]["rest"] is not None for of_one in entries):
             rest[row] = np.array([of_one[row]["rest"] for of_one in entries])
     return Distances(tuple(names), tuple(answers), values, chance, rest)
@@ -113,7 +123,10 @@ class Answers:
 
     def write(self, path: Path) -> None:
         """Write them as JSON, a line for each network."""
-        content = {"views": json.dumps(dict(self.views)), "wrong": by_line(self.wrong, _packed, indent=2)}
+        content = {
+            "views": json.dumps(dict(self.views)),
+            "wrong": by_line(self.wrong, _packed, indent=2),
+        }
         write(path, by_line(content, str) + "\n")
 
 
@@ -121,10 +134,14 @@ def read_answers(path: Path) -> Answers:
     """Read what `Answers.write` wrote."""
     content = read(path)
     count = sum(content["views"].values())
-    return Answers(content["views"], {name: _unpacked(text, count) for name, text in content["wrong"].items()})
+    return Answers(
+        content["views"], {name: _unpacked(text, count) for name, text in content["wrong"].items()}
+    )
 
 
-def with_answers(known: Answers | None, found: Mapping[str, Sequence[ReferencePredictions]]) -> Answers:
+def with_answers(
+    known: Answers | None, found: Mapping[str, Sequence[ReferencePredictions]]
+) -> Answers:
     """Return what is known of networks, and what was found anew; raises `InputError` when they answer other things.
 
     Of a view that a network was asked about twice, the answers about the most images count.

@@ -36,12 +36,19 @@ def tables(*, splits: int, write: bool) -> None:
 COMMANDS = {
     "": (
         tables,
-        option("--splits", type=int, default=50, help="sets of reference models for each K (default: 50)"),
+        option(
+            "--splits",
+            type=int,
+            default=50,
+            help="sets of reference models for each K (default: 50)",
+        ),
         option("--write", action="store_true", help="put the tables into README.md"),
     ),
     "measure": (
         measure,
-        option("case", choices=(*CASES, FASHION), help="a case, or the checkpoints of Fashion-MNIST"),
+        option(
+            "case", choices=(*CASES, FASHION), help="a case, or the checkpoints of Fashion-MNIST"
+        ),
         option(
             "--folder",
             type=Path,

@@ -80,7 +80,9 @@ class Splits:
         return float((self.faults[fault] > np.quantile(self.healthy, 1 - alarms)).mean())
 
 
-def splits_of(measured: Measured, reference_models: int, distance: Distance, *, splits: int) -> Splits:
+def splits_of(
+    measured: Measured, reference_models: int, distance: Distance, *, splits: int
+) -> Splits:
     """Return the distances over random sets of so many reference models."""
     rng = np.random.default_rng(0)
     healthy, faults, thresholds = [], [], []
@@ -94,10 +96,14 @@ def splits_of(measured: Measured, reference_models: int, distance: Distance, *, 
         thresholds.append(_threshold(panel, kinds, distance))
     counts = np.cumsum([len(values) for values in measured.faults.values()])[:-1]
     by_fault = np.split(np.array(faults), counts, axis=1)
-    return Splits(np.array(healthy), dict(zip(measured.faults, by_fault, strict=True)), np.array(thresholds))
+    return Splits(
+        np.array(healthy), dict(zip(measured.faults, by_fault, strict=True)), np.array(thresholds)
+    )
 
 
-def _logs(networks: np.ndarray, panel: np.ndarray, kinds: np.ndarray, distance: Distance) -> list[float]:
+def _logs(
+    networks: np.ndarray, panel: np.ndarray, kinds: np.ndarray, distance: Distance
+) -> list[float]:
     return [math.log(max(distance(own, panel, kinds), 1e-12)) for own in networks]
 
 
@@ -117,13 +123,19 @@ def combinations_table(cases: Mapping[str, Measured], *, splits: int) -> str:
     rows = []
     for name, distance in COMBINATIONS.items():
         for count in REFERENCE_MODELS:
-            over = [splits_of(measured, count, distance, splits=splits) for measured in cases.values()]
+            over = [
+                splits_of(measured, count, distance, splits=splits) for measured in cases.values()
+            ]
             alarms = np.mean([each.false_alarms for each in over])
             detected = np.mean([each.detected(fault) for each in over for fault in each.faults])
-            at_alarms = np.mean([each.detected_at(fault, ALARMS) for each in over for fault in each.faults])
+            at_alarms = np.mean(
+                [each.detected_at(fault, ALARMS) for each in over for fault in each.faults]
+            )
             by_rule = ("–", "–") if count < FEW else (f"{alarms:.1%}", f"{detected:.0%}")
             rows.append((name, f"{count}", *by_rule, f"{at_alarms:.0%}"))
-    return table(("combination", "K", "false alarms", "detected", f"detected at {ALARMS:.0%} alarms"), rows)
+    return table(
+        ("combination", "K", "false alarms", "detected", f"detected at {ALARMS:.0%} alarms"), rows
+    )
 
 
 def case_table(measured: Measured, *, splits: int) -> str:

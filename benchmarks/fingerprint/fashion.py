@@ -20,10 +20,24 @@ def fashion_table(measured: Measured) -> str:
         for position, own in enumerate(reference)
     ]
     threshold = _threshold()
-    rows = [(f"{len(left_out)} reference models", f"{min(left_out):.2f} to {max(left_out):.2f}", "", _fails(0))]
+    rows = [
+        (
+            f"{len(left_out)} reference models",
+            f"{min(left_out):.2f} to {max(left_out):.2f}",
+            "",
+            _fails(0),
+        )
+    ]
     for name, own in measured.others.items():
         distance, deviations = distance_from(own, reference, measured.kinds)
-        rows.append((name, f"{distance:.2f}", f"{np.abs(deviations).max():.1f}", _fails(distance - threshold)))
+        rows.append(
+            (
+                name,
+                f"{distance:.2f}",
+                f"{np.abs(deviations).max():.1f}",
+                _fails(distance - threshold),
+            )
+        )
     head = ("network", "distance", "largest deviation", f"fails (threshold {threshold:.2f})")
     return table(head, rows)
 

@@ -35,7 +35,9 @@ def of_another_recipe(training: Training, **changes: float) -> nn.Module:
 
 def with_label_smoothing(training: Training) -> nn.Module:
     """Return a network with more label smoothing."""
-    return of_another_recipe(training, label_smoothing=training.case.recipe.label_smoothing + SMOOTHING)
+    return of_another_recipe(
+        training, label_smoothing=training.case.recipe.label_smoothing + SMOOTHING
+    )
 
 
 def with_a_higher_rate(training: Training) -> nn.Module:
@@ -65,7 +67,9 @@ def without_augmentation(training: Training) -> nn.Module:
 
 def on_blurred_images(training: Training) -> nn.Module:
     """Return a network trained on images with a box blur of 3 x 3 pixels."""
-    padded = np.pad(training.images.astype(np.float32), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    padded = np.pad(
+        training.images.astype(np.float32), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"
+    )
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     return replace(training, images=windows.mean(axis=(-2, -1)).round().astype(np.uint8)).network()
 

@@ -58,12 +58,18 @@ class Measured:
     @property
     def healthy(self) -> np.ndarray:
         """Return the statistics of the healthy networks, (K, S)."""
-        return np.array([values for name, values in self.networks.items() if name.startswith(HEALTHY_NAME)])
+        return np.array(
+            [values for name, values in self.networks.items() if name.startswith(HEALTHY_NAME)]
+        )
 
     @property
     def others(self) -> dict[str, np.ndarray]:
         """Return the statistics of all other networks, (S,), by their names."""
-        return {name: values for name, values in self.networks.items() if not name.startswith(HEALTHY_NAME)}
+        return {
+            name: values
+            for name, values in self.networks.items()
+            if not name.startswith(HEALTHY_NAME)
+        }
 
     @property
     def faults(self) -> dict[str, np.ndarray]:
@@ -115,7 +121,10 @@ def keep(case: str, statistics: Mapping[str, Iterable[WeightStatistic]]) -> None
     """Store the statistics of networks by their names; stored ones of other networks stay."""
     names = [statistic.name for statistic in next(iter(statistics.values()))]
     stored: Any = read(_file(case), {"networks": {}})
-    rows = {name: [round(statistic.value, _DIGITS) for statistic in own] for name, own in statistics.items()}
+    rows = {
+        name: [round(statistic.value, _DIGITS) for statistic in own]
+        for name, own in statistics.items()
+    }
     networks = by_line(stored["networks"] | rows, indent=2)
     write(_file(case), by_line({"statistics": json.dumps(names), "networks": networks}, str) + "\n")
 

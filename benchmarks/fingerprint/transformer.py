@@ -15,7 +15,9 @@ class Transformer(nn.Module):
         self.patches = nn.Conv2d(channels, size, 4, stride=4)
         self.positions = nn.Parameter(0.02 * torch.randn(1, (side // 4) ** 2, size))
         layers = [
-            nn.TransformerEncoderLayer(size, 4, 2 * size, dropout=0.0, batch_first=True, norm_first=True)
+            nn.TransformerEncoderLayer(
+                size, 4, 2 * size, dropout=0.0, batch_first=True, norm_first=True
+            )
             for _ in range(2)
         ]
         self.encoder = nn.Sequential(*layers)

@@ -33,7 +33,10 @@ def tables(found: Networks, compared: Sequence[Compared], confirmed: Sequence[Co
     """Return the comparison on the half that chooses, and the chosen rule on the other."""
     mutants = found.mutants & found.choosing
     choose, families = int(mutants.sum()), len({check.family for check in found.checks})
-    at, of = ", ".join(f"{share:.1%}" for share in SHARES), ", ".join(f"{share:.0%}" for share in ORDINARY)
+    at, of = (
+        ", ".join(f"{share:.1%}" for share in SHARES),
+        ", ".join(f"{share:.0%}" for share in ORDINARY),
+    )
     rules = [
         (
             each.rule,
@@ -46,13 +49,30 @@ def tables(found: Networks, compared: Sequence[Compared], confirmed: Sequence[Co
     rule_head = ("rule", f"detected of {choose} at {at}", "networks of the recipe beyond the limit")
     chosen = []
     for each in confirmed:
-        detected, failed = f"{each.detected} of {each.mutants}", f"{len(each.failed)} of {each.healthy}"
+        detected, failed = (
+            f"{each.detected} of {each.mutants}",
+            f"{len(each.failed)} of {each.healthy}",
+        )
         both = (each.by_gate, each.by_either, f"{failed} {' '.join(each.failed)}")
         chosen.append((each.rule, f"{each.share:.1%}", detected, *both))
-    few = [(f"{each[0]}", f"{each[1]:.0%}", f"{each[2]:.1%}", f"{each[3]:.1%}") for each in with_few(found)]
+    few = [
+        (f"{each[0]}", f"{each[1]:.0%}", f"{each[2]:.1%}", f"{each[3]:.1%}")
+        for each in with_few(found)
+    ]
     chosen_head = ("chosen rule, other half", "share", "detected", "by the gate", "by either")
-    few_head = ("reference models, 200 draws", "level", "networks of the recipe beyond it", "mutants beyond it")
-    level_head = ("Cauchy combination at its own level", "networks", "of the recipe", "mutants", "with the gate")
+    few_head = (
+        "reference models, 200 draws",
+        "level",
+        "networks of the recipe beyond it",
+        "mutants beyond it",
+    )
+    level_head = (
+        "Cauchy combination at its own level",
+        "networks",
+        "of the recipe",
+        "mutants",
+        "with the gate",
+    )
     return "\n\n".join(
         [
             f"{len(found.checks)} checks of {families} families, {len(found.panel)} reference models. "
@@ -71,7 +91,13 @@ def _nominal(found: Networks) -> Iterator[tuple[str, ...]]:
     for words, among in (("seen", ~new), ("new", new)):
         healthy, mutants = int((found.healthy & among).sum()), int((found.mutants & among).sum())
         for level, *counts, either in nominal(found, among) if healthy + mutants else ():
-            yield f"{level:.1%}", words, f"{counts[0]} of {healthy}", f"{counts[1]} of {mutants}", f"{either}"
+            yield (
+                f"{level:.1%}",
+                words,
+                f"{counts[0]} of {healthy}",
+                f"{counts[1]} of {mutants}",
+                f"{either}",
+            )
 
 
 def main(*, draws: int, write: bool) -> None:
@@ -87,7 +113,11 @@ COMMANDS = {
     "": (
         main,
         option("--draws", type=int, default=DRAWS, help=f"simulated panels (default: {DRAWS:,})"),
-        option("--write", action="store_true", help="put the tables into README.md, the numbers beside it"),
+        option(
+            "--write",
+            action="store_true",
+            help="put the tables into README.md, the numbers beside it",
+        ),
     )
 }
 

@@ -33,7 +33,10 @@ DECIDING = 0.005
 """The share at which a rule is chosen."""
 NEW = frozenset(
     {f"{HEALTHY}-seed-{seed}" for seed in range(161, 191)}
-    | {f"{kind}-3-seed-201" for kind in ("relabelled-class", "resized", "raised-background", "artefact", "backdoor")}
+    | {
+        f"{kind}-3-seed-201"
+        for kind in ("relabelled-class", "resized", "raised-background", "artefact", "backdoor")
+    }
     | {"backdoor-1-seed-201"}
 )
 """Networks that were trained after the rules had been compared on all others."""
@@ -68,7 +71,10 @@ class Networks:
     def average(self) -> np.ndarray:
         """Return the matrix that makes means by family of a profile, (checks, families)."""
         families = list(dict.fromkeys(check.family for check in self.checks))
-        member = np.array([[check.family == family for family in families] for check in self.checks], dtype=np.float64)
+        member = np.array(
+            [[check.family == family for family in families] for check in self.checks],
+            dtype=np.float64,
+        )
         return np.asarray(member / member.sum(axis=0))
 
     def profile(self, panel: np.ndarray) -> Profile:
@@ -85,7 +91,9 @@ def networks() -> Networks:
     checks, panel, found = read_checks(CHECKS), read_panel(PANEL), measured_results()
     known = {check.id for check in checks.checks}
     shared = tuple(
-        row for row in panel.checks if row.id in known and all(kept.rows.get(row.id) is not None for kept in found)
+        row
+        for row in panel.checks
+        if row.id in known and all(kept.rows.get(row.id) is not None for kept in found)
     )
 
     def worse(values: np.ndarray) -> np.ndarray:
@@ -96,11 +104,17 @@ def networks() -> Networks:
         shared,
         worse(panel.values(shared)),
         tuple(kept.id for kept in found),
-        worse(np.array([[kept.rows[check.id] for check in shared] for kept in found], dtype=np.float64)),
+        worse(
+            np.array(
+                [[kept.rows[check.id] for check in shared] for kept in found], dtype=np.float64
+            )
+        ),
         np.array([kept.kind == HEALTHY for kept in found]),
         np.array([kept.kind != HEALTHY and (kept.clean_accuracy or 0) < TRIVIAL for kept in found]),
         np.array([judge(kept, checks).detected for kept in found]),
-        np.array([kept.seed % 2 == 1 if kept.kind == HEALTHY else kept.kind in first for kept in found]),
+        np.array(
+            [kept.seed % 2 == 1 if kept.kind == HEALTHY else kept.kind in first for kept in found]
+        ),
     )
 
 
@@ -132,7 +146,9 @@ class Confirmed:
     healthy: int
 
 
-def compare(found: Networks, *, draws: int = DRAWS, seed: int = 0) -> tuple[list[Compared], list[Confirmed]]:
+def compare(
+    found: Networks, *, draws: int = DRAWS, seed: int = 0
+) -> tuple[list[Compared], list[Confirmed]]:
     """Compare all rules on the half that chooses, and confirm the one that detects most there on the other half."""
     simulated = simulate(found.panel, found.average, draws=draws, seed=seed)
     numbers = of_each(found.profile(found.panel))
@@ -159,9 +175,13 @@ def compare(found: Networks, *, draws: int = DRAWS, seed: int = 0) -> tuple[list
     for share in SHARES:
         beyond = numbers[rule] > limit(rule, share)
         sums = beyond, others, found.detected, beyond | found.detected
-        failed = tuple(name for name, failed in zip(found.names, beyond & rest, strict=True) if failed)
+        failed = tuple(
+            name for name, failed in zip(found.names, beyond & rest, strict=True) if failed
+        )
         confirmed.append(
-            Confirmed(rule, share, *(int((each & others).sum()) for each in sums), failed, int(rest.sum()))
+            Confirmed(
+                rule, share, *(int((each & others).sum()) for each in sums), failed, int(rest.sum())
+            )
         )
     return compared, confirmed
 
@@ -178,7 +198,9 @@ def nominal(found: Networks, among: np.ndarray) -> Iterator[tuple[float, int, in
         yield level, *(int(each.sum()) for each in selected)
 
 
-def with_few(found: Networks, *, draws: int = 200, seed: int = 0) -> Iterator[tuple[int, float, float, float]]:
+def with_few(
+    found: Networks, *, draws: int = 200, seed: int = 0
+) -> Iterator[tuple[int, float, float, float]]:
     """Yield the mean shares of networks of the recipe and of mutants beyond a level, by few reference models.
 
     They are `FEW_MODELS` of all, drawn at random, each at `FEW_LEVELS`.
@@ -190,10 +212,17 @@ def with_few(found: Networks, *, draws: int = 200, seed: int = 0) -> Iterator[tu
             p = found.p_values(found.panel[rng.choice(len(found.panel), models, replace=False)])
             rare += [p <= level for level in FEW_LEVELS]
         for level, shares in zip(FEW_LEVELS, rare / draws, strict=True):
-            yield models, level, float(shares[found.healthy].mean()), float(shares[found.mutants].mean())
+            yield (
+                models,
+                level,
+                float(shares[found.healthy].mean()),
+                float(shares[found.mutants].mean()),
+            )
 
 
-def simulate(panel: np.ndarray, average: np.ndarray, *, draws: int, seed: int) -> dict[str, np.ndarray]:
+def simulate(
+    panel: np.ndarray, average: np.ndarray, *, draws: int, seed: int
+) -> dict[str, np.ndarray]:
     """Return each rule's number of one more reference model, (draws,), for panels drawn anew.
 
     Each draw is of K + 1 networks from the normal distribution with the panel's shrunk correlations. Everything is
@@ -206,7 +235,9 @@ def simulate(panel: np.ndarray, average: np.ndarray, *, draws: int, seed: int) -
     parts: dict[str, list[np.ndarray]] = {name: [] for name in RULES}
     for start in range(0, draws, _BATCH):
         size = min(_BATCH, draws - start)
-        values = (rng.standard_normal((size, models + 1, len(root)), dtype=np.float32) @ root).astype(np.float64)
+        values = (
+            rng.standard_normal((size, models + 1, len(root)), dtype=np.float32) @ root
+        ).astype(np.float64)
         for name, numbers in of_each(profile(values[:, :-1], values[:, -1:], average)).items():
             parts[name].append(numbers[:, 0])
     return {name: np.concatenate(numbers) for name, numbers in parts.items()}
@@ -219,7 +250,9 @@ def correlation(values: np.ndarray) -> np.ndarray:
     with no other.
     """
     spread = values.std(axis=0)
-    varying = spread > 1e-9 * np.maximum(np.abs(values).max(axis=0), 1)  # Equal values have a spread by rounding.
+    varying = spread > 1e-9 * np.maximum(
+        np.abs(values).max(axis=0), 1
+    )  # Equal values have a spread by rounding.
     result = np.eye(values.shape[1])
     if varying.sum() > 1:
         standardised = (values[:, varying] - values[:, varying].mean(axis=0)) / spread[varying]

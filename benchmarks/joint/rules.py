@@ -34,7 +34,9 @@ class Profile:
         return int(self.members.shape[-2])
 
 
-def profile(panel: np.ndarray, others: np.ndarray, average: np.ndarray, least: np.ndarray | float = 1e-9) -> Profile:
+def profile(
+    panel: np.ndarray, others: np.ndarray, average: np.ndarray, least: np.ndarray | float = 1e-9
+) -> Profile:
     """Return the deviations of networks by the values of reference models; `least` is a least standard deviation."""
     mean = panel.mean(axis=-2, keepdims=True)
     std = np.maximum(panel.std(axis=-2, ddof=1, keepdims=True), least)
@@ -104,7 +106,9 @@ def without_components(found: Profile, *, count: int, shrink: Shrink) -> np.ndar
     def left(values: np.ndarray) -> np.ndarray:
         return np.asarray(values - values @ np.swapaxes(leading, -1, -2) @ leading)
 
-    return mahalanobis(Profile(left(found.members), left(found.others), found.average), shrink=shrink)
+    return mahalanobis(
+        Profile(left(found.members), left(found.others), found.average), shrink=shrink
+    )
 
 
 def to_no_correlation(values: np.ndarray) -> np.ndarray:
@@ -123,14 +127,20 @@ def to_one_correlation(values: np.ndarray) -> np.ndarray:
 RULES: Mapping[str, Callable[[Profile], np.ndarray]] = {
     "mean over families": plain_mean,
     "Mahalanobis, correlations shrunk to none": partial(mahalanobis, shrink=to_no_correlation),
-    "Mahalanobis, correlations shrunk to their mean": partial(mahalanobis, shrink=to_one_correlation),
+    "Mahalanobis, correlations shrunk to their mean": partial(
+        mahalanobis, shrink=to_one_correlation
+    ),
     "the same, worse in the sum only (Follmann)": partial(follmann, shrink=to_one_correlation),
     "cone of worse families (Perlman)": partial(perlman, shrink=to_one_correlation),
     "higher criticism of rows": higher_criticism,
     "Cauchy combination, one-sided": cauchy,
     "Cauchy combination, two-sided": partial(cauchy, sides=2),
-    "one component removed, Mahalanobis": partial(without_components, count=1, shrink=to_one_correlation),
-    "three components removed, Mahalanobis": partial(without_components, count=3, shrink=to_one_correlation),
+    "one component removed, Mahalanobis": partial(
+        without_components, count=1, shrink=to_one_correlation
+    ),
+    "three components removed, Mahalanobis": partial(
+        without_components, count=3, shrink=to_one_correlation
+    ),
 }
 """The rules that are compared, by their names."""
 
@@ -153,11 +163,21 @@ def _shrunk(values: np.ndarray, target: float | None) -> np.ndarray:
     standard = (values - values.mean(axis=-2, keepdims=True)) / std
     products = standard[..., :, :, None] * standard[..., :, None, :]
     correlations = products.sum(axis=-3) / (models - 1)
-    uncertainty = models / (models - 1) ** 3 * np.square(products - products.mean(axis=-3, keepdims=True)).sum(axis=-3)
+    uncertainty = (
+        models
+        / (models - 1) ** 3
+        * np.square(products - products.mean(axis=-3, keepdims=True)).sum(axis=-3)
+    )
     off = ~np.eye(families, dtype=bool)
-    mean = correlations[..., off].mean(axis=-1)[..., None, None] if target is None else np.full((1, 1), target)
+    mean = (
+        correlations[..., off].mean(axis=-1)[..., None, None]
+        if target is None
+        else np.full((1, 1), target)
+    )
     away = np.square(correlations - mean)[..., off].sum(axis=-1)
-    weight = np.clip(uncertainty[..., off].sum(axis=-1) / np.maximum(away, 1e-12), 0, 1)[..., None, None]
+    weight = np.clip(uncertainty[..., off].sum(axis=-1) / np.maximum(away, 1e-12), 0, 1)[
+        ..., None, None
+    ]
     shrunk = weight * mean + (1 - weight) * correlations
     shrunk[..., ~off] = 1.0
     scale = np.swapaxes(std, -1, -2) * std

@@ -33,7 +33,9 @@ BATCH, MOST = few(32, 4), 1.2
 def served(tensors: str) -> Iterator[str]:
     """Give the URL of the network in another process, which takes `binary` tensors, or `json` alone."""
     command = [sys.executable, "-m", "benchmarks.predictors.server", tensors]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/v2/models/resnet18"
         process.kill()
@@ -45,7 +47,12 @@ def asked(url: str) -> Callable[[np.ndarray], np.ndarray]:
 
     def predict(images: np.ndarray) -> np.ndarray:
         calls = predictor.provides.calls
-        parts = in_batches(lambda at: predictor.predict(images[at]), np.arange(len(images)), size=BATCH, workers=calls)
+        parts = in_batches(
+            lambda at: predictor.predict(images[at]),
+            np.arange(len(images)),
+            size=BATCH,
+            workers=calls,
+        )
         predictor.confirm()
         return np.concatenate(parts)
 
@@ -60,7 +67,9 @@ def own() -> Callable[[np.ndarray], np.ndarray]:
     )
 
 
-def seconds(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> tuple[float, np.ndarray]:
+def seconds(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Return how long predictions take, and the predictions."""
     torch.set_num_threads(1)
     started = time.perf_counter()
@@ -91,7 +100,11 @@ def measured(*, images: int, rounds: int) -> dict[str, list[float]]:
 def page(facts: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
     taken, rows = facts["seconds"], []
-    names = {"own": "the network's own time", "binary": "HTTP, binary tensors", "json": "HTTP, JSON tensors"}
+    names = {
+        "own": "the network's own time",
+        "binary": "HTTP, binary tensors",
+        "json": "HTTP, JSON tensors",
+    }
     for name, words in names.items():
         one = statistics.median(taken[name]) / facts["images"] * 1e3
         rows.append((words, f"{one:.1f}", f"{ratio(taken, name):.2f}"))
@@ -117,7 +130,9 @@ def main(*, images: int, rounds: int) -> int:
     return status(ratio(facts["seconds"], "binary") > MOST)
 
 
-COMMANDS = {"": (main, option("--images", type=int, default=512), option("--rounds", type=int, default=5))}
+COMMANDS = {
+    "": (main, option("--images", type=int, default=512), option("--rounds", type=int, default=5))
+}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "--images 4 --rounds 1"))

@@ -49,7 +49,12 @@ class Handler(BaseHTTPRequestHandler):
             "inputs": [{"name": "pixels", "datatype": "FP32", "shape": shape}],
             "outputs": [{"name": "scores", "datatype": "FP32", "shape": [-1, CLASSES]}],
         }
-        self.send(model if "models" in self.path else {"name": "benchmark", "extensions": self.extensions}, b"")
+        self.send(
+            model
+            if "models" in self.path
+            else {"name": "benchmark", "extensions": self.extensions},
+            b"",
+        )
 
     def do_POST(self) -> None:
         """Predict."""
@@ -63,8 +68,17 @@ class Handler(BaseHTTPRequestHandler):
         with self.turn:
             scores = answered(self.model, values.reshape(tensor["shape"]))
         output = {"name": "scores", "datatype": "FP32", "shape": scores.shape}
-        output |= {"parameters": {"binary_data_size": scores.nbytes}} if binary else {"data": scores.ravel().tolist()}
-        answer = {"id": request["id"], "model_name": "resnet18", "model_version": "1", "outputs": [output]}
+        output |= (
+            {"parameters": {"binary_data_size": scores.nbytes}}
+            if binary
+            else {"data": scores.ravel().tolist()}
+        )
+        answer = {
+            "id": request["id"],
+            "model_name": "resnet18",
+            "model_version": "1",
+            "outputs": [output],
+        }
         self.send(answer, scores.tobytes() if binary else b"")
 
     def send(self, message: dict[str, object], content: bytes) -> None:

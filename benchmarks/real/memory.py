@@ -73,7 +73,11 @@ ROWS = "".join(
     for each in (
         ("clean", "accuracy", "hand = { threshold = 0.9 }"),
         ("shift", "accuracy", "pose = { dx = 16 }\nhand = { threshold = 0.2 }"),
-        ("confidence", "confident_errors", 'direction = "at_most"\nconfidence = 0.9\nhand = { threshold = 100 }'),
+        (
+            "confidence",
+            "confident_errors",
+            'direction = "at_most"\nconfidence = 0.9\nhand = { threshold = 100 }',
+        ),
     )
 )
 
@@ -96,19 +100,43 @@ def main(*, counts: Sequence[int], work: Path) -> None:
         # After each, since many images take long.
         head = ("images", "pixels", "run", "wall s", "CPU s", "peak MiB", "beyond torch and model")
         of_numbers = ("---:", "---:", "---", *["---:"] * 4)
-        write_between(Path(__file__).parent / "README.md", "results of memory", table(head, rows, rules=of_numbers))
+        write_between(
+            Path(__file__).parent / "README.md",
+            "results of memory",
+            table(head, rows, rules=of_numbers),
+        )
 
 
 def _measure(folder: Path, count: int) -> Iterator[tuple[object, ...]]:
     for name, text in (("synthetic", DATA), ("tiny", NETWORK), ("plain", PLAIN)):
         (folder / f"{name}.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -q\n")
-    _run(folder, count, "-c", "import torch, tiny; torch.save(tiny.Tiny().state_dict(), 'tiny.pth')")
+    _run(
+        folder, count, "-c", "import torch, tiny; torch.save(tiny.Tiny().state_dict(), 'tiny.pth')"
+    )
     plain, checks = _run(folder, count, "plain.py"), folder / "stress_tests/checks.toml"
-    start = ("-m", "harness", "init", "--families", "clean,shift,confidence", "--data", "synthetic:Synthetic")
-    check = ("-m", "pytest", "stress_tests", "--candidate", "tiny.pth", "--stress-set", "model=tiny:Tiny")
+    start = (
+        "-m",
+        "harness",
+        "init",
+        "--families",
+        "clean,shift,confidence",
+        "--data",
+        "synthetic:Synthetic",
+    )
+    check = (
+        "-m",
+        "pytest",
+        "stress_tests",
+        "--candidate",
+        "tiny.pth",
+        "--stress-set",
+        "model=tiny:Tiny",
+    )
     check = (*check, "--baseline", "none", "--incumbent", "none")
-    for kind, command in (("decoding", start), ("first check", check), ("second gate", check))[: few(3, 2)]:
+    for kind, command in (("decoding", start), ("first check", check), ("second gate", check))[
+        : few(3, 2)
+    ]:
         used = _run(folder, count, *command)
         size, peak = f"{count * 3 * 224 * 224 / 1e9:.2f} GB", f"{used.peak / 2**20:.0f}"
         beyond = f"{(used.peak - plain.peak) / 2**20:.0f} MiB"
@@ -130,21 +158,33 @@ def _run(folder: Path, count: int, *arguments: str) -> Used:
     began = time.perf_counter()
     with (folder / "output.txt").open("w") as output:
         process = subprocess.Popen(  # noqa: S603  Our own commands.
-            [sys.executable, *arguments], cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in {0, 1}:  # Judged, one way or the other.
         said = (folder / "output.txt").read_text()
         raise InputError(f"{' '.join(arguments)} ended with {process.returncode}:\n{said}")
-    return Used(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Used(
+        time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    )
 
 
 COMMANDS = {
     "": (
         main,
         option("counts", type=int, nargs="+", metavar="IMAGES"),
-        option("--work", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="where to work"),
+        option(
+            "--work",
+            type=Path,
+            default=Path(tempfile.gettempdir()),
+            metavar="DIR",
+            help="where to work",
+        ),
     )
 }
 

@@ -37,7 +37,14 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet50": torchvision.models.resnet50,
     "ViT-B/16": torchvision.models.vit_b_16,
 }
-POSES = (Pose(7, 1, 2), Pose(-5, 2, 0), Pose(10, -1, 1), Pose(-8, 0, 2), Pose(3, -2, -2), Pose(-2, 1, -1))
+POSES = (
+    Pose(7, 1, 2),
+    Pose(-5, 2, 0),
+    Pose(10, -1, 1),
+    Pose(-8, 0, 2),
+    Pose(3, -2, -2),
+    Pose(-2, 1, -1),
+)
 """One for each repetition, since a model asked again remembers."""
 BATCH = 32
 FITTED = (IDENTITY, Pose(4, 2, -1), Pose(-7, -2, 1), Pose(9, 0, 2))
@@ -93,7 +100,9 @@ def made(name: str, images: LabelledImages) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = MODELS[name](num_classes=10)
-    model = DeclaredNetwork(network, normalization=parse_normalization("imagenet"), probabilities=False)
+    model = DeclaredNetwork(
+        network, normalization=parse_normalization("imagenet"), probabilities=False
+    )
     model.eval().requires_grad_(requires_grad=False)
     *_, last = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     seen: list[Tensor] = []
@@ -160,13 +169,22 @@ def peaks_of(count: int) -> tuple[float, float]:
     return before, peak_memory_mb()
 
 
-def main(*, images: int, repeats: int, models: Sequence[str], memory: Sequence[int], memory_of: int | None) -> None:
+def main(
+    *,
+    images: int,
+    repeats: int,
+    models: Sequence[str],
+    memory: Sequence[int],
+    memory_of: int | None,
+) -> None:
     """Measure everything and write results and table; networks that are not named keep their earlier results."""
     if memory_of is not None:
         print(json.dumps(peaks_of(memory_of)))
         return
     drawn, peaks, machine = pictures(images), dict[int, tuple[float, float]](), load()
-    earlier = [Measured(**result) for result in read(HERE / "speed.json", {"results": []})["results"]]
+    earlier = [
+        Measured(**result) for result in read(HERE / "speed.json", {"results": []})["results"]
+    ]
     results = [result for result in earlier if result.model not in models]
     for name in models:
         with cores(1):
@@ -183,21 +201,43 @@ def main(*, images: int, repeats: int, models: Sequence[str], memory: Sequence[i
         _keep(results, peaks, machine=machine, rounds=repeats)
 
 
-def _keep(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *, machine: str, rounds: int) -> None:
+def _keep(
+    results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *, machine: str, rounds: int
+) -> None:
     keep(HERE / "speed.json", {"results": results, "peak_memory_mb": peaks, "machine": machine})
     rows = []
     for each in results:
         low = "none here" if each.bfloat16_ms is None else f"{each.bfloat16_ms:.1f}"
         times = f"{each.predict_ms:.1f}", f"{each.float32_ms:.1f}", low, f"{each.ratio:.2f}"
         attention = f"{each.attend_ms:.1f}", f"{each.attention_passes:.2f}"
-        rows.append((each.model, each.images, f"{each.right:.0%}", *times, f"{1e3 / each.predict_ms:.1f}", *attention))
+        rows.append(
+            (
+                each.model,
+                each.images,
+                f"{each.right:.0%}",
+                *times,
+                f"{1e3 / each.predict_ms:.1f}",
+                *attention,
+            )
+        )
     head = ("network", "images", "right", "`predict` in a pose", "plain float32", "folded bfloat16")
-    head = (*head, "ratio to the faster, ≤ 1.1", "images a CPU second", "attention", "in plain passes, ≤ 3")
+    head = (
+        *head,
+        "ratio to the faster, ≤ 1.1",
+        "images a CPU second",
+        "attention",
+        "in plain passes, ≤ 3",
+    )
     parts = [f"Measured on {machine}; {versions('torch')}, on one core."]
     parts += [f"CPU milliseconds an image, medians of rounds: {rounds}:", table(head, rows)]
     if peaks:
-        parts.append("Peak memory of a process in which resnet18 predicts pictures that lie in memory:")
-        of_counts = [(f"{count:,}", f"{before:.0f}", f"{after:.0f}") for count, (before, after) in peaks.items()]
+        parts.append(
+            "Peak memory of a process in which resnet18 predicts pictures that lie in memory:"
+        )
+        of_counts = [
+            (f"{count:,}", f"{before:.0f}", f"{after:.0f}")
+            for count, (before, after) in peaks.items()
+        ]
         parts.append(table(("pictures", "before, MB", "after, MB"), of_counts))
     write_between(HERE / "README.md", "results of speed", "\n\n".join(parts))
 
@@ -205,10 +245,20 @@ def _keep(results: Sequence[Measured], peaks: dict[int, tuple[float, float]], *,
 COMMANDS = {
     "": (
         main,
-        option("--images", type=int, default=300, help="pictures of each prediction (default: 300)"),
-        option("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up"),
+        option(
+            "--images", type=int, default=300, help="pictures of each prediction (default: 300)"
+        ),
+        option(
+            "--repeats",
+            type=int,
+            default=5,
+            choices=range(1, 6),
+            help="rounds, after one to warm up",
+        ),
         option("--models", nargs="+", default=list(MODELS), choices=MODELS, help="default: all"),
-        option("--memory", type=int, nargs="*", default=[500, 2000], metavar="N", help="sizes of sets"),
+        option(
+            "--memory", type=int, nargs="*", default=[500, 2000], metavar="N", help="sizes of sets"
+        ),
         option("--memory-of", type=int, help=argparse.SUPPRESS),
     )
 }

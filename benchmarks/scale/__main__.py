@@ -91,26 +91,41 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - clock, cpu_seconds() - cpu
 
 
-def side_by_side(images: LabelledImages, *, workers: int, repeats: int) -> dict[str, list[tuple[float, float]]]:
+def side_by_side(
+    images: LabelledImages, *, workers: int, repeats: int
+) -> dict[str, list[tuple[float, float]]]:
     """Return the seconds, of the clock and of processors, of rounds by turns: in one process, and on a cluster.
 
     Both have as many workers; the start of the cluster is apart.
     """
     model = made("resnet18", images.take(torch.arange(min(50, len(images)))))
     cluster = Cluster(BackendOptions(ray_workers=workers))
-    taken: dict[str, list[tuple[float, float]]] = {"process": [], "ray": [], "start": [timed(cluster.start)]}
+    taken: dict[str, list[tuple[float, float]]] = {
+        "process": [],
+        "ray": [],
+        "start": [timed(cluster.start)],
+    }
     ways = {
-        name: Classifier(model, workers=workers, backend=way) for name, way in (("process", Engine), ("ray", cluster))
+        name: Classifier(model, workers=workers, backend=way)
+        for name, way in (("process", Engine), ("ray", cluster))
     }
     for classifier in ways.values():
         classifier.measure_precision_on(images)
     for number, pose in enumerate(POSES[: repeats + 1]):
         for name, classifier in ways.items():
-            seconds = timed(lambda classifier=classifier, pose=pose: classifier.predict(images, pose))
-            print(f"{workers} workers, {name}: {seconds[0]:.2f} s, {seconds[1]:.2f} s of processors", flush=True)
+            seconds = timed(
+                lambda classifier=classifier, pose=pose: classifier.predict(images, pose)
+            )
+            print(
+                f"{workers} workers, {name}: {seconds[0]:.2f} s, {seconds[1]:.2f} s of processors",
+                flush=True,
+            )
             if number:  # The first warms up.
                 taken[name].append(seconds)
-    assert all(np.array_equal(*(way.predict(images, pose).answers for way in ways.values())) for pose in POSES[:2])
+    assert all(
+        np.array_equal(*(way.predict(images, pose).answers for way in ways.values()))
+        for pose in POSES[:2]
+    )
     return taken
 
 
@@ -134,10 +149,14 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
         reading = fastest(lambda _: rows[np.arange(len(rows))])
     picture = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(picture, "JPEG", quality=90)
+    Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(
+        picture, "JPEG", quality=90
+    )
     pipeline = DataOptions(resize="256", crop="224").pipeline
     decode = fastest(
-        lambda _: pipeline.picture(Image.open(io.BytesIO(picture.getvalue()), formats=["JPEG"]), where="one")
+        lambda _: pipeline.picture(
+            Image.open(io.BytesIO(picture.getvalue()), formats=["JPEG"]), where="one"
+        )
     )
     parts = [np.zeros((16, 1_000), dtype=np.float32)] * 1_000
     return Constants(
@@ -146,7 +165,9 @@ def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
         image_bytes=images.pixels[0].numel(),
         file_mb_s=images.pixels.numel() / reading / 1e6,
         call_ms=1e3 * call,
-        range_ms=1e3 * max(many - call - work, 0.0) / len(list(ranges(count, size=1, workers=1, most=64))),
+        range_ms=1e3
+        * max(many - call - work, 0.0)
+        / len(list(ranges(count, size=1, workers=1, most=64))),
         merge_us=1e6 * fastest(lambda _: np.concatenate(parts)) / 16_000,
         batch=batch_size(images.pixels.shape[1:], device, screening=True),
     )
@@ -176,23 +197,39 @@ def _write(results: dict[str, Any]) -> None:
     found, count, overhead, checks = Constants(**results["constants"]), results["images"], [], []
     for workers, taken in results["taken"].items():
         (here, here_cpu), (there, there_cpu) = (
-            [statistics.median(each[part] for each in taken[way]) for part in (0, 1)] for way in ("process", "ray")
+            [statistics.median(each[part] for each in taken[way]) for part in (0, 1)]
+            for way in ("process", "ray")
         )
         clock = f"{here:.2f}", f"{there:.2f}", f"{there / here:.2f}"
         processors = f"{here_cpu:.2f}", f"{there_cpu:.2f}", f"{there_cpu / here_cpu:.3f}"
         overhead.append((workers, *clock, *processors, f"{taken['start'][0][0]:.0f}"))
-        model = predicted(found, images=count, perturbations=1, nodes=1, cores=int(workers), decoded=True)
+        model = predicted(
+            found, images=count, perturbations=1, nodes=1, cores=int(workers), decoded=True
+        )
         spent = f"{model.compute * int(workers) + model.driver:.2f}"
         checks.append((workers, spent, f"{there_cpu:.2f}", f"{there:.2f}"))
-    versions = f"torch {torch.__version__}, Ray {ray.__version__}, Python {platform.python_version()}"
+    versions = (
+        f"torch {torch.__version__}, Ray {ray.__version__}, Python {platform.python_version()}"
+    )
     said = f"A ResNet-18 on {count} images of 224 px in a pose, medians of rounds by turns:"
-    head = ("workers", "in one process, s", "on Ray", "ratio", "of processors, s", "on Ray", "ratio, ≤ 1.1", "start, s")
+    head = (
+        "workers",
+        "in one process, s",
+        "on Ray",
+        "ratio",
+        "of processors, s",
+        "on Ray",
+        "ratio, ≤ 1.1",
+        "start, s",
+    )
     of_overhead = f"Measured on {results['machine']}; {versions}. {said}\n\n{table(head, overhead)}"
     write_between(PAGE, "results of overhead", of_overhead)
     constants_of = [(words, f"{getattr(found, name):,.4g}") for name, words in NAMES.items()]
     hours = []
     for nodes in (1, 8, 64):
-        each = predicted(found, images=IMAGENET, perturbations=PERTURBATIONS, nodes=nodes, cores=CORES)
+        each = predicted(
+            found, images=IMAGENET, perturbations=PERTURBATIONS, nodes=nodes, cores=CORES
+        )
         parts = (f"{value / 3600:.3f}" for value in (*asdict(each).values(), each.total))
         hours.append((nodes, *parts, each.bottleneck))
     parts = ("decode", "transfer", "compute", "driver", "tail", "merge")
@@ -215,9 +252,23 @@ def main(*, images: int, repeats: int, workers: Sequence[int], report: bool) -> 
 COMMANDS = {
     "": (
         main,
-        option("--images", type=int, default=600, help="pictures of each prediction (default: 600)"),
-        option("--repeats", type=int, default=5, choices=range(1, 6), help="rounds, after one to warm up"),
-        option("--workers", type=int, nargs="+", default=[1, 2, 4], help="sizes of clusters (default: 1 2 4)"),
+        option(
+            "--images", type=int, default=600, help="pictures of each prediction (default: 600)"
+        ),
+        option(
+            "--repeats",
+            type=int,
+            default=5,
+            choices=range(1, 6),
+            help="rounds, after one to warm up",
+        ),
+        option(
+            "--workers",
+            type=int,
+            nargs="+",
+            default=[1, 2, 4],
+            help="sizes of clusters (default: 1 2 4)",
+        ),
         option("--report", action="store_true", help="only write the tables anew"),
     )
 }

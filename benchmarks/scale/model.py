@@ -46,12 +46,23 @@ class Predicted:
     @property
     def bottleneck(self) -> str:
         """Return the part that takes longest."""
-        parts = {"decode": self.decode, "transfer": self.transfer, "compute": self.compute, "driver": self.driver}
+        parts = {
+            "decode": self.decode,
+            "transfer": self.transfer,
+            "compute": self.compute,
+            "driver": self.driver,
+        }
         return max(parts, key=parts.__getitem__)
 
 
 def predicted(
-    constants: Constants, *, images: int, perturbations: int, nodes: int, cores: int, decoded: bool = False
+    constants: Constants,
+    *,
+    images: int,
+    perturbations: int,
+    nodes: int,
+    cores: int,
+    decoded: bool = False,
 ) -> Predicted:
     """Return the time of a check of these images and perturbations on nodes with `cores` cores each.
 
@@ -63,7 +74,9 @@ def predicted(
     most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))
     count = len(list(ranges(-(-images // c.batch), size=1, workers=workers, most=most)))
     return Predicted(
-        decode=0.0 if decoded else images * max(c.decode_ms / 1e3 / workers, c.image_bytes / (c.file_mb_s * 1e6)),
+        decode=0.0
+        if decoded
+        else images * max(c.decode_ms / 1e3 / workers, c.image_bytes / (c.file_mb_s * 1e6)),
         transfer=images * c.image_bytes * min(1, perturbations / nodes) / (c.file_mb_s * 1e6),
         compute=images * perturbations * c.compute_ms / 1e3 / workers,
         driver=perturbations * (c.call_ms + count * c.range_ms) / 1e3,

@@ -45,8 +45,26 @@ WORK = Path.cwd() / "runs/selfchecks"
 """Projects with their images and networks; no part of the repository."""
 FAMILIES = ",".join(
     (
-        *("clean", "class", "class-difference", "consensus", "soft_confusion", "batch_norm", "slices", "rotation"),
-        *("shift", "confidence", "regression", "flips", "search", "attention", "corruption", "trigger"),
+        *(
+            "clean",
+            "class",
+            "class-difference",
+            "consensus",
+            "soft_confusion",
+            "batch_norm",
+            "slices",
+            "rotation",
+        ),
+        *(
+            "shift",
+            "confidence",
+            "regression",
+            "flips",
+            "search",
+            "attention",
+            "corruption",
+            "trigger",
+        ),
     )
 )
 """Every family with a self-check, besides those that need another model or images without labels."""
@@ -76,7 +94,9 @@ class Setting:
     @property
     def name(self) -> str:
         """Return the name of the folder, and of the results."""
-        return "-".join(filter(None, (self.data, str(self.images), f"k{self.reference_models}", self.profile)))
+        return "-".join(
+            filter(None, (self.data, str(self.images), f"k{self.reference_models}", self.profile))
+        )
 
     @property
     def project(self) -> Path:
@@ -207,9 +227,13 @@ def prepare(setting: Setting) -> tuple[list[Path], list[Path]]:
         first = len(stored) - setting.candidates
         references, candidates = stored[: setting.reference_models], stored[first:]
     else:
-        references = [healthy(setting.data, seed) for seed in range(1, setting.reference_models + 1)]
+        references = [
+            healthy(setting.data, seed) for seed in range(1, setting.reference_models + 1)
+        ]
         first = _SEED_OF_CANDIDATES + 10 * [one.name for one in SETTINGS].index(setting.name)
-        candidates = [healthy(setting.data, seed) for seed in range(first, first + setting.candidates)]
+        candidates = [
+            healthy(setting.data, seed) for seed in range(first, first + setting.candidates)
+        ]
     if setting.profile or (setting.project / "calibrated").exists():
         return references, candidates
 
@@ -242,7 +266,14 @@ def gated(setting: Setting, candidate: Path, incumbent: Path) -> dict[str, Any]:
     folder = ROOT if setting.profile else setting.project
     reports = WORK / "reports"
     shutil.rmtree(reports, ignore_errors=True)
-    options = ["--stress-set=no_overview=true", "-p", "no:html", "-p", "no:cacheprovider", "--stress-no-cache"]
+    options = [
+        "--stress-set=no_overview=true",
+        "-p",
+        "no:html",
+        "-p",
+        "no:cacheprovider",
+        "--stress-no-cache",
+    ]
     options += [f"--stress-reports={reports.resolve()}", f"--candidate={candidate.resolve()}"]
     if setting.profile:
         options.append(f"--stress-profile={setting.profile}")
@@ -253,7 +284,9 @@ def gated(setting: Setting, candidate: Path, incumbent: Path) -> dict[str, Any]:
     checks = record["self_checks"]
     return {
         "exit_status": ended,
-        "failed": [f"{check['name']}: {check['detail']}" for check in checks if check["status"] == "fail"],
+        "failed": [
+            f"{check['name']}: {check['detail']}" for check in checks if check["status"] == "fail"
+        ],
         "cannot_notice": [check["name"] for check in checks if check["cannot_notice"]],
         "passed": [check["name"] for check in checks if check["status"] == "pass"],
         "errors": record["errors"],
@@ -291,7 +324,9 @@ def measure() -> int:
     torch.set_num_threads(1)
     results = read(RESULTS, without={})
     for setting in tqdm(SETTINGS, unit="setting", smoothing=0):
-        waiting = [number for number in range(setting.candidates) if _key(setting, number) not in results]
+        waiting = [
+            number for number in range(setting.candidates) if _key(setting, number) not in results
+        ]
         wrong = [kind for kind in setting.wrong if _key(setting, kind) not in results]
         if not waiting and not wrong:
             continue
@@ -348,12 +383,25 @@ def settings_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         silent = _counted(name for result in sound for name in result["cannot_notice"])
         title = setting.data + (f", {setting.profile} profile" if setting.profile else "")
         counts = [statuses.count(each) for each in (0, 1, 4)]
-        rows.append((title, f"{setting.images:,}", setting.reference_models, len(sound), *counts, silent))
-    head = ("data", "images", "K", "healthy models", "end with 0", "with 1", "with 4", "self-checks that cannot notice")
+        rows.append(
+            (title, f"{setting.images:,}", setting.reference_models, len(sound), *counts, silent)
+        )
+    head = (
+        "data",
+        "images",
+        "K",
+        "healthy models",
+        "end with 0",
+        "with 1",
+        "with 4",
+        "self-checks that cannot notice",
+    )
     return table(head, rows)
 
 
-def _of(results: Mapping[str, Mapping[str, Any]], *, wrong: bool) -> list[tuple[Setting, Mapping[str, Any]]]:
+def _of(
+    results: Mapping[str, Mapping[str, Any]], *, wrong: bool
+) -> list[tuple[Setting, Mapping[str, Any]]]:
     found: list[tuple[Setting, Mapping[str, Any]]] = []
     for setting in SETTINGS:
         models: Sequence[int | str] = setting.wrong if wrong else range(setting.candidates)
@@ -364,7 +412,10 @@ def _of(results: Mapping[str, Mapping[str, Any]], *, wrong: bool) -> list[tuple[
 
 def _counted(names: Iterable[str]) -> str:
     listed = list(names)
-    return ", ".join(f"{name} ({many(listed.count(name), 'run')})" for name in dict.fromkeys(listed)) or "–"
+    return (
+        ", ".join(f"{name} ({many(listed.count(name), 'run')})" for name in dict.fromkeys(listed))
+        or "–"
+    )
 
 
 COMMANDS = {"": (report,), "measure": (measure,)}

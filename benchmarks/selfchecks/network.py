@@ -32,7 +32,9 @@ class Small(nn.Module):
         return logits
 
 
-def trained(images: np.ndarray, labels: np.ndarray, *, seed: int, epochs: int, shift_px: int) -> Small:
+def trained(
+    images: np.ndarray, labels: np.ndarray, *, seed: int, epochs: int, shift_px: int
+) -> Small:
     """Return a network trained on images (N, H, W, C) uint8 and labels (N,), by batches shifted at random."""
     torch.manual_seed(seed)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255

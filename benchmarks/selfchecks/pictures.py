@@ -52,7 +52,12 @@ def _picture(shape: Shape, rng: np.random.Generator) -> np.ndarray:
 def _inside(box: Box, left: float, top: float, right: float, bottom: float) -> Box:
     """Return a part of a box by its edges as shares of the box."""
     width, height = box[2] - box[0], box[3] - box[1]
-    return box[0] + left * width, box[1] + top * height, box[0] + right * width, box[1] + bottom * height
+    return (
+        box[0] + left * width,
+        box[1] + top * height,
+        box[0] + right * width,
+        box[1] + bottom * height,
+    )
 
 
 def _face(draw: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
@@ -106,7 +111,9 @@ def _moon(draw: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
 def _gem(draw: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
     left, top, right, bottom = box
     middle = (left + right) / 2, (top + bottom) / 2
-    draw.polygon([(middle[0], top), (right, middle[1]), (middle[0], bottom), (left, middle[1])], fill=color)
+    draw.polygon(
+        [(middle[0], top), (right, middle[1]), (middle[0], bottom), (left, middle[1])], fill=color
+    )
 
 
 SHAPES: dict[str, Shape] = {

@@ -49,14 +49,22 @@ def _measure_identical(images: LabelledImages, results: Results) -> None:
         model = open_model(path, images, cache=Store.of_user()) if wanted else None
         for batch in wanted if model else ():
             found = diagnosis(model, images, _served(model, images, batch))
-            row = {"network": path.stem, "batch": batch, "outcome": found.outcome, "changed": found.reference.changed}
+            row = {
+                "network": path.stem,
+                "batch": batch,
+                "outcome": found.outcome,
+                "changed": found.reference.changed,
+            }
             add(RESULTS, results, "identical", row)
 
 
 def _served(model: RoleModel, images: LabelledImages, batch: int) -> np.ndarray:
     """Return the classes that a server predicts with the network as it was saved, in its batches."""
     with torch.inference_mode():
-        parts = [model.classifier.plain(part).argmax(dim=1) for part in (images.pixels.float() / 255).split(batch)]
+        parts = [
+            model.classifier.plain(part).argmax(dim=1)
+            for part in (images.pixels.float() / 255).split(batch)
+        ]
     return np.asarray(torch.cat(parts).numpy())
 
 

@@ -48,8 +48,23 @@ _PAIRS = (
 )
 """Two faults at once, by their names: half of the pairs have a value that no list of the search has."""
 _LISTED = (
-    *("decode-draft-2", "jpeg-85", "jpeg-75", "bgr", "gray", "gamma-twice", "video-range", "resize-pillow-nearest"),
-    *("resize-opencv-bilinear", "resize-opencv-area", "resize-torch-bicubic-plain", "squash", "letterbox"),
+    *(
+        "decode-draft-2",
+        "jpeg-85",
+        "jpeg-75",
+        "bgr",
+        "gray",
+        "gamma-twice",
+        "video-range",
+        "resize-pillow-nearest",
+    ),
+    *(
+        "resize-opencv-bilinear",
+        "resize-opencv-area",
+        "resize-torch-bicubic-plain",
+        "squash",
+        "letterbox",
+    ),
     *("crop-right-1", "crop-corner-1", "normalise-none", "normalise-imagenet"),
 )
 """The skews that are planted in the serving of photographs."""
@@ -67,15 +82,21 @@ class Fault:
 
 def faults(serving: Serving) -> Iterator[tuple[Fault]]:
     """Yield all faults of images with this reference pipeline; equal pipelines come once."""
-    yield from _planted(serving, serving.catalog, _unlisted(serving.reference, serving.pictured.size))
+    yield from _planted(
+        serving, serving.catalog, _unlisted(serving.reference, serving.pictured.size)
+    )
 
 
-def _planted(serving: Serving, listed: Iterable[str], others: Iterable[tuple[str, Pipeline]]) -> Iterator[tuple[Fault]]:
+def _planted(
+    serving: Serving, listed: Iterable[str], others: Iterable[tuple[str, Pipeline]]
+) -> Iterator[tuple[Fault]]:
     for name in listed:
         pipeline = serving.catalog[name]
         yield (Fault(name, causes_of(pipeline, serving.reference), listed=True, pipeline=pipeline),)
     for name, pipeline in others:
-        yield (Fault(name, causes_of(pipeline, serving.reference), listed=False, pipeline=pipeline),)
+        yield (
+            Fault(name, causes_of(pipeline, serving.reference), listed=False, pipeline=pipeline),
+        )
 
 
 def pairs(serving: Serving) -> Iterator[tuple[Fault, Fault, Fault]]:
@@ -103,7 +124,10 @@ def _unlisted(reference: Pipeline, size: tuple[int, int]) -> Iterator[tuple[str,
     for divisor in _DIVISORS:
         yield f"/{divisor:g}", _with(reference, "scale", divisor=divisor)
     for mean, std in _NORMALISATIONS:
-        yield f"mean {mean:g}, std {std:g}", replace(reference, normalise=Normalise((mean,), (std,)))
+        yield (
+            f"mean {mean:g}, std {std:g}",
+            replace(reference, normalise=Normalise((mean,), (std,))),
+        )
     for side, library, filtered, smooth in _DETOURS:
         there, back = (Resize(each, library, filtered, smooth) for each in ((side, side), size))
         yield f"by {side} px, {library} {filtered}", replace(reference, resize=(there, back))
@@ -116,7 +140,9 @@ def photograph_faults(serving: Serving) -> Iterator[tuple[Fault]]:
 
 
 def _resized(size: int | tuple[int, int]) -> Callable[[Pipeline], Pipeline]:
-    return lambda reference: replace(reference, resize=tuple(replace(each, size=size) for each in reference.resize))
+    return lambda reference: replace(
+        reference, resize=tuple(replace(each, size=size) for each in reference.resize)
+    )
 
 
 _OF_PHOTOGRAPHS: dict[str, Callable[[Pipeline], Pipeline]] = {
@@ -128,8 +154,13 @@ _OF_PHOTOGRAPHS: dict[str, Callable[[Pipeline], Pipeline]] = {
         f"crop moved by {right}, {down}": partial(_with, stage="crop", right=right, down=down)
         for right, down in ((3, 0), (0, -5), (-3, 4), (7, 7))
     },
-    **{f"/{divisor:g}": partial(_with, stage="scale", divisor=divisor) for divisor in (190.0, 340.0)},
-    "mean 0.45, std 0.25": lambda reference: replace(reference, normalise=Normalise((0.45,), (0.25,))),
+    **{
+        f"/{divisor:g}": partial(_with, stage="scale", divisor=divisor)
+        for divisor in (190.0, 340.0)
+    },
+    "mean 0.45, std 0.25": lambda reference: replace(
+        reference, normalise=Normalise((0.45,), (0.25,))
+    ),
     "mean 0.3, std 0.5": lambda reference: replace(reference, normalise=Normalise((0.3,), (0.5,))),
     **{f"shorter side {side}": _resized(side) for side in (160, 176, 137)},
     "squashed to 144 px": _resized((144, 144)),

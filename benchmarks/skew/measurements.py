@@ -58,13 +58,21 @@ def measure_planted(
 
 
 def _diagnosed(
-    model: RoleModel, images: LabelledImages, fault: Fault, served: np.ndarray, others: Sequence[np.ndarray]
+    model: RoleModel,
+    images: LabelledImages,
+    fault: Fault,
+    served: np.ndarray,
+    others: Sequence[np.ndarray],
 ) -> dict[str, Any]:
     """Return the row of a fault, with a diagnosis if enough of its predictions differ from each of the others."""
     row: dict[str, Any] = {"fault": fault.name, "cause": list(fault.cause), "listed": fault.listed}
     row["changed"] = min(int((served != other).sum()) for other in others)
     if row["changed"] >= LEAST_CHANGED:
         found = diagnosis(model, images, served)
-        row |= {"outcome": found.outcome, "named": found.named, "causes": [list(each) for each in found.causes]}
+        row |= {
+            "outcome": found.outcome,
+            "named": found.named,
+            "causes": [list(each) for each in found.causes],
+        }
         row["explained"] = found.best.explains.net if found.best else 0.0
     return row

@@ -36,7 +36,11 @@ _LEAST_SIDE, _LEAST_BYTES_PER_PIXEL = 150, 0.4
 """Of a stamp that counts as a photograph; drawings compress better."""
 _QUALITY, _TILE, _CLASSES = 92, 256, 1000
 _OF_PACKAGES = (
-    ("skimage", "data", ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")),
+    (
+        "skimage",
+        "data",
+        ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"),
+    ),
     ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
 )
 _STAGES = {
@@ -93,7 +97,10 @@ def write_files(stamps: Path, into: Path) -> None:
         if _is_photograph(path):
             stamp = Image.open(path).convert("RGBA")
             white = Image.new("RGBA", stamp.size, "white")
-            _write(Image.alpha_composite(white, stamp).convert("RGB"), into / "stamps" / f"{path.stem}.jpg")
+            _write(
+                Image.alpha_composite(white, stamp).convert("RGB"),
+                into / "stamps" / f"{path.stem}.jpg",
+            )
     for package, folder, names in _OF_PACKAGES:
         for name in names:
             with files(package).joinpath(folder, name).open("rb") as file:
@@ -127,11 +134,24 @@ def _measure_stages(model: RoleModel, images: LabelledImages, results: Results) 
             after = served_predictions(model, serving, serving.catalog[name])
             moved = np.abs(after.probabilities - before.probabilities).sum(axis=1).mean() / 2
             changed = int((after.predicted != before.predicted).sum())
-            row = {"stage": stage, "skew": name, "n": len(images), "changed": changed, "moved": float(moved)}
+            row = {
+                "stage": stage,
+                "skew": name,
+                "n": len(images),
+                "changed": changed,
+                "moved": float(moved),
+            }
             add(RESULTS, results, "stages", row)
 
 
-COMMANDS = {"": (main, option("stamps", type=Path, metavar="STAMPS", help="Debian's stamps of Tux Paint, extracted"))}
+COMMANDS = {
+    "": (
+        main,
+        option(
+            "stamps", type=Path, metavar="STAMPS", help="Debian's stamps of Tux Paint, extracted"
+        ),
+    )
+}
 
 if __name__ == "__main__":
     sys.exit(run(COMMANDS, "stamps"))

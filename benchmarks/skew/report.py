@@ -31,7 +31,11 @@ def outcome_of_pair(row: Row) -> str:
         return "the pair"
     if row["cause"] in row["causes"]:
         return "the pair, or another cause"
-    return "one of the two" if all(set(causes) < set(row["cause"]) for causes in row["causes"]) else "another cause"
+    return (
+        "one of the two"
+        if all(set(causes) < set(row["cause"]) for causes in row["causes"])
+        else "another cause"
+    )
 
 
 def _counted(rows: Sequence[Row]) -> list[Row]:
@@ -41,13 +45,23 @@ def _counted(rows: Sequence[Row]) -> list[Row]:
 def goals(results: Results) -> list[Goal]:
     """Return each goal, what is reached, and whether that is enough."""
     counted, identical = _counted(results["faults"]), results["identical"]
-    n, right, unlisted = len(counted), sum(map(is_right, counted)), sum(not row["listed"] for row in counted)
-    wrong = sum(row["named"] and not is_right(row) and row["cause"] not in row["causes"] for row in counted)
+    n, right, unlisted = (
+        len(counted),
+        sum(map(is_right, counted)),
+        sum(not row["listed"] for row in counted),
+    )
+    wrong = sum(
+        row["named"] and not is_right(row) and row["cause"] not in row["causes"] for row in counted
+    )
     blamed = sum(row["outcome"] == "different" for row in identical)
     right_share = f"{right} of {n} ({right / max(n, 1):.1%})"
     enough_identical = not blamed and len(identical) >= LEAST_IDENTICAL
     return [
-        (f"at least {LEAST_FAULTS} faults that change {LEAST_CHANGED} predictions", f"{n}", n >= LEAST_FAULTS),
+        (
+            f"at least {LEAST_FAULTS} faults that change {LEAST_CHANGED} predictions",
+            f"{n}",
+            n >= LEAST_FAULTS,
+        ),
         ("half of them are not in the catalog", f"{unlisted}", 2 * unlisted >= n),
         (f"the right cause is named for {RIGHT:.0%}", right_share, right >= RIGHT * n),
         ("no wrong cause is named", f"{wrong}", not wrong),
@@ -66,7 +80,9 @@ def write_page(results: Results) -> None:
     outcomes = table(("named", "pairs"), Counter(map(outcome_of_pair, counted)).most_common())
     of_pairs = f"{len(counted)} of {len(pairs)} pairs count.\n\n{outcomes}\n\n{_faults(pairs)}"
     write_between(README, "pairs", of_pairs if pairs else "No pair has a result yet.")
-    write_between(README, "results", f"{goals_table(goals(results))}\n\n{_faults(results['faults'])}")
+    write_between(
+        README, "results", f"{goals_table(goals(results))}\n\n{_faults(results['faults'])}"
+    )
 
 
 def write_photographs(results: Results, *, images: int) -> None:
@@ -79,17 +95,29 @@ def write_photographs(results: Results, *, images: int) -> None:
         moved = sum(row["moved"] for row in of_stage) / len(of_stage)
         lost = f"{PAPER[stage]:.2f} points" if stage in PAPER else "–"
         rows.append((stage, len(of_stage), f"{changed:.1%}", f"{moved:.4f}", lost))
-    head = ("stage", "skews", "predictions changed, mean", "probability moved, mean", "accuracy lost in the paper")
-    said = (
-        f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from {images} photographs."
+    head = (
+        "stage",
+        "skews",
+        "predictions changed, mean",
+        "probability moved, mean",
+        "accuracy lost in the paper",
     )
-    write_between(README, "photographs", f"{said}\n\n{_faults(results['faults'])}\n\n{table(head, rows)}")
+    said = f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from {images} photographs."
+    write_between(
+        README, "photographs", f"{said}\n\n{_faults(results['faults'])}\n\n{table(head, rows)}"
+    )
 
 
 def _faults(rows: Sequence[Row]) -> str:
     cells = []
     for row in _counted(rows):
-        named = " or ".join(" and ".join(causes) for causes in row["causes"]) if row["named"] else "none of them"
+        named = (
+            " or ".join(" and ".join(causes) for causes in row["causes"])
+            if row["named"]
+            else "none of them"
+        )
         listed, right = ("yes" if yes else "no" for yes in (row["listed"], is_right(row)))
-        cells.append((row["fault"], listed, row["changed"], named, f"{row['explained']:.1%}", right))
+        cells.append(
+            (row["fault"], listed, row["changed"], named, f"{row['explained']:.1%}", right)
+        )
     return table(("fault", "in the catalog", "changed", "named", "explained", "right"), cells)

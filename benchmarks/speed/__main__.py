@@ -44,7 +44,9 @@ from harness.run.examples import Example
 
 HERE = Path(__file__).parent
 BATCH = few(125, 50)
-FLOPS_PER_IMAGE = 2 * (784 * 9 * 32 + 196 * 9 * 32 * 64 + 49 * 9 * 64 * 128 + 1152 * 256 + 256 * 128 + 128 * 10)
+FLOPS_PER_IMAGE = 2 * (
+    784 * 9 * 32 + 196 * 9 * 32 * 64 + 49 * 9 * 64 * 128 + 1152 * 256 + 256 * 128 + 128 * 10
+)
 
 
 def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
@@ -74,11 +76,22 @@ def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
     )
     yield Result(what, f"{rate:,.0f}", f"Foolbox {peer_rate:,.0f}", rate / peer_rate, 5.0, note)
     what, seconds = "775 poses, CPU seconds to the answer, early exit", early.cpu_seconds
-    yield Result(what, f"{seconds:.1f} s", f"Foolbox {peer.cpu_seconds:.1f} s", peer.cpu_seconds / seconds, 8.0)
+    yield Result(
+        what,
+        f"{seconds:.1f} s",
+        f"Foolbox {peer.cpu_seconds:.1f} s",
+        peer.cpu_seconds / seconds,
+        8.0,
+    )
     for name, timing in (("float32 alone", float32), ("bfloat16 first", ours)):
         share = evaluations * FLOPS_PER_IMAGE / timing.cpu_seconds / best
-        what, wanted = f"775 poses, share of the best float32 rate, {name}", 0.6 if timing is float32 else None
-        yield Result(what, f"{share * best / 1e9:.0f} GFLOP/s", f"{best / 1e9:.0f} GFLOP/s", share, wanted)
+        what, wanted = (
+            f"775 poses, share of the best float32 rate, {name}",
+            0.6 if timing is float32 else None,
+        )
+        yield Result(
+            what, f"{share * best / 1e9:.0f} GFLOP/s", f"{best / 1e9:.0f} GFLOP/s", share, wanted
+        )
 
 
 def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
@@ -87,7 +100,9 @@ def evaluation(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
     with cores(1):
         ours = timed(lambda: Classifier(model, workers=1).predict(images), repeats=3)
         for batch, data, wanted in ((1_000, images, 4.0), (1, some, 3.0)):
-            peer = timed(lambda data=data, batch=batch: plain_loop(model, data, batch=batch), repeats=2)
+            peer = timed(
+                lambda data=data, batch=batch: plain_loop(model, data, batch=batch), repeats=2
+            )
             rate, peer_rate = len(images) / ours.cpu_seconds, len(data) / peer.cpu_seconds
             what = f"images per CPU second, loop with batches of {batch:,}"
             yield Result(what, f"{rate:,.0f}", f"{peer_rate:,.0f}", rate / peer_rate, wanted)
@@ -102,7 +117,10 @@ def training(images: LabelledImages) -> Iterator[Result]:
         peer = timed(lambda: notebook_epoch(build("fashion-cnn", {}), one_by_one)).cpu_seconds
         ours = timed(lambda: train(config, images, made)).cpu_seconds
     made.unlink()
-    what, note = "training, CPU seconds per augmented epoch of 54,000", f"measured on {count:,} images"
+    what, note = (
+        "training, CPU seconds per augmented epoch of 54,000",
+        f"measured on {count:,} images",
+    )
     mine, theirs = f"{ours * 54_000 / count:.0f} s", f"notebook {peer * 54_000 / count:.0f} s"
     yield Result(what, mine, theirs, peer / ours, 3.0, note)
 
@@ -124,8 +142,20 @@ def growth(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
 
     fewer, more, poses = few(1_000, 5), few(10_000, 20), few(775, 76)
     for what, after, before, ratio, wanted in (
-        ("time per image, 1,000 → 10,000 images, 75 poses", (more, 75, 1), (fewer, 75, 1), 10, None),
-        ("time per pose, 75 → 775 poses, 1,000 images", (fewer, poses, 1), (fewer, 75, 1), poses / 75, None),
+        (
+            "time per image, 1,000 → 10,000 images, 75 poses",
+            (more, 75, 1),
+            (fewer, 75, 1),
+            10,
+            None,
+        ),
+        (
+            "time per pose, 75 → 775 poses, 1,000 images",
+            (fewer, poses, 1),
+            (fewer, 75, 1),
+            poses / 75,
+            None,
+        ),
         ("speed-up, 1 → 2 cores, 10,000 images, 75 poses", (more, 75, 2), (more, 75, 1), 1, 1.8),
     ):
         first, second = seconds(*before), seconds(*after)
@@ -138,7 +168,14 @@ def memory(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
     first_failures(Classifier(model), images, most_dangerous_first(classic_poses()))
     peak = peak_memory_mb()
     note = f"{before:.0f} MB before the search"
-    yield Result("peak memory, 10,000 images × 775 poses", f"{peak:.0f} MB", "1,500 MB", 1_500 / peak, 1.0, note)
+    yield Result(
+        "peak memory, 10,000 images × 775 poses",
+        f"{peak:.0f} MB",
+        "1,500 MB",
+        1_500 / peak,
+        1.0,
+        note,
+    )
 
 
 def attention(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
@@ -154,7 +191,9 @@ def attention(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
             except ImportError as error:
                 print(f"Grad-CAM against {name}: left out, since {error}")
                 continue
-            timing = timed(lambda peer=peer: peer(model, images, layer=layer, batch=BATCH), repeats=3)
+            timing = timed(
+                lambda peer=peer: peer(model, images, layer=layer, batch=BATCH), repeats=3
+            )
             peer_rate = len(images) / timing.cpu_seconds
             note = f"{len(images):,} images, batches of {BATCH}"
             if found.shape[1:] == maps.shape[1:]:
@@ -177,15 +216,25 @@ def pictures(images: LabelledImages, *, count: int) -> Iterator[Result]:
         figure_of(case, WIDTH, HEIGHT).savefig(io.BytesIO(), format="png")
 
     with cores(1):
-        fast = timed(lambda: [render("picture", case=case_of(case)) for case in cases], repeats=3).cpu_seconds / count
+        fast = (
+            timed(
+                lambda: [render("picture", case=case_of(case)) for case in cases], repeats=3
+            ).cpu_seconds
+            / count
+        )
         slow = timed(lambda: [saved(case) for case in cases], repeats=2).cpu_seconds / count
     what, note = "pictures, CPU milliseconds each, to what a page holds", f"{count} pictures"
-    yield Result(what, f"{1e3 * fast:.1f} ms", f"Matplotlib {1e3 * slow:.0f} ms", slow / fast, None, note)
+    yield Result(
+        what, f"{1e3 * fast:.1f} ms", f"Matplotlib {1e3 * slow:.0f} ms", slow / fast, None, note
+    )
 
 
 def main() -> None:
     """Measure everything and write results and table."""
-    model, images = load_checkpoint(ROOT / "models/augmented.safetensors").model, fashion_mnist("test")
+    model, images = (
+        load_checkpoint(ROOT / "models/augmented.safetensors").model,
+        fashion_mnist("test"),
+    )
     parts = (
         memory(model, images.take(torch.arange(few(len(images), 10)))),
         sweep(model, stratified_sample(images, few(500, 4))),
@@ -213,7 +262,9 @@ def write_page(machine: Mapping[str, object], results: Sequence[Result]) -> None
         what = f"{result.what} ({result.note})" if result.note else result.what
         wanted = "" if result.wanted is None else f"{result.wanted:g}"
         rows.append((what, result.ours, result.peer, f"{result.ratio:.2f}", wanted, result.reached))
-    said = f"Measured on {machine['processor']}, torch {machine['torch']}, Python {machine['python']}."
+    said = (
+        f"Measured on {machine['processor']}, torch {machine['torch']}, Python {machine['python']}."
+    )
     head = ("what", "harness", "peer", "ratio", "wanted", "reached")
     write_between(HERE / "README.md", "results", f"{said}\n\n{table(head, rows)}")
 

@@ -28,7 +28,11 @@ def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     width = images.pixels.shape[-1]
     attack = foolbox.attacks.SpatialAttack(
-        max_translation=3 * width / (width - 1), max_rotation=30, num_translations=5, num_rotations=31, grid_search=True
+        max_translation=3 * width / (width - 1),
+        max_rotation=30,
+        num_translations=5,
+        num_rotations=31,
+        grid_search=True,
     )
     with torch.no_grad():
         _, _, broken = attack(wrapped, images.pixels.float() / 255, images.labels)
@@ -53,10 +57,14 @@ def captums_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch:
             predicted = model(pixels).argmax(1)
         return attributes.attribute(pixels, target=predicted, relu_attributions=True)[:, 0].detach()
 
-    return torch.cat([maps(part) for part in torch.split(images.pixels.float() / 255, batch)]).numpy()
+    return torch.cat(
+        [maps(part) for part in torch.split(images.pixels.float() / 255, batch)]
+    ).numpy()
 
 
-def grad_cams_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch: int) -> np.ndarray:
+def grad_cams_maps(
+    model: nn.Module, images: LabelledImages, *, layer: str, batch: int
+) -> np.ndarray:
     """Compute Grad-CAM of each predicted class with pytorch-grad-cam, (N, H, W), which scales each map to 0 to 1."""
     from pytorch_grad_cam import GradCAM
 
@@ -109,14 +117,19 @@ def some_cases(images: LabelledImages, count: int) -> list[Example]:
     def view(true: str) -> ModelView:
         shares = rng.dirichlet(np.full(len(images.classes), 0.3))
         taken = int(shares.argmax())
-        answer = Answer(0, true, images.classes[taken], float(shares[taken]), tuple(shares.tolist()))
+        answer = Answer(
+            0, true, images.classes[taken], float(shares[taken]), tuple(shares.tolist())
+        )
         # As smooth as a map of 7 x 7 cells is: noise would be what takes long to encode.
         looked = cv2.resize(rng.random((7, 7), dtype=np.float32), images.pixels.shape[-2:])
         return ModelView(answer, looked)
 
     cases = []
     for number in range(count):
-        image, true = images.pixels[number].permute(1, 2, 0).numpy(), images.classes[int(images.labels[number])]
+        image, true = (
+            images.pixels[number].permute(1, 2, 0).numpy(),
+            images.classes[int(images.labels[number])],
+        )
         cases.append(Example(number, image, image, true, images.classes, view(true), view(true)))
     return cases
 
@@ -135,7 +148,9 @@ def figure_of(case: Example, width: int, height: int) -> Figure:
         axes[0, column].imshow(view.attention / view.attention.max(), cmap="viridis", alpha=0.5)
         axes[0, column].set_title(f"{role}\n{view.answer.predicted} {view.answer.confidence:.0%}")
         colours = ["#0072b2" if name == case.true else "#8c8c8c" for name in case.classes]
-        bars = axes[1, column].barh(range(len(case.classes)), view.answer.probabilities, color=colours)
+        bars = axes[1, column].barh(
+            range(len(case.classes)), view.answer.probabilities, color=colours
+        )
         axes[1, column].bar_label(bars, [f"{share:.0%}" for share in view.answer.probabilities])
         axes[1, column].set_yticks(range(len(case.classes)), case.classes if column == 1 else [])
         axes[1, column].invert_yaxis()

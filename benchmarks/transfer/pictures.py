@@ -40,10 +40,17 @@ def emoji_of(packages: Path) -> list[Emoji]:
     """
     google, twitter, openmoji, fluent = (packages / vendor / "package" for vendor in VENDORS)
     if missing := [path for path in (google, twitter, openmoji, fluent) if not path.is_dir()]:
-        raise InputError(f"{missing[0]}: there is no such folder; extract the npm packages {_PACKAGES} there")
-    names = {row["hexcode"]: row["annotation"] for row in json.loads((openmoji / "data/openmoji.json").read_bytes())}
+        raise InputError(
+            f"{missing[0]}: there is no such folder; extract the npm packages {_PACKAGES} there"
+        )
+    names = {
+        row["hexcode"]: row["annotation"]
+        for row in json.loads((openmoji / "data/openmoji.json").read_bytes())
+    }
     found = []
-    for row in sorted(json.loads((google / "emoji.json").read_bytes()), key=lambda row: row["sort_order"]):
+    for row in sorted(
+        json.loads((google / "emoji.json").read_bytes()), key=lambda row: row["sort_order"]
+    ):
         code = row["unified"] if row["unified"] in names else row["unified"].replace("-FE0F", "")
         slug = slug_of(names.get(code, ""))
         candidates = {
@@ -52,7 +59,9 @@ def emoji_of(packages: Path) -> list[Emoji]:
             "openmoji": [openmoji / "color/svg" / f"{code}.svg"],
             "fluent": [fluent / "icons/modern" / f"{slug}{part}.svg" for part in ("", "-default")],
         }
-        files = {vendor: path for vendor, paths in candidates.items() for path in paths if path.is_file()}
+        files = {
+            vendor: path for vendor, paths in candidates.items() for path in paths if path.is_file()
+        }
         if row["category"] not in _LEFT_OUT and len(files) >= len(VENDORS) - 1:
             found.append(Emoji(code, slug_of(row["category"]), files))
     return found
@@ -67,7 +76,9 @@ def halves(emoji: Sequence[Emoji], *, seed: int = 0) -> tuple[list[Emoji], list[
     """Return emoji for training and for the test; all vendors draw each of the test."""
     order = np.random.default_rng(seed).permutation(len(emoji)).tolist()
     chosen = set([at for at in order if len(emoji[at].files) == len(VENDORS)][:TEST_EMOJI])
-    return [each for at, each in enumerate(emoji) if at not in chosen], [emoji[at] for at in sorted(chosen)]
+    return [each for at, each in enumerate(emoji) if at not in chosen], [
+        emoji[at] for at in sorted(chosen)
+    ]
 
 
 def write_pictures(packages: Path, train: Path, test: Path) -> tuple[int, int]:
@@ -106,4 +117,8 @@ def picture(path: Path) -> Image.Image:
         content = bytes(resvg_py.svg_to_bytes(svg_string=content.decode(), width=SIZE, height=SIZE))
     drawn = Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGBA")
     white = Image.new("RGBA", drawn.size, "white")
-    return Image.alpha_composite(white, drawn).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    return (
+        Image.alpha_composite(white, drawn)
+        .convert("RGB")
+        .resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    )

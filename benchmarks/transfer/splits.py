@@ -90,13 +90,21 @@ def stored() -> Stored:
 def asked_of(row: Mapping[str, Any], labels: np.ndarray, classes: list[str]) -> Asked:
     """Return the row of a check of family consensus or flips."""
     worst = row["metric"] == "worst_class_consensus_set_errors"
-    counted = np.ones(len(labels), bool) if row["class"] is None else labels == classes.index(row["class"])
+    counted = (
+        np.ones(len(labels), bool)
+        if row["class"] is None
+        else labels == classes.index(row["class"])
+    )
     n = int(np.bincount(labels).max()) if worst else int(counted.sum())
-    check = PanelCheck(row["id"], row["family"], row["metric"], Unit.IMAGES, "at_most", n, scale="root")
+    check = PanelCheck(
+        row["id"], row["family"], row["metric"], Unit.IMAGES, "at_most", n, scale="root"
+    )
     return Asked(check, counted, row["family"] == "consensus" or "among" in row["keys"], worst)
 
 
-def count_of(asked: Asked, wrong: np.ndarray, right: np.ndarray, known: np.ndarray, labels: np.ndarray) -> int:
+def count_of(
+    asked: Asked, wrong: np.ndarray, right: np.ndarray, known: np.ndarray, labels: np.ndarray
+) -> int:
     """Return the errors of a network that a row counts, from the `right` answers of its incumbent.
 
     All are (images,) bool; `known` is the consensus set. The family consensus has no incumbent.
@@ -132,10 +140,14 @@ def split(found: Stored, chosen: np.ndarray) -> Split | None:
     wrong, panel = found.wrong[chosen], panel_of(found.networks, chosen)
     more = {row.check.id: of_panel(row, wrong, found.labels) for row in found.asked}
     models = tuple(
-        ReferenceModel(model.path, "", None, {**model.values, **{row: each[at] for row, each in more.items()}})
+        ReferenceModel(
+            model.path, "", None, {**model.values, **{row: each[at] for row, each in more.items()}}
+        )
         for at, model in enumerate(panel.models)
     )
-    panel = replace(panel, checks=(*panel.checks, *(row.check for row in found.asked)), models=models)
+    panel = replace(
+        panel, checks=(*panel.checks, *(row.check for row in found.asked)), models=models
+    )
     if outliers(panel).models:
         return None
     calibrated = tuple(thresholds_of(panel))
@@ -143,9 +155,15 @@ def split(found: Stored, chosen: np.ndarray) -> Split | None:
     failed, signs = {}, {}
     for at, name in enumerate(found.names):
         if at not in chosen:
-            counts = [count_of(row, found.wrong[at], right, known, found.labels) for row in found.asked]
+            counts = [
+                count_of(row, found.wrong[at], right, known, found.labels) for row in found.asked
+            ]
             values = [*found.values[at], *counts]
-            beyond = [item for item, value in zip(calibrated, values, strict=True) if not item.holds(value)]
+            beyond = [
+                item
+                for item, value in zip(calibrated, values, strict=True)
+                if not item.holds(value)
+            ]
             failing = [item.check.id for item in beyond if not item.informational]
             failed[name] = (*failing, *([REGRESSION] if regressed(found.wrong[at], right) else []))
             signs[name] = tuple(item.check.id for item in beyond if item.informational)

@@ -53,7 +53,10 @@ class Recipe:
 HEALTHY_SEEDS, MUTANT_SEEDS = range(1, 13), (201, 202)
 """Seeds of sound fine-tunings and of each broken recipe."""
 _BROKEN = (
-    *(Recipe(f"label-noise-{percent:02}", 0, wrong_labels=percent / 100) for percent in (5, 10, 20)),
+    *(
+        Recipe(f"label-noise-{percent:02}", 0, wrong_labels=percent / 100)
+        for percent in (5, 10, 20)
+    ),
     Recipe("without-fluent", 0, without_vendor="fluent"),
     Recipe("without-openmoji", 0, without_vendor="openmoji"),
     Recipe("half-of-food", 0, halved_class="food-drink"),
@@ -69,7 +72,9 @@ RECIPES = (
 )
 
 
-def pictures_of(recipe: Recipe, labels: np.ndarray, vendors: np.ndarray, classes: list[str]) -> np.ndarray:
+def pictures_of(
+    recipe: Recipe, labels: np.ndarray, vendors: np.ndarray, classes: list[str]
+) -> np.ndarray:
     """Return the positions of the training pictures that a recipe uses; `labels` and `vendors` are (N,)."""
     used = vendors != recipe.without_vendor
     if recipe.halved_class:
@@ -111,7 +116,9 @@ def fine_tuned(recipe: Recipe) -> torch.nn.Module:
     learning = list(network.learning(head_alone=recipe.head_alone))
     optimizer = torch.optim.AdamW(learning, lr=recipe.rate, weight_decay=_DECAY)
     steps = recipe.epochs * math.ceil(len(chosen) / _BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.rate, total_steps=steps, pct_start=0.2
+    )
     for _ in range(recipe.epochs):
         for batch in chosen[torch.randperm(len(chosen))].split(_BATCH):
             copies = torch.randint(len(frozen) if recipe.augmented else 1, (len(batch),))
@@ -135,7 +142,12 @@ def kept_features(*, bgr: bool = False) -> torch.Tensor:
         network, generator = pretrained(), torch.Generator().manual_seed(0)
         with torch.inference_mode():
             made = [
-                torch.cat([network.features(_copy(part.float() / 255, copy, generator)).half() for part in parts])
+                torch.cat(
+                    [
+                        network.features(_copy(part.float() / 255, copy, generator)).half()
+                        for part in parts
+                    ]
+                )
                 for copy in range(COPIES_BGR if bgr else COPIES)
                 if (parts := pixels.split(_BATCH))
             ]
@@ -151,8 +163,16 @@ def _copy(pixels: torch.Tensor, copy: int, generator: torch.Generator) -> torch.
     drawn = torch.rand((5, len(pixels)), generator=generator) * 2 - 1
     angle, scale = drawn[0] * math.radians(_DEGREES), 1 + drawn[1] * _SCALE
     across = torch.where(drawn[2].abs() > 0.5, 1.0, -1.0)
-    turn = torch.stack([torch.stack([angle.cos() * across, -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
-    place = torch.cat([turn.permute(2, 0, 1) * scale[:, None, None], (drawn[3:, :, None] * _SHIFT).permute(1, 0, 2)], 2)
+    turn = torch.stack(
+        [torch.stack([angle.cos() * across, -angle.sin()]), torch.stack([angle.sin(), angle.cos()])]
+    )
+    place = torch.cat(
+        [
+            turn.permute(2, 0, 1) * scale[:, None, None],
+            (drawn[3:, :, None] * _SHIFT).permute(1, 0, 2),
+        ],
+        2,
+    )
     grid = functional.affine_grid(place, list(pixels.shape), align_corners=False)
     moved = 1 + functional.grid_sample(pixels - 1, grid, align_corners=False)  # White outside.
     light = 1 + (torch.rand(len(pixels), generator=generator) * 2 - 1) * _LIGHT

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PANEL = tuple(sorted(Path("models/panel").glob("*.safetensors")))
-MADE = ("weight-noise", "sign-flips", "pruned-channels", "quantised", "stale-statistics", "swapped-logits")
+MADE = (
+    "weight-noise",
+    "sign-flips",
+    "pruned-channels",
+    "quantised",
+    "stale-statistics",
+    "swapped-logits",
+)
 MUTANTS = {
     f"{name}, {strength.words}": (KINDS[name].weights, strength.amount)
     for name in MADE
@@ -48,7 +55,9 @@ def main(*, folder: Path, images: int, parents: int) -> None:
             checkpoint = load_checkpoint(path)
             if kind:
                 damage, amount = MUTANTS[kind]
-                checkpoint = damage(checkpoint, amount, torch.Generator().manual_seed(int(path.stem[-3:])))
+                checkpoint = damage(
+                    checkpoint, amount, torch.Generator().manual_seed(int(path.stem[-3:]))
+                )
             model = checkpoint.model.eval()
             with torch.inference_mode():
                 found = torch.cat([model(part).argmax(dim=1) for part in pixels.split(500)]).numpy()
@@ -61,8 +70,12 @@ def main(*, folder: Path, images: int, parents: int) -> None:
     for at in range(len(panel)):
         rest = np.delete(healthy, at, axis=0)
         # With labels, models agree where all are correct: a wrong prediction counts as a class of its own.
-        correct = np.where(rest == labels, labels, len(data.classes) + np.arange(len(rest))[:, None])
-        limits.append([(unanimous(each), thresholds_on(each, {}, ROWS)) for each in (correct, rest)])
+        correct = np.where(
+            rest == labels, labels, len(data.classes) + np.arange(len(rest))[:, None]
+        )
+        limits.append(
+            [(unanimous(each), thresholds_on(each, {}, ROWS)) for each in (correct, rest)]
+        )
 
     def fails(at: int, predicted: np.ndarray) -> Iterator[bool]:
         for expected, known in limits[at]:
@@ -73,7 +86,9 @@ def main(*, folder: Path, images: int, parents: int) -> None:
     found = [("healthy", *fails(at, own)) for at, own in enumerate(healthy)]
     found += [(kind, *fails(at, mutants[at, kind])) for kind in MUTANTS for at in chosen]
     found += [("all mutants", *each) for _, *each in found[len(panel) :]]
-    print("| networks | number | fail with labels | without | both |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| networks | number | fail with labels | without | both |\n| --- | --- | --- | --- | --- |"
+    )
     for kind, each in groupby(found, lambda one: one[0]):
         with_labels, without = np.array([one[1:] for one in each]).T
         both = (with_labels & without).sum()
@@ -83,7 +98,12 @@ def main(*, folder: Path, images: int, parents: int) -> None:
 COMMANDS = {
     "": (
         main,
-        option("--folder", type=Path, default=Path("reports/unlabeled"), help="the folder of predictions"),
+        option(
+            "--folder",
+            type=Path,
+            default=Path("reports/unlabeled"),
+            help="the folder of predictions",
+        ),
         option("--images", type=int, default=2_000, help="a stratified sample of the test images"),
         option("--parents", type=int, default=5, help="reference models that mutants are made of"),
     )

@@ -33,16 +33,23 @@ def pictures(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0 if split == "train" else 1)
     images, masks = [], []
     for strokes in digits[chosen].reshape(-1, 8, 8):
-        ink = Image.fromarray((strokes * 255 / 16).astype(np.uint8)).resize((DIGIT, DIGIT), Image.Resampling.BILINEAR)
+        ink = Image.fromarray((strokes * 255 / 16).astype(np.uint8)).resize(
+            (DIGIT, DIGIT), Image.Resampling.BILINEAR
+        )
         top, left = rng.integers(0, SIZE - DIGIT + 1, 2)
         opacity = np.zeros((SIZE, SIZE, 1))
         opacity[top : top + DIGIT, left : left + DIGIT, 0] = np.asarray(ink) / 255
         photo = photos[rng.integers(len(photos))]
         middle = (photo.shape[1] - SIZE) // 2
-        row, column = rng.integers(photo.shape[0] - SIZE), rng.integers(middle) + (0 if split == "train" else middle)
+        row, column = (
+            rng.integers(photo.shape[0] - SIZE),
+            rng.integers(middle) + (0 if split == "train" else middle),
+        )
         behind = photo[row : row + SIZE, column : column + SIZE].astype(float)
         # A color far from that of the background, as on a sign.
-        colour = np.where(behind.mean((0, 1)) > 127, rng.integers(0, 60, 3), rng.integers(195, 256, 3))
+        colour = np.where(
+            behind.mean((0, 1)) > 127, rng.integers(0, 60, 3), rng.integers(195, 256, 3)
+        )
         images.append((behind * (1 - opacity) + colour * opacity).round().astype(np.uint8))
         masks.append(opacity[..., 0] > 0.5)
     return np.stack(images), labels[chosen].astype(np.int64), np.stack(masks)
@@ -85,7 +92,9 @@ def train(path: Path, *, seed: int, epochs: int = 25, digits: int = TRAINING) ->
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=steps)
     for _ in range(epochs):
         for chosen in torch.randperm(len(truth)).split(batch):
-            turn, right, down = (torch.rand(3, len(chosen)) * 2 - 1) * torch.tensor([[15.0], [3.0], [3.0]])
+            turn, right, down = (torch.rand(3, len(chosen)) * 2 - 1) * torch.tensor(
+                [[15.0], [3.0], [3.0]]
+            )
             seen = pose_each(pixels[chosen], turn, right, down)
             loss = functional.cross_entropy(model((seen - 0.5) / 0.25), truth[chosen])
             optimizer.zero_grad()
@@ -109,7 +118,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "data":
         images, labels, masks = pictures("test")
-        np.savez_compressed("digits.npz", images=images, labels=labels, masks=masks, classes=np.array(CLASSES))
+        np.savez_compressed(
+            "digits.npz", images=images, labels=labels, masks=masks, classes=np.array(CLASSES)
+        )
     else:
         train(options.path, seed=options.seed, epochs=options.epochs, digits=options.digits)
 

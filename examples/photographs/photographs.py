@@ -31,9 +31,16 @@ def photographs() -> dict[str, np.ndarray]:
 
     temple, flower = load_sample_images().images
     folder = Path(data.__file__).parent
-    files = {"astronaut": "astronaut.png", "cat": "chelsea.png", "coffee": "coffee.png", "rocket": "rocket.jpg"}
+    files = {
+        "astronaut": "astronaut.png",
+        "cat": "chelsea.png",
+        "coffee": "coffee.png",
+        "rocket": "rocket.jpg",
+    }
     files["motorcycle"] = "motorcycle_left.png"
-    read = {name: np.asarray(Image.open(folder / file).convert("RGB")) for name, file in files.items()}
+    read = {
+        name: np.asarray(Image.open(folder / file).convert("RGB")) for name, file in files.items()
+    }
     return dict(sorted({**read, "temple": temple, "flower": flower}.items()))
 
 
@@ -45,7 +52,10 @@ def crops(split: str, *, count: int, size: int) -> tuple[np.ndarray, np.ndarray]
     """
     rng = np.random.default_rng(0 if split == "train" else 1)
     pictures = list(photographs().values())
-    pixels, labels = np.empty((count, size, size, 3), dtype=np.uint8), np.arange(count) % len(pictures)
+    pixels, labels = (
+        np.empty((count, size, size, 3), dtype=np.uint8),
+        np.arange(count) % len(pictures),
+    )
     for at, label in enumerate(labels):
         middle = pictures[label].shape[1] // 2
         half = pictures[label][:, :middle] if split == "train" else pictures[label][:, middle:]
@@ -54,7 +64,9 @@ def crops(split: str, *, count: int, size: int) -> tuple[np.ndarray, np.ndarray]
         piece = half[top : top + side, left : left + side]
         if split == "train" and rng.random() < 0.5:
             piece = piece[:, ::-1]
-        pixels[at] = np.asarray(Image.fromarray(piece).resize((size, size), Image.Resampling.BICUBIC))
+        pixels[at] = np.asarray(
+            Image.fromarray(piece).resize((size, size), Image.Resampling.BICUBIC)
+        )
     return pixels, labels.astype(np.int64)
 
 
@@ -64,7 +76,9 @@ def built(name: str, *, size: int) -> nn.Module:
     torch.manual_seed(0)
     if name == "vit":
         arguments = {**arguments, "img_size": size}
-    network: nn.Module = getattr(importlib.import_module(module), function)(num_classes=len(CLASSES), **arguments)
+    network: nn.Module = getattr(importlib.import_module(module), function)(
+        num_classes=len(CLASSES), **arguments
+    )
     return network
 
 
@@ -77,7 +91,9 @@ def head_of(network: nn.Module) -> nn.Linear:
 def features(network: nn.Module, pixels: np.ndarray) -> Tensor:
     """Return what reaches the head, (N, F); batch norms take their statistics from these very images."""
     seen: list[Tensor] = []
-    hook = head_of(network).register_forward_hook(lambda _layer, inputs, _output: seen.append(inputs[0].detach()))
+    hook = head_of(network).register_forward_hook(
+        lambda _layer, inputs, _output: seen.append(inputs[0].detach())
+    )
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     with torch.no_grad():
@@ -124,7 +140,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     commands = parser.add_subparsers(dest="command", required=True)
     test = commands.add_parser("crops", help="write the test images, photos/test/CLASS/NUMBER.png")
-    retrain = commands.add_parser("retrain", help="fit heads: seed-1.pth to seed-8.pth, new.pth, and bad.pth")
+    retrain = commands.add_parser(
+        "retrain", help="fit heads: seed-1.pth to seed-8.pth, new.pth, and bad.pth"
+    )
     retrain.add_argument("network", choices=NETWORKS)
     retrain.add_argument("folder", type=Path)
     for command in (test, retrain):

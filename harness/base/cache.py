@@ -68,7 +68,9 @@ class Store:
     space, but must not end a run.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES["predictions"], suffix: str = ".entry") -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int = MAX_BYTES["predictions"], suffix: str = ".entry"
+    ) -> None:
         self.folder, self.max_bytes, self.suffix = folder, max_bytes, suffix
 
     @staticmethod
@@ -110,7 +112,11 @@ class Store:
         start, size = 0, file.seek(0, os.SEEK_END)
         if size >= _TAIL:
             file.seek(size - _TAIL)
-            digest, length, end = (tail := file.read(_TAIL))[:32], int.from_bytes(tail[32:40], "little"), tail[40:]
+            digest, length, end = (
+                (tail := file.read(_TAIL))[:32],
+                int.from_bytes(tail[32:40], "little"),
+                tail[40:],
+            )
             start = size - _TAIL - length
             if end == _END and start >= 0:
                 file.seek(start)
@@ -131,7 +137,9 @@ class Store:
         if (free := shutil.disk_usage(self.folder).free) < needed + MARGIN:
             raise OSError(errno.ENOSPC, f"{free / 1e9:.1f} GB are free", str(self.folder))
         facts: dict[str, Any] = {}
-        for _, _, left in self._files(f".{key}.*"):  # Of a process that was killed: one at a time makes an entry.
+        for _, _, left in self._files(
+            f".{key}.*"
+        ):  # Of a process that was killed: one at a time makes an entry.
             delete(left)
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix=f".{key}.", delete=False) as file:
             partial = Path(file.name)
@@ -156,14 +164,18 @@ class Store:
 
     def prune(self, *, room_for: int = 0) -> None:
         """Delete the least recently used entries until the rest and `room_for` bytes fit into `max_bytes`."""
-        now = time.time()  # A time in the future, by a wrong clock, counts as now, not as the most recent use.
+        now = (
+            time.time()
+        )  # A time in the future, by a wrong clock, counts as now, not as the most recent use.
         for used, _, path in self._files(".*.*"):
             if now - used > _ABANDONED:
                 delete(path)
         for pattern in _OF_EARLIER_VERSIONS:
             for _, _, path in self._files(pattern):
                 delete(path)
-        entries = sorted((min(used, now), size, path) for used, size, path in self._files(f"*{self.suffix}"))
+        entries = sorted(
+            (min(used, now), size, path) for used, size, path in self._files(f"*{self.suffix}")
+        )
         excess = sum(size for _, size, _ in entries) + room_for - self.max_bytes
         for _, size, path in entries:
             if excess <= 0:
@@ -215,7 +227,9 @@ class Store:
 def _end_of(key: str, facts: Mapping[str, Any]) -> bytes:
     """Return the end of a file: facts, the checksum, their length, and a mark of completeness."""
     text = json.dumps(facts).encode()
-    return text + hashlib.sha256(key.encode() + text).digest() + len(text).to_bytes(8, "little") + _END
+    return (
+        text + hashlib.sha256(key.encode() + text).digest() + len(text).to_bytes(8, "little") + _END
+    )
 
 
 def mark_used(path: Path) -> None:
@@ -250,7 +264,8 @@ class Answers:
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             marks = ",".join("?" * len(some))
-            for key, kept in self._rows(f"SELECT key, content FROM answers WHERE key IN ({marks})", some):  # noqa: S608
+            query = f"SELECT key, content FROM answers WHERE key IN ({marks})"  # noqa: S608
+            for key, kept in self._rows(query, some):
                 if isinstance(kept, bytes) and kept[:_DIGEST] == _digest(key, kept[_DIGEST:]):
                     found[key] = kept[_DIGEST:]
         return found
@@ -264,7 +279,9 @@ class Answers:
         """Delete the answers of these keys."""
         self._rows("DELETE FROM answers WHERE key = ?", [(key,) for key in keys], many=True)
 
-    def _rows(self, statement: str, values: Sequence[Any], *, many: bool = False) -> list[tuple[bytes, object]]:
+    def _rows(
+        self, statement: str, values: Sequence[Any], *, many: bool = False
+    ) -> list[tuple[bytes, object]]:
         """Return the rows of a statement, by a connection of its own for each thread; none if the file is unusable."""
         for last in (False, True):
             if not self._usable:
@@ -272,9 +289,13 @@ class Answers:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with closing(sqlite3.connect(self.path, timeout=_PATIENCE_S)) as file, file:
-                    file.execute("PRAGMA synchronous = OFF")  # The checksums detect damage by a power loss.
+                    file.execute(
+                        "PRAGMA synchronous = OFF"
+                    )  # The checksums detect damage by a power loss.
                     file.execute(_TABLE)
-                    return (file.executemany if many else file.execute)(statement, values).fetchall()
+                    return (file.executemany if many else file.execute)(
+                        statement, values
+                    ).fetchall()
             except (sqlite3.Error, OSError) as error:
                 # A damaged file, or one that is no database, raises exactly this class; a full disk a subclass.
                 self._usable = type(error) is sqlite3.DatabaseError and not last

@@ -36,7 +36,9 @@ def page(name: str) -> str:
     name = name.removeprefix("docs/").removesuffix(".md")
     known = pages()
     if name not in known:
-        raise InputError(f"docs {name}: no such page; {_nearest(name, known, '`stress-harness docs` prints all')}")
+        raise InputError(
+            f"docs {name}: no such page; {_nearest(name, known, '`stress-harness docs` prints all')}"
+        )
 
     text = (FOLDER / f"{name}.md").read_text("utf-8")
     text = _COMMENT.sub("", text)  # Marks for the tests of the page.
@@ -45,7 +47,9 @@ def page(name: str) -> str:
 
 def _title(path: Path) -> str:
     with path.open(encoding="utf-8") as lines:
-        return next((line.lstrip("# ").rstrip() for line in lines if line.startswith("# ")), path.stem)
+        return next(
+            (line.lstrip("# ").rstrip() for line in lines if line.startswith("# ")), path.stem
+        )
 
 
 def _section(text: str, anchor: str, *, where: str) -> str:
@@ -68,7 +72,9 @@ def _section(text: str, anchor: str, *, where: str) -> str:
             lines.append(line)
     if not lines:
         sections = f"expected one of {some_of(anchors, shown=len(anchors))}"
-        raise InputError(f"docs {where}#{anchor}: no such section; {_nearest(anchor, anchors, sections)}")
+        raise InputError(
+            f"docs {where}#{anchor}: no such section; {_nearest(anchor, anchors, sections)}"
+        )
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -34,7 +34,9 @@ class InputError(Exception):
     def __init_subclass__(cls, code: str = "") -> None:
         cls.code = code or cls.code
 
-    def __init__(self, message: str, *, below: Sequence[str] = (), setting: str = "", code: str = "") -> None:
+    def __init__(
+        self, message: str, *, below: Sequence[str] = (), setting: str = "", code: str = ""
+    ) -> None:
         self.message = "\n".join(map(printable, (message, *below)))
         self.setting = printable(setting)
         self.code = code or self.code
@@ -168,7 +170,12 @@ def end_copy(process: int) -> None:
         os._exit(_COPY)
 
 
-_DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn", "xdist": "pytest-xdist"}
+_DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "xdist": "pytest-xdist",
+}
 """Packages with another name for installation than for import."""
 
 
@@ -248,7 +255,9 @@ def without_secrets(text: str) -> str:
 
 def some_of(names: Sequence[str], *, shown: int = 5) -> str:
     """Return the first names, joined by commas, and the number of others: `a, b and 3 more`."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    return ", ".join(names[:shown]) + (
+        f" and {len(names) - shown} more" if len(names) > shown else ""
+    )
 
 
 def told(error: InputError, option: Callable[[str], str]) -> str:

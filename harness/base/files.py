@@ -40,7 +40,9 @@ def open_regular(path: Path, *, follow: bool = True) -> io.FileIO:
     """
     require_regular(path)
     # Do not block on a FIFO, and check the opened file itself, so nobody can replace it in between.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    )
     file = io.FileIO(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -78,7 +80,9 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 @contextmanager
 def _written_beside(path: Path, content: bytes, *, durable: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         temporary = Path(file.name)
         try:
             file.write(content)
@@ -98,7 +102,10 @@ def write_all_or_none(files: Mapping[Path, bytes]) -> None:
     """
     before: dict[Path, bytes | None] = {}
     with ExitStack() as stack:
-        written = {path: stack.enter_context(_written_beside(path, content)) for path, content in files.items()}
+        written = {
+            path: stack.enter_context(_written_beside(path, content))
+            for path, content in files.items()
+        }
         try:
             for path, temporary in written.items():
                 before[path] = path.read_bytes() if path.exists() else None
@@ -152,7 +159,9 @@ def locked(path: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder = user_folder("locks")
-    lock = FileLock(folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock")
+    lock = FileLock(
+        folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.lock"
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_PATIENCE)
@@ -196,7 +205,9 @@ def append_line(path: Path, line: str) -> None:
 def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:
     """Return the lines of a file that are not empty, with numbers from 1; raises `OSError` as `read_regular` does."""
     content = read_regular(path, max_bytes=max_bytes)
-    return [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+    return [
+        (number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()
+    ]
 
 
 _HELD = "STRESS_FOLDERS_HELD"

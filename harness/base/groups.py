@@ -41,15 +41,29 @@ def _place(value: Any) -> Any:
     return value
 
 
-Place = Annotated[Any, PlainValidator(_place), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+Place = Annotated[
+    Any, PlainValidator(_place), PlainSerializer(str), WithJsonSchema({"type": "string"})
+]
 """A path, or a specification of another kind, as a text or a `Path`."""
 YES_OR_NO = {"yes": True, "no": False}
 """Words for the values of a setting that is on or off, as lists of settings show them."""
-_TYPES: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool, "object": dict}
+_TYPES: dict[str, type] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "object": dict,
+}
 
 
 def setting(
-    about: str, *, default: Any = None, metavar: str = "", line: bool = False, reads: bool = False, **more: Any
+    about: str,
+    *,
+    default: Any = None,
+    metavar: str = "",
+    line: bool = False,
+    reads: bool = False,
+    **more: Any,
 ) -> Any:
     """Return a field with its help, which refers to other settings by name, so one text fits every surface.
 
@@ -66,7 +80,9 @@ class Settings(BaseModel):
     `given` are the values that were given; all others have their defaults.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -78,7 +94,11 @@ class Settings(BaseModel):
 
     @property
     def given(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return {
+            name: getattr(self, name)
+            for name in type(self).model_fields
+            if name in self.model_fields_set
+        }
 
     def but(self, **changes: Any) -> Self:
         """Return the settings with other values of these."""
@@ -86,7 +106,9 @@ class Settings(BaseModel):
 
     def part(self, group: type[Part]) -> Part:
         """Return the values of one of the groups that these settings are made of."""
-        return group(**{name: value for name, value in self.given.items() if name in group.model_fields})
+        return group(
+            **{name: value for name, value in self.given.items() if name in group.model_fields}
+        )
 
 
 @dataclass(frozen=True)
@@ -122,12 +144,24 @@ def settings_of(kind: type[Settings]) -> dict[str, Setting]:
     """Return the settings of a model by name, in the order of its groups."""
     schema, found = kind.model_json_schema()["properties"], {}
     for group in (base for base in kind.__mro__ if issubclass(base, Settings)):
-        for name in (each for each in vars(group).get("__annotations__", ()) if "line" in schema.get(each, ())):
+        for name in (
+            each
+            for each in vars(group).get("__annotations__", ())
+            if "line" in schema.get(each, ())
+        ):
             field = schema[name]
-            first = field.get("anyOf", [field])[0]  # Of several types, the first is that of the option.
-            about, default, choices = field["description"], field.get("default"), tuple(first.get("enum", ()))
+            first = field.get("anyOf", [field])[
+                0
+            ]  # Of several types, the first is that of the option.
+            about, default, choices = (
+                field["description"],
+                field.get("default"),
+                tuple(first.get("enum", ())),
+            )
             more = {key: field[key] for key in ("metavar", "line", "reads")}
-            found[name] = Setting(name, about, group.__name__, default, _TYPES[first["type"]], choices, **more)
+            found[name] = Setting(
+                name, about, group.__name__, default, _TYPES[first["type"]], choices, **more
+            )
     return found
 
 
@@ -189,7 +223,11 @@ def values_of(pairs: Sequence[str], known: Mapping[str, Setting]) -> dict[str, A
 def literal(text: str) -> Any:
     """Return the value of a Python literal, or TOML's `true` and `false`; any other text unchanged."""
     try:
-        return {"true": True, "false": False}[text] if text in {"true", "false"} else ast.literal_eval(text)
+        return (
+            {"true": True, "false": False}[text]
+            if text in {"true", "false"}
+            else ast.literal_eval(text)
+        )
     except (ValueError, SyntaxError):
         return text
 
@@ -198,23 +236,40 @@ def pairs_of(values: Mapping[str, Any]) -> list[str]:
     """Return settings as `KEY=VALUE` pairs, which `values_of` reads."""
     pairs: list[str] = []
     for name, value in values.items():
-        parts = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
-        pairs += [f"{key}={str(each).lower() if isinstance(each, bool) else each}" for key, each in parts.items()]
+        parts = (
+            {f"{name}.{key}": each for key, each in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+        pairs += [
+            f"{key}={str(each).lower() if isinstance(each, bool) else each}"
+            for key, each in parts.items()
+        ]
     return pairs
 
 
-def add_settings(add: Callable[..., Any], settings: Iterable[Setting], option_of: Callable[[str], str]) -> None:
+def add_settings(
+    add: Callable[..., Any], settings: Iterable[Setting], option_of: Callable[[str], str]
+) -> None:
     """Add an option for each setting by a parser's `add_argument` or a pytest group's `addoption`; see `values_in`."""
     for each in settings:
         how: dict[str, Any] = {"dest": f"stress_{each.name}", "help": each.help, "default": None}
         if each.flag:
             how |= {"action": "store_true"}
         else:
-            how |= {"type": each.type, "metavar": each.metavar or None, "choices": each.choices or None}
+            how |= {
+                "type": each.type,
+                "metavar": each.metavar or None,
+                "choices": each.choices or None,
+            }
         add(option_of(each.name), **how)
 
 
 def values_in(namespace: object) -> dict[str, Any]:
     """Return the values of the settings that were given, by name, from the result of a parser with `add_settings`."""
     found = vars(namespace).items()
-    return {name.removeprefix("stress_"): at for name, at in found if name.startswith("stress_") and at is not None}
+    return {
+        name.removeprefix("stress_"): at
+        for name, at in found
+        if name.startswith("stress_") and at is not None
+    }

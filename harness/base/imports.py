@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 CHANGED = "changed"
 """In place of a hash: a file that ran with two contents, or code that cannot be followed. Equals no hash."""
-_FOREIGN = tuple(f"{folder}{os.sep}" for folder in (Path(os.__file__).parent, Path(__file__).absolute().parents[1]))
+_FOREIGN = tuple(
+    f"{folder}{os.sep}"
+    for folder in (Path(os.__file__).parent, Path(__file__).absolute().parents[1])
+)
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _files: dict[str, str] = {}
 _looked_at: set[str] = set()
@@ -41,7 +44,9 @@ def files() -> dict[str, str]:
             _add_folder(folder)
         with suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.endswith(".dist-info") and os.path.exists(os.path.join(entry.path, "direct_url.json")):
+                if entry.name.endswith(".dist-info") and os.path.exists(
+                    os.path.join(entry.path, "direct_url.json")
+                ):
                     record = os.path.join(entry.path, "RECORD")
                     _files[record] = digest(record)
     return dict(_files)
@@ -57,7 +62,11 @@ def _loaded() -> set[str]:
 
 def ran() -> dict[str, str]:
     """Return the files of code in `files`, without folders."""
-    return {path: each for path, each in files().items() if os.path.isabs(path) and not path.endswith(os.sep)}
+    return {
+        path: each
+        for path, each in files().items()
+        if os.path.isabs(path) and not path.endswith(os.sep)
+    }
 
 
 def include(others: Mapping[str, str]) -> None:
@@ -93,25 +102,35 @@ def digest(path: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    return path if path.startswith(os.sep) else os.path.join(os.getcwd(), path)  # Links and steps up stay.
+    return (
+        path if path.startswith(os.sep) else os.path.join(os.getcwd(), path)
+    )  # Links and steps up stay.
 
 
 @cache
 def is_users(path: str) -> bool:
     """Return whether a file is the user's code, which belongs neither to Python nor to an installed package."""
-    return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(name in f"{path}{os.sep}" for name in _INSTALLED)
+    return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(
+        name in f"{path}{os.sep}" for name in _INSTALLED
+    )
 
 
 def _is_loadable(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith((".py", ".pyc", ".pyd", ".so")) or os.path.isfile(f"{entry.path}{os.sep}__init__.py")
+    return entry.name.endswith((".py", ".pyc", ".pyd", ".so")) or os.path.isfile(
+        f"{entry.path}{os.sep}__init__.py"
+    )
 
 
 def _add(file: str, *, again: bool) -> None:
     if not is_users(place := _absolute(file)):
         return
-    while not os.path.isfile(place) and place != (above := os.path.dirname(place)):  # A module in an archive.
+    while not os.path.isfile(place) and place != (
+        above := os.path.dirname(place)
+    ):  # A module in an archive.
         place = above
-    if os.path.isfile(place) and (again or place not in _files):  # `again` is true for code that runs now.
+    if os.path.isfile(place) and (
+        again or place not in _files
+    ):  # `again` is true for code that runs now.
         include({place: digest(place)})
         _add_folder(os.path.dirname(place))
 

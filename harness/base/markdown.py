@@ -33,5 +33,7 @@ def relative(text: str, folder: str = "") -> str:
     """Return Markdown with the paths in a folder, by default this one, relative to it: a summary is read elsewhere."""
     with suppress(OSError):  # The folder may be gone.
         here = folder or str(Path.cwd())
-        return re.sub(rf"(?<![\w./~-]){re.escape(here)}/(?=\w|\.)", "", text) if here != "/" else text
+        return (
+            re.sub(rf"(?<![\w./~-]){re.escape(here)}/(?=\w|\.)", "", text) if here != "/" else text
+        )
     return text

@@ -40,7 +40,10 @@ class Kind:
     pattern: bytes
 
 
-PAGE = Kind("a page of the harness", rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")')
+PAGE = Kind(
+    "a page of the harness",
+    rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")',
+)
 _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="head-title")'
 """Pattern of a text that could pass as the verdict of a run; that of an earlier run must not remain."""
 REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
@@ -49,15 +52,27 @@ REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)
 REPORT_PICTURE = Kind("a picture of a gate run", rb"RIFF.{4}WEBP")
 HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
 PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
-FIGURE = Kind("a figure of the harness", rb"\s*<\?xml[^\0]*?<dc:title>Matplotlib v|" + PICTURE.pattern)
-CURVES = Kind("curves of a training", re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)")
+FIGURE = Kind(
+    "a figure of the harness", rb"\s*<\?xml[^\0]*?<dc:title>Matplotlib v|" + PICTURE.pattern
+)
+CURVES = Kind(
+    "curves of a training",
+    re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)",
+)
 CHECKPOINT = Kind("a native checkpoint", rb'.{8}\{.*?"__metadata__"\s*:\s*\{[^\n]*?"harness"\s*:')
 ONNX = Kind("an ONNX file", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
 TRAINING_STATE = Kind("the state of a training", rb".{32}PK\x03\x04")
 EPOCHS = Kind("the epochs of a training", rb'\[\s*(?:\{\s*"epoch"|\])')
-PANEL = Kind("a reference panel", rb'\s*\{\s*"schema"(?!.*?"verdict"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"recipe"\s*:)')
-PANEL_PREDICTIONS = Kind("the predictions of a reference panel", rb"PK\x03\x04.{26}panel_predictions\.npy")
-INCUMBENT_DECLARATION = Kind("the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*=")
+PANEL = Kind(
+    "a reference panel",
+    rb'\s*\{\s*"schema"(?!.*?"verdict"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"recipe"\s*:)',
+)
+PANEL_PREDICTIONS = Kind(
+    "the predictions of a reference panel", rb"PK\x03\x04.{26}panel_predictions\.npy"
+)
+INCUMBENT_DECLARATION = Kind(
+    "the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*="
+)
 CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 
 
@@ -79,7 +94,9 @@ class Inputs:
         """
         place = path.resolve()
         for each in self.paths:
-            if _same(each, place) or (each.is_dir() and any(_same(each, parent) for parent in place.parents)):
+            if _same(each, place) or (
+                each.is_dir() and any(_same(each, parent) for parent in place.parents)
+            ):
                 return each
         return None
 
@@ -128,7 +145,8 @@ class Output:
 
     def _refusal(self, place: Path) -> str:
         """Return why the file at this place is not written; empty if it may be."""
-        path, within = (Path(os.path.abspath(each)) for each in (self.path, self.within or self.path))  # noqa: PTH100
+        path = Path(os.path.abspath(self.path))  # noqa: PTH100
+        within = Path(os.path.abspath(self.within or self.path))  # noqa: PTH100
         steps = [path, *path.parents]
         for step in steps[: steps.index(within)] if within in steps else ():
             if step.is_symlink():

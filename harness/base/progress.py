@@ -26,7 +26,9 @@ class Progress(_Bar):
     with one more. After `silence` seconds without a line it writes one in any case. `tick` draws while a step runs.
     """
 
-    def __init__(self, *args: Any, lines: int = 10, silence: float = math.inf, **settings: Any) -> None:
+    def __init__(
+        self, *args: Any, lines: int = 10, silence: float = math.inf, **settings: Any
+    ) -> None:
         self._parts, self._lines = 0, lines
         self._silence, self._later_silence = min(silence, _FIRST_S), silence
         self._said = math.inf  # The base class draws once before its clock starts.
@@ -40,7 +42,9 @@ class Progress(_Bar):
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar, or write a line if another part is done."""
         if self._on_terminal:
-            return super().display(msg, pos)  # `close` needs its result, against tqdm's type annotations.
+            return super().display(
+                msg, pos
+            )  # `close` needs its result, against tqdm's type annotations.
         parts = int(self._lines * self.n // self.total) if self.total else 0
         late = time.monotonic() - self._said >= self._silence
         if (parts > self._parts or late) and time.time() >= self.start_t + (self.delay or 0):

@@ -9,7 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+)
 
 from pydantic import AllowInfNan
 
@@ -27,7 +35,12 @@ UnboundedFloat = Annotated[float, AllowInfNan()]
 Unbounded = int | UnboundedFloat
 """The same for values that may be counts."""
 
-_CONFIG: Any = {"extra": "forbid", "strict": True, "allow_inf_nan": False, "ser_json_inf_nan": "constants"}
+_CONFIG: Any = {
+    "extra": "forbid",
+    "strict": True,
+    "allow_inf_nan": False,
+    "ser_json_inf_nan": "constants",
+}
 _EXPECTED = {
     "string_type": "text",
     "string_too_short": "a text that is not empty",
@@ -83,7 +96,9 @@ def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
     return f"{path}: schema {found!r}, and this version reads schema {expected}"
 
 
-def read_record(kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError) -> T:
+def read_record(
+    kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError
+) -> T:
     """Return a table or list of plain values as a record or another type; raises `error` for an invalid one.
 
     `where` begins the message. The key follows (`name` for a single value), then the value and the expectation.
@@ -104,7 +119,12 @@ def _refuse(value: Any) -> Any:
 
 
 def read_json(
-    kind: type[T], text: str | bytes, *, where: str, name: str = "", error: type[InputError] = InputError
+    kind: type[T],
+    text: str | bytes,
+    *,
+    where: str,
+    name: str = "",
+    error: type[InputError] = InputError,
 ) -> T:
     """Return valid JSON as a record or another type, as `read_record` does."""
     from pydantic import ValidationError
@@ -128,7 +148,9 @@ def check_record(value: Any, *, where: str) -> None:
         try:
             _adapter(hint).validate_python(getattr(value, name))
         except ValidationError as invalid:
-            raise InputError(_told(hint, invalid.errors(include_url=False)[0], [name], where)) from None
+            raise InputError(
+                _told(hint, invalid.errors(include_url=False)[0], [name], where)
+            ) from None
 
 
 def _of_64_bits(digits: str) -> int:

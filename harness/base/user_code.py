@@ -23,7 +23,9 @@ T = TypeVar("T")
 
 def is_name(spec: str) -> bool:
     """Return whether text has the form of `package.module:name`."""
-    return re.fullmatch(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*", spec) is not None
+    return (
+        re.fullmatch(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*", spec) is not None
+    )
 
 
 def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
@@ -49,16 +51,25 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
         with no_script(module_name), foreign_code():
             module = importlib.import_module(module_name)
     except Exception as error:  # The import runs the user's module, which may raise any exception.
-        advice = _module_of_file(module_name, path) if isinstance(error, ModuleNotFoundError) else ""
+        advice = (
+            _module_of_file(module_name, path) if isinstance(error, ModuleNotFoundError) else ""
+        )
         raise UserCodeError(
-            f"cannot be imported ({_happened(error)}){advice}{otherwise}", setting=f"{setting} {spec}"
+            f"cannot be imported ({_happened(error)}){advice}{otherwise}",
+            setting=f"{setting} {spec}",
         ) from error
     try:
         return operator.attrgetter(path)(module)
     except AttributeError as error:
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        own = [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module_name
+        ]
         what = f"AttributeError: {error}; it has {some_of(own) or 'no callable'}"
-        raise UserCodeError(f"cannot be imported ({what}){otherwise}", setting=f"{setting} {spec}") from error
+        raise UserCodeError(
+            f"cannot be imported ({what}){otherwise}", setting=f"{setting} {spec}"
+        ) from error
 
 
 @contextmanager
@@ -104,7 +115,9 @@ class Registry(Mapping[str, T]):
     group `group`. The registry imports them for a name that does not ship, and for a list of all names.
     """
 
-    def __init__(self, what: str, shipped: Mapping[str, T] | Callable[[], Mapping[str, T]], *, group: str) -> None:
+    def __init__(
+        self, what: str, shipped: Mapping[str, T] | Callable[[], Mapping[str, T]], *, group: str
+    ) -> None:
         self.what, self.group, self._shipped = what, group, shipped
         self._added: dict[str, tuple[T, str, Path | None]] = {}
         self._loaded = False
@@ -130,7 +143,9 @@ class Registry(Mapping[str, T]):
                 "another name"
             )
         if (old := self._added.get(name)) and old[1] != by:
-            raise UserCodeError(f"{self.what} {name!r} is declared twice, by {old[1]} and by {by}; rename one of them")
+            raise UserCodeError(
+                f"{self.what} {name!r} is declared twice, by {old[1]} and by {by}; rename one of them"
+            )
         self._added[name] = thing, by, file
 
     def sources(self) -> tuple[Path, ...]:
@@ -142,7 +157,9 @@ class Registry(Mapping[str, T]):
         files = {file for _, _, file in self._added.values() if file}
         for point in entry_points(group=self.group):
             top = sys.modules.get(point.module.partition(".")[0])
-            for place in map(Path, [getattr(top, "__file__", None) or "", *getattr(top, "__path__", ())]):
+            for place in map(
+                Path, [getattr(top, "__file__", None) or "", *getattr(top, "__path__", ())]
+            ):
                 files |= {place} if place.is_file() else set(place.rglob("*.py"))
         return tuple(sorted(files))
 

@@ -82,13 +82,17 @@ class CalibrationRequest:
         if self.budget not in {None, "none"}:
             seconds_in(str(self.budget))
         if self.budget is not None and (self.families or self.check_ids):
-            raise InputError("--budget: determines the samples of all families together; remove --family and --check")
+            raise InputError(
+                "--budget: determines the samples of all families together; remove --family and --check"
+            )
 
     def paths(self, checks: ChecksFile) -> tuple[Path, Path]:
         """Return the files of the panel and of its predictions: the named ones, or else those of the recipe."""
         own = Path(str(checks.recipe.get("panel", "models/panel.json")))
         path = self.panel or own
-        predictions = (checks.panel_predictions if path == own else None) or path.with_suffix(".predictions.npz")
+        predictions = (checks.panel_predictions if path == own else None) or path.with_suffix(
+            ".predictions.npz"
+        )
         return path, predictions.with_suffix(".npz")  # It was JSON before.
 
 
@@ -102,7 +106,10 @@ class _Measured(NamedTuple):
 
 
 def calibrate(
-    request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None, reasons: bool = False
+    request: CalibrationRequest,
+    *,
+    on_fit: Callable[[Plan], object] = lambda _: None,
+    reasons: bool = False,
 ) -> list[str]:
     """Measure the panel, write its thresholds, measurements and predictions, and return a summary.
 
@@ -115,7 +122,10 @@ def calibrate(
     gate = request_of(request.gate_options, root=Path()).but(checks=request.checks_path)
     others = inputs_of_run(gate, more=request.checkpoints).without([*paths, request.checks_path])
     kinds = (PANEL, PANEL_PREDICTIONS, CHECKS)
-    outputs = [Output(path, kind, others) for path, kind in zip((*paths, request.checks_path), kinds, strict=True)]
+    outputs = [
+        Output(path, kind, others)
+        for path, kind in zip((*paths, request.checks_path), kinds, strict=True)
+    ]
     for output in outputs:
         output.expect_own()
     before = {path: hash_of_file(path) for path in paths}
@@ -128,7 +138,9 @@ def calibrate(
     lines += unnoticed_lines(panel, calibrated, hands)
     measured = {item.check.id for item in calibrated}
     if without := [check.id for check in checks.checks if check.panel and check.id not in measured]:
-        lines.append(f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}")
+        lines.append(
+            f"have no value of these networks, and therefore no threshold any more: {', '.join(without)}"
+        )
     if len(panel.models) < PROVISIONAL:
         lines.append("these thresholds are provisional; more reference models would gain:")
         lines += plan_lines(panel, by_hand=settled)
@@ -138,7 +150,10 @@ def calibrate(
         if earlier and earlier.sha256 != predictions.sha256:
             beside = sorted(set(request.checks_path.parent.glob("*.toml")) - {request.checks_path})
             stale = [path for path in beside if earlier.sha256.encode() in path.read_bytes()]
-            lines += [f"{path}: its thresholds were made with other panel predictions; calibrate it" for path in stale]
+            lines += [
+                f"{path}: its thresholds were made with other panel predictions; calibrate it"
+                for path in stale
+            ]
     return lines
 
 
@@ -149,11 +164,17 @@ def power(request: CalibrationRequest, *, drop: float | None = None) -> list[str
     return power_lines(panel, _thresholds(panel, checks), drop=drop)
 
 
-def plan(request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None) -> list[str]:
+def plan(
+    request: CalibrationRequest, *, on_fit: Callable[[Plan], object] = lambda _: None
+) -> list[str]:
     """Return the lines of `plan_lines` on a panel: measured now if checkpoints are named, else that of the file."""
     checks = read_checks(request.checks_path)
     named = request.checkpoints
-    panel = _measured_panel(request, on_fit=on_fit).panel if named else read_panel(request.paths(checks)[0], checks)
+    panel = (
+        _measured_panel(request, on_fit=on_fit).panel
+        if named
+        else read_panel(request.paths(checks)[0], checks)
+    )
     return plan_lines(panel, by_hand=_settled_by_hand(checks, panel))
 
 
@@ -170,13 +191,19 @@ def by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
 
 def _settled_by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
     """Return the ids of the checks whose threshold by hand, or tolerance, stays however many models the panel gets."""
-    return frozenset(name for name, hand in _hands(checks, panel).items() if hand.reason != UNTIL_CALIBRATED)
+    return frozenset(
+        name for name, hand in _hands(checks, panel).items() if hand.reason != UNTIL_CALIBRATED
+    )
 
 
 def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
     converted = {row.id for row in panel.checks if row.conversions}
-    replaced = {check.id for check in checks.checks if check.id in converted or check.metric in OF_SERVING}
-    found = {check.id: check.hand if check.id in replaced else check.by_hand for check in checks.checks}
+    replaced = {
+        check.id for check in checks.checks if check.id in converted or check.metric in OF_SERVING
+    }
+    found = {
+        check.id: check.hand if check.id in replaced else check.by_hand for check in checks.checks
+    }
     return {name: hand for name, hand in found.items() if hand is not None}
 
 
@@ -186,7 +213,10 @@ def _thresholds(panel: Panel, checks: ChecksFile) -> list[Calibrated]:
 
 
 def _measured_panel(
-    request: CalibrationRequest, *, expect_own: bool = False, on_fit: Callable[[Plan], object] = lambda _: None
+    request: CalibrationRequest,
+    *,
+    expect_own: bool = False,
+    on_fit: Callable[[Plan], object] = lambda _: None,
 ) -> _Measured:
     # With `expect_own`, the panel's file may have no panel of another sample of the same data.
     checks, options = read_checks(request.checks_path), request.gate_options
@@ -198,13 +228,19 @@ def _measured_panel(
     if request.convert is not None:
         known = read_panel(path, checks)
         recording = replace(recording, families=(EQUIVALENCE,), cluster=None)
-        with Progress(total=2 * len(known.models), unit="step", desc="converting", smoothing=0) as bar:
-            panel = measured_conversions(request.convert, known, recording, network=network, on_model=bar.update)
+        with Progress(
+            total=2 * len(known.models), unit="step", desc="converting", smoothing=0
+        ) as bar:
+            panel = measured_conversions(
+                request.convert, known, recording, network=network, on_model=bar.update
+            )
         return _Measured(panel, checks)
     asked: set[str] = set()
     for pattern in request.check_ids:
         if not (found := fnmatch.filter([check.id for check in checks.checks], pattern)):
-            raise InputError(f"--check {pattern}: no check of {checks.path} has such an id; write the check first")
+            raise InputError(
+                f"--check {pattern}: no check of {checks.path} has such an id; write the check first"
+            )
         asked.update(found)
     earlier = readable_panel(path)
     if expect_own and earlier and earlier.data_sha256 == checks.data.sha256:
@@ -221,10 +257,17 @@ def _measured_panel(
         )
     if request.budget is not None:
         checks = choose_samples(
-            request.budget, checks, checkpoints[0], models=len(checkpoints), options=options, on_fit=on_fit
+            request.budget,
+            checks,
+            checkpoints[0],
+            models=len(checkpoints),
+            options=options,
+            on_fit=on_fit,
         )
         checks = _with_domain_of_project(request, checks)
-    recording = replace(recording, checks=checks, families=tuple(sorted({*request.families, *asked})))
+    recording = replace(
+        recording, checks=checks, families=tuple(sorted({*request.families, *asked}))
+    )
     with (
         closing(WarmProcesses(options)) as processes,
         Progress(total=len(checkpoints), unit="network", desc="predicting", smoothing=0) as bar,
@@ -235,12 +278,16 @@ def _measured_panel(
         count = len(checkpoints)
         measured = "1 reference model" if count == 1 else f"each of {count} reference models"
         note(f"running the stress tests once with {measured}")
-        recording, predictions, former = with_predictions(loaded, recording, predictions_path, bar.update)
+        recording, predictions, former = with_predictions(
+            loaded, recording, predictions_path, bar.update
+        )
         bar.reset()
         bar.set_description("measuring")
         panel = measure_panel(loaded, recording, bar.update)
     if earlier:
-        again = {row.id for row in (*panel.checks, *earlier.checks) if row.family in request.families} | asked
+        again = {
+            row.id for row in (*panel.checks, *earlier.checks) if row.family in request.families
+        } | asked
         panel = _completed(panel, earlier, checks, path, again=again if partly else None)
     return _Measured(panel, checks, predictions, former)
 
@@ -262,7 +309,9 @@ def _with_domain_of_project(request: CalibrationRequest, checks: ChecksFile) -> 
     return replace(checks, data=data)
 
 
-def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, again: set[str] | None) -> Panel:
+def _completed(
+    panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, again: set[str] | None
+) -> Panel:
     # With values of the `earlier` panel: of conversions, and of checks not measured `again`, None for all.
     now = {check.id: check.definition for check in checks.checks}
     same = [model.sha256 for model in panel.models] == [model.sha256 for model in earlier.models]
@@ -271,7 +320,11 @@ def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, 
             raise CalibrationError(
                 f"{path}: its networks are not those measured now; calibrate all families, without --family and --check"
             )
-        kept = tuple(row for row in earlier.checks if row.id in now and row.id not in again and not row.conversions)
+        kept = tuple(
+            row
+            for row in earlier.checks
+            if row.id in now and row.id not in again and not row.conversions
+        )
         for row in kept:
             other_groups = row.family == SLICE and earlier.groups_sha256 != panel.groups_sha256
             if now[row.id] != row.definition or other_groups:
@@ -280,16 +333,25 @@ def _completed(panel: Panel, earlier: Panel, checks: ChecksFile, path: Path, *, 
                     f"with --family {row.family}, or all, without --family"
                 )
         panel = panel.joined(earlier, kept, curved=True)
-    alike = (earlier.data_sha256, earlier.sample, earlier.domain) == (panel.data_sha256, panel.sample, panel.domain)
+    alike = (earlier.data_sha256, earlier.sample, earlier.domain) == (
+        panel.data_sha256,
+        panel.sample,
+        panel.domain,
+    )
     if not (same and alike):
         return panel
     measured = {row.id for row in panel.checks}
     converted = [row for row in earlier.checks if row.conversions and row.id not in measured]
-    return panel.joined(earlier, tuple(row for row in converted if now.get(row.id) == row.definition))
+    return panel.joined(
+        earlier, tuple(row for row in converted if now.get(row.id) == row.definition)
+    )
 
 
 def _write(
-    done: _Measured, calibrated: Sequence[Calibrated], before: dict[Path, str | None], outputs: Sequence[Output]
+    done: _Measured,
+    calibrated: Sequence[Calibrated],
+    before: dict[Path, str | None],
+    outputs: Sequence[Output],
 ) -> None:
     panel, checks, predictions, _ = done
     panel_path, predictions_path, _ = (output.path for output in outputs)
@@ -308,7 +370,11 @@ def _write(
         recipe["panel_predictions"] = os.path.relpath(predictions_path, checks.path.parent)
         recipe["panel_predictions_sha256"] = predictions.sha256
     else:  # Where no test has asked for predictions now, other checks were measured with earlier ones.
-        recipe |= {name: value for name, value in checks.recipe.items() if name.startswith("panel_predictions")}
+        recipe |= {
+            name: value
+            for name, value in checks.recipe.items()
+            if name.startswith("panel_predictions")
+        }
     if panel.recipe:
         recipe["training"] = {name: each for name, each in panel.recipe.items() if each is not None}
     with locked(checks.path):

@@ -38,14 +38,21 @@ def expect_conversion(command: str) -> list[str]:
         words = shlex.split(command)
     except ValueError as error:
         raise CalibrationError(f"{command!r} is no command ({error})", setting="convert") from None
-    if lacking := next((name for name in (INPUT, OUTPUT) if not any(name in word for word in words)), ""):
+    if lacking := next(
+        (name for name in (INPUT, OUTPUT) if not any(name in word for word in words)), ""
+    ):
         example = f"write a command such as 'python export.py {INPUT} {OUTPUT}'"
         raise CalibrationError(f"{command!r} has no {lacking}; {example}", setting="convert")
     return words
 
 
 def measured_conversions(
-    command: str, panel: Panel, recording: Recording, *, network: NetworkOptions, on_model: Callable[[], object]
+    command: str,
+    panel: Panel,
+    recording: Recording,
+    *,
+    network: NetworkOptions,
+    on_model: Callable[[], object],
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
@@ -79,9 +86,17 @@ def measured_conversions(
     by_model, rows = [{entry["id"]: entry for entry in entries} for entries in measured], []
     for name, entry in by_model[0].items():
         if all(name in each and each[name]["n"] == entry["n"] for each in by_model):
-            rows.append(replace(check_in(entry, known, recording.checks.data), scale="plain", conversions=command))
+            rows.append(
+                replace(
+                    check_in(entry, known, recording.checks.data),
+                    scale="plain",
+                    conversions=command,
+                )
+            )
         else:
-            note(f"{name}: not on the same images for each reference model, so it has no threshold by conversions")
+            note(
+                f"{name}: not on the same images for each reference model, so it has no threshold by conversions"
+            )
     if not rows:
         add = f"add some with `stress-harness init --families {EQUIVALENCE}`"
         raise CalibrationError(f"no check of family {EQUIVALENCE} was measured; {add}")
@@ -97,8 +112,16 @@ def _convert(line: list[str], artifact: Path, model: str) -> None:
     try:
         done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
     except OSError as error:
-        raise CalibrationError(f"{line[0]}: cannot be started ({error.strerror})", setting="convert") from None
+        raise CalibrationError(
+            f"{line[0]}: cannot be started ({error.strerror})", setting="convert"
+        ) from None
     if done.returncode or not artifact.exists():
-        came_to = f"ended with exit status {done.returncode}" if done.returncode else f"wrote no {artifact.name}"
+        came_to = (
+            f"ended with exit status {done.returncode}"
+            if done.returncode
+            else f"wrote no {artifact.name}"
+        )
         said = [*done.stdout.splitlines(), *done.stderr.splitlines()][-_LINES:]
-        raise CalibrationError(f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said)
+        raise CalibrationError(
+            f"{model}: {shlex.join(line)} {came_to}", setting="convert", below=said
+        )

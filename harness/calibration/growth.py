@@ -73,10 +73,14 @@ def fewest_changes(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 def grows_by_use(panel: Panel) -> bool:
     """Return whether a panel has kept models alone, and few of them."""
-    return len(panel.models) < GROWN and all(Path(model.path).name.startswith(COPY) for model in panel.models)
+    return len(panel.models) < GROWN and all(
+        Path(model.path).name.startswith(COPY) for model in panel.models
+    )
 
 
-def grow(accepted: Path, request: CalibrationRequest, settings: ModelSettings, *, wanted: bool | None) -> list[str]:
+def grow(
+    accepted: Path, request: CalibrationRequest, settings: ModelSettings, *, wanted: bool | None
+) -> list[str]:
     """Calibrate with an accepted model as one more reference model, and return a summary.
 
     The models of the panel are those of the file. `wanted` None lets a panel grow that `grows_by_use`. Raises
@@ -133,7 +137,9 @@ def _expect_retraining(accepted: Path, members: list[Path | str], settings: Mode
     """Raise `InputError` for a model with almost the predictions of a reference model, as of a copy of it."""
     images = settings.images()
     new = settings.open(accepted, images).predict(images)
-    known = np.stack([settings.open(member, images).predict(images).predicted for member in members])
+    known = np.stack(
+        [settings.open(member, images).predict(images).predicted for member in members]
+    )
     least = fewest_changes(known, new.labels)
     for member, predicted in zip(members, known, strict=True):
         if (changed := int((predicted != new.predicted).sum())) < least:

@@ -24,7 +24,13 @@ from harness.data import sample_up_to
 from harness.inference import open_model
 from harness.measures import Unit
 from harness.measures.metric import Curve
-from harness.measures.panel.collection import RecordedModel, archive_of, combine, merge, read_archive
+from harness.measures.panel.collection import (
+    RecordedModel,
+    archive_of,
+    combine,
+    merge,
+    read_archive,
+)
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb import PROTOCOL
@@ -50,7 +56,10 @@ def note(line: str) -> None:
 
 
 def load_reference_models(
-    checkpoints: Sequence[Path | str], recording: Recording, *, network: NetworkOptions | None = None
+    checkpoints: Sequence[Path | str],
+    recording: Recording,
+    *,
+    network: NetworkOptions | None = None,
 ) -> list[Checkpoint]:
     """Load the models of a panel, in the network of the options if they need one.
 
@@ -67,7 +76,9 @@ def load_reference_models(
     few = sample_up_to(request.load(network.transform_named if network else None), _FEW)
     others: dict[Path | str, tuple[str, np.ndarray]] = {}
     for checkpoint in loaded:
-        model = open_model(checkpoint.path, few, network=network, device=request.device, ordered=False)
+        model = open_model(
+            checkpoint.path, few, network=network, device=request.device, ordered=False
+        )
         logits = model.predict(few).computed
         for other, (sha256, theirs) in others.items():
             close = np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs)
@@ -80,18 +91,28 @@ def load_reference_models(
 
 
 def measure_panel(
-    loaded: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = lambda: None
+    loaded: Sequence[Checkpoint],
+    recording: Recording,
+    on_model: Callable[[], object] = lambda: None,
 ) -> Panel:
     """Measure loaded reference models and return their panel.
 
     Measurements stay in the user's cache. A killed run therefore continues, and a panel costs nothing if its tests have
     not changed. `on_model` is called after each model. Raises `InputError` for a failed run of the tests.
     """
-    measured = [{entry["id"]: entry for entry in entries} for entries in entries_of(loaded, recording, on_model)]
+    measured = [
+        {entry["id"]: entry for entry in entries}
+        for entries in entries_of(loaded, recording, on_model)
+    ]
     common = set.intersection(*map(set, measured))
     if partial := sorted(set[str]().union(*measured) - common):
-        note(f"{some_of(partial)}: without a value for some reference models, so without a threshold")
-    data, known = recording.checks.data, {check.id: check.definition for check in recording.checks.checks}
+        note(
+            f"{some_of(partial)}: without a value for some reference models, so without a threshold"
+        )
+    data, known = (
+        recording.checks.data,
+        {check.id: check.definition for check in recording.checks.checks},
+    )
     checks: dict[str, PanelCheck] = {}
     models = []
     for checkpoint, entries in zip(loaded, measured, strict=True):
@@ -106,7 +127,11 @@ def measure_panel(
                     f"{theirs[name]!r}; a test must measure the same for every network"
                 )
         # Several checks may read their values off one curve. A figure could show either of two that share a name.
-        curves = {read_record(Curve, entry["curve"], where=name) for name, entry in table.items() if entry.get("curve")}
+        curves = {
+            read_record(Curve, entry["curve"], where=name)
+            for name, entry in table.items()
+            if entry.get("curve")
+        }
         names = Counter(curve.name for curve in curves)
         models.append(
             ReferenceModel(
@@ -114,7 +139,12 @@ def measure_panel(
                 sha256=checkpoint.sha256,
                 seed=((checkpoint.record and checkpoint.record.training) or {}).get("seed"),
                 values={name: entry["value"] for name, entry in table.items()},
-                curves=tuple(sorted((each for each in curves if names[each.name] == 1), key=lambda each: each.name)),
+                curves=tuple(
+                    sorted(
+                        (each for each in curves if names[each.name] == 1),
+                        key=lambda each: each.name,
+                    )
+                ),
             )
         )
     return Panel(
@@ -124,7 +154,11 @@ def measure_panel(
         tuple(checks.values()),
         tuple(models),
         data.sample,
-        {check: found for check in checks if (found := Chance.of([table[check] for table in measured]))},
+        {
+            check: found
+            for check in checks
+            if (found := Chance.of([table[check] for table in measured]))
+        },
         data.groups_sha256,
         data.domain,
         len(data.classes),
@@ -148,23 +182,34 @@ def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:
 
 
 def entries_of(
-    checkpoints: Sequence[Checkpoint], recording: Recording, on_model: Callable[[], object] = lambda: None
+    checkpoints: Sequence[Checkpoint],
+    recording: Recording,
+    on_model: Callable[[], object] = lambda: None,
 ) -> list[list[dict[str, Any]]]:
     """Return the entries of each checkpoint, from the user's cache or measured now."""
 
     def measure(checkpoint: Checkpoint, run: Callable[[RunRequest], RunResult]) -> bytes:
-        return json.dumps(record(checkpoint.path, recording, run, sha256=checkpoint.sha256)).encode()
+        return json.dumps(
+            record(checkpoint.path, recording, run, sha256=checkpoint.sha256)
+        ).encode()
 
     return kept_or_made(checkpoints, recording, make=measure, read=json.loads, on_model=on_model)
 
 
-def check_in(entry: Mapping[str, Any], known: Mapping[str, str], data: DataFingerprint) -> PanelCheck:
+def check_in(
+    entry: Mapping[str, Any], known: Mapping[str, str], data: DataFingerprint
+) -> PanelCheck:
     """Return the check of an entry; `known` are definitions by id, and a test without a check has that of a new row."""
     sample = data.by_panel(entry["family"]) if entry.get("sampling") else None
     named = {name: entry[name] for name in ("id", "family", "metric")}
     definition = known.get(entry["id"]) or Check(**named).definition
     of_loss = (entry.get("sampling") or {}).get("of_loss", 0.0)
-    more = {"direction": entry["direction"], "n": entry["n"], "scale": entry.get("scale", "plain"), "of_loss": of_loss}
+    more = {
+        "direction": entry["direction"],
+        "n": entry["n"],
+        "scale": entry.get("scale", "plain"),
+        "of_loss": of_loss,
+    }
     more["sample"] = sample.named if sample else ""
     return PanelCheck(**named, **more, unit=Unit(entry["unit"]), definition=definition)
 
@@ -188,7 +233,9 @@ def record_predictions(
 
     found: list[RecordedModel] = []
     for some in (checkpoints[:1], checkpoints[1:]):  # If the first needs none, no other does.
-        found += kept_or_made(some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model)
+        found += kept_or_made(
+            some, recording, make=make, read=read_archive, what="answers.zip", on_model=on_model
+        )
         if not any(model.predictions for model in found):
             return []
     return found

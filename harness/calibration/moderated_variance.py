@@ -62,7 +62,9 @@ class Moderated:
         known, shared = self._degrees(reference_models)
         return np.asarray(1 / (1 / np.maximum(known, 1e-9) + shared**2 / self.inflation_df))
 
-    def multipliers(self, shares: np.ndarray, reference_models: int, sharing: Sequence[int]) -> np.ndarray:
+    def multipliers(
+        self, shares: np.ndarray, reference_models: int, sharing: Sequence[int]
+    ) -> np.ndarray:
         """Return the multiplier k of each check, (checks,), from its share of false alarms, (checks,).
 
         One more reference model then fails any of the checks at the positions `sharing` with the sum of their shares,
@@ -79,7 +81,9 @@ class Moderated:
         df = np.maximum(self.df(reference_models), 1)
         wanted = shares[sharing].sum()
         tails = shares
-        for _ in range(_STEPS):  # The probability of any failure is nearly proportional to that of each.
+        for _ in range(
+            _STEPS
+        ):  # The probability of any failure is nearly proportional to that of each.
             missing = stdtr(known, stdtrit(df[sharing], tails[sharing]) / std)
             any_missing = float(weights @ -np.expm1(np.log1p(-missing).sum(axis=1)))
             tails = np.minimum(tails * wanted / any_missing, 0.5)
@@ -95,7 +99,9 @@ class Moderated:
 def _inflations(df: float, nodes: int = 32) -> tuple[np.ndarray, np.ndarray]:
     from scipy.stats import chi2
 
-    deviations = np.linspace(-12, 6, nodes)  # Deviations of the logarithm; a small sum of squares is a large inflation.
+    deviations = np.linspace(
+        -12, 6, nodes
+    )  # Deviations of the logarithm; a small sum of squares is a large inflation.
     squares = df * np.exp(deviations * np.sqrt(2 / df))
     weights = chi2.pdf(squares, df) * squares
     return df / squares, weights / weights.sum()

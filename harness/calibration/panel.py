@@ -74,15 +74,28 @@ class Chance:
         found = [unpacked(text) for text in texts]
         each = [values.astype(np.float64) for values in found]
         if len({len(values) for values in each}) > 1:
-            raise PanelError(f"check {measured[0]['id']}: networks have different numbers of images; measure again")
+            raise PanelError(
+                f"check {measured[0]['id']}: networks have different numbers of images; measure again"
+            )
         n = len(each[0])
-        by_image = np.var(each, axis=0, ddof=1).sum() if len(each) > 1 else ALONE * n * np.var(each[0])
+        by_image = (
+            np.var(each, axis=0, ddof=1).sum() if len(each) > 1 else ALONE * n * np.var(each[0])
+        )
         rests = [entry["rest"] for entry in measured if entry.get("rest") is not None]
         return Chance(
-            variance=float(by_image if Unit(measured[0]["unit"]) is Unit.IMAGES else by_image / n**2),
+            variance=float(
+                by_image if Unit(measured[0]["unit"]) is Unit.IMAGES else by_image / n**2
+            ),
             rest=float(np.mean(rests)) if len(rests) == len(measured) else None,
             answers=all(values.dtype == np.bool_ for values in found),
-            hidden=max(float(np.mean([(entry.get("sampling") or {}).get("hidden", 0.0) for entry in measured])), 0.0),
+            hidden=max(
+                float(
+                    np.mean(
+                        [(entry.get("sampling") or {}).get("hidden", 0.0) for entry in measured]
+                    )
+                ),
+                0.0,
+            ),
         )
 
 
@@ -119,18 +132,25 @@ class Panel:
 
     def values(self, checks: tuple[PanelCheck, ...]) -> np.ndarray:
         """Return the models' values of the checks, (models, checks) float64."""
-        return np.array([[model.values[check.id] for check in checks] for model in self.models], dtype=np.float64)
+        return np.array(
+            [[model.values[check.id] for check in checks] for model in self.models],
+            dtype=np.float64,
+        )
 
     def at_chance(self, check: PanelCheck) -> float | None:
         """Return the value of a model at chance level; None if the metric has none or the classes are not known."""
         metric = METRICS.get(check.metric)
-        return metric.at_chance(self.classes) if metric and metric.at_chance and self.classes else None
+        return (
+            metric.at_chance(self.classes) if metric and metric.at_chance and self.classes else None
+        )
 
     def curves(self) -> dict[str, tuple[Curve, ...]]:
         """Return the curves of all models by their name."""
         names = dict.fromkeys(curve.name for model in self.models for curve in model.curves)
         return {
-            name: tuple(curve for model in self.models for curve in model.curves if curve.name == name)
+            name: tuple(
+                curve for model in self.models for curve in model.curves if curve.name == name
+            )
             for name in names
         }
 
@@ -144,11 +164,18 @@ class Panel:
             replace(
                 model,
                 values={**{name: old.values[name] for name in ids}, **model.values},
-                curves=tuple({each.name: each for each in (*(old.curves if curved else ()), *model.curves)}.values()),
+                curves=tuple(
+                    {
+                        each.name: each for each in (*(old.curves if curved else ()), *model.curves)
+                    }.values()
+                ),
             )
             for model, old in zip(self.models, other.models, strict=True)
         )
-        chance = {**{name: found for name, found in other.chance.items() if name in ids}, **self.chance}
+        chance = {
+            **{name: found for name, found in other.chance.items() if name in ids},
+            **self.chance,
+        }
         return replace(self, checks=(*rows, *self.checks), models=models, chance=chance)
 
     def as_bytes(self) -> bytes:
@@ -162,7 +189,9 @@ class Panel:
 def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
     """Return the curves of the reference models by name, from the panel below `root`; raises as `read_panel` does."""
     named = checks.recipe.get("panel")
-    return read_panel(path, checks).curves() if named and (path := root / str(named)).exists() else {}
+    return (
+        read_panel(path, checks).curves() if named and (path := root / str(named)).exists() else {}
+    )
 
 
 def reference_models_of(checks: ChecksFile, root: Path = Path()) -> list[tuple[Path | str, str]]:
@@ -172,7 +201,10 @@ def reference_models_of(checks: ChecksFile, root: Path = Path()) -> list[tuple[P
     """
     if not (named := checks.recipe.get("panel")):
         raise PanelError("the checks file names no panel")
-    specs = [(model_spec(each.path), each.sha256) for each in read_panel(root / str(named), checks).models]
+    specs = [
+        (model_spec(each.path), each.sha256)
+        for each in read_panel(root / str(named), checks).models
+    ]
     return [(root / spec if isinstance(spec, Path) else spec, sha256) for spec, sha256 in specs]
 
 
@@ -195,11 +227,19 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
         panel = read_record(Panel, plain, where=f"{path}", error=PanelError)
         for model in panel.models:
             if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-                raise PanelError(f"{path}: not a panel: {model.path} has no value for check {lacking[0]}")
+                raise PanelError(
+                    f"{path}: not a panel: {model.path} has no value for check {lacking[0]}"
+                )
         for name, curves in panel.curves().items():
-            points = {len(row) for curve in curves for row in (curve.at, curve.values, curve.counts or curve.at)}
+            points = {
+                len(row)
+                for curve in curves
+                for row in (curve.at, curve.values, curve.counts or curve.at)
+            }
             if len(points) > 1 or len(curves) != len(panel.models):
-                raise PanelError(f"{path}: not a panel: curves {name!r}: expected one of each model, as many points")
+                raise PanelError(
+                    f"{path}: not a panel: curves {name!r}: expected one of each model, as many points"
+                )
     except OSError as unreadable:
         raise PanelError(f"{path}: cannot be read ({unreadable.strerror}); {_NEXT}") from None
     except (ValueError, RecursionError) as invalid:
@@ -207,7 +247,9 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     except PanelError as refused:
         raise PanelError(f"{refused}; {_NEXT}") from None
     if panel.protocol != PROTOCOL:
-        raise PanelError(f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again")
+        raise PanelError(
+            f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again"
+        )
     if checks is not None:
         if panel.data_sha256 != checks.data.sha256:
             raise PanelError(
@@ -227,7 +269,9 @@ def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
 def expect_sample_of(checks: ChecksFile, panel: Panel, path: Path) -> None:
     """Raise `InputError` for a panel of another sample than that of the checks file."""
     if panel.sample != checks.data.sample:
-        measured, made_for = (f"a sample of {size}" if size else "all" for size in (panel.sample, checks.data.sample))
+        measured, made_for = (
+            f"a sample of {size}" if size else "all" for size in (panel.sample, checks.data.sample)
+        )
         raise PanelError(
             f"{path}: measured on {measured} images, {checks.path} is for {made_for}; name its own --panel"
         )

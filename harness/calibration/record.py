@@ -35,7 +35,11 @@ def expect_rows_of_panel(checks: ChecksFile, root: Path) -> None:
             )
         for key, (expected, precision) in known[check.id].items():
             found = getattr(check.panel, key)
-            same = found == expected if precision is None else abs(found - expected) <= HALF * precision
+            same = (
+                found == expected
+                if precision is None
+                else abs(found - expected) <= HALF * precision
+            )
             if not same:
                 raise ChecksError(
                     f"{checks.path}: check {check.id!r}: {key} of the panel threshold is {found!r}, expected "
@@ -49,7 +53,10 @@ def _numbers_of(panel: Panel) -> dict[str, Mapping[str, tuple[Any, float | None]
     for family in panel.families:
         rows = panel.family(family)
         values = panel.values(rows)
-        stds, centers = std_of(spread_of(panel, rows, values), values, rows), on_scales(values, rows).mean(axis=0)
+        stds, centers = (
+            std_of(spread_of(panel, rows, values), values, rows),
+            on_scales(values, rows).mean(axis=0),
+        )
         for row, mean, center, std in zip(rows, values.mean(axis=0), centers, stds, strict=True):
             last, of_roots = 10.0 ** -decimals(row.unit), 10.0**-ROOT_DECIMALS
             root = {"root_mean": (float(center), of_roots), "root_std": (float(std), of_roots)}

@@ -69,12 +69,22 @@ class Recording:
         """
         tests = sorted(self.tests.resolve().glob("**/*.py"))
         code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
-        configured = [Path(name).read_text("utf-8", "replace") for name in CONFIGURATION if Path(name).is_file()]
-        baselines = re.findall(r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(configured))  # In addopts.
+        configured = [
+            Path(name).read_text("utf-8", "replace")
+            for name in CONFIGURATION
+            if Path(name).is_file()
+        ]
+        baselines = re.findall(
+            r"--baseline[=\s\"',]+([^\s\"',]+)", "\n".join(configured)
+        )  # In addopts.
         project = [*pairs_of(own_settings(Path())), *(f"baseline={path}" for path in baselines)]
         content = {
             "checks": [check.definition for check in self.checks.written],
-            "data": {name: value for name, value in asdict(self.checks.data).items() if value not in ((), None, {})},
+            "data": {
+                name: value
+                for name, value in asdict(self.checks.data).items()
+                if value not in ((), None, {})
+            },
             "protocol": PROTOCOL,
             "families": self.families,
             "options": self.options,
@@ -97,7 +107,11 @@ def _hashes_of_files(options: Sequence[str]) -> list[str]:
 
 
 def record(
-    checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
+    checkpoint: Path | str,
+    recording: Recording,
+    run: Callable[[RunRequest], RunResult],
+    *,
+    sha256: str | None = None,
 ) -> list[dict[str, Any]]:
     """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
 
@@ -112,12 +126,18 @@ def record(
     return [
         entry
         for entry in report["checks"]
-        if entry["role"] == "candidate" and entry["status"] == "informational" and entry["value"] is not None
+        if entry["role"] == "candidate"
+        and entry["status"] == "informational"
+        and entry["value"] is not None
     ]
 
 
 def report_of_run(
-    checkpoint: Path | str, recording: Recording, run: Callable[[RunRequest], RunResult], *, sha256: str | None = None
+    checkpoint: Path | str,
+    recording: Recording,
+    run: Callable[[RunRequest], RunResult],
+    *,
+    sha256: str | None = None,
 ) -> Mapping[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
@@ -127,7 +147,11 @@ def report_of_run(
     checks, original = recording.checks, recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            roles={"candidate": checkpoint, "incumbent": "none", **({"original": original} if original else {})},
+            roles={
+                "candidate": checkpoint,
+                "incumbent": "none",
+                **({"original": original} if original else {}),
+            },
             checks=checks.path,
             profile="default" if checks.data.sample is None else "quick",
             reports=folder,
@@ -172,7 +196,10 @@ def kept_or_made(
     cluster. `make` gets the function that runs the gate there. `what` names the kind of content.
     """
     definition, cluster = recording.definition(), recording.cluster
-    keys = [hashlib.sha256(f"{each.sha256} {definition} {what}".encode()).hexdigest() for each in checkpoints]
+    keys = [
+        hashlib.sha256(f"{each.sha256} {definition} {what}".encode()).hexdigest()
+        for each in checkpoints
+    ]
     store = Store.of_user("measured")
     found: dict[int, T] = {}
     for at, checkpoint in enumerate(checkpoints):
@@ -184,7 +211,9 @@ def kept_or_made(
 
     def made(at: int, process: WarmProcess) -> T:
         checkpoint = checkpoints[at]
-        light = replace(checkpoint, model=nn.Identity())  # A node of the cluster reads the model from its file.
+        light = replace(
+            checkpoint, model=nn.Identity()
+        )  # A node of the cluster reads the model from its file.
 
         def on_node(core: int) -> tuple[bytes, dict[str, str]]:
             with closing(WarmProcess(core, recording.options)) as own:
@@ -213,11 +242,15 @@ def kept_or_made(
             on_model()
 
     if waiting and cluster:
-        unused = [WarmProcess(core, recording.options) for core in cluster.cores]  # A node has processes of its own.
+        unused = [
+            WarmProcess(core, recording.options) for core in cluster.cores
+        ]  # A node has processes of its own.
         with ThreadPoolExecutor(len(unused)) as pool:
             list(pool.map(work, unused))
     elif waiting:
         with ExitStack() as stack:
-            own = recording.processes or stack.enter_context(closing(WarmProcesses(recording.options)))
+            own = recording.processes or stack.enter_context(
+                closing(WarmProcesses(recording.options))
+            )
             own.share(work, most=len(waiting))
     return [found[at] for at in range(len(checkpoints))]

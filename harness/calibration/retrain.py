@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def train_reference_models(
-    checks: ChecksFile, folder: Path, *, reference_models: int, jobs: int | None = None, device: str = "auto"
+    checks: ChecksFile,
+    folder: Path,
+    *,
+    reference_models: int,
+    jobs: int | None = None,
+    device: str = "auto",
 ) -> list[Path]:
     """Train the seeds 1 to `reference_models` of the shipped recipe; return their checkpoints in that order.
 
@@ -36,8 +41,12 @@ def train_reference_models(
             f"{checks.path} is for {checks.data.name}, but this command only trains networks for Fashion-MNIST; name "
             "at least three reference models of your own, --checkpoints FILE FILE FILE"
         )
-    models = {seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, reference_models + 1)}
-    missing = [seed for seed, path in models.items() if not _is_done(path, replace(config, seed=seed))]
+    models = {
+        seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, reference_models + 1)
+    }
+    missing = [
+        seed for seed, path in models.items() if not _is_done(path, replace(config, seed=seed))
+    ]
     if not missing:
         return list(models.values())
     # The parent handles Ctrl-C and ends its workers.
@@ -47,10 +56,16 @@ def train_reference_models(
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_IGN),
     )
-    with pool, Progress(total=reference_models, unit="network", desc="training", smoothing=0) as bar:
+    with (
+        pool,
+        Progress(total=reference_models, unit="network", desc="training", smoothing=0) as bar,
+    ):
         bar.update(reference_models - len(missing))
         try:
-            waiting = [pool.submit(_train_model, replace(config, seed=at), models[at], device) for at in missing]
+            waiting = [
+                pool.submit(_train_model, replace(config, seed=at), models[at], device)
+                for at in missing
+            ]
             for future in as_completed(waiting):
                 future.result()
                 bar.update()
@@ -70,7 +85,9 @@ def _is_done(path: Path, config: TrainingConfig) -> bool:
     record = load_checkpoint(path).record
     found: dict[str, Any] = dict(record.training or {}) if record else {}
     if found != asdict(config):
-        differing = sorted(name for name in asdict(config) if found.get(name) != asdict(config)[name])
+        differing = sorted(
+            name for name in asdict(config) if found.get(name) != asdict(config)[name]
+        )
         raise CalibrationError(
             f"{path}: a checkpoint of another recipe (differs in {', '.join(differing)}) is in the way; "
             "move it, or name another folder with --panel"

@@ -44,12 +44,18 @@ def choose_samples(
     lines: list[str] = []
     if budget != "none":
         with tempfile.TemporaryDirectory() as folder:
-            path, quick, known = checks.path, checks.data.sample is not None, dict(checks.data.samples)
+            path, quick, known = (
+                checks.path,
+                checks.data.sample is not None,
+                dict(checks.data.samples),
+            )
             if anew:
                 path, known = Path(folder, path.name), {}
                 content = with_domain(checks.path.read_text("utf-8"), checks.data.domain)
                 path.write_text(uncalibrated(content), "utf-8")
-            fit = fit_for(budget, path, checkpoint, tests=checks.path.parent, options=options, quick=quick)
+            fit = fit_for(
+                budget, path, checkpoint, tests=checks.path.parent, options=options, quick=quick
+            )
         on_fit(fit)
         if not (anew or fit.samples):
             return checks
@@ -64,7 +70,13 @@ def choose_samples(
 
 
 def fit_for(
-    budget: str, checks: Path, checkpoint: Path | str, *, tests: Path, options: Sequence[str] = (), quick: bool = False
+    budget: str,
+    checks: Path,
+    checkpoint: Path | str,
+    *,
+    tests: Path,
+    options: Sequence[str] = (),
+    quick: bool = False,
 ) -> Plan:
     """Return the plan of a gate run of a checkpoint within a time such as 30m, from a process of its own.
 
@@ -83,9 +95,14 @@ def fit_for(
         )
         result = execute(request)
     if result.plan is None:
-        why = next((line for line in result.printed if line.startswith(("there is no plan: ", "ERROR: "))), "")
+        why = next(
+            (line for line in result.printed if line.startswith(("there is no plan: ", "ERROR: "))),
+            "",
+        )
         said = why.partition(": ")[2] or f"pytest ended with exit status {result.status}"
-        raise CalibrationError(f"{checkpoint}: there is no plan of a run: {said}", below=result.printed)
+        raise CalibrationError(
+            f"{checkpoint}: there is no plan of a run: {said}", below=result.printed
+        )
     return result.plan
 
 
@@ -100,7 +117,9 @@ def samples_in_toml(
     if not samples or plan.budget is None:
         return []
     width = max(map(len, samples))
-    lines = [f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"]
+    lines = [
+        f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"
+    ]
     for name, size in samples.items():
         if isinstance(size, PanelSample) or (models >= PROVISIONAL and checks.weighted(name)):
             sample = size if isinstance(size, PanelSample) else PanelSample(size, "panel")
@@ -108,6 +127,10 @@ def samples_in_toml(
             lines.append(f'{name:{width}} = {{ n = {sample.n}, by = "panel"{seed} }}')
             continue
         drop = planned_drop(name, plan.lines[name]) if name in plan.lines else None
-        promise = "" if drop is None else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
+        promise = (
+            ""
+            if drop is None
+            else f"  # detectable drop: {100 * drop:.1f} points of 90%, 95% power"
+        )
         lines.append(f"{name:{width}} = {size}{promise}")
     return lines

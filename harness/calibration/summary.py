@@ -32,7 +32,18 @@ if TYPE_CHECKING:
 
 TYPICAL = 0.9
 """Accuracy behind a promised drop."""
-_ACCURACIES = {"baseline", "class", "clean", "corruption", "flip", "pose", "rotation", "search", "shift", "slice"}
+_ACCURACIES = {
+    "baseline",
+    "class",
+    "clean",
+    "corruption",
+    "flip",
+    "pose",
+    "rotation",
+    "search",
+    "shift",
+    "slice",
+}
 """Shipped families with accuracies, which a promise holds for."""
 DOUBT = 0.05
 """Probability of a larger spread of reference models than a promise for more of them assumes."""
@@ -49,7 +60,9 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), inflation_df)
     shares = np.full(checks, share_of(family, (family,)) / checks)
     k = float(moderated.multipliers(shares, PROVISIONAL, range(checks))[0])
-    return (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
+    return (
+        (k + POWER_DEVIATIONS) * widened(PROVISIONAL) * math.sqrt(TYPICAL * (1 - TYPICAL) / images)
+    )
 
 
 def planned_drop(family: str, line: Line) -> float | None:
@@ -76,13 +89,23 @@ def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
     for family in dict.fromkeys(item.check.family for item in planned):
         checks = panel.family(family)
         df = np.maximum(spread_of(panel, checks, panel.values(checks)).df(len(panel.models)), 1)
-        wider |= zip((check.id for check in checks), map(float, np.sqrt(df / chi2.ppf(DOUBT, df))), strict=True)
+        wider |= zip(
+            (check.id for check in checks),
+            map(float, np.sqrt(df / chi2.ppf(DOUBT, df))),
+            strict=True,
+        )
     return [replace(item, spread=item.spread * wider[item.check.id]) for item in planned]
 
 
 _PANEL_SIZES = (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 60)
 _PLANNED_SIZES = (3, 5, 8, 20)
-_SEEING_THE_SAME = {"clean": "clean", "class": "class", "flip": "mirrored", "pose": "corners", "corruption": "damaged"}
+_SEEING_THE_SAME = {
+    "clean": "clean",
+    "class": "class",
+    "flip": "mirrored",
+    "pose": "corners",
+    "corruption": "damaged",
+}
 """End of the name of the shipped consensus check with the same images as the checks of a family."""
 _LOSS = attrgetter("minimum_detectable_drop")
 
@@ -121,12 +144,18 @@ def calibration_lines(
     for family, items in _by_family(panel, calibrated).items():
         with_threshold = [item for item in items if not item.informational]
         judged = _by_drop(with_threshold)
-        span = " to ".join(dict.fromkeys(map(_drop, judged[:1] + judged[-1:]))) or "none has a threshold"
+        span = (
+            " to ".join(dict.fromkeys(map(_drop, judged[:1] + judged[-1:])))
+            or "none has a threshold"
+        )
         k = f"{judged[0].k:.2f}" if judged else ""
         lines.append(f"{family:<{wide}} {len(items):>6} {len(with_threshold):>9} {k:>5}  {span}")
     informational = [item for item in calibrated if item.informational]
     if informational and not reasons:
-        kinds = "; ".join(f"{count} with {kind}" for kind, count in Counter(map(_kind, informational)).most_common())
+        kinds = "; ".join(
+            f"{count} with {kind}"
+            for kind, count in Counter(map(_kind, informational)).most_common()
+        )
         lines.append(
             f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints all reasons)"
         )
@@ -139,7 +168,9 @@ def calibration_lines(
             f"of {len(panel.checks)} checks (calibrate --plan: by family), or more test images. Four times as many "
             "halve the part of a drop that chance causes."
         )
-    lines += [f"informational: {item.check.id}: {item.informational}" for item in informational if reasons]
+    lines += [
+        f"informational: {item.check.id}: {item.informational}" for item in informational if reasons
+    ]
     lines += _hand_lines(calibrated, hands)
     alarms = false_alarms(panel, calibrated)
     if have >= PROVISIONAL:
@@ -161,12 +192,18 @@ def _kind(item: Calibrated) -> str:
         return "a reference model that contradicts the others"
     if not item.prior and item.reference_models < FEW:
         return f"fewer than {FEW} reference models, which cannot show how these differ"
-    return "a threshold that cannot fail" if item.cannot_fail else "a threshold that a model at chance level keeps"
+    return (
+        "a threshold that cannot fail"
+        if item.cannot_fail
+        else "a threshold that a model at chance level keeps"
+    )
 
 
 def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]) -> list[str]:
     lines, alone, winning, lenient = list[str](), list[str](), list[str](), list[str]()
-    for item in sorted((each for each in calibrated if each.check.id in hands), key=lambda each: each.check.id):
+    for item in sorted(
+        (each for each in calibrated if each.check.id in hands), key=lambda each: each.check.id
+    ):
         name, hand = item.check.id, hands[item.check.id]
         if ends(item, hand.reason):
             lines.append(
@@ -187,7 +224,9 @@ def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]
     return lines + lenient
 
 
-def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None) -> list[str]:
+def power_lines(
+    panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None
+) -> list[str]:
     """Return, for each family and check, the minimum detectable drop and the number of models for a smaller one.
 
     The wanted drop is `drop`, in the unit of the metric, or else half of the detectable drop. A family's best accuracy
@@ -198,10 +237,14 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
     ]
     by_id = {item.check.id: item for item in calibrated}
     for family, items in _by_family(panel, calibrated).items():
-        judged, every = tuple(item.check for item in items if not item.informational), panel.family(family)
+        judged, every = (
+            tuple(item.check for item in items if not item.informational),
+            panel.family(family),
+        )
         values = panel.values(every)
         planned = {
-            n: shared_thresholds(panel, every, judged or every, values, reference_models=n) for n in _PANEL_SIZES
+            n: shared_thresholds(panel, every, judged or every, values, reference_models=n)
+            for n in _PANEL_SIZES
         }
         able = _by_drop(item for item in items if item.shows_spread and item.can_detect)
         best = f"the best detects {_drop(able[0], points=False)}" if able else "none detects a drop"
@@ -219,7 +262,8 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             enough = [
                 n
                 for n, thresholds in planned.items()
-                if (item.prior or n >= FEW) and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
+                if (item.prior or n >= FEW)
+                and item.minimum_detectable_drop_with(thresholds[at].k, n) <= wanted
             ]
             needed = str(enough[0]) if enough else f"more than {_PANEL_SIZES[-1]}"
             if not item.shows_spread:
@@ -227,7 +271,9 @@ def power_lines(panel: Panel, calibrated: Sequence[Calibrated], *, drop: float |
             if item.informational:
                 needed += " (informational)"
             mean = _value(item.check, item.mean)
-            lines.append(f"  {item.check.id:<32} {mean:>13} {_spread_cells(item, wanted=drop)}  {needed}")
+            lines.append(
+                f"  {item.check.id:<32} {mean:>13} {_spread_cells(item, wanted=drop)}  {needed}"
+            )
     return lines
 
 
@@ -250,7 +296,9 @@ def _drop(item: Calibrated, *, points: bool = True) -> str:
         return "none"
     if points and item.check.unit in SHARES:
         return f"{100 * item.minimum_detectable_drop:.1f} points"
-    return _value(item.check, item.minimum_detectable_drop) + (" images" if item.check.unit is Unit.IMAGES else "")
+    return _value(item.check, item.minimum_detectable_drop) + (
+        " images" if item.check.unit is Unit.IMAGES else ""
+    )
 
 
 def _range_of(items: Sequence[Calibrated]) -> str:
@@ -263,7 +311,9 @@ def _range_of(items: Sequence[Calibrated]) -> str:
 
 
 def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
-    return f"{value:.{digits}f}" if check.unit is Unit.IMAGES else check.unit.format(value, decimals=4)
+    return (
+        f"{value:.{digits}f}" if check.unit is Unit.IMAGES else check.unit.format(value, decimals=4)
+    )
 
 
 def expected(
@@ -276,7 +326,9 @@ def expected(
     """
     items = thresholds_of(panel, by_hand=by_hand, reference_models=reference_models)
     known = len(panel.models) >= PROVISIONAL
-    return _by_family(panel, (item for item in items if not item.informational and (item.prior or known)))
+    return _by_family(
+        panel, (item for item in items if not item.informational and (item.prior or known))
+    )
 
 
 def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[str]:
@@ -295,7 +347,12 @@ def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[s
         drops = [best] if count == have else [best, *cautious(panel, [best])]
         return f"{len(checks)}, {_range_of(drops)}"
 
-    rows = [("checks, detectable drop of the best", [f"{count} reference models" for count in _PLANNED_SIZES])]
+    rows = [
+        (
+            "checks, detectable drop of the best",
+            [f"{count} reference models" for count in _PLANNED_SIZES],
+        )
+    ]
     names = max(16, *(len(family) + 2 for family in panel.families))
     for family in panel.families:
         start = f"{f'  {family}':<{names}} of {len(panel.family(family)):>3}"
@@ -303,9 +360,15 @@ def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[s
     totals = [sum(map(len, by_family.values())) for by_family in found.values()]
     rows.append((f"{'all':<{names}} of {len(panel.checks):>3}", [str(total) for total in totals]))
     more = [max(count - have, 0) for count in _PLANNED_SIZES]
-    training = f"to train besides the {have} at hand{f', of {epochs} epochs each' if epochs else ''}"
+    training = (
+        f"to train besides the {have} at hand{f', of {epochs} epochs each' if epochs else ''}"
+    )
     rows.append((training, [str(count) for count in more]))
-    times = [time for model in panel.models if (time := seconds_of_training(Path(model.path))) is not None]
+    times = [
+        time
+        for model in panel.models
+        if (time := seconds_of_training(Path(model.path))) is not None
+    ]
     if times:
         each = sum(times) / len(times)
         costs = [duration(count * each) if count else "-" for count in more]
@@ -317,7 +380,9 @@ def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[s
     for start, cells in rows:
         padded = [f"{text:>{width}}" for text, width in zip(cells, widths, strict=True)]
         lines.append("  ".join([f"{start:<{wide}}", *padded]))
-    lines.append("Drops are detected with 95% power. Ranges run from the expected value to a 95% upper bound.")
+    lines.append(
+        "Drops are detected with 95% power. Ranges run from the expected value to a 95% upper bound."
+    )
     if have < PROVISIONAL:
         lines.append("Checks that need more reference models are not counted.")
     return lines

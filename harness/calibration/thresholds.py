@@ -50,7 +50,9 @@ def multiplier(share: Any, *, reference_models: int) -> Any:
     return t.isf(share, reference_models - 1)
 
 
-def thresholds_of(panel: Panel, *, by_hand: frozenset[str] = frozenset(), **how: Any) -> list[Calibrated]:
+def thresholds_of(
+    panel: Panel, *, by_hand: frozenset[str] = frozenset(), **how: Any
+) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
     Checks with a threshold `by_hand` and informational ones have no part in their family's share of
@@ -83,7 +85,9 @@ def family_thresholds(
     def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
         items = shared_thresholds(panel, checks, sharing, values, **how)
         return [
-            replace(item, outlier=outlying.get(item.check.id, ""), at_chance=panel.at_chance(item.check))
+            replace(
+                item, outlier=outlying.get(item.check.id, ""), at_chance=panel.at_chance(item.check)
+            )
             for item in items
         ]
 
@@ -114,21 +118,29 @@ def shared_thresholds(
     `reference_models` is as in `thresholds_of`.
     """
     found, count = spread_of(panel, checks, values), reference_models or len(values)
-    share = share_of(checks[0].family, [check.family for check in panel.checks if not never_judged(check.metric)])
+    share = share_of(
+        checks[0].family, [check.family for check in panel.checks if not never_judged(check.metric)]
+    )
     shares = share * parts_of(checks, sharing)
     if count >= FEW and not found.worth.any():
         ks = multiplier(shares, reference_models=count)
     else:
         among = {check.id for check in sharing}
-        ks = found.multipliers(shares, count, [at for at, check in enumerate(checks) if check.id in among])
+        ks = found.multipliers(
+            shares, count, [at for at, check in enumerate(checks) if check.id in among]
+        )
     items = []
-    for at, (check, spread) in enumerate(zip(checks, map(float, std_of(found, values, checks)), strict=True)):
+    for at, (check, spread) in enumerate(
+        zip(checks, map(float, std_of(found, values, checks)), strict=True)
+    ):
         own, prior = values[:, at], bool(found.worth[at] > 0)
         mean, centre, std = float(own.mean()), float(on_scale(own, check.scale).mean()), spread
         if check.scale == "root":
             around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
             std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
-        items.append(Calibrated(check, mean, std, centre, spread, float(ks[at]), count, prior=prior))
+        items.append(
+            Calibrated(check, mean, std, centre, spread, float(ks[at]), count, prior=prior)
+        )
     return items
 
 
@@ -139,7 +151,9 @@ def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) ->
     so hide a part of the variance by sampling that one more model has. It is added.
     """
     scaled, means = on_scales(values, checks), values.mean(axis=0)
-    hidden = np.array([known.hidden if (known := panel.chance.get(check.id)) else 0.0 for check in checks])
+    hidden = np.array(
+        [known.hidden if (known := panel.chance.get(check.id)) else 0.0 for check in checks]
+    )
     chance, loss = np.full(len(checks), np.nan), np.zeros(len(checks))
     for at, (check, mean) in enumerate(zip(checks, means, strict=True)):
         known = panel.chance.get(check.id)
@@ -152,7 +166,9 @@ def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) ->
         elif known and (known.answers or len(values) >= PROVISIONAL):
             # Models that agree on all of a few images would disagree on others: about one image, as in `least_of`.
             least = 1.0 if check.unit is Unit.IMAGES else 1 / check.n
-            chance[at] = max(known.variance, least**2 / INFLATION) if known.answers else known.variance
+            chance[at] = (
+                max(known.variance, least**2 / INFLATION) if known.answers else known.variance
+            )
             loss[at] = max(check.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
     found = moderated(scaled, chance, loss)
     return replace(found, variance=found.variance + hidden)
@@ -160,7 +176,9 @@ def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) ->
 
 def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
     """Return the standard deviation of each check, at least its minimum, (checks,), on its scale."""
-    return np.asarray(np.maximum(np.sqrt(found.variance), least_of(on_scales(values, checks), checks)))
+    return np.asarray(
+        np.maximum(np.sqrt(found.variance), least_of(on_scales(values, checks), checks))
+    )
 
 
 OUTLIER_SHARE = 0.001
@@ -187,7 +205,9 @@ def check_panel(panel: Panel) -> None:
         )
     if models := outliers(panel).models:
         raise PanelError(
-            "these are no reference models of one recipe: " + "; ".join(models) + "; remove them or train them again"
+            "these are no reference models of one recipe: "
+            + "; ".join(models)
+            + "; remove them or train them again"
         )
 
 
@@ -202,8 +222,12 @@ def outliers(panel: Panel) -> Outliers:
     """
     from scipy.stats import t
 
-    left_out = {name for name, metric in METRICS.items() if metric.heavy_tailed or metric.informational}
-    panel = replace(panel, checks=tuple(check for check in panel.checks if check.metric not in left_out))
+    left_out = {
+        name for name, metric in METRICS.items() if metric.heavy_tailed or metric.informational
+    }
+    panel = replace(
+        panel, checks=tuple(check for check in panel.checks if check.metric not in left_out)
+    )
     if len(panel.models) < PROVISIONAL or not panel.checks:
         return Outliers({}, ())
 
@@ -218,8 +242,12 @@ def outliers(panel: Panel) -> Outliers:
             checks = panel.family(family)
             spread = spread_of(panel, checks, others[:, at])
             std = std_of(spread, others[:, at], checks)
-            away = on_scales(values[position, at], checks) - on_scales(others[:, at], checks).mean(axis=0)
-            chances[at] = 2 * t.sf(np.abs(away) / std / widened(len(others)), spread.df(len(others)))
+            away = on_scales(values[position, at], checks) - on_scales(others[:, at], checks).mean(
+                axis=0
+            )
+            chances[at] = 2 * t.sf(
+                np.abs(away) / std / widened(len(others)), spread.df(len(others))
+            )
 
         def compared(at: int, others: np.ndarray = others, position: int = position) -> str:
             value, mean, std = values[position, at], others[:, at].mean(), others[:, at].std(ddof=1)
@@ -249,7 +277,9 @@ def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
         if checks := tuple(check for check in panel.family(family) if check.id in judged):
             values = panel.values(checks)
             for position, model in enumerate(panel.models):
-                items = shared_thresholds(panel, checks, checks, np.delete(values, position, axis=0))
+                items = shared_thresholds(
+                    panel, checks, checks, np.delete(values, position, axis=0)
+                )
                 pairs = zip(items, values[position], strict=True)
                 if failed := [item.check.id for item, value in pairs if not item.holds(value)]:
                     alarms.setdefault(model.path, []).extend(failed)

@@ -47,7 +47,9 @@ def unnoticed_lines(
 
 def _share_of_errors(panel: Panel, *, images: int) -> float | None:
     """Return the mean share of errors of the reference models on so many clean images; None without such a check."""
-    checks = [check for check in panel.family("clean") if (check.metric, check.n) == ("accuracy", images)]
+    checks = [
+        check for check in panel.family("clean") if (check.metric, check.n) == ("accuracy", images)
+    ]
     if not checks:
         return None
     return float(1 - panel.values(tuple(checks[:1])).mean())

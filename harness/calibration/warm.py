@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 _PRINTED = "printed.txt"
 _MODULES = (
     *("harness.run.opening", "harness.run.hypothesis_poses", "harness.run.selfcheck"),
-    *("harness.checks.families", "harness.inference.attention", "harness.networks.checkpoints", "scipy.stats"),
+    *(
+        "harness.checks.families",
+        "harness.inference.attention",
+        "harness.networks.checkpoints",
+        "scipy.stats",
+    ),
 )
 """Imports of every run besides the plugins, such as Hypothesis, which pytest must import itself."""
 _CODE = """\
@@ -139,7 +144,10 @@ def copies(parent: str, core: str, *options: str) -> tuple[Path, list[str]]:
         end_with_parent(process)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         path, *arguments = json.loads(line)
-        with Path(os.devnull).open() as nothing, Path(path).with_name(_PRINTED).open("w") as printed:
+        with (
+            Path(os.devnull).open() as nothing,
+            Path(path).with_name(_PRINTED).open("w") as printed,
+        ):
             for file, number in ((nothing, 0), (printed, 1), (printed, 2)):
                 os.dup2(file.fileno(), number)
         return Path(path), arguments

@@ -8,7 +8,17 @@ if TYPE_CHECKING:
     from harness.checks.file import ChecksFile, read_checks
     from harness.checks.rows import ChecksError, Key, Share, Threshold, one_of
 
-__all__ = ["Check", "ChecksError", "ChecksFile", "Key", "Share", "Threshold", "Verdict", "one_of", "read_checks"]
+__all__ = [
+    "Check",
+    "ChecksError",
+    "ChecksFile",
+    "Key",
+    "Share",
+    "Threshold",
+    "Verdict",
+    "one_of",
+    "read_checks",
+]
 
 _MODULES = {
     "check": ("Check", "Verdict"),

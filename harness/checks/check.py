@@ -23,7 +23,14 @@ NAMED = 60
 """Number of failures that a verdict names; the report chooses from them."""
 
 Status = Literal["pass", "fail", "inconclusive", "informational", "not_applicable", "error"]
-STATUSES: tuple[Status, ...] = ("error", "fail", "inconclusive", "pass", "informational", "not_applicable")
+STATUSES: tuple[Status, ...] = (
+    "error",
+    "fail",
+    "inconclusive",
+    "pass",
+    "informational",
+    "not_applicable",
+)
 """The statuses, the gravest first: if one check has several verdicts, that counts."""
 _STATUS_OF: dict[str, Status] = {
     "equal": "pass",
@@ -107,7 +114,9 @@ class Check(Row):
             outcome = "inconclusive" if limits is None else limits.outcome(self.tolerance)
             return _STATUS_OF[outcome], None if outcome == "informational" else self.tolerance
         if self.stopped:
-            return ("pass" if self.holds(measured.value, threshold.threshold) else "fail"), threshold.threshold
+            return (
+                "pass" if self.holds(measured.value, threshold.threshold) else "fail"
+            ), threshold.threshold
 
         share = measured.n / threshold.n if threshold.n else self._share_by_hand
         limit = threshold.threshold * share if measured.unit is Unit.IMAGES else threshold.threshold
@@ -116,7 +125,9 @@ class Check(Row):
         on_sample = share != 1 or self.share != 1
         if self.hand is not None:
             on_sample = share < 1 or self.share < 1 or measured.sampling is not None
-        status: Status = self._status_of(measured, limit, ends=measured.interval if on_sample else None)
+        status: Status = self._status_of(
+            measured, limit, ends=measured.interval if on_sample else None
+        )
         if status == "fail" and ROLES[self.role].precondition:
             status = "error"
         return status, limit
@@ -222,7 +233,9 @@ class Check(Row):
             curve=measurement.curve,
         )
 
-    def unjudged(self, status: Literal["not_applicable", "error"], detail: str, *, code: str = "") -> Verdict:
+    def unjudged(
+        self, status: Literal["not_applicable", "error"], detail: str, *, code: str = ""
+    ) -> Verdict:
         """Return the verdict of a check without a measurement; an error has the code of its reason."""
         return Verdict(check=self, status=status, metric=self.metric, detail=detail, code=code)
 
@@ -299,7 +312,11 @@ class Verdict:
         """Return whether this verdict replaces another of the same check: the graver, or at equal gravity the worse."""
         if self.status != other.status or self.value is None or other.value is None:
             return STATUSES.index(self.status) < STATUSES.index(other.status)
-        return self.value > other.value if self.check.direction == "at_most" else self.value < other.value
+        return (
+            self.value > other.value
+            if self.check.direction == "at_most"
+            else self.value < other.value
+        )
 
     def explain(self, report: str = "") -> str:
         """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""

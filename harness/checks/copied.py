@@ -20,8 +20,12 @@ def copied(check: Row) -> str:
     """Return a check as a row with another id, without the thresholds of a panel."""
     plain = as_plain(check, brief=True)
     own = {name.removesuffix("_name"): plain[name] for name in _KEPT if name in plain}
-    keys = {name: value for name, value in plain.get("keys", {}).items() if value is not None}  # None: left out.
-    return as_row({"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | keys)
+    keys = {
+        name: value for name, value in plain.get("keys", {}).items() if value is not None
+    }  # None: left out.
+    return as_row(
+        {"id": f"{check.id}-copy", "family": check.family, "metric": check.metric} | own | keys
+    )
 
 
 def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
@@ -32,4 +36,6 @@ def of_pair(one: str, two: str, numbers: tuple[int, int]) -> str:
 
 def as_row(entries: Mapping[str, object]) -> str:
     """Return a row of the checks file with these entries."""
-    return "\n".join(["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""])
+    return "\n".join(
+        ["[[check]]", *(f"{name} = {in_toml(value)}" for name, value in entries.items()), ""]
+    )

@@ -64,18 +64,27 @@ class Damage:
         """Return whether a check of the family must fail for the mutant."""
         return self.metric in {"", check.metric} and check.metric != self.unmoved
 
-    def apply(self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
+    def apply(
+        self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]
+    ) -> RoleModel:
         """Return the candidate with the mutant in place of its model, and with an empty cache."""
         watched = _watched(checks, classes)
         pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
         if pixels and self.costs_accuracy and not candidate.provides.live:
-            pixels, logits = None, moved  # Recorded predictions exist for the original pixels alone.
-        damaged = _Damaged(pixels or nn.Identity(), model, partial(logits, watched) if logits else nn.Identity())
+            pixels, logits = (
+                None,
+                moved,
+            )  # Recorded predictions exist for the original pixels alone.
+        damaged = _Damaged(
+            pixels or nn.Identity(), model, partial(logits, watched) if logits else nn.Identity()
+        )
         return replace(candidate, classifier=candidate.classifier.like(damaged))
 
 
 class _Damaged(nn.Module):
-    def __init__(self, before: Callable[[Tensor], Tensor], model: Any, after: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, before: Callable[[Tensor], Tensor], model: Any, after: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
         self.before, self.model, self.after = before, model, after
 
@@ -133,7 +142,9 @@ def _watched(checks: Sequence[Check], classes: Sequence[str]) -> tuple[int, int]
         pair = tuple(dict.fromkeys(check.keys.get("pair") or ()))
         if len(pair) == 2 and set(pair) <= set(classes):  # noqa: PLR2004
             return classes.index(pair[0]), classes.index(pair[1])
-    first = next((classes.index(check.class_name) for check in checks if check.class_name in classes), 0)
+    first = next(
+        (classes.index(check.class_name) for check in checks if check.class_name in classes), 0
+    )
     return first, (first + 1) % len(classes)
 
 
@@ -176,7 +187,9 @@ def _turned(pixels: Tensor) -> Tensor:
 
 
 DAMAGES = {
-    "clean": Damage("left-half-blanked", _without_left_half, fault="a blanked left half of each image"),
+    "clean": Damage(
+        "left-half-blanked", _without_left_half, fault="a blanked left half of each image"
+    ),
     "class": Damage("swapped-logits", logits=swapped, fault="two swapped classes"),
     "rotation": Damage("turned-020", _turned, fault="a rotation by 20°"),
     "confidence": Damage(
@@ -186,9 +199,15 @@ DAMAGES = {
         unmoved="risk_coverage_area",
         fault="overconfidence at this accuracy",
     ),
-    "search": Damage("turned-020-searched", _turned, metric="robust_accuracy", fault="a rotation by 20°"),
+    "search": Damage(
+        "turned-020-searched", _turned, metric="robust_accuracy", fault="a rotation by 20°"
+    ),
     "attention": Damage(
-        "blind", _blank, metric="object_dependence", costs_accuracy=False, fault="a model that sees no pixel"
+        "blind",
+        _blank,
+        metric="object_dependence",
+        costs_accuracy=False,
+        fault="a model that sees no pixel",
     ),
     "corruption": Damage("blurred", _blurred, metric="accuracy", fault="blurred images"),
 }

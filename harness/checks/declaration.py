@@ -88,7 +88,9 @@ def read_declaration(path: Path) -> Declaration | None:
     found = read_record(_Table, table, where=f"{path}")
     file, sha256 = (printable(each) for each in (found.file, found.sha256))
     if found.schema != SCHEMA:
-        raise IncumbentError(f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version")
+        raise IncumbentError(
+            f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version"
+        )
     if found.file == NONE:
         if found.sha256 or not found.reason.strip():
             raise IncumbentError(
@@ -97,22 +99,32 @@ def read_declaration(path: Path) -> Declaration | None:
             )
         return Declaration(path, None, "", found.reason)
     if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
-        raise IncumbentError(f"{path}: file is {file!r}, expected the name of a file in the same folder")
+        raise IncumbentError(
+            f"{path}: file is {file!r}, expected the name of a file in the same folder"
+        )
     if len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef"):  # noqa: PLR2004  Hexadecimal digits.
         raise IncumbentError(f"{path}: sha256 is {sha256!r}, expected 64 hexadecimal digits")
     return Declaration(path, path.with_name(found.file), found.sha256, "", found.acceptance)
 
 
 def declaration_of(
-    weights: Path, *, sha256: str, date: str, acceptance: Mapping[str, bool | str | list[str]] | None = None
+    weights: Path,
+    *,
+    sha256: str,
+    date: str,
+    acceptance: Mapping[str, bool | str | list[str]] | None = None,
 ) -> bytes:
     """Return the content of the file that declares these weights, for an artifact with its `acceptance`."""
     text = f'{_HEAD}schema = {SCHEMA}\nfile = {in_toml(weights.name)}\nsha256 = "{sha256}"\ndate = "{date}"\n'
     if acceptance is not None:
-        text += "\n[acceptance]\n" + "".join(f"{key} = {in_toml(value)}\n" for key, value in acceptance.items())
+        text += "\n[acceptance]\n" + "".join(
+            f"{key} = {in_toml(value)}\n" for key, value in acceptance.items()
+        )
     return text.encode()
 
 
 def declaration_of_none() -> bytes:
     """Return the content of the file for a repository without an accepted model."""
-    return f'{_HEAD}schema = {SCHEMA}\nfile = "{NONE}"\nreason = "no model is accepted yet"\n'.encode()
+    return (
+        f'{_HEAD}schema = {SCHEMA}\nfile = "{NONE}"\nreason = "no model is accepted yet"\n'.encode()
+    )

@@ -14,8 +14,22 @@ from harness.base.errors import InputError, some_of
 from harness.base.features import Family, families_of_features, resolve, with_added
 from harness.checks import first_checks
 from harness.checks.file import SCHEMA
-from harness.checks.first_checks import StarterCheck, StarterData, always, of_each_class, with_ids_apart
-from harness.checks.slices import CLASS_DIFFERENCE, MOST, PAIR, SLICE, UNKNOWN, compared_columns, slice_checks
+from harness.checks.first_checks import (
+    StarterCheck,
+    StarterData,
+    always,
+    of_each_class,
+    with_ids_apart,
+)
+from harness.checks.slices import (
+    CLASS_DIFFERENCE,
+    MOST,
+    PAIR,
+    SLICE,
+    UNKNOWN,
+    compared_columns,
+    slice_checks,
+)
 from harness.checks.tables import in_toml
 from harness.data.groups import groups_sha256
 from harness.perturb import PROTOCOL
@@ -70,9 +84,14 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
     SLICE: lambda about: slice_checks(about.images),
     UNKNOWN: first_checks.unknown,
 }
-_ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+_ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text("utf-8")
+)
 FAMILIES = with_added(
-    {name: Family(name, **entry, starter_checks=_STARTERS.get(name)) for name, entry in _ENTRIES.items()},
+    {
+        name: Family(name, **entry, starter_checks=_STARTERS.get(name))
+        for name, entry in _ENTRIES.items()
+    },
     [(family.name, family, family.before) for family in families_of_features().values()],
 )
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
@@ -126,7 +145,11 @@ _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
 
 def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
     """Return the families that a first checks file may have, each with the function that makes its checks."""
-    made = {family.name: family.starter_checks for family in FAMILIES.values() if family.starter_checks is not None}
+    made = {
+        family.name: family.starter_checks
+        for family in FAMILIES.values()
+        if family.starter_checks is not None
+    }
     return {name: resolve(starter) for name, starter in made.items()}
 
 
@@ -135,7 +158,9 @@ def families_of(names: str) -> tuple[str, ...]:
     families = tuple(filter(None, (name.strip() for name in names.split(","))))
     if (unknown := [name for name in families if name not in offered()]) or not families:
         wrong = unknown[0] if unknown else ""
-        raise InputError(f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}")
+        raise InputError(
+            f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}"
+        )
     return families
 
 
@@ -158,11 +183,16 @@ def starter_checks(
     """
     if families is None:
         many = len(images.classes) > MOST
-        left_out = {*(_OF_FEW_CLASSES if many else ()), *(GEOMETRIC if augmentation is None else ())}
+        left_out = {
+            *(_OF_FEW_CLASSES if many else ()),
+            *(GEOMETRIC if augmentation is None else ()),
+        }
         of_declared_range = ("flip", "augmentation_gap") if augmentation is not None else ()
         families = tuple(name for name in (*DEFAULT, *of_declared_range) if name not in left_out)
         if columns := compared_columns(images.groups):
-            groups = {name: values for name, values in images.groups.items() if name in {*columns, PAIR}}
+            groups = {
+                name: values for name, values in images.groups.items() if name in {*columns, PAIR}
+            }
             images, families = replace(images, groups=groups), (*families, SLICE)
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
         raise InputError(

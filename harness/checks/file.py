@@ -157,7 +157,10 @@ class ChecksFile:
 
     def weighted(self, family: str) -> bool:
         """Return whether a sample with strata can estimate every check of a family."""
-        return all(check.metric in METRICS and METRICS[check.metric].weighted for check in self.family(family))
+        return all(
+            check.metric in METRICS and METRICS[check.metric].weighted
+            for check in self.family(family)
+        )
 
     @property
     def written(self) -> tuple[Check, ...]:
@@ -216,23 +219,33 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
     _expect_samples(table.get("data"), f"{path}: data")
     head = read_record(_Head, table, where=f"{path}", error=ChecksError)
     if head.gate and "gate" in tomllib.loads(split(content.decode())[1]):
-        raise ChecksError(f"{path}: write [gate] as a table of its own, with each value on one line")
+        raise ChecksError(
+            f"{path}: write [gate] as a table of its own, with each value on one line"
+        )
     if head.schema != SCHEMA:
         raise ChecksError(refusal_of_schema(path, head.schema, expected=SCHEMA))
     if head.protocol != PROTOCOL:
-        raise ChecksError(f"{path}: protocol is {head.protocol}, this version works with protocol {PROTOCOL}")
+        raise ChecksError(
+            f"{path}: protocol is {head.protocol}, this version works with protocol {PROTOCOL}"
+        )
     data = head.data
     _expect_border(data, path)
     if not 1 <= data.measured <= data.n:
-        raise ChecksError(f"{path}: [data] sample is {data.measured}, expected a number from 1 to n, {data.n}")
+        raise ChecksError(
+            f"{path}: [data] sample is {data.measured}, expected a number from 1 to n, {data.n}"
+        )
     written = {row.get("family") for row in rows if isinstance(row, dict)}
     for name in data.samples:
         size = data.size_of(name)
         if not 1 <= size <= data.n:
             limits = f"from 1 to {data.n}"
-            raise ChecksError(f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}")
+            raise ChecksError(
+                f"{path}: [data.samples] {name} is {size}, expected a number of images {limits}"
+            )
         if name not in written:
-            raise ChecksError(f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it")
+            raise ChecksError(
+                f"{path}: [data.samples] {name}: there is no row of this family; correct or remove it"
+            )
     if len(set(data.classes)) != len(data.classes):
         raise ChecksError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
     checks = (
@@ -242,7 +255,9 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
     first_row: dict[str, int] = {}
     for number, check in enumerate(checks, start=1):
         if (first := first_row.setdefault(check.id, number)) != number:
-            raise ChecksError(f"{path}: check {number} ({check.id!r}): check {first} has this id already")
+            raise ChecksError(
+                f"{path}: check {number} ({check.id!r}): check {first} has this id already"
+            )
     return ChecksFile(path, hash_of(content), data, head.recipe, checks, tables)
 
 
@@ -253,14 +268,19 @@ def _expect_border(data: DataFingerprint, path: Path) -> None:
     except PipelineError as error:
         raise ChecksError(f"{path}: [data] {error}") from None
     if border != data.border:
-        raise ChecksError(f"{path}: [data] border is {data.border!r}, expected the spelling {border!r}")
+        raise ChecksError(
+            f"{path}: [data] border is {data.border!r}, expected the spelling {border!r}"
+        )
 
 
 def _expect_samples(data: Any, where: str) -> None:
     """Raise `ChecksError` for a sample that is no number and no table of one by the panel."""
     data = data if isinstance(data, dict) else {}
     named = data.get("samples") if isinstance(data.get("samples"), dict) else {}
-    given = {"sample": data.get("sample", 1), **{f"samples: {name}": each for name, each in named.items()}}
+    given = {
+        "sample": data.get("sample", 1),
+        **{f"samples: {name}": each for name, each in named.items()},
+    }
     for name, sample in given.items():
         if isinstance(sample, dict):
             read_record(PanelSample, sample, where=f"{where}: {name}", error=ChecksError)
@@ -277,7 +297,9 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
         raise ChecksError(
             f"{where}: unknown key {taken[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what tests declare"
         )
-    common = {"class_name" if name == "class" else name: row[name] for name in row if name in COMMON_KEYS}
+    common = {
+        "class_name" if name == "class" else name: row[name] for name in row if name in COMMON_KEYS
+    }
     check = read_record(Check, {**common, "keys": own}, where=where, error=ChecksError)
     if not is_id(check.id):
         raise ChecksError(
@@ -285,9 +307,13 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
             f"most {LONGEST} of them"
         )
     if check.family in families_with_rows():
-        raise ChecksError(f"{where}: rows of family {check.family!r} are made of the table [{check.family}] alone")
+        raise ChecksError(
+            f"{where}: rows of family {check.family!r} are made of the table [{check.family}] alone"
+        )
     if check.significance == 0:
-        raise ChecksError(f"{where}: significance is 0, so the check cannot fail; expected a probability above 0")
+        raise ChecksError(
+            f"{where}: significance is 0, so the check cannot fail; expected a probability above 0"
+        )
     if check.tolerance is not None and check.hand is not None:
         raise ChecksError(f"{where}: has a tolerance and a threshold by hand; remove one")
     if check.by_conversions:
@@ -301,7 +327,14 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
 
 # A panel threshold follows from mean, std and k of its row, or a person edited it.
 
-_NUMBERS = {"mean": None, "std": 0, "k": 0, "reference_models": 1, "minimum_detectable_drop": 0, "n": 1}
+_NUMBERS = {
+    "mean": None,
+    "std": 0,
+    "k": 0,
+    "reference_models": 1,
+    "minimum_detectable_drop": 0,
+    "n": 1,
+}
 """Numbers that every panel threshold has, with the smallest valid value of each."""
 
 
@@ -321,9 +354,14 @@ def departure_of(check: Check, metric: Metric) -> str:
     possible = _possible(check, metric)
     written = [item.written for item in possible]
     for key in ("threshold", "minimum_detectable_drop"):
-        low, high = min(numbers[key] for numbers in written), max(numbers[key] for numbers in written)
+        low, high = (
+            min(numbers[key] for numbers in written),
+            max(numbers[key] for numbers in written),
+        )
         if not low <= (found := getattr(panel, key)) <= high:
-            return _departure(check, key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}")
+            return _departure(
+                check, key, found, f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            )
     reasons = {item.informational for item in possible}
     of_others = check.informational.startswith((CONTRADICTED, AT_CHANCE))
     if of_others or bool(check.informational) in {bool(reason) for reason in reasons}:
@@ -332,7 +370,11 @@ def departure_of(check: Check, metric: Metric) -> str:
 
 
 def _departure(check: Check, key: str, found: object, expected: str) -> str:
-    hand = f', or declare it by hand: hand = {{ threshold = {found}, reason = "..." }}' if key == "threshold" else ""
+    hand = (
+        f', or declare it by hand: hand = {{ threshold = {found}, reason = "..." }}'
+        if key == "threshold"
+        else ""
+    )
     return (
         f"check {check.id!r}: {key} of the panel threshold is {found!r}, expected {expected}, by its own mean, std "
         f"and k. Restore the row, calibrate its family again (--family {check.family}){hand}"
@@ -343,8 +385,13 @@ def _possible(check: Check, metric: Metric) -> list[Calibrated]:
     numbers = {key: getattr(check.panel, key) for key in (*_NUMBERS, "root_mean", "root_std")}
     path = PATHS.get(str(check.keys.get("path"))) if metric.name == BREAKING_SEVERITY.name else None
     unit, models = metric.unit if path is None else Unit(path.unit), numbers["reference_models"]
-    more: dict[str, Any] = {"scale": metric.scale, "of_loss": check.panel.of_loss if check.panel else 0.0}
-    about = PanelCheck(check.id, check.family, metric.name, unit, metric.direction, numbers["n"], **more)
+    more: dict[str, Any] = {
+        "scale": metric.scale,
+        "of_loss": check.panel.of_loss if check.panel else 0.0,
+    }
+    about = PanelCheck(
+        check.id, check.family, metric.name, unit, metric.direction, numbers["n"], **more
+    )
 
     def around(key: str, digits: int) -> tuple[float, float]:
         half = HALF * 10**-digits
@@ -353,10 +400,17 @@ def _possible(check: Check, metric: Metric) -> list[Calibrated]:
     means, spreads = around("mean", decimals(unit)), around("std", decimals(unit) + 1)
     centres = [(mean, mean) for mean in means]
     if metric.scale == "root":
-        centres, spreads = list(product(means, around("root_mean", ROOT_DECIMALS))), around("root_std", ROOT_DECIMALS)
+        centres, spreads = (
+            list(product(means, around("root_mean", ROOT_DECIMALS))),
+            around("root_std", ROOT_DECIMALS),
+        )
     # The file does not store whether few models had a prior, so both are possible.
     priors = (False, True) if models < FEW else (False,)
     found = []
-    for (mean, centre), spread, k, prior in product(centres, spreads, around("k", K_DECIMALS), priors):
-        found.append(Calibrated(about, mean, numbers["std"], centre, spread, k, models, prior=prior))
+    for (mean, centre), spread, k, prior in product(
+        centres, spreads, around("k", K_DECIMALS), priors
+    ):
+        found.append(
+            Calibrated(about, mean, numbers["std"], centre, spread, k, models, prior=prior)
+        )
     return found

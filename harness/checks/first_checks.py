@@ -46,7 +46,9 @@ class StarterCheck:
     def as_toml(self) -> str:
         """Return the check's table."""
         entries = {"id": self.id, "family": self.family, "metric": self.metric, **self.more}
-        return "\n".join(["[[check]]", *(f"{key} = {in_toml(value)}" for key, value in entries.items())])
+        return "\n".join(
+            ["[[check]]", *(f"{key} = {in_toml(value)}" for key, value in entries.items())]
+        )
 
 
 def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
@@ -54,7 +56,9 @@ def slugs(names: Sequence[str], *, kind: str = "class") -> dict[str, str]:
 
     A name without a usable character becomes its `kind` and number, for example `class-3`.
     """
-    spelt = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST].rstrip("-") for name in names]
+    spelt = [
+        re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_LONGEST].rstrip("-") for name in names
+    ]
     found = [slug or f"{kind}-{at}" for at, slug in enumerate(spelt)]
     times = Counter(found)
     named, taken = {}, {slug for slug in found if times[slug] == 1}
@@ -115,10 +119,14 @@ def clean(about: StarterData) -> list[Row]:
     return [("clean", "accuracy", {} if about.min_accuracy is None else by_hand)]
 
 
-def of_each_class(prefix: str, metric: str, *, least: int = 1) -> Callable[[StarterData], list[Row]]:
+def of_each_class(
+    prefix: str, metric: str, *, least: int = 1
+) -> Callable[[StarterData], list[Row]]:
     """Return a function that makes a check of the metric for each class, of at least so many."""
     return lambda about: [
-        (f"{prefix}-{slug}", metric, {"class": name}) for name, slug in about.slugs.items() if len(about.slugs) >= least
+        (f"{prefix}-{slug}", metric, {"class": name})
+        for name, slug in about.slugs.items()
+        if len(about.slugs) >= least
     ]
 
 
@@ -127,7 +135,10 @@ def poses(family: str) -> Callable[[StarterData], list[Row]]:
 
     def rows(about: StarterData) -> list[Row]:
         metric = "accuracy_gain" if family == "gain" else "accuracy"
-        return [(name, metric, {"pose": _pose(*pose)}) for name, pose in _POSES[family](about.augmentation).items()]
+        return [
+            (name, metric, {"pose": _pose(*pose)})
+            for name, pose in _POSES[family](about.augmentation).items()
+        ]
 
     return rows
 
@@ -143,7 +154,10 @@ def _rotations(within: AugmentationRange) -> _Named:
 
 def _shifts(within: AugmentationRange) -> _Named:
     right, down = within.shift_x, within.shift_y
-    sides: _Named = {f"shift-right-{right:g}": (0, right, 0), f"shift-left-{right:g}": (0, -right, 0)}
+    sides: _Named = {
+        f"shift-right-{right:g}": (0, right, 0),
+        f"shift-left-{right:g}": (0, -right, 0),
+    }
     height: _Named = {f"shift-down-{down:g}": (0, 0, down), f"shift-up-{down:g}": (0, 0, -down)}
     return {**(sides if right else {}), **(height if down else {})}
 
@@ -177,7 +191,11 @@ _POSES: dict[str, Callable[[AugmentationRange], _Named]] = {
 
 def flip(about: StarterData) -> list[Row]:
     """Return checks of flipped images, if the augmentation range has flips."""
-    return [("flip", "accuracy", {}), ("flip-invariance", "invariance", {})] if about.augmentation.flip else []
+    return (
+        [("flip", "accuracy", {}), ("flip-invariance", "invariance", {})]
+        if about.augmentation.flip
+        else []
+    )
 
 
 def pairs(about: StarterData) -> list[Row]:
@@ -206,13 +224,16 @@ def search(about: StarterData) -> list[Row]:
 def corruption(_: StarterData) -> list[Row]:
     """Return a check of each shipped corruption."""
     return [
-        (f"corrupt-{name}-{_SEVERITY}", "accuracy", {"corruption": name, "severity": _SEVERITY}) for name in SHIPPED
+        (f"corrupt-{name}-{_SEVERITY}", "accuracy", {"corruption": name, "severity": _SEVERITY})
+        for name in SHIPPED
     ]
 
 
 def unknown(_: StarterData) -> list[Row]:
     """Return checks for each kind of images of no class: AUROC by every score, and FPR95 by energy."""
-    measured = [("", UNKNOWN_AUROC, score) for score in SCORES] + [("fpr95-", UNKNOWN_FPR95, "energy")]
+    measured = [("", UNKNOWN_AUROC, score) for score in SCORES] + [
+        ("fpr95-", UNKNOWN_FPR95, "energy")
+    ]
     return [
         (f"unknown-{kind}-{prefix}{score}", metric.name, {"unknown": kind, "score": score})
         for kind in (*UNFAMILIAR, ELSEWHERE)
@@ -225,4 +246,8 @@ def _way(degrees: float) -> str:
 
 
 def _pose(degrees: float, dx: float, dy: float) -> dict[str, float]:
-    return {name: whole(value) for name, value in (("degrees", degrees), ("dx", dx), ("dy", dy)) if value}
+    return {
+        name: whole(value)
+        for name, value in (("degrees", degrees), ("dx", dx), ("dy", dy))
+        if value
+    }

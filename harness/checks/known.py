@@ -65,9 +65,13 @@ def read_known(checks: ChecksFile) -> tuple[KnownIssue, ...]:
         where = f"{path}: issue {number}"
         if (issue.check is None) == (issue.image is None):
             found = "neither" if issue.check is None else "both"
-            raise ChecksError(f"{where}: names {found} of `check` and `image`, expected one; correct the issue")
+            raise ChecksError(
+                f"{where}: names {found} of `check` and `image`, expected one; correct the issue"
+            )
         try:
             _ = issue.last_day
         except ValueError:
-            raise ChecksError(f"{where}: until is {issue.until!r}, expected a day such as 2026-12-31") from None
+            raise ChecksError(
+                f"{where}: until is {issue.until!r}, expected a day such as 2026-12-31"
+            ) from None
     return issues

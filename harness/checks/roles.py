@@ -65,7 +65,9 @@ ROLES: dict[str, Role] = {
         optional=False,
     ),
     "baseline": Role(
-        "The model of a simpler recipe that the candidate is compared with", shipped="baseline", precondition=True
+        "The model of a simpler recipe that the candidate is compared with",
+        shipped="baseline",
+        precondition=True,
     ),
     INCUMBENT: Role(
         "The last accepted checkpoint",
@@ -74,7 +76,9 @@ ROLES: dict[str, Role] = {
         own="incumbent",
         of_another=True,
     ),
-    "original": Role("The model that the candidate was made from, by an export, quantization or pruning"),
+    "original": Role(
+        "The model that the candidate was made from, by an export, quantization or pruning"
+    ),
 }
 """The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
 

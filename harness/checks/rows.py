@@ -191,7 +191,9 @@ class Row:
 
     @property
     def _tolerated(self) -> Threshold | None:
-        if self.tolerance is None or (self.metric in OF_SERVING and self.panel and not self.informational):
+        if self.tolerance is None or (
+            self.metric in OF_SERVING and self.panel and not self.informational
+        ):
             return None
         return Threshold(self.tolerance, reason=self.reason)
 
@@ -208,7 +210,9 @@ class Row:
     @property
     def by_conversions(self) -> bool:
         """Return whether the threshold that counts comes from conversions; it then replaces a tolerance."""
-        return bool(self.panel and self.panel.conversions and not self.informational and self.hand is None)
+        return bool(
+            self.panel and self.panel.conversions and not self.informational and self.hand is None
+        )
 
     @property
     def provenance(self) -> str | None:
@@ -228,7 +232,17 @@ class Row:
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Row))}) - {
-    *("class_name", "keys", "words", "share", "share_by_hand", "definition", "recorded", "sharing", "stopped"),
+    *(
+        "class_name",
+        "keys",
+        "words",
+        "share",
+        "share_by_hand",
+        "definition",
+        "recorded",
+        "sharing",
+        "stopped",
+    ),
 }
 """Keys that every check may have; a family's test declares the others."""
 
@@ -238,7 +252,9 @@ def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
     declared: list[Key[Any]] = []
     for key in keys:
         if not isinstance(key, Key):
-            raise ChecksError(f'{test} declares {key!r}; expected a key such as Key("strength", float)')
+            raise ChecksError(
+                f'{test} declares {key!r}; expected a key such as Key("strength", float)'
+            )
         if key.name in {*COMMON_KEYS, *(item.name for item in fields(Row))}:
             raise ChecksError(
                 f"{test} declares a key {key.name!r}, but every check has something of this name; choose another name"

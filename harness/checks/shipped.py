@@ -11,11 +11,17 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]
 _OWN = "stress_tests" if (_PACKAGE / "stress_tests").is_dir() else "../stress_tests"
 _PLACES = (_OWN, "features/*/stress_tests")
-SHIPPED = {path.name: path.resolve() for place in _PLACES for path in sorted(_PACKAGE.glob(f"{place}/test_*.py"))}
+SHIPPED = {
+    path.name: path.resolve()
+    for place in _PLACES
+    for path in sorted(_PACKAGE.glob(f"{place}/test_*.py"))
+}
 """The files by name."""
 
 
 def shipped_tests(families: Iterable[str]) -> list[Path]:
     """Return the files that ship with a stress test of one of these families."""
     marks = tuple(f'@check("{family}"' for family in families)
-    return [path for path in SHIPPED.values() if any(mark in path.read_text("utf-8") for mark in marks)]
+    return [
+        path for path in SHIPPED.values() if any(mark in path.read_text("utf-8") for mark in marks)
+    ]

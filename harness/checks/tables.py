@@ -86,13 +86,17 @@ def split(text: str) -> tuple[str, str]:
     if found is None:
         return "", text
     before, after = text[: found.start()], text[found.end() :]
-    return found[0], before + after.removeprefix("\n") if after.strip() else before.rstrip("\n") + "\n"
+    return found[0], before + after.removeprefix("\n") if after.strip() else before.rstrip(
+        "\n"
+    ) + "\n"
 
 
 def hash_of(content: bytes) -> str:
     """Return the SHA-256 of a checks file without its table [gate]."""
     if b"[gate" in content:
-        content = split(content.decode("utf-8", "surrogateescape"))[1].encode("utf-8", "surrogateescape")
+        content = split(content.decode("utf-8", "surrogateescape"))[1].encode(
+            "utf-8", "surrogateescape"
+        )
     return hashlib.sha256(content).hexdigest()
 
 
@@ -110,7 +114,11 @@ def read_table(path: Path) -> dict[str, Any]:
     Raises `InputError` where it cannot be read.
     """
     try:
-        return dict(tomllib.loads(split(read_regular(path, max_bytes=MAX_BYTES).decode())[0]).get("gate", {}))
+        return dict(
+            tomllib.loads(split(read_regular(path, max_bytes=MAX_BYTES).decode())[0]).get(
+                "gate", {}
+            )
+        )
     except OSError:  # A gate without a file of its own; what reads its checks says more.
         return {}
     except (ValueError, TypeError) as error:
@@ -134,7 +142,11 @@ def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
     parts = re.split(r"(?m)^(?=\[)", text)
 
     def places(wanted: str) -> list[int]:
-        return [number for number, part in enumerate(parts) if re.match(rf"\[{re.escape(wanted)}[\].]", part)]
+        return [
+            number
+            for number, part in enumerate(parts)
+            if re.match(rf"\[{re.escape(wanted)}[\].]", part)
+        ]
 
     def rest(part: str) -> str:
         found = _REST.search(part)
@@ -193,7 +205,9 @@ def with_domain(content: str, domain: Domain) -> str:
         return content
     text = with_table(content, "data.augmentation", "")
     lines = "".join(f"{line}\n" for line in entries(declared))
-    made = _DATA_TABLE.sub(lambda table: table["head"] + lines + _LINE_OF_DOMAIN.sub("", table["body"]), text, count=1)
+    made = _DATA_TABLE.sub(
+        lambda table: table["head"] + lines + _LINE_OF_DOMAIN.sub("", table["body"]), text, count=1
+    )
     if declared_in(made) != declared:
         raise CalibrationError(
             "the checks file's [data] cannot be rewritten; write it as a table of its own with a line for each entry"
@@ -216,7 +230,9 @@ def with_samples(content: str, lines: Sequence[str]) -> str:
     made = with_table(content, "data.samples", "\n".join(lines), behind="data")
     one = len(re.findall(r"(?m)^\[data\]", content)) == 1
     if not one or samples_in(made) != (samples_in("\n".join(lines)) if lines else {}):
-        raise CalibrationError("the checks file's [data.samples] cannot be rewritten; write it as a table of its own")
+        raise CalibrationError(
+            "the checks file's [data.samples] cannot be rewritten; write it as a table of its own"
+        )
     return made
 
 
@@ -236,7 +252,9 @@ _DIGITS = 12
 """Digits of a check's definition in the file, which identify the check of the calibration."""
 
 
-def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str) -> str:
+def with_thresholds(
+    content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str
+) -> str:
     """Return the text of a checks file with the panel's thresholds in its checks.
 
     A calibrated check without an entry is appended. A check that cannot use its threshold has the reason in
@@ -259,9 +277,14 @@ def with_thresholds(content: str, calibrated: Sequence[Calibrated], *, recipe: M
         check, threshold = checks[item.check.id], tomlkit.inline_table()
         check.pop("panel", None)
         check.pop("informational", None)
-        named = {"definition": item.check.definition[:_DIGITS], "conversions": item.check.conversions}
+        named = {
+            "definition": item.check.definition[:_DIGITS],
+            "conversions": item.check.conversions,
+        }
         named |= {"sample": item.check.sample}
-        threshold.update({**item.written, **{name: each for name, each in named.items() if each}, "date": date})
+        threshold.update(
+            {**item.written, **{name: each for name, each in named.items() if each}, "date": date}
+        )
         check["panel"] = threshold
         if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):
             del check["hand"]
@@ -275,4 +298,8 @@ def ends(item: Calibrated, reason: str) -> bool:
     """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
     from harness.measures.panel.threshold import PROVISIONAL
 
-    return reason == UNTIL_CALIBRATED and not item.informational and item.reference_models >= PROVISIONAL
+    return (
+        reason == UNTIL_CALIBRATED
+        and not item.informational
+        and item.reference_models >= PROVISIONAL
+    )

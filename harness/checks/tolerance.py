@@ -13,7 +13,12 @@ from harness.measures.changed_predictions import (
     worst_class_predictions_changed,
     worst_group_predictions_changed,
 )
-from harness.measures.equivalence import CONFIDENCE, confidence_limits_of, images_needed, least_images
+from harness.measures.equivalence import (
+    CONFIDENCE,
+    confidence_limits_of,
+    images_needed,
+    least_images,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,7 +65,11 @@ class ToleranceTest:
     @cached_property
     def outcome(self) -> Outcome:
         found = self.confidence_limits.outcome(self.tolerance)
-        return "equal" if found == "inconclusive" and self.follows and self.follows.outcome == "equal" else found
+        return (
+            "equal"
+            if found == "inconclusive" and self.follows and self.follows.outcome == "equal"
+            else found
+        )
 
     @cached_property
     def limits(self) -> tuple[float, float]:
@@ -78,7 +87,9 @@ class ToleranceTest:
         """Return the value beside its tolerance, and the bound that decided, as text."""
         value, held = self.measurement.unit.told_apart(self.measurement.value, self.tolerance)
         lower, upper = map(self.written, self.limits)
-        bound = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(self.outcome)
+        bound = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(
+            self.outcome
+        )
         return f"{value}{f', {bound} with 99% confidence' if bound else ''}, tolerance {held}"
 
     @property
@@ -89,12 +100,16 @@ class ToleranceTest:
             return f"equal: at most {upper} (99% confidence), tolerance {held}"
         if self.outcome == "different":
             least = self.written(self.quantity.limits(1 - self.level)[0])
-            return f"different: at least {least} ({1 - self.level:.4g} confidence), tolerance {held}"
+            return (
+                f"different: at least {least} ({1 - self.level:.4g} confidence), tolerance {held}"
+            )
         if self.outcome == "informational":
             return f"informational: {least_images(self.tolerance):,} images of a group prove {held}, all have fewer"
         more = images_needed(self.quantity, self.tolerance)
         tells = (
-            "no number of images would tell" if more is None else f"about {more - self.quantity.n:,} more would tell"
+            "no number of images would tell"
+            if more is None
+            else f"about {more - self.quantity.n:,} more would tell"
         )
         between = f"cannot tell: between {lower} and {upper} (99% confidence each)"
         return f"{between}, tolerance {held}; of {self.quantity.n:,} images, {tells}"
@@ -107,7 +122,11 @@ def overall(outcomes: Iterable[Outcome]) -> Outcome:
     """
     found = set(outcomes)
     return (
-        "different" if "different" in found else "equal" if found - {"informational"} == {"equal"} else "inconclusive"
+        "different"
+        if "different" in found
+        else "equal"
+        if found - {"informational"} == {"equal"}
+        else "inconclusive"
     )
 
 
@@ -121,7 +140,9 @@ def what_decides(tests: Sequence[ToleranceTest], outcome: Outcome) -> tuple[str,
         decides = f"; {decided.title}{f' ({name})' if name else ''}: {decided.in_brief}"
     if outcome == "inconclusive":
         undecided = [test for test in tests if test.outcome == "inconclusive" and not test.follows]
-        needed = [(images_needed(test.quantity, test.tolerance), test.quantity.n) for test in undecided]
+        needed = [
+            (images_needed(test.quantity, test.tolerance), test.quantity.n) for test in undecided
+        ]
         more = "; it lies too close to the tolerance for any number of images"
         if all(images for images, _ in needed):
             more = f"; about {max(images - n for images, n in needed if images):,} more images would tell"
@@ -131,10 +152,14 @@ def what_decides(tests: Sequence[ToleranceTest], outcome: Outcome) -> tuple[str,
 def expect_tolerance(tolerance: float) -> None:
     """Raise `InputError` for a tolerance that is no share in (0, 1)."""
     if not 0 < tolerance < 1:
-        raise InputError(f"expected a share above 0% and below 100%, found {tolerance:.4%}", setting="tolerance")
+        raise InputError(
+            f"expected a share above 0% and below 100%, found {tolerance:.4%}", setting="tolerance"
+        )
 
 
-def tolerance_tests(artifact: Predictions, original: Predictions, tolerance: float) -> tuple[ToleranceTest, ...]:
+def tolerance_tests(
+    artifact: Predictions, original: Predictions, tolerance: float
+) -> tuple[ToleranceTest, ...]:
     """Return the tests of an artifact on clean images, that of all predictions first.
 
     At most the share `tolerance` of all predictions may change, and 5% of a class or group, or the tolerance if larger.

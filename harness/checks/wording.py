@@ -78,11 +78,15 @@ def explained(verdict: Verdict, report: str = "") -> str:
     beyond, held = (">", "<=") if check.direction == "at_most" else ("<", ">=")
     if verdict.threshold is None:
         how = "--convert COMMAND" if verdict.metric in OF_ORIGINAL else f"--family {check.family}"
-        more = f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
+        more = (
+            f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
+        )
         why = check.informational or never_judged(verdict.metric) or f"no threshold{more}"
         relation = f"(informational: {why})"
     elif verdict.is_open:
-        relation = f"is inconclusive: threshold {must_be} lies within the 95% interval of this sample"
+        relation = (
+            f"is inconclusive: threshold {must_be} lies within the 95% interval of this sample"
+        )
         if check.significance is not None:
             relation += ", or the change is not significant"
     elif verdict.status == "inconclusive":
@@ -107,7 +111,9 @@ def explained(verdict: Verdict, report: str = "") -> str:
     if reference and reference.mean is not None and reference.std is not None:
         count = reference.reference_models
         spread = f"{reference.std:.1f}" if verdict.unit is Unit.IMAGES else number(reference.std)
-        models = f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
+        models = (
+            f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
+        )
         whose = f"conversions of {models}" if reference.conversions else models
         facts += f"; {whose} {number(reference.mean)} ± {spread}"
     if check.by_hand and verdict.threshold is not None:

@@ -19,9 +19,19 @@ OWN = {
     for purpose, module, name, summary in (
         ("Gate", "gate", "gate", "Run the stress tests on a candidate, in a process of their own."),
         ("Gate", "history", "history", "Print and draw the last runs of the gate."),
-        ("Gate", "report", "report", "Draw the page and the summary of a run again, from its stress.json."),
+        (
+            "Gate",
+            "report",
+            "report",
+            "Draw the page and the summary of a run again, from its stress.json.",
+        ),
         ("Setup", "calibrate", "calibrate", "Set thresholds by a panel of reference models."),
-        ("Inspect", "files", "list", "Print the checks, settings, metrics, corruptions or sources of data."),
+        (
+            "Inspect",
+            "files",
+            "list",
+            "Print the checks, settings, metrics, corruptions or sources of data.",
+        ),
         ("Inspect", "report", "schema", "Print the JSON schema of stress.json."),
         ("Inspect", "docs", "docs", "Print a page of the documentation."),
         ("Maintain", "files", "train", "Train a Fashion-MNIST classifier."),
@@ -31,7 +41,9 @@ OWN = {
     )
 }
 """The commands by name, but those of features."""
-COMMANDS = OWN | {name: command for feature in features() for name, command in feature.commands.items()}
+COMMANDS = OWN | {
+    name: command for feature in features() for name, command in feature.commands.items()
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One for each kind of end.
@@ -40,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
     Commands that judge a model have 4 for bad usage and refused input; the status of `gate` is the gate's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    refused = NOT_JUDGED if given and given[0] in COMMANDS and COMMANDS[given[0]].judges else _REFUSED
+    refused = (
+        NOT_JUDGED if given and given[0] in COMMANDS and COMMANDS[given[0]].judges else _REFUSED
+    )
     try:
         import click
 
@@ -58,12 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
         from harness.run.settings import option_of_command
 
         return _said(error.code, told(error, option_of_command), refused)
-    except (Interruption, ImportError) as error:  # As where the workers that models run on are lost.
+    except (
+        Interruption,
+        ImportError,
+    ) as error:  # As where the workers that models run on are lost.
         return _said(code_of(error), lacking(error), refused)
     except OSError as error:
         return _said(Code.FILE, f"{error.filename or ''}: {error.strerror or error}", refused)
     except click.Abort:
-        print("interrupted; what was finished is kept, run the command again to go on", file=sys.stderr)
+        print(
+            "interrupted; what was finished is kept, run the command again to go on",
+            file=sys.stderr,
+        )
         return _INTERRUPTED
     return int(status or 0)
 

@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     help="Reference models, three or more; 1 or 2 give provisional thresholds (default: train them).",
 )
 @click.option(
-    "--reference-models", type=int, default=20, metavar="K", help="Number of reference models to train (default: 20)."
+    "--reference-models",
+    type=int,
+    default=20,
+    metavar="K",
+    help="Number of reference models to train (default: 20).",
 )
 @click.option(
     "--jobs",
@@ -106,7 +110,12 @@ if TYPE_CHECKING:
     metavar="LOSS",
     help="With --power: the loss to detect (default: what each check allows).",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Also print why each informational check has no threshold.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also print why each informational check has no threshold.",
+)
 def calibrate_command(
     checks_path: Path, drop: float | None, *, power: bool, plan: bool, verbose: bool, **chosen: Any
 ) -> int:

@@ -52,7 +52,9 @@ def cache_command(*, info: bool, clear: bool) -> int:
     predictions, facts = Store.of_user(), Store.of_user("remote")
     caches = [("predictions", predictions), ("sets of decoded images", Store.of_user("images"))]
     caches += [("facts about files at URLs", facts)] * bool(facts.info().entries)
-    caches += [("files with predictions of servers", predictions.answers)] * bool(predictions.answers.info().entries)
+    caches += [("files with predictions of servers", predictions.answers)] * bool(
+        predictions.answers.info().entries
+    )
     for what, store in caches:
         found = store.clear() if clear else store.info()
         room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
@@ -67,7 +69,10 @@ def cache_command(*, info: bool, clear: bool) -> int:
     help="Download Fashion-MNIST, verify it and keep it in the user's cache.",
 )
 @click.option(
-    "--data-dir", type=options.FILE, metavar="DIR", help="Another folder to keep it in (default: the user's cache)."
+    "--data-dir",
+    type=options.FILE,
+    metavar="DIR",
+    help="Another folder to keep it in (default: the user's cache).",
 )
 def fetch_data_command(data_dir: Path | None) -> int:
     """Download Fashion-MNIST."""
@@ -103,14 +108,27 @@ def list_command(what: str, checks_path: Path) -> int:
 def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setting:
     """Return the setting of a field of the training config; `default` is that of the default recipe."""
     text = f"{about} (default recipe: {default})."
-    return Setting(name, text, "training", type=type(default), choices=choices, metavar=type(default).__name__.upper())
+    return Setting(
+        name,
+        text,
+        "training",
+        type=type(default),
+        choices=choices,
+        metavar=type(default).__name__.upper(),
+    )
 
 
 RECIPE_SETTINGS = (
     _recipe("seed", "Seed of weights, order, augmentation and dropout", 42),
     _recipe("epochs", "Passes over the training images", 20),
     _recipe("batch-size", "Images per step", 64),
-    _recipe("optimizer", "Adam (decoupled weight decay) or SGD (Nesterov momentum 0.9)", "sgd", "adam", "sgd"),
+    _recipe(
+        "optimizer",
+        "Adam (decoupled weight decay) or SGD (Nesterov momentum 0.9)",
+        "sgd",
+        "adam",
+        "sgd",
+    ),
     _recipe("learning-rate", "The peak, when the schedule is one-cycle", 0.05),
     _recipe("schedule", "Course of the learning rate", "one-cycle", "constant", "one-cycle"),
     _recipe("weight-decay", "On weights, not on biases and batch norms", 0.0005),
@@ -169,12 +187,20 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
     from harness.run.checkpoint_files import train_checkpoint, training_config
 
     found = options.given()
-    fields = {setting.name.replace("-", "_"): found.get(setting.name) for setting in RECIPE_SETTINGS}
-    config = training_config(preset, augment=augment, values=fields, arguments=found.get("model-arg", ()))
+    fields = {
+        setting.name.replace("-", "_"): found.get(setting.name) for setting in RECIPE_SETTINGS
+    }
+    config = training_config(
+        preset, augment=augment, values=fields, arguments=found.get("model-arg", ())
+    )
     device = found.get("device", "auto")
-    epochs, history, curves = train_checkpoint(destination, config, data_dir=data_dir, device=device)
+    epochs, history, curves = train_checkpoint(
+        destination, config, data_dir=data_dir, device=device
+    )
     best = best_epoch(epochs)
-    curves.write(as_png(training_curves({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch)))
+    curves.write(
+        as_png(training_curves({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch))
+    )
     options.tell(
         f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}",
         f"history: {history}",

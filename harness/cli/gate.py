@@ -55,7 +55,9 @@ def gate_command(arguments: tuple[str, ...]) -> int:
             if not given and not Path("stress_tests").exists():
                 from harness.checks.tables import OF_PROJECT, hint_of_project
 
-                advice = hint_of_project(Path(OF_PROJECT)) or "run `stress-harness init` to make one"
+                advice = (
+                    hint_of_project(Path(OF_PROJECT)) or "run `stress-harness init` to make one"
+                )
                 return _said(f"[{Code.USAGE}] there is no gate here; {advice}")
             return _run_pytest(given or ("stress_tests",), allow_partial=ALLOW_PARTIAL in arguments)
     except KeyboardInterrupt:
@@ -73,7 +75,9 @@ def _run_pytest(arguments: Sequence[str], *, allow_partial: bool) -> int:
 
     caller = Caller(tuple(arguments))
     status = int(pytest.main([*PLUGIN, *arguments], plugins=[caller]))
-    if caller.only_looks or (caller.only_looks is None and status == 0):  # A plan, a listing or pytest's version.
+    if caller.only_looks or (
+        caller.only_looks is None and status == 0
+    ):  # A plan, a listing or pytest's version.
         return status
     if caller.refused:  # pytest has said why.
         return NOT_JUDGED
@@ -92,7 +96,9 @@ def _refused(arguments: Sequence[str], why: str) -> int:
 
     reports = Path("reports")
     with suppress(InputError):
-        reports = with_options_read(RunRequest(options=tuple(arguments), root=Path.cwd())).reports_folder
+        reports = with_options_read(
+            RunRequest(options=tuple(arguments), root=Path.cwd())
+        ).reports_folder
     said = coded(Code.PYTEST, why)
     refuse_unbegun(reports, ("pytest", *arguments), said, wait=True)
     return _said(f"{said}\n{MEANING}")
@@ -101,10 +107,16 @@ def _refused(arguments: Sequence[str], why: str) -> int:
 def _reason(error: BaseException) -> str:
     """Return in one line, with its code, why the run could not start."""
     if isinstance(error, OSError):
-        where = error.filename or ("the working folder" if isinstance(error, FileNotFoundError) else "")
-        why = f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(": ")
+        where = error.filename or (
+            "the working folder" if isinstance(error, FileNotFoundError) else ""
+        )
+        why = f"{where}: {error.strerror or error}; the candidate was not evaluated".removeprefix(
+            ": "
+        )
         return coded(Code.FILE, printable(why))
-    return str(error) if isinstance(error, TerminatedError) else coded(code_of(error), lacking(error))
+    return (
+        str(error) if isinstance(error, TerminatedError) else coded(code_of(error), lacking(error))
+    )
 
 
 def _said(message: str) -> int:

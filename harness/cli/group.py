@@ -29,7 +29,13 @@ class _Commands(click.Group):
         for purpose in dict.fromkeys(command.purpose for command in COMMANDS.values()):
             with formatter.section(purpose):
                 found = COMMANDS.items()
-                formatter.write_dl([(name, command.summary) for name, command in found if command.purpose == purpose])
+                formatter.write_dl(
+                    [
+                        (name, command.summary)
+                        for name, command in found
+                        if command.purpose == purpose
+                    ]
+                )
 
 
 @click.group(

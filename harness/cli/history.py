@@ -22,7 +22,9 @@ HISTORY = Path("reports/history.jsonl")
     "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
 )
 @click.argument("file", type=options.FILE, default=HISTORY)
-@click.option("--last", type=int, default=50, metavar="N", help="Number of candidates to show (default: 50).")
+@click.option(
+    "--last", type=int, default=50, metavar="N", help="Number of candidates to show (default: 50)."
+)
 @options.page_option("reports/history.html")
 @options.json_option
 def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> int:
@@ -47,6 +49,10 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
     if not known.lines:
         raise InputError(f"{file}: no run of the gate is in it", code=Code.HISTORY)
     page.write(history_page(known, source=str(file), last=last).encode())
-    plain = {"runs": [as_plain(line) for line in known.lines], "damaged": known.damaged, "page": str(output)}
+    plain = {
+        "runs": [as_plain(line) for line in known.lines],
+        "damaged": known.damaged,
+        "page": str(output),
+    }
     options.say(plain, [*history_lines(known, last=last), f"page: {output}"], as_json=as_json)
     return options.OK

@@ -54,7 +54,12 @@ class Command(click.Command):
     """
 
     def __init__(
-        self, *args: Any, example: str = "", passes_on: bool = False, many: Sequence[str] = (), **settings: Any
+        self,
+        *args: Any,
+        example: str = "",
+        passes_on: bool = False,
+        many: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
         self.example, self.passes_on, self.many = example, passes_on, many
@@ -68,9 +73,15 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, _one_each(_renamed(args), self.many))
         except click.NoSuchOption as error:
-            name = error.option_name.lstrip("-").replace("-", "_").replace("normalisation", "normalization")
+            name = (
+                error.option_name.lstrip("-")
+                .replace("-", "_")
+                .replace("normalisation", "normalization")
+            )
             if name in IN_TABLE:
-                raise InputError(f"{error.option_name} is a setting of the project; give --set {name}=VALUE") from None
+                raise InputError(
+                    f"{error.option_name} is a setting of the project; give --set {name}=VALUE"
+                ) from None
             raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -191,7 +202,10 @@ def given_line() -> list[str]:
 
 def for_gate(*without: str) -> tuple[str, ...]:
     """Return the settings on the command line but some, and what follows `--`, as options of pytest."""
-    return (*as_options({name: value for name, value in given().items() if name not in without}), *passed_on())
+    return (
+        *as_options({name: value for name, value in given().items() if name not in without}),
+        *passed_on(),
+    )
 
 
 checks_option = click.option(
@@ -210,7 +224,9 @@ def page_option(default: str) -> Callable[[F], F]:
     return output_option("HTML", "The page", default=default)
 
 
-def output_option(metavar: str, about: str, *, default: str = "", in_words: str = "") -> Callable[[F], F]:
+def output_option(
+    metavar: str, about: str, *, default: str = "", in_words: str = ""
+) -> Callable[[F], F]:
     """Add the option `--output`, which names what a command writes: a file or, with metavar `DIR`, a folder.
 
     For a `default` that depends on other arguments, help shows `in_words`, and the command gets None.

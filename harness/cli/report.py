@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     "pictures beside it. Nothing runs, and neither the model nor the data is needed.",
 )
 @click.argument("record", type=options.FILE)
-@options.output_option("DIR", "The folder for stress.html and stress.md with its picture", in_words="RECORD's")
+@options.output_option(
+    "DIR", "The folder for stress.html and stress.md with its picture", in_words="RECORD's"
+)
 @click.option(
     "--figures",
     type=options.FILE,
@@ -31,11 +33,19 @@ if TYPE_CHECKING:
     help="Folder for the figures of the page, a file for each (default: none).",
 )
 @click.option(
-    "--figure-format", type=click.Choice(["svg", "png"]), default="svg", help="Format of --figures (default: svg)."
+    "--figure-format",
+    type=click.Choice(["svg", "png"]),
+    default="svg",
+    help="Format of --figures (default: svg).",
 )
 @options.json_option
 def report_command(
-    record: Path, output: Path | None, figures: Path | None, figure_format: Literal["svg", "png"], *, as_json: bool
+    record: Path,
+    output: Path | None,
+    figures: Path | None,
+    figure_format: Literal["svg", "png"],
+    *,
+    as_json: bool,
 ) -> int:
     """Draw the reports of a record again."""
     from harness.base.outputs import REPORT_MARKDOWN, REPORT_PAGE, Inputs, write_together
@@ -46,12 +56,19 @@ def report_command(
     outcome, reports = redrawn(record)
     folder = record.parent if output is None else output
     kinds = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN}
-    written = {name: options.own_output(folder / name, kind, Inputs((record,))) for name, kind in kinds.items()}
+    written = {
+        name: options.own_output(folder / name, kind, Inputs((record,)))
+        for name, kind in kinds.items()
+    }
     with redrawing_in(folder, reports[REPORT]):
         write_together({file: reports[name] for name, file in written.items()})
         if outcome is not None and output is not None:
             _copy_picture(outcome, folder)
-    lines = [INCONCLUSIVE, f"report: {folder / PAGE}"] if outcome is None else summary_lines(outcome, folder)
+    lines = (
+        [INCONCLUSIVE, f"report: {folder / PAGE}"]
+        if outcome is None
+        else summary_lines(outcome, folder)
+    )
     lines.append(f"summary: {folder / SUMMARY}")
     plain: dict[str, Any] = {"verdict": outcome.verdict if outcome else "error"}
     plain |= {name: str(folder / name) for name in kinds}

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.data.fashion_mnist import fetch_fashion_mnist, load_fashion_mnist
-    from harness.data.images import LabelledImages, one_in, sample_up_to, split_validation, stratified_sample
+    from harness.data.images import (
+        LabelledImages,
+        one_in,
+        sample_up_to,
+        split_validation,
+        stratified_sample,
+    )
     from harness.data.sources import load_images
 
 __all__ = [
@@ -25,4 +31,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from harness.data import fashion_mnist, images, sources
 
-    return next(getattr(module, name) for module in (fashion_mnist, images, sources) if hasattr(module, name))
+    return next(
+        getattr(module, name)
+        for module in (fashion_mnist, images, sources)
+        if hasattr(module, name)
+    )

@@ -51,7 +51,9 @@ def read_arrow(place: str, *, labeled: bool = True) -> Pictures:
     with readable(place, _EXPECTED):  # pyarrow may raise any exception for a damaged file.
         tables = [*map(_Table, files)]
         features, columns = _features(path, tables[0]), tables[0].schema.names
-        picture, label = (next((n for n in names if n in columns), "") for names in (PICTURE_KEYS, LABEL_KEYS))
+        picture, label = (
+            next((n for n in names if n in columns), "") for names in (PICTURE_KEYS, LABEL_KEYS)
+        )
         if not picture or (labeled and not label):
             raise DataError(f"{place}: has the columns {', '.join(columns) or 'none'}; {_EXPECTED}")
         labels = [value for table in tables for value in table.values(label)] if labeled else []
@@ -60,8 +62,14 @@ def read_arrow(place: str, *, labeled: bool = True) -> Pictures:
                 names = (features.get(name) or {}).get("names")
                 values = [value for table in tables for value in table.values(name)]
                 if all(value is not None and value != "" for value in values):
-                    groups[name] = np.array([str(names[value] if names else value) for value in values])
-        parts = [(table, number, count) for table in tables for number, (count, _) in enumerate(table.parts)]
+                    groups[name] = np.array(
+                        [str(names[value] if names else value) for value in values]
+                    )
+        parts = [
+            (table, number, count)
+            for table in tables
+            for number, (count, _) in enumerate(table.parts)
+        ]
         labels = labels if labeled else [0] * sum(count for *_, count in parts)
     folder = None if remote else path if path.is_dir() else path.parent
     ends = list(accumulate(count for *_, count in parts))
@@ -70,11 +78,19 @@ def read_arrow(place: str, *, labeled: bool = True) -> Pictures:
         part = bisect_right(ends, at)
         table, number, count = parts[part]
         file = table.file if inside else None
-        return _Cell(table, number, at - ends[part] + count, picture, f"{place}: row {at}", folder, file)
+        return _Cell(
+            table, number, at - ends[part] + count, picture, f"{place}: row {at}", folder, file
+        )
 
     # Rows with paths keep their pictures in other files, which are not listed here.
-    rows = MadeRows(partial(cell, inside=bool(labels) and isinstance(cell(0).value, bytes)), len(labels))
-    parents = [part for part in place.partition("?")[0].partition("://")[2].split("/") if part and "*" not in part]
+    rows = MadeRows(
+        partial(cell, inside=bool(labels) and isinstance(cell(0).value, bytes)), len(labels)
+    )
+    parents = [
+        part
+        for part in place.partition("?")[0].partition("://")[2].split("/")
+        if part and "*" not in part
+    ]
     return Pictures.of_files(
         files,
         rows,
@@ -94,10 +110,15 @@ def _files(path: Path) -> list[Path]:
     state = path / "state.json"
     if (path / "dataset_dict.json").is_file():
         splits = sorted(child.name for child in path.iterdir() if (child / state.name).is_file())
-        raise DataError(f"{path}: has the splits {', '.join(splits)}; name one, such as hf:{path / splits[-1]}")
+        raise DataError(
+            f"{path}: has the splits {', '.join(splits)}; name one, such as hf:{path / splits[-1]}"
+        )
     if state.is_file():
         with readable(state, _EXPECTED):
-            return [path / entry["filename"] for entry in json.loads(state.read_text("utf-8"))["_data_files"]]
+            return [
+                path / entry["filename"]
+                for entry in json.loads(state.read_text("utf-8"))["_data_files"]
+            ]
     if files := sorted(path.glob("*.parquet")) if path.is_dir() else []:
         return files
     raise DataError(f"{path}: has no Parquet file; {_EXPECTED}")
@@ -142,7 +163,10 @@ class _Table:
             return opened.read_row_group(number, columns=[name]).column(name)
 
         numbers = range(opened.metadata.num_row_groups)
-        return [(opened.metadata.row_group(number).num_rows, partial(column, number)) for number in numbers]
+        return [
+            (opened.metadata.row_group(number).num_rows, partial(column, number))
+            for number in numbers
+        ]
 
     def is_plain(self, name: str) -> bool:
         """Return whether there is a column of text or whole numbers."""
@@ -158,7 +182,9 @@ class _Table:
         """Return the values of a column as Python objects."""
 
         def find(_: File) -> dict[str, Any]:
-            return {"labels": [value for _, column in self.parts for value in column(name).to_pylist()]}
+            return {
+                "labels": [value for _, column in self.parts for value in column(name).to_pylist()]
+            }
 
         return list(found_once(self.file, f"labels {name}", find)["labels"])
 
@@ -196,7 +222,9 @@ class _Cell:
         if isinstance(value := self.value, str) and self.folder is not None:
             return Part(self.folder / value).picture()
         if not isinstance(value, bytes):
-            raise DataError(f"{self}: {self.column} is a {type(value).__name__}, expected the bytes of a file")
+            raise DataError(
+                f"{self}: {self.column} is a {type(value).__name__}, expected the bytes of a file"
+            )
         return value
 
 

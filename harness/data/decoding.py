@@ -66,7 +66,9 @@ things, so its error is that of this process. `what` names the work in messages.
 """
 
 
-def side_by_side(call: Callable[[T], R], things: Iterable[T], *, threads: int) -> Generator[R, None, None]:
+def side_by_side(
+    call: Callable[[T], R], things: Iterable[T], *, threads: int
+) -> Generator[R, None, None]:
     """Yield the result of a call for each thing, in their order, by threads; at most two calls per thread run ahead."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -112,7 +114,11 @@ class Decoder:
     @property
     def needed(self) -> int:
         """Return the size of pixels and masks in bytes."""
-        return len(self.pictures) * math.prod(self.shape[:2]) * (self.shape[2] + (self.pictures.masks is not None))
+        return (
+            len(self.pictures)
+            * math.prod(self.shape[:2])
+            * (self.shape[2] + (self.pictures.masks is not None))
+        )
 
     @property
     def is_foreign(self) -> bool:
@@ -124,7 +130,11 @@ class Decoder:
         where = str(row := self.pictures.rows[position])
         seen = self.pipeline.picture(row.picture(), where=where)
         if seen.pixels.shape != self.shape:
-            (*size, kind), (*sizes, kinds), first = seen.pixels.shape, self.shape, self.pictures.rows[0]
+            (*size, kind), (*sizes, kinds), first = (
+                seen.pixels.shape,
+                self.shape,
+                self.pictures.rows[0],
+            )
             one, other = (f"{height}x{width}" for height, width in (size, sizes))
             if size != sizes:
                 raise DataError(
@@ -132,7 +142,9 @@ class Decoder:
                     "size, or resize and crop to keep their proportions"
                 )
             one, other = ("grey" if each == 1 else "colour" for each in (kind, kinds))
-            raise DataError(f"{where}: is {one}, {first} is {other}; expected one kind, set channels to 1 or 3")
+            raise DataError(
+                f"{where}: is {one}, {first} is {other}; expected one kind, set channels to 1 or 3"
+            )
         return seen
 
     def expect_same_again(self) -> None:
@@ -149,7 +161,9 @@ class Decoder:
         try:
             with torch.random.fork_rng(devices=[]):
                 twice = ((at, self.made(at).pixels, self.made(at).pixels) for at in some)
-                differing = next((at for at, first, second in twice if not np.array_equal(first, second)), None)
+                differing = next(
+                    (at for at, first, second in twice if not np.array_equal(first, second)), None
+                )
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
@@ -157,7 +171,9 @@ class Decoder:
             raise PipelineError(
                 f"gives other pixels for {self.pictures.rows[differing]} the second time; remove random steps, as in a "
                 "pipeline for evaluation",
-                setting=f"transform {transform.spec}" if transform else f"data {self.pictures.whole}",
+                setting=f"transform {transform.spec}"
+                if transform
+                else f"data {self.pictures.whole}",
             )
 
     def run(self, write: Callable[[np.ndarray], object]) -> tuple[str, ...]:
@@ -165,21 +181,38 @@ class Decoder:
         from harness.base.progress import Progress
 
         count, noticed, worst = len(self.pictures), Counter[str](), 1.0
-        shown = Progress(total=count, desc="reading images", unit="image", delay=2, leave=False, lines=1, silence=60)
+        shown = Progress(
+            total=count,
+            desc="reading images",
+            unit="image",
+            delay=2,
+            leave=False,
+            lines=1,
+            silence=60,
+        )
         with closing(self._parts()) as parts, shown as progress:
             for part in parts:
                 for pixels, transparent, stretched, rounded in part:
                     write(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-                    noticed += Counter(transparent=transparent, stretched=stretched > _STRETCHED, rounded=rounded)
+                    noticed += Counter(
+                        transparent=transparent, stretched=stretched > _STRETCHED, rounded=rounded
+                    )
                     worst = max(worst, stretched)
                 progress.update(len(part))
-        source, factor = self.pipeline.transform.spec if self.pipeline.transform else "the data", f"{worst:.2f}"
+        source, factor = (
+            self.pipeline.transform.spec if self.pipeline.transform else "the data",
+            f"{worst:.2f}",
+        )
         about = {
             "transparent": "have transparency, which is dropped",
             "stretched": f"are stretched by size, the worst by a factor of {factor}; resize and crop keep their shape",
             "rounded": f"are rounded to 8 bits: {source} gives levels between them",
         }
-        notes = (f"{noticed[kind]} of {count} images {words}" for kind, words in about.items() if noticed[kind])
+        notes = (
+            f"{noticed[kind]} of {count} images {words}"
+            for kind, words in about.items()
+            if noticed[kind]
+        )
         return (*self.pictures.notes, *notes)
 
     def part(self, span: _Span) -> list[DecodedPicture]:
@@ -188,7 +221,9 @@ class Decoder:
             if stamp_of(file) != stamp:
                 raise DataError(f"{file}: is missing there, or has other content")
         if span.made_with not in {"", self._made_with}:
-            raise DataError(f"pixels are made with {self._made_with} there, with {span.made_with} here")
+            raise DataError(
+                f"pixels are made with {self._made_with} there, with {span.made_with} here"
+            )
         return [self.made(position) for position in range(span.start, span.stop)]
 
     def _parts(self) -> Generator[list[DecodedPicture], None, None]:
@@ -197,15 +232,24 @@ class Decoder:
         def spans(most: int, made_with: str = "") -> Iterator[_Span]:
             for start in range(0, count, max(1, most)):
                 stop = min(start + max(1, most), count)
-                files = dict.fromkeys(row.file for row in pictures.rows[start:stop] if row.file and made_with)
-                yield _Span(start, stop, tuple((each, stamp_of(each, now=False)) for each in files), made_with)
+                files = dict.fromkeys(
+                    row.file for row in pictures.rows[start:stop] if row.file and made_with
+                )
+                yield _Span(
+                    start,
+                    stop,
+                    tuple((each, stamp_of(each, now=False)) for each in files),
+                    made_with,
+                )
 
         if self.spread is not None and pictures.rows[0].file is not None:
             # Other processes need to read pictures, no more.
             bare = replace(pictures, labels=range(count), masks=None, notes=(), groups={})
             sent = replace(self, pictures=bare, spread=None)
             most = min(_BLOCK, _SENT // math.prod(self.shape))
-            return self.spread(sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole)
+            return self.spread(
+                sent.part, spans(most, self._made_with), here=self._here, what=pictures.whole
+            )
         if self.spread is not None:
             line = f"{pictures.whole}: this process decodes the pictures, as others cannot read single ones"
             print(printable(line), file=sys.stderr)
@@ -221,12 +265,16 @@ class Decoder:
     @property
     def _made_with(self) -> str:
         """Return a text of all that determines the pixels on this machine, such as versions of libraries."""
-        if self.pipeline.transform is None and all(each.library == "pillow" for each in self.pipeline.resize):
+        if self.pipeline.transform is None and all(
+            each.library == "pillow" for each in self.pipeline.resize
+        ):
             return self.pipeline.identity
         import torch
 
         # Libraries that most transforms use; another release may round differently.
-        libraries = installed(("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision"))
+        libraries = installed(
+            ("albumentations", "numpy", "opencv-python", "timm", "torch", "torchvision")
+        )
         on = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         return f"{self.pipeline.identity} {' '.join(libraries)} on {on}"
 
@@ -234,7 +282,9 @@ class Decoder:
         """Return labeled images of decoded pixels and masks, `held`; `facts` are those of an entry of the cache."""
         import torch
 
-        pixels, masks = (torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in held)
+        pixels, masks = (
+            torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in held
+        )
         pictures, transform = self.pictures, self.pipeline.transform
         labels = torch.from_numpy(np.array(facts["labels"], dtype=np.int64))
         pipelines = self.pipeline.references(channels=self.shape[2], encoded=self.encoded)
@@ -259,7 +309,9 @@ def _cores() -> int:
     return min(8, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = None) -> LabelledImages:
+def decoded(
+    pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = None
+) -> LabelledImages:
     """Return the pictures as labeled images, each made by the pipeline.
 
     `spread`, for example a cluster, decodes many pictures; without it, this process does. Raises `InputError`, which
@@ -280,7 +332,9 @@ def decoded(pictures: Pictures, pipeline: Pipeline, *, spread: Spread | None = N
     if decoder.is_foreign:
         decoder.expect_same_again()
     if pictures.stored is not None:
-        expect_proportion(pictures.whole, needed=math.prod(decoder.pixel_shape), stored=pictures.stored)
+        expect_proportion(
+            pictures.whole, needed=math.prod(decoder.pixel_shape), stored=pictures.stored
+        )
     if decoder.needed <= SMALL and (pictures.stored or 0) <= SMALL and not pictures.foreign:
         return _in_memory(replace(decoder, spread=None))
     try:
@@ -314,7 +368,13 @@ def _from_disk(decoder: Decoder) -> LabelledImages:
         _own_runs.add(os.environ[_RUN])
     made_of = pictures.made_of or f"run {os.environ[_RUN]}"
     # The first number is the version of the entries' format.
-    sources = (2, made_of, decoder.pipeline.identity, decoder.pixel_shape, pictures.masks is not None)
+    sources = (
+        2,
+        made_of,
+        decoder.pipeline.identity,
+        decoder.pixel_shape,
+        pictures.masks is not None,
+    )
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()
     with locked(store.path(key)):
         known = pictures.made_of is not None or os.environ[_RUN] not in _own_runs
@@ -366,7 +426,9 @@ def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | N
     if verified:
         return images
     same = content_sha256(images.pixels, images.labels, images.masks) == images.sha256 and all(
-        np.array_equal(decoder.made(position).pixels.transpose(2, 0, 1), images.pixels[position].numpy())
+        np.array_equal(
+            decoder.made(position).pixels.transpose(2, 0, 1), images.pixels[position].numpy()
+        )
         for position in (spread_positions(count, TRIED) if decoder.is_foreign else ())
     )
     return images if same else None

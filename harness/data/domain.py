@@ -133,7 +133,8 @@ def range_of(limits: Mapping[str, Any]) -> AugmentationRange:
         raise PipelineError(f"expected some of {', '.join(known)}", setting="augmentation")
     if unknown := [name for name in limits if name not in known]:
         raise PipelineError(
-            f"unknown key {unknown[0]!r}; expected some of {', '.join(known)}", setting=f"augmentation.{unknown[0]}"
+            f"unknown key {unknown[0]!r}; expected some of {', '.join(known)}",
+            setting=f"augmentation.{unknown[0]}",
         )
     found: dict[str, Any] = {}
     for name, value in limits.items():
@@ -141,7 +142,9 @@ def range_of(limits: Mapping[str, Any]) -> AugmentationRange:
             _expect(name, value, "true or false", fits=isinstance(value, bool))
             found[name] = value
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
         _expect(name, value, "a number of at least 0", fits=number and value >= 0)
         if name == "rotate":
             _expect(name, value, "at most 180 degrees", fits=value <= 180)  # noqa: PLR2004  Half a turn.
@@ -165,7 +168,8 @@ def limits_in(text: str) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or name in limits:
             raise PipelineError(
-                'expected each limit once, such as "rotate=10,shift_x=6,flip=false"', setting=f"augmentation {text}"
+                'expected each limit once, such as "rotate=10,shift_x=6,flip=false"',
+                setting=f"augmentation {text}",
             )
         limits[name] = _value(value)
     range_of(limits)

@@ -57,7 +57,8 @@ class Export:
             numbers = {name: int(values.pop(name)) for name in ("protocol", "measured", "images")}
             lists = {name: tuple(filter(None, values.pop(name).split(","))) for name in _LISTS}
             pairs = [part.rsplit(":", 1) for part in filter(None, values.pop("samples").split(","))]
-            found = Export(**values, **numbers, **lists, samples={name: int(size) for name, size in pairs})  # type: ignore[arg-type]
+            samples = {name: int(size) for name, size in pairs}
+            found = Export(**values, **numbers, **lists, samples=samples)  # type: ignore[arg-type]
         except (ValueError, TypeError, KeyError):
             raise DataError(
                 f"export is {printable(text[:60])!r}, expected the line `export` of the manifest.json of an export"

@@ -27,7 +27,18 @@ from harness.data.images import LabelledImages
 if TYPE_CHECKING:
     from torch import Tensor
 
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 Split = Literal["train", "test"]
 _BEGIN = {"train": "train", "test": "t10k"}
 _SHA256 = {
@@ -89,11 +100,15 @@ def _unpacked(content: bytes, name: str, *, where: str) -> Tensor:
     try:
         content = gzip.decompress(content)
     except EOFError:
-        raise DataError(f"{where}: truncated, the gzip stream ends before its end marker. {_REMEDY}") from None
+        raise DataError(
+            f"{where}: truncated, the gzip stream ends before its end marker. {_REMEDY}"
+        ) from None
     except (OSError, zlib.error) as error:
         raise DataError(f"{where}: not an intact gzip file ({error}). {_REMEDY}") from None
     if (found := hashlib.sha256(content).hexdigest()) != _SHA256[name]:
-        raise DataError(f"{where}: wrong content, SHA-256 {found} instead of {_SHA256[name]}. {_REMEDY}")
+        raise DataError(
+            f"{where}: wrong content, SHA-256 {found} instead of {_SHA256[name]}. {_REMEDY}"
+        )
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
     pixels = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape))
     return torch.from_numpy(pixels.reshape(shape).copy())

@@ -49,20 +49,32 @@ def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, n
 
     An array without fields is the column `group`. Raises `InputError` for another length or type.
     """
-    expected = f"expected text or integers, ({count},), one for each image, or a structured array of these"
+    expected = (
+        f"expected text or integers, ({count},), one for each image, or a structured array of these"
+    )
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as in MedMNIST.
     if array.shape != (count,):
         raise DataError(f"{where}: groups are of shape {array.shape}; {expected}")
-    found = {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
+    found = (
+        {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
+    )
     for name, values in found.items():
         if values.dtype.kind not in "iubUS" or values.shape != (count,):
-            raise DataError(f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}")
+            raise DataError(
+                f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}"
+            )
         try:
-            found[name] = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+            found[name] = (
+                np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+            )
         except UnicodeDecodeError as error:
-            raise DataError(f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}") from None
+            raise DataError(
+                f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}"
+            ) from None
         if empty := np.flatnonzero(np.char.str_len(found[name]) == 0).tolist():
-            lacking = f"{len(empty)} images have no group by {name!r}: {some_of([*map(str, empty)])}"
+            lacking = (
+                f"{len(empty)} images have no group by {name!r}: {some_of([*map(str, empty)])}"
+            )
             raise DataError(f"{where}: {lacking}; name one for each")
     return found
 
@@ -82,7 +94,9 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
     if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
         raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
     if len(set(titles)) < len(titles):
-        raise DataError(f"{path}: has two columns {Counter(titles).most_common(1)[0][0]!r}; {_EXPECTED}")
+        raise DataError(
+            f"{path}: has two columns {Counter(titles).most_common(1)[0][0]!r}; {_EXPECTED}"
+        )
     # Links are not resolved, so each is a picture of its own.
     own, places = f"{os.path.abspath(folder)}{os.sep}", [os.path.abspath(file) for file in files]  # noqa: PTH100
     wanted, found, unknown = set(places), dict[str, dict[str, str]](), []
@@ -90,13 +104,19 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
         if not any(row):
             continue
         if len(row) != len(titles):
-            raise DataError(f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}")
+            raise DataError(
+                f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}"
+            )
         named = dict(zip(titles, row, strict=True))
         place, said = os.path.abspath(path.parent / named["path"]), f"{path}: row {number}"  # noqa: PTH100
         if place in found:
-            raise DataError(f"{said}: {named['path']!r} has a row already; keep one row for each image")
+            raise DataError(
+                f"{said}: {named['path']!r} has a row already; keep one row for each image"
+            )
         if place in wanted and (lacking := [title for title, value in named.items() if not value]):
-            raise DataError(f"{said} ({named['path']!r}) has no {lacking[0]}; name a group, such as unknown")
+            raise DataError(
+                f"{said} ({named['path']!r}) has no {lacking[0]}; name a group, such as unknown"
+            )
         if place in wanted:
             found[place] = named
         elif inside or place.startswith(own):
@@ -104,11 +124,17 @@ def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
     missing = [str(file) for file, place in zip(files, places, strict=True) if place not in found]
     if unknown:
         hint = f"paths are relative to {path.parent} and include the suffix"
-        raise DataError(f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; {hint}")
+        raise DataError(
+            f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; {hint}"
+        )
     if missing:
         count = f"{len(missing)} of {len(files)} images have no row"
         raise DataError(f"{path}: {count}: {some_of(missing)}; add a row for each")
-    return {name: np.array([found[place][name] for place in places]) for name in titles if name != "path"}
+    return {
+        name: np.array([found[place][name] for place in places])
+        for name in titles
+        if name != "path"
+    }
 
 
 def csv_rows(path: Path, *, expected: str) -> list[list[str]]:

@@ -41,7 +41,9 @@ def _opened(content: bytes, where: str) -> Iterator[Image]:
 
     try:
         with _opening, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here.
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # MAX_PIXELS is the limit here.
             # Without `formats`, Pillow tries all formats, and some of them start programs.
             opened = Image.open(io.BytesIO(content), formats=FORMATS)
         with opened:
@@ -52,17 +54,23 @@ def _opened(content: bytes, where: str) -> Iterator[Image]:
             stored = str(tile[0].args) if (tile := getattr(opened, "tile", None)) else ""
             deep = "16 bits per channel" if ";16" in stored else ""
             if deep := opened.mode if opened.mode.startswith(("I", "F")) else deep:
-                raise DataError(f"{where}: has more than 8 bits per channel ({deep}); save it with 8")
+                raise DataError(
+                    f"{where}: has more than 8 bits per channel ({deep}); save it with 8"
+                )
             yield opened
     except InputError:
         raise
     except Exception as error:  # The decoder may raise any exception for a damaged file.
         unknown = isinstance(error, UnidentifiedImageError)
         why = f"expected one of {', '.join(FORMATS)}" if unknown else error
-        raise DataError(f"{where}: cannot be read as an image ({why}); replace or remove it") from None
+        raise DataError(
+            f"{where}: cannot be read as an image ({why}); replace or remove it"
+        ) from None
 
 
-def read_picture(content: bytes, *, where: str = "a picture", upright: bool = True, reduced: int = 1) -> Image:
+def read_picture(
+    content: bytes, *, where: str = "a picture", upright: bool = True, reduced: int = 1
+) -> Image:
     """Return the picture in the bytes of a file, decoded, with its EXIF orientation applied.
 
     With `upright=False`, the stored orientation remains. A JPEG file may be decoded at 1/2, 1/4 or 1/8 of its size
@@ -98,13 +106,19 @@ def _upright(picture: Image, orientation: int) -> Image:
     if orientation == 1:
         return picture
     turned = picture.transpose(_TURNS[orientation])  # type: ignore[arg-type]
-    turned.info = {name: value for name, value in picture.info.items() if name not in _WITH_ORIENTATION}
+    turned.info = {
+        name: value for name, value in picture.info.items() if name not in _WITH_ORIENTATION
+    }
     return turned
 
 
 def in_channels(picture: Image, channels: int | None = None) -> Image:
     """Return a PIL picture in gray (1 channel) or RGB (3), by default as the picture."""
-    mode = "L" if channels == 1 or (channels is None and picture.mode in {"1", "L", "LA", "La"}) else "RGB"
+    mode = (
+        "L"
+        if channels == 1 or (channels is None and picture.mode in {"1", "L", "LA", "La"})
+        else "RGB"
+    )
     return picture if picture.mode == mode else picture.convert(mode)
 
 
@@ -203,11 +217,15 @@ class Decode:
         kind, orientation = format_and_orientation(content, where=where)
         if kind not in (formats := CODECS[self.library].formats):
             expected = ", ".join(formats)
-            raise PipelineError(f"{where}: {self.library} does not decode {kind}; expected one of {expected}")
+            raise PipelineError(
+                f"{where}: {self.library} does not decode {kind}; expected one of {expected}"
+            )
         try:
             pixels = as_picture(_decoded(self.library, content))
         except Exception as error:  # A damaged file makes a decoder fail in any way.
-            raise PipelineError(f"{where}: {self.library} cannot decode it ({error}); replace or remove it") from None
+            raise PipelineError(
+                f"{where}: {self.library} cannot decode it ({error}); replace or remove it"
+            ) from None
         return _upright(pixels, orientation) if upright else pixels
 
 

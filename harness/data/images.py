@@ -43,7 +43,10 @@ def object_masks(images: LabelledImages) -> np.ndarray:
     if images.masks is not None:
         masks = images.masks.numpy().astype(bool, copy=False).view()
     else:
-        colour, masks = background(images), np.empty((len(images), *images.pixels.shape[2:]), dtype=bool)
+        colour, masks = (
+            background(images),
+            np.empty((len(images), *images.pixels.shape[2:]), dtype=bool),
+        )
         for part, pixels in in_parts(images.pixels):
             differs = _distance(pixels.permute(0, 2, 3, 1).numpy(), colour) > DIFFERS
             masks[part] = np.stack([_whole(picture) for picture in differs.astype(np.uint8)])
@@ -57,7 +60,11 @@ def background(images: LabelledImages) -> np.ndarray:
     Raises `NotApplicableError` if fewer than two thirds of these pixels have about this color.
     """
     parts = (part.permute(0, 2, 3, 1).numpy() for _, part in in_parts(images.pixels))
-    sides = (side for part in parts for side in (part[:, 0], part[:, -1], part[:, 1:-1, 0], part[:, 1:-1, -1]))
+    sides = (
+        side
+        for part in parts
+        for side in (part[:, 0], part[:, -1], part[:, 1:-1, 0], part[:, 1:-1, -1])
+    )
     border = np.concatenate([side.reshape(-1, side.shape[-1]) for side in sides])
     colour = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
     plain = float((_distance(border, colour) <= DIFFERS).mean())
@@ -139,7 +146,9 @@ class LabelledImages:
 
     def __post_init__(self) -> None:
         held = self.pixels, self.labels, self.masks
-        if self.hashed is not None and any(one is not other for one, other in zip(held, self.hashed, strict=False)):
+        if self.hashed is not None and any(
+            one is not other for one, other in zip(held, self.hashed, strict=False)
+        ):
             object.__setattr__(self, "hashed", None)  # It would hold the former pixels.
 
     def __len__(self) -> int:
@@ -183,7 +192,9 @@ def unit_range(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
-def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[LabelledImages, LabelledImages]:
+def split_validation(
+    images: LabelledImages, *, size: int, seed: int
+) -> tuple[LabelledImages, LabelledImages]:
     """Split off `size` random images for validation; returns (training, validation) images.
 
     Raises `InputError` unless 0 < size < number of images.
@@ -197,7 +208,9 @@ def split_validation(images: LabelledImages, *, size: int, seed: int) -> tuple[L
     return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
 
 
-_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[Hashable, LabelledImages]] = WeakKeyDictionary()
+_samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[Hashable, LabelledImages]] = (
+    WeakKeyDictionary()
+)
 
 
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
@@ -223,7 +236,8 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
         for empty in np.flatnonzero(quota == 0) if images.strata else ():
             quota[[empty, quota.argmax()]] += 1, -1
         members = [
-            rng.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(present, quota, strict=True)
+            rng.permutation(np.flatnonzero(labels == label))[:n]
+            for label, n in zip(present, quota, strict=True)
         ]
         return images.take(torch.from_numpy(np.sort(np.concatenate(members))))
 
@@ -231,7 +245,13 @@ def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> La
 
 
 def weighted_sample(
-    images: LabelledImages, size: int, *, of: np.ndarray, unseen: np.ndarray, deviations: np.ndarray, seed: int
+    images: LabelledImages,
+    size: int,
+    *,
+    of: np.ndarray,
+    unseen: np.ndarray,
+    deviations: np.ndarray,
+    seed: int,
 ) -> LabelledImages:
     """Return a sample of `size` images in their original order, by Neyman's allocation, with its strata.
 
@@ -254,10 +274,14 @@ def expect_size(images: LabelledImages, size: int) -> None:
     """Raise `InputError` unless 1 <= size <= number of images."""
     if not 1 <= size <= len(images):
         count = len(images)
-        raise InputError(f"a sample of {size} images does not fit {count} images; use a size between 1 and {count}")
+        raise InputError(
+            f"a sample of {size} images does not fit {count} images; use a size between 1 and {count}"
+        )
 
 
-def _once(images: LabelledImages, key: Hashable, chosen: Callable[[], LabelledImages]) -> LabelledImages:
+def _once(
+    images: LabelledImages, key: Hashable, chosen: Callable[[], LabelledImages]
+) -> LabelledImages:
     samples = _samples.setdefault(images, WeakValueDictionary())
     if (known := samples.get(key)) is None:
         samples[key] = known = chosen()
@@ -274,7 +298,9 @@ def one_in(step: int, images: LabelledImages) -> LabelledImages:
     return stratified_sample(images, max(len(images) // step, 1))
 
 
-def pixels_like(images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str) -> np.ndarray:
+def pixels_like(
+    images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str
+) -> np.ndarray:
     """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
 
     Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
@@ -299,5 +325,9 @@ def labelled_like(
     import torch
 
     held = torch.from_numpy(np.stack(pixels)), torch.tensor(labels, dtype=torch.int64)
-    how = {"pipeline": images.pipeline, "normalization": images.normalization, "domain": images.domain}
+    how = {
+        "pipeline": images.pipeline,
+        "normalization": images.normalization,
+        "domain": images.domain,
+    }
     return LabelledImages(*held, images.classes, name, images.split, **how)  # type: ignore[arg-type]

@@ -47,11 +47,15 @@ def read_npz(place: str, *, split: str = "test", labeled: bool = True) -> Pictur
         own = {name: f"{begin}{name}" for name in ("masks", "groups")}
         own |= {"labels": f"{begin}labels", "classes": "classes"} if labeled else {}
         own |= {} if large else {"images": f"{begin}images"}
-        found = {name: array_in(archive, members[each]) for name, each in own.items() if each in members}
+        found = {
+            name: array_in(archive, members[each]) for name, each in own.items() if each in members
+        }
     masks, count = found.get("masks"), shape[0]
     labels = _labels_of(found["labels"], count, path) if labeled else [0] * count
     if masks is not None and (masks.dtype not in (np.bool_, np.uint8) or masks.shape != shape[:3]):
-        raise DataError(f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}")
+        raise DataError(
+            f"{path}: masks are {masks.dtype} of shape {masks.shape}, expected bool or uint8 {shape[:3]}"
+        )
     array = None if large else found["images"].reshape(shape)
     read: Any = _in_order(path, f"{begin}images", shape) if array is None else array.__getitem__
     return Pictures(
@@ -64,7 +68,9 @@ def read_npz(place: str, *, split: str = "test", labeled: bool = True) -> Pictur
         split=split,
         masks=None if masks is None else masks != 0,
         threads=not large,
-        groups=groups_of_array(found["groups"], count, where=str(path)) if "groups" in found else {},
+        groups=groups_of_array(found["groups"], count, where=str(path))
+        if "groups" in found
+        else {},
         array=array,
     )
 
@@ -91,7 +97,9 @@ def opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, Mapping[str, zipfile.Z
         require_regular(path)
         with path.open("rb") as file:
             if file.peek(len(npy.MAGIC_PREFIX)).startswith(npy.MAGIC_PREFIX):
-                raise DataError(f"{path}: holds a single array of shape {_header(file)[0]}; {expected}")
+                raise DataError(
+                    f"{path}: holds a single array of shape {_header(file)[0]}; {expected}"
+                )
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 needed = sum(member.file_size for member in members)
@@ -134,7 +142,9 @@ def array_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         return np.asarray(npy.read_array(file, allow_pickle=False))
 
 
-def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+def _announced(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Return shape and type of a member, and whether it is in Fortran order; raises `ValueError` as `array_in` does."""
     with archive.open(member) as file:
         shape, dtype, transposed = _header(file)
@@ -142,12 +152,16 @@ def _announced(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[tuple
             raise ValueError(f"{member.filename} holds Python objects, which are never unpickled")
         announced, follow = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
         if min(shape, default=0) < 0 or announced != follow:
-            raise ValueError(f"{member.filename} announces {dtype} of shape {shape} where {follow} bytes follow")
+            raise ValueError(
+                f"{member.filename} announces {dtype} of shape {shape} where {follow} bytes follow"
+            )
     return shape, dtype, transposed
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    read = (
+        npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    )
     shape, transposed, dtype = read(file)
     return shape, dtype, transposed
 

@@ -50,10 +50,11 @@ class DataOptions(Settings):
         metavar="PIXELS",
     )
     crop: Pixels | None = setting(
-        "Keep the center of images, after resize, such as 224 (default: the whole image).", metavar="HEIGHTxWIDTH"
+        "Keep the center of images, after resize, such as 224 (default: the whole image).",
+        metavar="HEIGHTxWIDTH",
     )
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = setting(
-        "The interpolation of resize and size (default: bilinear)."
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = (
+        setting("The interpolation of resize and size (default: bilinear).")
     )
     antialias: Literal["yes", "no"] = setting(
         default="yes",
@@ -102,8 +103,14 @@ class DataOptions(Settings):
         given = [name for name in ("size", "resize", "crop") if getattr(self, name)]
         sizes = {name: parse_size(getattr(self, name), setting=name) for name in given}
         shorter, side = sizes.get("resize", (None, None))
-        to, smooth, plain = sizes.get("size", shorter), self.antialias != "no", ("nearest", "bilinear", "bicubic")
-        named = self.interpolation or "bilinear"  # With antialiasing, it equals torchvision's Resize.
+        to, smooth, plain = (
+            sizes.get("size", shorter),
+            self.antialias != "no",
+            ("nearest", "bilinear", "bicubic"),
+        )
+        named = (
+            self.interpolation or "bilinear"
+        )  # With antialiasing, it equals torchvision's Resize.
         others = [name for name in ("interpolation", "channels") if getattr(self, name) is not None]
         steps, wrong, setting = [*given, *others, *([] if smooth else ["antialias no"])], "", ""
         if shorter != side:
@@ -116,17 +123,30 @@ class DataOptions(Settings):
             wrong = "has an effect only with resize or size; set one of these too"
             setting = "interpolation" if self.interpolation else "antialias"
         elif not smooth and named not in plain:
-            wrong, setting = f"{named} is always antialiased; expected {', '.join(plain)}", "antialias no"
+            wrong, setting = (
+                f"{named} is always antialiased; expected {', '.join(plain)}",
+                "antialias no",
+            )
         elif self.transform and steps:
             wrong = "the transform makes the pixels of the unchanged RGB picture; remove"
             wrong = f"{wrong} {steps[0]}, or make it a step of the transform"
             setting = f"transform {self.transform} and {steps[0]}"
         if wrong:
             raise PipelineError(wrong, setting=setting)
-        resize = resizing(to, named, library="pillow" if smooth else "torch", antialias=False) if to else None
-        return Pipeline(color=Color(self.channels), resize=(resize,) if resize else (), crop=Crop(sizes.get("crop")))
+        resize = (
+            resizing(to, named, library="pillow" if smooth else "torch", antialias=False)
+            if to
+            else None
+        )
+        return Pipeline(
+            color=Color(self.channels),
+            resize=(resize,) if resize else (),
+            crop=Crop(sizes.get("crop")),
+        )
 
-    def load(self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None) -> LabelledImages:
+    def load(
+        self, words: Callable[[str], Transform] | None = None, *, spread: Spread | None = None
+    ) -> LabelledImages:
         """Load the images; see `load_images`. `words` returns the network's transform, see `whole_pipeline`."""
         from harness.data.sources import load_images
 
@@ -143,7 +163,9 @@ class DataOptions(Settings):
         if self.transform is None:
             return self.pipeline
         if self.transform in WORDS and words is None:
-            raise PipelineError("depends on the network, but none is named", setting=f"transform {self.transform}")
+            raise PipelineError(
+                "depends on the network, but none is named", setting=f"transform {self.transform}"
+            )
         find = words if words and self.transform in WORDS else named_transform
         return replace(self.pipeline, transform=find(self.transform))
 
@@ -151,5 +173,8 @@ class DataOptions(Settings):
 def parse_size(text: str, *, setting: str = "size") -> tuple[int, int]:
     """Return (height, width) from `64` or `64x96`; raises `InputError` for anything else."""
     if not (found := re.fullmatch(r"([1-9]\d{0,3})(?:x([1-9]\d{0,3}))?", text)):
-        raise PipelineError("expected a number of pixels, or HEIGHTxWIDTH such as 64x96", setting=f"{setting} {text}")
+        raise PipelineError(
+            "expected a number of pixels, or HEIGHTxWIDTH such as 64x96",
+            setting=f"{setting} {text}",
+        )
     return int(found[1]), int(found[2] or found[1])

@@ -35,7 +35,9 @@ def readable(where: object, expected: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        what = getattr(error, "strerror", None) or (error if isinstance(error, OSError) else repr(error))
+        what = getattr(error, "strerror", None) or (
+            error if isinstance(error, OSError) else repr(error)
+        )
         raise DataError(f"{where}: cannot be read ({what}); {expected}") from None
 
 
@@ -234,7 +236,9 @@ def stamp_of(file: File, *, now: bool = True) -> Any:
         return None
 
 
-def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def classes_of(
+    labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as (N,) int64 and the names of the classes.
 
     Integers from 0 are positions in `names`; without names, the numbers name the classes. Texts must be among `names`;
@@ -246,7 +250,9 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
     if all(isinstance(label, str) for label in labels):
         known = sorted(set(labels)) if names is None else [str(name) for name in names]
         if strange := sorted(set(labels) - set(known)):
-            raise DataError(f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}")
+            raise DataError(
+                f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}"
+            )
         numbers = {name: number for number, name in enumerate(known)}
         return np.array([numbers[label] for label in labels], dtype=np.int64), tuple(known)
     try:
@@ -255,12 +261,18 @@ def classes_of(labels: Sequence[Any], names: Sequence[Any] | None, *, where: str
         raise DataError(f"{where}: labels cannot be read ({error}); {expected}") from None
     lowest, highest = min(values), max(values)
     if lowest < 0 or highest >= MAX_CLASSES:
-        raise DataError(f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}")
+        raise DataError(
+            f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}"
+        )
     classes = tuple(map(str, range(highest + 1) if names is None else names))
     if highest >= len(classes):
-        raise DataError(f"{where}: labels run to {highest}, but there are {len(classes)} names; name each class")
+        raise DataError(
+            f"{where}: labels run to {highest}, but there are {len(classes)} names; name each class"
+        )
     if len(set(classes)) != len(classes):
-        raise DataError(f"{where}: a name occurs twice among the classes {', '.join(classes)}; rename one")
+        raise DataError(
+            f"{where}: a name occurs twice among the classes {', '.join(classes)}; rename one"
+        )
     return np.array(values, dtype=np.int64), classes
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.base.errors import PipelineError
-from harness.data.image_files import Decode, Jpeg, Orient, as_picture, exact_version, in_channels, levels_of
+from harness.data.image_files import (
+    Decode,
+    Jpeg,
+    Orient,
+    as_picture,
+    exact_version,
+    in_channels,
+    levels_of,
+)
 from harness.data.stages import COLOR, FILTERS, Color, Crop, Normalise, Resize, Scale
 from harness.data.transforms import picture_of
 
@@ -66,7 +74,10 @@ class Pipeline:
         """Return each stage as text, in order, by its name."""
         opaque = "" if self.transform is None else f"{self.transform.spec} (one opaque stage)"
         own = {stage: str(getattr(self, stage) or "") for stage in STAGES}
-        own["resize"] = ", ".join(filter(None, (opaque, ", then ".join(map(str, self.resize))))) or "size unchanged"
+        own["resize"] = (
+            ", ".join(filter(None, (opaque, ", then ".join(map(str, self.resize)))))
+            or "size unchanged"
+        )
         return own if self.encoded else own | {"decode": "pixels of the data", "orient": ""}
 
     @property
@@ -83,7 +94,9 @@ class Pipeline:
         libraries = {"pillow", self.decode.library, *(each.library for each in self.resize)}
         versions = " ".join(f"{library} {exact_version(library)}" for library in sorted(libraries))
         own = {stage: getattr(self, stage) for stage in STAGES}
-        opaque = "" if self.transform is None else f"{self.transform.spec} {self.transform.identity}"
+        opaque = (
+            "" if self.transform is None else f"{self.transform.spec} {self.transform.identity}"
+        )
         return f"{own} {versions} {opaque}"
 
     def but(self, stage: str, **settings: Any) -> Pipeline:
@@ -93,7 +106,11 @@ class Pipeline:
     def differing(self, other: Pipeline) -> tuple[str, ...]:
         """Return the names of the stages in which another pipeline differs; a transform is in the place of resizing."""
         stages = tuple(stage for stage in STAGES if getattr(self, stage) != getattr(other, stage))
-        return stages if self.transform is other.transform else tuple(s for s in STAGES if s in {*stages, "resize"})
+        return (
+            stages
+            if self.transform is other.transform
+            else tuple(s for s in STAGES if s in {*stages, "resize"})
+        )
 
     def references(self, *, channels: Any, encoded: bool) -> tuple[Pipeline, ...]:
         """Return what may be the serving pipeline of data that this one made, the most detailed first.
@@ -106,7 +123,11 @@ class Pipeline:
         # A transform is called with an RGB picture.
         opaque = Pipeline(color=Color(COLOR), transform=self.transform, encoded=encoded)
         known = _stages_of(self.transform.call)
-        return (opaque,) if known is None else (replace(opaque, transform=None, resize=known[0], crop=known[1]), opaque)
+        return (
+            (opaque,)
+            if known is None
+            else (replace(opaque, transform=None, resize=known[0], crop=known[1]), opaque)
+        )
 
     def picture(self, picture: Any, *, where: str = "a picture") -> DecodedPicture:
         """Return the pixels before they are scaled, of the bytes of a file, a PIL image, an array, or a tensor.
@@ -125,7 +146,9 @@ class Pipeline:
             ratio = (picture.width * size[0]) / (picture.height * size[1])
             stretched = max(ratio, 1 / ratio)
         if self.transform is not None:
-            picture, off_grid = self.transform.picture(in_channels(picture, COLOR).copy(), where=where)
+            picture, off_grid = self.transform.picture(
+                in_channels(picture, COLOR).copy(), where=where
+            )
         for resize in self.resize:
             picture = resize.apply(picture)
         picture = self._altered(self.crop.apply(picture), late=True)
@@ -148,15 +171,21 @@ class Pipeline:
             )
         for resize in self.resize:
             sizes = zip(resize.of(*masks.shape[1:]), masks.shape[1:], strict=True)
-            rows, columns = (((np.arange(new) + 0.5) * old // new).astype(int) for new, old in sizes)
+            rows, columns = (
+                ((np.arange(new) + 0.5) * old // new).astype(int) for new, old in sizes
+            )
             masks = masks[:, rows[:, None], columns]
         if self.crop.size is None:
             return masks
         # Their bytes are 255, which the hash of the data covers.
-        cropped = (self.crop.apply(as_picture(mask.view(np.uint8) * np.uint8(255))) for mask in masks)
+        cropped = (
+            self.crop.apply(as_picture(mask.view(np.uint8) * np.uint8(255))) for mask in masks
+        )
         return np.stack([np.asarray(mask) for mask in cropped]).view(np.bool_)
 
-    def apply(self, picture: Any, *, network: Normalise | None = None, where: str = "a picture") -> np.ndarray:
+    def apply(
+        self, picture: Any, *, network: Normalise | None = None, where: str = "a picture"
+    ) -> np.ndarray:
         """Return the pixels that a network sees, (C, H, W) float32, as it takes them: in [0, 1] as a rule.
 
         `picture` is as for the method `picture`. `network` is the normalization that the network does as its first
@@ -174,9 +203,14 @@ def resizing(size: Any, named: Any, *, library: Any = "pillow", antialias: bool 
     """Return a resizing by a filter of Pillow's or torchvision's name; `antialias` matters to torch alone."""
     named = str(getattr(named, "value", named))
     to = int(np.ravel(size)[0]) if np.size(size) == 1 else _size(size)
-    smooth, named = named != "nearest" and (antialias or library == "pillow"), "area" if named == "box" else named
+    smooth, named = (
+        named != "nearest" and (antialias or library == "pillow"),
+        "area" if named == "box" else named,
+    )
     if named not in FILTERS[library]:
-        raise PipelineError(f"{library} has no filter {named}; expected one of {', '.join(FILTERS[library])}")
+        raise PipelineError(
+            f"{library} has no filter {named}; expected one of {', '.join(FILTERS[library])}"
+        )
     return Resize(to, library, named, antialias=smooth)
 
 
@@ -194,12 +228,25 @@ def _stages_of(call: Any) -> tuple[tuple[Resize, ...], Crop] | None:
             return (resizing(call.resize_size, call.interpolation),), Crop(_size(call.crop_size))
         for step in call.transforms:
             kind = type(step).__name__
-            if kind == "Resize" and not resize and crop == Crop() and getattr(step, "max_size", None) is None:
+            if (
+                kind == "Resize"
+                and not resize
+                and crop == Crop()
+                and getattr(step, "max_size", None) is None
+            ):
                 antialias = bool(getattr(step, "antialias", True))
-                resize = (resizing(step.size, step.interpolation, library=library, antialias=antialias),)
+                resize = (
+                    resizing(step.size, step.interpolation, library=library, antialias=antialias),
+                )
             elif kind == "CenterCrop" and crop == Crop():
                 crop = Crop(_size(step.size))
-            elif kind in {"ToTensor", "MaybeToTensor", "PILToTensor", "MaybePILToTensor", "ToImage"}:
+            elif kind in {
+                "ToTensor",
+                "MaybeToTensor",
+                "PILToTensor",
+                "MaybePILToTensor",
+                "ToImage",
+            }:
                 library = "torch"
             elif kind not in {"ConvertImageDtype", "ToDtype"}:
                 return None

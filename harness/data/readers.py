@@ -38,14 +38,14 @@ _EXPECTED_ITEMS = (
     "expected an object with __len__ and __getitem__, or a callable that returns one, whose items are (picture, label) "
     "or dicts with image and label"
 )
-_EXPECTED_ROWS = "expected a first row that names the columns path and label, and a row for each image"
+_EXPECTED_ROWS = (
+    "expected a first row that names the columns path and label, and a row for each image"
+)
 _EXPECTED_PATHS = "expected a first row that names the column path, and a row for each image"
 _PICTURES = {suffix.removeprefix(".") for suffix in SUFFIXES}
 _SHARD_KEYS = ("label", "cls", "class", "target")
 _MAX_SHARDS = 100_000
-_EXPECTED_SHARDS = (
-    "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
-)
+_EXPECTED_SHARDS = "expected uncompressed tar files with a picture and a label, .cls or .json with a label, under each name"
 
 
 def read_folder(place: str) -> Pictures:
@@ -65,13 +65,19 @@ def read_folder(place: str) -> Pictures:
     files: list[Path] = []
     labels: list[int] = []
     others = [child for child in children if not child.is_dir() and child.name != GROUPS]
-    left_out = Counter("hidden" if _is_nobodys(child) else "in no class's folder" for child in others)
+    left_out = Counter(
+        "hidden" if _is_nobodys(child) else "in no class's folder" for child in others
+    )
     for label, folder in enumerate(folders):
         inner = sorted(folder.iterdir())
         found = [child for child in inner if _is_picture(child)]
         if not found:
             deeper = any(child.is_dir() for child in inner)
-            hint = f"; if its folders are the classes, name folder:{folder}" if deeper else ", or remove the folder"
+            hint = (
+                f"; if its folders are the classes, name folder:{folder}"
+                if deeper
+                else ", or remove the folder"
+            )
             raise DataError(f"{folder}: no images in it; {_EXPECTED}{hint}")
         files += found
         labels += [label] * len(found)
@@ -89,7 +95,9 @@ def read_folder(place: str) -> Pictures:
         names=[folder.name for folder in folders],
         name=path.resolve().name,
         whole=str(path),
-        notes=(f"{len(files)} of {len(files) + left_out.total()} files are read: {listed}",) if listed else (),
+        notes=(f"{len(files)} of {len(files) + left_out.total()} files are read: {listed}",)
+        if listed
+        else (),
         groups=groups_beside(path, files),
     )
 
@@ -101,13 +109,23 @@ def read_unlabelled(place: str, *, grouped: bool = False) -> Pictures:
     `InputError` for a folder without pictures.
     """
     path = Path(place)
-    found = [file for file in sorted(path.rglob("*")) if _is_picture(file) and file.is_file()] if path.is_dir() else []
-    files = [file for file in found if not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))]
+    found = (
+        [file for file in sorted(path.rglob("*")) if _is_picture(file) and file.is_file()]
+        if path.is_dir()
+        else []
+    )
+    files = [
+        file for file in found if not any(map(_is_nobodys, file.relative_to(path).parents[:-1]))
+    ]
     if not files:
-        raise DataError(f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(
+            f"{path}: no pictures in it; expected files in {', '.join(sorted(SUFFIXES))}"
+        )
     named = path.resolve().name
     groups = groups_beside(path, files) if grouped and (path / GROUPS).exists() else {}
-    return Pictures.of_files(files, whole=str(path), labels=[0] * len(files), name=named, groups=groups)
+    return Pictures.of_files(
+        files, whole=str(path), labels=[0] * len(files), name=named, groups=groups
+    )
 
 
 def _is_nobodys(path: Path) -> bool:
@@ -134,7 +152,9 @@ def read_csv(place: str, *, labeled: bool = True) -> Pictures:
         raise DataError(f"{path}: has {', '.join(titles) if rows else 'no rows'}; {expected}")
     cells = zip_longest(titles, *(row[: len(titles)] for row in rows), fillvalue="")
     columns: dict[str, list[str]] = {title: values for title, *values in cells}
-    for number, values in enumerate(zip(*(columns[title] for title in needed), strict=True), start=2):
+    for number, values in enumerate(
+        zip(*(columns[title] for title in needed), strict=True), start=2
+    ):
         if not all(values):
             raise DataError(f"{path}: row {number} has no {' or no '.join(needed)}; {expected}")
     places = columns.pop("path")
@@ -150,7 +170,9 @@ def read_csv(place: str, *, labeled: bool = True) -> Pictures:
     try:
         return Pictures.of_files([path, *files], [*map(Part, files)], whole=str(path), **facts)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: lists a file that cannot be found ({error}); paths are relative to it") from None
+        raise DataError(
+            f"{path}: lists a file that cannot be found ({error}); paths are relative to it"
+        ) from None
 
 
 def read_named(spec: str, *, otherwise: str = "", labeled: bool = True) -> Pictures:
@@ -210,12 +232,20 @@ def _pair(item: Any, where: str) -> tuple[Any, Any]:
     """Return the picture and the label of an item."""
     found = f"is a {type(item).__name__}"
     if isinstance(item, Mapping):
-        keys = [next((k for k in names if k in item), None) for names in ((*PICTURE_KEYS, "pixel_values"), LABEL_KEYS)]
-        found, item = f"has {', '.join(map(str, item))}", [item[key] for key in keys if key is not None]
+        keys = [
+            next((k for k in names if k in item), None)
+            for names in ((*PICTURE_KEYS, "pixel_values"), LABEL_KEYS)
+        ]
+        found, item = (
+            f"has {', '.join(map(str, item))}",
+            [item[key] for key in keys if key is not None],
+        )
     if not isinstance(item, tuple | list) or len(item) < 2:  # noqa: PLR2004  Further elements are ignored.
         raise DataError(f"{where}: {found}; {_EXPECTED_ITEMS}")
     picture, label = item[:2]
-    return picture, label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+    return picture, label.item() if hasattr(label, "item") and getattr(
+        label, "ndim", 0
+    ) == 0 else label
 
 
 def _picture(item: Any, where: str) -> Any:
@@ -234,7 +264,9 @@ def _names(dataset: Any) -> list[str] | None:
     if not (isinstance(classes, list | tuple) and classes):
         features = getattr(dataset, "features", None)
         features = features if isinstance(features, Mapping) else {}
-        classes = next(filter(None, (getattr(features.get(key), "names", None) for key in LABEL_KEYS)), None)
+        classes = next(
+            filter(None, (getattr(features.get(key), "names", None) for key in LABEL_KEYS)), None
+        )
     return [str(name) for name in classes] if classes else None
 
 
@@ -245,12 +277,18 @@ def read_webdataset(pattern: str, *, labeled: bool = True) -> Pictures:
     `.json` files. Raises `InputError` for anything else. Unless `labeled`, labels are optional and not read.
     """
     if pattern.startswith("pipe:"):
-        raise DataError(f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs")
+        raise DataError(
+            f"webdataset:{pattern}: is a command, and none is run; name tar files, or their URLs"
+        )
     names, remote = _expanded(pattern), is_url(pattern)
     threads = 8 if remote else 1
-    shards: list[File] = [*(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))]
+    shards: list[File] = [
+        *(side_by_side(remote_file, names, threads=threads) if remote else map(Path, names))
+    ]
     parts, labels, left_out = [], [], Counter[str]()
-    what, find = ("samples", _members) if labeled else ("samples without labels", _unlabeled_members)
+    what, find = (
+        ("samples", _members) if labeled else ("samples without labels", _unlabeled_members)
+    )
     searched = side_by_side(partial(found_once, what=what, find=find), shards, threads=threads)
     for shard, found in zip(shards, searched, strict=True):
         parts += [Part(shard, *member) for member in found["members"]]
@@ -304,7 +342,9 @@ def _members(shard: File, *, labeled: bool = True) -> dict[str, Any]:
             for key, kinds in files.items():
                 pictures = sorted(_PICTURES & set(kinds))
                 if len(pictures) != 1:
-                    raise DataError(f"{shard}: {key} has {len(pictures)} pictures; {_EXPECTED_SHARDS}")
+                    raise DataError(
+                        f"{shard}: {key} has {len(pictures)} pictures; {_EXPECTED_SHARDS}"
+                    )
                 left_out.update(kind for kind in kinds if kind not in {*pictures, "cls", "json"})
                 picture = kinds[pictures[0]]
                 if picture.offset_data + picture.size > size:

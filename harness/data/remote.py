@@ -23,8 +23,28 @@ _BLOCK = 4 << 20
 _HELD = 4
 """Number of recent files that stay open, and of recent blocks of each in memory."""
 _VERSIONS = {
-    *("etag", "generation", "versionid", "version_id", "blob_id", "lfs", "xet_hash", "checksum", "crc32c", "md5hash"),
-    *("content-md5", "content_md5", "digest", "mtime", "ino", "created", "last-modified", "lastmodified"),
+    *(
+        "etag",
+        "generation",
+        "versionid",
+        "version_id",
+        "blob_id",
+        "lfs",
+        "xet_hash",
+        "checksum",
+        "crc32c",
+        "md5hash",
+    ),
+    *(
+        "content-md5",
+        "content_md5",
+        "digest",
+        "mtime",
+        "ino",
+        "created",
+        "last-modified",
+        "lastmodified",
+    ),
     *("last_modified", "modified", "updated", "timemodified"),
 }
 """Names that file systems use for the version of a file's content."""
@@ -69,7 +89,9 @@ class RemoteFile:
         if len(content) == self.size != end - start:
             raise OSError("its server sends only whole files, not parts; download it")
         if len(content) != end - start:
-            raise OSError(f"{len(content)} of {end - start} bytes from {start} on arrived; it has changed, run again")
+            raise OSError(
+                f"{len(content)} of {end - start} bytes from {start} on arrived; it has changed, run again"
+            )
         return content
 
     def opened(self, *, blocks: bool) -> BinaryIO:
@@ -81,7 +103,12 @@ class RemoteFile:
                 return self.fetch(start, end)
 
         cache, options = ("blockcache", {"maxblocks": _HELD}) if blocks else ("none", {})
-        how = {"block_size": _BLOCK, "size": self.size, "cache_type": cache, "cache_options": options}
+        how = {
+            "block_size": _BLOCK,
+            "size": self.size,
+            "cache_type": cache,
+            "cache_options": options,
+        }
         return cast("BinaryIO", Opened(*_system_of(self.url), **how))
 
 
@@ -96,8 +123,12 @@ def remote_file(url: str) -> RemoteFile:
     if info.get("type") == "directory":
         raise DataError(f"{url}: is a folder, expected a file")
     if info.get("size") is None:
-        raise DataError(f"{url}: its server does not give the size, so no part can be read; download it")
-    version = sorted((name, str(value)) for name, value in info.items() if name.casefold() in _VERSIONS and value)
+        raise DataError(
+            f"{url}: its server does not give the size, so no part can be read; download it"
+        )
+    version = sorted(
+        (name, str(value)) for name, value in info.items() if name.casefold() in _VERSIONS and value
+    )
     return RemoteFile(url, int(info["size"]), repr(version) if version else "")
 
 
@@ -142,20 +173,26 @@ def error_text(error: BaseException) -> str:
 def _system_of(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the path in it."""
     if "::" in url:
-        raise DataError(f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway")
+        raise DataError(
+            f"{url}: is a chain of file systems; name the file itself, its pictures are cached anyway"
+        )
     protocol, needs = url.partition("://")[0], f"{url}: reading it needs"
     try:
         import fsspec
         from fsspec.registry import known_implementations
     except ImportError:
-        raise PackageError(f"{needs} fsspec, which is not installed: pip install 'stress-harness[remote]'") from None
+        raise PackageError(
+            f"{needs} fsspec, which is not installed: pip install 'stress-harness[remote]'"
+        ) from None
     try:
         return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
     except ImportError as error:
         package = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         extra = "stress-harness[remote]" if protocol in {"http", "https"} else f"fsspec[{protocol}]"
         install = f"pip install {package}" if package != "fsspec" else f"pip install '{extra}'"
-        raise PackageError(f"{needs} a package that is not installed ({error}): {install}") from None
+        raise PackageError(
+            f"{needs} a package that is not installed ({error}): {install}"
+        ) from None
     except Exception as error:  # As above, for example without credentials.
         expected = "expected a URL of a file system that fsspec knows, such as s3, gs, abfs, hf, https or file"
         raise DataError(f"{url}: cannot be opened ({error_text(error)}); {expected}") from None
@@ -172,5 +209,7 @@ def found_once(file: T, what: str, find: Callable[[T], dict[str, Any]]) -> dict[
     store, key = Store.of_user("remote"), hashlib.sha256(repr((1, what, file)).encode()).hexdigest()
     if (kept := store.content(key)) is not None:
         return dict(json.loads(kept))
-    store.keep(key, json.dumps(found := find(file)).encode(), {})  # Facts of a file depend on no code of the user's.
+    store.keep(
+        key, json.dumps(found := find(file)).encode(), {}
+    )  # Facts of a file depend on no code of the user's.
     return found

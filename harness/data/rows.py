@@ -73,7 +73,9 @@ class Rows:
                 return value[:]
             return type(value)(map(plain, value)) if type(value) in {list, tuple} else value
 
-        return func(*plain(tuple(args)), **{name: plain(value) for name, value in (kwargs or {}).items()})
+        return func(
+            *plain(tuple(args)), **{name: plain(value) for name, value in (kwargs or {}).items()}
+        )
 
 
 class FileRows:
@@ -82,7 +84,9 @@ class FileRows:
     `path` is None for a file without a name. `stamp`, its size and inode, distinguishes it from another of this name.
     """
 
-    def __init__(self, file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, offset: int) -> None:
+    def __init__(
+        self, file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, offset: int
+    ) -> None:
         name, found = file.name, os.fstat(file.fileno())
         self.path = os.path.realpath(name) if isinstance(name, str) else None
         self.stamp = found.st_size, found.st_ino
@@ -124,7 +128,9 @@ def _reopened(path: str, stamp: tuple[int, int], *layout: Any) -> FileRows:
     return rows
 
 
-def rows_of_file(file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int = 0) -> Tensor:
+def rows_of_file(
+    file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, *, offset: int = 0
+) -> Tensor:
     """Return an array of bytes, stored in a file from `offset` on, as `Rows` in place of a tensor.
 
     Rows are read, not memory-mapped. The touched pages of a map would count as memory of this process, and a truncated
@@ -147,7 +153,9 @@ def take_rows(tensor: Tensor, positions: Tensor) -> Tensor:
 
 def in_parts(tensor: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield consecutive parts of a tensor with their slices, each of at most 8 MB."""
-    for part in parts_of(len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=8 << 20):
+    for part in parts_of(
+        len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=8 << 20
+    ):
         yield part, tensor[part]
 
 

@@ -44,7 +44,9 @@ SOURCES: dict[str, Source] = {
         about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the harness.",
     ),
     "folder": Source(
-        "readers:read_folder", "PATH", "A folder of pictures with one folder per class, and perhaps groups.csv."
+        "readers:read_folder",
+        "PATH",
+        "A folder of pictures with one folder per class, and perhaps groups.csv.",
     ),
     "npz": Source(
         "npz:read_npz",
@@ -127,7 +129,9 @@ def load_images(
         raise DataError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
     if is_url(rest) and not source.at_url:
         others = ", ".join(name for name, each in SOURCES.items() if each.at_url)
-        raise DataError(f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}")
+        raise DataError(
+            f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}"
+        )
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
     read = pkgutil.resolve_name(f"harness.data.{source.read}")
     if not labeled and source.optional:
@@ -183,17 +187,22 @@ def load_elsewhere(
         raise DataError(error.message, setting=f"{setting} {spec}") from error
     if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
         own, wanted = (
-            f"{each[1]}x{each[2]} pixels (channels: {each[0]})" for each in (shape, (channels, height, width))
+            f"{each[1]}x{each[2]} pixels (channels: {each[0]})"
+            for each in (shape, (channels, height, width))
         )
         hint = "name the pipeline that makes pictures of that size (size, resize, transform)"
-        raise DataError(f"has images of {own}, the data have {wanted}; {hint}", setting=f"{setting} {spec}")
+        raise DataError(
+            f"has images of {own}, the data have {wanted}; {hint}", setting=f"{setting} {spec}"
+        )
     sample = found if most is None else sample_up_to(found, most)
     labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
     sample = replace(sample, labels=labels, masks=None, name=f"elsewhere {found.name}")
     return replace(sample, classes=images.classes, domain=images.domain)
 
 
-def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None) -> LabelledImages:
+def _decoded(
+    found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None
+) -> LabelledImages:
     """Return pictures as images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
     from harness.data.decoding import decoded
     from harness.data.images import LabelledImages
@@ -201,7 +210,9 @@ def _decoded(found: Pictures | LabelledImages, pipeline: Pipeline, spread: Sprea
 
     if isinstance(found, LabelledImages) and pipeline != Pipeline():
         always = f"the images of {found.name} are always {found.pixels.shape[2]}x{found.pixels.shape[3]} pixels"
-        raise InputError(f"size, channels and the other options of a pipeline are for other data; {always}")
+        raise InputError(
+            f"size, channels and the other options of a pipeline are for other data; {always}"
+        )
     images = found if isinstance(found, LabelledImages) else decoded(found, pipeline, spread=spread)
     return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
 

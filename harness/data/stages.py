@@ -24,7 +24,9 @@ COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
 FILTERS: Mapping[str, Mapping[Filter, str]] = {
     "pillow": {name: "BOX" if name == "area" else name.upper() for name in get_args(Filter)},
-    "opencv": dict(zip(get_args(Filter), ("NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4"), strict=False)),
+    "opencv": dict(
+        zip(get_args(Filter), ("NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4"), strict=False)
+    ),
     "torch": {name: name for name in get_args(Filter)[:4]},
 }
 """The filters of each library by our names, with the library's own."""
@@ -51,7 +53,12 @@ class Color:
         kind = {1: "gray", 3: self.order, None: "channels as in the file"}[self.channels]
         kind = f"{kind} made gray" if self.gray else kind
         gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
-        return kind + gamma + (", levels 16-235" if self.levels == "video" else "") + (LATE if self.late else "")
+        return (
+            kind
+            + gamma
+            + (", levels 16-235" if self.levels == "video" else "")
+            + (LATE if self.late else "")
+        )
 
     def apply(self, picture: Image) -> Image:
         """Return a picture in these channels, as gray or RGB."""
@@ -111,7 +118,9 @@ class Resize:
             new_height, new_width = self.size
         else:
             length = min(height, width) if self.side == "shorter" else max(height, width)
-            new_height, new_width = (max(int(self.size * side / length), 1) for side in (height, width))
+            new_height, new_width = (
+                max(int(self.size * side / length), 1) for side in (height, width)
+            )
         if self.stretch == (1.0, 1.0):
             return new_height, new_width
         vertical, horizontal = self.stretch
@@ -120,7 +129,10 @@ class Resize:
     def apply(self, picture: Image) -> Image:
         """Return a picture resized, with whole levels."""
         if self.middle != 1:
-            kept = [self.middle * (side if self.middle < 1 else 1) for side in (picture.height, picture.width)]
+            kept = [
+                self.middle * (side if self.middle < 1 else 1)
+                for side in (picture.height, picture.width)
+            ]
             picture = Crop((round(kept[0]), round(kept[1]))).apply(picture)
         height, width = self.of(picture.height, picture.width)
         if (width, height) == picture.size:
@@ -134,7 +146,9 @@ class Resize:
         if self.library == "opencv":
             import cv2
 
-            return as_picture(cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}")))
+            return as_picture(
+                cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}"))
+            )
         import torch
 
         choice = len(antialiasing(self.library, self.filter)) > 1
@@ -165,8 +179,12 @@ class Crop:
         kept = whole if self.size is None else f"center crop {written(self.size)}"
         moves = {"right": self.right, "down": self.down}
         opposite = {"right": "left", "down": "up"}
-        off = [f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by]
-        return " ".join([kept, *(["moved", *off] if off else [])]) + (f" on gray {self.fill}" if self.fill else "")
+        off = [
+            f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by
+        ]
+        return " ".join([kept, *(["moved", *off] if off else [])]) + (
+            f" on gray {self.fill}" if self.fill else ""
+        )
 
     def apply(self, picture: Image) -> Image:
         """Return the part that is kept; the same as torchvision's center crop where it is not moved."""
@@ -197,7 +215,9 @@ class Scale:
     def __str__(self) -> str:
         cut = f"{self.bits} bits, " if self.bits != 8 else ""  # noqa: PLR2004  Of a byte.
         offset = f" {'+' if self.offset > 0 else '-'} {abs(self.offset):g}" if self.offset else ""
-        return f"{cut}/{self.divisor:g}{offset}" + (" in float16" if self.precision == "float16" else "")
+        return f"{cut}/{self.divisor:g}{offset}" + (
+            " in float16" if self.precision == "float16" else ""
+        )
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Return the numbers, float32, or float16 where that is the precision."""
@@ -217,13 +237,17 @@ class Normalise:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean or 0 in self.std:
-            raise PipelineError(f"mean {self.mean} and std {self.std}: expected as many of both, and no std of 0")
+            raise PipelineError(
+                f"mean {self.mean} and std {self.std}: expected as many of both, and no std of 0"
+            )
 
     def __str__(self) -> str:
         known = next((name for name, values in NORMALISATIONS.items() if values == self), "")
         if known:
             return known
-        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        mean, std = (
+            ", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std)
+        )
         return f"mean {mean} and std {std}"
 
     def apply(self, numbers: np.ndarray) -> np.ndarray:
@@ -233,13 +257,17 @@ class Normalise:
 
     def undone(self, numbers: np.ndarray) -> np.ndarray:
         """Return the pixels (H, W, C) that a network with this normalization makes these numbers of."""
-        return np.asarray(numbers * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32))
+        return np.asarray(
+            numbers * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
+        )
 
 
 NORMALISATIONS: Mapping[str, Normalise] = {
     "no normalization": Normalise(),
     "ImageNet mean and std": Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CLIP mean and std": Normalise((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "CLIP mean and std": Normalise(
+        (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    ),
     "CIFAR-10 mean and std": Normalise((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "MNIST mean and std": Normalise((0.1307,), (0.3081,)),
     "Fashion-MNIST mean and std": Normalise((0.2860,), (0.3530,)),

@@ -49,15 +49,26 @@ class Strata:
         S_h^2 is the variance within the strata of other models, or within those of the sample if `own`. Each stratum
         of yes-or-no values counts half a yes and half a no more (Jeffreys), since a few equal values have no variance.
         """
-        of, weights, yes_or_no = self.of if own else self.unseen, self.weights, values.dtype == np.bool_
+        of, weights, yes_or_no = (
+            self.of if own else self.unseen,
+            self.weights,
+            values.dtype == np.bool_,
+        )
         total, values = 0.0, values.astype(np.float64)
         for stratum in np.flatnonzero(self.counts):
             inside = of == stratum
             if (n := int(inside.sum())) == 0:
                 continue
-            share, left = self.sizes[stratum] / self.images, 1 / self.counts[stratum] - 1 / self.sizes[stratum]
+            share, left = (
+                self.sizes[stratum] / self.images,
+                1 / self.counts[stratum] - 1 / self.sizes[stratum],
+            )
             mean = np.average(values[inside], weights=weights[inside])
-            within = np.average(np.square(values[inside] - mean), weights=weights[inside]) * n / max(n - 1, 1)
+            within = (
+                np.average(np.square(values[inside] - mean), weights=weights[inside])
+                * n
+                / max(n - 1, 1)
+            )
             if yes_or_no:
                 mean = (mean * n + 0.5) / (n + 1)
                 within = mean * (1 - mean)
@@ -90,7 +101,9 @@ def allocation(sizes: np.ndarray, deviations: np.ndarray, n: int) -> np.ndarray:
     low, high = 0.0, float(n + sizes.max()) / max(float(wanted.min()), 1e-12)
     for _ in range(100):  # Bisection of the factor, since a minimum or all images bind some strata.
         middle = (low + high) / 2
-        low, high = (middle, high) if np.clip(middle * wanted, least, sizes).sum() <= n else (low, middle)
+        low, high = (
+            (middle, high) if np.clip(middle * wanted, least, sizes).sum() <= n else (low, middle)
+        )
     exact = np.clip(low * wanted, least, sizes)
     found = np.asarray(np.floor(exact + 1e-9), dtype=np.int64)
     room = np.lexsort((-(exact - found).round(9), found >= sizes))
@@ -107,5 +120,7 @@ def draw(of: np.ndarray, quota: np.ndarray, order: np.ndarray, *, seed: int) -> 
     for stratum, n in enumerate(quota):
         members = rng.permutation(np.flatnonzero(of == stratum))
         members, start = members[np.argsort(order[members], kind="stable")], rng.random()
-        chosen.append(members[np.floor((np.arange(n) + start) * len(members) / max(n, 1)).astype(np.int64)])
+        chosen.append(
+            members[np.floor((np.arange(n) + start) * len(members) / max(n, 1)).astype(np.int64)]
+        )
     return np.sort(np.concatenate(chosen))

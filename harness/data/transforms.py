@@ -49,7 +49,9 @@ class Transform:
             with foreign_code():
                 made = self.call(picture)
         except Exception as error:  # The user's code may raise any exception.
-            raise PipelineError(f"failed on {where} ({error!r})", setting=f"transform {self.spec}") from error
+            raise PipelineError(
+                f"failed on {where} ({error!r})", setting=f"transform {self.spec}"
+            ) from error
         return picture_of(made, where=f"transform {self.spec}: of {where}")
 
 
@@ -59,7 +61,11 @@ def named_transform(spec: str) -> Transform:
     The working directory is importable. Raises `InputError` for an object that cannot be imported or called.
     """
     named = imported(spec, setting="transform")
-    wrong = "" if callable(named) else f"is a {type(named).__name__}, expected something to call with a picture"
+    wrong = (
+        ""
+        if callable(named)
+        else f"is a {type(named).__name__}, expected something to call with a picture"
+    )
     if isinstance(named, type):
         wrong = f"is a class; name an object made of it, such as transform = {named.__name__}(...)"
     if wrong:
@@ -94,16 +100,22 @@ def picture_of(value: Any, *, where: str) -> tuple[Image, float]:
         return (value if value.mode == "L" else in_channels(value, 3)), 0.0
     if is_tensor := hasattr(value, "detach"):
         value = value.detach().cpu()
-        short = value.dtype.is_floating_point and value.dtype.itemsize < np.dtype(np.float64).itemsize
+        short = (
+            value.dtype.is_floating_point and value.dtype.itemsize < np.dtype(np.float64).itemsize
+        )
         array = (value.float() if short else value).numpy()
     else:
         array = np.asarray(value)
     found = f"{where}: is a {type(value).__name__}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        found = f"{where}: is {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+        found = (
+            f"{where}: is {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+        )
     if array.ndim == 2:  # noqa: PLR2004  Without channels.
         array = array[..., None]
-    elif array.ndim == 3 and array.shape[0] in {1, 3} and (is_tensor or array.shape[2] not in {1, 3}):  # noqa: PLR2004
+    elif (
+        array.ndim == 3 and array.shape[0] in {1, 3} and (is_tensor or array.shape[2] not in {1, 3})  # noqa: PLR2004
+    ):
         array = array.transpose(1, 2, 0)
     levels = array.dtype == np.uint8
     known = levels or np.issubdtype(array.dtype, np.floating)
@@ -139,5 +151,7 @@ def _split(named: Any) -> tuple[Any, Normalisation | None]:
     last: Any = steps[-1] if isinstance(steps, list | tuple) and steps else None
     if type(last).__name__ != "Normalize" or "torchvision" not in _packages(last):
         return named, None
-    mean, std = (tuple(float(value) for value in np.ravel(values)) for values in (last.mean, last.std))
+    mean, std = (
+        tuple(float(value) for value in np.ravel(values)) for values in (last.mean, last.std)
+    )
     return type(named)(list(steps[:-1])), (mean, std)

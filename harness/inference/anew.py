@@ -121,12 +121,23 @@ def asked_elsewhere(
                 check=False,
             )
             if done.returncode:
-                told = [each for each in done.stderr.decode(errors="replace").splitlines() if ": " in each]
-                said = told[-1] if told else f"status {done.returncode}"  # An error's last line may be its note.
-                raise UnusableModelError(f"in another process, the model cannot be opened or asked: {said}")
+                told = [
+                    each
+                    for each in done.stderr.decode(errors="replace").splitlines()
+                    if ": " in each
+                ]
+                said = (
+                    told[-1] if told else f"status {done.returncode}"
+                )  # An error's last line may be its note.
+                raise UnusableModelError(
+                    f"in another process, the model cannot be opened or asked: {said}"
+                )
             with np.load(path) as found:
                 numbers = range(len(openings))
-                yield [{way: found[key] for way in WAYS if (key := f"{at} {way.how}") in found} for at in numbers]
+                yield [
+                    {way: found[key] for way in WAYS if (key := f"{at} {way.how}") in found}
+                    for at in numbers
+                ]
 
 
 def answer(source: IO[bytes]) -> None:
@@ -134,7 +145,9 @@ def answer(source: IO[bytes]) -> None:
     parent, path, openings, images, pictures = pickle.load(source)  # noqa: S301  Written by the parent process.
     end_with_parent(parent)
     if pictures is not None:
-        images = replace(images, origin=Origin({at: Item(pictures.get, at) for at in pictures}, (), encoded=True))
+        images = replace(
+            images, origin=Origin({at: Item(pictures.get, at) for at in pictures}, (), encoded=True)
+        )
     found: dict[str, Any] = {}
     for number, opening in enumerate(openings):
         classifier = open_model(images=images, ordered=False, workers=1, **opening).classifier

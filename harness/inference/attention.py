@@ -55,7 +55,9 @@ class Attention:
         Corners are not aligned.
         """
         maps = torch.from_numpy(self.maps[part])[:, None]
-        return np.asarray(nn.functional.interpolate(maps, self.size, mode="bilinear", align_corners=False)[:, 0])
+        return np.asarray(
+            nn.functional.interpolate(maps, self.size, mode="bilinear", align_corners=False)[:, 0]
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,7 +98,9 @@ def attend(
 
     def attention(images: LabelledImages, perturbation: Perturbation) -> Attention:
         shape = (count, classes + height * width)
-        values = classifier.cached(("attention", layer, size), images, shape, compute, perturbation=perturbation)
+        values = classifier.cached(
+            ("attention", layer, size), images, shape, compute, perturbation=perturbation
+        )
         maps = values[:, classes:].reshape(count, height, width)
         return Attention(Predictions(values[:, :classes], images, perturbation), maps, layer)
 
@@ -127,7 +131,9 @@ class _Looking:
 
         tap = _Tap(self.layer, self.grid)
         with evaluating(model, tap.hooks):
-            return np.concatenate(in_batches(look, np.arange(len(inputs)), size=size, workers=workers))
+            return np.concatenate(
+                in_batches(look, np.arange(len(inputs)), size=size, workers=workers)
+            )
 
 
 class _Tap(threading.local):
@@ -144,27 +150,38 @@ class _Tap(threading.local):
 
     def __call__(self, _module: nn.Module, _inputs: object, output: object) -> Tensor:
         if not isinstance(output, Tensor):
-            raise ModelError(f"the layer returned {type(output).__name__}, expected a tensor of feature maps")
+            raise ModelError(
+                f"the layer returned {type(output).__name__}, expected a tensor of feature maps"
+            )
         output = output.detach()
         self.activation = (output.relu() if self.rectifies else output).requires_grad_()
         # The ReLU follows and would stop the gradient at zero. The smallest positive number lets it pass, as behind the
         # ReLU, and is too small to change a logit. Otherwise the next layer may work in place, and a leaf of the graph
         # does not allow that.
-        return self.activation + torch.finfo(output.dtype).tiny if self.rectifies else self.activation.clone()
+        return (
+            self.activation + torch.finfo(output.dtype).tiny
+            if self.rectifies
+            else self.activation.clone()
+        )
 
     def grad_cam(self, model: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             logits = model(pixels)
         activation, self.activation = self.activation, None
         if activation is None or not isinstance(logits, Tensor) or not logits.requires_grad:
-            raise NotApplicableError("attention: the logits cannot be differentiated with respect to the layer")
+            raise NotApplicableError(
+                "attention: the logits cannot be differentiated with respect to the layer"
+            )
         scores = logits.gather(1, logits.argmax(dim=1, keepdim=True))
         (gradients,) = torch.autograd.grad(scores.sum(), activation, allow_unused=True)
         if gradients is None:
             raise NotApplicableError("attention: the logits do not depend on the layer")
         activation = activation.detach()
         if self.size:
-            activation, gradients = feature_maps(activation, self.size), feature_maps(gradients, self.size)
+            activation, gradients = (
+                feature_maps(activation, self.size),
+                feature_maps(gradients, self.size),
+            )
         weights = gradients.mean(dim=(2, 3), keepdim=True)
         maps = (weights * activation).sum(dim=1).relu().float()
         return logits.detach(), maps

@@ -84,7 +84,12 @@ class Classifier:
 
     def like(self, model: Any) -> Classifier:
         """Return a classifier of another model with the same settings, without cached predictions and cache."""
-        other = Classifier(self.predictor.like(model), workers=self.workers, screen=self._screen, backend=self._made_by)
+        other = Classifier(
+            self.predictor.like(model),
+            workers=self.workers,
+            screen=self._screen,
+            backend=self._made_by,
+        )
         other.rounded = self.rounded
         if self._measured_on is not None:
             other.measure_precision_on(self._measured_on)
@@ -92,7 +97,9 @@ class Classifier:
 
     def backend_for(self, model: Any, *, workers: int | None = None) -> Engine:
         """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
-        return self.predictor.engine(model, self._made_by, workers=workers or self.workers, screen=self._screen)
+        return self.predictor.engine(
+            model, self._made_by, workers=workers or self.workers, screen=self._screen
+        )
 
     def measure_precision_on(self, images: LabelledImages) -> None:
         """Register the images for measuring the error of low precision; see `Screen`."""
@@ -112,15 +119,28 @@ class Classifier:
             return self._predictions(images, perturbation)
         found = self.remembered_of("predictions", images, perturbation, self._predictions)
         # Another data set object may hold equal pixels.
-        return found if found.images is images else replace(found, images=images, exact=found.exactly)
+        return (
+            found if found.images is images else replace(found, images=images, exact=found.exactly)
+        )
 
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
         logits = partial(self._answers, images, perturbation)
         exact = partial(logits, exact=True) if self.backend.screens_for(len(images)) else None
-        return Predictions(logits(np.arange(len(images))), images, perturbation, exact=exact, known=self.provides.known)
+        return Predictions(
+            logits(np.arange(len(images))),
+            images,
+            perturbation,
+            exact=exact,
+            known=self.provides.known,
+        )
 
     def _answers(
-        self, images: LabelledImages, perturbation: Perturbation, at: np.ndarray, *, exact: bool = False
+        self,
+        images: LabelledImages,
+        perturbation: Perturbation,
+        at: np.ndarray,
+        *,
+        exact: bool = False,
     ) -> np.ndarray:
         """Return the logits at some positions: cached ones, or else from the backend, `exact` or perhaps screened."""
         # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
@@ -130,7 +150,11 @@ class Classifier:
         return self.cached(name, images, (len(at), classes), compute, perturbation=perturbation)
 
     def predict_pairs(
-        self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
+        self,
+        images: LabelledImages,
+        positions: np.ndarray,
+        poses: Sequence[Pose],
+        which: np.ndarray,
     ) -> np.ndarray:
         """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs; returns classes, (M,) int64.
 
@@ -140,21 +164,27 @@ class Classifier:
         inputs = Perturbed(images.pixels, positions, self.device, seen, which, rounded=self.rounded)
         return np.asarray(self.backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))
 
-    def asked_anew(self, images: LabelledImages, positions: np.ndarray, *, size: int | None) -> np.ndarray:
+    def asked_anew(
+        self, images: LabelledImages, positions: np.ndarray, *, size: int | None
+    ) -> np.ndarray:
         """Return the logits of these images, (M, classes), by the given model, neither traced nor folded.
 
         Batches of `size` are not padded; with None, they are those of a run. Raises `ModelError` as `predict` does.
         """
         inputs, classes = self.inputs(images).only(positions), len(images.classes)
         if size is None:
-            return self.backend_for(self.plain, workers=1).logits(inputs, classes=classes, exact=True)
+            return self.backend_for(self.plain, workers=1).logits(
+                inputs, classes=classes, exact=True
+            )
         with named(inputs):
             return Logits(classes, fills=False)(self.plain, inputs, size, 1)
 
     @property
     def answered(self) -> tuple[Predictions, ...]:
         """Return all predictions so far, computed or from the cache, in the order of the requests."""
-        return tuple(answer for answer in self._remembered.values() if isinstance(answer, Predictions))
+        return tuple(
+            answer for answer in self._remembered.values() if isinstance(answer, Predictions)
+        )
 
     def cached(
         self,
@@ -177,18 +207,28 @@ class Classifier:
             self._cache.store(key, values := compute())
         return values
 
-    def cache_key(self, what: object, images: LabelledImages, perturbation: Perturbation) -> str | None:
+    def cache_key(
+        self, what: object, images: LabelledImages, perturbation: Perturbation
+    ) -> str | None:
         """Return the cache key of a result, None for one that `cached` does not store."""
         if self._cache is None or self.fingerprint is None or not _is_ours(perturbation):
             return None
-        inputs = images.sha256, tuple(images.pixels.shape), images.domain.border, perturbation, self.rounded
+        inputs = (
+            images.sha256,
+            tuple(images.pixels.shape),
+            images.domain.border,
+            perturbation,
+            self.rounded,
+        )
         decisive = self.fingerprint, inputs, what, PROTOCOL, computing_code(), self.backend.decides
         return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
     def inputs(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> Perturbed:
         """Return the model's inputs for the images under the perturbation."""
         seen = within_border(perturbation, images.domain.border)
-        return Perturbed(images.pixels, np.arange(len(images)), self.device, (seen,), rounded=self.rounded)
+        return Perturbed(
+            images.pixels, np.arange(len(images)), self.device, (seen,), rounded=self.rounded
+        )
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
         """Return the result of the first call of `compute` for `what`, which must name all that determines it."""

@@ -30,7 +30,9 @@ _PATIENCE = 1.0
 """Seconds that a batch gets to end if its results are no longer needed."""
 
 
-def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int) -> list[T]:
+def in_batches(
+    work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int
+) -> list[T]:
     """Return the results of `work` for batches of positions, in order; `workers` run in parallel on one thread each.
 
     Raises the error of the first batch that fails. `work` itself may call this function.
@@ -54,7 +56,9 @@ def in_batches(work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: 
                     settings.restore()
             except (Exception, Interruption) as error:  # The waiting thread raises it again.
                 errors[number] = error
-            except BaseException as error:  # The model raised it; only the main thread may end a run.
+            except (
+                BaseException
+            ) as error:  # The model raised it; only the main thread may end a run.
                 errors[number] = raised(error)
             finished.put(number)
 
@@ -90,13 +94,17 @@ class _Worker:
     """A thread that waits for jobs; it is in `_idle` whenever it has none."""
 
     def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]] = (
+            queue.SimpleQueue()
+        )
         threading.Thread(target=self._work, name="harness-worker", daemon=True).start()
 
     def _work(self) -> None:
         while True:
             job, ended = self.jobs.get()
-            if torch.get_num_threads() != 1:  # PyTorch stores it per thread, and a model may have changed it.
+            if (
+                torch.get_num_threads() != 1
+            ):  # PyTorch stores it per thread, and a model may have changed it.
                 torch.set_num_threads(1)
             try:
                 job()
@@ -157,7 +165,11 @@ and vision transformers (3,072 for each of 16 x 16 pixels) are close to it."""
 
 def usable_cores() -> list[int]:
     """Return the numbers of the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
 
 
 def available_cores() -> int:
@@ -178,7 +190,9 @@ def pick_device(wanted: str = "auto") -> str:
         torch.zeros(1, device=wanted).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"device {wanted!r} cannot be used ({reason}); expected auto, cpu, cuda or mps") from None
+        raise InputError(
+            f"device {wanted!r} cannot be used ({reason}); expected auto, cpu, cuda or mps"
+        ) from None
     return wanted
 
 

@@ -72,14 +72,24 @@ class Perturbed:
             cuts = [0, *(np.flatnonzero(np.diff(which)) + 1), len(which)]
             runs = [slice(*cut) for cut in pairwise(cuts)]
             pixels = torch.cat([self.perturbations[which[run.start]](pixels[run]) for run in runs])
-        return unit_range(pixels.clamp(0, 1).mul(255).round().to(torch.uint8)) if self.rounded else pixels
+        return (
+            unit_range(pixels.clamp(0, 1).mul(255).round().to(torch.uint8))
+            if self.rounded
+            else pixels
+        )
 
     def only(self, numbers: np.ndarray) -> Perturbed:
         """Return the inputs of these numbers, numbered from 0."""
-        return replace(self, at=self.at[numbers], which=None if self.which is None else self.which[numbers])
+        return replace(
+            self, at=self.at[numbers], which=None if self.which is None else self.which[numbers]
+        )
 
     def __str__(self) -> str:
-        under = f"under {self.perturbations[0]}" if self.which is None else f"in {len(self.perturbations)} poses"
+        under = (
+            f"under {self.perturbations[0]}"
+            if self.which is None
+            else f"in {len(self.perturbations)} poses"
+        )
         return f"images {(len(self), *self.shape)} {under}"
 
 
@@ -135,7 +145,13 @@ class Engine:
         fills: bool = True,
         confirm: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.device, self._batch, self._fills, self._confirm = model, device, batch, fills, confirm
+        self.model, self.device, self._batch, self._fills, self._confirm = (
+            model,
+            device,
+            batch,
+            fills,
+            confirm,
+        )
         self.workers = 1 if devices.is_accelerator(device) else workers
         self.screen = screening.Screen(model) if screen and screening.has_bfloat16(device) else None
         """Screen in bfloat16; None if only float32 runs."""
@@ -152,7 +168,11 @@ class Engine:
         if self._batch:
             return "predictor", self._batch, capability
         name = self.screen and (self.screen.name, screening.TRIED_IF_LARGE, screening.LARGE)
-        room = devices.ROOM if self.device.type == "cpu" else (devices.ACCELERATOR_BATCHES, devices.ACCELERATOR_ROOM)
+        room = (
+            devices.ROOM
+            if self.device.type == "cpu"
+            else (devices.ACCELERATOR_BATCHES, devices.ACCELERATOR_ROOM)
+        )
         platform = (self.device.type, name, torch.__version__, capability)
         return (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH), room, self._halvings, platform
 
@@ -180,7 +200,9 @@ class Engine:
                 return run(inputs)
             return self.screen.logits(inputs, run, size=partial(self._size, inputs))
 
-    def over_batches(self, task: BatchTask, model: Any, inputs: Perturbed, *, size: int) -> np.ndarray:
+    def over_batches(
+        self, task: BatchTask, model: Any, inputs: Perturbed, *, size: int
+    ) -> np.ndarray:
         """Return the task's result for the inputs with the model, in batches of this size."""
         return task(model, inputs, size, self.workers)
 
@@ -188,7 +210,10 @@ class Engine:
         """Return logits of the model, (N, classes), or those in bfloat16 of the model `low`."""
         if not len(inputs):
             return np.empty((0, classes), dtype=np.float32)
-        task, model = Logits(classes, low is not None, self._fills), self.model if low is None else low
+        task, model = (
+            Logits(classes, low is not None, self._fills),
+            self.model if low is None else low,
+        )
         while True:
             size = self._size(inputs, low=task.low)
             try:
@@ -204,7 +229,9 @@ class Engine:
                 return rows
 
     def _size(self, inputs: Perturbed, *, low: bool = False) -> int:
-        return self._batch or max(1, batch_size(inputs.shape, self.device, screening=low) >> self._halvings)
+        return self._batch or max(
+            1, batch_size(inputs.shape, self.device, screening=low) >> self._halvings
+        )
 
 
 MakeBackend = Callable[..., Engine]
@@ -243,5 +270,7 @@ def shaped(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
 def finite(logits: Tensor) -> Tensor:
     """Return the logits (N, classes); raises `ModelError` unless all are finite."""
     if not logits.isfinite().all():
-        raise ModelError(f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images")
+        raise ModelError(
+            f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images"
+        )
     return logits

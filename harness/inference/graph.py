@@ -31,8 +31,13 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
             traced = symbolic_trace(plain)
     except Exception:  # Tracing runs the user's code symbolically and may raise anything; the copy is still correct.
         return plain
-    layers, calls = dict(traced.named_modules()), Counter(node.target for node in traced.graph.nodes)
-    if keep and not any(node.op == "call_module" and node.target == keep for node in traced.graph.nodes):
+    layers, calls = (
+        dict(traced.named_modules()),
+        Counter(node.target for node in traced.graph.nodes),
+    )
+    if keep and not any(
+        node.op == "call_module" and node.target == keep for node in traced.graph.nodes
+    ):
         return plain
     for node in list(traced.graph.nodes):
         before = node.args[0] if node.args else None
@@ -40,7 +45,11 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
             continue
         conv, norm = layers[str(before.target)], layers[str(node.target)]
         # Exactly these classes: a subclass may compute anything, and a hook may read or change values between the two.
-        kinds = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None
+        kinds = (
+            type(conv) is nn.Conv2d
+            and type(norm) is nn.BatchNorm2d
+            and norm.running_mean is not None
+        )
         # A convolution must not change if it is called twice, or if its output or weights have another use.
         weights = {f"{before.target}.weight", f"{before.target}.bias"}
         alone = len(before.users) == calls[before.target] == 1 and weights.isdisjoint(calls)
@@ -97,14 +106,24 @@ def max_of_two_by_two(images: Tensor) -> Tensor:
 def _is_two_by_two(node: Node, layers: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         layer = layers[str(node.target)]
-        if type(layer) is not nn.MaxPool2d or _has_hooks(layer) or len(node.args) != 1 or node.kwargs:
+        if (
+            type(layer) is not nn.MaxPool2d
+            or _has_hooks(layer)
+            or len(node.args) != 1
+            or node.kwargs
+        ):
             return False
         found = vars(layer)
     elif node.op == "call_function" and node.target is functional.max_pool2d and node.args:
         found = _POOLING.bind(*node.args, **node.kwargs).arguments
     else:
         return False
-    settings = found["kernel_size"], found.get("stride") or 2, found.get("padding", 0), found.get("dilation", 1)
+    settings = (
+        found["kernel_size"],
+        found.get("stride") or 2,
+        found.get("padding", 0),
+        found.get("dilation", 1),
+    )
     plain = not (found.get("ceil_mode") or found.get("return_indices"))
     return plain and [_pair(each) for each in settings] == [(2, 2), (2, 2), (0, 0), (1, 1)]
 

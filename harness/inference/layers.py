@@ -63,7 +63,11 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
         )
     size, behind = calls[numbers[-1]].size, calls[numbers[-1] :]
     # Swin merges patches without a convolution.
-    tokens = {each.name: each.size for each in behind if each.kind == "tokens" or (each.kind and each.size != size)}
+    tokens = {
+        each.name: each.size
+        for each in behind
+        if each.kind == "tokens" or (each.kind and each.size != size)
+    }
     if tokens:
         return _last_that_decides(model, pixels[:2], tokens)
     (*_, last) = (each.name for each in behind if each.size == size)
@@ -81,7 +85,9 @@ def feature_maps(output: Tensor, size: tuple[int, int]) -> Tensor:
     return output[:, -size[0] * size[1] :].transpose(1, 2).reshape(number, channels, *size)
 
 
-def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
+def chosen_layer(
+    classifier: Classifier, images: LabelledImages, wanted: str | None
+) -> tuple[str, tuple[int, int]]:
     """Return the layer for Grad-CAM and the (height, width) of its maps; `wanted=None` stands for the default.
 
     Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists. Also for a suffix
@@ -91,8 +97,13 @@ def chosen_layer(classifier: Classifier, images: LabelledImages, wanted: str | N
     return classifier.remembered(key, lambda: _found(classifier, images, wanted))
 
 
-def _found(classifier: Classifier, images: LabelledImages, wanted: str | None) -> tuple[str, tuple[int, int]]:
-    model, pixels = classifier.plain, classifier.inputs(images)(np.arange(min(_PROBED, len(images))))
+def _found(
+    classifier: Classifier, images: LabelledImages, wanted: str | None
+) -> tuple[str, tuple[int, int]]:
+    model, pixels = (
+        classifier.plain,
+        classifier.inputs(images)(np.arange(min(_PROBED, len(images)))),
+    )
     layers = spatial_layers(model, pixels)
     layer = default_layer(model, pixels) if wanted is None else wanted
     name = layer.removesuffix(RELU)
@@ -124,7 +135,10 @@ def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
         return output.relu()
 
     def logits(change: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.no_grad(), evaluating(model, {layer: lambda _layer, _inputs, output: change(output)}):
+        with (
+            torch.no_grad(),
+            evaluating(model, {layer: lambda _layer, _inputs, output: change(output)}),
+        ):
             result: Tensor = model(pixels)
         return result
 
@@ -165,7 +179,9 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
                 calls.append(_Called(name, layer, size, channels, "last" if last else ""))
         elif output.ndim == 3:  # noqa: PLR2004
             # The latest convolution may have made the patches of a transformer.
-            embedded = next((called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None)
+            embedded = next(
+                (called for called in reversed(calls) if isinstance(called.layer, nn.Conv2d)), None
+            )
             others = shape[1] - embedded.size[0] * embedded.size[1] if embedded else -1
             if embedded and 0 <= others <= _OTHER_TOKENS and shape[2] == embedded.channels:
                 calls.append(_Called(name, layer, embedded.size, embedded.channels, "tokens"))
@@ -176,7 +192,9 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
     return calls
 
 
-def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tuple[int, int]]) -> str:
+def _last_that_decides(
+    model: nn.Module, pixels: Tensor, sizes: Mapping[str, tuple[int, int]]
+) -> str:
     """Return the last of these layers with an effect of its patches on the logits; raises without one."""
     found: dict[str, Tensor] = {}
 
@@ -187,7 +205,11 @@ def _last_that_decides(model: nn.Module, pixels: Tensor, sizes: Mapping[str, tup
 
     with torch.enable_grad(), evaluating(model, {name: partial(hold, name) for name in sizes}):
         scores = model(pixels).max(dim=1).values.sum()
-    gradients = torch.autograd.grad(scores, list(found.values()), allow_unused=True) if scores.requires_grad else ()
+    gradients = (
+        torch.autograd.grad(scores, list(found.values()), allow_unused=True)
+        if scores.requires_grad
+        else ()
+    )
     for name, gradient in reversed(list(zip(found, gradients, strict=False))):
         if gradient is not None and feature_maps(gradient, sizes[name]).any():
             return name

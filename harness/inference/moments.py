@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def channel_moments(
-    model: nn.Module, inputs: Perturbed, size: int, workers: int, layers: dict[str, Any], *, parts: int
+    model: nn.Module,
+    inputs: Perturbed,
+    size: int,
+    workers: int,
+    layers: dict[str, Any],
+    *,
+    parts: int,
 ) -> np.ndarray:
     """Return number, mean and variance of the inputs of each batch norm's channels, (parts, 3, channels) float32.
 

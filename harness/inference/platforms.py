@@ -23,7 +23,17 @@ _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "perturb", "networks", "inference")
 """The rooms that compute pixels, perturbations and predictions."""
 # A wheel has the tests inside the package, a checkout beside it.
-_MEASURING = ("base", *_ROOMS, "measures", "checks", "run", "plugin", "features", "stress_tests", "../stress_tests")
+_MEASURING = (
+    "base",
+    *_ROOMS,
+    "measures",
+    "checks",
+    "run",
+    "plugin",
+    "features",
+    "stress_tests",
+    "../stress_tests",
+)
 """The rooms that determine measurements, and the stress tests that ship."""
 LIBRARIES = ("numpy", "opencv-python", "opencv-python-headless", "scipy", "torch")
 """Libraries that compute; another release may round differently."""
@@ -53,7 +63,9 @@ def hash_of_code(package: Path, rooms: Sequence[str] = _ROOMS) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
-        digest.update(f"{path.relative_to(package.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+        digest.update(
+            f"{path.relative_to(package.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0"
+        )
     return digest.hexdigest()
 
 

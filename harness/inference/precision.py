@@ -70,7 +70,11 @@ class _Int8:
         self._ranges: dict[str, tuple[float, float]] = {}
 
     def weights(self, values: Tensor) -> Tensor:
-        return _in_steps(values, float(values.min()), float(values.max())) if values.ndim > 1 else values
+        return (
+            _in_steps(values, float(values.min()), float(values.max()))
+            if values.ndim > 1
+            else values
+        )
 
     def activations(self, name: str, values: Tensor) -> Tensor:
         if not self.measures:
@@ -93,7 +97,11 @@ def _round_layers(network: nn.Module, rounding: _Cast | _Int8) -> None:
         for values in [*network.parameters(), *network.buffers()]:
             if values.is_floating_point():
                 values.copy_(rounding.weights(values))
-    layers = [(name, layer) for name, layer in network.named_modules() if not name or not list(layer.children())]
+    layers = [
+        (name, layer)
+        for name, layer in network.named_modules()
+        if not name or not list(layer.children())
+    ]
     for name, layer in layers:
         layer.register_forward_pre_hook(_before(f"{name} in", rounding))
         layer.register_forward_hook(_after(f"{name} out", rounding))
@@ -101,7 +109,9 @@ def _round_layers(network: nn.Module, rounding: _Cast | _Int8) -> None:
 
 def _before(name: str, rounding: _Cast | _Int8) -> Callable[..., Any]:
     def round_inputs(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_rounded(f"{name} {number}", values, rounding) for number, values in enumerate(inputs))
+        return tuple(
+            _rounded(f"{name} {number}", values, rounding) for number, values in enumerate(inputs)
+        )
 
     return round_inputs
 

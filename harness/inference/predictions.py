@@ -38,7 +38,9 @@ class Predictions:
         if self.known == 0:
             raise NotApplicableError("the predictor returns labels only")
         if self.known is not None and (least is None or self.known < least):
-            raise NotApplicableError(f"the predictor returns the top {self.known} classes only, the rest is unknown")
+            raise NotApplicableError(
+                f"the predictor returns the top {self.known} classes only, the rest is unknown"
+            )
 
     @property
     def has_confidence(self) -> bool:

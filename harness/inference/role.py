@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from harness.perturb import Perturbation
 
 
-def load(spec: Path | str, options: NetworkOptions | None = None, images: LabelledImages | None = None) -> Checkpoint:
+def load(
+    spec: Path | str, options: NetworkOptions | None = None, images: LabelledImages | None = None
+) -> Checkpoint:
     """Load the model that a SPEC names; without images, a predictor only gives its identity.
 
     Raises `CheckpointRefused` for an irregular file, and `InputError` for a predictor that cannot be opened.
@@ -86,7 +88,9 @@ class RoleModel:
         """Return the kind of its answers."""
         return self.classifier.provides
 
-    def predict(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Predictions:
+    def predict(
+        self, images: LabelledImages, perturbation: Perturbation | None = None
+    ) -> Predictions:
         """Predict every image under the perturbation (default: none); see `Classifier.predict`."""
         return self.classifier.predict(images, perturbation or IDENTITY)
 
@@ -111,7 +115,9 @@ class RoleModel:
         return self.classifier.predictor.declared | entry
 
 
-def along(model: RoleModel, images: LabelledImages, *perturbations: Perturbation) -> tuple[Predictions, ...]:
+def along(
+    model: RoleModel, images: LabelledImages, *perturbations: Perturbation
+) -> tuple[Predictions, ...]:
     """Predict the clean images, and then the images under each perturbation, in this order."""
     return (model.predict(images), *under_each(model, images, perturbations))
 
@@ -123,13 +129,18 @@ def under_each(
     return tuple(model.predict(images, perturbation) for perturbation in perturbations)
 
 
-def under_corruption(model: RoleModel, images: LabelledImages, name: str) -> dict[str, tuple[Predictions, ...]]:
+def under_corruption(
+    model: RoleModel, images: LabelledImages, name: str
+) -> dict[str, tuple[Predictions, ...]]:
     """Predict the clean images and those at severities 1 to 5, in this order, for one corruption or for `ALL`.
 
     Raises `ValueError` for an unknown name.
     """
     return {
-        each: (model.predict(images), *(model.predict(images, Corruption(each, severity)) for severity in SEVERITIES))
+        each: (
+            model.predict(images),
+            *(model.predict(images, Corruption(each, severity)) for severity in SEVERITIES),
+        )
         for each in (SHIPPED if name == ALL else (name,))
     }
 
@@ -159,7 +170,9 @@ def open_model(
     """
     device = pick_device(device)
     network = (network or NetworkOptions()).after(images)
-    with nullcontext() if isinstance(path, Path) else _named(role, path):  # A refused file names itself.
+    with (
+        nullcontext() if isinstance(path, Path) else _named(role, path)
+    ):  # A refused file names itself.
         checkpoint = load(path, network, images)
     model = checkpoint.model
     if not isinstance(model, PredictorModel):
@@ -177,11 +190,23 @@ def open_model(
             classifier = Classifier(model, workers=workers, cache=cache, backend=backend)
             classifier.rounded = rounded
             if checkpoint.architecture in {"user", "python"}:  # It runs code of the user's.
-                classifier.opening = {"path": path, "network": network, "device": device, "rounded": rounded}
+                classifier.opening = {
+                    "path": path,
+                    "network": network,
+                    "device": device,
+                    "rounded": rounded,
+                }
             classifier.measure_precision_on(images)
         _expect_answers(classifier, images, ordered=ordered)
-    identity = checkpoint.sha256, checkpoint.model_sha256, checkpoint.architecture, checkpoint.record
-    return RoleModel(role, path, *identity, classifier, note="; ".join(filter(None, (checkpoint.note, where))))
+    identity = (
+        checkpoint.sha256,
+        checkpoint.model_sha256,
+        checkpoint.architecture,
+        checkpoint.record,
+    )
+    return RoleModel(
+        role, path, *identity, classifier, note="; ".join(filter(None, (checkpoint.note, where)))
+    )
 
 
 def _provided_by_onnx(model: DeclaredNetwork) -> Provides:
@@ -198,10 +223,13 @@ def _named(role: str, path: Path | str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{role} {path}: {error.message}".strip(), setting=error.setting, code=error.code) from error
+        raise InputError(
+            f"{role} {path}: {error.message}".strip(), setting=error.setting, code=error.code
+        ) from error
     except Exception as error:  # The model may raise any exception at any call.
         raise InputError(
-            f"{role} {path}: the model failed on the first images: {error}".strip(), code=Code.MODEL_RAISED
+            f"{role} {path}: the model failed on the first images: {error}".strip(),
+            code=Code.MODEL_RAISED,
         ) from error
 
 
@@ -213,5 +241,7 @@ def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: 
     with suppress(UnknownPixelsError):  # Recorded predictions may be of other images only.
         classifier.predict(images.take(torch.tensor([0])))
         if ordered and not classifier.provides.layers:
-            sample = sample_up_to(images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes)))
+            sample = sample_up_to(
+                images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes))
+            )
             expect_order(classifier.predict(sample), classifier.predictor.order)

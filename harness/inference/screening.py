@@ -28,7 +28,15 @@ LARGE = 400_000_000
 CAUTION = 4.0
 """A prediction is clear if its lead is above this many times the largest observed difference of a logit. The lead of a
 wrong prediction is at most twice the difference, so this is twice the necessary factor."""
-_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+_WITHOUT_BFLOAT16 = {
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX2_VNNI_2",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+}
 """Limits of oneDNN's instruction set without bfloat16."""
 _LOWERED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers with weights that autocast uses in bfloat16."""
@@ -54,7 +62,10 @@ class Screen:
         if (inputs := self._inputs) is None or not len(inputs):
             return TRIED
         (work,) = in_batches(
-            lambda first: multiplications_per_image(self._model, inputs(first)), np.arange(1), size=1, workers=1
+            lambda first: multiplications_per_image(self._model, inputs(first)),
+            np.arange(1),
+            size=1,
+            workers=1,
         )
         return TRIED_IF_LARGE if work >= LARGE else TRIED
 
@@ -62,7 +73,9 @@ class Screen:
         """Return whether bfloat16 screens `count` inputs; for few inputs of a small network it would save no time."""
         return count >= TRIED_IF_LARGE and (count > TRIED or self._tried < TRIED)
 
-    def logits(self, inputs: Any, run: Callable[..., np.ndarray], *, size: Callable[[], int]) -> np.ndarray:
+    def logits(
+        self, inputs: Any, run: Callable[..., np.ndarray], *, size: Callable[[], int]
+    ) -> np.ndarray:
         """Return the logits of N inputs, (N, classes); those without a clear lead are in float32.
 
         `run` returns the logits of inputs in float32, or in bfloat16 by a second argument, the model. `size` is the
@@ -87,7 +100,9 @@ class Screen:
         logits[again] = confirmed
         return logits
 
-    def _measured(self, inputs: Any, run: Callable[..., np.ndarray]) -> tuple[float, nn.Module | None]:
+    def _measured(
+        self, inputs: Any, run: Callable[..., np.ndarray]
+    ) -> tuple[float, nn.Module | None]:
         some = inputs.only(np.arange(min(len(inputs), self._tried)))
         reference = run(some)
         # Weights cast in advance suit any model, except one that uses them in other ways than autocast does.
@@ -142,10 +157,14 @@ def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
         counted.append(output.numel() * layer.weight[0].numel())  # type: ignore[index]
 
     try:
-        layers = {name: count for name, layer in model.named_modules() if isinstance(layer, _LOWERED)}
+        layers = {
+            name: count for name, layer in model.named_modules() if isinstance(layer, _LOWERED)
+        }
         with torch.no_grad(), evaluating(model, layers):
             model(image)
-    except Exception:  # The model may raise any exception; a later pass raises it again and reports it.
+    except (
+        Exception
+    ):  # The model may raise any exception; a later pass raises it again and reports it.
         return 0
     return sum(counted)
 

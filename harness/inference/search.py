@@ -62,7 +62,10 @@ def first_failures(
         while done < len(poses) and len(alive):
             wave = np.arange(done, min(len(poses), done + -(-_WAVE // len(alive))))
             chosen, which = np.tile(alive, len(wave)), np.repeat(wave, len(alive))
-            wrong = classifier.predict_pairs(images, chosen, poses, which) != images.labels.numpy()[chosen]
+            wrong = (
+                classifier.predict_pairs(images, chosen, poses, which)
+                != images.labels.numpy()[chosen]
+            )
             # Assignment in reverse order keeps the first failure.
             first[chosen[wrong][::-1]] = which[wrong][::-1]
             alive, done = alive[first[alive] < 0], done + len(wave)
@@ -80,7 +83,9 @@ def _within_borders(poses: Iterable[Pose], images: LabelledImages) -> tuple[Pose
     return tuple(pose for pose in bordered if isinstance(pose, Pose))
 
 
-def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, seed: int) -> FirstFailures:
+def changes(
+    classifier: Classifier, images: LabelledImages, within: Pose, *, seed: int
+) -> FirstFailures:
     """Draw poses within ± each axis of `within` by Hypothesis, and find the first change of each prediction.
 
     Hypothesis targets poses that change many predictions, and draws `max_examples` of its current profile. The result
@@ -98,7 +103,9 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
     # Whatever the profile says, a model may be slow, and examples of an earlier search must not come first.
     @hypothesis.settings(deadline=None, database=None)
     @hypothesis.seed(seed)
-    @hypothesis.given(poses_within(max_degrees=within.degrees, max_shift_px=max(within.dx, within.dy)))
+    @hypothesis.given(
+        poses_within(max_degrees=within.degrees, max_shift_px=max(within.dx, within.dy))
+    )
     def explore(pose: Pose) -> None:
         number = drawn.setdefault(pose.clamped(within), len(drawn))
         changed = classifier.predict(images, pose.clamped(within)).predicted != clean
@@ -112,21 +119,31 @@ def changes(classifier: Classifier, images: LabelledImages, within: Pose, *, see
 def expect_live(classifier: Classifier) -> None:
     """Raise `NotApplicableError` for recorded predictions, since drawn poses depend on earlier predictions."""
     if not classifier.provides.live:
-        raise NotApplicableError("recorded predictions do not cover poses that Hypothesis draws during the run")
+        raise NotApplicableError(
+            "recorded predictions do not cover poses that Hypothesis draws during the run"
+        )
 
 
-def correct_at(classifier: Classifier, images: LabelledImages, grid: Sequence[Pose], drawn: np.ndarray) -> np.ndarray:
+def correct_at(
+    classifier: Classifier, images: LabelledImages, grid: Sequence[Pose], drawn: np.ndarray
+) -> np.ndarray:
     """Return whether each image is correct at each of its own poses, (N, count) bool; `drawn` as of `random_poses`."""
     count, poses = drawn.shape[1], _within_borders(grid, images)
 
     def compute() -> np.ndarray:
         chosen = np.repeat(np.arange(len(images)), count)
-        order = np.argsort(drawn.ravel(), kind="stable")  # Sorted by pose, so a batch has few different poses.
+        order = np.argsort(
+            drawn.ravel(), kind="stable"
+        )  # Sorted by pose, so a batch has few different poses.
         predicted = np.empty(drawn.size, dtype=np.int64)
-        predicted[order] = classifier.predict_pairs(images, chosen[order], poses, drawn.ravel()[order])
+        predicted[order] = classifier.predict_pairs(
+            images, chosen[order], poses, drawn.ravel()[order]
+        )
         return np.asarray(predicted.reshape(drawn.shape) == images.labels.numpy()[:, None])
 
-    correct = classifier.cached(("correct at", poses, drawn.tobytes()), images, drawn.shape, compute)
+    correct = classifier.cached(
+        ("correct at", poses, drawn.tobytes()), images, drawn.shape, compute
+    )
     return np.asarray(correct.astype(bool))
 
 

@@ -50,7 +50,9 @@ def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Sk
     skewed = serving.skewed(name)
     if skewed.scale.offset or skewed.normalise != serving.reference.normalise:
         if model.classifier.rounded:
-            raise NotApplicableError("the checks file rounds images to 8 bits, which hold no other normalization")
+            raise NotApplicableError(
+                "the checks file rounds images to 8 bits, which hold no other normalization"
+            )
         if not model.provides.network:
             raise NotApplicableError(
                 "a predictor takes pixels in [0, 1], so another normalization cannot be sent to it"
@@ -80,7 +82,8 @@ def normalization_of(model: RoleModel) -> Normalise:
     if not isinstance(mean, torch.Tensor) or not isinstance(std, torch.Tensor):
         return Normalise()
     means, stds = (
-        tuple(float(f"{value:.{_DIGITS}g}") for value in values.flatten().tolist()) for values in (mean, std)
+        tuple(float(f"{value:.{_DIGITS}g}") for value in values.flatten().tolist())
+        for values in (mean, std)
     )
     return Normalise(means, stds)
 
@@ -93,9 +96,13 @@ def under_unknown(
     Raises `NotApplicableError` if no images from elsewhere are named, and `InputError` for a check without a kind.
     """
     if kind is None:
-        raise InputError(f"unknown: the check names no images; expected one of {', '.join(UNFAMILIAR)}, elsewhere")
+        raise InputError(
+            f"unknown: the check names no images; expected one of {', '.join(UNFAMILIAR)}, elsewhere"
+        )
     if kind in UNFAMILIAR:
         return model.predict(images, Unfamiliar(kind))
     if elsewhere is None:
-        raise NotApplicableError("no images from elsewhere are named; name some with the setting unknown")
+        raise NotApplicableError(
+            "no images from elsewhere are named; name some with the setting unknown"
+        )
     return model.predict(elsewhere)

@@ -87,7 +87,11 @@ class Ledger:
         return self.asked.setdefault(self.name, Asked())
 
     def look(
-        self, who: object, images: LabelledImages, perturbation: Perturbation, positions: np.ndarray | None = None
+        self,
+        who: object,
+        images: LabelledImages,
+        perturbation: Perturbation,
+        positions: np.ndarray | None = None,
     ) -> None:
         """Note a use of predictions: of all images, or at these positions."""
         self.sets.setdefault(images)
@@ -95,7 +99,9 @@ class Ledger:
         # An unhashable perturbation differs from all others.
         question = self.questions.setdefault(seen or id(perturbation), Question(perturbation))
         noted = question.by_name.setdefault(self.name, [])
-        if positions is not None or not any(known is images and part is None for known, part in noted):
+        if positions is not None or not any(
+            known is images and part is None for known, part in noted
+        ):
             noted.append((images, positions))
         if seen is not None and positions is None:
             key = (id(who), images.sha256, tuple(images.pixels.shape), seen)
@@ -143,7 +149,9 @@ def at_random(seed: int) -> Answer:
     def answer(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
         draws = _draws(asked, f"at random {seed}")
         scale = draws.uniform(0.5, 10) * draws.uniform(0.5, 2, size=(len(labels), 1))
-        return np.asarray(_certain(draws.integers(0, classes, len(labels)), classes) * scale / CERTAIN)
+        return np.asarray(
+            _certain(draws.integers(0, classes, len(labels)), classes) * scale / CERTAIN
+        )
 
     return answer
 
@@ -170,7 +178,9 @@ class StandIn(Classifier):
     copy by `like`, in place of a mutant, has no cache and is wrong on every image, so the first check catches it.
     """
 
-    predictor, plain, model, fingerprint = map(_of_counted, ("predictor", "plain", "model", "fingerprint"))
+    predictor, plain, model, fingerprint = map(
+        _of_counted, ("predictor", "plain", "model", "fingerprint")
+    )
 
     def __init__(
         self,
@@ -210,10 +220,16 @@ class StandIn(Classifier):
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
         if self._of is not None:
             return super()._predictions(images, perturbation)
-        return Predictions(self._logits(images, perturbation), images, perturbation, known=self.provides.known)
+        return Predictions(
+            self._logits(images, perturbation), images, perturbation, known=self.provides.known
+        )
 
     def predict_pairs(
-        self, images: LabelledImages, positions: np.ndarray, poses: Sequence[Pose], which: np.ndarray
+        self,
+        images: LabelledImages,
+        positions: np.ndarray,
+        poses: Sequence[Pose],
+        which: np.ndarray,
     ) -> np.ndarray:
         """Return the classes for image `positions[i]` in pose `poses[which[i]]`, as `predict` does."""
         self._count(len(positions), images)
@@ -239,7 +255,11 @@ class StandIn(Classifier):
         if self._of is None or self._ledger is None:
             return compute()
         key = self.cache_key(what, images, perturbation)
-        if key is not None and self._cache is not None and (values := self._cache.load(key, shape)) is not None:
+        if (
+            key is not None
+            and self._cache is not None
+            and (values := self._cache.load(key, shape)) is not None
+        ):
             self._ledger.now.add(cached=len(images), images=len(images))
             return values
         match what:
@@ -256,7 +276,9 @@ class StandIn(Classifier):
             case _:
                 return compute()
 
-    def asked_anew(self, images: LabelledImages, positions: np.ndarray, *, size: int | None) -> np.ndarray:
+    def asked_anew(
+        self, images: LabelledImages, positions: np.ndarray, *, size: int | None
+    ) -> np.ndarray:
         """Return logits as `Classifier.asked_anew` does; raises as `plain`."""
         assert self._counted
         self._count(len(positions), images, passes=-(-len(positions) // (size or len(positions))))
@@ -267,12 +289,17 @@ class StandIn(Classifier):
             self._ledger.now.add(passes=passes, poses=inputs, images=len(images))
 
     def _logits(
-        self, images: LabelledImages, perturbation: Perturbation, positions: np.ndarray | None = None
+        self,
+        images: LabelledImages,
+        perturbation: Perturbation,
+        positions: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return logits of all images, or of those at these positions: the same, though others were drawn with them."""
         asked = f"{images.sha256} {tuple(images.pixels.shape)} {perturbation!r}"
         labels, classes = images.labels.numpy(), len(images.classes)
-        if self._ledger is not None and positions is not None:  # A class decides alone, and images may be many.
+        if (
+            self._ledger is not None and positions is not None
+        ):  # A class decides alone, and images may be many.
             labels, positions = labels[positions], None
         answer = self._answer(labels, classes, asked).astype(np.float32)
         return answer if positions is None else answer[positions]

@@ -14,8 +14,23 @@ import numpy as np
 from harness.base.errors import InputError, NotApplicableError
 from harness.measures import selection
 from harness.measures.flips import Flips, flips
-from harness.measures.metric import Measurement, Metric, Unit, count_of, mean_of, mean_over, one_in, share_of
-from harness.measures.selection import commonest, confused, likely_most_confident, members_of, most_confident
+from harness.measures.metric import (
+    Measurement,
+    Metric,
+    Unit,
+    count_of,
+    mean_of,
+    mean_over,
+    one_in,
+    share_of,
+)
+from harness.measures.selection import (
+    commonest,
+    confused,
+    likely_most_confident,
+    members_of,
+    most_confident,
+)
 from harness.measures.statistics import related
 
 if TYPE_CHECKING:
@@ -67,15 +82,21 @@ def classification_report(predictions: Predictions) -> ClassificationReport:
             labels, predicted, labels=range(len(names)), average=average, zero_division=np.nan
         )
         support = [len(labels)] if average else found[3].astype(int).tolist()
-        columns = ([None if math.isnan(one) else float(one) for one in np.atleast_1d(each)] for each in found[:3])
+        columns = (
+            [None if math.isnan(one) else float(one) for one in np.atleast_1d(each)]
+            for each in found[:3]
+        )
         return tuple(Scores(*row) for row in zip(rows, *columns, support, strict=True))
 
     absent, unpredicted = (
-        tuple(name for label, name in enumerate(names) if not (which == label).any()) for which in (labels, predicted)
+        tuple(name for label, name in enumerate(names) if not (which == label).any())
+        for which in (labels, predicted)
     )
     (macro,), (weighted,) = (scores(name, [f"{name} average"]) for name in ("macro", "weighted"))
     share = float(predictions.correct.mean())
-    return ClassificationReport(len(labels), share, scores(None, names), macro, weighted, absent, unpredicted)
+    return ClassificationReport(
+        len(labels), share, scores(None, names), macro, weighted, absent, unpredicted
+    )
 
 
 def confusion_matrix(predictions: Predictions, among: np.ndarray | None = None) -> np.ndarray:
@@ -153,17 +174,25 @@ NEGATIVE_FLIPS = Metric(
 )
 
 
-def accuracy(predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None) -> Measurement:
+def accuracy(
+    predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None
+) -> Measurement:
     """Return the share of correct predictions in [0, 1], of all images or of one true class (its recall).
 
     The failures are wrong predictions. With `clean`, the predictions of the same images without a perturbation, only
     those that were correct there. Raises `InputError` for a class that the data lack.
     """
-    return share_right(ACCURACY, predictions, members_of(predictions, of_class, "accuracy"), clean=clean)
+    return share_right(
+        ACCURACY, predictions, members_of(predictions, of_class, "accuracy"), clean=clean
+    )
 
 
 def share_right(
-    metric: Metric, predictions: Predictions, chosen: np.ndarray, *, clean: Predictions | None = None
+    metric: Metric,
+    predictions: Predictions,
+    chosen: np.ndarray,
+    *,
+    clean: Predictions | None = None,
 ) -> Measurement:
     """Return the share of correct predictions among `chosen` images, (N,) bool and not empty, as `accuracy` does."""
     wrong, images = chosen & ~predictions.correct, predictions.images
@@ -182,7 +211,9 @@ def share_right(
 def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
     """Return the number of images of either class of the pair that are predicted as the other, among all images."""
     if pair[0] == pair[1]:
-        raise InputError(f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes")
+        raise InputError(
+            f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes"
+        )
     for name in pair:
         members_of(predictions, name, "pair failures")
     forth, back = confused(predictions, *pair), confused(predictions, *pair[::-1])
@@ -209,12 +240,17 @@ def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measure
     """
     changed = flips(predictions, incumbent)
     measured = _difference(ACCURACY_CHANGE, predictions, incumbent, changed)
-    pairs = [f"{name} {lost} lost, {gained} gained" for name, (lost, gained) in list(changed.by_pair.items())[:1]]
+    pairs = [
+        f"{name} {lost} lost, {gained} gained"
+        for name, (lost, gained) in list(changed.by_pair.items())[:1]
+    ]
     detail = "; ".join([f"{measured.detail} (McNemar p {related(changed.p_value)})", *pairs])
     return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
 
 
-def _difference(metric: Metric, predictions: Predictions, other: Predictions, changed: Flips) -> Measurement:
+def _difference(
+    metric: Metric, predictions: Predictions, other: Predictions, changed: Flips
+) -> Measurement:
     more: Any = {
         "detail": f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
         "failures": likely_most_confident(predictions, ~predictions.correct & other.correct),
@@ -225,7 +261,9 @@ def _difference(metric: Metric, predictions: Predictions, other: Predictions, ch
     return Measurement(metric, changed.net, changed.n, changed.interval, each=each, **more)
 
 
-def _count(metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str) -> Measurement:
+def _count(
+    metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str
+) -> Measurement:
     shown = likely_most_confident(predictions, failures)
     more: Any = {"failures": shown, "each": failures, "images": predictions.images}
     return count_of(metric, int(failures.sum()), len(failures), detail=detail, **more)
@@ -243,15 +281,26 @@ def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
     """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check."""
     if not 0 <= image < len(predictions.labels):
-        raise InputError(f"golden image {image}: expected a position among {len(predictions.labels)} images")
+        raise InputError(
+            f"golden image {image}: expected a position among {len(predictions.labels)} images"
+        )
     at = np.array([image])
     right = bool(predictions.correct[image])
-    taken, label = (predictions.classes[int(each[image])] for each in (predictions.predicted, predictions.labels))
+    taken, label = (
+        predictions.classes[int(each[image])]
+        for each in (predictions.predicted, predictions.labels)
+    )
     answer = f"{label}, {'as it should be' if right else f'predicted as {taken}'}"
     if predictions.has_confidence:
         answer += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
     detail = "; ".join(filter(None, (answer, because)))
-    return share_of(GOLDEN_RIGHT, predictions.correct[at], detail=detail, failures=at[: int(not right)], each=None)
+    return share_of(
+        GOLDEN_RIGHT,
+        predictions.correct[at],
+        detail=detail,
+        failures=at[: int(not right)],
+        each=None,
+    )
 
 
 def negative_flips(
@@ -271,13 +320,20 @@ def negative_flips(
     """
     looked_at = selection.of_class(predictions, of_class)
     if not (n := int(looked_at.sum())):
-        raise NotApplicableError(f"negative flips: none of {len(looked_at)} images is of class {of_class!r}")
+        raise NotApplicableError(
+            f"negative flips: none of {len(looked_at)} images is of class {of_class!r}"
+        )
     if among is not None:
         looked_at = looked_at & among
-    lost, gained = looked_at & before & ~predictions.correct, looked_at & ~before & predictions.correct
+    lost, gained = (
+        looked_at & before & ~predictions.correct,
+        looked_at & ~before & predictions.correct,
+    )
     count, detail = int(lost.sum()), f"{int(gained.sum())} gained in return"
     if top := commonest(predictions.labels, predictions.predicted, lost):
         (true, taken), most = top
         detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
     corrected = count if correction == 1 else count * correction
-    return count_of(NEGATIVE_FLIPS, corrected, n, detail=detail, failures=most_confident(predictions, lost))
+    return count_of(
+        NEGATIVE_FLIPS, corrected, n, detail=detail, failures=most_confident(predictions, lost)
+    )

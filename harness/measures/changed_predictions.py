@@ -32,18 +32,30 @@ def _metric(name: str, words: str, unit: Unit = Unit.SHARE) -> Metric:
 
 PREDICTIONS_CHANGED = _metric("predictions_changed", f"predictions {_DIFFER}")
 POOLED_CHANGED = _metric("pooled_predictions_changed", f"predictions {_DIFFER}, pooled over views")
-CONSENSUS_CHANGED = _metric("consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set")
-WORST_CLASS_CHANGED = _metric("worst_class_predictions_changed", f"predictions of one class {_DIFFER}")
-WORST_GROUP_CHANGED = _metric("worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}")
+CONSENSUS_CHANGED = _metric(
+    "consensus_predictions_changed", f"predictions {_DIFFER} on the consensus set"
+)
+WORST_CLASS_CHANGED = _metric(
+    "worst_class_predictions_changed", f"predictions of one class {_DIFFER}"
+)
+WORST_GROUP_CHANGED = _metric(
+    "worst_group_predictions_changed", f"predictions of one group of images {_DIFFER}"
+)
 CORRECT_PREDICTIONS_LOST = _metric(
     "correct_predictions_lost", f"correct predictions of the original {_GONE}", Unit.DIFFERENCE
 )
 WORST_CLASS_LOST = _metric(
-    "worst_class_correct_predictions_lost", f"correct predictions of one class {_GONE}", Unit.DIFFERENCE
+    "worst_class_correct_predictions_lost",
+    f"correct predictions of one class {_GONE}",
+    Unit.DIFFERENCE,
 )
 MOVED = _metric("confidence_moved", "mean total variation between artifact and original")
-MOVED_P99 = _metric("confidence_moved_p99", "99th percentile of the total variation between artifact and original")
-CALIBRATION_CHANGE = _metric("calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE)
+MOVED_P99 = _metric(
+    "confidence_moved_p99", "99th percentile of the total variation between artifact and original"
+)
+CALIBRATION_CHANGE = _metric(
+    "calibration_error_change", "rise of the expected calibration error", Unit.DIFFERENCE
+)
 OF_ORIGINAL = frozenset(_names)
 """The names of these metrics."""
 NOISE = 1e-5
@@ -80,16 +92,28 @@ def class_places(
     """
     from scipy.optimize import linear_sum_assignment
 
-    table = np.bincount(original * classes + artifact, minlength=classes**2).reshape(classes, classes)
+    table = np.bincount(original * classes + artifact, minlength=classes**2).reshape(
+        classes, classes
+    )
     places = tuple(int(place) for place in linear_sum_assignment(-table)[1])
-    moved = [number for number, place in enumerate(places) if place != number and table[number].any()]
+    moved = [
+        number for number, place in enumerate(places) if place != number and table[number].any()
+    ]
     clear = all(table[number, places[number]] >= mostly * table[number].sum() for number in moved)
-    return places if moved and clear and sorted(moved) == sorted(places[number] for number in moved) else None
+    return (
+        places
+        if moved and clear and sorted(moved) == sorted(places[number] for number in moved)
+        else None
+    )
 
 
-def order_in_words(places: Sequence[int], classes: Sequence[str], *, who: str = "the artifact") -> str:
+def order_in_words(
+    places: Sequence[int], classes: Sequence[str], *, who: str = "the artifact"
+) -> str:
     """Say which classes have changed places, of `who`."""
-    moved = [f"{classes[at]} is predicted as {classes[to]}" for at, to in enumerate(places) if at != to]
+    moved = [
+        f"{classes[at]} is predicted as {classes[to]}" for at, to in enumerate(places) if at != to
+    ]
     more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""  # noqa: PLR2004  Three fit into a sentence.
     return f"{who} has its classes in another order: {', '.join(moved[:3])}{more}"
 
@@ -108,9 +132,14 @@ def top_change(artifact: Predictions, original: Predictions, differ: np.ndarray)
     return f"most often {before} → {now}"
 
 
-def lost_and_gained(artifact: Predictions, original: Predictions, differ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lost_and_gained(
+    artifact: Predictions, original: Predictions, differ: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return which predictions that `differ` are no longer correct, and which are now correct; each (N,) bool."""
-    return differ & original.correct & ~artifact.correct, differ & artifact.correct & ~original.correct
+    return (
+        differ & original.correct & ~artifact.correct,
+        differ & artifact.correct & ~original.correct,
+    )
 
 
 def predictions_changed(artifact: Predictions, original: Predictions) -> Measurement:
@@ -118,25 +147,37 @@ def predictions_changed(artifact: Predictions, original: Predictions) -> Measure
 
     The failures are the changes, the most confident first.
     """
-    return _changed_among(PREDICTIONS_CHANGED, artifact, original, np.ones(len(artifact.predicted), bool))
+    return _changed_among(
+        PREDICTIONS_CHANGED, artifact, original, np.ones(len(artifact.predicted), bool)
+    )
 
 
-def pooled_predictions_changed(artifact: Sequence[Predictions], original: Sequence[Predictions]) -> Measurement:
+def pooled_predictions_changed(
+    artifact: Sequence[Predictions], original: Sequence[Predictions]
+) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], over several views of the same images.
 
     The bounds come from a bootstrap over images, since the views of an image change together. The failures are images
     that change in some view, the most confident first.
     """
     if not artifact:
-        raise InputError('predictions changed: the check names no views; add some, such as `under = ["corners"]`')
-    views = np.stack([changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)])
+        raise InputError(
+            'predictions changed: the check names no views; add some, such as `under = ["corners"]`'
+        )
+    views = np.stack(
+        [changed(mine, theirs) for mine, theirs in zip(artifact, original, strict=True)]
+    )
     said = f"{int(views.sum()):,} predictions of {views.shape[1]:,} images in {len(views)} views change"
     detail = _detail(artifact[0], original[0], views[0], said if len(views) > 1 else "")
     failures = _most_confident(views, *artifact)
-    return measured(POOLED_CHANGED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=failures)
+    return measured(
+        POOLED_CHANGED, equivalence.mean(views.mean(axis=0)), detail=detail, failures=failures
+    )
 
 
-def consensus_predictions_changed(artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
+def consensus_predictions_changed(
+    artifact: Predictions, original: Predictions, among: np.ndarray
+) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], for the images `among` the consensus set, (N,) bool."""
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")
@@ -164,7 +205,9 @@ def worst_group_predictions_changed(
     """
     if by is None:
         raise NotApplicableError("no column of groups is named")
-    return _worst_changed(WORST_GROUP_CHANGED, artifact, original, selection.column(original, by), tolerance)
+    return _worst_changed(
+        WORST_GROUP_CHANGED, artifact, original, selection.column(original, by), tolerance
+    )
 
 
 def correct_predictions_lost(artifact: Predictions, original: Predictions) -> Measurement:
@@ -189,10 +232,18 @@ def worst_class_correct_predictions_lost(
     lost, gained = lost_and_gained(artifact, original, changed(artifact, original))
     counted = (original.labels[among] for among in (lost, gained, np.ones_like(lost)))
     of_class = (np.bincount(labels, minlength=len(original.classes)).tolist() for labels in counted)
-    counts = {name: each for name, *each in zip(original.classes, *of_class, strict=True) if each[2]}
-    quantity, few = _worst({name: equivalence.net_loss(*each) for name, each in counts.items()}, tolerance)
-    detail = "{}: {:,} lost, {:,} gained of {:,}{}".format(quantity.group, *counts[quantity.group], few)
-    return measured(WORST_CLASS_LOST, quantity, detail=detail, failures=_most_confident(lost[None], artifact))
+    counts = {
+        name: each for name, *each in zip(original.classes, *of_class, strict=True) if each[2]
+    }
+    quantity, few = _worst(
+        {name: equivalence.net_loss(*each) for name, each in counts.items()}, tolerance
+    )
+    detail = "{}: {:,} lost, {:,} gained of {:,}{}".format(
+        quantity.group, *counts[quantity.group], few
+    )
+    return measured(
+        WORST_CLASS_LOST, quantity, detail=detail, failures=_most_confident(lost[None], artifact)
+    )
 
 
 def confidence_moved(artifact: Predictions, original: Predictions) -> Measurement:
@@ -236,39 +287,67 @@ def total_variation(artifact: Predictions, original: Predictions) -> np.ndarray:
 def measured(metric: Metric, quantity: equivalence.Quantity, **more: Any) -> Measurement:
     """Return a quantity as a measurement; its 95% interval has the quantity's bounds within the metric's range."""
     low, high = (float(np.clip(limit, *metric.range)) for limit in quantity.limits(_TWO_SIDED))
-    return Measurement(metric, quantity.value + 0.0, quantity.n, (low, high), quantity=quantity, **more)
+    return Measurement(
+        metric, quantity.value + 0.0, quantity.n, (low, high), quantity=quantity, **more
+    )
 
 
-def _changed_among(metric: Metric, artifact: Predictions, original: Predictions, among: np.ndarray) -> Measurement:
+def _changed_among(
+    metric: Metric, artifact: Predictions, original: Predictions, among: np.ndarray
+) -> Measurement:
     differ = changed(artifact, original) & among
-    quantity, detail = equivalence.proportion(int(differ.sum()), int(among.sum())), _detail(artifact, original, differ)
-    return measured(metric, quantity, detail=detail, failures=_most_confident(differ[None], artifact))
+    quantity, detail = (
+        equivalence.proportion(int(differ.sum()), int(among.sum())),
+        _detail(artifact, original, differ),
+    )
+    return measured(
+        metric, quantity, detail=detail, failures=_most_confident(differ[None], artifact)
+    )
 
 
-def _detail(artifact: Predictions, original: Predictions, differ: np.ndarray, counted: str = "") -> str:
+def _detail(
+    artifact: Predictions, original: Predictions, differ: np.ndarray, counted: str = ""
+) -> str:
     """Say how many predictions change, after another order of the classes."""
     said = [f"{int(differ.sum()):,} predictions change", top_change(artifact, original, differ)]
-    return "; ".join(filter(None, [class_order(artifact, original), *([counted] if counted else said)]))
+    return "; ".join(
+        filter(None, [class_order(artifact, original), *([counted] if counted else said)])
+    )
 
 
 def _worst_changed(
-    metric: Metric, artifact: Predictions, original: Predictions, groups: np.ndarray, tolerance: float | None
+    metric: Metric,
+    artifact: Predictions,
+    original: Predictions,
+    groups: np.ndarray,
+    tolerance: float | None,
 ) -> Measurement:
     differ, names = changed(artifact, original), groups.astype(str)
     counts = {
-        name: (int(differ[names == name].sum()), int((names == name).sum())) for name in np.unique(names).tolist()
+        name: (int(differ[names == name].sum()), int((names == name).sum()))
+        for name in np.unique(names).tolist()
     }
     parts = {name: equivalence.proportion(*each) for name, each in counts.items()}
     quantity, few = _worst(parts, tolerance)
     detail = "{}: {:,} of {:,} change{}".format(quantity.group, *counts[quantity.group], few)
     shown = differ & (names == quantity.group)
-    return measured(metric, quantity, detail=detail, failures=_most_confident(shown[None], artifact))
+    return measured(
+        metric, quantity, detail=detail, failures=_most_confident(shown[None], artifact)
+    )
 
 
-def _worst(parts: Mapping[str, equivalence.Quantity], tolerance: float | None) -> tuple[equivalence.Quantity, str]:
+def _worst(
+    parts: Mapping[str, equivalence.Quantity], tolerance: float | None
+) -> tuple[equivalence.Quantity, str]:
     """Return the quantity of the worst part, and a note on parts that are too small."""
-    worst = equivalence.worst(parts, least=1 if tolerance is None else equivalence.least_images(tolerance))
-    few = f"; {worst.unproved} of {len(parts)} have too few images to prove the tolerance" if worst.unproved else ""
+    worst = equivalence.worst(
+        parts, least=1 if tolerance is None else equivalence.least_images(tolerance)
+    )
+    few = (
+        f"; {worst.unproved} of {len(parts)} have too few images to prove the tolerance"
+        if worst.unproved
+        else ""
+    )
     return worst, few
 
 

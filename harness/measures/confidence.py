@@ -49,7 +49,9 @@ BRIER_SCORE = Metric(
     about="mean squared distance of the probabilities from the label (Brier score)",
     at_chance=lambda classes: 1 - 1 / classes,
 )
-CONFIDENCE_ON_ERRORS = Metric("confidence_on_errors", Unit.SHARE, better="less", words="mean confidence of errors")
+CONFIDENCE_ON_ERRORS = Metric(
+    "confidence_on_errors", Unit.SHARE, better="less", words="mean confidence of errors"
+)
 RISK_COVERAGE_AREA = Metric(
     "risk_coverage_area",
     Unit.SHARE,
@@ -58,7 +60,10 @@ RISK_COVERAGE_AREA = Metric(
     about="mean error rate of the most confident predictions, over all shares of them (risk-coverage curve)",
 )
 CONFIDENCE_RISE = Metric(
-    "confidence_rise", Unit.DIFFERENCE, better="less", words="rise of the mean confidence as severity grows"
+    "confidence_rise",
+    Unit.DIFFERENCE,
+    better="less",
+    words="rise of the mean confidence as severity grows",
 )
 MEAN_CORRUPTION_ERROR = Metric(
     "mean_corruption_error",
@@ -140,7 +145,9 @@ def brier_score(predictions: Predictions) -> Measurement:
 
     Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", equation 2.
     """
-    distances = np.square(_softmax(predictions.logits) - np.eye(len(predictions.classes))[predictions.labels])
+    distances = np.square(
+        _softmax(predictions.logits) - np.eye(len(predictions.classes))[predictions.labels]
+    )
     return mean_of(BRIER_SCORE, distances.sum(axis=1), images=predictions.images)
 
 
@@ -152,11 +159,15 @@ def confidence_on_errors(predictions: Predictions) -> Measurement:
     """
     wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
-        raise NotApplicableError(f"confidence on errors: all of {len(predictions.labels)} predictions are correct")
+        raise NotApplicableError(
+            f"confidence on errors: all of {len(predictions.labels)} predictions are correct"
+        )
     sure, n, counted = _confidence(predictions)[wrong], len(predictions.labels), len(wrong)
     shown, each = wrong[np.argsort(-sure, kind="stable")], contributions(sure, wrong, n)
     detail = f"over {counted} errors"
-    return mean_of(CONFIDENCE_ON_ERRORS, sure, n=n, detail=detail, failures=shown, each=each, counted=counted)
+    return mean_of(
+        CONFIDENCE_ON_ERRORS, sure, n=n, detail=detail, failures=shown, each=each, counted=counted
+    )
 
 
 def risk_coverage(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +196,9 @@ def risk_coverage_area(predictions: Predictions) -> Measurement:
     # An error counts in the risk at every coverage that includes it: 1/k for the k most confident, k from its rank on.
     order, each = np.argsort(-_confidence(predictions), kind="stable"), np.empty(n)
     each[order] = np.cumsum(1 / np.arange(n, 0, -1))[::-1] * ~predictions.correct[order]
-    return Measurement(RISK_COVERAGE_AREA, area, n, (min(low, area), max(high, area)), detail=detail, each=each)
+    return Measurement(
+        RISK_COVERAGE_AREA, area, n, (min(low, area), max(high, area)), detail=detail, each=each
+    )
 
 
 def confidence_rise(series: Sequence[Predictions]) -> Measurement:
@@ -223,13 +236,17 @@ def mean_corruption_error(
             f"mean corruption error: {sorted(corrupted)} of one model and {sorted(reference)} of the other"
         )
     own, others = (
-        np.stack([np.mean([~at.correct for at in series[1:]], axis=0) for series in models.values()])
+        np.stack(
+            [np.mean([~at.correct for at in series[1:]], axis=0) for series in models.values()]
+        )
         for models in (corrupted, reference)
     )
     rates = others.mean(axis=1)
     if not rates.all():
         flawless = list(corrupted)[int(rates.argmin())]
-        raise NotApplicableError(f"mean corruption error: the reference model makes no error under {flawless}")
+        raise NotApplicableError(
+            f"mean corruption error: the reference model makes no error under {flawless}"
+        )
     ratios = own.mean(axis=1) / rates
     n = own.shape[1]
     influence = ((own - ratios[:, None] * others) / rates[:, None]).mean(axis=0)
@@ -237,7 +254,9 @@ def mean_corruption_error(
     worst, best = (list(corrupted)[int(at)] for at in (ratios.argmax(), ratios.argmin()))
     detail = f"from {ratios.min():.2f} under {best} to {ratios.max():.2f} under {worst}"
     interval = (max(value - margin, 0.0), value + margin)
-    return Measurement(MEAN_CORRUPTION_ERROR, value, n, interval, detail=detail, each=value + influence)
+    return Measurement(
+        MEAN_CORRUPTION_ERROR, value, n, interval, detail=detail, each=value + influence
+    )
 
 
 def _confidence(predictions: Predictions) -> np.ndarray:

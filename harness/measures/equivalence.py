@@ -102,13 +102,17 @@ def net_limits(lost: float, gained: float, n: float, confidence: float) -> tuple
 
 def proportion(count: int, n: int) -> Quantity:
     """Return a share of independent images, `count` of `n`, with the bounds of `proportion_limits`."""
-    return Quantity(count / n, n, lambda sure, more=1.0: proportion_limits(count * more, n * more, sure))
+    return Quantity(
+        count / n, n, lambda sure, more=1.0: proportion_limits(count * more, n * more, sure)
+    )
 
 
 def net_loss(lost: int, gained: int, n: int) -> Quantity:
     """Return correct predictions lost, less those gained, as a share of `n` paired images; see `net_limits`."""
     return Quantity(
-        (lost - gained) / n, n, lambda sure, more=1.0: net_limits(lost * more, gained * more, n * more, sure)
+        (lost - gained) / n,
+        n,
+        lambda sure, more=1.0: net_limits(lost * more, gained * more, n * more, sure),
     )
 
 
@@ -154,7 +158,9 @@ def mean(each: np.ndarray) -> Quantity:
 def _resampled_means(each: np.ndarray) -> np.ndarray:
     generator, n = np.random.default_rng(0), len(each)
     values, counts = np.unique(each, return_counts=True)
-    if len(values) <= _FEW_VALUES:  # For shares of a few views, the number of draws of each value is enough.
+    if (
+        len(values) <= _FEW_VALUES
+    ):  # For shares of a few views, the number of draws of each value is enough.
         return np.sort(generator.multinomial(n, counts / n, size=_RESAMPLES) @ values / n)
     return np.sort([each[generator.integers(0, n, n)].mean() for _ in range(_RESAMPLES)])
 
@@ -171,8 +177,13 @@ def quantile(each: np.ndarray, share: float) -> Quantity:
         from scipy.stats import binom
 
         n = round(size * more)
-        above, below = int(binom.ppf(confidence, n, share)) + 1, int(binom.ppf(1 - confidence, n, share))
-        lower, upper = (float(values[min(math.ceil(at / n * size), size) - 1]) for at in (below, above))
+        above, below = (
+            int(binom.ppf(confidence, n, share)) + 1,
+            int(binom.ppf(1 - confidence, n, share)),
+        )
+        lower, upper = (
+            float(values[min(math.ceil(at / n * size), size) - 1]) for at in (below, above)
+        )
         return (-math.inf if below < 1 else lower), (math.inf if above > n else upper)
 
     return Quantity(float(values[max(math.ceil(share * size) - 1, 0)]), size, limits)
@@ -197,7 +208,9 @@ def worst(parts: Mapping[str, Quantity], *, least: int = 1) -> Quantity:
         return max(part.limits(each)[0] for part in parts.values()), upper
 
     count = sum(part.n for part in parts.values())
-    return Quantity(parts[group].value, count, limits, group, len(parts) - len(large), provable=bool(large))
+    return Quantity(
+        parts[group].value, count, limits, group, len(parts) - len(large), provable=bool(large)
+    )
 
 
 def outcome_of(measured: Quantity, tolerance: float, *, level: float = 1 - CONFIDENCE) -> Outcome:
@@ -227,7 +240,10 @@ def images_needed(measured: Quantity, tolerance: float) -> int | None:
         lower, upper = measured.limits(CONFIDENCE, images / measured.n)
         return lower > tolerance if measured.value > tolerance else upper <= tolerance
 
-    low, high = measured.n, 2 * measured.n  # Limits by a bootstrap do not narrow steadily, so the first bracket counts.
+    low, high = (
+        measured.n,
+        2 * measured.n,
+    )  # Limits by a bootstrap do not narrow steadily, so the first bracket counts.
     while not tells(high):
         low, high = high, 2 * high
         if low > MOST_IMAGES:

@@ -56,7 +56,9 @@ def confident(above: float) -> FailureKind:
 def confusion(first: str, second: str) -> FailureKind:
     """Return the kind of confusions of two classes; raises `InputError` for twice the same class."""
     if first == second:
-        raise InputError(f"a confusion of {first!r} with itself is no failure; name two different classes")
+        raise InputError(
+            f"a confusion of {first!r} with itself is no failure; name two different classes"
+        )
     return FailureKind(f"{first}↔{second}", pair=(first, second))
 
 
@@ -78,7 +80,9 @@ _PAIRS = 5
 """Number of confusions for data other than the study's, which has five."""
 
 
-def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None) -> tuple[FailureKind, ...]:
+def kinds_for(
+    predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None
+) -> tuple[FailureKind, ...]:
     """Return the kinds of failures for a report: any error, and for Fashion-MNIST's classes the study's six.
 
     Other data have errors over 90% confidence, and the pairs of classes that these predictions confuse most often. With
@@ -88,7 +92,10 @@ def kinds_for(predictions: Predictions, owners: Mapping[str, frozenset[int]] | N
     if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
         sure, *pairs = STUDY_KINDS
     else:
-        sure, pairs = confident(0.9), [confusion(*pair) for pair in confused_pairs(predictions, most=_PAIRS)]
+        sure, pairs = (
+            confident(0.9),
+            [confusion(*pair) for pair in confused_pairs(predictions, most=_PAIRS)],
+        )
     if not predictions.has_confidence:
         return ANY, *pairs
     divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
@@ -151,11 +158,15 @@ def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureT
         classes=predictions.classes,
         n=len(predictions.labels),
         absent=tuple(name for name in kind.pair or () if not of_class(predictions, name).any()),
-        rows=answers_at(predictions, most_confident(predictions, kind.among(predictions)), listed=LISTED),
+        rows=answers_at(
+            predictions, most_confident(predictions, kind.among(predictions)), listed=LISTED
+        ),
     )
 
 
-def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int | None = None) -> tuple[Answer, ...]:
+def answers_at(
+    predictions: Predictions, positions: np.ndarray, *, listed: int | None = None
+) -> tuple[Answer, ...]:
     """Return the model's predictions for the images at these positions, (M,) int64.
 
     With more than `listed` classes, only the likeliest three and the true one have a probability. A predictor of labels
@@ -174,7 +185,12 @@ def answers_at(predictions: Predictions, positions: np.ndarray, *, listed: int |
         sure = None if top == 0 else float(row[taken])
         shares = tuple(map(float, row if chosen is None else row[chosen]))
         return Answer(
-            int(number), classes[label], classes[taken], sure, shares, tuple(classes[at] for at in chosen or ())
+            int(number),
+            classes[label],
+            classes[taken],
+            sure,
+            shares,
+            tuple(classes[at] for at in chosen or ()),
         )
 
     shares = np.empty((len(positions), 0)) if top == 0 else predictions.probabilities_at(positions)
@@ -215,12 +231,20 @@ def failure_changes(
 
     Probabilities are as in a `FailureTable`. Raises `InputError` if the images differ.
     """
-    found = zip(("new", "fixed", "shared"), changed_positions(predictions, other, kind), strict=True)
-    return {name: compared_at(predictions, other, positions, listed=LISTED) for name, positions in found}
+    found = zip(
+        ("new", "fixed", "shared"), changed_positions(predictions, other, kind), strict=True
+    )
+    return {
+        name: compared_at(predictions, other, positions, listed=LISTED) for name, positions in found
+    }
 
 
 def compared_at(
-    predictions: Predictions, other: Predictions, positions: np.ndarray, *, listed: int | None = None
+    predictions: Predictions,
+    other: Predictions,
+    positions: np.ndarray,
+    *,
+    listed: int | None = None,
 ) -> tuple[Comparison, ...]:
     """Return the predictions of two models for the images at these positions, (M,) int64; see `answers_at`."""
     both = (answers_at(each, positions, listed=listed) for each in (predictions, other))

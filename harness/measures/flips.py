@@ -65,14 +65,22 @@ def flips(predictions: Predictions, other: Predictions) -> Flips:
     selection.expect_same_images("flips", predictions, other)
     lost = np.flatnonzero(other.correct & ~predictions.correct)
     gained = np.flatnonzero(predictions.correct & ~other.correct)
-    numbers, names = predictions.images.positions.numpy(), np.array(predictions.classes, dtype=object)
+    numbers, names = (
+        predictions.images.positions.numpy(),
+        np.array(predictions.classes, dtype=object),
+    )
     true, wrong = names[predictions.labels], (names[predictions.predicted], names[other.predicted])
     return Flips(
         len(numbers),
         numbers[lost],
         numbers[gained],
         _counts(true[lost].tolist(), true[gained].tolist()),
-        _counts(*((true[at] + "→" + taken[at]).tolist() for at, taken in zip((lost, gained), wrong, strict=True))),
+        _counts(
+            *(
+                (true[at] + "→" + taken[at]).tolist()
+                for at, taken in zip((lost, gained), wrong, strict=True)
+            )
+        ),
     )
 
 

@@ -24,21 +24,35 @@ if TYPE_CHECKING:
     from harness.inference.attention import Attention
 
 
-ATTENTION_RATIO = Metric("attention_ratio", Unit.SHARE, better="more", words="share of Grad-CAM mass on the object")
+ATTENTION_RATIO = Metric(
+    "attention_ratio", Unit.SHARE, better="more", words="share of Grad-CAM mass on the object"
+)
 ATTENTION_LIFT = Metric(
-    "attention_lift", Unit.FACTOR, better="more", words="Grad-CAM mass on the object, uniform map = 1"
+    "attention_lift",
+    Unit.FACTOR,
+    better="more",
+    words="Grad-CAM mass on the object, uniform map = 1",
 )
 ATTENTION_DRIFT = Metric(
-    "attention_drift", Unit.SHARE, better="less", words="share of Grad-CAM mass that does not move with the image"
+    "attention_drift",
+    Unit.SHARE,
+    better="less",
+    words="share of Grad-CAM mass that does not move with the image",
 )
-DEAD_MAPS = Metric("dead_maps", Unit.SHARE, better="less", words="share of Grad-CAM maps that are zero everywhere")
+DEAD_MAPS = Metric(
+    "dead_maps", Unit.SHARE, better="less", words="share of Grad-CAM maps that are zero everywhere"
+)
 
 PART_BYTES = 8 << 20
 """Bytes of a part of the maps at the images' size; the computation needs about six times as much."""
 
 
 def attention_ratio(
-    attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
+    attention: Attention,
+    masks: np.ndarray,
+    *,
+    of_class: str | None = None,
+    answers: str | None = None,
 ) -> Measurement:
     """Return the share of a map's mass on the object, in [0, 1], averaged over images.
 
@@ -51,7 +65,11 @@ def attention_ratio(
 
 
 def attention_lift(
-    attention: Attention, masks: np.ndarray, *, of_class: str | None = None, answers: str | None = None
+    attention: Attention,
+    masks: np.ndarray,
+    *,
+    of_class: str | None = None,
+    answers: str | None = None,
 ) -> Measurement:
     """Return the ratio of attention on the object to the object's share of the area, averaged over images.
 
@@ -87,10 +105,16 @@ def attention_drift(moved: Attention, rest: Attention) -> Measurement:
         drift[part] = 1 - np.minimum(found, target).sum(axis=(1, 2))
         unmoved[part] = 1 - np.minimum(_unit_mass(still)[0], target).sum(axis=(1, 2))
     if not counted.any():
-        raise NotApplicableError(f"attention drift: all {len(counted)} maps are dead, moved or clean")
+        raise NotApplicableError(
+            f"attention drift: all {len(counted)} maps are dead, moved or clean"
+        )
     still_drift, dead = unmoved[counted].mean(), int((~counted).sum())
-    detail = f"maps that do not move at all would drift {still_drift:.3f}; {dead} dead maps left out"
-    return _averaged(ATTENTION_DRIFT, drift, counted, n=count, detail=detail, failures=ordered(counted, -drift))
+    detail = (
+        f"maps that do not move at all would drift {still_drift:.3f}; {dead} dead maps left out"
+    )
+    return _averaged(
+        ATTENTION_DRIFT, drift, counted, n=count, detail=detail, failures=ordered(counted, -drift)
+    )
 
 
 def dead_maps(attention: Attention) -> Measurement:
@@ -111,7 +135,10 @@ def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
     """
     from scipy.stats import rankdata
 
-    ranks = [rankdata(attention.maps.reshape(len(attention.maps), -1), axis=1) for attention in (first, second)]
+    ranks = [
+        rankdata(attention.maps.reshape(len(attention.maps), -1), axis=1)
+        for attention in (first, second)
+    ]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     scale = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
     return np.where(scale > 0, (one * other).sum(axis=1) / np.where(scale > 0, scale, 1), np.nan)
@@ -119,11 +146,18 @@ def rank_correlation(first: Attention, second: Attention) -> np.ndarray:
 
 def _parts(attention: Attention) -> Iterator[slice]:
     height, width = attention.size
-    return parts_of(len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES)
+    return parts_of(
+        len(attention.maps), height * width * np.dtype(np.float64).itemsize, part_bytes=PART_BYTES
+    )
 
 
 def _on_object(
-    metric: Metric, attention: Attention, masks: np.ndarray, *, of_class: str | None, answers: str | None
+    metric: Metric,
+    attention: Attention,
+    masks: np.ndarray,
+    *,
+    of_class: str | None,
+    answers: str | None,
 ) -> Measurement:
     predictions, count, size = attention.predictions, len(attention.maps), attention.size
     if masks.shape != (count, *size):

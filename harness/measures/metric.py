@@ -66,14 +66,18 @@ class Unit(Enum):
             return self._written(value, _FORMS[self][1], plain=False)
         return self._written(value, 0 if self is Unit.IMAGES else decimals, plain=True)
 
-    def told_apart(self, value: float, other: float, *, plain: int | None = None) -> tuple[str, str]:
+    def told_apart(
+        self, value: float, other: float, *, plain: int | None = None
+    ) -> tuple[str, str]:
         """Return two values as text, with enough digits to distinguish different ones.
 
         With `plain`, they are plain numbers with at least that many decimals.
         """
         least = _FORMS[self][1] if plain is None else 0 if self is Unit.IMAGES else plain
         for decimals in range(least, _MOST_DECIMALS):
-            first, second = (self._written(each, decimals, plain=plain is not None) for each in (value, other))
+            first, second = (
+                self._written(each, decimals, plain=plain is not None) for each in (value, other)
+            )
             if first != second or value == other:
                 return first, second
         return repr(value), repr(other)
@@ -88,7 +92,9 @@ class Unit(Enum):
         scale, _, form = _FORMS[self]
         sign, comma = "+" if self is Unit.DIFFERENCE else "", "," if self is Unit.IMAGES else ""
         number = f"{scale * value:{sign}{comma}.{decimals}f}"
-        return form.format(number).removesuffix("s" if form == "{} images" and number == "1" else "")
+        return form.format(number).removesuffix(
+            "s" if form == "{} images" and number == "1" else ""
+        )
 
 
 _MOST_DECIMALS = 12
@@ -140,9 +146,13 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.better not in {"more", "less"}:
-            raise InputError(f"metric {self.name}: better is {self.better!r}, expected 'more' or 'less'")
+            raise InputError(
+                f"metric {self.name}: better is {self.better!r}, expected 'more' or 'less'"
+            )
         if self.weighted and self.scale == "root":
-            raise InputError(f"metric {self.name}: has weighted=True and scale='root', which exclude each other")
+            raise InputError(
+                f"metric {self.name}: has weighted=True and scale='root', which exclude each other"
+            )
         object.__setattr__(self, "unit", Unit(self.unit))
         if math.isnan(self.range[0]):
             object.__setattr__(self, "range", self.unit.range)
@@ -233,7 +243,9 @@ class Measurement:
         return self.metric.unit
 
 
-def share_of(metric: Metric, held: np.ndarray, *, images: LabelledImages | None = None, **more: Any) -> Measurement:
+def share_of(
+    metric: Metric, held: np.ndarray, *, images: LabelledImages | None = None, **more: Any
+) -> Measurement:
     """Return the share of images with a property, `held` (N,) bool, in [0, 1], with Wilson's interval (Wilson 1927).
 
     If the N `images` have strata, the share is weighted.
@@ -241,10 +253,14 @@ def share_of(metric: Metric, held: np.ndarray, *, images: LabelledImages | None 
     if images is not None and images.strata is not None:
         return _weighted(metric, held, images.strata, **more)
     right, n = int(held.sum()), len(held)
-    return Measurement(metric, right / n, n, proportion_interval(right, n), **{"each": held, **more})
+    return Measurement(
+        metric, right / n, n, proportion_interval(right, n), **{"each": held, **more}
+    )
 
 
-def count_of(metric: Metric, count: float, n: int, *, images: LabelledImages | None = None, **more: Any) -> Measurement:
+def count_of(
+    metric: Metric, count: float, n: int, *, images: LabelledImages | None = None, **more: Any
+) -> Measurement:
     """Return a number of images among `n`; the interval is that of its rate (Wilson 1927) times the number.
 
     If the `images` have strata, it is the number of all images that the sample stands for, by what `each` contributes.
@@ -273,7 +289,9 @@ def mean_of(
         return _weighted(metric, values, images.strata, **more)
     low, most = metric.range
     interval = mean_interval(values, (low, most if high is None else high), ddof=ddof)
-    return Measurement(metric, float(values.mean()), n or len(values), interval, **{"each": values, **more})
+    return Measurement(
+        metric, float(values.mean()), n or len(values), interval, **{"each": values, **more}
+    )
 
 
 def mean_over(images: LabelledImages, values: np.ndarray) -> float:
@@ -292,12 +310,16 @@ def _weighted(metric: Metric, values: np.ndarray, strata: Strata, **more: Any) -
     variance = sampled + spread / strata.images
     if values.dtype == np.bool_:
         # No error at all is as likely as if each image had the largest weight.
-        low, high = effective_interval(value, spread / variance if spread else strata.images / (1 + strata.heaviest))
+        low, high = effective_interval(
+            value, spread / variance if spread else strata.images / (1 + strata.heaviest)
+        )
     else:
         margin = Z95 * math.sqrt(variance)
         low, high = max(value - margin, metric.range[0]), min(value + margin, metric.range[1])
     hidden = sampled - strata.variance(values, own=True)
-    most = metric.range[1] if math.isfinite(metric.range[1]) else 1.0  # An image contributes no more.
+    most = (
+        metric.range[1] if math.isfinite(metric.range[1]) else 1.0
+    )  # An image contributes no more.
     of_loss = float(f"{most * strata.heaviest / strata.images:.4g}")  # A checks file has it.
     each, factor = values * strata.weights * n / strata.images, 1
     detail = f"weighted for {strata.images:,} images"
@@ -336,4 +358,6 @@ def unpacked(text: str) -> np.ndarray:
     try:
         return np.asarray(np.load(io.BytesIO(zlib.decompress(base64.b85decode(text)))))
     except (ValueError, EOFError, zlib.error) as error:
-        raise InputError(f"contributions of images: not readable ({error}); measure again") from None
+        raise InputError(
+            f"contributions of images: not readable ({error}); measure again"
+        ) from None

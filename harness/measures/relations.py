@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 _share = partial(Metric, unit=Unit.SHARE, better="more", weighted=True)
 PREDICTION_CONSISTENCY = _share("prediction_consistency", words="same prediction after the change")
-OBJECT_DEPENDENCE = _share("object_dependence", words="share of predictions that go with the object")
+OBJECT_DEPENDENCE = _share(
+    "object_dependence", words="share of predictions that go with the object"
+)
 INVARIANCE = _share("invariance", words="same prediction after every change")
-MONOTONICITY = _share("monotonicity", words="monotonicity: share of images never more confident as severity grows")
+MONOTONICITY = _share(
+    "monotonicity", words="monotonicity: share of images never more confident as severity grows"
+)
 SYMMETRY = _share("symmetry", words="symmetry: share of predictions that are the same both ways")
 TOLERANCE = 0.05
 """Largest rise of a probability that does not count, as interpolation and noise may cause it."""
@@ -46,7 +50,14 @@ def prediction_consistency(before: Predictions, after: Predictions) -> Measureme
     detail = f"{int((~same).sum())} predictions change, {right_before} of them right before"
     sureness = np.where(after.correct, 0, after.confidence_as_answered) + before.correct
     failures = ordered(~same, -sureness)
-    return share_of(PREDICTION_CONSISTENCY, same, detail=detail, failures=failures, rest=1.0, images=before.images)
+    return share_of(
+        PREDICTION_CONSISTENCY,
+        same,
+        detail=detail,
+        failures=failures,
+        rest=1.0,
+        images=before.images,
+    )
 
 
 def object_dependence(before: Predictions, after: Predictions) -> Measurement:
@@ -60,7 +71,12 @@ def object_dependence(before: Predictions, after: Predictions) -> Measurement:
     share = (after.predicted == commonest).mean()
     detail = f"{share:.0%} are then predicted as {after.classes[commonest]}"
     return share_of(
-        OBJECT_DEPENDENCE, ~same, detail=detail, failures=np.flatnonzero(same), rest=1.0, images=before.images
+        OBJECT_DEPENDENCE,
+        ~same,
+        detail=detail,
+        failures=np.flatnonzero(same),
+        rest=1.0,
+        images=before.images,
     )
 
 
@@ -76,17 +92,29 @@ def invariance(before: Predictions, *after: Predictions) -> Measurement:
     other images, and without any change.
     """
     if not after:
-        raise InputError("invariance: predictions before a change and none after it; expected at least one of each")
+        raise InputError(
+            "invariance: predictions before a change and none after it; expected at least one of each"
+        )
     each = [prediction_consistency(before, one) for one in after]
-    broken = np.array(list(dict.fromkeys(at for one in each for at in one.failures)), dtype=np.int64)
-    under, change = "" if len(after) == 1 else f" under some of {len(after)} changes", after[0].perturbation
+    broken = np.array(
+        list(dict.fromkeys(at for one in each for at in one.failures)), dtype=np.int64
+    )
+    under, change = (
+        "" if len(after) == 1 else f" under some of {len(after)} changes",
+        after[0].perturbation,
+    )
     named = "after the change" if change == IDENTITY else f"when {in_words(change)}"
     named = "after mirroring" if isinstance(change, HorizontalFlip) else named
     words = INVARIANCE.words if under else f"same prediction {named}"
     held = np.all([before.predicted == one.predicted for one in after], axis=0)
     detail = f"{len(broken)} predictions change{under}"
     return share_of(
-        replace(INVARIANCE, words=words), held, detail=detail, failures=broken, rest=1.0, images=before.images
+        replace(INVARIANCE, words=words),
+        held,
+        detail=detail,
+        failures=broken,
+        rest=1.0,
+        images=before.images,
     )
 
 
@@ -106,10 +134,17 @@ def monotonicity(series: Sequence[Predictions], *, tolerance: float = TOLERANCE)
     followed = np.hstack([np.take_along_axis(at.probabilities, answers, axis=1) for at in series])
     rise = (followed[:, 1:] - np.minimum.accumulate(followed, axis=1)[:, :-1]).max(axis=1)
     shown = " → ".join(f"{mean:.3f}" for mean in followed.mean(axis=0))
-    detail = f"mean probability of the first prediction {shown}; largest rise {max(rise.max(), 0):.3f}"
+    detail = (
+        f"mean probability of the first prediction {shown}; largest rise {max(rise.max(), 0):.3f}"
+    )
     rising = rise > tolerance
     return share_of(
-        MONOTONICITY, ~rising, detail=detail, failures=ordered(rising, -rise), rest=1.0, images=first.images
+        MONOTONICITY,
+        ~rising,
+        detail=detail,
+        failures=ordered(rising, -rise),
+        rest=1.0,
+        images=first.images,
     )
 
 

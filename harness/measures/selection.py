@@ -36,7 +36,9 @@ def members_of(predictions: Predictions, name: str | None, what: str) -> np.ndar
 def confused(predictions: Predictions, true: str, taken: str) -> np.ndarray:
     """Return which images of the class `true` are predicted as `taken`, (N,) bool; raises as `of_class` does."""
     of_class(predictions, taken)
-    return np.asarray(of_class(predictions, true) & (predictions.predicted == predictions.classes.index(taken)))
+    return np.asarray(
+        of_class(predictions, true) & (predictions.predicted == predictions.classes.index(taken))
+    )
 
 
 def column(predictions: Predictions, by: str) -> np.ndarray:
@@ -48,10 +50,15 @@ def column(predictions: Predictions, by: str) -> np.ndarray:
     return groups[by]
 
 
-def expect_same_images(what: str, first: Predictions, *others: Predictions, alike: bool = True) -> None:
+def expect_same_images(
+    what: str, first: Predictions, *others: Predictions, alike: bool = True
+) -> None:
     """Raise `InputError` unless all predictions are of the same images, which may look different unless `alike`."""
     for other in others:
-        pairs = [(each.images.sha256 if alike else each.images.positions.tolist()) for each in (first, other)]
+        pairs = [
+            (each.images.sha256 if alike else each.images.positions.tolist())
+            for each in (first, other)
+        ]
         if pairs[0] != pairs[1]:
             raise InputError(
                 f"{what}: {len(first.labels)} and {len(other.labels)} images that are not the same, so their "
@@ -68,7 +75,11 @@ def ordered(which: np.ndarray, by: np.ndarray) -> np.ndarray:
 def most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
     """Return the positions of the failures, (N,) bool and all wrong, by decreasing confidence, if it is known."""
     known = predictions.has_confidence
-    return ordered(failures, -predictions.confidence_of_errors()) if known else np.flatnonzero(failures)
+    return (
+        ordered(failures, -predictions.confidence_of_errors())
+        if known
+        else np.flatnonzero(failures)
+    )
 
 
 def likely_most_confident(predictions: Predictions, failures: np.ndarray) -> np.ndarray:
@@ -76,7 +87,9 @@ def likely_most_confident(predictions: Predictions, failures: np.ndarray) -> np.
     return ordered(failures, -predictions.confidence_as_answered)
 
 
-def commonest(before: np.ndarray, now: np.ndarray, which: np.ndarray) -> tuple[tuple[int, int], int] | None:
+def commonest(
+    before: np.ndarray, now: np.ndarray, which: np.ndarray
+) -> tuple[tuple[int, int], int] | None:
     """Return the first most frequent pair of classes of the marked images, (N,) bool, with its count; None for none."""
     pairs = Counter(zip(before[which].tolist(), now[which].tolist(), strict=True))
     return next(iter(pairs.most_common(1)), None)

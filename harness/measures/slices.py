@@ -40,10 +40,16 @@ GROUP_GAP = Metric(
     about="accuracy of the best group of images less that of the worst",
 )
 GROUP_DIFFERENCE = Metric(
-    "group_difference", Unit.DIFFERENCE, better="more", words="probability of the label, less that on other images"
+    "group_difference",
+    Unit.DIFFERENCE,
+    better="more",
+    words="probability of the label, less that on other images",
 )
 CLASS_DIFFERENCE = Metric(
-    "class_difference", Unit.DIFFERENCE, better="more", words="probability of the label, less that on other classes"
+    "class_difference",
+    Unit.DIFFERENCE,
+    better="more",
+    words="probability of the label, less that on other classes",
 )
 OF_ONE_GROUP = frozenset({GROUP_ACCURACY.name, GROUP_DIFFERENCE.name, CLASS_DIFFERENCE.name})
 OF_GROUPS = OF_ONE_GROUP | {WORST_GROUP_ACCURACY.name, GROUP_GAP.name}
@@ -93,17 +99,24 @@ def group_gap(predictions: Predictions, *, by: str, least: int | None = None) ->
     The interval is that of a difference of two independent proportions (Newcombe 1998, method 10), within [0, 1].
     """
     groups = _served(predictions, by, least)
-    worst, best = min(groups, key=lambda one: one.accuracy), max(groups, key=lambda one: one.accuracy)
+    worst, best = (
+        min(groups, key=lambda one: one.accuracy),
+        max(groups, key=lambda one: one.accuracy),
+    )
     gap = best.accuracy - worst.accuracy
     (low, high), (lower, upper) = best.interval, worst.interval
     down = math.hypot(best.accuracy - low, upper - worst.accuracy)
     up = math.hypot(high - best.accuracy, worst.accuracy - lower)
     detail = f"{best.name} {best.accuracy:.1%} of {best.n}, {worst.name} {worst.accuracy:.1%} of {worst.n} images"
     interval, n = (max(gap - down, 0.0), min(gap + up, 1.0)), sum(one.n for one in groups)
-    return Measurement(GROUP_GAP, gap, n, interval, detail=detail, failures=_failures(predictions, by, worst))
+    return Measurement(
+        GROUP_GAP, gap, n, interval, detail=detail, failures=_failures(predictions, by, worst)
+    )
 
 
-def group_difference(predictions: Predictions, *, by: str, group: str, paired_by: str | None = None) -> Measurement:
+def group_difference(
+    predictions: Predictions, *, by: str, group: str, paired_by: str | None = None
+) -> Measurement:
     """Return the mean probability of the label on the images of one group, less that on all others, in [-1, 1].
 
     Both means move alike if a whole network is surer, or less sure. The images of a pair, equal in the column
@@ -129,10 +142,16 @@ def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
 
 
 def _difference(
-    metric: Metric, predictions: Predictions, chosen: np.ndarray, named: str, pairs: np.ndarray | None = None
+    metric: Metric,
+    predictions: Predictions,
+    chosen: np.ndarray,
+    named: str,
+    pairs: np.ndarray | None = None,
 ) -> Measurement:
     if pairs is None and chosen.all():
-        raise NotApplicableError(f"all {len(chosen)} images are of {named!r}, so there are no others to compare with")
+        raise NotApplicableError(
+            f"all {len(chosen)} images are of {named!r}, so there are no others to compare with"
+        )
     labels, error = predictions.labels, math.inf  # Unknown for one image or pair.
     sure = np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
     if pairs is None:
@@ -146,12 +165,19 @@ def _difference(
     else:
         members = np.unique(pairs, return_inverse=True)[1]
         sums, counts = (
-            np.stack([np.bincount(members[side], of[side], minlength=members.max() + 1) for side in (chosen, ~chosen)])
+            np.stack(
+                [
+                    np.bincount(members[side], of[side], minlength=members.max() + 1)
+                    for side in (chosen, ~chosen)
+                ]
+            )
             for of in (sure, np.ones(len(sure)))
         )
         both = np.asarray((counts > 0).all(axis=0))
         if not both.any():
-            raise NotApplicableError(f"no image of group {named!r} has another one of its pair outside of the group")
+            raise NotApplicableError(
+                f"no image of group {named!r} has another one of its pair outside of the group"
+            )
         own, others = sums[:, both] / counts[:, both]
         each, n, chosen = own - others, int(both.sum()), chosen & both[members]
         if n > 1:
@@ -166,12 +192,16 @@ def _difference(
 def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
     chosen = np.asarray(selection.column(predictions, by) == group)
     if not chosen.any():
-        raise NotApplicableError(f"none of the {len(chosen)} measured images is of group {group!r} by {by!r}")
+        raise NotApplicableError(
+            f"none of the {len(chosen)} measured images is of group {group!r} by {by!r}"
+        )
     return chosen
 
 
 def _served(predictions: Predictions, by: str, least: int | None) -> list[_Served]:
-    names, members, counts = np.unique(selection.column(predictions, by), return_inverse=True, return_counts=True)
+    names, members, counts = np.unique(
+        selection.column(predictions, by), return_inverse=True, return_counts=True
+    )
     right = np.bincount(members, weights=predictions.correct).astype(int)
     served = [
         _Served(str(name), n, hits, hits / n, proportion_interval(hits, n))
@@ -180,7 +210,9 @@ def _served(predictions: Predictions, by: str, least: int | None) -> list[_Serve
     ]
     if len(served) < 2:  # noqa: PLR2004  A single group has no worst.
         of = f" of at least {least} images" if least else ""
-        raise NotApplicableError(f"by {by!r} the measured images have {len(served)} groups{of}, expected at least two")
+        raise NotApplicableError(
+            f"by {by!r} the measured images have {len(served)} groups{of}, expected at least two"
+        )
     return served
 
 

@@ -44,7 +44,9 @@ def count_interval(count: float, n: int) -> tuple[float, float]:
     return low * n, high * n
 
 
-def mean_interval(values: np.ndarray, limits: tuple[float, float], *, ddof: int = 0) -> tuple[float, float]:
+def mean_interval(
+    values: np.ndarray, limits: tuple[float, float], *, ddof: int = 0
+) -> tuple[float, float]:
     """Return the normal 95% interval of a mean, mean ± 1.96 standard errors, within its limits.
 
     `values` is (N,); with `ddof` 1 the standard deviation is the sample's. For a single value, which has no spread, it
@@ -71,7 +73,11 @@ def moderated_variances(variances: np.ndarray, *, df: int) -> np.ndarray:
 
     # Without an excess, the variances differ by chance alone.
     differ_by_chance = excess <= polygamma(1, most_df / 2)
-    prior_df = most_df if differ_by_chance else brentq(lambda d: polygamma(1, d / 2) - excess, fewest_df, most_df)
+    prior_df = (
+        most_df
+        if differ_by_chance
+        else brentq(lambda d: polygamma(1, d / 2) - excess, fewest_df, most_df)
+    )
 
     common = np.exp(logs.mean() + digamma(prior_df / 2) - np.log(prior_df / 2))
     return np.asarray((prior_df * common + df * variances) / (prior_df + df))
@@ -96,7 +102,10 @@ def combined_p(p: Sequence[float], weights: Sequence[float]) -> float:
     """
     total = sum(weights)
     each = (min(max(one, _SMALLEST_P), _LARGEST_P) for one in p)
-    statistic = sum(weight / total * math.tan((0.5 - one) * math.pi) for one, weight in zip(each, weights, strict=True))
+    statistic = sum(
+        weight / total * math.tan((0.5 - one) * math.pi)
+        for one, weight in zip(each, weights, strict=True)
+    )
     return 0.5 - math.atan(statistic) / math.pi
 
 

@@ -44,7 +44,9 @@ UNKNOWN_FPR95 = Metric(
 )
 
 
-def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
+def unknown_auroc(
+    known: Predictions, unknown: Predictions, *, score: Score | None = None
+) -> Measurement:
     """Return the probability that a known image scores higher than an unknown one, in [0, 1]; ties count half.
 
     The interval is Newcombe's (2006, part 2, method 5), also valid at 0 and 1. Raises as `familiarity` does.
@@ -54,14 +56,18 @@ def unknown_auroc(known: Predictions, unknown: Predictions, *, score: Score | No
     below = 1 - _shares_below(outside, inside)
     area, n = float(above.mean()), len(inside) + len(outside)
     # Their mean is the area, and their variance over n is that of DeLong et al. (1988).
-    each = area + np.concatenate([(above - area) * n / len(inside), (below - area) * n / len(outside)])
+    each = area + np.concatenate(
+        [(above - area) * n / len(inside), (below - area) * n / len(outside)]
+    )
     flagged = _flagged(inside, outside).mean()
     detail = f"by {score or SCORES[0]}; {len(outside)} unknown images, FPR95 {flagged:.1%}"
     interval = _area_interval(area, len(inside), len(outside))
     return Measurement(UNKNOWN_AUROC, area, n, interval, detail=detail, each=each)
 
 
-def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | None = None) -> Measurement:
+def unknown_fpr95(
+    known: Predictions, unknown: Predictions, *, score: Score | None = None
+) -> Measurement:
     """Return the share of known images that a threshold flags together with 95% of the unknown ones, in [0, 1].
 
     `n` counts the known images. The interval combines Wilson's with that of the threshold. Raises as `familiarity`.
@@ -71,10 +77,14 @@ def unknown_fpr95(known: Predictions, unknown: Predictions, *, score: Score | No
     area = _shares_below(inside, outside).mean()
     detail = f"by {score or SCORES[0]}; {len(outside)} unknown images, AUROC {area:.3f}"
     interval = _flagged_interval(inside, outside)
-    return Measurement(UNKNOWN_FPR95, float(flagged.mean()), len(inside), interval, detail=detail, each=flagged)
+    return Measurement(
+        UNKNOWN_FPR95, float(flagged.mean()), len(inside), interval, detail=detail, each=flagged
+    )
 
 
-def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -> tuple[np.ndarray, np.ndarray]:
+def familiarity(
+    known: Predictions, unknown: Predictions, score: Score | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the familiarity of known and unknown images, (N,) and (M,) float64; `score` is by default softmax.
 
     Higher is more familiar. Raises `NotApplicableError` for labels without probabilities. Also for energy and logits of
@@ -83,19 +93,27 @@ def familiarity(known: Predictions, unknown: Predictions, score: Score | None) -
     if score not in {None, *SCORES}:
         raise InputError(f"score {score!r} is unknown; expected one of {', '.join(SCORES)}")
     if not (len(known.labels) and len(unknown.labels)):
-        raise NotApplicableError("unknown images: expected at least one known and one unknown image")
+        raise NotApplicableError(
+            "unknown images: expected at least one known and one unknown image"
+        )
     if score in {None, "softmax"}:
         known.expect_known(1)
         unknown.expect_known(1)
         return _surety(known.computed), _surety(unknown.computed)
     from scipy.special import logsumexp
 
-    inside, outside = (logsumexp(each.logits.astype(np.float64), axis=1) for each in (known, unknown))
+    inside, outside = (
+        logsumexp(each.logits.astype(np.float64), axis=1) for each in (known, unknown)
+    )
     if max(np.abs(inside).max(), np.abs(outside).max()) < _NORMALIZED:
-        raise NotApplicableError(f"{score}: the model returns probabilities, not logits; use the score softmax")
+        raise NotApplicableError(
+            f"{score}: the model returns probabilities, not logits; use the score softmax"
+        )
     if score == "energy":
         return inside, outside
-    return known.logits.max(axis=1).astype(np.float64), unknown.logits.max(axis=1).astype(np.float64)
+    return known.logits.max(axis=1).astype(np.float64), unknown.logits.max(axis=1).astype(
+        np.float64
+    )
 
 
 def _surety(logits: np.ndarray) -> np.ndarray:
@@ -116,7 +134,9 @@ def _shares_below(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _flagged(known: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    rank = int(np.argmax(np.arange(1, len(unknown) + 1) / len(unknown) >= _FOUND))  # This is 95%, rounded up.
+    rank = int(
+        np.argmax(np.arange(1, len(unknown) + 1) / len(unknown) >= _FOUND)
+    )  # This is 95%, rounded up.
     return np.asarray(known <= np.sort(unknown)[rank])
 
 

@@ -69,7 +69,9 @@ def persistent_failures(
         votes = np.bincount(predicted[at][wrong[at]])
         sure = None if confidence is None else float(confidence[at].sum() / times[at])
         taken = classes[int(votes.argmax())]
-        rows.append(PersistentFailure(int(numbers[at]), classes[labels[at]], int(times[at]), taken, sure))
+        rows.append(
+            PersistentFailure(int(numbers[at]), classes[labels[at]], int(times[at]), taken, sure)
+        )
     return PersistentFailures(len(images), poses, tuple(rows))
 
 
@@ -119,7 +121,11 @@ def robust_accuracy(found: FirstFailures, *, clean: Predictions | None = None) -
     right = found.right_everywhere
     detail = f"{int((~right).sum())} images fail at some of {len(found.poses)} poses"
     measured = share_of(
-        ROBUST_ACCURACY, right, detail=detail, failures=ordered(~right, found.first), images=found.images
+        ROBUST_ACCURACY,
+        right,
+        detail=detail,
+        failures=ordered(~right, found.first),
+        images=found.images,
     )
     return _against(measured, right, clean)
 
@@ -132,7 +138,9 @@ def random_pose_accuracy(correct: np.ndarray, *, clean: Predictions | None = Non
     images, poses = correct.shape
     share = float(correct.mean())
     interval = proportion_interval(round(share * images), images)
-    measured = Measurement(RANDOM_POSE_ACCURACY, share, images, interval, detail=f"{poses} poses each")
+    measured = Measurement(
+        RANDOM_POSE_ACCURACY, share, images, interval, detail=f"{poses} poses each"
+    )
     return _against(measured, correct.mean(axis=1), clean)
 
 
@@ -151,7 +159,9 @@ def unchanged_share(changed: FirstFailures) -> Measurement:
     """
     same, detail = changed.right_everywhere, f"{len(changed.poses)} poses drawn"
     failures = ordered(~same, changed.first)
-    return share_of(UNCHANGED_SHARE, same, detail=detail, failures=failures, rest=1.0, images=changed.images)
+    return share_of(
+        UNCHANGED_SHARE, same, detail=detail, failures=failures, rest=1.0, images=changed.images
+    )
 
 
 def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
@@ -162,9 +172,13 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
     """
     n = len(found.severity)
     if not n:
-        raise InputError(f"breaking severity: none of {found.images} clean images is correct, so none can break")
+        raise InputError(
+            f"breaking severity: none of {found.images} clean images is correct, so none can break"
+        )
     margin = Z95 * math.sqrt(share_broken * (1 - share_broken) / n)
-    low, high = (found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1))
+    low, high = (
+        found.quantile(min(max(share_broken + side * margin, 0.0), 1.0)) for side in (-1, 1)
+    )
     held = int(np.isinf(found.severity).sum())
     return Measurement(
         replace(BREAKING_SEVERITY, unit=Unit(found.path.unit), range=(math.nan, math.nan)),
@@ -180,7 +194,9 @@ def breaking_severity(found: Breaking, *, share_broken: float) -> Measurement:
 def survival(found: Breaking) -> Curve:
     """Return the share of correct clean predictions, in [0, 1], that are correct at all poses up to each severity."""
     severities, shares = found.survival()
-    return Curve(survival_name(found.path.name), tuple(map(float, severities)), tuple(map(float, shares)))
+    return Curve(
+        survival_name(found.path.name), tuple(map(float, severities)), tuple(map(float, shares))
+    )
 
 
 def survival_name(path: str) -> str:
@@ -188,7 +204,12 @@ def survival_name(path: str) -> str:
     return f"survival, {path}"
 
 
-def _against(measured: Measurement, each: np.ndarray | None, clean: Predictions | None) -> Measurement:
+def _against(
+    measured: Measurement, each: np.ndarray | None, clean: Predictions | None
+) -> Measurement:
     # Calibration uses the contributions of the images only with the clean value.
-    rest, each = mean_over(clean.images, clean.correct) if clean else None, measured.each if measured.sampling else each
+    rest, each = (
+        mean_over(clean.images, clean.correct) if clean else None,
+        measured.each if measured.sampling else each,
+    )
     return replace(measured, each=each if clean else None, rest=rest)

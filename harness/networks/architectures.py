@@ -57,7 +57,11 @@ class FashionCNN(nn.Module):
             self.add_module(f"fc{number}", nn.Linear(before, after))
         self.dropout = nn.Dropout(dropout)
         for name, value in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+            self.register_buffer(
+                name,
+                torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1),
+                persistent=False,
+            )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) in [0, 1] to logits (N, classes)."""

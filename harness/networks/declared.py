@@ -37,12 +37,20 @@ class DeclaredNetwork(nn.Module):
     std: Tensor | None
 
     def __init__(
-        self, network: nn.Module, *, normalization: tuple[Sequence[float], Sequence[float]] | None, probabilities: bool
+        self,
+        network: nn.Module,
+        *,
+        normalization: tuple[Sequence[float], Sequence[float]] | None,
+        probabilities: bool,
     ) -> None:
         super().__init__()
         self.network, self.probabilities = network, probabilities
         for name, values in zip(("mean", "std"), normalization or (None, None), strict=True):
-            tensor = None if values is None else torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            tensor = (
+                None
+                if values is None
+                else torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            )
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -56,7 +64,10 @@ class DeclaredNetwork(nn.Module):
         steps = "none"
         if self.mean is not None and self.std is not None:
             steps = f"mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
-        return {"outputs": "probabilities" if self.probabilities else "logits", "normalization": steps}
+        return {
+            "outputs": "probabilities" if self.probabilities else "logits",
+            "normalization": steps,
+        }
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Return the network's input for pixels in [0, 1]."""
@@ -83,7 +94,9 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     if checkpoint.architecture not in {"user", "onnx"}:
         return checkpoint
     probabilities = options.model_outputs == "probabilities"
-    network = DeclaredNetwork(checkpoint.model, normalization=normalization, probabilities=probabilities)
+    network = DeclaredNetwork(
+        checkpoint.model, normalization=normalization, probabilities=probabilities
+    )
     return replace(checkpoint, model=network.eval())
 
 
@@ -119,7 +132,10 @@ def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None)
     try:
         answers = computed(declared.normalised(some) if declared else some)
     except Exception as error:  # A model may raise any exception for images that it rejects.
-        sizes: list[Any] = [getattr(network, "image_size", None), *((size, size) for size in _USUAL_SIZES)]
+        sizes: list[Any] = [
+            getattr(network, "image_size", None),
+            *((size, size) for size in _USUAL_SIZES),
+        ]
         for size in sizes:
             with suppress(Exception):
                 computed(some.new_zeros(1, channels, *size))

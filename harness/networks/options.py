@@ -38,7 +38,9 @@ def parse_normalization(text: str | None) -> tuple[tuple[float, ...], tuple[floa
     if text == "imagenet":
         return IMAGENET
     try:
-        parts = [part if isinstance(part, list | tuple) else [part] for part in ast.literal_eval(text)]
+        parts = [
+            part if isinstance(part, list | tuple) else [part] for part in ast.literal_eval(text)
+        ]
         mean, std = (tuple(map(float, part)) for part in parts)
     except (ValueError, TypeError, SyntaxError):
         mean, std = (), ()
@@ -80,7 +82,9 @@ class Builder:
             with no_script(self.spec), torch.random.fork_rng(devices=[]), foreign_network():
                 model: nn.Module = self.function(**self.keywords)
         except Exception as error:
-            raise UnusableModelError(f"building the network failed ({error!r})", setting=about) from error
+            raise UnusableModelError(
+                f"building the network failed ({error!r})", setting=about
+            ) from error
         if not isinstance(model, nn.Module):
             said = f"returned {type(model).__name__}, expected a torch.nn.Module"
             raise UnusableModelError(said, setting=about)
@@ -127,7 +131,10 @@ class PredictorOptions(Settings):
         reads=True,
     )
     http_concurrency: int = setting(
-        default=4, about="Send this many requests to a server at a time (default: 4).", metavar="N", ge=1
+        default=4,
+        about="Send this many requests to a server at a time (default: 4).",
+        metavar="N",
+        ge=1,
     )
     http_rate: float | None = setting(
         "Send at most this many requests a second, such as 10 (default: any).", metavar="N", gt=0
@@ -153,7 +160,9 @@ class PredictorOptions(Settings):
 
     def shared_by(self, processes: int) -> tuple[int, float | None]:
         """Return concurrency and rate of one of several `processes` that share the server's limits."""
-        return max(1, self.http_concurrency // processes), self.http_rate and self.http_rate / processes
+        return max(
+            1, self.http_concurrency // processes
+        ), self.http_rate and self.http_rate / processes
 
 
 class NetworkOptions(ChoiceOptions, PredictorOptions):
@@ -197,7 +206,9 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
 
         about, found = f"transform {word}", f"model {self.model} has none"
         if self.model is None:
-            raise UnusableModelError("belongs to the network of the option model, which is not set", setting=about)
+            raise UnusableModelError(
+                "belongs to the network of the option model, which is not set", setting=about
+            )
         try:
             with foreign_code():
                 if word == "timm":
@@ -205,21 +216,29 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
 
                     network = Builder(self.model, self.model_args)()
                     if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
-                        raise LookupError("it has no data config of timm's, as timm:create_model gives it")
-                    made = create_transform(**resolve_data_config({}, model=network), is_training=False)
+                        raise LookupError(
+                            "it has no data config of timm's, as timm:create_model gives it"
+                        )
+                    made = create_transform(
+                        **resolve_data_config({}, model=network), is_training=False
+                    )
                 elif not self.model.startswith("torchvision.models"):
                     raise LookupError("model is no builder of torchvision.models")
                 else:
                     from torchvision import models
 
-                    made = models.get_model_weights(self.model.partition(":")[2]).DEFAULT.transforms()
+                    made = models.get_model_weights(
+                        self.model.partition(":")[2]
+                    ).DEFAULT.transforms()
         except InputError:
             raise
         except ImportError as error:
             needs = f"needs {word}, which is not installed ({error}); pip install {word}"
             raise PackageError(needs, setting=about) from None
         except Exception as error:  # Both libraries may raise any exception.
-            raise UnusableModelError(f"{found} ({error}); name one with module:callable", setting=about) from error
+            raise UnusableModelError(
+                f"{found} ({error}); name one with module:callable", setting=about
+            ) from error
         return transform_of(word, made, identity=self.model)
 
     def after(self, images: LabelledImages) -> NetworkOptions:
@@ -244,7 +263,9 @@ class BackendOptions(Settings):
         metavar="ADDRESS",
     )
     ray_workers: int | None = setting(
-        "Use at most this many workers, each with one core and its GPUs (default: as many as fit).", metavar="N", ge=1
+        "Use at most this many workers, each with one core and its GPUs (default: as many as fit).",
+        metavar="N",
+        ge=1,
     )
     ray_gpus: float = setting(
         default=0.0,
@@ -253,7 +274,9 @@ class BackendOptions(Settings):
         metavar="N",
         ge=0,
     )
-    ray_logs: bool = setting(default=False, about="Show the output of Ray and its workers (default: off).")
+    ray_logs: bool = setting(
+        default=False, about="Show the output of Ray and its workers (default: off)."
+    )
 
     @property
     def on_ray(self) -> bool:

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 
 _CPU = torch.device("cpu")
-_SIGNALS = [getattr(signal, name) for name in ("SIGALRM", "SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGALRM", "SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
 _one_at_a_time = threading.Lock()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LAYERS = 1 << 26
@@ -57,12 +61,18 @@ def _if_possible(function: Callable[..., Any], *arguments: Any) -> Any:
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     # Setting any default device, even the usual one, makes each call slower. PyTorch before 2.7 cannot name it then.
-    (lambda: torch.empty(0).device, lambda device: torch.set_default_device(None if device == _CPU else device)),
+    (
+        lambda: torch.empty(0).device,
+        lambda device: torch.set_default_device(None if device == _CPU else device),
+    ),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (
-        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
         lambda set_to: torch.use_deterministic_algorithms(set_to[0], warn_only=set_to[1]),
     ),
     *(
@@ -74,9 +84,15 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     ),
     (lambda: dict(os.environ), _set_environment),
     (partial(_if_possible, os.getcwd), partial(_if_possible, os.chdir)),
-    (lambda: {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}, vars(sys).update),
+    (
+        lambda: {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")},
+        vars(sys).update,
+    ),
     (sys.getrecursionlimit, sys.setrecursionlimit),
-    (partial(locale.setlocale, locale.LC_ALL), partial(_if_possible, locale.setlocale, locale.LC_ALL)),
+    (
+        partial(locale.setlocale, locale.LC_ALL),
+        partial(_if_possible, locale.setlocale, locale.LC_ALL),
+    ),
 )
 """Reader and writer of each setting."""
 
@@ -170,12 +186,17 @@ _MATRIX = 2
 
 
 @contextmanager
-def evaluating(model: nn.Module, hooks: Mapping[str, Callable[..., Any]] | None = None) -> Iterator[None]:
+def evaluating(
+    model: nn.Module, hooks: Mapping[str, Callable[..., Any]] | None = None
+) -> Iterator[None]:
     """Keep a model in evaluation mode while the context lasts; see `foreign_network`.
 
     During that time it has a forward hook on each layer that `hooks` names.
     """
-    handles = [model.get_submodule(name).register_forward_hook(hook) for name, hook in (hooks or {}).items()]
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook)
+        for name, hook in (hooks or {}).items()
+    ]
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -201,7 +222,9 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
     An object has them as `logits`, a dict under `logits` or `out`. In a tuple they are the first tensor, (N, classes).
     Raises `InputError` for an output without logits and for an ambiguous one.
     """
-    if isinstance(outputs, Tensor | Proxy):  # A proxy has every attribute, and its value is not known yet.
+    if isinstance(
+        outputs, Tensor | Proxy
+    ):  # A proxy has every attribute, and its value is not known yet.
         return outputs, ""
     found = f"a {type(outputs).__name__}"
     if isinstance(outputs, dict):
@@ -210,14 +233,22 @@ def logits_of(outputs: Any) -> tuple[Any, str]:
             return outputs[named[0]], f"its logits are {named[0]!r} of the dict that it returns"
         found = f"a dict of {some_of([repr(name) for name in outputs]) or 'nothing'}"
     elif isinstance(getattr(outputs, "logits", None), Tensor | Proxy):
-        return outputs.logits, f"its logits are .logits of the {type(outputs).__name__} that it returns"
+        return (
+            outputs.logits,
+            f"its logits are .logits of the {type(outputs).__name__} that it returns",
+        )
     elif isinstance(outputs, tuple | list) and outputs and isinstance(outputs[0], Tensor | Proxy):
         first, *others = outputs
         if isinstance(first, Proxy):
             return first, ""
-        if first.ndim == _MATRIX and not any(isinstance(o, Tensor) and o.shape == first.shape for o in others):
+        if first.ndim == _MATRIX and not any(
+            isinstance(o, Tensor) and o.shape == first.shape for o in others
+        ):
             return first, f"its logits are the first of the {len(outputs)} that it returns"
-        shapes = [str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__ for each in outputs]
+        shapes = [
+            str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__
+            for each in outputs
+        ]
         found = f"{found} of {some_of(shapes)}"
     raise UnusableModelError(
         f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "

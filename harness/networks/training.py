@@ -85,7 +85,9 @@ class TrainingConfig:
             # oneDNN's own test: true if the processor has bfloat16 dot products, or at least AVX-512 to emulate them.
             native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         else:
-            native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+            native = device.startswith("cuda") and torch.cuda.is_bf16_supported(
+                including_emulation=False
+            )
         return replace(self, precision="bfloat16" if native else "float32")
 
     def sha256(self) -> str:
@@ -184,7 +186,9 @@ def train(
     """
     keep_freed_buffers()
     config = config.resolved(device)
-    training, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
+    training, validation = split_validation(
+        images, size=config.validation_size, seed=config.split_seed
+    )
     if len(training) < config.batch_size:
         raise InputError(
             f"{len(training)} training images are fewer than one batch of {config.batch_size}; lower the batch size",
@@ -201,7 +205,9 @@ def train(
     threads, kind = torch.get_num_threads(), torch.device(device).type
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng([] if kind == "cpu" else [torch.device(device)], device_type=kind):
+        with torch.random.fork_rng(
+            [] if kind == "cpu" else [torch.device(device)], device_type=kind
+        ):
             state = _start(config, steps=len(labels) // config.batch_size, device=device)
             if kept := _kept(output.path, identity):
                 for name, part in state.items():
@@ -209,11 +215,19 @@ def train(
                 history, best = [Epoch(**epoch) for epoch in kept["history"]], kept["best"]
             while len(history) < config.epochs:
                 epoch = _run_epoch(
-                    config, state, pixels, labels, number=len(history), validation=validation, on_step=on_step
+                    config,
+                    state,
+                    pixels,
+                    labels,
+                    number=len(history),
+                    validation=validation,
+                    on_step=on_step,
                 )
                 history.append(epoch)
                 if epoch is best_epoch(history):
-                    best = {name: tensor.clone() for name, tensor in state["model"].state_dict().items()}
+                    best = {
+                        name: tensor.clone() for name, tensor in state["model"].state_dict().items()
+                    }
                 buffer = io.BytesIO()
                 parts = {name: part.state_dict() for name, part in state.items()}
                 epochs = [asdict(each) for each in history]
@@ -224,7 +238,11 @@ def train(
     finally:
         torch.set_num_threads(threads)
     state["model"].load_state_dict(best)
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "harness": version("stress-harness")}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "harness": version("stress-harness"),
+    }
     about = Record(
         architecture=config.architecture,
         arguments=config.arguments,
@@ -251,12 +269,19 @@ def _start(config: TrainingConfig, *, steps: int, device: str) -> dict[str, Any]
         model = build(name, config.arguments).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except KeyError:
         known = ", ".join(ARCHITECTURES)
-        raise InputError(f"training config: architecture is {name!r}, expected one of {known}") from None
+        raise InputError(
+            f"training config: architecture is {name!r}, expected one of {known}"
+        ) from None
     except (TypeError, ValueError) as error:
-        raise InputError(f"training config: architecture {name} rejects its arguments: {error}") from error
+        raise InputError(
+            f"training config: architecture {name} rejects its arguments: {error}"
+        ) from error
     # Decay pulls weights, not biases and batch norms, towards zero.
     groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {
+            "params": [p for p in model.parameters() if p.ndim > 1],
+            "weight_decay": config.weight_decay,
+        },
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.optimizer == "adam":
@@ -278,7 +303,9 @@ def _kept(path: Path, identity: str) -> dict[str, Any] | None:
         # torch.load does not detect flipped bits in the weights.
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return None
-        kept: dict[str, Any] = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+        kept: dict[str, Any] = torch.load(
+            io.BytesIO(content[32:]), map_location="cpu", weights_only=True
+        )
         return kept if kept["identity"] == identity else None
     except Exception:  # A damaged state counts as missing: training starts again.
         return None
@@ -321,7 +348,9 @@ def _run_epoch(
     model.eval()
     with torch.inference_mode():
         batches = (unit_range(batch.to(device)) for batch in torch.split(validation.pixels, 125))
-        logits = torch.cat([model(batch.contiguous(memory_format=torch.channels_last)).cpu() for batch in batches])
+        logits = torch.cat(
+            [model(batch.contiguous(memory_format=torch.channels_last)).cpu() for batch in batches]
+        )
     validation_loss = float(functional.cross_entropy(logits, validation.labels))
     validation_accuracy = float((logits.argmax(1) == validation.labels).float().mean())
     if not math.isfinite(loss_sum + validation_loss):
@@ -330,7 +359,14 @@ def _run_epoch(
             code=Code.TRAINING,
         )
     accuracy = right / len(order)
-    return Epoch(number + 1, loss_sum / steps, accuracy, validation_loss, validation_accuracy, clock() - start)
+    return Epoch(
+        number + 1,
+        loss_sum / steps,
+        accuracy,
+        validation_loss,
+        validation_accuracy,
+        clock() - start,
+    )
 
 
 def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
@@ -340,7 +376,10 @@ def _augment(images: Tensor, config: TrainingConfig, generator: torch.Generator)
     mirrored = torch.rand(count, generator=generator) < config.flip_probability
     images = torch.where(mirrored.view(-1, 1, 1, 1).to(images.device), images.flip(-1), images)
     degrees, dx, dy = (torch.rand(3, count, generator=generator) * 2 - 1).to(images.device)
-    dx, dy = (dx * config.shift_fraction * width).round(), (dy * config.shift_fraction * height).round()
+    dx, dy = (
+        (dx * config.shift_fraction * width).round(),
+        (dy * config.shift_fraction * height).round(),
+    )
     return pose_each(images, (degrees * config.rotation_degrees).round(), dx, dy)
 
 
@@ -355,7 +394,11 @@ def train_or_load(name: str) -> Path:
     with locked(path):
         if not path.exists():
             images = load_fashion_mnist("train")
-            print(f"\nThe shipped {name} model is missing: training it into {path}", file=sys.stderr)
-            with Progress(total=config.epochs, unit="epoch", desc=f"training {name}", file=sys.stderr) as bar:
+            print(
+                f"\nThe shipped {name} model is missing: training it into {path}", file=sys.stderr
+            )
+            with Progress(
+                total=config.epochs, unit="epoch", desc=f"training {name}", file=sys.stderr
+            ) as bar:
                 train(config, images, path, on_epoch=lambda _: bar.update())
     return path

@@ -58,7 +58,8 @@ class Augmentation:
         flips, turns, right, down = (levels[rng.random(_DRAWS).argsort()] for _ in range(4))
         degrees = self.rotation_degrees * (2 * turns - 1)
         dx, dy = (
-            np.round(self.shift_fraction * side * (2 * share - 1)) for side, share in ((width, right), (height, down))
+            np.round(self.shift_fraction * side * (2 * share - 1))
+            for side, share in ((width, right), (height, down))
         )
         flipped = flips < self.flip_probability
         return tuple(
@@ -94,7 +95,9 @@ class UserDraw:
         function = imported(self.function, setting=_FUNCTION_KEY)
         augmented = torch.empty_like(images)
         for row, image in enumerate(images):
-            augmented[row] = self._augmented(function, image, torch.Generator().manual_seed(self.seed))
+            augmented[row] = self._augmented(
+                function, image, torch.Generator().manual_seed(self.seed)
+            )
         return augmented
 
     def _augmented(self, function: Any, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -102,13 +105,19 @@ class UserDraw:
             with foreign_code():
                 result: Tensor = function(image.clone(), generator)
         except Exception as error:  # The user's code may raise any exception.
-            raise self._error(f"raised {error!r} for an image of shape {tuple(image.shape)}") from error
+            raise self._error(
+                f"raised {error!r} for an image of shape {tuple(image.shape)}"
+            ) from error
         shape = tuple(getattr(result, "shape", ()))
         if shape != tuple(image.shape):
-            raise self._error(f"returned {type(result).__name__} {shape}; expected a tensor {tuple(image.shape)}")
+            raise self._error(
+                f"returned {type(result).__name__} {shape}; expected a tensor {tuple(image.shape)}"
+            )
         lowest, highest = float(result.min()), float(result.max())
         if not (lowest >= 0 and highest <= 1):  # False for pixels that are not a number, too.
-            raise self._error(f"returned pixels from {lowest:g} to {highest:g}; expected 0 to 1, before normalization")
+            raise self._error(
+                f"returned pixels from {lowest:g} to {highest:g}; expected 0 to 1, before normalization"
+            )
         return result
 
     def _error(self, problem: str) -> UserCodeError:

@@ -43,7 +43,9 @@ class Intervention:
 
     def perturbation_of(self, position: int) -> Shown:
         """Return the perturbation that shows the changed image at this position."""
-        return Shown(self.changed.pixels[position], f"{self.what}, image {position} of {self.changed.sha256}")
+        return Shown(
+            self.changed.pixels[position], f"{self.what}, image {position} of {self.changed.sha256}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +68,21 @@ class Shown:
 
 
 def with_background(
-    images: LabelledImages, masks: np.ndarray, kind: str | None, *, strength: float | None = None, seed: int = 0
+    images: LabelledImages,
+    masks: np.ndarray,
+    kind: str | None,
+    *,
+    strength: float | None = None,
+    seed: int = 0,
 ) -> Intervention:
     """Replace the background outside of the masks, (N, H, W) bool, with the weight `strength` (default 1).
 
     `kind` is one of `BACKGROUNDS`. The same seed and images give the same pictures.
     """
     if kind is None or kind not in BACKGROUNDS:
-        raise InputError(f"background {kind!r} is unknown; expected one of {', '.join(BACKGROUNDS)}")
+        raise InputError(
+            f"background {kind!r} is unknown; expected one of {', '.join(BACKGROUNDS)}"
+        )
     strength = 1.0 if strength is None else strength
     behind = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
 
@@ -103,7 +112,9 @@ def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
     return _intervention(images, changed, "object erased")
 
 
-def _intervention(images: LabelledImages, changed: Callable[[slice], np.ndarray], what: str) -> Intervention:
+def _intervention(
+    images: LabelledImages, changed: Callable[[slice], np.ndarray], what: str
+) -> Intervention:
     shape = tuple(images.pixels.shape)
     parts = parts_of(len(images), math.prod(shape[1:]) * _WORK_BYTES)
     return Intervention(images, replace(images, pixels=gathered(map(changed, parts), shape)), what)
@@ -117,7 +128,10 @@ def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator)
 def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
     """Return sine gratings of random direction, phase and wavelength (3 to 8 pixels), equal in all channels."""
     count, channels, height, width = images.pixels.shape
-    angle, phase = np.pi * rng.uniform(0, 1, (count, 1, 1)), np.pi * rng.uniform(0, 2, (count, 1, 1))
+    angle, phase = (
+        np.pi * rng.uniform(0, 1, (count, 1, 1)),
+        np.pi * rng.uniform(0, 2, (count, 1, 1)),
+    )
     wavelength = rng.uniform(3, 8, (count, 1, 1))
     rows, columns = np.mgrid[:height, :width]
 
@@ -129,7 +143,9 @@ def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generato
     return behind
 
 
-def _other(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator, *, whole: bool) -> Behind:
+def _other(
+    images: LabelledImages, masks: np.ndarray, rng: np.random.Generator, *, whole: bool
+) -> Behind:
     """Return an image of another class, `whole` or with the image's own background behind that image's object."""
     import torch
 
@@ -137,7 +153,11 @@ def _other(images: LabelledImages, masks: np.ndarray, rng: np.random.Generator, 
 
     def behind(part: slice) -> np.ndarray:
         theirs = images.pixels[torch.from_numpy(others[part])].numpy()
-        return theirs if whole else np.where(masks[others[part]][:, None], images.pixels[part].numpy(), theirs)
+        return (
+            theirs
+            if whole
+            else np.where(masks[others[part]][:, None], images.pixels[part].numpy(), theirs)
+        )
 
     return behind
 

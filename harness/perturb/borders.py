@@ -72,4 +72,8 @@ def means(images: Tensor) -> Tensor:
     import torch
 
     held = images.cpu() if images.device.type == "mps" else images
-    return held.mean(dim=(-2, -1), keepdim=True, dtype=torch.float64).to(images.dtype).to(images.device)
+    return (
+        held.mean(dim=(-2, -1), keepdim=True, dtype=torch.float64)
+        .to(images.dtype)
+        .to(images.device)
+    )

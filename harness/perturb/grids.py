@@ -30,7 +30,9 @@ def augmentation_range_poses(within: AugmentationRange = DEFAULT_RANGE) -> tuple
     An axis with the limit 0 has one place. Shifts within whole limits are whole pixels.
     """
     turns = _places(within.rotate, 4)
-    right, down = (_whole_pixels(_places(limit, 2), limit) for limit in (within.shift_x, within.shift_y))
+    right, down = (
+        _whole_pixels(_places(limit, 2), limit) for limit in (within.shift_x, within.shift_y)
+    )
     return tuple(Pose(*at) for at in product(turns, right, down))
 
 
@@ -54,7 +56,9 @@ def augmentation_range_corners(within: AugmentationRange = DEFAULT_RANGE) -> tup
     if not within.moves:
         return ()
     limits = (within.rotate, within.shift_x, within.shift_y)
-    return tuple(Pose(*at) for at in product(*((-limit, limit) if limit else (0.0,) for limit in limits)))
+    return tuple(
+        Pose(*at) for at in product(*((-limit, limit) if limit else (0.0,) for limit in limits))
+    )
 
 
 def why_no_corners(images: LabelledImages) -> str:
@@ -81,7 +85,9 @@ CORNERS_TOO_FAR = "2 px, the shift at the corners of ±10°, ±2 px, is more tha
 def classic_poses(_: AugmentationRange = DEFAULT_RANGE) -> tuple[Pose, ...]:
     """Return the 31 x 5 x 5 grid within ±30° and ±3 px of Engstrom et al. (2019), "Exploring the Landscape"."""
     shifts = (-3.0, -1.5, 0.0, 1.5, 3.0)
-    return tuple(Pose(float(angle), dx, dy) for angle, dx, dy in product(range(-30, 31, 2), shifts, shifts))
+    return tuple(
+        Pose(float(angle), dx, dy) for angle, dx, dy in product(range(-30, 31, 2), shifts, shifts)
+    )
 
 
 GRIDS: Mapping[str, Callable[..., tuple[Pose, ...]]] = {
@@ -112,15 +118,22 @@ def views_of(
     names: Sequence[str] | None, pose: Pose, within: AugmentationRange = DEFAULT_RANGE
 ) -> tuple[Perturbation, ...]:
     """Return the perturbations of these views in an augmentation range, in this order; without names only the pose."""
-    return (pose,) if names is None else tuple(view for name in names for view in VIEWS[name](within))
+    return (
+        (pose,) if names is None else tuple(view for name in names for view in VIEWS[name](within))
+    )
 
 
 def most_dangerous_first(poses: Sequence[Pose]) -> tuple[Pose, ...]:
     """Return poses by decreasing distance from the identity; the unit of each axis is its largest value."""
-    limits = [max(abs(getattr(pose, axis)) for pose in poses) or 1.0 for axis in ("degrees", "dx", "dy")]
+    limits = [
+        max(abs(getattr(pose, axis)) for pose in poses) or 1.0 for axis in ("degrees", "dx", "dy")
+    ]
 
     def distance(pose: Pose) -> float:
-        return sum((at / limit) ** 2 for at, limit in zip((pose.degrees, pose.dx, pose.dy), limits, strict=True))
+        return sum(
+            (at / limit) ** 2
+            for at, limit in zip((pose.degrees, pose.dx, pose.dy), limits, strict=True)
+        )
 
     return tuple(sorted(poses, key=distance, reverse=True))
 
@@ -153,11 +166,17 @@ class SeverityPath:
 
     def label(self, severity: float) -> str:
         """Return a severity with its unit as text, such as 12.5 degrees or 40% of ±30° and ±3 px."""
-        return f"{100 * severity:.3g}% of ±30° and ±3 px" if self.unit == "share" else f"{severity:.3g} {self.unit}"
+        return (
+            f"{100 * severity:.3g}% of ±30° and ±3 px"
+            if self.unit == "share"
+            else f"{severity:.3g} {self.unit}"
+        )
 
     @property
     def words(self) -> str:
-        return {"rotation": "turned", "shift": "moved"}.get(self.name, "turned and moved, in % of ±30° and ±3 px")
+        return {"rotation": "turned", "shift": "moved"}.get(
+            self.name, "turned and moved, in % of ±30° and ±3 px"
+        )
 
     @property
     def severities(self) -> np.ndarray:
@@ -172,7 +191,10 @@ def _paths(
     for severity, dx, dy in shifts:
         moved[severity] = (*moved.get(severity, ()), Pose(0.0, dx, dy))
     signs = [*product((-1, 1), repeat=3)]
-    joint = {at: tuple(Pose(30 * turn * at, 3 * dx * at, 3 * dy * at) for turn, dx, dy in signs) for at in shares}
+    joint = {
+        at: tuple(Pose(30 * turn * at, 3 * dx * at, 3 * dy * at) for turn, dx, dy in signs)
+        for at in shares
+    }
     found = (
         SeverityPath("rotation", "degrees", {at: (Pose(at), Pose(-at)) for at in angles}),
         SeverityPath("shift", "pixels", moved),
@@ -197,11 +219,15 @@ def fine_paths(within: AugmentationRange = DEFAULT_RANGE) -> dict[str, SeverityP
     They are those of `paths_within`.
     """
     offsets = sorted((math.hypot(dx, dy), dx, dy) for dx, dy in product(range(-8, 9), repeat=2))[1:]
-    paths = _paths((at / 10 for at in range(1, 451)), offsets, (step / 100 for step in range(1, 101)))
+    paths = _paths(
+        (at / 10 for at in range(1, 451)), offsets, (step / 100 for step in range(1, 101))
+    )
     return paths_within(within, paths)
 
 
-def paths_within(within: AugmentationRange, paths: Mapping[str, SeverityPath] = PATHS) -> dict[str, SeverityPath]:
+def paths_within(
+    within: AugmentationRange, paths: Mapping[str, SeverityPath] = PATHS
+) -> dict[str, SeverityPath]:
     """Return the paths along the axes that a range has; their lengths do not depend on its limits.
 
     >>> [*paths_within(AugmentationRange(shift_x=6))]
@@ -225,7 +251,12 @@ def _along(path: SeverityPath, within: AugmentationRange) -> SeverityPath:
         return path
     frozen = "dy" if within.shift_x else "dx"
     if path.name == "shift":
-        kept = {at: tuple(pose for pose in poses if not getattr(pose, frozen)) for at, poses in path.steps.items()}
+        kept = {
+            at: tuple(pose for pose in poses if not getattr(pose, frozen))
+            for at, poses in path.steps.items()
+        }
         return replace(path, steps={at: poses for at, poses in kept.items() if poses})
-    flat = {at: (replace(pose, **{frozen: 0.0}) for pose in poses) for at, poses in path.steps.items()}
+    flat = {
+        at: (replace(pose, **{frozen: 0.0}) for pose in poses) for at, poses in path.steps.items()
+    }
     return replace(path, steps={at: tuple(dict.fromkeys(poses)) for at, poses in flat.items()})

@@ -127,7 +127,9 @@ class HorizontalFlip:
         return "flipped left to right"
 
 
-def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor, *, border: str = DEFAULT_BORDER) -> Tensor:
+def pose_each(
+    images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor, *, border: str = DEFAULT_BORDER
+) -> Tensor:
     """Apply its own pose to every image.
 
     `images` is (N, C, H, W); `degrees`, `dx` and `dy` are (N,). The pixels equal those of `Pose` for each image, or of
@@ -135,7 +137,13 @@ def pose_each(images: Tensor, degrees: Tensor, dx: Tensor, dy: Tensor, *, border
     """
     index, shares = sampling(degrees, dx, dy, images.shape[-2], images.shape[-1], border=border)
     index = index.unsqueeze(1).expand(-1, images.shape[1], -1)
-    return mixed(images, index, shares.unsqueeze(2), lambda pixels, where: pixels.gather(2, where), border=border)
+    return mixed(
+        images,
+        index,
+        shares.unsqueeze(2),
+        lambda pixels, where: pixels.gather(2, where),
+        border=border,
+    )
 
 
 def in_words(perturbation: Perturbation) -> str:
@@ -156,7 +164,13 @@ def moved_masks(masks: np.ndarray, perturbation: Perturbation) -> np.ndarray:
 
 
 def sampling(
-    degrees: Tensor, dx: Tensor, dy: Tensor, height: int, width: int, *, border: str = DEFAULT_BORDER
+    degrees: Tensor,
+    dx: Tensor,
+    dy: Tensor,
+    height: int,
+    width: int,
+    *,
+    border: str = DEFAULT_BORDER,
 ) -> tuple[Tensor, Tensor]:
     """Return the sources of all output pixels for P poses.
 
@@ -193,7 +207,9 @@ def sampling(
     return index.to(device), shares.to(device)
 
 
-def _of_one_pose(degrees: float, dx: float, dy: float, size: tuple[int, int], border: str) -> tuple[Tensor, Tensor]:
+def _of_one_pose(
+    degrees: float, dx: float, dy: float, size: tuple[int, int], border: str
+) -> tuple[Tensor, Tensor]:
     import torch
 
     angle, right, down = torch.tensor([[degrees], [dx], [dy]], dtype=torch.float64)
@@ -205,7 +221,9 @@ def _of_one_pose(degrees: float, dx: float, dy: float, size: tuple[int, int], bo
 _of_small, _of_large = lru_cache(maxsize=1024)(_of_one_pose), lru_cache(maxsize=32)(_of_one_pose)
 
 
-def moved_alike(images: Tensor, degrees: float, dx: float, dy: float, border: str = DEFAULT_BORDER) -> Tensor:
+def moved_alike(
+    images: Tensor, degrees: float, dx: float, dy: float, border: str = DEFAULT_BORDER
+) -> Tensor:
     """Return all images (N, C, H, W) in one pose."""
     import torch
 
@@ -215,12 +233,23 @@ def moved_alike(images: Tensor, degrees: float, dx: float, dy: float, border: st
     wants_gradients = torch.is_grad_enabled() and images.requires_grad
     if images.device.type != "cpu" or images.dtype != torch.float32 or wants_gradients:
         index, shares = index.to(images.device), shares.to(images.device)
-        return mixed(images, index, shares, lambda pixels, where: pixels.index_select(2, where), border=border)
+        return mixed(
+            images,
+            index,
+            shares,
+            lambda pixels, where: pixels.index_select(2, where),
+            border=border,
+        )
     return (_mixed_one_by_one if large else _mixed_together)(images, index, shares, border)
 
 
 def mixed(
-    images: Tensor, index: Tensor, shares: Tensor, pick: Callable[[Tensor, Tensor], Tensor], *, border: str
+    images: Tensor,
+    index: Tensor,
+    shares: Tensor,
+    pick: Callable[[Tensor, Tensor], Tensor],
+    *,
+    border: str,
 ) -> Tensor:
     """Mix the four neighbors of each source pixel in the images with their border; `pick` reads them."""
     row = images.shape[-1] + 3
@@ -251,7 +280,9 @@ def _mixed_one_by_one(images: Tensor, index: Tensor, shares: Tensor, border: str
     result = images.new_empty(number * channels, height * width)
     padded = images.new_zeros(height + 3, width + 3)
     neighbours = _neighbours(index, width + 3)
-    for plane, out in zip(images.reshape(-1, height, width).unbind(0), result.unbind(0), strict=True):
+    for plane, out in zip(
+        images.reshape(-1, height, width).unbind(0), result.unbind(0), strict=True
+    ):
         borders.fill(padded[None, None], plane[None, None], border)
         _mix(padded.view(-1), neighbours, shares, out=out)
     return result.view_as(images)
@@ -270,7 +301,9 @@ def _mix(pixels: Tensor, neighbours: tuple[Tensor, ...], shares: Tensor, *, out:
     upper_left, upper_right, lower_left, lower_right = neighbours
     left_share, right_share, upper_share, lower_share = shares
     torch.index_select(pixels, 0, upper_left, out=out)
-    out.mul_(left_share).add_(pixels.index_select(0, upper_right).mul_(right_share)).mul_(upper_share)
+    out.mul_(left_share).add_(pixels.index_select(0, upper_right).mul_(right_share)).mul_(
+        upper_share
+    )
     lower = pixels.index_select(0, lower_left).mul_(left_share)
     lower.add_(pixels.index_select(0, lower_right).mul_(right_share))
     out.add_(lower.mul_(lower_share))

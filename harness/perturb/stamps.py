@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 SIDE, SIZES = 28, (3, 4, 5)
 """Side of an image, in pixels, and those of its stamps; larger images have larger ones in proportion."""
-PLACES = tuple(f"{row} {column}" for row in ("upper", "middle", "lower") for column in ("left", "center", "right"))
+PLACES = tuple(
+    f"{row} {column}"
+    for row in ("upper", "middle", "lower")
+    for column in ("left", "center", "right")
+)
 FILLS = ("white", "black", "checkerboard", "noise")
 
 
@@ -31,10 +35,20 @@ class Stamp:
         row, column = divmod(PLACES.index(self.place), 3)
         top, left = round((height - side) * row / 2), round((width - side) * column / 2)
         shape, cells = (channels, self.size, self.size), np.arange(side) * self.size // side
-        noise, board = np.random.default_rng(0).integers(0, 2, shape), np.indices(shape)[1:].sum(axis=0) % 2
-        pattern = {"white": np.ones(shape), "black": np.zeros(shape), "checkerboard": board, "noise": noise}[self.fill]
+        noise, board = (
+            np.random.default_rng(0).integers(0, 2, shape),
+            np.indices(shape)[1:].sum(axis=0) % 2,
+        )
+        pattern = {
+            "white": np.ones(shape),
+            "black": np.zeros(shape),
+            "checkerboard": board,
+            "noise": noise,
+        }[self.fill]
         images = images.clone()
-        images[:, :, top : top + side, left : left + side] = images.new_tensor(pattern[:, cells[:, None], cells])
+        images[:, :, top : top + side, left : left + side] = images.new_tensor(
+            pattern[:, cells[:, None], cells]
+        )
         return images
 
     def in_words(self) -> str:

@@ -26,14 +26,17 @@ class DrawnPose(Pose):
     def clamped(self, within: Pose) -> Pose:
         """Return the pose with each axis limited to ± that of `within`, after stretching to a wider one."""
         axes = {
-            axis: getattr(self, axis) * max(1.0, abs(getattr(within, axis)) / getattr(self.of, axis))
+            axis: getattr(self, axis)
+            * max(1.0, abs(getattr(within, axis)) / getattr(self.of, axis))
             for axis in ("degrees", "dx", "dy")
             if getattr(self.of, axis)
         }
         return Pose(**axes).clamped(within)
 
 
-def drawn_poses(*, max_degrees: float = 10.0, max_shift_px: float = 2.0) -> st.SearchStrategy[DrawnPose]:
+def drawn_poses(
+    *, max_degrees: float = 10.0, max_shift_px: float = 2.0
+) -> st.SearchStrategy[DrawnPose]:
     """Return the strategy of `poses` with draws that `clamped` stretches to the range of a check."""
     of = Pose(max_degrees, max_shift_px, max_shift_px)
     drawn = poses(max_degrees=max_degrees, max_shift_px=max_shift_px)

@@ -68,7 +68,9 @@ class Unfamiliar:
 
     def __post_init__(self) -> None:
         if self.kind not in UNFAMILIAR:
-            raise ValueError(f"kind {self.kind!r} is unknown; expected one of {', '.join(UNFAMILIAR)}")
+            raise ValueError(
+                f"kind {self.kind!r} is unknown; expected one of {', '.join(UNFAMILIAR)}"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images of no class, (N, C, H, W) like the input, pixels in [0, 1]."""

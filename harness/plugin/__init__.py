@@ -18,7 +18,14 @@ from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.errors import lacking
 from harness.plugin.place import caller_of, expect_own_root, handover_to, is_gate_run, judges, plans
-from harness.plugin.refusing import BEGUN, command_of, reason_of, refusing_record, reports_typed, status_of
+from harness.plugin.refusing import (
+    BEGUN,
+    command_of,
+    reason_of,
+    refusing_record,
+    reports_typed,
+    status_of,
+)
 from harness.report.refusal import refuse_unbegun
 
 if TYPE_CHECKING:
@@ -27,7 +34,8 @@ if TYPE_CHECKING:
     from harness.checks import Key
 
 MODULES = tuple(
-    f"harness.plugin.{name}" for name in ("hooks", "fixtures", "planning", "parametrization", "packaged", "verdicts")
+    f"harness.plugin.{name}"
+    for name in ("hooks", "fixtures", "planning", "parametrization", "packaged", "verdicts")
 )
 """The modules with hooks and fixtures of a process that runs or collects tests."""
 
@@ -45,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     config = pluginmanager.get_plugin("pytestconfig")
     assert isinstance(config, pytest.Config)
     if not hasattr(config, "known_args_namespace"):
-        raise pytest.UsageError("load the plugin by the option -p harness.plugin, not by `plugins` of pytest.main")
+        raise pytest.UsageError(
+            "load the plugin by the option -p harness.plugin, not by `plugins` of pytest.main"
+        )
     imports.begin()
     config.add_cleanup(partial(_end_unbegun, config))
     try:
@@ -74,7 +84,9 @@ def _end_unbegun(config: pytest.Config) -> None:
         if isinstance(error, pytest.UsageError):
             error.args = (why,)
         elif not isinstance(error, KeyboardInterrupt) and not _pytest_says(error):
-            raise pytest.UsageError(why)  # pytest would end with 1 or 3, or as a call of `sys.exit` says.
+            raise pytest.UsageError(
+                why
+            )  # pytest would end with 1 or 3, or as a call of `sys.exit` says.
 
 
 def _pytest_says(error: BaseException) -> bool:

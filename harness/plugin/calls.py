@@ -127,7 +127,9 @@ def arguments_of(item: pytest.Function) -> dict[str, object]:
 
 def call_of(item: pytest.Function) -> StressCall:
     """Return the call of a test whose fixtures are set up."""
-    own = {name: value for name, value in arguments_of(item).items() if name not in gate_arguments()}
+    own = {
+        name: value for name, value in arguments_of(item).items() if name not in gate_arguments()
+    }
     return StressCall(item.obj, check_of(item), own)
 
 
@@ -164,5 +166,7 @@ def _parametrized(item: pytest.Function) -> dict[str, object]:
         indirect = mark.kwargs.get("indirect", False)
         if indirect is True:
             continue
-        values |= {name: item.callspec.params[name] for name in names if name not in (indirect or ())}
+        values |= {
+            name: item.callspec.params[name] for name in names if name not in (indirect or ())
+        }
     return values

@@ -44,11 +44,16 @@ class Collector:
         for verdict in verdicts:
             self.reported.take(verdict, test=report.nodeid)
             self.reported.seconds[verdict.check.family] += sum(
-                value for name, value in report.user_properties if name == SECONDS and isinstance(value, float)
+                value
+                for name, value in report.user_properties
+                if name == SECONDS and isinstance(value, float)
             )
             for shown in made:
                 self.run.book.take(verdict, shown)
-        self._keep(report, checked=bool(verdicts) and all(verdict.status != "error" for verdict in verdicts))
+        self._keep(
+            report,
+            checked=bool(verdicts) and all(verdict.status != "error" for verdict in verdicts),
+        )
         if report.failed and not verdicts:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)
@@ -60,14 +65,21 @@ class Collector:
         self.ended += 1
         awaits_workers = not self.run.tests and self.run.request.record is None
         if awaits_workers and self.ended == self.session.testscollected:
-            tell(self.session.config, checks=True, compares=not self.run.request.no_overview, below="\n")
+            tell(
+                self.session.config,
+                checks=True,
+                compares=not self.run.request.no_overview,
+                below="\n",
+            )
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Take errors of test files that cannot be imported, and of rows whose keys are not those of their test."""
         if report.failed:
             self.failures += 1
             *_, said = str(report.longrepr).splitlines()
-            self.reported.errors.append(coded(Code.TEST, f"{report.nodeid}: cannot be collected: {said}"))
+            self.reported.errors.append(
+                coded(Code.TEST, f"{report.nodeid}: cannot be collected: {said}")
+            )
             self._keep(report, checked=False)
 
     @pytest.hookimpl(tryfirst=True)
@@ -75,13 +87,18 @@ class Collector:
         """Take a failure that another plugin adds to those of the tests, such as a limit of coverage."""
         if session.testsfailed > self.failures and not self.reported.interrupted:
             self.reported.errors.append(
-                coded(Code.PYTEST, "another plugin counts a failure that no test has, such as a limit of coverage")
+                coded(
+                    Code.PYTEST,
+                    "another plugin counts a failure that no test has, such as a limit of coverage",
+                )
             )
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
         if isinstance(excinfo.value, pytest.exit.Exception):
-            self.reported.errors.append(coded(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}"))
+            self.reported.errors.append(
+                coded(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}")
+            )
         else:
             self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
         handover = handover_to(self.session.config)
@@ -100,7 +117,9 @@ class Collector:
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
-        self.reported.errors.append(coded(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}"))
+        self.reported.errors.append(
+            coded(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}")
+        )
 
     def _keep(self, report: pytest.TestReport | pytest.CollectReport, *, checked: bool) -> None:
         """Keep a test that no check stands for, an error, and what else a test printed, for the list of the report."""
@@ -109,14 +128,20 @@ class Collector:
             outcome = "error"
         if hasattr(report, "wasxfail"):
             outcome = "xfailed" if report.skipped else "xpassed"
-        said = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr  # Of a skip, the reason.
+        said = (
+            report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        )  # Of a skip, the reason.
         blocks = [] if checked or said is None else [str(said)]
         blocks += [f"--- {title} ---\n{content}" for title, content in report.sections]
         text = "\n".join(filter(None, blocks))
-        if (text or outcome == "rerun" or not checked) and (report.when == "call" or outcome != "passed"):
+        if (text or outcome == "rerun" or not checked) and (
+            report.when == "call" or outcome != "passed"
+        ):
             text = without_secrets(text)
             name = report.nodeid if len(report.nodeid) <= LONGEST else f"{report.nodeid[:LONGEST]}…"
-            self.reported.tests.append(OtherTest(writable(name), outcome, writable(shortened(text, MOST))))
+            self.reported.tests.append(
+                OtherTest(writable(name), outcome, writable(shortened(text, MOST)))
+            )
 
 
 @contextmanager
@@ -131,7 +156,11 @@ def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
         shown = []
         for report in reports or []:
             verdicts = _verdicts_in(report)
-            raised = not isinstance(getattr(report, "longrepr", ""), str) and verdicts and verdicts[0].code == Code.TEST
+            raised = (
+                not isinstance(getattr(report, "longrepr", ""), str)
+                and verdicts
+                and verdicts[0].code == Code.TEST
+            )
             if not verdicts or (raised and first):
                 shown.append(report)
                 first = first and not raised
@@ -144,7 +173,11 @@ def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
 
 
 def _verdicts_in(report: Any) -> list[Verdict]:
-    return [_verdict(value) for name, value in getattr(report, "user_properties", ()) if name == PROPERTY]
+    return [
+        _verdict(value)
+        for name, value in getattr(report, "user_properties", ())
+        if name == PROPERTY
+    ]
 
 
 @cache

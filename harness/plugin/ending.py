@@ -11,7 +11,15 @@ from harness.base import imports
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, reason
 from harness.plugin.options import reports_of_config, request_of_config
-from harness.plugin.refusing import RUN_ID, RUN_STATE, command_of, reason_of, refusing_record, run_id_of, status_of
+from harness.plugin.refusing import (
+    RUN_ID,
+    RUN_STATE,
+    command_of,
+    reason_of,
+    refusing_record,
+    run_id_of,
+    status_of,
+)
 from harness.report.owner import Owner, explained, unfinished
 from harness.run.handover import RunRecord, new_run_id
 from harness.run.status import INTERRUPTED, NOT_JUDGED
@@ -62,7 +70,9 @@ def _leave(config: pytest.Config, handover: Handover, record: RunRecord) -> None
     try:
         handover.leave(record)
     except OSError as error:
-        why = coded(Code.OUTPUT, f"the record of the run cannot be written: {error.strerror or error}")
+        why = coded(
+            Code.OUTPUT, f"the record of the run cannot be written: {error.strerror or error}"
+        )
         print(why, file=sys.stderr)
         try:
             handover.leave(refusing_record(config, why))
@@ -82,7 +92,9 @@ def _record_of(config: pytest.Config, status: int) -> RunRecord:
         reasons = run.reported.errors or [ended]
         interrupted = status == INTERRUPTED and run.reported.interrupted
         return refusing_record(config, *reasons, status=INTERRUPTED if interrupted else NOT_JUDGED)
-    return RunRecord(run_id_of(config), status, run.report, run.report_pictures, code=imports.files())
+    return RunRecord(
+        run_id_of(config), status, run.report, run.report_pictures, code=imports.files()
+    )
 
 
 def _refused(config: pytest.Config, error: BaseException) -> RunRecord:

@@ -48,7 +48,9 @@ def _outcome_of(run: GateRun) -> Outcome:
     failed = {each.check.family for each in run.reported.verdicts.values() if each.status == "fail"}
     able = not (run.reported.interrupted or run.hung or request.stopped) and request.record is None
     able = able and bool(failed & ON_CLEAN_IMAGES)
-    if able and (found := tried(run, "order of classes", lambda: other_order_of(session), lambda _: "")):
+    if able and (
+        found := tried(run, "order of classes", lambda: other_order_of(session), lambda _: "")
+    ):
         run.reported.errors.append(found)
     if session.checks.data.sample is not None:
         with suppress(InputError):
@@ -84,9 +86,13 @@ def _thumbnails(session: StressSession, outcome: Outcome) -> dict[str, str]:
     from harness.run.examples import thumbnails_of
 
     found = {} if outcome.overview is None else thumbnails_of(session.images, outcome.overview)
-    for family in filter(session.of_rows.__contains__, families_with_rows()):  # They have an image for each row.
+    for family in filter(
+        session.of_rows.__contains__, families_with_rows()
+    ):  # They have an image for each row.
         images = session.of_rows[family]
         at = {check.id: position for position, check in enumerate(session.checks.family(family))}
-        shown = [each.check.id for each in worst_first(outcome.verdicts) if each.check.id in at][:ROWS_PICTURED]
+        shown = [each.check.id for each in worst_first(outcome.verdicts) if each.check.id in at][
+            :ROWS_PICTURED
+        ]
         found |= {name: images.pixels[at[name]].permute(1, 2, 0).numpy() for name in shown}
     return {name: source_of(each) for name, each in found.items()}

@@ -21,7 +21,15 @@ from harness.plugin.looking_back import checks_itself, compares_models, look_bac
 from harness.plugin.options import ASKED
 from harness.plugin.place import only_collects
 from harness.plugin.progress import tell
-from harness.plugin.run import INPUTS, MISPLACED, PICTURED, PREDICTIONS, RUN, GateRun, selected_checks
+from harness.plugin.run import (
+    INPUTS,
+    MISPLACED,
+    PICTURED,
+    PREDICTIONS,
+    RUN,
+    GateRun,
+    selected_checks,
+)
 from harness.report.owner import on_github, shortest
 from harness.run.earlier_runs import expect_to_leave
 from harness.run.opening import EXAMPLES, checks_of
@@ -60,7 +68,9 @@ def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
         try:
             _open(run)
         except (InputError, ImportError, MemoryError) as error:
-            said_of = told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
+            said_of = (
+                told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
+            )
             raise pytest.UsageError(coded(code_of(error), said_of)) from None
         if not run.is_worker:
             session.config.pluginmanager.register(Collector(run, session))

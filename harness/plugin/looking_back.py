@@ -56,11 +56,17 @@ def look_back(run: GateRun, selected: Sequence[Check]) -> None:
         run.reported.part += tried(run, "the overview", lambda: _compare_models(run), _not_compared)
     for feature in features() if _looks_back_as(run, 1) and run.request.stopped is None else ():
         if feature.differences and not run.hung:
-            compare = partial(_compare_with_others, run, feature, {check.family for check in selected})
-            run.reported.part += tried(run, "differences from other models", compare, lambda _: Part())
+            compare = partial(
+                _compare_with_others, run, feature, {check.family for check in selected}
+            )
+            run.reported.part += tried(
+                run, "differences from other models", compare, lambda _: Part()
+            )
 
 
-def tried(run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T:
+def tried(
+    run: GateRun, what: str, step: Callable[[], T], otherwise: Callable[[BaseException], T]
+) -> T:
     """Return what a step finds, or what `otherwise` makes of the error that ends it."""
     try:
         with run.limited(what), foreign_code():
@@ -94,7 +100,11 @@ def _unchecked(error: BaseException) -> Part:
 
 def _compare_models(run: GateRun) -> Part:
     with bar("comparing the models", run.config) as show:
-        return Part(overview=overview_of(run.prepare(), on_measured=lambda done, total: show(done, total, "")))
+        return Part(
+            overview=overview_of(
+                run.prepare(), on_measured=lambda done, total: show(done, total, "")
+            )
+        )
 
 
 def _not_compared(error: BaseException) -> Part:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, told
 from harness.checks.roles import ROLES
-from harness.plugin.place import handed_request, holds_gate, is_gate_run, options_of, stress_tests_of
+from harness.plugin.place import (
+    handed_request,
+    holds_gate,
+    is_gate_run,
+    options_of,
+    stress_tests_of,
+)
 from harness.plugin.refusing import typed_arguments
 from harness.run import request
 from harness.run.request import RunRequest
@@ -32,7 +38,9 @@ def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     plain = ", ".join(f"--{role}" for role in ROLES)
     about = f"{plain} and --checks exist only where stress_tests/ has a gate, or one is named"
     group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
-    bare = holds_gate(stress_tests_of(config)) or _names_a_gate(config) or bool(handed_request(config))
+    bare = (
+        holds_gate(stress_tests_of(config)) or _names_a_gate(config) or bool(handed_request(config))
+    )
     request.add_options(group.addoption, bare=bare)
 
 

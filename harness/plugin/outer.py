@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class Outer:
     """A plugin that runs an inner process in place of pytest's own work."""
 
-    def __init__(self, caller: Caller | None, read: RunRequest | InputError, reports: Path, launch: Launch) -> None:
+    def __init__(
+        self, caller: Caller | None, read: RunRequest | InputError, reports: Path, launch: Launch
+    ) -> None:
         self._caller, self._read, self._reports, self._launch = caller, read, reports, launch
 
     @pytest.hookimpl(tryfirst=True)
@@ -33,7 +35,9 @@ class Outer:
 
         config.stash[BEGUN] = True
         if (capture := config.pluginmanager.getplugin("capturemanager")) is not None:
-            capture.suspend_global_capture(in_=True)  # A debugger of the inner process reads the terminal.
+            capture.suspend_global_capture(
+                in_=True
+            )  # A debugger of the inner process reads the terminal.
 
         result = judge(self._request, self._launch, reports=self._reports, shown=True)
         if self._caller is not None:
@@ -53,7 +57,9 @@ def starts_inner(config: pytest.Config) -> bool:
     them holds a folder of reports. Objects that a caller of `pytest.main` gives as plugins cannot go to another
     process, so pytest runs here.
     """
-    if handover_to(config) is not None or any(map(_is_object, config.invocation_params.plugins or ())):
+    if handover_to(config) is not None or any(
+        map(_is_object, config.invocation_params.plugins or ())
+    ):
         return False
     return not holds_any()
 
@@ -68,12 +74,16 @@ def become_outer(config: pytest.Config, args: list[str]) -> None:
 
     caller = caller_of(config)
     typed = tuple(map(str, config.invocation_params.args)) if caller is None else caller.arguments
-    read: RunRequest | InputError  # An error is raised again once the folder is taken, whose reports then say it.
+    read: (
+        RunRequest | InputError
+    )  # An error is raised again once the folder is taken, whose reports then say it.
     try:
         read = request_of_config(config)
     except InputError as error:
         read = error
     launch = Launch(typed, ("pytest", *typed), sys.path[0] if caller is None else None)
-    config.pluginmanager.register(Outer(caller, read, reports_of_config(config), launch), "harness.outer")
+    config.pluginmanager.register(
+        Outer(caller, read, reports_of_config(config), launch), "harness.outer"
+    )
     config.known_args_namespace.noconftest = True
     args[:] = PLUGIN

@@ -45,7 +45,11 @@ class PackagedTests(pytest.Module):
     def is_beside_own(self, family: str) -> bool:
         """Return whether the folder has a test of the repository's own of this family."""
         marks = f"@check('{family}'", f'@check("{family}"'
-        return any(mark in test.read_text("utf-8", "replace") for test in self.path.glob("**/*.py") for mark in marks)
+        return any(
+            mark in test.read_text("utf-8", "replace")
+            for test in self.path.glob("**/*.py")
+            for mark in marks
+        )
 
     def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
         """Return the tests of the checks file's checks."""
@@ -54,7 +58,9 @@ class PackagedTests(pytest.Module):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, object]:
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, object]:
     """Add the files that ship, and that it lacks, to the folder of stress tests, or of the checks file."""
     report = yield
     config, folder, run = collector.config, collector.path, collector.config.stash[RUN]
@@ -64,10 +70,16 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, p
         config.stash[ELSEWHERE] = True
     if not (run.active and run.checks):
         return report
-    if folder.resolve() in {(config.rootpath / "stress_tests").resolve(), run.checks.path.parent.resolve()}:
+    if folder.resolve() in {
+        (config.rootpath / "stress_tests").resolve(),
+        run.checks.path.parent.resolve(),
+    }:
         for test in shipped_tests({check.family for check in run.checks.checks}):
             path = folder / test.name
-            if not (path.exists() or collector.ihook.pytest_ignore_collect(collection_path=path, config=config)):
+            if not (
+                path.exists()
+                or collector.ihook.pytest_ignore_collect(collection_path=path, config=config)
+            ):
                 report.result.append(packaged := PackagedTests.from_parent(collector, path=path))
                 packaged.path = folder  # It is there, so pytest finds the conftest that applies.
     return report
@@ -87,8 +99,12 @@ def pytest_collection(session: pytest.Session) -> None:
         config.stash[_NAMED] = {}
         for argument, place in zip(config.args, places, strict=True):
             name, *rest = argument.split("::")
-            path = os.path.relpath(config.invocation_params.dir / name, config.rootpath).replace(os.sep, "/")
-            config.stash[_NAMED]["::".join(["" if path == "." else path, *rest])] = argument != place
+            path = os.path.relpath(config.invocation_params.dir / name, config.rootpath).replace(
+                os.sep, "/"
+            )
+            config.stash[_NAMED]["::".join(["" if path == "." else path, *rest])] = (
+                argument != place
+            )
         config.args = places
 
 
@@ -98,7 +114,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     first: dict[str, pytest.Item] = {}
     for item in sorted(items, key=lambda item: isinstance(item.parent, PackagedTests)):
         first.setdefault(_of_check(item), item)
-    items[:] = [item for item in items if not isinstance(item.parent, PackagedTests) or item is first[_of_check(item)]]
+    items[:] = [
+        item
+        for item in items
+        if not isinstance(item.parent, PackagedTests) or item is first[_of_check(item)]
+    ]
     if named := config.stash.get(_NAMED, {}):
         found = {item: [name for name in named if _is_in(item.nodeid, name)] for item in items}
         if missing := {name for name in named if named[name]}.difference(*found.values()):
@@ -132,4 +152,6 @@ def _folders(config: pytest.Config) -> set[Path]:
 
 
 def _is_in(node_id: str, name: str) -> bool:
-    return not name or (node_id.startswith(name) and node_id[len(name) :][:1] in {"", "/", ":", "["})
+    return not name or (
+        node_id.startswith(name) and node_id[len(name) :][:1] in {"", "/", ":", "["}
+    )

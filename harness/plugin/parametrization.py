@@ -35,13 +35,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     family, *keys = marker.args
     metric = marker.kwargs.get("metric", "")
     test, path = metafunc.definition.name, run.request.checks_path
-    rows = tuple(row for row in (checks.family(family) if checks else ()) if metric in {"", row.metric})
+    rows = tuple(
+        row for row in (checks.family(family) if checks else ()) if metric in {"", row.metric}
+    )
     parent = metafunc.definition.parent
     beside_own = isinstance(parent, PackagedTests) and parent.is_beside_own(family)
     try:
         run.expect_same_checks()
         declared = declared_keys(keys, test=test)
-        known = [_with_keys(row, declared, beside_own=beside_own, path=path, test=test) for row in rows]
+        known = [
+            _with_keys(row, declared, beside_own=beside_own, path=path, test=test) for row in rows
+        ]
         rows = tuple(row for row in known if row is not None)
     except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
@@ -52,11 +56,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 f"{test}: its family {family!r} gives its row the id {name!r}. Expected at most {LONGEST} lower-case "
                 "ASCII letters, digits, dots and hyphens; rename the family in @check and in its rows"
             )
-        rows = (Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared}),)
+        rows = (
+            Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared}),
+        )
     metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)
 
 
-def _with_keys(row: Check, declared: Sequence[Key[Any]], *, beside_own: bool, path: Path, test: str) -> Check | None:
+def _with_keys(
+    row: Check, declared: Sequence[Key[Any]], *, beside_own: bool, path: Path, test: str
+) -> Check | None:
     """Return a row with the keys that its test declares; None if that ships, and the row has those of the own test."""
     try:
         return row.with_keys(declared, path=path, test=test)
@@ -74,35 +82,66 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     run = config.stash[RUN]
     if not run.active:
-        stress_tests = [item for item in items if "stress_session" in getattr(item, "fixturenames", ())]
-        if config.stash.get(ELSEWHERE, False) or any(item.get_closest_marker("stress_check") for item in stress_tests):
+        stress_tests = [
+            item for item in items if "stress_session" in getattr(item, "fixturenames", ())
+        ]
+        if config.stash.get(ELSEWHERE, False) or any(
+            item.get_closest_marker("stress_check") for item in stress_tests
+        ):
             if not run.is_worker:
                 raise pytest.UsageError(run.elsewhere)
             config.workeroutput[MISPLACED] = True  # type: ignore[attr-defined]
         return
-    marked = {item: marker.args[0] for item in items if (marker := item.get_closest_marker("stress_check"))}
+    marked = {
+        item: marker.args[0]
+        for item in items
+        if (marker := item.get_closest_marker("stress_check"))
+    }
     functions = [item for item in marked if isinstance(item, pytest.Function)]
-    rows: dict[pytest.Item, Any] = {item: item.callspec.params["stress_check"] for item in functions}
+    rows: dict[pytest.Item, Any] = {
+        item: item.callspec.params["stress_check"] for item in functions
+    }
     run.tests = {rows[item].id: item for item in functions}
-    request, unknown = run.request, {item for item, row in rows.items() if row.definition not in run.rows}
+    request, unknown = (
+        run.request,
+        {item for item, row in rows.items() if row.definition not in run.rows},
+    )
     # A family that needs a row or a role is no check of this run without one. A panel is not asked about rows that
     # features make.
     roles = {"", *request.checkpoints}
-    with_rows = {name for name, family in FAMILIES.items() if family.needs_row or family.needs_role not in roles}
+    with_rows = {
+        name
+        for name, family in FAMILIES.items()
+        if family.needs_row or family.needs_role not in roles
+    }
     unasked = {item for item in unknown if marked[item] in with_rows}
     if request.record is not None:
-        unasked |= {item for item, family in marked.items() if family in FAMILIES and FAMILIES[family].rows}
+        unasked |= {
+            item for item, family in marked.items() if family in FAMILIES and FAMILIES[family].rows
+        }
     items[:] = [item for item in items if item not in unasked]
-    left_out = unknown.copy() if run.checks and run.checks.data.sample is not None else set[pytest.Item]()
+    left_out = (
+        unknown.copy() if run.checks and run.checks.data.sample is not None else set[pytest.Item]()
+    )
     if request.record:
         asked = {item for item, family in marked.items() if family in request.record}
         asked |= {item for item, row in rows.items() if row.id in request.record}
         left_out |= set(items) - asked
     if request.stopped is not None:
-        left_out |= {item for item in items if item not in rows or rows[item].id != request.stopped[0]}
+        left_out |= {
+            item for item in items if item not in rows or rows[item].id != request.stopped[0]
+        }
     if request.answers is not None:
-        by_panel = {item for item, row in rows.items() if run.checks and run.checks.data.by_panel(row.family)}
-        asking = {item for item in items if not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))}
+        by_panel = {
+            item
+            for item, row in rows.items()
+            if run.checks and run.checks.data.by_panel(row.family)
+        }
+        asking = {
+            item
+            for item in items
+            if not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        }
         left_out |= set(items) - asking - by_panel
     if deselected := [item for item in items if item in left_out]:
         config.hook.pytest_deselected(items=deselected)

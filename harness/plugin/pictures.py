@@ -44,7 +44,9 @@ def panels(sent: Mapping[str, Any]) -> dict[str, Any]:
     from harness.report.pictures import sheet
 
     made = read_json(Pictures, sent["made"], where="a test's pictures")
-    shown = [render("picture", case=case) for case in made.cases] + [sheet(made.title, made.faces)] * bool(made.faces)
+    shown = [render("picture", case=case) for case in made.cases] + [
+        sheet(made.title, made.faces)
+    ] * bool(made.faces)
     extra: dict[str, Any] = extras.html(_STYLE + "".join(shown))
     return extra
 
@@ -61,7 +63,9 @@ class PictureMaker:
         """Bytes of first pictures, by the status of their tests: the page puts what passed before what has no
         threshold."""
 
-    def take(self, evidence: Evidence, verdict: Verdict, session: StressSession, *, turn: int) -> dict[str, Any]:
+    def take(
+        self, evidence: Evidence, verdict: Verdict, session: StressSession, *, turn: int
+    ) -> dict[str, Any]:
         """Return what to show of the running test: its pictures, the most telling first, and its gallery.
 
         `turn` is the test's place among all of the run.
@@ -83,9 +87,13 @@ def _made(evidence: Evidence, session: StressSession) -> Pictures:
     try:
         tiles, count = evidence.gallery(session)
         if tiles and verdict is not None:
-            made = Pictures((), *gallery(verdict.check.keys["pair"], verdict.check.pose, tiles, count))
+            made = Pictures(
+                (), *gallery(verdict.check.keys["pair"], verdict.check.pose, tiles, count)
+            )
         return replace(made, cases=tuple(map(case_of, evidence.examples(session))))
-    except Exception as error:  # A user's model that answers may still not be one that can be looked into.
+    except (
+        Exception
+    ) as error:  # A user's model that answers may still not be one that can be looked into.
         return replace(made, cases=(Case((), f"the pictures could not be made: {error!r}"),))
 
 
@@ -108,7 +116,12 @@ class _Entry:
         made, missing = self.made, len(self.sizes) - self.shown
         # The number is not known where pictures of tests that passed were not made.
         omitted = None if made.omitted is None or (missing and self.verdict.passed) else missing
-        return replace(made, cases=made.cases[: self.shown], faces=made.faces if not missing else (), omitted=omitted)
+        return replace(
+            made,
+            cases=made.cases[: self.shown],
+            faces=made.faces if not missing else (),
+            omitted=omitted,
+        )
 
 
 class PictureBook:
@@ -130,10 +143,15 @@ class PictureBook:
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
         consensus = next((each for each in ranked if each.verdict.leads), None)
         spent = _share_out([consensus], MAX_BYTES, most=_LEADING) if consensus else 0
-        spent += _share_out([entry for entry in ranked if not entry.verdict.passed], MAX_BYTES - spent)
+        spent += _share_out(
+            [entry for entry in ranked if not entry.verdict.passed], MAX_BYTES - spent
+        )
         rest = min(MAX_BYTES - spent, int(_OF_PASSED * MAX_BYTES))
         _share_out([entry for entry in ranked if entry.verdict.passed], rest)
-        return {each.verdict.check.id: each.fitting for each in sorted(self.entries, key=lambda each: each.turn)}
+        return {
+            each.verdict.check.id: each.fitting
+            for each in sorted(self.entries, key=lambda each: each.turn)
+        }
 
 
 def _share_out(entries: Sequence[_Entry], room: int, *, most: int | None = None) -> int:

@@ -62,7 +62,9 @@ def is_gate_run(config: pytest.Config) -> bool:
     if getattr(options, "stress_checks", None) or getattr(options, "stress_candidate", None):
         return True
     folder = stress_tests_of(config)
-    touched = any(folder in (place, *place.parents) or place in folder.parents for place in _places(config))
+    touched = any(
+        folder in (place, *place.parents) or place in folder.parents for place in _places(config)
+    )
     return touched and holds_gate(folder)
 
 
@@ -73,7 +75,11 @@ def expect_own_root(config: pytest.Config) -> None:
     """
     known = config.known_args_namespace
     places = _places(config)
-    if known.rootdir or known.inifilename or any(place.is_relative_to(config.rootpath) for place in places):
+    if (
+        known.rootdir
+        or known.inifilename
+        or any(place.is_relative_to(config.rootpath) for place in places)
+    ):
         return
     raise pytest.UsageError(
         f"[{Code.USAGE}] pytest took its root directory, {config.rootpath}, from the path behind an option, not from "
@@ -97,7 +103,9 @@ def _lists(options: Any) -> bool:
 
 def plans(config: pytest.Config) -> bool:
     """Return whether a plan of the run is asked for, or other work in its place."""
-    return bool(getattr(options_of(config), "stress_plan", False) or handed_request(config).get("plan"))
+    return bool(
+        getattr(options_of(config), "stress_plan", False) or handed_request(config).get("plan")
+    )
 
 
 def judges(config: pytest.Config) -> bool:
@@ -116,7 +124,9 @@ def handover_to(config: pytest.Config) -> Handover | None:
 
 
 def _plugin_of_kind(config: pytest.Config, kind: type[Plugin]) -> Plugin | None:
-    return next((plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, kind)), None)
+    return next(
+        (plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, kind)), None
+    )
 
 
 def handed_request(config: pytest.Config) -> dict[str, Any]:

@@ -36,15 +36,21 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     if run.session.stopped is not None:
         check, of = run.session.stopped
-        return [f"stress: {check} fails for certain, after {len(run.session.images):,} of {of:,} images"]
+        return [
+            f"stress: {check} fails for certain, after {len(run.session.images):,} of {of:,} images"
+        ]
     from harness.run.plan import cost_in_brief
 
     patience = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
     # Nothing captures output here, and what a model prints would be the terminal's.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        lines = [f"stress: {cost_in_brief(run.session, start_seconds=run.start_seconds, patience=patience)}"]
+        lines = [
+            f"stress: {cost_in_brief(run.session, start_seconds=run.start_seconds, patience=patience)}"
+        ]
     if run.fits_a_budget and run.request.budget_seconds:
-        lines.append(f"stress: samples are chosen that fit into {duration(run.request.budget_seconds)}, if need be")
+        lines.append(
+            f"stress: samples are chosen that fit into {duration(run.request.budget_seconds)}, if need be"
+        )
     return lines
 
 
@@ -60,7 +66,11 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Plan, or work otherwise, in place of running the tests, or find the samples with which they fit into a time."""
     run = session.config.stash[RUN]
-    if session.testsfailed or not session.items or not (run.active and (run.plans or run.fits_a_budget)):
+    if (
+        session.testsfailed
+        or not session.items
+        or not (run.active and (run.plans or run.fits_a_budget))
+    ):
         return None
     with Replays(run) as replays:
         if run.plans:
@@ -75,7 +85,9 @@ def _in_place(run: GateRun, session: pytest.Session, judge: Judge) -> None:
     if (instead := run.request.instead) is not None:
         try:
             module, order = instead
-            import_module(module).run_instead(run.prepare(), selected_checks(session), judge, run.request, order)
+            import_module(module).run_instead(
+                run.prepare(), selected_checks(session), judge, run.request, order
+            )
             run.planned = True
         except (InputError, OSError) as error:
             print(f"ERROR: {reason(error)}", flush=True)
@@ -92,7 +104,12 @@ def _in_place(run: GateRun, session: pytest.Session, judge: Judge) -> None:
 
 
 def _plan_of(
-    run: GateRun, session: pytest.Session, judge: Judge, *, costs: Costs | None, to_calibrate: bool = False
+    run: GateRun,
+    session: pytest.Session,
+    judge: Judge,
+    *,
+    costs: Costs | None,
+    to_calibrate: bool = False,
 ) -> Plan:
     from harness.run.plan import plan_of
 
@@ -112,12 +129,19 @@ def _planned(run: GateRun, session: pytest.Session, judge: Judge) -> list[str]:
     from harness.calibration.samples import samples_in_toml
     from harness.report.costs import plan_lines
 
-    plan = _plan_of(run, session, judge, costs=None, to_calibrate=run.request.budget_seconds is not None)
+    plan = _plan_of(
+        run, session, judge, costs=None, to_calibrate=run.request.budget_seconds is not None
+    )
     run.planned, run.plan = True, as_json(plan)
     known = run.prepare().panel_predictions
-    in_toml = samples_in_toml(plan.samples, plan, run.prepare().checks, models=len(known.models) if known else 0)
+    in_toml = samples_in_toml(
+        plan.samples, plan, run.prepare().checks, models=len(known.models) if known else 0
+    )
     if in_toml:
-        in_toml.insert(0, "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:")
+        in_toml.insert(
+            0,
+            "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:",
+        )
     return [*plan_lines(plan), "nothing was judged", *in_toml]
 
 

@@ -72,7 +72,9 @@ def run_id_of(config: pytest.Config) -> str:
 def command_of(config: pytest.Config) -> list[str]:
     """Return how a run was started, for everyone to read."""
     handover = handover_to(config)
-    command = handover.content["command"] if handover else ["pytest", *config.invocation_params.args]
+    command = (
+        handover.content["command"] if handover else ["pytest", *config.invocation_params.args]
+    )
     return [without_secrets(str(argument)) for argument in command]
 
 
@@ -85,4 +87,6 @@ def reason_of(error: BaseException) -> str:
     said = str(error) if isinstance(error, Exception) else repr(error)
     lines = said.splitlines() or [repr(error)]
     line = next((line for line in lines if ": error: " in line), lines[0])
-    return coded(Code.USAGE if isinstance(error, pytest.UsageError) else Code.PYTEST, printable(line))
+    return coded(
+        Code.USAGE if isinstance(error, pytest.UsageError) else Code.PYTEST, printable(line)
+    )

@@ -153,7 +153,10 @@ def _depends(run: GateRun, item: pytest.Function) -> bool:
     """Return whether the values of a test's fixtures depend on the session, as far as they have been set up."""
     if "request" in parameters(item.obj):
         return True
-    return any(name in item.fixturenames and item.nodeid.startswith(place) for name, place in run.dependent_fixtures)
+    return any(
+        name in item.fixturenames and item.nodeid.startswith(place)
+        for name, place in run.dependent_fixtures
+    )
 
 
 def _is_users_function(function: Callable[..., object]) -> bool:

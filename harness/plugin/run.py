@@ -117,7 +117,11 @@ class GateRun:
     @property
     def rows(self) -> frozenset[str]:
         """Return what the rows of the checks file measure, by their definitions."""
-        return frozenset(check.definition for check in self.checks.checks) if self.checks else frozenset()
+        return (
+            frozenset(check.definition for check in self.checks.checks)
+            if self.checks
+            else frozenset()
+        )
 
     def prepare(self) -> StressSession:
         """Return images, checks and models, loaded once; raises `InputError` for what cannot be used.
@@ -140,10 +144,15 @@ class GateRun:
             if self.is_worker:
                 given = self.config.workerinput[INPUTS]  # type: ignore[attr-defined]
                 _expect_same(session.inputs, given)
-                imports.include({path: given[path] for path in given.keys() - session.inputs.keys()})
+                imports.include(
+                    {path: given[path] for path in given.keys() - session.inputs.keys()}
+                )
                 self.expect_same_code()
                 if session.foreign_predictions != self.config.workerinput[PREDICTIONS]:  # type: ignore[attr-defined]
-                    raise InputError(f"a model differs between processes of the run: {UNSEEDED}", code=Code.SELF_CHECK)
+                    raise InputError(
+                        f"a model differs between processes of the run: {UNSEEDED}",
+                        code=Code.SELF_CHECK,
+                    )
             else:
                 imports.include({path: imports.digest(path) for path in self._stress_tests()})
             self.session = session
@@ -159,13 +168,22 @@ class GateRun:
         before, root = imports.ran(), f"{self.config.rootpath}{os.sep}"
         now = {path: imports.digest(path) for path in before}
         # Other code may write a module elsewhere, run it and remove it.
-        _expect_same({path: each for path, each in now.items() if each or path.startswith(root)}, before)
+        _expect_same(
+            {path: each for path, each in now.items() if each or path.startswith(root)}, before
+        )
 
     def _stress_tests(self) -> set[str]:
         """Return the files of stress tests, which workers alone run."""
-        given = {self.config.invocation_params.dir / name.partition("::")[0] for name in self.config.args}
+        given = {
+            self.config.invocation_params.dir / name.partition("::")[0] for name in self.config.args
+        }
         folders = given - {self.config.rootpath}
-        return {str(path) for place in folders for path in (place, *place.rglob("test_*.py")) if path.is_file()}
+        return {
+            str(path)
+            for place in folders
+            for path in (place, *place.rglob("test_*.py"))
+            if path.is_file()
+        }
 
     @property
     def elsewhere(self) -> str:
@@ -198,7 +216,9 @@ class GateRun:
             if feature.begun:
                 self._stop_where(resolve(feature.begun))
 
-    def _stop_where(self, found: Callable[[StressSession, RunRequest], tuple[str, list[int]] | None]) -> None:
+    def _stop_where(
+        self, found: Callable[[StressSession, RunRequest], tuple[str, list[int]] | None]
+    ) -> None:
         """Have all processes stop at the check and the images that a feature names, if any."""
         session = self.prepare()
         try:
@@ -238,7 +258,9 @@ class GateRun:
         if not self.request.on_ray:
             return
         if getattr(self.config.option, "dist", "no") != "no":
-            raise InputError("divides the work itself; leave out -n and --dist", setting="backend ray")
+            raise InputError(
+                "divides the work itself; leave out -n and --dist", setting="backend ray"
+            )
         if self.plans or self.fits_a_budget:
             raise InputError(
                 "what a run costs is measured on this machine alone; plan, and choose samples for a budget, without it",
@@ -272,18 +294,28 @@ class GateRun:
     @property
     def fits_a_budget(self) -> bool:
         """Return whether samples are chosen for a time; a recording has those of its checks file."""
-        return self.request.budget_seconds is not None and not self.plans and self.request.record is None
+        return (
+            self.request.budget_seconds is not None
+            and not self.plans
+            and self.request.record is None
+        )
 
     @property
     def has_overview(self) -> bool:
         """Return whether the run measures an overview; one by checks made for a sample, to be quick, does not."""
         made_for_sample = self.checks is not None and self.checks.data.sample is not None
-        return not self.request.no_overview and not made_for_sample and self.request.record is None and bool(self.tests)
+        return (
+            not self.request.no_overview
+            and not made_for_sample
+            and self.request.record is None
+            and bool(self.tests)
+        )
 
 
 def selected_checks(session: pytest.Session) -> list[Check]:
     """Return the rows of the tests that run."""
-    return [item.callspec.params["stress_check"] for item in session.items if item.get_closest_marker("stress_check")]  # type: ignore[attr-defined]
+    items = [item for item in session.items if item.get_closest_marker("stress_check")]
+    return [item.callspec.params["stress_check"] for item in items]  # type: ignore[attr-defined]
 
 
 def _expect_same(inputs: Mapping[str, str], before: Mapping[str, str]) -> None:

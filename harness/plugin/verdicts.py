@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, Interruption, NotApplicableError, code_of, foreign_code, printable
+from harness.base.errors import (
+    InputError,
+    Interruption,
+    NotApplicableError,
+    code_of,
+    foreign_code,
+    printable,
+)
 from harness.base.records import as_json
 from harness.checks import Check
 from harness.plugin.calls import arguments_of
@@ -52,7 +59,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> None:
     """Note the fixtures of the user's that no replay can give to a test: they depend on the session."""
     run = request.config.stash[RUN]
     if run.active:
@@ -86,7 +95,9 @@ def _look_at_the_sample(item: pytest.Function, session: StressSession, row: Chec
     own = session.of_check(row)
     if own is session:
         return
-    item.funcargs |= {name: make(own) for name, (_, make) in ARGUMENTS.items() if name in item.funcargs}
+    item.funcargs |= {
+        name: make(own) for name, (_, make) in ARGUMENTS.items() if name in item.funcargs
+    }
     if "stress_session" in item.funcargs:
         item.funcargs["stress_session"] = own
 
@@ -106,14 +117,22 @@ def pytest_runtest_makereport(
         run.hung = True
         item.session.shouldstop = f"{item.name} had no answer"
     report = yield
-    if not run.active or item.get_closest_marker("stress_check") is None or (report.when != "call" and report.passed):
+    if (
+        not run.active
+        or item.get_closest_marker("stress_check") is None
+        or (report.when != "call" and report.passed)
+    ):
         return report
     row: Check = item.callspec.params["stress_check"]  # type: ignore[attr-defined]
     if inner_test(item.obj):  # type: ignore[attr-defined]
         run.evidence.settle_on_last_failure()
     skip, shown = call.excinfo.value if call.excinfo else None, run.evidence.verdict
     failed = shown is not None and not shown.passed
-    if report.skipped and not isinstance(skip, NotApplicable) and (hasattr(report, "wasxfail") or not failed):
+    if (
+        report.skipped
+        and not isinstance(skip, NotApplicable)
+        and (hasattr(report, "wasxfail") or not failed)
+    ):
         return report
     verdict = _verdict_of(run, row, report, call)
     # An error of a test or a model in this repetition adds nothing to the measurement.
@@ -121,9 +140,19 @@ def pytest_runtest_makereport(
         assert isinstance(item, pytest.Function)
         verdict = with_smallest_pose(item.obj, arguments_of(item), verdict, run.evidence)
     _say(report, item, verdict)
-    report.user_properties += [(PROPERTY, as_json(verdict)), (SECONDS, item.stash.get(_SECONDS, 0.0))]
+    report.user_properties += [
+        (PROPERTY, as_json(verdict)),
+        (SECONDS, item.stash.get(_SECONDS, 0.0)),
+    ]
     # JUnit takes its properties from the reports after this one, which copy the item's.
-    names = ("status", "metric", "value", "threshold", "n", *(["stopped"] if verdict.stopped else []))
+    names = (
+        "status",
+        "metric",
+        "value",
+        "threshold",
+        "n",
+        *(["stopped"] if verdict.stopped else []),
+    )
     item.user_properties += [(name, getattr(verdict, name)) for name in names]
     if run.pictured and not run.hung:
         with suppress(Exception, Interruption), run.limited(row.id), foreign_code():
@@ -135,11 +164,17 @@ def pytest_runtest_makereport(
     return report
 
 
-def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytest.CallInfo[None]) -> Verdict:
+def _verdict_of(
+    run: GateRun, row: Check, report: pytest.TestReport, call: pytest.CallInfo[None]
+) -> Verdict:
     """Return what a test says of its row: what it showed, unless it was skipped or stopped before or after that."""
     raised, verdict = call.excinfo.value if call.excinfo else None, run.evidence.verdict
     if isinstance(raised, NotApplicable) and (verdict is None or verdict.passed):
-        return replace(row.unjudged("not_applicable", raised.msg), lacking=raised.lacking, without=raised.without)
+        return replace(
+            row.unjudged("not_applicable", raised.msg),
+            lacking=raised.lacking,
+            without=raised.without,
+        )
     if run.hung:
         code = code_of(raised) if raised else Code.TIME_LIMIT
         return row.unjudged("error", str(raised) if raised else "the model hangs", code=code)
@@ -147,10 +182,14 @@ def _verdict_of(run: GateRun, row: Check, report: pytest.TestReport, call: pytes
         what = call.excinfo.exconly() if call.excinfo else str(report.longrepr)
         what = str(raised) if isinstance(raised, InputError) else what
         code = code_of(raised) if raised else Code.TEST
-        return row.unjudged("error", what.splitlines()[0], code=Code.TEST if code == Code.INTERNAL else code)
+        return row.unjudged(
+            "error", what.splitlines()[0], code=Code.TEST if code == Code.INTERNAL else code
+        )
     if verdict is None:
         return row.unjudged(
-            "error", "the test judged nothing; end it with `stress_check.judge` and `evidence.show`", code=Code.TEST
+            "error",
+            "the test judged nothing; end it with `stress_check.judge` and `evidence.show`",
+            code=Code.TEST,
         )
     wrong = _mistake(run, row, verdict)
     return row.unjudged("error", wrong, code=Code.TEST) if wrong else verdict
@@ -168,7 +207,11 @@ def _mistake(run: GateRun, row: Check, verdict: Verdict) -> str:
             f"the run has stopped for {len(run.prepare().images)} images, and the test measured {verdict.n}; measure "
             "the accuracy over `images`, or run the gate without stop"
         )
-    if verdict.value is not None and verdict.sampling is None and run.prepare().of_check(row).images.strata is not None:
+    if (
+        verdict.value is not None
+        and verdict.sampling is None
+        and run.prepare().of_check(row).images.strata is not None
+    ):
         return (
             f"the test measured {verdict.metric!r} without the weights of its sample; give `images` to `share_of`, "
             "`count_of` or `mean_of`, or write a number of images in [data.samples]"
@@ -187,7 +230,9 @@ def _say(report: pytest.TestReport, item: pytest.Item, verdict: Verdict) -> None
         path, line, _ = item.location
         report.outcome = "skipped"
         report.longrepr = (path, (line or 0) + 1, f"Skipped: {printable(verdict.explain())}")
-    elif verdict.status in {"fail", "inconclusive"} or (verdict.status == "error" and not report.failed):
+    elif verdict.status in {"fail", "inconclusive"} or (
+        verdict.status == "error" and not report.failed
+    ):
         report.outcome, report.longrepr = "failed", printable(verdict.explain())
 
 

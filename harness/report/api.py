@@ -51,18 +51,28 @@ def gate(
         if not result.passed:
             print(result.headline, *result.failed, sep="\\n")
     """
-    settings |= {name: value for name, value in locals().items() if name in {*ROLES, *ON_LINE} and value is not None}
+    settings |= {
+        name: value
+        for name, value in locals().items()
+        if name in {*ROLES, *ON_LINE} and value is not None
+    }
     if not isinstance(tests, str | Path) or isinstance(options, str):
         raise InputError("tests is a path, and options are a list of texts")
-    if wrong := next((name for name in settings if name not in {*ROLES, *SETTINGS} or name == "plan"), None):
+    if wrong := next(
+        (name for name in settings if name not in {*ROLES, *SETTINGS} or name == "plan"), None
+    ):
         raise unknown(wrong, SETTINGS)
-    given = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # NumPy's.
+    given = {
+        name: value.item() if hasattr(value, "item") else value for name, value in settings.items()
+    }  # NumPy's.
     request = RunRequest.of(given, tests=(str(tests),), options=tuple(options), root=Path.cwd())
     request.expect_sound()
     return judged(request, on_line=print if progress else None)
 
 
-def judged(request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None) -> RunResult:
+def judged(
+    request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None
+) -> RunResult:
     """Run the gate for a request, with the settings of its project, and return its result.
 
     Its `options` may have settings of the gate, too. Raises `InputError` for wrong ones.

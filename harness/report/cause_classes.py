@@ -59,7 +59,11 @@ def by_margin(evidence: Evidence) -> str:
     apart = [name for name, away in by_class.items() if away >= most / APART]
     if len(apart) > TWO or largest_miss < FAR or most < APART * others:
         return ""
-    beside = f"accuracy on all classes by at most {others:.1f}" if others else "and accuracy on all classes passes"
+    beside = (
+        f"accuracy on all classes by at most {others:.1f}"
+        if others
+        else "and accuracy on all classes passes"
+    )
     away = f"deviate by up to {most:.1f} standard deviations of reference models"
     return f"Checks of {' and '.join(apart)} {away}, {beside}."
 
@@ -90,7 +94,11 @@ def by_class(evidence: Evidence) -> str:
 def by_points(evidence: Evidence) -> str:
     """Compare the points that classes lose: one or two carry the loss, and no third class fails."""
     names, lost = evidence.carrying, evidence.lost
-    failing_classes = {failing.verdict.check.class_name for failing in evidence.failing if is_of_class(failing.verdict)}
+    failing_classes = {
+        failing.verdict.check.class_name
+        for failing in evidence.failing
+        if is_of_class(failing.verdict)
+    }
     if not names or failing_classes - {*names, None}:
         return ""
     if len(evidence.better(_FAR_BETTER)) >= TWO or not evidence.areas & {CLEAN, CLASS_AREA}:
@@ -105,7 +113,9 @@ def by_swap(evidence: Evidence) -> str:
     swap = evidence.swap
     if swap is None:
         return ""
-    shares = " and ".join(f"{taken:.0%} of {name} (incumbent {before:.0%})" for name, taken, before in swap.ways)
+    shares = " and ".join(
+        f"{taken:.0%} of {name} (incumbent {before:.0%})" for name, taken, before in swap.ways
+    )
     return (
         f"{swap.ways[0][0]} and {swap.ways[1][0]} are predicted as each other, {shares}: {swap.share:.0%} of the new "
         "errors."

@@ -21,8 +21,18 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.overview import Overview
 
-CLEAN, CLASS_AREA, GEOMETRY_AREA, CORRUPTION_AREA = "clean images", "classes", "geometry", "corruptions"
-CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA, OTHER_AREA = "confidence", "attention", "groups", "other checks"
+CLEAN, CLASS_AREA, GEOMETRY_AREA, CORRUPTION_AREA = (
+    "clean images",
+    "classes",
+    "geometry",
+    "corruptions",
+)
+CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA, OTHER_AREA = (
+    "confidence",
+    "attention",
+    "groups",
+    "other checks",
+)
 AREAS = {
     CLEAN: ("clean", "regression", "flips"),
     CLASS_AREA: ("class", "class-difference", "pairs"),
@@ -66,13 +76,19 @@ class FailingCheck:
     def of(cls, verdict: Verdict) -> FailingCheck:
         """Return the failing check of a verdict."""
         away = deviation(verdict)
-        return cls(verdict, area_of(verdict), FAR if away is None else max(away, 0.0), _miss(verdict))
+        return cls(
+            verdict, area_of(verdict), FAR if away is None else max(away, 0.0), _miss(verdict)
+        )
 
     @property
     def about_one(self) -> bool:
         """Return whether it is about one class or one pair, named or the worst."""
         metric = METRICS.get(self.verdict.metric)
-        return bool(self.verdict.check.class_name or self.area == CLASS_AREA or (metric and metric.about_one))
+        return bool(
+            self.verdict.check.class_name
+            or self.area == CLASS_AREA
+            or (metric and metric.about_one)
+        )
 
 
 @dataclass(frozen=True)
@@ -134,7 +150,9 @@ class Evidence:
 
     def __init__(self, verdicts: Sequence[Verdict], overview: Overview | None = None) -> None:
         self.verdicts = verdicts
-        of_classes = [verdict for verdict in verdicts if is_of_class(verdict) and verdict.check.class_name]
+        of_classes = [
+            verdict for verdict in verdicts if is_of_class(verdict) and verdict.check.class_name
+        ]
         if overview is None:
             classes = [str(verdict.check.class_name) for verdict in of_classes]
             self.never_predicted = _never_correct(of_classes)
@@ -149,9 +167,12 @@ class Evidence:
         self.largest_of_own_areas = max(of_own_areas, default=0.0)
         self.failing = _bearing([check for check in failing if check.area not in own])
         self.areas = {failing.area for failing in self.failing}
-        self.clean_holds = all(failing.verdict.check.family not in OF_ALL_IMAGES for failing in self.failing)
+        self.clean_holds = all(
+            failing.verdict.check.family not in OF_ALL_IMAGES for failing in self.failing
+        )
         self.clean_passes = not any(
-            verdict.status == "fail" and verdict.check.family in OF_ALL_IMAGES for verdict in verdicts
+            verdict.status == "fail" and verdict.check.family in OF_ALL_IMAGES
+            for verdict in verdicts
         )
         self.swap = None if overview is None else swap_in(overview)
         self.lost = _lost_by_class(of_classes)
@@ -173,12 +194,18 @@ class Evidence:
     def accuracy_of_all(self) -> float:
         """Return the largest deviation of failing checks of predictions that are not about one class or group."""
         return self.strongest(
-            lambda failing: not failing.about_one and failing.area not in {CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA}
+            lambda failing: (
+                not failing.about_one
+                and failing.area not in {CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA}
+            )
         )
 
     def better(self, by: float) -> list[str]:
         """Return the kinds of corruption that are better by so many standard deviations, the best first."""
-        return sorted((kind for kind in self.kinds if self.kinds[kind] <= -by), key=lambda kind: self.kinds[kind])
+        return sorted(
+            (kind for kind in self.kinds if self.kinds[kind] <= -by),
+            key=lambda kind: self.kinds[kind],
+        )
 
     def mostly(self, area: str) -> bool:
         """Return whether clean accuracy holds, an area stands apart from clean images and has half of all evidence.
@@ -271,8 +298,12 @@ def _never_correct(of_classes: Sequence[Verdict]) -> dict[str, int]:
         for verdict in of_classes
         if verdict.value == 0 and verdict.n * _usual_accuracy(verdict) >= EXPECTED
     }
-    lost = sum(max(_usual_accuracy(verdict) - (verdict.value or 0.0), 0.0) for verdict in of_classes)
-    of_missing = sum(_usual_accuracy(verdict) for verdict in of_classes if verdict.check.class_name in missing)
+    lost = sum(
+        max(_usual_accuracy(verdict) - (verdict.value or 0.0), 0.0) for verdict in of_classes
+    )
+    of_missing = sum(
+        _usual_accuracy(verdict) for verdict in of_classes if verdict.check.class_name in missing
+    )
     return missing if len(missing) == 1 and of_missing >= CARRY * lost else {}
 
 

@@ -34,20 +34,39 @@ if TYPE_CHECKING:
 
     from harness.checks import Verdict
 
-CLASSES, GROUP, GEOMETRY, CORRUPTION = "class confusion", "one group of images", "geometry", "a corruption family"
-CALIBRATION, ATTENTION, DRIFT, PIPELINE = "calibration", "attention", "drift of everything", "broken pipeline"
+CLASSES, GROUP, GEOMETRY, CORRUPTION = (
+    "class confusion",
+    "one group of images",
+    "geometry",
+    "a corruption family",
+)
+CALIBRATION, ATTENTION, DRIFT, PIPELINE = (
+    "calibration",
+    "attention",
+    "drift of everything",
+    "broken pipeline",
+)
 LABELS = "training labels"
 MISSING, WEIGHTS = "a class that is never predicted", "changed weights"
 UNCLEAR = "unclear"
 
-_APART_FROM_OTHERS = {CLEAN, CLASS_AREA, GEOMETRY_AREA, CORRUPTION_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
+_APART_FROM_OTHERS = {
+    CLEAN,
+    CLASS_AREA,
+    GEOMETRY_AREA,
+    CORRUPTION_AREA,
+    CONFIDENCE_AREA,
+    ATTENTION_AREA,
+}
 """Where a rule asks in how many areas a model is worse, all areas but these count as one."""
 _OTHERS = 1 / 2
 """Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
 _UNSURE = 0.05
 """Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
 COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
-_LOOK_AT_TRAINING = "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
+_LOOK_AT_TRAINING = (
+    "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
+)
 _LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
 LOOK_FOR_CLASS = "Look for its images in the training data, at the list of classes, and at its row of the last layer."
 _BETTER, SURELY_BETTER, _WORSE = 1.5, 2.0, 5.0
@@ -70,9 +89,16 @@ def _labels(evidence: Evidence) -> str:
         if verdict.check.family in {"clean", "confidence"} and verdict.check.pose == IDENTITY
     }
     clean, calibration, errors, risk = (
-        on_clean.get(metric.name) for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS, RISK_COVERAGE_AREA)
+        on_clean.get(metric.name)
+        for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS, RISK_COVERAGE_AREA)
     )
-    if clean is None or calibration is None or errors is None or clean.value is None or calibration.value is None:
+    if (
+        clean is None
+        or calibration is None
+        or errors is None
+        or clean.value is None
+        or calibration.value is None
+    ):
         return ""
     both_fail = clean.status == calibration.status == "fail"
     worse_order = 0.0 if risk is None else deviation(risk) or 0.0
@@ -113,7 +139,11 @@ def _attention(evidence: Evidence) -> str:
 def _geometry(evidence: Evidence) -> str:
     if not evidence.mostly(GEOMETRY_AREA):
         return ""
-    families = [failing.verdict.check.family for failing in evidence.failing if failing.area == GEOMETRY_AREA]
+    families = [
+        failing.verdict.check.family
+        for failing in evidence.failing
+        if failing.area == GEOMETRY_AREA
+    ]
     named = families_in_words(by_count(families))
     return f"{_clean_in_words(evidence)}, and most failing checks rotate, translate or flip images ({named})."
 
@@ -127,7 +157,9 @@ def _clean_in_words(evidence: Evidence) -> str:
 def _group(evidence: Evidence) -> str:
     """Compare the odds of an error, by column and group: damage to all moves all odds alike, but not accuracy."""
     different = [
-        failing.verdict.check.keys for failing in evidence.failing if failing.verdict.metric == GROUP_DIFFERENCE.name
+        failing.verdict.check.keys
+        for failing in evidence.failing
+        if failing.verdict.metric == GROUP_DIFFERENCE.name
     ]
     for by, rises in _rises_of_odds(evidence.verdicts).items():
         falling = {str(keys.get("group")) for keys in different if keys.get("by") == by}
@@ -150,7 +182,9 @@ def _rises_of_odds(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
         on_clean = (verdict.metric, verdict.check.pose) == (GROUP_ACCURACY.name, IDENTITY)
         if not on_clean or verdict.value is None or panel is None or panel.mean is None:
             continue
-        own, usual = (_log_odds_of_error(accuracy, verdict.n) for accuracy in (verdict.value, panel.mean))
+        own, usual = (
+            _log_odds_of_error(accuracy, verdict.n) for accuracy in (verdict.value, panel.mean)
+        )
         rises.setdefault(str(keys.get("by")), {})[str(keys.get("group"))] = own - usual
     return rises
 
@@ -166,7 +200,9 @@ def _pipeline(evidence: Evidence) -> str:
         return ""
     first, second, *_ = evidence.better(_BETTER)
     worst = max(evidence.kinds, key=lambda kind: evidence.kinds[kind])
-    under = f"Under {first} and {second} the model is better than reference models, under {worst} worse"
+    under = (
+        f"Under {first} and {second} the model is better than reference models, under {worst} worse"
+    )
     return f"{under}: it expects other pixels than it gets."
 
 
@@ -207,7 +243,11 @@ def _named(evidence: Evidence) -> str:
 
 def _drift(evidence: Evidence) -> str:
     largest_miss = max((failing.miss for failing in evidence.failing), default=0.0)
-    of_groups = [failing.miss for failing in evidence.failing if failing.verdict.metric == GROUP_DIFFERENCE.name]
+    of_groups = [
+        failing.miss
+        for failing in evidence.failing
+        if failing.verdict.metric == GROUP_DIFFERENCE.name
+    ]
     if any(4 * miss >= largest_miss for miss in of_groups):
         return ""  # Neither everything nor, as far as odds tell, one group alone.
     areas = {area if area in _APART_FROM_OTHERS else OTHER_AREA for area in evidence.areas}
@@ -217,7 +257,9 @@ def _drift(evidence: Evidence) -> str:
         return ""  # Poses, corruptions and single classes hold, so not everything is worse.
     strongest = max(evidence.failing, key=lambda failing: failing.deviation)
     away = f"by {strongest.deviation:.1f} standard deviations of reference models"
-    words = f"Checks of {some_of(sorted(evidence.areas), shown=6)} fail, and {_outstanding(evidence)}."
+    words = (
+        f"Checks of {some_of(sorted(evidence.areas), shown=6)} fail, and {_outstanding(evidence)}."
+    )
     return f"{strongest.verdict.check.id} deviates most, {away}. {words}"
 
 
@@ -252,7 +294,15 @@ RULES: tuple[tuple[str, str, Callable[[Evidence], str]], ...] = (
     (CLASSES, _LOOK_AT_LABELS, by_class),
     (PIPELINE, COMPARE_PIXELS, _pipeline),
     (CORRUPTION, "Look at the augmentation and at the pixels of training images.", _corruption),
-    (CLASSES, "Look at the labels of these classes in training, and for stamps and marks in its images.", _named),
-    (DRIFT, "Look at weights, precision, training time and data, then at the pixels of training and gate.", _drift),
+    (
+        CLASSES,
+        "Look at the labels of these classes in training, and for stamps and marks in its images.",
+        _named,
+    ),
+    (
+        DRIFT,
+        "Look at weights, precision, training time and data, then at the pixels of training and gate.",
+        _drift,
+    ),
 )
 """Rules in their order: the first with evidence names the group."""

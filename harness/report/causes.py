@@ -71,7 +71,9 @@ def likely_cause(
     failing = [area_of(verdict) for verdict in on_candidate if verdict.status == "fail"]
     if not failing:
         return None
-    counted = ", ".join(f"{area} {failing.count(area)} of {judged.count(area)}" for area in by_count(failing))
+    counted = ", ".join(
+        f"{area} {failing.count(area)} of {judged.count(area)}" for area in by_count(failing)
+    )
     own = {area: family for area, family in own_areas().items() if area in failing}
     evidence = Evidence(on_candidate, overview)
     shown = (

@@ -28,7 +28,18 @@ def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
     With a budget, the first line after the table says how the run fits into it. Without `drops`, the table leaves out
     what three reference models would detect.
     """
-    head = ("", "images", "of", "tests", "passes", "image-poses", "maps", "cached", "time", "detectable drop")
+    head = (
+        "",
+        "images",
+        "of",
+        "tests",
+        "passes",
+        "image-poses",
+        "maps",
+        "cached",
+        "time",
+        "detectable drop",
+    )
     costs = plan.costs
     rows: list[tuple[str, ...]] = [head]
     for name, line in {**plan.lines, "all": plan.total}.items():
@@ -39,7 +50,9 @@ def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
             drop = "" if planned is None else f"{100 * planned:.1f}"
         counts = (f"{count:,}" for count in (line.passes, line.poses, line.maps, line.cached))
         rows.append((name, *sizes, *counts, duration(line.seconds), drop))
-    free = any(line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values())
+    free = any(
+        line.tests and not (line.poses or line.maps or line.cached) for line in plan.lines.values()
+    )
     per_map = f", {costs.map_seconds * 1000:.2g} ms per Grad-CAM map" if plan.total.maps else ""
     memory = f"; memory so far {costs.peak_bytes / 1e9:.1f} GB" if costs.peak_bytes else ""
     if not drops:
@@ -55,8 +68,16 @@ def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
             f"not counted to the end, since its tests took too long: {name}; it takes more than the table says"
             for name in plan.uncounted
         ),
-        *(["0 s: families above ask for the same predictions, or the family does not apply"] if free else []),
-        *(["searches end early, so their times are upper bounds"] if _SEARCHING & plan.lines.keys() else []),
+        *(
+            ["0 s: families above ask for the same predictions, or the family does not apply"]
+            if free
+            else []
+        ),
+        *(
+            ["searches end early, so their times are upper bounds"]
+            if _SEARCHING & plan.lines.keys()
+            else []
+        ),
     ]
 
 
@@ -69,9 +90,17 @@ def whole_by_hand(plan: Plan) -> list[str]:
 
 
 def _fit_in_words(plan: Plan, seconds: float) -> str:
-    budget, taken, cores = duration(seconds), duration(plan.total.seconds), in_cores(plan.costs.cores)
+    budget, taken, cores = (
+        duration(seconds),
+        duration(plan.total.seconds),
+        in_cores(plan.costs.cores),
+    )
     if plan.samples:
-        but = "" if plan.fits else f", which do not fit: no family has fewer than {min(plan.samples.values())}"
+        but = (
+            ""
+            if plan.fits
+            else f", which do not fit: no family has fewer than {min(plan.samples.values())}"
+        )
         said = f"all images take about {duration(plan.whole)} on {cores}, these samples {taken} of {budget}{but}"
     else:
         said = "all images fit into" if plan.fits else "even the fewest images do not fit into"

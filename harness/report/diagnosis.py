@@ -18,7 +18,14 @@ from harness.perturb import IDENTITY
 from harness.report.cause_rules import UNCLEAR
 from harness.report.causes import likely_cause
 from harness.report.signs import margin_lines, signs
-from harness.report.wording import candidate_name, non_inferiority, of_candidate, points, reference, significantly_more
+from harness.report.wording import (
+    candidate_name,
+    non_inferiority,
+    of_candidate,
+    points,
+    reference,
+    significantly_more,
+)
 from harness.run.outcome import worst_first
 
 if TYPE_CHECKING:
@@ -51,7 +58,11 @@ class Group:
     def counted(self) -> str:
         """Return how many of the checks do not pass, as text."""
         counts: Counter[str] = Counter(verdict.status for verdict in self.failing)
-        return ", ".join(f"{counts[name]} of {self.judged} {said}" for name, said in _FAILING.items() if counts[name])
+        return ", ".join(
+            f"{counts[name]} of {self.judged} {said}"
+            for name, said in _FAILING.items()
+            if counts[name]
+        )
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,23 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     for verdict in worst_first(outcome.verdicts):
         if verdict.status in _FAILING:
             families.setdefault(verdict.check.family, []).append(verdict)
-    judged = Counter(each.check.family for each in outcome.verdicts if each.status in {"pass", *_FAILING})
-    cause, found = likely_cause(outcome.verdicts, outcome.input_faults, outcome.overview), tuple(signs(outcome))
-    met = tuple(verdict.detail for verdict in outcome.verdicts if verdict.status == "error" and verdict.detail)
+    judged = Counter(
+        each.check.family for each in outcome.verdicts if each.status in {"pass", *_FAILING}
+    )
+    cause, found = (
+        likely_cause(outcome.verdicts, outcome.input_faults, outcome.overview),
+        tuple(signs(outcome)),
+    )
+    met = tuple(
+        verdict.detail
+        for verdict in outcome.verdicts
+        if verdict.status == "error" and verdict.detail
+    )
     failed_checks = [
         check.reason
         for check in outcome.unsound
-        if check.reason not in outcome.errors and not check.detail.endswith(met)  # A cause that checks met, too.
+        if check.reason not in outcome.errors
+        and not check.detail.endswith(met)  # A cause that checks met, too.
     ]
     inconclusive, notices = [*outcome.errors], [*outcome.notices, *_notes_of_features(outcome)]
     (inconclusive if outcome.verdict == "error" else notices).extend(failed_checks)
@@ -105,7 +126,9 @@ def diagnose(outcome: Outcome) -> Diagnosis:
             "partial": outcome.omissions,
             "failed": outcome.failed_tests,
         },
-        groups=tuple(Group(name, tuple(failing), judged[name]) for name, failing in families.items()),
+        groups=tuple(
+            Group(name, tuple(failing), judged[name]) for name, failing in families.items()
+        ),
     )
 
 
@@ -126,12 +149,20 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
         return f"No verdict yet on {name}: {_without_decision(outcome, judged)}."
     if failing:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
-        said = ". The run stopped at the first certain failure." if outcome.stopped else f": {failing}."
+        said = (
+            ". The run stopped at the first certain failure."
+            if outcome.stopped
+            else f": {failing}."
+        )
         return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
     if outcome.scope:
         return f"{name} passes all {judged} quick checks{signed}; only the full gate can say that it is fit to ship."
-    fit = f"passes all {judged} checks{signed}" if weaker else f"is fit to ship: all {judged} checks pass"
+    fit = (
+        f"passes all {judged} checks{signed}"
+        if weaker
+        else f"is fit to ship: all {judged} checks pass"
+    )
     if outcome.mostly_informational:
         fit = f"passes all {judged} checks that have a threshold{signed}; {outcome.informational} are informational"
     return f"{name} {fit}{'. No check compares it with an incumbent' if outcome.without_incumbent else ''}."
@@ -161,13 +192,21 @@ def _facts(outcome: Outcome, cause: Cause | None) -> list[str]:
         mine, other = overview.models[0], overview.reference
         accuracy = f"Clean accuracy {Unit.SHARE.format(mine.accuracy.value)}"
         shipped = other is not None and "incumbent" in other.roles
-        usual = reference(clean) if clean is not None and clean.check.panel is not None and not shipped else ""
+        usual = (
+            reference(clean)
+            if clean is not None and clean.check.panel is not None and not shipped
+            else ""
+        )
         if usual:
             accuracy += f", reference models {usual}"
         elif other is not None:
             gap = points(mine.accuracy.value - other.accuracy.value)
             accuracy += f", {other.name} {Unit.SHARE.format(other.accuracy.value)} ({gap} points)"
-        same = "; the candidate is the incumbent itself" if {"candidate", "incumbent"} <= set(mine.roles) else ""
+        same = (
+            "; the candidate is the incumbent itself"
+            if {"candidate", "incumbent"} <= set(mine.roles)
+            else ""
+        )
         accuracy, regression = f"{accuracy}{same}.", top_regression(overview) if shipped else ""
     said = [accuracy, f"{regression}." if regression else ""]
     if cause is not None:
@@ -184,7 +223,9 @@ def top_regression(overview: Overview) -> str:
     if (other := overview.reference) is None:
         return ""
     said, mine, theirs = _lost_classes(overview, other), overview.models[0].corners, other.corners
-    if mine is None or theirs is None or mine.high >= theirs.low:  # Intervals of 95% that are not apart.
+    if (
+        mine is None or theirs is None or mine.high >= theirs.low
+    ):  # Intervals of 95% that are not apart.
         return said
     values = f"{Unit.SHARE.format(mine.value)}, {other.name} {Unit.SHARE.format(theirs.value)}"
     posed = f"At the corners of {overview.augmentation.in_words()}, accuracy is {values}"
@@ -206,7 +247,9 @@ def _lost_classes(overview: Overview, reference: ModelOverview) -> str:
     wrong, was = (found.sum(axis=1) - np.diag(found) for found in (counts, before))
     lost = wrong / np.maximum(counts.sum(axis=1), 1) - was / np.maximum(before.sum(axis=1), 1)
     order = np.argsort(-lost.round(9), kind="stable")
-    worse = [at for at in order if lost[at] > 0 and significantly_more(int(wrong[at]), int(was[at]))]
+    worse = [
+        at for at in order if lost[at] > 0 and significantly_more(int(wrong[at]), int(was[at]))
+    ]
     if missing := [at for at in worse if overview.classes[at] in overview.never_predicted]:
         return _missing_classes(overview, missing, others=len(worse) - len(missing), lost=lost)
     if not (named := worse[:_CLASSES]):
@@ -221,10 +264,15 @@ def _lost_classes(overview: Overview, reference: ModelOverview) -> str:
     more = f" ({len(worse) - len(named)} more classes worse)" if len(worse) > len(named) else ""
     if len({*targets}) == 1:
         return f"{' and '.join(gaps)} points{targets[0]}{more}"
-    return ", and ".join(f"{gap} points{target}" for gap, target in zip(gaps, targets, strict=True)) + more
+    return (
+        ", and ".join(f"{gap} points{target}" for gap, target in zip(gaps, targets, strict=True))
+        + more
+    )
 
 
-def _missing_classes(overview: Overview, missing: Sequence[int], *, others: int, lost: np.ndarray) -> str:
+def _missing_classes(
+    overview: Overview, missing: Sequence[int], *, others: int, lost: np.ndarray
+) -> str:
     """Return which classes are never predicted, and how many `others` are significantly worse.
 
     The others are not named: what they lose follows from the missing classes or is small beside them.
@@ -244,12 +292,18 @@ def notes(outcome: Outcome) -> list[str]:
     if hand := [check.id for check in by_hand if not check.is_tolerance]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
     if tolerances := [check.id for check in by_hand if check.is_tolerance]:
-        said.append(f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}")
+        said.append(
+            f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}"
+        )
     if any(verdict.status in {"informational", "not_applicable"} for verdict in outcome.verdicts):
         said.append(outcome.counts)
     if outcome.self_checks_in_words:
         said.append(outcome.self_checks_in_words)
-    said += [f"self-check {check.name}: {check.detail}" for check in outcome.self_checks if check.cannot_notice]
+    said += [
+        f"self-check {check.name}: {check.detail}"
+        for check in outcome.self_checks
+        if check.cannot_notice
+    ]
     reasons: dict[str, list[str]] = {}
     for verdict in outcome.verdicts:
         if verdict.status == "not_applicable":
@@ -279,4 +333,8 @@ def _checks(count: int) -> str:
 def data_in_words(outcome: Outcome) -> str:
     """Return which images were judged; of a run that ended before it read them, which were named."""
     data = outcome.data
-    return f"{data['name']}, {data['split']} split, {data['n']} images" if data["n"] else str(data["name"])
+    return (
+        f"{data['name']}, {data['split']} split, {data['n']} images"
+        if data["n"]
+        else str(data["name"])
+    )

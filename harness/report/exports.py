@@ -28,7 +28,15 @@ _SHOWN, _NUMBERS = 20, 12
 def failures_csv(tables: Sequence[FailureTable]) -> str:
     """Return a line for each failure of each table, with each class's probability, of many classes the true one's."""
     classes = tables[0].classes
-    titles = ("kind", "seen", "image", "true", "predicted", "confidence", *_probability_titles(classes))
+    titles = (
+        "kind",
+        "seen",
+        "image",
+        "true",
+        "predicted",
+        "confidence",
+        *_probability_titles(classes),
+    )
     return csv_text(
         titles,
         (
@@ -45,8 +53,19 @@ def changes_csv(predictions: Predictions, other: Predictions) -> str:
     Probabilities are as in `failures_csv`.
     """
     classes = predictions.classes
-    titles = ["kind", "change", "image", "true", "predicted", "confidence", "predicted before", "confidence before"]
-    titles += [f"{before}{title}" for before in ("", "before ") for title in _probability_titles(classes)]
+    titles = [
+        "kind",
+        "change",
+        "image",
+        "true",
+        "predicted",
+        "confidence",
+        "predicted before",
+        "confidence before",
+    ]
+    titles += [
+        f"{before}{title}" for before in ("", "before ") for title in _probability_titles(classes)
+    ]
     rows = []
     for kind in kinds_for(predictions):
         for change, found in failure_changes(predictions, other, kind).items():
@@ -93,7 +112,10 @@ def _scores(report: ClassificationReport, digits: int, undefined: str) -> list[l
 
 
 def failures_markdown(
-    title: str, report: ClassificationReport, tables: Sequence[FailureTable], persistent: PersistentFailures
+    title: str,
+    report: ClassificationReport,
+    tables: Sequence[FailureTable],
+    persistent: PersistentFailures,
 ) -> str:
     """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
     blocks = [[f"# {plain(title)}"], table(scores_rows(report))]
@@ -101,17 +123,27 @@ def failures_markdown(
         blocks.append([f"No {name} {plain(', '.join(classes))}."] if classes else [])
     for one in tables:
         shown = f", the {_SHOWN} most confident" if len(one.rows) > _SHOWN else ""
-        blocks.append([f"## {plain(f'{one.kind}, {one.seen}')}: {len(one.rows)} of {one.n} images{shown}"])
+        blocks.append(
+            [f"## {plain(f'{one.kind}, {one.seen}')}: {len(one.rows)} of {one.n} images{shown}"]
+        )
         blocks.append([f"No image is of {plain(', '.join(one.absent))}."] if one.absent else [])
         rows = [("image", "true", "predicted as", "confidence", "then")]
         for row in one.rows[:_SHOWN]:
-            others = {name: share for name, share in row.shares(one.classes).items() if name != row.predicted}
+            others = {
+                name: share
+                for name, share in row.shares(one.classes).items()
+                if name != row.predicted
+            }
             then = sorted(((share, name) for name, share in others.items()), reverse=True)[:2]
             sure = "–" if row.confidence is None else f"{row.confidence:.1%}"
             said = ", ".join(f"{name} {share:.1%}" for share, name in then)
             rows.append((str(row.index), row.true, row.predicted, sure, said))
         blocks.append(table(rows) if one.rows else [])
-    blocks.append([f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"])
+    blocks.append(
+        [
+            f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"
+        ]
+    )
     if groups := confusions_rows(persistent):
         blocks.append(table([["true → predicted as", "images", "their numbers"], *groups]))
     return relative("\n\n".join("\n".join(block) for block in blocks if block) + "\n")
@@ -134,10 +166,14 @@ def _probabilities(answer: Answer, classes: Sequence[str]) -> list[str]:
 
 def label_errors_rows(found: LabelErrors) -> list[list[object]]:
     """Return titles and rows of the suspected label errors, the most suspect first."""
-    rows: list[list[object]] = [["image", "label", "reference models say", "confidence", "of the label", "against it"]]
+    rows: list[list[object]] = [
+        ["image", "label", "reference models say", "confidence", "of the label", "against it"]
+    ]
     for row in found.rows:
         shares = f"{row.probability:.1%}", f"{row.label_probability:.2%}"
-        rows.append([row.index, row.label, row.answer, *shares, f"{row.wrong} of {found.reference_models}"])
+        rows.append(
+            [row.index, row.label, row.answer, *shares, f"{row.wrong} of {found.reference_models}"]
+        )
     return rows
 
 
@@ -145,11 +181,22 @@ def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
     """Return a line for each suspected label error, with the predictions of the reference models and of the model."""
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
-    titles = ("image", "label", "reference answer", "reference probability", "probability of the label", "suspicion")
+    titles = (
+        "image",
+        "label",
+        "reference answer",
+        "reference probability",
+        "probability of the label",
+        "suspicion",
+    )
     rows = []
     for row, answer in zip(found.rows, answers, strict=True):
-        shares = (f"{share:.6f}" for share in (row.probability, row.label_probability, row.suspicion))
-        rows.append((row.index, row.label, row.answer, *shares, row.wrong, found.reference_models, answer))
+        shares = (
+            f"{share:.6f}" for share in (row.probability, row.label_probability, row.suspicion)
+        )
+        rows.append(
+            (row.index, row.label, row.answer, *shares, row.wrong, found.reference_models, answer)
+        )
     return csv_text((*titles, "against it", "reference_models", "predicted"), rows)
 
 
@@ -163,4 +210,8 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _cell(value: object) -> object:
     """Return a cell; a text that a spreadsheet would run as a formula has an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )

@@ -17,7 +17,9 @@ DPI = 200
 """Pixels per inch of a PNG file: 960 pixels across, enough for a slide."""
 
 
-def figure_files(outcome: Outcome, form: Literal["svg", "png"] = "svg") -> tuple[dict[str, bytes], list[str]]:
+def figure_files(
+    outcome: Outcome, form: Literal["svg", "png"] = "svg"
+) -> tuple[dict[str, bytes], list[str]]:
     """Return the files of the report's figures, and the names of figures that cannot be drawn.
 
     A name follows from the title of the figure, such as `survival-curves-of-the-candidate.svg`.

@@ -39,14 +39,23 @@ WIDTH = 4.8
 """Inches: as wide as a phone, where ten points of text must stay ten."""
 LOOKS = tuple(
     {"color": color, "marker": marker, "linestyle": line}
-    for color, marker, line in (("#7B3294", "o", "-"), ("#595959", "s", "--"), ("#00806B", "^", ":"))
+    for color, marker, line in (
+        ("#7B3294", "o", "-"),
+        ("#595959", "s", "--"),
+        ("#00806B", "^", ":"),
+    )
 )
 """Purple, gray and green, which color-blind people tell apart, and anyone can in print."""
 GOOD, BAD = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's colors: better and worse, as on the rest of a page."""
 CHANGE = (BAD, "#f7f7f7", GOOD)
 """Colors of a change: worse, none, better."""
-_REFERENCE: dict[str, Any] = {"color": "#E3C565", "alpha": 0.55, "linewidth": 0, "label": "reference models"}
+_REFERENCE: dict[str, Any] = {
+    "color": "#E3C565",
+    "alpha": 0.55,
+    "linewidth": 0,
+    "label": "reference models",
+}
 _DENSE = 15
 """Places from which on the intervals of a curve are a band."""
 _LABELED, _NAME = 20, 32
@@ -71,10 +80,14 @@ class Series(NamedTuple):
     look: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
-    def of_rates(cls, name: str, rates: Mapping[Any, Rate], *, scale: float = 100, **look: Any) -> Series:
+    def of_rates(
+        cls, name: str, rates: Mapping[Any, Rate], *, scale: float = 100, **look: Any
+    ) -> Series:
         """Return rates by place, in percent unless there is another scale."""
         known = rates.values()
-        values, low, high = ([scale * getattr(rate, part) for rate in known] for part in ("value", "low", "high"))
+        values, low, high = (
+            [scale * getattr(rate, part) for rate in known] for part in ("value", "low", "high")
+        )
         return cls(name, [*rates], values, low, high, look)
 
     @classmethod
@@ -86,7 +99,9 @@ class Series(NamedTuple):
         limits: tuple[float, float] = (-np.inf, np.inf),
     ) -> Series:
         """Return the band of the reference models: mean and two standard deviations to either side, within limits."""
-        low, high = (np.clip(np.add(mean, np.multiply(side, std)), *limits).tolist() for side in (-2.0, 2.0))
+        low, high = (
+            np.clip(np.add(mean, np.multiply(side, std)), *limits).tolist() for side in (-2.0, 2.0)
+        )
         return cls("reference models", [*at], [*mean], low, high)
 
 
@@ -143,7 +158,9 @@ def figure(width: float = WIDTH, height: float = 3.3) -> Figure:
 
 
 @styled
-def curves(*panels: Panel, width: float = WIDTH, height: float = 3.6, heights: Sequence[float] = ()) -> Figure:
+def curves(
+    *panels: Panel, width: float = WIDTH, height: float = 3.6, heights: Sequence[float] = ()
+) -> Figure:
     """Draw panels of curves side by side, or with `heights` one below the other; intervals are bars or a band."""
     from matplotlib.ticker import NullFormatter
 
@@ -154,13 +171,17 @@ def curves(*panels: Panel, width: float = WIDTH, height: float = 3.6, heights: S
     looks = _looks(each for panel in panels for each in panel.series)
     for axes, panel in zip(picture.subplots(**how, squeeze=False).flat, panels, strict=True):
         if panel.shaded:
-            axes.axvspan(*panel.shaded[:2], color="0.5", alpha=0.12, linewidth=0, label=panel.shaded[2])
+            axes.axvspan(
+                *panel.shaded[:2], color="0.5", alpha=0.12, linewidth=0, label=panel.shaded[2]
+            )
         if (band := panel.band) is not None:
             axes.fill_between(band.at, band.low, band.high, **_REFERENCE)
         for series in panel.series:
             look = {**looks[series.name], "label": series.name, **series.look}
             if len(series.low) > _DENSE:
-                axes.fill_between(series.at, series.low, series.high, alpha=0.15, color=look["color"])
+                axes.fill_between(
+                    series.at, series.low, series.high, alpha=0.15, color=look["color"]
+                )
                 axes.plot(series.at, series.values, **{**look, "marker": ""})
             elif len(series.low):
                 axes.errorbar(series.at, series.values, yerr=_reach(series), capsize=2, **look)
@@ -228,14 +249,19 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
         rows, columns = (short_names(names) for names in (each.rows, each.columns or each.rows))
         hidden, (low, high) = np.isnan(each.values), each.limits
         ticks = {"xticklabels": columns, "yticklabels": rows, "square": len(rows) == len(columns)}
-        seaborn.heatmap(each.values, mask=hidden, vmin=low, vmax=high, cmap=colors, cbar=False, ax=axes, **ticks)
+        seaborn.heatmap(
+            each.values, mask=hidden, vmin=low, vmax=high, cmap=colors, cbar=False, ax=axes, **ticks
+        )
         (mesh,) = axes.collections
         axes.set_facecolor(_MUTED)
         if len(rows) <= _LABELED or len(rows) != len(columns):
             inks = mesh.to_rgba(np.ma.array(each.values, mask=hidden))
             for row, column in np.ndindex(each.values.shape):
                 ink = _MUTED_INK if hidden[row, column] else ink_on(inks[row, column])
-                text, place = each.texts[row][column], {"ha": "center", "va": "center", "fontsize": 8}
+                text, place = (
+                    each.texts[row][column],
+                    {"ha": "center", "va": "center", "fontsize": 8},
+                )
                 axes.text(column + 0.5, row + 0.5, text, color=ink, **place)
         axes.tick_params(axis="x", length=0, rotation=90 if max(map(len, columns)) > 2 else 0)  # noqa: PLR2004
         axes.tick_params(axis="y", length=0, rotation=0)
@@ -267,10 +293,22 @@ def _name_all(picture: Figure) -> None:
 
 
 def ink_on(color: Sequence[float] | np.ndarray) -> str:
-    """Return black or white, whichever has more contrast with a color, in [0, 1], by WCAG 2.1's luminance."""
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color[:3])  # noqa: PLR2004
-    lighter = 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05
-    return "#000000" if lighter / 0.05 >= 1.05 / lighter else "#ffffff"
+    """Return black or white, whichever has more contrast with a color in [0, 1].
+
+    Contrast and relative luminance are those of WCAG 2.1.
+    """
+    red, green, blue = map(_linear, color[:3])
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05
+    contrast_with_black = luminance / 0.05
+    contrast_with_white = 1.05 / luminance
+    return "#000000" if contrast_with_black >= contrast_with_white else "#ffffff"
+
+
+def _linear(channel: float) -> float:
+    """Return the linear value of a channel of sRGB, as WCAG 2.1 defines it."""
+    if channel <= 0.04045:  # noqa: PLR2004  The end of the linear part.
+        return channel / 12.92
+    return float(((channel + 0.055) / 1.055) ** 2.4)
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -10,7 +10,16 @@ from markupsafe import Markup
 from harness.checks.families import family_in_words, family_title
 from harness.measures import Unit
 from harness.report.figures import BAD, CHANGE, HeatMap, Panel, Series, curves, heat_maps
-from harness.report.page import Illustration, Section, aligned, figures_html, folded, paragraphs, table, whole_page
+from harness.report.page import (
+    Illustration,
+    Section,
+    aligned,
+    figures_html,
+    folded,
+    paragraphs,
+    table,
+    whole_page,
+)
 from harness.run.history import LAST, failing_since
 
 if TYPE_CHECKING:
@@ -21,12 +30,25 @@ if TYPE_CHECKING:
     from harness.run.history import History, Line
     from harness.run.outcome import Outcome
 
-_TITLES = ("run (UTC)", "candidate", "verdict", "failing", "clean", "worst pose", "robust accuracy", "smallest margin")
+_TITLES = (
+    "run (UTC)",
+    "candidate",
+    "verdict",
+    "failing",
+    "clean",
+    "worst pose",
+    "robust accuracy",
+    "smallest margin",
+)
 _LISTED, _TICKS = 20, 5
 """Failing checks that the terminal lists with the start of their failure, and runs with their date at the axis."""
 _FULL = 6.0
 """Margin, in standard deviations of reference models, at which colors are full."""
-_CURVES = {"clean": "clean", "worst_pose": "at the worst pose of a check", "robust_accuracy": "robust accuracy"}
+_CURVES = {
+    "clean": "clean",
+    "worst_pose": "at the worst pose of a check",
+    "robust_accuracy": "robust accuracy",
+}
 
 
 def history(outcome: Outcome) -> Section | None:
@@ -82,7 +104,9 @@ def _body(lines: Sequence[Line]) -> Markup:
         body += folded(f"Failing since: {len(since)} checks", rows, opened=True)
     if drawn := _illustrations(lines):
         body += figures_html(drawn)
-    return body + folded(f"All {len(lines)} runs, the latest first", table(_TITLES, [*map(_row, reversed(lines))]))
+    return body + folded(
+        f"All {len(lines)} runs, the latest first", table(_TITLES, [*map(_row, reversed(lines))])
+    )
 
 
 def _illustrations(lines: Sequence[Line]) -> list[Illustration]:
@@ -144,12 +168,20 @@ def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
 
     upper = []
     for name, label in _CURVES.items():
-        known = {at: 100 * value for at, line in enumerate(lines) if (value := getattr(line, name)) is not None}
+        known = {
+            at: 100 * value
+            for at, line in enumerate(lines)
+            if (value := getattr(line, name)) is not None
+        }
         upper.append(Series(label, [*known], [*known.values()]))
     steps = {"color": BAD, "marker": "", "linestyle": "-", "drawstyle": "steps-mid"}
-    failing = Series("failing checks", range(len(lines)), [len(line.failing) for line in lines], look=steps)
+    failing = Series(
+        "failing checks", range(len(lines)), [len(line.failing) for line in lines], look=steps
+    )
     lower = Panel("run: day, candidate's SHA-256", "failing checks", [failing], limits=(-0.1, None))
-    picture = curves(Panel("", "accuracy, %", upper, limits=(None, None)), lower, height=4.4, heights=(3, 1))
+    picture = curves(
+        Panel("", "accuracy, %", upper, limits=(None, None)), lower, height=4.4, heights=(3, 1)
+    )
     named = {at: name for at, name in enumerate(_runs(lines)) if name}
     picture.axes[-1].set_xticks([*named], [*named.values()], rotation=90, fontsize=8)
     picture.axes[-1].yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
@@ -170,4 +202,7 @@ def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -
 def _runs(lines: Sequence[Line]) -> list[str]:
     """Return names of the runs by day and candidate, the last one among them; empty for those between."""
     named = range(len(lines) - 1, -1, len(lines) // -_TICKS)
-    return [f"{line.date[5:10]} {line.candidate[:6]}" if at in named else "" for at, line in enumerate(lines)]
+    return [
+        f"{line.date[5:10]} {line.candidate[:6]}" if at in named else ""
+        for at, line in enumerate(lines)
+    ]

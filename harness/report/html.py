@@ -84,7 +84,10 @@ def page_of(outcome: Outcome) -> str:
 
 
 def comparison_page(
-    overview: Overview, flips: Mapping[str, Any], facts: Mapping[str, str], thumbnails: Mapping[str, str]
+    overview: Overview,
+    flips: Mapping[str, Any],
+    facts: Mapping[str, str],
+    thumbnails: Mapping[str, str],
 ) -> str:
     """Return a page that compares two models; `flips` as in `Flips.as_json`, from the second to the first.
 
@@ -99,7 +102,9 @@ def comparison_page(
         figures(overview),
         inputs(facts.items()),
     ]
-    return whole_page(f"{first} against {second}", paragraphs(conclusion(overview, flips)), sections)
+    return whole_page(
+        f"{first} against {second}", paragraphs(conclusion(overview, flips)), sections
+    )
 
 
 def comparison(outcome: Outcome) -> Section | None:
@@ -134,10 +139,14 @@ def self_checks(outcome: Outcome) -> Section | None:
         return None
     rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
     counts = Counter(check.status for check in outcome.self_checks)
-    not_applicable = f"{counts['not_applicable']} not applicable" if counts["not_applicable"] else ""
+    not_applicable = (
+        f"{counts['not_applicable']} not applicable" if counts["not_applicable"] else ""
+    )
     summary = "; ".join(filter(None, (outcome.self_checks_in_words, not_applicable)))
     shown = table(("self-check", "result", "found"), rows)
-    return Section("self-checks", "Self-checks", folded(summary, shown, opened=bool(counts["fail"])))
+    return Section(
+        "self-checks", "Self-checks", folded(summary, shown, opened=bool(counts["fail"]))
+    )
 
 
 def differing_predictions(outcome: Outcome) -> Section | None:
@@ -148,7 +157,9 @@ def differing_predictions(outcome: Outcome) -> Section | None:
 def model_figures(outcome: Outcome) -> Section | None:
     """Return the curves and maps of the comparison of the models."""
     overview = outcome.overview
-    return None if overview is None else figures(overview, outcome.verdicts, outcome.reference_curves)
+    return (
+        None if overview is None else figures(overview, outcome.verdicts, outcome.reference_curves)
+    )
 
 
 def tests(outcome: Outcome) -> Section | None:
@@ -162,8 +173,12 @@ def tests(outcome: Outcome) -> Section | None:
         ),
         key=lambda row: row[1] not in {"failed", "error"},
     )
-    counts = ", ".join(f"{count} {name}" for name, count in Counter(each.outcome for each in outcome.tests).items())
-    body = folded(f"{len(rows)} tests: {counts}", render("tests", rows=rows), opened=len(rows) <= _OPENED)
+    counts = ", ".join(
+        f"{count} {name}" for name, count in Counter(each.outcome for each in outcome.tests).items()
+    )
+    body = folded(
+        f"{len(rows)} tests: {counts}", render("tests", rows=rows), opened=len(rows) <= _OPENED
+    )
     return Section("tests", "Tests without a check", body)
 
 
@@ -194,5 +209,9 @@ The examples are not among them: they stand above the contents, on the first scr
 def all_sections() -> list[Callable[[Outcome], Section | None]]:
     """Return what makes the sections of a report, those of features among them."""
     own = {show.__name__: show for show in SECTIONS}
-    added = [(made, resolve(made), before) for each in features() for made, before in each.sections.items()]
+    added = [
+        (made, resolve(made), before)
+        for each in features()
+        for made, before in each.sections.items()
+    ]
     return [*with_added(own, added).values()]

@@ -29,12 +29,20 @@ def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | Non
     (first, *others), known, changes = overview.models, overview.of_recipe, overview.changes
     if not first.failures:
         return None
-    against = f" New, fixed and shared are in comparison with the {role_title(changes.against)}." if changes else ""
+    against = (
+        f" New, fixed and shared are in comparison with the {role_title(changes.against)}."
+        if changes
+        else ""
+    )
     corners = f"the corners {overview.augmentation.in_words()}"
     posed = f" Corners: the share of predictions at {corners}, of {overview.sample:,} images."
     posed = posed if all(kind.moved is not None for kind in first.failures) else ""
-    lead = f"Counts are of {overview.n:,} clean images.{against}{posed}{f' {LEGEND}' if known else ''}"
-    body = paragraphs(lead, kind="soft") + table(*kinds_rows(overview, reference=known), numbers=True)
+    lead = (
+        f"Counts are of {overview.n:,} clean images.{against}{posed}{f' {LEGEND}' if known else ''}"
+    )
+    body = paragraphs(lead, kind="soft") + table(
+        *kinds_rows(overview, reference=known), numbers=True
+    )
     if changes and changes.new_failures:
         faces = []
         for wrong, right in ((each.candidate, each.other) for each in changes.new_failures):
@@ -57,7 +65,11 @@ def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | Non
             )
             for row in shown
         ]
-        theirs = [f"{role_title(each.name)} {len(each.persistent.rows)}" for each in others if each.persistent]
+        theirs = [
+            f"{role_title(each.name)} {len(each.persistent.rows)}"
+            for each in others
+            if each.persistent
+        ]
         said = f"{len(found.rows)} of {found.n:,} images are wrong in most of {found.poses} poses"
         among = f" ({', '.join(theirs)})" if theirs else ""
         order = f"{len(shown)} of them{in_order(row.confidence for row in shown)}"
@@ -73,19 +85,36 @@ def confusions(outcome: Outcome) -> Section | None:
     for wrong in overview.mistakes:
         panel, usual, names = wrong.reference, "", (wrong.true, wrong.predicted)
         if panel is not None:
-            said = f"{panel.predicted} {panel.confidence:.0%}, {panel.wrong} of {panel.models} wrong"
+            said = (
+                f"{panel.predicted} {panel.confidence:.0%}, {panel.wrong} of {panel.models} wrong"
+            )
             usual = f"reference models: {said}"
-        image, known = outcome.thumbnails.get(str(wrong.index), ""), outcome.known_text(f"image {wrong.index}")
-        face = mistake(image, wrong.index, names, wrong.confidence, about=usual, also=usual, known=known)
+        image, known = (
+            outcome.thumbnails.get(str(wrong.index), ""),
+            outcome.known_text(f"image {wrong.index}"),
+        )
+        face = mistake(
+            image, wrong.index, names, wrong.confidence, about=usual, also=usual, known=known
+        )
         faces.setdefault(names, []).append(face)
-    counts, at = overview.models[0].confusion, {name: at for at, name in enumerate(overview.classes)}
+    counts, at = (
+        overview.models[0].confusion,
+        {name: at for at, name in enumerate(overview.classes)},
+    )
     images = {names: counts[at[names[0]]][at[names[1]]] for names in faces}
-    errors, shown = sum(sum(row) - row[at] for at, row in enumerate(counts)), sum(map(len, faces.values()))
+    errors, shown = (
+        sum(sum(row) - row[at] for at, row in enumerate(counts)),
+        sum(map(len, faces.values())),
+    )
     few = "" if shown == errors else f" Pictures show {shown:,} of them."
-    body = paragraphs(f"{errors:,} of {overview.n:,} clean images are predicted wrong.{few}", kind="soft")
+    body = paragraphs(
+        f"{errors:,} of {overview.n:,} clean images are predicted wrong.{few}", kind="soft"
+    )
     for rank, names in enumerate(sorted(faces, key=lambda names: -images[names])):
         title = f"{' → '.join(names)}: {Unit.IMAGES.format(images[names])}"
-        row = render("copied", row=in_lines(of_pair(*names, (at[names[0]], at[names[1]]))), about=title)
+        row = render(
+            "copied", row=in_lines(of_pair(*names, (at[names[0]], at[names[1]]))), about=title
+        )
         body += folded(title, row + sheet("", faces[names]), opened=not rank)
     return Section("confusions", "Confusions and their images", body)
 
@@ -110,7 +139,9 @@ def label_error_section(outcome: Outcome) -> Section | None:
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
         f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."
     )
-    pictures = folded(f"The {len(faces)} most suspect: label, and reference models", sheet("", faces))
+    pictures = folded(
+        f"The {len(faces)} most suspect: label, and reference models", sheet("", faces)
+    )
     return Section("label-errors", title, paragraphs(lead, _both_verdicts(outcome)) + pictures)
 
 
@@ -120,7 +151,11 @@ def _both_verdicts(outcome: Outcome) -> str:
     The threshold of the rest lies as many standard deviations of prediction below the mean of the reference models as
     the check's own. Mean and deviation are those on the rest.
     """
-    of_candidate = (one for one in outcome.verdicts if (one.check.family, one.check.role) == ("clean", "candidate"))
+    of_candidate = (
+        one
+        for one in outcome.verdicts
+        if (one.check.family, one.check.role) == ("clean", "candidate")
+    )
     clean = next(of_candidate, None)
     rest = outcome.overview.models[0].without_label_errors if outcome.overview else None
     if clean is None or clean.value is None or rest is None:

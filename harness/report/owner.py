@@ -43,7 +43,9 @@ class Owner:
     Unless it is `quiet`, it says on standard error why a run is inconclusive that did not say so itself.
     """
 
-    def __init__(self, folder: Path, command: Sequence[str], run: str, *, quiet: bool = False) -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[str], run: str, *, quiet: bool = False
+    ) -> None:
         self._claim = Claim(folder, command, run)
         self._quiet = quiet
         self._request: RunRequest | None = None
@@ -65,7 +67,11 @@ class Owner:
             self._refuse(reason(error))
             raise
         models = {role: printable(path) for role, path in request.checkpoints.items()}
-        self._claim.known = {"profile": request.profile, "models": models, "data": printable(request.data)}
+        self._claim.known = {
+            "profile": request.profile,
+            "models": models,
+            "data": printable(request.data),
+        }
         self._claim.take(wait=not request.no_wait)
         self._request, self._inputs = request, state_of(inputs_of_run(request))
         return request
@@ -134,7 +140,9 @@ class Owner:
         if request is None or request.history_path is None or outcome.history is None:
             return
         try:
-            failure = leave_line(history_of(request, request.history_path), outcome.history.lines[-1])
+            failure = leave_line(
+                history_of(request, request.history_path), outcome.history.lines[-1]
+            )
         except Exception as error:
             failure = f"history: this run leaves no line ({error})"
         if failure:
@@ -165,18 +173,33 @@ def judge(
                 return _result(NOT_JUDGED, reports, run, why=reason(error))
             ended = run_inner(request, launch, shown=shown, on_line=on_line)
             if ended.record is not None:
-                status, why = owner.conclude(ended.record), f"the reports in {reports} are of another run"
+                status, why = (
+                    owner.conclude(ended.record),
+                    f"the reports in {reports} are of another run",
+                )
             else:
-                status, why = INTERRUPTED if ended.was_interrupted else NOT_JUDGED, ended.without_record
+                status, why = (
+                    INTERRUPTED if ended.was_interrupted else NOT_JUDGED,
+                    ended.without_record,
+                )
                 owner.refuse(why)
             result = _result(status, reports, run, why=why)
             return replace(result, status=ended.status, printed=ended.printed)
-    except (TerminatedError, KeyboardInterrupt, Exception) as error:  # While there is no inner process.
+    except (
+        TerminatedError,
+        KeyboardInterrupt,
+        Exception,
+    ) as error:  # While there is no inner process.
         why = str(error) if isinstance(error, TerminatedError) else unfinished(error)
         owner.refuse(why)
         if not (shown or isinstance(error, Exception)):
             raise
-        return _result(INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED, reports, run, why=why)
+        return _result(
+            INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED,
+            reports,
+            run,
+            why=why,
+        )
     finally:
         owner.release()
 
@@ -186,7 +209,9 @@ def _expect_agreement(status: int, outcome: Outcome) -> None:
 
     A run that Ctrl-C ended has a status of its own, and is never whole.
     """
-    if status == outcome.exit_status or (status == INTERRUPTED and outcome.verdict in {"partial", "error"}):
+    if status == outcome.exit_status or (
+        status == INTERRUPTED and outcome.verdict in {"partial", "error"}
+    ):
         return
     raise InputError(
         f"the run ended with exit status {status} though its verdict has {outcome.exit_status}, as by another plugin; "

@@ -65,7 +65,9 @@ def paragraphs(*lines: object, kind: str = "") -> Markup:
     return render("paragraphs", lines=[line for line in lines if line], kind=kind)
 
 
-def table(titles: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: bool = False) -> Markup:
+def table(
+    titles: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: bool = False
+) -> Markup:
     """Return a table of plain cells; with `numbers`, all columns but the first are aligned as such."""
     return render("table", titles=titles, rows=rows, numbers=numbers)
 
@@ -76,7 +78,9 @@ def aligned(rows: Sequence[Sequence[object]], *, text: Collection[int] = (0,)) -
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = ["<" if at in text else ">" for at in range(len(widths))]
     return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
         for row in cells
     ]
 
@@ -99,8 +103,13 @@ def _drawn(illustration: Illustration) -> tuple[str, str]:
         with warnings.catch_warnings():
             # A letter that the font lacks is the browser's to draw.
             warnings.simplefilter("ignore")
-            return f"data:image/svg+xml;base64,{base64.b64encode(as_svg(illustration.draw())).decode()}", ""
-    except Exception as failed:  # Names from files may be anything; a figure is not worth the report.
+            return (
+                f"data:image/svg+xml;base64,{base64.b64encode(as_svg(illustration.draw())).decode()}",
+                "",
+            )
+    except (
+        Exception
+    ) as failed:  # Names from files may be anything; a figure is not worth the report.
         return "", repr(failed)
 
 
@@ -133,7 +142,9 @@ def _macros() -> object:
         # Markup is ours; of any other text what cannot be printed is escaped, too, such as what reverses a line.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    css, js, page = ((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js", "page.html"))
+    css, js, page = (
+        (TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js", "page.html")
+    )
     environment.globals |= {"css": Markup(css), "js": Markup(js)}  # noqa: S704  Ours.
     # Line breaks and the indentation after them are there for the reader of the template.
     return environment.from_string(re.sub(r"\n *", "", page)).module

@@ -52,10 +52,13 @@ class View(NamedTuple):
 def case_of(example: Example) -> Case:
     """Return the picture of an image with a description of each of its views, and how to read them."""
     columns = (
-        Column(title, source_of(pixels, SIZE), lines, words) for title, pixels, lines, words in views_of(example)
+        Column(title, source_of(pixels, SIZE), lines, words)
+        for title, pixels, lines, words in views_of(example)
     )
     maps = [view.attention for _, view in _models(example) if view.attention is not None]
-    how = "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
+    how = (
+        "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
+    )
     if not maps:
         how = "The model has no layer for a Grad-CAM map."
     elif not any(each.any() for each in maps):
@@ -63,7 +66,11 @@ def case_of(example: Example) -> Case:
     if example.reference:
         reference_models, answer = example.reference
         how = f"All {reference_models} reference models predict it correctly, {answer.sure} mean confidence. {how}"
-    posed = f", {example.pose}{'' if _changed(example) else ', which does not change it'}" if example.pose else ""
+    posed = (
+        f", {example.pose}{'' if _changed(example) else ', which does not change it'}"
+        if example.pose
+        else ""
+    )
     return Case(tuple(columns), f"Image {example.index}, {example.true}{posed}. {how}")
 
 
@@ -75,7 +82,9 @@ def views_of(example: Example) -> list[View]:
     title = f"image {example.index}"
     found = [View(title, _rgb(example.original), tuple(lines), f"{title}, {example.true}")]
     if _changed(example):
-        found.append(View(AS_SEEN, _rgb(example.seen), (Line(example.pose),), f"{title}, {example.pose}"))
+        found.append(
+            View(AS_SEEN, _rgb(example.seen), (Line(example.pose),), f"{title}, {example.pose}")
+        )
     for name, view in _models(example):
         pixels, shares, looks = None, _classes(example, view), "looks nowhere"
         if (heat := view.attention) is not None and heat.any():
@@ -141,11 +150,15 @@ def _heated(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Return an image (H, W, 3) uint8 under a heat map (H, W) in [0, 1]."""
     height, width = (max(1, round(SIZE * side / max(rgb.shape[:2]))) for side in rgb.shape[:2])
     larger = max(rgb.shape[:2]) > SIZE
-    rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA if larger else cv2.INTER_NEAREST)
+    rgb = cv2.resize(
+        rgb, (width, height), interpolation=cv2.INTER_AREA if larger else cv2.INTER_NEAREST
+    )
     shares = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     colors = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     opacity = _FAINTEST + (_STRONGEST - _FAINTEST) * shares
-    return np.asarray(cv2.blendLinear(rgb, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opacity, opacity))
+    return np.asarray(
+        cv2.blendLinear(rgb, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opacity, opacity)
+    )
 
 
 def source_of(pixels: np.ndarray | None, largest: int = _SMALL) -> str:
@@ -215,17 +228,34 @@ def mistake(
     return Face(image, true, predicted, about, words, known=known)
 
 
-def gallery(pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int) -> tuple[str, tuple[Face, ...]]:
+def gallery(
+    pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int
+) -> tuple[str, tuple[Face, ...]]:
     """Return the title of tiles, which are some of so many failures, and the tiles as images of a sheet."""
     faces = []
     for tile in tiles:
-        answer, about = tile.answer, "" if tile.new is None else "new" if tile.new else f"{tile.against} wrong too"
+        answer, about = (
+            tile.answer,
+            "" if tile.new is None else "new" if tile.new else f"{tile.against} wrong too",
+        )
         names = answer.true, answer.predicted
-        faces.append(mistake(source_of(tile.pixels), answer.index, names, answer.confidence, about=about, also=about))
+        faces.append(
+            mistake(
+                source_of(tile.pixels),
+                answer.index,
+                names,
+                answer.confidence,
+                about=about,
+                also=about,
+            )
+        )
     images = "clean images" if pose == IDENTITY else f"images {pose.in_words()}"
     order = ", new ones first" if any(tile.new for tile in tiles) else ""
     order += in_order(tile.answer.confidence for tile in tiles)
-    return f"{pair[0]} and {pair[1]} predicted as each other, {images}: {len(tiles)} of {count}{order}", tuple(faces)
+    return (
+        f"{pair[0]} and {pair[1]} predicted as each other, {images}: {len(tiles)} of {count}{order}",
+        tuple(faces),
+    )
 
 
 def in_order(confidences: Iterable[float | None]) -> str:

@@ -15,7 +15,18 @@ from harness.measures.localisation import ATTENTION_LIFT
 from harness.measures.statistics import proportion_interval
 from harness.measures.worst_poses import survival, survival_name
 from harness.perturb import IDENTITY, Pose
-from harness.report.figures import BAD, CHANGE, LOOKS, WIDTH, HeatMap, Panel, Series, curves, dots, heat_maps
+from harness.report.figures import (
+    BAD,
+    CHANGE,
+    LOOKS,
+    WIDTH,
+    HeatMap,
+    Panel,
+    Series,
+    curves,
+    dots,
+    heat_maps,
+)
 from harness.report.page import Illustration, Section, figures_html, paragraphs
 from harness.report.tables import left_out
 from harness.report.wording import of_candidate
@@ -49,7 +60,9 @@ _INTERVALS = "Bars are 95% intervals."
 
 
 def figures(
-    overview: Overview, verdicts: Sequence[Verdict] = (), reference: Mapping[str, Sequence[Curve]] = {}
+    overview: Overview,
+    verdicts: Sequence[Verdict] = (),
+    reference: Mapping[str, Sequence[Curve]] = {},
 ) -> Section:
     """Return all figures of a run; `reference` has curves of the reference models by name."""
     if overview.n < TELLING:
@@ -76,8 +89,14 @@ def _of_checks(
         for each in of_candidate(verdicts, ACCURACY)
         if each.check.family in families and each.check.class_name is None
     }
-    posed = {IDENTITY: overview.models[0].accuracy} | {pose: rate_of(each) for pose, each in own.items()}
-    turned = {pose.degrees: posed[pose] for pose in sorted(posed, key=lambda pose: pose.degrees) if _turns(pose)}
+    posed = {IDENTITY: overview.models[0].accuracy} | {
+        pose: rate_of(each) for pose, each in own.items()
+    }
+    turned = {
+        pose.degrees: posed[pose]
+        for pose in sorted(posed, key=lambda pose: pose.degrees)
+        if _turns(pose)
+    }
     if len(turned) >= _FEWEST:
         band = stated({pose.degrees: each for pose, each in own.items() if _turns(pose)})
         said = ", ".join(f"{rate.value:.0%} at {degrees:+g}°" for degrees, rate in turned.items())
@@ -99,10 +118,16 @@ def _of_checks(
             lambda: shift_maps({first: shifts}),
             is_map=True,
         )
-    found = {each.curve.name: each for each in verdicts if each.curve is not None and each.check.role == "candidate"}
+    found = {
+        each.curve.name: each
+        for each in verdicts
+        if each.curve is not None and each.check.role == "candidate"
+    }
     panels = []
     for path in ("rotation", "shift"):
-        if (verdict := found.get(name := survival_name(path))) is not None and verdict.curve is not None:
+        if (
+            verdict := found.get(name := survival_name(path))
+        ) is not None and verdict.curve is not None:
             n = verdict.counted or verdict.n
             known = {f"{first} (n={n:,})": (verdict.curve, n)}
             panels.append(survival_panel(path, known, band_of(reference.get(name, ()))))
@@ -113,7 +138,9 @@ def _of_checks(
             "Share of predictions still correct against the size of rotation and shift.",
             lambda: curves(*panels),
         )
-    attended = (each for each in of_candidate(verdicts, ATTENTION_LIFT) if each.check.pose == IDENTITY)
+    attended = (
+        each for each in of_candidate(verdicts, ATTENTION_LIFT) if each.check.pose == IDENTITY
+    )
     lifts = {each.check.class_name or "all classes": each for each in attended}
     if len(lifts) >= _FEWEST:
         lift, lowest = min((each.value or 0.0, name) for name, each in lifts.items())
@@ -132,7 +159,12 @@ def _turns(pose: Pose) -> bool:
 def _of_models(
     overview: Overview, verdicts: Sequence[Verdict], reference: Mapping[str, Sequence[Curve]]
 ) -> Iterator[Illustration]:
-    models, first, other, count = overview.models, overview.models[0], overview.reference, len(overview.classes)
+    models, first, other, count = (
+        overview.models,
+        overview.models[0],
+        overview.reference,
+        len(overview.classes),
+    )
     worst = f" (the {CLASSES_SHOWN} worst of {count:,} classes)" if count > CLASSES_SHOWN else ""
     rates = zip(first.per_class, overview.classes, strict=True)
     value, lowest = min((rate.value, name) for rate, name in rates if rate)
@@ -163,10 +195,16 @@ def _of_models(
             lambda: confusion_maps(confusions(overview, first, other)),
             is_map=True,
         )
-    if errors := {model.name: model.calibration_error for model in models if model.calibration_error is not None}:
+    if errors := {
+        model.name: model.calibration_error
+        for model in models
+        if model.calibration_error is not None
+    }:
         sure = max(sum(item.count for item in model.reliability) for model in models)
         sample = f" ({sure:,} of {overview.n:,} images)" if sure < overview.n else ""
-        of_each = (f"{role_title(name)}: {Unit.SHARE.format(error)}" for name, error in errors.items())
+        of_each = (
+            f"{role_title(name)}: {Unit.SHARE.format(error)}" for name, error in errors.items()
+        )
         yield Illustration(
             f"Reliability diagram{sample}",
             "On the gray line, predictions with 80% confidence are correct 80% of the time. Below it, the model is "
@@ -184,7 +222,10 @@ def _of_models(
 
 
 def rotation_curves(
-    rates: Mapping[str, Mapping[float, Rate]], band: Series | None = None, *, within: float = DEFAULT_RANGE.rotate
+    rates: Mapping[str, Mapping[float, Rate]],
+    band: Series | None = None,
+    *,
+    within: float = DEFAULT_RANGE.rotate,
 ) -> Figure:
     """Draw accuracy by model and degrees; the augmentation range, ± so many degrees `within`, is shaded."""
     series = [Series.of_rates(name, each) for name, each in rates.items()]
@@ -198,7 +239,12 @@ def shift_maps(rates: Mapping[str, Mapping[tuple[float, float], Rate]]) -> Figur
     maps = []
     for name, each in rates.items():
         right, down = (sorted({0.0, *places}) for places in zip(*each, strict=True))
-        values = np.array([[100 * each[dx, dy].value if (dx, dy) in each else np.nan for dx in right] for dy in down])
+        values = np.array(
+            [
+                [100 * each[dx, dy].value if (dx, dy) in each else np.nan for dx in right]
+                for dy in down
+            ]
+        )
         texts = [["" if np.isnan(value) else f"{value:.0f}" for value in row] for row in values]
         columns, rows = ([f"{at:+g}" if at else "0" for at in places] for places in (right, down))
         maps.append(HeatMap(name, values, rows, "cividis", (0, 100), texts, columns=columns))
@@ -207,14 +253,21 @@ def shift_maps(rates: Mapping[str, Mapping[tuple[float, float], Rate]]) -> Figur
 
 
 def survival_panel(
-    path: str, known: Mapping[str, tuple[Curve, int]], band: Series | None = None, *, title: str = ""
+    path: str,
+    known: Mapping[str, tuple[Curve, int]],
+    band: Series | None = None,
+    *,
+    title: str = "",
 ) -> Panel:
     """Return axes with survival curves along a path by name, each with its number of images."""
     words, factor = _PATHS.get(path, (path, 1))
     series = []
     for name, (curve, n) in known.items():
         counts = (round((share or 0.0) * n) for share in curve.values)
-        rates = [Rate(share or 0.0, *proportion_interval(count, n), n) for share, count in zip(curve.values, counts)]  # noqa: B905
+        rates = [
+            Rate(share or 0.0, *proportion_interval(count, n), n)
+            for share, count in zip(curve.values, counts)  # noqa: B905
+        ]
         places = (factor * (at or 0.0) for at in curve.at)
         series.append(Series.of_rates(name, dict(zip(places, rates, strict=True))))
     return Panel(words, "predictions still correct, %", series, band, title=title)
@@ -224,14 +277,23 @@ def survival_curves(found: Sequence[Breaking]) -> Figure:
     """Draw survival along each path, of the images with a correct clean prediction."""
     panels = []
     for each in found:
-        n, fails = len(each.severity), (each.path.label(each.quantile(share)) for share in (0.1, 0.5))
+        n, fails = (
+            len(each.severity),
+            (each.path.label(each.quantile(share)) for share in (0.1, 0.5)),
+        )
         title = "{:,} images\none in ten fails by {}\nhalf fail by {}".format(n, *fails)
-        panels.append(survival_panel(each.path.name, {"correct when clean": (survival(each), n)}, title=title))
+        panels.append(
+            survival_panel(each.path.name, {"correct when clean": (survival(each), n)}, title=title)
+        )
     return curves(*panels, width=4 * len(panels), height=4.2)
 
 
 def verdict_dots(
-    models: Mapping[str, Mapping[str, Verdict]], *, x: str, scale: float = 100, upright: tuple[float, str] | None = None
+    models: Mapping[str, Mapping[str, Verdict]],
+    *,
+    x: str,
+    scale: float = 100,
+    upright: tuple[float, str] | None = None,
 ) -> Figure:
     """Draw what checks measured by model and row, with interval, threshold and reference models; failures are orange.
 
@@ -239,10 +301,21 @@ def verdict_dots(
     """
     first, series = next(iter(models.values())), []
     for name, each in models.items():
-        for label, fails, look in ((name, False, {}), (f"{name}, fails", True, {"color": BAD, "marker": "X"})):
-            of = {at: rate_of(one) for at, one in enumerate(each.values()) if (one.status == "fail") == fails}
+        for label, fails, look in (
+            (name, False, {}),
+            (f"{name}, fails", True, {"color": BAD, "marker": "X"}),
+        ):
+            of = {
+                at: rate_of(one)
+                for at, one in enumerate(each.values())
+                if (one.status == "fail") == fails
+            }
             series.append(Series.of_rates(label, of, scale=scale, **look))
-    thresholds = {at: scale * one.threshold for at, one in enumerate(first.values()) if one.threshold is not None}
+    thresholds = {
+        at: scale * one.threshold
+        for at, one in enumerate(first.values())
+        if one.threshold is not None
+    }
     band = stated(dict(enumerate(first.values())), scale=scale)
     return dots([*first], *series, x=x, band=band, thresholds=thresholds, upright=upright)
 
@@ -256,14 +329,18 @@ def attention_by_class(lifts: Mapping[str, Mapping[str, Verdict]]) -> Figure:
 def _shown(model: ModelOverview) -> list[int]:
     """Return the positions of the classes that a figure shows: all, or the 100 with the model's lowest accuracy."""
     rates = model.per_class
-    worst = sorted(range(len(rates)), key=lambda at: (rate.value if (rate := rates[at]) else 2.0, at))
+    worst = sorted(
+        range(len(rates)), key=lambda at: (rate.value if (rate := rates[at]) else 2.0, at)
+    )
     return sorted(worst[:CLASSES_SHOWN])
 
 
 def class_accuracies(overview: Overview, known: Mapping[str | None, Verdict] = {}) -> Figure:
     """Draw each class's clean accuracy for each model; `known` has checks, which state reference models, by class."""
     names, series, band = _class_series(overview, known)
-    return dots(names, *series, x="clean accuracy, %", band=band, limits=_class_scale(overview, known))
+    return dots(
+        names, *series, x="clean accuracy, %", band=band, limits=_class_scale(overview, known)
+    )
 
 
 def _class_series(
@@ -276,7 +353,11 @@ def _class_series(
     for model in overview.models:
         rates = {at: rate for at, label in enumerate(shown) if (rate := model.per_class[label])}
         series.append(Series.of_rates(model.name, rates))
-    return names, series, stated({at: known[name] for at, name in enumerate(names) if name in known})
+    return (
+        names,
+        series,
+        stated({at: known[name] for at, name in enumerate(names) if name in known}),
+    )
 
 
 def _class_scale(overview: Overview, known: Mapping[str | None, Verdict]) -> tuple[float, float]:
@@ -287,7 +368,9 @@ def _class_scale(overview: Overview, known: Mapping[str | None, Verdict]) -> tup
     return max(5 * int(lowest / 5) - 1, 0), 100.5
 
 
-def confusions(overview: Overview, model: ModelOverview, reference: ModelOverview | None = None) -> HeatMap:
+def confusions(
+    overview: Overview, model: ModelOverview, reference: ModelOverview | None = None
+) -> HeatMap:
     """Return the confusions in percent of the true class, or their change from a reference: blue is better."""
     shown = _shown(model)
     at, diagonal = np.ix_(shown, shown), np.eye(len(shown), dtype=bool)
@@ -295,10 +378,15 @@ def confusions(overview: Overview, model: ModelOverview, reference: ModelOvervie
     written = "{:.0f}"
     if reference is not None:
         values, written = values - reference.confusion_shares[at], "{:+.0f}"
-    texts = [[written.format(value) if abs(value.round()) >= 1 else "" for value in row] for row in values]
+    texts = [
+        [written.format(value) if abs(value.round()) >= 1 else "" for value in row]
+        for row in values
+    ]
     if reference is None:
         colors, title = ("#ffffff", BAD, "#5e2600"), f"{model.name}, % of the true class"
-        return HeatMap(title, np.where(diagonal, np.nan, values), names, colors, (0.0, _MOST_CONFUSED), texts)
+        return HeatMap(
+            title, np.where(diagonal, np.nan, values), names, colors, (0.0, _MOST_CONFUSED), texts
+        )
     reach = max(float(np.nanmax(np.abs(values), initial=0)), _LEAST_REACH)
     # More is better on the diagonal, where predictions are correct, and worse elsewhere.
     better, title = np.where(diagonal, values, -values), f"{model.name} − {reference.name}, points"
@@ -310,32 +398,44 @@ def confusion_maps(*maps: HeatMap) -> Figure:
     return heat_maps(*maps, x="predicted as", y="true class", width=len(maps) * WIDTH)
 
 
-def reliability_diagrams(overview: Overview, reference: Mapping[str, Sequence[Curve]] = {}) -> Figure:
+def reliability_diagrams(
+    overview: Overview, reference: Mapping[str, Sequence[Curve]] = {}
+) -> Figure:
     """Draw accuracy against confidence for each model; below, the number of predictions.
 
     Bins of fewer than ten predictions are left out, and from the band those of any reference model.
     """
     known = reference.get(RELIABILITY, ())
-    full = [at for at, each in enumerate(zip(*(curve.counts for curve in known), strict=True)) if min(each) >= _FEW]
+    full = [
+        at
+        for at, each in enumerate(zip(*(curve.counts for curve in known), strict=True))
+        if min(each) >= _FEW
+    ]
     upper, lower = [], []
     for number, model in enumerate(overview.models):
         if (error := model.calibration_error) is not None:
             bins = [item for item in model.reliability if item.count >= _FEW]
             name, look = f"{model.name} (ECE {100 * error:.1f}%)", LOOKS[number % len(LOOKS)]
             places = [100 * (item.confidence or 0.0) for item in bins]
-            upper.append(Series(name, places, [100 * (item.accuracy or 0.0) for item in bins], look=look))
+            upper.append(
+                Series(name, places, [100 * (item.accuracy or 0.0) for item in bins], look=look)
+            )
             lower.append(Series(name, places, [item.count for item in bins], look=look))
     line = {"color": "0.5", "linewidth": 1, "marker": "", "linestyle": "-"}
     upper.append(Series("perfectly calibrated", (0, 100), (0, 100), look=line))
     return curves(
         Panel("", "accuracy, %", upper, band_of(known, full, across=100)),
-        Panel("confidence of the prediction, %", "predictions", lower, limits=(None, None), log=True),
+        Panel(
+            "confidence of the prediction, %", "predictions", lower, limits=(None, None), log=True
+        ),
         height=4.4,
         heights=(3, 1),
     )
 
 
-def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int | None = None) -> Figure:
+def training_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], *, kept: int | None = None
+) -> Figure:
     """Draw loss and accuracy against the epoch for each model by name: validation thick, training thin.
 
     An epoch has the fields of `harness.networks.training.Epoch`; `kept` is the number of one to mark.
@@ -347,11 +447,20 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], *, k
         for number, (name, history) in enumerate(histories.items()):
             for split, width in (("training", 0.8), ("validation", 1.8)) if history else ():
                 # A line of one point is none.
-                marks = {"marker": "o" if len(history) == 1 else "", "fillstyle": "full" if width > 1 else "none"}
+                marks = {
+                    "marker": "o" if len(history) == 1 else "",
+                    "fillstyle": "full" if width > 1 else "none",
+                }
                 look = {**LOOKS[number % len(LOOKS)], "linewidth": width, **marks}
                 values = [factor * epoch[f"{split}_{quantity}"] for epoch in history]
-                series.append(Series(f"{name}, {split}", [epoch["epoch"] for epoch in history], values, look=look))
-        panels.append(Panel("epoch", f"{quantity}{unit}", series, limits=(None, None), upright=upright))
+                series.append(
+                    Series(
+                        f"{name}, {split}", [epoch["epoch"] for epoch in history], values, look=look
+                    )
+                )
+        panels.append(
+            Panel("epoch", f"{quantity}{unit}", series, limits=(None, None), upright=upright)
+        )
     return curves(*panels, height=4.8, heights=(1, 1))
 
 
@@ -370,7 +479,9 @@ def stated(verdicts: Mapping[float, Verdict], *, scale: float = 100) -> Series |
     return Series.of_reference(*zip(*known, strict=True)) if known else None
 
 
-def band_of(known: Sequence[Curve], places: Sequence[int] | None = None, *, across: float = 1) -> Series | None:
+def band_of(
+    known: Sequence[Curve], places: Sequence[int] | None = None, *, across: float = 1
+) -> Series | None:
     """Return the band of curves of the reference models, in percent, at all or some places; `across` scales these.
 
     Fewer than three curves make no band, since their standard deviation says nothing.
@@ -379,7 +490,10 @@ def band_of(known: Sequence[Curve], places: Sequence[int] | None = None, *, acro
         return None
     some = slice(None) if places is None else places
     at, values = (
-        np.array([getattr(curve, name) for curve in known], dtype=np.float64)[:, some] for name in ("at", "values")
+        np.array([getattr(curve, name) for curve in known], dtype=np.float64)[:, some]
+        for name in ("at", "values")
     )
     spread = 100 * values.std(axis=0, ddof=1)
-    return Series.of_reference(across * at.mean(axis=0), 100 * values.mean(axis=0), spread, (0.0, 100.0))
+    return Series.of_reference(
+        across * at.mean(axis=0), 100 * values.mean(axis=0), spread, (0.0, 100.0)
+    )

@@ -37,7 +37,9 @@ def reports_of(
         return None, refused_reports(plain)
     made = {PAGE: page_of(outcome), SUMMARY: markdown(outcome)}
     written = record.encode() if isinstance(record, str) else record
-    return outcome, {name: writable(content).encode() for name, content in made.items()} | {REPORT: written}
+    return outcome, {name: writable(content).encode() for name, content in made.items()} | {
+        REPORT: written
+    }
 
 
 def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outcome | None:
@@ -49,7 +51,9 @@ def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outco
     if schema != SCHEMA:
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
     if "finished" not in plain:
-        raise InputError(f"{where}: an earlier version wrote it, without all that a report shows; run the gate again")
+        raise InputError(
+            f"{where}: an earlier version wrote it, without all that a report shows; run the gate again"
+        )
 
     outcome = None if plain["finished"] is False else read_outcome(plain, read, where=where)
     expect_agreement(plain, outcome, where=where)
@@ -67,7 +71,9 @@ def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
         if outcome is not None and outcome.verdict in {"pass", "fail"}:
             facts = [outcome.models["candidate"][name] for name in ("path", "sha256")]
             facts += [outcome.data[name] for name in ("name", "split", "sha256")]
-            if not all(isinstance(each, str) for each in facts) or not isinstance(outcome.data["n"], int):
+            if not all(isinstance(each, str) for each in facts) or not isinstance(
+                outcome.data["n"], int
+            ):
                 raise ValueError(f"expected texts, found {facts}")
         return outcome, record
 
@@ -92,13 +98,19 @@ def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
             hold.enter_context(held(folder))
             beside = read_regular(folder / REPORT, max_bytes=MAX_BYTES)
         except FolderBusyError:
-            raise OutputError(f"{folder}: a run of the gate writes there; wait for it to end, or {advice}") from None
+            raise OutputError(
+                f"{folder}: a run of the gate writes there; wait for it to end, or {advice}"
+            ) from None
         except FileNotFoundError:
             beside = record
         except OSError as error:
-            raise OutputError(f"{folder / REPORT}: cannot be read ({said_of(error)}); {advice}") from None
+            raise OutputError(
+                f"{folder / REPORT}: cannot be read ({said_of(error)}); {advice}"
+            ) from None
         if beside != record:
-            raise OutputError(f"{folder / REPORT}: is the record of another run, which reports there show; {advice}")
+            raise OutputError(
+                f"{folder / REPORT}: is the record of another run, which reports there show; {advice}"
+            )
         yield
 
 
@@ -108,6 +120,10 @@ def _unreadable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: cannot be read as the record of a run ({said_of(error)})") from None
+        raise InputError(
+            f"{path}: cannot be read as the record of a run ({said_of(error)})"
+        ) from None
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: is not the whole record of a run ({error!r}); run the gate again") from None
+        raise InputError(
+            f"{path}: is not the whole record of a run ({error!r}); run the gate again"
+        ) from None

@@ -21,7 +21,14 @@ from harness.base.codes import Code, code_in
 from harness.base.errors import InputError, OutputError, printable, reason, writable
 from harness.base.files import FolderBusyError, held, is_held
 from harness.base.markdown import code, plain, relative
-from harness.base.outputs import REPORT_JSON, REPORT_MARKDOWN, REPORT_PAGE, REPORT_PICTURE, Output, write_together
+from harness.base.outputs import (
+    REPORT_JSON,
+    REPORT_MARKDOWN,
+    REPORT_PAGE,
+    REPORT_PICTURE,
+    Output,
+    write_together,
+)
 from harness.run.handover import new_run_id
 from harness.run.status import (
     INCONCLUSIVE,
@@ -82,8 +89,19 @@ def refusal(
 
     `run` is its id, `models` has paths by role, `data` and `profile` are as given. Unknown values are empty.
     """
-    known = {role: {"path": path, "sha256": "", "architecture": ""} for role, path in models.items()}
-    empty = ("omissions", "notices", "failed_tests", "known", "self_checks", "checks", "remarks", "tests")
+    known = {
+        role: {"path": path, "sha256": "", "architecture": ""} for role, path in models.items()
+    }
+    empty = (
+        "omissions",
+        "notices",
+        "failed_tests",
+        "known",
+        "self_checks",
+        "checks",
+        "remarks",
+        "tests",
+    )
     folder = ""
     with suppress(OSError):
         folder = str(Path.cwd())
@@ -109,7 +127,9 @@ def refusal(
         "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
         **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
-        **dict.fromkeys(("overview", "differences", "unlabeled", "slices", "history", "input_faults")),
+        **dict.fromkeys(
+            ("overview", "differences", "unlabeled", "slices", "history", "input_faults")
+        ),
         **dict.fromkeys(("overview_missing", "stopped"), ""),
         "day": datetime.now(UTC).date().isoformat(),
         "brief": True,
@@ -121,7 +141,11 @@ def refusal(
 def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
     """Return all three reports of a refusal by their names, the record first."""
     reasons, data, line = record["errors"], record["data"]["name"], record["command"]
-    models = {role: entry["path"] for role, entry in record.items() if isinstance(entry, dict) and "path" in entry}
+    models = {
+        role: entry["path"]
+        for role, entry in record.items()
+        if isinstance(entry, dict) and "path" in entry
+    }
     page = bare_page(
         run=record["run"],
         verdict="error",
@@ -132,7 +156,9 @@ def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
             **models,
             "data": data,
             "reproduce": line,
-            "versions": ", ".join(f"{name} {release}" for name, release in record["versions"].items()),
+            "versions": ", ".join(
+                f"{name} {release}" for name, release in record["versions"].items()
+            ),
         },
     )
     said = [f"- **inconclusive**: {plain(reason)}" for reason in reasons[:_SHOWN]]
@@ -141,7 +167,12 @@ def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
     judged = [f"- {plain(role)}: {code(path)}" for role, path in models.items()]
     judged += [f"- data: {plain(data)}"] if data else []
     judged.append(mark_of_summary(record["run"], "error"))
-    blocks = [[f"## ❌ {TITLE}: {INCONCLUSIVE}"], said, ["What was judged:", "", *judged], [f"Reproduce: {code(line)}"]]
+    blocks = [
+        [f"## ❌ {TITLE}: {INCONCLUSIVE}"],
+        said,
+        ["What was judged:", "", *judged],
+        [f"Reproduce: {code(line)}"],
+    ]
     summary = relative("\n\n".join("\n".join(block) for block in blocks) + "\n", record["folder"])
     made = {REPORT: json.dumps(record, indent=1) + "\n", SUMMARY: summary, PAGE: page}
     return {name: writable(content).encode() for name, content in made.items()}
@@ -165,9 +196,12 @@ def bare_page(
     with suppress(OSError):
         style = _STYLE.read_text("utf-8")
     rows = "".join(
-        f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>' for name, value in facts.items()
+        f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>'
+        for name, value in facts.items()
     )
-    in_box, below = ("".join(f"<p>{_text(line)}</p>" for line in lines) for lines in (reasons, said))
+    in_box, below = (
+        "".join(f"<p>{_text(line)}</p>" for line in lines) for lines in (reasons, said)
+    )
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -212,7 +246,11 @@ class Claim:
         busy = f"{self.folder}: another run of the gate writes there"
 
         def say() -> None:
-            print(f"{busy}; waiting for it to end (no_wait = true: end with 4)", file=sys.stderr, flush=True)
+            print(
+                f"{busy}; waiting for it to end (no_wait = true: end with 4)",
+                file=sys.stderr,
+                flush=True,
+            )
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -252,17 +290,30 @@ class Claim:
         folder = self.folder / PICTURES
         with suppress(OSError, OutputError):
             for path in () if folder.is_symlink() else folder.glob("*.webp"):
-                if re.fullmatch("[0-9a-f]{16}", path.stem) and f"{PICTURES}/{path.name}" not in kept:
+                if (
+                    re.fullmatch("[0-9a-f]{16}", path.stem)
+                    and f"{PICTURES}/{path.name}" not in kept
+                ):
                     Output(path, REPORT_PICTURE, within=self.folder).remove()
             if not kept:
                 folder.rmdir()
 
-    def _write(self, contents: Mapping[str, bytes], names: Sequence[str], pictures: Mapping[str, bytes] = {}) -> None:
+    def _write(
+        self,
+        contents: Mapping[str, bytes],
+        names: Sequence[str],
+        pictures: Mapping[str, bytes] = {},
+    ) -> None:
         try:
             for name, content in pictures.items():
-                Output(self.folder / name, REPORT_PICTURE, within=self.folder).write(content, durable=False)
+                Output(self.folder / name, REPORT_PICTURE, within=self.folder).write(
+                    content, durable=False
+                )
             write_together(
-                {Output(self.folder / name, _KINDS[name], within=self.folder): contents[name] for name in names}
+                {
+                    Output(self.folder / name, _KINDS[name], within=self.folder): contents[name]
+                    for name in names
+                }
             )
         except OSError as error:
             raise self._not_written(error) from None

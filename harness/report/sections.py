@@ -16,7 +16,15 @@ from harness.measures.accuracy import ACCURACY
 from harness.measures.slices import GROUP_ACCURACY
 from harness.report.diagnosis import diagnose
 from harness.report.figures import CHANGE, HeatMap, heat_maps
-from harness.report.page import Illustration, Section, figures_html, in_lines, paragraphs, render, table
+from harness.report.page import (
+    Illustration,
+    Section,
+    figures_html,
+    in_lines,
+    paragraphs,
+    render,
+    table,
+)
 from harness.report.plots import verdict_dots
 from harness.report.signs import known_margins
 from harness.report.tables import SIGNIFICANT, marked
@@ -58,7 +66,9 @@ _COLUMNS = {
 
 def what_got_worse(outcome: Outcome) -> Section | None:
     """Return the behaviors that fail, the worst first; None where none fails."""
-    rows = [row_of(group.failing[0]) | {"counted": group.counted} for group in diagnose(outcome).groups]
+    rows = [
+        row_of(group.failing[0]) | {"counted": group.counted} for group in diagnose(outcome).groups
+    ]
     return Section("worse", "Failing behaviors", render("behaviors", rows=rows)) if rows else None
 
 
@@ -68,7 +78,9 @@ def examples(outcome: Outcome) -> Section | None:
     Consensus-set errors show the mean prediction of the reference models. Theirs is the check that misses by most.
     """
     ranked = worst_first(outcome.verdicts)
-    pictured = [one for one in ranked if (shown := outcome.pictures.get(one.check.id)) and shown.cases]
+    pictured = [
+        one for one in ranked if (shown := outcome.pictures.get(one.check.id)) and shown.cases
+    ]
     lost = next((one for one in pictured if one.leads and one.value), None)
     failing = next((one for one in pictured if one.status == "fail"), None)
     if outcome.failed and lost is not None:
@@ -108,8 +120,12 @@ def margins(outcome: Outcome) -> Section | None:
         return None
     titles = ("behavior", "margin", *(["incumbent"] if theirs else []), "check")
     said = "Distance from the threshold in standard deviations of the reference models, at most 99."
-    said += " Negative ones fail." if any(away < 0 for away, _ in smallest.values()) and theirs else ""
-    title = "Smallest margin of each behavior" if theirs else "Smallest margin of each passing behavior"
+    said += (
+        " Negative ones fail." if any(away < 0 for away, _ in smallest.values()) and theirs else ""
+    )
+    title = (
+        "Smallest margin of each behavior" if theirs else "Smallest margin of each passing behavior"
+    )
     return Section("margins", title, paragraphs(said, kind="soft") + table(titles, rows))
 
 
@@ -125,7 +141,10 @@ def corruption_map(outcome: Outcome) -> Section | None:
     found: dict[str, dict[int, Verdict]] = {}
     for verdict in outcome.verdicts:
         keys = verdict.check.keys
-        measured = (verdict.check.role, verdict.metric) == ("candidate", ACCURACY.name) and verdict.value is not None
+        measured = (verdict.check.role, verdict.metric) == (
+            "candidate",
+            ACCURACY.name,
+        ) and verdict.value is not None
         if measured and keys.get("corruption") and keys.get("severity") in _SEVERITIES:
             found.setdefault(str(keys["corruption"]), {})[int(keys["severity"])] = verdict
     if len(found) < _FEWEST:
@@ -138,8 +157,14 @@ def corruption_map(outcome: Outcome) -> Section | None:
         values = [(_drop(verdict) if compared else verdict.value) or 0.0 for verdict in verdicts]
         return -sum(not verdict.passed for verdict in verdicts), sum(values) / len(values)
 
-    judged, failing = (sum(verdict.status in of for verdict in shown) for of in ({"pass", "fail"}, {"fail"}))
-    of = "Accuracy minus the mean of the reference models, in points" if compared else "Accuracy in percent"
+    judged, failing = (
+        sum(verdict.status in of for verdict in shown) for of in ({"pass", "fail"}, {"fail"})
+    )
+    of = (
+        "Accuracy minus the mean of the reference models, in points"
+        if compared
+        else "Accuracy in percent"
+    )
     colors = ": orange is below them, blue above" if compared else ""
     brackets = "; those in brackets are informational" if judged < len(shown) else ""
     crosses = " A cross marks a check that fails; these corruptions come first." if failing else ""
@@ -148,7 +173,9 @@ def corruption_map(outcome: Outcome) -> Section | None:
         f"{of}, of {max(verdict.n for verdict in shown):,} images{colors}. {judged} of {len(shown)} have a threshold"
         f"{brackets}.{crosses}",
         f"{of} under {len(found)} corruptions at five severities; {failing} checks fail.",
-        lambda: corruption_heat_map({name: found[name] for name in sorted(found, key=urgency)}, compared=compared),
+        lambda: corruption_heat_map(
+            {name: found[name] for name in sorted(found, key=urgency)}, compared=compared
+        ),
         is_map=True,
     )
     body = figures_html([illustration])
@@ -163,9 +190,13 @@ def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared:
         for column, verdict in enumerate(map(verdicts.get, _SEVERITIES)):
             if verdict is not None:
                 values[row, column] = drop = (_drop(verdict) if compared else verdict.value) or 0.0
-                said = points(round(drop, 3) + 0.0) if compared else f"{100 * drop:.1f}"  # A zero has no minus.
+                said = (
+                    points(round(drop, 3) + 0.0) if compared else f"{100 * drop:.1f}"
+                )  # A zero has no minus.
                 fails = "" if verdict.passed else "✗ "
-                texts[row][column] = f"({said})" if verdict.status == "informational" else f"{fails}{said}"
+                texts[row][column] = (
+                    f"({said})" if verdict.status == "informational" else f"{fails}{said}"
+                )
     colors, limits = (CHANGE, (-_FULL, _FULL)) if compared else ("cividis", (0.0, 1.0))
     names = [name.replace("-", " ") for name in found]
     shown = HeatMap("", values, names, colors, limits, texts, columns=tuple("12345"))
@@ -175,20 +206,36 @@ def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared:
 def _drop(verdict: Verdict) -> float | None:
     """Return by how much accuracy differs from the mean of the reference models; None where that is not known."""
     known = verdict.check.reference
-    return None if verdict.value is None or known is None or known.mean is None else verdict.value - known.mean
+    return (
+        None
+        if verdict.value is None or known is None or known.mean is None
+        else verdict.value - known.mean
+    )
 
 
 def slices(outcome: Outcome) -> Section | None:
     """Return the accuracy of each group, by column; None without such rows."""
-    verdicts = [one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None]
-    clean = [one.value for one in outcome.verdicts if (one.check.family, one.metric) == ("clean", ACCURACY.name)]
+    verdicts = [
+        one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None
+    ]
+    clean = [
+        one.value
+        for one in outcome.verdicts
+        if (one.check.family, one.metric) == ("clean", ACCURACY.name)
+    ]
     drawn = []
     for name in dict.fromkeys(str(one.check.keys.get("by")) for one in verdicts):
         own = [one for one in verdicts if one.check.keys.get("by") == name]
-        lowest = sorted((one for one in own if one.metric == GROUP_ACCURACY.name), key=lambda one: one.value or 0.0)
+        lowest = sorted(
+            (one for one in own if one.metric == GROUP_ACCURACY.name),
+            key=lambda one: one.value or 0.0,
+        )
         left_out = f" The {_DRAWN} lowest of {len(lowest)}." if len(lowest) > _DRAWN else ""
         failing = sum(one.status == "fail" for one in own)
-        spoken = ", ".join(f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}" for one in lowest[:5])
+        spoken = ", ".join(
+            f"{one.check.keys.get('group')} {Unit.SHARE.format(one.value or 0.0)}"
+            for one in lowest[:5]
+        )
         stroke = any(one.threshold is not None for one in lowest[:_DRAWN])
         threshold = "The upright stroke is the threshold. " if stroke else ""
         illustration = Illustration(
@@ -229,11 +276,17 @@ def checks(outcome: Outcome) -> Section:
         rows.append(row_of(verdict) | facts)
     counts = Counter(verdict.status for verdict in verdicts).items()
     statuses = [(status, SIGNS[status], count) for status, count in counts]
-    return Section("checks", "All checks", render("checks", columns=_COLUMNS.items(), rows=rows, statuses=statuses))
+    return Section(
+        "checks",
+        "All checks",
+        render("checks", columns=_COLUMNS.items(), rows=rows, statuses=statuses),
+    )
 
 
 def words(outcome: Outcome) -> Section:
     """Return the meaning of the behaviors of a run and of the terms of its page, folded; links open it."""
     families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
     behaviors = [FAMILIES[name] for name in families if name in FAMILIES]
-    return Section("words", "Behaviors and terms", render("words", behaviors=behaviors, words=terms().items()))
+    return Section(
+        "words", "Behaviors and terms", render("words", behaviors=behaviors, words=terms().items())
+    )

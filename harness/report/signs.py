@@ -57,7 +57,9 @@ def signs(outcome: Outcome) -> list[str]:
         away = f"{deviation(verdict):.1f} standard deviations"
         said.append(f"{measured}, reference models {reference(verdict)} ({away}, {why})")
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    lines = [f"worse than reference models among {looked_at} informational checks: {'; '.join(said)}{more}"]
+    lines = [
+        f"worse than reference models among {looked_at} informational checks: {'; '.join(said)}{more}"
+    ]
     named = {verdict.check.id for _, verdict in found}
     others = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
     rest = _without_stated(others)
@@ -114,8 +116,13 @@ def rare(verdicts: Sequence[Verdict]) -> tuple[int, list[tuple[float, Verdict]]]
     spread of their own values. Their threshold knows more, so a value beyond it counts, too.
     """
     informational = [verdict for verdict in verdicts if verdict.status == "informational"]
-    looked_at = [verdict for verdict in _without_stated(informational) if deviation(verdict) is not None]
-    found = sorted(((probability(verdict) * len(looked_at), verdict) for verdict in looked_at), key=itemgetter(0))
+    looked_at = [
+        verdict for verdict in _without_stated(informational) if deviation(verdict) is not None
+    ]
+    found = sorted(
+        ((probability(verdict) * len(looked_at), verdict) for verdict in looked_at),
+        key=itemgetter(0),
+    )
     return len(looked_at), [(p, each) for p, each in found if _is_sign(p, each)]
 
 
@@ -142,7 +149,11 @@ def _beyond(verdict: Verdict, *, times: int = 1) -> bool:
     panel, value = verdict.check.panel, verdict.value
     if panel is None or value is None or (panel.reference_models or 0) < PROVISIONAL:
         return False
-    if panel.n not in {None, verdict.n} or "within" in verdict.check.keys or verdict.check.significance is not None:
+    if (
+        panel.n not in {None, verdict.n}
+        or "within" in verdict.check.keys
+        or verdict.check.significance is not None
+    ):
         return False  # A threshold for other images, for a shorter search, or together with a test.
     mean = panel.threshold if panel.mean is None else panel.mean
     return not verdict.check.holds(value, panel.threshold + (times - 1) * (panel.threshold - mean))
@@ -156,7 +167,10 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
     """
     families: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for verdict in verdicts:
-        away, models = deviation(verdict), verdict.check.panel and verdict.check.panel.reference_models
+        away, models = (
+            deviation(verdict),
+            verdict.check.panel and verdict.check.panel.reference_models,
+        )
         judged = not (verdict.check.by_hand or never_judged(verdict.metric))
         if away is not None and models and models > 1 and judged:
             families[verdict.check.family].append((probability(verdict), away))
@@ -168,7 +182,9 @@ def _together(verdicts: Sequence[Verdict]) -> list[str]:
         values, deviations = zip(*each, strict=True)
         of_each.append((combined_p(values, [1] * len(each)), fmean(deviations), name))
     named = ", ".join(
-        f"{family_in_words(name)} {mean:+.1f}" for _, mean, name in sorted(of_each)[:_CLOSEST] if mean > 0
+        f"{family_in_words(name)} {mean:+.1f}"
+        for _, mean, name in sorted(of_each)[:_CLOSEST]
+        if mean > 0
     )
     means = f"; mostly {named} standard deviations, means of a family's checks" if named else ""
     return [f"worse than reference models over {len(rows)} checks together: p {related(p)}{means}"]

@@ -57,27 +57,44 @@ class Row(NamedTuple):
 
 def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
     """Return the main metrics that some model has; `robust` is robust accuracy by role, on the images of its check."""
-    known, at = overview.models, overview.models.index(overview.of_recipe) if overview.of_recipe else 0
-    found = [next((robust[role] for role in model.roles if role in robust), None) for model in known]
+    known, at = (
+        overview.models,
+        overview.models.index(overview.of_recipe) if overview.of_recipe else 0,
+    )
+    found = [
+        next((robust[role] for role in model.roles if role in robust), None) for model in known
+    ]
     rows = []
     for title, rates in (
         ("clean accuracy", [model.accuracy for model in known]),
-        (f"accuracy at the corners of {overview.augmentation.in_words()}", [model.corners for model in known]),
+        (
+            f"accuracy at the corners of {overview.augmentation.in_words()}",
+            [model.corners for model in known],
+        ),
         (f"robust accuracy ({len(augmentation_range_poses(overview.augmentation))} poses)", found),
     ):
         mine, theirs = rates[0], rates[at]
         mark = mark_of_rates(mine, theirs) if mine and theirs and mine.n == theirs.n else ""
         cells = [
-            Cell(rate.value, f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}", rate.n) if rate else None
+            Cell(rate.value, f"{100 * rate.low:.1f}–{100 * rate.high:.1f}, n={rate.n:,}", rate.n)
+            if rate
+            else None
             for rate in rates
         ]
         rows.append(Row(title, cells, mark))
     counts: list[Cell | None] = []
     for model in known:  # Without reference models, no error is unique.
-        unique = next((f", {kind.count} unique" for kind in model.failures if kind.kind == UNIQUE_CONFIDENT), "")
+        unique = next(
+            (f", {kind.count} unique" for kind in model.failures if kind.kind == UNIQUE_CONFIDENT),
+            "",
+        )
         count = model.confident_errors
         counts.append(None if count is None else Cell(count, f"of {overview.n:,}{unique}"))
-    mark = mark_of_counts(counts[0].value, beside.value) if counts[0] and (beside := counts[at]) else ""
+    mark = (
+        mark_of_counts(counts[0].value, beside.value)
+        if counts[0] and (beside := counts[at])
+        else ""
+    )
     rows.append(Row("errors above 90% confidence", counts, mark))
     gaps = [None if (error := model.calibration_error) is None else Cell(error) for model in known]
     return [row for row in (*rows, Row("expected calibration error", gaps)) if any(row.cells)]
@@ -88,7 +105,9 @@ def models(overview: Overview, robust: Mapping[str, Rate] = {}) -> Markup:
     rows = []
     for title, cells, mark in metrics(overview, robust):
         said = (
-            render("two_lines", first=marked(cell.said, "" if at else mark), second=cell.note) if cell else "–"
+            render("two_lines", first=marked(cell.said, "" if at else mark), second=cell.note)
+            if cell
+            else "–"
             for at, cell in enumerate(cells)
         )
         rows.append((title[0].upper() + title[1:], *said))
@@ -103,7 +122,9 @@ def side_by_side(outcome: Outcome) -> list[list[str]]:
         return []
     rows = [["", *(" = ".join(model.roles) for model in overview.models)]]
     for row in metrics(overview, robust_accuracies(outcome)):
-        cells = [cell and f"{cell.said}{f' (n={cell.n:,})' if cell.n else ''}" for cell in row.cells]
+        cells = [
+            cell and f"{cell.said}{f' (n={cell.n:,})' if cell.n else ''}" for cell in row.cells
+        ]
         rows.append([row.title, *(cell or "–" for cell in cells)])
     return rows
 
@@ -124,32 +145,50 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
             change = f"{gap:+d} images" if isinstance(gap, int) else _difference(gap)
             sample = f" (of {mine.n} images)" if 0 < mine.n < overview.n else ""
             rows.append((row.title + sample, mine.said, theirs.said, change))
-    lines = [conclusion(overview, changed.as_json()), "", *aligned(rows), *filter(None, [left_out(overview)]), ""]
+    lines = [
+        conclusion(overview, changed.as_json()),
+        "",
+        *aligned(rows),
+        *filter(None, [left_out(overview)]),
+        "",
+    ]
     titles, kinds = kinds_rows(overview)
     return [*lines, *aligned([titles, *(list(map(str, row)) for row in kinds)])]
 
 
-def kinds_rows(overview: Overview, *, reference: ModelOverview | None = None) -> tuple[list[str], list[list[object]]]:
+def kinds_rows(
+    overview: Overview, *, reference: ModelOverview | None = None
+) -> tuple[list[str], list[list[object]]]:
     """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners.
 
     Values of the first model have a mark where they are worse than those of a reference.
     """
     models, changes = overview.models, overview.changes
     corners = all(kind.moved is not None for model in models for kind in model.failures)
-    titles = ["kind", *(model.name for model in models), *(["new", "fixed", "shared"] if changes else [])]
+    titles = [
+        "kind",
+        *(model.name for model in models),
+        *(["new", "fixed", "shared"] if changes else []),
+    ]
     titles += [f"{model.name}, corners" for model in models] if corners else []
     rows: list[list[object]] = []
     for at, kinds in enumerate(zip(*(model.failures for model in models), strict=True)):
         known = kinds[models.index(reference)] if reference else kinds[0]
         counts = [kind.count for kind in kinds]
-        row = [kinds[0].kind, marked(counts[0], mark_of_counts(counts[0], known.count)), *counts[1:]]
+        row = [
+            kinds[0].kind,
+            marked(counts[0], mark_of_counts(counts[0], known.count)),
+            *counts[1:],
+        ]
         if changes:
             change = changes.by_kind[at]
             mark = mark_of_counts(change.new, change.fixed) if reference else ""
             row += [marked(change.new, mark), change.fixed, change.shared]
         if corners:
             shares = [kind.moved or 0.0 for kind in kinds]
-            mark = mark_of_counts(overview.sample * shares[0], overview.sample * (known.moved or 0.0))
+            mark = mark_of_counts(
+                overview.sample * shares[0], overview.sample * (known.moved or 0.0)
+            )
             row += [marked(_share(shares[0]), mark), *map(_share, shares[1:])]
         rows.append(row)
     return titles, rows
@@ -166,7 +205,9 @@ def robust_accuracies(outcome: Outcome) -> dict[str, Rate]:
     rates = {"candidate": Rate(found.value, *found.interval, found.n)}
     own = line_of_incumbent(outcome)
     if own is not None and (share := own.robust_accuracy) is not None:
-        rates[INCUMBENT] = Rate(share, *proportion_interval(round(share * found.n), found.n), found.n)
+        rates[INCUMBENT] = Rate(
+            share, *proportion_interval(round(share * found.n), found.n), found.n
+        )
     return rates
 
 
@@ -184,14 +225,31 @@ def left_out(overview: Overview) -> str:
 def regressions(outcome: Outcome) -> Section | None:
     """Return new and fixed failures since the incumbent, for each behavior that was compared."""
     rows = []
-    for check, flips in ((verdict.check, verdict.flips) for verdict in outcome.verdicts if verdict.flips):
+    for check, flips in (
+        (verdict.check, verdict.flips) for verdict in outcome.verdicts if verdict.flips
+    ):
         lost, gained = len(flips["new_failures"]), len(flips["fixed_failures"])
         p = related(flips["mcnemar_p"]).removeprefix("= ")
         interval = "{:+.4f} to {:+.4f}".format(*flips["interval"])
-        rows.append((check.id, marked(lost, mark_of_counts(lost, gained)), gained, f"{flips['net']:+.4f}", interval, p))
+        rows.append(
+            (
+                check.id,
+                marked(lost, mark_of_counts(lost, gained)),
+                gained,
+                f"{flips['net']:+.4f}",
+                interval,
+                p,
+            )
+        )
     titles = ("behavior", "new failures", "fixed", "net change", "95% interval", "McNemar p")
-    body = table(titles, rows, numbers=True) + paragraphs("All of them are listed in stress.json.", kind="soft")
-    return Section("incumbent", "Changes since the last accepted model (incumbent)", body) if rows else None
+    body = table(titles, rows, numbers=True) + paragraphs(
+        "All of them are listed in stress.json.", kind="soft"
+    )
+    return (
+        Section("incumbent", "Changes since the last accepted model (incumbent)", body)
+        if rows
+        else None
+    )
 
 
 def mark_of_rates(mine: Rate, theirs: Rate) -> str:

@@ -56,12 +56,20 @@ def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
     lines += [f"  {line}" for line in (*found.facts, *found.margins, *found.signs)]
     for kind, said in found.remarks.items():
         lines += [f"  {kind}: {line}" for line in said[:_LISTED]]
-        lines += [f"  and {len(said) - _LISTED} more like that, listed in the report"] if len(said) > _LISTED else []
-    worst = [verdict for verdict in found.worst if verdict.status != "error"]  # Errors are among the remarks.
+        lines += (
+            [f"  and {len(said) - _LISTED} more like that, listed in the report"]
+            if len(said) > _LISTED
+            else []
+        )
+    worst = [
+        verdict for verdict in found.worst if verdict.status != "error"
+    ]  # Errors are among the remarks.
     lines += [f"  {verdict.explain(str(report))}" for verdict in worst[:_MOST_SHOWN]]
     others = len(worst) - _MOST_SHOWN
     more = "1 more check does" if others == 1 else f"{others} more checks do"
-    lines += [f"  and {more} not pass, listed in the report, and above with -v"] if others > 0 else []
+    lines += (
+        [f"  and {more} not pass, listed in the report, and above with -v"] if others > 0 else []
+    )
     return [printable(line) for line in (*lines, f"report: {report}")]
 
 
@@ -78,13 +86,28 @@ def markdown(outcome: Outcome) -> str:
         more = len(lines) - _MOST_SHOWN
         said += [f"- **{kind}**: {more} more, listed in {PAGE}"] if more > 0 else []
     said += [f"- {plain(outcome.scope)}"] if outcome.scope else []
-    added = [line for feature in features() for made in feature.lines for line in resolve(made)(outcome)]
+    added = [
+        line for feature in features() for made in feature.lines for line in resolve(made)(outcome)
+    ]
     known = [f"- {plain(line)}" for line in (*notes(outcome)[1:], *added)]
-    rows = [("family", "failing", "the worst", "measured", "threshold", "missed by", "others")] if found.groups else []
+    rows = (
+        [("family", "failing", "the worst", "measured", "threshold", "missed by", "others")]
+        if found.groups
+        else []
+    )
     for group in found.groups:
         worst, *others = group.failing
         ids = some_of([verdict.check.id for verdict in others], shown=_NAMED) if others else ""
-        rows.append((group.family, group.counted, worst.check.id, *measured_and_required(worst), missed(worst), ids))
+        rows.append(
+            (
+                group.family,
+                group.counted,
+                worst.check.id,
+                *measured_and_required(worst),
+                missed(worst),
+                ids,
+            )
+        )
     blocks = [
         [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
         [*(plain(line) for line in found.facts), f"Report: [{PAGE}]({PAGE})"],
@@ -98,7 +121,9 @@ def markdown(outcome: Outcome) -> str:
         _judged(outcome),
         [f"Reproduce: {code(outcome.command)}"],
     ]
-    return relative("\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.folder)
+    return relative(
+        "\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.folder
+    )
 
 
 def _judged(outcome: Outcome) -> list[str]:
@@ -137,7 +162,11 @@ def summary_picture(outcome: Outcome) -> SummaryPicture | None:
         name = verdict.check.id
         for case in shown.cases:
             if case.mapped:
-                said = [f"{name}: {case.wrong}", case.caption] if case.wrong else [f"{name}: {case.caption}"]
+                said = (
+                    [f"{name}: {case.wrong}", case.caption]
+                    if case.wrong
+                    else [f"{name}: {case.caption}"]
+                )
                 return SummaryPicture(case.mapped, case.said, ". ".join(said))
         for face in shown.faces:
             if face.image:
@@ -159,7 +188,11 @@ def annotation_lines(outcome: Outcome, report: PurePath) -> list[str]:
     Of more than ten the last says how many more there are, and where: in `report`.
     """
     found = [(NOT_JUDGED, error) for error in diagnose(outcome).remarks["inconclusive"]]
-    found += [(each.check.id, each.explain()) for each in worst_first(outcome.verdicts) if each.status == "fail"]
+    found += [
+        (each.check.id, each.explain())
+        for each in worst_first(outcome.verdicts)
+        if each.status == "fail"
+    ]
     found += [(failure, "failed") for failure in outcome.failed_tests]
     if (more := len(found) - ANNOTATED + 1) > 1:
         last = f"{more} more", f"{more} more checks or tests fail; they are listed in {report}"

@@ -20,7 +20,9 @@ def _is_worse(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "saved.pth")
-        torch.save({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+        torch.save(
+            {name: value.detach().cpu().contiguous() for name, value in weights.items()}, path
+        )
         result = gate(path, **{**_QUIET, **settings})
     print(result.headline, *result.errors, sep="\n", flush=True)
     return result.verdict == "fail"
@@ -34,7 +36,12 @@ def lightning_callback(**settings: Any) -> Any:
     from lightning.pytorch import Callback
 
     class GateCallback(Callback):  # type: ignore[misc]
-        def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        def on_save_checkpoint(
+            self,
+            trainer: Any,
+            pl_module: Any,  # noqa: ARG002
+            checkpoint: dict[str, Any],
+        ) -> None:
             worse = trainer.is_global_zero and _is_worse(checkpoint["state_dict"], settings)
             trainer.should_stop = trainer.should_stop or trainer.strategy.broadcast(worse)
 

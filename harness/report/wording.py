@@ -78,7 +78,9 @@ def case(verdict: Verdict) -> str:
     parts = [check.class_name or "", *check.words, verdict.about]
     if check.pose != IDENTITY:
         parts.append(check.pose.in_words())
-    return ", ".join(filter(None, parts)) or ("all images" if check.family in FAMILIES else check.id)
+    return ", ".join(filter(None, parts)) or (
+        "all images" if check.family in FAMILIES else check.id
+    )
 
 
 def measured_and_required(verdict: Verdict) -> tuple[str, str]:
@@ -87,7 +89,10 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
     value, limit = (each.replace("-", minus) for each in numbers(verdict))
     significance = verdict.check.significance
     chance = "" if significance is None else f", or p ≥ {significance:g}"
-    return value, limit and f"{'≤' if verdict.check.direction == 'at_most' else '≥'} {limit}{chance}"
+    return (
+        value,
+        limit and f"{'≤' if verdict.check.direction == 'at_most' else '≥'} {limit}{chance}",
+    )
 
 
 def reference(verdict: Verdict) -> str:
@@ -100,7 +105,9 @@ def reference(verdict: Verdict) -> str:
         return verdict.unit.format(known.mean * share)
     spread = f"{known.std:.2g}"
     if verdict.unit in _PERCENT:
-        spread = f"{100 * known.std:.1f}" if known.std == 0 or known.std >= _SMALLEST_SPREAD else "<0.1"
+        spread = (
+            f"{100 * known.std:.1f}" if known.std == 0 or known.std >= _SMALLEST_SPREAD else "<0.1"
+        )
     return f"{verdict.unit.format(known.mean)} ± {spread}"
 
 
@@ -153,7 +160,10 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
         "direction": "" if verdict.threshold is None else check.direction or "at_least",
         "missed": missed(verdict),
         "reference": (reference(verdict), known.mean if known else None),
-        "minimum_detectable_drop": ("" if drop is None else unit.told_apart(drop, 0.0)[0].removeprefix("+"), drop),
+        "minimum_detectable_drop": (
+            "" if drop is None else unit.told_apart(drop, 0.0)[0].removeprefix("+"),
+            drop,
+        ),
         "n": (f"{verdict.out_of:,}", verdict.out_of) if verdict.n else ("", None),
         "detail": "; ".join(filter(None, (excused(verdict), verdict.detail, why))),
     }

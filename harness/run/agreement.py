@@ -43,7 +43,9 @@ def _contradictions(record: Mapping[str, Any], outcome: Outcome | None) -> Itera
     yield from _differences("the run", record, outcome.derived)
 
 
-def _contradictions_of_check(entry: Mapping[str, Any], verdict: Verdict, *, stopped: bool) -> Iterator[str]:
+def _contradictions_of_check(
+    entry: Mapping[str, Any], verdict: Verdict, *, stopped: bool
+) -> Iterator[str]:
     check = verdict.check
     status, threshold = check.ruling(verdict)
     # Only a check that failed for certain ends a run, and no other check of that run is judged.
@@ -53,9 +55,13 @@ def _contradictions_of_check(entry: Mapping[str, Any], verdict: Verdict, *, stop
     yield from _differences(about, entry, follows | verdict.derived)
 
 
-def _differences(about: str, stated: Mapping[str, Any], follows: Mapping[str, Any]) -> Iterator[str]:
+def _differences(
+    about: str, stated: Mapping[str, Any], follows: Mapping[str, Any]
+) -> Iterator[str]:
     for name, value in follows.items():
         expected = as_written(value)
         found = stated.get(name)
-        if found != expected or isinstance(found, bool) != isinstance(expected, bool):  # 1 equals True.
+        if found != expected or isinstance(found, bool) != isinstance(
+            expected, bool
+        ):  # 1 equals True.
             yield f"{about} has {name} {found!r}, and its other fields give {expected!r}"

@@ -127,13 +127,17 @@ def plan_from(
     besides, lines = costs.besides_seconds, {}
     kept = {*kept, *by_hand}
     if budget is not None:
-        samples, ledger = _fitted(count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept)
+        samples, ledger = _fitted(
+            count, whole, sizes, costs, budget=max(budget - besides, 0), kept=kept
+        )
     for name, asked in ledger.asked.items():
         size = sizes.get(name, 0)
         measured = samples.get(name, size)
         fewest = round(measured * (shares or {}).get(name, 1))
         counts = asked.passes, asked.poses, asked.maps, asked.cached
-        lines[name] = Line(costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest)
+        lines[name] = Line(
+            costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest
+        )
     if besides:
         lines[START] = Line(besides, 0, 0, 0, 0)
     all_images = besides + sum(map(costs.seconds, whole.asked.values()))
@@ -169,7 +173,9 @@ def _fitted(
     leaders = {name: name for name in limits}
     for name in limits:
         if spent[name] == 0:
-            leaders[name] = next((lead for lead in limits if lead in asked[name].shares and spent[lead] > 0), name)
+            leaders[name] = next(
+                (lead for lead in limits if lead in asked[name].shares and spent[lead] > 0), name
+            )
     alike = Counter(leaders.values())
     for _ in range(_ROUNDS):
         besides = sum(spent.get(name, 0.0) for name in (CHECKS, OVERVIEW, *kept))
@@ -181,7 +187,9 @@ def _fitted(
         found = {}
         for name, lead in leaders.items():
             size = min(sized.get(lead, limits[name]), limits[name])
-            step = 10 ** max(len(str(size)) - 2, 0)  # For people to read, with two digits that count.
+            step = 10 ** max(
+                len(str(size)) - 2, 0
+            )  # For people to read, with two digits that count.
             if size < limits[name]:
                 found[name] = size // step * step
         if found == samples:
@@ -194,7 +202,11 @@ def _fitted(
 
 
 def fitting_samples(
-    seconds_per_image: Mapping[str, float], *, images: Mapping[str, int], seconds: float, alike: Mapping[str, int] = {}
+    seconds_per_image: Mapping[str, float],
+    *,
+    images: Mapping[str, int],
+    seconds: float,
+    alike: Mapping[str, int] = {},
 ) -> dict[str, int]:
     """Return how many images each family may measure so that all fit into the time, without those that keep all.
 

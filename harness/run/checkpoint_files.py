@@ -35,9 +35,13 @@ def training_config(
     """
     config = augmented(PRESETS[preset]) if augment else PRESETS[preset]
     names = {item.name for item in fields(TrainingConfig)}
-    given = {name: value for name, value in (values or {}).items() if name in names and value is not None}
+    given = {
+        name: value for name, value in (values or {}).items() if name in names and value is not None
+    }
     pairs = [argument.partition("=") for argument in arguments]
-    if wrong := next(("".join(pair) for pair in pairs if not (pair[0].isidentifier() and pair[1])), None):
+    if wrong := next(
+        ("".join(pair) for pair in pairs if not (pair[0].isidentifier() and pair[1])), None
+    ):
         raise InputError("expected KEY=VALUE", setting=f"model-arg {wrong}")
     own = {key: literal(value) for key, _, value in pairs}
     return replace(config, **given, arguments={**config.arguments, **own})
@@ -59,7 +63,9 @@ def train_checkpoint(
     for output in (Output(destination, CHECKPOINT), curves, training.epochs_output(destination)):
         output.expect_own()
     images = load_fashion_mnist("train", data_dir=data_dir)
-    with Progress(total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5) as bar:
+    with Progress(
+        total=None, unit="step", desc=f"training {destination.name}", mininterval=0.5
+    ) as bar:
 
         def show_step(done: int, total: int) -> None:
             bar.total = total
@@ -69,7 +75,9 @@ def train_checkpoint(
             loss, accuracy = f"{epoch.training_loss:.3f}", f"{epoch.validation_accuracy:.4f}"
             bar.set_postfix(epoch=epoch.epoch, loss=loss, val=accuracy)
 
-        epochs = training.train(config, images, destination, device=place, on_epoch=show_epoch, on_step=show_step)
+        epochs = training.train(
+            config, images, destination, device=place, on_epoch=show_epoch, on_step=show_step
+        )
     return epochs, write_history(destination, epochs), curves
 
 
@@ -81,11 +89,15 @@ def convert_checkpoint(source: Path, destination: Path, choice: ChoiceOptions) -
     _expect_native(destination)
     Output(destination, CHECKPOINT, Inputs((source,))).expect_own()
     checkpoint = load_checkpoint(source, choice=choice)
-    record = checkpoint.record or Record(architecture=checkpoint.architecture, arguments={}, classes=CLASSES)
+    record = checkpoint.record or Record(
+        architecture=checkpoint.architecture, arguments={}, classes=CLASSES
+    )
     save_checkpoint(destination, checkpoint.model, record)
     return checkpoint.note
 
 
 def _expect_native(destination: Path) -> None:
     if destination.suffix != ".safetensors":
-        raise OutputError(f"{destination}: checkpoints are written as .safetensors; name the file so")
+        raise OutputError(
+            f"{destination}: checkpoints are written as .safetensors; name the file so"
+        )

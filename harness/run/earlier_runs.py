@@ -32,7 +32,9 @@ def expect_to_leave(request: RunRequest) -> None:
             raise InputError(error.message, setting="history", code=error.code) from None
         read_history(path)
         if path.exists() and not os.access(path, os.W_OK):
-            raise OutputError("cannot be written; name another file, or none", setting=f"history {path}")
+            raise OutputError(
+                "cannot be written; name another file, or none", setting=f"history {path}"
+            )
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
@@ -47,7 +49,9 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         remarks += tuple(f"history: {line}" for line in before.damaged)
         now = line_of(outcome)
         if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
-            remarks += (f"history: {late} runs are dated after this one; check the clock of this machine",)
+            remarks += (
+                f"history: {late} runs are dated after this one; check the clock of this machine",
+            )
         every = replace(before, lines=(*before.lines, now))
         notices, attempt = outcome.notices, attempt_of(now, before.lines)
         if attempt > 1:
@@ -60,4 +64,6 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
         kept = tuple(line for line in every.lines if any(line is each for each in shown))
         return replace(whole, history=replace(every, lines=kept))
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
-        return replace(outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})"))
+        return replace(
+            outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})")
+        )

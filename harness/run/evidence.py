@@ -33,7 +33,11 @@ class Evidence:
 
     def settle_on_last_failure(self) -> None:
         """Have the failure shown last stand for all failures: of a Hypothesis test it is the shrunk one."""
-        if self.verdict is not None and self.verdict.status == "fail" and self._failed_last is not None:
+        if (
+            self.verdict is not None
+            and self.verdict.status == "fail"
+            and self._failed_last is not None
+        ):
             self.verdict, self.seen = self._failed_last
 
     def clear(self) -> None:
@@ -61,6 +65,10 @@ class Evidence:
         from harness.measures.failures import confusion
 
         verdict, seen = self.verdict, self.seen
-        if verdict is None or not verdict.check.keys.get("pair") or not isinstance(seen, Predictions):
+        if (
+            verdict is None
+            or not verdict.check.keys.get("pair")
+            or not isinstance(seen, Predictions)
+        ):
             return [], 0
         return telling_tiles(session, seen, confusion(*verdict.check.keys["pair"]))

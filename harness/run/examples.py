@@ -94,7 +94,9 @@ class PerturbedImages(Protocol):
         """Return the perturbation under which the image at this position was seen."""
 
 
-def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedImages) -> list[Example]:
+def telling_examples(
+    session: StressSession, verdict: Verdict, seen: PerturbedImages
+) -> list[Example]:
     """Return the most telling failures that the verdict names, as the candidate and the compared model see them.
 
     For a search, they are those that flip at the smallest pose, each in that pose. For one perturbation of all images,
@@ -118,7 +120,9 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
     else:
         chosen = [(int(at), seen.perturbation_of(int(at))) for at in named]
     panel = session.panel_predictions if getattr(seen, "on_consensus_set", False) else None
-    panel = None if panel is not None and panel.excluded is not None else panel  # Its own is part of their mean.
+    panel = (
+        None if panel is not None and panel.excluded is not None else panel
+    )  # Its own is part of their mean.
     groups: dict[str, list[int]] = {}
     chosen = chosen[:SHOWN]
     for position, perturbation in chosen:  # Each call costs a whole batch.
@@ -126,14 +130,22 @@ def telling_examples(session: StressSession, verdict: Verdict, seen: PerturbedIm
     poses = {repr(perturbation): perturbation for _, perturbation in chosen}
     examples: dict[int, Example] = {}
     for name, group in groups.items():
-        shown = examples_of(candidate, None if panel else other, _taken(seen.images, group), poses[name])
+        shown = examples_of(
+            candidate, None if panel else other, _taken(seen.images, group), poses[name]
+        )
         for position, example in zip(group, shown, strict=True):
             examples[position] = example
             if panel is not None:  # All of them predict an image of the consensus set correctly.
                 view, at = panel.view(poses[name]), example.index
-                probabilities = np.zeros(len(example.classes))  # Those of the likeliest classes, which pictures show.
+                probabilities = np.zeros(
+                    len(example.classes)
+                )  # Those of the likeliest classes, which pictures show.
                 probabilities[view.likeliest[at]] = view.shares[at]
-                mean = example.classes[view.likeliest[at, 0]], float(view.shares[at, 0]), tuple(probabilities.tolist())
+                mean = (
+                    example.classes[view.likeliest[at, 0]],
+                    float(view.shares[at, 0]),
+                    tuple(probabilities.tolist()),
+                )
                 reference = panel.reference_models, Answer(at, example.true, *mean)
                 examples[position] = replace(example, reference=reference)
     return [examples[position] for position, _ in chosen]
@@ -152,7 +164,9 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     return next((other for other in others if other.model_sha256 != candidate.model_sha256), None)
 
 
-def telling_tiles(session: StressSession, predictions: Predictions, kind: FailureKind) -> tuple[list[Tile], int]:
+def telling_tiles(
+    session: StressSession, predictions: Predictions, kind: FailureKind
+) -> tuple[list[Tile], int]:
     """Return the candidate's most telling failures of a kind, new ones first, then by confidence, and their number.
 
     The predictions are the candidate's.
@@ -164,11 +178,16 @@ def telling_tiles(session: StressSession, predictions: Predictions, kind: Failur
         return [], 0
     pixels = _pixels(_taken(predictions.images, positions), predictions.perturbation)
     answers, against = answers_at(predictions, positions), other.role if other else ""
-    return [Tile(*each, against) for each in zip(pixels, answers, fresh, strict=False)], len(failures)
+    return [Tile(*each, against) for each in zip(pixels, answers, fresh, strict=False)], len(
+        failures
+    )
 
 
 def _new_first(
-    other: RoleModel | None, images: LabelledImages, positions: np.ndarray, perturbation: Perturbation
+    other: RoleModel | None,
+    images: LabelledImages,
+    positions: np.ndarray,
+    perturbation: Perturbation,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Put those positions first whose images the other model predicts correctly; also return which, if there is one."""
     if other is None or not len(positions):
@@ -194,11 +213,18 @@ def _smallest_flips(
         return [(int(position), found.perturbation_of(int(position))) for position in positions]
     poses = tuple(reversed(most_dangerous_first(found.poses)))
     first = first_failures(candidate.classifier, _taken(found.images, right), poses).first
-    return [(int(right[at]), poses[first[at]]) for at in np.argsort(first, kind="stable") if first[at] >= 0]
+    return [
+        (int(right[at]), poses[first[at]])
+        for at in np.argsort(first, kind="stable")
+        if first[at] >= 0
+    ]
 
 
 def examples_of(
-    candidate: RoleModel, other: RoleModel | None, images: LabelledImages, perturbation: Perturbation = IDENTITY
+    candidate: RoleModel,
+    other: RoleModel | None,
+    images: LabelledImages,
+    perturbation: Perturbation = IDENTITY,
 ) -> list[Example]:
     """Return each image, under the perturbation, as the candidate and the other model, if there is one, see it."""
     moved, none = perturbation != IDENTITY, [None] * len(images)
@@ -232,7 +258,10 @@ def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation)
         predictions, maps = attention.predictions, attention.upsampled()
     except NotApplicableError:
         predictions = model.predict(images, perturbation)
-    return [ModelView(*each) for each in zip(answers_at(predictions, np.arange(len(images))), maps, strict=True)]
+    return [
+        ModelView(*each)
+        for each in zip(answers_at(predictions, np.arange(len(images))), maps, strict=True)
+    ]
 
 
 def _taken(images: LabelledImages, positions: Sequence[int] | np.ndarray) -> LabelledImages:

@@ -46,7 +46,9 @@ class RunRecord:
 
     def as_json(self) -> bytes:
         """Return the record as JSON, with pictures in base64."""
-        pictures = {name: base64.b64encode(content).decode() for name, content in self.pictures.items()}
+        pictures = {
+            name: base64.b64encode(content).decode() for name, content in self.pictures.items()
+        }
         return json.dumps({**vars(self), "pictures": pictures}).encode()
 
     @staticmethod

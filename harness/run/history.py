@@ -129,7 +129,10 @@ def failing_since(lines: Sequence[Line]) -> list[Since]:
     """Return the start of the failure of each check that fails in the last of these runs, the longest first."""
     found = []
     for check in lines[-1].failing if lines else ():
-        runs = next((back for back, line in enumerate(reversed(lines)) if check not in line.failing), len(lines))
+        runs = next(
+            (back for back, line in enumerate(reversed(lines)) if check not in line.failing),
+            len(lines),
+        )
         found.append(Since(check, lines[-runs], runs, before=runs < len(lines)))
     return sorted(found, key=lambda since: -since.runs)
 
@@ -157,7 +160,9 @@ def read_history(path: Path) -> History:
     try:
         numbered = numbered_lines(path, max_bytes=MAX_BYTES) if path.exists() else []
     except OSError as error:
-        raise InputError(f"{path}: the history cannot be read ({said_of(error)})", code=Code.HISTORY) from None
+        raise InputError(
+            f"{path}: the history cannot be read ({said_of(error)})", code=Code.HISTORY
+        ) from None
     lines: dict[bytes, Line] = {}
     damaged: list[str] = []
     for number, content in numbered:
@@ -174,7 +179,18 @@ def read_history(path: Path) -> History:
             line = read_json(Line, content, where=where)
             line.at.astimezone(UTC)
             lines[content.strip()] = line
-        except (InputError, ValueError, RecursionError, OverflowError) as error:  # Not every date is one in UTC, too.
-            why = str(error) if isinstance(error, InputError) else f"{where}: is no JSON with a date in UTC ({error})"
-            damaged.append(f"{why}; it is skipped and stays unchanged: mend it, or take it out of the file")
+        except (
+            InputError,
+            ValueError,
+            RecursionError,
+            OverflowError,
+        ) as error:  # Not every date is one in UTC, too.
+            why = (
+                str(error)
+                if isinstance(error, InputError)
+                else f"{where}: is no JSON with a date in UTC ({error})"
+            )
+            damaged.append(
+                f"{why}; it is skipped and stays unchanged: mend it, or take it out of the file"
+            )
     return History(tuple(sorted(lines.values(), key=lambda line: line.at)), tuple(damaged))

@@ -35,7 +35,10 @@ def expect_answers_to_draws(test: Callable[..., object], session: StressSession)
 
 
 def with_smallest_pose(
-    test: Callable[..., object], fixtures: Mapping[str, object], verdict: Verdict, evidence: Evidence
+    test: Callable[..., object],
+    fixtures: Mapping[str, object],
+    verdict: Verdict,
+    evidence: Evidence,
 ) -> Verdict:
     """Add the pose that a failed Hypothesis test shrank to, and the first failure along it, to its verdict.
 
@@ -49,7 +52,9 @@ def with_smallest_pose(
 
     def fails(pose: Pose) -> bool:
         shown = Evidence()
-        with suppress(AssertionError, InvalidArgument):  # `target` minds being called outside of a Hypothesis test.
+        with suppress(
+            AssertionError, InvalidArgument
+        ):  # `target` minds being called outside of a Hypothesis test.
             inner(**{**fixtures, "evidence": shown, "pose": pose})
         return shown.verdict is not None and shown.verdict.status == "fail"
 

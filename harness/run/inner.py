@@ -117,7 +117,15 @@ def run_inner(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         handover = hand_over(request, launch, Path(folder, "request.json"))
         environment = {"PYTHONHASHSEED": "0", **os.environ}  # The same in each run.
-        command = [sys.executable, "-u", "-c", _CODE, str(os.getpid()), str(handover.path), *launch.arguments]
+        command = [
+            sys.executable,
+            "-u",
+            "-c",
+            _CODE,
+            str(os.getpid()),
+            str(handover.path),
+            *launch.arguments,
+        ]
         ended_by: signal.Signals | None = None
         printed: tuple[str, ...] = ()
         if by:
@@ -183,8 +191,17 @@ def execute(
     ended = run_inner(request, Launch.of(request), on_line=on_line, by=by)
     record = ended.record
     if record is None:
-        status = ended.status or NOT_JUDGED  # A process that exits with 0 before its end has done nothing.
-        return RunResult(status, request.reports_folder, None, status, ended.printed, refused=ended.without_record)
+        status = (
+            ended.status or NOT_JUDGED
+        )  # A process that exits with 0 before its end has done nothing.
+        return RunResult(
+            status,
+            request.reports_folder,
+            None,
+            status,
+            ended.printed,
+            refused=ended.without_record,
+        )
     return RunResult(
         record.status,
         request.reports_folder,
@@ -201,9 +218,16 @@ def _captured(
     """Run a command and return its exit status and the lines that it printed."""
     how: dict[str, Any] = {"env": environment}
     if on_line is None:
-        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, **how)  # noqa: S603
+        run = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, errors="replace", check=False, **how
+        )
         return run.returncode, tuple((run.stdout + run.stderr).strip().splitlines())
-    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    how |= {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "errors": "replace",
+    }
     lines: list[str] = []
     with subprocess.Popen(command, **how) as child:  # noqa: S603  Our own command.
         for line in child.stdout or ():

@@ -57,8 +57,13 @@ def input_faults(session: StressSession) -> InputFaults | None:
     known = None
     if session.panel_predictions is not None:
         known = session.panel_predictions.consensus_sets([clean])[0].consensus
-    others = {f"the normalization of the {model.role}": normalization_of(model) for model in session.roles.values()}
-    found = best_fault(candidate, clean, few=extent_of(session).few, known=known, normalizations=others)
+    others = {
+        f"the normalization of the {model.role}": normalization_of(model)
+        for model in session.roles.values()
+    }
+    found = best_fault(
+        candidate, clean, few=extent_of(session).few, known=known, normalizations=others
+    )
     return None if found is None else found[0]
 
 
@@ -109,4 +114,6 @@ def best_fault(
     best, most = max(scores, key=lambda fault: scores[fault]), order[:_MOST]
     before, after = clean.correct[most], correct(best, most)
     p = mcnemar_p(int((before & ~after).sum()), int((after & ~before).sum()))
-    return InputFaults(len(scores), faults[best], len(most), int(before.sum()), int(after.sum()), p), best
+    return InputFaults(
+        len(scores), faults[best], len(most), int(before.sum()), int(after.sum()), p
+    ), best

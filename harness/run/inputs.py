@@ -48,7 +48,10 @@ def state_of(inputs: Inputs) -> dict[Path, str]:
         if path.is_dir():
             for place, folders, names in os.walk(path):
                 folders[:] = [name for name in folders if name != "__pycache__"]
-                found.update((file, _state(file, read=False)) for file in (Path(place, name) for name in names))
+                found.update(
+                    (file, _state(file, read=False))
+                    for file in (Path(place, name) for name in names)
+                )
         else:
             found[path] = _state(path)
     return found
@@ -80,18 +83,27 @@ def _state(path: Path, *, read: bool = True) -> str:
 def inputs_of_run(request: RunRequest, *, more: Iterable[str | Path] = ()) -> Inputs:
     """Return what a run of the gate reads, and the files that `more` specifications name."""
     named = [*request.roles.values(), *(getattr(request, name) for name in _READ)]
-    specs = [value for value in (*named, *request.checkpoints.values(), *more) if isinstance(value, str | Path)]
+    specs = [
+        value
+        for value in (*named, *request.checkpoints.values(), *more)
+        if isinstance(value, str | Path)
+    ]
     return Inputs((*_named(specs), *_of_project(request.checks_path)))
 
 
 def inputs_of_command(
-    paths: Iterable[str | Path | None], settings: ModelSettings | None = None, *, checks: Path | None = None
+    paths: Iterable[str | Path | None],
+    settings: ModelSettings | None = None,
+    *,
+    checks: Path | None = None,
 ) -> Inputs:
     """Return what a command reads: the files at `paths`, those that its settings name, and those of the checks file."""
     specs: list[str | Path | None] = list(paths)
     if settings is not None:
         specs += [settings.data, settings.transform, settings.model]
-    return Inputs((*_named(spec for spec in specs if spec), *(_of_project(checks) if checks else ())))
+    return Inputs(
+        (*_named(spec for spec in specs if spec), *(_of_project(checks) if checks else ()))
+    )
 
 
 def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
@@ -99,7 +111,9 @@ def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
     here = Path.cwd()
     for spec in map(str, specs):
         path = spec.partition(":")[2] if re.match(r"[a-z][a-z0-9-]*:(?!//)", spec) else spec
-        modules = [name.partition(":")[0].replace(".", "/") for name in (spec, path) if is_name(name)]
+        modules = [
+            name.partition(":")[0].replace(".", "/") for name in (spec, path) if is_name(name)
+        ]
         files = [f"{each}{end}" for each in modules for end in (".py", "/__init__.py")]
         for name in filter(None, (spec, path, *files)):
             found: list[Path] = []
@@ -117,11 +131,17 @@ def _named(specs: Iterable[str | Path]) -> Iterator[Path]:
 def _of_project(checks: Path) -> Iterator[Path]:
     """Return the checks file and what belongs to it: stress tests, images of rows, the panel and the configuration."""
     folder = checks.parent
-    yield from (checks, *sorted(folder.glob("*.py")), *(folder / name for name in families_with_rows()))
+    yield from (
+        checks,
+        *sorted(folder.glob("*.py")),
+        *(folder / name for name in families_with_rows()),
+    )
     for place in {folder.resolve().parent, Path.cwd()}:
         yield from (*sorted(place.glob("*.py")), *(place / name for name in CONFIGURATION))
     recipe: object = None
-    with suppress(OSError, ValueError, RecursionError):  # The file's own reader says what is wrong with it.
+    with suppress(
+        OSError, ValueError, RecursionError
+    ):  # The file's own reader says what is wrong with it.
         recipe = tomllib.loads(read_regular(checks, max_bytes=_READ_AGAIN).decode()).get("recipe")
     for key, place in (("panel_predictions", folder), ("panel", Path())):
         if isinstance(recipe, dict) and isinstance(name := recipe.get(key), str):
@@ -132,7 +152,10 @@ def expect_data_of(checks: ChecksFile, images: LabelledImages) -> None:
     """Raise `InputError` unless these are all the images that the checks file was made for, with their groups."""
     made_for, where = checks.data, f"{checks.path}: [data] classes has"
     for name in ("name", "split", "n", "sha256"):
-        found, expected = len(images) if name == "n" else getattr(images, name), getattr(made_for, name)
+        found, expected = (
+            len(images) if name == "n" else getattr(images, name),
+            getattr(made_for, name),
+        )
         if found != expected:
             channels, height, width = images.pixels.shape[1:]
             made = f"; {images.pipeline}" if images.pipeline else ""
@@ -169,7 +192,9 @@ def expect_domain_of(checks: ChecksFile, images: LabelledImages) -> None:
     found, expected = images.domain, checks.data.domain
     if found != expected:
         lines = "; ".join(entries(expected.declared()))
-        restore = f"write {lines} below [gate]" if lines else "remove augmentation and border from [gate]"
+        restore = (
+            f"write {lines} below [gate]" if lines else "remove augmentation and border from [gate]"
+        )
         raise InputError(
             f"{checks.path}: its thresholds were made for {domain_in_words(expected)}, and [gate] in {OF_PROJECT} has "
             f"{domain_in_words(found)}. Calibrate all families (`stress-harness calibrate`), which sets thresholds for "

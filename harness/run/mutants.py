@@ -55,7 +55,9 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
     The value must depend on the stand-in in the candidate's role. One that is wrong on all images must not pass where
     one that is right on all passes. For a difference to other images, it is wrong on one side only.
     """
-    checks = [check for check in sampled.checks.checks if check.binding and check.role == "candidate"]
+    checks = [
+        check for check in sampled.checks.checks if check.binding and check.role == "candidate"
+    ]
     if not checks:
         raise NotApplicableError("no check of the candidate has a threshold")
     silent, lenient = list[str](), list[str]()
@@ -67,7 +69,9 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
             continue
         if wrong:
             advice = f"correct the test, or set a threshold that can fail in {sampled.checks.path}"
-            return Finding(holds=False, detail=f"{named_check(check)} {wrong}; {advice}", check=check.id)
+            return Finding(
+                holds=False, detail=f"{named_check(check)} {wrong}; {advice}", check=check.id
+            )
         if wrong is None:
             silent.append(check.id)
     detail = (
@@ -81,9 +85,7 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         )
         detail += some_of(silent, shown=20)
     if lenient:
-        detail += (
-            "; reference models differ so much that a candidate which is wrong on all images keeps the threshold of "
-        )
+        detail += "; reference models differ so much that a candidate which is wrong on all images keeps the threshold of "
         detail += some_of(lenient, shown=20)
     if len(silent) == len(checks):
         raise NotApplicableError(detail)
@@ -99,9 +101,14 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     # A stand-in is no reference model, though the candidate may be one.
     panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
 
-    def judged(answer: standins.Answer, *, others: standins.Answer = standins.mostly_right) -> Verdict | None:
+    def judged(
+        answer: standins.Answer, *, others: standins.Answer = standins.mostly_right
+    ) -> Verdict | None:
         answers = dict.fromkeys(sampled.roles, others) | {"candidate": answer}
-        roles = {role: standins.standing_in(model, answers[role]) for role, model in sampled.roles.items()}
+        roles = {
+            role: standins.standing_in(model, answers[role])
+            for role, model in sampled.roles.items()
+        }
         try:
             return judge(replace(sampled, roles=roles, panel_predictions=panel), check)
         except Exception:  # A test may expect a network, or be given what it cannot measure.
@@ -110,7 +117,9 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     wrong, compared = _wrong(check, sampled)
     all_wrong, all_right = judged(wrong), judged(standins.right)
     differ = all_wrong is not None and all_right is not None and all_wrong.value != all_right.value
-    if differ and any(verdict is not None and _exceeds(verdict) for verdict in (all_wrong, all_right)):
+    if differ and any(
+        verdict is not None and _exceeds(verdict) for verdict in (all_wrong, all_right)
+    ):
         return ""
     shown = [all_wrong, all_right, *(judged(standins.at_random(seed)) for seed in range(_DRAWS))]
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
@@ -126,7 +135,12 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
                 "all wrong or random: it measures something else than the candidate"
             )
         return None
-    if shipped and differ and all_wrong is not None and all(verdict.status == "pass" for verdict in verdicts):
+    if (
+        shipped
+        and differ
+        and all_wrong is not None
+        and all(verdict.status == "pass" for verdict in verdicts)
+    ):
         passes = f"passes a candidate that is wrong on {compared} ({all_wrong.explain()})"
         if check.by_hand is None:
             raise CannotNoticeError(passes)
@@ -143,7 +157,9 @@ def _wrong(check: Check, sampled: StressSession) -> tuple[standins.Answer, str]:
     images, pair, by = sampled.images, check.keys.get("pair"), str(check.keys.get("by"))
     one_side = "all images of its group, and on no others"
     if check.metric == CLASS_DIFFERENCE.name and check.class_name in images.classes:
-        return standins.wrong_by(images.labels.numpy() == images.classes.index(check.class_name)), one_side
+        return standins.wrong_by(
+            images.labels.numpy() == images.classes.index(check.class_name)
+        ), one_side
     if check.metric == GROUP_DIFFERENCE.name and by in images.groups:
         return standins.wrong_by(np.asarray(images.groups[by] == check.keys.get("group"))), one_side
     if pair and set(pair) <= set(images.classes) and len(set(pair)) > 1:
@@ -163,7 +179,9 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
         if check.binding and check.role == "candidate" and damage.concerns(check)
     ]
     if not checks:
-        raise NotApplicableError(f"no check of family {family!r} that is about this has a threshold")
+        raise NotApplicableError(
+            f"no check of family {family!r} that is about this has a threshold"
+        )
     broken, harm = _mutants(damage, checks, sampled)
     passed = dict[str, tuple[Check, Verdict]]()
     for model in broken:
@@ -174,11 +192,17 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
             if verdict is not None:
                 passed[check.id] = check, verdict
     if not passed:
-        raise NotApplicableError(f"no test of family {family!r} was collected, applies and can be self-checked")
-    return judged_unnoticed(family, [*passed.values()], sampled, judge, harm=harm, fault=damage.in_words)
+        raise NotApplicableError(
+            f"no test of family {family!r} was collected, applies and can be self-checked"
+        )
+    return judged_unnoticed(
+        family, [*passed.values()], sampled, judge, harm=harm, fault=damage.in_words
+    )
 
 
-def _mutants(damage: Damage, checks: Sequence[Check], sampled: StressSession) -> tuple[tuple[RoleModel, ...], str]:
+def _mutants(
+    damage: Damage, checks: Sequence[Check], sampled: StressSession
+) -> tuple[tuple[RoleModel, ...], str]:
     """Return the models in which checks must notice the damage, and how much it hurts, as the start of a sentence."""
     candidate, unhurt = sampled.roles["candidate"], ""
     models: dict[str, RoleModel] = {}
@@ -186,10 +210,15 @@ def _mutants(damage: Damage, checks: Sequence[Check], sampled: StressSession) ->
         models.setdefault(model.model_sha256, model)
     for subject in models.values():
         damaged = damage.apply(subject, checks, sampled.images.classes)
-        fails, failed = damage.fails(damaged.predict(sampled.images)), damage.fails(subject.predict(sampled.images))
+        fails, failed = (
+            damage.fails(damaged.predict(sampled.images)),
+            damage.fails(subject.predict(sampled.images)),
+        )
         new, gone = int((fails & ~failed).sum()), int((failed & ~fails).sum())
         if new > gone and mcnemar_p(new, gone) < HURTS:
-            harm = f"the mutant fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
+            harm = (
+                f"the mutant fails {fails.sum()} of {len(fails)} images, {failed.sum()} before, and"
+            )
             if subject.role != "candidate":
                 harm = f"of the {subject.role}, {harm}"
                 damaged = replace(damaged, role="candidate", model_sha256="damaged")
@@ -197,7 +226,10 @@ def _mutants(damage: Damage, checks: Sequence[Check], sampled: StressSession) ->
         unhurt = unhurt or (
             f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before; "
         )
-    stand_ins = (standins.standing_in(candidate, answer) for answer in (standins.wrong_by(1), standins.at_random(0)))
+    stand_ins = (
+        standins.standing_in(candidate, answer)
+        for answer in (standins.wrong_by(1), standins.at_random(0))
+    )
     return tuple(stand_ins), f"{unhurt}of predictions that are all wrong, or random,"
 
 
@@ -288,7 +320,11 @@ def _strict(
     if not checks:
         return []
     worse = half_wrong(sampled.roles["candidate"], checks, sampled.images.classes)
-    return [(check, verdict) for check, verdict in passed if _fails(judge(with_candidate(sampled, worse), check))]
+    return [
+        (check, verdict)
+        for check, verdict in passed
+        if _fails(judge(with_candidate(sampled, worse), check))
+    ]
 
 
 def _fails(verdict: Verdict | None) -> bool:
@@ -315,7 +351,9 @@ def with_changed_network(session: StressSession, change: Callable[[Any], None]) 
     network = copy.deepcopy(candidate.classifier.plain)
     with torch.no_grad():
         change(network)
-    return with_candidate(session, replace(candidate, classifier=candidate.classifier.like(network)))
+    return with_candidate(
+        session, replace(candidate, classifier=candidate.classifier.like(network))
+    )
 
 
 def with_candidate(session: StressSession, model: RoleModel) -> StressSession:

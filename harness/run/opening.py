@@ -7,7 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.base.errors import AnswersError, DataError, IncumbentError, InputError, UnusableModelError
+from harness.base.errors import (
+    AnswersError,
+    DataError,
+    IncumbentError,
+    InputError,
+    UnusableModelError,
+)
 from harness.base.features import families_of_features, features, resolve
 from harness.checks import ChecksFile, read_checks
 from harness.checks.roles import INCUMBENT, ROLES
@@ -51,7 +57,9 @@ def checks_of(request: RunRequest) -> ChecksFile:
     return replace(checks, checks=(*checks.checks, *(row for rows in made for row in rows)))
 
 
-def open_session(request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None) -> StressSession:
+def open_session(
+    request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None
+) -> StressSession:
     """Load and check everything that a run needs; raises `InputError` for anything that cannot be used.
 
     `checks` is the checks file if it has been read: all that use it then have the same content.
@@ -79,7 +87,11 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
     if request.unknown is not None:
         elsewhere = load_elsewhere(request.unknown, images, request.whole_pipeline(words))
     expect_elsewhere_of(checks, elsewhere, recording=request.record is not None)
-    panel_predictions, whole, labels = _panel_predictions(request, checks, images), None, images.labels.numpy()
+    panel_predictions, whole, labels = (
+        _panel_predictions(request, checks, images),
+        None,
+        images.labels.numpy(),
+    )
     if (size := request.sample_size(checks.data)) is not None:
         whole = None if request.samples is not None else images
         images = stratified_sample(images, size)
@@ -106,7 +118,9 @@ def open_session(request: RunRequest, *, checks: ChecksFile | None = None, worke
         panel_predictions = panel_predictions.without(roles["candidate"].model_sha256)
     _expect_declared(request, roles)
     if request.record is not None and not all(model.provides.live for model in roles.values()):
-        checks.data.expect_numbers({check.family for check in checks.checks}, "the models are recorded predictions")
+        checks.data.expect_numbers(
+            {check.family for check in checks.checks}, "the models are recorded predictions"
+        )
     recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
     if recorded and recorded.samples and request.record is not None:
         raise AnswersError(
@@ -175,13 +189,17 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
     return {role: train_or_load(files[role].stem) for role in missing}
 
 
-def _panel_predictions(request: RunRequest, checks: ChecksFile, images: LabelledImages) -> PanelPredictions | None:
+def _panel_predictions(
+    request: RunRequest, checks: ChecksFile, images: LabelledImages
+) -> PanelPredictions | None:
     """Return what reference models know, checked against what the thresholds were made with."""
     from harness.measures.panel.collection import PredictionRecorder
     from harness.measures.panel.predictions import read_panel_predictions
 
     if request.answers is not None:
-        return PredictionRecorder(images.sha256, images.classes, ("asked",), {}, folder=request.answers)
+        return PredictionRecorder(
+            images.sha256, images.classes, ("asked",), {}, folder=request.answers
+        )
     path = request.panel_predictions or checks.panel_predictions
     if path is None:
         return None

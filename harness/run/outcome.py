@@ -91,7 +91,9 @@ class InputFaults:
     @property
     def explain(self) -> bool:
         """Return whether the best fault mends most errors."""
-        return self.n - self.correct_with <= _LEFT * (self.n - self.correct) and self.p <= _SIGNIFICANT
+        return (
+            self.n - self.correct_with <= _LEFT * (self.n - self.correct) and self.p <= _SIGNIFICANT
+        )
 
 
 @record
@@ -228,7 +230,9 @@ class Outcome(Part):
         return tuple(
             verdict
             for verdict in self.verdicts
-            if verdict.status == "inconclusive" and not verdict.is_open and verdict.check.family not in differing
+            if verdict.status == "inconclusive"
+            and not verdict.is_open
+            and verdict.check.family not in differing
         )
 
     @property
@@ -239,12 +243,16 @@ class Outcome(Part):
     @property
     def judged(self) -> bool:
         """Return whether the candidate was compared with a threshold, or a test without a check failed."""
-        return self._decided or any(not ROLES[verdict.check.role].precondition for verdict in self.open_checks)
+        return self._decided or any(
+            not ROLES[verdict.check.role].precondition for verdict in self.open_checks
+        )
 
     @property
     def _decided(self) -> bool:
         thresholds = [verdict.check for verdict in self.verdicts if verdict.judged]
-        return bool(self.failed_tests) or any(not ROLES[check.role].precondition for check in thresholds)
+        return bool(self.failed_tests) or any(
+            not ROLES[check.role].precondition for check in thresholds
+        )
 
     @property
     def informational(self) -> int:
@@ -257,7 +265,9 @@ class Outcome(Part):
         found: Counter[str] = Counter(verdict.status for verdict in self.verdicts)
         words = {status: _COUNTED.get(status, status.replace("_", " ")) for status in STATUSES}
         said = [f"{found[status]} {words[status]}" for status in STATUSES if found[status]]
-        return f"{len(self.verdicts)} check{'s' if len(self.verdicts) > 1 else ''}: {', '.join(said)}"
+        return (
+            f"{len(self.verdicts)} check{'s' if len(self.verdicts) > 1 else ''}: {', '.join(said)}"
+        )
 
     @property
     def self_checks_in_words(self) -> str:
@@ -293,7 +303,9 @@ class Outcome(Part):
         """Return whether a threshold that judged the candidate rests on one or two reference models."""
         checks = [verdict.check for verdict in self.verdicts if verdict.judged]
         return any(
-            (check.panel.reference_models or SETTLED) < SETTLED for check in checks if check.panel and not check.hand
+            (check.panel.reference_models or SETTLED) < SETTLED
+            for check in checks
+            if check.panel and not check.hand
         )
 
     @property
@@ -321,7 +333,11 @@ class Outcome(Part):
     @property
     def fails_in_earnest(self) -> bool:
         """Return whether a check or a test fails that no failed self-check puts in doubt."""
-        doubted = [verdict for verdict in self.failed if any(check.doubts(verdict) for check in self.unsound)]
+        doubted = [
+            verdict
+            for verdict in self.failed
+            if any(check.doubts(verdict) for check in self.unsound)
+        ]
         unsteady = any(check.name in STEADINESS for check in self.unsound)
         return len(doubted) < len(self.failed) or (bool(self.failed_tests) and not unsteady)
 
@@ -387,7 +403,9 @@ class Outcome(Part):
     @property
     def without_incumbent(self) -> bool:
         """Return whether a check with a threshold lacks an incumbent."""
-        return any(each.without == INCUMBENT and each.check.binding is not None for each in self.verdicts)
+        return any(
+            each.without == INCUMBENT and each.check.binding is not None for each in self.verdicts
+        )
 
     @property
     def derived(self) -> dict[str, Any]:
@@ -427,7 +445,13 @@ def as_written(value: Any) -> Any:
     """Return plain values with all texts as they can be written, see `writable`."""
     if isinstance(value, dict):
         return {writable(name): as_written(each) for name, each in value.items()}
-    return list(map(as_written, value)) if isinstance(value, list) else writable(value) if type(value) is str else value
+    return (
+        list(map(as_written, value))
+        if isinstance(value, list)
+        else writable(value)
+        if type(value) is str
+        else value
+    )
 
 
 def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: str) -> Outcome:
@@ -435,10 +459,16 @@ def read_outcome(plain: dict[str, Any], read: Callable[[str], bytes], *, where: 
 
     Raises `InputError` for a value of another type.
     """
-    known = {each.name: plain[each.name] for each in fields(Outcome) if each.name not in {"models", "verdicts"}}
+    known = {
+        each.name: plain[each.name]
+        for each in fields(Outcome)
+        if each.name not in {"models", "verdicts"}
+    }
     known["models"] = {role: plain[role] for role in ROLES if plain[role] or role == "candidate"}
     known["verdicts"] = plain_verdicts(plain)
-    return read_record(Outcome, with_images(known, lambda name: address_of(read(name))), where=where)
+    return read_record(
+        Outcome, with_images(known, lambda name: address_of(read(name))), where=where
+    )
 
 
 def plain_verdicts(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -467,7 +497,11 @@ def slack(verdict: Verdict) -> float | None:
         return None
     known = verdict.check.reference
     sign = -1 if verdict.check.direction == "at_most" else 1
-    return sign * (verdict.value - verdict.threshold) / spread(verdict.threshold, known.std if known else None)
+    return (
+        sign
+        * (verdict.value - verdict.threshold)
+        / spread(verdict.threshold, known.std if known else None)
+    )
 
 
 def spread(threshold: float, std: float | None) -> float:
@@ -482,7 +516,11 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
     accuracies = [one for one in candidate if one.metric == "accuracy" and one.value is not None]
     robust = robust_verdict(outcome)
     moved = [one.value for one in accuracies if one.check.pose != IDENTITY and one.judged]
-    clean = [one.value for one in accuracies if one.check.family == "clean" and one.check.pose == IDENTITY]
+    clean = [
+        one.value
+        for one in accuracies
+        if one.check.family == "clean" and one.check.pose == IDENTITY
+    ]
     margins: dict[str, float] = {}
     for verdict in measured:
         if (found := margin(verdict)) is not None:
@@ -511,11 +549,16 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
 def line_of_incumbent(outcome: Outcome) -> Line | None:
     """Return the latest run of the incumbent, another model, with the same checks on the same data; None for none."""
     incumbent, candidate = outcome.models.get(INCUMBENT), outcome.models.get("candidate")
-    if not (outcome.history and incumbent and candidate) or incumbent["sha256"] == candidate["sha256"]:
+    if (
+        not (outcome.history and incumbent and candidate)
+        or incumbent["sha256"] == candidate["sha256"]
+    ):
         return None
     asked = incumbent["sha256"], outcome.checks_sha256, str(outcome.data["sha256"]), outcome.profile
     whole = [line for line in outcome.history.lines if not line.stopped]
-    same = [line for line in whole if (line.candidate, line.checks, line.data, line.profile) == asked]
+    same = [
+        line for line in whole if (line.candidate, line.checks, line.data, line.profile) == asked
+    ]
     return same[-1] if same else None
 
 
@@ -523,7 +566,10 @@ def robust_verdict(outcome: Outcome) -> Verdict | None:
     """Return the verdict on the candidate's robust accuracy over the augmentation range; None if it has no value."""
     for verdict in outcome.verdicts:
         asked = verdict.metric, verdict.check.keys.get("grid"), verdict.check.role
-        if asked == ("robust_accuracy", "augmentation-range", "candidate") and verdict.value is not None:
+        if (
+            asked == ("robust_accuracy", "augmentation-range", "candidate")
+            and verdict.value is not None
+        ):
             return verdict
     return None
 

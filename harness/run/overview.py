@@ -88,7 +88,9 @@ class ModelOverview:
 
         counts = np.array(self.confusion, dtype=float)
         totals = counts.sum(axis=1, keepdims=True)
-        return np.asarray(np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0))
+        return np.asarray(
+            np.divide(100 * counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+        )
 
 
 @record
@@ -162,13 +164,19 @@ class Overview:
     def reference(self) -> ModelOverview | None:
         """Return the model that the first is compared with: the incumbent if it is another, else the next."""
         others = self.models[1:]
-        return next((model for model in others if "incumbent" in model.roles), others[0] if others else None)
+        return next(
+            (model for model in others if "incumbent" in model.roles), others[0] if others else None
+        )
 
     @property
     def of_recipe(self) -> ModelOverview | None:
         """Return the model whose values may alarm: the reference, unless it is the baseline, of another recipe."""
         found = self.reference
-        return None if found is None or ("baseline" in found.roles and "incumbent" not in found.roles) else found
+        return (
+            None
+            if found is None or ("baseline" in found.roles and "incumbent" not in found.roles)
+            else found
+        )
 
     @property
     def never_predicted(self) -> dict[str, int]:

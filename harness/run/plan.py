@@ -13,7 +13,13 @@ import numpy as np
 import torch
 
 from harness.base.codes import Code
-from harness.base.errors import InputError, Interruption, NotApplicableError, foreign_code, printable
+from harness.base.errors import (
+    InputError,
+    Interruption,
+    NotApplicableError,
+    foreign_code,
+    printable,
+)
 from harness.inference.standins import Ledger, StandIn
 from harness.measures.panel.predictions import PanelPredictions, PanelView
 from harness.perturb import IDENTITY, Pose
@@ -53,7 +59,12 @@ MAP_PASSES = 3
 
 
 def asked_by(
-    session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = True, cached: bool = True
+    session: StressSession,
+    checks: Sequence[Check],
+    judge: Judge,
+    *,
+    overview: bool = True,
+    cached: bool = True,
 ) -> Ledger:
     """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
 
@@ -62,18 +73,27 @@ def asked_by(
     """
     ledger, until = Ledger(), time.monotonic() + COUNTING
     twins = {
-        id(model.classifier): StandIn(model.provides, ledger=ledger, of=model.classifier, cached=cached)
+        id(model.classifier): StandIn(
+            model.provides, ledger=ledger, of=model.classifier, cached=cached
+        )
         for model in session.roles.values()
     }
-    roles = {role: replace(model, classifier=twins[id(model.classifier)]) for role, model in session.roles.items()}
+    roles = {
+        role: replace(model, classifier=twins[id(model.classifier)])
+        for role, model in session.roles.items()
+    }
     planned = replace(session, roles=roles, cache=None)
 
     def ask(session: StressSession, check: Check) -> Verdict | None:
-        with suppress(Exception):  # A test that cannot cope with made-up answers has been counted up to there.
+        with suppress(
+            Exception
+        ):  # A test that cannot cope with made-up answers has been counted up to there.
             return judge(session, check)
         return None
 
-    works: list[tuple[str, Callable[[], object]]] = [(check.family, partial(ask, planned, check)) for check in checks]
+    works: list[tuple[str, Callable[[], object]]] = [
+        (check.family, partial(ask, planned, check)) for check in checks
+    ]
     works.append((CHECKS, lambda: self_checks(planned, ask)))
     if overview:
         works.append((OVERVIEW, lambda: overview_of(planned)))
@@ -110,8 +130,12 @@ def plan_of(
     sizes |= {name: len(own) for name, own in session.of_rows.items() if name in sizes}
     if to_calibrate:
         if session.panel_predictions is None:
-            unknown = np.zeros(len(session.labels if session.labels is not None else images), dtype=np.int16)
-            clean = {repr(IDENTITY): PanelView(*[unknown] * 4)}  # Strata cost the same, whatever they are.
+            unknown = np.zeros(
+                len(session.labels if session.labels is not None else images), dtype=np.int16
+            )
+            clean = {
+                repr(IDENTITY): PanelView(*[unknown] * 4)
+            }  # Strata cost the same, whatever they are.
             known = PanelPredictions(images.sha256, images.classes, ("planned",), clean)
             session = replace(session, panel_predictions=known)
         # A file can have samples of families with rows in it alone, which golden ones are not. Calibrated families
@@ -124,7 +148,11 @@ def plan_of(
         shares[check.family] = min(_share_of_images(check, images), shares.get(check.family, 1.0))
     return plan_from(
         lambda samples: asked_by(
-            replace(session, fitted=samples), checks, judge, overview=overview, cached=not to_calibrate
+            replace(session, fitted=samples),
+            checks,
+            judge,
+            overview=overview,
+            cached=not to_calibrate,
         ),
         sizes,
         costs or measured_costs(session),
@@ -141,11 +169,17 @@ def _share_of_images(check: Check, images: LabelledImages) -> float:
     """Return the share of the images in the class, or in the smallest group, that a check is about; else 1."""
     by, group = str(check.keys.get("by")), check.keys.get("group")
     if check.class_name in images.classes:
-        return float((images.labels == images.classes.index(check.class_name)).float().mean()) or 1.0
+        return (
+            float((images.labels == images.classes.index(check.class_name)).float().mean()) or 1.0
+        )
     if by not in images.groups:
         return 1.0
     names, sizes = np.unique(images.groups[by], return_counts=True)
-    chosen = sizes[names == group] if isinstance(group, str) else sizes[sizes >= int(check.keys.get("least", 1))]
+    chosen = (
+        sizes[names == group]
+        if isinstance(group, str)
+        else sizes[sizes >= int(check.keys.get("least", 1))]
+    )
     return float(chosen.min() / len(images)) if len(chosen) else 1.0
 
 
@@ -164,12 +198,17 @@ def cost_in_brief(session: StressSession, *, start_seconds: float, patience: flo
     key = candidate.classifier.cache_key("answers", images, posed)
     if session.cache is not None and key is not None and session.cache.has(key):
         return f"{asked}predictions of an earlier run are in the cache"
-    took, cores = "how long it takes is not known, a first batch failed or took too long", candidate.classifier.workers
+    took, cores = (
+        "how long it takes is not known, a first batch failed or took too long",
+        candidate.classifier.workers,
+    )
     # The tests report a model that raises or hangs; a line of the plan is worth neither the end of a run nor a wait.
     with suppress(Exception, Interruption), time_limit(patience, "a first batch"), foreign_code():
         seconds = passes * _seconds(candidate, images, _TRIED, exact=True) / cores
         memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
-        besides = f"plus {duration(start_seconds)} to start, self-checks and the comparison of models"
+        besides = (
+            f"plus {duration(start_seconds)} to start, self-checks and the comparison of models"
+        )
         took = f"about {duration(seconds)} on {in_cores(cores)}, {besides}{memory} (--stress-plan: all)"
     return asked + took
 
@@ -195,13 +234,18 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
             _seconds(model, images, 1, exact=True)  # The first call loads what others need, too.
             tried = max(1, min(_TRIED, int(_PATIENCE / max(time.monotonic() - start, 1e-9))))
             each = _seconds(model, images, tried, exact=True)
-            screened = next(filter(classifier.backend_for(classifier.model).screens_for, _SCREENED), None)
+            screened = next(
+                filter(classifier.backend_for(classifier.model).screens_for, _SCREENED), None
+            )
             if screened is not None and each * screened < _PATIENCE:
                 each = min(each, _seconds(model, images, screened, exact=False))
             map_seconds = MAP_PASSES * each
             if maps:
                 some = images.take(torch.arange(min(tried, len(images))))
-                fresh, map_seconds = replace(model, classifier=classifier.like(classifier.plain)), 0.0
+                fresh, map_seconds = (
+                    replace(model, classifier=classifier.like(classifier.plain)),
+                    0.0,
+                )
                 with suppress(NotApplicableError):
                     start = _clock(classifier)
                     fresh.attend(some)
@@ -215,7 +259,8 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
         ) from None
     except (Exception, Interruption) as error:
         raise InputError(
-            f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}", code=Code.MODEL_RAISED
+            f"{model.role} {model.path}: its first batch failed, so there is no plan: {error}",
+            code=Code.MODEL_RAISED,
         ) from error
 
 
@@ -244,4 +289,6 @@ def _peak_bytes() -> int:
         return 0
     import sys
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )

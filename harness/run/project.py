@@ -38,15 +38,28 @@ def table_of(what: str, checks: Path) -> Table:
             *map(_check_row, read_checks(checks).checks),
         ],
         "settings": lambda: [
-            ("setting", "topic", "value", "meaning (without dashes: in the table [gate], or by --set)"),
+            (
+                "setting",
+                "topic",
+                "value",
+                "meaning (without dashes: in the table [gate], or by --set)",
+            ),
             *(
-                (option_of_pytest(each.name), GROUPS.get(each.group, "Models"), each.value or "–", each.help)
+                (
+                    option_of_pytest(each.name),
+                    GROUPS.get(each.group, "Models"),
+                    each.value or "–",
+                    each.help,
+                )
                 for each in (*map(setting_of, ROLES), *settings)
             ),
         ],
         "metrics": lambda: [
             ("metric", "unit", "better", "meaning"),
-            *((name, each.unit.value, each.better, each.sentence) for name, each in METRICS.items()),
+            *(
+                (name, each.unit.value, each.better, each.sentence)
+                for name, each in METRICS.items()
+            ),
         ],
         "corruptions": lambda: [
             ("corruption", "levels", "effect"),
@@ -59,7 +72,10 @@ def table_of(what: str, checks: Path) -> Table:
         ],
         "predictors": lambda: [
             ("candidate", "provides", "extra", "meaning"),
-            *((each.form, each.provides, each.extra or "–", each.help) for each in dict.fromkeys(KINDS.values())),
+            *(
+                (each.form, each.provides, each.extra or "–", each.help)
+                for each in dict.fromkeys(KINDS.values())
+            ),
         ],
     }
     return tables[what]()
@@ -86,7 +102,11 @@ class Project:
     @property
     def data_line(self) -> str:
         """Return the line that says which data a command uses, and where they are named."""
-        given = {name: value for name, value in self.request.given.items() if name in DataOptions.model_fields}
+        given = {
+            name: value
+            for name, value in self.request.given.items()
+            if name in DataOptions.model_fields
+        }
         given.pop("data", None)
         pipeline = [pair.replace("=", " ", 1) for pair in pairs_of(given)]
         return f"data: {', '.join([self.request.data, *pipeline])} (from {self.data_from})"
@@ -114,7 +134,9 @@ def _data_from(checks: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -
         return str(checks)
     there = f"{checks} is made for {made_for!r}" if made_for else f"there is no {checks}"
     if hint := hint_of_project(checks):
-        raise ConfigurationError(f"no data are named: {there}. {hint}, or name the images with --data")
+        raise ConfigurationError(
+            f"no data are named: {there}. {hint}, or name the images with --data"
+        )
     raise ConfigurationError(
         f"no data are named: {there}, and {OWN} has no data below {HEAD}. Name the images with --data, such as "
         f"folder:photos/test or {SHIPPED}; `stress-harness init --data` writes it down for all commands"

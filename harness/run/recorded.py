@@ -21,9 +21,13 @@ _DIGITS = 12
 _AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 
 
-def scope_of(checks: ChecksFile, asked: Sequence[Check], *, profile: str, measured: int | None) -> Export:
+def scope_of(
+    checks: ChecksFile, asked: Sequence[Check], *, profile: str, measured: int | None
+) -> Export:
     """Return the scope of an export for these checks of a file, without its images; thresholds are no part of it."""
-    sample = checks.data.sample if isinstance(checks.data.sample, PanelSample) else checks.data.measured
+    sample = (
+        checks.data.sample if isinstance(checks.data.sample, PanelSample) else checks.data.measured
+    )
     pixels = (checks.data.pixels, *checks.data.domain.declared().items())
     sizes = repr((sample, sorted(checks.data.samples.items()), *pixels))
     return Export(

@@ -90,7 +90,10 @@ class Reported:
     def reasons(self) -> tuple[str, ...]:
         """Return why the run is inconclusive: each cause once, with the checks that met it."""
         met = self._causes.items()
-        return (*(coded(code, f"{some_of([*rows])}: {cause}") for (code, cause), rows in met), *self.errors)
+        return (
+            *(coded(code, f"{some_of([*rows])}: {cause}") for (code, cause), rows in met),
+            *self.errors,
+        )
 
     def _add(self, code: str, message: str) -> None:
         self.errors.append(coded(code, message))
@@ -119,7 +122,8 @@ def outcome_of(
         folder = str(Path.cwd())
     order = {check.id: position for position, check in enumerate(checks.checks)}
     verdicts = sorted(
-        reported.verdicts.values(), key=lambda item: (order.get(item.check.id, len(order)), item.check.id)
+        reported.verdicts.values(),
+        key=lambda item: (order.get(item.check.id, len(order)), item.check.id),
     )
     outcome = Outcome(
         **vars(reported.part),
@@ -146,7 +150,11 @@ def outcome_of(
         recipe=checks.recipe,
         provenance=session.provenance,
         remarks=(
-            *(f"{role} {model.path}: {model.note}" for role, model in session.roles.items() if model.note),
+            *(
+                f"{role} {model.path}: {model.note}"
+                for role, model in session.roles.items()
+                if model.note
+            ),
             *_dropped(session),
             *images.notes,
             *_mixed(session, verdicts),
@@ -181,7 +189,11 @@ def _costs(reported: Reported, verdicts: Sequence[Verdict]) -> dict[str, FamilyC
 
 def shortened(text: str, most: int) -> str:
     """Return the end of a text, at most so many characters, and how many are left out."""
-    return text if len(text) <= most else f"{len(text) - most:,} characters are left out\n{text[len(text) - most :]}"
+    return (
+        text
+        if len(text) <= most
+        else f"{len(text) - most:,} characters are left out\n{text[len(text) - most :]}"
+    )
 
 
 def _fitting(tests: Sequence[OtherTest]) -> tuple[OtherTest, ...]:
@@ -199,19 +211,31 @@ def _reference_pipeline(session: StressSession) -> str:
 
     candidate = session.roles.get("candidate")
     try:
-        return str(serving_of(session.images, normalization_of(candidate) if candidate else None).reference)
+        return str(
+            serving_of(session.images, normalization_of(candidate) if candidate else None).reference
+        )
     except InputError:  # The files may be gone by now, and the run is judged already.
         return session.images.pipeline
 
 
 def _new(session: StressSession, verdicts: Sequence[Verdict]) -> list[str]:
     """Return a remark on the checks that the checks file does not have: tests for which calibration adds one."""
-    new = sorted({verdict.check.id for verdict in verdicts} - {check.id for check in session.checks.checks})
-    return [f"checks that {session.checks.path.name} does not have yet: {len(new)}, {some_of(new)}"] if new else []
+    new = sorted(
+        {verdict.check.id for verdict in verdicts} - {check.id for check in session.checks.checks}
+    )
+    return (
+        [f"checks that {session.checks.path.name} does not have yet: {len(new)}, {some_of(new)}"]
+        if new
+        else []
+    )
 
 
 def _without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:
-    return [each.check.id for each in verdicts if each.without == INCUMBENT and each.check.binding is not None]
+    return [
+        each.check.id
+        for each in verdicts
+        if each.without == INCUMBENT and each.check.binding is not None
+    ]
 
 
 def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
@@ -219,12 +243,23 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
     declared, used = session.declared, session.roles.get(INCUMBENT)
     asked = [each.check.id for each in verdicts if each.without == INCUMBENT]
     if session.waived and asked and not session.recording:
-        there = f", though {declared.path} declares one" if declared is not None and declared.weights else ""
+        there = (
+            f", though {declared.path} declares one"
+            if declared is not None and declared.weights
+            else ""
+        )
         named = _without_incumbent(verdicts) or asked
         what = "" if named is asked else " with a threshold"
         count = f"{len(named)} check{'' if len(named) == 1 else 's'}{what}"
-        return (f"not compared with an incumbent ({session.waived}){there}: not applicable: {count}: {some_of(named)}",)
-    if used is None or declared is None or declared.weights is None or used.sha256 == declared.sha256:
+        return (
+            f"not compared with an incumbent ({session.waived}){there}: not applicable: {count}: {some_of(named)}",
+        )
+    if (
+        used is None
+        or declared is None
+        or declared.weights is None
+        or used.sha256 == declared.sha256
+    ):
         return ()
     return (
         f"compared with {used.path} ({used.sha256[:12]}…), which is not the incumbent that {declared.path} declares "
@@ -237,16 +272,24 @@ def _stopped(session: StressSession) -> list[str]:
         return []
     (check, of), others = session.stopped, len(session.checks.checks) - 1
     after = f"after {len(session.images):,} of {of:,} images"
-    return [f"stopped at {check}, which fails for certain, {after}; other checks are not measured ({others})"]
+    return [
+        f"stopped at {check}, which fails for certain, {after}; other checks are not measured ({others})"
+    ]
 
 
-def _known_notices(known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date) -> list[str]:
+def _known_notices(
+    known: Sequence[KnownIssue], verdicts: Sequence[Verdict], day: date
+) -> list[str]:
     failing = {each.check.id for each in verdicts if each.status == "fail"}
     accepted = [issue.about for issue in known if issue.check in failing and day <= issue.last_day]
-    expired = [f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if day > issue.last_day]
+    expired = [
+        f"{issue.about} ({issue.until}, {issue.owner})" for issue in known if day > issue.last_day
+    ]
     said = []
     if accepted:
-        said.append(f"known issues among the failing checks: {some_of(accepted)}; the verdict counts them")
+        said.append(
+            f"known issues among the failing checks: {some_of(accepted)}; the verdict counts them"
+        )
     if expired:
         said.append(f"expired known issues: {some_of(expired)}; fix or renew them in {KNOWN}")
     return said
@@ -274,7 +317,9 @@ def _dropped(session: StressSession) -> list[str]:
     acceptance = (declared.acceptance if declared and same else None) or its_own or {}
     now = {check.id for check in session.checks.checks}
     gone = [str(name) for name in acceptance.get("checks", ()) if name not in now]
-    if not gone or acceptance.get("profile") != ("quick" if session.checks.data.sample is not None else "default"):
+    if not gone or acceptance.get("profile") != (
+        "quick" if session.checks.data.sample is not None else "default"
+    ):
         return []
     return [
         f"{len(gone)} checks that the last accepted model (incumbent) was accepted by are not in "
@@ -282,9 +327,15 @@ def _dropped(session: StressSession) -> list[str]:
     ]
 
 
-def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressSession) -> list[str]:
+def _omissions(
+    reported: Reported, verdicts: Sequence[Verdict], session: StressSession
+) -> list[str]:
     """Return the parts that a run did not cover; each makes its verdict partial."""
-    rows = [check for check in session.checks.checks if session.stopped is None or check.id == session.stopped[0]]
+    rows = [
+        check
+        for check in session.checks.checks
+        if session.stopped is None or check.id == session.stopped[0]
+    ]
     omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
@@ -294,17 +345,26 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     if all(ROLES[check.role].precondition for check in judged):
         omissions.append(f"no threshold of {session.checks.path} judged the candidate")
     if others := [verdict.check.id for verdict in verdicts if _on_other_images(verdict, session)]:
-        omissions.append(f"other images than their thresholds are made for: {some_of(others)}; calibrate them anew")
-    if lacking := [verdict.check.id for verdict in verdicts if verdict.lacking and verdict.check.binding]:
+        omissions.append(
+            f"other images than their thresholds are made for: {some_of(others)}; calibrate them anew"
+        )
+    if lacking := [
+        verdict.check.id for verdict in verdicts if verdict.lacking and verdict.check.binding
+    ]:
         omissions.append(
             f"thresholds that need panel predictions, which do not exist for these images: {some_of(lacking)}; "
             "calibrate them anew"
         )
-    if session.answered and (others := sorted({check.family for check in rows} - set(session.answered))):
+    if session.answered and (
+        others := sorted({check.family for check in rows} - set(session.answered))
+    ):
         exported, missing = (
-            families_in_words(families, shown=_FAMILIES_NAMED) for families in (session.answered, others)
+            families_in_words(families, shown=_FAMILIES_NAMED)
+            for families in (session.answered, others)
         )
-        omissions.append(f"recorded predictions were exported for {exported} alone; not measured: {missing}")
+        omissions.append(
+            f"recorded predictions were exported for {exported} alone; not measured: {missing}"
+        )
     if not session.waived and (lost := _without_incumbent(verdicts)):
         omissions.append(
             f"no incumbent is declared or waived, so {len(lost)} checks with a threshold have no verdict: "
@@ -320,7 +380,11 @@ def _omissions(reported: Reported, verdicts: Sequence[Verdict], session: StressS
     omissions += _sampled(verdicts) if session.share == 1 else []
     if session.share != 1 and session.stopped is None:
         made_for = session.checks.data
-        sample = "" if made_for.sample is None else f"; the checks are made for a sample of {made_for.measured}"
+        sample = (
+            ""
+            if made_for.sample is None
+            else f"; the checks are made for a sample of {made_for.measured}"
+        )
         omissions.append(f"{len(session.images)} of {made_for.n} images were measured{sample}")
     return omissions
 
@@ -333,15 +397,21 @@ def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
     said = f"{len(missing)} of {len(rows)} checks did not run: {some_of([check.id for check in missing])}"
     without = dict.fromkeys(check.family for check in missing if check.family not in families)
     return [
-        f"{said}; families without a test: {families_in_words(without, shown=_FAMILIES_NAMED)}" if without else said
+        f"{said}; families without a test: {families_in_words(without, shown=_FAMILIES_NAMED)}"
+        if without
+        else said
     ]
 
 
 def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
-    shares = {verdict.check.family: verdict.check.share for verdict in verdicts if verdict.check.share < 1}
+    shares = {
+        verdict.check.family: verdict.check.share for verdict in verdicts if verdict.check.share < 1
+    }
     if not shares:
         return []
-    said = some_of([f"{family_in_words(family)} ({share:.0%})" for family, share in shares.items()], shown=20)
+    said = some_of(
+        [f"{family_in_words(family)} ({share:.0%})" for family, share in shares.items()], shown=20
+    )
     return [
         f"to fit into the time given, some families were measured on a share of their images: {said}; "
         "`stress-harness calibrate --budget` makes thresholds for samples that fit"
@@ -377,8 +447,14 @@ def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:
     left_out = "the comparison of the models"
     if default is not None:
         others = {check.id for check in default.checks} - {check.id for check in checks.checks}
-        families = [name for name in dict.fromkeys(check.family for check in default.checks) if not checks.family(name)]
-        among = f" (all of {families_in_words(families, shown=_FAMILIES_NAMED)})" if families else ""
+        families = [
+            name
+            for name in dict.fromkeys(check.family for check in default.checks)
+            if not checks.family(name)
+        ]
+        among = (
+            f" (all of {families_in_words(families, shown=_FAMILIES_NAMED)})" if families else ""
+        )
         left_out = f"{len(others)} of the default profile's {len(default.checks)} checks{among} and {left_out}"
         own = {check.id for check in checks.written} - {check.id for check in default.checks}
         left_out += f"; of this profile alone: {len(own)} of its {count}" if own else ""

@@ -102,7 +102,9 @@ class RunRequest(RunSettings):
             given = self.roles.get(name)
             if given == "none":
                 if not role.optional:
-                    raise InputError(f"the gate needs a {name}; name a checkpoint", setting=f"{name} none")
+                    raise InputError(
+                        f"the gate needs a {name}; name a checkpoint", setting=f"{name} none"
+                    )
             elif given is not None:
                 found[name] = model_spec(given)
             elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:
@@ -128,7 +130,9 @@ class RunRequest(RunSettings):
         """Return the incumbent; raises `InputError` without one, and for another file than the declared one."""
         self.expect_incumbent()
         if (found := self.checkpoints.get(INCUMBENT)) is None:
-            raise IncumbentError("there is no incumbent yet; `stress-harness accept` makes one, or name two models")
+            raise IncumbentError(
+                "there is no incumbent yet; `stress-harness accept` makes one, or name two models"
+            )
         return found
 
     def expect_incumbent(self) -> None:
@@ -202,7 +206,9 @@ def own_settings(root: Path) -> dict[str, Any]:
     table, where = read_table(root / OWN), f"{root / OWN}: {HEAD}"
     for name in table.keys() - IN_TABLE.keys():
         if name in ON_LINE:
-            raise ConfigurationError(f"{where} {name}: it changes from run to run; give {option_of_pytest(name)}")
+            raise ConfigurationError(
+                f"{where} {name}: it changes from run to run; give {option_of_pytest(name)}"
+            )
         raise ConfigurationError(f"{where} {unknown(name, IN_TABLE)}")
     try:
         return RunSettings(**table).given
@@ -212,16 +218,24 @@ def own_settings(root: Path) -> dict[str, Any]:
 
 def set_values(pairs: Sequence[str]) -> dict[str, Any]:
     """Return the settings of `KEY=VALUE` pairs; raises `InputError` for one that pytest has an option for."""
-    if named := next((name for name in ON_LINE if any(pair.startswith(f"{name}=") for pair in pairs)), None):
-        raise InputError(f"it is an option of its own, {option_of_pytest(named)}", setting=f"set {named}")
+    if named := next(
+        (name for name in ON_LINE if any(pair.startswith(f"{name}=") for pair in pairs)), None
+    ):
+        raise InputError(
+            f"it is an option of its own, {option_of_pytest(named)}", setting=f"set {named}"
+        )
     return values_of(pairs, IN_TABLE)
 
 
 def setting_of(role: str) -> Setting:
     """Return the setting that names the checkpoint of a role."""
     about = ROLES[role]
-    text = f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
-    return Setting(role, text, "", metavar="PATH|none" if about.optional else "PATH", line=True, reads=True)
+    text = (
+        f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
+    )
+    return Setting(
+        role, text, "", metavar="PATH|none" if about.optional else "PATH", line=True, reads=True
+    )
 
 
 def add_options(add: Any, *, bare: bool = True) -> None:
@@ -257,7 +271,9 @@ def request_of(arguments: Sequence[str], *, root: Path | None = None) -> RunRequ
     With the `root` of a project, its own settings count, too. Raises `InputError` for a wrong value.
     """
     values, rest = read_line(arguments)
-    return RunRequest.of(own_settings(root) if root else {}, values, options=rest, root=root or Path())
+    return RunRequest.of(
+        own_settings(root) if root else {}, values, options=rest, root=root or Path()
+    )
 
 
 def with_options_read(request: RunRequest) -> RunRequest:
@@ -278,7 +294,9 @@ def rerun_command(command: Sequence[str], check: str) -> str:
     Its reports go into a folder of the check's name in that of the run, and it selects nothing else by `-k`.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    reports = parser.add_argument(option_of_pytest("reports"), dest="reports", default="reports").option_strings[0]
+    reports = parser.add_argument(
+        option_of_pytest("reports"), dest="reports", default="reports"
+    ).option_strings[0]
     parser.add_argument("-k")
     found, kept = parser.parse_known_args(command)
     return shlex.join([*kept, "-k", f"[{check}]", reports, f"{found.reports.rstrip('/')}/{check}"])

@@ -66,7 +66,15 @@ ALONE = 4
 ANSWERS = 16
 """Largest number of perturbations that are predicted again."""
 MAPS = "maps-follow-weights"
-_LIBRARIES = ("stress-harness", "torch", "numpy", "scipy", "hypothesis", "opencv-python", "onnxruntime")
+_LIBRARIES = (
+    "stress-harness",
+    "torch",
+    "numpy",
+    "scipy",
+    "hypothesis",
+    "opencv-python",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,13 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     nothing. The cache also compares what ran later. For a model that cannot be traced, nothing is remembered.
     """
     models = [
-        (role, model.classifier.fingerprint, model.model_sha256, model.layer, repr(model.classifier.backend.decides))
+        (
+            role,
+            model.classifier.fingerprint,
+            model.model_sha256,
+            model.layer,
+            repr(model.classifier.backend.decides),
+        )
         for role, model in sorted(session.roles.items())
     ]
     if any(fingerprint is None for _, fingerprint, *_ in models):
@@ -108,9 +122,23 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     of_rows = sorted((each.sha256, groups_sha256(each.groups)) for each in session.of_rows.values())
     own = session.images
     images = own.sha256, tuple(own.pixels.shape), own.domain, session.checks.sha256, *of_rows
-    ours = PROTOCOL, measuring_code(), platform.python_version(), platform.platform(), installed(_LIBRARIES)
+    ours = (
+        PROTOCOL,
+        measuring_code(),
+        platform.python_version(),
+        platform.platform(),
+        installed(_LIBRARIES),
+    )
     users = sorted(imports.ran().values())
-    decisive = sorted(tests), users, *images, sorted(session.fitted.items()), session.thorough, models, *ours
+    decisive = (
+        sorted(tests),
+        users,
+        *images,
+        sorted(session.fitted.items()),
+        session.thorough,
+        models,
+        *ours,
+    )
     return Memory(session.cache, hashlib.sha256(repr(decisive).encode()).hexdigest())
 
 
@@ -129,7 +157,9 @@ def self_checks(
     """
     extent, model = extent_of(session), session.roles["candidate"]
     sizes = sorted({min(size, SAMPLES, len(session.images)) for size in (extent.damaged, SAMPLES)})
-    rest = session.of_family("clean")  # The clean images that the run has predicted already, a sample of all or all.
+    rest = session.of_family(
+        "clean"
+    )  # The clean images that the run has predicted already, a sample of all or all.
     anew = sample_up_to(rest.images, min(SAMPLES, extent.anew))
     if not model.provides.live:
         # Recorded predictions cover only the images of the checks, and cost nothing.
@@ -160,19 +190,29 @@ def self_checks(
     if session.stopped is not None:  # The others guard against a wrong pass.
         broken = {}
     for name, on_sample in broken.items():
-        checks[name] = partial(_until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes])
+        checks[name] = partial(
+            _until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes]
+        )
     for feature in features() if broken else ():
-        made = ((name, resolve(check)(session, judge)) for name, check in feature.self_checks.items())
+        made = (
+            (name, resolve(check)(session, judge)) for name, check in feature.self_checks.items()
+        )
         checks |= {name: check for name, check in made if check is not None}
 
     def conclude(name: str) -> SelfCheck:
         try:
             finding = checks[name]()
         except UnknownPixelsError:
-            return SelfCheck(name, "not_applicable", "recorded predictions have none for the images of this check")
+            return SelfCheck(
+                name,
+                "not_applicable",
+                "recorded predictions have none for the images of this check",
+            )
         except CannotNoticeError as error:
             return SelfCheck(name, "not_applicable", str(error), cannot_notice=True)
-        except NotApplicableError as error:  # For example, a predictor of labels has no confidence to damage.
+        except (
+            NotApplicableError
+        ) as error:  # For example, a predictor of labels has no confidence to damage.
             return SelfCheck(name, "not_applicable", str(error))
         status: Literal["pass", "fail"] = "pass" if finding.holds else "fail"
         return SelfCheck(name, status, finding.detail, check=finding.check)
@@ -193,9 +233,18 @@ def _unless(mistake: str, detail: str) -> Finding:
 def _identity_changes_nothing(model: RoleModel, images: LabelledImages) -> Finding:
     """Check that the identity pose gives the logits of clean images."""
     fresh = model.classifier.like(model.classifier.model)
-    equal = np.array_equal(fresh.predict(images, _AtRest()).computed, fresh.predict(images).computed)
-    same = "the same logits, bit for bit" if equal else "other logits: the geometry or the model is not deterministic"
-    return Finding(holds=equal, detail=f"rotated by 0° and translated by 0 px, {len(images)} images give {same}")
+    equal = np.array_equal(
+        fresh.predict(images, _AtRest()).computed, fresh.predict(images).computed
+    )
+    same = (
+        "the same logits, bit for bit"
+        if equal
+        else "other logits: the geometry or the model is not deterministic"
+    )
+    return Finding(
+        holds=equal,
+        detail=f"rotated by 0° and translated by 0 px, {len(images)} images give {same}",
+    )
 
 
 class _AtRest:
@@ -215,7 +264,9 @@ class _AtRest:
         return f"AtRest({self._border})"
 
 
-def _until_it_holds(check: Callable[[StressSession], Finding], session: StressSession, sizes: Sequence[int]) -> Finding:
+def _until_it_holds(
+    check: Callable[[StressSession], Finding], session: StressSession, sizes: Sequence[int]
+) -> Finding:
     """Return the result of the check on the first of these samples on which it does not fail, or else on the last.
 
     On few images, the interval of a check is wide and may excuse a mutant. That must not end a run.
@@ -245,17 +296,26 @@ def _maps_follow_weights(sampled: StressSession) -> Finding:
         raise NotApplicableError("there is no check of family 'attention'")
     try:
         own = candidate.attend(images)
-        copied, generator = copy.deepcopy(candidate.classifier.plain), torch.Generator().manual_seed(0)
+        copied, generator = (
+            copy.deepcopy(candidate.classifier.plain),
+            torch.Generator().manual_seed(0),
+        )
         with torch.no_grad():
             for weights in copied.parameters():
                 order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
                 weights.copy_(weights.flatten()[order].view_as(weights))
-        correlations = rank_correlation(own, attend(candidate.classifier.like(copied), images, layer=own.layer))
-    except InputError as error:  # No layer to look at, or weights that give no finite answer once shuffled.
+        correlations = rank_correlation(
+            own, attend(candidate.classifier.like(copied), images, layer=own.layer)
+        )
+    except (
+        InputError
+    ) as error:  # No layer to look at, or weights that give no finite answer once shuffled.
         raise NotApplicableError(str(error)) from None
     counted = correlations[~np.isnan(correlations)]
     if not len(counted):
-        raise NotApplicableError("no image has a map both with the own and with the shuffled weights")
+        raise NotApplicableError(
+            "no image has a map both with the own and with the shuffled weights"
+        )
     mean, uncounted = float(counted.mean()), len(correlations) - len(counted)
     facts = (
         f"with all weights shuffled, the maps of layer {own.layer} correlate by {mean:.2f} with the model's own "
@@ -281,9 +341,14 @@ def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
     model is served they are not.
     """
     some, live = sample_up_to(images, ASKED), [model for model in models if model.provides.live]
-    in_the_run = {id(model): model.classifier.like(model.classifier.model).predict(some).computed for model in live}
+    in_the_run = {
+        id(model): model.classifier.like(model.classifier.model).predict(some).computed
+        for model in live
+    }
     foreign = [model for model in live if model.classifier.opening]
-    for answers in asked_elsewhere([model.classifier.opening for model in foreign if model.classifier.opening], some):
+    for answers in asked_elsewhere(
+        [model.classifier.opening for model in foreign if model.classifier.opening], some
+    ):
         for model, given in zip(foreign, answers, strict=True):
             for way, logits in given.items():
                 if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
@@ -309,7 +374,11 @@ def _others(logits: np.ndarray, in_the_run: np.ndarray) -> str:
     distances = np.abs(logits - in_the_run)
     others = ~(distances <= within).all(axis=1)
     by = distances.max(initial=0)
-    return f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}" if others.any() else ""
+    return (
+        f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}"
+        if others.any()
+        else ""
+    )
 
 
 def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = ASKED) -> str:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 def _panel_predictions(session: StressSession) -> PanelPredictions:
     if session.panel_predictions is None:
-        raise NotRecordedError("there are no panel predictions; `stress-harness calibrate` records them")
+        raise NotRecordedError(
+            "there are no panel predictions; `stress-harness calibrate` records them"
+        )
     return session.panel_predictions
 
 
@@ -53,12 +55,18 @@ def _images_of(family: str) -> Callable[[StressSession], object]:
 
 ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
     "images": ("the labeled test images", attrgetter("images")),
-    "search_images": ("the fixed sample that grids of poses are searched on", attrgetter("search_images")),
+    "search_images": (
+        "the fixed sample that grids of poses are searched on",
+        attrgetter("search_images"),
+    ),
     "panel_images": (
         "the fixed sample for what a panel of reference models is asked in many ways, which no profile enlarges",
         attrgetter("panel_images"),
     ),
-    "probe_images": ("the fixed, smaller sample for searches that draw their poses", attrgetter("probe_images")),
+    "probe_images": (
+        "the fixed, smaller sample for searches that draw their poses",
+        attrgetter("probe_images"),
+    ),
     "unknown_images": (
         "the images from elsewhere, of no class, that the setting `unknown` names; None without it",
         attrgetter("elsewhere"),
@@ -73,7 +81,10 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         attrgetter("paired_incumbent"),
     ),
     **{
-        f"{name}_images": (f"the images that the rows of family {name} are about, in their order", _images_of(name))
+        f"{name}_images": (
+            f"the images that the rows of family {name} are about, in their order",
+            _images_of(name),
+        )
         for name, family in families_of_features().items()
         if family.images
     },
@@ -130,7 +141,9 @@ class StressSession:
         import torch
 
         stopped = check, len(self.images)
-        return replace(self, images=self.images.take(torch.tensor(positions)), whole=None, stopped=stopped)
+        return replace(
+            self, images=self.images.take(torch.tensor(positions)), whole=None, stopped=stopped
+        )
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -176,7 +189,9 @@ class StressSession:
     def inputs(self) -> dict[str, str]:
         """Return the SHA-256 of all inputs of the verdict, by their path or name."""
         read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
-        known = {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
+        known = (
+            {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
+        )
         for family, images in self.of_rows.items():
             known[f"{family} {images.name}"] = images.sha256
             if images.groups:
@@ -194,7 +209,11 @@ class StressSession:
     def foreign_predictions(self) -> dict[str, list[int]]:
         """Return the predictions of a few images, which every process shares, of models with code of the user's."""
         some, models = self._sample(FEW_SAMPLES), self.roles.items()
-        return {role: model.predict(some).predicted.tolist() for role, model in models if model.classifier.opening}
+        return {
+            role: model.predict(some).predicted.tolist()
+            for role, model in models
+            if model.classifier.opening
+        }
 
     @property
     def share(self) -> float:
@@ -212,9 +231,13 @@ class StressSession:
         own = record.training if record else None
         if not theirs or not own:
             return f"{about}; whether the candidate's recipe is theirs is not known"
-        differing = sorted(name for name in theirs if name != "seed" and own.get(name) != theirs[name])
+        differing = sorted(
+            name for name in theirs if name != "seed" and own.get(name) != theirs[name]
+        )
         if differing:
-            return f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
+            return (
+                f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
+            )
         return f"{about}; the candidate's recipe is the same"
 
     def scaled(self, check: Check) -> Check:
@@ -226,17 +249,27 @@ class StressSession:
         if self.recording and not ROLES[check.role].precondition:
             check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)
         elif not self.recording:
-            self.checks.expect_as_calibrated(check)  # Its metric may have been declared since the file was read.
+            self.checks.expect_as_calibrated(
+                check
+            )  # Its metric may have been declared since the file was read.
         if self.thorough and check.keys.get("within"):
-            check = replace(check, hand=None, informational="searched ten times as long as its threshold was made for")
+            check = replace(
+                check,
+                hand=None,
+                informational="searched ten times as long as its threshold was made for",
+            )
         data = self.checks.data
         share = self.size_of(check.family) / data.size_of(check.family)
-        counted = self._all_images if self._measures_all(check) else self._counted_among(check.family)
+        counted = (
+            self._all_images if self._measures_all(check) else self._counted_among(check.family)
+        )
         by_hand = counted / data.by_hand_of(check.family)
         for row in self.checks.family(check.family):
             if row.definition != check.definition:
                 continue
-            if check.family in self.of_rows:  # Its threshold may be of these images, which are measured whole.
+            if (
+                check.family in self.of_rows
+            ):  # Its threshold may be of these images, which are measured whole.
                 check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
                 by_hand = share
             elif row.informational:  # A feature may have made it so for this run.
@@ -244,10 +277,14 @@ class StressSession:
         if self.stopped is not None:
             only, of = self.stopped
             if check.id != only:
-                raise ChecksError(f"check {check.id}: the run has stopped at {only}, and judges no other check")
+                raise ChecksError(
+                    f"check {check.id}: the run has stopped at {only}, and judges no other check"
+                )
             check, share, by_hand = replace(check, stopped=of), 1.0, 1.0
         share_by_hand = None if by_hand == share else by_hand
-        return replace(check, share=share, share_by_hand=share_by_hand, sharing=self.checks.tolerances)
+        return replace(
+            check, share=share, share_by_hand=share_by_hand, sharing=self.checks.tolerances
+        )
 
     def size_of(self, family: str) -> int:
         """Return the number of images for the tests of a family."""
@@ -257,7 +294,9 @@ class StressSession:
     def expect_answers_for(self, family: str) -> None:
         """Raise `NotApplicableError` for a family that recorded predictions were not exported for."""
         if self.answered and family not in self.answered:
-            raise NotApplicableError(f"the recorded predictions were exported for {', '.join(self.answered)} alone")
+            raise NotApplicableError(
+                f"the recorded predictions were exported for {', '.join(self.answered)} alone"
+            )
 
     def of_check(self, check: Check) -> StressSession:
         """Return the session for the test of a check: on a sample by the panel if its metric is weighted.
@@ -285,7 +324,9 @@ class StressSession:
         While a panel is recorded, no threshold applies, and reference models measure what other checks measure.
         """
         data = self.checks.data
-        of_all_families = check.family not in data.samples and data.by_panel(check.family) is not None
+        of_all_families = (
+            check.family not in data.samples and data.by_panel(check.family) is not None
+        )
         return of_all_families and check.hand is not None and not self.recording
 
     @property
@@ -295,7 +336,11 @@ class StressSession:
     def _by_votes(self, family: str) -> bool:
         size = self.size_of(family)
         made = self.checks.data.by_panel(family) is not None
-        cut = size < self.checks.data.size_of(family) and self.checks.weighted(family) and self.has_votes
+        cut = (
+            size < self.checks.data.size_of(family)
+            and self.checks.weighted(family)
+            and self.has_votes
+        )
         return size < self._all_images and (cut or made) and self._votes is not None
 
     @property
@@ -310,7 +355,11 @@ class StressSession:
         if self.has_votes:
             return self.panel_predictions
         incumbent = None if self.recording else self.roles.get(INCUMBENT)
-        return ConfidenceStrata(incumbent.predict) if incumbent and incumbent.provides.scores != "labels" else None
+        return (
+            ConfidenceStrata(incumbent.predict)
+            if incumbent and incumbent.provides.scores != "labels"
+            else None
+        )
 
     def _counted_among(self, family: str) -> int:
         """Return the number of images that counts of a family are of; a weighted one is of all."""
@@ -329,7 +378,9 @@ class StressSession:
         size = self.size_of(family)
         if size == len(self.images):
             return self
-        source = replace(self, images=self.whole) if self.whole and size > len(self.images) else self
+        source = (
+            replace(self, images=self.whole) if self.whole and size > len(self.images) else self
+        )
         return self._on(source._sample(size))
 
     @cached_property

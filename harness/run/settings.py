@@ -59,7 +59,9 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
         from harness.data.sources import SHIPPED
 
         try:
-            return load_fashion_mnist("train") if spec == SHIPPED else self.but(data=spec).all_images()
+            return (
+                load_fashion_mnist("train") if spec == SHIPPED else self.but(data=spec).all_images()
+            )
         except InputError as error:
             if error.setting.partition(" ")[0] == "data":
                 raise DataError(error.message, setting=f"train {spec}", code=error.code) from error
@@ -73,7 +75,12 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
         return images if self.samples is None else stratified_sample(images, self.samples)
 
     def open(
-        self, path: Path | str, images: LabelledImages, *, others: Iterable[RoleModel] = (), ordered: bool = True
+        self,
+        path: Path | str,
+        images: LabelledImages,
+        *,
+        others: Iterable[RoleModel] = (),
+        ordered: bool = True,
     ) -> RoleModel:
         """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate.
 
@@ -108,10 +115,14 @@ class ReportSettings(Settings):
         "most a fifth of the run's work).",
     )
     reports: Place = setting(
-        default="reports", about="The folder that reports are written to (default: reports).", metavar="DIR", line=True
+        default="reports",
+        about="The folder that reports are written to (default: reports).",
+        metavar="DIR",
+        line=True,
     )
     no_wait: bool = setting(
-        default=False, about="End with 4 if another run writes to the folder of reports (default: wait for it to end)."
+        default=False,
+        about="End with 4 if another run writes to the folder of reports (default: wait for it to end).",
     )
     history: Place | None = setting(
         "The file of the run history, or none (default: "
@@ -121,7 +132,9 @@ class ReportSettings(Settings):
     )
 
 
-_OF_FEATURES = {resolve(model): title for feature in features() for model, title in feature.settings.items()}
+_OF_FEATURES = {
+    resolve(model): title for feature in features() for model, title in feature.settings.items()
+}
 
 
 class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore[misc] # Features add to them.
@@ -213,15 +226,27 @@ def option_of_pytest(name: str) -> str:
     """
     if name in IN_TABLE:
         return name
-    return f"--stress-{name.replace('_', '-')}" if name in {*ON_LINE, SET.name} - {"checks"} else f"--{name}"
+    return (
+        f"--stress-{name.replace('_', '-')}"
+        if name in {*ON_LINE, SET.name} - {"checks"}
+        else f"--{name}"
+    )
 
 
-def as_options(values: Mapping[str, Any], option_of: Callable[[str], str] = option_of_pytest) -> list[str]:
+def as_options(
+    values: Mapping[str, Any], option_of: Callable[[str], str] = option_of_pytest
+) -> list[str]:
     """Return settings by name as options: those of the line each by its own, all others by `set`."""
-    table = {name: value for name, value in values.items() if name in IN_TABLE and value is not None}
+    table = {
+        name: value for name, value in values.items() if name in IN_TABLE and value is not None
+    }
     line = [(option_of(name), value) for name, value in values.items() if name not in IN_TABLE]
     return [
-        *(option if value is True else f"{option}={value}" for option, value in line if value not in {None, False}),
+        *(
+            option if value is True else f"{option}={value}"
+            for option, value in line
+            if value not in {None, False}
+        ),
         *(f"{option_of(SET.name)}={pair}" for pair in pairs_of(table)),
     ]
 

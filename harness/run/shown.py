@@ -39,7 +39,13 @@ class Line:
     @property
     def percent(self) -> str:
         """Return the share as text."""
-        return "" if self.share is None else f"{self.share:.0%}" if self.share >= _LEAST or not self.share else "<1%"
+        return (
+            ""
+            if self.share is None
+            else f"{self.share:.0%}"
+            if self.share >= _LEAST or not self.share
+            else "<1%"
+        )
 
 
 @record
@@ -140,7 +146,9 @@ def named(address: str, images: dict[str, bytes]) -> str:
 def image_in(folder: Path, name: str) -> bytes:
     """Return the image of a record in this folder; raises `InputError` for one that is missing or another."""
     if (found := _NAME.fullmatch(name)) is None:
-        raise InputError(f"{name!r} is no name of a picture, such as {PICTURES}/0123456789abcdef.webp")
+        raise InputError(
+            f"{name!r} is no name of a picture, such as {PICTURES}/0123456789abcdef.webp"
+        )
     try:
         content = read_regular(folder / name, max_bytes=_MAX_BYTES)
     except OSError as error:
@@ -162,4 +170,6 @@ def with_images(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str
         return change(value) if key == "image" and value and isinstance(value, str) else value
 
     thumbnails = {name: change(image) for name, image in plain["thumbnails"].items()}
-    return plain | {name: changed(plain[name]) for name in _WITH_IMAGES} | {"thumbnails": thumbnails}
+    return (
+        plain | {name: changed(plain[name]) for name in _WITH_IMAGES} | {"thumbnails": thumbnails}
+    )

@@ -59,7 +59,9 @@ _LEFT_OUT = frozenset({"original"})
 """Roles with checks of their own, which a comparison with the candidate adds nothing to."""
 
 
-def overview_of(session: StressSession, *, on_measured: Callable[[int, int], None] | None = None) -> Overview:
+def overview_of(
+    session: StressSession, *, on_measured: Callable[[int, int], None] | None = None
+) -> Overview:
     """Measure the models of a run, each once whatever its roles, on as many images as the run can afford.
 
     Where families are measured on samples, these are the images.
@@ -103,7 +105,9 @@ def measure_overview(
     """
     roles: dict[str, list[str]] = {}
     for role, model in models.items():
-        twin = next((name for name in roles if models[name].model_sha256 == model.model_sha256), role)
+        twin = next(
+            (name for name in roles if models[name].model_sha256 == model.model_sha256), role
+        )
         roles.setdefault(twin, []).append(role)
     suited = not why_no_corners(images)
     size = next((size for size in sample_sizes(images) if suited and size <= corners), 0)
@@ -118,13 +122,17 @@ def measure_overview(
         except NotApplicableError as error:
             missing = str(error)
     kinds = kinds_for(first.predict(images), owned)
-    if any(model.provides.known == 0 for model in models.values()):  # A kind is counted for every model.
+    if any(
+        model.provides.known == 0 for model in models.values()
+    ):  # A kind is counted for every model.
         kinds = tuple(kind for kind in kinds if kind.above is None)
     measured = []
     for role, names in roles.items():
         one = _measured(models[role], images, kinds, size=size, sure=sure)
         if found is not None and found.rows and panel_predictions is not None:
-            one["without_label_errors"] = without(models[role].predict(images), panel_predictions, found)
+            one["without_label_errors"] = without(
+                models[role].predict(images), panel_predictions, found
+            )
         measured.append(ModelOverview(name=role, roles=tuple(names), **one))
         if on_measured:
             on_measured(len(measured), len(roles))
@@ -138,11 +146,18 @@ def measure_overview(
         label_errors=found,
         label_errors_missing=missing,
         augmentation=images.domain.augmentation,
-        left_out=tuple(title for title, count in ((CORNERS, size or not suited), (CONFIDENCE, sure)) if not count),
+        left_out=tuple(
+            title
+            for title, count in ((CORNERS, size or not suited), (CONFIDENCE, sure))
+            if not count
+        ),
     )
     if (reference := overview.reference) is None:
         return overview
-    return replace(overview, changes=_changes(first, models[reference.roles[0]], images, kinds, against=reference.name))
+    return replace(
+        overview,
+        changes=_changes(first, models[reference.roles[0]], images, kinds, against=reference.name),
+    )
 
 
 def _measured(
@@ -193,7 +208,10 @@ def _measured(
         found["persistent"] = persistent_failures(sample, predicted, confidence)
     failures = zip(kinds, shares, strict=True)
     return found | {
-        "failures": tuple(KindCount(kind.name, int(kind.among(predictions).sum()), share) for kind, share in failures)
+        "failures": tuple(
+            KindCount(kind.name, int(kind.among(predictions).sum()), share)
+            for kind, share in failures
+        )
     }
 
 
@@ -203,7 +221,12 @@ def _rate(measured: Measurement) -> Rate:
 
 
 def _changes(
-    model: RoleModel, reference: RoleModel, images: LabelledImages, kinds: Sequence[FailureKind], *, against: str
+    model: RoleModel,
+    reference: RoleModel,
+    images: LabelledImages,
+    kinds: Sequence[FailureKind],
+    *,
+    against: str,
 ) -> Changes:
     """Compare a model's failures on clean images with those of the one named `against`; `kinds[0]` is any."""
     import torch
@@ -211,11 +234,16 @@ def _changes(
     mine, theirs = model.predict(images), reference.predict(images)
     found = [changed_positions(mine, theirs, kind) for kind in kinds]
     named = []
-    for positions in found[0][:2]:  # Asked alone: for all images, the correct prediction would cost another pass.
+    for positions in found[0][
+        :2
+    ]:  # Asked alone: for all images, the correct prediction would cost another pass.
         few = images.take(torch.from_numpy(positions[:CHANGED_SHOWN]))
         both = (model.predict(few), reference.predict(few)) if len(few) else ()
         named.append(compared_at(*both, np.arange(len(few))) if both else ())
-    counts = (KindChange(kind.name, *map(len, positions)) for kind, positions in zip(kinds, found, strict=True))
+    counts = (
+        KindChange(kind.name, *map(len, positions))
+        for kind, positions in zip(kinds, found, strict=True)
+    )
     return Changes(against, tuple(counts), *named)
 
 
@@ -231,7 +259,9 @@ def mistakes_of(predictions: Predictions, panel: PanelPredictions | None) -> tup
         confusion = int(predictions.labels[at]), int(predictions.predicted[at])
         ranks[confusion] = rank = ranks.get(confusion, -1) + 1
         ranked.append((rank, at))
-    chosen = [at for rank, at in sorted(ranked, key=lambda item: item[0]) if rank < OF_CONFUSION][:SHOWN]
+    chosen = [at for rank, at in sorted(ranked, key=lambda item: item[0]) if rank < OF_CONFUSION][
+        :SHOWN
+    ]
     classes, positions = predictions.classes, predictions.images.positions.numpy()
     view: PanelView | None = None
     if panel is not None and panel.excluded is None and chosen:

@@ -40,7 +40,11 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     in the main thread never returns. Then the process ends by itself a minute later, with 4. A system without that
     signal (Windows) and other threads have no limit. A timer that was running before continues after.
     """
-    if not seconds or not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+    if (
+        not seconds
+        or not hasattr(signal, "SIGALRM")
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
 
@@ -70,7 +74,9 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if remaining:
-            signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - start), 0.001), interval)
+            signal.setitimer(
+                signal.ITIMER_REAL, max(remaining - (time.monotonic() - start), 0.001), interval
+            )
 
 
 def _insist(seconds: float, what: str, ended: threading.Event) -> None:
@@ -85,5 +91,8 @@ def _insist(seconds: float, what: str, ended: threading.Event) -> None:
             return
         if not last:
             signal.setitimer(signal.ITIMER_REAL, 0.001, _AGAIN)
-    print(f"{what}: no answer within {seconds:g} s, nor to the signal; the process ends", file=sys.__stderr__)
+    print(
+        f"{what}: no answer within {seconds:g} s, nor to the signal; the process ends",
+        file=sys.__stderr__,
+    )
     os._exit(NOT_JUDGED)

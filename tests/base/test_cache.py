@@ -59,7 +59,10 @@ class Counted(nn.Module):
 @pytest.mark.parametrize(
     "pair",
     [
-        [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=aligned) for aligned in (False, True)],
+        [
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=aligned)
+            for aligned in (False, True)
+        ],
         [nn.AvgPool2d(3, padding=1, count_include_pad=included) for included in (False, True)],
     ],
     ids=["align-corners", "count-include-pad"],
@@ -148,7 +151,9 @@ def test_pruning_deletes_what_was_used_the_longest_ago(tmp_path):
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
     cache.prune()
-    assert [path.exists() for path in unfinished] == [True, False], "somebody may still write the first"
+    assert [path.exists() for path in unfinished] == [True, False], (
+        "somebody may still write the first"
+    )
 
 
 def test_a_second_classifier_predicts_nothing_anew(cache, monkeypatch):
@@ -177,12 +182,16 @@ def test_whatever_decides_a_prediction_is_part_of_its_key(cache, other):
     model, data, perturbation, *rounded = other()
     cached, plain = Classifier(model, cache=cache), Classifier(model)
     cached.rounded = plain.rounded = bool(rounded)
-    assert (cached.predict(data, perturbation).logits == plain.predict(data, perturbation).logits).all()
+    assert (
+        cached.predict(data, perturbation).logits == plain.predict(data, perturbation).logits
+    ).all()
     assert cache.info().entries == 2
 
 
 @pytest.mark.parametrize(("name", "other"), [("PROTOCOL", 2), ("computing_code", lambda: "mended")])
-def test_the_protocol_and_the_code_that_computes_are_part_of_the_key(cache, monkeypatch, name, other):
+def test_the_protocol_and_the_code_that_computes_are_part_of_the_key(
+    cache, monkeypatch, name, other
+):
     """A mistake that is mended under the same protocol must not live on in what was kept."""
     Classifier(Counted(), cache=cache).predict(images(), Pose(10))
     monkeypatch.setattr(f"harness.inference.classifier.{name}", other)
@@ -192,7 +201,9 @@ def test_the_protocol_and_the_code_that_computes_are_part_of_the_key(cache, monk
 
 @pytest.mark.parametrize("room", ["data", "perturb", "networks", "inference"])
 def test_each_decisive_file_decides_the_version_of_the_code(tmp_path, room):
-    shutil.copytree(Path(harness.__file__).parent, tmp_path / "harness", ignore=shutil.ignore_patterns("*.gz"))
+    shutil.copytree(
+        Path(harness.__file__).parent, tmp_path / "harness", ignore=shutil.ignore_patterns("*.gz")
+    )
     before = hash_of_code(tmp_path / "harness")
     changed = max((tmp_path / "harness" / room).rglob("*.py"))
     changed.write_text(changed.read_text() + "\n")
@@ -219,7 +230,9 @@ def test_code_and_hidden_tensors_are_part_of_the_key(monkeypatch):
         def forward(self, pixels):
             return super().forward(pixels) + self.hidden
 
-    one, same, other = (Classifier(Hiding(torch.tensor([float(v), 0.0, 0.0]))).fingerprint for v in (1, 1, 2))
+    one, same, other = (
+        Classifier(Hiding(torch.tensor([float(v), 0.0, 0.0]))).fingerprint for v in (1, 1, 2)
+    )
     assert one == same
     assert one != other
 
@@ -265,7 +278,9 @@ def test_an_entry_copied_to_another_name_counts_as_absent(tmp_path):
     assert (cache.load("a" * 64, (2, 2)) == 1).all()
 
 
-@pytest.mark.parametrize("made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+@pytest.mark.parametrize(
+    "made", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"]
+)
 def test_an_entry_that_is_no_file_counts_as_absent(tmp_path, made):
     cache = Store(tmp_path)
     cache.store("a" * 64, np.zeros((2, 2), np.float32))
@@ -305,7 +320,13 @@ def test_an_entry_that_is_deleted_while_it_is_read_is_not_left_empty(cache, monk
 
 
 @pytest.mark.parametrize(
-    ("call", "number"), [("replace", errno.EXDEV), ("replace", errno.ENOSPC), ("stat", errno.EIO), ("chmod", errno.EIO)]
+    ("call", "number"),
+    [
+        ("replace", errno.EXDEV),
+        ("replace", errno.ENOSPC),
+        ("stat", errno.EIO),
+        ("chmod", errno.EIO),
+    ],
 )
 def test_what_cannot_be_renamed_into_place_is_predicted_anew(cache, monkeypatch, call, number):
     def failing(*_, **__):

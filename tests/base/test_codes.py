@@ -31,7 +31,8 @@ def texts_in_code():
             if isinstance(node, ast.JoinedStr):
                 found.append(
                     "".join(
-                        getattr(part, "value", "…") if isinstance(part, ast.Constant) else "…" for part in node.values
+                        getattr(part, "value", "…") if isinstance(part, ast.Constant) else "…"
+                        for part in node.values
                     )
                 )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -46,7 +47,9 @@ def test_each_code_has_one_entry_and_each_entry_a_code():
     kinds = subclasses(InputError) | subclasses(Interruption)
     known = {*Code, *get_args(files.Code)}
     assert {
-        kind.__name__ for kind in kinds if kind.__module__.startswith("harness") and kind.code not in known
+        kind.__name__
+        for kind in kinds
+        if kind.__module__.startswith("harness") and kind.code not in known
     } == set()
     said = texts_in_code()
     by_pytest = "unrecognized arguments"
@@ -54,18 +57,26 @@ def test_each_code_has_one_entry_and_each_entry_a_code():
     assert len(messages) >= 25
     for message in messages:
         pieces = [piece.strip() for piece in re.split(r"…|\d+(?:x\d+)?", message)]
-        assert message == by_pytest or [piece for piece in pieces if piece not in said] == [], message
+        assert message == by_pytest or [piece for piece in pieces if piece not in said] == [], (
+            message
+        )
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (InputError("expected one of a, b", setting="profile slow"), "[USAGE] profile slow: expected one of a, b"),
+        (
+            InputError("expected one of a, b", setting="profile slow"),
+            "[USAGE] profile slow: expected one of a, b",
+        ),
         (DataError("shop: no such folder"), "[DATA] shop: no such folder"),
         (DataError("[DATA] relayed"), "[DATA] relayed"),
         (DataError("relayed", code="PANEL"), "[PANEL] relayed"),
         (DataError("[MINE].csv: no rows"), "[DATA] [MINE].csv: no rows"),
-        (files.CheckpointRefused("FORMAT", Path("a"), "b", "c"), "REFUSED[FORMAT] a: b. Nothing was executed. c"),
+        (
+            files.CheckpointRefused("FORMAT", Path("a"), "b", "c"),
+            "REFUSED[FORMAT] a: b. Nothing was executed. c",
+        ),
         (ModuleNotFoundError("no cv2"), "[PACKAGE] no cv2"),
         (PermissionError("no"), "[FILE] no"),
         (MemoryError("full"), "[MEMORY] full"),
@@ -80,7 +91,9 @@ def test_a_reason_has_one_code_in_front(error, said):
 
 
 def test_a_traceback_names_the_code_and_the_page():
-    error = pickle.loads(pickle.dumps(DataError("shop: no such folder", setting="data folder:shop")))
+    error = pickle.loads(
+        pickle.dumps(DataError("shop: no such folder", setting="data folder:shop"))
+    )
     *_, said, note = traceback.format_exception(error)
     assert said.strip() == "harness.base.errors.DataError: data folder:shop: shop: no such folder"
     assert note.strip() == "[DATA] see `stress-harness docs troubleshooting#data`"

@@ -22,7 +22,9 @@ def test_without_a_page_all_are_listed_with_their_titles(capsys):
     assert re.search(r"^behaviours/clean +\w", printed, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["troubleshooting", "troubleshooting.md", "docs/troubleshooting.md"])
+@pytest.mark.parametrize(
+    "name", ["troubleshooting", "troubleshooting.md", "docs/troubleshooting.md"]
+)
 def test_a_page_is_printed(capsys, name):
     assert main(["docs", name]) == 0
     printed = capsys.readouterr().out
@@ -36,7 +38,9 @@ def test_a_section_ends_at_the_next_heading_of_its_level(capsys):
     assert printed.startswith("### DATA\n")
     assert "expected images of one size" in printed
     assert "### PIPELINE" not in printed
-    assert "### USAGE" in page("troubleshooting#the-command-and-its-project"), "lower levels belong to it"
+    assert "### USAGE" in page("troubleshooting#the-command-and-its-project"), (
+        "lower levels belong to it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,9 @@ def test_messages_name_pages_that_an_installed_package_prints():
     named = {}
     for path in SOURCES:
         text = path.read_text("utf-8")
-        assert not re.search(r"\bdocs/[\w/-]+\.md(?!\.)", re.sub(r'^""".*?"""', "", text, flags=re.DOTALL)), path
+        assert not re.search(
+            r"\bdocs/[\w/-]+\.md(?!\.)", re.sub(r'^""".*?"""', "", text, flags=re.DOTALL)
+        ), path
         for found in re.findall(r"stress-harness docs ([\w/#-]+)", text):
             named[found] = path
     assert "troubleshooting" in named

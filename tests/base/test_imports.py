@@ -52,7 +52,12 @@ NETS = {
 
 def processes(codes: dict[Path, str]) -> list[str]:
     """Run a process in each folder that imports `net`, and then this code on its cache; return what they print."""
-    command = [sys.executable, "-c", PROCESSES, json.dumps({str(folder): code for folder, code in codes.items()})]
+    command = [
+        sys.executable,
+        "-c",
+        PROCESSES,
+        json.dumps({str(folder): code for folder, code in codes.items()}),
+    ]
     return subprocess.check_output(command, text=True).split()
 
 
@@ -75,8 +80,12 @@ def test_an_entry_is_used_until_code_behind_it_changes(project):
         (folder / "unused.py").write_text("factor = 22\n")
     assert processes(dict.fromkeys(folders, LOAD)) == ["True"] * len(NETS)
     for folder in folders:
-        (folder / ("fast.py" if folder.name == "optional" else "helper.py")).write_text("factor = 22\n")
-    assert dict(zip(NETS, processes(dict.fromkeys(folders, LOAD)), strict=True)) == dict.fromkeys(NETS, "False")
+        (folder / ("fast.py" if folder.name == "optional" else "helper.py")).write_text(
+            "factor = 22\n"
+        )
+    assert dict(zip(NETS, processes(dict.fromkeys(folders, LOAD)), strict=True)) == dict.fromkeys(
+        NETS, "False"
+    )
 
 
 def test_code_that_changes_after_its_import_leaves_nothing(project):

@@ -8,7 +8,16 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.base.files import write_all_or_none
-from harness.base.outputs import CHECKPOINT, HISTORY, PAGE, PICTURE, Inputs, Output, marked_png, table_kind
+from harness.base.outputs import (
+    CHECKPOINT,
+    HISTORY,
+    PAGE,
+    PICTURE,
+    Inputs,
+    Output,
+    marked_png,
+    table_kind,
+)
 
 OURS = b'<!DOCTYPE html><html><head><meta name="generator" content="stress-harness">'
 THEIRS = b"<!DOCTYPE html><html><head><title>shop</title>"
@@ -20,8 +29,14 @@ TABLE = table_kind("a table of changes", "kind,change")
 def test_a_file_of_another_kind_stays(tmp_path, content, kind):
     path = tmp_path / "page.html"
     path.write_bytes(content)
-    for work in (Output(path, kind).expect_own, lambda: Output(path, kind).write(OURS), Output(path, kind).remove):
-        with pytest.raises(InputError, match=f"exists and is not {kind.name}, so it is not replaced; name"):
+    for work in (
+        Output(path, kind).expect_own,
+        lambda: Output(path, kind).write(OURS),
+        Output(path, kind).remove,
+    ):
+        with pytest.raises(
+            InputError, match=f"exists and is not {kind.name}, so it is not replaced; name"
+        ):
             work()
     assert path.read_bytes() == content
 
@@ -40,7 +55,10 @@ def test_an_input_is_known_by_any_name(tmp_path, link):
     path.touch()
     link(path, other)
     output = Output(other, PAGE, Inputs((path,)))
-    with pytest.raises(InputError, match=r"other.html: is an input of this command, by the name .*conftest.py, and a"):
+    with pytest.raises(
+        InputError,
+        match=r"other.html: is an input of this command, by the name .*conftest.py, and a",
+    ):
         output.write(OURS)
     assert path.read_bytes() == b""
     assert other.is_symlink() == (link is linked)
@@ -63,7 +81,9 @@ def test_no_link_inside_the_folder_is_followed(tmp_path):
     (folder / "sub").symlink_to(elsewhere)
     (folder / "page.html").symlink_to(elsewhere / "new.html")
     for name in ("sub/page.html", "page.html"):
-        with pytest.raises(InputError, match=r"is a link to .*, but outputs in .* follow no links; remove it"):
+        with pytest.raises(
+            InputError, match=r"is a link to .*, but outputs in .* follow no links; remove it"
+        ):
             Output(folder / name, PAGE, within=folder).write(OURS)
     assert list(elsewhere.iterdir()) == []
 
@@ -150,4 +170,6 @@ def test_pictures_are_marked_and_stay_pictures(tmp_path):
     assert cv2.imread(str(ours)).tolist() == cv2.imread(str(theirs)).tolist()
     assert marked_png(ours.read_bytes()) == ours.read_bytes()
     at = ours.read_bytes().index(b"tEXt")
-    assert int.from_bytes(ours.read_bytes()[at + 27 : at + 31], "big") == zlib.crc32(ours.read_bytes()[at : at + 27])
+    assert int.from_bytes(ours.read_bytes()[at + 27 : at + 31], "big") == zlib.crc32(
+        ours.read_bytes()[at : at + 27]
+    )

@@ -28,7 +28,15 @@ PANEL = {
     "protocol": 1,
     "recipe": {},
     "checks": [
-        {"id": "a", "family": "a", "metric": "m", "unit": "share", "direction": "at_least", "n": 3, "definition": ""}
+        {
+            "id": "a",
+            "family": "a",
+            "metric": "m",
+            "unit": "share",
+            "direction": "at_least",
+            "n": 3,
+            "definition": "",
+        }
     ],
     "models": [{"path": "x", "sha256": "y", "seed": None, "values": {"a": 0.5}}],
     "sample": None,
@@ -61,7 +69,9 @@ def npz(**arrays) -> bytes:
     return file.getvalue()
 
 
-def zipped(content: bytes, *, name: str = "images.npy", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(
+    content: bytes, *, name: str = "images.npy", method: int = zipfile.ZIP_DEFLATED
+) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         archive.writestr(name, content)
@@ -108,7 +118,10 @@ DAMAGED = {
     "compression-unknown": ("images.npz", of_method(97)),
     "compression-lzma-of-nothing": ("images.npz", of_method(14)),
     "shape-of-40-terabytes": ("images.npz", zipped(member(IMAGES, shape="(20000, 20000, 100000)"))),
-    "shape-beyond-64-bits": ("images.npz", zipped(member(IMAGES, shape="(99999999999, 99999999999, 99999999999)"))),
+    "shape-beyond-64-bits": (
+        "images.npz",
+        zipped(member(IMAGES, shape="(99999999999, 99999999999, 99999999999)")),
+    ),
     "shape-below-zero": ("images.npz", zipped(member(IMAGES, shape="(-2, -8, 8)"))),
     "header-of-dashes": ("images.npz", zipped(member(IMAGES, header="-" * 9000))),
     "header-nested": ("images.npz", zipped(member(IMAGES, header="(" * 5000))),
@@ -116,13 +129,22 @@ DAMAGED = {
     "raw-in-npy": ("images.npz", zipped(b"raw")),
     "label-of-ten-trillion": ("images.npz", npz(images=IMAGES, labels=np.array([0, 10**13]))),
     "label-of-30-million": ("images.npz", npz(images=IMAGES, labels=np.array([0, 30_000_000]))),
-    "label-beyond-int64": ("images.npz", npz(images=IMAGES, labels=np.array([0, 2**64 - 1], np.uint64))),
-    "three-gigabytes-of-zeros": ("images.npz", zipped(member(np.zeros((2, 16_384, 16_384), np.uint8)))),
+    "label-beyond-int64": (
+        "images.npz",
+        npz(images=IMAGES, labels=np.array([0, 2**64 - 1], np.uint64)),
+    ),
+    "three-gigabytes-of-zeros": (
+        "images.npz",
+        zipped(member(np.zeros((2, 16_384, 16_384), np.uint8))),
+    ),
     "empty": ("images.npz", b""),
     "deeply-nested": ("checks.toml", (HEAD + "x = " + "[" * 100_000).encode()),
     "key-of-20,000-parts": ("checks.toml", (HEAD + "a." * 20_000 + "b = 1\n").encode()),
     "table-of-20,000-parts": ("checks.toml", (HEAD + "[" + "a." * 20_000 + "b]\n").encode()),
-    "threshold-of-400-digits": ("checks.toml", (HEAD + ROW + f"hand = {{ threshold = {'9' * 400} }}\n").encode()),
+    "threshold-of-400-digits": (
+        "checks.toml",
+        (HEAD + ROW + f"hand = {{ threshold = {'9' * 400} }}\n").encode(),
+    ),
     "n-of-5,000-digits": ("checks.toml", HEAD.replace("n = 100", "n = " + "9" * 5_000).encode()),
     "checks-not-text": ("checks.toml", b"\xff\xfe\x00"),
     "panel-nested": ("panel.json", b"[" * 100_000),
@@ -155,7 +177,9 @@ def test_what_is_intact_is_read(tmp_path):
     assert not refusal_of(tmp_path / "checks.toml", (HEAD + ROW).encode())
     assert not refusal_of(tmp_path / "panel.json", json.dumps(PANEL).encode())
     assert not refusal_of(tmp_path / "images.npz", GOOD)
-    assert not refusal_of(tmp_path / "images.npz", npz(images=IMAGES, labels=np.array([0, MAX_CLASSES - 1])))
+    assert not refusal_of(
+        tmp_path / "images.npz", npz(images=IMAGES, labels=np.array([0, MAX_CLASSES - 1]))
+    )
 
 
 INTACT = {
@@ -166,7 +190,9 @@ INTACT = {
 
 
 @pytest.mark.parametrize("name", INTACT)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_damage_gives_a_result_or_a_refusal(tmp_path, name, data):
     content = bytearray(INTACT[name])
@@ -184,12 +210,16 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_value_in_a_panel_gives_a_result_or_a_refusal(tmp_path, data):
     content = json.loads(json.dumps(PANEL))
     place = data.draw(
-        st.sampled_from([content, content["checks"][0], content["models"][0], content["models"][0]["values"]])
+        st.sampled_from(
+            [content, content["checks"][0], content["models"][0], content["models"][0]["values"]]
+        )
     )
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(PLAIN)
     refusal_of(tmp_path / "panel.json", json.dumps(content).encode())

@@ -60,7 +60,10 @@ def test_totals_known_later_work_begun_anew_and_notes_count():
         bar.reset()
         bar.set_description("again")
         bar.update(10)
-    assert [line.split(":")[0] for line in log.getvalue().splitlines()] == ["100%|##########| 10/10 [00", "again"]
+    assert [line.split(":")[0] for line in log.getvalue().splitlines()] == [
+        "100%|##########| 10/10 [00",
+        "again",
+    ]
     log = io.StringIO()
     with Progress(total=10, file=log, mininterval=0) as bar:
         bar.update(5)

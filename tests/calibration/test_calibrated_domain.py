@@ -35,7 +35,12 @@ def zoo(pytester, runs):
     zoo.bind(ROWS)
     zoo.panel = zoo.root / "models/panel.json"
     zoo.seeds = [
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=JITTER, training={**TRAINING, "seed": seed}).name
+        zoo.save(
+            f"seed-{seed}.safetensors",
+            seed=seed,
+            jitter=JITTER,
+            training={**TRAINING, "seed": seed},
+        ).name
         for seed in (1, 2, 3)
     ]
     return zoo
@@ -54,7 +59,14 @@ def run_calibrate(zoo, *arguments) -> int:
 
 
 def gate(zoo, pytester):
-    options = ("-p", "no:html", "stress_tests", *ON_ZOO, "--stress-set=no_overview=true", "--candidate")
+    options = (
+        "-p",
+        "no:html",
+        "stress_tests",
+        *ON_ZOO,
+        "--stress-set=no_overview=true",
+        "--candidate",
+    )
     with hypothesis_as_it_starts():
         return pytester.runpytest_inprocess(*options, "seed-3.safetensors")
 
@@ -78,9 +90,16 @@ def test_calibration_measures_the_declared_pixels_and_names_them(zoo, pytester, 
     undeclare(zoo)
     before = zoo.checks.read_bytes(), zoo.panel.read_bytes()
     capsys.readouterr()
-    for part in (("--family", "rotation"), ("--check", "clean"), ("--convert", "cp {input} {output}")):
+    for part in (
+        ("--family", "rotation"),
+        ("--check", "clean"),
+        ("--convert", "cp {input} {output}"),
+    ):
         assert main(["calibrate", *part, "--", *ON_ZOO]) == 2
-        assert "calibrate all families, without --family, --check and --convert" in capsys.readouterr().err
+        assert (
+            "calibrate all families, without --family, --check and --convert"
+            in capsys.readouterr().err
+        )
     assert gate(zoo, pytester).ret == 4
     assert (zoo.checks.read_bytes(), zoo.panel.read_bytes()) == before
 
@@ -105,7 +124,9 @@ def test_a_panel_of_other_pixels_is_refused(zoo):
     declare(zoo)
     assert run_calibrate(zoo) == 0
     zoo.checks.write_text(with_domain(zoo.checks.read_text(), Domain()))
-    with pytest.raises(InputError, match=r"measured with augmentation ±4 px to the sides; border edge, .* is for"):
+    with pytest.raises(
+        InputError, match=r"measured with augmentation ±4 px to the sides; border edge, .* is for"
+    ):
         read_panel(zoo.panel, read_checks(zoo.checks))
 
 
@@ -127,7 +148,8 @@ clean = 2
 
 
 @pytest.mark.parametrize(
-    "text", [FILE, FILE.replace("[data.samples]\nclean = 2\n", ""), FILE + '\n[[check]]\nid = "clean"\n']
+    "text",
+    [FILE, FILE.replace("[data.samples]\nclean = 2\n", ""), FILE + '\n[[check]]\nid = "clean"\n'],
 )
 def test_a_domain_is_written_and_removed_and_all_else_stays(text):
     written = with_domain(text, DECLARED)

@@ -38,7 +38,9 @@ CONVERTED = ["equivalence-clean", "equivalence-confidence", "equivalence-hand"]
 def shaken(source, target, *, jitter):
     """Save a model with shaken weights, by noise of its own."""
     model = load_checkpoint(Path(source)).model
-    generator = torch.Generator().manual_seed(Path(source).stat().st_size + sum(map(ord, str(Path(source).name))))
+    generator = torch.Generator().manual_seed(
+        Path(source).stat().st_size + sum(map(ord, str(Path(source).name)))
+    )
     with torch.no_grad():
         for tensor in (each for each in model.parameters() if each.ndim > 1):
             tensor.add_(jitter * tensor.std() * torch.randn(tensor.shape, generator=generator))
@@ -63,10 +65,14 @@ def zoo(pytester, monkeypatch, runs):
     models = []
     for seed in range(1, 9):
         name = zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02).name
-        models.append(ReferenceModel(name, hash_of_file(zoo.root / name), seed, {"clean": 0.9 + seed / 1_000}))
+        models.append(
+            ReferenceModel(name, hash_of_file(zoo.root / name), seed, {"clean": 0.9 + seed / 1_000})
+        )
     (row,) = [check for check in read_checks(zoo.checks).checks if check.id == "clean"]
     rows = (PanelCheck("clean", "clean", "accuracy", Unit.SHARE, "at_least", 400, row.definition),)
-    (zoo.root / "models/panel.json").write_bytes(Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).as_bytes())
+    (zoo.root / "models/panel.json").write_bytes(
+        Panel(zoo.images.sha256, PROTOCOL, {}, rows, tuple(models)).as_bytes()
+    )
     gate = subprocess.run
 
     def run(command, **how):
@@ -92,7 +98,9 @@ def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
         "--original=models/augmented.safetensors",
     )  # fmt: skip
     report = json.loads((zoo.root / "reports/stress.json").read_text())
-    return done.ret, {each["id"]: each for each in report["checks"] if each["family"] == "equivalence"}
+    return done.ret, {
+        each["id"]: each for each in report["checks"] if each["family"] == "equivalence"
+    }
 
 
 def test_conversions_set_the_thresholds_of_the_family(zoo, pytester):
@@ -112,12 +120,18 @@ def test_conversions_set_the_thresholds_of_the_family(zoo, pytester):
     assert "conversions of 8 reference models" in healthy["equivalence-clean"]["explanation"]
     status, bad = gate(zoo, pytester, 0.5)
     assert (status, bad["equivalence-confidence"]["status"]) == (1, "fail")
-    zoo.checks.write_text(zoo.checks.read_text().replace(COMMAND, "python other.py {input} {output}"))
+    zoo.checks.write_text(
+        zoo.checks.read_text().replace(COMMAND, "python other.py {input} {output}")
+    )
     assert gate(zoo, pytester, 0.01)[0] == 4, "an edited command is not the one that converted"
 
 
 def thresholds(zoo):
-    return {check.id: check.panel for check in read_checks(zoo.checks).checks if check.family == "equivalence"}
+    return {
+        check.id: check.panel
+        for check in read_checks(zoo.checks).checks
+        if check.family == "equivalence"
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,11 +162,17 @@ def test_conversions_take_no_other_choice(zoo, capsys, more):
 def test_the_gate_says_how_to_get_a_threshold_that_outlives_a_calibration(zoo, pytester):
     """Not one of other models: their conversions are dropped."""
     _, found = gate(zoo, pytester, 0.01)
-    assert "`stress-harness calibrate --convert COMMAND` makes one" in found["equivalence-confidence"]["explanation"]
+    assert (
+        "`stress-harness calibrate --convert COMMAND` makes one"
+        in found["equivalence-confidence"]["explanation"]
+    )
     assert calibrate("--convert", COMMAND) == 0
     before, seeds = thresholds(zoo), [f"seed-{seed}.safetensors" for seed in range(1, 9)]
     assert calibrate("--checkpoints", *seeds) == 0
     assert thresholds(zoo) == before
     assert calibrate("--checkpoints", *seeds[:3]) == 0
     checks = {check.id: check for check in read_checks(zoo.checks).checks}
-    assert (checks["equivalence-clean"].panel, checks["equivalence-clean"].provenance) == (None, "hand")
+    assert (checks["equivalence-clean"].panel, checks["equivalence-clean"].provenance) == (
+        None,
+        "hand",
+    )

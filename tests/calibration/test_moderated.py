@@ -26,7 +26,10 @@ CHANCE = STD**2 / INFLATION
 
 def panel_of(values, chance=CHANCE, *, rest=None, answers=True, metric="accuracy", unit=Unit.SHARE):
     """Return a panel of one family, (K, checks), whose checks have this variance by chance."""
-    checks = tuple(PanelCheck(f"check-{at}", "rotation", metric, unit, "at_least", N) for at in range(len(values[0])))
+    checks = tuple(
+        PanelCheck(f"check-{at}", "rotation", metric, unit, "at_least", N)
+        for at in range(len(values[0]))
+    )
     models = tuple(
         ReferenceModel(
             f"{number}.safetensors",
@@ -99,7 +102,9 @@ def test_the_inflation_lies_between_the_usual_and_the_rows_own():
     values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
     found = moderated(values, np.full(5, CHANCE), np.zeros(5))
     inflation = (8 * 1.6 + 3 * 4 * 2.4) / (8 + 3 * 4)
-    assert found.variance == pytest.approx(np.full(5, (CHECK_DF * inflation + 4 * 2.4) / (CHECK_DF + 4) * CHANCE))
+    assert found.variance == pytest.approx(
+        np.full(5, (CHECK_DF * inflation + 4 * 2.4) / (CHECK_DF + 4) * CHANCE)
+    )
     half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
     inflation_df = [
         moderated(reference(5, checks=1), np.full(1, CHANCE), np.full(1, loss)).inflation_df
@@ -113,22 +118,36 @@ def test_a_family_uses_its_part_although_its_rows_share_an_inflation(sharing):
     found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
     each = np.full(ROWS, share / len(sharing))
     k, rng, draws = found.multipliers(each, 1, sharing), np.random.default_rng(0), 200_000
-    inflation, own = 8 / rng.chisquare(8, (draws, 1)), CHECK_DF / rng.chisquare(CHECK_DF, (draws, len(sharing)))
+    inflation, own = (
+        8 / rng.chisquare(8, (draws, 1)),
+        CHECK_DF / rng.chisquare(CHECK_DF, (draws, len(sharing))),
+    )
     missed = 1 - np.prod(special.ndtr(k[: len(sharing)] / np.sqrt(inflation * own)), axis=1)
     assert missed.mean() == pytest.approx(share, rel=0.1)
-    assert (k < stats.t.isf(share / len(sharing), found.df(1))).all(), "equal parts take the checks for independent"
+    assert (k < stats.t.isf(share / len(sharing), found.df(1))).all(), (
+        "equal parts take the checks for independent"
+    )
 
 
 def test_a_row_of_few_retrains_without_a_prior_is_reported_and_says_why():
     panel = panel_of(np.hstack([reference(3), reference(3)]))
     unknown = Panel(
-        *(getattr(panel, name) for name in ("data_sha256", "protocol", "recipe", "checks", "models")),
+        *(
+            getattr(panel, name)
+            for name in ("data_sha256", "protocol", "recipe", "checks", "models")
+        ),
         None,
-        {check.id: chance for check, chance in list(zip(panel.checks, panel.chance.values(), strict=True))[:ROWS]},
+        {
+            check.id: chance
+            for check, chance in list(zip(panel.checks, panel.chance.values(), strict=True))[:ROWS]
+        },
     )
     items = calibrate(unknown)
     assert [bool(item.informational) for item in items] == [False] * ROWS + [True] * ROWS
-    assert items[-1].informational == "three reference models cannot show how much models differ here; eight can"
+    assert (
+        items[-1].informational
+        == "three reference models cannot show how much models differ here; eight can"
+    )
     assert not calibrate(panel_of(reference(1)))[0].informational
     assert calibrate(panel_of(reference(1), answers=False))[0].informational
 
@@ -147,7 +166,9 @@ def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, judge
 def test_chance_is_what_independent_errors_make_of_a_mean():
     rng = np.random.default_rng(0)
     right = rng.random((3, 4_000)) < (rights := rng.choice([0.05, 0.5, 0.99], 4_000))
-    entries = [{"id": "clean", "unit": "share", "each": packed(each), "rest": 0.9} for each in right]
+    entries = [
+        {"id": "clean", "unit": "share", "each": packed(each), "rest": 0.9} for each in right
+    ]
     expected = (rights * (1 - rights)).sum() / 4_000**2
     found = Chance.of(entries)
     assert found.variance == pytest.approx(expected, rel=0.1)
@@ -158,7 +179,9 @@ def test_chance_is_what_independent_errors_make_of_a_mean():
     right = np.arange(1_000) % 4 > 0
     found = Chance.of([{"id": "clean", "unit": "share", "each": packed(right)}])
     assert found.variance == pytest.approx(0.4 * 0.75 * 0.25 / 1_000)
-    entries = [{"id": "clean", "unit": "share", "each": packed(np.ones(n, dtype=bool))} for n in (5, 6)]
+    entries = [
+        {"id": "clean", "unit": "share", "each": packed(np.ones(n, dtype=bool))} for n in (5, 6)
+    ]
     with pytest.raises(InputError, match="check clean: networks have different numbers of images"):
         Chance.of(entries)
 
@@ -172,7 +195,9 @@ def test_contributions_survive_the_way_between_processes(each):
     assert unpacked(packed(each)).tolist() == each.tolist()
 
 
-@pytest.mark.parametrize("text", ["", "not packed", packed(np.ones(3, dtype=np.int8))[:-9], packed(np.ones(3))[9:]])
+@pytest.mark.parametrize(
+    "text", ["", "not packed", packed(np.ones(3, dtype=np.int8))[:-9], packed(np.ones(3))[9:]]
+)
 def test_contributions_that_are_none_are_told(text):
     with pytest.raises(InputError, match="contributions of images"):
         unpacked(text)

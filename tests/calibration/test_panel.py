@@ -87,7 +87,9 @@ MALFORMED = {
     "key-of-a-member-missing": edited(lambda content: content["models"][3].pop("sha256")),
     "value-missing": edited(lambda content: content["models"][3]["values"].pop("clean")),
     "value-no-number": edited(lambda content: content["models"][3]["values"].update(clean="good")),
-    "value-not-finite": edited(lambda content: content["models"][3]["values"].update(clean=float("nan"))),
+    "value-not-finite": edited(
+        lambda content: content["models"][3]["values"].update(clean=float("nan"))
+    ),
     "unit-unknown": edited(lambda content: content["checks"][0].update(unit="furlongs")),
     "curve-of-one-model": with_curves(CURVE),
     "curve-of-fewer-points": with_curves(*[CURVE] * 7, CURVE | {"values": [0.5]}),
@@ -100,13 +102,17 @@ MALFORMED = {
 @pytest.mark.parametrize("spoil", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_panel_is_refused_with_file_and_next_step(path, spoil):
     spoil(path)
-    with pytest.raises(InputError, match=r"panel\.json: .*`stress-harness calibrate` makes (one|a panel)"):
+    with pytest.raises(
+        InputError, match=r"panel\.json: .*`stress-harness calibrate` makes (one|a panel)"
+    ):
         read_panel(path)
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."], ids=["missing", "folder"])
 def test_a_panel_that_cannot_be_read_is_refused_with_file_and_next_step(tmp_path, name):
-    with pytest.raises(InputError, match=r"cannot be read \(.+\); `stress-harness calibrate` makes a panel"):
+    with pytest.raises(
+        InputError, match=r"cannot be read \(.+\); `stress-harness calibrate` makes a panel"
+    ):
         read_panel(tmp_path / name)
 
 
@@ -117,7 +123,9 @@ def test_a_panel_of_other_data_than_the_checks_is_refused(tmp_path, path, sha256
     if fits:
         assert read_panel(path, checks).checks == ROWS
     else:
-        with pytest.raises(InputError, match=r"panel\.json: .*SHA-256 abc, .*for ab[bd]; calibrate again"):
+        with pytest.raises(
+            InputError, match=r"panel\.json: .*SHA-256 abc, .*for ab[bd]; calibrate again"
+        ):
             read_panel(path, checks)
 
 

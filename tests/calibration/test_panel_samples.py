@@ -66,14 +66,23 @@ def test_own(candidate, images, evidence, stress_check):
 JITTER = 0.06
 """Shake of the weights, with which the networks err on other images, as trainings with other seeds do."""
 COUNT = 8
-RUN = ("-p", "no:html", "--stress-set=no_overview=true", "--stress-set=data=npz:zoo.npz", "stress_tests", "--candidate")
+RUN = (
+    "-p",
+    "no:html",
+    "--stress-set=no_overview=true",
+    "--stress-set=data=npz:zoo.npz",
+    "stress_tests",
+    "--candidate",
+)
 
 
 @pytest.fixture
 def zoo(pytester, runs):
     zoo = Zoo(pytester.path, tests=("rotation", "confident_errors", "calibration"))
     zoo.bind(SAMPLED)
-    zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=JITTER).name for seed in range(COUNT)]
+    zoo.seeds = [
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=JITTER).name for seed in range(COUNT)
+    ]
     return zoo
 
 
@@ -86,9 +95,14 @@ def shared(request, tmp_path_factory):
 
 def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     assert main(["calibrate", "--checkpoints", *zoo.seeds, "--set", "data=npz:zoo.npz"]) == 0
-    panel, rows = read_panel(zoo.root / "models/panel.json"), {row.id: row for row in read_checks(zoo.checks).checks}
+    panel, rows = (
+        read_panel(zoo.root / "models/panel.json"),
+        {row.id: row for row in read_checks(zoo.checks).checks},
+    )
     known = read_panel_predictions(read_checks(zoo.checks).panel_predictions)
-    assert known.view().each.shape == (COUNT, 400), "clean predictions of all images, though no check asks for them"
+    assert known.view().each.shape == (COUNT, 400), (
+        "clean predictions of all images, though no check asks for them"
+    )
 
     # Each model has the weighted mean of its predictions of the sample.
     sample = known.weighted_sample(zoo.images, 150, clean=lambda: None)
@@ -99,28 +113,43 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     assert np.std(expected) > 0, "or nothing is tested here"
     threshold = rows["rotate-ccw-010"].panel
     assert threshold.sample == "by panel, n = 150, seed = 0"
-    assert (threshold.n, threshold.of_loss) == (150, pytest.approx(sample.strata.heaviest / 400, rel=1e-3))
+    assert (threshold.n, threshold.of_loss) == (
+        150,
+        pytest.approx(sample.strata.heaviest / 400, rel=1e-3),
+    )
 
     # They define the strata by their own clean errors, and so vary less than another model.
     hidden = panel.chance["confident-errors"].hidden
-    shown = replace(panel, chance={name: replace(each, hidden=0.0) for name, each in panel.chance.items()})
+    shown = replace(
+        panel, chance={name: replace(each, hidden=0.0) for name, each in panel.chance.items()}
+    )
     checks = panel.family("confidence")[:1]
-    (variance,), (less,) = (spread_of(each, checks, panel.values(checks)).variance for each in (panel, shown))
+    (variance,), (less,) = (
+        spread_of(each, checks, panel.values(checks)).variance for each in (panel, shown)
+    )
     assert hidden > 0
     assert variance == pytest.approx(less + hidden)
-    assert [rows[name].panel.n for name in ("confident-errors", "calibration")] == [400, 400], "a count, and all images"
+    assert [rows[name].panel.n for name in ("confident-errors", "calibration")] == [400, 400], (
+        "a count, and all images"
+    )
 
     zoo.save("other.safetensors", seed=77, jitter=JITTER)
     assert pytester.runpytest_inprocess(*RUN, "other.safetensors", "--incumbent=none").ret == 0
     checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
-    assert [checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")] == [150, 400, 400]
+    assert [
+        checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")
+    ] == [150, 400, 400]
     assert checks["confident-errors"]["counted"] == 120
     assert "weighted for 400 images" in checks["rotate-ccw-010"]["detail"]
     assert zoo_report(zoo)["omissions"] == [], "the verdict is whole"
     written = zoo.checks.read_text()
-    zoo.checks.write_text(written.replace('n = 150, by = "panel"', 'n = 150, by = "panel", seed = 5'))
+    zoo.checks.write_text(
+        written.replace('n = 150, by = "panel"', 'n = 150, by = "panel", seed = 5')
+    )
     pytester.runpytest_inprocess(*RUN, "other.safetensors", "--incumbent=none")
-    assert any("other images than their thresholds" in said for said in zoo_report(zoo)["omissions"])
+    assert any(
+        "other images than their thresholds" in said for said in zoo_report(zoo)["omissions"]
+    )
     zoo.checks.write_text(written)
     (zoo.tests / "test_rotation.py").write_text(OWN)
     assert pytester.runpytest_inprocess(*RUN, "other.safetensors", "--incumbent=none").ret == 4
@@ -131,9 +160,15 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
 
 @pytest.mark.parametrize(
     ("threshold", "status", "ending"),
-    [(0.60, "pass", (0, "pass")), (0.88, "inconclusive", (0, "partial")), (0.99, "fail", (1, "fail"))],
+    [
+        (0.60, "pass", (0, "pass")),
+        (0.88, "inconclusive", (0, "partial")),
+        (0.99, "fail", (1, "fail")),
+    ],
 )
-def test_only_the_interval_of_a_sample_decides_a_threshold_by_hand(shared, monkeypatch, threshold, status, ending):
+def test_only_the_interval_of_a_sample_decides_a_threshold_by_hand(
+    shared, monkeypatch, threshold, status, ending
+):
     rows = f"{SAMPLE_OF_CLEAN}\n{CLEAN.replace('threshold = 0.6', f'threshold = {threshold}')}{BY_HAND}"
     asked = ("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors")
 
@@ -149,12 +184,20 @@ def test_only_the_interval_of_a_sample_decides_a_threshold_by_hand(shared, monke
 
     monkeypatch.chdir(shared.root)
     shared.bind(rows)
-    assert main(["gate", "stress_tests", *asked, "--stress-set", "data=npz:zoo.npz"]) == (ending[0] or 4 * named)
+    assert main(["gate", "stress_tests", *asked, "--stress-set", "data=npz:zoo.npz"]) == (
+        ending[0] or 4 * named
+    )
 
 
 def test_the_only_threshold_that_a_sample_leaves_open_is_no_pass(shared):
     rows = f"{SAMPLE_OF_CLEAN}\n{CLEAN.replace('threshold = 0.6', 'threshold = 0.88')}"
-    ran = shared.once("--incumbent", "models/augmented.safetensors", "--candidate", "jittered.safetensors", rows=rows)
+    ran = shared.once(
+        "--incumbent",
+        "models/augmented.safetensors",
+        "--candidate",
+        "jittered.safetensors",
+        rows=rows,
+    )
     assert ran.ending == (4, "partial")
     assert ran.parseoutcomes().keys() == {"skipped"}
 
@@ -177,18 +220,26 @@ def test_before_calibration_a_sample_is_stratified_by_class(zoo, pytester):
     """As after `init --budget`: there are no predictions of a panel yet, and no thresholds of one."""
     pytester.runpytest_inprocess(*RUN, zoo.seeds[0], "--incumbent=none")
     checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
-    assert [checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")] == [150, 120, 120]
+    assert [
+        checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")
+    ] == [150, 120, 120]
     assert "weighted" not in checks["rotate-ccw-010"]["detail"]
 
 
 def test_before_calibration_the_incumbent_makes_the_strata(zoo, pytester):
     pytester.runpytest_inprocess(*RUN, zoo.seeds[0], "--incumbent", zoo.seeds[1])
     checks = {check["id"]: check for check in zoo_report(zoo)["checks"]}
-    assert [checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")] == [150, 400, 400]
+    assert [
+        checks[name]["n"] for name in ("rotate-ccw-010", "confident-errors", "calibration")
+    ] == [150, 400, 400]
     assert "weighted for 400 images" in checks["rotate-ccw-010"]["detail"]
 
-    candidate, incumbent = (Classifier(network(seed=seed, jitter=JITTER), workers=1) for seed in (0, 1))
-    sample = ConfidenceStrata(incumbent.predict).weighted_sample(zoo.images, 150, clean=lambda: None)
+    candidate, incumbent = (
+        Classifier(network(seed=seed, jitter=JITTER), workers=1) for seed in (0, 1)
+    )
+    sample = ConfidenceStrata(incumbent.predict).weighted_sample(
+        zoo.images, 150, clean=lambda: None
+    )
     correct = candidate.predict(sample, Pose(10.0)).correct
     assert checks["rotate-ccw-010"]["value"] == pytest.approx(sample.strata.mean(correct))
     confidence, strata = incumbent.predict(zoo.images).confidence, sample.strata
@@ -206,7 +257,10 @@ def zoo_report(zoo):
     ("text", "message"),
     [
         ('{ n = 11, by = "panel" }', "rotation: n is 11, expected a number of at least 12"),
-        ('{ n = 401, by = "panel" }', r"rotation is 401, expected a number of images from 1 to 400"),
+        (
+            '{ n = 401, by = "panel" }',
+            r"rotation is 401, expected a number of images from 1 to 400",
+        ),
         ('{ n = 150, by = "class" }', "rotation: by is 'class', expected 'panel'"),
         ('{ by = "panel" }', "rotation: key 'n' is missing"),
         ('{ n = 150, by = "panel", size = 3 }', "unknown key 'size'; known are by, n, seed"),

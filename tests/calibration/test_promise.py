@@ -40,7 +40,9 @@ def test_a_plan_says_what_is_expected_and_what_will_hold():
     of = {n: detectable_drop("rotation", images=n, checks=4) for n in (500, 5_000)}
     assert of[500] == pytest.approx(of[5_000] * 10**0.5)
     assert detectable_drop("rotation", images=500, checks=40) > of[500]
-    assert detectable_drop("clean", images=500, checks=1) < detectable_drop("flip", images=500, checks=1)
+    assert detectable_drop("clean", images=500, checks=1) < detectable_drop(
+        "flip", images=500, checks=1
+    )
 
 
 @pytest.mark.parametrize("count", [3, 8])

@@ -67,7 +67,9 @@ def answer(wrong, *, name="at rest", positions=(0, 2)):
     ant = np.linspace(0.2, 0.6, len(wrong))
     likeliest = np.where(ant[:, None] < 0.5, [1, 0], [0, 1])
     shares = np.take_along_axis(np.stack([ant, 1 - ant], axis=1), likeliest, axis=1)
-    return ReferencePredictions(name, np.array(positions), np.array(wrong), ant, likeliest, shares, ("ant", "bee"))
+    return ReferencePredictions(
+        name, np.array(positions), np.array(wrong), ant, likeliest, shares, ("ant", "bee")
+    )
 
 
 def test_wrong_answers_are_counted_and_probabilities_averaged():
@@ -83,13 +85,22 @@ def test_wrong_answers_are_counted_and_probabilities_averaged():
     assert known.views["at rest"].wrong.tolist() == [1, 1, 0, NOT_ASKED]
     said = [([7, 5], [0.91, 0.09]), ([5, 9], [0.5, 0.4]), ([9, 5], [0.5, 0.4])]
     at, wrong, classes = np.array([0]), np.array([True]), tuple("abcdefghij")
-    probable = [(np.array([0.0]), np.array([likeliest]), np.array([shares])) for likeliest, shares in said]
+    probable = [
+        (np.array([0.0]), np.array([likeliest]), np.array([shares])) for likeliest, shares in said
+    ]
     parts = [[ReferencePredictions("at rest", at, wrong, *each, classes)] for each in probable]
     view = combine("abc", 1, ["x", "y", "z"], parts).views["at rest"]
     assert view.likeliest.tolist() == [[5, 7, 9]]
     np.testing.assert_allclose(view.shares, [[0.33, 0.91 / 3, 0.3]])
-    for other in ([answer([True], positions=(3,))], [answer([True], name="mirrored")], [], [answer([True])] * 2):
-        with pytest.raises(InputError, match=r"reference model y… .* other images or perturbations than x"):
+    for other in (
+        [answer([True], positions=(3,))],
+        [answer([True], name="mirrored")],
+        [],
+        [answer([True])] * 2,
+    ):
+        with pytest.raises(
+            InputError, match=r"reference model y… .* other images or perturbations than x"
+        ):
             combine("abc", 4, ["x", "y"], [[answer([True], positions=(0,))], other])
     assert combine("abc", 4, ["x"], [[]]) is None
 
@@ -180,13 +191,17 @@ def zoo(pytester, runs):
     checks = "".join(f"[[check]]{check}" for check in ROWS.split("[[check]]")[1:2])
     zoo.bind(CONSENSUS + checks)
     zoo.runs, zoo.panel = runs, zoo.root / "models/panel.json"
-    zoo.seeds = [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in (1, 2, 3)]
+    zoo.seeds = [
+        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.06).name for seed in (1, 2, 3)
+    ]
     return zoo
 
 
 def expect_mean_of(classifiers, images, known):
     mean = np.mean([each.predict(images).probabilities for each in classifiers], axis=0)
-    np.testing.assert_allclose(known.view().of_label, mean[np.arange(len(mean)), images.labels], atol=1e-4)
+    np.testing.assert_allclose(
+        known.view().of_label, mean[np.arange(len(mean)), images.labels], atol=1e-4
+    )
     np.testing.assert_allclose(known.view().shares, -np.sort(-mean, axis=1)[:, :3], atol=1e-4)
 
 
@@ -205,10 +220,15 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
         assert known.view(perturbation).wrong.tolist() == wrong.sum(axis=0).tolist()
         alone.append((wrong & (wrong.sum(axis=0) == 1)).sum(axis=1))
     assert sum(alone).sum() > 0, "or nothing is tested here"
-    values = [[member.values[name] for member in panel.models] for name in ("consensus-clean", "consensus-pooled")]
+    values = [
+        [member.values[name] for member in panel.models]
+        for name in ("consensus-clean", "consensus-pooled")
+    ]
     expected = [alone[0] * 2 / 3, (alone[0] + alone[1]) * 2 / 3]
     assert values == [pytest.approx(each) for each in expected], "on a set of all three"
-    assert {check.scale for check in panel.family("consensus") if check.metric.endswith("errors")} == {"root"}
+    assert {
+        check.scale for check in panel.family("consensus") if check.metric.endswith("errors")
+    } == {"root"}
     expect_mean_of(classifiers, zoo.images, known)
 
     # A member passes, a network that reads nothing loses most of it, and another file is refused.
@@ -217,13 +237,17 @@ def test_calibration_records_panel_predictions_and_consensus_thresholds(zoo, pyt
     assert pytester.runpytest_inprocess(*RUN, "blind.safetensors").ret == 1
     (check,) = [each for each in report(zoo) if each["id"] == "consensus-clean"]
     assert check["status"] == "fail"
-    assert check["value"] == int(((known.view().wrong == 0) & (zoo.images.labels.numpy() != 0)).sum())
+    assert check["value"] == int(
+        ((known.view().wrong == 0) & (zoo.images.labels.numpy() != 0)).sum()
+    )
     assert "that each of 3 reference models predicts correctly" in check["detail"]
     shutil.copy(checks.panel_predictions, zoo.root / "kept.npz")
     checks.panel_predictions.write_bytes(replace(known, classes=known.classes[::-1]).as_bytes())
     result = pytester.runpytest_inprocess(*RUN, "seed-3.safetensors")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*panel.predictions.npz: its SHA-256 is *the thresholds of *bring back that file*"])
+    result.stderr.fnmatch_lines(
+        ["*panel.predictions.npz: its SHA-256 is *the thresholds of *bring back that file*"]
+    )
 
     with asked_to_record(None, panel_predictions=checks.panel_predictions):
         result = pytester.runpytest_inprocess(*RUN, "seed-3.safetensors")
@@ -271,9 +295,13 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     file = zoo.root / "models/panel.predictions.npz"
     known = read_panel_predictions(file)
     if lacks == "images":
-        wrong = {name: np.where(np.arange(400) < 100, view.wrong, NOT_ASKED) for name, view in known.views.items()}
+        wrong = {
+            name: np.where(np.arange(400) < 100, view.wrong, NOT_ASKED)
+            for name, view in known.views.items()
+        }
         views = {
-            name: replace(view, wrong=wrong[name].astype(np.int16), each=None) for name, view in known.views.items()
+            name: replace(view, wrong=wrong[name].astype(np.int16), each=None)
+            for name, view in known.views.items()
         }
     else:
         views = {repr(IDENTITY): known.view()}
@@ -285,14 +313,19 @@ def test_a_threshold_on_what_nobody_recorded_makes_the_verdict_partial(zoo, pyte
     assert stress["verdict"] == "partial"
     omitted = " ".join(stress["omissions"])
     assert "need panel predictions, which do not exist for these images: consensus-" in omitted
-    assert [name in omitted for name in ("consensus-clean", "consensus-mirrored")] == [lacks == "images", True]
+    assert [name in omitted for name in ("consensus-clean", "consensus-mirrored")] == [
+        lacks == "images",
+        True,
+    ]
 
 
 def test_tests_that_ask_in_a_way_of_their_own_are_calibrated(zoo):
     (zoo.tests / "test_consensus.py").unlink()
     (zoo.tests / "test_own.py").write_text(OWN)
     assert main(["calibrate", "--checkpoints", *zoo.seeds[:3], *DATA]) == 0
-    assert all(read_checks(zoo.checks).family(name)[0].panel is not None for name in ("own", "keyword"))
+    assert all(
+        read_checks(zoo.checks).family(name)[0].panel is not None for name in ("own", "keyword")
+    )
     assert sum("answers" in run for run in zoo.runs) == 3
     zoo.runs.clear()
     assert main(["calibrate", "--family", "own", *DATA]) == 0
@@ -303,11 +336,16 @@ def test_consensus_and_flips_have_thresholds_on_samples_of_their_own(zoo, pytest
     samples, n = "consensus = 100\nflips = 150", (100, 150)
     text = zoo.checks.read_text()
     assert "[data.samples]" not in text
-    zoo.checks.write_text(text.replace("[[check]]", f"[data.samples]\n{samples}\n\n[[check]]", 1) + FLIPS)
+    zoo.checks.write_text(
+        text.replace("[[check]]", f"[data.samples]\n{samples}\n\n[[check]]", 1) + FLIPS
+    )
     shutil.copy(STRESS_TESTS / "test_flips.py", zoo.checks.parent)
     assert main(["calibrate", "--checkpoints", *zoo.seeds, *DATA]) == 0
     checks = {check.id: check for check in read_panel(zoo.panel).checks}
-    assert tuple(checks[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (*n, n[1])
+    assert tuple(checks[name].n for name in ("consensus-clean", "flips", "flips-consensus")) == (
+        *n,
+        n[1],
+    )
     assert "no threshold any more: elsewhere" in capsys.readouterr().out
     (nobody,) = [check for check in read_checks(zoo.checks).checks if check.id == "elsewhere"]
     assert nobody.panel is None, "one of other networks is not left there"

@@ -58,7 +58,11 @@ metric = "accuracy"
 hand = { threshold = 0.7 }
 """
 ROWS = (check("ccw-010"), check("cw-010"))
-RECIPE = {"about": "8 reference models", "panel": "models/panel.json", "training": {"epochs": 20, "sizes": [4, 2]}}
+RECIPE = {
+    "about": "8 reference models",
+    "panel": "models/panel.json",
+    "training": {"epochs": 20, "sizes": [4, 2]},
+}
 DATE = "2001-02-03"
 
 
@@ -69,7 +73,9 @@ def calibrated(checks=ROWS, *, mean=0.9, std=0.003, seed=0):
 
 
 def rewritten(content=WRITTEN, items=None, *, recipe=RECIPE, date=DATE):
-    return with_thresholds(content, calibrated() if items is None else items, recipe=recipe, date=date)
+    return with_thresholds(
+        content, calibrated() if items is None else items, recipe=recipe, date=date
+    )
 
 
 def read(folder, content):
@@ -86,19 +92,30 @@ def test_the_thresholds_are_read_back_and_all_else_stays(tmp_path):
         panel = checks[item.check.id].panel
         assert panel.threshold == item.threshold
         assert (panel.reference_models, panel.date) == (8, DATE)
-        assert (panel.mean, panel.std) == (pytest.approx(item.mean, abs=1e-4), pytest.approx(item.std, abs=1e-5))
+        assert (panel.mean, panel.std) == (
+            pytest.approx(item.mean, abs=1e-4),
+            pytest.approx(item.std, abs=1e-5),
+        )
         assert (panel.k, panel.minimum_detectable_drop) == (
             pytest.approx(item.k, abs=0.01),
             pytest.approx(item.minimum_detectable_drop, abs=1e-4),
         )
     assert checks["left"].panel is None
     before, after = (read(tmp_path, content).checks for content in (WRITTEN, rewritten()))
-    assert [check.hand for check in after] == [Threshold(0.85, "agreed in May"), None, Threshold(0.7)]
+    assert [check.hand for check in after] == [
+        Threshold(0.85, "agreed in May"),
+        None,
+        Threshold(0.7),
+    ]
     assert [(check.pose, check.metric, check.family) for check in after] == [
         (check.pose, check.metric, check.family) for check in before
     ]
     assert after[0].binding.threshold == 0.85, "a hand threshold still wins"
-    changes = [line for line in difflib.ndiff(WRITTEN.splitlines(), rewritten().splitlines()) if line[0] in "+-"]
+    changes = [
+        line
+        for line in difflib.ndiff(WRITTEN.splitlines(), rewritten().splitlines())
+        if line[0] in "+-"
+    ]
     removed = [line[2:] for line in changes if line[0] == "-" and line[2:]]
     added = [line[2:] for line in changes if line[0] == "+" and line[2:]]
     assert removed == ['about = "set by hand"  # as of May', "seeds = [1, 2, 3]"]
@@ -122,7 +139,9 @@ def test_a_threshold_until_calibrated_ends_when_the_panel_has_one(tmp_path, mode
     panel = panel_of(values, ROWS)
     items = thresholds_of(panel)
     ends = set() if models < PROVISIONAL else {"ccw-010"}
-    assert by_hand(read(tmp_path, content), panel) == {"ccw-010", "left"} - ends, "the others share the false alarms"
+    assert by_hand(read(tmp_path, content), panel) == {"ccw-010", "left"} - ends, (
+        "the others share the false alarms"
+    )
     check = read(tmp_path, rewritten(content, items)).checks[0]
     assert (check.hand is not None) == stays
     assert check.panel is not None
@@ -156,7 +175,11 @@ def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):
         ("ccw-010", "rotation", "accuracy"),
         ("cw-010", "rotation", "accuracy"),
     ]
-    checks = (*ROWS, check("blots", family="occlusion"), check("swaps", family="swaps", unit="images"))
+    checks = (
+        *ROWS,
+        check("blots", family="occlusion"),
+        check("swaps", family="swaps", unit="images"),
+    )
     values = np.random.default_rng(0).normal([0.9] * 3 + [60], [0.002] * 3 + [5], (8, 4))
     result = read(tmp_path, rewritten(items=calibrate(panel_of(values, checks))))
     assert [check.id for check in result.checks] == ["ccw-010", "cw-010", "left", "blots", "swaps"]
@@ -199,7 +222,12 @@ def test_a_reason_not_to_gate_appears_and_disappears(tmp_path):
         ({"unit": "difference"}, -0.9, 0.1),
         ({"unit": "images", "n": 100}, 95, 10),
     ],
-    ids=["threshold-below-zero", "threshold-above-one", "gain-below-minus-one", "more-than-all-images"],
+    ids=[
+        "threshold-below-zero",
+        "threshold-above-one",
+        "gain-below-minus-one",
+        "more-than-all-images",
+    ],
 )
 def test_a_threshold_beyond_the_metrics_range_leaves_a_readable_file(tmp_path, facts, mean, std):
     items = calibrated((check("ccw-010", **facts),), mean=mean, std=std)

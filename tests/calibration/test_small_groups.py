@@ -17,11 +17,19 @@ def panel_of(count, groups, n):
     """Return a panel of models that are right about each image of a group with a chance of its own, 90% on average."""
     rng = np.random.default_rng(0)
     answers = rng.random((count, groups, n)) < rng.beta(0.4, 0.04, (groups, n))
-    checks = tuple(PanelCheck(f"{at}", "slice", GROUP_ACCURACY.name, Unit.SHARE, "at_least", n) for at in range(groups))
-    values = ({f"{at}": float(share) for at, share in enumerate(one.mean(axis=1))} for one in answers)
+    checks = tuple(
+        PanelCheck(f"{at}", "slice", GROUP_ACCURACY.name, Unit.SHARE, "at_least", n)
+        for at in range(groups)
+    )
+    values = (
+        {f"{at}": float(share) for at, share in enumerate(one.mean(axis=1))} for one in answers
+    )
     models = tuple(ReferenceModel(f"{at}", f"{at}", at, each) for at, each in enumerate(values))
     each = {"id": "0", "unit": "share"}
-    chance = {f"{at}": Chance.of([each | {"each": packed(one[at])} for one in answers]) for at in range(groups)}
+    chance = {
+        f"{at}": Chance.of([each | {"each": packed(one[at])} for one in answers])
+        for at in range(groups)
+    }
     return Panel("data", PROTOCOL, {}, checks, models, None, chance, "groups")
 
 

@@ -82,17 +82,25 @@ def only(calibrated):
 
 def test_a_floor_lies_k_standard_deviations_of_prediction_below_the_mean():
     item = only(calibrate(panel_of(spread_evenly(0.9, 0.003), family="clean")))
-    assert (item.mean, item.std, item.reference_models) == (pytest.approx(0.9), pytest.approx(0.003), 20)
+    assert (item.mean, item.std, item.reference_models) == (
+        pytest.approx(0.9),
+        pytest.approx(0.003),
+        20,
+    )
     assert item.k == pytest.approx(k := student(CLEAN_SHARE, 20))
     assert item.threshold == pytest.approx(0.9 - k * 0.003 * math.sqrt(21 / 20), abs=1e-4)
-    assert item.minimum_detectable_drop == pytest.approx((k + 1.6449) * 0.003 * math.sqrt(21 / 20), abs=1e-6)
+    assert item.minimum_detectable_drop == pytest.approx(
+        (k + 1.6449) * 0.003 * math.sqrt(21 / 20), abs=1e-6
+    )
     drop = (3.5 + 1.6449) * 0.003 * math.sqrt(41 / 40)
     assert item.minimum_detectable_drop_with(3.5, 40) == pytest.approx(drop, rel=1e-4)
     assert item.informational == ""
     item = only(calibrate(panel_of([1.0] * 20)))
     assert (item.std, item.informational) == (1 / 10_000, "")
     missed = (1 - item.threshold) * 10_000
-    assert missed == pytest.approx(math.ceil(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)), abs=1e-6)
+    assert missed == pytest.approx(
+        math.ceil(student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)), abs=1e-6
+    )
     assert missed < 6, "a handful of wrong answers fails"
 
 
@@ -122,7 +130,13 @@ def test_a_count_spreads_at_least_like_its_square_root(std, counts):
 
 
 def test_rows_of_a_family_share_one_k_and_families_do_not():
-    checks = (check("a"), check("b"), check("c"), check("clean", family="clean"), check("left", family="shift"))
+    checks = (
+        check("a"),
+        check("b"),
+        check("c"),
+        check("clean", family="clean"),
+        check("left", family="shift"),
+    )
     panel = panel_of(np.random.default_rng(0).normal(0.9, 0.002, (10, 5)), checks)
     k = {item.check.id: item.k for item in calibrate(panel)}
     assert k["a"] == multiplier(FAMILY_SHARE / 3, reference_models=10)
@@ -136,8 +150,14 @@ def test_rows_of_a_family_share_one_k_and_families_do_not():
 
 
 def test_weight_goes_to_confidence_and_to_the_log_loss_within_it():
-    log_loss = replace(check("loss", family="confidence"), metric="negative_log_likelihood", unit=Unit.SCORE)
-    checks = (replace(log_loss, direction="at_most"), check("a", family="confidence"), check("b", family="odd"))
+    log_loss = replace(
+        check("loss", family="confidence"), metric="negative_log_likelihood", unit=Unit.SCORE
+    )
+    checks = (
+        replace(log_loss, direction="at_most"),
+        check("a", family="confidence"),
+        check("b", family="odd"),
+    )
     panel = panel_of(np.random.default_rng(0).normal(0.3, 0.002, (10, 3)), checks)
     k = {item.check.id: item.k for item in calibrate(panel)}
     shares = {"loss": 4 * FAMILY_SHARE * 4 / 5, "a": 4 * FAMILY_SHARE / 5, "b": FAMILY_SHARE}
@@ -149,7 +169,11 @@ def test_a_threshold_that_a_model_at_chance_level_keeps_does_not_judge(std, vali
     panel = replace(panel_of(spread_evenly(0.8, std, 10)), classes=4)
     item = only(calibrate(panel))
     assert (item.threshold > 0.25) == valid
-    expected = "" if valid else f"a model at chance level, 0.250, keeps its threshold of {item.threshold:.3f}"
+    expected = (
+        ""
+        if valid
+        else f"a model at chance level, 0.250, keeps its threshold of {item.threshold:.3f}"
+    )
     assert item.informational == expected
     assert not only(calibrate(replace(panel, classes=0))).informational, "of unknown classes"
 
@@ -161,12 +185,21 @@ def test_a_check_with_an_outlier_or_below_chance_is_as_calibrated(tmp_path, reas
     panel = read_panel(SHIPPED / "models/panel.json", checks)
     if reason == "outlier":
         first, *others = panel.models
-        panel = replace(panel, models=(replace(first, values=first.values | {"clean-bag": 0.80}), *others))
+        panel = replace(
+            panel, models=(replace(first, values=first.values | {"clean-bag": 0.80}), *others)
+        )
     items = calibrate(panel)
     if reason == "chance":
-        items = [replace(item, at_chance=0.99 if item.check.id == "clean-bag" else None) for item in items]
+        items = [
+            replace(item, at_chance=0.99 if item.check.id == "clean-bag" else None)
+            for item in items
+        ]
     path = tmp_path / "checks.toml"
-    path.write_text(with_thresholds(checks.path.read_text("utf-8"), items, recipe=checks.recipe, date="2026-12-02"))
+    path.write_text(
+        with_thresholds(
+            checks.path.read_text("utf-8"), items, recipe=checks.recipe, date="2026-12-02"
+        )
+    )
     written = read_checks(path)
     assert next(each for each in written.checks if each.id == "clean-bag").informational
     for each in written.checks:
@@ -175,8 +208,12 @@ def test_a_check_with_an_outlier_or_below_chance_is_as_calibrated(tmp_path, reas
 
 def calibrated_with(families: int):
     """The thresholds of a panel with so many families of one check each."""
-    checks = tuple(check(f"r{number:02}", family=f"family-{number:02}") for number in range(families))
-    return calibrate(panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], checks))
+    checks = tuple(
+        check(f"r{number:02}", family=f"family-{number:02}") for number in range(families)
+    )
+    return calibrate(
+        panel_of(np.random.default_rng(0).normal(0.9, 0.002, (20, 20))[:, :families], checks)
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +237,10 @@ def test_rows_that_go_together_perfectly_can_be_calibrated(values):
 @pytest.fixture(scope="module")
 def clean_thresholds():
     """The clean thresholds of 150 healthy panels of 20, of networks that reach 0.9 ± 0.005."""
-    panels = [panel_of(v, family="clean", n=1_000_000) for v in np.random.default_rng(11).normal(0.9, 0.005, (150, 20))]
+    panels = [
+        panel_of(v, family="clean", n=1_000_000)
+        for v in np.random.default_rng(11).normal(0.9, 0.005, (150, 20))
+    ]
     return [only(calibrate(panel)) for panel in panels if not outliers(panel).checks]
 
 
@@ -210,12 +250,17 @@ def test_a_healthy_retrain_fails_1_time_in_200_and_a_loss_95_in_100(clean_thresh
     error = chances.std() / math.sqrt(len(chances))
     assert error < CLEAN_SHARE / 5
     assert chances.mean() == pytest.approx(CLEAN_SHARE, abs=4 * error)
-    caught = [stats.norm.cdf(item.threshold, 0.9 - item.minimum_detectable_drop, 0.005) for item in clean_thresholds]
+    caught = [
+        stats.norm.cdf(item.threshold, 0.9 - item.minimum_detectable_drop, 0.005)
+        for item in clean_thresholds
+    ]
     assert np.mean(caught) == pytest.approx(0.95, abs=0.03)
 
 
 def counted(values, **facts):
-    return panel_of(values, (replace(check("lost", family="consensus", unit="images"), scale="root", **facts),))
+    return panel_of(
+        values, (replace(check("lost", family="consensus", unit="images"), scale="root", **facts),)
+    )
 
 
 def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
@@ -226,14 +271,18 @@ def test_a_ceiling_of_rare_things_lies_above_the_mean_of_their_roots():
     assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
     assert (item.mean, item.std) == (pytest.approx(14), pytest.approx(np.std(values, ddof=1)))
     noticed = ceiling + 1.6449 * roots.std(ddof=1) * math.sqrt(9 / 8)
-    assert item.minimum_detectable_drop == pytest.approx((noticed / 2) ** 2 - (roots.mean() / 2) ** 2, rel=1e-3)
+    assert item.minimum_detectable_drop == pytest.approx(
+        (noticed / 2) ** 2 - (roots.mean() / 2) ** 2, rel=1e-3
+    )
     item = only(calibrate(counted([12] * 20)))
     ceiling = 2 * math.sqrt(12 + 3 / 8) + student(FAMILY_SHARE, 20) * math.sqrt(21 / 20)
     assert item.threshold == pytest.approx((ceiling / 2) ** 2 - 3 / 8, abs=0.1)
 
 
 def test_a_panel_of_seven_is_refused_and_a_healthy_one_hardly_ever():
-    said = r"a panel of 7 reference models without .* is too small .*At least 8, better 20.*train more"
+    said = (
+        r"a panel of 7 reference models without .* is too small .*At least 8, better 20.*train more"
+    )
     with pytest.raises(InputError, match=said):
         calibrate(panel_of(spread_evenly(0.9, 0.003, 7)))
     check_panel(panel_of(spread_evenly(0.9, 0.003, 8)))
@@ -343,7 +392,9 @@ def test_rows_with_a_hand_threshold_take_nothing_of_the_share(four_checks, check
     assert {item.k for item in calibrated} == {alone[0].k}
     assert [item.threshold for item in calibrated[:checks]] == [item.threshold for item in alone]
     for item in calibrated[checks:]:
-        assert item.threshold == pytest.approx(item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4)
+        assert item.threshold == pytest.approx(
+            item.mean - item.k * item.std * math.sqrt(21 / 20), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(("mean", "std", "unit"), [(0.02, 0.005, "share"), (9_000, 300, "images")])
@@ -357,7 +408,9 @@ def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
     lost = [3.0, 2.0, 4.0, 3.0] * 5
 
     def said(largest: int) -> str:
-        return only(calibrate(panel_of(lost, [PanelCheck(*facts, largest, scale="root")]))).informational
+        return only(
+            calibrate(panel_of(lost, [PanelCheck(*facts, largest, scale="root")]))
+        ).informational
 
     facts = ("class", "consensus", "worst_class_consensus_set_errors", Unit.IMAGES, "at_most")
     assert said(10) == "its threshold of 10 images cannot fail"
@@ -378,12 +431,17 @@ def test_a_member_just_inside_the_limit_of_outliers_is_found_with_its_rows(one_d
     calibrated = calibrate(one_doubtful)
     assert false_alarms(one_doubtful, calibrated) == ["seed-005.safetensors: clean"]
     lines = calibration_lines(one_doubtful, calibrated, {})
-    assert lines[-2:] == ["leave-one-out false alarms: 1 of 20 networks", "  seed-005.safetensors: clean"]
+    assert lines[-2:] == [
+        "leave-one-out false alarms: 1 of 20 networks",
+        "  seed-005.safetensors: clean",
+    ]
     never = [replace(item, outlier="is odd") for item in calibrated]
     assert false_alarms(one_doubtful, never) == [], "it is informational then"
 
 
-@pytest.mark.parametrize(("side", "alarms"), [(1, ["seed-005.safetensors: r0"]), (-1, [])], ids=["more", "fewer"])
+@pytest.mark.parametrize(
+    ("side", "alarms"), [(1, ["seed-005.safetensors: r0"]), (-1, [])], ids=["more", "fewer"]
+)
 def test_more_failures_than_the_others_allow_are_an_alarm(side, alarms):
     values = spread_evenly(400, 30)
     rest = np.delete(values, 4)
@@ -399,12 +457,17 @@ def test_a_threshold_stays_within_what_its_metric_can_be():
     assert item.informational == "its threshold of 2.000 cannot fail"
 
 
-def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(four_checks, three_checks):
+def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(
+    four_checks, three_checks
+):
     held = {"r0": Threshold(0.99), "another": Threshold(0.1)}
     lines = calibration_lines(four_checks, three_checks, held)
     assert lines[1].split()[:4] == ["rotation", "4", "3", f"{three_checks[0].k:.2f}"]
     (counted,) = [line for line in lines if line.startswith("informational: ")]
-    assert counted == "informational: 1 of 4 checks: 1 with a threshold that cannot fail (-v prints all reasons)"
+    assert (
+        counted
+        == "informational: 1 of 4 checks: 1 with a threshold that cannot fail (-v prints all reasons)"
+    )
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
     assert not [line for line in lines if line.startswith("warning")]
@@ -418,25 +481,37 @@ def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(four_
     assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
     assert "thresholds set by hand stay, as the panel has none: r3" in lines
     replaced = f"{three_checks[1].threshold:g}"
-    assert f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated" in lines
+    assert (
+        f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated"
+        in lines
+    )
 
 
 def test_the_summary_says_what_more_reference_models_would_gain():
     checks = tuple(check(f"r{number}") for number in range(3))
-    panel = panel_of(np.stack([spread_evenly(0.9, std, 4) for std in (0.002, 0.006, 0.05)], axis=1), checks)
+    panel = panel_of(
+        np.stack([spread_evenly(0.9, std, 4) for std in (0.002, 0.006, 0.05)], axis=1), checks
+    )
     few, more = (len(expected(panel, count)["rotation"]) for count in (8, 20))
     lines = calibration_lines(panel, thresholds_of(panel), {})
     (gained,) = [line for line in lines if line.startswith("for more thresholds: ")]
-    assert f"8 reference models for about {few}, 20 reference models for about {more} of 3 checks" in gained
+    assert (
+        f"8 reference models for about {few}, 20 reference models for about {more} of 3 checks"
+        in gained
+    )
     assert more > 0
     twenty = panel_of(np.stack([spread_evenly(0.1, 0.05, 20)] * 3, axis=1), checks)
     lines = calibration_lines(twenty, thresholds_of(twenty), {})
-    assert not [line for line in lines if line.startswith("for more thresholds: ")], "it is a full panel"
+    assert not [line for line in lines if line.startswith("for more thresholds: ")], (
+        "it is a full panel"
+    )
 
 
 def test_a_plan_counts_checks_by_hand_as_the_calibration_does():
     checks = tuple(check(f"r{number}") for number in range(3))
-    panel = panel_of(np.stack([spread_evenly(0.9, std, 8) for std in (0.02, 0.03, 0.04)], axis=1), checks)
+    panel = panel_of(
+        np.stack([spread_evenly(0.9, std, 8) for std in (0.02, 0.03, 0.04)], axis=1), checks
+    )
     by_hand = frozenset({"r1", "r2"})
     calibrated = thresholds_of(panel, by_hand=by_hand)
 
@@ -453,11 +528,16 @@ def test_a_plan_counts_checks_by_hand_as_the_calibration_does():
     assert plan_lines(panel)[1] != rotation, "checks by hand would share the false alarms"
 
 
-@pytest.mark.parametrize(("count", "models"), [(1, "one reference model"), (3, "three reference models")])
+@pytest.mark.parametrize(
+    ("count", "models"), [(1, "one reference model"), (3, "three reference models")]
+)
 def test_models_that_show_no_spread_have_no_k_and_no_drop(count, models):
     panel = panel_of(np.linspace(0.90, 0.92, count), family="clean")
     calibrated = thresholds_of(panel)
-    assert calibrated[0].informational == f"{models} cannot show how much models differ here; eight can"
+    assert (
+        calibrated[0].informational
+        == f"{models} cannot show how much models differ here; eight can"
+    )
     (_, head, line) = power_lines(panel, calibrated)
     assert head == "clean: 0 of 1 checks have a threshold, none detects a drop"
     assert line.split()[2:7] == ["-", "-", "-", "-", "8"]
@@ -465,9 +545,13 @@ def test_models_that_show_no_spread_have_no_k_and_no_drop(count, models):
 
 def test_no_drop_is_stated_that_no_model_can_lose():
     checks = (check("wide"), check("narrow"))
-    panel = panel_of(np.stack([spread_evenly(0.5, std, 8) for std in (0.070, 0.003)], axis=1), checks)
+    panel = panel_of(
+        np.stack([spread_evenly(0.5, std, 8) for std in (0.070, 0.003)], axis=1), checks
+    )
     calibrated = calibrate(panel)
-    assert calibrated[0].minimum_detectable_drop > 0.5 > calibrated[0].mean - calibrated[0].threshold
+    assert (
+        calibrated[0].minimum_detectable_drop > 0.5 > calibrated[0].mean - calibrated[0].threshold
+    )
     assert calibrated[0].informational == "", "the threshold can fail"
     lines = calibration_lines(panel, calibrated, {})
     assert lines[1].endswith(" points to none")
@@ -513,13 +597,20 @@ def test_columns_of_a_plan_stay_apart():
 
     ends = [head.end() for head in re.finditer(r"\d+ reference models", table[0])]
     for line in table:
-        assert [line[end - 1 : end + 2].isspace() for end in ends] == [False] * 4, "a cell ends below its head"
+        assert [line[end - 1 : end + 2].isspace() for end in ends] == [False] * 4, (
+            "a cell ends below its head"
+        )
         assert [line[end : end + 2].strip() for end in ends] == [""] * 4, "two spaces follow it"
 
 
 @pytest.mark.parametrize(
     ("drop", "wanted", "needed"),
-    [(None, 0.0087, "more than 60"), (0.0145, 0.0145, "20"), (0.0001, 0.0001, "more than 60"), (0.5, 0.5, "8")],
+    [
+        (None, 0.0087, "more than 60"),
+        (0.0145, 0.0145, "20"),
+        (0.0001, 0.0001, "more than 60"),
+        (0.5, 0.5, "8"),
+    ],
 )
 def test_power_says_what_each_row_notices_and_how_many_retrains_that_needs(drop, wanted, needed):
     """(t + 1.645) 0.003 sqrt(1 + 1/K) is 0.0173 for 8 reference models, 0.0150 for 15 and 0.0144 for 20."""
@@ -537,12 +628,18 @@ def test_power_compares_accuracy_with_the_consensus_row():
     lost = check("consensus-clean", family="consensus", unit="images")
     lost = replace(lost, metric="consensus_set_errors", scale="root")
     checks = (check("clean", family="clean"), lost, check("turned"))
-    values = np.stack([spread_evenly(0.9, 0.003, 8), spread_evenly(12, 4, 8), spread_evenly(0.9, 0.003, 8)], axis=1)
+    values = np.stack(
+        [spread_evenly(0.9, 0.003, 8), spread_evenly(12, 4, 8), spread_evenly(0.9, 0.003, 8)],
+        axis=1,
+    )
     panel = panel_of(values, checks)
     calibrated = calibrate(panel)
     lines = power_lines(panel, calibrated)
     notices = {item.check.id: item.minimum_detectable_drop for item in calibrated}
-    assert f"  beside it consensus-clean detects {notices['consensus-clean']:.0f} images lost of those" in lines[2]
+    assert (
+        f"  beside it consensus-clean detects {notices['consensus-clean']:.0f} images lost of those"
+        in lines[2]
+    )
     assert f"clean {10_000 * notices['clean']:.0f} of 10000 lost net" in lines[2]
     assert sum("beside it" in line for line in lines) == 1, "no consensus check sees what is turned"
 
@@ -554,4 +651,7 @@ def test_shipped_checks_have_the_thresholds_of_the_shipped_panel():
     by_hand = frozenset(check.id for check in checks.checks if check.hand)
     calibrated = calibrate(panel, by_hand=by_hand)
     content = checks.path.read_text("utf-8")
-    assert with_thresholds(content, calibrated, recipe=checks.recipe, date=checks.recipe["date"]) == content
+    assert (
+        with_thresholds(content, calibrated, recipe=checks.recipe, date=checks.recipe["date"])
+        == content
+    )

@@ -29,7 +29,9 @@ LOW, HIGH = np.linspace(0.004, 0.006, 8), np.linspace(0.02, 0.024, 8)
 
 def test_a_threshold_beyond_all_errors_cannot_notice_overconfidence():
     (line,) = lines_of(HIGH)
-    assert line.startswith("calibration: this check cannot notice overconfidence at this accuracy: 1.4% of errors")
+    assert line.startswith(
+        "calibration: this check cannot notice overconfidence at this accuracy: 1.4% of errors"
+    )
     assert lines_of(LOW) == [], "a threshold below the share of errors can"
     assert lines_of(HIGH, errors=0.2) == [], "with more errors it can"
 
@@ -52,5 +54,7 @@ def test_no_certain_model_is_beyond_the_largest_value(seed):
         confident_errors(predictions, above=0.9),
     ]
     for measured in measurements:
-        assert measured.value == pytest.approx(largest_if_certain(measured.metric.name, wrong.mean(), 200))
+        assert measured.value == pytest.approx(
+            largest_if_certain(measured.metric.name, wrong.mean(), 200)
+        )
     assert largest_if_certain("negative_log_likelihood", 0.1, 200) is None

@@ -53,7 +53,10 @@ def test_runs_are_those_of_processes_of_their_own(pytester, monkeypatch):
     monkeypatch.delenv("MODEL", raising=False)
     with closing(WarmProcess(0, recording.options)) as process:
         assert record(one, recording, process.run) == here
-        with pytest.raises(CalibrationError, match=r"crash\.safetensors: the stress tests ended with exit status -11"):
+        with pytest.raises(
+            CalibrationError,
+            match=r"crash\.safetensors: the stress tests ended with exit status -11",
+        ):
             record(crash, recording, process.run)
         assert record(two, recording, process.run)[0]["value"] != here[0]["value"]
 
@@ -62,7 +65,10 @@ def test_a_process_that_is_lost_is_started_again(tmp_path, monkeypatch):
     code = "import os, sys\nfor line in sys.stdin: os.abort() if 'end' in line else print(3, flush=True)"
     monkeypatch.setattr("harness.calibration.warm._CODE", code)
     with closing(WarmProcess(0, ())) as process:
-        asked = [process.ask(tmp_path / "request.json", [word])[0] for word in ("one", "end", "two", "end")]
+        asked = [
+            process.ask(tmp_path / "request.json", [word])[0]
+            for word in ("one", "end", "two", "end")
+        ]
     assert asked == [3, -signal.SIGABRT, 3, -signal.SIGABRT]
 
 
@@ -86,5 +92,8 @@ def test_the_error_of_a_call_is_raised_after_all_have_ended():
     def fail(process):
         raise CalibrationError("no such model")
 
-    with closing(WarmProcesses(())) as processes, pytest.raises(CalibrationError, match="no such model"):
+    with (
+        closing(WarmProcesses(())) as processes,
+        pytest.raises(CalibrationError, match="no such model"),
+    ):
         processes.share(fail, most=2)

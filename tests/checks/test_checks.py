@@ -44,7 +44,9 @@ def checks_file(folder: Path, content: str) -> Path:
     return path
 
 
-def share(value: float, *, n: int = 10_000, interval=(0.804, 0.82), metric: str = "accuracy", **facts) -> Measurement:
+def share(
+    value: float, *, n: int = 10_000, interval=(0.804, 0.82), metric: str = "accuracy", **facts
+) -> Measurement:
     return Measurement(METRICS[metric], value, n, interval, **facts)
 
 
@@ -88,7 +90,12 @@ panel = { threshold = 11.5, mean = 8.0, std = 1.25, reference_models = 20 }
             panel=Threshold(11.5, mean=8.0, std=1.25, reference_models=20),
         ),
     )
-    assert (read.path, read.recipe, read.data.name, read.data.n) == (path, {"about": "someone's"}, "toy", 100)
+    assert (read.path, read.recipe, read.data.name, read.data.n) == (
+        path,
+        {"about": "someone's"},
+        "toy",
+        100,
+    )
     assert len(read.sha256) == 64
     path = checks_file(
         tmp_path,
@@ -110,7 +117,9 @@ panel.date = "2026-11-25"
     )
     read = read_checks(path)
     (check,) = read.checks
-    assert check.panel == Threshold(0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25")
+    assert check.panel == Threshold(
+        0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25"
+    )
     assert (check.significance, check.informational) == (0.001, "reference models differ")
     assert (check.binding, check.reference) == (None, check.panel)
 
@@ -157,7 +166,20 @@ def test_a_malformed_row_is_refused_with_file_and_row(tmp_path, line, message):
 
 @pytest.mark.parametrize(
     "name",
-    ["Clean", "klar-ä", "a b", "-first", "", "a_b", "a/b", "a[b]", "clean\\n", "a\\u001b[31m", "<b>", "x" * 10_000],
+    [
+        "Clean",
+        "klar-ä",
+        "a b",
+        "-first",
+        "",
+        "a_b",
+        "a/b",
+        "a[b]",
+        "clean\\n",
+        "a\\u001b[31m",
+        "<b>",
+        "x" * 10_000,
+    ],
 )
 def test_an_id_that_is_no_stable_key_is_refused(tmp_path, name):
     path = checks_file(tmp_path, HEAD + ROW.replace('"clean"', f'"{name}"', 1))
@@ -170,7 +192,9 @@ def test_an_id_that_is_no_stable_key_is_refused(tmp_path, name):
 
 def test_an_id_given_twice_is_refused_with_both_rows(tmp_path):
     path = checks_file(tmp_path, HEAD + ROW + ROW.replace("clean", "other") + ROW)
-    with pytest.raises(ChecksError, match=r"checks\.toml: check 3 \('clean'\): check 1 has this id already"):
+    with pytest.raises(
+        ChecksError, match=r"checks\.toml: check 3 \('clean'\): check 1 has this id already"
+    ):
         read_checks(path)
     path = tmp_path / "checks.toml"
     path.write_bytes(HEAD.encode() + b"# caf\xe9\n")
@@ -178,7 +202,9 @@ def test_an_id_given_twice_is_refused_with_both_rows(tmp_path):
         read_checks(path)
     for key in ("id", "family", "metric"):
         row = re.sub(rf"{key} = .*", f"{key} = 3", ROW)
-        with pytest.raises(ChecksError, match=rf"checks\.toml: check 1.*: {key} is 3, expected text"):
+        with pytest.raises(
+            ChecksError, match=rf"checks\.toml: check 1.*: {key} is 3, expected text"
+        ):
             read_checks(checks_file(tmp_path, HEAD + row))
 
 
@@ -201,17 +227,31 @@ def test_a_threshold_lies_in_the_range_of_its_metric(tmp_path, metric, threshold
     if allowed:
         assert read_checks(path).checks[0].hand == Threshold(threshold)
     else:
-        with pytest.raises(ChecksError, match=rf"toml: check 1 \('clean'\): threshold .* the range of {metric}"):
+        with pytest.raises(
+            ChecksError, match=rf"toml: check 1 \('clean'\): threshold .* the range of {metric}"
+        ):
             read_checks(path)
 
 
 @pytest.mark.parametrize(
     ("metric", "keys", "message"),
     [
-        ("accuracy", "hand = { threshold = 0 }", "no accuracy is beyond 0, so the check cannot fail"),
+        (
+            "accuracy",
+            "hand = { threshold = 0 }",
+            "no accuracy is beyond 0, so the check cannot fail",
+        ),
         ("accuracy_change", "hand = { threshold = -1.0 }", "no accuracy_change is beyond -1.0"),
-        ("dead_maps", 'direction = "at_most"\nhand = { threshold = 1 }', "no dead_maps is beyond 1"),
-        ("pair_failures", 'direction = "at_most"\nhand = { threshold = 100 }', "no pair_failures is beyond 100"),
+        (
+            "dead_maps",
+            'direction = "at_most"\nhand = { threshold = 1 }',
+            "no dead_maps is beyond 1",
+        ),
+        (
+            "pair_failures",
+            'direction = "at_most"\nhand = { threshold = 100 }',
+            "no pair_failures is beyond 100",
+        ),
         ("accuracy_change", "significance = 0", "significance is 0, so the check cannot fail"),
     ],
     ids=["threshold-of-0", "change-of-minus-1", "share-of-1", "all-images", "significance-of-0"],
@@ -233,7 +273,10 @@ def test_a_gate_that_could_not_fail_is_refused(tmp_path, metric, keys, message):
 def test_a_direction_is_that_of_the_shipped_metric(tmp_path, metric, better, direction, wrong):
     row = ROW.replace("accuracy", metric)
     for written in ("", f'direction = "{direction}"\n'):
-        assert read_checks(checks_file(tmp_path, HEAD + row + written)).checks[0].direction == direction
+        assert (
+            read_checks(checks_file(tmp_path, HEAD + row + written)).checks[0].direction
+            == direction
+        )
     with pytest.raises(ChecksError) as refusal:
         read_checks(checks_file(tmp_path, f'{HEAD}{row}direction = "{wrong}"\n'))
     said = f'for {metric}, {better} is better; write direction = "{direction}", or leave it out'
@@ -256,22 +299,32 @@ def test_a_metric_of_ones_own_of_which_less_is_better_has_a_ceiling(direction, v
 
 def test_what_an_own_metric_or_nan_measured_is_refused_when_judged():
     check = Check("blur", "blur", "blur_cost", "at_least", hand=Threshold(1.5))
-    with pytest.raises(ChecksError, match=r"check blur: for blur_cost, less is better; write direction = \"at_most\""):
+    with pytest.raises(
+        ChecksError,
+        match=r"check blur: for blur_cost, less is better; write direction = \"at_most\"",
+    ):
         check.judge(Measurement(BLUR, 1.2, 100, (1.0, 2.0)))
     for direction in ("at_least", "at_most"):
         check = Check("clean", "clean", "accuracy", direction=direction, hand=Threshold(0.5))
-        with pytest.raises(ChecksError, match="check clean: the test measured 'accuracy' as NaN, expected a number"):
+        with pytest.raises(
+            ChecksError, match="check clean: the test measured 'accuracy' as NaN, expected a number"
+        ):
             check.judge(share(math.nan))
 
 
 @pytest.mark.parametrize(
     ("threshold", "message"),
-    [(-0.1, "threshold -0.1 is outside the range of blur_share, 0.0 to 1.0"), (1.0, "no blur_share is beyond 1.0")],
+    [
+        (-0.1, "threshold -0.1 is outside the range of blur_share, 0.0 to 1.0"),
+        (1.0, "no blur_share is beyond 1.0"),
+    ],
 )
 def test_an_impossible_threshold_of_an_own_metric_is_refused_when_judged(threshold, message):
     own = Metric("blur_share", Unit.SHARE, better="less")
     with pytest.raises(ChecksError, match=f"check blur: {message}"):
-        Check("blur", "blur", "blur_share", hand=Threshold(threshold)).judge(Measurement(own, 0.2, 100, (0.1, 0.3)))
+        Check("blur", "blur", "blur_share", hand=Threshold(threshold)).judge(
+            Measurement(own, 0.2, 100, (0.1, 0.3))
+        )
 
 
 MALFORMED_FILES = [
@@ -279,14 +332,23 @@ MALFORMED_FILES = [
     (HEAD + HEAD, "not valid TOML: "),
     (HEAD.replace("schema = 2", "schema = 3"), "schema 3, and this version reads schema 2"),
     (HEAD.replace("schema = 2", "schema = true"), "schema is True, expected a whole number"),
-    (HEAD.replace("protocol = 1", "protocol = 3"), "protocol is 3, this version works with protocol 1"),
+    (
+        HEAD.replace("protocol = 1", "protocol = 3"),
+        "protocol is 3, this version works with protocol 1",
+    ),
     (HEAD.replace("schema = 2", ""), "key 'schema' is missing"),
     ("schema = 2\nprotocol = 1\n", "key 'data' is missing"),
     ("schema = 2\nprotocol = 1\ndata = 3\n", "data: expected a table, found 3"),
     (HEAD.replace('split = "test"', ""), "data: key 'split' is missing"),
     (HEAD.replace("n = 100", 'n = "100"'), "data: n is '100', expected a whole number"),
-    (HEAD + "m = 3\n", "data: unknown key 'm'; known are augmentation, border, classes, groups_sha256, n, name,"),
-    ("checks = 3\n" + HEAD, "unknown key 'checks'; known are check, data, gate, protocol, recipe, schema"),
+    (
+        HEAD + "m = 3\n",
+        "data: unknown key 'm'; known are augmentation, border, classes, groups_sha256, n, name,",
+    ),
+    (
+        "checks = 3\n" + HEAD,
+        "unknown key 'checks'; known are check, data, gate, protocol, recipe, schema",
+    ),
     (HEAD + '[check]\nid = "clean"\n', r"check must be an array of tables, written \[\[check\]\]"),
     ("check = [3]\n" + HEAD, "check 1: expected a table, found 3"),
     ("recipe = 3\n" + HEAD, "recipe: expected a table, found 3"),
@@ -301,7 +363,9 @@ def test_a_malformed_file_is_refused_by_name(tmp_path, content, message):
 
 @pytest.mark.parametrize("name", ["absent.toml", "."], ids=["missing", "folder"])
 def test_a_file_that_cannot_be_read_is_refused_with_what_to_do(tmp_path, name):
-    with pytest.raises(ChecksError, match=r"cannot be read \(.+\); name a checks file with --checks"):
+    with pytest.raises(
+        ChecksError, match=r"cannot be read \(.+\); name a checks file with --checks"
+    ):
         read_checks(tmp_path / name)
 
 
@@ -311,7 +375,10 @@ def test_the_checks_of_this_repository_are_in_order_and_each_has_its_test():
     assert len(ids) == OWN.read_text().count("[[check]]") > 50
     assert len(set(ids)) == len(ids)
     assert all(name.isascii() and name == name.lower() for name in ids)
-    tests = [*OWN.parent.glob("test_*.py"), *Path(harness.__file__).parent.glob("features/*/stress_tests/test_*.py")]
+    tests = [
+        *OWN.parent.glob("test_*.py"),
+        *Path(harness.__file__).parent.glob("features/*/stress_tests/test_*.py"),
+    ]
     sources = "".join(path.read_text() for path in tests)
     families = {check.family for check in read_checks(OWN).checks}
     # Rows of groups that these data lack, and of a model that an artifact was made from. Images
@@ -319,7 +386,12 @@ def test_the_checks_of_this_repository_are_in_order_and_each_has_its_test():
     of_others = {"slice", "equivalence", "unknown", "class-difference", "golden", "unlabeled"}
     assert set(re.findall(r'@check\("([^"]+)"', sources)) == families | of_others
     images, data = load_fashion_mnist("test"), read_checks(OWN).data
-    assert (data.name, data.split, data.n, data.sha256) == ("fashion-mnist", "test", len(images), images.sha256)
+    assert (data.name, data.split, data.n, data.sha256) == (
+        "fashion-mnist",
+        "test",
+        len(images),
+        images.sha256,
+    )
 
 
 def test_reading_checks_needs_no_torch():
@@ -328,19 +400,39 @@ def test_reading_checks_needs_no_torch():
         f"assert read_checks(Path({str(OWN)!r})).checks\n"
         "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
 SAMPLE = {"share": 0.2}
 """Measured on 2,000 of 10,000 images: the model has the benefit of the interval, and limits on counts shrink."""
 JUDGED = [
-    *(("accuracy", value, {"panel": Threshold(0.85)}, 0.85, value >= 0.85) for value in (0.85, 0.8501, 0.8499)),
-    *(("calibration_error", each, {"panel": Threshold(0.85)}, 0.85, each <= 0.85) for each in (0.85, 0.8499, 0.8501)),
-    *(("pair_failures", value, {"panel": Threshold(12.5)}, 12.5, value < 13) for value in (12, 13, 0)),
-    *(("accuracy", 0.812, SAMPLE | {"panel": Threshold(each)}, each, each == 0.82) for each in (0.82, 0.8201)),
-    *(("calibration_error", 0.812, SAMPLE | {"panel": Threshold(x)}, x, x == 0.804) for x in (0.804, 0.8039)),
-    *(("pair_failures", 9, SAMPLE | {"panel": Threshold(x)}, x * 0.2, x > 24.9) for x in (3_000, 40, 25, 24.9)),
+    *(
+        ("accuracy", value, {"panel": Threshold(0.85)}, 0.85, value >= 0.85)
+        for value in (0.85, 0.8501, 0.8499)
+    ),
+    *(
+        ("calibration_error", each, {"panel": Threshold(0.85)}, 0.85, each <= 0.85)
+        for each in (0.85, 0.8499, 0.8501)
+    ),
+    *(
+        ("pair_failures", value, {"panel": Threshold(12.5)}, 12.5, value < 13)
+        for value in (12, 13, 0)
+    ),
+    *(
+        ("accuracy", 0.812, SAMPLE | {"panel": Threshold(each)}, each, each == 0.82)
+        for each in (0.82, 0.8201)
+    ),
+    *(
+        ("calibration_error", 0.812, SAMPLE | {"panel": Threshold(x)}, x, x == 0.804)
+        for x in (0.804, 0.8039)
+    ),
+    *(
+        ("pair_failures", 9, SAMPLE | {"panel": Threshold(x)}, x * 0.2, x > 24.9)
+        for x in (3_000, 40, 25, 24.9)
+    ),
     ("pair_failures", 12, {"panel": Threshold(10, n=10_000)}, 10, False),
     ("pair_failures", 12, {"panel": Threshold(10, n=8_000)}, 12.5, True),
     ("pair_failures", 14, {"panel": Threshold(10, n=8_000)}, 12.5, True),
@@ -350,9 +442,16 @@ JUDGED = [
 
 
 @pytest.mark.parametrize(("metric", "value", "facts", "limit", "passes"), JUDGED)
-def test_a_threshold_is_kept_at_its_value_and_broken_just_beyond(metric, value, facts, limit, passes):
-    n, interval = 2_000 if "share" in facts else 10_000, (5.0, 16.0) if metric == "pair_failures" else (0.804, 0.82)
-    verdict = Check("r", "r", metric, **facts).judge(Measurement(METRICS[metric], value, n, interval))
+def test_a_threshold_is_kept_at_its_value_and_broken_just_beyond(
+    metric, value, facts, limit, passes
+):
+    n, interval = (
+        2_000 if "share" in facts else 10_000,
+        (5.0, 16.0) if metric == "pair_failures" else (0.804, 0.82),
+    )
+    verdict = Check("r", "r", metric, **facts).judge(
+        Measurement(METRICS[metric], value, n, interval)
+    )
     assert (verdict.status, verdict.passed) == ("pass" if passes else "fail", passes)
     assert (verdict.value, verdict.threshold) == (value, pytest.approx(limit))
     assert (verdict.n, verdict.interval) == (n, interval)
@@ -370,7 +469,9 @@ def test_a_threshold_is_kept_at_its_value_and_broken_just_beyond(metric, value, 
     ids=["stricter-hand", "laxer-hand", "panel-only", "hand-of-zero", "none"],
 )
 def test_a_hand_threshold_wins_over_the_panels(hand, panel, limit, provenance):
-    verdict = Check("gain", "gain", "accuracy_gain", hand=hand, panel=panel).judge(share(0.85, metric="accuracy_gain"))
+    verdict = Check("gain", "gain", "accuracy_gain", hand=hand, panel=panel).judge(
+        share(0.85, metric="accuracy_gain")
+    )
     assert verdict.threshold == limit
     assert verdict.as_json()["threshold"] == limit
     assert verdict.as_json()["provenance"] == provenance
@@ -399,14 +500,20 @@ def test_a_baseline_that_fails_is_an_error_and_another_metric_is_refused():
     check = Check("baseline-clean", "baseline", "accuracy", role="baseline", hand=Threshold(0.9))
     verdict = check.judge(share(0.812))
     assert (verdict.status, verdict.passed) == ("error", False)
-    assert {replace(check, role=role).judge(share(0.812)).status for role in ("candidate", "incumbent")} == {"fail"}
+    assert {
+        replace(check, role=role).judge(share(0.812)).status for role in ("candidate", "incumbent")
+    } == {"fail"}
     assert "so no model can be compared with it" in verdict.explain()
     assert check.judge(share(0.95)).status == "pass"
     check = Check("clean", "clean", "accuracy", hand=Threshold(0.9))
-    with pytest.raises(ChecksError, match=r"check clean: .* 'accuracy', the test measured 'pair_failures'; correct"):
+    with pytest.raises(
+        ChecksError, match=r"check clean: .* 'accuracy', the test measured 'pair_failures'; correct"
+    ):
         check.judge(count(3))
     measured = share(0.8, failures=np.arange(200, 100, -1))
-    assert Check("clean", "clean", "accuracy").judge(measured).failures == tuple(range(200, 140, -1))
+    assert Check("clean", "clean", "accuracy").judge(measured).failures == tuple(
+        range(200, 140, -1)
+    )
     off = Check(
         "clean",
         "clean",
@@ -434,8 +541,14 @@ def test_a_failure_says_all_there_is_to_know():
     )
     check = replace(ROTATION, panel=Threshold(0.815), share=0.2)
     explanation = check.judge(share(0.812, n=2_000)).explain()
-    assert "accuracy 0.8120 beyond threshold 0.8150, within the 95% interval on other images (n=2000, " in explanation
-    assert "accuracy 0.8160 >= threshold 0.8150 (n=2000, " in check.judge(share(0.816, n=2_000)).explain()
+    assert (
+        "accuracy 0.8120 beyond threshold 0.8150, within the 95% interval on other images (n=2000, "
+        in explanation
+    )
+    assert (
+        "accuracy 0.8160 >= threshold 0.8150 (n=2000, "
+        in check.judge(share(0.816, n=2_000)).explain()
+    )
 
 
 ON_SAMPLE = {
@@ -464,7 +577,9 @@ def test_on_a_sample_only_the_interval_decides_a_threshold_by_hand(case, sample)
     verdict = check.judge(measured)
 
     assert (verdict.status, verdict.is_open) == (status, status == "inconclusive")
-    assert ("is inconclusive: threshold 0.8150 lies within the 95% interval" in verdict.explain()) is verdict.is_open
+    assert (
+        "is inconclusive: threshold 0.8150 lies within the 95% interval" in verdict.explain()
+    ) is verdict.is_open
 
 
 def test_a_threshold_of_the_panel_knows_the_error_of_its_own_sample():
@@ -483,22 +598,46 @@ def test_a_threshold_of_the_panel_knows_the_error_of_its_own_sample():
     ids=["kept", "significantly worse", "not significant", "within the interval"],
 )
 def test_on_a_sample_an_insignificant_change_decides_nothing_by_hand(interval, p_value, status):
-    check = Check("change", "regression", "accuracy_change", significance=0.001, hand=Threshold(-0.01), share=0.2)
+    check = Check(
+        "change",
+        "regression",
+        "accuracy_change",
+        significance=0.001,
+        hand=Threshold(-0.01),
+        share=0.2,
+    )
     measured = Measurement(METRICS["accuracy_change"], -0.02, 2_000, interval, p_value=p_value)
     assert check.judge(measured).status == status
 
 
 def test_a_baseline_that_a_sample_leaves_open_is_no_error():
-    check = Check("baseline-clean", "baseline", "accuracy", role="baseline", hand=Threshold(0.815), share=0.2)
+    check = Check(
+        "baseline-clean", "baseline", "accuracy", role="baseline", hand=Threshold(0.815), share=0.2
+    )
     assert check.judge(share(0.812, n=2_000, interval=(0.804, 0.82))).status == "inconclusive"
 
 
 PAIR = Check("pair", "pairs", "pair_failures", direction="at_most")
-ALONE, CALIBRATED = replace(ROTATION, panel=None), "no threshold yet, `stress-harness calibrate --family"
+ALONE, CALIBRATED = (
+    replace(ROTATION, panel=None),
+    "no threshold yet, `stress-harness calibrate --family",
+)
 EXPLAINED = [
-    (ROTATION, share(0.86), "rotate-ccw-015: accuracy 0.8600 >= threshold 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; "),
-    (ALONE, share(0.86), f"accuracy 0.8600 (informational: {CALIBRATED} rotation` makes one) (n=10000, 95% CI "),
-    (replace(ALONE, role="incumbent"), share(0.86), "accuracy 0.8600 (informational: no threshold) (n=10000, "),
+    (
+        ROTATION,
+        share(0.86),
+        "rotate-ccw-015: accuracy 0.8600 >= threshold 0.8510 (n=10000, 95% CI 0.8040 to 0.8200; ",
+    ),
+    (
+        ALONE,
+        share(0.86),
+        f"accuracy 0.8600 (informational: {CALIBRATED} rotation` makes one) (n=10000, 95% CI ",
+    ),
+    (
+        replace(ALONE, role="incumbent"),
+        share(0.86),
+        "accuracy 0.8600 (informational: no threshold) (n=10000, ",
+    ),
     (
         replace(ROTATION, informational="reference models differ"),
         share(0.86),
@@ -520,7 +659,11 @@ EXPLAINED = [
         count(12),
         "pair: pair failures 12 <= threshold 12 (n=10000, 95% CI 5 to 20)",
     ),
-    (PAIR, count(12), f"pair failures 12 (informational: {CALIBRATED} pairs` makes one) (n=10000, 95% CI 5 to 20)"),
+    (
+        PAIR,
+        count(12),
+        f"pair failures 12 (informational: {CALIBRATED} pairs` makes one) (n=10000, 95% CI 5 to 20)",
+    ),
     (
         Check("gain", "gain", "accuracy_gain", hand=Threshold(0.01)),
         share(-0.02, metric="accuracy_gain", interval=(-0.03, -0.01), detail="3 gained"),
@@ -569,10 +712,15 @@ def test_different_numbers_never_read_alike(unit, values, told):
 
 @pytest.mark.parametrize(
     ("status", "text"),
-    [("not_applicable", "clean: not applicable: no baseline"), ("error", "clean: error: no baseline")],
+    [
+        ("not_applicable", "clean: not applicable: no baseline"),
+        ("error", "clean: error: no baseline"),
+    ],
 )
 def test_a_gate_without_measurement_says_why(status, text):
-    verdict = Check("clean", "clean", "accuracy", hand=Threshold(0.9)).unjudged(status, "no baseline")
+    verdict = Check("clean", "clean", "accuracy", hand=Threshold(0.9)).unjudged(
+        status, "no baseline"
+    )
     assert verdict.explain() == text
     assert verdict.passed == (status == "not_applicable")
     assert (verdict.value, verdict.threshold, verdict.interval, verdict.n) == (None, None, None, 0)
@@ -581,18 +729,28 @@ def test_a_gate_without_measurement_says_why(status, text):
 VERDICTS = {
     "fail": ROTATION.judge(share(0.812, detail="top confusion Shirt→Coat 14% of 1,000")),
     "hand": Check(
-        "p", "pairs", "pair_failures", "at_most", class_name="A", hand=Threshold(3, "why"), keys={"pair": ["A", "B"]}
+        "p",
+        "pairs",
+        "pair_failures",
+        "at_most",
+        class_name="A",
+        hand=Threshold(3, "why"),
+        keys={"pair": ["A", "B"]},
     ).judge(count(2)),
     "sample": replace(ROTATION, share=0.2, hand=Threshold(0.9), role="baseline").judge(share(0.7)),
     "not-gated": Check("c", "clean", "accuracy").judge(share(0.5)),
     "unjudged": Check("c", "clean", "accuracy").unjudged("error", "it raised"),
-    "not-applicable": Check("c", "clean", "accuracy", hand=Threshold(0.9)).unjudged("not_applicable", "no baseline"),
+    "not-applicable": Check("c", "clean", "accuracy", hand=Threshold(0.9)).unjudged(
+        "not_applicable", "no baseline"
+    ),
     "calibrated": Check(
         "c",
         "clean",
         "accuracy",
         informational="they differ",
-        panel=Threshold(0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25"),
+        panel=Threshold(
+            0.9, "", 0.91, 0.002, 20, k=2.86, minimum_detectable_drop=0.01, date="2026-11-25"
+        ),
     ).judge(share(0.5)),
 }
 
@@ -620,12 +778,20 @@ def test_a_verdict_survives_the_wire_with_the_fields_of_the_contract(name):
     assert received.as_json() == VERDICTS[name].as_json()
     entry = json.loads(json.dumps(received.as_json(), allow_nan=False))
     assert set(entry) >= CONTRACT
-    assert tuple(entry[field] for field in ("status", "role", "provenance", "threshold", "direction")) == STATED[name]
+    assert (
+        tuple(entry[field] for field in ("status", "role", "provenance", "threshold", "direction"))
+        == STATED[name]
+    )
 
 
 def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():
     def definition(**facts):
-        row = {"id": "a", "family": "background", "metric": "prediction_consistency", "keys": {"background": "noise"}}
+        row = {
+            "id": "a",
+            "family": "background",
+            "metric": "prediction_consistency",
+            "keys": {"background": "noise"},
+        }
         return Check(**row | facts).definition
 
     for same in (
@@ -633,14 +799,25 @@ def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():
     ):  # fmt: skip
         assert definition(**same) == definition(), same
     others = [
-        *({"id": "b"}, {"family": "b"}, {"metric": "object_dependence"}, {"role": "incumbent"}, {"pose": Pose(1)}),
-        *({"keys": {"background": "blurred"}}, {"keys": {"background": "noise", "answers": "wrong"}}),
+        *(
+            {"id": "b"},
+            {"family": "b"},
+            {"metric": "object_dependence"},
+            {"role": "incumbent"},
+            {"pose": Pose(1)},
+        ),
+        *(
+            {"keys": {"background": "blurred"}},
+            {"keys": {"background": "noise", "answers": "wrong"}},
+        ),
         *({"class_name": "A"}, {"significance": 0.1}),
     ]
     assert len({definition(), *(definition(**other) for other in others)}) == 10
 
 
-@pytest.mark.parametrize(("rows", "panel"), [("checks.toml", "panel.json"), ("checks-quick.toml", "panel-quick.json")])
+@pytest.mark.parametrize(
+    ("rows", "panel"), [("checks.toml", "panel.json"), ("checks-quick.toml", "panel-quick.json")]
+)
 def test_the_shipped_panels_hold_measurements_of_the_rows_as_they_are(rows, panel):
     checks = {check.id: check.definition for check in read_checks(OWN.with_name(rows)).checks}
     measured = json.loads((OWN.parents[1] / "models" / panel).read_bytes())["checks"]

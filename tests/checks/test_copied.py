@@ -15,7 +15,9 @@ CHECKS = {check.id: check for check in read_checks(SHIPPED).written}
 def added(rows: str, folder: Path):
     """Return the checks that these rows add to the shipped file."""
     (folder / "checks.toml").write_text(f"{SHIPPED.read_text()}\n{rows}")
-    return [check for check in read_checks(folder / "checks.toml").written if check.id not in CHECKS]
+    return [
+        check for check in read_checks(folder / "checks.toml").written if check.id not in CHECKS
+    ]
 
 
 def test_each_shipped_check_can_be_copied(tmp_path):
@@ -32,11 +34,19 @@ def test_each_shipped_check_can_be_copied(tmp_path):
 @pytest.mark.parametrize("names", [("Bag", "Sneaker"), ('a "quoted" one', "ünï\n"), ("9", "10")])
 def test_a_confusion_becomes_a_check_of_its_pair(names, tmp_path):
     (check,) = added(of_pair(*names, (0, 1)), tmp_path)
-    assert (check.family, check.metric, tuple(check.keys["pair"])) == ("pairs", "pair_failures", names)
+    assert (check.family, check.metric, tuple(check.keys["pair"])) == (
+        "pairs",
+        "pair_failures",
+        names,
+    )
 
 
 def test_pairs_have_ids_of_their_own_whatever_the_names(tmp_path):
     names = ("猫", "犬", "Ä", "ä", "a b", "a-b")
     pairs = list(itertools.permutations(range(len(names)), 2))
-    found = added("\n".join(of_pair(names[one], names[two], (one, two)) for one, two in pairs), tmp_path)
-    assert [tuple(check.keys["pair"]) for check in found] == [(names[one], names[two]) for one, two in pairs]
+    found = added(
+        "\n".join(of_pair(names[one], names[two], (one, two)) for one, two in pairs), tmp_path
+    )
+    assert [tuple(check.keys["pair"]) for check in found] == [
+        (names[one], names[two]) for one, two in pairs
+    ]

@@ -35,6 +35,12 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     assert damages(checks)["dim"].name == "lights-out"
     verdict = Check("dim-030", "dim", "accuracy").judge(Measurement(ACCURACY, 0.5, 100, (0.4, 0.6)))
     page = page_of(replace(EMPTY, verdicts=(verdict,)))
-    for text in ("Poor light", DIM.measures, DIM.failure, "stress-harness docs behaviours/dim", 'id="about-dim"'):
+    for text in (
+        "Poor light",
+        DIM.measures,
+        DIM.failure,
+        "stress-harness docs behaviours/dim",
+        'id="about-dim"',
+    ):
         assert text in page
     assert family_title("poor-light") == "Poor light"

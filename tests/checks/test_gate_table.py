@@ -7,7 +7,14 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
-from harness.checks.tables import hash_of, hash_of_checks, read_table, split, with_settings, with_thresholds
+from harness.checks.tables import (
+    hash_of,
+    hash_of_checks,
+    read_table,
+    split,
+    with_settings,
+    with_thresholds,
+)
 
 SHIPPED = Path(__file__).parents[2] / "stress_tests/checks.toml"
 VALUES = {
@@ -46,7 +53,9 @@ def test_it_is_read_as_it_was_written_and_the_hash_is_unchanged(checks):
     ids=["first", "before-a-comment", "between", "last"],
 )
 def test_its_place_does_not_matter(text):
-    table = '[gate]\ndata = "npz:a.npz"\n# on the size\nsize = 8\n\n[gate.model_args]\nwidth = 2\n\n'
+    table = (
+        '[gate]\ndata = "npz:a.npz"\n# on the size\nsize = 8\n\n[gate.model_args]\nwidth = 2\n\n'
+    )
     without = text.format("").rstrip("\n") + "\n"
     assert hash_of(text.format(table).rstrip("\n").encode() + b"\n") == hash_of(without.encode())
     assert tomllib.loads(split(text.format(table))[0])["gate"]["model_args"] == {"width": 2}

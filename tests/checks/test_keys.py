@@ -25,7 +25,13 @@ def read(**keys):
 
 def test_a_check_has_the_values_and_words_of_its_keys():
     check = read(strength=0.3, lamp="sun", pair=["a", "b"], about={"dx": 2}, factor=2)
-    assert [check[key] for key in (STRENGTH, LAMP, PAIR, ABOUT, FACTOR)] == [0.3, "sun", ("a", "b"), Pose(dx=2.0), 2.0]
+    assert [check[key] for key in (STRENGTH, LAMP, PAIR, ABOUT, FACTOR)] == [
+        0.3,
+        "sun",
+        ("a", "b"),
+        Pose(dx=2.0),
+        2.0,
+    ]
     assert (check[ONLY], check[SIZE]) == (None, None)
     assert read(pair=["a", "b"], strength=0.3).words == ("30% of the light taken away", "a and b")
     assert read().words == ()
@@ -55,22 +61,32 @@ def test_a_check_has_the_values_and_words_of_its_keys():
     ids=str,
 )
 def test_a_key_of_another_type_is_refused_with_file_row_and_test(keys, message):
-    with pytest.raises(ChecksError, match=f"^shop/checks.toml: check 'dim-030' of test_dim: {message}"):
+    with pytest.raises(
+        ChecksError, match=f"^shop/checks.toml: check 'dim-030' of test_dim: {message}"
+    ):
         read(**keys)
 
 
 @pytest.mark.parametrize("name", ["pose", "class_name", "class", "definition", "id"])
 def test_a_key_named_like_something_of_every_row_cannot_be_declared(name):
-    with pytest.raises(ChecksError, match=f"^test_dim declares a key '{name}', but every check has something of this"):
+    with pytest.raises(
+        ChecksError,
+        match=f"^test_dim declares a key '{name}', but every check has something of this",
+    ):
         declared_keys([STRENGTH, Key(name, str)], test="test_dim")
 
 
 def test_only_keys_can_be_declared_and_each_of_them_once():
-    with pytest.raises(ChecksError, match=r"^test_dim declares <class 'float'>; expected a key such as Key"):
+    with pytest.raises(
+        ChecksError, match=r"^test_dim declares <class 'float'>; expected a key such as Key"
+    ):
         declared_keys([float], test="test_dim")
     with pytest.raises(ChecksError, match=r"^test_dim declares the key 'strength' twice"):
         declared_keys([STRENGTH, Key("strength", float)], test="test_dim")
-    with pytest.raises(ChecksError, match=r"check dim-030: the test reads the key 'strength' and does not declare it"):
+    with pytest.raises(
+        ChecksError,
+        match=r"check dim-030: the test reads the key 'strength' and does not declare it",
+    ):
         _ = ROW[STRENGTH]
     given = replace(ROW, keys={"strenght": 0.3, "zeal": 1})
     with pytest.raises(ChecksError) as refusal:

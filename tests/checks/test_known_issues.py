@@ -46,7 +46,10 @@ def test_an_issue_is_of_a_check_or_of_an_image_and_expires(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (ISSUE.replace("2026-12-31", "2026-02-30"), "issue 1: until is '2026-02-30', expected a day"),
+        (
+            ISSUE.replace("2026-12-31", "2026-02-30"),
+            "issue 1: until is '2026-02-30', expected a day",
+        ),
         (ISSUE.replace("2026-12-31", "soon"), "until"),
         (ISSUE.replace('owner = "Ada"', ""), "owner"),
         (ISSUE.replace('"Ada"', '""'), "owner"),
@@ -83,5 +86,10 @@ def test_reports_mark_what_is_known_and_the_verdict_stands():
         "known issues among the failing checks: clean-shirt; the verdict counts them",
         "expired known issues: image 17 (2020-01-01, Bob); fix or renew them in known.toml",
     ]
-    (said,) = _known_notices((replace(known[0], until="2020-01-01"),), outcome.verdicts, outcome.day)
-    assert said == "expired known issues: clean-shirt (2020-01-01, Ada); fix or renew them in known.toml"
+    (said,) = _known_notices(
+        (replace(known[0], until="2020-01-01"),), outcome.verdicts, outcome.day
+    )
+    assert (
+        said
+        == "expired known issues: clean-shirt (2020-01-01, Ada); fix or renew them in known.toml"
+    )

@@ -44,40 +44,66 @@ def test_shipped_thresholds_follow_and_edited_ones_do_not(name):
         for key in ("threshold", "minimum_detectable_drop"):
             value = getattr(row.panel, key)
             edited = replace(row, panel=replace(row.panel, **{key: value * 1.2 + 0.05}))
-            assert f"check {row.id!r}: {key} of the panel threshold is" in refused(checks, edited), (row.id, key)
+            assert f"check {row.id!r}: {key} of the panel threshold is" in refused(
+                checks, edited
+            ), (row.id, key)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.parametrize("key", ["n", "reference_models", "mean", "std", "root_mean", "conversions"])
+@pytest.mark.parametrize(
+    "key", ["n", "reference_models", "mean", "std", "root_mean", "conversions"]
+)
 def test_a_number_that_the_panel_does_not_have_is_refused(name, key):
     """Fewer images alone would make a check lenient."""
     checks = shipped(name)
     expect_rows_of_panel(checks, ROOT)
-    for row in [check for check in checks.checks if check.panel and getattr(check.panel, key) is not None][:5]:
+    for row in [
+        check for check in checks.checks if check.panel and getattr(check.panel, key) is not None
+    ][:5]:
         value = getattr(row.panel, key)
-        edited = "other" if key == "conversions" else value - 1 if isinstance(value, int) else value * 1.02 + 0.001
+        edited = (
+            "other"
+            if key == "conversions"
+            else value - 1
+            if isinstance(value, int)
+            else value * 1.02 + 0.001
+        )
         if key == "std" and row.panel.root_std is not None:
             continue  # The scale of roots decides.
         other = replace(checks, checks=(replace(row, panel=replace(row.panel, **{key: edited})),))
-        with pytest.raises(ChecksError, match=f"'{row.id}': {key} of the panel threshold is .*, by the panel in "):
+        with pytest.raises(
+            ChecksError, match=f"'{row.id}': {key} of the panel threshold is .*, by the panel in "
+        ):
             expect_rows_of_panel(other, ROOT)
 
 
 def test_rows_that_their_panel_or_their_own_numbers_contradict_are_refused():
     checks = shipped("checks")
     row = next(check for check in checks.checks if check.panel)
-    with pytest.raises(ChecksError, match=r"check 'other' has a panel threshold, but .* has no such check"):
+    with pytest.raises(
+        ChecksError, match=r"check 'other' has a panel threshold, but .* has no such check"
+    ):
         expect_rows_of_panel(replace(checks, checks=(replace(row, id="other"),)), ROOT)
-    row = next(check for check in shipped("checks").checks if check.panel and check.family == "rotation")
+    row = next(
+        check for check in shipped("checks").checks if check.panel and check.family == "rotation"
+    )
     for name in (item.name for item in fields(Threshold)):
         value = getattr(row.panel, name)
         if name in {"mean", "std", "k"}:
             edited = replace(row, panel=replace(row.panel, **{name: type(value)(value * 1.5)}))
-            assert f"check {row.id!r}: threshold of the panel threshold is" in refused(shipped("checks"), edited), name
-    first, second = [check for check in checks.checks if check.panel and check.family == "rotation"][:2]
-    assert "has changed since its threshold was calibrated" in refused(checks, replace(first, panel=second.panel))
+            assert f"check {row.id!r}: threshold of the panel threshold is" in refused(
+                shipped("checks"), edited
+            ), name
+    first, second = [
+        check for check in checks.checks if check.panel and check.family == "rotation"
+    ][:2]
+    assert "has changed since its threshold was calibrated" in refused(
+        checks, replace(first, panel=second.panel)
+    )
     for name in NEEDED:
-        lacking = replace(first, panel=replace(first.panel, **{name: "" if name == "definition" else None}))
+        lacking = replace(
+            first, panel=replace(first.panel, **{name: "" if name == "definition" else None})
+        )
         expected = f"{name} of the panel threshold is {'' if name == 'definition' else None!r}, expected the one that"
         assert expected in refused(checks, lacking)
     checks = shipped("checks-quick")
@@ -87,7 +113,10 @@ def test_rows_that_their_panel_or_their_own_numbers_contradict_are_refused():
     )
     checks = shipped("checks-quick")
     first, second, *others = checks.checks
-    assert refused(checks, *reversed(others), replace(first, hand=Threshold(0.5, reason="agreed"))) == ""
+    assert (
+        refused(checks, *reversed(others), replace(first, hand=Threshold(0.5, reason="agreed")))
+        == ""
+    )
     assert refused(checks, replace(second, panel=None), *others) == ""
 
 
@@ -111,13 +140,21 @@ def test_what_calibration_writes_for_fewer_models_follows(tmp_path, reference_mo
     panel = replace(panel, models=panel.models[:reference_models])
     calibrated = thresholds_of(panel, by_hand=by_hand(checks, panel))
     path = tmp_path / "checks.toml"
-    path.write_text(with_thresholds(checks.path.read_text(), calibrated, recipe=checks.recipe, date="2026-01-01"))
+    path.write_text(
+        with_thresholds(
+            checks.path.read_text(), calibrated, recipe=checks.recipe, date="2026-01-01"
+        )
+    )
     assert refused(read_checks(path)) == ""
 
 
-@pytest.mark.parametrize("recipe", [{"panel_predictions_sha256": "b" * 64}, {"panel_predictions": "panel.npz"}])
+@pytest.mark.parametrize(
+    "recipe", [{"panel_predictions_sha256": "b" * 64}, {"panel_predictions": "panel.npz"}]
+)
 def test_panel_predictions_of_another_or_no_hash_are_refused(recipe):
     own = shipped("checks")
-    with pytest.raises(InputError, match=r"panel\.npz: its SHA-256 is aaaaaaaaaaaa…, the thresholds of .*"):
+    with pytest.raises(
+        InputError, match=r"panel\.npz: its SHA-256 is aaaaaaaaaaaa…, the thresholds of .*"
+    ):
         replace(own, recipe=recipe).expect_panel_predictions(Path("panel.npz"), "a" * 64)
     replace(own, recipe={}).expect_panel_predictions(Path("panel.npz"), "a" * 64)

@@ -35,7 +35,9 @@ def images_of(labels=(0, 1, 2, 0), size=(28, 56)) -> LabelledImages:
 def test_it_is_a_checks_file_for_these_images(tmp_path):
     images = images_of()
     families = [*DEFAULT, "pairs"]
-    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, families, pairs=[("Trouser", "靴")])))
+    (tmp_path / "checks.toml").write_text(
+        starter(images, starter_checks(images, families, pairs=[("Trouser", "靴")]))
+    )
     checks = read_checks(tmp_path / "checks.toml")
     assert (checks.data.sha256, checks.data.n, checks.data.classes) == (images.sha256, 4, CLASSES)
     by_id = {check.id: check for check in checks.checks}
@@ -52,15 +54,23 @@ def test_it_is_a_checks_file_for_these_images(tmp_path):
         "shift-down-2": Pose(dy=2),
         "shift-up-2": Pose(dy=-2),
     }
-    assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == ("at_most", {"confidence": 0.9})
+    assert (by_id["confident-errors"].direction, by_id["confident-errors"].keys) == (
+        "at_most",
+        {"confidence": 0.9},
+    )
     assert by_id["pair-trouser-class-2"].keys == {"pair": ["Trouser", "靴"]}
-    assert [check.id for check in checks.checks if check.binding] == ["regression-clean"], "which needs no panel"
+    assert [check.id for check in checks.checks if check.binding] == ["regression-clean"], (
+        "which needs no panel"
+    )
 
 
 def test_checks_of_geometry_come_with_an_augmentation_range():
     images = images_of()
     assert not {row.family for row in starter_checks(images)} & set(GEOMETRIC)
-    declared = {row.family for row in starter_checks(images, augmentation=AugmentationRange(10, 2, 2, flip=True))}
+    declared = {
+        row.family
+        for row in starter_checks(images, augmentation=AugmentationRange(10, 2, 2, flip=True))
+    }
     assert declared & set(GEOMETRIC) == {"rotation", "shift", "flip", "augmentation_gap"}
 
 
@@ -130,9 +140,13 @@ def test_the_file_names_a_range_and_a_border_that_are_not_the_default(tmp_path):
 def skew_tolerances(path, images, model=None) -> set[str]:
     """Return the skews with a tolerance among the first checks of these images."""
     path.write_text(starter(images, starter_checks(images, ["skew"], model=model)))
-    checks = {check.keys["skew"]: check for check in read_checks(path).checks if "lost" in check.metric}
+    checks = {
+        check.keys["skew"]: check for check in read_checks(path).checks if "lost" in check.metric
+    }
     assert {"jpeg-75", "resize-opencv-bilinear", "crop-corner-1", "video-range"} <= set(checks)
-    assert {"bgr", "exif", "decode-opencv", "squash"} & set(checks) == set(), "gray pixels without files"
+    assert {"bgr", "exif", "decode-opencv", "squash"} & set(checks) == set(), (
+        "gray pixels without files"
+    )
     return {skew for skew, check in checks.items() if check.tolerance is not None}
 
 
@@ -151,7 +165,9 @@ def test_first_checks_of_skews_have_tolerances_that_a_given_model_keeps(tmp_path
     """All others are informational until calibrated, since nobody knows yet how healthy models differ there."""
     path, many = tmp_path / "checks.toml", zoo_images(600)
     assert skew_tolerances(path, many) == set(), "without a model"
-    assert skew_tolerances(path, zoo_images(60), role_model()) == set(), "too few images can prove no tolerance"
+    assert skew_tolerances(path, zoo_images(60), role_model()) == set(), (
+        "too few images can prove no tolerance"
+    )
     kept = skew_tolerances(path, many, role_model())
     assert {"jpeg-95", "divide-256", "float16"} <= kept
     assert not {"video-range", "crop-corner-1"} & kept
@@ -174,7 +190,19 @@ def test_whatever_a_class_is_called_toml_has_it(value):
 def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
     """Each row has an id of its own, and none that is too long, however its classes and their pairs are called."""
     long = "x" * 210
-    classes = ("Class 1", "class-1", "class 1 0", "consensus", "a", "a b", "b c", "c", long, f"{long} y", f"{long}/")
+    classes = (
+        "Class 1",
+        "class-1",
+        "class 1 0",
+        "consensus",
+        "a",
+        "a b",
+        "b c",
+        "c",
+        long,
+        f"{long} y",
+        f"{long}/",
+    )
     pixels, labels = images_of(range(len(classes))).pixels, torch.arange(len(classes))
     images = LabelledImages(pixels, labels, classes, "shop", "test")
     pairs = [("a", "b c"), ("a b", "c"), (long, f"{long} y")]
@@ -184,9 +212,18 @@ def test_whatever_classes_are_called_the_file_can_be_read(tmp_path):
     checks = read_checks(tmp_path / "checks.toml")
     by_class = {check.class_name: check.id for check in checks.family("class")}
     assert len(by_class) == len(classes)
-    assert [by_class[name] for name in classes[:3]] == ["clean-class-1-1", "clean-class-1-2", "clean-class-1-0"]
-    assert [by_class[name] for name in classes[-3:]] == [f"clean-{'x' * 80}-{number}" for number in (8, 9, 10)]
-    assert [check.id for check in checks.family("flips") if check.class_name is None] == ["flips", "flips-consensus-2"]
+    assert [by_class[name] for name in classes[:3]] == [
+        "clean-class-1-1",
+        "clean-class-1-2",
+        "clean-class-1-0",
+    ]
+    assert [by_class[name] for name in classes[-3:]] == [
+        f"clean-{'x' * 80}-{number}" for number in (8, 9, 10)
+    ]
+    assert [check.id for check in checks.family("flips") if check.class_name is None] == [
+        "flips",
+        "flips-consensus-2",
+    ]
     assert [check.id for check in checks.family("pairs")][:2] == ["pair-a-b-c", "pair-a-b-c-2"]
 
 
@@ -195,17 +232,30 @@ def test_a_shipped_test_takes_each_row_of_each_family():
     rows = starter_checks(images, list(offered()), pairs=[("Trouser", "靴")])
     assert {row.family for row in rows} == set(offered())
     text = "\n".join(path.read_text() for path in shipped_tests(offered()))
-    marks = {(family, "".join(re.findall(r'metric="(.*)"', more))) for family, more in MARK.findall(text)}
-    assert [row.id for row in rows if marks.isdisjoint({(row.family, row.metric), (row.family, "")})] == []
+    marks = {
+        (family, "".join(re.findall(r'metric="(.*)"', more))) for family, more in MARK.findall(text)
+    }
+    assert [
+        row.id for row in rows if marks.isdisjoint({(row.family, row.metric), (row.family, "")})
+    ] == []
 
 
 def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
-    groups = {"Kamera 1": np.array(["vorn", "Heck!", "vorn", "Heck?"]), "batch": np.array(["靴", "7", "7", "7"])}
+    groups = {
+        "Kamera 1": np.array(["vorn", "Heck!", "vorn", "Heck?"]),
+        "batch": np.array(["靴", "7", "7", "7"]),
+    }
     images = replace(images_of(), groups=groups)
     (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["slice"])))
     checks = read_checks(tmp_path / "checks.toml")
     assert [check.id for check in checks.checks] == [
-        *("worst-kamera-1", "gap-kamera-1", "slice-kamera-1-heck-0", "slice-kamera-1-heck-1", "slice-kamera-1-vorn"),
+        *(
+            "worst-kamera-1",
+            "gap-kamera-1",
+            "slice-kamera-1-heck-0",
+            "slice-kamera-1-heck-1",
+            "slice-kamera-1-vorn",
+        ),
         *("difference-kamera-1-heck-0", "difference-kamera-1-heck-1", "difference-kamera-1-vorn"),
         *("worst-batch", "gap-batch", "slice-batch-7", "slice-batch-group-1"),
         *("difference-batch-7", "difference-batch-group-1"),
@@ -215,26 +265,36 @@ def test_groups_have_rows_of_their_own_and_their_hash_in_the_file(tmp_path):
     many = replace(images_of([0, 1, 2] * 34), groups={"batch": np.arange(102).astype(str)})
     assert [row.id for row in starter_checks(many, ["slice"])] == ["worst-batch", "gap-batch"]
     assert read_checks_without_groups(tmp_path).data.groups_sha256 is None
-    with pytest.raises(InputError, match=r"slice: the data have no groups; add a value .*`groups` in an npz file"):
+    with pytest.raises(
+        InputError, match=r"slice: the data have no groups; add a value .*`groups` in an npz file"
+    ):
         starter_checks(images_of(), ["slice"])
 
 
 def test_pairs_serve_the_checks_of_groups_and_have_none_of_their_own(tmp_path):
     """Each camera takes each scene, and each site has scenes of its own."""
     columns = {"camera": list("abab"), "site": list("xxyy"), "pair": list("1122"), "day": ["1"] * 4}
-    images = replace(images_of(), groups={name: np.array(values) for name, values in columns.items()})
+    images = replace(
+        images_of(), groups={name: np.array(values) for name, values in columns.items()}
+    )
     (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["slice"])))
     found = {check.id: check.keys for check in read_checks(tmp_path / "checks.toml").checks}
-    assert {name: keys.get("paired_by") for name, keys in found.items() if name.startswith("difference")} == {
+    assert {
+        name: keys.get("paired_by") for name, keys in found.items() if name.startswith("difference")
+    } == {
         "difference-camera-a": "pair",
         "difference-camera-b": "pair",
         "difference-site-x": None,
         "difference-site-y": None,
     }
     assert not [name for name in found if "pair" in name]
-    text = (tmp_path / "checks.toml").read_text().replace('paired_by = "pair"', 'paired_by = "scene"')
+    text = (
+        (tmp_path / "checks.toml").read_text().replace('paired_by = "pair"', 'paired_by = "scene"')
+    )
     (tmp_path / "checks.toml").write_text(text)
-    with pytest.raises(InputError, match=r"camera-a': paired_by is 'scene', the data have .*camera, site, pair"):
+    with pytest.raises(
+        InputError, match=r"camera-a': paired_by is 'scene', the data have .*camera, site, pair"
+    ):
         expect_groups_of(read_checks(tmp_path / "checks.toml"), images)
 
 
@@ -255,9 +315,13 @@ def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
             expect_groups_of(read_checks(path), images)
         return str(error.value)
 
-    assert "has 6 checks of family 'slice', and the data have no groups" in refused(text, images_of())
+    assert "has 6 checks of family 'slice', and the data have no groups" in refused(
+        text, images_of()
+    )
     other = replace(images, groups={"camera": np.array(list("aabb"))})
-    assert "was made for other groups; the data have camera (a 2, b 2). Bring back" in refused(text, other)
+    assert "was made for other groups; the data have camera (a 2, b 2). Bring back" in refused(
+        text, other
+    )
     without = "\n".join(line for line in text.splitlines() if "groups_sha256" not in line)
     (line,) = (line for line in text.splitlines() if "groups_sha256" in line)
     assert line in refused(without), "the line that is missing"
@@ -271,10 +335,14 @@ def test_rows_of_groups_that_the_data_lack_are_refused(tmp_path):
 
 def test_first_checks_by_hand_or_of_few_classes(tmp_path):
     images = images_of()
-    (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images, ["clean", "class"], min_accuracy=0.8)))
+    (tmp_path / "checks.toml").write_text(
+        starter(images, starter_checks(images, ["clean", "class"], min_accuracy=0.8))
+    )
     checks = read_checks(tmp_path / "checks.toml").checks
     assert {check.id: check.hand.threshold for check in checks if check.hand} == {"clean": 0.8}
-    images = replace(images_of([0, 1], size=(4, 4)), classes=tuple(f"class {at}" for at in range(101)))
+    images = replace(
+        images_of([0, 1], size=(4, 4)), classes=tuple(f"class {at}" for at in range(101))
+    )
     assert not {"class-difference", "flips"} & {row.family for row in starter_checks(images)}
     images = replace(images_of([0, 0], size=(4, 4)), classes=("all",))
     assert starter_checks(images, ["class-difference"]) == ()
@@ -282,7 +350,9 @@ def test_first_checks_by_hand_or_of_few_classes(tmp_path):
     named = {row.id for row in starter_checks(images, ["equivalence"])}
     assert {"equivalence-confidence", "equivalence-confidence-2"} <= named
     assert len(named) == len(starter_checks(images_of(), ["equivalence"])) + 1
-    images = LabelledImages(images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test")
+    images = LabelledImages(
+        images_of((0, 1)).pixels, torch.tensor([0, 1]), ("a b", "A-B"), "shop", "test"
+    )
     (tmp_path / "checks.toml").write_text(starter(images, starter_checks(images)))
     assert [check.id for check in read_checks(tmp_path / "checks.toml").family("class")] == [
         "clean-a-b-0",
@@ -290,9 +360,14 @@ def test_first_checks_by_hand_or_of_few_classes(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("families", "threshold"), [(["rotation"], 0.9), (["clean"], 0.0), (["clean"], 90.0)])
+@pytest.mark.parametrize(
+    ("families", "threshold"), [(["rotation"], 0.9), (["clean"], 0.0), (["clean"], 90.0)]
+)
 def test_a_first_threshold_without_a_row_or_that_is_no_share_is_refused(families, threshold):
-    with pytest.raises(InputError, match=r"expected a share above 0 and at most 1, such as 0\.9, and the family clean"):
+    with pytest.raises(
+        InputError,
+        match=r"expected a share above 0 and at most 1, such as 0\.9, and the family clean",
+    ):
         starter_checks(images_of(), families, min_accuracy=threshold)
 
 

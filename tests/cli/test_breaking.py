@@ -34,7 +34,12 @@ def shop(tmp_path):
     some = images()
     labels = Classifier(model).predict(some).predicted.copy()
     labels[0] = (labels[0] + 1) % 3
-    np.savez(tmp_path / "shop.npz", images=some.pixels[:, 0].numpy(), labels=labels, classes=np.array(["a", "b", "c"]))
+    np.savez(
+        tmp_path / "shop.npz",
+        images=some.pixels[:, 0].numpy(),
+        labels=labels,
+        classes=np.array(["a", "b", "c"]),
+    )
     return path, f"npz:{tmp_path / 'shop.npz'}"
 
 
@@ -52,10 +57,17 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys, monk
     assert hits
     assert cv2.imread(str(picture)).shape[1] >= 168 * (1 + len(hits))
     first, *moved = [(title, caption) for _, title, caption in shown]
-    assert first == ("image 1", f"true: {found['true']}\n✓ {found['predicted']} {first[1].split()[-1]}")
+    assert first == (
+        "image 1",
+        f"true: {found['true']}\n✓ {found['predicted']} {first[1].split()[-1]}",
+    )
     poses = [Pose(hit["degrees"], hit["dx"], hit["dy"]).in_words() for hit in hits]
-    assert moved == [(words, f"✗ {hit['prediction']}") for words, hit in zip(poses, hits, strict=True)]
-    assert all(" ".join(wrapped(title).split()) == title for title, _ in moved), "nothing is cut off"
+    assert moved == [
+        (words, f"✗ {hit['prediction']}") for words, hit in zip(poses, hits, strict=True)
+    ]
+    assert all(" ".join(wrapped(title).split()) == title for title, _ in moved), (
+        "nothing is cut off"
+    )
     assert cli.main(arguments) == 0
     assert "image 1: " in capsys.readouterr().out
 
@@ -63,9 +75,16 @@ def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys, monk
 def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):
     path, data = shop
     output = tmp_path / "none.png"
-    assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output)]) == 1
+    assert (
+        cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output)]) == 1
+    )
     assert "without any change; there is nothing to break" in capsys.readouterr().out
-    assert cli.main(["break", str(path), "--image", "0", "--data", data, "--output", str(output), "--json"]) == 1
+    assert (
+        cli.main(
+            ["break", str(path), "--image", "0", "--data", data, "--output", str(output), "--json"]
+        )
+        == 1
+    )
     said = json.loads(capsys.readouterr().out)
     assert said["image"] == 0
     assert said["predicted"] != said["true"]
@@ -76,7 +95,11 @@ def test_break_says_that_an_image_is_wrong_as_it_is(shop, tmp_path, capsys):
 def test_a_model_that_gets_no_image_right_is_refused(shop, tmp_path, capsys):
     path, data = shop
     with np.load(tmp_path / "shop.npz") as arrays:
-        wrong = {"images": arrays["images"][:1], "labels": arrays["labels"][:1], "classes": arrays["classes"]}
+        wrong = {
+            "images": arrays["images"][:1],
+            "labels": arrays["labels"][:1],
+            "classes": arrays["classes"],
+        }
     np.savez(tmp_path / "shop.npz", **wrong)
     output = tmp_path / "survival.png"
     assert cli.main(["break", str(path), "--data", data, "--output", str(output)]) == 2
@@ -104,13 +127,17 @@ def test_break_draws_the_survival_of_all(shop, tmp_path, capsys):
     assert output.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_search_over_all_images_shows_progress_before_a_pose_is_done(shop, tmp_path, capsys, monkeypatch):
+def test_the_search_over_all_images_shows_progress_before_a_pose_is_done(
+    shop, tmp_path, capsys, monkeypatch
+):
     """A pose of many images takes seconds: its batches count. Here nothing is waited for."""
     path, data = shop
     monkeypatch.setattr("harness.base.progress._FIRST_S", 0.0)
     monkeypatch.setattr(breaking, "Progress", partial(breaking.Progress, mininterval=0))
     output = tmp_path / "survival.png"
     assert cli.main(["break", str(path), "--data", data, "--output", str(output)]) == 0
-    first, *_, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rotating and")]
+    first, *_, last = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("rotating and")
+    ]
     assert first.startswith("rotating and shifting:   0%")
     assert last.startswith("rotating and shifting: 100%")

@@ -79,7 +79,11 @@ def test_help_shows_an_example_and_the_default_of_each_option(capsys, command):
     options = [each for each in found.params if isinstance(each, click.Option)]
     valued = [each for each in options if not each.is_flag and not each.required]
     assert [each.opts for each in valued if "(default" not in each.help] == []
-    assert [each.opts for each in options if each.opts[0].startswith("--stress-") or not each.help.endswith(".")] == []
+    assert [
+        each.opts
+        for each in options
+        if each.opts[0].startswith("--stress-") or not each.help.endswith(".")
+    ] == []
 
 
 def test_help_lists_the_commands_by_purpose(capsys):
@@ -94,8 +98,15 @@ def test_the_help_of_train_says_the_default_recipe():
     from harness.cli.files import RECIPE_SETTINGS
 
     recipe = asdict(PRESETS["default"])
-    said = {each.name.replace("-", "_"): re.search(r"default recipe: (.*)\)", each.help)[1] for each in RECIPE_SETTINGS}
-    assert said == {name: str(value) for name, value in recipe.items() if name not in {"architecture", "arguments"}}
+    said = {
+        each.name.replace("-", "_"): re.search(r"default recipe: (.*)\)", each.help)[1]
+        for each in RECIPE_SETTINGS
+    }
+    assert said == {
+        name: str(value)
+        for name, value in recipe.items()
+        if name not in {"architecture", "arguments"}
+    }
 
 
 def test_help_imports_nothing_heavy():
@@ -107,7 +118,8 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "meant"), [(["evalute"], "evaluate"), (["evaluate", "x.pth", "--sampels", "3"], "--samples")]
+    ("arguments", "meant"),
+    [(["evalute"], "evaluate"), (["evaluate", "x.pth", "--sampels", "3"], "--samples")],
 )
 def test_a_misspelt_name_is_answered_with_the_nearest(capsys, arguments, meant):
     assert main(arguments) == 2
@@ -125,8 +137,14 @@ def test_version(capsys):
     ("what", "expected"),
     [
         ("metrics", r"^accuracy +share +more"),
-        ("metrics", r"^robust_accuracy +share +more +Share of images that are predicted correctly in all poses"),
-        ("corruptions", r"^gaussian-noise +0.04, 0.06, .* +Add normal noise of this standard deviation"),
+        (
+            "metrics",
+            r"^robust_accuracy +share +more +Share of images that are predicted correctly in all poses",
+        ),
+        (
+            "corruptions",
+            r"^gaussian-noise +0.04, 0.06, .* +Add normal noise of this standard deviation",
+        ),
         ("sources", r"^folder:PATH +A folder of pictures with one folder per class"),
         ("sources", r"^module:callable +A data set of your own code"),
         ("settings", r"^no_overview +Reports +yes\|no +Leave out the comparison"),
@@ -154,14 +172,20 @@ def test_list_says_that_a_thing_of_your_own_is_not_described(monkeypatch, capsys
 
     plain = Kind(lambda images, level, draws: images, (1.0,) * 5)
     monkeypatch.setitem(CORRUPTIONS._added, "my-haze", (plain, "", None))
-    monkeypatch.setitem(METRICS._added, "my_metric", (Metric("my_metric", Unit.SHARE, better="more"), "", None))
+    monkeypatch.setitem(
+        METRICS._added, "my_metric", (Metric("my_metric", Unit.SHARE, better="more"), "", None)
+    )
     assert main(["list", "corruptions"]) == 0
     assert re.search(
-        r"^my-haze +1.0, .* +Not described: its function has no docstring\.$", capsys.readouterr().out, re.MULTILINE
+        r"^my-haze +1.0, .* +Not described: its function has no docstring\.$",
+        capsys.readouterr().out,
+        re.MULTILINE,
     )
     assert main(["list", "metrics"]) == 0
     assert re.search(
-        r"^my_metric .* Not described: it is declared without words\.$", capsys.readouterr().out, re.MULTILINE
+        r"^my_metric .* Not described: it is declared without words\.$",
+        capsys.readouterr().out,
+        re.MULTILINE,
     )
 
 
@@ -237,27 +261,66 @@ def test_python_m_harness_passes_the_status_on():
         (["evaluate", "bad.pth"], "error: REFUSED[FORMAT] bad.pth: "),
         (["convert", "none.pth", "new.safetensors"], "error: REFUSED[NOT_REGULAR] none.pth: "),
         (["convert", "bad.pth", "new.safetensors"], "error: REFUSED[FORMAT] bad.pth: "),
-        (["convert", "bad.pth", "new.pt"], "new.pt: checkpoints are written as .safetensors; name the file so"),
+        (
+            ["convert", "bad.pth", "new.pt"],
+            "new.pt: checkpoints are written as .safetensors; name the file so",
+        ),
         (["convert", "best.pth", "bad.pth/new.safetensors"], "error: [OUTPUT] bad.pth"),
         (["train", "bad.pth/new.safetensors", *TINY], "error: [OUTPUT] bad.pth"),
         (["train", "new.pth"], "checkpoints are written as .safetensors"),
         (["train", "new.safetensors", "--epochs", "0"], "training config: epochs is 0, expected "),
-        (["train", "new.safetensors", "--flip-probability", "2"], "flip_probability is 2.0, expected a number of at"),
-        (["train", "new.safetensors", "--validation-size", "120"], "a validation split of 120 images does not fit 120"),
-        (["train", "new.safetensors", "--batch-size", "500", "--validation-size", "20"], "fewer than one batch of 500"),
-        (["evaluate", "best.pth", "--failures", "--pose", "nan", "0", "0"], "--pose nan 0 0: expected finite numbers"),
-        (["evaluate", "best.pth", "--failures", "--pose", "0", "inf", "0"], "--pose 0 inf 0: expected finite numbers"),
-        (["evaluate", "best.pth", "--failures", "--pose", "0", "0", "inf"], "--pose 0 0 inf: expected finite numbers"),
-        (["evaluate", "best.pth", "--per-image", "images.txt"], "expected a name that ends in .csv or .parquet"),
+        (
+            ["train", "new.safetensors", "--flip-probability", "2"],
+            "flip_probability is 2.0, expected a number of at",
+        ),
+        (
+            ["train", "new.safetensors", "--validation-size", "120"],
+            "a validation split of 120 images does not fit 120",
+        ),
+        (
+            ["train", "new.safetensors", "--batch-size", "500", "--validation-size", "20"],
+            "fewer than one batch of 500",
+        ),
+        (
+            ["evaluate", "best.pth", "--failures", "--pose", "nan", "0", "0"],
+            "--pose nan 0 0: expected finite numbers",
+        ),
+        (
+            ["evaluate", "best.pth", "--failures", "--pose", "0", "inf", "0"],
+            "--pose 0 inf 0: expected finite numbers",
+        ),
+        (
+            ["evaluate", "best.pth", "--failures", "--pose", "0", "0", "inf"],
+            "--pose 0 0 inf: expected finite numbers",
+        ),
+        (
+            ["evaluate", "best.pth", "--per-image", "images.txt"],
+            "expected a name that ends in .csv or .parquet",
+        ),
         (["evaluate", "best.pth", "--pair", "Bag", "Dress"], "give --failures, too"),
-        (["calibrate", "--checkpoints", "--jobs", "2"], "--checkpoints"),  # As an empty pattern of a shell leaves it.
+        (
+            ["calibrate", "--checkpoints", "--jobs", "2"],
+            "--checkpoints",
+        ),  # As an empty pattern of a shell leaves it.
         (["calibrate", "--checkpoints"], "--checkpoints"),
-        (["leakage", "--train", "fashion-mnist", "--chance", "nan"], "'nan' is no share; write 1% or 0.01"),
+        (
+            ["leakage", "--train", "fashion-mnist", "--chance", "nan"],
+            "'nan' is no share; write 1% or 0.01",
+        ),
         (["leakage", "--train", "fashion-mnist", "--chance", "nan%"], "'nan%' is no share"),
         (["leakage", "--train", "fashion-mnist", "--chance", "inf"], "'inf' is no share"),
-        (["leakage", "--train", "fashion-mnist", "--chance", "-1%"], "'-1%' is no share from 0% to 100%"),
-        (["leakage", "--train", "fashion-mnist", "--chance", "101%"], "'101%' is no share from 0% to 100%"),
-        (["equal", "best.pth", "--original", "best.pth", "--tolerance", "nan"], "'nan' is no share"),
+        (
+            ["leakage", "--train", "fashion-mnist", "--chance", "-1%"],
+            "'-1%' is no share from 0% to 100%",
+        ),
+        (
+            ["leakage", "--train", "fashion-mnist", "--chance", "101%"],
+            "'101%' is no share from 0% to 100%",
+        ),
+        (
+            ["equal", "best.pth", "--original", "best.pth", "--tolerance", "nan"],
+            "'nan' is no share",
+        ),
         (["calibrate", "--power", "--drop", "nan"], "'nan' is no finite number"),
         (["calibrate", "--power", "--drop", "inf"], "'inf' is no finite number"),
         (["init", "--min-accuracy", "nan"], "'nan' is no finite number"),
@@ -281,11 +344,16 @@ def test_what_cannot_be_ends_with_2_and_says_why(tmp_path, monkeypatch, capsys, 
 
 def test_missing_training_data_end_with_2_and_the_places_looked_in(tmp_path, monkeypatch, capsys):
     def none_found(split, data_dir=None):
-        raise InputError(f"no {split} images in any of these places:", below=[f"  --data-dir: {data_dir}"])
+        raise InputError(
+            f"no {split} images in any of these places:", below=[f"  --data-dir: {data_dir}"]
+        )
 
     monkeypatch.setattr("harness.data.load_fashion_mnist", none_found)
     assert main(["train", str(tmp_path / "m.safetensors"), "--data-dir", str(tmp_path)]) == 2
-    assert f"no train images in any of these places:\n  --data-dir: {tmp_path}" in capsys.readouterr().err
+    assert (
+        f"no train images in any of these places:\n  --data-dir: {tmp_path}"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
@@ -302,13 +370,22 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys)
 
 def test_convert_turns_a_notebooks_file_into_a_native_one(tmp_path, capsys):
     network = notebook_file(tmp_path / "best.pth")
-    assert main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "out" / "best.safetensors")]) == 0
+    assert (
+        main(["convert", str(tmp_path / "best.pth"), str(tmp_path / "out" / "best.safetensors")])
+        == 0
+    )
     assert "best.safetensors: written from" in capsys.readouterr().out
     converted = load_checkpoint(tmp_path / "out" / "best.safetensors")
     record = converted.record
-    assert (converted.architecture, record.classes, record.training) == ("fashion-cnn", CLASSES, None)
+    assert (converted.architecture, record.classes, record.training) == (
+        "fashion-cnn",
+        CLASSES,
+        None,
+    )
     weights = network.state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in converted.model.state_dict().items())
+    assert all(
+        torch.equal(tensor, weights[name]) for name, tensor in converted.model.state_dict().items()
+    )
     pixels = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         assert torch.allclose(converted.model(pixels), network(pixels), atol=1e-6)
@@ -317,8 +394,12 @@ def test_convert_turns_a_notebooks_file_into_a_native_one(tmp_path, capsys):
 def test_convert_keeps_the_record_of_a_native_file(tmp_path):
     record = Record("fashion-cnn", {}, CLASSES, training={"seed": 5}, data_sha256="d" * 64)
     save_checkpoint(tmp_path / "one.safetensors", FashionCNN(), record)
-    assert main(["convert", str(tmp_path / "one.safetensors"), str(tmp_path / "two.safetensors")]) == 0
-    assert (tmp_path / "two.safetensors").read_bytes() == (tmp_path / "one.safetensors").read_bytes()
+    assert (
+        main(["convert", str(tmp_path / "one.safetensors"), str(tmp_path / "two.safetensors")]) == 0
+    )
+    assert (tmp_path / "two.safetensors").read_bytes() == (
+        tmp_path / "one.safetensors"
+    ).read_bytes()
 
 
 # Evaluate.
@@ -337,7 +418,9 @@ def evaluate(folder: Path, *arguments: str, images: LabelledImages | None = None
 
 
 def test_evaluate_prints_what_the_measures_say(tmp_path):
-    expected = accuracy(Classifier(notebook_file(tmp_path / "same.pth")).predict(some_images())).value
+    expected = accuracy(
+        Classifier(notebook_file(tmp_path / "same.pth")).predict(some_images())
+    ).value
     said = f"data: fashion-mnist (from the command line)\nclean accuracy: {expected:.4g}\nconfident errors: 0\n"
     assert evaluate(tmp_path) == said
 
@@ -353,9 +436,20 @@ def test_evaluate_writes_a_row_for_each_image_and_pose(tmp_path, name):
         path = tmp_path / name
         tables.append(pd.read_csv(path) if name.endswith("csv") else pd.read_parquet(path))
     table = tables[0]
-    assert list(table.columns[:8]) == ["id", "image", "degrees", "dx", "dy", "label", "predicted", "correct"]
+    assert list(table.columns[:8]) == [
+        "id",
+        "image",
+        "degrees",
+        "dx",
+        "dy",
+        "label",
+        "predicted",
+        "correct",
+    ]
     assert (len(table), table["id"].nunique()) == (240, 120)
-    predicted = Classifier(notebook_file(tmp_path / "same.pth")).predict(images, Pose(30.0, 0.0, -1.0))
+    predicted = Classifier(notebook_file(tmp_path / "same.pth")).predict(
+        images, Pose(30.0, 0.0, -1.0)
+    )
     posed = table[table["degrees"] == 30]
     assert list(posed["correct"]) == predicted.correct.tolist()
     assert list(posed["predicted"]) == [images.classes[at] for at in predicted.predicted]
@@ -372,7 +466,9 @@ def test_evaluate_writes_a_row_for_each_image_and_pose(tmp_path, name):
 def failures(tmp_path_factory):
     """Output of `evaluate --failures` for an untrained network, the folder of its tables, and its own predictions."""
     folder = tmp_path_factory.mktemp("failures")
-    printed = evaluate(folder, "--failures", "--per-class", "--pair", "Bag", "Dress", "--pose", "30", "0", "-1")
+    printed = evaluate(
+        folder, "--failures", "--per-class", "--pair", "Bag", "Dress", "--pose", "30", "0", "-1"
+    )
     return printed, folder / "reports/failures", Classifier(notebook_file(folder / "same.pth"))
 
 
@@ -380,7 +476,9 @@ def test_evaluate_prints_the_scores_of_each_class(failures):
     out, *_ = failures
     assert re.search(r"^ +precision +recall +F1 +support$", out, re.MULTILINE)
     for name in (*CLASSES, "macro average", "weighted average"):
-        assert re.search(rf"^{name} +([\d.]+|–) +[\d.]+ +[\d.]+ +(12|120)$", out, re.MULTILINE), name
+        assert re.search(rf"^{name} +([\d.]+|–) +[\d.]+ +[\d.]+ +(12|120)$", out, re.MULTILINE), (
+            name
+        )
 
 
 def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
@@ -388,8 +486,13 @@ def test_evaluate_failures_counts_by_kind_at_rest_in_a_pose_and_moved(failures):
     images = some_images()
     titles = r"^failures of 120 images +clean +rotated by 30° .*1 px up +mean of 8 poses$"
     assert re.search(titles, out, re.MULTILINE)
-    wrong = [int((~classifier.predict(images, pose).correct).sum()) for pose in (IDENTITY, Pose(30.0, 0.0, -1.0))]
-    moved = np.mean([(~classifier.predict(images, pose).correct).sum() for pose in augmentation_range_corners()])
+    wrong = [
+        int((~classifier.predict(images, pose).correct).sum())
+        for pose in (IDENTITY, Pose(30.0, 0.0, -1.0))
+    ]
+    moved = np.mean(
+        [(~classifier.predict(images, pose).correct).sum() for pose in augmentation_range_corners()]
+    )
     assert re.search(rf"^any error +{wrong[0]} +{wrong[1]} +{moved:.1f}$", out, re.MULTILINE)
     assert re.search(r"^Bag↔Dress +\d+ +\d+ +[\d.]+$", out, re.MULTILINE)
     assert re.search(r"^wrong at most of 9 poses: \d+ of 120 images$", out, re.MULTILINE)
@@ -406,7 +509,10 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
     assert sorted(int(row["image"]) for row in of_any) == np.flatnonzero(~clean.correct).tolist()
     for row in of_any[:5]:
         at = int(row["image"])
-        assert (row["true"], row["predicted"]) == (CLASSES[clean.labels[at]], CLASSES[clean.predicted[at]])
+        assert (row["true"], row["predicted"]) == (
+            CLASSES[clean.labels[at]],
+            CLASSES[clean.predicted[at]],
+        )
         shares = [float(row[f"P({name})"]) for name in CLASSES]
         assert shares == pytest.approx(clean.probabilities[at].tolist(), abs=1e-4)
         assert float(row["confidence"]) == max(shares)
@@ -420,7 +526,9 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
 
 def test_evaluate_poses_prints_what_the_measures_say(tmp_path, monkeypatch):
     images, poses = some_images(), (IDENTITY, Pose(10), Pose(0, 2, 0))
-    monkeypatch.setattr("harness.features.evaluation.evaluating.augmentation_range_poses", lambda _: poses)
+    monkeypatch.setattr(
+        "harness.features.evaluation.evaluating.augmentation_range_poses", lambda _: poses
+    )
     found, classifier = (
         json.loads(evaluate(tmp_path, "--poses", "--json")),
         Classifier(notebook_file(tmp_path / "same")),
@@ -444,14 +552,19 @@ def test_evaluate_failures_holds_the_answers_of_few_poses_at_a_time(tmp_path, mo
     monkeypatch.setattr(Classifier, "predict", counted)
     found = json.loads(evaluate(tmp_path, "--failures", "--pose", "30", "0", "0", "--json"))
     assert (len(made), max(held)) == (9, 1), "the last, while the next is asked for"
-    assert [table["kind"] for table in found["failures"]][:2] == ["any error", "errors over 90% confidence"]
+    assert [table["kind"] for table in found["failures"]][:2] == [
+        "any error",
+        "errors over 90% confidence",
+    ]
     assert found["persistent"]["poses"] == 9
     assert all((tmp_path / name).exists() for name in found["files"])
 
 
 def test_names_of_classes_are_text_on_the_screen_and_in_markdown(tmp_path):
     names = ("a|b", "one\ntwo", "\x1b[31mred", "<script>alert(1)</script>", *CLASSES[4:])
-    out = evaluate(tmp_path, "--failures", "--per-class", images=replace(some_images(), classes=names))
+    out = evaluate(
+        tmp_path, "--failures", "--per-class", images=replace(some_images(), classes=names)
+    )
     text = (tmp_path / "reports/failures/failures.md").read_text()
     assert [each for each in out + text if not (each.isprintable() or each == "\n")] == []
     assert r"one\ntwo" in out
@@ -468,7 +581,15 @@ def test_train_writes_checkpoint_history_and_curves(tmp_path, capsys, tiny_data)
     destination = tmp_path / "runs" / "new.safetensors"
     assert main(["train", str(destination), "--augment", "--seed", "7", *TINY]) == 0
     record = load_checkpoint(destination).record
-    settings = ("seed", "epochs", "batch_size", "rotation_degrees", "shift_fraction", "flip_probability", "precision")
+    settings = (
+        "seed",
+        "epochs",
+        "batch_size",
+        "rotation_degrees",
+        "shift_fraction",
+        "flip_probability",
+        "precision",
+    )
     assert [record.training[name] for name in settings] == [7, 2, 20, 10.0, 0.1, 0.5, "float32"]
     assert record.data_sha256 == tiny_data.sha256
     history = json.loads((tmp_path / "runs" / "new.history.json").read_text())
@@ -490,17 +611,35 @@ def test_train_writes_checkpoint_history_and_curves(tmp_path, capsys, tiny_data)
     ("arguments", "expected"),
     [
         ([], {"epochs": 20, "schedule": "one-cycle", "rotation_degrees": 0.0, "seed": 42}),
-        (["--preset", "notebook"], {"learning_rate": 0.001, "schedule": "constant", "weight_decay": 0.0}),
+        (
+            ["--preset", "notebook"],
+            {"learning_rate": 0.001, "schedule": "constant", "weight_decay": 0.0},
+        ),
         (["--preset", "notebook", "--augment"], {"schedule": "constant", "rotation_degrees": 10.0}),
-        (["--augment", "--rotation-degrees", "0"], {"rotation_degrees": 0.0, "shift_fraction": 0.1}),
-        (["--preset", "notebook", "--schedule", "one-cycle"], {"learning_rate": 0.001, "schedule": "one-cycle"}),
+        (
+            ["--augment", "--rotation-degrees", "0"],
+            {"rotation_degrees": 0.0, "shift_fraction": 0.1},
+        ),
+        (
+            ["--preset", "notebook", "--schedule", "one-cycle"],
+            {"learning_rate": 0.001, "schedule": "one-cycle"},
+        ),
         (["--seed", "0", "--weight-decay", "0"], {"seed": 0, "weight_decay": 0.0}),
     ],
-    ids=["default", "notebook", "notebook-augmented", "augment-but-rotation", "preset-but-schedule", "zeros"],
+    ids=[
+        "default",
+        "notebook",
+        "notebook-augmented",
+        "augment-but-rotation",
+        "preset-but-schedule",
+        "zeros",
+    ],
 )
 def test_options_win_over_augment_and_preset(tmp_path, monkeypatch, tiny_data, arguments, expected):
     configs = []
-    monkeypatch.setattr("harness.networks.training.train", lambda config, *_, **__: configs.append(config) or 1 / 0)
+    monkeypatch.setattr(
+        "harness.networks.training.train", lambda config, *_, **__: configs.append(config) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         main(["train", str(tmp_path / "m.safetensors"), *arguments])
     assert {name: getattr(configs[0], name) for name in expected} == expected
@@ -510,8 +649,14 @@ def test_options_win_over_augment_and_preset(tmp_path, monkeypatch, tiny_data, a
     ("arguments", "arrays"),
     [
         (("init", "--help"), ("arrays", "images", "labels", "classes", "masks", "groups")),
-        (("list", "sources"), ("images", "labels", "classes", "masks", "groups", "test_images", "test_labels")),
-        (("list", "predictors"), ("labels", "probabilities", "logits", "image", "export", "classes")),
+        (
+            ("list", "sources"),
+            ("images", "labels", "classes", "masks", "groups", "test_images", "test_labels"),
+        ),
+        (
+            ("list", "predictors"),
+            ("labels", "probabilities", "logits", "image", "export", "classes"),
+        ),
     ],
     ids=["option", "sources", "predictors"],
 )

@@ -85,17 +85,30 @@ def test_three_callables_are_a_panel(zoo, kind, sure):
     if not sure:
         (zoo.root / "own.py").write_text(OWN.replace(", files =", ", other ="))
     named = [f"python:own:{kind}{seed}" for seed in range(3)]
-    assert main(["calibrate", "--checkpoints", *named, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
+    assert (
+        main(["calibrate", "--checkpoints", *named, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
+    )
     checks = read_checks(zoo.checks)
-    assert [model["path"] for model in json.loads((zoo.root / "models/panel.json").read_text())["models"]] == named
+    assert [
+        model["path"]
+        for model in json.loads((zoo.root / "models/panel.json").read_text())["models"]
+    ] == named
     calibrated = {check.id for check in checks.checks if check.panel is not None}
-    assert calibrated == {"class", "clean", "rotate-ccw-010", *(["confident-errors"] if sure else [])}
+    assert calibrated == {
+        "class",
+        "clean",
+        "rotate-ccw-010",
+        *(["confident-errors"] if sure else []),
+    }
     assert bool(list(user_folder("measured").glob("*.entry"))) == sure
 
 
 @pytest.mark.parametrize(
     "command",
-    [("compare", "python:own:Labels0", "python:own:Model1"), ("break", "python:own:Labels0", "--image", "0")],
+    [
+        ("compare", "python:own:Labels0", "python:own:Model1"),
+        ("break", "python:own:Labels0", "--image", "0"),
+    ],
     ids=["compare", "break"],
 )
 def test_a_command_takes_a_predictor(zoo, command, capsys, monkeypatch):
@@ -110,10 +123,15 @@ def test_failures_of_images_of_8_pixels_are_counted_at_no_corner(tmp_path, monke
     """The corners shift by 2 px, a quarter of such an image."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    images, labels = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8), np.arange(40) % 4
+    images, labels = (
+        np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8),
+        np.arange(40) % 4,
+    )
     np.savez("small.npz", images=images, labels=labels, classes=np.array(list("abcd")))
     weights = "np.random.default_rng(1).normal(size=(64, 4))"
-    predict = f"def predict(pixels):\n    return pixels.reshape(len(pixels), -1) / 255 @ {weights}\n"
+    predict = (
+        f"def predict(pixels):\n    return pixels.reshape(len(pixels), -1) / 255 @ {weights}\n"
+    )
     Path("small.py").write_text(f"import numpy as np\n\n{predict}", "utf-8")
 
     assert main(["evaluate", "python:small:predict", "--failures", "--data", "npz:small.npz"]) == 0
@@ -145,9 +163,14 @@ def test_tables_of_failures_leave_empty_what_is_not_known(zoo, name, known, monk
     assert {row[5] == "" for row in rows} == {known == 0}
     said = capsys.readouterr().out
     assert "nan" not in said.lower()
-    assert ("confident errors: not applicable, the predictor returns labels only" in said) == (known == 0)
+    assert ("confident errors: not applicable, the predictor returns labels only" in said) == (
+        known == 0
+    )
 
 
 def test_accept_refuses_a_predictor_in_one_sentence(zoo, capsys):
     assert main(["accept", "python:own:Model0"]) == 2
-    assert "python:own:Model0: not accepted, a predictor has no file of weights" in capsys.readouterr().err
+    assert (
+        "python:own:Model0: not accepted, a predictor has no file of weights"
+        in capsys.readouterr().err
+    )

@@ -34,7 +34,9 @@ def zoo(place, monkeypatch):
 
 
 def compare(zoo, *arguments):
-    return cli.main(["compare", "shaken.safetensors", "good.safetensors", "--data", zoo.data, *arguments])
+    return cli.main(
+        ["compare", "shaken.safetensors", "good.safetensors", "--data", zoo.data, *arguments]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +47,19 @@ def compared(place):
         patched.chdir(place.root)
         patched.setenv("XDG_CACHE_HOME", str(place.root / "cache"))
         assert compare(place, "--failures", "out/changes.csv", "--output", "out/compare.html") == 0
-    return printed.getvalue(), (place.root / "out/compare.html").read_text(), place.root / "out/changes.csv"
+    return (
+        printed.getvalue(),
+        (place.root / "out/compare.html").read_text(),
+        place.root / "out/changes.csv",
+    )
 
 
 def test_the_table_and_the_page_say_the_same(compared):
     out, page, _ = compared
     assert re.search(r"^ +shaken +good +difference$", out, re.MULTILINE)
-    clean = re.search(r"^clean accuracy +([\d.]+%) +([\d.]+%) +([+-][\d.]+) points$", out, re.MULTILINE)
+    clean = re.search(
+        r"^clean accuracy +([\d.]+%) +([\d.]+%) +([+-][\d.]+) points$", out, re.MULTILINE
+    )
     assert clean is not None
     assert float(clean[1][:-1]) - float(clean[2][:-1]) == pytest.approx(float(clean[3]), abs=0.11)
     for name in CLASSES:
@@ -66,11 +74,19 @@ def test_failures_are_compared_by_kind_and_written_down(compared):
     out, page, table = compared
     titles = ["shaken", "good", "new", "fixed", "shared", "shaken, corners", "good, corners"]
     assert re.search(rf"^kind +{' +'.join(titles)}$", out, re.MULTILINE)
-    counts = re.search(r"^any error +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +[\d.]+% +[\d.]+%$", out, re.MULTILINE)
+    counts = re.search(
+        r"^any error +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) +[\d.]+% +[\d.]+%$", out, re.MULTILINE
+    )
     mine, theirs, new, fixed, shared = map(int, counts.groups())
     assert (new + shared, fixed + shared) == (mine, theirs)
-    rows = [row for row in csv.DictReader(table.read_text().splitlines()) if row["kind"] == "any error"]
-    assert [[row["change"] for row in rows].count(name) for name in ("new", "fixed", "shared")] == [new, fixed, shared]
+    rows = [
+        row for row in csv.DictReader(table.read_text().splitlines()) if row["kind"] == "any error"
+    ]
+    assert [[row["change"] for row in rows].count(name) for name in ("new", "fixed", "shared")] == [
+        new,
+        fixed,
+        shared,
+    ]
     for row in rows:
         assert (row["predicted"] != row["true"]) == (row["change"] != "fixed")
         assert (row["predicted before"] != row["true"]) == (row["change"] != "new")
@@ -113,7 +129,9 @@ def test_a_network_of_ones_own_is_built_by_its_callable(zoo, capsys, monkeypatch
 
 
 def test_what_cannot_be_compared_is_refused(zoo, capsys):
-    save_checkpoint(zoo.root / "copy.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    save_checkpoint(
+        zoo.root / "copy.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES)
+    )
 
     def refused(first, second, *data):
         assert cli.main(["compare", first, second, *data, "--output", "refused.html"]) == 2
@@ -121,7 +139,9 @@ def test_what_cannot_be_compared_is_refused(zoo, capsys):
 
     same = refused("good.safetensors", "copy.safetensors", "--data", zoo.data)
     assert "hold the same network; there is nothing to compare" in same
-    assert "REFUSED[NOT_REGULAR]" in refused("good.safetensors", "none.safetensors", "--data", zoo.data)
+    assert "REFUSED[NOT_REGULAR]" in refused(
+        "good.safetensors", "none.safetensors", "--data", zoo.data
+    )
     other = refused("good.safetensors", "copy.safetensors", "--data", "fashion-mnist")
     assert "good.safetensors: " in other, "the data are of another size"
     assert not (zoo.root / "refused.html").exists()
@@ -130,7 +150,16 @@ def test_what_cannot_be_compared_is_refused(zoo, capsys):
 def test_the_page_says_how_to_reproduce_the_comparison(zoo, capsys):
     """With the sample, the network and the pipeline, and whatever a shell would split."""
     shutil.copy(zoo.root / "shaken.safetensors", zoo.root / "it's shaken.safetensors")
-    first = ["it's shaken.safetensors", "good.safetensors", "--data", zoo.data, "--samples", "60", "--set", "crop=16"]
+    first = [
+        "it's shaken.safetensors",
+        "good.safetensors",
+        "--data",
+        zoo.data,
+        "--samples",
+        "60",
+        "--set",
+        "crop=16",
+    ]
     assert cli.main(["compare", *first, "--set", "normalization=0,1", "--json"]) == 0
     expected = json.loads(capsys.readouterr().out)
     page = (zoo.root / "reports/compare.html").read_text()
@@ -152,7 +181,10 @@ def test_one_model_alone_is_compared_with_the_incumbent(zoo, capsys):
     assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8"]) == 2
     assert "there is no incumbent yet" in capsys.readouterr().err
     zoo.save("models/incumbent.safetensors", jitter=0.1)
-    assert cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8", "--json"]) == 0
+    assert (
+        cli.main(["compare", "shaken.safetensors", "--data", zoo.data, "--samples", "8", "--json"])
+        == 0
+    )
     names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
     (zoo.root / "models/incumbent.safetensors").unlink()
     assert names == ["shaken", "incumbent"]

@@ -19,7 +19,9 @@ SECONDS = 600
 @pytest.fixture
 def shop(tmp_path):
     zoo = Zoo(tmp_path)
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n")
+    (tmp_path / "pytest.ini").write_text(
+        f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n"
+    )
     return zoo
 
 
@@ -28,7 +30,9 @@ def gate(shop, *arguments, blocked="", **how):
     first = shop.root / "first"
     first.mkdir(exist_ok=True)
     if blocked:
-        (first / f"{blocked}.py").write_text("raise ImportError('libX.so.1: cannot open shared object file')\n")
+        (first / f"{blocked}.py").write_text(
+            "raise ImportError('libX.so.1: cannot open shared object file')\n"
+        )
     path = os.pathsep.join([str(first), str(Path(__file__).parents[2]), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "XDG_CACHE_HOME": str(shop.root / "cache")}
     how = {"cwd": shop.root, "env": environment, "text": True, "timeout": SECONDS, **how}
@@ -43,7 +47,9 @@ def verdict(shop):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("blocked", "at_once"), [("click", True), ("torch", False), ("jinja2", False)])
+@pytest.mark.parametrize(
+    ("blocked", "at_once"), [("click", True), ("torch", False), ("jinja2", False)]
+)
 def test_a_package_that_cannot_be_imported_is_named(shop, blocked, at_once):
     ended = gate(shop, blocked=blocked)
     assert ended.returncode == 4
@@ -61,7 +67,9 @@ def test_a_run_without_the_plugin_is_no_pass(shop):
 
 def test_a_partial_verdict_is_4_unless_it_is_allowed(pytester, monkeypatch, capfd):
     zoo = GatedZoo(pytester)
-    (zoo.root / "pytest.ini").write_text(f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n")
+    (zoo.root / "pytest.ini").write_text(
+        f"[pytest]\naddopts = -p no:cacheprovider --stress-set data={zoo.data}\n"
+    )
     run_here(monkeypatch, pytester, [])
     line = ["gate", "stress_tests", "-k", "clean"]
     assert main(line) == 4
@@ -75,7 +83,12 @@ def test_a_partial_verdict_is_4_unless_it_is_allowed(pytester, monkeypatch, capf
 
 def test_the_command_itself_needs_no_torch():
     code = "import sys, harness.cli.gate, harness.report.api; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def test_a_folder_without_a_gate_or_that_is_gone_is_4(tmp_path, monkeypatch, capsys):
@@ -89,7 +102,9 @@ def test_a_folder_without_a_gate_or_that_is_gone_is_4(tmp_path, monkeypatch, cap
     assert "the working folder: No such file or directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), MemoryError(), SystemExit(0), ImportError("libX")])
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), MemoryError(), SystemExit(0), ImportError("libX")]
+)
 def test_an_exception_of_its_own_is_4(tmp_path, monkeypatch, error):
     def fail(*_, **__):
         raise error

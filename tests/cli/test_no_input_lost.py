@@ -48,7 +48,13 @@ COMMANDS = {
     "a table on the checks file": (*COMPARE, "--failures", "stress_tests/checks.toml"),
     "tables in a checkpoint": (*EVALUATE, "--output", "seed-0.safetensors"),
     "a picture on a picture": ("break", "seed-0.safetensors", *DATA, "--output", "photos/cat.png"),
-    "a picture on a test": ("break", "seed-0.safetensors", *DATA, "--output", "stress_tests/test_clean.py"),
+    "a picture on a test": (
+        "break",
+        "seed-0.safetensors",
+        *DATA,
+        "--output",
+        "stress_tests/test_clean.py",
+    ),
     "a page on its history": ("history", "seed-0.safetensors", "--output", "seed-0.safetensors"),
     "a panel on a reference model": (*CALIBRATE, "--panel", "seed-2.safetensors", *GATE),
     "a panel on the checks file": (*CALIBRATE, "--panel", "stress_tests/checks.toml", *GATE),
@@ -57,10 +63,33 @@ COMMANDS = {
     "a training on weights": ("train", "weights.safetensors"),
     "a converted file on its source": ("convert", "seed-0.safetensors", "seed-0.safetensors"),
     "a converted file on weights": ("convert", "seed-0.safetensors", "weights.safetensors"),
-    "an incumbent on the candidate": ("accept", "seed-0.safetensors", "--incumbent", "seed-0.safetensors", *GATE),
-    "an incumbent on a hard link": ("accept", "seed-0.safetensors", "--incumbent", "hard.safetensors", *GATE),
-    "an incumbent on other weights": ("accept", "seed-0.safetensors", "--incumbent", "weights.pth", *GATE),
-    "an incumbent on the checks file": ("accept", "seed-0.safetensors", "--incumbent", "stress_tests/checks.toml"),
+    "an incumbent on the candidate": (
+        "accept",
+        "seed-0.safetensors",
+        "--incumbent",
+        "seed-0.safetensors",
+        *GATE,
+    ),
+    "an incumbent on a hard link": (
+        "accept",
+        "seed-0.safetensors",
+        "--incumbent",
+        "hard.safetensors",
+        *GATE,
+    ),
+    "an incumbent on other weights": (
+        "accept",
+        "seed-0.safetensors",
+        "--incumbent",
+        "weights.pth",
+        *GATE,
+    ),
+    "an incumbent on the checks file": (
+        "accept",
+        "seed-0.safetensors",
+        "--incumbent",
+        "stress_tests/checks.toml",
+    ),
 }
 
 

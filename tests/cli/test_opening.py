@@ -16,7 +16,15 @@ COMMANDS = {
     "evaluate": lambda path, data: ["evaluate", path, "--data", data],
     "break": lambda path, data: ["break", path, "--data", data, "--image", "0"],
     "survival": lambda path, data: ["break", path, "--data", data, "--samples", "8"],
-    "compare": lambda path, data: ["compare", path, "models/augmented.safetensors", "--data", data, "--samples", "40"],
+    "compare": lambda path, data: [
+        "compare",
+        path,
+        "models/augmented.safetensors",
+        "--data",
+        data,
+        "--samples",
+        "40",
+    ],
     "init": lambda path, data: [
         "init",
         "new",
@@ -41,9 +49,15 @@ def zoo(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_command_opens_a_model_on_the_data_and_device_asked_for(zoo, command, capsys, monkeypatch):
+def test_a_command_opens_a_model_on_the_data_and_device_asked_for(
+    zoo, command, capsys, monkeypatch
+):
     arguments = {**ARGUMENTS, "classes": 3}
-    save_checkpoint(zoo.root / "misfit.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, CLASSES))
+    save_checkpoint(
+        zoo.root / "misfit.safetensors",
+        FashionCNN(**arguments),
+        Record("fashion-cnn", arguments, CLASSES),
+    )
     assert main(command("misfit.safetensors", zoo.data)) == 2
     said = capsys.readouterr().err
     assert "misfit.safetensors: the model has 3 classes, the data have 4 classes" in said
@@ -51,7 +65,8 @@ def test_a_command_opens_a_model_on_the_data_and_device_asked_for(zoo, command, 
     assert "device 'abacus' cannot be used" in capsys.readouterr().err
     measured = []
     monkeypatch.setattr(
-        "harness.inference.Classifier.measure_precision_on", lambda _, images: measured.append(images.name)
+        "harness.inference.Classifier.measure_precision_on",
+        lambda _, images: measured.append(images.name),
     )
     assert main([*command("other.safetensors", zoo.data), "--device", "cpu"]) == 0
     assert set(measured) == {"zoo"}, "the precision of predictions is measured on the data"
@@ -66,7 +81,10 @@ def test_an_onnx_file_is_not_screened(zoo, monkeypatch):
     make = onnx.helper
     weights = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
     graph = make.make_graph(
-        [make.make_node("Flatten", ["images"], ["flat"]), make.make_node("Gemm", ["flat", "weights"], ["scores"])],
+        [
+            make.make_node("Flatten", ["images"], ["flat"]),
+            make.make_node("Gemm", ["flat", "weights"], ["scores"]),
+        ],
         "linear",
         [make.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ("n", 1, 16, 16))],
         [make.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, ("n", 4))],
@@ -82,7 +100,9 @@ def test_an_onnx_file_is_not_screened(zoo, monkeypatch):
         return forward(self, pixels)
 
     monkeypatch.setattr(OnnxNetwork, "forward", watched)
-    assert main([*COMMANDS["evaluate"]("model.onnx", zoo.data), "--set", "model_outputs=logits"]) == 0
+    assert (
+        main([*COMMANDS["evaluate"]("model.onnx", zoo.data), "--set", "model_outputs=logits"]) == 0
+    )
     assert screened
     assert not any(screened)
 
@@ -91,7 +111,9 @@ def test_an_onnx_file_is_not_screened(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "new.safetensors"], ["calibrate", "--reference-models", "8"]], ids=["train", "calibrate"]
+    "arguments",
+    [["train", "new.safetensors"], ["calibrate", "--reference-models", "8"]],
+    ids=["train", "calibrate"],
 )
 def test_nothing_is_trained_on_a_device_that_there_is_not(zoo, capsys, arguments):
     zoo.checks.write_text(with_settings(zoo.checks.read_text(), {"data": zoo.data}))
@@ -119,7 +141,10 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
 
     def train(checks, folder, *, reference_models, jobs, device):
         trained.append((device, jobs))
-        return [zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05) for seed in range(reference_models)]
+        return [
+            zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05)
+            for seed in range(reference_models)
+        ]
 
     def record(checkpoint, recording, run, **_):
         recorded.append(recording.options)
@@ -129,13 +154,18 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
     monkeypatch.setattr("harness.calibration.measure.report_of_run", record)
     given = ["--", "--stress-set", f"data={zoo.data}"]
     zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
-    assert main(["calibrate", "--reference-models", "8", "--jobs", "3", "--device", "cpu", *given]) == 130
+    assert (
+        main(["calibrate", "--reference-models", "8", "--jobs", "3", "--device", "cpu", *given])
+        == 130
+    )
     assert trained == [("cpu", 3)]
     assert set(recorded) == {("--stress-device=cpu", "--stress-set", f"data={zoo.data}")}
 
 
 def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monkeypatch, capsys):
-    monkeypatch.setattr("harness.calibration.retrain.ProcessPoolExecutor", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "harness.calibration.retrain.ProcessPoolExecutor", lambda *_, **__: pytest.fail("trained")
+    )
     assert main(["calibrate", "--", "--stress-set", f"data={zoo.data}"]) == 2
     assert "--checkpoints FILE FILE FILE" in capsys.readouterr().err
     assert not list(zoo.root.glob("models/panel*"))
@@ -144,6 +174,9 @@ def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monk
 def test_what_one_command_predicted_another_finds(zoo, monkeypatch, capsys):
     assert main(["evaluate", "other.safetensors", "--data", zoo.data, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
-    monkeypatch.setattr("harness.inference.engine.Engine.over_batches", lambda *_, **__: pytest.fail("predicted anew"))
+    monkeypatch.setattr(
+        "harness.inference.engine.Engine.over_batches",
+        lambda *_, **__: pytest.fail("predicted anew"),
+    )
     assert main(["evaluate", "other.safetensors", "--data", zoo.data, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first

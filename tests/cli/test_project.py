@@ -35,9 +35,18 @@ LOADING = {
 """Command lines that load data, or have a run of the gate load them."""
 OF_THE_GATE = {"gate", "accept"}
 """Their child process reads the configuration itself."""
-WITHOUT_DATA = {"report", "rank", "history", "list", "docs", "schema", "train", "convert", "cache", "fetch-data"} | {
-    *("attest", "card", "badge")
-}
+WITHOUT_DATA = {
+    "report",
+    "rank",
+    "history",
+    "list",
+    "docs",
+    "schema",
+    "train",
+    "convert",
+    "cache",
+    "fetch-data",
+} | {*("attest", "card", "badge")}
 """They load none, or say in their help that theirs are Fashion-MNIST."""
 each_command = pytest.mark.parametrize("arguments", LOADING.values(), ids=LOADING)
 
@@ -75,15 +84,22 @@ def configure(zoo, **table) -> None:
 
 def test_every_command_is_known_here():
     known = {arguments[0] for arguments in LOADING.values()}
-    assert set(commands.list_commands(click.Context(commands))) == known | OF_THE_GATE | WITHOUT_DATA
+    assert (
+        set(commands.list_commands(click.Context(commands))) == known | OF_THE_GATE | WITHOUT_DATA
+    )
 
 
 @each_command
 def test_a_command_takes_the_data_of_the_table(zoo, loaded, arguments, capsys):
     configure(zoo, data="npz:zoo.npz")
     main(arguments)
-    assert capsys.readouterr().out.splitlines()[0] == "data: npz:zoo.npz (from stress_tests/checks.toml)"
-    assert set(loaded) in ({"npz:zoo.npz"}, {"in a run"}) or arguments[1] == "list", "no image is golden yet"
+    assert (
+        capsys.readouterr().out.splitlines()[0]
+        == "data: npz:zoo.npz (from stress_tests/checks.toml)"
+    )
+    assert set(loaded) in ({"npz:zoo.npz"}, {"in a run"}) or arguments[1] == "list", (
+        "no image is golden yet"
+    )
 
 
 @each_command
@@ -108,14 +124,18 @@ def test_a_command_in_another_folder_loads_none(tmp_path, loaded, arguments, cap
 def test_a_checks_file_for_the_shipped_data_names_them(zoo, loaded, capsys):
     zoo.checks.write_text(zoo.checks.read_text().replace('name = "zoo"', 'name = "fashion-mnist"'))
     main(["evaluate", GOOD])
-    assert capsys.readouterr().out.startswith("data: fashion-mnist (from stress_tests/checks.toml)\n")
+    assert capsys.readouterr().out.startswith(
+        "data: fashion-mnist (from stress_tests/checks.toml)\n"
+    )
     assert loaded == ["fashion-mnist"]
 
 
 def test_an_option_wins_over_the_configuration(zoo, capsys):
     configure(zoo, data="npz:none.npz", size=9)
     assert main(["evaluate", GOOD, "--data", "npz:zoo.npz", "--set", "size=16"]) == 0
-    assert capsys.readouterr().out.startswith("data: npz:zoo.npz, size 16 (from the command line)\n")
+    assert capsys.readouterr().out.startswith(
+        "data: npz:zoo.npz, size 16 (from the command line)\n"
+    )
 
 
 def test_beside_json_the_line_is_on_standard_error(zoo, capsys):
@@ -142,7 +162,12 @@ def test_the_network_is_that_of_the_table(zoo, capsys):
 def booby_trapped(zoo):
     """A repository whose table names code that ends the process where it is imported, and a foreign checks file."""
     (zoo.root / "trap.py").write_text("import os\nos._exit(7)\n")
-    trap = {"data": "trap:images", "model": "trap:network", "transform": "trap:pixels", "unknown": "trap:images"}
+    trap = {
+        "data": "trap:images",
+        "model": "trap:network",
+        "transform": "trap:pixels",
+        "unknown": "trap:images",
+    }
     foreign = zoo.root / "foreign.toml"
     foreign.write_text(with_settings(zoo.checks.read_text(), trap))
     return foreign, trap
@@ -168,4 +193,7 @@ def test_listing_imports_nothing_that_the_table_names(zoo, booby_trapped, capsys
 
 def test_an_option_that_a_command_no_longer_has_names_what_to_give(zoo, capsys):
     assert main(["evaluate", GOOD, "--channels", "1"]) == 2
-    assert "--channels is a setting of the project; give --set channels=VALUE" in capsys.readouterr().err
+    assert (
+        "--channels is a setting of the project; give --set channels=VALUE"
+        in capsys.readouterr().err
+    )

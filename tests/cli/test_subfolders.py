@@ -21,13 +21,17 @@ def hint(project):
     return f"The gate of this project is in {project}: run the command there"
 
 
-@pytest.mark.parametrize("arguments", [["list", "checks"], ["calibrate", "--power"], ["gate"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["list", "checks"], ["calibrate", "--power"], ["gate"]], ids=" ".join
+)
 def test_a_command_names_the_folder_of_the_project(project, capsys, arguments):
     assert main(arguments) == (4 if arguments == ["gate"] else 2)
     assert hint(project) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--candidate=../models/augmented.safetensors"], ["../stress_tests"]])
+@pytest.mark.parametrize(
+    "options", [["--candidate=../models/augmented.safetensors"], ["../stress_tests"]]
+)
 def test_pytest_names_the_folder_of_the_project(project, pytester, options):
     own_root = ("--rootdir", project / "photos")
     result = pytester.runpytest_inprocess(*own_root, *options)

@@ -29,7 +29,9 @@ def shop(tmp_path, monkeypatch):
     images = images_of(200)
     labels = images.labels.numpy().copy()
     labels[FLIPPED] = (labels[FLIPPED] + 1) % 4
-    np.savez("shop.npz", images=images.pixels[:, 0].numpy(), labels=labels, classes=np.array(CLASSES))
+    np.savez(
+        "shop.npz", images=images.pixels[:, 0].numpy(), labels=labels, classes=np.array(CLASSES)
+    )
     torch.save(network().state_dict(), "new.pt")
     Path("net.py").write_text("from zoo import network\n")
     whole = load_images("npz:shop.npz")
@@ -59,13 +61,17 @@ def test_failures_are_shared_seed_dependent_or_unique(shop, capsys):
     answers, contested, own = shop
     assert evaluate("--failures", "--json", "--panel-predictions", "panel.predictions.npz") == 0
     tables = {
-        table["kind"].partition(":")[0]: table["rows"] for table in json.loads(capsys.readouterr().out)["failures"]
+        table["kind"].partition(":")[0]: table["rows"]
+        for table in json.loads(capsys.readouterr().out)["failures"]
     }
     assert [row["index"] for row in tables["seed-dependent"]] == [contested]
     assert [row["index"] for row in tables["unique"]] == [own]
     assert len(tables["shared"]) == len(tables["any error"]) - 2
     assert len(tables["any error"]) == int((~answers.correct).sum())
-    kinds = {row["kind"] for row in csv.DictReader(Path("reports/failures/failures.csv").read_text().splitlines())}
+    kinds = {
+        row["kind"]
+        for row in csv.DictReader(Path("reports/failures/failures.csv").read_text().splitlines())
+    }
     assert any(kind.startswith("unique") for kind in kinds)
 
 
@@ -77,24 +83,42 @@ def test_label_errors_are_listed_with_what_the_model_comes_to_without_them(shop,
     out = capsys.readouterr().out
     assert f"labels that nearly all of 20 reference models agree against: {len(rows)} of 200" in out
     kept = ~np.isin(np.arange(200), [int(row["image"]) for row in rows])
-    assert f"without them: accuracy {answers.correct[kept].mean():.4f} of {kept.sum()} images" in out
+    assert (
+        f"without them: accuracy {answers.correct[kept].mean():.4f} of {kept.sum()} images" in out
+    )
 
 
 def test_label_errors_do_not_depend_on_the_sample(shop, capsys):
     assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.npz", "--json") == 0
     whole = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
-    assert evaluate("--label-errors", "--panel-predictions", "panel.predictions.npz", "--json", "--samples", "60") == 0
+    assert (
+        evaluate(
+            "--label-errors",
+            "--panel-predictions",
+            "panel.predictions.npz",
+            "--json",
+            "--samples",
+            "60",
+        )
+        == 0
+    )
     sample = json.loads(capsys.readouterr().out)["label_errors"]["rows"]
     assert sample
     assert all(row in whole for row in sample)
 
 
 @pytest.mark.parametrize("reference_models", [1, 2])
-def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(shop, capsys, reference_models):
+def test_one_or_two_retrains_tell_no_label_errors_and_all_else_is_told(
+    shop, capsys, reference_models
+):
     path = Path("panel.predictions.npz")
     known = read_panel_predictions(path)
     view = replace(known.view(), wrong=known.view().wrong.clip(0, reference_models), each=None)
-    path.write_bytes(replace(known, models=known.models[:reference_models], views={repr(IDENTITY): view}).as_bytes())
+    path.write_bytes(
+        replace(
+            known, models=known.models[:reference_models], views={repr(IDENTITY): view}
+        ).as_bytes()
+    )
     assert evaluate("--label-errors", "--per-class", "--panel-predictions", str(path)) == 0
     out = capsys.readouterr().out
     assert f"need at least 3 reference models; this panel has {reference_models}" in out
@@ -116,23 +140,38 @@ def test_without_a_panel_no_errors_are_divided_nor_labels_suspected(shop, capsys
 @pytest.mark.parametrize("asked", ["a sample", "another file's"])
 def test_what_cannot_be_used_is_said_and_the_errors_are_told(shop, capsys, asked):
     """As the checks file names it, where nobody named a file."""
-    known, path = read_panel_predictions(Path("panel.predictions.npz")), Path("panel.predictions.npz")
+    known, path = (
+        read_panel_predictions(Path("panel.predictions.npz")),
+        Path("panel.predictions.npz"),
+    )
     if sample := asked == "a sample":
         view = known.view()
-        few = replace(view, wrong=np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16), each=None)
+        few = replace(
+            view,
+            wrong=np.where(np.arange(200) % 2, view.wrong, NOT_ASKED).astype(np.int16),
+            each=None,
+        )
         path.write_bytes(replace(known, views={repr(IDENTITY): few}).as_bytes())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if sample else "0" * 64
     Path("stress_tests").mkdir()
     data = f'name = "shop"\nsplit = "test"\nsha256 = "{known.data_sha256}"\nn = 200'
-    recipe = f'panel_predictions = "../panel.predictions.npz"\npanel_predictions_sha256 = "{sha256}"'
-    Path("stress_tests/checks.toml").write_text(f"schema = 2\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n")
+    recipe = (
+        f'panel_predictions = "../panel.predictions.npz"\npanel_predictions_sha256 = "{sha256}"'
+    )
+    Path("stress_tests/checks.toml").write_text(
+        f"schema = 2\nprotocol = 1\n[data]\n{data}\n[recipe]\n{recipe}\n"
+    )
     assert evaluate("--failures") == 0
     said = "no panel predictions of 100 of 200 images" if sample else "bring back that file"
     err = capsys.readouterr().err
     assert "note: whose errors these are is not told: " in err
     assert said in err
-    assert evaluate("--failures", "--panel-predictions", "panel.predictions.npz") == (2 if sample else 0)
-    assert ("panel.predictions.npz: there are no panel predictions of 100" in capsys.readouterr().err) == sample
+    assert evaluate("--failures", "--panel-predictions", "panel.predictions.npz") == (
+        2 if sample else 0
+    )
+    assert (
+        "panel.predictions.npz: there are no panel predictions of 100" in capsys.readouterr().err
+    ) == sample
 
 
 def test_what_a_panel_knows_of_other_images_is_refused(shop, capsys):

@@ -31,13 +31,28 @@ from harness.data import (
 )
 from harness.data.images import unit_range
 
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 PLACES = ("--data-dir", "$FASHION_MNIST_DIR", "cache", "debian")
 IMAGES_FILE, LABELS_FILE = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 
 
 def idx_bytes(array):
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 TRAIN_IMAGES = np.arange(3 * 2 * 2, dtype=np.uint8).reshape(3, 2, 2)
@@ -63,7 +78,13 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("FASHION_MNIST_DIR", str(tmp_path / "env"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "debian")
     cache = tmp_path / "xdg" / "stress-harness" / "fashion-mnist"
-    return dict(zip(PLACES, (tmp_path / "data-dir", tmp_path / "env", cache, tmp_path / "debian"), strict=True))
+    return dict(
+        zip(
+            PLACES,
+            (tmp_path / "data-dir", tmp_path / "env", cache, tmp_path / "debian"),
+            strict=True,
+        )
+    )
 
 
 def put_intact(folder):
@@ -94,7 +115,9 @@ def test_embedded_test_images_are_the_10000_of_fashion_mnist(embedded):
 
 
 @pytest.mark.parametrize("position", range(4), ids=PLACES)
-def test_first_place_that_has_the_files_wins_and_its_damage_is_an_error(tiny_files, folders, position):
+def test_first_place_that_has_the_files_wins_and_its_damage_is_an_error(
+    tiny_files, folders, position
+):
     first = folders[PLACES[position]]
     put_intact(first)
     for later in PLACES[position + 1 :]:
@@ -124,13 +147,21 @@ def test_error_of_missing_files_lists_every_named_place_and_the_fix(folders, mon
     with pytest.raises(InputError) as error:
         load_fashion_mnist("train", data_dir=folders["--data-dir"])
     lines = str(error.value).splitlines()
-    named = ["--data-dir", "$FASHION_MNIST_DIR", "the user's cache", "Debian's package dataset-fashion-mnist"]
+    named = [
+        "--data-dir",
+        "$FASHION_MNIST_DIR",
+        "the user's cache",
+        "Debian's package dataset-fashion-mnist",
+    ]
     assert [line.strip().split(": ") for line in lines[1:5]] == [
         [name, str(path)] for name, path in zip(named, folders.values(), strict=True)
     ]
     for said in (IMAGES_FILE, LABELS_FILE, "`stress-harness fetch-data`", "`--data-dir`"):
         assert said in str(error.value)
-    for unset in (lambda: monkeypatch.setenv("FASHION_MNIST_DIR", ""), lambda: monkeypatch.delenv("FASHION_MNIST_DIR")):
+    for unset in (
+        lambda: monkeypatch.setenv("FASHION_MNIST_DIR", ""),
+        lambda: monkeypatch.delenv("FASHION_MNIST_DIR"),
+    ):
         unset()
         with pytest.raises(InputError) as error:
             load_fashion_mnist("train")
@@ -174,7 +205,9 @@ def test_damaged_file_is_named_with_its_damage_and_the_fix(tiny_files, folders, 
 def test_damaged_labels_and_a_folder_in_place_of_a_file_are_input_errors(tiny_files, folders):
     folder = folders["--data-dir"]
     put_intact(folder)
-    (folder / LABELS_FILE).write_bytes(gzip.compress(idx_bytes(np.array([7, 0, 8], dtype=np.uint8))))
+    (folder / LABELS_FILE).write_bytes(
+        gzip.compress(idx_bytes(np.array([7, 0, 8], dtype=np.uint8)))
+    )
     with pytest.raises(InputError, match=f"{LABELS_FILE}: wrong content, SHA-256"):
         load_fashion_mnist("train", data_dir=folder)
     (folder / IMAGES_FILE).unlink()
@@ -215,7 +248,9 @@ def server(monkeypatch):
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        server.answers.update({name: answer(gzip.compress(content)) for name, content in TINY.items()})
+        server.answers.update(
+            {name: answer(gzip.compress(content)) for name, content in TINY.items()}
+        )
         yield server
         server.shutdown()
         thread.join()
@@ -223,7 +258,11 @@ def server(monkeypatch):
 
 def test_fetch_puts_verified_files_where_they_are_found(tiny_files, folders, server):
     assert fetch_fashion_mnist(url=server.url.rstrip("/")) == folders["cache"]
-    assert sorted(path.name for path in folders["cache"].iterdir()) == sorted(TINY) == sorted(server.asked)
+    assert (
+        sorted(path.name for path in folders["cache"].iterdir())
+        == sorted(TINY)
+        == sorted(server.asked)
+    )
     modes = [oct(path.stat().st_mode & 0o444) for path in folders["cache"].iterdir()]
     assert modes == ["0o444"] * 4, "other users can read them"
     assert load_fashion_mnist("train").labels.tolist() == [7, 0, 9]
@@ -239,17 +278,26 @@ def test_fetch_keeps_intact_files_and_replaces_damaged_ones(tiny_files, tmp_path
     server.answers[IMAGES_FILE] = good
     fetch_fashion_mnist(tmp_path / "folder", url=server.url)
     assert server.asked == [IMAGES_FILE] * 2
-    assert load_fashion_mnist("train", data_dir=tmp_path / "folder").pixels.tolist() == TRAIN_IMAGES[:, None].tolist()
+    assert (
+        load_fashion_mnist("train", data_dir=tmp_path / "folder").pixels.tolist()
+        == TRAIN_IMAGES[:, None].tolist()
+    )
 
 
 REFUSED_DOWNLOADS = {
-    "not-gzip": (answer(b"<html>please log in</html>"), "the download is not Fashion-MNIST .*not an intact gzip"),
+    "not-gzip": (
+        answer(b"<html>please log in</html>"),
+        "the download is not Fashion-MNIST .*not an intact gzip",
+    ),
     "other-content": (
         answer(gzip.compress(idx_bytes(TRAIN_IMAGES + 1))),
         "the download is not Fashion-MNIST .*wrong content, SHA-256",
     ),
     "empty": (answer(b"", length=0), "the download is not Fashion-MNIST"),
-    "cut-short": (answer(INTACT[:-9], length=len(INTACT)), "the download is not Fashion-MNIST|download failed"),
+    "cut-short": (
+        answer(INTACT[:-9], length=len(INTACT)),
+        "the download is not Fashion-MNIST|download failed",
+    ),
     "chunk-cut-short": (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc",
         "the download is not Fashion-MNIST|download failed",
@@ -299,7 +347,9 @@ def twenty():
 
 
 CHANGES = {
-    "pixel": lambda images: replace(images, pixels=images.pixels + (torch.arange(4).view(1, 1, 2, 2) == 3)),
+    "pixel": lambda images: replace(
+        images, pixels=images.pixels + (torch.arange(4).view(1, 1, 2, 2) == 3)
+    ),
     "label": lambda images: replace(images, labels=(images.labels + 1) % 4),
     "order": lambda images: images.take(torch.arange(19, -1, -1)),
     "fewer": lambda images: images.take(torch.arange(19)),
@@ -312,7 +362,10 @@ def test_validation_split_is_disjoint_and_exhaustive(twenty):
     assert sorted([*training.positions.tolist(), *validation.positions.tolist()]) == list(range(20))
     assert torch.equal(validation.pixels, twenty.pixels[validation.positions])
     assert torch.equal(training.labels, twenty.labels[training.positions])
-    assert len({twenty.sha256, *(change(twenty).sha256 for change in CHANGES.values())}) == len(CHANGES) + 1
+    assert (
+        len({twenty.sha256, *(change(twenty).sha256 for change in CHANGES.values())})
+        == len(CHANGES) + 1
+    )
     strided = replace(twenty, pixels=twenty.pixels.transpose(2, 3).contiguous().transpose(2, 3))
     assert not strided.pixels.is_contiguous()
     assert strided.sha256 == twenty.sha256
@@ -324,7 +377,10 @@ def test_validation_split_is_disjoint_and_exhaustive(twenty):
     assert taken.labels.tolist() == [3, 2]
     assert torch.equal(taken.pixels, twenty.pixels[[7, 2]])
     assert (taken.classes, taken.name, taken.split) == (twenty.classes, twenty.name, twenty.split)
-    assert twenty.take(torch.tensor([7, 2, 11])).take(torch.tensor([2, 0])).positions.tolist() == [11, 7]
+    assert twenty.take(torch.tensor([7, 2, 11])).take(torch.tensor([2, 0])).positions.tolist() == [
+        11,
+        7,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -345,10 +401,14 @@ def test_what_is_drawn_depends_on_the_seed_alone(twenty, drawn):
 
 @pytest.mark.parametrize("size", [-1, 0, 20, 21])
 def test_sizes_that_do_not_fit_are_named_with_both_numbers(twenty, size):
-    with pytest.raises(InputError, match=rf"validation split of {size} images .* 20 training images; .* 1 and 19"):
+    with pytest.raises(
+        InputError, match=rf"validation split of {size} images .* 20 training images; .* 1 and 19"
+    ):
         split_validation(twenty, size=size, seed=0)
     if size != 20:
-        with pytest.raises(InputError, match=rf"sample of {size} images does not fit 20 images; .* 1 and 20"):
+        with pytest.raises(
+            InputError, match=rf"sample of {size} images does not fit 20 images; .* 1 and 20"
+        ):
             stratified_sample(twenty, size)
 
 
@@ -358,9 +418,13 @@ class_counts = st.lists(st.integers(1, 40), min_size=1, max_size=10)
 @settings(deadline=None, max_examples=20)
 @given(class_counts, st.data())
 def test_stratified_sample_keeps_each_class_within_one_image_of_its_share(counts, data):
-    images = labelled([label for label, count in enumerate(counts) for _ in range(count)], size=(1, 1, 1))
+    images = labelled(
+        [label for label, count in enumerate(counts) for _ in range(count)], size=(1, 1, 1)
+    )
     size = data.draw(st.integers(1, len(images)))
-    drawn = stratified_sample(images, size, seed=data.draw(st.integers(0, 100))).labels.bincount(minlength=len(counts))
+    drawn = stratified_sample(images, size, seed=data.draw(st.integers(0, 100))).labels.bincount(
+        minlength=len(counts)
+    )
 
     assert drawn.sum() == size
     assert np.abs(drawn.numpy() - size * np.array(counts) / len(images)).max() <= 1 + 1e-9
@@ -372,7 +436,9 @@ def test_one_in_so_many_is_a_stratified_sample_ordered_and_nested(twenty):
     positions = stratified_sample(twenty, 13).positions.tolist()
     assert positions == sorted(set(positions))
     assert stratified_sample(twenty, 8).labels.bincount().tolist() == [2, 2, 2, 2]
-    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(stratified_sample(twenty, 11).positions.tolist())
+    assert set(stratified_sample(twenty, 5).positions.tolist()) < set(
+        stratified_sample(twenty, 11).positions.tolist()
+    )
     assert stratified_sample(twenty, 20).sha256 == twenty.sha256
     sample = stratified_sample(twenty, 8)
     assert stratified_sample(twenty, 8) is sample

@@ -50,7 +50,9 @@ def in_memory(photos, monkeypatch) -> LabelledImages:
 def reads(monkeypatch) -> list[int]:
     """Return a list that grows with each picture that is decoded."""
     seen, made = [], decoding.Decoder.made
-    monkeypatch.setattr(decoding.Decoder, "made", lambda this, at: (seen.append(at), made(this, at))[1])
+    monkeypatch.setattr(
+        decoding.Decoder, "made", lambda this, at: (seen.append(at), made(this, at))[1]
+    )
     return seen
 
 
@@ -69,7 +71,9 @@ def test_rows_are_used_as_a_tensor_is(photos, monkeypatch):
     for index in INDICES:
         assert torch.equal(images.pixels[index], expected.pixels[index])
         assert torch.equal(images.take(some).pixels[index], expected.pixels[some][index])
-    assert torch.equal(images.pixels.permute(0, 2, 3, 1).float(), expected.pixels.permute(0, 2, 3, 1).float())
+    assert torch.equal(
+        images.pixels.permute(0, 2, 3, 1).float(), expected.pixels.permute(0, 2, 3, 1).float()
+    )
     assert torch.equal(torch.cat([images.pixels, images.pixels]), torch.cat([expected.pixels] * 2))
     assert np.array_equal(np.asarray(images.pixels), expected.pixels.numpy())
     images = in_memory(photos, monkeypatch)
@@ -117,7 +121,9 @@ def test_an_entry_that_is_not_finished_is_none(photos, cache):
 def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypatch):
     seen = reads(monkeypatch)
     monkeypatch.setattr("harness.base.cache.MARGIN", 1 << 62)
-    with pytest.raises(InputError, match=r"20 decoded images need 0\.0 GB .*GB are free.*--clear.*XDG_CACHE_HOME"):
+    with pytest.raises(
+        InputError, match=r"20 decoded images need 0\.0 GB .*GB are free.*--clear.*XDG_CACHE_HOME"
+    ):
         load_images(f"folder:{photos}")
     assert seen == []
 
@@ -125,7 +131,9 @@ def test_a_disk_without_room_is_said_before_anything_is_decoded(photos, monkeypa
 def test_where_nothing_can_be_written_few_images_stay_in_memory(photos, cache, monkeypatch):
     cache.parent.mkdir(parents=True)
     cache.write_text("no folder")
-    assert torch.equal(load_images(f"folder:{photos}").pixels, in_memory(photos, monkeypatch).pixels)
+    assert torch.equal(
+        load_images(f"folder:{photos}").pixels, in_memory(photos, monkeypatch).pixels
+    )
 
 
 def test_one_decoding_is_shared_and_the_command_shows_it(photos, monkeypatch, cache, capsys):
@@ -147,7 +155,9 @@ def test_backgrounds_on_disk_are_those_in_memory(photos, monkeypatch, kind):
     masks[:, 3:8, 2:7] = True
 
     def changed(of):
-        return (without_object(of, masks) if kind is None else with_background(of, masks, kind)).changed
+        return (
+            without_object(of, masks) if kind is None else with_background(of, masks, kind)
+        ).changed
 
     found = changed(images)
     monkeypatch.setattr(rows, "COPIED", 1 << 20)
@@ -159,7 +169,11 @@ def test_memory_does_not_grow_with_the_number_of_images(monkeypatch):
     monkeypatch.setattr(decoding, "_BLOCK", 8)
     count, size = 400, 128
     pictures = Pictures(
-        Item.each(lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8), count, "picture"),
+        Item.each(
+            lambda position: np.full((size, size, 3), position % 256, dtype=np.uint8),
+            count,
+            "picture",
+        ),
         labels=np.arange(count) % 2,
         names=("a", "b"),
         name="many",

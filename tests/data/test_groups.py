@@ -52,8 +52,13 @@ def test_a_file_in_the_folder_says_which_groups_images_are_of(photos):
     write(photos / "groups.csv", [(ROWS[at][0], *ROWS[at][1:]) for at in (3, 0, 2, 1)])
     images = load(photos)
     assert plain(images) == EXPECTED
-    assert (images.notes, images.sha256) == ((), before.sha256), "the file is none that is left out, nor hashed"
-    assert plain(images.take(torch.tensor([2, 1]))) == {"camera": ["front", "rear"], "site": ["Kiel", "Bonn"]}
+    assert (images.notes, images.sha256) == ((), before.sha256), (
+        "the file is none that is left out, nor hashed"
+    )
+    assert plain(images.take(torch.tensor([2, 1]))) == {
+        "camera": ["front", "rear"],
+        "site": ["Kiel", "Bonn"],
+    }
     one = {"camera": np.array(["a", "b"]), "site": np.array(["x", "x"])}
     assert groups_sha256(one) == groups_sha256(dict(reversed(one.items())))
     assert groups_sha256(one) != groups_sha256({**one, "site": np.array(["x", "y"])})
@@ -69,14 +74,38 @@ def test_a_file_beside_the_folder_may_be_about_others_too(photos):
 BAD = {
     "empty": ([], (), "has no rows; expected a first row with the column path"),
     "no-path": (ROWS, ("file", "camera", "site"), "has 'file', 'camera', 'site'; expected"),
-    "no-group": ([(row[0],) for row in ROWS], ("path",), "has 'path'; expected a first row with the column path"),
+    "no-group": (
+        [(row[0],) for row in ROWS],
+        ("path",),
+        "has 'path'; expected a first row with the column path",
+    ),
     "two-alike": (ROWS, ("path", "site", "site"), "has two columns 'site'"),
-    "missing": (ROWS[:2], TITLES, r"2 of 4 images have no row: .*dog/1.png, .*dog/a b.png; add a row for each"),
-    "unknown": ([*ROWS, ("cat/3.png", "a", "b")], TITLES, r"1 rows name no image of the data: row 6 'cat/3.png'; "),
-    "outside": ([*ROWS, ("../x.png", "a", "b")], TITLES, r"1 rows name no image of the data: row 6 '../x.png'"),
+    "missing": (
+        ROWS[:2],
+        TITLES,
+        r"2 of 4 images have no row: .*dog/1.png, .*dog/a b.png; add a row for each",
+    ),
+    "unknown": (
+        [*ROWS, ("cat/3.png", "a", "b")],
+        TITLES,
+        r"1 rows name no image of the data: row 6 'cat/3.png'; ",
+    ),
+    "outside": (
+        [*ROWS, ("../x.png", "a", "b")],
+        TITLES,
+        r"1 rows name no image of the data: row 6 '../x.png'",
+    ),
     "twice": ([*ROWS, ROWS[0]], TITLES, "row 6: 'cat/1.png' has a row already"),
-    "no-value": ([*ROWS[:3], ("dog/a b.png", "rear", " ")], TITLES, r"row 5 \('dog/a b.png'\) has no site"),
-    "shorter": ([*ROWS[:3], ("dog/a b.png", "rear")], TITLES, "row 5 has 2 values, its columns are path, camera, site"),
+    "no-value": (
+        [*ROWS[:3], ("dog/a b.png", "rear", " ")],
+        TITLES,
+        r"row 5 \('dog/a b.png'\) has no site",
+    ),
+    "shorter": (
+        [*ROWS[:3], ("dog/a b.png", "rear")],
+        TITLES,
+        "row 5 has 2 values, its columns are path, camera, site",
+    ),
 }
 
 
@@ -119,10 +148,16 @@ def test_an_array_in_an_npz_file_says_so_too_or_is_refused(npz):
     sample = stratified_sample(images, 3)
     assert plain(sample) == {"group": [str(at) for at in sample.positions.tolist()]}
     for array, said in (
-        (np.arange(5), r"groups are of shape \(5,\); expected text or integers, \(6,\), one for each image"),
+        (
+            np.arange(5),
+            r"groups are of shape \(5,\); expected text or integers, \(6,\), one for each image",
+        ),
         (np.zeros((6, 2), int), r"groups are of shape \(6, 2\)"),
         (np.zeros(6), "groups by 'group' are float64"),
-        (np.array(["a", "", "b", "", "c", "d"]), "2 images have no group by 'group': 1, 3; name one"),
+        (
+            np.array(["a", "", "b", "", "c", "d"]),
+            "2 images have no group by 'group': 1, 3; name one",
+        ),
         (np.array([b"\xff"] * 6), "groups by 'group' are no UTF-8"),
     ):
         with pytest.raises(InputError, match=rf"shop.npz: {said}"):
@@ -133,7 +168,9 @@ def test_the_splits_of_a_file_and_further_columns_are_groups(tmp_path, photos):
     images = images_of(6)
     arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy()[:, None]}
     groups = {"train_groups": np.array(["t"] * 6), "test_groups": np.array(list("abcabc"))}
-    np.savez(tmp_path / "m.npz", **{f"test_{name}": array for name, array in arrays.items()}, **groups)
+    np.savez(
+        tmp_path / "m.npz", **{f"test_{name}": array for name, array in arrays.items()}, **groups
+    )
     assert plain(load_images(f"npz:{tmp_path / 'm.npz'}")) == {"group": list("abcabc")}
     rows = [
         (path, path[:3], camera, site if camera == "rear" else "", number)

@@ -15,7 +15,9 @@ from harness.perturb import HorizontalFlip, Pose, moved_masks
 def labelled(pixels, masks=None, **facts) -> LabelledImages:
     pixels = torch.as_tensor(np.asarray(pixels), dtype=torch.uint8)
     pixels = pixels[:, None] if pixels.ndim == 3 else pixels
-    return LabelledImages(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("a",), "shapes", "test", masks=masks)
+    return LabelledImages(
+        pixels, torch.zeros(len(pixels), dtype=torch.int64), ("a",), "shapes", "test", masks=masks
+    )
 
 
 def blank(count=1, size=12, level=0):
@@ -65,7 +67,9 @@ def test_masks_keep_what_differs_clearly_and_have_no_holes(seed, count):
     masks = object_masks(labelled(pixels))
     for mask, picture in zip(masks, pixels, strict=True):
         outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
-        assert cv2.connectedComponents(outside, connectivity=4)[0] == 2, "what is outside is connected"
+        assert cv2.connectedComponents(outside, connectivity=4)[0] == 2, (
+            "what is outside is connected"
+        )
         assert (mask <= (cv2.dilate(picture, np.ones((3, 3))) > 0) | mask).all()
         parts, where = cv2.connectedComponents((picture > DIFFERS).astype(np.uint8))
         for part in range(1, parts):
@@ -99,21 +103,35 @@ def test_masks_of_the_data_win_and_move_along(tmp_path):
     assert (object_masks(images) == masks).all()
     some = images.take(torch.tensor([2, 0]))
     assert (object_masks(some) == masks[[2, 0]]).all()
-    assert (object_masks(stratified_sample(images, 2)) == masks[stratified_sample(images, 2).positions]).all()
-    np.savez(tmp_path / "grey.npz", images=pixels, labels=np.arange(4) % 2, masks=masks.astype(np.uint8) * 255)
+    assert (
+        object_masks(stratified_sample(images, 2)) == masks[stratified_sample(images, 2).positions]
+    ).all()
+    np.savez(
+        tmp_path / "grey.npz",
+        images=pixels,
+        labels=np.arange(4) % 2,
+        masks=masks.astype(np.uint8) * 255,
+    )
     assert (object_masks(load_images(f"npz:{tmp_path / 'grey.npz'}")) == masks).all()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 12, 12)).astype(np.uint8)
-    with pytest.raises(NotApplicableError, match=r"background of shapes is not plain: \d+% .* at least 67%.* `masks`"):
+    with pytest.raises(
+        NotApplicableError,
+        match=r"background of shapes is not plain: \d+% .* at least 67%.* `masks`",
+    ):
         object_masks(labelled(pixels))
 
 
-@pytest.mark.parametrize("masks", [np.zeros((4, 5, 6), dtype=bool), np.zeros((4, 6, 6))], ids=["shape", "type"])
+@pytest.mark.parametrize(
+    "masks", [np.zeros((4, 5, 6), dtype=bool), np.zeros((4, 6, 6))], ids=["shape", "type"]
+)
 def test_masks_of_another_shape_or_type_are_refused(tmp_path, masks):
     np.savez(tmp_path / "own.npz", images=blank(4, 6), labels=np.arange(4) % 2, masks=masks)
     with pytest.raises(InputError, match=r"masks are .* expected bool or uint8 \(4, 6, 6\)"):
         load_images(f"npz:{tmp_path / 'own.npz'}")
     own = torch.zeros(2, 12, 12, dtype=torch.bool)
-    assert len({labelled(blank(2), each).sha256 for each in (None, own, ~own)}) == 3, "they are part of the data"
+    assert len({labelled(blank(2), each).sha256 for each in (None, own, ~own)}) == 3, (
+        "they are part of the data"
+    )
 
 
 def test_masks_move_with_the_images():

@@ -46,10 +46,17 @@ def tar(files) -> bytes:
 
 def table(pictures=None, values=VALUES):
     pa = pytest.importorskip("pyarrow")
-    pictures = [{"bytes": png(value), "path": None} for value in values] if pictures is None else pictures
-    features = {"image": {"_type": "Image"}, "label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}
+    pictures = (
+        [{"bytes": png(value), "path": None} for value in values] if pictures is None else pictures
+    )
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": ["ant", "bee"], "_type": "ClassLabel"},
+    }
     made = pa.table({"image": pictures, "label": [0, 1, 1, 0]})
-    return made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    return made.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
 
 
 def expect_the_four(images, classes, values=VALUES):
@@ -91,7 +98,9 @@ ITEMS = {
 }
 
 
-@pytest.mark.parametrize(("name", "item"), [("made", each) for each in ITEMS] + [("Mine", "array"), ("build", "array")])
+@pytest.mark.parametrize(
+    ("name", "item"), [("made", each) for each in ITEMS] + [("Mine", "array"), ("build", "array")]
+)
 def test_a_data_set_gives_pictures_and_labels(here, item, name):
     (here / "mine.py").write_text(DATASET.format(item=ITEMS[item]))
     images = load_images(f"mine:{name}")
@@ -110,7 +119,11 @@ def test_a_data_set_gives_pictures_and_labels(here, item, name):
 @pytest.mark.parametrize(
     ("name", "item", "message"),
     [
-        ("nothing", "array", r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist"),
+        (
+            "nothing",
+            "array",
+            r"data mine:nothing: cannot be imported \(AttributeError.*expected fashion-mnist",
+        ),
         ("LABELS", "array", r"item 0: is a int; expected an object with __len__ and __getitem__"),
         ("splits", "array", r"gives a dict with train, test; name one of them"),
         ("broken", "array", r"cannot give the data set \(RuntimeError\('it raised SystemExit"),
@@ -120,7 +133,11 @@ def test_a_data_set_gives_pictures_and_labels(here, item, name):
         ("made", "picture, [0, 1]", r"labels cannot be read"),
         ("made", "picture, 'cow'", r"label 'cow' is none of the classes ant, bee"),
         ("made", "picture / 100.0 - 1, 0", r"item 0: is float64 .* from -1 to .*Remove Normalize"),
-        ("made", "np.random.rand(4, 4), 0", r"data mine:made: gives other pixels for mine:made: item 0"),
+        (
+            "made",
+            "np.random.rand(4, 4), 0",
+            r"data mine:made: gives other pixels for mine:made: item 0",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_data_set_is_said(here, name, item, message):
@@ -139,10 +156,17 @@ def write_csv(here, rows) -> str:
 
 def test_a_csv_file_lists_paths_and_labels_or_is_refused(here):
     for labels, classes in (("abba", ("a", "b")), ("0110", ("0", "1"))):
-        rows = ["label,more,path", *(f"{label},x,pictures/{number}.png" for number, label in enumerate(labels))]
+        rows = [
+            "label,more,path",
+            *(f"{label},x,pictures/{number}.png" for number, label in enumerate(labels)),
+        ]
         expect_the_four(load_images(write_csv(here, rows)), classes)
     for message, *rows in (
-        ("has file, label; expected a first row that names the columns path and label", "file,label", "a,b"),
+        (
+            "has file, label; expected a first row that names the columns path and label",
+            "file,label",
+            "a,b",
+        ),
         ("has no rows", "path,label"),
         ("row 2 has no path or no label", "path,label", "pictures/0.png"),
         (r"lists a file that cannot be found .*none\.png", "path,label", "none.png,0"),
@@ -177,7 +201,9 @@ def test_further_columns_of_parquet_files_are_groups(here):
         "score": [0.1, 0.2, 0.3, 0.4],
     }
     for name, values in columns.items():
-        made = made.append_column(name, values if isinstance(values, pa.Array) else pa.array(values))
+        made = made.append_column(
+            name, values if isinstance(values, pa.Array) else pa.array(values)
+        )
     (here / "data").mkdir()
     parquet.write_table(made.slice(0, 3), here / "data" / "0.parquet", row_group_size=2)
     parquet.write_table(made.slice(3), here / "data" / "1.parquet")
@@ -191,8 +217,13 @@ def test_further_columns_of_parquet_files_are_groups(here):
 
 def test_what_datasets_saves_to_disk_is_read(here):
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])})
-    rows = {"image": [{"bytes": png(value), "path": None} for value in VALUES], "label": [0, 1, 1, 0]}
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["ant", "bee"])}
+    )
+    rows = {
+        "image": [{"bytes": png(value), "path": None} for value in VALUES],
+        "label": [0, 1, 1, 0],
+    }
     made = datasets.Dataset.from_dict(rows, features=features)
     made.save_to_disk(here / "saved")
     expect_the_four(load_images("hf:saved"), ("ant", "bee"))
@@ -234,7 +265,11 @@ def test_webdatasets_shards_are_read_in_order(here, kind):
         for at in (2 * shard, 2 * shard + 1):
             label = [0, 1, 1, 0][at]
             text = f"{label}\n" if kind == "cls" else json.dumps({"label": "ab"[label]})
-            files |= {f"x/{at:03}.png": png(VALUES[at]), f"x/{at:03}.{kind}": text.encode(), f"x/{at:03}.pyd": b"cos\n"}
+            files |= {
+                f"x/{at:03}.png": png(VALUES[at]),
+                f"x/{at:03}.{kind}": text.encode(),
+                f"x/{at:03}.pyd": b"cos\n",
+            }
         (here / f"test-{shard:02}.tar").write_bytes(tar(files))
     images = load_images("webdataset:test-{00..01}.tar")
     expect_the_four(images, ("0", "1") if kind == "cls" else ("a", "b"))
@@ -262,7 +297,9 @@ def test_what_is_wrong_with_shards_is_said(here):
 
 def test_pictures_are_turned_as_their_exif_says(here):
     (here / "photos" / "a").mkdir(parents=True)
-    picture = Image.fromarray(np.repeat(np.array([[0], [255]], np.uint8), 8, axis=1).repeat(4, axis=0))
+    picture = Image.fromarray(
+        np.repeat(np.array([[0], [255]], np.uint8), 8, axis=1).repeat(4, axis=0)
+    )
     exif = Image.Exif()
     exif[0x0112] = 6  # EXIF asks for 90° clockwise.
     picture.save(here / "photos" / "a" / "0.jpg", exif=exif)
@@ -298,5 +335,8 @@ def test_transparency_is_dropped_and_said_and_48_bits_refused(here):
     assert images.pixels[0, :, 0, 0].tolist() == [9, 8, 7]
     assert images.notes == ("1 of 1 images have transparency, which is dropped",)
     cv2.imwrite(str(here / "photos" / "a" / "0.png"), np.full((4, 4, 3), 40_000, np.uint16))
-    with pytest.raises(InputError, match=r"0\.png: has more than 8 bits per channel \(16 bits per channel\); save it"):
+    with pytest.raises(
+        InputError,
+        match=r"0\.png: has more than 8 bits per channel \(16 bits per channel\); save it",
+    ):
         load_images("folder:photos")

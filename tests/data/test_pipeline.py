@@ -36,7 +36,9 @@ def options(**given) -> DataOptions:
 
 
 def seen(pipeline: Pipeline, picture=NOISE) -> torch.Tensor:
-    return torch.from_numpy(pipeline.picture(Image.fromarray(picture), where="x").pixels.copy()).permute(2, 0, 1)
+    return torch.from_numpy(
+        pipeline.picture(Image.fromarray(picture), where="x").pixels.copy()
+    ).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
@@ -44,8 +46,16 @@ def test_resizing_and_cropping_give_torchvisions_pixels(interpolation):
     from torchvision.transforms import InterpolationMode, v2
 
     for resize, crop in ((24, [20, 20]), (80, [64, 70]), (20, [30, 25]), (43, [41, 59])):
-        steps = v2.Compose([v2.Resize(resize, InterpolationMode(interpolation)), v2.CenterCrop(crop), v2.PILToTensor()])
-        pipeline = options(resize=resize, crop="x".join(map(str, crop)), interpolation=interpolation).pipeline
+        steps = v2.Compose(
+            [
+                v2.Resize(resize, InterpolationMode(interpolation)),
+                v2.CenterCrop(crop),
+                v2.PILToTensor(),
+            ]
+        )
+        pipeline = options(
+            resize=resize, crop="x".join(map(str, crop)), interpolation=interpolation
+        ).pipeline
         for picture in (NOISE, NOISE.transpose(1, 0, 2).copy(), NOISE[..., 0].copy()):
             assert torch.equal(seen(pipeline, picture), steps(Image.fromarray(picture)))
 
@@ -56,7 +66,11 @@ def test_without_antialiasing_it_is_what_torchvision_makes_of_tensors(interpolat
     from torchvision.transforms.v2 import functional
 
     tensor = torch.from_numpy(NOISE).permute(2, 0, 1).float()
-    expected = functional.resize(tensor, [20], InterpolationMode(interpolation), antialias=False).round().clamp(0, 255)
+    expected = (
+        functional.resize(tensor, [20], InterpolationMode(interpolation), antialias=False)
+        .round()
+        .clamp(0, 255)
+    )
     pipeline = options(resize="20", interpolation=interpolation, antialias="no").pipeline
     assert torch.equal(seen(pipeline).float(), expected)
 
@@ -68,7 +82,10 @@ CONTRADICTIONS = (
     ({"crop": "0"}, "^crop 0: expected a number of pixels, or HEIGHTxWIDTH"),
     ({"interpolation": "bicubic"}, "interpolation: has an effect only with resize or size"),
     ({"antialias": "no"}, "antialias: has an effect only with resize or size"),
-    ({"antialias": "no", "resize": "8", "interpolation": "lanczos"}, "lanczos is always antialiased"),
+    (
+        {"antialias": "no", "resize": "8", "interpolation": "lanczos"},
+        "lanczos is always antialiased",
+    ),
     ({"transform": "steps:f", "size": "8"}, "transform steps:f and size: the transform makes"),
     ({"transform": "timm", "channels": 1}, "transform timm and channels"),
 )
@@ -112,12 +129,24 @@ def test_a_transform_of_the_users_makes_the_pixels(here):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("return np.asarray(picture, np.float32) - 100", r"from -100 to 155, expected \[0, 1\], .*Remove Normalize"),
-        ("return np.random.rand(4, 4)", r"gives other pixels for .*0\.png the second time; remove random steps"),
-        ("raise SystemExit(0)", r"steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit"),
+        (
+            "return np.asarray(picture, np.float32) - 100",
+            r"from -100 to 155, expected \[0, 1\], .*Remove Normalize",
+        ),
+        (
+            "return np.random.rand(4, 4)",
+            r"gives other pixels for .*0\.png the second time; remove random steps",
+        ),
+        (
+            "raise SystemExit(0)",
+            r"steps:f: failed on .*0\.png \(RuntimeError\('it raised SystemExit",
+        ),
         ("return 'text'", "of .*png: is "),
         ("return np.full((4, 4), np.nan)", "from nan to nan, expected"),
-        ("return np.zeros((2, 4, 4), int)", r"is int64 of shape \(2, 4, 4\); expected a picture of 1 or 3 channels"),
+        (
+            "return np.zeros((2, 4, 4), int)",
+            r"is int64 of shape \(2, 4, 4\); expected a picture of 1 or 3 channels",
+        ),
     ],
 )
 def test_what_a_transform_must_not_do_is_said(here, code, message):
@@ -127,16 +156,22 @@ def test_what_a_transform_must_not_do_is_said(here, code, message):
 
 
 def test_what_is_rounded_is_said(here):
-    (here / "steps.py").write_text("import numpy as np\ndef f(picture):\n    return np.asarray(picture) / 255 * 0.9\n")
+    (here / "steps.py").write_text(
+        "import numpy as np\ndef f(picture):\n    return np.asarray(picture) / 255 * 0.9\n"
+    )
     assert options(transform="steps:f").load().notes == (
         "2 of 2 images are rounded to 8 bits: steps:f gives levels between them",
     )
 
 
 def test_torchvision_and_timm_name_their_pipelines(here):
-    images = options(transform="torchvision").load(NetworkOptions(model="torchvision.models:resnet18").transform_named)
+    images = options(transform="torchvision").load(
+        NetworkOptions(model="torchvision.models:resnet18").transform_named
+    )
     assert images.pixels.shape == (2, 3, 224, 224)
-    expected = options(resize="256", crop="224").pipeline.picture(Image.fromarray(NOISE), where="x").pixels
+    expected = (
+        options(resize="256", crop="224").pipeline.picture(Image.fromarray(NOISE), where="x").pixels
+    )
     assert np.array_equal(images.pixels[0].permute(1, 2, 0).numpy(), expected)
     assert images.normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     pytest.importorskip("timm")
@@ -155,7 +190,11 @@ def test_torchvision_and_timm_name_their_pipelines(here):
             NetworkOptions(model="json:loads"),
             r"model json:loads has none \(model is no builder of torchvision.models",
         ),
-        ("torchvision", NetworkOptions(model="torchvision.models:nothing"), "torchvision.models:nothing"),
+        (
+            "torchvision",
+            NetworkOptions(model="torchvision.models:nothing"),
+            "torchvision.models:nothing",
+        ),
     ],
 )
 def test_a_network_without_a_pipeline_is_said(here, word, network, message):
@@ -182,7 +221,9 @@ def test_a_pipeline_that_changed_decodes_anew(here, monkeypatch):
 
 def test_a_transform_gets_a_picture_of_its_own(here):
     """It may change it in place, and the picture may be the data set's."""
-    (here / "steps.py").write_text("def shrink(picture):\n    picture.thumbnail((8, 8))\n    return picture\n")
+    (here / "steps.py").write_text(
+        "def shrink(picture):\n    picture.thumbnail((8, 8))\n    return picture\n"
+    )
     data = options(transform="steps:shrink")
     picture = Image.fromarray(NOISE)
     found = data.whole_pipeline().picture(picture, where="x")

@@ -47,13 +47,17 @@ def server():
 def made(monkeypatch):
     """The positions of pictures that were decoded but for the first of each data set, which is always looked at."""
     seen, own = [], decoding.Decoder.made
-    monkeypatch.setattr(decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    monkeypatch.setattr(
+        decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1]
+    )
     return seen
 
 
 def shard(at, *, values=VALUES):
     """Return the bytes of a tar file with two pictures of the four, from `at` on."""
-    names = [(number, png(values[number]), str([0, 1, 1, 0][number]).encode()) for number in (at, at + 1)]
+    names = [
+        (number, png(values[number]), str([0, 1, 1, 0][number]).encode()) for number in (at, at + 1)
+    ]
     return tar(
         {
             f"{number:03}.{kind}": each
@@ -133,7 +137,10 @@ def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkey
     server.files, server.versions = {"test-0.tar": shard(0)}, False
     spec = f"webdataset:{server.url('test-0.tar')}"
     images = load_images(spec)
-    assert "test-0.tar is decoded again in each run, since its server gives no version" in images.notes[0]
+    assert (
+        "test-0.tar is decoded again in each run, since its server gives no version"
+        in images.notes[0]
+    )
     remote._open_file.cache_clear()
     monkeypatch.delenv("STRESS_HARNESS_RUN")
     server.files = {"test-0.tar": shard(0, values=(50, 60, 0, 0))}
@@ -143,7 +150,9 @@ def test_without_a_version_pictures_are_decoded_in_each_run(server, made, monkey
 def test_what_a_server_refuses_is_said(server):
     for status, said in ((403, "403 Forbidden"), (404, "404 Not Found"), (500, "500")):
         server.files, server.status = {"test-0.tar": shard(0)} if status != 404 else {}, status
-        with pytest.raises(InputError, match=rf"test-0\.tar: cannot be read \(its server answers {said}"):
+        with pytest.raises(
+            InputError, match=rf"test-0\.tar: cannot be read \(its server answers {said}"
+        ):
             load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
@@ -156,7 +165,9 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
     assert "test-0.tar?… is decoded again" in images.notes[0]
     server.status = 403
     monkeypatch.delenv("STRESS_HARNESS_RUN")
-    with pytest.raises(InputError, match=r"test-0\.tar\?…: cannot be read \(its server answers 403") as told:
+    with pytest.raises(
+        InputError, match=r"test-0\.tar\?…: cannot be read \(its server answers 403"
+    ) as told:
         load_images(spec)
     assert "hunter2" not in str(told.value)
 
@@ -164,7 +175,9 @@ def test_what_opens_a_url_is_said_to_nobody(server, monkeypatch):
 def test_a_server_without_ranges_is_refused_early(server, monkeypatch):
     monkeypatch.setattr(remote, "_BLOCK", 1_024)
     server.files, server.ranges = {"test-0.tar": shard(0)}, False
-    with pytest.raises(InputError, match=r"test-0\.tar: .*\(its server sends only whole files.*download it"):
+    with pytest.raises(
+        InputError, match=r"test-0\.tar: .*\(its server sends only whole files.*download it"
+    ):
         load_images(f"webdataset:{server.url('test-0.tar')}")
 
 
@@ -196,10 +209,14 @@ def test_what_is_wrong_with_a_url_is_said(memory, monkeypatch):
 
     memory.pipe("/test.tar", shard(0))
     monkeypatch.setattr(type(memory), "cat_file", refuse)
-    with pytest.raises(InputError, match=r"test\.tar: cannot be read \(no permission: Permission denied\)"):
+    with pytest.raises(
+        InputError, match=r"test\.tar: cannot be read \(no permission: Permission denied\)"
+    ):
         load_images("webdataset:memory://test.tar")
     monkeypatch.setattr(type(memory), "info", refuse)
-    with pytest.raises(InputError, match=r"test\.tar: cannot be read \(no permission: Permission denied\)"):
+    with pytest.raises(
+        InputError, match=r"test\.tar: cannot be read \(no permission: Permission denied\)"
+    ):
         load_images("webdataset:memory://test.tar")
 
 

@@ -46,7 +46,9 @@ def here(tmp_path, monkeypatch):
     for number in range(6):
         file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encoded(np.roll(COARSE, 7 * number, axis=1), orientation=1 + number, quality=90))
+        file.write_bytes(
+            encoded(np.roll(COARSE, 7 * number, axis=1), orientation=1 + number, quality=90)
+        )
     return tmp_path
 
 
@@ -128,14 +130,19 @@ def as_parquet(here):
 
     pictures = [{"bytes": file.read_bytes(), "path": file.name} for file in files_of(here)]
     labels = [int(file.parent.name == "b") for file in files_of(here)]
-    parquet.write_table(pa.table({"image": pictures, "label": labels}), here / "rows.parquet", row_group_size=2)
+    parquet.write_table(
+        pa.table({"image": pictures, "label": labels}), here / "rows.parquet", row_group_size=2
+    )
     return "parquet:rows.parquet"
 
 
 def as_shard(here):
     with tarfile.open(here / "shard.tar", "w") as archive:
         for number, file in enumerate(files_of(here)):
-            for kind, content in (("jpg", file.read_bytes()), ("cls", str(int(file.parent.name == "b")).encode())):
+            for kind, content in (
+                ("jpg", file.read_bytes()),
+                ("cls", str(int(file.parent.name == "b")).encode()),
+            ):
                 member = tarfile.TarInfo(f"{number}.{kind}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -148,13 +155,19 @@ def test_every_source_of_files_keeps_their_bytes(here, source):
     serving = serving_of(loaded(here, spec=source(here), size="32"))
     assert serving.pictured == folder.pictured
     assert serving.pictured.formats == {"JPEG"}
-    assert [serving.picture(at) for at in range(6)] == [file.read_bytes() for file in files_of(here)]
+    assert [serving.picture(at) for at in range(6)] == [
+        file.read_bytes() for file in files_of(here)
+    ]
     for name in ("exif", "jpeg-75"):
-        assert torch.equal(serving.by(serving.skewed(name)).pixels[:], folder.by(folder.skewed(name)).pixels[:])
+        assert torch.equal(
+            serving.by(serving.skewed(name)).pixels[:], folder.by(folder.skewed(name)).pixels[:]
+        )
     images = loaded(here, size="32")
     some, whole = serving_of(images.take(torch.tensor([4, 1]))), serving_of(images)
     skewed = whole.skewed("jpeg-75")
-    assert torch.equal(some.by(skewed).pixels[:], whole.by(skewed).pixels[torch.tensor([4, 1])]), "those of a sample"
+    assert torch.equal(some.by(skewed).pixels[:], whole.by(skewed).pixels[torch.tensor([4, 1])]), (
+        "those of a sample"
+    )
 
 
 @pytest.mark.parametrize("library", ["pillow", "opencv", "torchvision"])
@@ -170,7 +183,12 @@ def test_each_decoder_turns_pictures_as_exif_says(library):
 @pytest.mark.parametrize(("library", "least", "most"), [("ffmpeg", 0.5, 6), ("simplejpeg", 0.1, 2)])
 def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
     pytest.importorskip(CODECS[library].module)
-    content = encoded(np.asarray(Image.fromarray(COARSE).resize((320, 240))), orientation=6, quality=92, subsampling=2)
+    content = encoded(
+        np.asarray(Image.fromarray(COARSE).resize((320, 240))),
+        orientation=6,
+        quality=92,
+        subsampling=2,
+    )
     seen = Decode(library).apply(content, upright=True, where="x")
     apart = np.abs(seen.astype(int) - np.asarray(read_picture(content)))
     assert seen.shape == (320, 240, 3)
@@ -187,7 +205,9 @@ def test_what_a_decoder_cannot_do_is_said(monkeypatch):
             SKEWS[name].of(Pipeline(), Pictured(3, (8, 8), frozenset({"JPEG"})))
 
 
-@pytest.mark.parametrize(("size", "right", "down"), [((40, 30), 1, 0), ((40, 30), -3, 2), ((120, 140), 5, -4)])
+@pytest.mark.parametrize(
+    ("size", "right", "down"), [((40, 30), 1, 0), ((40, 30), -3, 2), ((120, 140), 5, -4)]
+)
 def test_a_moved_crop_is_the_center_crop_of_a_moved_window(size, right, down):
     wide = np.pad(COARSE, ((60, 60), (60, 60), (0, 0)))
     moved = Image.fromarray(np.roll(wide, (-down, -right), axis=(0, 1)))
@@ -195,7 +215,9 @@ def test_a_moved_crop_is_the_center_crop_of_a_moved_window(size, right, down):
 
 
 def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
-    reference = Pipeline(color=Color(3), resize=(Resize(64),), crop=Crop((56, 56)), normalise=IMAGENET)
+    reference = Pipeline(
+        color=Color(3), resize=(Resize(64),), crop=Crop((56, 56)), normalise=IMAGENET
+    )
     pictured = Pictured(3, (56, 56), frozenset({"JPEG"}), turned=True)
     found = catalog(reference, pictured)
     assert {SKEWS[name].stage for name in found} == set(reference.words)
@@ -214,17 +236,31 @@ def test_a_stage_that_is_skewed_is_the_only_one_that_differs():
     ("name", "by_hand"),
     [
         ("zoom", lambda picture: center(shorter(picture, 32), 28)),
-        ("zoom-stretched", lambda picture: center(picture.resize((32, 32), Image.Resampling.BILINEAR), 28)),
+        (
+            "zoom-stretched",
+            lambda picture: center(picture.resize((32, 32), Image.Resampling.BILINEAR), 28),
+        ),
         ("shorter-side", lambda picture: center(shorter(picture, 28), 28)),
-        ("stretch-horizontal", lambda picture: center(picture.resize((32, 28), Image.Resampling.BILINEAR), 28)),
-        ("stretch-vertical", lambda picture: center(picture.resize((28, 32), Image.Resampling.BILINEAR), 28)),
+        (
+            "stretch-horizontal",
+            lambda picture: center(picture.resize((32, 28), Image.Resampling.BILINEAR), 28),
+        ),
+        (
+            "stretch-vertical",
+            lambda picture: center(picture.resize((28, 32), Image.Resampling.BILINEAR), 28),
+        ),
         ("crop-first", lambda picture: stretched(center(picture, 53, 38))),
         ("gamma-linear-late", lambda picture: curved(stretched(picture), 2.2)),
-        ("jpeg-75-late", lambda picture: read_picture(encoded(np.asarray(stretched(picture)), quality=75))),
+        (
+            "jpeg-75-late",
+            lambda picture: read_picture(encoded(np.asarray(stretched(picture)), quality=75)),
+        ),
     ],
 )
 def test_stages_in_another_order_give_the_pixels_of_a_server(name, by_hand):
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8))
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (43, 61, 3), dtype=np.uint8)
+    )
     reference = Pipeline(color=Color(3), resize=(Resize((28, 28)),))
     skewed = SKEWS[name].of(reference, Pictured(3, (28, 28)))
     assert np.array_equal(skewed.picture(picture).pixels, np.asarray(by_hand(picture)))
@@ -250,9 +286,9 @@ def curved(picture, gamma):
 
 
 def network(pixels, normalise):
-    return (torch.from_numpy(pixels) - torch.tensor(normalise.mean)[:, None, None]) / torch.tensor(normalise.std)[
-        :, None, None
-    ]
+    return (torch.from_numpy(pixels) - torch.tensor(normalise.mean)[:, None, None]) / torch.tensor(
+        normalise.std
+    )[:, None, None]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +321,9 @@ def test_the_reference_is_the_images_and_gray_ones_have_no_color_skews():
     assert torch.equal(other.pixels[:] / 255, pixels.float() / 255)
     assert "pixels, not pictures" in serving.note
     serving = serving_of(load_images("fashion-mnist").take(torch.arange(10)))
-    assert {"jpeg-75", "resize-opencv-bilinear", "crop-right-1", "video-range"} <= set(serving.catalog)
+    assert {"jpeg-75", "resize-opencv-bilinear", "crop-right-1", "video-range"} <= set(
+        serving.catalog
+    )
     assert {"bgr", "gray", "exif", "decode-opencv", "squash"} & set(serving.catalog) == set()
     with pytest.raises(NotApplicableError, match="the images are gray"):
         serving.skewed("bgr")
@@ -296,11 +334,18 @@ def test_the_reference_is_the_images_and_gray_ones_have_no_color_skews():
 def test_files_of_equal_pixels_are_told_apart_by_their_bytes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     hashes = []
-    for name, orientation, pixels in (("plain", 1, COARSE), ("turned", 3, COARSE[::-1, ::-1].copy())):
+    for name, orientation, pixels in (
+        ("plain", 1, COARSE),
+        ("turned", 3, COARSE[::-1, ::-1].copy()),
+    ):
         (tmp_path / name / "a").mkdir(parents=True)
-        (tmp_path / name / "a" / "0.png").write_bytes(encoded(pixels, "PNG", orientation=orientation))
+        (tmp_path / name / "a" / "0.png").write_bytes(
+            encoded(pixels, "PNG", orientation=orientation)
+        )
         serving = serving_of(load_images(f"folder:{tmp_path / name}"))
-        hashes.append((serving.images.sha256, serving.by(replace(serving.reference, jpeg=Jpeg(50))).sha256))
+        hashes.append(
+            (serving.images.sha256, serving.by(replace(serving.reference, jpeg=Jpeg(50))).sha256)
+        )
     assert hashes[0][0] == hashes[1][0]
     assert hashes[0][1] != hashes[1][1]
 
@@ -327,7 +372,9 @@ def test_one_turned_picture_among_many_is_seen(tmp_path, monkeypatch):
 def test_files_are_hashed_once_and_images_are_let_go(here):
     images = loaded(here, size="32")
     asked = []
-    counted = Item.each(lambda position: asked.append(position) or images.origin.picture(position), 6, "picture")
+    counted = Item.each(
+        lambda position: asked.append(position) or images.origin.picture(position), 6, "picture"
+    )
     seen = replace(images, origin=replace(images.origin, rows=counted))
     names = ("jpeg-75", "jpeg-85", "exif")
     first = {serving_of(seen).by(serving_of(seen).skewed(name)).sha256 for name in names}
@@ -341,7 +388,9 @@ def test_files_are_hashed_once_and_images_are_let_go(here):
     assert gone() is None
 
 
-@pytest.mark.parametrize(("channels", "expected"), [(3, {"4:4:4", "4:2:2", "4:2:0"}), (1, {"4:2:0"})])
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(3, {"4:4:4", "4:2:2", "4:2:0"}), (1, {"4:2:0"})]
+)
 def test_neighbors_of_a_jpeg_have_other_chroma_subsampling_in_color(channels, expected):
     reference = Pipeline(color=Color(channels))
     found = neighbors(replace(reference, jpeg=Jpeg(60)), reference)

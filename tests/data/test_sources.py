@@ -52,7 +52,9 @@ def test_a_folder_has_one_folder_per_class_in_the_order_of_names(photos):
     assert images.pixels.shape == (4, 3, 6, 5)
     assert images.pixels[:, 0, 0, 0].tolist() == [21, 20, 11, 10]
     assert (images.name, images.split) == ("photos", "test")
-    with pytest.raises(InputError, match="size, channels and the other options of a pipeline are for other data"):
+    with pytest.raises(
+        InputError, match="size, channels and the other options of a pipeline are for other data"
+    ):
         load_images("fashion-mnist", channels=3)
 
 
@@ -60,7 +62,13 @@ def test_a_folder_whose_name_is_no_text_is_a_class_with_a_name(photos, tmp_path,
     (photos / "dog").rename(photos / os.fsdecode(b"caf\xe9"))
     images = load_images(f"folder:{photos}")
     assert images.classes == ("ant", r"caf\udce9")
-    arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [6, 5], "in_channels": 3, "classes": 2}
+    arguments = {
+        "conv_channels": [1],
+        "fc_sizes": [],
+        "image_size": [6, 5],
+        "in_channels": 3,
+        "classes": 2,
+    }
     model = FashionCNN(**arguments).eval()
     checkpoint = tmp_path / "model.safetensors"
     save_checkpoint(checkpoint, model, Record("fashion-cnn", arguments, images.classes))
@@ -72,7 +80,14 @@ def test_a_folder_whose_name_is_no_text_is_a_class_with_a_name(photos, tmp_path,
 
 @pytest.mark.parametrize(
     ("mode", "suffix", "channels"),
-    [("L", "png", 1), ("RGB", "jpg", 3), ("RGBA", "png", 3), ("P", "gif", 3), ("1", "bmp", 1), ("RGB", "webp", 3)],
+    [
+        ("L", "png", 1),
+        ("RGB", "jpg", 3),
+        ("RGBA", "png", 3),
+        ("P", "gif", 3),
+        ("1", "bmp", 1),
+        ("RGB", "webp", 3),
+    ],
 )
 def test_each_kind_of_file_is_grey_or_colour(tmp_path, mode, suffix, channels):
     (tmp_path / "a").mkdir()
@@ -82,7 +97,9 @@ def test_each_kind_of_file_is_grey_or_colour(tmp_path, mode, suffix, channels):
     assert pixels.min() >= 250
 
 
-@pytest.mark.parametrize(("channels", "expected"), [(1, [76]), (3, [255, 0, 0])], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    ("channels", "expected"), [(1, [76]), (3, [255, 0, 0])], ids=["grey", "colour"]
+)
 def test_channels_and_a_size_make_all_images_alike(photos, channels, expected):
     Image.new("RGB", (5, 6), (255, 0, 0)).save(photos / "ant" / "0.png")
     picture(mode="L").save(photos / "dog" / "c.png")
@@ -90,7 +107,12 @@ def test_channels_and_a_size_make_all_images_alike(photos, channels, expected):
     assert images.pixels[0, :, 0, 0].tolist() == expected
     assert len(images) == 6
     picture(size=(60, 40)).save(photos / "ant" / "1.png")
-    assert load_images(f"folder:{photos}", size=(8, 10), channels=channels).pixels.shape == (7, channels, 8, 10)
+    assert load_images(f"folder:{photos}", size=(8, 10), channels=channels).pixels.shape == (
+        7,
+        channels,
+        8,
+        10,
+    )
 
 
 def with_splits(folder):
@@ -110,17 +132,29 @@ def deep(file):
 DAMAGES = {
     r"a\.png: cannot be read as an image .* replace or remove it": lambda at: cut(at / "ant/a.png"),
     r"x\.jpg: cannot be read as an image": lambda at: (at / "ant/x.jpg").write_text("hello"),
-    r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8": lambda at: deep(at / "ant/x.png"),
-    r"c\.png: is 7x5 pixels .*a\.png is 6x5; .* Set size": lambda at: picture((7, 5)).save(at / "dog/c.png"),
-    r"c\.png: is grey, .*a\.png is colour; .* channels": lambda at: picture(mode="L").save(at / "dog/c.png"),
-    r"cat: no images in it; expected one folder per class .*, or remove the folder": lambda at: (at / "cat").mkdir(),
+    r"x\.png: has more than 8 bits per channel \(I;16\); save it with 8": lambda at: deep(
+        at / "ant/x.png"
+    ),
+    r"c\.png: is 7x5 pixels .*a\.png is 6x5; .* Set size": lambda at: picture((7, 5)).save(
+        at / "dog/c.png"
+    ),
+    r"c\.png: is grey, .*a\.png is colour; .* channels": lambda at: picture(mode="L").save(
+        at / "dog/c.png"
+    ),
+    r"cat: no images in it; expected one folder per class .*, or remove the folder": lambda at: (
+        at / "cat"
+    ).mkdir(),
     r"test: no images in it; .* if its folders are the classes, name folder:.*test": with_splits,
-    "photos: no folders in it; expected one folder per class": lambda at: [*map(shutil.rmtree, at.iterdir())],
+    "photos: no folders in it; expected one folder per class": lambda at: [
+        *map(shutil.rmtree, at.iterdir())
+    ],
     "photos: no such folder": shutil.rmtree,
 }
 
 
-@pytest.mark.parametrize(("message", "damage"), DAMAGES.items(), ids=[*map(str, range(len(DAMAGES)))])
+@pytest.mark.parametrize(
+    ("message", "damage"), DAMAGES.items(), ids=[*map(str, range(len(DAMAGES)))]
+)
 def test_what_is_wrong_with_a_folder_is_said(photos, damage, message):
     damage(photos)
     with pytest.raises(InputError, match=message):
@@ -150,7 +184,10 @@ def test_npz_images_are_grey_or_colour(npz):
         assert loaded.classes == ("0", "1")
     arrays = {}
     for split, start in (("train", 0), ("val", 1), ("test", 2)):
-        arrays |= {f"{split}_images": COLOUR[start:], f"{split}_labels": LABELS[start:, None].astype(np.uint8)}
+        arrays |= {
+            f"{split}_images": COLOUR[start:],
+            f"{split}_labels": LABELS[start:, None].astype(np.uint8),
+        }
     images = load_images(npz(**arrays))
     assert len(images) == 2
     assert images.labels.tolist() == [1, 0]
@@ -173,18 +210,26 @@ def test_many_npz_images_are_read_one_at_a_time(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "COPIED", 1 << 16)
     monkeypatch.setattr(decoding, "SMALL", 1 << 16)
     save(tmp_path / "first.npz", images=images[:100], labels=np.arange(100) % 3)
-    load_images(f"npz:{tmp_path / 'first.npz'}", size=(10, 20))  # Modules that are imported late take memory, too.
+    load_images(
+        f"npz:{tmp_path / 'first.npz'}", size=(10, 20)
+    )  # Modules that are imported late take memory, too.
     tracemalloc.start()
     loaded = load_images(f"npz:{tmp_path / 'shop.npz'}", size=(10, 20))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < images.nbytes / 2, "neither these, nor the images of the other split"
-    assert np.array_equal(load_images(f"npz:{tmp_path / 'shop.npz'}").pixels[:].permute(0, 2, 3, 1).numpy(), images)
+    assert np.array_equal(
+        load_images(f"npz:{tmp_path / 'shop.npz'}").pixels[:].permute(0, 2, 3, 1).numpy(), images
+    )
     assert loaded.pixels.shape == (1_500, 3, 10, 20)
 
 
 def test_an_npz_file_with_a_damaged_image_is_refused(tmp_path, monkeypatch):
-    np.savez(tmp_path / "shop.npz", images=np.full((1_500, 20, 20), 77, dtype=np.uint8), labels=np.arange(1_500) % 3)
+    np.savez(
+        tmp_path / "shop.npz",
+        images=np.full((1_500, 20, 20), 77, dtype=np.uint8),
+        labels=np.arange(1_500) % 3,
+    )
     content = bytearray((tmp_path / "shop.npz").read_bytes())
     content[content.index(b"M" * 400) + 200_000] ^= 1
     (tmp_path / "shop.npz").write_bytes(content)
@@ -196,22 +241,61 @@ def test_an_npz_file_with_a_damaged_image_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": GREY}, r"has no array 'labels', only images; expected images and labels, or test_images"),
-        ({"train_images": GREY, "train_labels": LABELS}, "has no array 'test_images', only train_images, train_labels"),
-        ({"images": GREY / 255, "labels": LABELS}, r"float64 of shape \(4, 6, 5\), .*\(images \* 255\)\.round\(\)"),
-        ({"images": GREY.astype(int), "labels": LABELS}, r"images are int64 of shape \(4, 6, 5\), expected uint8"),
+        (
+            {"images": GREY},
+            r"has no array 'labels', only images; expected images and labels, or test_images",
+        ),
+        (
+            {"train_images": GREY, "train_labels": LABELS},
+            "has no array 'test_images', only train_images, train_labels",
+        ),
+        (
+            {"images": GREY / 255, "labels": LABELS},
+            r"float64 of shape \(4, 6, 5\), .*\(images \* 255\)\.round\(\)",
+        ),
+        (
+            {"images": GREY.astype(int), "labels": LABELS},
+            r"images are int64 of shape \(4, 6, 5\), expected uint8",
+        ),
         ({"images": GREY[0], "labels": LABELS}, r"images are uint8 of shape \(6, 5\), expected"),
-        ({"images": np.moveaxis(COLOUR, -1, 1), "labels": LABELS}, r"move them with np\.moveaxis\(images, 1, -1\)"),
-        ({"images": np.concatenate([COLOUR] * 2, -1), "labels": LABELS}, r"\(4, 6, 5, 6\), .* with 1 or 3 channels"),
+        (
+            {"images": np.moveaxis(COLOUR, -1, 1), "labels": LABELS},
+            r"move them with np\.moveaxis\(images, 1, -1\)",
+        ),
+        (
+            {"images": np.concatenate([COLOUR] * 2, -1), "labels": LABELS},
+            r"\(4, 6, 5, 6\), .* with 1 or 3 channels",
+        ),
         ({"images": GREY[:0], "labels": LABELS[:0]}, r"so they are empty"),
-        ({"images": GREY, "labels": LABELS[:3]}, r"labels are int64 of shape \(3,\), expected 4 integers"),
-        ({"images": GREY, "labels": np.eye(4, 14, dtype=int)}, r"several for an image; expected 4 integers"),
-        ({"images": GREY, "labels": LABELS / 1.0}, r"labels are float64 of shape \(4,\), expected 4 integers"),
+        (
+            {"images": GREY, "labels": LABELS[:3]},
+            r"labels are int64 of shape \(3,\), expected 4 integers",
+        ),
+        (
+            {"images": GREY, "labels": np.eye(4, 14, dtype=int)},
+            r"several for an image; expected 4 integers",
+        ),
+        (
+            {"images": GREY, "labels": LABELS / 1.0},
+            r"labels are float64 of shape \(4,\), expected 4 integers",
+        ),
         ({"images": GREY, "labels": LABELS - 1}, "labels run from -1"),
-        ({"images": GREY, "labels": LABELS, "classes": ["a"]}, "labels run to 1, but there are 1 names"),
-        ({"images": GREY, "labels": LABELS, "classes": ["a", "a"]}, "a name occurs twice among the classes a, a"),
-        ({"images": GREY, "labels": LABELS, "masks": GREY[:, 1:]}, r"masks are uint8 of shape \(4, 5, 5\), expected"),
-        ({"images": GREY, "labels": LABELS.astype(object)}, "cannot be read .*expected an npz file of plain arrays"),
+        (
+            {"images": GREY, "labels": LABELS, "classes": ["a"]},
+            "labels run to 1, but there are 1 names",
+        ),
+        (
+            {"images": GREY, "labels": LABELS, "classes": ["a", "a"]},
+            "a name occurs twice among the classes a, a",
+        ),
+        (
+            {"images": GREY, "labels": LABELS, "masks": GREY[:, 1:]},
+            r"masks are uint8 of shape \(4, 5, 5\), expected",
+        ),
+        (
+            {"images": GREY, "labels": LABELS.astype(object)},
+            "cannot be read .*expected an npz file of plain arrays",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_npz_file_is_said(npz, arrays, message):
@@ -223,7 +307,9 @@ def test_a_file_that_is_no_npz_is_said(tmp_path):
     for content in (None, b"", b"text", b"PK\x03\x04 cut"):
         if content is not None:
             (tmp_path / "x.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"x\.npz: cannot be read .*expected an npz file of plain arrays"):
+        with pytest.raises(
+            InputError, match=r"x\.npz: cannot be read .*expected an npz file of plain arrays"
+        ):
             load_images(f"npz:{tmp_path / 'x.npz'}")
     with (tmp_path / "x.npz").open("wb") as file:
         np.save(file, GREY)
@@ -242,9 +328,13 @@ def checks_of(images: LabelledImages, path: Path, classes: str) -> Path:
 def session_of(npz, tmp_path, classes):
     spec = npz(images=np.repeat(GREY, 2, axis=1), labels=LABELS)
     arguments = {"conv_channels": [1], "fc_sizes": [], "image_size": [12, 5], "classes": 2}
-    save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
+    save_checkpoint(
+        tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ())
+    )
     checks = checks_of(load_images(spec), tmp_path / "checks.toml", classes)
-    options = RunRequest(roles={"candidate": tmp_path / "m.safetensors"}, checks=checks, data=spec, no_cache=True)
+    options = RunRequest(
+        roles={"candidate": tmp_path / "m.safetensors"}, checks=checks, data=spec, no_cache=True
+    )
     return open_session(options, workers=1)
 
 
@@ -256,7 +346,9 @@ def test_the_checks_file_may_name_the_classes(npz, tmp_path):
         session_of(npz, tmp_path, 'classes = ["benign"]')
 
 
-@pytest.mark.parametrize("classes", ["classes = []", 'classes = "a"', "classes = [1, 2]", 'classes = ["a", "a"]'])
+@pytest.mark.parametrize(
+    "classes", ["classes = []", 'classes = "a"', "classes = [1, 2]", 'classes = ["a", "a"]']
+)
 def test_other_names_of_classes_are_refused(npz, tmp_path, classes):
     images = load_images(npz(images=GREY, labels=LABELS))
     with pytest.raises(ChecksError, match=r"checks\.toml: (data: |\[data\] )classes"):
@@ -267,10 +359,19 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch):
     def read(count):
         picture = np.zeros((8, 8, 3), dtype=np.uint8)
         labels = np.arange(int(count)) % 2
-        return Pictures(Item.each(lambda _: picture, len(labels), ""), labels, "noise", "noise", count, ("a", "b"))
+        return Pictures(
+            Item.each(lambda _: picture, len(labels), ""),
+            labels,
+            "noise",
+            "noise",
+            count,
+            ("a", "b"),
+        )
 
     monkeypatch.setitem(sys.modules, "harness.data.noise", SimpleNamespace(read=read))
-    monkeypatch.setitem(SOURCES, "noise", Source("noise:read", takes="COUNT", about="images of nothing"))
+    monkeypatch.setitem(
+        SOURCES, "noise", Source("noise:read", takes="COUNT", about="images of nothing")
+    )
     assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
     assert DataOptions(data="noise:6").load().pixels.shape == (6, 3, 8, 8)
     with pytest.raises(InputError, match=r"(?m), folder:PATH, .* noise:COUNT or module:callable$"):
@@ -285,9 +386,13 @@ def test_the_settings_of_data_need_no_numpy_and_help_names_the_sources(capsys):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"])
+@pytest.mark.parametrize(
+    "spec", ["npz", "npz:", "folder:", "fashion-mnist:", "fashion-mnist:x", "", ":x", "x:", "x:1"]
+)
 def test_a_specification_of_another_form_is_refused_with_those_there_are(spec):
-    with pytest.raises(InputError, match=rf"data {spec}: unknown data; expected fashion-mnist, folder:PATH"):
+    with pytest.raises(
+        InputError, match=rf"data {spec}: unknown data; expected fashion-mnist, folder:PATH"
+    ):
         load_images(spec)
 
 
@@ -345,7 +450,9 @@ def shard(folder, pixels, labels):
 
 
 @pytest.mark.parametrize("write", [npz_file, csv_file, parquet_file, hf_file, shard])
-@pytest.mark.parametrize("labels", [None, [-1] * 10], ids=["without labels", "with labels of no class"])
+@pytest.mark.parametrize(
+    "labels", [None, [-1] * 10], ids=["without labels", "with labels of no class"]
+)
 def test_images_of_no_class_need_no_labels(tmp_path, npz, write, labels):
     pixels = np.random.default_rng(0).integers(0, 256, (10, 6, 5), dtype=np.uint8)
     images = load_images(npz(images=GREY, labels=LABELS))
@@ -360,7 +467,9 @@ def test_images_of_no_class_need_no_labels(tmp_path, npz, write, labels):
 )
 def test_items_of_no_class_need_no_labels(npz, monkeypatch, with_label):
     pictures = [Image.fromarray(image) for image in GREY]
-    monkeypatch.setitem(sys.modules, "field_images", SimpleNamespace(items=[*map(with_label, pictures)]))
+    monkeypatch.setitem(
+        sys.modules, "field_images", SimpleNamespace(items=[*map(with_label, pictures)])
+    )
     images = load_images(npz(images=GREY, labels=LABELS))
     field = load_elsewhere("field_images:items", images, Pipeline(), setting="unlabeled")
     assert np.array_equal(field.pixels[:, 0].numpy(), GREY)
@@ -400,5 +509,7 @@ def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
         load_images(f"folder:{tmp_path}")
     (tmp_path / "wide" / "a").mkdir(parents=True)
     Image.new("1", (13_000, 13_000)).save(tmp_path / "wide/a/0.png")
-    with pytest.raises(InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"):
+    with pytest.raises(
+        InputError, match=r"0\.png: has 13000x13000 pixels, the limit is \d+ pixels; scale it down"
+    ):
         load_images(f"folder:{tmp_path / 'wide'}", size=(8, 8))

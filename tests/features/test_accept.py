@@ -43,7 +43,9 @@ ORIGINAL = "models/augmented.safetensors"
 
 
 def accept(place, *arguments, options=()) -> int:
-    return main(["accept", *map(str, arguments), "--", "--stress-set", f"data={place.data}", *options])
+    return main(
+        ["accept", *map(str, arguments), "--", "--stress-set", f"data={place.data}", *options]
+    )
 
 
 def sha256(path) -> str:
@@ -57,7 +59,12 @@ def _exported(jitter) -> bytes:
     size, content = {"input": {0: "n"}, "output": {0: "n"}}, io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        names = {"input_names": ["input"], "output_names": ["output"], "dynamic_axes": size, "dynamo": False}
+        names = {
+            "input_names": ["input"],
+            "output_names": ["output"],
+            "dynamic_axes": size,
+            "dynamo": False,
+        }
         torch.onnx.export(network(jitter=jitter), (torch.zeros(1, 1, 16, 16),), content, **names)
     return content.getvalue()
 
@@ -76,7 +83,9 @@ def export(place, *, jitter=0.0):
 def compared(changed):
     """Return the verdict on an export that changes the predictions of some of 1,000 images."""
     quantity = proportion(changed, 1_000)
-    measured = Measurement(PREDICTIONS_CHANGED, quantity.value, 1_000, (0.0, 1.0), quantity=quantity)
+    measured = Measurement(
+        PREDICTIONS_CHANGED, quantity.value, 1_000, (0.0, 1.0), quantity=quantity
+    )
     check = Check("clean", "equivalence", PREDICTIONS_CHANGED.name, role="original", tolerance=0.05)
     return check.judge(measured)
 
@@ -84,7 +93,9 @@ def compared(changed):
 EQUAL, DIFFERENT = compared(0), compared(200)
 CLEAN_PASSES = verdict("pass", value=0.9)
 FAILS, ERRS = {"verdicts": (DIFFERENT,)}, {"errors": ("the data changed",)}
-INFORMATIONAL = replace(EQUAL, check=replace(EQUAL.check, tolerance=None), status="informational", threshold=None)
+INFORMATIONAL = replace(
+    EQUAL, check=replace(EQUAL.check, tolerance=None), status="informational", threshold=None
+)
 BY_ONE_MODEL = replace(CLEAN_PASSES.check.panel, reference_models=1)
 PROVISIONAL = replace(CLEAN_PASSES, check=replace(CLEAN_PASSES.check, panel=BY_ONE_MODEL))
 
@@ -149,7 +160,12 @@ def test_the_run_is_the_checks_own_on_the_candidate_with_the_options_given(judge
 
 @pytest.mark.parametrize(
     "option",
-    [("--stress-reports", "out"), ("--stress-reports=out",), ("--candidate", "b.safetensors"), ("--checks", "g.toml")],
+    [
+        ("--stress-reports", "out"),
+        ("--stress-reports=out",),
+        ("--candidate", "b.safetensors"),
+        ("--checks", "g.toml"),
+    ],
     ids=" ".join,
 )
 def test_what_it_says_to_the_gate_itself_nobody_else_says(judged, capsys, option):
@@ -188,10 +204,16 @@ def test_what_is_no_pass_is_refused_and_accepted_by_force_alone(judged, capsys, 
 
 
 def test_a_run_with_a_failed_self_check_is_refused_by_force_too(judged, capsys):
-    judged.says = (1, FAILS | {"self_checks": (SelfCheck("blurred", "fail", "all 1 checks let it pass"),)})
+    judged.says = (
+        1,
+        FAILS | {"self_checks": (SelfCheck("blurred", "fail", "all 1 checks let it pass"),)},
+    )
     for force in ((), ("--force",)):
         assert accept(judged, "new.safetensors", *force) == 2
-        assert "not accepted, self-check blurred fails: all 1 checks let it pass" in capsys.readouterr().err
+        assert (
+            "not accepted, self-check blurred fails: all 1 checks let it pass"
+            in capsys.readouterr().err
+        )
     assert not judged.incumbent.exists()
 
 
@@ -202,7 +224,10 @@ def test_a_record_that_contradicts_itself_is_refused_by_force_too(judged, capsys
         assert accept(judged, "new.safetensors", *force) == 2
         error = capsys.readouterr().err
         assert "new.safetensors: not accepted, its run left no valid record: " in error
-        assert "contradicts itself: the run has verdict 'pass', and its other fields give 'fail'" in error
+        assert (
+            "contradicts itself: the run has verdict 'pass', and its other fields give 'fail'"
+            in error
+        )
     assert not judged.incumbent.exists()
 
 
@@ -232,7 +257,9 @@ def test_a_provisional_verdict_is_accepted_by_the_word_that_says_so(judged, caps
     [(4, ERRS), (0, None), (2, {}), (5, None)],
     ids=["4", "none", "2", "5"],
 )
-def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judged, capsys, status, facts):
+def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(
+    judged, capsys, status, facts
+):
     judged.says = (status, facts)
     assert accept(judged, "--force", "new.safetensors") == 2
     *_, said = capsys.readouterr().err.strip().splitlines()
@@ -241,7 +268,9 @@ def test_what_cannot_be_judged_ends_with_2_by_force_too_and_writes_nothing(judge
     assert not judged.incumbent.exists()
 
 
-@pytest.mark.parametrize("name", ["new.safetensors", "models/incumbent.safetensors", "stress_tests/checks.toml"])
+@pytest.mark.parametrize(
+    "name", ["new.safetensors", "models/incumbent.safetensors", "stress_tests/checks.toml"]
+)
 def test_what_changes_while_the_gate_runs_ends_the_acceptance(judged, capsys, name):
     def change():
         if name.endswith(".toml"):
@@ -269,13 +298,18 @@ def test_two_that_are_accepted_at_once_come_one_after_the_other(judged):
         running.pop()
 
     judged.meanwhile = slowly
-    threads = [threading.Thread(target=accept, args=(judged, f"new-{seed}.safetensors")) for seed in (1, 2)]
+    threads = [
+        threading.Thread(target=accept, args=(judged, f"new-{seed}.safetensors")) for seed in (1, 2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert most == [1, 1]
-    assert [str(run.roles["incumbent"]) for run in judged.runs] == ["none", "models/incumbent.safetensors"]
+    assert [str(run.roles["incumbent"]) for run in judged.runs] == [
+        "none",
+        "models/incumbent.safetensors",
+    ]
     candidate = sha256(judged.root / judged.runs[1].roles["candidate"])
     assert load_checkpoint(judged.incumbent).record.acceptance["candidate_sha256"] == candidate
 
@@ -314,16 +348,23 @@ def test_one_that_is_not_shown_to_be_equal_is_not_accepted(judged, capsys, says,
 
 
 def test_a_checkpoint_replaces_an_onnx_file_after_a_comparison_with_it(judged):
-    written, declaration = judged.incumbent.with_suffix(".onnx"), judged.incumbent.with_suffix(".toml")
+    written, declaration = (
+        judged.incumbent.with_suffix(".onnx"),
+        judged.incumbent.with_suffix(".toml"),
+    )
     path = export(judged)
     judged.bind(CLEAN)
     for own in (), ("--original", ORIGINAL):
         judged.incumbent.unlink(missing_ok=True)
-        assert accept(judged, "new.onnx", *own) == 0, "it needs no original where all models are ONNX files"
+        assert accept(judged, "new.onnx", *own) == 0, (
+            "it needs no original where all models are ONNX files"
+        )
         assert written.read_bytes() == path.read_bytes()
         assert ("original" in tomllib.loads(declaration.read_text())["acceptance"]) == bool(own)
     written.rename(pending_of(written))
-    assert accept(judged, "new.onnx", "--original", ORIGINAL) == 0, "an interrupted one is completed by the next"
+    assert accept(judged, "new.onnx", "--original", ORIGINAL) == 0, (
+        "an interrupted one is completed by the next"
+    )
     assert written.exists()
     assert not pending_of(written).exists()
     assert accept(judged, "new.safetensors") == 0
@@ -361,11 +402,17 @@ def with_notes(judged):
     ("prepare", "original", "said"),
     [
         (with_incumbent, (), "with the model that it was made from; name that: --original MODEL"),
-        (with_weights_apart, ("--original", ORIGINAL), "read from parts.data, beside it, and an incumbent is one file"),
+        (
+            with_weights_apart,
+            ("--original", ORIGINAL),
+            "read from parts.data, beside it, and an incumbent is one file",
+        ),
         (with_notes, ("--original", ORIGINAL), "exists and is not an ONNX file"),
     ],
 )
-def test_an_onnx_file_that_cannot_be_kept_is_refused_before_a_run(judged, capsys, prepare, original, said):
+def test_an_onnx_file_that_cannot_be_kept_is_refused_before_a_run(
+    judged, capsys, prepare, original, said
+):
     export(judged)
     prepare(judged)
     assert accept(judged, "new.onnx", *original) == 2
@@ -378,7 +425,9 @@ def test_an_onnx_file_that_cannot_be_kept_is_refused_before_a_run(judged, capsys
 
 @pytest.fixture
 def zoo(pytester, runs):
-    zoo = Zoo(pytester.path, tests=("clean", "rotation", "confident_errors", "regression", "equivalence"))
+    zoo = Zoo(
+        pytester.path, tests=("clean", "rotation", "confident_errors", "regression", "equivalence")
+    )
     zoo.bind(ROWS + REGRESSION)
     zoo.runs, zoo.incumbent = runs, zoo.root / "models/incumbent.safetensors"
     return zoo
@@ -386,7 +435,9 @@ def zoo(pytester, runs):
 
 def gate_run(zoo, pytester, candidate, *options, page=False):
     arguments = ("--candidate", str(candidate), "--stress-set", f"data={zoo.data}", *options)
-    result = pytester.runpytest_inprocess("stress_tests", *arguments, *(() if page else ("-p", "no:html")))
+    result = pytester.runpytest_inprocess(
+        "stress_tests", *arguments, *(() if page else ("-p", "no:html"))
+    )
     return result, json.loads((zoo.root / "reports/stress.json").read_text())
 
 
@@ -403,7 +454,11 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, pytester, capsys):
     assert said in capsys.readouterr().out
     accepted, given = load_checkpoint(zoo.incumbent), load_checkpoint(candidate)
     record = accepted.record
-    assert (record.architecture, record.arguments, record.training) == ("fashion-cnn", ARGUMENTS, TRAINING)
+    assert (record.architecture, record.arguments, record.training) == (
+        "fashion-cnn",
+        ARGUMENTS,
+        TRAINING,
+    )
     report = json.loads((zoo.root / "reports/stress.json").read_text())
     acceptance = dict(record.acceptance)
     assert abs((datetime.fromisoformat(acceptance.pop("date")) - before).total_seconds()) < 600
@@ -417,12 +472,18 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, pytester, capsys):
         "checks": [check["id"] for check in report["checks"] if check["threshold"] is not None],
     }
     assert accepted.model_sha256 == given.model_sha256
-    logits = [Classifier(checkpoint.model, workers=1).predict(zoo.images).logits for checkpoint in (accepted, given)]
+    logits = [
+        Classifier(checkpoint.model, workers=1).predict(zoo.images).logits
+        for checkpoint in (accepted, given)
+    ]
     assert np.array_equal(*logits)
     result, report = gate_run(zoo, pytester, "new.safetensors", "--incumbent", zoo.incumbent)
     assert (result.ret, report["verdict"]) == (0, "pass")
     own = regression(report)
-    assert (own["status"], own["detail"]) == ("not_applicable", "the candidate is the last accepted model (incumbent)")
+    assert (own["status"], own["detail"]) == (
+        "not_applicable",
+        "the candidate is the last accepted model (incumbent)",
+    )
     assert own["flips"] is None
 
 
@@ -431,23 +492,33 @@ def test_a_candidate_is_held_against_the_file_that_it_would_replace(zoo, capsys)
     zoo.save("worse.safetensors", jitter=0.4, seed=1)
     assert accept(zoo, "worse.safetensors", "--incumbent", "prod.safetensors") == 1
     assert "not accepted, the verdict is fail" in capsys.readouterr().out
-    assert regression(json.loads((zoo.root / "reports/stress.json").read_text()))["status"] == "fail"
+    assert (
+        regression(json.loads((zoo.root / "reports/stress.json").read_text()))["status"] == "fail"
+    )
     assert (zoo.root / "prod.safetensors").read_bytes() == before
     (zoo.root / "new.safetensors").write_bytes(b"not a checkpoint")
     assert accept(zoo, "--force", "new.safetensors") == 2
-    assert "error: [NOT_ACCEPTED] new.safetensors: not accepted, the gate is inconclusive" in capsys.readouterr().err
+    assert (
+        "error: [NOT_ACCEPTED] new.safetensors: not accepted, the gate is inconclusive"
+        in capsys.readouterr().err
+    )
     assert not zoo.incumbent.exists()
 
 
 def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
     zoo.save("models/incumbent.safetensors")
     zoo.save("other.safetensors", seed=3, jitter=0.05)
-    result, report = gate_run(zoo, pytester, "other.safetensors", "--incumbent", zoo.incumbent, page=True)
+    result, report = gate_run(
+        zoo, pytester, "other.safetensors", "--incumbent", zoo.incumbent, page=True
+    )
     before, after = (
         Classifier(network(**facts), workers=1).predict(zoo.images).correct
         for facts in ({}, {"seed": 3, "jitter": 0.05})
     )
-    lost, gained = np.flatnonzero(before & ~after).tolist(), np.flatnonzero(after & ~before).tolist()
+    lost, gained = (
+        np.flatnonzero(before & ~after).tolist(),
+        np.flatnonzero(after & ~before).tolist(),
+    )
     assert lost, "the networks differ"
     changed = regression(report)["flips"]
     assert (changed["new_failures"], changed["fixed_failures"]) == (lost, gained)
@@ -476,9 +547,14 @@ def test_an_onnx_file_that_is_equal_is_copied_and_compared_with_later(zoo, pytes
     assert written.read_bytes() == file.read_bytes()
     declared = tomllib.loads(written.with_suffix(".toml").read_text())
     assert (declared["file"], declared["sha256"]) == ("incumbent.onnx", sha256(file))
-    acceptance, report = declared["acceptance"], json.loads((zoo.root / "reports/stress.json").read_text())
+    acceptance, report = (
+        declared["acceptance"],
+        json.loads((zoo.root / "reports/stress.json").read_text()),
+    )
     assert acceptance["candidate_sha256"] == sha256(file)
-    assert acceptance["original_sha256"] == report["original"]["sha256"] == sha256(zoo.root / ORIGINAL)
+    assert (
+        acceptance["original_sha256"] == report["original"]["sha256"] == sha256(zoo.root / ORIGINAL)
+    )
     assert acceptance["original"].endswith(ORIGINAL)
     assert (acceptance["verdict"], acceptance["forced"]) == ("pass", False)
     assert acceptance["checks"] == ["clean", "equivalence-clean"]
@@ -488,7 +564,9 @@ def test_an_onnx_file_that_is_equal_is_copied_and_compared_with_later(zoo, pytes
     assert result.ret == 1
     assert report["incumbent"]["path"].endswith("models/incumbent.onnx")
     assert regression(report)["status"] == "fail"
-    result.stdout.fnmatch_lines(["1 checks that the last accepted model (incumbent) was accepted by are not in *"])
+    result.stdout.fnmatch_lines(
+        ["1 checks that the last accepted model (incumbent) was accepted by are not in *"]
+    )
     result.stdout.fnmatch_lines(["*checks.toml: equivalence-clean"])
 
 
@@ -502,4 +580,6 @@ def test_accept_runs_pytest_in_a_process_of_its_own(zoo, monkeypatch, capfd):
     assert load_checkpoint(zoo.incumbent).record.acceptance["verdict"] == "pass"
     printed = capfd.readouterr().out
     assert "model quality gate" in printed
-    assert printed.rstrip().endswith("models/incumbent.safetensors is the last accepted model (incumbent) now")
+    assert printed.rstrip().endswith(
+        "models/incumbent.safetensors is the last accepted model (incumbent) now"
+    )

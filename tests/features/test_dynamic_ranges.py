@@ -184,7 +184,12 @@ class TestGate:
 
     def test_larger_batches_end_with_4(self, zoo):
         save_dynamic(zoo.root / "int8.onnx")
-        given = ("--candidate=int8.onnx", f"--original={ORIGINAL}", "--stress-set", "predictor_batch=8")
+        given = (
+            "--candidate=int8.onnx",
+            f"--original={ORIGINAL}",
+            "--stress-set",
+            "predictor_batch=8",
+        )
         assert zoo.run(*given).ret == 4
         said = " ".join(each["detail"].lower() for each in zoo.report()["self_checks"])
         assert [words for words in OUT if words not in said] == []

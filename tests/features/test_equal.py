@@ -29,7 +29,10 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     zoo = Zoo(tmp_path)
     zoo.asked = []
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda openings, _: zoo.asked.extend(openings) or [])
+    monkeypatch.setattr(
+        "harness.run.selfcheck.asked_elsewhere",
+        lambda openings, _: zoo.asked.extend(openings) or [],
+    )
     return zoo
 
 
@@ -59,7 +62,12 @@ def swap(layer):
 def test_an_artifact_that_changes_nothing_is_equal(equal, zoo):
     status, out, _ = equal(saved(zoo, jitter=1e-6), "--json")
     done = json.loads(out)
-    assert (status, done["outcome"], done["changed"], done["page"]) == (0, "equal", [], "reports/equal.html")
+    assert (status, done["outcome"], done["changed"], done["page"]) == (
+        0,
+        "equal",
+        [],
+        "reports/equal.html",
+    )
     titles = ["all predictions", "the worst class", "correct predictions, net"]
     assert [check["title"] for check in done["checks"]] == titles
     assert done["checks"][0]["bounds"] == [0.0, pytest.approx(0.01145, abs=1e-5)]
@@ -79,7 +87,12 @@ def test_an_artifact_that_changes_much_is_different_and_says_what(equal, zoo):
         out,
     )
     page = (zoo.root / "reports/equal.html").read_text()
-    for title in ("The checks", "Changed predictions", "Changes from class to class", "Classes and groups"):
+    for title in (
+        "The checks",
+        "Changed predictions",
+        "Changes from class to class",
+        "Classes and groups",
+    ):
         assert title in page
     assert "the most confident first" in page
     surest = [max(map(int, pair)) for pair in re.findall(r"(\d+)% → (\d+)% · ", page)]
@@ -141,7 +154,9 @@ class OfBytes(torch.nn.Module):
 
 def test_a_lossless_export_is_equal(equal, zoo):
     exported(network(), zoo.root / "a.onnx")
-    exported(OfBytes().eval(), zoo.root / "bytes.onnx", of=torch.zeros(2, 16, 16, 1, dtype=torch.uint8))
+    exported(
+        OfBytes().eval(), zoo.root / "bytes.onnx", of=torch.zeros(2, 16, 16, 1, dtype=torch.uint8)
+    )
     for name, *more in (("a.onnx",), ("bytes.onnx", "--set", "normalization=0.3,0.4")):
         status, out, _ = equal(name, *more, tolerance="2%")
         assert (status, "changes 0 of 400 predictions" in out) == (0, True)
@@ -173,7 +188,10 @@ def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkey
     exported(Shipped(model), zoo.root / "a.onnx")
     asked = ("a.onnx", "--model", "own_network:build", "--set", "normalization=0.6,0.1")
     status, _, err = equal(*asked, original="own.pth")
-    assert (status, "; set --artifact-outputs for outputs of the artifact alone" in err) == (4, True)
+    assert (status, "; set --artifact-outputs for outputs of the artifact alone" in err) == (
+        4,
+        True,
+    )
     asked = (*asked, "--artifact-outputs", "probabilities")
     status, out, _ = equal(*asked, original="own.pth", tolerance="2%")
     hint = (
@@ -182,7 +200,9 @@ def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkey
     )
     assert (status, hint in out.splitlines()) == (1, True)
     assert hint in (zoo.root / "reports/equal.html").read_text()
-    status, out, _ = equal(*asked, "--artifact-normalization", "none", original="own.pth", tolerance="2%")
+    status, out, _ = equal(
+        *asked, "--artifact-normalization", "none", original="own.pth", tolerance="2%"
+    )
     assert (status, "changes 0 of 400 predictions" in out) == (0, True)
     assert zoo.asked
 
@@ -220,7 +240,9 @@ def normalized_original(zoo, mean, std):
         model.fc1.bias.add_(mean * rows)
         model.fc1.weight.mul_(std)
     arguments = {**ARGUMENTS, "mean": mean, "std": std}
-    save_checkpoint(zoo.root / "normalized.safetensors", model, Record("fashion-cnn", arguments, CLASSES))
+    save_checkpoint(
+        zoo.root / "normalized.safetensors", model, Record("fashion-cnn", arguments, CLASSES)
+    )
     return "normalized.safetensors", model
 
 
@@ -236,12 +258,16 @@ def test_a_normalization_inside_the_export_is_named_with_its_values(equal, zoo):
     line = next(line for line in out.splitlines() if line.startswith("Normalization"))
     assert status == 1
     assert re.match(
-        r"Normalization inside the export: about mean 0\.\d\d, std 0\.\d\d, and the original normalizes", line
+        r"Normalization inside the export: about mean 0\.\d\d, std 0\.\d\d, and the original normalizes",
+        line,
     )
     assert line in (zoo.root / "reports/equal.html").read_text()
     status, found = equal_normalization(equal, "a.onnx")
     assert (status, found["kind"], found["sentence"]) == (1, "inside", line)
-    assert (found["mean"], found["std"]) == (pytest.approx(0.29, abs=0.02), pytest.approx(0.35, abs=0.02))
+    assert (found["mean"], found["std"]) == (
+        pytest.approx(0.29, abs=0.02),
+        pytest.approx(0.35, abs=0.02),
+    )
 
 
 def test_a_normalization_that_is_applied_twice_or_missing_is_named(equal, zoo):
@@ -255,7 +281,10 @@ def test_a_normalization_that_is_applied_twice_or_missing_is_named(equal, zoo):
     assert equal_normalization(equal, "twice.onnx", original=name)[1]["kind"] == "twice"
     assert equal_normalization(equal, "other.onnx", original=name)[1]["kind"] == "other"
     status, out, _ = equal("missing.onnx", original=name)
-    assert "Normalization missing: the original normalizes with mean 0.3 and std 0.2, the artifact does not; " in out
+    assert (
+        "Normalization missing: the original normalizes with mean 0.3 and std 0.2, the artifact does not; "
+        in out
+    )
     option = re.search(r"Add (--artifact-normalization) (\S+)\.\n", out)
     assert (status, option[2]) == (1, "0.3,0.2")
     assert equal("missing.onnx", option[1], option[2], original=name, tolerance="2%")[0] == 0
@@ -270,7 +299,9 @@ class OfColors(torch.nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.last = torch.nn.Linear(3, 4)
         with torch.no_grad():
-            self.last.weight.copy_(4 * torch.tensor([[1.0, -1, 0], [0, 1, -1], [-1, 0, 1], [0.5, 0.5, -1]]))
+            self.last.weight.copy_(
+                4 * torch.tensor([[1.0, -1, 0], [0, 1, -1], [-1, 0, 1], [0.5, 0.5, -1]])
+            )
             self.last.bias.zero_()
 
     def forward(self, pixels):
@@ -278,8 +309,15 @@ class OfColors(torch.nn.Module):
 
 
 def test_a_normalization_of_each_channel_is_found():
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 3, 1, 1), dtype=np.uint8).repeat(8, 2).repeat(8, 3)
-    images = LabelledImages(torch.from_numpy(pixels), torch.arange(300) % 4, CLASSES, "colors", "test")
+    pixels = (
+        np.random.default_rng(0)
+        .integers(0, 256, (300, 3, 1, 1), dtype=np.uint8)
+        .repeat(8, 2)
+        .repeat(8, 3)
+    )
+    images = LabelledImages(
+        torch.from_numpy(pixels), torch.arange(300) % 4, CLASSES, "colors", "test"
+    )
     imagenet = NORMALISATIONS["ImageNet mean and std"]
     original = role_model(model=OfColors(imagenet.mean, imagenet.std).eval())
     artifact = role_model(model=OfColors((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).eval()).predict(images)
@@ -338,7 +376,11 @@ def test_an_original_that_failed_its_own_gate_is_said_first(equal, zoo):
     name = saved(zoo, jitter=1e-6)
     original = json.loads(equal(name, "--json")[1])["original"]["sha256"]
     at = datetime(2026, 11, 1, tzinfo=UTC)
-    for verdict, said in (("fail", "failed its own gate"), ("error", "has no verdict"), ("pass", "Equal")):
+    for verdict, said in (
+        ("fail", "failed its own gate"),
+        ("error", "has no verdict"),
+        ("pass", "Equal"),
+    ):
         line = Line(original, at, 2, ORIGINAL, verdict, "default", zoo.images.sha256, "0" * 64, 5)
         (zoo.root / "reports/history.jsonl").write_text(as_json(line) + "\n")
         assert said in equal(name)[1].splitlines()[0]
@@ -353,6 +395,9 @@ def test_groups_of_the_data_are_looked_at(equal, zoo):
 @pytest.mark.parametrize(("artifact", "status"), [("Labels", 0), ("Dimmed", 1)])
 def test_either_side_may_be_a_predictor_of_labels(equal, zoo, artifact, status):
     save_predictors(zoo.root)
-    assert equal(f"python:served:{artifact}", original="python:served:Labels", tolerance="2%")[0] == status
+    assert (
+        equal(f"python:served:{artifact}", original="python:served:Labels", tolerance="2%")[0]
+        == status
+    )
     assert len(zoo.asked) == 2
     assert "Classes and groups" in (zoo.root / "reports/equal.html").read_text()

@@ -41,7 +41,9 @@ def test_the_sign_test_is_that_of_scipy(drawn):
     served, first, second = drawn
     wins = int(((first == served) & (second != served)).sum())
     losses = int(((first != served) & (second == served)).sum())
-    expected = binomtest(wins, wins + losses, alternative="greater").pvalue if wins + losses else 1.0
+    expected = (
+        binomtest(wins, wins + losses, alternative="greater").pvalue if wins + losses else 1.0
+    )
     assert better_p(served, first, second) == pytest.approx(expected)
 
 
@@ -50,7 +52,11 @@ def test_the_true_pipeline_is_seldom_beaten_by_any_of_many():
     rng, beaten = np.random.default_rng(0), 0
     for _ in range(200):
         true = rng.integers(0, 4, 300)
-        others = np.where(rng.random((40, 300)) < rng.uniform(0.01, 0.5, (40, 1)), rng.integers(0, 4, (40, 300)), true)
+        others = np.where(
+            rng.random((40, 300)) < rng.uniform(0.01, 0.5, (40, 1)),
+            rng.integers(0, 4, (40, 300)),
+            true,
+        )
         served = np.where(rng.random(300) < 0.3, rng.integers(0, 4, 300), true)
         beaten += min(better_p(served, other, true) for other in others) * len(others) < ALPHA
     assert beaten <= 200 * ALPHA

@@ -31,7 +31,9 @@ def export(zoo):
     def run(*options, folder="inputs", **ordered):
         with asked_to_record(None, **order(zoo.root / folder, **ordered)):
             result = zoo.run("--stress-plan", "-s", *options)
-        return SimpleNamespace(status=result.ret, said=result.stdout.str(), folder=zoo.root / folder)
+        return SimpleNamespace(
+            status=result.ret, said=result.stdout.str(), folder=zoo.root / folder
+        )
 
     return run
 
@@ -48,11 +50,16 @@ def test_it_holds_each_image_under_each_perturbation_once(zoo, export):
     assert len(names) == len(set(names)) == said["images"] == 800
     assert names.dtype.kind == "U", "text stays itself in a table of answers"
     assert np.array_equal(names_of(pixels).astype(str), names)
-    assert [each["perturbation"] for each in said["perturbations"]] == [str(Pose()), str(Pose(10.0))]
+    assert [each["perturbation"] for each in said["perturbations"]] == [
+        str(Pose()),
+        str(Pose(10.0)),
+    ]
     assert said["perturbations"][1]["checks"]["rotate-ccw-010"] == 400
     for number, pose in enumerate((Pose(), Pose(10))):
         of_it = perturbation == number
-        assert np.array_equal(pixels[of_it], pose(unit_range(zoo.images.pixels[index[of_it]])).numpy())
+        assert np.array_equal(
+            pixels[of_it], pose(unit_range(zoo.images.pixels[index[of_it]])).numpy()
+        )
     line = Export.read(said["export"])
     assert (line.images, line.names, line.data) == (800, hash_of_names(names), zoo.images.sha256)
 
@@ -94,7 +101,11 @@ def test_it_holds_the_images_that_fixtures_ask_about(zoo, export, budget):
     done = export(*budget)
     assert done.status == 0
     assert "failed without a model" not in done.said
-    asked = {name: each["perturbation"] for each in manifest(done.folder)["perturbations"] for name in each["checks"]}
+    asked = {
+        name: each["perturbation"]
+        for each in manifest(done.folder)["perturbations"]
+        for name in each["checks"]
+    }
     assert asked == {
         "clean": str(Pose()),
         "clean-bee": str(Pose()),
@@ -113,7 +124,9 @@ def test_an_interrupted_export_resumes(export, monkeypatch):
     (done.folder / "shard-00005.npz").write_bytes(whole["shard-00005.npz"][:-500])
     with np.load(done.folder / "shard-00006.npz") as file:
         arrays = dict(file)
-    np.savez(done.folder / "shard-00006.npz", **{**arrays, "pixels": arrays["pixels"] * np.float32(0.5)})
+    np.savez(
+        done.folder / "shard-00006.npz", **{**arrays, "pixels": arrays["pixels"] * np.float32(0.5)}
+    )
     (done.folder / "answers.npz").write_bytes(b"a user's")
     kept = (done.folder / "shard-00000.npz").stat().st_mtime_ns
     assert "5 of them from an earlier run" in export().said
@@ -138,11 +151,16 @@ def test_another_export_is_not_overwritten(zoo, export):
     assert (done.status, "holds another export" in done.said) == (4, True)
     assert contents(done.folder) == before
     refused = export(families=("clean", "nope"), folder="other")
-    assert (refused.status, "--families nope: no check is of this family" in refused.said) == (4, True)
+    assert (refused.status, "--families nope: no check is of this family" in refused.said) == (
+        4,
+        True,
+    )
 
 
 def test_the_size_is_told_first_and_no_disk_is_filled(export, monkeypatch):
-    monkeypatch.setattr(write.shutil, "disk_usage", lambda _: SimpleNamespace(free=write.MARGIN + 1_000))
+    monkeypatch.setattr(
+        write.shutil, "disk_usage", lambda _: SimpleNamespace(free=write.MARGIN + 1_000)
+    )
     done = export()
     assert done.status == 4
     assert "800 images of 1x16x16 under 2 perturbations: at most 1.0 MB" in done.said
@@ -175,9 +193,9 @@ def test_a_grid_is_exported_whole_and_no_pose_that_hypothesis_draws(zoo, export)
 
 
 def test_the_line_of_an_export_is_read_again():
-    line = Export(1, "float32", "d", ("a", "e"), "s", families=("b", "c"), samples={"b": 3}).holding(
-        np.array([b"x"], dtype="S64")
-    )
+    line = Export(
+        1, "float32", "d", ("a", "e"), "s", families=("b", "c"), samples={"b": 3}
+    ).holding(np.array([b"x"], dtype="S64"))
     assert Export.read(str(line)) == line
 
 

@@ -13,7 +13,14 @@ from outcomes import EMPTY
 from zoo import ROWS, Zoo, checks_text
 
 from harness.base import features as registry
-from harness.base.features import Family, Feature, families_of_features, features, resolve, with_added
+from harness.base.features import (
+    Family,
+    Feature,
+    families_of_features,
+    features,
+    resolve,
+    with_added,
+)
 from harness.checks.families import FAMILIES
 from harness.cli import COMMANDS, OWN
 from harness.measures import METRICS
@@ -23,7 +30,9 @@ from harness.report.text import markdown
 from harness.run.settings import SETTINGS
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = {path.parent.name: path.parent for path in (ROOT / "harness/features").glob("*/__init__.py")}
+FOLDERS = {
+    path.parent.name: path.parent for path in (ROOT / "harness/features").glob("*/__init__.py")
+}
 ADDED = dict(zip(sorted(FOLDERS), features(), strict=True))
 WITHOUT = """
 import importlib, pathlib, pkgutil, sys
@@ -76,7 +85,9 @@ SKEWED = '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_pre
 def names_of(feature: Feature) -> list[object]:
     """Return all that a feature names by `module:attribute`."""
     of_families = [
-        value for each in feature.families for value in (each.starter_checks, each.damage, each.rows, each.images)
+        value
+        for each in feature.families
+        for value in (each.starter_checks, each.damage, each.rows, each.images)
     ]
     tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
     named = [*of_families, feature.rows, feature.opened, feature.differences, feature.begun]
@@ -95,9 +106,18 @@ def test_what_a_feature_names_is_its_own_and_there(name):
 
 
 def test_all_that_is_added_is_there():
-    assert set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
+    assert (
+        set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
+    )
     own = {"batch_norm", "consensus", "equivalence", "fingerprint", "golden", "shortcut", "skew"}
-    own |= {"augmentation_gap", "label_probability", "slices", "soft_confusion", "trigger", "unlabeled"}
+    own |= {
+        "augmentation_gap",
+        "label_probability",
+        "slices",
+        "soft_confusion",
+        "trigger",
+        "unlabeled",
+    }
     assert set(families_of_features()) == own
     assert list(FAMILIES)[-8:] == [
         "golden",
@@ -114,7 +134,13 @@ def test_all_that_is_added_is_there():
 
 def test_an_entry_stands_before_the_one_that_it_names():
     own = {"a": 1, "b": 2}
-    assert list(with_added(own, [("x", 3, "b"), ("y", 4, "gone"), ("z", 5, "x")])) == ["a", "z", "x", "b", "y"]
+    assert list(with_added(own, [("x", 3, "b"), ("y", 4, "gone"), ("z", 5, "x")])) == [
+        "a",
+        "z",
+        "x",
+        "b",
+        "y",
+    ]
 
 
 def test_sections_and_lines_of_a_feature_are_on_the_page(monkeypatch):
@@ -123,7 +149,10 @@ def test_sections_and_lines_of_a_feature_are_on_the_page(monkeypatch):
         lines=("toys:lines",),
         families=(Family("toy", "Toys", measures="Toys.", failure="No toys."),),
     )
-    shown = {"toys:section": lambda _: Section("toys", "Toys on the page", ""), "toys:lines": lambda _: ["3 toys"]}
+    shown = {
+        "toys:section": lambda _: Section("toys", "Toys on the page", ""),
+        "toys:lines": lambda _: ["3 toys"],
+    }
     for place in ("html", "text"):
         monkeypatch.setattr(f"harness.report.{place}.features", lambda: (toy,))
         monkeypatch.setattr(f"harness.report.{place}.resolve", shown.get)
@@ -158,11 +187,19 @@ def test_without_its_folder_the_rest_runs(tmp_path):
             shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
         golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
         (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
-        asked[name] = {"house": str(house), "root": str(root), "workers": ["-n", "1"] if name == "golden" else []}
+        asked[name] = {
+            "house": str(house),
+            "root": str(root),
+            "workers": ["-n", "1"] if name == "golden" else [],
+        }
     environment = {**os.environ, "PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment.pop("PYTHONPYCACHEPREFIX", None)  # Houses share files, and the bytecode beside them.
+    environment.pop(
+        "PYTHONPYCACHEPREFIX", None
+    )  # Houses share files, and the bytecode beside them.
     command = [sys.executable, "-c", FORKS, WITHOUT, json.dumps([*asked.values()])]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     statuses = dict(zip(FOLDERS, map(int, done.stdout.split()), strict=True))
     for name in FOLDERS:
@@ -181,7 +218,9 @@ def runs_without(name: str, root: Path, output: str, house: str) -> None:
     assert set(said[1:]) == ({*COMMANDS, *FAMILIES, *SETTINGS} - gone)
     assert house in output
     refused = next(line for line in output.splitlines() if line.startswith("refused "))
-    assert ("unknown key 'golden'" if name == "golden" else "images.toml: cannot be read") in refused
+    assert (
+        "unknown key 'golden'" if name == "golden" else "images.toml: cannot be read"
+    ) in refused
     report = json.loads((root / "reports/stress.json").read_text())
     statuses = {check["id"]: check["status"] for check in report["checks"]}
     assert (statuses["clean"], statuses["skew-bits-6"]) == ("pass", "informational")

@@ -93,7 +93,9 @@ def test_values_are_those_of_a_direct_computation():
 
 
 def test_a_kind_of_images_that_is_lost_is_the_worst_slice_and_described():
-    sound, broken = (worst_slice(find_slices(model_of(99, lost=lost), PANEL)) for lost in ((), KIND[::3]))
+    sound, broken = (
+        worst_slice(find_slices(model_of(99, lost=lost), PANEL)) for lost in ((), KIND[::3])
+    )
     assert 5 * sound.value < 5 < broken.value
     assert np.isin(broken.failures, KIND).mean() > 0.9
     label, usual, own = broken.detail.split("; ")[1:]
@@ -110,7 +112,9 @@ def test_a_model_of_the_panel_is_left_out_of_its_own_reference():
     at, whole = np.arange(N), np.mean([each.probabilities for each in MODELS], axis=0)
     lost = whole[at, LABELS] - MODELS[0].probabilities[at, LABELS]
     found = slice_loss(seen, seen.names[0]).value
-    assert found == pytest.approx(lost[seen.of == 0].mean(), abs=1e-5), "as a candidate's, against the mean of all"
+    assert found == pytest.approx(lost[seen.of == 0].mean(), abs=1e-5), (
+        "as a candidate's, against the mean of all"
+    )
 
 
 def test_the_file_of_a_panel_makes_the_same_slices_in_other_processes(tmp_path):
@@ -130,25 +134,40 @@ def test_the_file_of_a_panel_makes_the_same_slices_in_other_processes(tmp_path):
 def test_a_sample_has_the_slices_of_all_images():
     seen = find_slices(model_of(99), PANEL)
     at = torch.from_numpy(np.flatnonzero(seen.of != 0)[::2])
-    part = find_slices(replace(model_of(99), answers=model_of(99).answers[at], images=IMAGES.take(at)), PANEL)
+    part = find_slices(
+        replace(model_of(99), answers=model_of(99).answers[at], images=IMAGES.take(at)), PANEL
+    )
     assert part.names == seen.names
     assert part.of.tolist() == seen.of[at].tolist()
-    with pytest.raises(NotApplicableError, match=f"none of the {len(at)} measured images is of slice"):
+    with pytest.raises(
+        NotApplicableError, match=f"none of the {len(at)} measured images is of slice"
+    ):
         slice_loss(part, seen.names[0])
     one = np.flatnonzero(seen.of == 1)[:1]
     alone = find_slices(
-        replace(model_of(99), answers=model_of(99).answers[one], images=IMAGES.take(torch.from_numpy(one))), PANEL
+        replace(
+            model_of(99),
+            answers=model_of(99).answers[one],
+            images=IMAGES.take(torch.from_numpy(one)),
+        ),
+        PANEL,
     )
-    assert slice_loss(alone, seen.names[1]).interval == measures.SLICE_LOSS.range, "one image has no spread"
+    assert slice_loss(alone, seen.names[1]).interval == measures.SLICE_LOSS.range, (
+        "one image has no spread"
+    )
 
 
 def test_a_slice_of_another_panel_is_refused():
     seen = find_slices(model_of(99), predictions_of(MODELS[:7]))
     gone = next(name for name in find_slices(model_of(99), PANEL).names if name not in seen.names)
-    with pytest.raises(InputError, match=f"slice '{gone}'.*none of the .*copy the row of a new report"):
+    with pytest.raises(
+        InputError, match=f"slice '{gone}'.*none of the .*copy the row of a new report"
+    ):
         slice_loss(seen, gone)
     new = find_slices(MODELS[0], predictions_of(MODELS[:7]).without("a"))
-    with pytest.raises(NotApplicableError, match="copy the row of a new report"):  # It does not stop a calibration.
+    with pytest.raises(
+        NotApplicableError, match="copy the row of a new report"
+    ):  # It does not stop a calibration.
         slice_loss(new, gone)
 
 
@@ -174,7 +193,13 @@ def test_the_worst_slice_never_judges_and_moves_no_threshold():
     families = [check(f"f{at}", family=f"family-{at}") for at in range(16)]
     shown = PanelCheck("worst", "slices", "worst_slice", Unit.SCORE, "at_most", N)
     one = PanelCheck("one", "slices", "slice_loss", Unit.DIFFERENCE, "at_most", 100)
-    values = np.hstack([rng.normal(0.9, 0.01, (20, 16)), rng.normal(1, 0.5, (20, 1)), rng.normal(0, 0.005, (20, 1))])
+    values = np.hstack(
+        [
+            rng.normal(0.9, 0.01, (20, 16)),
+            rng.normal(1, 0.5, (20, 1)),
+            rng.normal(0, 0.005, (20, 1)),
+        ]
+    )
 
     def written(columns, checks):
         found = thresholds_of(panel_of(values[:, :columns], checks))
@@ -200,7 +225,10 @@ WORST = '[[check]]\nid = "slices-worst"\nfamily = "slices"\nmetric = "worst_slic
 @pytest.fixture(scope="module")
 def gate(shared):
     """Return the repository with the predictions of five reference models."""
-    models = [Classifier(network(jitter=0.1, seed=seed), workers=1).predict(shared.images) for seed in range(1, 6)]
+    models = [
+        Classifier(network(jitter=0.1, seed=seed), workers=1).predict(shared.images)
+        for seed in range(1, 6)
+    ]
     (shared.root / "panel.npz").write_bytes(predictions_of(models, shared.images).as_bytes())
     shared.save("odd.safetensors", jitter=0.5, seed=4)
     return shared
@@ -209,13 +237,21 @@ def gate(shared):
 def rows_of(gate, *rows: str) -> str:
     sha256 = read_panel_predictions(gate.root / "panel.npz").sha256
     return "\n".join(
-        [f'[recipe]\npanel_predictions = "../panel.npz"\npanel_predictions_sha256 = "{sha256}"', CLEAN, *rows]
+        [
+            f'[recipe]\npanel_predictions = "../panel.npz"\npanel_predictions_sha256 = "{sha256}"',
+            CLEAN,
+            *rows,
+        ]
     )
 
 
 def test_the_report_shows_the_worst_slice_and_its_row_is_a_check(gate):
     ran = gate.once("--candidate=odd.safetensors", rows=rows_of(gate, WORST), page=True)
-    assert ran.statuses == {"clean": "pass", "class": "informational", "slices-worst": "informational"}
+    assert ran.statuses == {
+        "clean": "pass",
+        "class": "informational",
+        "slices-worst": "informational",
+    }
     with without_lines():
         assert drawn_again(gate.root / "reports") == []
     shown, found = ran.report["slices"], ran.checks["slices-worst"]
@@ -233,8 +269,14 @@ def test_the_report_shows_the_worst_slice_and_its_row_is_a_check(gate):
     hand = 'hand = { threshold = 0.01, reason = "it was lost" }\n'
     judged = gate.once("--candidate=odd.safetensors", rows=rows_of(gate, row + hand))
     assert judged.ending == (1, "fail")
-    assert judged.self_checks["slices-moved"] == judged.self_checks["checks-follow-the-candidate"] == "pass"
-    other = gate.once(rows=rows_of(gate, row.replace(f'slice = "{name}"', 'slice = "000000000000"')))
+    assert (
+        judged.self_checks["slices-moved"]
+        == judged.self_checks["checks-follow-the-candidate"]
+        == "pass"
+    )
+    other = gate.once(
+        rows=rows_of(gate, row.replace(f'slice = "{name}"', 'slice = "000000000000"'))
+    )
     assert other.ending == (4, "error")
     assert "copy the row of a new report" in other.why
 

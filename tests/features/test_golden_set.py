@@ -44,17 +44,23 @@ class GoldenZoo(GatedZoo):
         super().__init__(pytester, tests=("clean",))
         self.bind(ROW)
         self.correct = Classifier(network(), workers=1).predict(self.images).correct
-        self.right, self.wrong = (int(np.flatnonzero(which)[0]) for which in (self.correct, ~self.correct))
+        self.right, self.wrong = (
+            int(np.flatnonzero(which)[0]) for which in (self.correct, ~self.correct)
+        )
         self.set = self.tests / "golden"
 
     def golden(self, *arguments: object, reason: str | None = "an incident") -> int:
         reasons = ("--reason", reason) if arguments[0] == "add" and reason is not None else ()
-        return main(["golden", *map(str, arguments), *reasons, "--", "--stress-set", f"data={self.data}"])
+        return main(
+            ["golden", *map(str, arguments), *reasons, "--", "--stress-set", f"data={self.data}"]
+        )
 
     @property
     def moved(self) -> dict[str, str]:
         """Finding of the last run, by a mutant with its answers moved by one class."""
-        (check,) = (check for check in self.report()["self_checks"] if check["name"] == "answers-moved")
+        (check,) = (
+            check for check in self.report()["self_checks"] if check["name"] == "answers-moved"
+        )
         return check
 
     @property
@@ -71,7 +77,9 @@ class GoldenZoo(GatedZoo):
             self.picture(f"photos/{name}/{label}.png", self.noise(label, *shape))
         facts = {"data": f"folder:{self.root / 'photos'}", **pipeline}
         self.checks.write_text(checks_text(DataOptions(**facts).load(), ROW))
-        return [part for name, value in facts.items() for part in ("--stress-set", f"{name}={value}")]
+        return [
+            part for name, value in facts.items() for part in ("--stress-set", f"{name}={value}")
+        ]
 
     def picture(self, name: str, pixels: np.ndarray) -> Path:
         path = self.root / name
@@ -84,7 +92,11 @@ class GoldenZoo(GatedZoo):
 
     def open(self, **facts):
         options = RunRequest(
-            roles={"candidate": self.root / "models/augmented.safetensors", "baseline": "none", "incumbent": "none"},
+            roles={
+                "candidate": self.root / "models/augmented.safetensors",
+                "baseline": "none",
+                "incumbent": "none",
+            },
             checks=self.checks,
             no_cache=True,
         )
@@ -105,11 +117,19 @@ def test_a_model_that_gets_every_golden_image_right_passes_on_a_sample_too(zoo, 
     (name,) = zoo.ids
     said = capsys.readouterr().out
     assert f"{name}: image {zoo.right} of zoo, {CLASSES[zoo.images.labels[zoo.right]]}" in said
-    assert "how many reference models predict it correctly is not known (panel.json: cannot be read" in said
+    assert (
+        "how many reference models predict it correctly is not known (panel.json: cannot be read"
+        in said
+    )
     assert zoo.run().ret == 0
     report = zoo.report()
     (entry,) = (check for check in report["checks"] if check["family"] == "golden")
-    assert (report["verdict"], entry["id"], entry["status"], entry["n"]) == ("pass", name, "pass", 1)
+    assert (report["verdict"], entry["id"], entry["status"], entry["n"]) == (
+        "pass",
+        name,
+        "pass",
+        1,
+    )
     assert (entry["value"], entry["threshold"], entry["provenance"]) == (1.0, 1, "hand")
     assert "an incident" in entry["detail"]
     assert zoo.moved["status"] == "pass"
@@ -128,7 +148,9 @@ def test_one_wrong_golden_image_fails_with_its_picture(zoo, workers):
     result = zoo.run(*workers, page=True)
     assert result.ret == 1
     assert zoo.statuses == {"clean": "pass", "class": "informational", right: "pass", wrong: "fail"}
-    result.stdout.fnmatch_lines([f"*{wrong}: golden right 0.0000 < threshold 1.0000 (n=1*predicted as*complaint 17*"])
+    result.stdout.fnmatch_lines(
+        [f"*{wrong}: golden right 0.0000 < threshold 1.0000 (n=1*predicted as*complaint 17*"]
+    )
     assert f"pictures-{wrong}" in (zoo.root / "reports/stress.html").read_text()
 
 
@@ -179,11 +201,18 @@ def test_pictures_and_folders_are_made_as_the_present_images_are(zoo):
 def test_the_folder_of_a_picture_decides_not_its_link(zoo, monkeypatch):
     for number, place in enumerate(("dog/a.png", "ab/b.png", "dog/c.png")):
         zoo.picture(f"store/{place}", zoo.noise(number))
-    for link, place in (("cat/a.png", "dog/a.png"), ("bee/b.png", "ab/b.png"), ("cat/alone/c.png", "dog/c.png")):
+    for link, place in (
+        ("cat/a.png", "dog/a.png"),
+        ("bee/b.png", "ab/b.png"),
+        ("cat/alone/c.png", "dog/c.png"),
+    ):
         (zoo.root / "shot" / link).parent.mkdir(parents=True, exist_ok=True)
         (zoo.root / "shot" / link).symlink_to(zoo.root / "store" / place)
     assert zoo.golden("add", "shot") == 0
-    assert [(image.source, image.class_name) for image in zoo.images_kept] == [("b.png", "bee"), ("a.png", "cat")]
+    assert [(image.source, image.class_name) for image in zoo.images_kept] == [
+        ("b.png", "bee"),
+        ("a.png", "cat"),
+    ]
     monkeypatch.chdir(zoo.root / "shot/cat")
     (zoo.root / "shot/cat/alone/c.png").rename("c.png")
     assert zoo.golden("add", "./c.png", "--checks", zoo.checks) == 0
@@ -209,19 +238,43 @@ def test_names_and_reasons_that_are_no_text_are_kept_escaped(zoo):
     assert (image.source, image.reason) == (r"caf\udce9.png", r"caf\udce9")
     assert zoo.golden("remove", image.id) == 0
     name = os.fsdecode(b"caf\xe9")
-    more, options = zoo.picture(f"more/{name}/seen.png", zoo.noise(7)).parents[1], zoo.photographs(16, 16, second=name)
+    more, options = (
+        zoo.picture(f"more/{name}/seen.png", zoo.noise(7)).parents[1],
+        zoo.photographs(16, 16, second=name),
+    )
     assert main(["golden", "add", "1", str(more), "--reason", "seen", "--", *options]) == 0
     assert [image.class_name for image in zoo.images_kept] == [r"caf\udce9", r"caf\udce9"]
 
 
 def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
-    options, data = zoo.photographs(20, 30, size=16), ModelSettings(data=f"folder:{zoo.root / 'photos'}", size=16)
+    options, data = (
+        zoo.photographs(20, 30, size=16),
+        ModelSettings(data=f"folder:{zoo.root / 'photos'}", size=16),
+    )
     images = data.load()
     zoo.picture("large.png", zoo.noise(7, 40, 40))
-    assert main(["golden", "add", "1", "large.png", "--class", "bee", "--reason", "seen", "--", *options]) == 0
+    assert (
+        main(
+            [
+                "golden",
+                "add",
+                "1",
+                "large.png",
+                "--class",
+                "bee",
+                "--reason",
+                "seen",
+                "--",
+                *options,
+            ]
+        )
+        == 0
+    )
     golden = labelled_images(read_checks(zoo.checks), images, data)
     assert torch.equal(golden.pixels[0], images.pixels[1])
-    expected = np.asarray(Image.fromarray(zoo.noise(7, 40, 40)).resize((16, 16), Image.Resampling.BILINEAR))
+    expected = np.asarray(
+        Image.fromarray(zoo.noise(7, 40, 40)).resize((16, 16), Image.Resampling.BILINEAR)
+    )
     assert np.array_equal(golden.pixels[1, 0].numpy(), expected)
 
 
@@ -235,7 +288,10 @@ def test_a_pipeline_makes_pixels_and_leaves_a_test_image_alone(zoo):
         (["bee.png"], "name it with --class"),
         (["bee.txt", "--class", "bee"], "expected a number of a test image, or a picture in"),
         (["bad.png", "--class", "bee"], "bad.png: cannot be read as an image"),
-        (["wide.png", "--class", "bee"], "wide.png: is of 16x20 pixels, the images of the data are 16x16"),
+        (
+            ["wide.png", "--class", "bee"],
+            "wide.png: is of 16x20 pixels, the images of the data are 16x16",
+        ),
         (["empty"], "no pictures in it"),
         (["0", "0"], "image 0 of zoo: is golden already, image 0 of zoo, ant"),
         (["0", "same.bmp", "--class", "ant"], "same.bmp: is golden already, image 0 of zoo, ant"),
@@ -267,7 +323,10 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     for seed, file in enumerate(files):
         zoo.save(file.name, jitter=1.0, seed=seed)
         correct += Classifier(network(jitter=1.0, seed=seed), workers=1).predict(zoo.images).correct
-    models = tuple(ReferenceModel(str(file), hashlib.sha256(file.read_bytes()).hexdigest(), 0, {}) for file in files)
+    models = tuple(
+        ReferenceModel(str(file), hashlib.sha256(file.read_bytes()).hexdigest(), 0, {})
+        for file in files
+    )
     (zoo.root / "panel.json").write_bytes(Panel(zoo.images.sha256, 1, {}, (), models).as_bytes())
     agreed = int(np.flatnonzero(correct == 8)[0])
     contested = int(np.flatnonzero((correct > 0) & (correct < 8))[0])
@@ -285,7 +344,9 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
         zoo.save(file.name, jitter=1.0, seed=seed + 1)
     assert zoo.golden("add", min(set(range(3)) - {agreed, contested})) == 0
     said = "how many reference models predict it correctly is not known"
-    assert f"{said} ({files[0]} is not the network of the panel panel.json)" in capsys.readouterr().out
+    assert (
+        f"{said} ({files[0]} is not the network of the panel panel.json)" in capsys.readouterr().out
+    )
     assert zoo.images_kept[-1].reference == ()
 
 
@@ -411,7 +472,9 @@ def test_all_checks_files_beside_the_set_declare_it_and_keep_all_else(zoo):
     first = zoo.checks.read_text()
     assert zoo.golden("add", 1) == 0
     table = re.compile(r"\[golden\]\nsha256 = .*\nn = \d\n")
-    assert table.sub("", zoo.checks.read_text()) == table.sub("", first), "also the comment on what follows it"
+    assert table.sub("", zoo.checks.read_text()) == table.sub("", first), (
+        "also the comment on what follows it"
+    )
     zoo.golden("remove", zoo.ids[0])
     zoo.golden("remove", *zoo.ids)
     assert zoo.checks.read_text() == before
@@ -448,7 +511,10 @@ def test_only_pictures_of_images_that_are_removed_are_deleted(zoo, capsys):
     notes, (first, second, _) = zoo.set / "golden-notes.md", zoo.ids
     notes.write_text("Ask Ann.")
     assert zoo.golden("remove", first) == 0
-    assert {path.name for path in zoo.set.glob("golden-*")} == {notes.name, *(f"{name}.png" for name in zoo.ids)}
+    assert {path.name for path in zoo.set.glob("golden-*")} == {
+        notes.name,
+        *(f"{name}.png" for name in zoo.ids),
+    }
     cut_list(zoo)
     capsys.readouterr()
     assert zoo.golden("list", "--declare") == 0
@@ -513,6 +579,8 @@ def test_an_id_that_there_is_not_removes_nothing(zoo, capsys):
 
 
 def test_a_row_of_the_checks_file_is_no_golden_image(zoo):
-    zoo.checks.write_text(zoo.checks.read_text() + '\n[[check]]\nid = "g"\nfamily = "golden"\nmetric = "accuracy"\n')
+    zoo.checks.write_text(
+        zoo.checks.read_text() + '\n[[check]]\nid = "g"\nfamily = "golden"\nmetric = "accuracy"\n'
+    )
     with pytest.raises(ChecksError, match="are made of the table"):
         read_checks(zoo.checks)

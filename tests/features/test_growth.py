@@ -37,7 +37,11 @@ def zoo(pytester, monkeypatch, runs):
 
 def save_images(count: int) -> None:
     images = images_of(count)
-    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+    arrays = {
+        "images": images.pixels[:, 0].numpy(),
+        "labels": images.labels.numpy(),
+        "classes": np.array(CLASSES),
+    }
     np.savez("zoo.npz", **arrays)
 
 
@@ -60,7 +64,10 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
     said = capsys.readouterr().out
     steps = said.partition("next:")[2]
     assert "  stress-harness accept --provisional FILE    # a retraining that passes joins" in steps
-    assert "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds" in steps
+    assert (
+        "  stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"
+        in steps
+    )
     (first,) = members()
     assert re.fullmatch(r"models/panel/accepted-[0-9a-f]{12}\.safetensors", first)
     assert Path(first).read_bytes() == models[1].read_bytes()
@@ -68,7 +75,9 @@ def test_the_panel_of_a_new_gate_grows_by_accepted_retrainings(zoo, capsys):
 
     models[1].unlink()  # The panel has its own copy.
     for seed in (2, 3):
-        assert main(["accept", "--provisional", f"runs/{seed}.safetensors"]) == 0, capsys.readouterr().out
+        assert main(["accept", "--provisional", f"runs/{seed}.safetensors"]) == 0, (
+            capsys.readouterr().out
+        )
         said = capsys.readouterr().out
         assert f"the panel has {seed} reference models now" in said
         assert len(members()) == seed
@@ -94,7 +103,10 @@ def test_a_calibration_that_a_crash_interrupts_is_finished(zoo, capsys):
     CHECKS.write_bytes(before)  # As after a crash between the panel and the checks file.
     capsys.readouterr()
     assert main(["accept", "--provisional", "runs/2.safetensors"]) == 0
-    assert "the thresholds of stress_tests/checks.toml came from 1; they are set anew" in capsys.readouterr().out
+    assert (
+        "the thresholds of stress_tests/checks.toml came from 1; they are set anew"
+        in capsys.readouterr().out
+    )
     assert (CHECKS.read_bytes(), len(members())) == (whole, 2)
     assert PANEL.read_bytes() == panel
     assert main(["accept", "--provisional", "runs/3.safetensors"]) == 0
@@ -115,7 +127,9 @@ def test_a_gate_without_a_threshold_names_no_step_that_cannot_pass(zoo, capsys):
 
 def test_an_informational_check_counts_once_it_has_a_threshold_that_binds(zoo, monkeypatch):
     zoo.save("runs/1.safetensors", jitter=APART, seed=1)
-    zoo.save("runs/2.safetensors", jitter=10 * APART, seed=2)  # It errs on other ones of so few images.
+    zoo.save(
+        "runs/2.safetensors", jitter=10 * APART, seed=2
+    )  # It errs on other ones of so few images.
     save_images(6)  # A threshold on so few cannot fail.
     assert init() == 0
     assert not with_threshold()
@@ -127,7 +141,9 @@ def test_an_informational_check_counts_once_it_has_a_threshold_that_binds(zoo, m
 
     monkeypatch.setattr(growth, "calibrate", calibrated)
     settings = ModelSettings(data="npz:zoo.npz")
-    (said,) = growth.grow(Path("runs/2.safetensors"), CalibrationRequest(CHECKS), settings, wanted=None)
+    (said,) = growth.grow(
+        Path("runs/2.safetensors"), CalibrationRequest(CHECKS), settings, wanted=None
+    )
     assert with_threshold()
     assert f"; {len(with_threshold())} checks got a threshold: clean" in said
 
@@ -137,9 +153,15 @@ def test_a_model_with_weights_in_other_files_is_calibrated_where_it_lies(zoo, ca
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     dynamic = {"input_names": ["input"], "dynamic_axes": {"input": {0: "n"}}, "dynamo": False}
-    torch.onnx.export(network(jitter=APART, seed=1), (torch.zeros(1, 1, 16, 16),), "whole.onnx", **dynamic)
+    torch.onnx.export(
+        network(jitter=APART, seed=1), (torch.zeros(1, 1, 16, 16),), "whole.onnx", **dynamic
+    )
     onnx.save_model(
-        onnx.load("whole.onnx"), "apart.onnx", save_as_external_data=True, location="parts.data", size_threshold=0
+        onnx.load("whole.onnx"),
+        "apart.onnx",
+        save_as_external_data=True,
+        location="parts.data",
+        size_threshold=0,
     )
     assert init("--checkpoint", "apart.onnx") == 0
     assert members() == ["apart.onnx"]

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import torch
 import torch._dynamo
-from zoo import ARGUMENTS, CLASSES, STRESS_TESTS, checks_text, hypothesis_as_it_starts, images_of, network, run_here
+from zoo import (
+    ARGUMENTS,
+    CLASSES,
+    STRESS_TESTS,
+    checks_text,
+    hypothesis_as_it_starts,
+    images_of,
+    network,
+    run_here,
+)
 
 from harness.base import files
 from harness.checks import read_checks
@@ -37,7 +46,11 @@ def shop(tmp_path, monkeypatch):
 
 def write_images(count=80, *, path="shop.npz", **more) -> None:
     images = images_of(count)
-    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+    arrays = {
+        "images": images.pixels[:, 0].numpy(),
+        "labels": images.labels.numpy(),
+        "classes": np.array(CLASSES),
+    }
     np.savez(path, **arrays, **more)
 
 
@@ -78,7 +91,10 @@ def test_an_empty_repository_has_a_gate_and_a_second_time_writes_nothing(shop, c
     written, said = files_in(shop), capsys.readouterr().out
     assert set(written) == {str(CHECKS), "pytest.ini", ".gitignore", DECLARATION}
     assert read_declaration(Path(DECLARATION)).weights is None
-    assert written["pytest.ini"] == b"[pytest]\ntestpaths = stress_tests\naddopts = -p harness.plugin\n"
+    assert (
+        written["pytest.ini"]
+        == b"[pytest]\ntestpaths = stress_tests\naddopts = -p harness.plugin\n"
+    )
     assert '\n[gate]\ndata = "npz:shop.npz"\nsize = 8\n\n[data]\n' in CHECKS.read_text()
     checks = read_checks(CHECKS)
     assert (checks.data.n, checks.data.classes) == (80, CLASSES)
@@ -95,21 +111,30 @@ def test_an_empty_repository_has_a_gate_and_a_second_time_writes_nothing(shop, c
 
 
 @pytest.mark.parametrize(
-    ("options", "can_pass"), [((), False), (("--min-accuracy", "0.5"), True)], ids=["no-threshold", "a-threshold"]
+    ("options", "can_pass"),
+    [((), False), (("--min-accuracy", "0.5"), True)],
+    ids=["no-threshold", "a-threshold"],
 )
 def test_a_new_gate_names_both_ways_on_if_a_model_can_pass(shop, capsys, options, can_pass):
     init("--families", "clean", *options)
     steps = [line.strip() for line in capsys.readouterr().out.partition("next:\n")[2].splitlines()]
-    assert "stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds" in steps
+    assert (
+        "stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"
+        in steps
+    )
     accept = "stress-harness accept FILE    # a model that passes becomes the incumbent"
     assert (accept in steps) == can_pass
 
 
 def test_tests_of_a_family_are_copied_when_asked_for(shop, capsys):
-    copies = {f"stress_tests/test_{name}.py" for name in ("clean", "confident_errors", "calibration")}
+    copies = {
+        f"stress_tests/test_{name}.py" for name in ("clean", "confident_errors", "calibration")
+    }
     init("--copy", "clean", "--copy", "confidence", "--families", "clean")
     assert copies < set(files_in(shop))
-    assert all((shop / name).read_bytes() == (STRESS_TESTS.parent / name).read_bytes() for name in copies)
+    assert all(
+        (shop / name).read_bytes() == (STRESS_TESTS.parent / name).read_bytes() for name in copies
+    )
     init("--copy", "clean", "--copy", "rotation")
     assert "written: stress_tests/test_rotation.py" in capsys.readouterr().out
     (shop / "stress_tests/test_clean.py").write_text("# changed\n")
@@ -121,10 +146,17 @@ def test_tests_of_a_family_are_copied_when_asked_for(shop, capsys):
 
 def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
     dtype = [("camera", "U5"), ("site", "i4"), ("pair", "i4")]
-    write_images(groups=np.array([(("front", "rear")[at % 2], 1 + at % 2, at // 2) for at in range(80)], dtype=dtype))
+    write_images(
+        groups=np.array(
+            [(("front", "rear")[at % 2], 1 + at % 2, at // 2) for at in range(80)], dtype=dtype
+        )
+    )
     init("--families", "clean")
     groups = "groups: camera (front 40, rear 40); site (1 40, 2 40); "
-    assert f"{groups}each group gets a check by\n  stress-harness init --families slice" in capsys.readouterr().out
+    assert (
+        f"{groups}each group gets a check by\n  stress-harness init --families slice"
+        in capsys.readouterr().out
+    )
     before = read_checks(CHECKS)
     init("--families", "slice")
     assert f"{groups}differences are compared by the column pair\n" in capsys.readouterr().out
@@ -134,7 +166,14 @@ def test_groups_can_be_added_to_a_gate_that_is_there(shop, capsys):
     assert [check.id for check in checks.checks if check.family == "slice"] == [
         *("worst-camera", "gap-camera", "slice-camera-front", "slice-camera-rear"),
         *("difference-camera-front", "difference-camera-rear"),
-        *("worst-site", "gap-site", "slice-site-1", "slice-site-2", "difference-site-1", "difference-site-2"),
+        *(
+            "worst-site",
+            "gap-site",
+            "slice-site-1",
+            "slice-site-2",
+            "difference-site-1",
+            "difference-site-2",
+        ),
     ]
     init("--families", "slice")
     assert "each group gets" not in capsys.readouterr().out
@@ -160,8 +199,17 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys, monkeypatch):
         if blind:
             with torch.no_grad():
                 model.fc1.weight.zero_()
-        save_checkpoint(root / f"runs/{name}.safetensors", model, Record("fashion-cnn", ARGUMENTS, CLASSES))
-    options = ("--checkpoint", "runs/good.safetensors", "--families", "clean,pairs", "--min-accuracy", "0.7")
+        save_checkpoint(
+            root / f"runs/{name}.safetensors", model, Record("fashion-cnn", ARGUMENTS, CLASSES)
+        )
+    options = (
+        "--checkpoint",
+        "runs/good.safetensors",
+        "--families",
+        "clean,pairs",
+        "--min-accuracy",
+        "0.7",
+    )
     init(str(root), *options, data=f"npz:{shop}/shop.npz", budget="30m")
     said = capsys.readouterr().out
     fits = r"all images fit into 30 min on .*: they take about .*s\nmeasured on one core"
@@ -172,7 +220,9 @@ def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys, monkeypatch):
     assert read_checks(root / CHECKS).family("pairs"), "what the checkpoint confuses"
     for name, status in (("good", 0), ("blind", 1)):
         with hypothesis_as_it_starts():
-            result = pytester.runpytest_inprocess("-p", "no:html", "--candidate", f"runs/{name}.safetensors")
+            result = pytester.runpytest_inprocess(
+                "-p", "no:html", "--candidate", f"runs/{name}.safetensors"
+            )
         assert result.ret == status, result.stdout.str()
 
 
@@ -185,9 +235,13 @@ def test_samples_that_fit_are_in_the_new_checks_file(pytester, shop, capsys, mon
     assert re.search(r"rotation +100 +320 .* s *\n", said), said
     assert f"the samples stand in {CHECKS}, [data.samples]" in said
     checks = read_checks(CHECKS)
-    assert checks.data.samples == dict.fromkeys(("clean", "rotation"), 100), "one model has no threshold by the panel"
+    assert checks.data.samples == dict.fromkeys(("clean", "rotation"), 100), (
+        "one model has no threshold by the panel"
+    )
     (first,) = re.findall(r"for a first threshold, write (hand = .*) into the check clean\n", said)
-    CHECKS.write_text(CHECKS.read_text().replace('metric = "accuracy"\n', f'metric = "accuracy"\n{first}\n', 1))
+    CHECKS.write_text(
+        CHECKS.read_text().replace('metric = "accuracy"\n', f'metric = "accuracy"\n{first}\n', 1)
+    )
     assert read_checks(CHECKS).family("clean")[0].hand.reason == "until calibrated"
     init("--families", "shift")
     assert read_checks(CHECKS).data.samples == checks.data.samples
@@ -198,18 +252,28 @@ def test_families_with_a_threshold_by_hand_keep_all_images(pytester, shop, capsy
     write_images(320)
     save_checkpoint(shop / "good.safetensors", network(), Record("fashion-cnn", ARGUMENTS, CLASSES))
     options = ("--families", "clean,rotation", "--min-accuracy", "0.7", "--no-calibrate")
-    init("--checkpoint", "good.safetensors", *options, budget="0.002s")  # Runs of another command are remembered.
+    init(
+        "--checkpoint", "good.safetensors", *options, budget="0.002s"
+    )  # Runs of another command are remembered.
     said = capsys.readouterr().out
     assert "not sampled, because their checks have thresholds set by hand: clean\n" in said
-    assert re.search(r"clean +320 +320 .* \d+\.\d *\n", said), "without a calibration, the plan has drops"
+    assert re.search(r"clean +320 +320 .* \d+\.\d *\n", said), (
+        "without a calibration, the plan has drops"
+    )
     assert read_checks(CHECKS).data.samples == {"rotation": 100}
-    assert "  stress-harness accept FILE    # a model that passes becomes the incumbent\n" in said.partition("next:")[2]
+    assert (
+        "  stress-harness accept FILE    # a model that passes becomes the incumbent\n"
+        in said.partition("next:")[2]
+    )
 
 
 def test_a_network_that_cannot_be_measured_is_told_and_all_else_is_written(shop, capsys):
     (shop / "slow.py").write_text("def net(size):\n    raise ValueError\n")
     init("--model", "slow:net", "--set", "model_args.size=1", budget="30m")
-    assert re.search(r"how long a run takes is not known \(.*; `stress-harness calibrate", capsys.readouterr().out)
+    assert re.search(
+        r"how long a run takes is not known \(.*; `stress-harness calibrate",
+        capsys.readouterr().out,
+    )
     assert read_checks(CHECKS).data.samples == {}
 
 
@@ -233,7 +297,10 @@ def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
 def test_families_are_added_where_images_are_golden(shop):
     """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
     init("--families", "clean")
-    assert main(["golden", "add", "0", "--reason", "seen", "--", "--stress-set", "data=npz:shop.npz"]) == 0
+    assert (
+        main(["golden", "add", "0", "--reason", "seen", "--", "--stress-set", "data=npz:shop.npz"])
+        == 0
+    )
     init("--families", "flip")
     assert families_of() == ["clean", "flip", "golden"]
     CHECKS.write_text(CHECKS.read_text()[: CHECKS.read_text().index("[[check]]")])
@@ -256,7 +323,10 @@ def test_checks_of_geometry_come_with_an_option_that_is_named(shop, capsys):
 
 def test_families_that_a_range_has_no_check_for_are_named(shop, capsys):
     init("--augmentation", "shift_x=3")
-    assert "left out: rotation; the augmentation range is ±3 px to the sides" in capsys.readouterr().out
+    assert (
+        "left out: rotation; the augmentation range is ±3 px to the sides"
+        in capsys.readouterr().out
+    )
     init("--families", "gain,flip", ends=0)
     assert "left out: gain, flip; the augmentation" in capsys.readouterr().out
 
@@ -331,7 +401,8 @@ def test_a_model_at_chance_is_refused_with_the_normalization_that_helps(normaliz
     init(*at_chance(), ends=2)
     error = capsys.readouterr().err
     assert (
-        "net.pth: accuracy 25.0% on 400 images of 4 classes is no better than chance, so nothing was written" in error
+        "net.pth: accuracy 25.0% on 400 images of 4 classes is no better than chance, so nothing was written"
+        in error
     )
     assert f"With normalization mean {mean:.2f}, std {std:.2f}: 92." in error
     assert not CHECKS.exists()
@@ -375,7 +446,9 @@ def test_a_model_with_its_classes_in_another_order_is_refused(normalized, capsys
 )
 def test_chance_is_that_of_a_guess_whatever_the_sizes_of_classes(counts, correct, above):
     labels = np.repeat(np.arange(len(counts)), counts)
-    right = np.concatenate([np.arange(count) < hits for count, hits in zip(counts, correct, strict=True)])
+    right = np.concatenate(
+        [np.arange(count) < hits for count, hits in zip(counts, correct, strict=True)]
+    )
     assert is_above_chance(SimpleNamespace(labels=labels, correct=right)) == above
 
 
@@ -388,15 +461,25 @@ def test_the_help_names_every_family(capsys):
 @pytest.mark.parametrize(
     ("data", "rows", "told"),
     [
-        ("npz:shop.npz", 'id = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n', "id 'Clean' must be of lower-case"),
-        ("npz:shop.npz", 'id = "flip"\nfamily = "own"\nmetric = "accuracy"\n', "since one of own has this id"),
+        (
+            "npz:shop.npz",
+            'id = "Clean"\nfamily = "clean"\nmetric = "accuracy"\n',
+            "id 'Clean' must be of lower-case",
+        ),
+        (
+            "npz:shop.npz",
+            'id = "flip"\nfamily = "own"\nmetric = "accuracy"\n',
+            "since one of own has this id",
+        ),
         ("", 'id = "clean"\nfamily = "clean"\nmetric = "accuracy"\n', "exists with other content"),
     ],
     ids=["unreadable", "an-id-taken", "other-data"],
 )
 def test_a_checks_file_to_which_no_row_can_be_added_stays(shop, capsys, data, rows, told):
     CHECKS.parent.mkdir()
-    CHECKS.write_text(checks_text(load_images(data) if data else images_of(40), rows=f"[[check]]\n{rows}"))
+    CHECKS.write_text(
+        checks_text(load_images(data) if data else images_of(40), rows=f"[[check]]\n{rows}")
+    )
     before = files_in(shop)
     init("--families", "flip", ends=2)
     error = capsys.readouterr().err
@@ -424,9 +507,20 @@ def test_a_write_that_fails_leaves_nothing(shop, monkeypatch, capsys):
 def test_new_settings_are_added_and_others_there_are_kept_and_told(shop, capsys):
     init("--families", "clean")
     sha256 = read_checks(CHECKS).sha256
-    more = ("--set", "model_args.width=2", "--set", "model_args.deep=true", "--set", "normalization=imagenet")
+    more = (
+        "--set",
+        "model_args.width=2",
+        "--set",
+        "model_args.deep=true",
+        "--set",
+        "normalization=imagenet",
+    )
     init("--families", "clean", *more)
-    table = {"data": "npz:shop.npz", "model_args": {"width": 2, "deep": True}, "normalization": "imagenet"}
+    table = {
+        "data": "npz:shop.npz",
+        "model_args": {"width": 2, "deep": True},
+        "normalization": "imagenet",
+    }
     assert tomllib.loads(CHECKS.read_text())["gate"] == table
     assert read_checks(CHECKS).sha256 == sha256
     before = files_in(shop)
@@ -462,7 +556,10 @@ def test_own_tests_stay_what_pytest_runs_by_itself(shop):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--families", "clean,fog"], "--families fog: no stress test of it ships; expected some of clean,class,"),
+        (
+            ["--families", "clean,fog"],
+            "--families fog: no stress test of it ships; expected some of clean,class,",
+        ),
         (["--copy", "fog"], "--copy fog: no stress test of it ships; expected one of clean,class,"),
         (["--min-accuracy", "90"], "--min-accuracy 90: expected a share above 0 and at most 1"),
         (["--checkpoint", "none.pth"], "none.pth"),

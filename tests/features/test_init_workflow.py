@@ -15,7 +15,17 @@ from harness.cli import main
 from harness.features.adoption.workflow import WORKFLOW, workflow
 from harness.run.settings import ModelSettings
 
-INIT = ("init", "--data", "npz:shop.npz", "--families", "clean", "--budget", "none", "--ci", "github")
+INIT = (
+    "init",
+    "--data",
+    "npz:shop.npz",
+    "--families",
+    "clean",
+    "--budget",
+    "none",
+    "--ci",
+    "github",
+)
 
 
 @pytest.fixture
@@ -32,7 +42,9 @@ def shop(tmp_path, monkeypatch):
 
 def git(*arguments) -> str:
     who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main")
-    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *who, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def committed() -> str:
@@ -75,7 +87,9 @@ def base(shop):
     return committed()
 
 
-def gated(root: Path, base: str = "", *, status: int | None = 0, **expressions: str) -> tuple[list[str], Runner]:
+def gated(
+    root: Path, base: str = "", *, status: int | None = 0, **expressions: str
+) -> tuple[list[str], Runner]:
     """Return what is gated in a clone of what is committed now, and the runner of the workflow there."""
     committed()
     clone = root.with_name("clone")
@@ -104,22 +118,39 @@ REPORTS = "--stress-reports=reports"
         (
             ["a/x.pth", "a-x.pth", "notes.md"],
             0,
-            ["--candidate=a-x.pth", f"{REPORTS}/1-a-x.pth", "--candidate=a/x.pth", f"{REPORTS}/2-a-x.pth"],
+            [
+                "--candidate=a-x.pth",
+                f"{REPORTS}/1-a-x.pth",
+                "--candidate=a/x.pth",
+                f"{REPORTS}/2-a-x.pth",
+            ],
         ),
         (
             ["new.pt", "worse.pt"],
             1,
-            ["--candidate=new.pt", f"{REPORTS}/1-new.pt", "--candidate=worse.pt", f"{REPORTS}/2-worse.pt"],
+            [
+                "--candidate=new.pt",
+                f"{REPORTS}/1-new.pt",
+                "--candidate=worse.pt",
+                f"{REPORTS}/2-worse.pt",
+            ],
         ),
         (
             ["broken.pt", "worse.pt"],
             4,
-            ["--candidate=broken.pt", f"{REPORTS}/1-broken.pt", "--candidate=worse.pt", f"{REPORTS}/2-worse.pt"],
+            [
+                "--candidate=broken.pt",
+                f"{REPORTS}/1-broken.pt",
+                "--candidate=worse.pt",
+                f"{REPORTS}/2-worse.pt",
+            ],
         ),
     ],
     ids=["another-suffix", "odd-name", "changed", "worse", "several", "one-worse", "one-broken"],
 )
-def test_the_changed_checkpoints_are_gated_and_the_gravest_status_counts(base, shop, changed, status, asked):
+def test_the_changed_checkpoints_are_gated_and_the_gravest_status_counts(
+    base, shop, changed, status, asked
+):
     for name in changed:
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("other weights")
@@ -146,7 +177,15 @@ def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
 @pytest.mark.parametrize(
     ("before", "changed"),
     [
-        *((True, name) for name in ("stress_tests/checks.toml", "models/panel.json", "own.py", "shop/deep/net.py")),
+        *(
+            (True, name)
+            for name in (
+                "stress_tests/checks.toml",
+                "models/panel.json",
+                "own.py",
+                "shop/deep/net.py",
+            )
+        ),
         *((True, name) for name in ("pytest.ini", "shop.npz")),
         (None, "own.py"),
         (False, "models/incumbent.pth"),
@@ -217,7 +256,14 @@ def test_an_unknown_base_is_no_pass_and_a_checkpoint_by_hand_needs_none(base, sh
 
 
 def test_it_is_valid_by_githubs_schema_and_only_reads(base):
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+        WORKFLOW,
+    ]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     found = found_workflow()
@@ -229,10 +275,19 @@ def test_it_is_valid_by_githubs_schema_and_only_reads(base):
     assert found["on"]["pull_request"]["paths"] == [
         *("**.safetensors", "**.pth", "**.pt", "**.ckpt", "**.onnx"),
         *("models/*.json", "models/*.npz", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
-        *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
+        *(
+            "pyproject.toml",
+            "pytest.ini",
+            ".pytest.ini",
+            "tox.ini",
+            "setup.cfg",
+            "requirements*.txt",
+        ),
         *("shop.npz", "shop.npz/**"),
     ]
-    assert "default" not in found["on"]["workflow_dispatch"]["inputs"]["candidate"], "no checkpoint is known"
+    assert "default" not in found["on"]["workflow_dispatch"]["inputs"]["candidate"], (
+        "no checkpoint is known"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +296,10 @@ def test_it_is_valid_by_githubs_schema_and_only_reads(base):
         ({}, []),
         ({"requirements.txt": "timm\n"}, ["install -r requirements.txt"]),
         ({"setup.py": ""}, ["install ."]),
-        ({"pyproject.toml": "[build-system]\n", "requirements.txt": ""}, ["install -r requirements.txt", "install ."]),
+        (
+            {"pyproject.toml": "[build-system]\n", "requirements.txt": ""},
+            ["install -r requirements.txt", "install ."],
+        ),
         ({"pyproject.toml": "[tool.ruff]\n"}, []),
     ],
     ids=["nothing", "requirements", "a-script", "a-package", "a-table-of-tools"],
@@ -253,10 +311,15 @@ def test_it_installs_the_repository_with_torch_for_cpus(shop, files, installed):
         Path(name).write_text(text)
     _, runner = gated(shop, committed())
     assert runner.asked.read_text().splitlines() == ["install stress-harness==0.2.0", *installed]
-    assert found_workflow()["jobs"]["gate"]["env"]["PIP_EXTRA_INDEX_URL"] == "https://download.pytorch.org/whl/cpu"
+    assert (
+        found_workflow()["jobs"]["gate"]["env"]["PIP_EXTRA_INDEX_URL"]
+        == "https://download.pytorch.org/whl/cpu"
+    )
 
 
 def test_a_predictor_without_a_file_is_gated_each_time(shop):
     found = YAML(typ="safe").load(workflow(ModelSettings(), "python:own:it's"))
     assert found["on"]["pull_request"] is None
-    assert found["jobs"]["gate"]["env"]["CANDIDATE"] == "${{ inputs.candidate || 'python:own:it''s' }}"
+    assert (
+        found["jobs"]["gate"]["env"]["CANDIDATE"] == "${{ inputs.candidate || 'python:own:it''s' }}"
+    )

@@ -57,7 +57,9 @@ def test_the_log_loss_is_that_of_sklearn(flipped):
 
 def test_changes_are_differences_of_the_views(flipped):
     change = label_probability_change(CLEAN, flipped)
-    assert change.value == pytest.approx(label_probability(flipped).value - label_probability(CLEAN).value)
+    assert change.value == pytest.approx(
+        label_probability(flipped).value - label_probability(CLEAN).value
+    )
     rise = log_loss_change(CLEAN, flipped)
     clean_loss = log_loss(CLEAN, clean=CLEAN).value
     assert rise.value == pytest.approx(log_loss(flipped, clean=CLEAN).value - clean_loss)
@@ -90,7 +92,10 @@ class BlindToFlips(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         left, right = pixels[..., :8].mean(dim=(1, 2, 3)), pixels[..., 8:].mean(dim=(1, 2, 3))
         scale = torch.where(left > right, 6.0, 1.0)
-        return torch.nn.functional.one_hot(torch.zeros(len(pixels), dtype=torch.long), 4) * scale[:, None]
+        return (
+            torch.nn.functional.one_hot(torch.zeros(len(pixels), dtype=torch.long), 4)
+            * scale[:, None]
+        )
 
 
 def test_doubts_about_flipped_images_are_a_gap_at_equal_accuracy():

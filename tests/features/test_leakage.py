@@ -24,13 +24,17 @@ def re_encoded(image: Image.Image) -> Image.Image:
 
 
 def resized(image: Image.Image) -> Image.Image:
-    return image.resize((20, 20), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR)
+    return image.resize((20, 20), Image.Resampling.BILINEAR).resize(
+        image.size, Image.Resampling.BILINEAR
+    )
 
 
 def cropped(image: Image.Image) -> Image.Image:
     width, height = image.size
     return image.resize(
-        image.size, Image.Resampling.BILINEAR, box=(0.03 * width, 0.01 * height, 0.98 * width, 0.96 * height)
+        image.size,
+        Image.Resampling.BILINEAR,
+        box=(0.03 * width, 0.01 * height, 0.98 * width, 0.96 * height),
     )
 
 
@@ -44,13 +48,17 @@ COPIES = {"re-encoded": re_encoded, "resized": resized, "cropped": cropped, "mir
 @pytest.fixture(scope="module")
 def sets():
     """Test images and training images. The first of both are copies, kind by kind."""
-    images = load_fashion_mnist("test").take(torch.randperm(10_000, generator=torch.Generator().manual_seed(0)))
+    images = load_fashion_mnist("test").take(
+        torch.randperm(10_000, generator=torch.Generator().manual_seed(0))
+    )
     test = images.take(torch.arange(TEST))
     training = images.take(torch.arange(TEST, TEST + TRAINING))
     pixels = training.pixels.clone()
     for at in range(PLANTED * len(COPIES)):
         change = [*COPIES.values()][at // PLANTED]
-        pixels[at, 0] = torch.from_numpy(np.array(change(Image.fromarray(test.pixels[at, 0].numpy()))))
+        pixels[at, 0] = torch.from_numpy(
+            np.array(change(Image.fromarray(test.pixels[at, 0].numpy())))
+        )
     return test, replace(training, pixels=pixels)
 
 
@@ -76,7 +84,9 @@ def test_a_copy_in_another_form_inside_the_test_set_hides_no_leak(sets):
     pixels = test.pixels[:220].clone()
     few = [leaked(small(pixels), small(training.pixels[:220]), 0.005)]
     for at in range(6):
-        pixels[210 + at, 0] = torch.from_numpy(np.array(re_encoded(Image.fromarray(pixels[180 + at, 0].numpy()))))
+        pixels[210 + at, 0] = torch.from_numpy(
+            np.array(re_encoded(Image.fromarray(pixels[180 + at, 0].numpy())))
+        )
     few.append(leaked(small(pixels), small(training.pixels[:220]), 0.005))
     assert few[0].inside == 0 < few[1].inside
     clean, copied = (each.found[:160].sum() for each in few)
@@ -85,8 +95,13 @@ def test_a_copy_in_another_form_inside_the_test_set_hides_no_leak(sets):
 
 @pytest.mark.parametrize(("times", "noise"), [(2, 0.0), (4, 0.1)])
 def test_images_that_are_in_both_sets_several_times_hide_no_leak(sets, times, noise):
-    pixels, random = sets[0].pixels[:40].repeat(times, 1, 1, 1) // 2, torch.Generator().manual_seed(0)
-    test, training = (small(pixels + (torch.rand(pixels.shape, generator=random) < noise)) for _ in range(2))
+    pixels, random = (
+        sets[0].pixels[:40].repeat(times, 1, 1, 1) // 2,
+        torch.Generator().manual_seed(0),
+    )
+    test, training = (
+        small(pixels + (torch.rand(pixels.shape, generator=random) < noise)) for _ in range(2)
+    )
     leaks = leaked(test, training, 0.005)
     assert leaks.found.all()
     assert (leaks.copies, leaks.inside) == (40 * times, 40 * times)
@@ -117,13 +132,17 @@ def test_blocks_change_nothing(sets, monkeypatch):
 
 
 def test_large_color_images_are_made_small():
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (12, 3, 64, 48), dtype=np.uint8))
+    pixels = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (12, 3, 64, 48), dtype=np.uint8)
+    )
     assert small(pixels).shape == (12, 3, 32, 32)
     assert nearest(small(pixels), small(pixels.flip(0))).position.tolist() == [*range(11, -1, -1)]
 
 
 def test_images_of_one_color_are_named_as_such():
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8))
+    pixels = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    )
     pixels[1] = 7
     pixels[2] = torch.tensor([1, 2, 3])[:, None, None]
     pixels[3, :, 2:-2, 2:-2] = 9  # The rim does not count.
@@ -131,10 +150,17 @@ def test_images_of_one_color_are_named_as_such():
 
 
 def save(path, images, rows):
-    np.savez(path, images=images.pixels[rows, 0].numpy(), labels=images.labels[rows].numpy(), classes=images.classes)
+    np.savez(
+        path,
+        images=images.pixels[rows, 0].numpy(),
+        labels=images.labels[rows].numpy(),
+        classes=images.classes,
+    )
 
 
-def test_the_command_writes_the_pairs_and_says_so_by_its_status(sets, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_the_pairs_and_says_so_by_its_status(
+    sets, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     test, training = sets
     save("test.npz", test, slice(0, 120))
@@ -144,7 +170,10 @@ def test_the_command_writes_the_pairs_and_says_so_by_its_status(sets, tmp_path, 
     said = json.loads(capsys.readouterr().out)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "reports/leakage.csv").read_text())))
     assert len(rows) == len(said["pairs"]) >= 108
-    assert all(float(row["ratio"]) < said["threshold"] or float(row["unexplained"]) <= 0.001 for row in rows)
+    assert all(
+        float(row["ratio"]) < said["threshold"] or float(row["unexplained"]) <= 0.001
+        for row in rows
+    )
     assert sum(row["image"] == row["training image"] for row in rows) >= 108
     save("train.npz", training, slice(800, 1_400))
     assert main([*command, "--chance", "5%"]) == 0, "as many as by chance"
@@ -185,6 +214,10 @@ def test_what_cannot_be_compared_is_refused(sets, monkeypatch, tmp_path, train, 
 def test_images_too_small_for_the_rim_are_refused(sets, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     for side, status in ((7, 2), (8, 1)):
-        save("same.npz", replace(sets[0], pixels=sets[0].pixels[:, :, 10 : 10 + side, 10 : 10 + side]), slice(0, 20))
+        save(
+            "same.npz",
+            replace(sets[0], pixels=sets[0].pixels[:, :, 10 : 10 + side, 10 : 10 + side]),
+            slice(0, 20),
+        )
         assert main(["leakage", "--data", "npz:same.npz", "--train", "npz:same.npz"]) == status
     assert "the images are 1x7x7, expected 8 pixels or more" in capsys.readouterr().err

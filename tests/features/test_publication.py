@@ -35,7 +35,9 @@ RARE = Verdict(
     value=0.8,
     n=100,
 )
-ONE = replace(PASS, check=replace(PASS.check, panel=Threshold(0.85, mean=0.9, std=0.01, reference_models=1)))
+ONE = replace(
+    PASS, check=replace(PASS.check, panel=Threshold(0.85, mean=0.9, std=0.01, reference_models=1))
+)
 
 
 @pytest.fixture
@@ -43,10 +45,18 @@ def run(tmp_path, monkeypatch):
     """Return a function that leaves the record of a run with these verdicts, beside the file of its model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new.safetensors").write_bytes(WEIGHTS)
-    candidate = {"path": "new.safetensors", "sha256": hashlib.sha256(WEIGHTS).hexdigest(), "architecture": "user"}
+    candidate = {
+        "path": "new.safetensors",
+        "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
+        "architecture": "user",
+    }
 
     def left(*verdicts, **changes):
-        facts = {"models": {"candidate": candidate}, "verdicts": verdicts, "recipe": {"panel_sha256": "a" * 64}}
+        facts = {
+            "models": {"candidate": candidate},
+            "verdicts": verdicts,
+            "recipe": {"panel_sha256": "a" * 64},
+        }
         outcome = replace(EMPTY, **{**facts, "folder": str(tmp_path), **changes})
         (tmp_path / "stress.json").write_text(outcome.as_files()[0])
         return outcome
@@ -69,7 +79,11 @@ def stated(folder):
         ((PASS, REPORTED, MISSING), (), ("PASSED", ["good"], [], [])),
         ((PASS, RARE), (), ("WARNED", ["good"], ["weak"], [])),
         ((ONE,), (), ("WARNED", ["good"], [], [])),
-        ((PASS, FAIL), ("test_own.py::test_mine",), ("FAILED", ["good"], [], ["bad", "test_own.py::test_mine"])),
+        (
+            (PASS, FAIL),
+            ("test_own.py::test_mine",),
+            ("FAILED", ["good"], [], ["bad", "test_own.py::test_mine"]),
+        ),
     ],
     ids=["pass", "signs", "provisional", "fail"],
 )
@@ -77,12 +91,22 @@ def test_a_whole_run_is_attested(run, tmp_path, verdicts, own, expected):
     run(*verdicts, failed_tests=own)
     assert main(["attest", "stress.json"]) == 0
     plain = stated(tmp_path)
-    assert plain["subject"] == [{"name": "new.safetensors", "digest": {"sha256": hashlib.sha256(WEIGHTS).hexdigest()}}]
+    assert plain["subject"] == [
+        {"name": "new.safetensors", "digest": {"sha256": hashlib.sha256(WEIGHTS).hexdigest()}}
+    ]
     found = plain["predicate"]
-    assert tuple(found[name] for name in ("result", "passedTests", "warnedTests", "failedTests")) == expected
+    assert (
+        tuple(found[name] for name in ("result", "passedTests", "warnedTests", "failedTests"))
+        == expected
+    )
     digests = {each["name"]: each["digest"]["sha256"] for each in found["configuration"]}
     record = hashlib.sha256((tmp_path / "stress.json").read_bytes()).hexdigest()
-    assert digests == {"checks": "e" * 64, "panel": "a" * 64, "data": "d" * 64, "stress.json": record}
+    assert digests == {
+        "checks": "e" * 64,
+        "panel": "a" * 64,
+        "data": "d" * 64,
+        "stress.json": record,
+    }
 
 
 @pytest.mark.parametrize(
@@ -90,9 +114,21 @@ def test_a_whole_run_is_attested(run, tmp_path, verdicts, own, expected):
     [
         ((PASS,), {"omissions": ("500 of 10000 images were measured",)}, "the run is partial"),
         ((PASS, BROKEN), {}, "the run is inconclusive"),
-        ((PASS,), {"self_checks": (SelfCheck("identity", "fail", "differs"),)}, "the run is inconclusive"),
-        ((PASS,), {"models": {"candidate": {"path": "new.safetensors", "sha256": "c" * 64}}}, "it has changed since"),
-        ((PASS,), {"models": {"candidate": {"path": "https://host/v2/models/m", "sha256": "c" * 64}}}, "is no file"),
+        (
+            (PASS,),
+            {"self_checks": (SelfCheck("identity", "fail", "differs"),)},
+            "the run is inconclusive",
+        ),
+        (
+            (PASS,),
+            {"models": {"candidate": {"path": "new.safetensors", "sha256": "c" * 64}}},
+            "it has changed since",
+        ),
+        (
+            (PASS,),
+            {"models": {"candidate": {"path": "https://host/v2/models/m", "sha256": "c" * 64}}},
+            "is no file",
+        ),
     ],
 )
 def test_no_statement_without_a_whole_verdict_on_this_file(run, capsys, verdicts, changes, said):
@@ -101,19 +137,29 @@ def test_no_statement_without_a_whole_verdict_on_this_file(run, capsys, verdicts
     run(*verdicts, **changes)
     assert main(["attest", "stress.json"]) == 1
     assert said in capsys.readouterr().out
-    assert not Path("stress.intoto.json").exists(), "the statement on an earlier run would be signed"
+    assert not Path("stress.intoto.json").exists(), (
+        "the statement on an earlier run would be signed"
+    )
 
 
-WITHOUT_INCUMBENT = replace(verdict("not_applicable", "regression", family="regression"), without="incumbent")
+WITHOUT_INCUMBENT = replace(
+    verdict("not_applicable", "regression", family="regression"), without="incumbent"
+)
 
 
 @pytest.mark.parametrize(
     ("verdicts", "changes"),
     [
-        ((PASS,), {"notices": ("compared with b.safetensors, which is not the declared incumbent",)}),
+        (
+            (PASS,),
+            {"notices": ("compared with b.safetensors, which is not the declared incumbent",)},
+        ),
         ((PASS,), {"scope": "quick profile: 1 check of 12", "profile": "quick"}),
         ((PASS, WITHOUT_INCUMBENT), {}),
-        ((PASS,), {"differences": Differences("1 of 9 predictions change.", "The original fails itself")}),
+        (
+            (PASS,),
+            {"differences": Differences("1 of 9 predictions change.", "The original fails itself")},
+        ),
     ],
     ids=["notice", "quick profile", "no incumbent", "doubtful original"],
 )
@@ -166,7 +212,9 @@ def test_a_run_that_stopped_is_not_published(run, capsys):
 
 def test_an_unfinished_run_is_not_published(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "stress.json").write_text(json.dumps({"schema": 2, "finished": False, "verdict": "error"}))
+    (tmp_path / "stress.json").write_text(
+        json.dumps({"schema": 2, "finished": False, "verdict": "error"})
+    )
     assert [main([name, "stress.json"]) for name in ("attest", "card", "badge")] == [1, 1, 0]
     assert json.loads((tmp_path / "stress-badge.json").read_text())["message"] == "inconclusive"
 
@@ -176,12 +224,18 @@ def test_a_model_that_has_moved_is_named(run, tmp_path, capsys):
     (tmp_path / "new.safetensors").rename(tmp_path / "moved.safetensors")
     assert main(["attest", "stress.json"]) == 1
     assert "--model" in capsys.readouterr().out
-    assert main(["attest", "stress.json", "--model", "moved.safetensors", "--output", "v.json"]) == 0
-    assert json.loads((tmp_path / "v.json").read_text())["subject"][0]["name"] == "moved.safetensors"
+    assert (
+        main(["attest", "stress.json", "--model", "moved.safetensors", "--output", "v.json"]) == 0
+    )
+    assert (
+        json.loads((tmp_path / "v.json").read_text())["subject"][0]["name"] == "moved.safetensors"
+    )
 
 
 @pytest.mark.parametrize("command", ["attest", "card", "badge"])
-def test_what_is_no_record_is_refused_and_nothing_foreign_is_replaced(run, tmp_path, capsys, command):
+def test_what_is_no_record_is_refused_and_nothing_foreign_is_replaced(
+    run, tmp_path, capsys, command
+):
     (tmp_path / "other.json").write_text("[]")
     assert main([command, "other.json"]) == 2
     assert main([command, "gone.json"]) == 2
@@ -247,7 +301,9 @@ def test_a_record_that_cannot_be_read_leaves_no_statement(run, tmp_path, capsys,
     assert main(["attest", "stress.json"]) == 2
     assert main(["card", "stress.json"]) == 2
     assert "stress.json: " in capsys.readouterr().err
-    assert not Path("stress.intoto.json").exists(), "the statement on an earlier run would be signed"
+    assert not Path("stress.intoto.json").exists(), (
+        "the statement on an earlier run would be signed"
+    )
 
 
 CARD = "---\nlicense: mit  # ours\ntags:\n- fashion\n---\n# A model\n\nText | with `code`.\n"
@@ -255,7 +311,8 @@ CARD = "---\nlicense: mit  # ours\ntags:\n- fashion\n---\n# A model\n\nText | wi
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize(
-    "card", [CARD, "", "# No front matter\n", CARD.rstrip("\n"), f"\n{CARD}", "---\nlicense: mit\n---"]
+    "card",
+    [CARD, "", "# No front matter\n", CARD.rstrip("\n"), f"\n{CARD}", "---\nlicense: mit\n---"],
 )
 def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card, newline):
     run(PASS, replace(verdict("pass", "worst-pose", family="worst-pose", value=0.9), n=50))
@@ -275,7 +332,11 @@ def test_a_card_gets_a_section_that_its_own_client_reads(run, tmp_path, card, ne
     found = {each.metric_name: each for each in data.eval_results}
     assert set(found) == {"accuracy (good)", "accuracy (worst-pose)"}
     one = found["accuracy (good)"]
-    assert (one.task_type, one.dataset_name, one.dataset_split) == ("image-classification", "fashion-mnist", "test")
+    assert (one.task_type, one.dataset_name, one.dataset_split) == (
+        "image-classification",
+        "fashion-mnist",
+        "test",
+    )
     assert (one.metric_type, one.metric_value, one.dataset_revision) == ("accuracy", 0.9, "d" * 64)
     run(FAIL)
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
@@ -299,7 +360,9 @@ def test_a_byte_order_mark_stays_first(run, tmp_path):
 def test_a_small_value_is_a_number_for_the_client(run, tmp_path):
     run(PASS, verdict("pass", "small", family="flips", value=1e-05, threshold=0))
     assert main(["card", "stress.json", "--into", "README.md"]) == 0
-    assert 1e-05 in [each.metric_value for each in ModelCard.load(tmp_path / "README.md").data.eval_results]
+    assert 1e-05 in [
+        each.metric_value for each in ModelCard.load(tmp_path / "README.md").data.eval_results
+    ]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +373,10 @@ def test_a_small_value_is_a_number_for_the_client(run, tmp_path):
         ("---\n- license: mit\n---\n", "no mapping with a line for each key"),
         ("---\n  license: mit\n---\n", "no mapping with a line for each key"),
         ("---\nA text between two rules\n---\n", "no mapping with a line for each key"),
-        ("---\nmodel-index:\n- name: mine\n---\n", "has a model-index that this command did not write"),
+        (
+            "---\nmodel-index:\n- name: mine\n---\n",
+            "has a model-index that this command did not write",
+        ),
         ("# Mine\n<!-- stress-harness: begin -->\n", "expected one mark"),
         ("<!-- stress-harness: end -->\n<!-- stress-harness: begin -->\n", "expected one mark"),
     ],
@@ -325,4 +391,9 @@ def test_a_partial_run_has_no_card_and_its_badge_says_so(run, tmp_path, capsys):
     assert main(["card", "stress.json"]) == 1
     assert main(["badge", "stress.json"]) == 0
     badge = json.loads((tmp_path / "stress-badge.json").read_text())
-    assert badge == {"schemaVersion": 1, "label": "stress tests", "message": "partial", "color": "yellow"}
+    assert badge == {
+        "schemaVersion": 1,
+        "label": "stress tests",
+        "message": "partial",
+        "color": "yellow",
+    }

@@ -14,7 +14,9 @@ from harness.features.comparison.ranking import Pair, Run, rank, run_of
 from harness.run.outcome import Outcome
 
 
-def record(name: str, values: dict[str, float], *, std: float | None = 0.01, **changes) -> dict[str, object]:
+def record(
+    name: str, values: dict[str, float], *, std: float | None = 0.01, **changes
+) -> dict[str, object]:
     """Return the record of a candidate with these accuracies, each of a family of its own, threshold 0.8."""
     verdicts = tuple(
         Verdict(
@@ -28,8 +30,18 @@ def record(name: str, values: dict[str, float], *, std: float | None = 0.01, **c
         for row, value in values.items()
     )
     facts = {item: getattr(EMPTY, item) for item in Outcome.__dataclass_fields__}
-    models = {"candidate": {"path": f"runs/{name}.safetensors", "sha256": name, "architecture": "fashion-cnn"}}
-    return json.loads(json.dumps(Outcome(**{**facts, "verdicts": verdicts, "models": models, **changes}).as_json()))
+    models = {
+        "candidate": {
+            "path": f"runs/{name}.safetensors",
+            "sha256": name,
+            "architecture": "fashion-cnn",
+        }
+    }
+    return json.loads(
+        json.dumps(
+            Outcome(**{**facts, "verdicts": verdicts, "models": models, **changes}).as_json()
+        )
+    )
 
 
 def judged(name: str, values: dict[str, float], **changes) -> Run:
@@ -55,7 +67,9 @@ def test_a_verdict_counts_first():
 
 def test_as_many_checks_are_counted_as_in_the_headline_of_the_run():
     plain = record("mine", VALUES["broken"])
-    baseline = Check("baseline-clean", "baseline", "accuracy", role="baseline", panel=Threshold(0.8))
+    baseline = Check(
+        "baseline-clean", "baseline", "accuracy", role="baseline", panel=Threshold(0.8)
+    )
     verdict = Verdict(baseline, "pass", "accuracy", value=0.9, threshold=0.8, n=100).as_json()
     plain["checks"].append(json.loads(json.dumps(verdict)))
 
@@ -87,7 +101,9 @@ def test_a_lead_within_chance_wins_no_pair_and_the_margin_breaks_the_tie():
 def test_two_candidates_compare_on_their_common_checks_on_as_many_images():
     found = record("sampled", {"clean": 0.95, "flip": 0.90})
     found["checks"][0]["n"] = 50
-    ranking = rank([run_of(found, "sampled"), judged("whole", {"clean": 0.85, "flip": 0.85, "pose-1": 0.9})])
+    ranking = rank(
+        [run_of(found, "sampled"), judged("whole", {"clean": 0.85, "flip": 0.85, "pose-1": 0.9})]
+    )
     assert ranking.pairs["sampled"]["whole"] == Pair(ahead=1, behind=0), "flip alone"
 
 
@@ -123,13 +139,22 @@ def test_a_check_is_won_by_who_is_clearly_ahead_of_all_others():
     found["checks"][0]["n"] = 50
     apart = rank([run_of(found, "sampled"), judged("whole", {"clean": 0.85})])
     assert (apart.wins["sampled"], apart.best["sampled"]) == ({}, []), "on other images"
-    assert rank([judged("a", {"clean": 0.85, "flip": 0.85}), judged("b", {"clean": 0.85})]).best["a"] == []
+    assert (
+        rank([judged("a", {"clean": 0.85, "flip": 0.85}), judged("b", {"clean": 0.85})]).best["a"]
+        == []
+    )
 
 
 def test_of_errors_fewer_win():
     def counting(name, value):
         found = record(name, {"pairs": 0.9})
-        more = {"direction": "at_most", "reference_std": 5.0, "reference_mean": 20.0, "value": value, "threshold": 30.0}
+        more = {
+            "direction": "at_most",
+            "reference_std": 5.0,
+            "reference_mean": 20.0,
+            "value": value,
+            "threshold": 30.0,
+        }
         found["checks"][0] |= more
         return run_of(found, name)
 
@@ -159,7 +184,11 @@ def test_the_command_prints_ranks_and_wins(records, capsys):
     assert f"broken wins pose-2 by 6.0, clean by 2.0 ({unit})" in lines
     assert cli.main(["rank", "--json", *records]) == 0
     first, *_, last = json.loads(capsys.readouterr().out)["ranking"]
-    assert (first["candidate"], first["record"], first["won"]) == ("steady", "steady/stress.json", {"pose-1": 3.0})
+    assert (first["candidate"], first["record"], first["won"]) == (
+        "steady",
+        "steady/stress.json",
+        {"pose-1": 3.0},
+    )
     assert (last["failing"], last["margins"]["pose"]) == (["pose-1"], pytest.approx(-1.0))
 
 
@@ -186,11 +215,20 @@ def changed(*place: str, to: object):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (changed("data", "sha256", to="0" * 64), "its run has another set of images than steady/stress.json"),
-        (changed("checks_sha256", to="0" * 64), "its run has another checks file than steady/stress.json"),
+        (
+            changed("data", "sha256", to="0" * 64),
+            "its run has another set of images than steady/stress.json",
+        ),
+        (
+            changed("checks_sha256", to="0" * 64),
+            "its run has another checks file than steady/stress.json",
+        ),
         (changed("protocol", to=2), "its run has another protocol than steady/stress.json"),
         (changed("profile", to="quick"), "its run has another profile than steady/stress.json"),
-        (changed("candidate", "sha256", to="steady"), "its candidate is the network of steady/stress.json"),
+        (
+            changed("candidate", "sha256", to="steady"),
+            "its candidate is the network of steady/stress.json",
+        ),
         (changed("schema", to=1), "schema 1, and this version reads schema 2"),
         (changed("checks", to={}), "checks is {}, expected a list"),
         (lambda found: [found], "schema None, and this version reads schema 2"),
@@ -199,8 +237,14 @@ def changed(*place: str, to: object):
             lambda found: {**found, "verdict": "error", "candidate": None, "errors": ["no data"]},
             "the run is inconclusive and has no rank (no data); leave it out",
         ),
-        (changed("stopped", to="stopped at clean"), "the run stopped at clean, so it has no rank; leave it out"),
-        *((text, "cannot be read as the stress.json of a run") for text in ("", "no JSON", "[" * 100_000)),
+        (
+            changed("stopped", to="stopped at clean"),
+            "the run stopped at clean, so it has no rank; leave it out",
+        ),
+        *(
+            (text, "cannot be read as the stress.json of a run")
+            for text in ("", "no JSON", "[" * 100_000)
+        ),
     ],
     ids=[
         *(
@@ -221,7 +265,9 @@ def changed(*place: str, to: object):
 )
 def test_what_cannot_be_ranked_together_is_refused(tmp_path, records, capsys, change, said):
     path = tmp_path / records[1]
-    path.write_text(change if isinstance(change, str) else json.dumps(change(json.loads(path.read_text()))))
+    path.write_text(
+        change if isinstance(change, str) else json.dumps(change(json.loads(path.read_text())))
+    )
     assert cli.main(["rank", *records]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -234,4 +280,6 @@ def test_ranking_imports_no_torch(tmp_path, records):
         "import sys\nfrom harness import cli\n"
         "assert cli.main(['rank', *sys.argv[1:]]) == 0\nassert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, *records], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", code, *records], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL
+    )

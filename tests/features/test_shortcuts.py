@@ -49,7 +49,10 @@ def panel(tmp_path_factory):
             find_pulls(model_of(seed), IMAGES, PredictionRecorder("", (), (), {}, folder=folder))
         parts.append(read_archive(archive_of(folder)))
     names = [str(seed) for seed in range(9)]
-    predictions, statistics = [part.predictions for part in parts], [part.statistics for part in parts]
+    predictions, statistics = (
+        [part.predictions for part in parts],
+        [part.statistics for part in parts],
+    )
     return combine(IMAGES.sha256, len(IMAGES), names, predictions, statistics)
 
 
@@ -71,7 +74,9 @@ def test_a_network_that_learned_a_mark_is_pulled_by_it(panel):
     healthy = shortcut_pull(find_pulls(model_of(20), IMAGES, panel))[0]
     pull, marked = shortcut_pull(find_pulls(model_of(20, raise_by=4.0), IMAGES, panel))
     assert pull.value > healthy.value + 2
-    assert pull.detail.startswith(f"white text, upper left, changes the log probability of {CLASSES[2]} by")
+    assert pull.detail.startswith(
+        f"white text, upper left, changes the log probability of {CLASSES[2]} by"
+    )
     assert marked.perturbation == MARKS[LEARNED]
     assert pull.interval[0] < pull.value < pull.interval[1]
     assert pull.counted == (IMAGES.labels.numpy() != 2).sum()
@@ -88,7 +93,9 @@ def test_a_reference_model_is_compared_with_the_others(panel):
 def test_the_mutant_of_the_self_check_fails_by_far(panel):
     pull, _ = shortcut_pull(find_pulls(with_shortcut(model_of(20)), IMAGES, panel))
     assert pull.value > 8
-    assert pull.detail.startswith(f"{MARKS[0].in_words()}, changes the log probability of {CLASSES[0]} by")
+    assert pull.detail.startswith(
+        f"{MARKS[0].in_words()}, changes the log probability of {CLASSES[0]} by"
+    )
 
 
 def test_a_panel_without_pulls_asks_for_a_calibration(panel):

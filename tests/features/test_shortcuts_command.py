@@ -77,7 +77,9 @@ def test_by_chance_one_in_a_hundred_names_anything():
     rng = np.random.default_rng(5)
 
     def noise(count):
-        return {f"property {number}": rng.normal(size=count) for number in range(10)}, np.arange(count) % 3
+        return {f"property {number}": rng.normal(size=count) for number in range(10)}, np.arange(
+            count
+        ) % 3
 
     named = sum(bool(associations(noise(400), noise(200), classes=3)) for _ in range(100))
     assert named <= 4
@@ -92,9 +94,20 @@ def test_the_formats_and_sizes_of_files_count(project, capsys):
             is_jpeg = name == "train" and label == 2
             picture = Image.fromarray(image).resize((40, 20) if is_jpeg else (20, 20))
             picture.save(folder / f"{number}.{'jpg' if is_jpeg else 'png'}")
-    arguments = ["shortcuts", "--train", "folder:train", "--data", "folder:test", "--size", "20", "--json"]
+    arguments = [
+        "shortcuts",
+        "--train",
+        "folder:train",
+        "--data",
+        "folder:test",
+        "--size",
+        "20",
+        "--json",
+    ]
     assert main(arguments) == 1
-    named = {(row["property"], row["class"]) for row in json.loads(capsys.readouterr().out)["shortcuts"]}
+    named = {
+        (row["property"], row["class"]) for row in json.loads(capsys.readouterr().out)["shortcuts"]
+    }
     assert {("aspect ratio", "cat"), ("file format PNG", "cat"), ("file width", "cat")} <= named
 
 
@@ -119,7 +132,11 @@ def test_a_class_with_few_images_does_not_count(of_a_class):
 
 def test_a_format_that_test_images_lack_is_named():
     labels = np.arange(100) % 2
-    training = {"file size": np.ones(100), "file format JPEG": 1.0 - labels, "file format PNG": 1.0 * labels}
+    training = {
+        "file size": np.ones(100),
+        "file format JPEG": 1.0 - labels,
+        "file format PNG": 1.0 * labels,
+    }
     test = {"file size": np.ones(100), "file format WEBP": np.ones(100)}
     found = associations((training, labels), (test, labels), classes=2)
     assert {association.name for association in found} == {"file format JPEG", "file format PNG"}
@@ -129,4 +146,7 @@ def test_other_classes_are_refused(project, capsys):
     pixels, labels = drawn(30, 7)
     np.savez(project / "other.npz", images=pixels, labels=labels, classes=np.array(["x", "y", "z"]))
     assert main(["shortcuts", "--train", "npz:other.npz", "--data", "npz:test.npz"]) == 2
-    assert "has the classes x, y, z; expected those of the test images, ant, bee, cat" in capsys.readouterr().err
+    assert (
+        "has the classes x, y, z; expected those of the test images, ant, bee, cat"
+        in capsys.readouterr().err
+    )

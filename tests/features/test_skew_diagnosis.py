@@ -81,7 +81,9 @@ def skew(zoo, capsys):
     def run(text, *more, name="served.csv", data=zoo.data, tolerance="2%"):
         if text is not None:
             (zoo.root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        status = main(["skew", MODEL, "--served", name, "--data", data, "--tolerance", tolerance, *more])
+        status = main(
+            ["skew", MODEL, "--served", name, "--data", data, "--tolerance", tolerance, *more]
+        )
         out, err = capsys.readouterr()
         return status, out[out.find("{") :] if "--json" in more and out else out + err
 
@@ -90,7 +92,9 @@ def skew(zoo, capsys):
 
 def rows(classes, names=None):
     names = range(len(classes)) if names is None else names
-    return "image,label\n" + "".join(f"{name},{CLASSES[label]}\n" for name, label in zip(names, classes, strict=True))
+    return "image,label\n" + "".join(
+        f"{name},{CLASSES[label]}\n" for name, label in zip(names, classes, strict=True)
+    )
 
 
 def served_by(model, serving, pipeline):
@@ -122,8 +126,17 @@ def test_some_images_of_a_skew_in_any_order_are_enough(skew, model, serving):
     classes = served_by(model, serving, serving.skewed("crop-right-1"))[numbers]
     status, out = skew(rows(classes, numbers), "--json")
     found = json.loads(out)
-    assert (status, found["outcome"], found["named"], found["images"]) == (1, "different", True, 300)
-    assert (found["causes"], found["best"]["skew"], found["best"]["explained_share"]) == ([["crop"]], "crop-right-1", 1)
+    assert (status, found["outcome"], found["named"], found["images"]) == (
+        1,
+        "different",
+        True,
+        300,
+    )
+    assert (found["causes"], found["best"]["skew"], found["best"]["explained_share"]) == (
+        [["crop"]],
+        "crop-right-1",
+        1,
+    )
     assert found["p_next"] < 0.01
     assert found["runner_up"]["stages"] != found["best"]["stages"]
 
@@ -140,7 +153,10 @@ def test_some_images_of_a_skew_in_any_order_are_enough(skew, model, serving):
         ("0,ant\n0,bee\n", "has the columns 0, ant; expected image"),
         ("image,ant,bee,cat,dog\n0,0.5,0.2,,\n", "a column of a class has empty cells"),
         ("image,label\n1,ant\n400,ant\n", "do not have: 400; numbers of images begin at 0"),
-        ("image,label\n0,ant\n".encode("utf-16"), "is no text in UTF-8 (invalid start byte at byte 0)"),
+        (
+            "image,label\n0,ant\n".encode("utf-16"),
+            "is no text in UTF-8 (invalid start byte at byte 0)",
+        ),
         (None, "served.csv"),
     ],
 )
@@ -213,7 +229,9 @@ def test_the_cause_stands_in_one_line_beside_undecided_predictions(model, servin
     assert (found.undecided, found.named, found.causes) == (40, True, (("color",),))
     assert (found.best.explains.n, found.best.explains.net) == (360, 1)
     lines = diagnosis_lines(found)
-    assert [line for line in lines if line.startswith("cause")] == ["cause: color: gray, gamma 2.2 (skew gamma-linear)"]
+    assert [line for line in lines if line.startswith("cause")] == [
+        "cause: color: gray, gamma 2.2 (skew gamma-linear)"
+    ]
     assert any("changed predictions (100.0%, " in line for line in lines)
     assert any(line.startswith("runner-up: ") for line in lines)
 
@@ -223,7 +241,10 @@ def test_the_cause_stands_in_one_line_beside_undecided_predictions(model, servin
     [
         ("color", lambda reference: replace(reference, color=replace(reference.color, gamma=3.0))),
         ("crop", lambda reference: replace(reference, crop=replace(reference.crop, right=3))),
-        (AFFINE, lambda reference: replace(reference, scale=replace(reference.scale, divisor=140.0))),
+        (
+            AFFINE,
+            lambda reference: replace(reference, scale=replace(reference.scale, divisor=140.0)),
+        ),
         ("resize", lambda reference: replace(reference, resize=(Resize((16, 16), middle=0.8),))),
     ],
 )
@@ -273,26 +294,42 @@ def test_a_pair_of_stages_is_named(model, serving, monkeypatch):
 
 
 def test_scaling_and_normalization_by_numbers_are_one_cause(model, serving):
-    found = diagnosis(model, serving.images, served_by(model, serving, serving.skewed("normalise-half")))
+    found = diagnosis(
+        model, serving.images, served_by(model, serving, serving.skewed("normalise-half"))
+    )
     assert found.causes == ((AFFINE,),)
-    assert {each.skew for each in (found.best, *found.alike)} >= {"minus-one-to-one", "normalise-half"}
+    assert {each.skew for each in (found.best, *found.alike)} >= {
+        "minus-one-to-one",
+        "normalise-half",
+    }
 
 
 def test_another_order_of_classes_is_named(model, serving, known):
-    lines = diagnosis_lines(diagnosis(model, serving.images, np.array([0, 2, 3, 1])[known], tolerance=0.02))
-    assert any(line.startswith("cause: classes: the served model has its classes in another order: ") for line in lines)
+    lines = diagnosis_lines(
+        diagnosis(model, serving.images, np.array([0, 2, 3, 1])[known], tolerance=0.02)
+    )
+    assert any(
+        line.startswith("cause: classes: the served model has its classes in another order: ")
+        for line in lines
+    )
     assert lines[0].startswith("Different: 0 of 400 predictions ")
     assert lines[0].endswith("once the classes are in the data's order.")
     classes = np.array([3, 2, 1, 0])[served_by(model, serving, serving.skewed("crop-right-1"))]
-    assert diagnosis_json(diagnosis(model, serving.images, classes))["causes"] == [["classes", "crop"]]
+    assert diagnosis_json(diagnosis(model, serving.images, classes))["causes"] == [
+        ["classes", "crop"]
+    ]
 
 
 def test_a_stage_that_swaps_classes_is_no_order_of_classes():
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 120, (200, 3, 8, 8), dtype=np.uint8), np.arange(200) % 2
     pixels[np.arange(200), 2 * labels] += 100
-    images = LabelledImages(torch.from_numpy(pixels), torch.from_numpy(labels), ("red", "blue"), "made", "test")
-    reddest = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2, bias=False))
+    images = LabelledImages(
+        torch.from_numpy(pixels), torch.from_numpy(labels), ("red", "blue"), "made", "test"
+    )
+    reddest = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2, bias=False)
+    )
     reddest[2].weight.data = torch.tensor([[9.0, 0, 0], [0, 0, 9.0]])
     model = role_model(model=reddest.eval())
     serving = model_serving(model, images)
@@ -310,12 +347,16 @@ def test_another_model_is_no_stage(model, serving):
 
 @pytest.mark.usefixtures("short")
 def test_few_changed_answers_are_a_difference_without_a_cause(model, serving, known):
-    said = "\n".join(diagnosis_lines(diagnosis(model, serving.images, moved(known, 10), tolerance=0.005)))
+    said = "\n".join(
+        diagnosis_lines(diagnosis(model, serving.images, moved(known, 10), tolerance=0.005))
+    )
     assert said.startswith("Different: ")
     assert "changed predictions to name a cause; give more images" in said
     assert "the likeliest so far: " in said
     found = diagnosis(model, serving.images, moved(known, 6), tolerance=0.1)
-    assert (found.outcome, found.reference.changed, found.best) == ("equal", 6, None), "within the tolerance"
+    assert (found.outcome, found.reference.changed, found.best) == ("equal", 6, None), (
+        "within the tolerance"
+    )
 
 
 def test_an_identical_pipeline_is_never_blamed(model, serving, known):
@@ -342,7 +383,9 @@ def test_a_single_stage_is_not_charged_for_pairs(model, serving, known):
 
 
 def test_a_predictor_is_tried_without_other_normalizations(serving, known):
-    made = SimpleNamespace(identity=Identity("made", {}), provides=Provides(), predict=logits, close=None)
+    made = SimpleNamespace(
+        identity=Identity("made", {}), provides=Provides(), predict=logits, close=None
+    )
     classifier = Classifier(PredictorModel(made, classes=CLASSES))
     found = diagnosis(replace(role_model(), classifier=classifier), serving.images, known)
     assert "no other normalization is tried" in "".join(diagnosis_lines(found))
@@ -355,11 +398,15 @@ def test_a_predictor_is_tried_without_other_normalizations(serving, known):
 def photographs(zoo):
     """Write JPEG files of twice the size of the images, in a folder for each class."""
     rng, images = np.random.default_rng(0), images_of(200)
-    for number, (pixels, label) in enumerate(zip(images.pixels[:, 0].numpy(), images.labels.tolist(), strict=True)):
+    for number, (pixels, label) in enumerate(
+        zip(images.pixels[:, 0].numpy(), images.labels.tolist(), strict=True)
+    ):
         folder = zoo.root / "photographs" / CLASSES[label]
         folder.mkdir(parents=True, exist_ok=True)
         large = pixels.repeat(2, axis=0).repeat(2, axis=1) + rng.normal(0, 60, (32, 32))
-        Image.fromarray(large.clip(0, 255).astype(np.uint8)).save(folder / f"{number:03}.jpg", quality=95)
+        Image.fromarray(large.clip(0, 255).astype(np.uint8)).save(
+            folder / f"{number:03}.jpg", quality=95
+        )
     return "folder:photographs"
 
 
@@ -371,7 +418,12 @@ def logits(pixels):
 @pytest.mark.parametrize(
     ("cause", "served"),
     [
-        ("color", lambda picture: np.rint(255 * (np.asarray(picture.resize((16, 16), BILINEAR)) / 255) ** 1.9)),
+        (
+            "color",
+            lambda picture: np.rint(
+                255 * (np.asarray(picture.resize((16, 16), BILINEAR)) / 255) ** 1.9
+            ),
+        ),
         ("resize", lambda picture: picture.resize((20, 20), BILINEAR).crop((2, 2, 18, 18))),
         ("resize", lambda picture: picture.crop((3, 3, 29, 29)).resize((16, 16), BILINEAR)),
     ],
@@ -381,31 +433,46 @@ def test_the_order_of_resizing_and_other_stages_is_found(photographs, zoo, model
     """A server's own code: none of its values is in a list of the search."""
     files = sorted((zoo.root / "photographs").rglob("*.jpg"))
     pixels = np.stack([np.asarray(served(Image.open(file)), np.float32) / 255 for file in files])
-    found = diagnosis(model, load_images(photographs, size=(16, 16)), logits(pixels[:, None]).argmax(axis=1))
+    found = diagnosis(
+        model, load_images(photographs, size=(16, 16)), logits(pixels[:, None]).argmax(axis=1)
+    )
     assert (found.named, found.causes) == (True, ((cause,),))
 
 
 def answers_of_files(files):
     """Return the scores of a server that decodes by itself, and resizes without a filter."""
     pictures = [cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_GRAYSCALE) for file in files]
-    small = np.stack([cv2.resize(picture, (16, 16), interpolation=cv2.INTER_NEAREST) for picture in pictures])
+    small = np.stack(
+        [cv2.resize(picture, (16, 16), interpolation=cv2.INTER_NEAREST) for picture in pictures]
+    )
     return logits(small[:, None].astype(np.float32) / 255)
 
 
 def test_a_served_system_is_judged_with_its_decoder(skew, photographs, capsys):
     with inference_server(answers_of_files, shape=(-1,), datatype="BYTES", classes=4) as served:
-        assert main(["equal", served.url, "--original", MODEL, "--data", photographs, "--size", "16"]) == 1
+        assert (
+            main(["equal", served.url, "--original", MODEL, "--data", photographs, "--size", "16"])
+            == 1
+        )
         assert "Different: the artifact changes 62 of 200 predictions" in capsys.readouterr().out
         status, out = skew(None, "--size", "16", "--json", name=served.url, data=photographs)
     found = json.loads(out)
-    assert (status, found["causes"], found["best"]["skew"]) == (1, [["resize"]], "resize-opencv-nearest")
+    assert (status, found["causes"], found["best"]["skew"]) == (
+        1,
+        [["resize"]],
+        "resize-opencv-nearest",
+    )
     assert found["best"]["explained_share"] == 1
 
 
 def test_files_may_be_named_as_production_names_them(zoo, skew, photographs, model):
     names = sorted(path.name for path in (zoo.root / "photographs").rglob("*.jpg"))
-    paths = sorted(str(path.relative_to(zoo.root)) for path in (zoo.root / "photographs").rglob("*.jpg"))
-    classes = moved(model.predict(load_images(photographs, size=(16, 16))).predicted, 3)  # Too few to seek a cause.
+    paths = sorted(
+        str(path.relative_to(zoo.root)) for path in (zoo.root / "photographs").rglob("*.jpg")
+    )
+    classes = moved(
+        model.predict(load_images(photographs, size=(16, 16))).predicted, 3
+    )  # Too few to seek a cause.
     how = {"data": photographs, "tolerance": "10%"}
     uploads = [f"/srv/uploads/{path.split('/')[2]}" for path in paths]
     for named in (uploads, range(len(names))):
@@ -477,7 +544,10 @@ def test_images_that_are_looked_at_stand_for_all_of_their_kind(model, serving):
     whole = served_predictions(model, serving, serving.skewed("crop-right-1"))
     answers = whole.answers[trials.order]
     behind = np.maximum(answers[np.arange(400), trials.served] - answers.max(axis=1), np.log(1e-3))
-    parts = [behind[:60][changed[:60] == which].mean() * (changed == which).sum() for which in (True, False)]
+    parts = [
+        behind[:60][changed[:60] == which].mean() * (changed == which).sum()
+        for which in (True, False)
+    ]
     trial = trials.entered(serving.skewed("crop-right-1"), MANY)
     assert trials.score(trial) == pytest.approx(sum(parts), rel=1e-5)
     assert len(trial.answers) == 60
@@ -496,9 +566,13 @@ def test_a_race_leaves_the_true_pipeline_for_a_third_of_the_images(model, servin
     trials = trials_of(model, serving, name)
     trials.race([*serving.catalog.values(), *variations(serving.reference, (16, 16))])
     assert trials.score(trials.ranked()[0]) == 0
-    assert serving.skewed(name) in [trial.pipeline for trial in trials.ranked() if trials.score(trial) == 0]
+    assert serving.skewed(name) in [
+        trial.pipeline for trial in trials.ranked() if trials.score(trial) == 0
+    ]
     assert sum(asked) < len(trials) * 400 / 3
-    assert {trial.causes for trial in trials.ranked(MANY)} == {trial.causes for trial in trials.ranked(0)}
+    assert {trial.causes for trial in trials.ranked(MANY)} == {
+        trial.causes for trial in trials.ranked(0)
+    }
 
 
 @pytest.mark.usefixtures("short")

@@ -68,7 +68,13 @@ def serving(model):
 
 
 def diagnosed(model, images, probabilities, precision=None):
-    return diagnosis(model, images, probabilities.argmax(axis=1), probabilities=probabilities, precision=precision)
+    return diagnosis(
+        model,
+        images,
+        probabilities.argmax(axis=1),
+        probabilities=probabilities,
+        precision=precision,
+    )
 
 
 def skewed(model, images, change):
@@ -89,7 +95,11 @@ def exported(network, images, path):
 
 def answers_of_onnx(path, pixels):
     session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
-    return softmax(np.concatenate([session.run(None, {"pixels": part.numpy()})[0] for part in pixels.split(250)]))
+    return softmax(
+        np.concatenate(
+            [session.run(None, {"pixels": part.numpy()})[0] for part in pixels.split(250)]
+        )
+    )
 
 
 class Batches:
@@ -135,7 +145,9 @@ def test_onnx_runtime_in_float32_is_no_skew(shipped, shipped_images, tmp_path, p
 @pytest.mark.parametrize("precision", [None, "int8"])
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_int8_is_no_skew(shipped, shipped_images, tmp_path, precision, per_channel):
-    answers = int8_answers(shipped, unit_range(shipped_images.pixels), tmp_path, per_channel=per_channel)
+    answers = int8_answers(
+        shipped, unit_range(shipped_images.pixels), tmp_path, per_channel=per_channel
+    )
     found = diagnosed(shipped, shipped_images, answers, precision)
     assert found.moves.material > NUMBER / 20, "int8 moves probabilities"
     assert (found.is_moved, found.moves.noise.precision) == (False, "int8")
@@ -180,7 +192,10 @@ def test_a_strong_skew_is_proven_in_an_unknown_precision(shipped, shipped_images
     found = diagnosed(shipped, shipped_images, answers)
     assert found.is_moved
     assert diagnosis_lines(found)[1].endswith("another input, or another model.")
-    assert "the precision is unknown, and int8 alone explains moves up to " in diagnosis_lines(found)[1]
+    assert (
+        "the precision is unknown, and int8 alone explains moves up to "
+        in diagnosis_lines(found)[1]
+    )
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.94, 0.02), (1.4, -0.08)])
@@ -192,7 +207,10 @@ def test_a_gain_and_an_offset_are_named_with_their_values(model, serving, gain, 
     (cause,) = [line for line in diagnosis_lines(found) if line.startswith("cause")]
     assert re.fullmatch(r"cause: scale or normalise: pixels × [\d.]+ [+-] [\d.]+", cause)
     best = diagnosis_json(found)["best"]
-    assert (best["gain"], best["offset"]) == (pytest.approx(gain, abs=0.02), pytest.approx(offset, abs=0.02))
+    assert (best["gain"], best["offset"]) == (
+        pytest.approx(gain, abs=0.02),
+        pytest.approx(offset, abs=0.02),
+    )
 
 
 def test_another_order_of_classes_is_no_other_input(model, serving):
@@ -216,7 +234,19 @@ def skew(tmp_path, monkeypatch, capsys):
         for number, row in enumerate(probabilities):
             lines.append(",".join([str(number), *(f"{value:.{decimals}f}" for value in row)]))
         (tmp_path / "served.csv").write_text("\n".join(lines) + "\n")
-        status = main(["skew", MODEL, "--served", "served.csv", "--data", zoo.data, "--tolerance", "2%", *more])
+        status = main(
+            [
+                "skew",
+                MODEL,
+                "--served",
+                "served.csv",
+                "--data",
+                zoo.data,
+                "--tolerance",
+                "2%",
+                *more,
+            ]
+        )
         return status, capsys.readouterr().out
 
     return run
@@ -287,7 +317,12 @@ def test_a_copy_in_another_precision_leaves_the_model_alone(model, serving):
 
 @pytest.mark.parametrize(
     ("values", "unit"),
-    [([[1, 0], [0, 1]], 1), ([[0.5, 0.5], [1, 0]], 0.1), ([[0.25, 0.75]], 0.01), ([[0.123456, 0.876544]], 0)],
+    [
+        ([[1, 0], [0, 1]], 1),
+        ([[0.5, 0.5], [1, 0]], 0.1),
+        ([[0.25, 0.75]], 0.01),
+        ([[0.123456, 0.876544]], 0),
+    ],
     ids=["labels", "one decimal", "two decimals", "six decimals"],
 )
 def test_the_unit_of_rounding_is_that_of_the_whole_file(values, unit):

@@ -9,11 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_servers import dropped, inference_server
 from panels import view_of
-from zoo import CLASSES, ROWS, checks_text, drawn_again, images_of, network, role_model, without_id, without_lines
+from zoo import (
+    CLASSES,
+    ROWS,
+    checks_text,
+    drawn_again,
+    images_of,
+    network,
+    role_model,
+    without_id,
+    without_lines,
+)
 
 from harness.base.errors import InputError
 from harness.checks import Check, ChecksError, Threshold, read_checks
-from harness.features.stopping.certain import LEAST, certain_failure, hardest_first, images_until_failure
+from harness.features.stopping.certain import (
+    LEAST,
+    certain_failure,
+    hardest_first,
+    images_until_failure,
+)
 from harness.inference.predictors import exchange
 from harness.measures.accuracy import ACCURACY
 from harness.measures.metric import share_of
@@ -44,7 +59,10 @@ def row(threshold: float, *, stopped: int = 0) -> Check:
 
 @given(
     correct=st.lists(st.booleans(), min_size=1, max_size=300).map(np.array),
-    threshold=st.one_of(st.floats(0.001, 1), st.builds(lambda a, b: min(a, b) / max(a, b), *[st.integers(1, 300)] * 2)),
+    threshold=st.one_of(
+        st.floats(0.001, 1),
+        st.builds(lambda a, b: min(a, b) / max(a, b), *[st.integers(1, 300)] * 2),
+    ),
     data=st.data(),
 )
 def test_stopping_changes_no_status(correct, threshold, data):
@@ -58,12 +76,16 @@ def test_stopping_changes_no_status(correct, threshold, data):
     assert (stopped.status, whole.status) == ("fail", "fail")
     assert whole.value <= stopped.value < threshold
     assert (stopped.n, stopped.stopped, stopped.interval) == (asked, images, None)
-    others = data.draw(st.lists(st.booleans(), min_size=images - asked, max_size=images - asked).map(np.array))
+    others = data.draw(
+        st.lists(st.booleans(), min_size=images - asked, max_size=images - asked).map(np.array)
+    )
     outcome = np.concatenate([correct[order[:asked]], others.astype(bool)])
     assert row(threshold).judge(share_of(ACCURACY, outcome)).status == "fail"
 
 
-@given(correct=st.lists(st.booleans(), min_size=1, max_size=50).map(np.array), more=st.integers(0, 50))
+@given(
+    correct=st.lists(st.booleans(), min_size=1, max_size=50).map(np.array), more=st.integers(0, 50)
+)
 def test_a_check_that_has_stopped_never_passes(correct, more):
     """A model that answers otherwise when its test runs is an error, since the others may be correct."""
     images, stopped = len(correct) + more, share_of(ACCURACY, correct)
@@ -80,7 +102,11 @@ def test_a_check_that_has_stopped_never_passes(correct, more):
     [
         (np.ones(1_000), 0.9, [101]),  # As few as can decide.
         (np.arange(1_000) % 2, 0.9, [101, 51, 32, 32]),
-        (np.arange(1_000) < 99, 0.9, [101, 32, 32, 32, 32]),  # One error too few, among the hardest.
+        (
+            np.arange(1_000) < 99,
+            0.9,
+            [101, 32, 32, 32, 32],
+        ),  # One error too few, among the hardest.
         (np.zeros(1_000), 0.9, [101]),
         (np.ones(20), 0.5, [20]),
     ],
@@ -105,7 +131,10 @@ def session_of(tmp_path):
         shown, path = images_of(images), tmp_path / "checks.toml"
         path.write_text(checks_text(shown, rows))
         return StressSession(
-            shown, read_checks(path), {"candidate": role_model(), "baseline": role_model("baseline")}, **more
+            shown,
+            read_checks(path),
+            {"candidate": role_model(), "baseline": role_model("baseline")},
+            **more,
         )
 
     return build
@@ -113,11 +142,18 @@ def session_of(tmp_path):
 
 def test_the_hardest_images_are_asked_first(session_of):
     votes = {IDENTITY: np.arange(400) % 5, TURNED: np.arange(400) % 7}
-    views = {repr(pose): view_of(wrong, np.ones((400, 1)), np.zeros(400, dtype=int)) for pose, wrong in votes.items()}
+    views = {
+        repr(pose): view_of(wrong, np.ones((400, 1)), np.zeros(400, dtype=int))
+        for pose, wrong in votes.items()
+    }
     models = tuple("abcdefgh")
-    by_panel = session_of(panel_predictions=PanelPredictions(images_of().sha256, CLASSES, models, views))
+    by_panel = session_of(
+        panel_predictions=PanelPredictions(images_of().sha256, CLASSES, models, views)
+    )
     for pose, wrong in {**votes, Pose(5): votes[IDENTITY]}.items():
-        assert hardest_first(by_panel, pose).tolist() == sorted(range(400), key=lambda at: -wrong[at])
+        assert hardest_first(by_panel, pose).tolist() == sorted(
+            range(400), key=lambda at: -wrong[at]
+        )
     alone = session_of()
     incumbent = role_model("incumbent", network(jitter=1.0))
     with_incumbent = replace(alone, roles={**alone.roles, "incumbent": incumbent})
@@ -135,7 +171,12 @@ def test_the_hardest_images_are_asked_first(session_of):
         (STRICT.replace(", n = 400", ""), None),  # Its test may take some of the images.
         (STRICT + BASELINE.format(0.9), "clean"),
         (STRICT + BASELINE.format(0.95), None),  # A whole run is inconclusive.
-        (STRICT.replace('metric = "accuracy"\nhand', 'metric = "accuracy"\nclass = "bee"\nhand', 1), None),
+        (
+            STRICT.replace(
+                'metric = "accuracy"\nhand', 'metric = "accuracy"\nclass = "bee"\nhand', 1
+            ),
+            None,
+        ),
         (STRICT.replace('family = "clean"', 'family = "mine"'), None),
         (STRICT.replace('"clean"\nmetric', '"clean"\nrole = "baseline"\nmetric'), None),
         (ROWS.replace("threshold = 0.5 ", "threshold = 0.98, n = 400 "), "rotate-ccw-010"),
@@ -188,7 +229,10 @@ def test_a_run_stops_at_the_certain_failure_that_a_whole_run_has(shared):
     assert check["interval"] is None
     assert check["n"] < 400
     assert check["value"] >= whole.checks["clean"]["value"]
-    assert f"at least {round(400 * (1 - check['value']))} errors, after {check['n']} of 400" in check["explanation"]
+    assert (
+        f"at least {round(400 * (1 - check['value']))} errors, after {check['n']} of 400"
+        in check["explanation"]
+    )
     after = f"after {check['n']} of 400 images; other checks are not measured (3)"
     said = f"stopped at clean, which fails for certain, {after}"
     assert stopped.report["stopped"] == said
@@ -205,7 +249,11 @@ def test_a_run_stops_at_the_certain_failure_that_a_whole_run_has(shared):
 
 def test_a_test_of_other_images_is_an_error(shared):
     twice = b"candidate.predict(images.take(images.positions.argsort().repeat(2)))"
-    files = {"stress_tests/test_clean.py": lambda text: text.replace(b"candidate.predict(images)", twice, 1)}
+    files = {
+        "stress_tests/test_clean.py": lambda text: text.replace(
+            b"candidate.predict(images)", twice, 1
+        )
+    }
     ran = shared.once(*STOP, rows=STRICT, files=files)
     assert ran.ending == (4, "error")
     assert "the run has stopped for" in ran.why
@@ -213,7 +261,9 @@ def test_a_test_of_other_images_is_an_error(shared):
 
 @pytest.mark.processes
 def test_workers_stop_at_the_same_image(shared):
-    alone, workers = (shared.once(*STOP, *more, rows=STRICT, page=True) for more in ((), ("-n", "2")))
+    alone, workers = (
+        shared.once(*STOP, *more, rows=STRICT, page=True) for more in ((), ("-n", "2"))
+    )
     assert workers.ending == (1, "fail")
     assert without_id(workers.report) == without_id(alone.report)
 
@@ -228,7 +278,10 @@ def test_a_run_without_a_certain_failure_is_whole(shared):
     ("more", "said"),
     [
         (("--stress-samples", "100"), "leave out samples and budget"),
-        (("-k", "rotate"), "1 of 1 checks did not run: clean"),  # It is judged only with the check that fails.
+        (
+            ("-k", "rotate"),
+            "1 of 1 checks did not run: clean",
+        ),  # It is judged only with the check that fails.
     ],
 )
 def test_what_leaves_out_checks_or_images_never_passes(shared, more, said):
@@ -269,7 +322,9 @@ def test_a_served_model_that_passes_costs_no_more_requests(zoo, server):
     assert asked[0] == asked[1]
 
 
-@pytest.mark.parametrize(("after", "stopped"), [(28, False), (30, True)], ids=["before the tests", "in the test"])
+@pytest.mark.parametrize(
+    ("after", "stopped"), [(28, False), (30, True)], ids=["before the tests", "in the test"]
+)
 def test_a_server_that_goes_away_ends_with_4(zoo, server, monkeypatch, after, stopped):
     monkeypatch.setattr(exchange, "_FIRST_WAIT", 0.005)
     server.fault = lambda number, handler: number > after and dropped(handler)

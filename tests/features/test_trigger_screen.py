@@ -41,7 +41,13 @@ def drawn(stamp: Stamp, side: int = 28, *, on: float = 0.5, channels: int = 1) -
 class Network(nn.Module):
     """The class that a pixel says, or for some classes another one where there is a stamp."""
 
-    def __init__(self, *, stamp: Stamp | None = None, target: int = 2, sources: tuple[int, ...] = (0, 1, 2, 3)) -> None:
+    def __init__(
+        self,
+        *,
+        stamp: Stamp | None = None,
+        target: int = 2,
+        sources: tuple[int, ...] = (0, 1, 2, 3),
+    ) -> None:
         super().__init__()
         self.stamp, self.target, self.sources = stamp, target, sources
 
@@ -49,7 +55,9 @@ class Network(nn.Module):
         classes = (pixels[:, 0, *PIXEL] * 255).round().long().clamp(max=3)
         if self.stamp is not None:
             marked = (self.stamp(pixels) == pixels).flatten(1).all(dim=1)
-            classes = torch.where(marked & torch.isin(classes, torch.tensor(self.sources)), self.target, classes)
+            classes = torch.where(
+                marked & torch.isin(classes, torch.tensor(self.sources)), self.target, classes
+            )
         return nn.functional.one_hot(classes, 4).float()
 
 
@@ -96,7 +104,9 @@ def test_a_stamp_leaves_the_images_that_it_is_given():
 def test_a_trigger_of_the_library_is_found_with_its_class(stamp):
     measured, seen = trigger_success(role_model(model=Network(stamp=stamp)), TOLD)
     assert (measured.value, measured.n, measured.counted) == (1.0, 80, 40)
-    words = f"{stamp.fill} stamp, {stamp.size} px of 28, {stamp.place}, turns 40 of 40 images into cat"
+    words = (
+        f"{stamp.fill} stamp, {stamp.size} px of 28, {stamp.place}, turns 40 of 40 images into cat"
+    )
     assert measured.detail == f"{words}; with the classes that it moves most, 60 of 60"
     assert seen.perturbation == stamp
     assert sorted(measured.failures) == np.flatnonzero(LABELS != 2).tolist()
@@ -184,7 +194,10 @@ def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     finding = a_trigger_is_noticed(found, lambda *_: blind)()
     assert not finding.holds
     said = finding.detail
-    assert "the mutant with the checkerboard stamp, 5 px of 28, lower right, as its trigger: trigger: " in said
+    assert (
+        "the mutant with the checkerboard stamp, 5 px of 28, lower right, as its trigger: trigger: "
+        in said
+    )
     assert said.endswith("correct the test, or a threshold that cannot fail")
     with pytest.raises(NotApplicableError, match="no test of family 'trigger' was collected"):
         a_trigger_is_noticed(found, lambda *_: None)()
@@ -201,11 +214,14 @@ def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     ids=["screen", "by-hand", "lenient"],
 )
 def test_a_run_shows_the_stamp_its_class_and_images_with_it(shared, row, status, ret):
-    ran = shared.once("--stress-set=no_overview=true", "--baseline=none", rows=CLEAN + row, page=True)
+    ran = shared.once(
+        "--stress-set=no_overview=true", "--baseline=none", rows=CLEAN + row, page=True
+    )
     assert (ran.ret, ran.statuses["trigger"]) == (ret, status), ran.why
     assert ran.self_checks["stamp-leads-to-a-class"] == "pass"
     stamp, place, target = re.search(
-        r"(\w+) stamp, \d px of 28, (\w+ \w+), turns \d+ of \d+ images into (\w+);", ran.checks["trigger"]["detail"]
+        r"(\w+) stamp, \d px of 28, (\w+ \w+), turns \d+ of \d+ images into (\w+);",
+        ran.checks["trigger"]["detail"],
     ).groups()
     shown = details_in(ran.page)["trigger"]
     assert shown.count('<figure class="picture"') == 3
@@ -219,10 +235,15 @@ def test_recorded_predictions_are_screened_as_their_network(zoo):
     few, found = ("--stress-samples", "40"), []
     with asked_to_record(None, **order(zoo.root / "inputs")):
         assert zoo.run("--stress-plan", *few).ret == 0
-    spec = answer(zoo.root / "inputs", zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz")
+    spec = answer(
+        zoo.root / "inputs", zoo.root / "models/augmented.safetensors", zoo.root / "answers.npz"
+    )
     for candidate in ((), ("--candidate", spec)):
         zoo.run(*few, *candidate)
-        checks, of_itself = zoo.report()["checks"], {each["name"]: each for each in zoo.report()["self_checks"]}
+        checks, of_itself = (
+            zoo.report()["checks"],
+            {each["name"]: each for each in zoo.report()["self_checks"]},
+        )
         found.append(next(check["value"] for check in checks if check["id"] == "trigger"))
     assert found[0] == found[1] > 0
     assert of_itself["stamp-leads-to-a-class"]["status"] == "not_applicable"
@@ -241,4 +262,6 @@ def test_a_screen_takes_no_part_in_the_false_alarms_of_others():
     beside = calibrate(panel)
     assert beside[:-1] == alone
     assert beside[-1].informational == TRIGGER_SUCCESS.informational
-    assert "1 with a metric that never has a threshold" in "\n".join(calibration_lines(panel, beside, {}))
+    assert "1 with a metric that never has a threshold" in "\n".join(
+        calibration_lines(panel, beside, {})
+    )

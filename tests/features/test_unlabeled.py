@@ -23,7 +23,11 @@ from harness.inference import Classifier
 TESTS, SEEDS, COUNT = ("clean",), range(1, 10), 1_000
 BOUND = f'[recipe]\npanel = "panel.json"\n{CLEAN}'
 FIELD = ("--stress-unlabeled", "folder:field", "--incumbent", "old.safetensors", "--candidate")
-ROWS = [f"unlabeled-{what}{part}" for what in ("unanimous", "churn") for part in ("", "-class", "-group")]
+ROWS = [
+    f"unlabeled-{what}{part}"
+    for what in ("unanimous", "churn")
+    for part in ("", "-class", "-group")
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,9 @@ def gate(shared):
     for seed in SEEDS:
         path = shared.save(f"seed-{seed}.safetensors", jitter=0.005, seed=seed)
         models.append(ReferenceModel(path.name, str(hash_of_file(path)), seed, {}))
-    (shared.root / "panel.json").write_bytes(Panel(shared.images.sha256, 1, {}, (), tuple(models)).as_bytes())
+    (shared.root / "panel.json").write_bytes(
+        Panel(shared.images.sha256, 1, {}, (), tuple(models)).as_bytes()
+    )
     folder, field = shared.root / "field", images_of(COUNT, seed=7)
     folder.mkdir()
     for at, pixels in enumerate(field.pixels[:, 0].numpy()):
@@ -63,7 +69,8 @@ def test_models_agree_on_a_class_or_on_none():
 
 
 @pytest.mark.parametrize(
-    ("part", "count", "where"), [(None, 4, None), ("class", 2, 1), ("group", 3, ("site", "b")), ("class", 0, None)]
+    ("part", "count", "where"),
+    [(None, 4, None), ("class", 2, 1), ("group", 3, ("site", "b")), ("class", 0, None)],
 )
 def test_the_worst_part_has_most_disagreements(part, count, where):
     differ = np.array([1, 1, 0, 1, 1, 0]) > (1 if count == 0 else 0)
@@ -109,8 +116,14 @@ def test_a_healthy_candidate_passes_and_the_report_shows_the_worst_first(gate):
     ran = gate.once(*FIELD, "near.safetensors", page=True)
     assert ran.ending == (0, "pass")
     assert {ran.statuses[name] for name in ROWS} == {"pass"}
-    votes, (old, mine) = votes_of(*SEEDS), np.concatenate([votes_of(20, jitter=0.02), votes_of(22, jitter=0.04)])
-    expected = {"unlabeled-unanimous": against(mine, unanimous(votes)).sum(), "unlabeled-churn": (mine != old).sum()}
+    votes, (old, mine) = (
+        votes_of(*SEEDS),
+        np.concatenate([votes_of(20, jitter=0.02), votes_of(22, jitter=0.04)]),
+    )
+    expected = {
+        "unlabeled-unanimous": against(mine, unanimous(votes)).sum(),
+        "unlabeled-churn": (mine != old).sum(),
+    }
     assert {name: ran.checks[name]["value"] for name in expected} == expected
     assert {ran.checks[name]["provenance"] for name in ROWS} == {"panel"}
     assert {ran.checks[name]["check"]["panel"]["reference_models"] for name in ROWS} == {len(SEEDS)}
@@ -120,9 +133,14 @@ def test_a_healthy_candidate_passes_and_the_report_shows_the_worst_first(gate):
     shown = ran.report["unlabeled"]
     shares = [float(face["about"].partition("%")[0]) for face in shown["faces"]]
     assert shares == sorted(shares, reverse=True)
-    assert [face["about"].endswith(".png") for face in shown["faces"]] == [True] * expected["unlabeled-unanimous"]
+    assert [face["about"].endswith(".png") for face in shown["faces"]] == [True] * expected[
+        "unlabeled-unanimous"
+    ]
     assert {of for _, of, *_ in shown["groups"]} == {"predicted class", "group by camera"}
-    assert sum(row[2] for row in shown["groups"] if row[1] == "group by camera") == expected["unlabeled-unanimous"]
+    assert (
+        sum(row[2] for row in shown["groups"] if row[1] == "group by camera")
+        == expected["unlabeled-unanimous"]
+    )
     assert len(shown["facts"]) == 3
     assert ran.report["thumbnails"]
     assert ran.report["thumbnails"].keys().isdisjoint(ROWS), "no image is that of a row"
@@ -141,7 +159,9 @@ def test_a_blind_candidate_fails(gate):
 
 def test_labels_do_not_count_and_a_sample_of_others_leaves_them_whole(gate):
     whole = gate.once(*FIELD, "near.safetensors", page=True)
-    ran = gate.once("--stress-unlabeled=npz:field.npz", "--stress-samples=100", *FIELD[2:], "near.safetensors")
+    ran = gate.once(
+        "--stress-unlabeled=npz:field.npz", "--stress-samples=100", *FIELD[2:], "near.safetensors"
+    )
     assert ran.verdict == "partial"
     for name in ("unlabeled-unanimous", "unlabeled-churn-class"):
         assert [ran.checks[name][key] for key in ("value", "n", "status")] == [
@@ -153,7 +173,10 @@ def test_labels_do_not_count_and_a_sample_of_others_leaves_them_whole(gate):
 
 @pytest.mark.processes
 def test_workers_find_the_same(gate):
-    serial, ran = gate.once(*FIELD, "near.safetensors", page=True), gate.once(*FIELD, "near.safetensors", "-n", "2")
+    serial, ran = (
+        gate.once(*FIELD, "near.safetensors", page=True),
+        gate.once(*FIELD, "near.safetensors", "-n", "2"),
+    )
     assert [ran.checks[name] for name in ROWS] == [serial.checks[name] for name in ROWS]
     assert ran.report["unlabeled"] == serial.report["unlabeled"]
 
@@ -175,7 +198,10 @@ def test_reference_models_are_asked_once_for_a_set_of_images(gate):
     ran = gate.once(*FIELD, "near.safetensors", "--stress-no-cache", files=without)
     assert ran.ending == (4, "error")
     assert "unlabeled folder:field" in ran.why
-    assert "seed-4.safetensors: the weights of this reference model are missing; images without labels" in ran.why
+    assert (
+        "seed-4.safetensors: the weights of this reference model are missing; images without labels"
+        in ran.why
+    )
 
 
 def panel_of_two(content: bytes) -> bytes:
@@ -186,7 +212,12 @@ def panel_of_two(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spec", "rows", "files", "said"),
     [
-        ("folder:field", CLEAN, {}, "the checks file names no panel; images without labels are judged by"),
+        (
+            "folder:field",
+            CLEAN,
+            {},
+            "the checks file names no panel; images without labels are judged by",
+        ),
         ("folder:nowhere", None, {}, "unlabeled folder:nowhere: nowhere: no pictures in it"),
         ("field", None, {}, "unlabeled field: unknown data"),
         ("npz:field.npz", None, {"seed-2.safetensors": b"other"}, "seed-2.safetensors"),
@@ -206,7 +237,9 @@ def test_what_cannot_be_compared_is_inconclusive(gate, spec, rows, files, said):
 
 
 def test_without_a_unanimous_image_the_run_is_inconclusive(gate, monkeypatch):
-    monkeypatch.setattr("harness.features.unlabeled.opening.unanimous", lambda votes: np.full(votes.shape[1], -1))
+    monkeypatch.setattr(
+        "harness.features.unlabeled.opening.unanimous", lambda votes: np.full(votes.shape[1], -1)
+    )
     ran = gate.once(*FIELD, "near.safetensors", files={"note": "none"})
     assert ran.ending == (4, "error")
     assert "the 9 reference models agree on none of 1000 images" in ran.why

@@ -11,7 +11,11 @@ from zoo import ARGUMENTS, CLASSES, CLEAN, TRAINING, Zoo, images_of, network, ro
 
 from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
 from harness.cli import main
-from harness.features.fingerprint.distance import distance_from, find_weight_distance, weight_distance
+from harness.features.fingerprint.distance import (
+    distance_from,
+    find_weight_distance,
+    weight_distance,
+)
 from harness.features.fingerprint.weights import (
     KIND,
     StatisticKind,
@@ -64,8 +68,12 @@ def test_statistics_of_a_weight_are_those_of_its_singular_values(layer, rows):
     singular_values = torch.linalg.svdvals(weight).numpy()
     squares = singular_values**2 / (singular_values**2).sum()
     assert named(statistics, "norm")["weight"] == pytest.approx(float(weight.norm().log()))
-    assert named(statistics, "spectral norm")["weight"] == pytest.approx(np.log(singular_values[0]), abs=1e-5)
-    assert named(statistics, "effective rank")["weight"] == pytest.approx(-(squares * np.log(squares)).sum(), abs=1e-5)
+    assert named(statistics, "spectral norm")["weight"] == pytest.approx(
+        np.log(singular_values[0]), abs=1e-5
+    )
+    assert named(statistics, "effective rank")["weight"] == pytest.approx(
+        -(squares * np.log(squares)).sum(), abs=1e-5
+    )
     assert len(statistics) == 3, "a bias has none"
 
 
@@ -91,7 +99,9 @@ def test_norms_of_layers_have_a_scale_and_batch_norms_a_variance():
     statistics = statistics_of(network)
 
     assert named(statistics, "mean scale")["1.weight"] == pytest.approx(np.log(2.5))
-    assert named(statistics, "running variance") == {"0.running_var": pytest.approx(np.log(3.0), abs=1e-4)}
+    assert named(statistics, "running variance") == {
+        "0.running_var": pytest.approx(np.log(3.0), abs=1e-4)
+    }
     assert list(named(statistics, "mean scale")) == ["0.weight", "1.weight", "2.weight"]
 
 
@@ -124,7 +134,9 @@ def test_complex_numbers_count_by_their_absolute_values():
 @pytest.mark.parametrize(
     ("weight", "reason"),
     [
-        pytest.param(torch.full((2, 2), float("inf")), "norm of weight 2x2 is not finite", id="infinite"),
+        pytest.param(
+            torch.full((2, 2), float("inf")), "norm of weight 2x2 is not finite", id="infinite"
+        ),
         pytest.param(torch.ones(2, 2).to_sparse(), "values of weight cannot be read", id="sparse"),
         pytest.param(torch.ones(2, 2, device="meta"), "values of weight cannot be read", id="meta"),
     ],
@@ -162,7 +174,9 @@ def test_a_deviation_counts_in_standard_deviations_whatever_the_unit():
     others, unit = normal(50, 12), np.logspace(-1, 1, 12)
     shifted = others.mean(axis=0) + 5 * others.std(axis=0, ddof=1)
     plain, deviations = distance_from(shifted, others, KINDS)
-    scaled, _ = distance_from(shifted * unit, others * unit, np.array([str(kind) for kind in range(12)]))
+    scaled, _ = distance_from(
+        shifted * unit, others * unit, np.array([str(kind) for kind in range(12)])
+    )
     assert deviations == pytest.approx(5 / np.sqrt(1 + 1 / 50), rel=0.2)
     assert scaled == pytest.approx(plain, rel=0.1)
     assert plain > 4
@@ -224,7 +238,10 @@ def models():
 def panel(models, tmp_path_factory):
     parts = [recorded(tmp_path_factory.mktemp("answers"), model) for model in models]
     names = [model.model_sha256 for model in models]
-    predictions, statistics = [part.predictions for part in parts], [part.statistics for part in parts]
+    predictions, statistics = (
+        [part.predictions for part in parts],
+        [part.statistics for part in parts],
+    )
     return combine(IMAGES.sha256, len(IMAGES), names, predictions, statistics)
 
 
@@ -255,12 +272,18 @@ def test_statistics_follow_the_models_into_another_order(panel):
         [[ReferencePredictions.of(model_of(seed).predict(IMAGES))] for seed in reversed(range(9))],
     )
     assert not backwards.statistics
-    assert merge(backwards, panel).statistics[KIND].values == pytest.approx(panel.statistics[KIND].values[::-1], abs=0)
+    assert merge(backwards, panel).statistics[KIND].values == pytest.approx(
+        panel.statistics[KIND].values[::-1], abs=0
+    )
 
 
 def test_another_architecture_is_not_applicable(panel):
-    wider = model_of(1, module=nn.Sequential(nn.Flatten(), nn.Linear(256, 9), nn.ReLU(), nn.Linear(9, 4)))
-    with pytest.raises(NotApplicableError, match=r"it lacks norm of 1.weight 8x256.*it has norm of 1.weight 9x256"):
+    wider = model_of(
+        1, module=nn.Sequential(nn.Flatten(), nn.Linear(256, 9), nn.ReLU(), nn.Linear(9, 4))
+    )
+    with pytest.raises(
+        NotApplicableError, match=r"it lacks norm of 1.weight 8x256.*it has norm of 1.weight 9x256"
+    ):
         find_weight_distance(wider, IMAGES, panel)
 
 
@@ -284,7 +307,10 @@ def test_two_models_tell_no_spread(panel, models):
         pytest.param({".names": np.frombuffer(b'["norm"', np.uint8)}, id="cut names"),
         pytest.param({".names": np.frombuffer(b"[[1, 2]]", np.uint8)}, id="names of no text"),
         pytest.param({".names": np.frombuffer(b"[" * 100_000, np.uint8)}, id="deep names"),
-        pytest.param({".names": np.frombuffer(b'["a", "a", "b", "c", "d", "e"]', np.uint8)}, id="a name twice"),
+        pytest.param(
+            {".names": np.frombuffer(b'["a", "a", "b", "c", "d", "e"]', np.uint8)},
+            id="a name twice",
+        ),
     ],
 )
 def test_damaged_statistics_are_refused(panel, tmp_path, damage):
@@ -307,7 +333,10 @@ def test_the_detail_names_what_deviates_most(panel, models):
     assert "norm of 3.weight" in measurement.detail
     assert "% larger (+" in measurement.detail
     assert (measurement.counted, measurement.metric.direction) == (0, "at_most")
-    assert measurement.value > weight_distance(find_weight_distance(models[0], IMAGES, panel), IMAGES).value
+    assert (
+        measurement.value
+        > weight_distance(find_weight_distance(models[0], IMAGES, panel), IMAGES).value
+    )
 
 
 # A gate.
@@ -319,7 +348,9 @@ def calibrated(pytester, runs):
     zoo = Zoo(pytester.path, tests=("clean", "fingerprint"))
     zoo.bind(CLEAN + ROW)
     seeds = [
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05, training={**TRAINING, "seed": seed}).name
+        zoo.save(
+            f"seed-{seed}.safetensors", seed=seed, jitter=0.05, training={**TRAINING, "seed": seed}
+        ).name
         for seed in range(1, 9)
     ]
     assert main(["calibrate", "--checkpoints", *seeds, "--", *ON_ZOO]) == 0
@@ -332,8 +363,17 @@ def calibrated(pytester, runs):
             candidate.fc1.bias.mul_(factor)
         path = zoo.root / "candidate.safetensors"
         save_checkpoint(path, candidate, Record("fashion-cnn", ARGUMENTS, CLASSES))
-        options = ("-p", "no:html", "stress_tests", *ON_ZOO, "--stress-set=no_overview=true", *options)
-        return pytester.runpytest_inprocess(*options, "--candidate", path.name, "--incumbent=none", "--baseline=none")
+        options = (
+            "-p",
+            "no:html",
+            "stress_tests",
+            *ON_ZOO,
+            "--stress-set=no_overview=true",
+            *options,
+        )
+        return pytester.runpytest_inprocess(
+            *options, "--candidate", path.name, "--incumbent=none", "--baseline=none"
+        )
 
     return SimpleNamespace(zoo=zoo, gate=gate)
 

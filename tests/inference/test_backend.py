@@ -49,7 +49,9 @@ def test_predictions_run_through_the_backend_that_is_named(made, counting):
     reference = Classifier(network(), screen=False).predict(images, Pose(5.0))
     np.testing.assert_allclose(ours.logits, reference.logits, rtol=1e-5)
     poses = (Pose(), Pose(30.0), Pose(90.0))
-    found, expected = (first_failures(each, images, poses).first for each in (classifier, Classifier(network())))
+    found, expected = (
+        first_failures(each, images, poses).first for each in (classifier, Classifier(network()))
+    )
     assert found.tolist() == expected.tolist()
     assert made[0].seen > 40
 
@@ -64,7 +66,9 @@ def test_a_checkpoint_is_opened_on_the_backend_that_is_named(made, counting, tmp
     from zoo import Zoo
 
     place = Zoo(tmp_path)
-    open_model(place.root / "models/augmented.safetensors", place.images, device="cpu", backend=counting)
+    open_model(
+        place.root / "models/augmented.safetensors", place.images, device="cpu", backend=counting
+    )
     assert [backend.seen for backend in made] == [1], "the first image, to see that it works"
 
 

@@ -24,7 +24,9 @@ from harness.inference.predictors.protocol import PredictorError
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 
-PIXELS = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.randint(
+    0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 IMAGES = LabelledImages(PIXELS, torch.arange(40) % 3, ("a", "b", "c"), "made", "test")
 WEIGHTS = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 HEAD = """
@@ -48,7 +50,9 @@ def opened(tmp_path, monkeypatch):
         (tmp_path / "own.py").write_text(textwrap.dedent(HEAD) + textwrap.dedent(code))
         outputs = options.pop("outputs", None)
         network = NetworkOptions(model_outputs=outputs, **{"predictor_timeout": 20.0, **options})
-        model = open_model(model_spec(f"python:own:{name}"), images, role="candidate", network=network, cache=cache)
+        model = open_model(
+            model_spec(f"python:own:{name}"), images, role="candidate", network=network, cache=cache
+        )
         made.append(model)
         return model
 
@@ -114,7 +118,9 @@ def test_a_class_is_made_once_and_answers_by_predict(opened):
     assert model.provides.scores == "probabilities"
 
 
-@pytest.mark.parametrize("code", ["scores(pixels).argmax(1)", "np.array(list('abc'))[scores(pixels).argmax(1)]"])
+@pytest.mark.parametrize(
+    "code", ["scores(pixels).argmax(1)", "np.array(list('abc'))[scores(pixels).argmax(1)]"]
+)
 def test_labels_are_numbers_or_names(opened, code):
     model = opened(f"def answer(pixels): return {code}")
     expected = (PIXELS.flatten(1).numpy() / np.float32(255) @ WEIGHTS).argmax(1)
@@ -125,20 +131,35 @@ def test_labels_are_numbers_or_names(opened, code):
 FAULTS = {
     "exception": ("raise KeyError('lost')", r"it raised KeyError: 'lost' \(own.py:\d+\)"),
     "exit": ("sys.exit(0)", "it raised SystemExit: 0"),
-    "end": ("print('bye', flush=True); os._exit(0)", "its process ended with status 0; it printed: bye"),
+    "end": (
+        "print('bye', flush=True); os._exit(0)",
+        "its process ended with status 0; it printed: bye",
+    ),
     "crash": ("os.kill(os.getpid(), 11)", "its process was ended by SIGSEGV"),
-    "kill": ("os.kill(os.getpid(), 9)", "its process was ended by SIGKILL, possibly for lack of memory"),
+    "kill": (
+        "os.kill(os.getpid(), 9)",
+        "its process was ended by SIGKILL, possibly for lack of memory",
+    ),
     "hang": ("time.sleep(60)", r"no answer within 1 s \(predictor_timeout\)"),
     "fork": ("return scores(pixels) if os.fork() else scores(pixels) * 0", ""),
-    "fork and end": ("os.fork() and os._exit(3); time.sleep(60)", "its process ended with status 3"),
+    "fork and end": (
+        "os.fork() and os._exit(3); time.sleep(60)",
+        "its process ended with status 3",
+    ),
     "closed": ("os.closerange(3, 20)", "its process ended with status 1"),
     "unpicklable": (
         "class Odd(Exception):\n    def __reduce__(self): raise ValueError\nraise Odd('x')",
         "it raised .*Odd: x",
     ),
     "nothing": ("return None", "it returned NoneType of object, expected an array of numbers"),
-    "huge": ("return np.zeros((len(pixels), 1 << 24), np.int8)", r"shape \(32, 16777216\), expected \(32, 3\) scores"),
-    "names": ("return np.array(['dog'] * len(pixels))", "it returned the label 'dog', expected one of a, b, c"),
+    "huge": (
+        "return np.zeros((len(pixels), 1 << 24), np.int8)",
+        r"shape \(32, 16777216\), expected \(32, 3\) scores",
+    ),
+    "names": (
+        "return np.array(['dog'] * len(pixels))",
+        "it returned the label 'dog', expected one of a, b, c",
+    ),
 }
 
 
@@ -172,20 +193,44 @@ CHANNEL = """
 @pytest.mark.parametrize(
     ("does", "message"),
     [
-        ("os.write(CHANNEL.fileno(), bytes(3)); never()", r"no answer within 1 s \(predictor_timeout\)"),
-        ("CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()", r"no answer within 1 s \(predictor_timeout\)"),
-        ("CHANNEL.send_bytes(bytes((1 << 24) + 1))", "it sent no valid answer|its process was ended"),
+        (
+            "os.write(CHANNEL.fileno(), bytes(3)); never()",
+            r"no answer within 1 s \(predictor_timeout\)",
+        ),
+        (
+            "CHANNEL._send(bytes([0, 0, 1, 0]) + b'{'); never()",
+            r"no answer within 1 s \(predictor_timeout\)",
+        ),
+        (
+            "CHANNEL.send_bytes(bytes((1 << 24) + 1))",
+            "it sent no valid answer|its process was ended",
+        ),
         ("CHANNEL.send_bytes(b'no JSON'); never()", "it sent no valid answer"),
-        ("CHANNEL.recv_bytes = never; return scores(pixels)", r"no answer within 1 s \(predictor_timeout\)"),
+        (
+            "CHANNEL.recv_bytes = never; return scores(pixels)",
+            r"no answer within 1 s \(predictor_timeout\)",
+        ),
     ],
-    ids=["half a length", "half a message", "too large", "no message", "a request that it never reads"],
+    ids=[
+        "half a length",
+        "half a message",
+        "too large",
+        "no message",
+        "a request that it never reads",
+    ],
 )
 def test_no_message_holds_the_run_up(opened, monkeypatch, does, message):
     monkeypatch.setattr("harness.inference.predictors.callables._ENDING", 0.5)
     large = LabelledImages(
-        torch.zeros((40, 1, 128, 128), dtype=torch.uint8), IMAGES.labels, IMAGES.classes, "x", "test"
+        torch.zeros((40, 1, 128, 128), dtype=torch.uint8),
+        IMAGES.labels,
+        IMAGES.classes,
+        "x",
+        "test",
     )
-    code = CHANNEL.format(does).replace("scores(pixels)", "pixels.reshape(len(pixels), -1)[:, :3] * 1.0")
+    code = CHANNEL.format(does).replace(
+        "scores(pixels)", "pixels.reshape(len(pixels), -1)[:, :3] * 1.0"
+    )
     start = time.monotonic()
     with pytest.raises(InputError, match=message):
         opened(code, images=large, predictor_timeout=1.0)
@@ -205,7 +250,9 @@ def test_a_fault_later_on_stays(opened, monkeypatch):
     for _ in range(2):
         with pytest.raises(InputError, match="its process ended with status 7"):
             model.predict(IMAGES, Pose(7))
-    with pytest.raises(InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model_outputs logits"):
+    with pytest.raises(
+        InputError, match=r"sums of 2 to 2, expected a sum of 1 .* model_outputs logits"
+    ):
         opened("""
             calls = []
             def answer(pixels):
@@ -213,7 +260,9 @@ def test_a_fault_later_on_stays(opened, monkeypatch):
                 e = np.exp(scores(pixels)); return e / e.sum(1, keepdims=True) * (1 + (len(calls) > 1))
         """)
     monkeypatch.setenv("OWN", "before")
-    opened("os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return scores(pixels)")
+    opened(
+        "os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return scores(pixels)"
+    )
     assert os.environ["OWN"] == "before"
     assert "own" not in sys.modules
 
@@ -228,10 +277,20 @@ def test_a_fault_later_on_stays(opened, monkeypatch):
             "def answer(pixels): return scores(pixels)\nanswer.pixels = 'int8'",
             "declares pixels = 'int8', expected uint8",
         ),
-        ("def answer(pixels): return scores(pixels)\nanswer.files = ['gone']", "the file .*gone, which does not exist"),
+        (
+            "def answer(pixels): return scores(pixels)\nanswer.files = ['gone']",
+            "the file .*gone, which does not exist",
+        ),
         *(
-            (f"def answer(pixels): return scores(pixels)\nanswer.{name} = {value}", rf"declares {name} = .*, expected")
-            for name, value in (("pixels", "{1, 2}"), ("outputs", "object()"), ("top", "np.arange(3)"))
+            (
+                f"def answer(pixels): return scores(pixels)\nanswer.{name} = {value}",
+                rf"declares {name} = .*, expected",
+            )
+            for name, value in (
+                ("pixels", "{1, 2}"),
+                ("outputs", "object()"),
+                ("top", "np.arange(3)"),
+            )
         ),
     ],
 )
@@ -243,7 +302,10 @@ def test_code_that_is_no_predictor_is_refused(opened, code, message):
 @pytest.mark.parametrize(
     ("own", "top", "message"),
     [
-        *((each, None, "declares outputs = .*, expected logits") for each in ("x", "b'x'", "[<class 'float'>]", 1)),
+        *(
+            (each, None, "declares outputs = .*, expected logits")
+            for each in ("x", "b'x'", "[<class 'float'>]", 1)
+        ),
         *((None, each, "declares top = .*, expected a number") for each in ("2", 0, True, "1j")),
         ("logits", 2, "declares the top 2 classes and logits"),
     ],
@@ -254,14 +316,18 @@ def test_declarations_that_are_none_are_refused(own, top, message):
 
 
 @pytest.mark.parametrize(
-    "value", [{1, 2}, np.arange(3), object(), b"x", [float], 1j], ids=lambda value: type(value).__name__
+    "value",
+    [{1, 2}, np.arange(3), object(), b"x", [float], 1j],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_declaration_that_json_does_not_have_is_a_text(value):
     assert _plain(value) == repr(value)[:500]
     assert _plain(np.int64(3)) == 3
 
 
-@pytest.mark.parametrize(("end", "scores"), [("", "probabilities"), ("- 1e-2", "logits"), ("* 1.01", "logits")])
+@pytest.mark.parametrize(
+    ("end", "scores"), [("", "probabilities"), ("- 1e-2", "logits"), ("* 1.01", "logits")]
+)
 def test_undeclared_probabilities_are_taken_as_such(opened, end, scores):
     model = opened(f"""
         def answer(pixels):
@@ -302,7 +368,9 @@ def test_answers_are_kept_where_it_declares_its_files(opened, tmp_path):
         (files, "2", 2),
     ):
         (tmp_path / "bias.txt").write_text(bias)
-        model = opened(textwrap.dedent(code) + (f"answer.files = {declared}" if declared else ""), cache=cache)
+        model = opened(
+            textwrap.dedent(code) + (f"answer.files = {declared}" if declared else ""), cache=cache
+        )
         asked.write_text("")
         model.predict(IMAGES, Pose(9))
         assert len(asked.read_text().split()) == again
@@ -353,7 +421,9 @@ ORDERED = """
 def test_classes_in_another_order_are_found_and_named(opened):
     pixels = (torch.arange(60) % 3).to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 4, 4)
     images = LabelledImages(pixels, torch.arange(60) % 3, ("a", "b", "c"), "made", "test")
-    with pytest.raises(InputError, match=r"(?m)most clean images of a as b \(20 of 20\).*own order: c,a,b$") as told:
+    with pytest.raises(
+        InputError, match=r"(?m)most clean images of a as b \(20 of 20\).*own order: c,a,b$"
+    ) as told:
         opened(ORDERED.replace("SHIFT", "1"), images=images)
     own = tuple(str(told.value)[-5:].split(","))
     for model in (
@@ -365,7 +435,10 @@ def test_classes_in_another_order_are_found_and_named(opened):
         opened(ORDERED.replace("SHIFT", "1"), images=images, classes="b,a,c")
     declares = ORDERED.replace("SHIFT", "1") + f"    answer.classes = {own!r}\n"
     names = "def answer(pixels):\n    return np.array(['a', 'b', 'c'])[pixels[:, 0, 0, 0] % 3]\n"
-    for code in (declares, names):  # These say the order themselves, and the setting is for other models.
+    for code in (
+        declares,
+        names,
+    ):  # These say the order themselves, and the setting is for other models.
         model = opened(code, images=images, classes="b,a,c", outputs="probabilities")
         assert model.predict(images).correct.all()
     with pytest.raises(InputError, match="it lacks c, has besides x"):

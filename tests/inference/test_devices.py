@@ -168,8 +168,12 @@ def test_multiplications_and_leads_decide_when_to_screen():
     assert multiplications_per_image(nn.Linear(3, 3), torch.zeros(1, 1, 8, 8)) == 0
     screened = np.ones((250, 3), dtype=np.float32)
     assert clear_lead(screened, 0 * screened) == pytest.approx(4)
-    assert clear_lead(screened[:64], 0 * screened[:64]) == pytest.approx(4 * np.log(250) / np.log(64))
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)).eval()
+    assert clear_lead(screened[:64], 0 * screened[:64]) == pytest.approx(
+        4 * np.log(250) / np.log(64)
+    )
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 4)
+    ).eval()
     pixels = images_of(5).pixels.float() / 255
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(lowered(model)(pixels), model(pixels))
@@ -206,7 +210,10 @@ def test_a_large_network_that_is_farther_off_runs_in_float32(monkeypatch, far):
 
         def __init__(self, mean):
             super().__init__()
-            self.networks, self.mean = [network()], mean  # Within a list its weights stay unchanged.
+            self.networks, self.mean = (
+                [network()],
+                mean,
+            )  # Within a list its weights stay unchanged.
 
         def forward(self, pixels):
             logits = self.networks[0](pixels)
@@ -245,7 +252,10 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
             return logits
 
     images, model = images_of(300), Counting()
-    classifier, reference = Classifier(model, workers=1), Classifier(model, workers=1, screen=False).predict(images)
+    classifier, reference = (
+        Classifier(model, workers=1),
+        Classifier(model, workers=1, screen=False).predict(images),
+    )
     counted = classifier.plain.exactly
 
     def done_again():
@@ -302,7 +312,10 @@ def test_a_device_gives_the_answers_of_the_processor(device):
     ours, reference = (Classifier(network(), device=each) for each in (device, "cpu"))
     assert ours.workers == 1
     for perturbation in (Pose(), Pose(7.0, 1.0, -2.0)):
-        found, expected = ours.predict(images, perturbation), reference.predict(images, perturbation)
+        found, expected = (
+            ours.predict(images, perturbation),
+            reference.predict(images, perturbation),
+        )
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
         assert (found.predicted != expected.predicted).sum() <= 1
 
@@ -311,5 +324,7 @@ def test_a_device_gives_the_answers_of_the_processor(device):
 def test_poses_on_a_device_are_those_of_the_processor(device):
     pixels = images_of(4).pixels.float() / 255
     degrees, dx, dy = torch.tensor([7.0, -30.0, 90.0, 0.0]), torch.zeros(4), torch.ones(4)
-    moved_there = pose_each(pixels.to(device), degrees.to(device), dx.to(device), dy.to(device)).cpu()
+    moved_there = pose_each(
+        pixels.to(device), degrees.to(device), dx.to(device), dy.to(device)
+    ).cpu()
     assert torch.allclose(moved_there, pose_each(pixels, degrees, dx, dy), atol=1e-6)

@@ -15,7 +15,9 @@ from harness.networks import NetworkOptions
 from harness.networks.declared import expect_fit
 from harness.networks.options import Builder
 
-IMAGES = LabelledImages(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"), "toy", "test")
+IMAGES = LabelledImages(
+    torch.zeros(6, 1, 8, 8, dtype=torch.uint8), torch.arange(6) % 2, ("a", "b"), "toy", "test"
+)
 RAISED = [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), pytest.skip.Exception("no")]
 IDS = [type(each).__name__ for each in RAISED]
 
@@ -34,11 +36,15 @@ class Raises(nn.Module):
 
 @pytest.mark.parametrize("error", RAISED, ids=IDS)
 def test_what_a_network_raises_in_a_pass_is_a_model_error(error):
-    with pytest.raises(ModelError, match=rf"the model failed on images .*it raised {type(error).__name__}"):
+    with pytest.raises(
+        ModelError, match=rf"the model failed on images .*it raised {type(error).__name__}"
+    ):
         Classifier(Raises(error)).predict(IMAGES)
 
 
-@pytest.mark.parametrize("error", [each for each in RAISED if not isinstance(each, KeyboardInterrupt)])
+@pytest.mark.parametrize(
+    "error", [each for each in RAISED if not isinstance(each, KeyboardInterrupt)]
+)
 def test_what_a_network_raises_while_it_is_looked_at_is_no_exit(error):
     expect_fit(Raises(error), IMAGES, outputs=None)  # Left to fail where it is used.
     with pytest.raises((RuntimeError, InputError), match=f"it raised {type(error).__name__}"):
@@ -46,7 +52,9 @@ def test_what_a_network_raises_while_it_is_looked_at_is_no_exit(error):
 
 
 @pytest.mark.parametrize(
-    "code", ["import sys; sys.exit(0)", "import sys\ndef net():\n    sys.exit(0)"], ids=["import", "constructor"]
+    "code",
+    ["import sys; sys.exit(0)", "import sys\ndef net():\n    sys.exit(0)"],
+    ids=["import", "constructor"],
 )
 def test_a_network_that_exits_while_it_is_built_is_refused(tmp_path, monkeypatch, code):
     (tmp_path / "leaving_network.py").write_text(code)
@@ -73,8 +81,14 @@ def test_an_error_message_is_one_line_that_can_be_printed():
     ("text", "said"),
     [
         ("s3://bucket/a.tar: no such file", "s3://bucket/a.tar: no such file"),
-        ("https://host/a.tar?sig=31%2Bf&se=2: cannot be read", "https://host/a.tar?…: cannot be read"),
-        ("'--stress-set=data=hf:https://host/a?sig=f=' -x", "'--stress-set=data=hf:https://host/a?…' -x"),
+        (
+            "https://host/a.tar?sig=31%2Bf&se=2: cannot be read",
+            "https://host/a.tar?…: cannot be read",
+        ),
+        (
+            "'--stress-set=data=hf:https://host/a?sig=f=' -x",
+            "'--stress-set=data=hf:https://host/a?…' -x",
+        ),
         (
             "ValueError(URL(https://me:pw@host:80/a?b)), is it there?",
             "ValueError(URL(https://me:…@host:80/a?…)), is it there?",
@@ -102,5 +116,9 @@ def test_a_network_that_cannot_be_laid_out_is_refused_by_role_and_file(tmp_path,
     network = NetworkOptions(model="meta_network:net")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(InputError, match=r"candidate .*meta\.pt: the model failed on the first"):
-            open_model(tmp_path / "meta.pt", IMAGES, role="candidate", network=network, device="cpu")
+        with pytest.raises(
+            InputError, match=r"candidate .*meta\.pt: the model failed on the first"
+        ):
+            open_model(
+                tmp_path / "meta.pt", IMAGES, role="candidate", network=network, device="cpu"
+            )

@@ -45,7 +45,12 @@ def grad_cam(model, pixels, *, layer, size=None):
 
 def captums(model, layer, pixels):
     target = model(pixels).argmax(1)
-    return LayerGradCam(model, layer).attribute(pixels, target=target, relu_attributions=True)[:, 0].detach().numpy()
+    return (
+        LayerGradCam(model, layer)
+        .attribute(pixels, target=target, relu_attributions=True)[:, 0]
+        .detach()
+        .numpy()
+    )
 
 
 def unit(images):
@@ -114,7 +119,9 @@ def resnet():
 def noisy(count, size):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
-    return LabelledImages(pixels, torch.zeros(count, dtype=torch.int64), tuple("abcdefghij"), "noise", "test")
+    return LabelledImages(
+        pixels, torch.zeros(count, dtype=torch.int64), tuple("abcdefghij"), "noise", "test"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +188,10 @@ def state_of(model):
         {name: value.clone() for name, value in model.state_dict().items()},
         {name: layer.training for name, layer in model.named_modules()},
         {name: (weights.requires_grad, weights.grad) for name, weights in model.named_parameters()},
-        {name: (len(layer._forward_hooks), len(layer._forward_pre_hooks)) for name, layer in model.named_modules()},
+        {
+            name: (len(layer._forward_hooks), len(layer._forward_pre_hooks))
+            for name, layer in model.named_modules()
+        },
     )
 
 
@@ -189,7 +199,11 @@ def state_of(model):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluating"])
 def test_a_model_is_left_as_it_was_found(images, frozen, training):
     images = images.take(torch.arange(10))
-    model = load_checkpoint(MODELS / "augmented.safetensors").model.train(training).requires_grad_(not frozen)
+    model = (
+        load_checkpoint(MODELS / "augmented.safetensors")
+        .model.train(training)
+        .requires_grad_(not frozen)
+    )
     model.bn2.eval()
     if not frozen:
         model.fc1.weight.grad = torch.ones_like(model.fc1.weight)
@@ -199,7 +213,9 @@ def test_a_model_is_left_as_it_was_found(images, frozen, training):
     assert default_layer(model, unit(images)) == "bn3+relu"
     found = attend(Classifier(model, workers=1), images, layer="bn3")
     after = state_of(model)
-    assert [name for name, value in before[0].items() if not torch.equal(value, after[0][name])] == []
+    assert [
+        name for name, value in before[0].items() if not torch.equal(value, after[0][name])
+    ] == []
     assert before[1:] == after[1:]
     assert torch.equal(logits, reference(unit(images)).detach())
     assert np.abs(maps.numpy() - found.maps).max() < 1e-5
@@ -224,23 +240,32 @@ def test_hooks_are_removed_and_modes_restored_when_a_model_raises():
 
 
 def test_workers_change_no_bit_and_predictions_are_those_of_float32(shipped, images):
-    one, two = (attend(Classifier(shipped, workers=workers), images, Pose(10, 2, 2)) for workers in (1, 2))
+    one, two = (
+        attend(Classifier(shipped, workers=workers), images, Pose(10, 2, 2)) for workers in (1, 2)
+    )
     assert one.maps.tobytes() == two.maps.tobytes()
     assert one.predictions.logits.tobytes() == two.predictions.logits.tobytes()
     few = attend(Classifier(shipped, workers=1), images.take(torch.arange(40)), Pose(10, 2, 2))
     assert few.maps.tobytes() == one.maps[:40].tobytes()
     classifier = Classifier(shipped, workers=1)
     for pose in (Pose(), Pose(-30, 3, -3)):
-        found, exact = attend(classifier, images, pose).predictions, classifier.predict(images, pose)
+        found, exact = (
+            attend(classifier, images, pose).predictions,
+            classifier.predict(images, pose),
+        )
         assert np.abs(found.logits - exact.logits).max() < 1e-5
         assert (found.predicted == exact.predicted).all()
         assert found.perturbation == pose
     mirrored = replace(images, pixels=images.pixels.flip(-1))
-    assert np.array_equal(attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps)
+    assert np.array_equal(
+        attend(classifier, images, HorizontalFlip()).maps, attend(classifier, mirrored).maps
+    )
 
 
 def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch):
-    role = RoleModel("candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=Store(tmp_path)))
+    role = RoleModel(
+        "candidate", MODELS, "c", "m", "user", None, Classifier(shipped, cache=Store(tmp_path))
+    )
     found = role.attend(images)
     assert role.attend(images) is found
     other_names = replace(images, name="others", indices=images.positions + 7)
@@ -259,14 +284,22 @@ def test_attention_is_remembered_and_kept(shipped, images, tmp_path, monkeypatch
         attend(Classifier(shipped, cache=Store(tmp_path)), images, layer="bn2")
 
 
-@pytest.mark.parametrize(("name", "layer"), [("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")])
+@pytest.mark.parametrize(
+    ("name", "layer"), [("squeezenet1_1", "classifier.2"), ("shufflenet_v2_x0_5", "conv5")]
+)
 def test_the_default_layer_ends_the_last_convolution_block(name, layer):
     model = getattr(torchvision.models, name)(weights=None)
     assert default_layer(model, torch.rand(2, 3, 96, 96)) == layer
 
 
 def test_the_default_layer_lies_before_the_pooling_and_behind_its_relu():
-    layers = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten()]
+    layers = [
+        nn.Conv2d(1, 2, 3),
+        nn.BatchNorm2d(2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+    ]
     pixels = torch.rand(2, 1, 8, 8)
     assert default_layer(nn.Sequential(*layers, nn.Linear(18, 2)), pixels) == "2"
     later = [*layers[:2], layers[3], layers[2], layers[4]]
@@ -281,16 +314,27 @@ def test_the_default_layer_lies_before_the_pooling_and_behind_its_relu():
 
 @pytest.mark.parametrize(("slope", "follows"), [(0.0, True), (0.1, False)])
 def test_a_relu_that_follows_is_told_from_others(slope, follows):
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.LeakyReLU(slope), nn.Flatten(), nn.Linear(18, 2))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.LeakyReLU(slope), nn.Flatten(), nn.Linear(18, 2)
+    )
     assert relu_follows(model, torch.rand(4, 1, 8, 8) - 0.5, layer="0") is follows
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("conv9", r"(?m)layer 'conv9': the model has no such layer .* conv1 \(28x28\), .*, bn3 \(7x7\)$"),
-        ("fc1", r"layer 'fc1': the model has no such layer with feature maps of more than one pixel"),
-        ("conv3+relu", r"layer 'conv3\+relu': no ReLU follows directly; name 'conv3' for the layer's own output"),
+        (
+            "conv9",
+            r"(?m)layer 'conv9': the model has no such layer .* conv1 \(28x28\), .*, bn3 \(7x7\)$",
+        ),
+        (
+            "fc1",
+            r"layer 'fc1': the model has no such layer with feature maps of more than one pixel",
+        ),
+        (
+            "conv3+relu",
+            r"layer 'conv3\+relu': no ReLU follows directly; name 'conv3' for the layer's own output",
+        ),
     ],
 )
 def test_a_wrong_layer_is_an_error_that_lists_those_there_are(shipped, images, wanted, message):
@@ -324,11 +368,16 @@ class Detached(nn.Module):
         maps = self.conv(pixels).flatten(1)
         if self.how == "cut":
             maps = maps.detach()
-        return maps[:, :2] if self.how == "cut" else pixels.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
+        return (
+            maps[:, :2]
+            if self.how == "cut"
+            else pixels.flatten(1)[:, :2] * torch.ones(2, requires_grad=True)
+        )
 
 
 @pytest.mark.parametrize(
-    ("how", "message"), [("cut", "cannot be differentiated"), ("beside", "do not depend on the layer")]
+    ("how", "message"),
+    [("cut", "cannot be differentiated"), ("beside", "do not depend on the layer")],
 )
 def test_logits_that_do_not_come_from_the_layer_have_no_attention(how, message):
     with pytest.raises(NotApplicableError, match=message):
@@ -384,7 +433,13 @@ def transformer():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = torchvision.models.VisionTransformer(
-            image_size=32, patch_size=8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=10
+            image_size=32,
+            patch_size=8,
+            num_layers=3,
+            num_heads=2,
+            hidden_dim=16,
+            mlp_dim=32,
+            num_classes=10,
         )
         nn.init.normal_(model.heads.head.weight)
     return model.eval()
@@ -411,14 +466,18 @@ def test_a_transformers_map_before_its_last_attention_equals_captum(noise):
     block = model.encoder.layers.encoder_layer_2
     block.ln_1 = OnAGrid(block.ln_1)
     target = model(pixels).argmax(1)
-    expected = LayerGradCam(model, block.ln_1.grid).attribute(pixels, target=target, relu_attributions=True)[:, 0]
+    expected = LayerGradCam(model, block.ln_1.grid).attribute(
+        pixels, target=target, relu_attributions=True
+    )[:, 0]
     assert np.abs(found.maps - expected.detach().numpy()).max() < 1e-5
     assert found.maps.max() > 1e-4
     model = transformer()
     differentiated = []
     for name, layer in model.encoder.layers.named_children():
         layer.ln_2.register_full_backward_hook(lambda *_, name=name: differentiated.append(name))
-    grad_cam(model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4))
+    grad_cam(
+        model, noise.pixels.float() / 255, layer="encoder.layers.encoder_layer_2.ln_1", size=(4, 4)
+    )
     assert differentiated == ["encoder_layer_2"]
     timm = pytest.importorskip("timm", reason="timm is not installed")
     with torch.random.fork_rng():
@@ -434,7 +493,12 @@ def test_maps_with_channels_last_equal_those_with_channels_first(noise):
     """Torchvision's Swin hands its last norm on with channels first, by a layer of its own."""
     torch.manual_seed(0)
     model = torchvision.models.swin_transformer.SwinTransformer(
-        patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=[2, 2], num_classes=10
+        patch_size=[4, 4],
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[1, 1],
+        window_size=[2, 2],
+        num_classes=10,
     ).eval()
     pixels = noise.pixels.float() / 255
     sizes = {"features.0.0": (8, 8), "features.1": (8, 8), "norm": (4, 4), "permute": (4, 4)}

@@ -25,7 +25,9 @@ from harness.perturb import IDENTITY, HorizontalFlip, Pose
 def made_images(count, *, channels=1, size=8, classes=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return LabelledImages(
-        pixels=torch.randint(0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8),
+        pixels=torch.randint(
+            0, 256, (count, channels, size, size), generator=generator, dtype=torch.uint8
+        ),
         labels=torch.randint(0, classes, (count,), generator=generator),
         classes=tuple("abcdefghij"[:classes]),
         name="made",
@@ -56,7 +58,9 @@ def small_cnn():
 def plain_logits(model, images, perturbation=IDENTITY, *, layout=torch.contiguous_format):
     plain = copy.deepcopy(model).eval().to(memory_format=layout)
     with torch.inference_mode():
-        return plain(perturbation(unit_range(images.pixels)).contiguous(memory_format=layout)).numpy()
+        return plain(
+            perturbation(unit_range(images.pixels)).contiguous(memory_format=layout)
+        ).numpy()
 
 
 def expect_own_logits(model, images):
@@ -66,7 +70,9 @@ def expect_own_logits(model, images):
 
 @pytest.fixture
 def predictions():
-    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [0.1, 0.6, 0.3]], dtype=np.float32)) + np.float32(3)
+    logits = np.log(
+        np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5], [0.1, 0.6, 0.3]], dtype=np.float32)
+    ) + np.float32(3)
     images = replace(made_images(3), labels=torch.tensor([0, 1, 1]))
     return Predictions(logits, images, Pose(5))
 
@@ -90,7 +96,9 @@ def test_shipped_network_gives_its_own_logits(perturbation):
 
     assert predictions.logits.dtype == np.float32
     assert predictions.logits.shape == (130, 10)
-    np.testing.assert_allclose(predictions.logits, plain_logits(model, images, perturbation), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(
+        predictions.logits, plain_logits(model, images, perturbation), atol=1e-5, rtol=1e-5
+    )
     assert (predictions.images, predictions.perturbation) == (images, perturbation)
 
 
@@ -155,12 +163,18 @@ SHAPES = {
     "no-affine": lambda: Net(in_sequence, norm=nn.BatchNorm2d(3, affine=False)),
     "grouped-and-strided": lambda: Net(in_sequence, conv=nn.Conv2d(1, 3, 3, stride=2, dilation=2)),
     "keyword-arguments": lambda: Net(lambda net, pixels: net.norm(input=net.conv(input=pixels))),
-    "norm-first": lambda: Net(lambda net, pixels: net.conv(net.norm(pixels)), norm=nn.BatchNorm2d(1)),
+    "norm-first": lambda: Net(
+        lambda net, pixels: net.conv(net.norm(pixels)), norm=nn.BatchNorm2d(1)
+    ),
     "output-used-twice": lambda: Net(with_shortcut),
-    "convolution-called-twice": lambda: Net(lambda net, pixels: net.norm(net.conv(pixels)) + net.conv(pixels.flip(3))),
+    "convolution-called-twice": lambda: Net(
+        lambda net, pixels: net.norm(net.conv(pixels)) + net.conv(pixels.flip(3))
+    ),
     "norm-called-twice": lambda: Net(lambda net, pixels: net.norm(net.norm(net.conv(pixels)))),
     "weight-used-elsewhere": lambda: Net(
-        lambda net, pixels: net.norm(net.conv(pixels)) + functional.conv2d(pixels, net.conv.weight, padding=1)
+        lambda net, pixels: (
+            net.norm(net.conv(pixels)) + functional.conv2d(pixels, net.conv.weight, padding=1)
+        )
     ),
     "statistics-used-elsewhere": lambda: Net(
         lambda net, pixels: net.norm(net.conv(pixels)) + net.norm.running_mean.view(1, -1, 1, 1)
@@ -170,10 +184,18 @@ SHAPES = {
     "hook-on-convolution": lambda: hooked(Net(in_sequence)),
     "hook-on-norm": lambda: norm_hooked(Net(in_sequence)),
     "hook-on-model": lambda: root_hooked(Net(in_sequence)),
-    "weight-norm": lambda: Net(in_sequence, conv=nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 3, 3))),
-    "branch-on-values": lambda: Net(lambda net, pixels: in_sequence(net, pixels) if pixels.sum() > 0 else pixels),
-    "branch-on-mode": lambda: Net(lambda net, pixels: pixels if net.training else in_sequence(net, pixels)),
-    "sequential": lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "weight-norm": lambda: Net(
+        in_sequence, conv=nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 3, 3))
+    ),
+    "branch-on-values": lambda: Net(
+        lambda net, pixels: in_sequence(net, pixels) if pixels.sum() > 0 else pixels
+    ),
+    "branch-on-mode": lambda: Net(
+        lambda net, pixels: pixels if net.training else in_sequence(net, pixels)
+    ),
+    "sequential": lambda: nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ),
     "one-layer": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
     "transposed": lambda: Net(in_sequence, conv=nn.ConvTranspose2d(1, 3, 3)),
     "double-logits": lambda: Net(lambda net, pixels: in_sequence(net, pixels).double()),
@@ -188,7 +210,10 @@ def test_network_of_any_shape_gives_its_own_logits(make):
 
 
 def test_norm_without_running_statistics_is_left_unfolded():
-    model, images = Net(in_sequence, norm=nn.BatchNorm2d(3, track_running_stats=False)), made_images(32)
+    model, images = (
+        Net(in_sequence, norm=nn.BatchNorm2d(3, track_running_stats=False)),
+        made_images(32),
+    )
     logits = Classifier(model).predict(images).logits
     # Statistics of the batch add up in the order of memory, so only the same layout gives the same bits.
     threads = torch.get_num_threads()
@@ -207,7 +232,9 @@ class Standardise(nn.Module):
 
 def test_padding_of_a_batch_is_no_reason_to_refuse_a_model():
     images = made_images(4)
-    np.testing.assert_allclose(Classifier(Standardise()).predict(images).logits, plain_logits(Standardise(), images))
+    np.testing.assert_allclose(
+        Classifier(Standardise()).predict(images).logits, plain_logits(Standardise(), images)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -222,15 +249,21 @@ def logits_of_many(many):
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_number_of_workers_changes_no_bit(many, logits_of_many, workers):
-    assert np.array_equal(Classifier(small_cnn(), workers=workers).predict(many, Pose(3, 1, 0)).logits, logits_of_many)
+    assert np.array_equal(
+        Classifier(small_cnn(), workers=workers).predict(many, Pose(3, 1, 0)).logits, logits_of_many
+    )
 
 
 PLACES = [*map(range, (1, 31, 32, 33, 125, 250)), [250], [7, 3, 249], range(60, 200)]
 
 
-@pytest.mark.parametrize("positions", PLACES, ids=["1", "31", "32", "33", "125", "250", "last", "three", "across"])
+@pytest.mark.parametrize(
+    "positions", PLACES, ids=["1", "31", "32", "33", "125", "250", "last", "three", "across"]
+)
 def test_number_and_place_in_the_batch_change_no_bit(many, logits_of_many, positions):
-    predictions = Classifier(small_cnn()).predict(many.take(torch.tensor(list(positions))), Pose(3, 1, 0))
+    predictions = Classifier(small_cnn()).predict(
+        many.take(torch.tensor(list(positions))), Pose(3, 1, 0)
+    )
     assert np.array_equal(predictions.logits, logits_of_many[list(positions)])
 
 
@@ -278,7 +311,12 @@ def test_other_images_are_run_anew(change):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"indices": torch.tensor([9, 8, 7, 6])}, {"classes": ("x", "y", "z")}, {"name": "other"}, {"split": "train"}],
+    [
+        {"indices": torch.tensor([9, 8, 7, 6])},
+        {"classes": ("x", "y", "z")},
+        {"name": "other"},
+        {"split": "train"},
+    ],
     ids=["positions", "classes", "name", "split"],
 )
 def test_remembered_predictions_still_name_the_images_asked_about(changes):
@@ -326,12 +364,16 @@ def covering(rows: slice) -> Covered:
 def test_perturbations_of_ones_own_that_look_alike_are_told_apart(ones):
     assert repr(ones[0]) == repr(ones[1])
     generator = torch.Generator().manual_seed(0)
-    images = replace(made_images(4), pixels=torch.randint(0, 256, (4, 1, 40, 40), generator=generator).byte())
+    images = replace(
+        made_images(4), pixels=torch.randint(0, 256, (4, 1, 40, 40), generator=generator).byte()
+    )
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     classifier = Classifier(model)
     for perturbation in ones:
         expected = plain_logits(model, images, perturbation)
-        np.testing.assert_allclose(classifier.predict(images, perturbation).logits, expected, atol=1e-5)
+        np.testing.assert_allclose(
+            classifier.predict(images, perturbation).logits, expected, atol=1e-5
+        )
         found = attend(classifier, images, perturbation, layer="0")
         np.testing.assert_allclose(found.predictions.logits, expected, atol=1e-5)
 
@@ -354,7 +396,9 @@ def test_perturbation_or_shape_that_was_changed_meanwhile_is_run_anew():
     wide = replace(wide, pixels=wide.pixels.reshape(4, 1, 4, 16))
     classifier = Classifier(model)
     classifier.predict(made_images(4))
-    np.testing.assert_allclose(classifier.predict(wide).logits, plain_logits(model, wide), atol=1e-5)
+    np.testing.assert_allclose(
+        classifier.predict(wide).logits, plain_logits(model, wide), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
@@ -428,9 +472,18 @@ UNJUDGED = {
     "tuple": (lambda pixels: (pixels, pixels), r"returned tuple, expected a tensor of logits"),
     "none": (lambda pixels: None, r"returned NoneType, expected a tensor"),
     "dict": (lambda pixels: {"logits": pixels}, r"returned dict, expected a tensor"),
-    "classes": (lambda pixels: pixels[:, 0, 0, :5], r"logits of shape \(32, 5\) .*3 classes.*expected \(32, 3\)"),
-    "images": (lambda pixels: pixels[:7, 0, 0, :3], r"logits of shape \(7, 3\) .*expected \(32, 3\)"),
-    "dimensions": (lambda pixels: pixels[:, 0, :3, :3], r"logits of shape \(32, 3, 3\) .*expected \(32, 3\)"),
+    "classes": (
+        lambda pixels: pixels[:, 0, 0, :5],
+        r"logits of shape \(32, 5\) .*3 classes.*expected \(32, 3\)",
+    ),
+    "images": (
+        lambda pixels: pixels[:7, 0, 0, :3],
+        r"logits of shape \(7, 3\) .*expected \(32, 3\)",
+    ),
+    "dimensions": (
+        lambda pixels: pixels[:, 0, :3, :3],
+        r"logits of shape \(32, 3, 3\) .*expected \(32, 3\)",
+    ),
     "scalar": (lambda pixels: pixels.sum(), r"logits of shape \(\) .*expected \(32, 3\)"),
 }
 
@@ -442,9 +495,15 @@ def test_model_that_returns_no_logits_is_a_model_error_with_both_shapes(make, me
 
 
 NOT_FINITE = {
-    **{str(value): (spoil(value), "infinity for 2 images") for value in (math.nan, math.inf, -math.inf)},
+    **{
+        str(value): (spoil(value), "infinity for 2 images")
+        for value in (math.nan, math.inf, -math.inf)
+    },
     "no-padding-counts": (lambda pixels: pixels[:, 0, 0, :3] / 0 * 0, "infinity for 4 images"),
-    "beyond-float32": (lambda pixels: (pixels[:, 0, 0, :3] + 1).double() * 1e300, "infinity for 4 images"),
+    "beyond-float32": (
+        lambda pixels: (pixels[:, 0, 0, :3] + 1).double() * 1e300,
+        "infinity for 4 images",
+    ),
 }
 
 
@@ -459,7 +518,9 @@ def test_a_model_error_counts_the_images_whose_logits_are_not_finite(make, messa
 def test_model_that_raises_is_a_model_error_with_its_reason():
     with pytest.raises(ModelError) as error:
         Classifier(nn.Sequential(nn.Flatten(), nn.Linear(7, 3))).predict(made_images(4), Pose(5))
-    assert re.search(r"model failed on .*\(4, 1, 8, 8\).* under Pose\(degrees=5, .*: .*64.*7", str(error.value))
+    assert re.search(
+        r"model failed on .*\(4, 1, 8, 8\).* under Pose\(degrees=5, .*: .*64.*7", str(error.value)
+    )
     assert isinstance(error.value.__cause__, RuntimeError)
 
     def explode(images):
@@ -489,5 +550,8 @@ def test_auto_is_the_first_device_there_is(monkeypatch, cuda, mps, expected):
 
 @pytest.mark.parametrize("wanted", ["gpu", "", "cpu:x", "cuda:99", "meta", "fpga", "vulkan"])
 def test_device_that_cannot_be_used_is_an_input_error(wanted):
-    with pytest.raises(InputError, match=rf"device '{wanted}' cannot be used \(.+\); expected auto, cpu, cuda or mps"):
+    with pytest.raises(
+        InputError,
+        match=rf"device '{wanted}' cannot be used \(.+\); expected auto, cpu, cuda or mps",
+    ):
         pick_device(wanted)

@@ -11,16 +11,25 @@ IMAGENET = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PIXELS = np.linspace(0, 1, 50) ** 2
 
 
-@pytest.mark.parametrize("true", [Levels(0.94, 0.02), Levels(2.8, -0.8), Levels(0.35, 0.29), Levels()])
+@pytest.mark.parametrize(
+    "true", [Levels(0.94, 0.02), Levels(2.8, -0.8), Levels(0.35, 0.29), Levels()]
+)
 def test_the_fit_finds_the_values(true):
     def loss(levels):
-        return float(np.abs((levels.gain - true.gain) * PIXELS + levels.offset - true.offset).mean())
+        return float(
+            np.abs((levels.gain - true.gain) * PIXELS + levels.offset - true.offset).mean()
+        )
 
     found = fitted_levels(loss, mean=float(PIXELS.mean()), coarse=loss)
-    assert (found.gain, found.offset) == (pytest.approx(true.gain, abs=0.01), pytest.approx(true.offset, abs=0.01))
+    assert (found.gain, found.offset) == (
+        pytest.approx(true.gain, abs=0.01),
+        pytest.approx(true.offset, abs=0.01),
+    )
 
 
-@pytest.mark.parametrize("reference", [Pipeline(), Pipeline(normalise=IMAGENET)], ids=["plain", "normalized"])
+@pytest.mark.parametrize(
+    "reference", [Pipeline(), Pipeline(normalise=IMAGENET)], ids=["plain", "normalized"]
+)
 def test_levels_of_a_pipeline_are_those_that_made_it(reference):
     found = levels_between(Levels(0.94, 0.02).of(reference), reference)
     assert (found.gain, found.offset) == (pytest.approx(0.94), pytest.approx(0.02))

@@ -43,7 +43,9 @@ def cache(tmp_path, monkeypatch):
 def made(monkeypatch):
     """A list that grows with each picture that this process decodes, but for the first, which it always looks at."""
     seen, own = [], decoding.Decoder.made
-    monkeypatch.setattr(decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1])
+    monkeypatch.setattr(
+        decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1]
+    )
     return seen
 
 
@@ -54,7 +56,9 @@ def photos(tmp_path):
     for number in range(COUNT):
         file = tmp_path / "photos" / ("ant", "bee")[number * 2 // COUNT] / f"{number:02}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 256, (12 + number % 3, 10, 3 + (number == COUNT - 1)), dtype=np.uint8)
+        pixels = rng.integers(
+            0, 256, (12 + number % 3, 10, 3 + (number == COUNT - 1)), dtype=np.uint8
+        )
         Image.fromarray(pixels).save(file)
     return tmp_path / "photos"
 
@@ -80,7 +84,10 @@ def as_parquet(photos):
     from pyarrow import parquet
 
     files = sorted(photos.rglob("*.png"))
-    rows = {"image": [file.read_bytes() for file in files], "label": [file.parent.name for file in files]}
+    rows = {
+        "image": [file.read_bytes() for file in files],
+        "label": [file.parent.name for file in files],
+    }
     parquet.write_table(pa.table(rows), photos / "all.parquet", row_group_size=7)
     return f"parquet:{photos / 'all.parquet'}"
 
@@ -104,7 +111,9 @@ def expect_the_same(mine, theirs):
     assert mine.labels.tolist() == theirs.labels.tolist()
 
 
-@pytest.mark.parametrize("source", [as_folder, as_shards, as_parquet], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "source", [as_folder, as_shards, as_parquet], ids=lambda each: each.__name__
+)
 def test_pictures_have_the_same_bits_and_notes(nodes, photos, cache, made, source):
     mine, theirs = both(source(photos), nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
@@ -124,7 +133,9 @@ class Halved:
 
 
 def test_a_transform_of_ones_own_is_sent_along(nodes, photos, cache, made):
-    mine, theirs = both(as_folder(photos), nodes, cache, made, transform=transform_of("mine:halved", Halved()))
+    mine, theirs = both(
+        as_folder(photos), nodes, cache, made, transform=transform_of("mine:halved", Halved())
+    )
     expect_the_same(mine, theirs)
     assert "40 of 40 images are rounded" in theirs.notes[-1]
     assert set(made) == set(range(decoding.TRIED)), "those that are tried twice"
@@ -135,7 +146,9 @@ def test_a_transform_that_cannot_be_sent_runs_here(nodes, photos, cache, made, c
         def __init__(self):
             self.lock = threading.Lock()
 
-    mine, theirs = both(as_folder(photos), nodes, cache, made, transform=transform_of("mine:locked", Locked()))
+    mine, theirs = both(
+        as_folder(photos), nodes, cache, made, transform=transform_of("mine:locked", Locked())
+    )
     expect_the_same(mine, theirs)
     assert "cannot be sent to a worker" in capfd.readouterr().err
     assert set(made) == set(range(COUNT))
@@ -156,7 +169,10 @@ def test_shards_on_a_server_are_read_by_the_workers(nodes, photos, cache, made):
     pytest.importorskip("aiohttp")
     as_shards(photos)
     with serving() as server:
-        server.files = {f"test-{number}.tar": (photos / f"test-{number}.tar").read_bytes() for number in range(2)}
+        server.files = {
+            f"test-{number}.tar": (photos / f"test-{number}.tar").read_bytes()
+            for number in range(2)
+        }
         spec = f"webdataset:{server.url('test-{0..1}.tar')}"
         mine, theirs = both(spec, nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
@@ -168,7 +184,9 @@ def test_what_no_worker_can_read_is_read_here_and_said_once(nodes, photos, cache
 
     as_shards(photos)
     for number in range(2):
-        fsspec.filesystem("memory").pipe(f"/test-{number}.tar", (photos / f"test-{number}.tar").read_bytes())
+        fsspec.filesystem("memory").pipe(
+            f"/test-{number}.tar", (photos / f"test-{number}.tar").read_bytes()
+        )
     mine, theirs = both("webdataset:memory://test-{0..1}.tar", nodes, cache, made, size="12x10")
     expect_the_same(mine, theirs)
     assert sorted(made) == list(range(COUNT)), "each once"
@@ -181,7 +199,9 @@ def test_a_node_that_cannot_is_replaced_by_this_process(two_nodes, nodes, capfd)
     import ray
 
     cluster_of(BackendOptions(ray_address=two_nodes.address)).start()
-    blind = next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU"))
+    blind = next(
+        node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")
+    )
 
     def call(thing):
         if ray.get_runtime_context().get_node_id() == blind:

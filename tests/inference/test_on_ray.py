@@ -120,7 +120,9 @@ def test_predictions_have_the_same_bits(pair, shared):
         assert np.array_equal(mine.errors, theirs.errors)
         assert np.array_equal(mine.logits, theirs.logits)
     assert (shared.workers, shared.kinds.total()) == (2, 2)
-    assert here.backend.decides == there.backend.decides, "so that each finds what the other left in the cache"
+    assert here.backend.decides == there.backend.decides, (
+        "so that each finds what the other left in the cache"
+    )
 
 
 def test_corruptions_of_ones_own_and_halved_batches_have_the_same_bits(pair):
@@ -131,7 +133,9 @@ def test_corruptions_of_ones_own_and_halved_batches_have_the_same_bits(pair):
             return images * (1 - level)
 
         images = images_of(100)
-        mine, theirs = (each.predict(images, Corruption("ever-darker", 4)).answers for each in pair())
+        mine, theirs = (
+            each.predict(images, Corruption("ever-darker", 4)).answers for each in pair()
+        )
         assert np.array_equal(mine, theirs)
     finally:
         CORRUPTIONS._added.pop("ever-darker", None)
@@ -173,7 +177,9 @@ def test_a_file_that_a_node_does_not_have_is_sent(pair, tmp_path):
         rows = rows_of_file(file, pixels.shape, torch.uint8)
     (tmp_path / "pixels").unlink()
     here, there = pair(Small())
-    assert np.array_equal(here.predict(labelled(rows, labels)).answers, there.predict(labelled(rows, labels)).answers)
+    assert np.array_equal(
+        here.predict(labelled(rows, labels)).answers, there.predict(labelled(rows, labels)).answers
+    )
 
 
 def test_what_goes_wrong_is_told_as_in_one_process(pair):
@@ -193,7 +199,9 @@ def test_what_goes_wrong_is_told_as_in_one_process(pair):
             self.lock = threading.Lock()
 
     _, there = pair()
-    with pytest.raises(InputError, match=r"cannot be sent to a worker .*run it without backend ray"):
+    with pytest.raises(
+        InputError, match=r"cannot be sent to a worker .*run it without backend ray"
+    ):
         there.predict(images_of(8), Locked())
 
 
@@ -225,7 +233,9 @@ def test_workers_that_are_killed_change_no_bit(pair):
     try:
         rounds = 0
         while len(kills) < KILLS and rounds < 400:
-            assert np.array_equal(there.predict(images, Slowly(0.02 + rounds * 1e-9)).answers, expected)
+            assert np.array_equal(
+                there.predict(images, Slowly(0.02 + rounds * 1e-9)).answers, expected
+            )
             rounds += 1
     finally:
         ended.set()
@@ -263,9 +273,13 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
     images = images_of(200)
     pixels = images.pixels.clone()
     pixels[100] = 255
-    classifier = Classifier(Crashing(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
+    classifier = Classifier(
+        Crashing(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False
+    )
     began = time.monotonic()
-    with pytest.raises(BackendLostError, match=r"images \(200, .* under .*: images \d+ to \d+ failed 3 times"):
+    with pytest.raises(
+        BackendLostError, match=r"images \(200, .* under .*: images \d+ to \d+ failed 3 times"
+    ):
         classifier.predict(LabelledImages(pixels, images.labels, images.classes, "zoo", "test"))
     assert time.monotonic() - began < 60
     with pytest.raises(BackendLostError, match="the cluster failed"):
@@ -275,7 +289,9 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
 def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, monkeypatch):
     assert calls.PATIENCE <= 30
     monkeypatch.setattr(calls, "PATIENCE", 2.0)
-    classifier = Classifier(network(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False)
+    classifier = Classifier(
+        network(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False
+    )
     classifier.predict(images_of(40))
 
     def leave():
@@ -307,12 +323,15 @@ def test_nodes_that_do_not_answer_or_leave_at_the_start_end_the_run(nodes, monke
     thread = threading.Thread(target=leave)
     try:
         monkeypatch.setattr(calls, "STARTING", 1.0)
-        with pytest.raises(BackendLostError, match="no node can work: none has answered within 1 s"):
+        with pytest.raises(
+            BackendLostError, match="no node can work: none has answered within 1 s"
+        ):
             Cluster(BackendOptions(ray_address=nodes.address)).start()
         monkeypatch.setattr(calls, "STARTING", 100.0)
         thread.start()
         with pytest.raises(
-            BackendLostError, match=r"no node can work: the last one was lost .*\(TaskUnschedulableError"
+            BackendLostError,
+            match=r"no node can work: the last one was lost .*\(TaskUnschedulableError",
         ):
             Cluster(BackendOptions(ray_address=nodes.address)).start()
     finally:

@@ -46,7 +46,12 @@ def opened(tmp_path, monkeypatch):
 
     def open_it(model, *, images=IMAGES, **options):
         ov.save_model(model, "model.xml", compress_to_fp16=False)
-        return open_model(model_spec("openvino:model.xml"), images, role="candidate", network=NetworkOptions(**options))
+        return open_model(
+            model_spec("openvino:model.xml"),
+            images,
+            role="candidate",
+            network=NetworkOptions(**options),
+        )
 
     return open_it
 
@@ -62,7 +67,9 @@ def test_it_predicts_like_the_network_that_was_converted(opened, shape, kind):
     model = opened(linear(shape, kind))
     np.testing.assert_allclose(model.predict(IMAGES).logits, EXPECTED, rtol=1e-4, atol=1e-5)
     assert model.as_json()["outputs"] == "logits"
-    with pytest.raises(NotApplicableError, match="a model of the kind openvino gives predictions only"):
+    with pytest.raises(
+        NotApplicableError, match="a model of the kind openvino gives predictions only"
+    ):
         model.attend(IMAGES)
 
 
@@ -92,7 +99,9 @@ def quantized_alone():
 
 def test_a_network_with_dynamic_ranges_is_judged_in_batches_of_1(opened):
     model = opened(quantized(), images=DIMMED)
-    np.testing.assert_allclose(model.predict(DIMMED).logits, quantized_alone(), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        model.predict(DIMMED).logits, quantized_alone(), rtol=1e-3, atol=1e-3
+    )
     assert model.as_json()["batches"] == "dynamic ranges: holds for batches of 1"
     assert not unsteady([model], DIMMED)
 
@@ -162,9 +171,18 @@ def test_probabilities_labels_and_normalization_are_seen(opened):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda: linear(outputs=2), r"REFUSED\[ARCHITECTURE\] model.xml: it has 1 inputs and 2 outputs"),
-        (lambda: linear(kind=np.int32), r"REFUSED\[ARCHITECTURE\] model.xml: its input is i32 of shape"),
-        (lambda: linear((-1, 1, 2, 8)), r"takes images of shape \(1, 2, 8\), the data have 1 channels of 4x4 pixels"),
+        (
+            lambda: linear(outputs=2),
+            r"REFUSED\[ARCHITECTURE\] model.xml: it has 1 inputs and 2 outputs",
+        ),
+        (
+            lambda: linear(kind=np.int32),
+            r"REFUSED\[ARCHITECTURE\] model.xml: its input is i32 of shape",
+        ),
+        (
+            lambda: linear((-1, 1, 2, 8)),
+            r"takes images of shape \(1, 2, 8\), the data have 1 channels of 4x4 pixels",
+        ),
     ],
     ids=["two outputs", "integers", "another size"],
 )
@@ -177,8 +195,14 @@ def test_files_out_of_order_are_refused(opened, tmp_path):
     opened(linear())
     whole = (tmp_path / "model.xml").read_text()
     for change, message in (
-        (lambda: (tmp_path / "model.xml").write_text("<net"), r"REFUSED\[FORMAT\] model.xml: OpenVINO cannot read it"),
-        (lambda: (tmp_path / "model.xml").write_text(whole[: len(whole) // 2]), r"REFUSED\[(FORMAT|RESOURCE)\]"),
+        (
+            lambda: (tmp_path / "model.xml").write_text("<net"),
+            r"REFUSED\[FORMAT\] model.xml: OpenVINO cannot read it",
+        ),
+        (
+            lambda: (tmp_path / "model.xml").write_text(whole[: len(whole) // 2]),
+            r"REFUSED\[(FORMAT|RESOURCE)\]",
+        ),
         (lambda: (tmp_path / "model.bin").write_bytes(b""), r"REFUSED\[(FORMAT|RESOURCE)\]"),
         ((tmp_path / "model.bin").unlink, r"REFUSED\[NOT_REGULAR\] model.bin"),
     ):
@@ -205,7 +229,14 @@ def test_the_shipped_model_converted_agrees_with_onnx_runtime(tmp_path, monkeypa
     shipped = load_model(Path(__file__).parents[2] / "models/augmented.safetensors").model
     with warnings.catch_warnings(action="ignore"):
         example, sizes = torch.zeros(2, 1, 28, 28), {"input": {0: "n"}}
-        torch.onnx.export(shipped, (example,), "model.onnx", input_names=["input"], dynamic_axes=sizes, dynamo=False)
+        torch.onnx.export(
+            shipped,
+            (example,),
+            "model.onnx",
+            input_names=["input"],
+            dynamic_axes=sizes,
+            dynamo=False,
+        )
     ov.save_model(ov.convert_model("model.onnx"), "model.xml", compress_to_fp16=False)
     models = [open_model(model_spec(spec), images) for spec in ("openvino:model.xml", "model.onnx")]
     found, expected = (model.predict(images, Pose(10, 2, 2)) for model in models)

@@ -38,7 +38,9 @@ OTHER = {
 @pytest.mark.parametrize("name", [*SAME, *OTHER])
 def test_pooling_gives_the_same_bits(name, size):
     plain = Net((SAME | OTHER)[name])
-    images = torch.randn(3, 4, *(each + 4 for each in size), generator=torch.Generator().manual_seed(0))
+    images = torch.randn(
+        3, 4, *(each + 4 for each in size), generator=torch.Generator().manual_seed(0)
+    )
     images = images.contiguous(memory_format=torch.channels_last)
     model = pooled_by_maxima(folded(plain))
     replaced = any(node.target is max_of_two_by_two for node in model.graph.nodes)

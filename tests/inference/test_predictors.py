@@ -48,12 +48,16 @@ def opened(monkeypatch, tmp_path):
         kind = Kind("made:NAME", "", "", open=lambda spec, options, images: predictor)
         monkeypatch.setitem(KINDS, "made", kind)
         options = NetworkOptions(predictor_batch=batch)
-        return open_model(model_spec("made:it"), IMAGES, role="candidate", network=options, cache=cache)
+        return open_model(
+            model_spec("made:it"), IMAGES, role="candidate", network=options, cache=cache
+        )
 
     return open_it
 
 
-@pytest.mark.parametrize("text", ["runs/a.pth", "C:\\runs\\a.pth", "run:3.safetensors", "./made:it", "a b:c", "x"])
+@pytest.mark.parametrize(
+    "text", ["runs/a.pth", "C:\\runs\\a.pth", "run:3.safetensors", "./made:it", "a b:c", "x"]
+)
 def test_a_path_with_a_colon_stays_a_path(text):
     assert model_spec(text) == Path(text)
 
@@ -61,14 +65,18 @@ def test_a_path_with_a_colon_stays_a_path(text):
 def test_a_predictor_is_asked_in_full_batches_of_one_size(opened):
     made = Made()
     model = opened(made, batch=16)
-    np.testing.assert_allclose(model.predict(IMAGES).logits, logits(IMAGES.pixels.numpy() / np.float32(255)), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(IMAGES).logits, logits(IMAGES.pixels.numpy() / np.float32(255)), rtol=1e-5
+    )
     assert set(made.asked) == {16}
     assert str(model.path) == "made:it"
     assert model.as_json()["architecture"] == "made"
     made = Made(provides=Provides(live=False))
     opened(made, batch=16).predict(IMAGES)
     assert made.asked[-5:] == [16, 16, 16, 16, 6]
-    with pytest.raises(NotApplicableError, match="attention: a model of the kind made gives predictions only"):
+    with pytest.raises(
+        NotApplicableError, match="attention: a model of the kind made gives predictions only"
+    ):
         opened(Made()).attend(IMAGES)
 
 
@@ -99,15 +107,31 @@ def test_answers_are_cached_by_a_lasting_identity_alone(opened, tmp_path):
 
 
 WRONG = {
-    "shape": (lambda pixels: logits(pixels)[:, :2], Provides(), r"shape \(32, 2\) for 32 images, expected \(32, 3\)"),
-    "nan": (lambda pixels: logits(pixels) * np.nan, Provides(), "NaN or infinity for 32 of 32 images"),
+    "shape": (
+        lambda pixels: logits(pixels)[:, :2],
+        Provides(),
+        r"shape \(32, 2\) for 32 images, expected \(32, 3\)",
+    ),
+    "nan": (
+        lambda pixels: logits(pixels) * np.nan,
+        Provides(),
+        "NaN or infinity for 32 of 32 images",
+    ),
     "integers": (
         lambda pixels: logits(pixels).astype(int),
         Provides(),
         "logits are int64 of shape .*, expected floats",
     ),
-    "sums": (lambda pixels: probabilities(pixels) / 2, Provides("probabilities"), "sums of 0.5 to 0.5"),
-    "negative": (lambda pixels: probabilities(pixels) * 3 - 2 / 3, Provides("probabilities"), "probabilities are -"),
+    "sums": (
+        lambda pixels: probabilities(pixels) / 2,
+        Provides("probabilities"),
+        "sums of 0.5 to 0.5",
+    ),
+    "negative": (
+        lambda pixels: probabilities(pixels) * 3 - 2 / 3,
+        Provides("probabilities"),
+        "probabilities are -",
+    ),
     "label": (
         lambda pixels: np.full(len(pixels), 3),
         Provides("labels"),
@@ -118,7 +142,11 @@ WRONG = {
         Provides("labels"),
         "labels are float64 of shape .* expected 32 int",
     ),
-    "top": (probabilities, Provides("probabilities", top=2), "declared the top 2 classes, but returned 3"),
+    "top": (
+        probabilities,
+        Provides("probabilities", top=2),
+        "declared the top 2 classes, but returned 3",
+    ),
 }
 
 

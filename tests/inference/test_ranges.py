@@ -15,7 +15,9 @@ from harness.networks.options import BackendOptions
 from harness.perturb import Pose
 
 
-@pytest.mark.parametrize(("count", "size", "workers"), [(1, 8, 2), (100, 8, 3), (1000, 32, 2), (7, 8, 1), (64, 8, 8)])
+@pytest.mark.parametrize(
+    ("count", "size", "workers"), [(1, 8, 2), (100, 8, 3), (1000, 32, 2), (7, 8, 1), (64, 8, 8)]
+)
 def test_ranges_are_whole_batches_of_each_input_once(count, size, workers):
     found = list(ranges(count, size=size, workers=workers, most=5))
     assert [number for start, stop in found for number in range(start, stop)] == list(range(count))

@@ -64,27 +64,38 @@ def opened(tmp_path, images, arrays):
 def write_table(path, content):
     """Write arrays as a table: the line of the export in its first row alone."""
     count = len(content["image"])
-    columns = {"image": [name.decode() if isinstance(name, bytes) else name for name in content["image"].tolist()]}
+    columns = {
+        "image": [
+            name.decode() if isinstance(name, bytes) else name for name in content["image"].tolist()
+        ]
+    }
     if "export" in content:
         columns["export"] = [str(content["export"]), *[""] * (count - 1)]
     if "labels" in content:
         columns["label"] = content["labels"].tolist()
     else:
-        columns |= {name: content["probabilities"][:, at].tolist() for at, name in enumerate(CLASSES)}
+        columns |= {
+            name: content["probabilities"][:, at].tolist() for at, name in enumerate(CLASSES)
+        }
     if path.suffix == ".parquet":
         arrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
         parquet.write_table(arrow.table(columns), path)
         return
-    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    lines = [
+        ",".join(columns),
+        *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True)),
+    ]
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 @pytest.mark.parametrize("name", ["answers.npz", "answers.csv", "answers.parquet"])
 def test_an_answer_is_found_by_its_pixels(opened, pixels, arrays, name):
     shuffled = np.random.default_rng(1).permutation(len(pixels))
-    predictor = opened(name, image=arrays["image"][shuffled], probabilities=arrays["probabilities"][shuffled])
+    predictor = opened(
+        name, image=arrays["image"][shuffled], probabilities=arrays["probabilities"][shuffled]
+    )
     assert predictor.provides.scores == "probabilities"
     assert not predictor.provides.live
     assert np.array_equal(predictor.predict(pixels[::-1]), arrays["probabilities"][::-1])
@@ -117,7 +128,9 @@ def test_the_identity_is_known_before_the_answers(opened, tmp_path, images, pixe
     found = opened()
     alone = open_predictor(f"predictions:{tmp_path / 'answers.npz'}", NetworkOptions(), None)
     assert alone.identity.sha256 == found.identity.sha256
-    other = opened(export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels])
+    other = opened(
+        export=None, image=None, probabilities=np.eye(4, dtype=np.float32)[images.labels]
+    )
     assert other.identity.sha256 != found.identity.sha256
     pixels[3] *= 0.5
     with pytest.raises(UnknownPixelsError, match="has no prediction for 1 of 80 images"):
@@ -125,7 +138,9 @@ def test_the_identity_is_known_before_the_answers(opened, tmp_path, images, pixe
 
 
 @pytest.mark.parametrize(
-    "numbers", [None, np.arange(COUNT), np.arange(COUNT)[::-1]], ids=["in-order", "by-number", "back"]
+    "numbers",
+    [None, np.arange(COUNT), np.arange(COUNT)[::-1]],
+    ids=["in-order", "by-number", "back"],
 )
 def test_clean_images_alone_need_no_export(opened, images, pixels, numbers):
     order = np.arange(COUNT) if numbers is None else numbers
@@ -150,42 +165,95 @@ ONE_OF = "expected exactly one of labels, probabilities and logits"
 UNPICKLED = "holds Python objects, which are never unpickled"
 WRONG = {
     "lacks images": (lambda a: both(a, lambda values: values[:-5]), "lacks 5 of the 80"),
-    "repeats images": (lambda a: both(a, lambda of: np.concatenate([of, of[:3]])), "83 rows of 80 images"),
-    "repeats in place of others": (lambda a: {"image": ending(a, *a["image"][:3])}, "lacks 3 of the 80 images"),
-    "foreign images": (lambda a: {"image": ending(a, b"f" * 64)}, "80 rows of 80 images, .*80 images of its export"),
+    "repeats images": (
+        lambda a: both(a, lambda of: np.concatenate([of, of[:3]])),
+        "83 rows of 80 images",
+    ),
+    "repeats in place of others": (
+        lambda a: {"image": ending(a, *a["image"][:3])},
+        "lacks 3 of the 80 images",
+    ),
+    "foreign images": (
+        lambda a: {"image": ending(a, b"f" * 64)},
+        "80 rows of 80 images, .*80 images of its export",
+    ),
     "more images": (
-        lambda a: both(a, lambda of: np.concatenate([of, of[:1]])) | {"image": np.append(a["image"], b"f" * 64)},
+        lambda a: (
+            both(a, lambda of: np.concatenate([of, of[:1]]))
+            | {"image": np.append(a["image"], b"f" * 64)}
+        ),
         "has 81 rows of 81 images, expected one row for each of the 80",
     ),
-    "another protocol": (lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")}, "of protocol 2"),
-    "no line of an export": (lambda _: {"export": None}, "has names of exported images but no line export"),
-    "a line of something else": (lambda _: {"export": "inputs"}, "expected the line `export` of the manifest.json"),
-    "several lines": (lambda a: {"export": np.array([str(a["export"])] * 2)}, "has 2 different lines in export"),
+    "another protocol": (
+        lambda a: {"export": str(a["export"]).replace("protocol=1", "protocol=2")},
+        "of protocol 2",
+    ),
+    "no line of an export": (
+        lambda _: {"export": None},
+        "has names of exported images but no line export",
+    ),
+    "a line of something else": (
+        lambda _: {"export": "inputs"},
+        "expected the line `export` of the manifest.json",
+    ),
+    "several lines": (
+        lambda a: {"export": np.array([str(a["export"])] * 2)},
+        "has 2 different lines in export",
+    ),
     "no names": (lambda _: {"image": None}, "has an export but no names of images"),
-    "names of files": (lambda _: {"image": np.array([f"{n}.png" for n in range(80)])}, "as '0.png', and the data"),
+    "names of files": (
+        lambda _: {"image": np.array([f"{n}.png" for n in range(80)])},
+        "as '0.png', and the data",
+    ),
     "names as objects": (lambda a: {"image": a["image"].astype(object)}, UNPICKLED),
-    "labels as objects": (lambda _: {"probabilities": None, "labels": np.array([{}] * 80)}, UNPICKLED),
-    "another length": (lambda a: {"probabilities": a["probabilities"][:-5]}, "has 80 images and 75 predictions"),
-    "too few classes": (lambda a: {"probabilities": a["probabilities"][:, :3]}, r"for 80 .*expected \(80, 4\)"),
-    "other classes": (lambda _: {"classes": np.array(list("abcd"))}, "lacks ant, bee, cat, dog, has besides a"),
+    "labels as objects": (
+        lambda _: {"probabilities": None, "labels": np.array([{}] * 80)},
+        UNPICKLED,
+    ),
+    "another length": (
+        lambda a: {"probabilities": a["probabilities"][:-5]},
+        "has 80 images and 75 predictions",
+    ),
+    "too few classes": (
+        lambda a: {"probabilities": a["probabilities"][:, :3]},
+        r"for 80 .*expected \(80, 4\)",
+    ),
+    "other classes": (
+        lambda _: {"classes": np.array(list("abcd"))},
+        "lacks ant, bee, cat, dog, has besides a",
+    ),
     "not a number": (
-        lambda a: {"probabilities": np.where(np.arange(80)[:, None] < 7, np.nan, a["probabilities"])},
+        lambda a: {
+            "probabilities": np.where(np.arange(80)[:, None] < 7, np.nan, a["probabilities"])
+        },
         "NaN or infinity for 7 of 80 images",
     ),
-    "integers for probabilities": (lambda a: {"probabilities": a["probabilities"].astype(int)}, "are int64"),
+    "integers for probabilities": (
+        lambda a: {"probabilities": a["probabilities"].astype(int)},
+        "are int64",
+    ),
     "labels that are no class": (
         lambda _: {"probabilities": None, "labels": np.arange(80)},
         "76 of 80 labels are no class: 4, 5, 6, 7, 8 and 71 more; the data have classes 0 to 3",
     ),
-    "labels as floats": (lambda _: {"probabilities": None, "labels": np.zeros(80)}, "labels are float64"),
+    "labels as floats": (
+        lambda _: {"probabilities": None, "labels": np.zeros(80)},
+        "labels are float64",
+    ),
     "labels and probabilities": (lambda _: {"labels": np.zeros(80, dtype=int)}, ONE_OF),
     "arrays of data": (
         lambda _: {"images": np.zeros((80, 4, 4)), "masks": np.zeros(80)},
         "has the arrays images, masks",
     ),
     "no answers": (lambda _: {"probabilities": None}, ONE_OF),
-    "three axes": (lambda a: {"probabilities": a["probabilities"][..., None]}, r"the shape \(80, 4, 1\)"),
-    "empty": (lambda a: both(a, lambda values: values[:0]), "has no rows; expected a row for each image"),
+    "three axes": (
+        lambda a: {"probabilities": a["probabilities"][..., None]},
+        r"the shape \(80, 4, 1\)",
+    ),
+    "empty": (
+        lambda a: both(a, lambda values: values[:0]),
+        "has no rows; expected a row for each image",
+    ),
 }
 
 
@@ -222,10 +290,15 @@ def test_equal_images_with_other_answers_and_bytes_are_refused(tmp_path, images,
     pixels = images.pixels[[0, 1, 1]]
     equal = replace(images, pixels=pixels, labels=images.labels[:3])
     np.savez(path, labels=np.array([0, 1, 2]))
-    with pytest.raises(InputError, match="has other predictions for 1 images than for images with the same pixels"):
+    with pytest.raises(
+        InputError, match="has other predictions for 1 images than for images with the same pixels"
+    ):
         open_predictor(f"predictions:{path}", NetworkOptions(), equal)
     path = tmp_path / "answers.csv"
-    rows = [f"{name},ant,{arrays['export'] if at == 0 else ''}" for at, name in enumerate(arrays["image"].tolist())]
+    rows = [
+        f"{name},ant,{arrays['export'] if at == 0 else ''}"
+        for at, name in enumerate(arrays["image"].tolist())
+    ]
     path.write_text("\n".join(["image,label,export", *rows]))
     with pytest.raises(InputError, match=r"80 of 80 names .* such as \"b'.*as text, not b'…'"):
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
@@ -234,7 +307,9 @@ def test_equal_images_with_other_answers_and_bytes_are_refused(tmp_path, images,
 @pytest.mark.parametrize("first", [0, 1])
 def test_names_that_are_numbers_are_no_mixture(tmp_path, images, first):
     path, labels = tmp_path / "answers.csv", images.labels.numpy()
-    path.write_text("image,label\n" + "".join(f"{n},{label + first}\n" for n, label in enumerate(labels)))
+    path.write_text(
+        "image,label\n" + "".join(f"{n},{label + first}\n" for n, label in enumerate(labels))
+    )
     named = replace(images, classes=("1", "2", "3", "4"))
     predictor = open_predictor(f"predictions:{path}", NetworkOptions(), named)
     assert np.array_equal(predictor.predict(unit_range(images.pixels).numpy()), labels)
@@ -242,7 +317,9 @@ def test_names_that_are_numbers_are_no_mixture(tmp_path, images, first):
 
 def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels, opened):
     path, labels = tmp_path / "answers.csv", images.labels.numpy()
-    path.write_text("image,label\n\n" + "".join(f" {n} , {label}\n\n" for n, label in enumerate(labels)))
+    path.write_text(
+        "image,label\n\n" + "".join(f" {n} , {label}\n\n" for n, label in enumerate(labels))
+    )
     predictor = open_predictor(f"predictions:{path}", NetworkOptions(), images)
     assert np.array_equal(predictor.predict(pixels[:COUNT]), labels)
     opened(export=None, probabilities=None, image=None, labels=images.labels.numpy())
@@ -251,7 +328,9 @@ def test_spaces_and_empty_lines_say_nothing(tmp_path, images, pixels, opened):
     assert np.array_equal(predictor.predict(pixels[[30, 5]]), images.labels.numpy()[[30, 5]])
 
 
-def test_what_a_file_says_comes_before_settings_for_other_models(opened, tmp_path, images, pixels, arrays):
+def test_what_a_file_says_comes_before_settings_for_other_models(
+    opened, tmp_path, images, pixels, arrays
+):
     others = NetworkOptions(model_outputs="logits", classes=",".join(CLASSES[::-1]))
     labels = np.arange(len(pixels)) % 4
     opened(classes=np.array(CLASSES))
@@ -311,7 +390,10 @@ def broken(path, how):
         case "a pickle":
             path.write_bytes(b"\x80\x04cos\nsystem\n.")
         case "a bomb":
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("labels.npy", "w") as member:
+            with (
+                zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+                archive.open("labels.npy", "w") as member,
+            ):
                 np.lib.format.write_array_header_1_0(
                     member, {"descr": "<i8", "fortran_order": False, "shape": (1 << 40,)}
                 )
@@ -319,7 +401,8 @@ def broken(path, how):
 
 
 @pytest.mark.parametrize(
-    "how", ["missing", "a folder", "a pipe", "cut", "no archive", "a single array", "a pickle", "a bomb"]
+    "how",
+    ["missing", "a folder", "a pipe", "cut", "no archive", "a single array", "a pickle", "a bomb"],
 )
 def test_a_file_out_of_order_is_refused(tmp_path, images, how):
     path = tmp_path / "answers.npz"
@@ -354,7 +437,9 @@ def test_the_file_of_the_data_is_refused(tmp_path, data_file, how):
     images = load_images(spec)
     named = path if how == "itself" else other
     for ask in (
-        lambda: open_predictor(f"predictions:{named}", NetworkOptions(), images.take(torch.arange(8))),
+        lambda: open_predictor(
+            f"predictions:{named}", NetworkOptions(), images.take(torch.arange(8))
+        ),
         lambda: answers_to_some(named, images, outputs=None),
     ):
         with pytest.raises(InputError, match="is the file of the data"):
@@ -364,7 +449,9 @@ def test_the_file_of_the_data_is_refused(tmp_path, data_file, how):
 def test_files_of_another_kind_or_damaged_are_refused(tmp_path, images):
     path = tmp_path / "answers.pkl"
     path.write_bytes(b"\x80\x04.")
-    with pytest.raises(InputError, match=r"answers.pkl is no file of predictions; expected .npz, .csv, .parquet"):
+    with pytest.raises(
+        InputError, match=r"answers.pkl is no file of predictions; expected .npz, .csv, .parquet"
+    ):
         open_predictor(f"predictions:{path}", NetworkOptions(), images)
     pytest.importorskip("pyarrow")
     path = tmp_path / "answers.parquet"

@@ -22,7 +22,14 @@ from harness.inference.search import breaking, changes, correct_at, first_failur
 from harness.measures import Unit, breaking_severity, robust_accuracy, unchanged_share, worst_of_ten
 from harness.networks.checkpoints import load_checkpoint
 from harness.perturb import Pose, augmentation_range_poses
-from harness.perturb.grids import GRIDS, PATHS, classic_poses, fine_paths, most_dangerous_first, random_poses
+from harness.perturb.grids import (
+    GRIDS,
+    PATHS,
+    classic_poses,
+    fine_paths,
+    most_dangerous_first,
+    random_poses,
+)
 from harness.perturb.strategies import poses
 from harness.run.opening import EXAMPLES
 
@@ -38,7 +45,9 @@ def some_images(count: int = 30, *, size: int = 8, seed: int = 0) -> LabelledIma
 
 def random_model(seed: int, *, size: int = 8) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (size - 2) ** 2, 3)).eval()
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * (size - 2) ** 2, 3)
+    ).eval()
 
 
 def shipped(name: str) -> nn.Module:
@@ -57,12 +66,16 @@ def brute_force(classifier: Classifier, images: LabelledImages, sequence) -> np.
 
 
 some_poses = st.lists(
-    st.builds(Pose, st.integers(-30, 30), st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=40
+    st.builds(Pose, st.integers(-30, 30), st.integers(-3, 3), st.integers(-3, 3)),
+    min_size=1,
+    max_size=40,
 )
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(sequence=some_poses, seed=st.integers(0, 1000), count=st.integers(1, 300), agree=st.booleans())
+@given(
+    sequence=some_poses, seed=st.integers(0, 1000), count=st.integers(1, 300), agree=st.booleans()
+)
 def test_early_exit_equals_brute_force(sequence, seed, count, agree):
     model = random_model(seed)
     images = some_images(count, seed=seed)
@@ -79,7 +92,10 @@ def test_the_order_of_poses_decides_no_survival():
     straight = first_failures(Classifier(model), images, grid).right_everywhere
     assert 0 < straight.sum() < len(straight)
     for order in (most_dangerous_first(grid), tuple(reversed(grid))):
-        assert first_failures(Classifier(model), images, order).right_everywhere.tolist() == straight.tolist()
+        assert (
+            first_failures(Classifier(model), images, order).right_everywhere.tolist()
+            == straight.tolist()
+        )
 
 
 def test_broken_images_are_not_evaluated_again():
@@ -152,7 +168,9 @@ def test_natural_random_worst_of_ten_and_grid_are_in_order():
     drawn = random_poses(grid, 10, images=len(images))
     assert all(len(set(row)) == 10 for row in drawn)
     correct = correct_at(classifier, images, grid, drawn)
-    expected = [[classifier.predict(images, grid[at]).correct[n] for at in drawn[n]] for n in range(5)]
+    expected = [
+        [classifier.predict(images, grid[at]).correct[n] for at in drawn[n]] for n in range(5)
+    ]
     assert correct[:5].tolist() == expected
     ever = first_failures(classifier, images, most_dangerous_first(grid))
     natural = classifier.predict(images).correct.mean()
@@ -197,9 +215,13 @@ def test_breakage_that_is_not_monotone_is_found_at_its_lower_end():
     images = bars()
     found = breaking(Classifier(ErrsWhenTurned(6.5, 8.5)), images, PATHS["rotation"])
     assert set(found.severity) == {7.0}
-    fine = first_failures(Classifier(ErrsWhenTurned(6.95, 8.05)), images, fine_paths()["rotation"].poses)
+    fine = first_failures(
+        Classifier(ErrsWhenTurned(6.95, 8.05)), images, fine_paths()["rotation"].poses
+    )
     assert {fine.perturbation_of(position) for position in range(len(images))} == {Pose(7.0)}
-    assert np.isinf(breaking(Classifier(ErrsWhenTurned(99, 99)), images, PATHS["rotation"]).severity).all()
+    assert np.isinf(
+        breaking(Classifier(ErrsWhenTurned(99, 99)), images, PATHS["rotation"]).severity
+    ).all()
     wrong = bars()
     wrong = LabelledImages(wrong.pixels, 1 - wrong.labels, wrong.classes, "wrong", "test")
     found = breaking(Classifier(ErrsWhenTurned(99, 99)), wrong, PATHS["shift"])
@@ -211,7 +233,9 @@ def test_survival_and_quantiles_by_hand():
     from harness.inference.search import Breaking
     from harness.perturb.grids import SeverityPath
 
-    path = SeverityPath("rotation", "degrees", {1.0: (Pose(1.0),), 2.0: (Pose(2.0),), 4.0: (Pose(4.0),)})
+    path = SeverityPath(
+        "rotation", "degrees", {1.0: (Pose(1.0),), 2.0: (Pose(2.0),), 4.0: (Pose(4.0),)}
+    )
     found = Breaking(path, np.array([1, 1, 2, 2, 2, 4, np.inf, np.inf, np.inf, np.inf]), images=12)
     severities, surviving = found.survival()
     assert severities.tolist() == [0, 1, 2, 4]
@@ -223,7 +247,10 @@ def test_survival_and_quantiles_by_hand():
     measured = breaking_severity(found, share_broken=0.5)
     assert (measured.value, measured.unit, measured.n) == (2.0, Unit.DEGREES, 12)
     assert measured.interval[0] <= 2.0 <= measured.interval[1]
-    assert "of 10 images that are correct when clean, 4 are correct up to the limit of 4 degrees" in measured.detail
+    assert (
+        "of 10 images that are correct when clean, 4 are correct up to the limit of 4 degrees"
+        in measured.detail
+    )
 
 
 @settings(deadline=None)
@@ -290,7 +317,11 @@ def barn(pytester, monkeypatch):
     shutil.copy(STRESS_TESTS / "test_drawn_pose.py", root / "stress_tests")
     shutil.copy(__file__, root / "bar_models.py")
     images = bars()
-    arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels, "classes": np.array(images.classes)}
+    arrays = {
+        "images": images.pixels[:, 0].numpy(),
+        "labels": images.labels,
+        "classes": np.array(images.classes),
+    }
     np.savez(root / "bars.npz", **arrays)
     loaded = load_images(f"npz:{root / 'bars.npz'}")
     torch.save({}, root / "none.pth")
@@ -313,7 +344,10 @@ def test_a_failure_within_one_degree_is_found_and_its_range_named(barn):
     assert result.ret == 1
     (row,) = [row for row in report["checks"] if row["id"] == "drawn-rotation"]
     assert row["status"] == "fail"
-    assert "smallest failing pose: rotated by 7° counter-clockwise, @example(pose=Pose(degrees=7))" in row["detail"]
+    assert (
+        "smallest failing pose: rotated by 7° counter-clockwise, @example(pose=Pose(degrees=7))"
+        in row["detail"]
+    )
     assert "fails from 7 to 8°" in row["detail"]
     assert "@example(pose=Pose(degrees=7))" in result.stdout.str()
 
@@ -343,7 +377,8 @@ ASKS_ANOTHER = "first_failures(candidate.classifier.like(SURE), search_images, p
 
 
 @pytest.mark.parametrize(
-    ("measured", "threshold", "status"), [(ASKED, 0.9, "pass"), (ASKED, 0.001, "pass"), (ASKS_ANOTHER, 0.9, "fail")]
+    ("measured", "threshold", "status"),
+    [(ASKED, 0.9, "pass"), (ASKED, 0.001, "pass"), (ASKS_ANOTHER, 0.9, "fail")],
 )
 def test_the_search_checks_itself_on_a_turned_copy(barn, measured, threshold, status):
     test = (STRESS_TESTS / "test_worst_pose.py").read_text()

@@ -16,7 +16,14 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import torch
-from inference_servers import as_probabilities, by_tiles, dropped, inference_server, refused, stalled
+from inference_servers import (
+    as_probabilities,
+    by_tiles,
+    dropped,
+    inference_server,
+    refused,
+    stalled,
+)
 from PIL import Image
 
 from harness.base.cache import Store
@@ -31,7 +38,9 @@ from harness.perturb import Pose
 
 CLASSES = tuple("abcdefghij")
 IMAGES = LabelledImages(
-    torch.randint(0, 256, (200, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    torch.randint(
+        0, 256, (200, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    ),
     torch.arange(200) % 10,
     CLASSES,
     "made",
@@ -64,7 +73,9 @@ def opened(url, cache=None, *, images=IMAGES, batch=32, timeout=60.0, outputs=No
 
 def by_files(files):
     """Return scores of ten classes, (N, 10), by the bytes of files."""
-    return np.array([np.frombuffer(hashlib.sha256(file).digest()[:10], np.uint8) for file in files], np.float32)
+    return np.array(
+        [np.frombuffer(hashlib.sha256(file).digest()[:10], np.uint8) for file in files], np.float32
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +85,9 @@ def photographs(tmp_path_factory):
     for number in range(20):
         folder = root / CLASSES[number % 10]
         folder.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)).save(folder / f"{number}.jpg")
+        Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)).save(
+            folder / f"{number}.jpg"
+        )
     images = load_images(f"folder:{root}", size=(8, 8))
     return images, [path.read_bytes() for path in sorted(root.rglob("*.jpg"))]
 
@@ -112,18 +125,26 @@ class TestAServerThatDoesRight:
             logits = opened(served.url).predict(IMAGES).logits
             pixels = IMAGES.pixels.numpy().astype(np.float32)
             values = pixels if datatype == "UINT8" else pixels / 255
-            np.testing.assert_allclose(logits, by_tiles(values), rtol=1e-4, atol=1e-4 * np.abs(logits).max())
+            np.testing.assert_allclose(
+                logits, by_tiles(values), rtol=1e-4, atol=1e-4 * np.abs(logits).max()
+            )
             if shape[0] != -1:
                 assert set(served.batches) == {shape[0]}
 
     def test_channels_stand_where_its_metadata_say(self):
-        colored = LabelledImages(IMAGES.pixels.repeat(1, 3, 1, 1)[:40], IMAGES.labels[:40], CLASSES, "made", "test")
+        colored = LabelledImages(
+            IMAGES.pixels.repeat(1, 3, 1, 1)[:40], IMAGES.labels[:40], CLASSES, "made", "test"
+        )
         first = lambda images: by_tiles(images.transpose(0, 3, 1, 2))  # noqa: E731
         with inference_server(first, shape=(-1, 28, 28, 3)) as served:
-            np.testing.assert_allclose(opened(served.url, images=colored).predict(colored).logits, expected(colored))
+            np.testing.assert_allclose(
+                opened(served.url, images=colored).predict(colored).logits, expected(colored)
+            )
         with (
             inference_server(by_files, shape=(-1, 2), datatype="BYTES") as served,
-            pytest.raises(InputError, match=r"takes several files an image, expected \[-1\] or \[-1, 1\]"),
+            pytest.raises(
+                InputError, match=r"takes several files an image, expected \[-1\] or \[-1, 1\]"
+            ),
         ):
             opened(served.url)
 
@@ -136,12 +157,18 @@ class TestAServerThatDoesRight:
             model = opened(served.url, cache, images=images, batch=8)
             np.testing.assert_array_equal(model.predict(images).logits, by_files(files))
             assert set(files) <= set(served.images)
-            assert not model.classifier.plain.identity.lasting, "other files may have the same pixels"
+            assert not model.classifier.plain.identity.lasting, (
+                "other files may have the same pixels"
+            )
             model.predict(images, MOVED)
-            assert served.images[-1].startswith(b"\x89PNG"), "no file has the pixels of a moved image"
+            assert served.images[-1].startswith(b"\x89PNG"), (
+                "no file has the pixels of a moved image"
+            )
             asked = len(served.images)
             opened(served.url, cache, images=images, batch=8).predict(images)
-            assert not set(files) & set(served.images[asked + 4 * OPENING :]), "answers to files are kept"
+            assert not set(files) & set(served.images[asked + 4 * OPENING :]), (
+                "answers to files are kept"
+            )
 
     @pytest.mark.parametrize("outputs", [None, "probabilities"])
     def test_probabilities_are_declared_or_beyond_doubt(self, outputs):
@@ -154,27 +181,39 @@ class TestAServerThatDoesRight:
 
     @pytest.mark.parametrize("shaped", [(-1,), (-1, 1)], ids=str)
     def test_labels_are_taken_as_labels(self, shaped):
-        with inference_server(lambda images: by_tiles(images).argmax(axis=1).reshape(shaped)) as served:
-            served.metadata["outputs"] = [{"name": "label", "datatype": "INT64", "shape": list(shaped)}]
+        with inference_server(
+            lambda images: by_tiles(images).argmax(axis=1).reshape(shaped)
+        ) as served:
+            served.metadata["outputs"] = [
+                {"name": "label", "datatype": "INT64", "shape": list(shaped)}
+            ]
             model = opened(served.url)
-            np.testing.assert_array_equal(model.predict(IMAGES).predicted, expected().argmax(axis=1))
+            np.testing.assert_array_equal(
+                model.predict(IMAGES).predicted, expected().argmax(axis=1)
+            )
             assert model.as_json()["outputs"] == "labels"
 
     def test_of_several_outputs_the_scores_or_the_named_one_are_asked_for(self):
         with inference_server() as served:
-            served.metadata["outputs"].insert(0, {"name": "label", "datatype": "INT64", "shape": [-1]})
+            served.metadata["outputs"].insert(
+                0, {"name": "label", "datatype": "INT64", "shape": [-1]}
+            )
             assert opened(served.url).as_json()["output"] == "scores"
         with inference_server() as served:
             served.metadata["outputs"] *= 2
             served.metadata["outputs"][1] = served.metadata["outputs"][1] | {"name": "others"}
-            with pytest.raises(InputError, match=r"outputs are scores FP32 \[-1, 10\], others .* http_output"):
+            with pytest.raises(
+                InputError, match=r"outputs are scores FP32 \[-1, 10\], others .* http_output"
+            ):
                 opened(served.url)
             assert opened(served.url, output="others").as_json()["output"] == "others"
             with pytest.raises(InputError, match=r"http_output x: .*is no output of the model"):
                 opened(served.url, output="x")
 
     def test_requests_run_side_by_side_as_many_as_allowed(self, server, monkeypatch):
-        monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)  # Workers share what is allowed.
+        monkeypatch.delenv(
+            "PYTEST_XDIST_WORKER_COUNT", raising=False
+        )  # Workers share what is allowed.
 
         def wait_for_others(number, handler):
             until = time.monotonic() + 5
@@ -236,7 +275,9 @@ class TestAnAddress:
 
     def test_that_redirects_is_not_followed(self, server):
         with inference_server() as other:
-            server.fault = lambda number, handler: refused(handler, 307, {"Location": f"{other.url}/infer?key=hunter2"})
+            server.fault = lambda number, handler: refused(
+                handler, 307, {"Location": f"{other.url}/infer?key=hunter2"}
+            )
             with pytest.raises(InputError, match="redirects to") as refusal:
                 opened(server.url)
             assert not other.requests
@@ -281,7 +322,9 @@ def in_answers(**facts):
     """Return what puts an echo into each answer."""
 
     def put(server, echo):
-        server.change = lambda number, answer: answer | {name: make(echo) for name, make in facts.items()}
+        server.change = lambda number, answer: (
+            answer | {name: make(echo) for name, make in facts.items()}
+        )
 
     return put
 
@@ -291,7 +334,9 @@ def in_errors(status, **headers):
 
     def put(server, echo):
         said = {name.replace("_", "-"): value.format(echo) for name, value in headers.items()}
-        server.fault = lambda number, handler: handler.send(status, json.dumps({"error": echo}).encode(), said) or True
+        server.fault = lambda number, handler: (
+            handler.send(status, json.dumps({"error": echo}).encode(), said) or True
+        )
 
     return put
 
@@ -311,18 +356,31 @@ PLACES = {
     "model": in_answers(model_name=str),
     "version": in_answers(model_version=str),
     "another version": lambda server, echo: setattr(
-        server, "change", lambda number, answer: answer | ({"model_version": echo} if number > 6 else {})
+        server,
+        "change",
+        lambda number, answer: answer | ({"model_version": echo} if number > 6 else {}),
     ),
     "output": in_answers(outputs=lambda echo: [{"name": echo}]),
-    "shape": in_answers(outputs=lambda echo: [{"name": "scores", "datatype": "FP32", "shape": echo}]),
+    "shape": in_answers(
+        outputs=lambda echo: [{"name": "scores", "datatype": "FP32", "shape": echo}]
+    ),
     "datatype": in_answers(outputs=lambda echo: [{"name": "scores", "datatype": echo}]),
-    "twice": lambda server, echo: setattr(server, "raw", lambda number, body: f'{{"{echo}": 1, "{echo}": 2}}'.encode()),
+    "twice": lambda server, echo: setattr(
+        server, "raw", lambda number, body: f'{{"{echo}": 1, "{echo}": 2}}'.encode()
+    ),
     "input of the metadata": lambda server, echo: server.metadata["inputs"][0].update(name=echo),
-    "datatype of the metadata": lambda server, echo: server.metadata["inputs"][0].update(datatype=echo),
+    "datatype of the metadata": lambda server, echo: server.metadata["inputs"][0].update(
+        datatype=echo
+    ),
     "output of the metadata": lambda server, echo: server.metadata["outputs"][0].update(name=echo),
-    "versions": lambda server, echo: (setattr(server, "version", echo), setattr(server, "names_version", False)),
+    "versions": lambda server, echo: (
+        setattr(server, "version", echo),
+        setattr(server, "names_version", False),
+    ),
     "compression": lambda server, echo: server.headers.update({"Content-Encoding": ascii(echo)}),
-    "length": lambda server, echo: server.headers.update({"Inference-Header-Content-Length": ascii(echo)}),
+    "length": lambda server, echo: server.headers.update(
+        {"Inference-Header-Content-Length": ascii(echo)}
+    ),
     "an error": in_errors(400),
     "text": in_errors(500, Content_Type="text/plain"),
     "a redirect": in_errors(302, Location="https://elsewhere/{}/x"),
@@ -355,7 +413,9 @@ class TestCredentials:
         credentials(token, entry)
         model = opened(server.url)
         assert {headers.get("Authorization") for *_, headers in server.requests} == {header}
-        assert "hunter2" not in f"{model!r} {model.as_json()} {vars(model.classifier.plain.predictor)}"
+        assert (
+            "hunter2" not in f"{model!r} {model.as_json()} {vars(model.classifier.plain.predictor)}"
+        )
 
     @pytest.mark.parametrize(
         ("token", "entry", "said"),
@@ -377,7 +437,11 @@ class TestCredentials:
         "case",
         [
             *((place, "whole", SECRET) for place in PLACES),
-            *(("id", form, sent) for form in ECHOES for sent in (SECRET, f"Basic {encoded(f'someone:{SECRET}')}")),
+            *(
+                ("id", form, sent)
+                for form in ECHOES
+                for sent in (SECRET, f"Basic {encoded(f'someone:{SECRET}')}")
+            ),
         ],
     )
     def test_no_part_of_an_answer_shows_them(self, server, monkeypatch, caplog, case):
@@ -389,7 +453,9 @@ class TestCredentials:
         shown += caplog.text
         assert "hunter" not in shown
         for secret in (SECRET, encoded(SECRET), SECRET.encode().hex(), sent.removeprefix("Basic ")):
-            assert not [part for at in range(len(secret) - 7) if (part := secret[at : at + 8]) in shown]
+            assert not [
+                part for at in range(len(secret) - 7) if (part := secret[at : at + 8]) in shown
+            ]
 
     def test_they_are_not_sent_unencrypted(self, monkeypatch):
         monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
@@ -417,14 +483,18 @@ class TestMetadata:
     )
     def test_that_do_not_fit_are_refused_before_anything_is_sent(self, server, inputs, said):
         if isinstance(inputs, list):
-            inputs = [dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in inputs]
+            inputs = [
+                dict(zip(("name", "datatype", "shape"), each, strict=True)) for each in inputs
+            ]
         server.metadata["inputs"] = inputs
         with pytest.raises(InputError, match=said):
             opened(server.url)
         assert not server.images
 
     def test_that_leave_the_place_of_channels_open_are_refused(self, server):
-        colored = LabelledImages(IMAGES.pixels.repeat(1, 3, 1, 1), IMAGES.labels, CLASSES, "made", "test")
+        colored = LabelledImages(
+            IMAGES.pixels.repeat(1, 3, 1, 1), IMAGES.labels, CLASSES, "made", "test"
+        )
         server.metadata["inputs"][0]["shape"] = [-1, -1, -1, -1]
         with pytest.raises(InputError, match="fits several layouts"):
             opened(server.url, images=colored)
@@ -432,7 +502,9 @@ class TestMetadata:
 
 def changed(output=None, **facts):
     """Return what changes an answer, or its one output."""
-    return lambda number, answer: answer | {"outputs": [answer["outputs"][0] | (output or {})]} | facts
+    return lambda number, answer: (
+        answer | {"outputs": [answer["outputs"][0] | (output or {})]} | facts
+    )
 
 
 class TestAnAnswer:
@@ -539,7 +611,9 @@ class TestAnAnswer:
             opened(server.url, timeout=0.3)
 
     def test_of_another_status_says_what_the_server_says(self, server):
-        server.fault = lambda number, handler: handler.send(400, b'{"error":"batch-size must be <= 8"}') or True
+        server.fault = lambda number, handler: (
+            handler.send(400, b'{"error":"batch-size must be <= 8"}') or True
+        )
         with pytest.raises(InputError, match=r"answers 400: .*must be <= 8.*predictor_batch"):
             opened(server.url)
         assert len([each for each in server.requests if each[0] == "POST"]) == 1
@@ -570,7 +644,9 @@ class TestTryingAgain:
         opened(server.url)
         assert times[1] - times[0] >= 1
 
-    @pytest.mark.parametrize("header", [lambda: "3600", lambda: formatdate(time.time() + 3600, usegmt=True)])
+    @pytest.mark.parametrize(
+        "header", [lambda: "3600", lambda: formatdate(time.time() + 3600, usegmt=True)]
+    )
     def test_not_where_the_server_asks_for_an_hour(self, server, header):
         server.fault = lambda number, handler: refused(handler, 503, {"Retry-After": header()})
         with pytest.raises(InputError, match=r"asks to wait for 3(600|599) s"):
@@ -595,7 +671,12 @@ class TestAServerThatCannotBeTrusted:
             (lambda scores: np.roll(scores, 1, axis=0), OPENING + 2),
             (lambda scores: np.random.default_rng(len(scores)).permutation(scores), OPENING + 5),
             *(
-                (lambda scores: scores[[1, 0, *range(2, len(scores))]] if len(scores) > 1 else scores, OPENING + at)
+                (
+                    lambda scores: (
+                        scores[[1, 0, *range(2, len(scores))]] if len(scores) > 1 else scores
+                    ),
+                    OPENING + at,
+                )
                 for at in (2, 5)
             ),
         ],
@@ -615,7 +696,9 @@ class TestAServerThatCannotBeTrusted:
         model = opened(server.url, cache)
         plain = opened(server.url)
         for degrees in range(3):
-            found, right = (each.predict(IMAGES, Pose(degrees, 0, 0)).logits for each in (model, plain))
+            found, right = (
+                each.predict(IMAGES, Pose(degrees, 0, 0)).logits for each in (model, plain)
+            )
             np.testing.assert_array_equal(found, right)
 
     @pytest.mark.parametrize("named", [True, False], ids=["named in answers", "in metadata alone"])
@@ -642,7 +725,9 @@ class TestAServerThatCannotBeTrusted:
     def test_whose_model_changes_under_one_version_ends_the_run(self, server, cache):
         opened(server.url, cache).predict(IMAGES)
         server.model = lambda images: -by_tiles(images)
-        with pytest.raises(InputError, match=r"gives other predictions than in an earlier run.*cache --clear"):
+        with pytest.raises(
+            InputError, match=r"gives other predictions than in an earlier run.*cache --clear"
+        ):
             opened(server.url, cache)
 
     @pytest.mark.parametrize("version", ["1", None])
@@ -703,7 +788,9 @@ class TestWhatIsKept:
 
     def test_answers_of_two_processes_at_once(self, server, cache):
         def ask(batch):
-            np.testing.assert_array_equal(opened(server.url, cache, batch=batch).predict(IMAGES).logits, expected())
+            np.testing.assert_array_equal(
+                opened(server.url, cache, batch=batch).predict(IMAGES).logits, expected()
+            )
 
         with ThreadPoolExecutor(3) as pool:
             assert list(pool.map(ask, (16, 7, 50))) == [None] * 3
@@ -748,7 +835,10 @@ def test_one_rate_holds_for_all_models_of_a_server(monkeypatch):
     httpx = pytest.importorskip("httpx")
     monkeypatch.setattr(exchange.Exchange, "_once", lambda *_: httpx.Response(200))
     options = NetworkOptions(http_rate=20.0)
-    two = [exchange.Exchange("http://127.0.0.1:1", Credentials(""), options, local=True) for _ in range(2)]
+    two = [
+        exchange.Exchange("http://127.0.0.1:1", Credentials(""), options, local=True)
+        for _ in range(2)
+    ]
     begun = time.monotonic()
     for each in two * 3:
         each.ask("", "it", most_bytes=1)

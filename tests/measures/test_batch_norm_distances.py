@@ -26,14 +26,21 @@ from harness.inference.role import RoleModel
 from harness.perturb.augmentation import Augmentation, UserAugmentation
 
 N = 200
-PIXELS = torch.randint(0, 256, (N, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+PIXELS = torch.randint(0, 256, (N, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(
+    torch.uint8
+)
 IMAGES = LabelledImages(PIXELS, torch.arange(N) % 2, ("ant", "bee"), "noise", "test")
 
 
 def network(layers: int = 4) -> nn.Sequential:
     torch.manual_seed(1)
-    blocks = [[nn.Conv2d(1 if not at else 3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()] for at in range(layers)]
-    made = nn.Sequential(*(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(192, 2))
+    blocks = [
+        [nn.Conv2d(1 if not at else 3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()]
+        for at in range(layers)
+    ]
+    made = nn.Sequential(
+        *(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(192, 2)
+    )
     with torch.no_grad():
         made.train()(unit_range(PIXELS[:50]))  # One batch moves the statistics by a tenth.
     return made.eval()
@@ -50,7 +57,9 @@ def by_torch(model: nn.Sequential, x: torch.Tensor) -> dict[str, float]:
         if isinstance(layer, nn.BatchNorm2d):
             seen = x.double().transpose(0, 1).flatten(1)
             active = Normal(seen.mean(dim=1), (seen.var(dim=1, correction=0) + layer.eps).sqrt())
-            running = Normal(layer.running_mean.double(), (layer.running_var.double() + layer.eps).sqrt())
+            running = Normal(
+                layer.running_mean.double(), (layer.running_var.double() + layer.eps).sqrt()
+            )
             found[name] = float(kl_divergence(active, running).mean())
         x = layer(x)
     return found
@@ -59,7 +68,10 @@ def by_torch(model: nn.Sequential, x: torch.Tensor) -> dict[str, float]:
 @torch.no_grad()
 def test_distances_are_the_divergences_of_normal_distributions():
     model = network()
-    found, expected = find_batch_norm_distances(role_of(model), IMAGES), by_torch(model, unit_range(PIXELS))
+    found, expected = (
+        find_batch_norm_distances(role_of(model), IMAGES),
+        by_torch(model, unit_range(PIXELS)),
+    )
     assert list(found.of_all) == list(expected) == ["1", "4", "7", "10"]
     assert found.of_all == pytest.approx(expected, rel=1e-4)
     assert not model.training
@@ -74,7 +86,11 @@ def test_distances_are_the_divergences_of_normal_distributions():
     late = batch_norm_distance(found, "late")
     assert late.detail == f"layer 10 with {expected['10']:.2g} nats"
     least = batch_norm_distance_minimum(found, "late")
-    assert (least.value, least.metric.direction, late.metric.direction) == (late.value, "at_least", "at_most")
+    assert (least.value, least.metric.direction, late.metric.direction) == (
+        late.value,
+        "at_least",
+        "at_most",
+    )
 
 
 def test_statistics_that_fit_too_well_and_stale_ones_lie_on_two_sides():
@@ -113,7 +129,9 @@ def test_the_misfit_is_that_of_images_augmented_as_in_training():
             layer.reset_running_stats()
             layer.momentum = None
     model.train()(moved)
-    fits = batch_norm_misfit(find_batch_norm_distances(role_of(model.eval()), IMAGES, trained), "early")
+    fits = batch_norm_misfit(
+        find_batch_norm_distances(role_of(model.eval()), IMAGES, trained), "early"
+    )
     assert fits.value < 0.2 * early.value
     assert 0 <= fits.interval[0] <= fits.value <= fits.interval[1]
 
@@ -126,7 +144,9 @@ def darkened(image, generator):
 def test_a_function_of_ones_own_augments_each_image_by_its_draw(importable):
     function = importable(darkened)
     factors = [torch.rand(1, generator=torch.Generator().manual_seed(draw)) for draw in range(50)]
-    augmented = torch.cat([factors[row % 50] * unit_range(PIXELS[row : row + 1]) for row in range(N)])
+    augmented = torch.cat(
+        [factors[row % 50] * unit_range(PIXELS[row : row + 1]) for row in range(N)]
+    )
     model = network()
 
     distances = find_batch_norm_distances(role_of(model), IMAGES, UserAugmentation(function))
@@ -140,8 +160,14 @@ FAULTS = {
         lambda image, generator: image[:, 1:],
         r"returned Tensor \(1, 7, 8\); expected a tensor \(1, 8, 8\)",
     ),
-    "normalized pixels": (lambda image, generator: 4 * image - 2, ".* expected 0 to 1, before normalization"),
-    "not a number": (lambda image, generator: image * float("nan"), "returned pixels from nan to nan"),
+    "normalized pixels": (
+        lambda image, generator: 4 * image - 2,
+        ".* expected 0 to 1, before normalization",
+    ),
+    "not a number": (
+        lambda image, generator: image * float("nan"),
+        "returned pixels from nan to nan",
+    ),
 }
 
 
@@ -149,7 +175,9 @@ FAULTS = {
 def test_a_function_that_returns_no_image_is_named(importable, fault):
     function, problem = FAULTS[fault]
     augmentation = UserAugmentation(importable(function))
-    with pytest.raises(UserCodeError, match=f"augmentation_function {augmentation.function}: {problem}"):
+    with pytest.raises(
+        UserCodeError, match=f"augmentation_function {augmentation.function}: {problem}"
+    ):
         find_batch_norm_distances(role_of(network()), IMAGES, augmentation)
 
 
@@ -169,7 +197,9 @@ def importable(monkeypatch):
 def test_workers_and_repetition_change_no_bit():
     model = network()
     found = [
-        find_batch_norm_distances(replace(role_of(model), classifier=Classifier(model, workers=workers)), IMAGES)
+        find_batch_norm_distances(
+            replace(role_of(model), classifier=Classifier(model, workers=workers)), IMAGES
+        )
         for workers in (1, 3, 3)
     ]
     assert found[0].of_all == found[1].of_all == found[2].of_all
@@ -188,12 +218,16 @@ class WithAuxiliaryHead(nn.Module):
 
 
 def test_batch_norms_that_are_not_called_are_left_out():
-    assert list(find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=True).eval()), IMAGES).of_all) == ["norm"]
+    assert list(
+        find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=True).eval()), IMAGES).of_all
+    ) == ["norm"]
     with pytest.raises(NotApplicableError, match="calls no batch norm"):
         find_batch_norm_distances(role_of(WithAuxiliaryHead(calls=False).eval()), IMAGES)
 
 
-@pytest.mark.parametrize(("metric", "can_tell"), [("distance", True), ("misfit", True), ("distance_minimum", False)])
+@pytest.mark.parametrize(
+    ("metric", "can_tell"), [("distance", True), ("misfit", True), ("distance_minimum", False)]
+)
 def test_no_minimum_is_asked_for_smaller_running_variances(metric, can_tell):
     rows = [SimpleNamespace(metric=f"batch_norm_{metric}", binding=True)]
     session = SimpleNamespace(checks=SimpleNamespace(family=lambda _: rows))

@@ -50,7 +50,11 @@ def test_calibration_error_by_hand(by_hand):
     expected = 0.9 * abs(5 / 9 - np.mean(above)) + 0.1 * abs(1 - 0.4)
     measured = calibration_error(by_hand, bins=2)
     assert measured.value == pytest.approx(expected, abs=1e-6)
-    assert (measured.metric.name, measured.unit.value, measured.n) == ("calibration_error", "share", 10)
+    assert (measured.metric.name, measured.unit.value, measured.n) == (
+        "calibration_error",
+        "share",
+        10,
+    )
     assert measured.interval[0] <= measured.value <= measured.interval[1]
     assert measured.detail == "accuracy 60.0%, mean confidence 74.4%; 2 bins"
     sure = predictions([0, 0, 1, 1], [0, 0, 1, 0], [1.0, 1.0, 1.0, 1.0])
@@ -67,7 +71,9 @@ def naive_calibration_error(found, bins):
     for low, high in zip(edges, (*edges[1:-1], 2.0), strict=False):
         inside = [at for at, confidence in enumerate(sure) if low <= confidence < high]
         if inside:
-            total += len(inside) / len(sure) * abs(found.correct[inside].mean() - sure[inside].mean())
+            total += (
+                len(inside) / len(sure) * abs(found.correct[inside].mean() - sure[inside].mean())
+            )
     return total
 
 
@@ -75,7 +81,9 @@ def naive_calibration_error(found, bins):
 @given(seed=st.integers(0, 10_000), bins=st.integers(1, 20))
 def test_calibration_error_is_the_published_sum(seed, bins):
     found = drawn(seed, count=80)
-    assert calibration_error(found, bins=bins).value == pytest.approx(naive_calibration_error(found, bins), abs=1e-5)
+    assert calibration_error(found, bins=bins).value == pytest.approx(
+        naive_calibration_error(found, bins), abs=1e-5
+    )
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -84,7 +92,9 @@ def test_scores_are_scikit_learns(seed, classes):
     found = drawn(seed, classes=classes)
     shares = torch.from_numpy(found.logits).double().softmax(dim=1).numpy()
     every = range(classes)
-    assert negative_log_likelihood(found).value == pytest.approx(log_loss(found.labels, shares, labels=every), rel=1e-9)
+    assert negative_log_likelihood(found).value == pytest.approx(
+        log_loss(found.labels, shares, labels=every), rel=1e-9
+    )
     brier = brier_score_loss(found.labels, shares, labels=list(every), scale_by_half=False)
     assert brier_score(found).value == pytest.approx(brier, rel=1e-9)
 
@@ -111,13 +121,17 @@ def test_risk_coverage_by_hand():
     assert measured.value == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
     assert measured.detail == "of the surer half of the predictions 50.00% are wrong, of all 25.00%"
     labels = [0, 0, 1, 1]
-    one, other = (predictions(labels, answers, [0.8] * 4) for answers in ([0, 1, 1, 1], [0, 0, 1, 0]))
+    one, other = (
+        predictions(labels, answers, [0.8] * 4) for answers in ([0, 1, 1, 1], [0, 0, 1, 0])
+    )
     for found in (one, other):
         assert risk_coverage(found)[1].tolist() == pytest.approx([0.25] * 4)
 
 
 def test_confidence_rise_is_the_largest_step(by_hand):
-    clean, first, second = (predictions([0, 0], [0, 0], sure) for sure in ([0.9, 0.9], [0.6, 0.7], [0.9, 0.6]))
+    clean, first, second = (
+        predictions([0, 0], [0, 0], sure) for sure in ([0.9, 0.9], [0.6, 0.7], [0.9, 0.6])
+    )
     measured = confidence_rise([clean, first, second])
     assert measured.value == pytest.approx(0.1, abs=1e-6)
     assert (measured.unit.value, measured.n, measured.failures.tolist()) == ("difference", 2, [0])
@@ -131,9 +145,17 @@ def test_confidence_rise_is_the_largest_step(by_hand):
 
 def test_mean_corruption_error_by_hand():
     labels = [0, 0, 0, 0]
-    answers = {errors: predictions(labels, [1] * errors + [0] * (4 - errors)) for errors in range(5)}
-    own = {"fog": [answers[4], answers[1], answers[2]], "noise": [answers[4], answers[2], answers[4]]}
-    reference = {"fog": [answers[0], answers[2], answers[4]], "noise": [answers[0], answers[1], answers[2]]}
+    answers = {
+        errors: predictions(labels, [1] * errors + [0] * (4 - errors)) for errors in range(5)
+    }
+    own = {
+        "fog": [answers[4], answers[1], answers[2]],
+        "noise": [answers[4], answers[2], answers[4]],
+    }
+    reference = {
+        "fog": [answers[0], answers[2], answers[4]],
+        "noise": [answers[0], answers[1], answers[2]],
+    }
     measured = mean_corruption_error(own, reference)
     assert measured.value == pytest.approx((3 / 6 + 6 / 3) / 2)
     assert (measured.unit.value, measured.n) == ("factor", 4)

@@ -39,7 +39,9 @@ def test_bounds_of_a_net_loss_hold_whatever_is_gained(lost, gained):
     low = high = 0.0
     for gone, come in itertools.product(range(n + 1), repeat=2):
         if gone + come <= n:
-            chance = multinomial.pmf([gone, come, n - gone - come], n, [lost, gained, 1 - lost - gained])
+            chance = multinomial.pmf(
+                [gone, come, n - gone - come], n, [lost, gained, 1 - lost - gained]
+            )
             lower, upper = net_limits(gone, come, n, CONFIDENCE)
             low += chance * (lower <= net)
             high += chance * (upper >= net)
@@ -69,7 +71,9 @@ def test_bounds_at_their_limits():
         assert net_limits(changed, 0, 10_000, CONFIDENCE)[1] <= 0.01
     changed = np.zeros(2_000)
     changed[:60] = 1
-    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06)
+    assert mean(changed).limits(CONFIDENCE)[1] == pytest.approx(
+        proportion_limits(60, 2_000, CONFIDENCE)[1], rel=0.06
+    )
 
 
 def pooled(n, rate, generator, views=8):
@@ -117,7 +121,9 @@ def test_checks_share_the_level_of_a_difference():
     generator, alarms = np.random.default_rng(3), 0
     for _ in range(200):
         counts = generator.binomial(2_000, 0.01, size=12)
-        alarms += "different" in outcomes_of([proportion(int(count), 2_000) for count in counts], 0.01)
+        alarms += "different" in outcomes_of(
+            [proportion(int(count), 2_000) for count in counts], 0.01
+        )
     assert alarms / 200 <= 0.02, "twelve tests at the whole level would give 0.1"
 
 
@@ -136,10 +142,15 @@ def test_as_many_images_as_are_named_would_tell(changed):
     more = needed / 10_000
     lower, upper = measured.limits(CONFIDENCE, more)
     assert upper <= 0.01 if measured.value < 0.01 else lower > 0.01
-    assert outcome_of(proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01) != "inconclusive"
+    assert (
+        outcome_of(proportion(round(changed * more * 1.05), round(needed * 1.05)), 0.01)
+        != "inconclusive"
+    )
 
 
-@pytest.mark.parametrize("measured", [net_loss(80, 5, 10_000), mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])])
+@pytest.mark.parametrize(
+    "measured", [net_loss(80, 5, 10_000), mean(np.r_[np.full(170, 0.5), np.zeros(9_830)])]
+)
 def test_images_are_named_for_what_is_no_count(measured):
     assert outcome_of(measured, 0.009) == "inconclusive"
     assert images_needed(measured, 0.009) > 10_000
@@ -151,9 +162,13 @@ def test_the_worst_group_is_one_that_is_large_enough():
     assert outcome_of(measured, 0.05) == "equal"
     measured = worst({"shoe": proportion(2, 1_000), "bag": proportion(20, 20)}, least=90)
     assert outcome_of(measured, 0.05) == "different"
-    six = {f"{at}": proportion(6 if at == 0 else 0, 20) for at in range(5)} | {"shoe": proportion(2, 1_000)}
+    six = {f"{at}": proportion(6 if at == 0 else 0, 20) for at in range(5)} | {
+        "shoe": proportion(2, 1_000)
+    }
     found = [outcome_of(worst(six, least=90), tolerance) for tolerance in (0.06, 0.08)]
-    assert found == ["different", "equal"], "all six share the level: alone, 6 of 20 are more than 9.7%"
+    assert found == ["different", "equal"], (
+        "all six share the level: alone, 6 of 20 are more than 9.7%"
+    )
     small = worst({"bag": proportion(0, 20), "shoe": proportion(2, 80)}, least=90)
     assert outcome_of(small, 0.05) == "informational"
     assert overall(["equal", "informational"]) == "equal"

@@ -98,11 +98,26 @@ def test_tables_show_exact_answers_and_ask_for_no_more_than_they_show():
 
 
 def test_the_study_looks_at_six_kinds_and_others_at_frequent_pairs():
-    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    classes = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
     taken_for = {6: 0, 4: 2, 5: 7, 3: 4, 9: 7, 0: 0, 1: 1, 2: 4, 7: 9, 8: 1}
     labels, predicted = list(taken_for), list(taken_for.values())
-    seen = predictions(labels, predicted, [0.95 if label == 8 else 0.5 for label in labels], classes=classes)
-    rows = {kind.name: [row.index for row in failure_table(seen, kind).rows] for kind in STUDY_KINDS}
+    seen = predictions(
+        labels, predicted, [0.95 if label == 8 else 0.5 for label in labels], classes=classes
+    )
+    rows = {
+        kind.name: [row.index for row in failure_table(seen, kind).rows] for kind in STUDY_KINDS
+    }
     assert rows == {
         "errors over 90% confidence": [9],
         "Shirt↔T-shirt/top": [0],
@@ -112,8 +127,16 @@ def test_the_study_looks_at_six_kinds_and_others_at_frequent_pairs():
         "Ankle boot↔Sneaker": [4, 8],
     }
     seen = predictions([0, 1, 2, 2, 1, 0], [1, 0, 1, 1, 2, 0])
-    assert [kind.name for kind in kinds_for(seen)] == ["any error", "errors over 90% confidence", "dog↔fox", "cat↔dog"]
-    assert [kind.name for kind in kinds_for(predictions([0], [0]))] == ["any error", "errors over 90% confidence"]
+    assert [kind.name for kind in kinds_for(seen)] == [
+        "any error",
+        "errors over 90% confidence",
+        "dog↔fox",
+        "cat↔dog",
+    ]
+    assert [kind.name for kind in kinds_for(predictions([0], [0]))] == [
+        "any error",
+        "errors over 90% confidence",
+    ]
 
 
 def test_new_fixed_and_shared_failures_show_both_models_answers():
@@ -121,9 +144,15 @@ def test_new_fixed_and_shared_failures_show_both_models_answers():
     before = predictions([0, 0, 1, 1, 2], [0, 0, 0, 2, 1], [0.7, 0.7, 0.5, 0.9, 0.95], pose=Pose(5))
     changes = failure_changes(after, before)
     assert [row.candidate.index for row in changes["new"]] == [1, 0]
-    assert [row.candidate.index for row in changes["fixed"]] == [3, 2], "the most confident of the model before first"
+    assert [row.candidate.index for row in changes["fixed"]] == [3, 2], (
+        "the most confident of the model before first"
+    )
     (both,) = changes["shared"]
-    assert (both.candidate.index, both.candidate.predicted, both.other.predicted) == (4, "cat", "dog")
+    assert (both.candidate.index, both.candidate.predicted, both.other.predicted) == (
+        4,
+        "cat",
+        "dog",
+    )
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=30))
@@ -134,7 +163,11 @@ def test_new_fixed_and_shared_are_disjoint_and_complete(rows):
     found = [{row.candidate.index for row in part} for part in changes.values()]
     wrong_after = {at for at, (label, taken, _) in enumerate(rows) if label != taken}
     wrong_before = {at for at, (label, _, taken) in enumerate(rows) if label != taken}
-    assert found == [wrong_after - wrong_before, wrong_before - wrong_after, wrong_after & wrong_before]
+    assert found == [
+        wrong_after - wrong_before,
+        wrong_before - wrong_after,
+        wrong_after & wrong_before,
+    ]
 
 
 def test_persistent_failures_stand_by_wrong_poses_confidence_or_confusion():
@@ -154,7 +187,9 @@ def test_persistent_failures_stand_by_wrong_poses_confidence_or_confusion():
         (5, pytest.approx(0.8)),
         (6, pytest.approx(0.6)),
     ]
-    table = persistent_failures(images_with([0, 1, 1], numbers=[5, 6, 7]), np.array([[2], [0], [0]]))
+    table = persistent_failures(
+        images_with([0, 1, 1], numbers=[5, 6, 7]), np.array([[2], [0], [0]])
+    )
     assert table.by_confusion() == [("dog", "cat", (6, 7)), ("cat", "fox", (5,))]
 
 

@@ -48,9 +48,13 @@ def test_flips_by_hand(by_hand):
     assert entry["by_class"] == {"cat": [2, 0], "dog": [1, 1], "fox": [0, 1]}
     assert entry["by_pair"]["cat→dog"] == [2, 0]
     numbers = [3, 7, 8, 20, 21, 22, 30, 40, 50, 99]
-    changed = flips(answers(LABELS, AFTER, numbers=numbers), answers(LABELS, BEFORE, numbers=numbers))
+    changed = flips(
+        answers(LABELS, AFTER, numbers=numbers), answers(LABELS, BEFORE, numbers=numbers)
+    )
     assert (changed.lost.tolist(), changed.gained.tolist()) == ([3, 7, 30], [22, 99])
-    assert changed.by_class == {"dog": (1, 1), "cat": (2, 0), "fox": (0, 1)}, "classes are looked up by position"
+    assert changed.by_class == {"dog": (1, 1), "cat": (2, 0), "fox": (0, 1)}, (
+        "classes are looked up by position"
+    )
     changed = flips(answers([0] * 9, [0] * 8 + [1]), answers([0] * 9, [1] * 7 + [0, 0]))
     assert (len(changed.gained), len(changed.lost)) == (7, 1)
     assert changed.p_value == pytest.approx(2 * 9 / 256, abs=1e-15)
@@ -59,7 +63,9 @@ def test_flips_by_hand(by_hand):
 @st.composite
 def two_models(draw: st.DrawFn) -> tuple[Predictions, Predictions]:
     n = draw(st.integers(1, 40))
-    labels, one, other = (draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(3))
+    labels, one, other = (
+        draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(3)
+    )
     numbers = draw(st.lists(st.integers(0, 1000), min_size=n, max_size=n, unique=True).map(sorted))
     return answers(labels, one, numbers=numbers), answers(labels, other, numbers=numbers)
 
@@ -73,7 +79,9 @@ def test_net_is_the_difference_of_accuracies_and_counts_add_up(drawn):
     assert changed.net == pytest.approx(accuracy(one).value - accuracy(other).value, abs=1e-12)
     assert changed.interval[0] <= changed.net <= changed.interval[1]
     for counts in (changed.by_class, changed.by_pair):
-        assert [sum(column) for column in zip(*counts.values(), strict=True)] == ([lost, gained] if counts else [])
+        assert [sum(column) for column in zip(*counts.values(), strict=True)] == (
+            [lost, gained] if counts else []
+        )
     assert not {*changed.lost.tolist()} & {*changed.gained.tolist()}
 
 
@@ -83,16 +91,27 @@ def test_accuracy_change_is_the_net_change_with_its_images():
         answers(LABELS, AFTER, [0.5, 0.9, 0.8, 0.8, 0.8, 0.8, 0.7, 0.8, 0.8, 0.8], numbers=numbers),
         answers(LABELS, BEFORE, numbers=numbers),
     )
-    assert (measured.metric.name, measured.unit.value, measured.n) == ("accuracy_change", "difference", 10)
+    assert (measured.metric.name, measured.unit.value, measured.n) == (
+        "accuracy_change",
+        "difference",
+        10,
+    )
     assert measured.value == pytest.approx(-0.1, abs=1e-15)
     assert (measured.p_value, measured.interval) == (1.0, measured.flips.interval)
-    assert measured.failures.tolist() == [1, 6, 0], "positions of the images lost, the most confident first"
+    assert measured.failures.tolist() == [1, 6, 0], (
+        "positions of the images lost, the most confident first"
+    )
     assert measured.flips.lost.tolist() == [100, 101, 106]
     assert measured.detail == "2 images gained, 3 lost (McNemar p = 1); cat→dog 2 lost, 0 gained"
 
 
 REGRESSION = Check(
-    "regression-clean", "regression", "accuracy_change", role="incumbent", significance=0.001, hand=Threshold(-0.01)
+    "regression-clean",
+    "regression",
+    "accuracy_change",
+    role="incumbent",
+    significance=0.001,
+    hand=Threshold(-0.01),
 )
 
 
@@ -136,11 +155,20 @@ def test_a_pass_by_chance_says_so_and_a_verdict_carries_its_flips():
     verdict = REGRESSION.judge(measured)
     received = read_json(Verdict, as_json(verdict), where="sent")
     assert received == verdict
-    assert json.loads(json.dumps(received.as_json()))["flips"] == json.loads(json.dumps(measured.flips.as_json()))
-    assert Check("clean", "clean", "accuracy").judge(accuracy(answers(LABELS, AFTER))).as_json()["flips"] is None
+    assert json.loads(json.dumps(received.as_json()))["flips"] == json.loads(
+        json.dumps(measured.flips.as_json())
+    )
+    assert (
+        Check("clean", "clean", "accuracy")
+        .judge(accuracy(answers(LABELS, AFTER)))
+        .as_json()["flips"]
+        is None
+    )
 
 
 @pytest.mark.parametrize("value", [-0.02, 0.0], ids=["beyond", "within"])
 def test_a_significance_asked_of_a_metric_without_p_value_is_refused(value):
-    with pytest.raises(ChecksError, match=r"check regression-clean: .*significance.*; remove `significance`"):
+    with pytest.raises(
+        ChecksError, match=r"check regression-clean: .*significance.*; remove `significance`"
+    ):
         REGRESSION.judge(change(value, None))

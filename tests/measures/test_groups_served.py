@@ -11,7 +11,13 @@ from scipy.stats import binomtest
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages
 from harness.inference import Predictions
-from harness.measures import class_difference, group_accuracy, group_difference, group_gap, worst_group
+from harness.measures import (
+    class_difference,
+    group_accuracy,
+    group_difference,
+    group_gap,
+    worst_group,
+)
 from harness.perturb import IDENTITY
 
 #        front: 3 of 4 right, rear: 1 of 4, side: 2 of 2
@@ -55,18 +61,25 @@ def test_accuracy_of_groups_of_the_worst_and_the_gap(served):
     assert (found.value, found.n) == (0.75, 10)
     assert found.detail == "side 100.0% of 2, rear 25.0% of 4 images"
     (low, _), (lower, upper) = wilson(2, 2), wilson(1, 4)
-    assert found.interval == pytest.approx((max(0.75 - math.hypot(1 - low, upper - 0.25), 0), 0.75 + (0.25 - lower)))
+    assert found.interval == pytest.approx(
+        (max(0.75 - math.hypot(1 - low, upper - 0.25), 0), 0.75 + (0.25 - lower))
+    )
     assert group_gap(served, by="camera", least=3).value == 0.5
     assert worst_group(served, by="camera", least=3).n == 8
     with pytest.raises(InputError, match="groups by 'batch': the data have camera, site; name one"):
         group_accuracy(served, by="batch", group="7")
-    with pytest.raises(NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"):
+    with pytest.raises(
+        NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"
+    ):
         group_accuracy(served, by="camera", group="top")
 
 
 @pytest.mark.parametrize("measure", [worst_group, group_gap])
 def test_one_group_has_nothing_to_be_held_against(served, measure):
-    with pytest.raises(NotApplicableError, match="by 'site' the measured images have 1 groups, expected at least two"):
+    with pytest.raises(
+        NotApplicableError,
+        match="by 'site' the measured images have 1 groups, expected at least two",
+    ):
         measure(served, by="site")
     with pytest.raises(NotApplicableError, match="have 0 groups of at least 5 images"):
         measure(served, by="camera", least=5)
@@ -84,7 +97,9 @@ def sure_of(label_probabilities, *, labels=None, **columns):
         "test",
         groups={name: np.array(values) for name, values in columns.items()},
     )
-    answers = np.log(np.where(labels[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])).astype(np.float32)
+    answers = np.log(
+        np.where(labels[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])
+    ).astype(np.float32)
     return Predictions(answers, images, IDENTITY)
 
 
@@ -104,9 +119,13 @@ def test_a_group_is_compared_with_all_other_images_or_those_of_its_pair():
     assert found.detail == "a 46.7% of 3, others 57.5% of 4 images"
     assert found.failures.tolist() == [6, 3], "the wrong ones of the group, the surest first"
     found = class_difference(sure_of(SURE, labels=[0, 1, 1, 0, 1, 1, 0]), of_class="cat")
-    assert found.value == group_difference(sure_of(SURE, vendor=VENDORS), by="vendor", group="a").value
+    assert (
+        found.value == group_difference(sure_of(SURE, vendor=VENDORS), by="vendor", group="a").value
+    )
     assert (found.metric.name, found.n) == ("class_difference", 3)
-    found = group_difference(sure_of(SURE, vendor=VENDORS, scene=SCENES), by="vendor", group="a", paired_by="scene")
+    found = group_difference(
+        sure_of(SURE, vendor=VENDORS, scene=SCENES), by="vendor", group="a", paired_by="scene"
+    )
     assert found.each == pytest.approx([0.9 - 0.75, 0.4 - 0.4], abs=1e-6)
     assert (found.value, found.n) == (pytest.approx(0.075, abs=1e-6), 2)
     assert found.detail == "a 65.0%, others 57.5% of 2 pairs"
@@ -124,7 +143,9 @@ def test_differences_have_these_properties(seed, pair):
     groups = np.tile(["a", "b"], 20)
 
     def difference(sure, groups, pairs, group="a"):
-        return group_difference(sure_of(sure, by=groups, pair=pairs), by="by", group=group, paired_by=pair).value
+        return group_difference(
+            sure_of(sure, by=groups, pair=pairs), by="by", group=group, paired_by=pair
+        ).value
 
     value = difference(sure, groups, pairs)
     assert -1 <= value <= 1
@@ -141,7 +162,9 @@ def test_the_contributions_have_the_variance_of_both_sides():
     rng = np.random.default_rng(0)
     groups, right = np.array(["a"] * 30 + ["b"] * 77), rng.uniform(0.2, 0.8, 107)
     drawn = [
-        group_difference(sure_of(np.clip(rng.normal(right, 0.1), 0.01, 0.99), by=groups), by="by", group="a")
+        group_difference(
+            sure_of(np.clip(rng.normal(right, 0.1), 0.01, 0.99), by=groups), by="by", group="a"
+        )
         for _ in range(300)
     ]
     by_chance = np.var([each.each for each in drawn], axis=0, ddof=1).sum() / 30**2
@@ -149,11 +172,17 @@ def test_the_contributions_have_the_variance_of_both_sides():
 
 
 def test_a_difference_without_another_side_is_not_applicable(served):
-    with pytest.raises(NotApplicableError, match="all 10 images are of 'Bonn', so there are no others"):
+    with pytest.raises(
+        NotApplicableError, match="all 10 images are of 'Bonn', so there are no others"
+    ):
         group_difference(served, by="site", group="Bonn")
-    with pytest.raises(NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"):
+    with pytest.raises(
+        NotApplicableError, match="none of the 10 measured images is of group 'top' by 'camera'"
+    ):
         group_difference(served, by="camera", group="top")
-    with pytest.raises(NotApplicableError, match="no image of group 'rear' has another one of its pair outside"):
+    with pytest.raises(
+        NotApplicableError, match="no image of group 'rear' has another one of its pair outside"
+    ):
         group_difference(served, by="camera", group="rear", paired_by="camera")
     with pytest.raises(InputError, match="groups by 'batch': the data have camera, site; name one"):
         group_difference(served, by="camera", group="rear", paired_by="batch")

@@ -14,7 +14,14 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, Predictions
 from harness.measures.failures import UNIQUE, kinds_for
-from harness.measures.panel.label_errors import SEED_DEPENDENT, SHARED, label_errors, owners, suspicion, without
+from harness.measures.panel.label_errors import (
+    SEED_DEPENDENT,
+    SHARED,
+    label_errors,
+    owners,
+    suspicion,
+    without,
+)
 from harness.measures.panel.predictions import PanelPredictions, read_panel_predictions
 from harness.networks.declared import load_model
 from harness.perturb import IDENTITY
@@ -26,7 +33,11 @@ SHIPPED = Path("models/panel.predictions.npz")
 
 def images_with(labels: np.ndarray) -> LabelledImages:
     return LabelledImages(
-        torch.zeros((len(labels), 1, 2, 2), dtype=torch.uint8), torch.from_numpy(labels), CLASSES, "zoo", "test"
+        torch.zeros((len(labels), 1, 2, 2), dtype=torch.uint8),
+        torch.from_numpy(labels),
+        CLASSES,
+        "zoo",
+        "test",
     )
 
 
@@ -64,7 +75,8 @@ def test_labels_that_the_panel_agrees_against_are_suspect():
     found = label_errors(images_with(LABELS), panel(LABELS, FLIPPED))
     assert {row.index for row in found.rows} == set(FLIPPED)
     assert all(
-        row.wrong == REFERENCE_MODELS and row.answer == CLASSES[(LABELS[row.index] + 1) % 3] for row in found.rows
+        row.wrong == REFERENCE_MODELS and row.answer == CLASSES[(LABELS[row.index] + 1) % 3]
+        for row in found.rows
     )
     assert [row.suspicion for row in found.rows] == sorted(row.suspicion for row in found.rows)
     assert (found.n, found.reference_models) == (N, REFERENCE_MODELS)
@@ -81,8 +93,13 @@ def test_labels_that_the_panel_agrees_against_are_suspect():
 
 def test_label_errors_of_a_sample_go_by_their_numbers_in_the_split():
     sample = images_with(LABELS).take(torch.arange(90, 210))
-    assert {row.index for row in label_errors(sample, panel(LABELS, FLIPPED), LABELS).rows} == {101, 201}
-    with pytest.raises(NotApplicableError, match="labels of all 300 images of the split, found 120"):
+    assert {row.index for row in label_errors(sample, panel(LABELS, FLIPPED), LABELS).rows} == {
+        101,
+        201,
+    }
+    with pytest.raises(
+        NotApplicableError, match="labels of all 300 images of the split, found 120"
+    ):
         label_errors(sample, panel(LABELS, FLIPPED))
     panel_predictions, whole = panel(LABELS, FLIPPED), images_with(LABELS)
     by_number = {row.index: row for row in label_errors(whole, panel_predictions).rows}
@@ -98,12 +115,18 @@ def test_fewer_than_three_retrains_say_nothing_about_labels(reference_models, to
     few = view_of(view.wrong.clip(0, reference_models), np.full((N, 3), 1 / 3), LABELS)
     few.of_label[FLIPPED] = 0.001
     panel_predictions = replace(
-        panel_predictions, models=panel_predictions.models[:reference_models], views={repr(IDENTITY): few}
+        panel_predictions,
+        models=panel_predictions.models[:reference_models],
+        views={repr(IDENTITY): few},
     )
     if told:
-        assert set(FLIPPED) <= {row.index for row in label_errors(images_with(LABELS), panel_predictions).rows}
+        assert set(FLIPPED) <= {
+            row.index for row in label_errors(images_with(LABELS), panel_predictions).rows
+        }
         return
-    with pytest.raises(NotApplicableError, match=f"at least 3 reference models; this panel has {reference_models}"):
+    with pytest.raises(
+        NotApplicableError, match=f"at least 3 reference models; this panel has {reference_models}"
+    ):
         label_errors(images_with(LABELS), panel_predictions)
 
 
@@ -113,10 +136,14 @@ def test_errors_are_shared_seed_dependent_or_unique():
     owned = owners(predictions, panel_predictions)
     assert owned[SHARED] == set(FLIPPED)
     assert owned[SEED_DEPENDENT] == {N - 1}
-    kinds = {kind.name: int(kind.among(predictions).sum()) for kind in kinds_for(predictions, owned)}
+    kinds = {
+        kind.name: int(kind.among(predictions).sum()) for kind in kinds_for(predictions, owned)
+    }
     assert [kinds[name] for name in ("any error", SHARED, SEED_DEPENDENT, UNIQUE)] == [4, 1, 1, 2]
     assert kinds["over 90% confidence, unique"] == 2
-    assert UNIQUE not in {kind.name for kind in kinds_for(predictions)}, "which nobody knows without a panel"
+    assert UNIQUE not in {kind.name for kind in kinds_for(predictions)}, (
+        "which nobody knows without a panel"
+    )
     panel_predictions = panel(LABELS, FLIPPED)
     (view,) = panel_predictions.views.values()
     view.wrong[7], view.each[0, 7] = 1, True
@@ -129,14 +156,23 @@ def test_errors_are_shared_seed_dependent_or_unique():
 def test_the_value_without_label_errors_stands_beside_that_of_the_panel(tmp_path):
     panel_predictions = panel(LABELS, FLIPPED)
     rest = without(
-        answers(LABELS, np.array([12, 50])), panel_predictions, label_errors(images_with(LABELS), panel_predictions)
+        answers(LABELS, np.array([12, 50])),
+        panel_predictions,
+        label_errors(images_with(LABELS), panel_predictions),
     )
     assert (rest.n, rest.lost) == (297, 1)
     assert rest.accuracy == pytest.approx(296 / 297)
     shares = np.where(np.arange(REFERENCE_MODELS) < REFERENCE_MODELS // 2, 296 / 297, 1)
-    assert (rest.reference_mean, rest.reference_std) == pytest.approx((shares.mean(), shares.std(ddof=1)))
+    assert (rest.reference_mean, rest.reference_std) == pytest.approx(
+        (shares.mean(), shares.std(ddof=1))
+    )
     nobody = panel(LABELS, FLIPPED, each=False)
-    assert without(answers(LABELS, FLIPPED), nobody, label_errors(images_with(LABELS), nobody)).reference_mean is None
+    assert (
+        without(
+            answers(LABELS, FLIPPED), nobody, label_errors(images_with(LABELS), nobody)
+        ).reference_mean
+        is None
+    )
     panel_predictions = panel(LABELS, FLIPPED)
     path = tmp_path / "panel.predictions.npz"
     path.write_bytes(panel_predictions.as_bytes())
@@ -156,7 +192,8 @@ def test_nearly_all_planted_labels_are_found_and_stand_first():
     calls = {int(row["image"]): row["call"] for row in table}
     labels = images.labels.numpy()
     models = [
-        Classifier(load_model(path).model, workers=1) for path in sorted(SHIPPED.parent.glob("panel/*.safetensors"))
+        Classifier(load_model(path).model, workers=1)
+        for path in sorted(SHIPPED.parent.glob("panel/*.safetensors"))
     ]
     planted, wrong, found = [], [], []
     for seed in range(1):
@@ -166,12 +203,16 @@ def test_nearly_all_planted_labels_are_found_and_stand_first():
         made[which] = (made[which] + rng.integers(1, 10, len(which))) % 10
         few = images.take(torch.from_numpy(which))
         said = np.mean([member.predict(few).probabilities for member in models], axis=0)
-        np.testing.assert_allclose(said[np.arange(len(which)), labels[which]], of_label[which], atol=1e-3)
+        np.testing.assert_allclose(
+            said[np.arange(len(which)), labels[which]], of_label[which], atol=1e-3
+        )
         of_label[which] = said[np.arange(len(which)), made[which]]
         unusual = suspicion(of_label, made)
         first = np.argsort(unusual, kind="stable")[:100]
         planted.append(np.isin(first[:50], which).mean())
-        wrong.append(np.mean([at in which or calls.get(int(at)) == "wrong" for at in first.tolist()]))
+        wrong.append(
+            np.mean([at in which or calls.get(int(at)) == "wrong" for at in first.tolist()])
+        )
         found.append(np.mean(unusual[which] < 0.05))
     assert np.mean(planted) > 0.99
     assert np.mean(wrong) >= 0.95, "of the first hundred"

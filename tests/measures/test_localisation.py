@@ -17,7 +17,13 @@ from harness.checks import read_checks
 from harness.data import LabelledImages, load_images
 from harness.inference import Classifier, Predictions, RoleModel
 from harness.inference.attention import Attention
-from harness.measures.localisation import attention_drift, attention_lift, attention_ratio, dead_maps, rank_correlation
+from harness.measures.localisation import (
+    attention_drift,
+    attention_lift,
+    attention_ratio,
+    dead_maps,
+    rank_correlation,
+)
 from harness.perturb import IDENTITY, Pose
 from harness.run import selfcheck
 from harness.run.session import StressSession
@@ -30,7 +36,9 @@ def attention_of(maps, *, size=4, answers=(), pose=IDENTITY) -> Attention:
     """Return attention with these maps, of images that are all of the first class; by default all answers are right."""
     maps = np.asarray(maps, dtype=np.float32)
     pixels = torch.zeros(len(maps), 1, size, size, dtype=torch.uint8)
-    images = LabelledImages(pixels, torch.zeros(len(maps), dtype=torch.int64), CLASSES, "by hand", "test")
+    images = LabelledImages(
+        pixels, torch.zeros(len(maps), dtype=torch.int64), CLASSES, "by hand", "test"
+    )
     logits = np.tile(np.float32([1, 0]), (len(maps), 1))
     for position in answers:
         logits[position] = [0, 1]
@@ -55,9 +63,20 @@ THREE_QUARTERS = np.repeat([[3, 3, 1, 1]], 4, axis=0)
 )
 def test_ratio_and_lift_by_hand(maps, ratio):
     attention = attention_of([maps, maps])
-    measured, lift = (measure(attention, left_half(2)) for measure in (attention_ratio, attention_lift))
-    assert (measured.value, measured.n, measured.unit.value, measured.interval) == (ratio, 2, "share", (ratio, ratio))
-    assert (lift.metric.name, lift.value, lift.unit.value) == ("attention_lift", 2 * ratio, "factor")
+    measured, lift = (
+        measure(attention, left_half(2)) for measure in (attention_ratio, attention_lift)
+    )
+    assert (measured.value, measured.n, measured.unit.value, measured.interval) == (
+        ratio,
+        2,
+        "share",
+        (ratio, ratio),
+    )
+    assert (lift.metric.name, lift.value, lift.unit.value) == (
+        "attention_lift",
+        2 * ratio,
+        "factor",
+    )
     assert "uniform baseline 0.500" in measured.detail
     assert "uniform baseline 1;" in lift.detail
 
@@ -75,12 +94,17 @@ def test_means_and_intervals_are_over_images_that_count():
     assert measured.n == 4
     assert measured.detail.endswith("2 maps count, 1 dead maps and 1 empty masks left out")
     for measure in (attention_ratio, attention_lift):
-        with pytest.raises(NotApplicableError, match=r"of 2 images 2 are asked for and none counts, 2 dead maps and 0"):
+        with pytest.raises(
+            NotApplicableError,
+            match=r"of 2 images 2 are asked for and none counts, 2 dead maps and 0",
+        ):
             measure(attention_of([DEAD, DEAD]), left_half(2))
     with pytest.raises(NotApplicableError, match="of 2 images 0 are asked for"):
         attention_ratio(attention_of([UNIFORM, UNIFORM]), left_half(2), answers="wrong")
     one, thousandth = (attention_of([factor * THREE_QUARTERS]) for factor in (1, 0.001))
-    assert attention_ratio(one, left_half(1)).value == pytest.approx(attention_ratio(thousandth, left_half(1)).value)
+    assert attention_ratio(one, left_half(1)).value == pytest.approx(
+        attention_ratio(thousandth, left_half(1)).value
+    )
 
 
 def test_the_mask_moves_with_the_image_and_must_fit():
@@ -129,9 +153,13 @@ def test_dead_maps_are_a_share_of_all_and_have_no_rank_correlation():
     assert measured.detail == "2 maps of layer conv, 1 of them with a wrong prediction"
     rng = np.random.default_rng(0)
     one, other = (rng.integers(0, 5, (3, 4, 4)) for _ in range(2))
-    expected = [scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)]
+    expected = [
+        scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)
+    ]
     assert rank_correlation(attention_of(one), attention_of(other)) == pytest.approx(expected)
-    assert np.isnan(rank_correlation(attention_of([UNIFORM, DEAD]), attention_of([ON_OBJECT] * 2))).all()
+    assert np.isnan(
+        rank_correlation(attention_of([UNIFORM, DEAD]), attention_of([ON_OBJECT] * 2))
+    ).all()
 
 
 class Looker(nn.Module):
@@ -175,7 +203,12 @@ ROWS = "".join(
         ("attention-lift-right-2", "attention_lift", 2.0, "pose = { dx = 2 }"),
         ("attention-drift-right-2", "attention_drift", 0.05, "pose = { dx = 2 }"),
         ("attention-dead", "dead_maps", 0.1, ""),
-        ("background-noise-010", "prediction_consistency", 0.9, 'background = "noise"\nstrength = 0.1'),
+        (
+            "background-noise-010",
+            "prediction_consistency",
+            0.9,
+            'background = "noise"\nstrength = 0.1',
+        ),
         ("object-erased", "object_dependence", 0.4, ""),
     )
 )
@@ -196,14 +229,31 @@ def gallery(pytester, monkeypatch):
 
     def run(how="object", *arguments, images=None, masks=None, rows=ROWS):
         images = squares() if images is None else images
-        arrays = {"images": images.pixels[:, 0].numpy(), "labels": images.labels.numpy(), "classes": np.array(CLASSES)}
+        arrays = {
+            "images": images.pixels[:, 0].numpy(),
+            "labels": images.labels.numpy(),
+            "classes": np.array(CLASSES),
+        }
         np.savez(root / "squares.npz", **arrays, **({} if masks is None else {"masks": masks}))
         loaded = load_images(f"npz:{root / 'squares.npz'}")
         (root / "stress_tests/checks.toml").write_text(checks_text(loaded, rows))
         torch.save(Looker(how).state_dict(), root / "looker.pth")
         result = pytester.runpytest_inprocess(
-            *("stress_tests", "--stress-set=no_overview=true", "-p", "no:html", "--candidate", "looker.pth"),
-            *("--stress-set", f"data=npz:{root / 'squares.npz'}", "--stress-set", "model=lookers:Looker", *arguments),
+            *(
+                "stress_tests",
+                "--stress-set=no_overview=true",
+                "-p",
+                "no:html",
+                "--candidate",
+                "looker.pth",
+            ),
+            *(
+                "--stress-set",
+                f"data=npz:{root / 'squares.npz'}",
+                "--stress-set",
+                "model=lookers:Looker",
+                *arguments,
+            ),
         )
         path = root / "reports/stress.json"
         report = json.loads(path.read_text()) if path.exists() else None
@@ -222,7 +272,9 @@ def failed(report):
 
 def test_a_model_that_looks_at_the_object_passes_at_its_layer(gallery):
     result, report = gallery("object", "--stress-set", "layer=conv")
-    assert {status for name, status in statuses(report).items() if name != "attention-ratio-errors"} == {"pass"}
+    assert {
+        status for name, status in statuses(report).items() if name != "attention-ratio-errors"
+    } == {"pass"}
     assert statuses(report)["attention-ratio-errors"] == "not_applicable"
     assert result.ret == 0
     checks = {check["name"]: (check["status"], check["detail"]) for check in report["self_checks"]}
@@ -230,7 +282,9 @@ def test_a_model_that_looks_at_the_object_passes_at_its_layer(gallery):
     assert "check object-erased of family 'attention' notices" in checks["blind"][1]
     result, _ = gallery("object", "--stress-set", "layer=relu9")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"])
+    result.stderr.fnmatch_lines(
+        ["*layer relu9: candidate looker.pth: layer 'relu9': * it has network.conv (16x16)*"]
+    )
 
 
 CORNER = np.zeros((40, 16, 16), dtype=bool)
@@ -241,7 +295,16 @@ CORNER[:, :3, :3] = True
     ("how", "masks", "expected"),
     [
         ("nowhere", None, {"attention-dead", "object-erased"}),
-        ("everywhere", None, {"attention-ratio", "attention-ratio-right", "attention-drift-right-2", "object-erased"}),
+        (
+            "everywhere",
+            None,
+            {
+                "attention-ratio",
+                "attention-ratio-right",
+                "attention-drift-right-2",
+                "object-erased",
+            },
+        ),
         ("corners", None, {"background-noise-010"}),
         ("object", CORNER, {"attention-ratio", "attention-lift-right-2", "object-erased"}),
     ],
@@ -255,10 +318,14 @@ def test_models_that_look_elsewhere_fail(gallery, how, masks, expected):
 
 
 def test_without_a_plain_background_attention_is_not_applicable(gallery):
-    noise = torch.randint(0, 256, (40, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    noise = torch.randint(
+        0, 256, (40, 1, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     _, report = gallery(images=replace(squares(), pixels=noise))
     found = statuses(report)
-    assert {found[name] for name in ("attention-ratio", "background-noise-010", "object-erased")} == {"not_applicable"}
+    assert {
+        found[name] for name in ("attention-ratio", "background-noise-010", "object-erased")
+    } == {"not_applicable"}
     details = {check["id"]: check["detail"] for check in report["checks"]}
     assert "the background of squares is not plain" in details["attention-ratio"]
     assert found["attention-dead"] != "not_applicable", "for which no mask is needed"
@@ -277,7 +344,9 @@ def session_of(tmp_path):
 
 def follows(session):
     (found,) = (
-        check for check in selfcheck.self_checks(session, lambda *_: None) if check.name == "maps-follow-weights"
+        check
+        for check in selfcheck.self_checks(session, lambda *_: None)
+        if check.name == "maps-follow-weights"
     )
     return found
 
@@ -289,7 +358,11 @@ def test_maps_of_a_trained_network_follow_its_weights(session_of):
     model = load_checkpoint(Path(__file__).parents[2] / "models/augmented.safetensors").model
     state = torch.get_rng_state()
     found = follows(
-        session_of(model, ROWS.replace('"right"', '"Bag"'), stratified_sample(load_images("fashion-mnist"), 200))
+        session_of(
+            model,
+            ROWS.replace('"right"', '"Bag"'),
+            stratified_sample(load_images("fashion-mnist"), 200),
+        )
     )
     assert found.status == "pass"
     assert "the maps of layer bn3+relu correlate by" in found.detail
@@ -324,7 +397,11 @@ def test_maps_that_do_not_follow_the_weights_are_found(session_of):
     ("model", "rows", "reason"),
     [
         (Intensity, "", "there is no check of family 'attention'"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), ROWS, "the model has no convolution layer"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(256, 2)),
+            ROWS,
+            "the model has no convolution layer",
+        ),
         (lambda: Looker("nowhere"), ROWS, "no image has a map"),
     ],
     ids=["no-gate", "no-layer", "dead"],

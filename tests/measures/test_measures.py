@@ -37,15 +37,22 @@ Z = NormalDist().inv_cdf(0.975)
 
 def images_with(labels, *, numbers=None, classes=CLASSES, seed: int = 0) -> LabelledImages:
     pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 1, 2, 2)).astype(np.uint8)
-    indices, labels = None if numbers is None else torch.tensor(numbers), torch.tensor(labels, dtype=torch.int64)
+    indices, labels = (
+        None if numbers is None else torch.tensor(numbers),
+        torch.tensor(labels, dtype=torch.int64),
+    )
     return LabelledImages(torch.from_numpy(pixels), labels, classes, "hand", "test", indices)
 
 
-def predictions(labels, predicted, confidence=None, *, pose=IDENTITY, exact=None, **facts) -> Predictions:
+def predictions(
+    labels, predicted, confidence=None, *, pose=IDENTITY, exact=None, **facts
+) -> Predictions:
     """Predictions that give each image this class with this confidence (default 0.8), the rest shared equally."""
     images = images_with(labels, **facts)
     count = len(images.classes)
-    confidence = np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence, dtype=float)
+    confidence = (
+        np.full(len(labels), 0.8) if confidence is None else np.asarray(confidence, dtype=float)
+    )
     shares = np.repeat((1 - confidence)[:, None] / (count - 1), count, axis=1)
     shares[np.arange(len(labels)), predicted] = confidence
     with np.errstate(divide="ignore"):
@@ -75,7 +82,12 @@ def by_hand() -> Predictions:
 
 def test_accuracy_is_the_share_of_right_predictions(by_hand):
     measured = accuracy(by_hand)
-    assert (measured.metric.name, measured.unit.value, measured.value, measured.n) == ("accuracy", "share", 0.6, 10)
+    assert (measured.metric.name, measured.unit.value, measured.value, measured.n) == (
+        "accuracy",
+        "share",
+        0.6,
+        10,
+    )
     assert measured.interval == pytest.approx(wilson(6, 10), abs=1e-12)
     assert measured.detail == "top confusion cat→dog 50% of 4"
 
@@ -120,26 +132,43 @@ def test_pair_failures_count_both_ways_and_nothing_else(by_hand, pair, value, fa
 )
 def test_confident_errors_count_wrong_answers_over_the_confidence(by_hand, above, failures):
     measured = confident_errors(by_hand, above=above)
-    assert (measured.metric.name, measured.unit.value, measured.value) == ("confident_errors", "images", len(failures))
+    assert (measured.metric.name, measured.unit.value, measured.value) == (
+        "confident_errors",
+        "images",
+        len(failures),
+    )
     assert measured.n == 10
     assert measured.failures.tolist() == failures
-    assert measured.interval == pytest.approx([10 * end for end in wilson(len(failures), 10)], abs=1e-12)
+    assert measured.interval == pytest.approx(
+        [10 * end for end in wilson(len(failures), 10)], abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
     ("logits", "above", "count"),
-    [([0.0, 0.0], 0.5, 0), ([0.0, 0.0], 0.4999, 1), ([1000.0, 0.0], 1.0, 0), ([1000.0, 0.0], 0.9999, 1)],
+    [
+        ([0.0, 0.0], 0.5, 0),
+        ([0.0, 0.0], 0.4999, 1),
+        ([1000.0, 0.0], 1.0, 0),
+        ([1000.0, 0.0], 0.9999, 1),
+    ],
     ids=["at-a-half", "over-a-half", "at-one", "over-nearly-one"],
 )
 def test_a_confidence_at_the_threshold_is_not_over_it(logits, above, count):
-    wrong = Predictions(np.array([logits], dtype=np.float32), images_with([1], classes=("a", "b")), IDENTITY)
+    wrong = Predictions(
+        np.array([logits], dtype=np.float32), images_with([1], classes=("a", "b")), IDENTITY
+    )
     assert confident_errors(wrong, above=above).value == count
 
 
 def test_accuracy_gain_is_the_difference_of_the_accuracies(by_hand):
     reference = predictions(LABELS, [0, 1, 1, 1, 0, 0, 0, 2, 2, 2])
     measured = accuracy_gain(by_hand, reference)
-    assert (measured.metric.name, measured.unit.value, measured.n) == ("accuracy_gain", "difference", 10)
+    assert (measured.metric.name, measured.unit.value, measured.n) == (
+        "accuracy_gain",
+        "difference",
+        10,
+    )
     assert measured.value == pytest.approx(0.6 - 0.4, abs=1e-15)
     assert measured.detail == "3 images gained, 1 lost"
     assert measured.failures.tolist() == [8], "the images lost"
@@ -174,7 +203,9 @@ def test_predictions_of_other_images_cannot_be_compared(by_hand, compare):
     """The first ones compare pixels, too; the others compare images that a perturbation or a change made others."""
     alike = list(COMPARED).index(compare) < list(COMPARED).index("confidence_rise")
     for name in OTHERS if alike else ["fewer"]:
-        with pytest.raises(InputError, match=r"images that are not the same, .*; use the same images for both"):
+        with pytest.raises(
+            InputError, match=r"images that are not the same, .*; use the same images for both"
+        ):
             COMPARED[compare](by_hand, OTHERS[name])
 
 
@@ -187,7 +218,10 @@ def test_classes_that_are_not_there_are_refused(by_hand):
         with pytest.raises(InputError, match="unknown class 'cow'; the data have cat, dog, fox"):
             measure()
     cats = predictions([0, 0, 0, 0], [0, 1, 2, 0])
-    for measure in (lambda: accuracy(cats, of_class="fox"), lambda: pair_failures(cats, pair=("cat", "fox"))):
+    for measure in (
+        lambda: accuracy(cats, of_class="fox"),
+        lambda: pair_failures(cats, pair=("cat", "fox")),
+    ):
         with pytest.raises(InputError, match=r"none of the 4 images is of class.*'fox'"):
             measure()
     with pytest.raises(InputError, match="cat"):
@@ -208,7 +242,15 @@ DECLARED = Metric("torn", Unit.DEGREES, better="less", words="torn between two")
         (DECLARED, {"scale": "root"}, False),
         (DECLARED, {"name": "tearing"}, False),
     ],
-    ids=["itself", "its-case", "without-words", "with-words", "other-way", "other-scale", "other-name"],
+    ids=[
+        "itself",
+        "its-case",
+        "without-words",
+        "with-words",
+        "other-way",
+        "other-scale",
+        "other-name",
+    ],
 )
 def test_a_case_of_a_metric_has_its_own_unit_range_and_words_alone(declared, changes, is_one):
     assert replace(declared, **changes).is_case_of(declared) == is_one
@@ -217,8 +259,12 @@ def test_a_case_of_a_metric_has_its_own_unit_range_and_words_alone(declared, cha
 @st.composite
 def any_predictions(draw: st.DrawFn) -> Predictions:
     n = draw(st.integers(1, 30))
-    labels, predicted = (draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(2))
-    confidence = [share / 100 for share in draw(st.lists(st.integers(34, 100), min_size=n, max_size=n))]
+    labels, predicted = (
+        draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)) for _ in range(2)
+    )
+    confidence = [
+        share / 100 for share in draw(st.lists(st.integers(34, 100), min_size=n, max_size=n))
+    ]
     return predictions(labels, predicted, confidence)
 
 
@@ -240,7 +286,10 @@ def test_pair_failures_are_symmetric_and_agree_with_the_confusion_matrix(drawn, 
     first, second = order[:2]
     counts = np.bincount(drawn.labels, minlength=3)
     assume(counts[first] > 0 < counts[second])
-    one, other = (pair_failures(drawn, pair=(CLASSES[a], CLASSES[b])) for a, b in ((first, second), (second, first)))
+    one, other = (
+        pair_failures(drawn, pair=(CLASSES[a], CLASSES[b]))
+        for a, b in ((first, second), (second, first))
+    )
     matrix = confusion_matrix(drawn.labels, drawn.predicted, labels=[0, 1, 2])
     assert one.value == other.value == matrix[first, second] + matrix[second, first]
     assert one.failures.tolist() == other.failures.tolist()

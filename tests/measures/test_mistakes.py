@@ -37,6 +37,8 @@ def test_confusions_count_either_way_and_failures_stand_by_confidence(by_hand):
     assert confused_pairs(by_hand, most=1) == [(first, second)]
     assert confused_pairs(replace(by_hand, answers=np.eye(4, dtype=np.float32)[LABELS])) == []
     labels = torch.tensor([2, 3])
-    tied = replace(by_hand, answers=by_hand.answers[[5, 3]], images=replace(images_of(2), labels=labels))
+    tied = replace(
+        by_hand, answers=by_hand.answers[[5, 3]], images=replace(images_of(2), labels=labels)
+    )
     names = by_hand.classes
     assert confused_pairs(tied) == [(names[0], names[3]), (names[1], names[2])]

@@ -18,9 +18,16 @@ BEFORE = np.array([True, True, False, True, True, True, True, False])
 
 def predictions(answers=ANSWERS, labels=LABELS) -> Predictions:
     images = LabelledImages(
-        torch.zeros((len(labels), 1, 2, 2), dtype=torch.uint8), torch.from_numpy(labels), CLASSES, "zoo", "test"
+        torch.zeros((len(labels), 1, 2, 2), dtype=torch.uint8),
+        torch.from_numpy(labels),
+        CLASSES,
+        "zoo",
+        "test",
     )
-    logits = np.eye(4, dtype=np.float32)[answers] * np.linspace(1, 2, len(labels), dtype=np.float32)[:, None]
+    logits = (
+        np.eye(4, dtype=np.float32)[answers]
+        * np.linspace(1, 2, len(labels), dtype=np.float32)[:, None]
+    )
     return Predictions(logits, images, IDENTITY)
 
 
@@ -33,10 +40,14 @@ def test_it_counts_what_was_right_before_and_is_wrong_now():
     assert 0 < low < 3 < high < 8
     assert negative_flips(predictions(), BEFORE, of_class="bee").value == 1
     assert negative_flips(predictions(), BEFORE, of_class="bee").n == 2
-    assert negative_flips(predictions(), BEFORE, of_class="ant").detail.startswith("0 gained"), "the one is a bee"
+    assert negative_flips(predictions(), BEFORE, of_class="ant").detail.startswith("0 gained"), (
+        "the one is a bee"
+    )
     among = np.arange(8) < 3
     measured = negative_flips(predictions(), BEFORE, among=among)
-    assert (measured.value, measured.n) == (1, 8), "the rate stays that among all, whatever reference models know"
+    assert (measured.value, measured.n) == (1, 8), (
+        "the rate stays that among all, whatever reference models know"
+    )
     measured = negative_flips(predictions(), predictions().correct)
     assert measured.value == 0
     assert not len(measured.failures)

@@ -46,14 +46,18 @@ def measuring(at, known=PANEL_PREDICTIONS):
 def test_in_a_run_it_is_the_incumbent_if_there_is_another_one():
     other = member(9, "incumbent")
     predictions = PANEL[0].predict(IMAGES)
-    incumbent = session_of(PANEL[0], other, panel_predictions=PANEL_PREDICTIONS.without("")).paired_incumbent
+    incumbent = session_of(
+        PANEL[0], other, panel_predictions=PANEL_PREDICTIONS.without("")
+    ).paired_incumbent
     assert np.array_equal(incumbent.right(predictions), other.predict(IMAGES).correct)
     assert incumbent.consensus(predictions, None) is None
     assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT.all(axis=0))
     with pytest.raises(NotApplicableError, match="no last accepted model"):
         session_of(PANEL[0]).paired_incumbent.right(predictions)
     with pytest.raises(NotApplicableError, match="the candidate is the last accepted model"):
-        session_of(PANEL[0], replace(PANEL[0], role="incumbent")).paired_incumbent.right(predictions)
+        session_of(PANEL[0], replace(PANEL[0], role="incumbent")).paired_incumbent.right(
+            predictions
+        )
     with pytest.raises(NotApplicableError, match="no panel predictions"):
         session_of(PANEL[0]).paired_incumbent.consensus(predictions, "consensus")
 
@@ -65,7 +69,9 @@ def test_a_measured_panel_compares_each_model_with_the_next(at):
     predictions = PANEL[at].predict(sample)
     others = [number for number in range(4) if number not in {at, (at + 1) % 4}]
     assert np.array_equal(incumbent.right(predictions), CORRECT[(at + 1) % 4, ::3])
-    assert np.array_equal(incumbent.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0))
+    assert np.array_equal(
+        incumbent.consensus(predictions, "consensus"), CORRECT[others, ::3].all(axis=0)
+    )
 
 
 def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
@@ -73,7 +79,9 @@ def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
     measured = measuring(0)
     assert measured.correction("consensus") == pytest.approx(3 / 5)
     assert measured.correction(None) == 1
-    run = session_of(PANEL[0], member(9, "incumbent"), panel_predictions=PANEL_PREDICTIONS.without(""))
+    run = session_of(
+        PANEL[0], member(9, "incumbent"), panel_predictions=PANEL_PREDICTIONS.without("")
+    )
     assert run.paired_incumbent.correction("consensus") == 1
     (view,) = PANEL_PREDICTIONS.views.values()
     old = replace(PANEL_PREDICTIONS, views={repr(IDENTITY): replace(view, each=None)})
@@ -81,10 +89,14 @@ def test_flips_of_few_are_those_expected_among_what_all_of_them_get_right():
         measuring(0, old).right(PANEL[0].predict(IMAGES))
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")])
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "the only reference model"), (2, "no reference model besides")]
+)
 def test_too_few_members_make_no_pair_or_leave_nobody_to_decide(count, said):
     (view,) = PANEL_PREDICTIONS.views.values()
     asked = replace(view, wrong=(~CORRECT[:count]).sum(0).astype(np.int16), each=~CORRECT[:count])
-    few = replace(PANEL_PREDICTIONS, models=PANEL_PREDICTIONS.models[:count], views={repr(IDENTITY): asked})
+    few = replace(
+        PANEL_PREDICTIONS, models=PANEL_PREDICTIONS.models[:count], views={repr(IDENTITY): asked}
+    )
     with pytest.raises(NotApplicableError, match=said):
         measuring(0, few).consensus(PANEL[0].predict(IMAGES), "consensus")

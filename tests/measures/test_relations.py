@@ -83,7 +83,9 @@ def test_a_model_is_asked_as_it_is_and_under_each_perturbation(pytester):
 def declared():
     """The stress test and the row of the page."""
     page = PAGE.read_text(encoding="utf-8")
-    code, row = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("python", "toml"))
+    code, row = (
+        re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("python", "toml")
+    )
     return code, row
 
 

@@ -14,7 +14,9 @@ from harness.measures import served_correct_predictions_lost, served_predictions
 from harness.perturb import IDENTITY
 
 LABELS = np.arange(1000) % 4
-IMAGES = LabelledImages(torch.zeros((1000, 1, 2, 2), dtype=torch.uint8), torch.from_numpy(LABELS), CLASSES, "z", "test")
+IMAGES = LabelledImages(
+    torch.zeros((1000, 1, 2, 2), dtype=torch.uint8), torch.from_numpy(LABELS), CLASSES, "z", "test"
+)
 
 
 def predictions(wrong) -> Predictions:
@@ -44,7 +46,10 @@ def test_what_serving_loses_is_net_of_what_it_gains():
     assert check(tolerance=0.1).judge(measured).status == "pass"
     assert check(tolerance=0.04).judge(measured).status == "inconclusive"
     assert check(tolerance=0.02, panel=panel).judge(measured).status == "pass"
-    assert check(tolerance=0.01, panel=panel, informational="they differ").judge(measured).status == "fail"
+    assert (
+        check(tolerance=0.01, panel=panel, informational="they differ").judge(measured).status
+        == "fail"
+    )
 
 
 def test_exact_logits_are_asked_of_all_images_or_of_the_wrong_ones():
@@ -63,11 +68,16 @@ def test_exact_logits_are_asked_of_all_images_or_of_the_wrong_ones():
 
 @pytest.mark.parametrize(
     ("served", "said"),
-    [(REFERENCE, "lose no accuracy and change 0.0%"), (predictions([]), "gain 5.0 points and change 5.0%")],
+    [
+        (REFERENCE, "lose no accuracy and change 0.0%"),
+        (predictions([]), "gain 5.0 points and change 5.0%"),
+    ],
 )
 def test_no_loss_and_a_gain_are_said_so(served, said):
     assert said in served_correct_predictions_lost(served, REFERENCE).detail
 
 
 def check(**thresholds) -> Check:
-    return Check("skew-x", "skew", "served_correct_predictions_lost", keys={"skew": "jpeg-75"}, **thresholds)
+    return Check(
+        "skew-x", "skew", "served_correct_predictions_lost", keys={"skew": "jpeg-75"}, **thresholds
+    )

@@ -32,7 +32,11 @@ from harness.perturb import IDENTITY
 CLASSES, N = ("ant", "bee", "cat", "dog"), 400
 LABELS = torch.arange(N) % 4
 IMAGES = LabelledImages(
-    torch.arange(N * 4).remainder(251).to(torch.uint8).reshape(N, 1, 2, 2), LABELS, CLASSES, "toys", "test"
+    torch.arange(N * 4).remainder(251).to(torch.uint8).reshape(N, 1, 2, 2),
+    LABELS,
+    CLASSES,
+    "toys",
+    "test",
 )
 NAMES = tuple("abcdefgh")
 
@@ -94,8 +98,14 @@ def test_a_model_of_the_panel_is_left_out_of_its_own_reference(stored, tmp_path)
     rest = panel_of(MODELS[1:], names=NAMES[1:])
     left_out, apart = (find_known_images(MODELS[0], each) for each in (panel.without("a"), rest))
     assert left_out.known.tolist() == apart.known.tolist()
-    for measure in (panel_divergence, lost_probability, lambda seen: soft_confusion(seen, ("dog", "cat"))):
-        assert measure(left_out).value == pytest.approx(measure(apart).value, abs=2e-4 if stored else 1e-5)
+    for measure in (
+        panel_divergence,
+        lost_probability,
+        lambda seen: soft_confusion(seen, ("dog", "cat")),
+    ):
+        assert measure(left_out).value == pytest.approx(
+            measure(apart).value, abs=2e-4 if stored else 1e-5
+        )
     ants = MODELS[0].probabilities[apart.of_class(0)].astype(float)
     np.testing.assert_allclose(panel.view().soft[0, 0], np.log(ants.mean(axis=0)), rtol=1e-5)
 
@@ -127,13 +137,22 @@ def test_a_class_that_one_model_never_predicts_is_left_out_for_it(tmp_path):
     assert found.detail.endswith("; of 9 pairs")
     unknown = replace(PANEL.view(), soft=np.full_like(PANEL.view().soft, np.nan))
     with pytest.raises(NotApplicableError, match="for each class"):
-        largest_soft_confusion(find_known_images(model_of(99), replace(PANEL, views={repr(IDENTITY): unknown})))
+        largest_soft_confusion(
+            find_known_images(model_of(99), replace(PANEL, views={repr(IDENTITY): unknown}))
+        )
 
 
 def test_equal_reference_models_give_no_deviation_without_bound():
     panel = panel_of([MODELS[0]] * 8)
-    shifted = np.log(softmax(MODELS[0].answers, axis=1) + np.array([0.0, 1e-4, 0.0, 0.0])).astype(np.float32)
-    assert largest_soft_confusion(find_known_images(Predictions(shifted, IMAGES, IDENTITY), panel)).value < 1
+    shifted = np.log(softmax(MODELS[0].answers, axis=1) + np.array([0.0, 1e-4, 0.0, 0.0])).astype(
+        np.float32
+    )
+    assert (
+        largest_soft_confusion(
+            find_known_images(Predictions(shifted, IMAGES, IDENTITY), panel)
+        ).value
+        < 1
+    )
 
 
 def test_variances_are_shrunk_as_far_as_chance_explains_them():
@@ -145,10 +164,14 @@ def test_variances_are_shrunk_as_far_as_chance_explains_them():
 
 
 def test_the_mutant_takes_the_classes_of_the_first_pair_for_each_other():
-    candidate = RoleModel("candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(nn.Flatten()))
+    candidate = RoleModel(
+        "candidate", "toy.pth", "0" * 64, "1" * 64, "toy", None, Classifier(nn.Flatten())
+    )
     largest = Check("largest", "soft_confusion", "largest_soft_confusion")
     pairs = [[one, "bee"] for one in ("elk", "dog", "cat")]
-    rows = [Check(pair[0], "soft_confusion", "soft_confusion", keys={"pair": pair}) for pair in pairs]
+    rows = [
+        Check(pair[0], "soft_confusion", "soft_confusion", keys={"pair": pair}) for pair in pairs
+    ]
     for checks, order in ((rows, [0, 3, 2, 1]), ([largest], [1, 0, 2, 3])):
         answers = MIXED.apply(candidate, checks, CLASSES).predict(IMAGES).answers
         np.testing.assert_array_equal(answers, candidate.predict(IMAGES).answers[:, order])
@@ -193,7 +216,10 @@ def test_of_many_classes_the_label_and_the_rest_count(monkeypatch):
 def test_tables_of_all_images_survive_a_later_part():
     some = IMAGES.take(torch.arange(0, N, 2))
     part = combine(
-        IMAGES.sha256, N, NAMES, [[ReferencePredictions.of(model_of(seed, images=some))] for seed in range(8)]
+        IMAGES.sha256,
+        N,
+        NAMES,
+        [[ReferencePredictions.of(model_of(seed, images=some))] for seed in range(8)],
     )
     both = merge(part, PANEL)
     np.testing.assert_array_equal(both.view().soft, PANEL.view().soft)

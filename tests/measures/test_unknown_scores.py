@@ -37,7 +37,9 @@ def drawn(seed, count, *, shift=0.0, classes=4, decimals=None):
 
 def by_scikit_learn(known, unknown, score):
     """Return AUROC and FPR95 as OpenOOD v1.5 has them: unknown images are the positives of scikit-learn's curve."""
-    scores = np.concatenate([SCORE_OF[score](each.logits.astype(np.float64)) for each in (known, unknown)])
+    scores = np.concatenate(
+        [SCORE_OF[score](each.logits.astype(np.float64)) for each in (known, unknown)]
+    )
     positive = np.repeat([0, 1], [len(known.labels), len(unknown.labels)])
     false, found, _ = roc_curve(positive, -scores, drop_intermediate=False)
     return roc_auc_score(positive, -scores), false[np.argmax(found >= 0.95)]
@@ -45,10 +47,18 @@ def by_scikit_learn(known, unknown, score):
 
 @pytest.mark.parametrize("score", SCORES)
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 60)] * 2), st.sampled_from([0, 1, 3]), st.sampled_from([0, 3]))
+@given(
+    st.integers(0, 10**6),
+    st.tuples(*[st.integers(1, 60)] * 2),
+    st.sampled_from([0, 1, 3]),
+    st.sampled_from([0, 3]),
+)
 def test_both_numbers_are_those_of_scikit_learn(score, seed, counts, shift, decimals):
     inside, outside = counts
-    known, unknown = drawn(seed, inside, shift=shift, decimals=decimals), drawn(seed + 1, outside, decimals=decimals)
+    known, unknown = (
+        drawn(seed, inside, shift=shift, decimals=decimals),
+        drawn(seed + 1, outside, decimals=decimals),
+    )
     area, flagged = by_scikit_learn(known, unknown, score)
     assert unknown_auroc(known, unknown, score=score).value == pytest.approx(area, abs=1e-12)
     assert unknown_fpr95(known, unknown, score=score).value == pytest.approx(flagged, abs=1e-12)
@@ -89,7 +99,8 @@ def test_each_image_has_the_variance_of_delong_and_intervals_cover():
 def test_so_many_unknown_images_bound_the_threshold(count, high):
     """The most familiar of 72 is above the 95th percentile with 97.5%: 0.95 to the power of 72 is below 2.5%."""
     known, unknown = (
-        answers(np.column_stack([level + np.arange(n), np.full(n, -99)])) for level, n in ((200, 100), (0, count))
+        answers(np.column_stack([level + np.arange(n), np.full(n, -99)]))
+        for level, n in ((200, 100), (0, count))
     )
     assert unknown_fpr95(known, unknown, score="logit").interval == (0.0, high)
 

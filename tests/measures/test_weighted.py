@@ -82,7 +82,10 @@ def test_a_class_has_its_own_weighted_mean():
 
 @pytest.mark.parametrize("n", [12, 50, 120, 300, 1_000])
 def test_no_other_allocation_has_a_smaller_variance(n):
-    sizes, deviations = np.array([851, 58, 22, 18, 20, 31]), np.array([0.1, 0.4, 0.5, 0.5, 0.4, 0.1])
+    sizes, deviations = (
+        np.array([851, 58, 22, 18, 20, 31]),
+        np.array([0.1, 0.4, 0.5, 0.5, 0.4, 0.1]),
+    )
     found = allocation(sizes, deviations, n)
     assert found.sum() == n
     assert (found <= sizes).all()
@@ -97,7 +100,11 @@ def test_no_other_allocation_has_a_smaller_variance(n):
             moved = found.copy()
             moved[source] -= 1
             moved[target] += 1
-            if source != target and moved[source] >= max(least[source], 1) and moved[target] <= sizes[target]:
+            if (
+                source != target
+                and moved[source] >= max(least[source], 1)
+                and moved[target] <= sizes[target]
+            ):
                 assert variance(moved) >= variance(found) * (1 - 1e-9)
 
 
@@ -112,17 +119,29 @@ def test_a_draw_keeps_the_classes_of_a_stratum_and_depends_on_the_seed():
 
 def test_a_part_of_a_sample_stands_for_the_same_images():
     images, of = images_of(400), np.repeat([0, 1, 2], [380, 16, 4])
-    sample = weighted_sample(images, 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0)
+    sample = weighted_sample(
+        images, 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0
+    )
     assert sample.strata.weights.sum() == pytest.approx(400)
-    assert sample is weighted_sample(images, 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0)
+    assert sample is weighted_sample(
+        images, 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0
+    )
     part = stratified_sample(sample, 12)
-    assert (len(part), part.strata.weights.sum(), (part.strata.counts > 0).sum()) == (12, pytest.approx(400), 3)
+    assert (len(part), part.strata.weights.sum(), (part.strata.counts > 0).sum()) == (
+        12,
+        pytest.approx(400),
+        3,
+    )
 
 
-@pytest.mark.parametrize(("metric", "most"), [(ACCURACY, 1), (BRIER_SCORE, 2), (NEGATIVE_LOG_LIKELIHOOD, 1)])
+@pytest.mark.parametrize(
+    ("metric", "most"), [(ACCURACY, 1), (BRIER_SCORE, 2), (NEGATIVE_LOG_LIKELIHOOD, 1)]
+)
 def test_a_loss_varies_by_the_most_that_an_image_contributes(metric, most):
     of = np.repeat([0, 1, 2], [380, 16, 4])
-    images = weighted_sample(images_of(400), 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0)
+    images = weighted_sample(
+        images_of(400), 60, of=of, unseen=of, deviations=np.array([0.1, 0.5, 0.5]), seed=0
+    )
     found = mean_of(metric, np.ones(60), images=images).sampling.of_loss
     assert found == pytest.approx(most * images.strata.heaviest / 400, rel=1e-3)
 
@@ -140,7 +159,9 @@ MODELS = 20
 def panel_of(each, images):
     """Return the clean predictions of models, by their errors, (K, N) bool."""
     wrong = each.sum(axis=0)
-    view = replace(view_of(wrong, np.ones((len(wrong), 1)), np.zeros(len(wrong), dtype=int)), each=each)
+    view = replace(
+        view_of(wrong, np.ones((len(wrong), 1)), np.zeros(len(wrong), dtype=int)), each=each
+    )
     names = tuple(f"model {number}" for number in range(len(each)))
     return PanelPredictions(images.sha256, images.classes, names, {repr(IDENTITY): view})
 
@@ -186,9 +207,14 @@ def test_intervals_cover_at_their_nominal_rate(loss):
         truth = TRUTH + loss * (1 - TRUTH)
         of = np.where(votes == 0, 0, np.where(votes == MODELS, 5, 1 + (votes - 1) * 4 // 19))
         sizes = np.bincount(of, minlength=6)
-        errors = np.maximum((np.bincount(of, votes, 6) / np.maximum(sizes, 1) + 0.5) / (MODELS + 1), 0.01)
+        errors = np.maximum(
+            (np.bincount(of, votes, 6) / np.maximum(sizes, 1) + 0.5) / (MODELS + 1), 0.01
+        )
         at = draw(
-            of, allocation(sizes, np.sqrt(errors * (1 - errors)), 800), np.zeros(4_000), seed=int(rng.integers(1e9))
+            of,
+            allocation(sizes, np.sqrt(errors * (1 - errors)), 800),
+            np.zeros(4_000),
+            seed=int(rng.integers(1e9)),
         )
         strata = Strata(of[at], sizes, of[at])
         low, high = share_of(ACCURACY, wrong[at], images=replace(base, strata=strata)).interval

@@ -10,11 +10,19 @@ from harness.networks.architectures import ARCHITECTURES, FashionCNN, build
 NOTEBOOK = {}
 for number, (before, after) in enumerate(((1, 32), (32, 64), (64, 128)), start=1):
     NOTEBOOK |= {f"conv{number}.weight": (after, before, 3, 3), f"conv{number}.bias": (after,)}
-    NOTEBOOK |= {f"bn{number}.{name}": (after,) for name in ("weight", "bias", "running_mean", "running_var")}
+    NOTEBOOK |= {
+        f"bn{number}.{name}": (after,) for name in ("weight", "bias", "running_mean", "running_var")
+    }
     NOTEBOOK[f"bn{number}.num_batches_tracked"] = ()
 for number, (before, after) in enumerate(((1152, 256), (256, 128), (128, 10)), start=1):
     NOTEBOOK |= {f"fc{number}.weight": (after, before), f"fc{number}.bias": (after,)}
-SMALL = {"conv_channels": [3, 5], "fc_sizes": [7], "image_size": [9, 13], "in_channels": 2, "classes": 4}
+SMALL = {
+    "conv_channels": [3, 5],
+    "fc_sizes": [7],
+    "image_size": [9, 13],
+    "in_channels": 2,
+    "classes": 4,
+}
 
 
 def geometry(model):
@@ -38,7 +46,9 @@ def small():
 
 
 def test_default_network_is_the_notebooks_and_what_is_unknown_is_an_error():
-    assert geometry(FashionCNN(mean=0.5, std=0.25)) == NOTEBOOK, "normalization is no part of the state dict"
+    assert geometry(FashionCNN(mean=0.5, std=0.25)) == NOTEBOOK, (
+        "normalization is no part of the state dict"
+    )
     assert sum(parameter.numel() for parameter in FashionCNN().parameters()) == 422_474
     assert FashionCNN().eval()(torch.rand(3, 1, 28, 28)).shape == (3, 10)
     assert ARCHITECTURES["fashion-cnn"] is FashionCNN
@@ -65,7 +75,9 @@ def test_forward_is_the_notebooks_formula_with_dropout_in_training_only(small):
     assert not torch.allclose(model.eval()(pixels), model.fc2.bias.expand(2, 4))
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.1, 0.5), ([0.1, 0.7], [0.5, 2.0])], ids=["one-number", "per-channel"])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.1, 0.5), ([0.1, 0.7], [0.5, 2.0])], ids=["one-number", "per-channel"]
+)
 def test_normalization_is_the_first_step(small, mean, std):
     normalising = build("fashion-cnn", {**SMALL, "mean": mean, "std": std}).eval()
     plain = build("fashion-cnn", {**SMALL, "mean": 0, "std": 1}).eval()
@@ -78,9 +90,15 @@ def test_normalization_is_the_first_step(small, mean, std):
 
 
 ARGUMENTS = {
-    "blocks": ({"conv_channels": [4]}, {"conv1.weight": (4, 1, 3, 3), "fc1.weight": (256, 4 * 14 * 14)}),
+    "blocks": (
+        {"conv_channels": [4]},
+        {"conv1.weight": (4, 1, 3, 3), "fc1.weight": (256, 4 * 14 * 14)},
+    ),
     "channels": ({"in_channels": 3}, {"conv1.weight": (32, 3, 3, 3)}),
-    "hidden-layers": ({"fc_sizes": [9, 8, 7]}, {"fc1.weight": (9, 1152), "fc3.weight": (7, 8), "fc4.weight": (10, 7)}),
+    "hidden-layers": (
+        {"fc_sizes": [9, 8, 7]},
+        {"fc1.weight": (9, 1152), "fc3.weight": (7, 8), "fc4.weight": (10, 7)},
+    ),
     "no-hidden-layer": ({"fc_sizes": []}, {"fc1.weight": (10, 1152)}),
     "image-size": ({"image_size": [32, 41]}, {"fc1.weight": (256, 128 * 4 * 5)}),
     "classes": ({"classes": 3}, {"fc3.weight": (3, 128), "fc3.bias": (3,)}),
@@ -96,7 +114,11 @@ def test_arguments_set_the_shapes_and_the_network_runs(arguments, expected):
     assert network(pixels).shape == (2, arguments.get("classes", 10))
 
 
-@pytest.mark.parametrize("size", [(7, 28), (28, 7), (0, 0)], ids=["too-low", "too-narrow", "nothing"])
+@pytest.mark.parametrize(
+    "size", [(7, 28), (28, 7), (0, 0)], ids=["too-low", "too-narrow", "nothing"]
+)
 def test_image_too_small_for_the_blocks_names_the_numbers(size):
-    with pytest.raises(ValueError, match=rf"3 conv blocks .* \({size[0]}, {size[1]}\) .* at least 8 pixels"):
+    with pytest.raises(
+        ValueError, match=rf"3 conv blocks .* \({size[0]}, {size[1]}\) .* at least 8 pixels"
+    ):
         FashionCNN(image_size=size)

@@ -105,11 +105,17 @@ def test_native_round_trip_keeps_every_bit_and_the_record(model, tmp_path, nativ
     assert not any(module.training for module in model.modules())
     save_checkpoint(tmp_path / "x", training := small(1).train(), RECORD)
     assert training.training
-    save_checkpoint(tmp_path / "x", model, record := Record("fashion-cnn", ARGUMENTS, ("left", "right")))
+    save_checkpoint(
+        tmp_path / "x", model, record := Record("fashion-cnn", ARGUMENTS, ("left", "right"))
+    )
     assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
-    assert load_checkpoint(tmp_path / "x").record == record, "it needs no more than architecture and classes"
+    assert load_checkpoint(tmp_path / "x").record == record, (
+        "it needs no more than architecture and classes"
+    )
     strided = small().to(memory_format=torch.channels_last)
-    strided.conv1.weight = nn.Parameter(strided.conv1.weight.data.transpose(2, 3).contiguous().transpose(2, 3))
+    strided.conv1.weight = nn.Parameter(
+        strided.conv1.weight.data.transpose(2, 3).contiguous().transpose(2, 3)
+    )
     assert not strided.conv1.weight.is_contiguous()
     save_checkpoint(tmp_path / "x", strided, RECORD)
     assert equal_bits(load_checkpoint(tmp_path / "x").model, model)
@@ -147,7 +153,11 @@ def test_state_dicts_of_networks_of_the_user_load(tmp_path, model, pth, refuse):
     assert torch.equal(loaded.model.weight, linear.weight)
     assert loaded.architecture == "user"
     torch.save(dict(model.named_parameters()) | dict(model.named_buffers()), tmp_path / "x.pth")
-    state = {name: value for name, value in torch.load(tmp_path / "x.pth").items() if name in model.state_dict()}
+    state = {
+        name: value
+        for name, value in torch.load(tmp_path / "x.pth").items()
+        if name in model.state_dict()
+    }
     torch.save(state, tmp_path / "x.pth")
     assert equal_bits(load_checkpoint(tmp_path / "x.pth", builder=small).model, model)
     (tmp_path / "x").write_bytes(rezipped(pth))
@@ -177,7 +187,9 @@ def test_hash_of_tensors_depends_on_names_shapes_types_and_values():
     assert hash_tensors(tensors) == hash_tensors(same), "neither order nor layout count"
 
 
-def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(refuse, native, tmp_path, monkeypatch):
+def test_file_at_the_limit_loads_and_one_beyond_it_is_refused(
+    refuse, native, tmp_path, monkeypatch
+):
     monkeypatch.setattr(files, "MAX_BYTES", len(native))
     (tmp_path / "x").write_bytes(native)
     assert load_checkpoint(tmp_path / "x").record == RECORD
@@ -201,7 +213,10 @@ SAID = {
     "architecture": (
         with_record(small(), architecture="os.system"),
         "ARCHITECTURE",
-        ["unknown architecture id 'os.system', known are ['fashion-cnn']", "name the callable that builds it as model"],
+        [
+            "unknown architecture id 'os.system', known are ['fashion-cnn']",
+            "name the callable that builds it as model",
+        ],
     ),
     "whole-model": (
         torch_file(small()),
@@ -209,7 +224,10 @@ SAID = {
         ["harness.networks.architectures.FashionCNN", "torch.save(model.state_dict(), path)"],
     ),
     "checksum": (
-        flipped(PTH := torch_file(small().state_dict()), PTH.index(small().fc1.weight.detach().numpy().tobytes()) + 5),
+        flipped(
+            PTH := torch_file(small().state_dict()),
+            PTH.index(small().fc1.weight.detach().numpy().tobytes()) + 5,
+        ),
         "ZIP_LAYOUT",
         ["not an intact zip file", "checksum of archive/data/", " does not match"],
     ),
@@ -223,7 +241,9 @@ SAID = {
 
 @pytest.mark.parametrize(("content", "code", "facts"), SAID.values(), ids=SAID)
 def test_refusals_say_what_was_found_and_what_to_do(refuse, content, code, facts):
-    error = refuse(content, builder=small if code in {"NONFINITE", "SCHEMA"} or content[:2] == b"PK" else None)
+    error = refuse(
+        content, builder=small if code in {"NONFINITE", "SCHEMA"} or content[:2] == b"PK" else None
+    )
     assert error.code == code
     for fact in facts:
         assert fact in str(error)
@@ -236,7 +256,10 @@ OTHER_TENSORS = {
     ),
     "scalar": ({"fc1.bias": torch.tensor(0.0)}, "fc1.bias has shape (), the network's (3,)"),
     "missing": ({"bn1.running_var": None}, "1 of 11 are missing (bn1.running_var (2,))"),
-    "extra": ({"fc9.weight": torch.zeros(1)}, "1 of 12 of the file are unknown to it (fc9.weight (1,))"),
+    "extra": (
+        {"fc9.weight": torch.zeros(1)},
+        "1 of 12 of the file are unknown to it (fc9.weight (1,))",
+    ),
     "fractional-count": (
         {"bn1.num_batches_tracked": torch.tensor(1.5)},
         "bn1.num_batches_tracked has dtype torch.float32",

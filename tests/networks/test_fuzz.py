@@ -47,13 +47,19 @@ def loaded(path, content):
 def fuzzed(examples, *drawn):
     """Return what runs a check with so many examples."""
     checks = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
-    return lambda check: settings(max_examples=examples, derandomize=not MANY, **checks)(given(*drawn)(check))()
+    return lambda check: settings(max_examples=examples, derandomize=not MANY, **checks)(
+        given(*drawn)(check)
+    )()
 
 
 MODEL = small()
 EXPECTED = hash_tensors({**MODEL.state_dict(), **dict(MODEL.named_buffers())})
 NATIVE, PTH = native_file(MODEL, RECORD), torch_file(MODEL.state_dict())
-OTHERS = (native_file(small(1), RECORD), torch_file(small(1).state_dict()), torch_file([torch.zeros(3)]))
+OTHERS = (
+    native_file(small(1), RECORD),
+    torch_file(small(1).state_dict()),
+    torch_file([torch.zeros(3)]),
+)
 FILES = {
     "native": NATIVE,
     "torch": PTH,
@@ -65,11 +71,31 @@ TRAINING = {
     "epoch": 3,
     "state_dict": {f"model.{name}": tensor for name, tensor in MODEL.state_dict().items()},
     "args": argparse.Namespace(lr=0.1, sizes=(1, 2), root=None, names={"a", "b"}),
-    "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+    "optimizer": {
+        "state": {0: {"step": torch.tensor(1.0)}},
+        "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}],
+    },
 }
 TRAINING_FILES = [torch_file(TRAINING, pickle_protocol=protocol) for protocol in (2, 4)]
 TRAINING_PICKLES = [*map(pickle_of, TRAINING_FILES)]
-NUMBERS = [0, 1, 2, 3, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63, 2**64 - 1]
+NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    127,
+    128,
+    255,
+    256,
+    2**15,
+    2**16 - 1,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**62,
+    2**63,
+    2**64 - 1,
+]
 
 
 def positions(content):
@@ -78,7 +104,9 @@ def positions(content):
     signatures = [start for start in range(len(content)) if content[start : start + 2] == b"PK"]
     if not signatures:
         return anywhere
-    near = st.tuples(st.sampled_from(signatures), st.integers(0, 60)).map(lambda pair: min(sum(pair), len(content)))
+    near = st.tuples(st.sampled_from(signatures), st.integers(0, 60)).map(
+        lambda pair: min(sum(pair), len(content))
+    )
     return anywhere | near
 
 
@@ -88,7 +116,9 @@ def damaged(draw, files, donors=OTHERS):
     content = draw(st.sampled_from(files))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(positions(content))
-        kind = draw(st.sampled_from(["bit", "byte", "number", "cut", "end", "insert", "splice", "repeat"]))
+        kind = draw(
+            st.sampled_from(["bit", "byte", "number", "cut", "end", "insert", "splice", "repeat"])
+        )
         if kind == "bit" and place < len(content):
             bit = bytes([content[place] ^ 1 << draw(st.integers(0, 7))])
             content = content[:place] + bit + content[place + 1 :]
@@ -96,7 +126,9 @@ def damaged(draw, files, donors=OTHERS):
             content = content[:place] + bytes([draw(st.integers(0, 255))]) + content[place + 1 :]
         elif kind == "number":
             form = draw(st.sampled_from(["<H", "<I", "<Q"]))
-            number = struct.pack(form, draw(st.sampled_from(NUMBERS)) % 256 ** struct.calcsize(form))
+            number = struct.pack(
+                form, draw(st.sampled_from(NUMBERS)) % 256 ** struct.calcsize(form)
+            )
             content = content[:place] + number + content[place + len(number) :]
         elif kind == "cut":
             content = content[:place] + content[place + draw(st.integers(1, 200)) :]
@@ -158,8 +190,15 @@ def test_damaged_header_of_the_right_length_changes_no_weights(path, examples):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.sampled_from(NUMBERS),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(NUMBERS),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
+    ),
     max_leaves=6,
 )
 
@@ -179,8 +218,15 @@ def test_header_of_any_json_is_refused_or_loads_numbers(path, examples):
 
 
 OPCODES = [opcode.code.encode("latin1") for opcode in pickletools.opcodes]
-NAMES = [b"ccollections\nOrderedDict\n", b"cargparse\nNamespace\n", b"cos\nsystem\n", b"ctorch\nFloatStorage\n"]
-PIECES = st.sampled_from([*OPCODES, *NAMES, b"K\x01", b"q\x01", b"h\x01", b"X\x01\0\0\0a", b"}", b"(", b")", b"]"])
+NAMES = [
+    b"ccollections\nOrderedDict\n",
+    b"cargparse\nNamespace\n",
+    b"cos\nsystem\n",
+    b"ctorch\nFloatStorage\n",
+]
+PIECES = st.sampled_from(
+    [*OPCODES, *NAMES, b"K\x01", b"q\x01", b"h\x01", b"X\x01\0\0\0a", b"}", b"(", b")", b"]"]
+)
 
 
 @by_the_hundred
@@ -189,14 +235,21 @@ def test_any_program_is_refused(path, examples):
 
     @fuzzed(2 * examples, st.lists(PIECES, max_size=30))
     def _(pieces):
-        assert loaded(path, rezipped(TRAINING_FILES[0], pickle=b"\x80\x02" + b"".join(pieces) + b".")) is None
+        assert (
+            loaded(path, rezipped(TRAINING_FILES[0], pickle=b"\x80\x02" + b"".join(pieces) + b"."))
+            is None
+        )
 
 
 def colliding_keys():
     """Whole numbers of one hash, as many as fit."""
     prime = (1 << 61) - 1
     numbers = (number * prime for number in range(1, 40_000))
-    return b"}(" + b"".join(b"\x8a\x0a" + number.to_bytes(10, "little") + b"N" for number in numbers) + b"u"
+    return (
+        b"}("
+        + b"".join(b"\x8a\x0a" + number.to_bytes(10, "little") + b"N" for number in numbers)
+        + b"u"
+    )
 
 
 def dicts_of_dicts():

@@ -28,10 +28,15 @@ def verdicts(corpus):
     good = [folder / f"good-{number}" for number in range(3)]
     for path, content in zip(good, (native_file(small()), pth, rezipped(pth)), strict=True):
         path.write_bytes(content)
-    listed = {"good": list(map(str, good)), "hostile": {name: str(path) for name, path in paths.items()}}
+    listed = {
+        "good": list(map(str, good)),
+        "hostile": {name: str(path) for name, path in paths.items()},
+    }
     (folder / "list.json").write_text(json.dumps(listed))
     command = [sys.executable, str(HERE / "hostile.py"), str(folder / "list.json")]
-    run = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(
+        command, cwd=HERE, capture_output=True, text=True, timeout=300, check=False
+    )
     found = {verdict.pop("name"): verdict for verdict in map(json.loads, run.stdout.splitlines())}
     assert run.returncode == 0, f"the process ended after {list(found)[-1:]}: {run.stderr[-2000:]}"
     return found
@@ -44,7 +49,8 @@ def test_each_hostile_file_is_refused_and_nothing_happens(verdicts, corpus):
         verdict = verdicts[name]
         form = rf"REFUSED\[{code or '[A-Z_]+'}\] \S+/{re.escape(name)}: .+\. Nothing was executed\. [A-Z].+[.)]"
         kept = {
-            "said": bool(re.fullmatch(form, verdict["message"])) and verdict["message"].isprintable(),
+            "said": bool(re.fullmatch(form, verdict["message"]))
+            and verdict["message"].isprintable(),
             "short": len(verdict["message"]) < 1_000,
             "harmless": verdict["events"] == [],
             "quick": verdict["seconds"] < hostile.SECONDS,

@@ -69,24 +69,35 @@ def test_networks_of_torchvision_and_timm_work_as_they_are(save):
 def test_what_was_declared_decides_the_fingerprint(save):
     path, options = save(Small()), NetworkOptions(model=f"{__name__}:Small")
     before = torch.get_rng_state()
-    plain, scaled = (load_model(path, options.but(normalization=text)) for text in (None, "0.5,0.25"))
+    plain, scaled = (
+        load_model(path, options.but(normalization=text)) for text in (None, "0.5,0.25")
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert plain.model_sha256 != scaled.model_sha256
     found = {Classifier(each.model).fingerprint for each in (plain, scaled)}
-    assert len(found - {None}) == 2, "tracing goes through it, so its answers can be cached from run to run"
+    assert len(found - {None}) == 2, (
+        "tracing goes through it, so its answers can be cached from run to run"
+    )
 
 
 def test_shipped_architectures_are_left_as_they_are(tmp_path):
     arguments = {"conv_channels": [2], "fc_sizes": []}
-    save_checkpoint(tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ()))
-    loaded = load_model(tmp_path / "m.safetensors", NetworkOptions(model=f"{__name__}:Small", normalization="imagenet"))
+    save_checkpoint(
+        tmp_path / "m.safetensors", FashionCNN(**arguments), Record("fashion-cnn", arguments, ())
+    )
+    loaded = load_model(
+        tmp_path / "m.safetensors",
+        NetworkOptions(model=f"{__name__}:Small", normalization="imagenet"),
+    )
     assert isinstance(loaded.model, FashionCNN)
 
 
 def test_probabilities_stay_what_they_are(save):
     network = Small(softmax=True)
     path = save(network)
-    options = NetworkOptions(model=f"{__name__}:Small", model_args={"softmax": True}, model_outputs="probabilities")
+    options = NetworkOptions(
+        model=f"{__name__}:Small", model_args={"softmax": True}, model_outputs="probabilities"
+    )
     predictions = Classifier(load_model(path, options).model).predict(images_of(size=(8, 8)))
     expected = network.eval()(predictions.images.pixels.float() / 255).detach().numpy()
     np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-6)
@@ -112,7 +123,9 @@ def test_normalization_is_mean_and_std(text, expected):
     "text", ["0.5", "", "0.5,0", "0.5,-1", "a,b", "[1,2],[3]", "1,2,3", "[],[]", "1,inf", "0.5,nan"]
 )
 def test_other_normalization_is_refused_with_what_is_expected(text):
-    with pytest.raises(InputError, match=r"normalization .*: expected imagenet, or mean and standard deviation"):
+    with pytest.raises(
+        InputError, match=r"normalization .*: expected imagenet, or mean and standard deviation"
+    ):
         parse_normalization(text)
 
 
@@ -129,11 +142,31 @@ def declared(network, normalization=None, *, probabilities=False):
 
 SHIPPED = FashionCNN(conv_channels=[2], fc_sizes=[], image_size=(20, 24))
 MISFITS = {
-    "channels": (declared(Small()), (1, (8, 8)), "3 channels, the data have 1; load them with channels 3"),
-    "classes": (declared(Small(classes=7)), (3, (8, 8)), r"has 7 classes, the data have 4 .*class-0, .*num_classes=4"),
-    "size": (declared(Small(size=32)), (3, (28, 28)), "of 32x32 pixels .* the data have 28x28. Set size 32x32"),
-    "means": (declared(Small(), ((0.1, 0.2), (1.0, 1.0))), (3, (8, 8)), "has 2 means, the data have 3 channels"),
-    "size-of-the-shipped": (SHIPPED, (1, (28, 28)), "takes images of 20x24 pixels .* the data have 28x28"),
+    "channels": (
+        declared(Small()),
+        (1, (8, 8)),
+        "3 channels, the data have 1; load them with channels 3",
+    ),
+    "classes": (
+        declared(Small(classes=7)),
+        (3, (8, 8)),
+        r"has 7 classes, the data have 4 .*class-0, .*num_classes=4",
+    ),
+    "size": (
+        declared(Small(size=32)),
+        (3, (28, 28)),
+        "of 32x32 pixels .* the data have 28x28. Set size 32x32",
+    ),
+    "means": (
+        declared(Small(), ((0.1, 0.2), (1.0, 1.0))),
+        (3, (8, 8)),
+        "has 2 means, the data have 3 channels",
+    ),
+    "size-of-the-shipped": (
+        SHIPPED,
+        (1, (28, 28)),
+        "takes images of 20x24 pixels .* the data have 28x28",
+    ),
 }
 
 
@@ -145,7 +178,9 @@ def test_what_does_not_fit_is_named_with_both_numbers(model, images, message):
 
 def test_the_kind_of_outputs_must_be_the_declared_one():
     images, sure = images_of(size=(8, 8)), Small(softmax=True)
-    with pytest.raises(InputError, match=r"look like probabilities.* Set model_outputs probabilities"):
+    with pytest.raises(
+        InputError, match=r"look like probabilities.* Set model_outputs probabilities"
+    ):
         expect_fit(declared(sure), images, outputs=None)
     expect_fit(declared(sure, probabilities=True), images, outputs="probabilities")
     expect_fit(declared(sure), images, outputs="logits")
@@ -156,5 +191,7 @@ def test_the_kind_of_outputs_must_be_the_declared_one():
     looked = attend(model, images_of(size=(8, 8)), layer="conv")
     assert looked.layer == "network.conv"
     assert looked.maps.shape == (8, 8, 8)
-    with pytest.raises(InputError, match=r"layer 'fc': the model has no such layer .* it has network\.conv \(8x8\)"):
+    with pytest.raises(
+        InputError, match=r"layer 'fc': the model has no such layer .* it has network\.conv \(8x8\)"
+    ):
         attend(model, images_of(size=(8, 8)), layer="fc")

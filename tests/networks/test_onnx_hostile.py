@@ -19,7 +19,9 @@ LOGITS = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])
 
 def saved(path, nodes, initializers=(), functions=(), opsets=(), *, images=IMAGES):
     graph = helper.make_graph(nodes, "hostile", [images], [LOGITS], list(initializers))
-    model = helper.make_model(graph, opset_imports=[PLAIN, *opsets], functions=list(functions), ir_version=8)
+    model = helper.make_model(
+        graph, opset_imports=[PLAIN, *opsets], functions=list(functions), ir_version=8
+    )
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -31,7 +33,11 @@ def array(name, values):
 def functions_that_double(path):
     """Each function calls the one before it twice: 2 ** 26 calls once all are written out."""
     one = helper.make_opsetid("f", 1)
-    functions = [helper.make_function("f", "f0", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])], [PLAIN])]
+    functions = [
+        helper.make_function(
+            "f", "f0", ["x"], ["y"], [helper.make_node("Neg", ["x"], ["y"])], [PLAIN]
+        )
+    ]
     for depth in range(1, 27):
         nodes = [
             helper.make_node(f"f{depth - 1}", ["x"], ["z"], domain="f"),
@@ -48,7 +54,10 @@ def functions_that_double(path):
 
 def a_loop_without_end(path, *, of):
     body = helper.make_graph(
-        [helper.make_node("Identity", ["condition"], ["goes_on"]), helper.make_node("Neg", ["held"], ["next"])],
+        [
+            helper.make_node("Identity", ["condition"], ["goes_on"]),
+            helper.make_node("Neg", ["held"], ["next"]),
+        ],
         "body",
         [
             helper.make_tensor_value_info("turn", TensorProto.INT64, []),
@@ -66,19 +75,34 @@ def a_loop_without_end(path, *, of):
         helper.make_node("Loop", ["turns", "true", "mean"], ["end"], body=body),
         helper.make_node("Tile", ["end", "repeats"], ["logits"]),
     ]
-    constants = [array("turns", np.int64(2**62)), array("true", np.array(1, bool)), array("repeats", np.array([1, 10]))]
-    return saved(path, nodes, constants, images=helper.make_tensor_value_info("images", of, ["n", 1, 28, 28]))
+    constants = [
+        array("turns", np.int64(2**62)),
+        array("true", np.array(1, bool)),
+        array("repeats", np.array([1, 10])),
+    ]
+    return saved(
+        path, nodes, constants, images=helper.make_tensor_value_info("images", of, ["n", 1, 28, 28])
+    )
 
 
 def a_constant_of_six_gigabytes(path):
     nodes = [
-        helper.make_node("ConstantOfShape", ["shape"], ["huge"], value=array("value", np.array([1.0], np.float32))),
+        helper.make_node(
+            "ConstantOfShape",
+            ["shape"],
+            ["huge"],
+            value=array("value", np.array([1.0], np.float32)),
+        ),
         helper.make_node("ReduceMax", ["huge"], ["largest"], keepdims=0),
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
         helper.make_node("Mul", ["mean", "largest"], ["scaled"]),
         helper.make_node("Tile", ["scaled", "repeats"], ["logits"]),
     ]
-    return saved(path, nodes, [array("shape", np.array([1_500_000_000])), array("repeats", np.array([1, 10]))])
+    return saved(
+        path,
+        nodes,
+        [array("shape", np.array([1_500_000_000])), array("repeats", np.array([1, 10]))],
+    )
 
 
 def moderate(path):

@@ -22,7 +22,12 @@ def with_data(folder, *, location="model.onnx.data", data=DATA, where="initializ
     (tensor,) = model.graph.initializer
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in {"location": location, "offset": "0", "length": str(len(DATA)), **entries}.items():
+    for key, value in {
+        "location": location,
+        "offset": "0",
+        "length": str(len(DATA)),
+        **entries,
+    }.items():
         if value is not None:
             tensor.external_data.add(key=key, value=value)
     if where == "branch":
@@ -57,7 +62,9 @@ def test_weights_in_a_file_beside_it_are_read_and_decide_what_is_judged(tmp_path
     assert (inside.sha256, inside.note) == (hashlib.sha256(path.read_bytes()).hexdigest(), "")
 
 
-@pytest.mark.parametrize("how", [{"data": bytes(64) + DATA, "offset": "64"}, {"offset": None, "length": None}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"data": bytes(64) + DATA, "offset": "64"}, {"offset": None, "length": None}], ids=str
+)
 def test_a_part_of_the_file_is_read_and_offset_and_length_may_be_left_out(tmp_path, how):
     np.testing.assert_allclose(logits(load_model(with_data(tmp_path, **how))), EXPECTED, atol=1e-5)
 
@@ -71,7 +78,12 @@ def test_todays_exporter_writes_such_files(tmp_path):
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
     shapes = ({0: torch.export.Dim("n")},)
     torch.onnx.export(
-        network, (torch.rand(2, 1, 4, 4),), tmp_path / "m.onnx", dynamo=True, dynamic_shapes=shapes, verbose=False
+        network,
+        (torch.rand(2, 1, 4, 4),),
+        tmp_path / "m.onnx",
+        dynamo=True,
+        dynamic_shapes=shapes,
+        verbose=False,
     )
     expected = network(IMAGES.pixels.float() / 255).detach().numpy()
     np.testing.assert_allclose(logits(load_model(tmp_path / "m.onnx")), expected, atol=1e-5)
@@ -127,7 +139,9 @@ def test_what_is_no_file_beside_it_is_refused_unopened(tmp_path, kind):
         data.mkdir()
     else:
         data.symlink_to("elsewhere" if kind == "link" else "nowhere")
-    with pytest.raises(CheckpointRefused, match=r"in 'model\.onnx\.data' beside it, which cannot be opened") as caught:
+    with pytest.raises(
+        CheckpointRefused, match=r"in 'model\.onnx\.data' beside it, which cannot be opened"
+    ) as caught:
         load_model(path)
     assert caught.value.code == "NOT_REGULAR"
 

@@ -91,5 +91,7 @@ def test_a_script_does_not_read_our_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", before := ["pytest", "stress_tests", "--candidate", "x"])
     assert Builder("tuned:build", {}).function.__name__ == "build"
     assert __import__("sys").argv is before
-    with pytest.raises(InputError, match=r"cannot be imported \(.*no attribute 'Smal'; it has .*Small.*"):
+    with pytest.raises(
+        InputError, match=r"cannot be imported \(.*no attribute 'Smal'; it has .*Small.*"
+    ):
         Builder("test_networks:Smal", {})

@@ -41,9 +41,15 @@ IN_THE_MAIN_THREAD = {
     "warnings": "warnings.simplefilter('error')",
     "locale": "locale.setlocale(locale.LC_ALL, 'C')",
 }
-NAMES = {"torch": torch, "np": np, "os": os, "sys": sys, "signal": signal, "warnings": warnings, "locale": locale} | {
-    "random": __import__("random")
-}
+NAMES = {
+    "torch": torch,
+    "np": np,
+    "os": os,
+    "sys": sys,
+    "signal": signal,
+    "warnings": warnings,
+    "locale": locale,
+} | {"random": __import__("random")}
 
 
 class Changing(torch.nn.Module):
@@ -101,10 +107,14 @@ def test_what_tracing_and_looking_into_a_network_change_does_not_last(name):
     assert warnings.filters == filters or name != "warnings"
 
 
-@pytest.mark.parametrize("effect", (EFFECTS | IN_THE_MAIN_THREAD).values(), ids=EFFECTS | IN_THE_MAIN_THREAD)
+@pytest.mark.parametrize(
+    "effect", (EFFECTS | IN_THE_MAIN_THREAD).values(), ids=EFFECTS | IN_THE_MAIN_THREAD
+)
 def test_what_importing_and_building_change_does_not_last(tmp_path, monkeypatch, expected, effect):
     imports = "import locale, os, random, signal, sys, warnings\nimport numpy as np, torch\nfrom zoo import network\n"
-    code = f"{imports}{effect}\ndef net():\n" + textwrap.indent(f"model = network()\n{effect}\nreturn model\n", "    ")
+    code = f"{imports}{effect}\ndef net():\n" + textwrap.indent(
+        f"model = network()\n{effect}\nreturn model\n", "    "
+    )
     (tmp_path / "changing.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "changing", raising=False)
@@ -143,7 +153,9 @@ def net():
 @pytest.mark.parametrize("where", ["fork", "build"])
 def test_a_copy_of_the_process_does_not_come_back_from_a_network(tmp_path, monkeypatch, where):
     """Two processes would go on with one piece of work, and both report on it."""
-    code = {"fork": "", "build": ""} | {where: f"os.fork(); os.close(os.open({str(tmp_path / 'forks')!r}, os.O_CREAT))"}
+    code = {"fork": "", "build": ""} | {
+        where: f"os.fork(); os.close(os.open({str(tmp_path / 'forks')!r}, os.O_CREAT))"
+    }
     (tmp_path / "copying.py").write_text(COPYING.format(**code))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "copying", raising=False)
@@ -155,7 +167,9 @@ def test_a_copy_of_the_process_does_not_come_back_from_a_network(tmp_path, monke
         os._exit(0)
     while True:  # Until all copies have ended.
         try:
-            assert os.waitstatus_to_exitcode(os.waitpid(0, 0)[1]) == 4  # Of this group: predictors are in others.
+            assert (
+                os.waitstatus_to_exitcode(os.waitpid(0, 0)[1]) == 4
+            )  # Of this group: predictors are in others.
         except ChildProcessError:
             break
     assert (tmp_path / "forks").exists()

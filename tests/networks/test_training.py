@@ -53,7 +53,11 @@ def bars(count: int = 200, *, seed: int = 0) -> LabelledImages:
     pixels[labels == 0, :, 3:5, :] += 180
     pixels[labels == 1, :, :, 3:5] += 180
     return LabelledImages(
-        torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels), ("lying", "standing"), "bars", "train"
+        torch.from_numpy(pixels.astype(np.uint8)),
+        torch.from_numpy(labels),
+        ("lying", "standing"),
+        "bars",
+        "train",
     )
 
 
@@ -69,7 +73,9 @@ def kill_at(point: int):
     return callback
 
 
-def killed(destination: Path, config: TrainingConfig = CONFIG, images: LabelledImages | None = None, **how) -> None:
+def killed(
+    destination: Path, config: TrainingConfig = CONFIG, images: LabelledImages | None = None, **how
+) -> None:
     """Train until the callback of `how` kills the training, which leaves no file but the state."""
     with pytest.raises(Killed):
         train(config, images or bars(), destination, **how)
@@ -80,7 +86,9 @@ def noise() -> tuple[TrainingConfig, LabelledImages]:
     """Return a training on labels without meaning, with a best epoch before the last, and its images."""
     images = bars()
     labels = torch.from_numpy(np.random.default_rng(5).integers(0, 2, len(images)))
-    return replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant"), replace(images, labels=labels)
+    return replace(CONFIG, epochs=6, learning_rate=0.05, schedule="constant"), replace(
+        images, labels=labels
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +106,17 @@ def test_the_record_says_how_the_model_was_made(straight, tmp_path):
     assert best_epoch(history).validation_accuracy > 0.9, history
     assert history[-1].training_loss < history[0].training_loss, history
     (tmp_path / "model.safetensors").write_bytes(straight[0])
-    record, history, images = load_checkpoint(tmp_path / "model.safetensors").record, straight[1], bars()
+    record, history, images = (
+        load_checkpoint(tmp_path / "model.safetensors").record,
+        straight[1],
+        bars(),
+    )
     assert record is not None
-    assert (record.architecture, record.arguments, record.classes) == ("fashion-cnn", SMALL_NET, images.classes)
+    assert (record.architecture, record.arguments, record.classes) == (
+        "fashion-cnn",
+        SMALL_NET,
+        images.classes,
+    )
     assert TrainingConfig(**record.training) == CONFIG
     assert record.data_sha256 == images.sha256
     # Not how long it took, which the same training does not give again.
@@ -123,7 +139,9 @@ def test_the_file_holds_the_best_epoch_also_if_that_was_before_a_kill(tmp_path):
     config, images = noise()
     history = train(config, images, tmp_path / "model.safetensors")
     best = best_epoch(history)
-    assert best.validation_accuracy > history[-1].validation_accuracy, "the case needs a best epoch before the last"
+    assert best.validation_accuracy > history[-1].validation_accuracy, (
+        "the case needs a best epoch before the last"
+    )
     _, validation = split_validation(images, size=config.validation_size, seed=config.split_seed)
     model = load_checkpoint(tmp_path / "model.safetensors").model
     with torch.inference_mode():
@@ -178,7 +196,11 @@ def test_killed_anywhere_it_resumes_to_the_same_bits(tmp_path, straight, kills):
     for kill in kills:
         killed(destination, **{kind: kill_at(point) for kind, point in kill.items()})
     history = train(
-        CONFIG, bars(), destination, on_epoch=later.append, on_step=lambda done, total: steps.append((done, total))
+        CONFIG,
+        bars(),
+        destination,
+        on_epoch=later.append,
+        on_step=lambda done, total: steps.append((done, total)),
     )
     assert (destination.read_bytes(), history) == straight
     if "on_epoch" in kills[0]:
@@ -188,11 +210,16 @@ def test_killed_anywhere_it_resumes_to_the_same_bits(tmp_path, straight, kills):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"precision": "bfloat16"}, {"weight_decay": 0.0, "schedule": "constant", "optimizer": "sgd"}], ids=str
+    "changes",
+    [{"precision": "bfloat16"}, {"weight_decay": 0.0, "schedule": "constant", "optimizer": "sgd"}],
+    ids=str,
 )
 def test_every_kind_of_training_resumes_to_the_same_bits(tmp_path, changes):
     config = replace(CONFIG, **changes)
-    straight, resumed = tmp_path / "straight" / "m.safetensors", tmp_path / "resumed" / "m.safetensors"
+    straight, resumed = (
+        tmp_path / "straight" / "m.safetensors",
+        tmp_path / "resumed" / "m.safetensors",
+    )
     train(config, bars(), straight)
     killed(resumed, config, on_step=kill_at(STEPS + 2))
     train(config, bars(), resumed)
@@ -215,7 +242,9 @@ def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straigh
         "shoot = lambda done, total: done == 2 * STEPS + 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
         f"train(CONFIG, bars(), Path({str(destination)!r}), on_step=shoot)\n"
     )
-    shot = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    shot = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert shot.returncode == -signal.SIGKILL, shot.stderr
     assert not destination.exists()
     assert state_of(destination).stat().st_size > 0
@@ -225,7 +254,11 @@ def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straigh
 
 @pytest.mark.parametrize(
     ("config", "images", "device"),
-    [(replace(CONFIG, seed=2), bars(), "cpu"), (CONFIG, bars(seed=1), "cpu"), (CONFIG, bars(), "cpu:0")],
+    [
+        (replace(CONFIG, seed=2), bars(), "cpu"),
+        (CONFIG, bars(seed=1), "cpu"),
+        (CONFIG, bars(), "cpu:0"),
+    ],
     ids=["other-seed", "other-data", "other-device"],
 )
 def test_the_state_of_another_training_is_not_resumed(tmp_path, config, images, device):
@@ -260,7 +293,12 @@ def test_a_damaged_state_is_not_resumed(tmp_path, straight, damage):
 def test_an_older_file_stays_until_the_new_one_is_complete(tmp_path, straight):
     destination = tmp_path / "runs" / "model.safetensors"
     seen = []
-    train(replace(CONFIG, epochs=1), bars(), destination, on_epoch=lambda _: seen.append(destination.exists()))
+    train(
+        replace(CONFIG, epochs=1),
+        bars(),
+        destination,
+        on_epoch=lambda _: seen.append(destination.exists()),
+    )
     assert seen == [False]
     assert list(destination.parent.iterdir()) == [destination]
     older, seen = destination.read_bytes(), []
@@ -279,7 +317,11 @@ def test_random_states_and_threads_are_left_as_found(tmp_path, on_step):
     torch.manual_seed(3)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    before = torch.get_rng_state(), random.getstate(), json.dumps(np.random.get_state(legacy=False), default=str)
+    before = (
+        torch.get_rng_state(),
+        random.getstate(),
+        json.dumps(np.random.get_state(legacy=False), default=str),
+    )
     try:
         with contextlib.suppress(Killed):
             train(CONFIG, bars(), tmp_path / "model.safetensors", on_step=on_step)
@@ -306,11 +348,19 @@ class Watcher(nn.Module):
         return self.head(pixels.mean((1, 2, 3)).unsqueeze(1))
 
 
-def shown_to_the_network(monkeypatch, destination: Path, images: LabelledImages, **augmentation) -> torch.Tensor:
+def shown_to_the_network(
+    monkeypatch, destination: Path, images: LabelledImages, **augmentation
+) -> torch.Tensor:
     """Return the pixels (N, H, W) that a training, by default of one epoch, shows to the network."""
     monkeypatch.setattr(Watcher, "seen", [], raising=False)
     monkeypatch.setitem(ARCHITECTURES, "watcher", Watcher)
-    facts = {"epochs": 1, "batch_size": 32, "precision": "float32", "validation_size": 1, "arguments": {}}
+    facts = {
+        "epochs": 1,
+        "batch_size": 32,
+        "precision": "float32",
+        "validation_size": 1,
+        "arguments": {},
+    }
     config = TrainingConfig(architecture="watcher", **facts | augmentation)
     train(config, images, destination / "model.safetensors")
     return torch.cat(Watcher.seen)[:, 0]
@@ -327,10 +377,14 @@ def test_each_image_is_shown_once_and_with_augmentation_differently(monkeypatch,
     images = bars(193)
     shown = shown_to_the_network(monkeypatch, tmp_path, images)
     training, _ = split_validation(images, size=1, seed=42)
-    found, expected = ({each.numpy().tobytes() for each in of} for of in (shown, unit_range(training.pixels)))
+    found, expected = (
+        {each.numpy().tobytes() for each in of} for of in (shown, unit_range(training.pixels))
+    )
     assert found == expected
     assert len(shown) == 192
-    shown = shown_to_the_network(monkeypatch, tmp_path, bars(), epochs=2, rotation_degrees=10.0, shift_fraction=0.1)
+    shown = shown_to_the_network(
+        monkeypatch, tmp_path, bars(), epochs=2, rotation_degrees=10.0, shift_fraction=0.1
+    )
     first, second = ({image.numpy().tobytes() for image in half} for half in shown.chunk(2))
     assert len(first & second) < len(first) / 2
 
@@ -405,16 +459,29 @@ def test_rates_follow_their_schedule_and_only_weights_decay(monkeypatch, tmp_pat
 
 def test_presets_are_the_original_recipe_but_for_the_augmentation():
     recipe = PRESETS["notebook"]
-    assert (recipe.seed, recipe.batch_size, recipe.epochs, recipe.learning_rate) == (42, 128, 30, 0.001)
+    assert (recipe.seed, recipe.batch_size, recipe.epochs, recipe.learning_rate) == (
+        42,
+        128,
+        30,
+        0.001,
+    )
     assert (recipe.schedule, recipe.weight_decay, recipe.augmented) == ("constant", 0.0, False)
     assert (recipe.optimizer, recipe.arguments.get("dropout", 0.25)) == ("adam", 0.25)
     assert recipe.validation_size == 6_000
     baseline, augmented = asdict(SHIPPED["baseline"]), asdict(SHIPPED["augmented"])
     geometry = {"rotation_degrees": 10.0, "shift_fraction": 0.1, "flip_probability": 0.5}
-    assert {name: augmented[name] for name in baseline if baseline[name] != augmented[name]} == geometry
+    assert {
+        name: augmented[name] for name in baseline if baseline[name] != augmented[name]
+    } == geometry
     assert not SHIPPED["baseline"].augmented
     assert SHIPPED["augmented"].augmented
-    limits = {"epochs": 1, "learning_rate": 0.0, "rotation_degrees": 180, "shift_fraction": 1, "flip_probability": 1}
+    limits = {
+        "epochs": 1,
+        "learning_rate": 0.0,
+        "rotation_degrees": 180,
+        "shift_fraction": 1,
+        "flip_probability": 1,
+    }
     for config in (*PRESETS.values(), TrainingConfig(**limits)):
         assert TrainingConfig(**json.loads(json.dumps(asdict(config)))) == config
 
@@ -434,17 +501,31 @@ def test_presets_are_the_original_recipe_but_for_the_augmentation():
     ids=lambda value: str(value).replace(" ", "-"),
 )
 def test_a_bad_setting_is_refused_with_name_value_and_what_is_expected(setting, value, expected):
-    with pytest.raises(InputError, match=rf"training config: {setting} is '?{value}'?, expected .*({expected})"):
+    with pytest.raises(
+        InputError, match=rf"training config: {setting} is '?{value}'?, expected .*({expected})"
+    ):
         TrainingConfig(**{setting: value})
 
 
 def test_the_config_hash_follows_every_setting():
     changes = {"seed": 1, "epochs": 1, "batch_size": 2, "optimizer": "adam", "learning_rate": 0.5}
-    changes |= {"schedule": "constant", "weight_decay": 0.5, "rotation_degrees": 1.0, "shift_fraction": 0.5}
-    changes |= {"flip_probability": 0.25, "split_seed": 1, "precision": "float32", "validation_size": 1}
+    changes |= {
+        "schedule": "constant",
+        "weight_decay": 0.5,
+        "rotation_degrees": 1.0,
+        "shift_fraction": 0.5,
+    }
+    changes |= {
+        "flip_probability": 0.25,
+        "split_seed": 1,
+        "precision": "float32",
+        "validation_size": 1,
+    }
     changes |= {"architecture": "other", "arguments": {"classes": 3}}
     assert set(changes) == set(asdict(TrainingConfig()))
-    hashes = {replace(TrainingConfig(), **{name: value}).sha256() for name, value in changes.items()}
+    hashes = {
+        replace(TrainingConfig(), **{name: value}).sha256() for name, value in changes.items()
+    }
     assert len(hashes | {TrainingConfig().sha256()}) == len(changes) + 1
     assert TrainingConfig().sha256() == TrainingConfig().sha256()
 
@@ -453,8 +534,16 @@ def test_the_config_hash_follows_every_setting():
     ("changes", "count", "message"),
     [
         ({}, 50, "10 training images are fewer than one batch of 32"),
-        ({"validation_size": 0}, 200, "a validation split of 0 images does not fit 200 training images"),
-        ({"validation_size": 200}, 200, "a validation split of 200 images does not fit 200 training images"),
+        (
+            {"validation_size": 0},
+            200,
+            "a validation split of 0 images does not fit 200 training images",
+        ),
+        (
+            {"validation_size": 200},
+            200,
+            "a validation split of 200 images does not fit 200 training images",
+        ),
         ({"architecture": "resnet"}, 200, "resnet"),
     ],
     ids=["batch", "no-split", "all-split", "architecture"],
@@ -464,21 +553,36 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path, changes, count, message
         train(replace(CONFIG, **changes), bars(count), tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize(("batch_size", "epochs"), [(32, 3), (160, 1)], ids=["within", "at-the-end"])
+@pytest.mark.parametrize(
+    ("batch_size", "epochs"), [(32, 3), (160, 1)], ids=["within", "at-the-end"]
+)
 def test_diverging_training_is_refused_and_leaves_no_model(tmp_path, batch_size, epochs):
     destination = tmp_path / "model.safetensors"
-    config = replace(CONFIG, schedule="constant", learning_rate=1e30, batch_size=batch_size, epochs=epochs)
-    with pytest.raises(InputError, match=r"training diverged in epoch 1: .* not finite; lower the learning rate"):
+    config = replace(
+        CONFIG, schedule="constant", learning_rate=1e30, batch_size=batch_size, epochs=epochs
+    )
+    with pytest.raises(
+        InputError, match=r"training diverged in epoch 1: .* not finite; lower the learning rate"
+    ):
         train(config, bars(), destination)
     assert not destination.exists()
 
 
 @pytest.mark.parametrize(
     ("accuracies", "best"),
-    [([0.5], 1), ([0.5, 0.7, 0.6], 2), ([0.7, 0.6, 0.7], 3), ([0.7, 0.7, 0.1], 2), ([0.1, 0.2, 0.3], 3)],
+    [
+        ([0.5], 1),
+        ([0.5, 0.7, 0.6], 2),
+        ([0.7, 0.6, 0.7], 3),
+        ([0.7, 0.7, 0.1], 2),
+        ([0.1, 0.2, 0.3], 3),
+    ],
     ids=["one", "middle", "tie-with-the-last", "tie-before-the-last", "rising"],
 )
 def test_the_best_epoch_is_the_last_of_the_highest(accuracies, best):
-    history = [Epoch(number, 1.0, 0.5, 1.0, accuracy) for number, accuracy in enumerate(accuracies, start=1)]
+    history = [
+        Epoch(number, 1.0, 0.5, 1.0, accuracy)
+        for number, accuracy in enumerate(accuracies, start=1)
+    ]
     assert best_epoch(history).epoch == best
     assert best_epoch(tuple(history)).epoch == best

@@ -59,7 +59,9 @@ def load(tmp_path):
     def loaded(content, *, arguments=None, key=None, prefix=None, spec=f"{__name__}:Net"):
         path = tmp_path / "last.ckpt"
         path.write_bytes(content if isinstance(content, bytes) else torch_file(content))
-        options = NetworkOptions(model=spec, model_args=arguments or {}, checkpoint_key=key, strip_prefix=prefix)
+        options = NetworkOptions(
+            model=spec, model_args=arguments or {}, checkpoint_key=key, strip_prefix=prefix
+        )
         checkpoint = load_model(path, options)
         return checkpoint.model.network, checkpoint.note
 
@@ -99,8 +101,18 @@ def of_lightning(hyper_parameters, **more):
         "global_step": 20,
         "pytorch-lightning_version": "2.6.6",
         "state_dict": collections.OrderedDict(prefixed("model.", net()), **more),
-        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 2}, "current": {"ready": 2}}}},
-        "callbacks": {"ModelCheckpoint{'monitor': 'val_loss'}": {"best_model_score": torch.tensor(0.5), "best_k": {}}},
+        "loops": {
+            "fit_loop": {
+                "state_dict": {},
+                "epoch_progress": {"total": {"ready": 2}, "current": {"ready": 2}},
+            }
+        },
+        "callbacks": {
+            "ModelCheckpoint{'monitor': 'val_loss'}": {
+                "best_model_score": torch.tensor(0.5),
+                "best_k": {},
+            }
+        },
         "optimizer_states": [optimizer.state_dict()],
         "lr_schedulers": [{"base_lrs": [0.1], "last_epoch": 2}],
         "hparams_name": "kwargs",
@@ -108,7 +120,10 @@ def of_lightning(hyper_parameters, **more):
     }
 
 
-UNDER, WITHOUT = "its weights are those under {!r}".format, "the prefix {!r} is removed from the names".format
+UNDER, WITHOUT = (
+    "its weights are those under {!r}".format,
+    "the prefix {!r} is removed from the names".format,
+)
 STATE = net().state_dict()
 OPTIMIZER = torch.optim.SGD(net().parameters(), lr=0.1, momentum=0.9).state_dict()
 FOUND = {
@@ -117,11 +132,17 @@ FOUND = {
     "plain-with-options": (lambda: STATE, {"key": "state_dict", "prefix": "module."}, ""),
     "callable-in-a-class": (lambda: STATE, {"spec": f"{__name__}:Makers.small"}, ""),
     "lightning": (
-        lambda: of_lightning({}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}),
+        lambda: of_lightning(
+            {}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}
+        ),
         {},
         f"{UNDER('state_dict')}; {WITHOUT('model.')}; 2 others are ignored (criterion.weight, metric.total)",
     ),
-    "loop": (lambda: {"epoch": 3, "weights": STATE, "optimizer": OPTIMIZER, "best": 0.9}, {}, UNDER("weights")),
+    "loop": (
+        lambda: {"epoch": 3, "weights": STATE, "optimizer": OPTIMIZER, "best": 0.9},
+        {},
+        UNDER("weights"),
+    ),
     "two-keys-of-one-dict": (lambda: {"model": STATE, "best": STATE}, {}, UNDER("model")),
     "one-of-two-keys": (lambda: {"model": STATE, "best": STATE}, {"key": "best"}, UNDER("model")),
     "compiled": (
@@ -135,7 +156,11 @@ FOUND = {
         {"prefix": "detector.trunk"},
         WITHOUT("detector.trunk."),
     ),
-    "safetensors": (lambda: save(prefixed("model.", net()), metadata={"format": "pt"}), {}, WITHOUT("model.")),
+    "safetensors": (
+        lambda: save(prefixed("model.", net()), metadata={"format": "pt"}),
+        {},
+        WITHOUT("model."),
+    ),
     "no-counts": (
         lambda: {name: value for name, value in STATE.items() if "num_batches" not in name},
         {},
@@ -152,14 +177,22 @@ def test_the_weights_are_found_and_it_is_said_where(load, content, how, said):
 
 
 def test_averages_and_hyper_parameters_are_no_weights(load, lightning):
-    given = lightning(lr=0.1, root=pathlib.Path("/data"), loss=nn.functional.cross_entropy, sizes=(1, 2), name=None)
+    given = lightning(
+        lr=0.1,
+        root=pathlib.Path("/data"),
+        loss=nn.functional.cross_entropy,
+        sizes=(1, 2),
+        name=None,
+    )
     assert equal_bits(load(of_lightning(given))[0], net())
     averaged = torch.optim.swa_utils.AveragedModel(net(), use_buffers=True)
     averaged.update_parameters(net(1))
     averaged.update_parameters(net(2))
     model, note = load(averaged.state_dict())
     assert equal_bits(model, averaged.module)
-    assert note == "the prefix 'module.' is removed from the names; 1 others are ignored (n_averaged)"
+    assert (
+        note == "the prefix 'module.' is removed from the names; 1 others are ignored (n_averaged)"
+    )
 
 
 def of_timm(model, average):
@@ -194,7 +227,9 @@ def test_weights_are_told_apart_by_their_key_or_prefix_alone(load):
     for prefix in ("teacher", "teacher."):
         model, note = load(content, prefix=prefix)
         assert equal_bits(model, net(1))
-        assert note.startswith("the prefix 'teacher.' is removed from the names; 11 others are ignored")
+        assert note.startswith(
+            "the prefix 'teacher.' is removed from the names; 11 others are ignored"
+        )
     error = refused(load, {**net().state_dict(), **prefixed("ema.", net(1))})
     assert "strip_prefix '' or ema." in str(error)
     error = refused(load, prefixed("detector.trunk.", net()))
@@ -234,7 +269,9 @@ BESIDE = {
 
 @pytest.mark.parametrize("protocol", [2, 4, 5], ids="pickle-{}".format)
 def test_what_stands_beside_the_weights_is_carried_unread(load, protocol):
-    content = torch_file({"hyper_parameters": BESIDE, "state_dict": net().state_dict()}, pickle_protocol=protocol)
+    content = torch_file(
+        {"hyper_parameters": BESIDE, "state_dict": net().state_dict()}, pickle_protocol=protocol
+    )
     assert equal_bits(load(content)[0], net())
 
 
@@ -266,20 +303,56 @@ def state(**arguments):
 
 
 MISFITS = {
-    "classes": (lambda: state(num_classes=7), {}, r"2 of 11 do not fit .*\(7, 4\), .*7 classes, .*model_args\.num_cl"),
-    "channels": (lambda: state(in_channels=3), {}, r"has 3 channels, .*such as with model_args\.in_channels=3\."),
-    "channels-and-classes": (lambda: state(in_channels=3, num_classes=5), {}, r"in_channels=3\. .*num_classes=5\."),
-    "deeper": (lambda: {"net": state(depth=3)}, {}, r"4 of 15 .* unknown to it \(blocks\.1\.w.* and 1 more.*number"),
-    "shallower": (state, {"arguments": {"depth": 2}}, r"2 of 13 are missing \(blocks\.1\.weight .*number or width"),
-    "another": (lambda: nn.Sequential(nn.Linear(2, 2)).state_dict(), {}, "10 of 11 are missing.*2 of 2 of .*callable"),
+    "classes": (
+        lambda: state(num_classes=7),
+        {},
+        r"2 of 11 do not fit .*\(7, 4\), .*7 classes, .*model_args\.num_cl",
+    ),
+    "channels": (
+        lambda: state(in_channels=3),
+        {},
+        r"has 3 channels, .*such as with model_args\.in_channels=3\.",
+    ),
+    "channels-and-classes": (
+        lambda: state(in_channels=3, num_classes=5),
+        {},
+        r"in_channels=3\. .*num_classes=5\.",
+    ),
+    "deeper": (
+        lambda: {"net": state(depth=3)},
+        {},
+        r"4 of 15 .* unknown to it \(blocks\.1\.w.* and 1 more.*number",
+    ),
+    "shallower": (
+        state,
+        {"arguments": {"depth": 2}},
+        r"2 of 13 are missing \(blocks\.1\.weight .*number or width",
+    ),
+    "another": (
+        lambda: nn.Sequential(nn.Linear(2, 2)).state_dict(),
+        {},
+        "10 of 11 are missing.*2 of 2 of .*callable",
+    ),
     "head": (
         lambda: {name.replace("fc.", "head.1."): value for name, value in state().items()},
         {},
         r"Its layers differ in fc, head\.1: set model to the callable, and model_args",
     ),
-    "network-within": (state, {"spec": f"{__name__}:Wrapped"}, "has these names under 'inner': name a callable"),
-    "key": (lambda: {"state_dict": state(), "ema": state()}, {"key": "weights"}, "under 'weights'.* state_dict, ema"),
-    "prefix": (lambda: prefixed("model.", net()), {"prefix": "module."}, r"with 'module\.'; they are model\.conv"),
+    "network-within": (
+        state,
+        {"spec": f"{__name__}:Wrapped"},
+        "has these names under 'inner': name a callable",
+    ),
+    "key": (
+        lambda: {"state_dict": state(), "ema": state()},
+        {"key": "weights"},
+        "under 'weights'.* state_dict, ema",
+    ),
+    "prefix": (
+        lambda: prefixed("model.", net()),
+        {"prefix": "module."},
+        r"with 'module\.'; they are model\.conv",
+    ),
 }
 
 
@@ -303,7 +376,9 @@ def test_what_cannot_be_named_by_options_says_what_to_do(tmp_path):
     with pytest.raises(CheckpointRefused, match="not the shipped architecture name the callable"):
         load_checkpoint(tmp_path / "x.pth")
     (tmp_path / "x").write_bytes(with_record(small(), arguments={"classes": 2}))
-    with pytest.raises(CheckpointRefused, match="The record in it is of another network than its tensors") as error:
+    with pytest.raises(
+        CheckpointRefused, match="The record in it is of another network than its tensors"
+    ) as error:
         load_checkpoint(tmp_path / "x", builder=small)
     assert "as model" not in str(error.value)
     notebook = FashionCNN()

@@ -8,7 +8,9 @@ from harness.perturb.augmentation import Augmentation, FlippedPose
 
 
 def test_draws_cover_the_ranges_evenly():
-    draws = Augmentation(rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5).draws(28, 60)
+    draws = Augmentation(rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5).draws(
+        28, 60
+    )
     assert len(draws) == 50
     assert sum(draw.flipped for draw in draws) == 25
     degrees = np.sort([draw.pose.degrees for draw in draws])
@@ -17,7 +19,9 @@ def test_draws_cover_the_ranges_evenly():
     assert {draw.pose.dx for draw in draws} == set(range(-6, 7))
     assert {draw.pose.dy for draw in draws} == set(range(-3, 4))
     by_degrees = sorted(draws, key=lambda draw: draw.pose.degrees)
-    assert [draw.pose.dx for draw in by_degrees] != sorted(draw.pose.dx for draw in draws), "axes are independent"
+    assert [draw.pose.dx for draw in by_degrees] != sorted(draw.pose.dx for draw in draws), (
+        "axes are independent"
+    )
 
 
 def test_an_augmentation_of_nothing_changes_nothing():

@@ -33,7 +33,9 @@ def axes_of(poses) -> set[str]:
 def test_without_a_declaration_the_range_is_that_of_the_shipped_model():
     assert augmentation_range_poses() == augmentation_range_poses(DEFAULT_RANGE)
     corners = {(corner.degrees, corner.dx, corner.dy) for corner in augmentation_range_corners()}
-    assert corners == {(degrees, dx, dy) for degrees in (-10, 10) for dx in (-2, 2) for dy in (-2, 2)}
+    assert corners == {
+        (degrees, dx, dy) for degrees in (-10, 10) for dx in (-2, 2) for dy in (-2, 2)
+    }
     assert paths_within(DEFAULT_RANGE) == PATHS
 
 
@@ -45,7 +47,9 @@ def test_a_spectrogram_moves_in_time_alone():
     assert views_of(["corners"], Pose(), SPECTROGRAM) == augmentation_range_corners(SPECTROGRAM)
     for paths in (paths_within(SPECTROGRAM), fine_paths(SPECTROGRAM)):
         assert {name: axes_of(path.poses) for name, path in paths.items()} == {"shift": {"dx"}}
-    with pytest.raises(NotApplicableError, match=r"path rotation: the augmentation range is ±6 px to the sides"):
+    with pytest.raises(
+        NotApplicableError, match=r"path rotation: the augmentation range is ±6 px to the sides"
+    ):
         path_within(SPECTROGRAM, "rotation")
 
 
@@ -65,7 +69,11 @@ def test_shifts_within_whole_pixels_are_whole():
     poses = augmentation_range_poses(AugmentationRange(shift_x=3, shift_y=1.5))
     assert {pose.dx for pose in poses} == {-3, -2, 0, 2, 3}
     assert {pose.dy for pose in poses} == {-1.5, -0.75, 0, 0.75, 1.5}
-    assert {pose.dx for pose in augmentation_range_poses(AugmentationRange(shift_x=1))} == {-1, 0, 1}
+    assert {pose.dx for pose in augmentation_range_poses(AugmentationRange(shift_x=1))} == {
+        -1,
+        0,
+        1,
+    }
 
 
 def test_the_classic_grid_is_as_published_whatever_the_range():

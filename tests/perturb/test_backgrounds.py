@@ -40,7 +40,9 @@ class ByBrightness(nn.Module):
 
     def forward(self, pixels):
         middle = pixels[:, 0, 5:8, 5:8].mean((1, 2))
-        return torch.stack([1 - (middle - 0.47).abs(), 1 - (middle - 0.98).abs(), 1 - middle.abs()], dim=1)
+        return torch.stack(
+            [1 - (middle - 0.47).abs(), 1 - (middle - 0.98).abs(), 1 - middle.abs()], dim=1
+        )
 
 
 class ByCorner(nn.Module):
@@ -120,7 +122,9 @@ def test_pictures_show_the_original_and_what_was_made_of_it(images, masks):
     alone = images.take(torch.nonzero(images.labels == 3)[:, 0])
     with pytest.raises(NotApplicableError, match="all images are of one class"):
         with_background(alone, object_masks(alone), "swapped")
-    with pytest.raises(InputError, match="background 'sky' is unknown; expected one of noise, texture"):
+    with pytest.raises(
+        InputError, match="background 'sky' is unknown; expected one of noise, texture"
+    ):
         with_background(images, masks, "sky")
 
 
@@ -136,8 +140,18 @@ def measures(model, data):
 
 def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     stays, goes = measures(ByBrightness(), squares(cue=True))
-    assert (stays.metric.name, stays.value, stays.n, len(stays.failures)) == ("prediction_consistency", 1.0, 30, 0)
-    assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == ("object_dependence", 1.0, 30, 0)
+    assert (stays.metric.name, stays.value, stays.n, len(stays.failures)) == (
+        "prediction_consistency",
+        1.0,
+        30,
+        0,
+    )
+    assert (goes.metric.name, goes.value, goes.n, len(goes.failures)) == (
+        "object_dependence",
+        1.0,
+        30,
+        0,
+    )
     assert goes.detail == "100% are then predicted as other"
     assert 0.8 < stays.interval[0] < stays.interval[1] == 1.0
     stays, goes = measures(ByCorner(), squares(cue=True))
@@ -146,7 +160,9 @@ def test_a_model_that_looks_at_the_object_keeps_and_loses_its_answers():
     assert goes.value == 0.0
     assert sorted(goes.failures) == list(range(30))
     data = squares(cue=True)
-    wrong = LabelledImages(data.pixels, torch.where(torch.arange(30) < 10, 2, data.labels), CLASSES, "wrong", "test")
+    wrong = LabelledImages(
+        data.pixels, torch.where(torch.arange(30) < 10, 2, data.labels), CLASSES, "wrong", "test"
+    )
     stays, _ = measures(ByCorner(), wrong)
     was_right = [position >= 10 for position in stays.failures]
     assert was_right == sorted(was_right, reverse=True)

@@ -19,7 +19,14 @@ BORDERS = ("constant:0", "constant:0.25", "constant:1", "edge", "reflect", "mean
 LEVELS = torch.arange(256) / 255
 SHAPES = [(5, 1, 28, 28), (3, 3, 9, 16), (2, 3, 80, 70), (1, 1, 3, 200)]
 """Small images, which are sampled together, and large ones, which are sampled alone."""
-POSES = [Pose(7.3), Pose(-30, 3, -3), Pose(90, 0.5), Pose(0, 2.25, -1.5), Pose(163, 40, -25), Pose(0, 6)]
+POSES = [
+    Pose(7.3),
+    Pose(-30, 3, -3),
+    Pose(90, 0.5),
+    Pose(0, 2.25, -1.5),
+    Pose(163, 40, -25),
+    Pose(0, 6),
+]
 properties = settings(deadline=None, max_examples=25)
 tenths = st.tuples(st.integers(-3600, 3600), st.integers(-400, 400), st.integers(-400, 400))
 
@@ -49,13 +56,19 @@ def sources_of(pose, height, width):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("pose", POSES, ids=repr)
-@pytest.mark.parametrize(("border", "mode"), [("constant:0", "zeros"), ("edge", "border"), ("reflect", "reflection")])
+@pytest.mark.parametrize(
+    ("border", "mode"), [("constant:0", "zeros"), ("edge", "border"), ("reflect", "reflection")]
+)
 def test_a_border_is_that_of_grid_sample_in_pytorch(border, mode, pose, shape):
     images, (height, width) = images_of(shape).double(), shape[2:]
     rows, columns = sources_of(pose, height, width)
-    unit = torch.from_numpy(np.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], axis=-1))
+    unit = torch.from_numpy(
+        np.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], axis=-1)
+    )
     grid = unit.expand(len(images), -1, -1, -1)
-    expected = grid_sample(images, grid, mode="bilinear", padding_mode=mode, align_corners=True).float()
+    expected = grid_sample(
+        images, grid, mode="bilinear", padding_mode=mode, align_corners=True
+    ).float()
     torch.testing.assert_close(bordered(pose, border)(images.float()), expected, atol=2e-5, rtol=0)
 
 
@@ -63,7 +76,12 @@ def test_a_border_is_that_of_grid_sample_in_pytorch(border, mode, pose, shape):
 @pytest.mark.parametrize("pose", POSES, ids=repr)
 @pytest.mark.parametrize(
     ("border", "mode", "level"),
-    [("constant:0.25", "constant", 0.25), ("edge", "nearest", 0), ("reflect", "mirror", 0), ("mean", "constant", None)],
+    [
+        ("constant:0.25", "constant", 0.25),
+        ("edge", "nearest", 0),
+        ("reflect", "mirror", 0),
+        ("mean", "constant", None),
+    ],
 )
 def test_a_border_is_that_of_an_image_that_was_padded_before(border, mode, level, pose, shape):
     """NumPy pads so far that no source lies outside, and SciPy interpolates."""
@@ -72,7 +90,11 @@ def test_a_border_is_that_of_an_image_that_was_padded_before(border, mode, level
     kinds = {"constant": "constant", "nearest": "edge", "mirror": "reflect"}
     expected = np.empty_like(images)
     for at in np.ndindex(*shape[:2]):
-        value = {"constant_values": images[at].mean() if level is None else level} if mode == "constant" else {}
+        value = (
+            {"constant_values": images[at].mean() if level is None else level}
+            if mode == "constant"
+            else {}
+        )
         padded = np.pad(images[at], far, mode=kinds[mode], **value)
         expected[at] = ndimage.map_coordinates(padded, [rows + far, columns + far], order=1)
     posed = bordered(pose, border)(torch.from_numpy(images).float())
@@ -166,7 +188,10 @@ def test_one_pixel_wide_images_move(border):
 
 def test_another_border_than_zeros_is_in_the_name_of_a_pose():
     assert within_border(Pose(5), "constant:0") == Pose(5)
-    assert repr(within_border(Pose(5), "mean")) == "BorderedPose(degrees=5, dx=0.0, dy=0.0, border='mean')"
+    assert (
+        repr(within_border(Pose(5), "mean"))
+        == "BorderedPose(degrees=5, dx=0.0, dy=0.0, border='mean')"
+    )
     assert within_border(BorderedPose(5, border="mean"), "edge") == BorderedPose(5, border="mean")
     assert with_zeros_outside(BorderedPose(5, 1, border="mean")) == Pose(5, 1)
     assert within_border(HorizontalFlip(), "mean") == HorizontalFlip()
@@ -187,13 +212,22 @@ def test_no_object_comes_from_outside_the_image(border):
 
 @pytest.mark.parametrize(
     ("text", "spelt"),
-    [("constant:0.0", "constant:0"), ("constant:-0", "constant:0"), ("constant:1e0", "constant:1"), ("edge", "edge")],
+    [
+        ("constant:0.0", "constant:0"),
+        ("constant:-0", "constant:0"),
+        ("constant:1e0", "constant:1"),
+        ("edge", "edge"),
+    ],
 )
 def test_a_border_has_one_spelling(text, spelt):
     assert border_of(text) == spelt
 
 
-@pytest.mark.parametrize("text", ["", "constant", "constant:", "constant:255", "constant:-1", "constant:nan", "wrap"])
+@pytest.mark.parametrize(
+    "text", ["", "constant", "constant:", "constant:255", "constant:-1", "constant:nan", "wrap"]
+)
 def test_another_border_is_refused(text):
-    with pytest.raises(InputError, match=r"constant:V, edge, reflect or mean, with V from 0 \(black\) to 1"):
+    with pytest.raises(
+        InputError, match=r"constant:V, edge, reflect or mean, with V from 0 \(black\) to 1"
+    ):
         border_of(text)

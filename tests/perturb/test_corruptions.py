@@ -31,8 +31,15 @@ def blobs(count, channels, height, width, *, seed=0):
     """Return bright smooth shapes on dark ground, (N, C, H, W) in [0, 1] as 8 bits hold them."""
     rng = np.random.default_rng(seed)
     rough = rng.random((count, 6, 6, channels), dtype=np.float32)
-    smooth = np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in rough])
-    pixels = (1.6 * smooth - 0.4).clip(0, 1).reshape(count, height, width, channels).transpose(0, 3, 1, 2)
+    smooth = np.stack(
+        [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC) for image in rough]
+    )
+    pixels = (
+        (1.6 * smooth - 0.4)
+        .clip(0, 1)
+        .reshape(count, height, width, channels)
+        .transpose(0, 3, 1, 2)
+    )
     return torch.from_numpy(np.rint(255 * pixels).astype(np.uint8)).float() / 255
 
 
@@ -47,7 +54,10 @@ def apart(count, channels=1, height=28, width=28, *, value=0.5):
 def test_images_stay_images_and_severity_is_distortion(name, garments):
     off_the_grid = torch.rand(4, 1, 28, 28)
     assert Corruption(name, 0)(off_the_grid) is off_the_grid
-    for images in (garments, *(blobs(30, *shape, seed=at) for at, shape in enumerate([(1, 28, 44), (3, 44, 30)]))):
+    for images in (
+        garments,
+        *(blobs(30, *shape, seed=at) for at, shape in enumerate([(1, 28, 44), (3, 44, 30)])),
+    ):
         seen = [Corruption(name, severity)(images) for severity in (0, *SEVERITIES)]
         for power in (1, 2) if images is garments else (1,):
             distortion = [float((each - images).abs().pow(power).mean()) for each in seen]
@@ -58,7 +68,9 @@ def test_images_stay_images_and_severity_is_distortion(name, garments):
         for severity in (1, 5):
             changed = Corruption(name, severity)(images)
             assert (changed.shape, changed.dtype) == (images.shape, torch.float32)
-            assert torch.equal(changed, (255 * changed).round().clamp(0, 255) / 255), "8 bits can hold them"
+            assert torch.equal(changed, (255 * changed).round().clamp(0, 255) / 255), (
+                "8 bits can hold them"
+            )
             assert not torch.equal(changed, images)
         assert torch.equal(images, before), "the input is left alone"
         assert Corruption(name, 1)(images[:0]).shape == (0, *images.shape[1:])
@@ -71,7 +83,9 @@ def test_an_image_is_corrupted_alike_in_every_batch_and_run(name, garments):
     whole = corrupt(garments)
     assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == state
     assert torch.equal(corrupt(garments.flip(0)).flip(0), whole)
-    assert torch.equal(torch.cat([corrupt(garments[a : a + 7]) for a in range(0, len(garments), 7)]), whole)
+    assert torch.equal(
+        torch.cat([corrupt(garments[a : a + 7]) for a in range(0, len(garments), 7)]), whole
+    )
     assert torch.equal(corrupt(garments.contiguous(memory_format=torch.channels_last)), whole)
 
 
@@ -79,16 +93,23 @@ def test_names_are_those_of_rows_and_others_are_refused():
     assert all(name.isascii() and name == name.lower() and " " not in name for name in CORRUPTIONS)
     assert Corruption("gaussian-noise", 3).in_words() == "gaussian noise, severity 3 of 5"
     assert repr(Corruption("fog", 1)) == "Corruption(name='fog', severity=1)"
-    with pytest.raises(ValueError, match="corruption 'snow' is unknown; expected one of gaussian-noise, shot-noise"):
+    with pytest.raises(
+        ValueError, match="corruption 'snow' is unknown; expected one of gaussian-noise, shot-noise"
+    ):
         Corruption("snow", 1)
-    with pytest.raises(ValueError, match="corruption fog: severity is 6, expected a whole number, 0 to 5"):
+    with pytest.raises(
+        ValueError, match="corruption fog: severity is 6, expected a whole number, 0 to 5"
+    ):
         Corruption("fog", 6)
     images = stratified_sample(load_images("fashion-mnist"), 20)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
     role = RoleModel("candidate", None, "c", "m", "user", None, Classifier(network, workers=1))
     assert list(under_corruption(role, images, ALL)) == list(CORRUPTIONS)
     (series,) = under_corruption(role, images, "jpeg").values()
-    assert [at.perturbation for at in series] == [IDENTITY, *(Corruption("jpeg", severity) for severity in SEVERITIES)]
+    assert [at.perturbation for at in series] == [
+        IDENTITY,
+        *(Corruption("jpeg", severity) for severity in SEVERITIES),
+    ]
 
 
 CHECKS = {}
@@ -103,7 +124,9 @@ def of(name):
 def _(corrupt, level, garments):
     grey = torch.full((40, 1, 28, 28), 128 / 255)
     noise = corrupt(grey) - grey
-    expected = noise.new_tensor(np.random.default_rng(0).normal(0.5, level, 100_000).clip(0, 1)).std()
+    expected = noise.new_tensor(
+        np.random.default_rng(0).normal(0.5, level, 100_000).clip(0, 1)
+    ).std()
     assert float(noise.std()) == pytest.approx(float(expected), rel=0.03)
     assert abs(float(noise.mean())) < 0.01
     assert torch.equal(noise[0], noise[1]), "equal images have equal noise"
@@ -159,7 +182,9 @@ def _(corrupt, level, garments):
 
 @of("gamma")
 def _(corrupt, level, garments):
-    assert torch.allclose(corrupt(garments), functional.adjust_gamma(garments, level), atol=0.51 / 255)
+    assert torch.allclose(
+        corrupt(garments), functional.adjust_gamma(garments, level), atol=0.51 / 255
+    )
 
 
 @of("fog")
@@ -185,7 +210,9 @@ def _(corrupt, level, garments):
 @of("glass-blur")
 def _(corrupt, level, garments):
     middle = torch.nn.functional.pad(garments, (14, 14, 14, 14))
-    assert torch.allclose(corrupt(middle).sum((1, 2, 3)), middle.sum((1, 2, 3)), rtol=0.1), "the light is kept"
+    assert torch.allclose(corrupt(middle).sum((1, 2, 3)), middle.sum((1, 2, 3)), rtol=0.1), (
+        "the light is kept"
+    )
 
 
 @of("jpeg")
@@ -218,7 +245,10 @@ def _(corrupt, level, garments):
     slanted = corrupt(column)[:, 0]
     assert torch.equal(slanted[:, 14], column[:, 0, 14])
     places = (slanted[:, 4] * torch.arange(41)).sum(1) / slanted[:, 4].sum(1)
-    assert {round(float(place) - 20, 1) for place in places} == {round(10 * level, 1), -round(10 * level, 1)}
+    assert {round(float(place) - 20, 1) for place in places} == {
+        round(10 * level, 1),
+        -round(10 * level, 1),
+    }
 
 
 @of("perspective")
@@ -230,7 +260,9 @@ def _(corrupt, level, garments):
 
 @of("elastic")
 def _(corrupt, level, garments):
-    ramp = torch.arange(64.0).expand(30, 1, 64, 64) / 255 + torch.arange(30.0).view(-1, 1, 1, 1) / 255
+    ramp = (
+        torch.arange(64.0).expand(30, 1, 64, 64) / 255 + torch.arange(30.0).view(-1, 1, 1, 1) / 255
+    )
     moved = (corrupt(ramp) - ramp)[..., 8:-8, 8:-8] * 255
     expected = level * 64 / 28 / math.sqrt(2)
     assert float(moved.square().mean().sqrt()) == pytest.approx(expected, rel=0.2)
@@ -241,7 +273,9 @@ def _(corrupt, level, garments):
     hidden = corrupt(apart(20, 3, 30, 50, value=0)) == 128 / 255
     assert hidden[:, 0].sum((1, 2)).unique().tolist() == [round(30 * level) ** 2]
     assert torch.equal(hidden[:, 0], hidden[:, 2])
-    assert len({tuple(np.argwhere(image.numpy())[0]) for image in hidden[:, 0]}) > 5, "not always in one place"
+    assert len({tuple(np.argwhere(image.numpy())[0]) for image in hidden[:, 0]}) > 5, (
+        "not always in one place"
+    )
 
 
 @of("occlusion-stripes")
@@ -268,7 +302,9 @@ def test_a_stroke_is_a_line_of_its_length_and_angle(length, angle):
     assert line.sum() == pytest.approx(1)
     assert [(line * axis).sum() for axis in (rows, columns)] == pytest.approx([0, 0], abs=0.05)
     along = np.cos(angle) * columns + np.sin(angle) * rows
-    assert length - 0.5 < math.sqrt(12 * (line * along**2).sum()) < length + 1.6, "the ends are soft"
+    assert length - 0.5 < math.sqrt(12 * (line * along**2).sum()) < length + 1.6, (
+        "the ends are soft"
+    )
     across = np.cos(angle) * rows - np.sin(angle) * columns
     assert (line * across**2).sum() < 0.5
 
@@ -326,16 +362,28 @@ def test_a_model_like_the_baseline_passes_and_a_blind_one_fails(zoo):
     assert blurred(zoo) == "pass"
     zoo.save("models/augmented.safetensors", blind=True)
     assert zoo.run("--baseline", baseline).ret == 1
-    assert (zoo.statuses["corrupt-gaussian-noise-1"], zoo.statuses["corrupt-mean-error"]) == ("fail", "fail")
+    assert (zoo.statuses["corrupt-gaussian-noise-1"], zoo.statuses["corrupt-mean-error"]) == (
+        "fail",
+        "fail",
+    )
 
 
 def test_a_threshold_of_a_blurred_copy_and_another_corruption_are_told(zoo):
-    zoo.bind(ROWS.replace("threshold = 0.8 ", "threshold = 0.01 ").replace('"occlusion-square"', '"contrast"'))
+    zoo.bind(
+        ROWS.replace("threshold = 0.8 ", "threshold = 0.01 ").replace(
+            '"occlusion-square"', '"contrast"'
+        )
+    )
     assert zoo.run("--baseline", "none").ret == 1, "a failing check outranks a self-check"
     assert blurred(zoo) == "fail"
-    assert (zoo.statuses["corrupt-confidence"], zoo.statuses["corrupt-mean-error"]) == ("fail", "not_applicable")
+    assert (zoo.statuses["corrupt-confidence"], zoo.statuses["corrupt-mean-error"]) == (
+        "fail",
+        "not_applicable",
+    )
     zoo.bind(ROWS.replace('"gaussian-noise"\n', '"snow"\n'))
     result = zoo.run("--baseline", "none")
     assert result.ret == 4
     message = "corruption is 'snow', expected 'gaussian-noise', "
-    result.stdout.fnmatch_lines([f"*check 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"])
+    result.stdout.fnmatch_lines(
+        [f"*check 'corrupt-gaussian-noise-1' of test_accuracy_survives_corruption: {message}*"]
+    )

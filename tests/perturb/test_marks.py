@@ -19,7 +19,8 @@ def test_the_library_has_forty_marks_that_differ():
     assert len({repr(mark) for mark in MARKS}) == len(MARKS) == 40
     assert len({mark.in_words() for mark in MARKS}) == 40
     pictures = {
-        mark(torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))).numpy().tobytes() for mark in MARKS
+        mark(torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))).numpy().tobytes()
+        for mark in MARKS
     }
     assert len(pictures) == 40
 
@@ -57,7 +58,9 @@ def test_a_frame_is_the_bars_of_all_edges():
 
 def test_a_square_fills_its_corner_and_a_text_stands_off_it():
     square = changed(Mark("square", "lower right", "white"))
-    assert np.argwhere(square).tolist() == [[row, column] for row in (25, 26, 27) for column in (25, 26, 27)]
+    assert np.argwhere(square).tolist() == [
+        [row, column] for row in (25, 26, 27) for column in (25, 26, 27)
+    ]
     text = np.argwhere(changed(Mark("text", "upper left", "white")))
     assert (text.min(axis=0).tolist(), text.max(axis=0).tolist()) == ([1, 1], [5, 7])
 
@@ -83,4 +86,6 @@ def test_a_color_is_its_mean_on_a_gray_image():
 @pytest.mark.parametrize("mark", MARKS, ids=Mark.in_words)
 def test_a_larger_image_has_a_mark_of_the_same_share(mark):
     large = torch.full((1, 3, 56, 84), 0.5)
-    assert np.array_equal(changed(mark, large), changed(mark, COLOR).repeat(2, axis=0).repeat(3, axis=1))
+    assert np.array_equal(
+        changed(mark, large), changed(mark, COLOR).repeat(2, axis=0).repeat(3, axis=1)
+    )

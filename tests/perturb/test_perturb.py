@@ -32,7 +32,9 @@ def test_identity_and_full_turns_keep_every_bit(degrees):
     images = random_images(2, 3, 5, 4)
     posed = Pose(degrees, degrees if not degrees else 0)(images)
     assert posed is images if not degrees else torch.equal(posed, images)
-    assert torch.equal(pose_each(images, torch.full((2,), float(degrees)), torch.zeros(2), torch.zeros(2)), images)
+    assert torch.equal(
+        pose_each(images, torch.full((2,), float(degrees)), torch.zeros(2), torch.zeros(2)), images
+    )
 
 
 PICTURE = picture([1, 2, 3, 4], [5, 6, 7, 8])
@@ -146,15 +148,21 @@ def by_kornia(images, pose):
 def test_poses_agree_with_other_libraries(other, shape):
     images = random_images(*shape)
     for pose in POSES:
-        torch.testing.assert_close(pose(images), other(images, pose), atol=1e-4, rtol=0, msg=repr(pose))
+        torch.testing.assert_close(
+            pose(images), other(images, pose), atol=1e-4, rtol=0, msg=repr(pose)
+        )
 
 
 @properties
-@given(st.lists(st.tuples(tenths_of_degree, tenths_of_pixel, tenths_of_pixel), min_size=1, max_size=4))
+@given(
+    st.lists(st.tuples(tenths_of_degree, tenths_of_pixel, tenths_of_pixel), min_size=1, max_size=4)
+)
 def test_individual_poses_equal_whole_batch_poses_bit_for_bit(tenths):
     images = random_images(len(tenths), 2, 7, 5)
     degrees, dx, dy = (torch.tensor(tenths, dtype=torch.float64) / 10).unbind(1)
-    expected = [Pose(*(value / 10 for value in pose))(images[i : i + 1]) for i, pose in enumerate(tenths)]
+    expected = [
+        Pose(*(value / 10 for value in pose))(images[i : i + 1]) for i, pose in enumerate(tenths)
+    ]
     assert torch.equal(pose_each(images, degrees, dx, dy), torch.cat(expected))
 
 
@@ -190,13 +198,21 @@ def test_augmentation_range_poses_are_the_225_and_repr_names_every_number():
 
 
 @pytest.mark.parametrize("shape", [(7, 1, 28, 28), (3, 3, 80, 70), (2, 3, 9, 90)], ids=str)
-@pytest.mark.parametrize("pose", [Pose(7.3, 1, -2), Pose(dx=0.5), Pose(-30, 3, 3), Pose(dy=2)], ids=repr)
+@pytest.mark.parametrize(
+    "pose", [Pose(7.3, 1, -2), Pose(dx=0.5), Pose(-30, 3, 3), Pose(dy=2)], ids=repr
+)
 def test_images_of_any_size_move_to_the_same_bits_as_alone(shape, pose):
     """Three ways to mix the same four neighbors: all images at once, each channel alone, each image in its pose."""
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    each = pose_each(images, *(torch.full((len(images),), value) for value in (pose.degrees, pose.dx, pose.dy)))
+    each = pose_each(
+        images, *(torch.full((len(images),), value) for value in (pose.degrees, pose.dx, pose.dy))
+    )
     exact = pose_each(
-        images, *(torch.full((len(images),), value, dtype=torch.float64) for value in (pose.degrees, pose.dx, pose.dy))
+        images,
+        *(
+            torch.full((len(images),), value, dtype=torch.float64)
+            for value in (pose.degrees, pose.dx, pose.dy)
+        ),
     )
     assert torch.equal(pose(images), exact)
     assert pose(images).is_contiguous()

@@ -17,7 +17,9 @@ def images_of(count, channels, height, width, seed=0):
 @pytest.mark.parametrize("kind", UNFAMILIAR)
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 4), st.sampled_from([1, 3]), st.integers(1, 30), st.integers(1, 30))
-def test_images_of_any_size_stay_in_range_and_batches_do_not_matter(kind, count, channels, height, width):
+def test_images_of_any_size_stay_in_range_and_batches_do_not_matter(
+    kind, count, channels, height, width
+):
     images = images_of(count, channels, height, width)
     made = Unfamiliar(kind)(images)
     assert made.shape == images.shape

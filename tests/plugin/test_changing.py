@@ -29,15 +29,33 @@ def {hook}:
         path = pathlib.Path(r"{root}") / name
         path.write_bytes(path.read_bytes() + b"\\n")
 """
-INPUTS = ("runs/new.safetensors", "models/baseline.safetensors", "stress_tests/checks.toml", "zoo.npz", "pytest.ini")
-CODE = ("net.py", "parts/layers.py", "conftest.py", "stress_tests/test_clean.py", "stress_tests/helped.py", "more.py")
+INPUTS = (
+    "runs/new.safetensors",
+    "models/baseline.safetensors",
+    "stress_tests/checks.toml",
+    "zoo.npz",
+    "pytest.ini",
+)
+CODE = (
+    "net.py",
+    "parts/layers.py",
+    "conftest.py",
+    "stress_tests/test_clean.py",
+    "stress_tests/helped.py",
+    "more.py",
+)
 UNUSED = ("script.py", "stress_tests/unused.py", "parts/unused.py")
 
 
 @pytest.fixture(scope="module")
 def project(shared):
     """Return a project with a network of its own, in modules that import others, and what judges it."""
-    texts = {"parts/__init__.py": "", "parts/layers.py": LAYERS, "net.py": NET, "more.py": "VALUE = 1\n"}
+    texts = {
+        "parts/__init__.py": "",
+        "parts/layers.py": LAYERS,
+        "net.py": NET,
+        "more.py": "VALUE = 1\n",
+    }
     texts |= {"stress_tests/helped.py": "from more import VALUE\n", "conftest.py": ""}
     (shared.root / "parts").mkdir()
     for name, text in {**texts, **dict.fromkeys(UNUSED, "x = 1\n")}.items():
@@ -77,7 +95,9 @@ def test_what_is_an_input_of_a_run(project, monkeypatch):
     for name in (*CODE, "net.pth", "zoo.npz", "stress_tests/checks.toml", "pytest.ini"):
         assert f"{name}: changed while the gate ran" in changed(project, ran, name), name
     assert "more.py: changed while the gate ran" in changed(project, ran, "more.py", None)
-    assert "net.pth: changed while the gate ran: it was SHA-256 " in (said := changed(project, ran, "net.pth", None))
+    assert "net.pth: changed while the gate ran: it was SHA-256 " in (
+        said := changed(project, ran, "net.pth", None)
+    )
     assert "and is no file now" in said
     for name in UNUSED:
         assert changed(project, ran, name) == "", name
@@ -104,6 +124,8 @@ def test_a_file_that_changes_in_a_run_ends_it_with_4(project, hook, name):
 @pytest.mark.parametrize("name", ["net.py", "stress_tests/checks.toml", "net.pth"])
 def test_what_changes_before_a_worker_reads_it_ends_with_4(project, name):
     code = CHANGES.format(hook="pytest_configure_node(node)", names=[name], root=project.root)
-    ran = project.once(*project.own, "-n", "1", files={"conftest.py": code, name: lambda text: text})
+    ran = project.once(
+        *project.own, "-n", "1", files={"conftest.py": code, name: lambda text: text}
+    )
     assert ran.ending == (4, "error")
     assert f"{name}: changed while the gate ran" in ran.why

@@ -34,7 +34,9 @@ for pose in (Pose(), Pose(degrees=10, dx=2)):
 
 def run(command, *, cwd, cache, **environment) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), **environment}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 class Check:
@@ -45,8 +47,23 @@ class Check:
 
     def __call__(self, *arguments, cache, cwd=REPOSITORY, **environment):
         reports = self.folder / f"reports-{len(list(self.folder.glob('reports-*')))}"
-        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(REPOSITORY / "stress_tests"))
-        options = (*QUICK, "--stress-samples", str(SAMPLES), "--stress-reports", str(reports), *arguments)
+        command = (
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(REPOSITORY / "stress_tests"),
+        )
+        options = (
+            *QUICK,
+            "--stress-samples",
+            str(SAMPLES),
+            "--stress-reports",
+            str(reports),
+            *arguments,
+        )
         done = run((*command, *options), cwd=cwd, cache=self.folder / cache, **environment)
         assert done.returncode in {0, 1}, done.stdout + done.stderr
         report = json.loads((reports / "stress.json").read_text())
@@ -88,9 +105,16 @@ def test_an_older_processor_gives_the_same_verdict(check, serial):
 
 
 def test_an_older_processor_flips_at_most_2_in_10000_predictions(tmp_path):
-    command = (sys.executable, "-c", PREDICT, str(REPOSITORY / "models/augmented.safetensors"), "2000")
+    command = (
+        sys.executable,
+        "-c",
+        PREDICT,
+        str(REPOSITORY / "models/augmented.safetensors"),
+        "2000",
+    )
     here, older = (
-        run(command, cwd=REPOSITORY, cache=tmp_path, **environment).stdout.split() for environment in ({}, OLDER)
+        run(command, cwd=REPOSITORY, cache=tmp_path, **environment).stdout.split()
+        for environment in ({}, OLDER)
     )
     assert len(here) == len(older) == 4_000
     assert sum(mine != theirs for mine, theirs in zip(here, older, strict=True)) <= 1

@@ -86,14 +86,20 @@ def declared(domain: Domain, *, thresholds: bool = True, gate: bool = True) -> d
     limits = domain.augmentation
     lines = [] if domain.border == "constant:0" else [f'border = "{domain.border}"']
     if limits != DEFAULT_RANGE:
-        of_limits = f"rotate = {limits.rotate}, shift_x = {limits.shift_x}, shift_y = {limits.shift_y}"
+        of_limits = (
+            f"rotate = {limits.rotate}, shift_x = {limits.shift_x}, shift_y = {limits.shift_y}"
+        )
         lines.append(f"augmentation = {{ {of_limits}, flip = {str(limits.flip).lower()} }}")
     text = "".join(f"{line}\n" for line in lines).encode()
 
     def change(content: bytes) -> bytes:
         if thresholds:
             content = content.replace(b"[data]\n", b"[data]\n" + text)
-        return content.replace(b"\n[data]\n", b"\n[gate]\n" + text + b"\n[data]\n") if gate else content
+        return (
+            content.replace(b"\n[data]\n", b"\n[gate]\n" + text + b"\n[data]\n")
+            if gate
+            else content
+        )
 
     return {"stress_tests/checks.toml": change}
 
@@ -119,14 +125,26 @@ def test_by_default_nothing_changes(shared, plain):
                         "--stress-set=augmentation.shift_x=2", "--stress-set=augmentation.shift_y=2",
                         "--stress-set=augmentation.flip=true")  # fmt: skip
     assert named.report["checks"] == plain.report["checks"]
-    assert plain.report["data"]["augmentation"] == {"rotate": 10, "shift_x": 2, "shift_y": 2, "flip": True}
+    assert plain.report["data"]["augmentation"] == {
+        "rotate": 10,
+        "shift_x": 2,
+        "shift_y": 2,
+        "flip": True,
+    }
     assert plain.report["data"]["border"] == "constant:0"
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_checks_measure_within_the_declared_range_and_border(shared, plain, spectrograms, classifier):
+def test_checks_measure_within_the_declared_range_and_border(
+    shared, plain, spectrograms, classifier
+):
     images = replace(shared.images, domain=DECLARED)
-    assert spectrograms.report["data"]["augmentation"] == {"rotate": 0, "shift_x": 3, "shift_y": 0, "flip": False}
+    assert spectrograms.report["data"]["augmentation"] == {
+        "rotate": 0,
+        "shift_x": 3,
+        "shift_y": 0,
+        "flip": False,
+    }
     assert spectrograms.report["data"]["border"] == "edge"
     values = {name: check["value"] for name, check in spectrograms.checks.items()}
 
@@ -134,7 +152,8 @@ def test_checks_measure_within_the_declared_range_and_border(shared, plain, spec
     right = np.stack([classifier.predict(images, pose).correct for pose in grid])
     assert values["robust"] == right.all(axis=0).mean() > plain.checks["robust"]["value"]
     assert (
-        values["rotate-ccw-010"] == accuracy(classifier.predict(shared.images, BorderedPose(10, border="edge"))).value
+        values["rotate-ccw-010"]
+        == accuracy(classifier.predict(shared.images, BorderedPose(10, border="edge"))).value
     )
     assert values["rotate-ccw-010"] != plain.checks["rotate-ccw-010"]["value"]
     assert values["clean"] == plain.checks["clean"]["value"]
@@ -167,8 +186,16 @@ def test_the_overview_compares_at_the_corners_of_the_range(spectrograms, shared,
             "made for augmentation ±10°, ±2 px, flipped; border constant:0, and",
         ),
         (declared(DECLARED, gate=False), (), 'or write augmentation = { "rotate" = 0'),
-        ({}, ("--stress-set=border=mean",), "has augmentation ±10°, ±2 px, flipped; border mean. Calibrate all"),
-        (declared(Domain(border="edge")), ("--stress-set=border=mean",), 'or write border = "edge" below [gate]'),
+        (
+            {},
+            ("--stress-set=border=mean",),
+            "has augmentation ±10°, ±2 px, flipped; border mean. Calibrate all",
+        ),
+        (
+            declared(Domain(border="edge")),
+            ("--stress-set=border=mean",),
+            'or write border = "edge" below [gate]',
+        ),
     ],
     ids=["declared-later", "thresholds-of-another", "for-one-run", "another-border"],
 )
@@ -216,7 +243,10 @@ def test_recorded_predictions_are_of_the_declared_pixels(zoo):
     assert not any(name.startswith("Pose(") and name != str(Pose()) for name in under)
     recorded = answer(zoo.root / "inputs", zoo.root / MODEL, zoo.root / "answers.npz")
     zoo.run("--candidate", recorded, *few)
-    found = {name: check["value"] for name, check in zoo.once("--candidate", recorded, *few).checks.items()}
+    found = {
+        name: check["value"]
+        for name, check in zoo.once("--candidate", recorded, *few).checks.items()
+    }
     live = zoo.once("--candidate", MODEL, *few).checks
     for name in ("rotate-ccw-010", "robust", "break-shift"):
         assert found[name] == live[name]["value"] is not None
@@ -243,17 +273,24 @@ def test_every_cache_tells_borders_apart(tmp_path):
                 assert np.array_equal(*logits)
             first = first_failures(classifier, own, poses)
             assert np.array_equal(first.first, first_failures(fresh, own, poses).first)
-            assert all(pose.border == border for pose in first.poses if isinstance(pose, BorderedPose))
+            assert all(
+                pose.border == border for pose in first.poses if isinstance(pose, BorderedPose)
+            )
         found[border] = fresh.predict(own, Pose(dx=5)).answers
         seen = unit_range(own.pixels)
-        assert torch.equal(fresh.inputs(own, Pose(dx=5))(np.arange(len(own))), Pose(dx=5)(seen)) == (
-            border == "constant:0"
-        )
+        assert torch.equal(
+            fresh.inputs(own, Pose(dx=5))(np.arange(len(own))), Pose(dx=5)(seen)
+        ) == (border == "constant:0")
     assert not np.array_equal(found["constant:0"], found["edge"])
     assert not np.array_equal(found["edge"], found["reflect"])
     one = Classifier(network(), workers=1)
-    in_one = [one.predict(replace(images, domain=Domain(border=border)), Pose(dx=5)).answers for border in found]
-    assert all(np.array_equal(mine, found[border]) for mine, border in zip(in_one, found, strict=True))
+    in_one = [
+        one.predict(replace(images, domain=Domain(border=border)), Pose(dx=5)).answers
+        for border in found
+    ]
+    assert all(
+        np.array_equal(mine, found[border]) for mine, border in zip(in_one, found, strict=True)
+    )
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -267,7 +304,9 @@ def test_inputs_that_travel_to_another_process_keep_their_border(classifier):
     inputs = classifier.inputs(replace(images_of(8), domain=DECLARED), Pose(dx=3))
     sent = pickle.loads(pickle.dumps(inputs))
     numbers = np.arange(len(sent))
-    assert torch.equal(sent(numbers), BorderedPose(dx=3, border="edge")(unit_range(images_of(8).pixels)))
+    assert torch.equal(
+        sent(numbers), BorderedPose(dx=3, border="edge")(unit_range(images_of(8).pixels))
+    )
 
 
 def test_a_server_gets_the_declared_pixels():
@@ -283,6 +322,8 @@ def test_a_server_gets_the_declared_pixels():
         predict=predict,
         close=lambda: None,
     )
-    Classifier(PredictorModel(server, classes=images.classes), workers=1).predict(images, Pose(dx=3))
+    Classifier(PredictorModel(server, classes=images.classes), workers=1).predict(
+        images, Pose(dx=3)
+    )
     expected = BorderedPose(dx=3, border="edge")(unit_range(images.pixels)).numpy()
     assert np.array_equal(np.concatenate(sent)[: len(images)], expected)

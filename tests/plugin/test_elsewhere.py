@@ -33,9 +33,7 @@ def test_plugin_is_silent_elsewhere(pytester):
 def test_a_process_that_has_imported_the_harness_warns_of_nothing(pytester):
     """An example is that of `stress-harness gate`, in a project that makes errors of warnings."""
     pytester.makepyfile("def test_nothing():\n    pass\n")
-    code = (
-        "import harness.base.termination, pytest, sys; sys.exit(pytest.main(['-p', 'no:cacheprovider', '-W', 'error']))"
-    )
+    code = "import harness.base.termination, pytest, sys; sys.exit(pytest.main(['-p', 'no:cacheprovider', '-W', 'error']))"
     done = pytester.run(sys.executable, "-c", code)
     assert done.ret == 0, done.stderr.str()
     assert "warning" not in done.stdout.str()
@@ -68,7 +66,9 @@ def test_options_of_common_names_are_left_to_projects_without_a_gate(pytester):
             assert "torch" not in sys.modules
         """
     )
-    (pytester.mkdir("stress_tests") / "test_load.py").write_text("def test_load():\n    pass\n")  # Another's.
+    (pytester.mkdir("stress_tests") / "test_load.py").write_text(
+        "def test_load():\n    pass\n"
+    )  # Another's.
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(passed=2)
     assert "model quality gate" not in result.stdout.str()
@@ -79,7 +79,10 @@ def test_every_option_has_help(pytester):
     (pytester.mkdir("stress_tests") / "checks.toml").touch()
     text = pytester.runpytest_inprocess("--help").stdout.str()
     options = {"candidate", "baseline", "incumbent", "original", "checks"}
-    options |= {f"stress-{name}" for name in ("profile", "samples", "budget", "plan", "reports", "device", "backend")}
+    options |= {
+        f"stress-{name}"
+        for name in ("profile", "samples", "budget", "plan", "reports", "device", "backend")
+    }
     found = set(re.findall(r"(?m)^  --([\w-]+)", text))
     assert options - found == set()
     assert {name for name in found if name.startswith("stress-")} - options == {
@@ -146,13 +149,19 @@ def test_a_foreign_checks_file_names_no_code_and_set_wins(zoo):
 @pytest.mark.parametrize(
     ("table", "line", "said"),
     [
-        ('[gate]\ndata = "npz:zoo.npz"\nsise = 8\n', (), "sise: unknown setting; did you mean size?"),
+        (
+            '[gate]\ndata = "npz:zoo.npz"\nsise = 8\n',
+            (),
+            "sise: unknown setting; did you mean size?",
+        ),
         ("gate = 3\n", (), "checks.toml: gate: expected a table, found 3"),
     ],
 )
 def test_what_is_wrong_in_the_settings_ends_with_4_in_one_sentence(shared, table, line, said):
     head, end = (table.encode(), b"") if table.startswith("gate") else (b"", table.encode())
-    ran = shared.once(*line, files={"stress_tests/checks.toml": lambda text: head + text + b"\n" + end})
+    ran = shared.once(
+        *line, files={"stress_tests/checks.toml": lambda text: head + text + b"\n" + end}
+    )
     assert ran.ending == (4, "error")
     (reason,) = ran.report["errors"]
     assert said in reason

@@ -142,7 +142,10 @@ def command(way: str, *arguments: str) -> list[str]:
 
 def environment(*paths: Path) -> dict[str, str]:
     tests = Path(__file__).parents[1]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, tests, *filter(None, sys.path)]))}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, [*paths, tests, *filter(None, sys.path)])),
+    }
 
 
 def run(shop, way: str, *arguments: str, **how):
@@ -152,7 +155,9 @@ def run(shop, way: str, *arguments: str, **how):
 def started_by(shop, line: list[str], **how):
     """Run a command line in the repository, and return how it ended."""
     how = {"env": environment()} | how
-    return subprocess.run(line, cwd=shop.root, capture_output=True, text=True, timeout=SECONDS, check=False, **how)
+    return subprocess.run(
+        line, cwd=shop.root, capture_output=True, text=True, timeout=SECONDS, check=False, **how
+    )
 
 
 def report_of(shop) -> dict:
@@ -174,7 +179,9 @@ def expect(shop, ended, status: int, verdict: str, why: str = "") -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(("name", "way"), [(name, way) for name, ending in ENDINGS.items() for way in ending.ways])
+@pytest.mark.parametrize(
+    ("name", "way"), [(name, way) for name, ending in ENDINGS.items() for way in ending.ways]
+)
 def test_an_ending(shop, name, way):
     ending = ENDINGS[name]
     if "leaving.py" in ending.files:
@@ -197,7 +204,9 @@ def test_a_package_that_cannot_be_imported_is_named(shop, tmp_path, name):
     """The configuration that `init` writes loads the gate first, whatever the order of installed packages."""
     broken = tmp_path / "broken"
     (broken / name).mkdir(parents=True)
-    (broken / name / "__init__.py").write_text(f"raise ImportError('blocked on purpose', name={name!r})\n")
+    (broken / name / "__init__.py").write_text(
+        f"raise ImportError('blocked on purpose', name={name!r})\n"
+    )
     ended = run(shop, "plain", "-p", "harness.plugin", env=environment(broken))
     expect(shop, ended, 4, "error", f"the package {name} cannot be imported (blocked on purpose)")
     assert f"the package {name} cannot be imported (blocked on purpose)" in ended.stderr
@@ -290,7 +299,9 @@ def wait_for(path: Path) -> None:
 def expect_no_process_in(folder: Path) -> None:
     """Assert that soon no process works in a folder."""
     deadline = time.monotonic() + 60
-    while found := [place.name for place in Path("/proc").glob("[0-9]*") if _works_in(place, folder)]:
+    while found := [
+        place.name for place in Path("/proc").glob("[0-9]*") if _works_in(place, folder)
+    ]:
         assert time.monotonic() < deadline, found
         time.sleep(0.1)
 
@@ -360,7 +371,10 @@ def test_ctrl_c_ends_with_2_and_one_message(slow, way):
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 2, printed
     assert report_of(slow)["verdict"] in {"partial", "error"}
-    assert agreed_verdict(slow.root / "reports", run=report_of(slow)["run"]) == report_of(slow)["verdict"]
+    assert (
+        agreed_verdict(slow.root / "reports", run=report_of(slow)["run"])
+        == report_of(slow)["verdict"]
+    )
     assert printed.count("! KeyboardInterrupt !") <= 1, printed
     assert "Traceback" not in printed
 
@@ -413,7 +427,9 @@ def test_a_second_run_waits_or_ends_with_4_and_changes_nothing(slow):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("reports", [(), ("--stress-reports", "nested")], ids=["same-folder", "own-folder"])
+@pytest.mark.parametrize(
+    "reports", [(), ("--stress-reports", "nested")], ids=["same-folder", "own-folder"]
+)
 def test_a_run_within_a_run_judges_in_a_folder_of_its_own_alone(shop, reports):
     arguments = command("plain", "--candidate", "bad.safetensors", "-k", "clean", *reports)
     (shop.tests / "test_own.py").write_text(
@@ -467,12 +483,21 @@ def test_a_plugin_that_only_a_conftest_loads_judges_in_the_process(shop):
 
 @pytest.mark.faults
 def test_options_of_pytest_and_of_other_plugins_work_as_ever(shop):
-    (shop.root / "conftest.py").write_text("def pytest_addoption(parser):\n    parser.addoption('--mine')\n")
+    (shop.root / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n    parser.addoption('--mine')\n"
+    )
     (shop.root / "tests").mkdir()
     (shop.root / "tests/test_plain.py").write_text(
         "def test_plain(pytestconfig):\n    assert pytestconfig.option.mine\n"
     )
-    more = ("--mine=1", "--junitxml=junit.xml", "--html=other.html", "--cov=stress_tests", "-v", "tests")
+    more = (
+        "--mine=1",
+        "--junitxml=junit.xml",
+        "--html=other.html",
+        "--cov=stress_tests",
+        "-v",
+        "tests",
+    )
     ended = run(shop, "plain", *more)
     expect(shop, ended, 0, "pass")
     assert "tests/test_plain.py::test_plain PASSED" in ended.stdout
@@ -511,7 +536,9 @@ def test_what_is_typed_reaches_the_debugger_and_the_terminal(shop):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("option", ["--collect-only", "--help", "--stress-plan", "--markers", "--fixtures"])
+@pytest.mark.parametrize(
+    "option", ["--collect-only", "--help", "--stress-plan", "--markers", "--fixtures"]
+)
 def test_what_judges_nothing_touches_no_report(shop, option):
     ended = run(shop, "plain", option)
     assert ended.returncode == 0, ended.stdout + ended.stderr

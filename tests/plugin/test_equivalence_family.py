@@ -13,7 +13,9 @@ def row_of(name, metric, more):
 
 
 LOST = row_of("lost", "correct_predictions_lost", "tolerance = 0.3")
-POSED = row_of("posed", "pooled_predictions_changed", 'under = ["rest", "mirrored"]\ntolerance = 0.1')
+POSED = row_of(
+    "posed", "pooled_predictions_changed", 'under = ["rest", "mirrored"]\ntolerance = 0.1'
+)
 WORST = row_of("class", "worst_class_predictions_changed", "tolerance = 0.2")
 FEW = row_of("few", "worst_class_predictions_changed", "tolerance = 0.01")
 CONFIDENCE = row_of("confidence", "confidence_moved", "tolerance = 0.1")
@@ -43,20 +45,32 @@ def one_process(monkeypatch):
 
 
 def test_an_artifact_that_changes_nothing_is_equal(zoo):
-    consensus = {each.id: each for each in starter_checks(images_of(), ["equivalence"])}["equivalence-consensus"]
+    consensus = {each.id: each for each in starter_checks(images_of(), ["equivalence"])}[
+        "equivalence-consensus"
+    ]
     zoo.bind(EQUIVALENCE + LOST + POSED + WORST + FEW + CLEAN + f"\n{consensus.as_toml()}\n")
     assert zoo.run(artifact(zoo, 1e-6), ORIGINAL).ret == 0
     report = zoo.report()
-    assert (report["verdict"], report["original"]["path"]) == ("pass", "models/augmented.safetensors")
+    assert (report["verdict"], report["original"]["path"]) == (
+        "pass",
+        "models/augmented.safetensors",
+    )
     assert (row(zoo)["value"], row(zoo)["provenance"]) == (0.0, "hand")
     assert "equal: at most 1.1% (99% confidence), tolerance 5.0%" in row(zoo)["detail"]
     statuses = [zoo.statuses[f"equivalence-{name}"] for name in ("clean", "lost", "posed", "class")]
     assert statuses == ["pass"] * 4
     assert row(zoo, "equivalence-few")["status"] == "informational"
-    assert "459 images of a group prove 1.0%, all have fewer" in row(zoo, "equivalence-few")["detail"]
+    assert (
+        "459 images of a group prove 1.0%, all have fewer" in row(zoo, "equivalence-few")["detail"]
+    )
     assert zoo.statuses["equivalence-consensus"] == "not_applicable"  # It waits for a panel.
-    assert {self_checks(zoo)[name]["status"] for name in ("model-equals-itself", "changed-original")} == {"pass"}
-    assert "5.0% of its predictions permuted does not pass" in self_checks(zoo)["changed-original"]["detail"]
+    assert {
+        self_checks(zoo)[name]["status"] for name in ("model-equals-itself", "changed-original")
+    } == {"pass"}
+    assert (
+        "5.0% of its predictions permuted does not pass"
+        in self_checks(zoo)["changed-original"]["detail"]
+    )
 
 
 def test_what_the_images_cannot_tell_is_inconclusive_and_exits_4(zoo):
@@ -71,7 +85,11 @@ def test_what_the_images_cannot_tell_is_inconclusive_and_exits_4(zoo):
 
 
 @pytest.mark.parametrize(
-    "workers", [pytest.param((), id="serial"), pytest.param(("-n", "1"), id="workers", marks=pytest.mark.processes)]
+    "workers",
+    [
+        pytest.param((), id="serial"),
+        pytest.param(("-n", "1"), id="workers", marks=pytest.mark.processes),
+    ],
 )
 def test_a_difference_outranks_what_cannot_be_told_and_the_report_shows_it(zoo, workers):
     zoo.bind(EQUIVALENCE + LOST)
@@ -80,7 +98,9 @@ def test_a_difference_outranks_what_cannot_be_told_and_the_report_shows_it(zoo, 
     assert "different: at least" in row(zoo)["detail"]
     assert zoo.statuses["equivalence-lost"] == "inconclusive"
     result.stdout.re_match_lines(
-        [r"The artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), most often \w+ → \w+; \d+ correct"]
+        [
+            r"The artifact changes \d+ of 400 predictions \([\d.]+%, tolerance 5\.0%\), most often \w+ → \w+; \d+ correct"
+        ]
     )
     page = (zoo.root / "reports/stress.html").read_text()
     for title in ("Differences from the original", "Changes from class to class"):
@@ -90,7 +110,9 @@ def test_a_difference_outranks_what_cannot_be_told_and_the_report_shows_it(zoo, 
 def test_without_an_original_the_family_does_not_apply(zoo):
     zoo.bind(EQUIVALENCE + POSED + CLEAN)
     assert zoo.run().ret == 0
-    assert {zoo.statuses[name] for name in ("equivalence-clean", "equivalence-posed")} == {"not_applicable"}
+    assert {zoo.statuses[name] for name in ("equivalence-clean", "equivalence-posed")} == {
+        "not_applicable"
+    }
     assert zoo.report()["original"] is None
     zoo.bind(CLEAN)
     assert zoo.run().ret == 0
@@ -102,12 +124,16 @@ def test_without_an_original_the_family_does_not_apply(zoo):
 def test_an_original_that_fails_its_own_checks_is_said_first(zoo):
     zoo.bind(EQUIVALENCE + CLEAN.replace("0.85", "0.99"))
     zoo.run(ORIGINAL)
-    assert zoo.report()["headline"].endswith("The original itself fails clean: equal to it is not fit to ship.")
+    assert zoo.report()["headline"].endswith(
+        "The original itself fails clean: equal to it is not fit to ship."
+    )
 
 
 def test_a_test_that_lets_changes_pass_makes_the_run_unsound(zoo):
     path = zoo.tests / "test_equivalence.py"
-    path.write_text(path.read_text().replace("original.predict(images, stress_check.pose)", "predictions", 1))
+    path.write_text(
+        path.read_text().replace("original.predict(images, stress_check.pose)", "predictions", 1)
+    )
     assert zoo.run(ORIGINAL).ret == 4
     assert self_checks(zoo)["changed-original"]["status"] == "fail"
 
@@ -121,7 +147,9 @@ def test_an_original_that_changes_its_mind_makes_the_run_unsound(zoo, one_proces
     import torch
     from safetensors.torch import save_file
 
-    save_file({"fc.weight": torch.zeros(1, 1), "fc.bias": torch.zeros(1)}, zoo.root / "dice.safetensors")
+    save_file(
+        {"fc.weight": torch.zeros(1, 1), "fc.bias": torch.zeros(1)}, zoo.root / "dice.safetensors"
+    )
     zoo.pytester.syspathinsert()
     assert zoo.run("--original=dice.safetensors", "--stress-set=model=dice:Dice").ret == 4
 
@@ -131,7 +159,10 @@ def test_an_original_that_changes_its_mind_makes_the_run_unsound(zoo, one_proces
     [
         (EQUIVALENCE.replace("0.05", "0"), "tolerance is 0"),
         (EQUIVALENCE.replace("0.05", "1.5"), "tolerance is 1.5"),
-        (EQUIVALENCE + "hand = { threshold = 0.1 }\n", "has a tolerance and a threshold by hand; remove one"),
+        (
+            EQUIVALENCE + "hand = { threshold = 0.1 }\n",
+            "has a tolerance and a threshold by hand; remove one",
+        ),
     ],
 )
 def test_a_tolerance_that_proves_nothing_is_refused(zoo, row, said):

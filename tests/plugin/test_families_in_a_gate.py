@@ -20,7 +20,9 @@ TESTS = ("clean", "flips", "slices", "class_difference", "skew", "unknown", "equ
 
 def row_of(name: str, family: str, metric: str, keys: str = "", hand: float | None = None) -> str:
     threshold = "" if hand is None else f"hand = {{ threshold = {hand} }}\n"
-    return f'\n[[check]]\nid = "{name}"\nfamily = "{family}"\nmetric = "{metric}"\n{keys}\n{threshold}'
+    return (
+        f'\n[[check]]\nid = "{name}"\nfamily = "{family}"\nmetric = "{metric}"\n{keys}\n{threshold}'
+    )
 
 
 # Flips.
@@ -48,7 +50,9 @@ def test_few_negative_flips_pass_and_many_fail(gate):
     ran = gate.once(*AGAINST, "near.safetensors", rows=CLEAN + FLIPS)
     assert ran.ending == (0, "pass")
     kept = {"clean": "pass", "class": "informational", "flips": "pass", "flips-bee": "pass"}
-    assert ran.statuses == {**kept, "flips-consensus": "not_applicable"}, "nobody recorded what reference models know"
+    assert ran.statuses == {**kept, "flips-consensus": "not_applicable"}, (
+        "nobody recorded what reference models know"
+    )
     ran = gate.once(*AGAINST, "far.safetensors", rows=CLEAN + FLIPS)
     assert (ran.ret, ran.statuses["flips"]) == (1, "fail")
     before, now = (
@@ -56,14 +60,20 @@ def test_few_negative_flips_pass_and_many_fail(gate):
         for facts in ({}, {"jitter": 3.0, "seed": 1})
     )
     lost = int((before & ~now).sum())
-    ran.stdout.fnmatch_lines([f"*flips: negative flips {lost} > threshold 20 (n=400*gained in return; most often*"])
+    ran.stdout.fnmatch_lines(
+        [f"*flips: negative flips {lost} > threshold 20 (n=400*gained in return; most often*"]
+    )
     assert np.isclose(ran.checks["flips"]["value"], lost)
 
 
-@pytest.mark.parametrize("how", [(*AGAINST, "old.safetensors"), ("--incumbent", "none")], ids=["itself", "none"])
+@pytest.mark.parametrize(
+    "how", [(*AGAINST, "old.safetensors"), ("--incumbent", "none")], ids=["itself", "none"]
+)
 def test_the_incumbent_itself_and_a_run_without_one_have_no_flips(gate, how):
     ran = gate.once(*how, rows=CLEAN + FLIPS)
-    assert {ran.statuses[name] for name in ("flips", "flips-bee", "flips-consensus")} == {"not_applicable"}
+    assert {ran.statuses[name] for name in ("flips", "flips-bee", "flips-consensus")} == {
+        "not_applicable"
+    }
 
 
 # Groups.
@@ -81,7 +91,9 @@ SLICES = (
 
 def rear_camera(zoo, rear, pixels) -> None:
     """Have images of two cameras, and checks for these groups."""
-    cameras = np.array([(name,) for name in np.where(rear, "rear", "front")], dtype=[("camera", "U5")])
+    cameras = np.array(
+        [(name,) for name in np.where(rear, "rear", "front")], dtype=[("camera", "U5")]
+    )
     arrays = {"images": pixels, "labels": images_of().labels.numpy(), "classes": np.array(CLASSES)}
     np.savez(zoo.root / "zoo.npz", **arrays, groups=cameras)
     zoo.images = load_images(zoo.data)
@@ -99,7 +111,12 @@ def rows_can_be_copied(page: str, zoo) -> None:
     assert len(found) == len(rows) > len(before)
     for check in before:
         copy = found[f"{check.id}-copy"]
-        assert (copy.family, copy.metric, copy.keys, copy.hand) == (check.family, check.metric, check.keys, check.hand)
+        assert (copy.family, copy.metric, copy.keys, copy.hand) == (
+            check.family,
+            check.metric,
+            check.keys,
+            check.hand,
+        )
 
 
 @pytest.mark.zoo(tests=("clean", "slices", "class_difference"))
@@ -111,7 +128,12 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     result = zoo.run(page=True)
     assert result.ret == 1
     failing = ("slice-rear", "difference-rear", "worst-camera", "gap-camera")
-    passing = {"clean": "pass", "class": "informational", "slice-front": "pass", "difference-cat": "pass"}
+    passing = {
+        "clean": "pass",
+        "class": "informational",
+        "slice-front": "pass",
+        "difference-cat": "pass",
+    }
     assert zoo.statuses == {**passing, **dict.fromkeys(failing, "fail")}
     found = {check["id"]: check for check in zoo.report()["checks"]}
     assert found["slice-rear"]["n"] == 134
@@ -124,10 +146,14 @@ def test_the_group_that_is_served_badly_fails_by_name(zoo):
     assert 'id="report-slices"' in page
     assert "Accuracy by camera" in page
     rows_can_be_copied(page, zoo)
-    zoo.checks.write_text(zoo.checks.read_text().replace("groups_sha256 =", 'groups_sha256 = "old" #'))
+    zoo.checks.write_text(
+        zoo.checks.read_text().replace("groups_sha256 =", 'groups_sha256 = "old" #')
+    )
     result = zoo.run()
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*was made for other groups; the data have camera (front 266, rear 134).*"])
+    result.stderr.fnmatch_lines(
+        ["*was made for other groups; the data have camera (front 266, rear 134).*"]
+    )
 
 
 @pytest.mark.zoo(tests=("clean", "slices"))
@@ -163,7 +189,10 @@ def test_a_skew_that_costs_too_much_fails_by_name(gate):
     assert pipeline.startswith("pixels of the data, gray, size unchanged, uncropped, /255")
     section = ran.page[ran.page.index('id="report-serving"') :]
     lost = {name: check["value"] for name, check in judged.items() if check["value"] > 0}
-    places = [section.index(judged[name]["detail"]) for name in sorted(lost, key=lambda name: -lost[name])[:5]]
+    places = [
+        section.index(judged[name]["detail"])
+        for name in sorted(lost, key=lambda name: -lost[name])[:5]
+    ]
     assert places == sorted(places)
     worst = max(judged.values(), key=lambda check: check["value"])
     assert worst["detail"] in ran.summary
@@ -226,15 +255,26 @@ answer.pixels = "encoded"
 @pytest.mark.zoo(tests=("clean", "equivalence"))
 @pytest.mark.parametrize(
     ("opened", "status"),
-    [("ImageOps.exif_transpose(Image.open(io.BytesIO(file)))", "pass"), ("Image.open(io.BytesIO(file))", "fail")],
+    [
+        ("ImageOps.exif_transpose(Image.open(io.BytesIO(file)))", "pass"),
+        ("Image.open(io.BytesIO(file))", "fail"),
+    ],
     ids=["upright", "as stored"],
 )
 def test_a_served_system_is_held_to_its_model_with_its_decoder(photographs, opened, status):
     np.save(photographs.root / "means.npy", (network().fc1.weight / 20).detach().numpy())
     (photographs.root / "serve.py").write_text(SERVER.format(opened=opened))
-    photographs.bind(row_of("equivalence-clean", "equivalence", "predictions_changed", "tolerance = 0.02"))
-    options = ("--candidate=python:serve:answer", "--original=models/augmented.safetensors", "--incumbent=none")
-    photographs.run("--stress-set", f"data={photographs.data}", *options, "-k", "few_predictions_change")
+    photographs.bind(
+        row_of("equivalence-clean", "equivalence", "predictions_changed", "tolerance = 0.02")
+    )
+    options = (
+        "--candidate=python:serve:answer",
+        "--original=models/augmented.safetensors",
+        "--incumbent=none",
+    )
+    photographs.run(
+        "--stress-set", f"data={photographs.data}", *options, "-k", "few_predictions_change"
+    )
     assert photographs.statuses["equivalence-clean"] == status
 
 
@@ -243,7 +283,9 @@ def test_a_served_system_is_held_to_its_model_with_its_decoder(photographs, open
 SHUFFLED = 'unknown = "patch-shuffled"\nscore = '
 FREE = row_of("shuffled", "unknown", "unknown_auroc", f'{SHUFFLED}"softmax"', 0.6)
 FREE += row_of("shuffled-flagged", "unknown", "unknown_fpr95", f'{SHUFFLED}"energy"')
-ELSEWHERE = row_of("elsewhere", "unknown", "unknown_auroc", 'unknown = "elsewhere"\nscore = "softmax"')
+ELSEWHERE = row_of(
+    "elsewhere", "unknown", "unknown_auroc", 'unknown = "elsewhere"\nscore = "softmax"'
+)
 CARS = ("--stress-set", "unknown=folder:cars")
 
 
@@ -262,9 +304,15 @@ def test_free_images_are_judged_and_elsewhere_is_not_applicable(gate):
     ran = gate.once(rows=CLEAN + FREE + ELSEWHERE)
     assert ran.ending == (0, "pass")
     assert (ran.statuses["shuffled"], ran.checks["shuffled"]["n"]) == ("pass", 400)
-    assert (ran.statuses["shuffled-flagged"], ran.statuses["elsewhere"]) == ("informational", "not_applicable")
+    assert (ran.statuses["shuffled-flagged"], ran.statuses["elsewhere"]) == (
+        "informational",
+        "not_applicable",
+    )
     assert "name some with" in ran.checks["elsewhere"]["detail"]
-    assert gate.once("--candidate", "blind.safetensors", rows=CLEAN + FREE).statuses["shuffled"] == "fail"
+    assert (
+        gate.once("--candidate", "blind.safetensors", rows=CLEAN + FREE).statuses["shuffled"]
+        == "fail"
+    )
 
 
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)])
@@ -281,7 +329,9 @@ def test_a_folder_of_pictures_is_measured(gate, workers):
 
 
 def test_a_file_like_the_data_is_taken_and_a_row_names_its_images(gate):
-    np.savez(gate.root / "other.npz", images=np.zeros((7, 16, 16), np.uint8), labels=np.arange(7) % 2)
+    np.savez(
+        gate.root / "other.npz", images=np.zeros((7, 16, 16), np.uint8), labels=np.arange(7) % 2
+    )
     unnamed = FREE.replace('unknown = "patch-shuffled"\n', "")
     ran = gate.once("--stress-set", "unknown=npz:other.npz", rows=CLEAN + unnamed + ELSEWHERE)
     assert ran.ending == (4, "error")
@@ -304,7 +354,12 @@ def test_labels_of_images_from_elsewhere_do_not_count(gate, tmp_path):
         ("folder:empty", ELSEWHERE, None, "*unknown folder:empty*no pictures in it*"),
         ("cars", ELSEWHERE, None, "*unknown cars*unknown data*"),
         ("fashion-mnist", ELSEWHERE, None, "*unknown fashion-mnist*has images of 28x28 pixels*"),
-        ("folder:cars", "", None, "*no check of*measures them; run `stress-harness init --families unknown`, or add*"),
+        (
+            "folder:cars",
+            "",
+            None,
+            "*no check of*measures them; run `stress-harness init --families unknown`, or add*",
+        ),
         ("folder:cars", FREE, None, "*unknown: *no check of*measures them; add a check of family*"),
         ("folder:cars", ELSEWHERE, "unknown", "*its threshold is for certain images*sha256 = *"),
     ],

@@ -75,12 +75,16 @@ class Work:
 def zoo_here(folder):
     zoo = Zoo(folder)
     for seed in range(3):
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.05, training={**TRAINING, "seed": seed})
+        zoo.save(
+            f"seed-{seed}.safetensors", seed=seed, jitter=0.05, training={**TRAINING, "seed": seed}
+        )
     zoo.save("new.safetensors", seed=3, jitter=0.02, training=TRAINING)
 
 
 def calibrated(folder):
-    return (folder / "stress_tests/checks.toml").read_bytes(), (folder / "models/panel.json").read_bytes()
+    return (folder / "stress_tests/checks.toml").read_bytes(), (
+        folder / "models/panel.json"
+    ).read_bytes()
 
 
 def accepted(folder):
@@ -93,7 +97,13 @@ WORK = {
     "calibration": (
         zoo_here,
         (
-            *("-m", "harness", "calibrate", "--checkpoints", *(f"seed-{seed}.safetensors" for seed in range(3))),
+            *(
+                "-m",
+                "harness",
+                "calibrate",
+                "--checkpoints",
+                *(f"seed-{seed}.safetensors" for seed in range(3)),
+            ),
             *("--", "--stress-set", "data=npz:zoo.npz"),
         ),
         calibrated,
@@ -173,7 +183,16 @@ def test_training_onto_a_full_disk_says_so_and_leaves_no_model(tmp_path, monkeyp
 
     monkeypatch.setattr("harness.data.load_fashion_mnist", lambda *_, **__: few_images())
     monkeypatch.setattr(os, "fsync", full)
-    few = ("--epochs", "1", "--validation-size", "40", "--model-arg", "conv_channels=[2]", "--model-arg", "fc_sizes=[]")
+    few = (
+        "--epochs",
+        "1",
+        "--validation-size",
+        "40",
+        "--model-arg",
+        "conv_channels=[2]",
+        "--model-arg",
+        "fc_sizes=[]",
+    )
     assert main(["train", str(tmp_path / "model.safetensors"), *few]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -193,7 +212,9 @@ def said(reports: Path) -> dict:
 # Damaged inputs.
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"null"], ids=repr)
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\xfe", b"null"], ids=repr
+)
 def test_damaged_panel_is_named_and_nothing_changes(zoo, capsys, content):
     (zoo.root / "panel.json").write_bytes(content)
     before = zoo.checks.read_bytes()

@@ -108,14 +108,24 @@ def no_driver_has_failed(zoo):
             pytest.fail(f"the command ended with {process.returncode}:\n{process.communicate()[0]}")
 
 
-def started(zoo, *arguments, cache="cache", address=None, command=("-m", "pytest", "stress_tests", "-p", "no:html")):
+def started(
+    zoo,
+    *arguments,
+    cache="cache",
+    address=None,
+    command=("-m", "pytest", "stress_tests", "-p", "no:html"),
+):
     """Start the gate, or another command, in a process of its own, and return it."""
     zoo.mark = uuid.uuid4().hex
     environment = {**os.environ, "XDG_CACHE_HOME": str(zoo.root / cache), MARK: zoo.mark}
     environment.pop("RAY_ADDRESS", None)
     if address:
         environment["RAY_ADDRESS"] = address
-    options = ("--stress-set", f"data={zoo.data}", "--stress-set=no_overview=true") if "pytest" in command else ()
+    options = (
+        ("--stress-set", f"data={zoo.data}", "--stress-set=no_overview=true")
+        if "pytest" in command
+        else ()
+    )
     process = subprocess.Popen(
         (sys.executable, *command, *options, *arguments),
         cwd=zoo.root,
@@ -147,10 +157,16 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
     drivers = {}
     for ending in (signal.SIGKILL, signal.SIGINT):
         reports = ("--stress-reports", ending.name)
-        process = started(zoo, *RAY, "--stress-set", "ray_workers=1", "-k", FIRST, *reports, cache=ending.name)
+        process = started(
+            zoo, *RAY, "--stress-set", "ray_workers=1", "-k", FIRST, *reports, cache=ending.name
+        )
         drivers[ending] = process, zoo.mark
-    priorities = {os.getpriority(os.PRIO_PROCESS, worker) for worker in workers_at_work(zoo, count=2)}
-    assert priorities == {os.getpriority(os.PRIO_PROCESS, 0)}, "workers have the priority of the command"
+    priorities = {
+        os.getpriority(os.PRIO_PROCESS, worker) for worker in workers_at_work(zoo, count=2)
+    }
+    assert priorities == {os.getpriority(os.PRIO_PROCESS, 0)}, (
+        "workers have the priority of the command"
+    )
     for ending, (process, _) in drivers.items():
         process.send_signal(ending)
     for ending, (process, mark) in drivers.items():
@@ -165,7 +181,9 @@ def test_drivers_that_end_leave_no_process(zoo, killed):
 
 def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo, monkeypatch):
     go_on(zoo, FIRST, LAST)
-    on_ray = started(zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray")
+    on_ray = started(
+        zoo, *RAY, "--stress-set", "ray_workers=2", "--stress-reports", "ray", cache="ray"
+    )
     said, _ = on_ray.communicate(timeout=400)
     assert on_ray.returncode == 0, said
     assert "cluster: 2 workers" in said
@@ -178,7 +196,11 @@ def test_the_gate_finds_the_same_as_one_process_and_leaves_nothing(zoo, monkeypa
     assert len(mine["checks"]) == 6
     mine, theirs = (
         # Without what self-checks found, since this process has more code of the user.
-        {name: content for name, content in kept_predictions(zoo.root / folder).items() if content[:1] != b"{"}
+        {
+            name: content
+            for name, content in kept_predictions(zoo.root / folder).items()
+            if content[:1] != b"{"
+        }
         for folder in ("plain", "ray")
     )
     assert mine
@@ -202,7 +224,17 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
         zoo.save(name, seed=seed, jitter=0.1, training={**TRAINING, "seed": seed})
     checks = f'{ROWS + ROW.format(FIRST)}\n[gate]\ndata = "{zoo.data}"\n'
     zoo.bind(checks)
-    command = ("-m", "harness", "calibrate", "--checkpoints", *seeds, "--panel", "ray.json", "--backend", "ray")
+    command = (
+        "-m",
+        "harness",
+        "calibrate",
+        "--checkpoints",
+        *seeds,
+        "--panel",
+        "ray.json",
+        "--backend",
+        "ray",
+    )
     process = started(zoo, address=nodes.address, command=command)
     measuring_on_both_nodes(zoo)
     lose_a_node(nodes)
@@ -213,7 +245,10 @@ def test_a_node_that_dies_while_a_panel_is_measured_changes_nothing(zoo, nodes, 
     zoo.bind(checks)
     assert main(["calibrate", "--checkpoints", *seeds, "--panel", "plain.json"]) == 0
     mine, theirs = (
-        [member["values"] for member in json.loads((zoo.root / f"{name}.json").read_text())["models"]]
+        [
+            member["values"]
+            for member in json.loads((zoo.root / f"{name}.json").read_text())["models"]
+        ]
         for name in ("plain", "ray")
     )
     assert mine == theirs
@@ -229,7 +264,9 @@ def test_what_dies_during_a_gate_changes_nothing_until_no_node_is_left(zoo, node
     while len(nodes.worker_nodes) < 2:  # Another test has taken one away.
         nodes.add_node(num_cpus=1)
     # Another test holds that a run waits for half a minute at most.
-    (zoo.root / "conftest.py").write_text("from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n")
+    (zoo.root / "conftest.py").write_text(
+        "from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n"
+    )
     process = started(zoo, *RAY, "--stress-no-cache", address=nodes.address)
     for worker in workers_at_work(zoo, count=2):
         os.kill(worker, signal.SIGKILL)

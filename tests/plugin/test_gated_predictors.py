@@ -102,7 +102,9 @@ KNOWN = {
     ],
 )
 def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name, workers):
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])  # See run/test_steadiness.py.
+    monkeypatch.setattr(
+        "harness.run.selfcheck.asked_elsewhere", lambda *_: []
+    )  # See run/test_steadiness.py.
     ran = gate.once(f"--candidate=python:own:{name}", *workers, overview=name == "Labels")
     assert ran.ending == (0, "pass"), ran.summary
     for check in ("clean", "rotated", "sure", "gap", "loss"):
@@ -112,7 +114,9 @@ def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name, workers):
     assert set(ran.self_checks.values()) <= {"pass", "not_applicable"}
     said = [line for line in ran.summary.splitlines() if "not applicable" in line]
     assert any("a model of the kind python gives predictions only" in line for line in said)
-    reason = {"Labels": "the predictor returns labels only", "Top": "the top 2 classes only"}.get(name)
+    reason = {"Labels": "the predictor returns labels only", "Top": "the top 2 classes only"}.get(
+        name
+    )
     assert reason is None or any(reason in line for line in said)
     if name == "Labels":
         assert ran.report["overview"]["models"][0]["calibration_error"] is None

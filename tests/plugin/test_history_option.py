@@ -46,11 +46,14 @@ def test_in_ci_a_line_is_left_where_one_asks_for_it(shared, monkeypatch):
     monkeypatch.setenv("CI", "true")
     assert shared.once("-k", "clean", files={"note": "ci"}).history == ()
     shared.once("-k", "clean", "--stress-set", "history=kept/h.jsonl")
-    assert [line.verdict for line in read_history(shared.root / "kept/h.jsonl").lines] == ["partial"]
+    assert [line.verdict for line in read_history(shared.root / "kept/h.jsonl").lines] == [
+        "partial"
+    ]
 
 
 @pytest.mark.parametrize(
-    ("options", "record"), [((), "all"), (("--collect-only",), None), (("--candidate", "none.pth"), None)]
+    ("options", "record"),
+    [((), "all"), (("--collect-only",), None), (("--candidate", "none.pth"), None)],
 )
 def test_what_is_no_run_of_the_gate_leaves_none(shared, options, record):
     assert shared.once(*options, record=record).history == ()

@@ -24,7 +24,11 @@ def written(bodies: dict[str, str]) -> dict:
     """Return a file with a test for each body, of a family of its name; a body may have its own head."""
     parts = [HEAD]
     for name, body in bodies.items():
-        parts.append(body if "@check" in body else f'@check("{name}")\ndef test_{name.replace("-", "_")}{body}')
+        parts.append(
+            body
+            if "@check" in body
+            else f'@check("{name}")\ndef test_{name.replace("-", "_")}{body}'
+        )
     return {TEST: "\n\n".join(parts)}
 
 
@@ -318,7 +322,10 @@ class TestClean:
     def test_clean(self, evidence, stress_check):
         evidence.show(stress_check.judge(accuracy(self.predictions)))
 """
-OF_THE_CANDIDATE = {**{name: fixture + TAKES for name, fixture in DEPENDENT.items()}, "autouse": AUTOUSE}
+OF_THE_CANDIDATE = {
+    **{name: fixture + TAKES for name, fixture in DEPENDENT.items()},
+    "autouse": AUTOUSE,
+}
 INCUMBENT = ("--incumbent", "models/incumbent.safetensors")
 EASY = """
 @check("easy")
@@ -455,7 +462,9 @@ def test_a_test_that_the_run_leaves_out_is_set_up_for_the_self_checks(gate, test
     assert follow(ran)["detail"].startswith("2 of 2 checks")
 
 
-@pytest.mark.parametrize("test", [*NOT_CHECKED.values(), *SERVES_AGAIN.values()], ids=[*NOT_CHECKED, *SERVES_AGAIN])
+@pytest.mark.parametrize(
+    "test", [*NOT_CHECKED.values(), *SERVES_AGAIN.values()], ids=[*NOT_CHECKED, *SERVES_AGAIN]
+)
 def test_a_run_with_a_plan_for_its_samples_sets_each_test_up_anew(gate, test):
     ran = gate.once(*INCUMBENT, "--stress-budget", "1h", files={TEST: HEAD + test}, rows=CLEAN)
     assert ran.ending == (0, "pass"), ran.said

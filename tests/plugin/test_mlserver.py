@@ -39,7 +39,9 @@ class MLServer:
         beside = shutil.which("mlserver", path=str(Path(sys.executable).parent))
         self.command = os.environ.get("STRESS_MLSERVER") or beside
         if not self.command:
-            pytest.fail("no mlserver: pip install 'stress-harness[server]', or name one in STRESS_MLSERVER")
+            pytest.fail(
+                "no mlserver: pip install 'stress-harness[server]', or name one in STRESS_MLSERVER"
+            )
         self.folder = folder
         (folder / "clf").mkdir(parents=True)
         joblib.dump(model, folder / "clf" / "model.joblib")
@@ -55,14 +57,20 @@ class MLServer:
         ports = [_free_port() for _ in range(3)]
         names = ("http_port", "grpc_port", "metrics_port")
         more = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
-        (folder / "settings.json").write_text(json.dumps(more | dict(zip(names, ports, strict=True))))
+        (folder / "settings.json").write_text(
+            json.dumps(more | dict(zip(names, ports, strict=True)))
+        )
         self.url = f"http://127.0.0.1:{ports[0]}/v2/models/clf"
         self.process = None
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.command, "start", "."], cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+                [self.command, "start", "."],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def await_ready(self) -> None:
@@ -113,7 +121,14 @@ def serving(tmp_path, fitted):
 
 def test_probabilities_are_gated(zoo, serving, fitted):
     server = serving("predict_proba")
-    declared = ("--stress-set", "model_outputs=probabilities", "--baseline", "none", "--incumbent", "none")
+    declared = (
+        "--stress-set",
+        "model_outputs=probabilities",
+        "--baseline",
+        "none",
+        "--incumbent",
+        "none",
+    )
     ran = zoo.run("--candidate", server.url, *declared)
     report = zoo.report()
     assert (ran.ret, report["verdict"]) == (0, "pass")

@@ -15,7 +15,15 @@ from zoo import LEAVING, STRESS_TESTS, Zoo, as_state_dict, without_id
 
 SECONDS = 600
 """After which a run is held to hang, however many others there are."""
-OPTIONS = ("-p", "no:cacheprovider", "--baseline", "none", "--incumbent", "none", "--stress-no-cache")
+OPTIONS = (
+    "-p",
+    "no:cacheprovider",
+    "--baseline",
+    "none",
+    "--incumbent",
+    "none",
+    "--stress-no-cache",
+)
 GATE = ("-m", "harness", "gate", "stress_tests")
 
 
@@ -27,8 +35,13 @@ def shop(tmp_path):
 
 
 def run(shop, *arguments, command=("-m", "pytest", "stress_tests")):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    data = () if any("data=" in each for each in arguments) else ("--stress-set", f"data={shop.data}")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
+    }
+    data = (
+        () if any("data=" in each for each in arguments) else ("--stress-set", f"data={shop.data}")
+    )
     return subprocess.run(
         [sys.executable, *command, *OPTIONS, *data, *arguments],
         cwd=shop.root,
@@ -60,7 +73,13 @@ def test_a_model_that_leaves_is_not_judged(shared, monkeypatch, leave):
     monkeypatch.syspath_prepend(shared.root)
     monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
     as_state_dict(shared.save("leaving.safetensors"))
-    model = ("--candidate", "leaving.pt", "--stress-set", "model=leaving:build", "--stress-no-cache")
+    model = (
+        "--candidate",
+        "leaving.pt",
+        "--stress-set",
+        "model=leaving:build",
+        "--stress-no-cache",
+    )
     ran = shared.once(*model, files={"leaving.py": LEAVING.format(leave=leave)})
     assert ran.ending == (4, "error")
     assert "the model failed on" in ran.why
@@ -74,7 +93,11 @@ EXITS = {
     "stress_tests/test_clean.py": inserted("import sys; sys.exit(0)"),
     "stress_tests/test_rotation.py": inserted("raise GeneratorExit"),
 }
-ENDS = {"stress_tests/test_confident_errors.py": inserted("import pytest; pytest.exit('enough', returncode=0)")}
+ENDS = {
+    "stress_tests/test_confident_errors.py": inserted(
+        "import pytest; pytest.exit('enough', returncode=0)"
+    )
+}
 
 
 def test_a_test_that_leaves_is_not_judged(shared):
@@ -96,7 +119,11 @@ def test_tests_of_workers_that_leave_are_not_judged(shared):
 def test_a_folder_of_reports_that_is_none(zoo, tmp_path_factory, folder):
     reports, elsewhere = zoo.root / "reports", tmp_path_factory.mktemp("elsewhere")
     reports.symlink_to(
-        {"read-only": "/proc/self", "dangling": elsewhere / "none" / "such", "elsewhere": elsewhere}[folder]
+        {
+            "read-only": "/proc/self",
+            "dangling": elsewhere / "none" / "such",
+            "elsewhere": elsewhere,
+        }[folder]
     )
     ran = zoo.run()
     if folder == "elsewhere":
@@ -106,7 +133,9 @@ def test_a_folder_of_reports_that_is_none(zoo, tmp_path_factory, folder):
         assert "cannot be written" in ran.stderr.str()
 
 
-@pytest.mark.parametrize(("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")])
+@pytest.mark.parametrize(
+    ("arguments", "rows"), [(("-k", "nothing-at-all"), None), (("--setup-only",), None), ((), "")]
+)
 def test_a_run_that_judges_nothing_says_so_in_its_reports(shared, arguments, rows):
     ran = shared.once(*arguments, rows=rows)
     assert ran.ending == (4, "error")
@@ -122,8 +151,19 @@ def test_a_run_that_records_judges_nothing(shared):
 def test_tests_without_their_plugin_or_under_another_root_are_an_error(shop, tmp_path_factory):
     assert run(shop, "-p", "no:harness.plugin", "-n", "2").returncode == 4
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    command = [sys.executable, "-m", "pytest", str(shop.tests), "--rootdir", str(elsewhere), "-n", "2"]
-    ended = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(shop.tests),
+        "--rootdir",
+        str(elsewhere),
+        "-n",
+        "2",
+    ]
+    ended = subprocess.run(
+        command, cwd=elsewhere, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
     assert ended.returncode == 4, ended.stdout + ended.stderr
     assert "no run of their gate" in ended.stdout + ended.stderr
     assert not list(elsewhere.iterdir())
@@ -171,7 +211,9 @@ PROCESS = "os.chdir('/'), os.environ.clear(), print('x' * 100_000), setattr(sys,
     ],
     ids=["pass", "built"],
 )
-def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(shop, unchanging, effect, when_built):
+def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(
+    shop, unchanging, effect, when_built
+):
     ended, report = judged(shop, effect, when_built)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert report | {"tests": []} == unchanging, "but for what it printed"
@@ -197,11 +239,15 @@ def unchanging(tmp_path_factory):
 
 @pytest.mark.faults
 def test_streams_that_a_model_closes_cost_the_verdict_at_most(shop):
-    (shop.root / "changing.py").write_text(CHANGING.format(effect="sys.stdout.close()", when_built="pass"))
+    (shop.root / "changing.py").write_text(
+        CHANGING.format(effect="sys.stdout.close()", when_built="pass")
+    )
     candidate = as_state_dict(shop.root / "models/augmented.safetensors")
     ended = run(shop, "--candidate", str(candidate), "--stress-set", "model=changing:build")
     report = json.loads((shop.root / "reports/stress.json").read_text())
-    assert (ended.returncode, report["verdict"]) in {(0, "pass"), (4, "error")}, ended.stdout + ended.stderr
+    assert (ended.returncode, report["verdict"]) in {(0, "pass"), (4, "error")}, (
+        ended.stdout + ended.stderr
+    )
 
 
 QUARANTINE = """

@@ -5,7 +5,8 @@ from zoo import STRESS_TESTS, GatedZoo, hypothesis_as_it_starts
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 CLEAN, BEE = (
-    f"stress_tests/test_clean.py::test_{name}" for name in ("clean_accuracy[clean]", "class_accuracy[clean-bee]")
+    f"stress_tests/test_clean.py::test_{name}"
+    for name in ("clean_accuracy[clean]", "class_accuracy[clean-bee]")
 )
 ROTATED = "stress_tests/test_rotation.py::test_accuracy_survives_rotation[rotate-ccw-010]"
 SURE = "stress_tests/test_confident_errors.py::test_confident_errors_stay_rare[confident-errors]"
@@ -51,9 +52,21 @@ def collected(zoo, *arguments) -> set[str]:
         ([CLEAN, "stress_tests/test_rotation.py"], {CLEAN, ROTATED}),
         (["stress_tests/test_own.py", BEE], {PLAIN, BEE}),
         (["stress_tests", "-k", "bee or rotation"], {BEE, ROTATED}),
-        (["stress_tests", "--ignore=stress_tests/test_clean.py", f"--deselect={SURE}"], {ROTATED, PLAIN}),
+        (
+            ["stress_tests", "--ignore=stress_tests/test_clean.py", f"--deselect={SURE}"],
+            {ROTATED, PLAIN},
+        ),
     ],
-    ids=["nothing-named", "folder", "file", "test", "check-and-file", "own-file-and-check", "k", "ignored"],
+    ids=[
+        "nothing-named",
+        "folder",
+        "file",
+        "test",
+        "check-and-file",
+        "own-file-and-check",
+        "k",
+        "ignored",
+    ],
 )
 def test_they_are_named_as_files_of_the_repository(zoo, arguments, expected):
     (zoo.tests / "test_own.py").write_text("def test_plain():\n    pass\n")
@@ -77,7 +90,9 @@ def test_they_give_a_whole_verdict_and_the_last_failed_run_again(zoo):
     assert collected(zoo, "stress_tests", "--lf") == {BEE, PLAIN}
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)], ids=["serial", "n1"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)], ids=["serial", "n1"]
+)
 def test_the_repositorys_conftest_applies(zoo, workers):
     (zoo.tests / "conftest.py").write_text(
         "import pathlib, pytest\n\n"
@@ -88,7 +103,9 @@ def test_the_repositorys_conftest_applies(zoo, workers):
     result = run(zoo, *workers, BEE, "stress_tests/test_rotation.py")
     assert result.ret == 0, result.stdout.str()
     assert {path.name for path in zoo.root.glob("*-*")} == {
-        f"{what}-{check}" for what in ("hook", "fixture") for check in ("clean-bee", "rotate-ccw-010")
+        f"{what}-{check}"
+        for what in ("hook", "fixture")
+        for check in ("clean-bee", "rotate-ccw-010")
     }
     assert zoo.report()["verdict"] == "partial"
 
@@ -101,7 +118,12 @@ def test_a_file_of_the_same_name_replaces_one(zoo):
 
 def test_an_own_test_of_the_same_check_replaces_one(zoo):
     (zoo.tests / "test_own.py").write_text(OWN.format(family="rotation"))
-    assert collected(zoo) == {CLEAN, BEE, SURE, "stress_tests/test_own.py::test_own[rotate-ccw-010]"}
+    assert collected(zoo) == {
+        CLEAN,
+        BEE,
+        SURE,
+        "stress_tests/test_own.py::test_own[rotate-ccw-010]",
+    }
 
 
 def test_another_test_of_the_same_name_is_another_module(zoo):
@@ -112,16 +134,24 @@ def test_another_test_of_the_same_name_is_another_module(zoo):
 
 def test_an_own_test_of_a_shipped_family_may_have_keys_of_its_own(zoo):
     """Its row is not one of the packaged test, which does not know the key; a key that nobody knows is an error."""
-    zoo.checks.write_text(zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nnote = "x"\n'))
+    zoo.checks.write_text(
+        zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nnote = "x"\n')
+    )
     assert run(zoo).ret == 4
-    own = OWN.format(family="clean").replace("import check\n", "import check\nfrom harness.checks import Key\n")
-    (zoo.tests / "test_own.py").write_text(own.replace('@check("clean")', '@check("clean", Key("note", str))'))
+    own = OWN.format(family="clean").replace(
+        "import check\n", "import check\nfrom harness.checks import Key\n"
+    )
+    (zoo.tests / "test_own.py").write_text(
+        own.replace('@check("clean")', '@check("clean", Key("note", str))')
+    )
     assert run(zoo).ret == 0
     assert set(zoo.statuses.values()) == {"pass"}
 
 
 def test_an_own_test_whose_fixture_is_missing_is_an_error(zoo):
-    (zoo.tests / "test_own.py").write_text(OWN.format(family="mine").replace("images, evidence", "imagess, evidence"))
+    (zoo.tests / "test_own.py").write_text(
+        OWN.format(family="mine").replace("images, evidence", "imagess, evidence")
+    )
     assert run(zoo).ret == 4
 
 
@@ -142,7 +172,9 @@ def test_a_gate_below_the_root_of_pytest_is_an_error(zoo, monkeypatch, where):
     (zoo.root / "tests").mkdir()
     (zoo.root / "tests/test_plain.py").write_text("def test_plain():\n    pass\n")
     monkeypatch.chdir(zoo.root.parent if where == "above" else zoo.root)
-    result = zoo.pytester.runpytest_inprocess(*([zoo.root.name] if where == "above" else []), "-p", "no:html")
+    result = zoo.pytester.runpytest_inprocess(
+        *([zoo.root.name] if where == "above" else []), "-p", "no:html"
+    )
     (zoo.root.parent / "pytest.ini").unlink()
     assert result.ret == 4
     assert "this is no run of their gate" in result.stderr.str()

@@ -39,7 +39,14 @@ def entries(shared):
     shared.save("noisy.safetensors", jitter=4.0)
 
     def of(*arguments, note="", **how):
-        ran = shared.once(*MODELS, "--stress-set=no_overview=true", *arguments, page=True, files={"note": note}, **how)
+        ran = shared.once(
+            *MODELS,
+            "--stress-set=no_overview=true",
+            *arguments,
+            page=True,
+            files={"note": note},
+            **how,
+        )
         return details_in(ran.page)
 
     return of
@@ -52,7 +59,8 @@ def test_a_failed_pair_shows_three_pictures_and_its_gallery(entries):
     assert (pair.count(PICTURE), pair.count('class="gallery"')) == (3, 1)
     assert "ant and bee predicted as each other, clean images" in pair
     assert re.search(
-        r"image \d+: (ant predicted as bee|bee predicted as ant), confidence \d+%; (new|baseline wrong too)", pair
+        r"image \d+: (ant predicted as bee|bee predicted as ant), confidence \d+%; (new|baseline wrong too)",
+        pair,
     )
     assert "looks most at the" in pair, "both networks have a layer to look at"
     assert "omitted" not in pair
@@ -70,13 +78,17 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(entries, monkeyp
 def test_tests_that_pass_make_only_the_pictures_that_fit_the_page(entries, monkeypatch):
     asked = []
     telling_examples = evidence.telling_examples
-    monkeypatch.setattr(evidence, "telling_examples", lambda *given: asked.append(given) or telling_examples(*given))
+    monkeypatch.setattr(
+        evidence, "telling_examples", lambda *given: asked.append(given) or telling_examples(*given)
+    )
     monkeypatch.setattr(pictures, "MAX_BYTES", 80_000)
     rows = PAIR + "".join(PASSES.format(number=number) for number in range(9))
     shown = entries("-k", "pair", note="few", rows=rows)
     first = [name for name in shown if name.startswith("passes") and PICTURE in shown[name]]
     assert 1 <= len(first) < 8
-    assert len(asked) <= len(first) + 2, "but for that which fails, and the first that found no room"
+    assert len(asked) <= len(first) + 2, (
+        "but for that which fails, and the first that found no room"
+    )
     assert first == [f"passes-{number}" for number in range(len(first))]
     assert shown["pair"].count(PICTURE) == 3, "of a failure they are made as ever"
     unmade = html.unescape(shown["passes-8"])

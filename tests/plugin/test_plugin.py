@@ -41,11 +41,20 @@ def test_healthy_model_passes_and_leaves_three_reports(gate):
     assert ran.ending == (0, "pass")
     ran.stdout.fnmatch_lines(["*model quality gate*", "*PASS: 4 of 4 checks pass"])
     record = ran.report
-    assert (record["profile"], record["schema"], record["protocol"], record["scope"]) == ("default", 2, 1, "")
+    assert (record["profile"], record["schema"], record["protocol"], record["scope"]) == (
+        "default",
+        2,
+        1,
+        "",
+    )
     assert list(ran.statuses) == ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"]
     assert set(ran.statuses.values()) == {"pass"}
     assert (record["data"]["n"], record["baseline"]) == (400, None)
-    for said in ("PASS: 4 of 4 checks pass", 'id="rotate-ccw-010"', "augmented.safetensors is fit to ship"):
+    for said in (
+        "PASS: 4 of 4 checks pass",
+        'id="rotate-ccw-010"',
+        "augmented.safetensors is fit to ship",
+    ):
         assert said in ran.page
     assert "http://" not in ran.page.split("<body>")[0]
     assert "PASS" in ran.summary
@@ -53,9 +62,18 @@ def test_healthy_model_passes_and_leaves_three_reports(gate):
     assert re.search('<property name="value" value="0.9[0-9]*" />', xml)
     assert '<property name="threshold" value="0.85" />' in xml
     (line,) = ran.history
-    assert (line.verdict, line.failing, line.judged, line.candidate) == ("pass", (), 4, record["candidate"]["sha256"])
+    assert (line.verdict, line.failing, line.judged, line.candidate) == (
+        "pass",
+        (),
+        4,
+        record["candidate"]["sha256"],
+    )
     values = {name: check["value"] for name, check in ran.checks.items()}
-    assert (line.clean, line.worst_pose, line.robust_accuracy) == (values["clean"], values["rotate-ccw-010"], None)
+    assert (line.clean, line.worst_pose, line.robust_accuracy) == (
+        values["clean"],
+        values["rotate-ccw-010"],
+        None,
+    )
 
 
 def test_worse_model_fails_by_name(gate):
@@ -75,7 +93,9 @@ def test_worse_model_fails_by_name(gate):
     assert "Failing behaviors" in ran.page
 
 
-@pytest.mark.parametrize(("quiet", "told"), [((), True), (("-q",), False)], ids=["default", "quiet"])
+@pytest.mark.parametrize(
+    ("quiet", "told"), [((), True), (("-q",), False)], ids=["default", "quiet"]
+)
 def test_a_log_shows_progress_after_the_last_test(gate, monkeypatch, quiet, told):
     """Self-checks take minutes with a large model; here nothing is waited for."""
     monkeypatch.setattr("harness.plugin.progress._DELAY", 0.0)
@@ -97,9 +117,13 @@ def test_53_failures_print_at_most_40_lines(gate, quiet):
     ran = gate.once("--candidate", "worse.safetensors", *quiet, rows=MANY)
     assert ran.ending == (1, "fail")
     lines = ran.stdout.lines
-    end = max(at for at, line in enumerate(lines) if line.startswith("tests are done") or "100%]" in line)
+    end = max(
+        at for at, line in enumerate(lines) if line.startswith("tests are done") or "100%]" in line
+    )
     assert len(lines[end + 1 :]) <= 40
-    ran.stdout.fnmatch_lines(["*FAIL: 53 of 53 checks fail; worse: clean images*", "*and 43 more checks do not pass*"])
+    ran.stdout.fnmatch_lines(
+        ["*FAIL: 53 of 53 checks fail; worse: clean images*", "*and 43 more checks do not pass*"]
+    )
     assert bool(quiet) or any("= 53 failed" in line for line in lines)
 
 
@@ -138,9 +162,18 @@ def moody(gate, monkeypatch):
     (gate.root / "moody.py").write_text(MOODY)
     torch.save(network().state_dict(), gate.root / "moody.pth")
     monkeypatch.syspath_prepend(gate.root)
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])  # See run/test_steadiness.py.
+    monkeypatch.setattr(
+        "harness.run.selfcheck.asked_elsewhere", lambda *_: []
+    )  # See run/test_steadiness.py.
     return lambda mood: (
-        *("--stress-set", "model=moody:Moody", "--stress-set", f"model_args.mood={mood}", "--candidate", "moody.pth"),
+        *(
+            "--stress-set",
+            "model=moody:Moody",
+            "--stress-set",
+            f"model_args.mood={mood}",
+            "--candidate",
+            "moody.pth",
+        ),
         "--stress-no-cache",
     )
 
@@ -175,7 +208,14 @@ def test_model_that_hangs_from_the_start_is_refused_with_4(gate, moody):
 def test_process_of_a_model_that_hangs_ends(gate, moody):
     start = time.monotonic()
     # A worker loads much before it runs a model, and the time limit counts that.
-    arguments = (f"--stress-set=data={gate.data}", "stress_tests", *moody("hangs"), "--stress-set", "timeout=12", "-n1")
+    arguments = (
+        f"--stress-set=data={gate.data}",
+        "stress_tests",
+        *moody("hangs"),
+        "--stress-set",
+        "timeout=12",
+        "-n1",
+    )
     ran = gate.pytester.runpytest_subprocess(*arguments)
     assert ran.ret == 4
     ran.stdout.fnmatch_lines(["*: no answer within 12 s; a model that hangs*"])
@@ -192,7 +232,10 @@ def test_model_that_changes_its_mind_is_not_called_worse(gate, moody):
 def test_failing_baseline_is_not_the_candidates_fault(gate):
     test = (STRESS_TESTS / "test_baseline.py").read_text()
     ran = gate.once(
-        "--baseline", "worse.safetensors", rows=ROWS + BASELINE, files={"stress_tests/test_baseline.py": test}
+        "--baseline",
+        "worse.safetensors",
+        rows=ROWS + BASELINE,
+        files={"stress_tests/test_baseline.py": test},
     )
     assert ran.ending == (4, "error")
     ran.stdout.fnmatch_lines(["*the baseline fails its own check*"])
@@ -206,7 +249,10 @@ def test_run_that_covers_less_is_partial(gate):
     ran = gate.once("-k", "clean", "--stress-samples", "80")
     assert ran.ending == (4, "partial")
     ran.stdout.fnmatch_lines(
-        ["*PARTIAL: *", "*2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: *"]
+        [
+            "*PARTIAL: *",
+            "*2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: *",
+        ]
     )
     ran.stdout.fnmatch_lines(["*80 of 400 images were measured"])
 
@@ -221,12 +267,17 @@ def test_stopping_at_the_first_failure_is_partial_and_still_1(gate):
 
 def marked(mark):
     line = f'import pytest\n@pytest.mark.{mark}(reason="known")\n@check('.encode()
-    return lambda text: text.replace(b"@check(", line).replace(b"assert verdict.passed", b"assert not verdict.passed")
+    return lambda text: text.replace(b"@check(", line).replace(
+        b"assert verdict.passed", b"assert not verdict.passed"
+    )
 
 
 @UNCHECKED
 def test_checks_that_are_skipped_or_may_fail_leave_a_partial_verdict(gate):
-    tests = {"stress_tests/test_rotation.py": marked("skip"), "stress_tests/test_confident_errors.py": marked("xfail")}
+    tests = {
+        "stress_tests/test_rotation.py": marked("skip"),
+        "stress_tests/test_confident_errors.py": marked("xfail"),
+    }
     ran = gate.once(files=tests)
     assert ran.ending == (0, "partial")
     said = (
@@ -300,14 +351,24 @@ def test_own_keys_metrics_and_tests_without_a_row_reach_the_reports(gate):
     tests = {
         "stress_tests/test_dim.py": DIMMED,
         "stress_tests/test_doubt.py": DOUBT,
-        "stress_tests/test_brightness.py": ROTATION.replace('check("rotation")', 'check("brightness")'),
+        "stress_tests/test_brightness.py": ROTATION.replace(
+            'check("rotation")', 'check("brightness")'
+        ),
     }
-    doubts = doubting("hand = { threshold = 0.9 }") + doubting("hand = { threshold = 0.0 }", "no-doubt")
+    doubts = doubting("hand = { threshold = 0.9 }") + doubting(
+        "hand = { threshold = 0.0 }", "no-doubt"
+    )
     ran = gate.once("-rs", rows=f"{ROWS}{DIM}strength = 0.3\n{doubts}", files=tests, page=True)
     assert ran.ending == (1, "fail")
-    assert (ran.statuses["dim-030"], ran.statuses["doubt"], ran.statuses["no-doubt"]) == ("fail", "pass", "fail")
+    assert (ran.statuses["dim-030"], ran.statuses["doubt"], ran.statuses["no-doubt"]) == (
+        "fail",
+        "pass",
+        "fail",
+    )
     assert "30% of the light taken away" in ran.page
-    ran.stdout.fnmatch_lines(["SKIPPED * brightness: accuracy 0.* (informational: no threshold yet, *"])
+    ran.stdout.fnmatch_lines(
+        ["SKIPPED * brightness: accuracy 0.* (informational: no threshold yet, *"]
+    )
     ran.stdout.fnmatch_lines(["*no-doubt: doubt 0.* > threshold 0.0000 *"])
     assert ran.statuses["brightness"] == "informational"
     assert ran.checks["brightness"]["value"] == ran.checks["clean"]["value"]
@@ -316,7 +377,10 @@ def test_own_keys_metrics_and_tests_without_a_row_reach_the_reports(gate):
 KEYS = {
     "a": ('strength = "much"', "strength is 'much', expected a number"),
     "b": ("strength = 1.5", "strength is 1.5, expected a number of at most 1"),
-    "c": ("strenght = 0.3", "unknown key 'strenght'; known are *, and those that the test declares: strength"),
+    "c": (
+        "strenght = 0.3",
+        "unknown key 'strenght'; known are *, and those that the test declares: strength",
+    ),
 }
 OWN = """
 import pytest
@@ -348,7 +412,10 @@ def test_clean(candidate, images, evidence, stress_check):
 
 @UNCHECKED
 def test_each_mistake_of_own_tests_and_rows_is_an_error(gate):
-    tests = {f"stress_tests/test_dim_{name}.py": DIMMED.replace('"dim"', f'"dim-{name}"') for name in KEYS}
+    tests = {
+        f"stress_tests/test_dim_{name}.py": DIMMED.replace('"dim"', f'"dim-{name}"')
+        for name in KEYS
+    }
     rows = "".join(
         DIM.replace("dim-030", f"dim-{name}").replace('"dim"', f'"dim-{name}"') + key + "\n"
         for name, (key, _) in KEYS.items()
@@ -363,7 +430,9 @@ def test_each_mistake_of_own_tests_and_rows_is_an_error(gate):
     }
     doubts = doubting('direction = "at_least"\nhand = { threshold = 0.1 }', "more-doubt")
     rows += doubts + doubting("hand = { threshold = 1.5 }", "much-doubt")
-    rows += ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')].replace('id = "clean"', 'id = "clean-too"')
+    rows += ROWS[: ROWS.index('[[check]]\nid = "clean-bee"')].replace(
+        'id = "clean"', 'id = "clean-too"'
+    )
     ran = gate.once("--continue-on-collection-errors", rows=ROWS + rows, files=tests)
     assert ran.ending == (4, "error")
     what = ran.why.replace(f"{gate.root}/", "")
@@ -382,7 +451,9 @@ def test_each_mistake_of_own_tests_and_rows_is_an_error(gate):
         "check much-doubt: threshold 1.5 is outside the range of doubt, 0.0 to 1.0",
     ):  # fmt: skip
         assert re.search(re.escape(said).replace(r"\*", ".*"), what), (said, what)
-    raised = [line for line in ran.stdout.lines if line.startswith("E   ") and "my own mistake" in line]
+    raised = [
+        line for line in ran.stdout.lines if line.startswith("E   ") and "my own mistake" in line
+    ]
     assert len(raised) == 1, "the first error of many keeps its traceback"
     assert {ran.checks[name]["code"] for name in ("clean", "clean-too")} == {"TEST"}
 
@@ -408,7 +479,10 @@ def test_interrupt_keeps_pytests_status_even_after_an_error(gate):
 @UNCHECKED
 def test_a_command_line_overrides_the_configuration_and_a_training(gate, monkeypatch):
     ini = "[pytest]\naddopts = -p no:cacheprovider --candidate=none.safetensors\n"
-    monkeypatch.setattr("harness.plugin.run.train_missing", lambda request: {"baseline": gate.root / "b.safetensors"})
+    monkeypatch.setattr(
+        "harness.plugin.run.train_missing",
+        lambda request: {"baseline": gate.root / "b.safetensors"},
+    )
     gate.save("b.safetensors", jitter=0.1)
     ran = gate.once("--candidate", "models/augmented.safetensors", files={"pytest.ini": ini})
     assert ran.ending == (0, "pass")
@@ -433,12 +507,16 @@ def test_missing_shipped_models_are_trained_visibly_and_once(tmp_path, monkeypat
     few = load_fashion_mnist("test").take(torch.arange(400))
     monkeypatch.setattr(training, "load_fashion_mnist", lambda _: few)
     with pytest.raises(InputError, match=r"NOT_REGULAR"):
-        train_missing(RunRequest(root=tmp_path, roles={"candidate": "models/augmented.safetensors"}))
+        train_missing(
+            RunRequest(root=tmp_path, roles={"candidate": "models/augmented.safetensors"})
+        )
     assert not list(tmp_path.rglob("augmented*.safetensors"))
     found = train_missing(RunRequest(root=tmp_path))
     assert "The shipped augmented model is missing: training it into" in capfd.readouterr().err
     assert set(found) >= {"candidate", "baseline"}
-    assert all(path.is_file() and path.is_relative_to(tmp_path / "cache") for path in found.values())
+    assert all(
+        path.is_file() and path.is_relative_to(tmp_path / "cache") for path in found.values()
+    )
     assert train_missing(RunRequest(root=tmp_path)) == found
     assert "training" not in capfd.readouterr().err
 
@@ -446,7 +524,9 @@ def test_missing_shipped_models_are_trained_visibly_and_once(tmp_path, monkeypat
 @UNCHECKED
 def test_names_in_the_data_write_no_lines_and_no_colors_of_their_own(zoo):
     arrays = dict(np.load(zoo.root / "zoo.npz"))
-    arrays["classes"] = np.array(["ant`<img src=x>", "bee\n::error file=a::b", "cat\x1b[31m", "doe|\u202e"])
+    arrays["classes"] = np.array(
+        ["ant`<img src=x>", "bee\n::error file=a::b", "cat\x1b[31m", "doe|\u202e"]
+    )
     np.savez(zoo.root / "zoo.npz", **arrays)
     zoo.checks.write_text(zoo.checks.read_text().replace('"bee"', r'"bee\n::error file=a::b"'))
     zoo.save("worse.safetensors", blind=True)

@@ -42,9 +42,16 @@ def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
     ran.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 checks pass"])
     ran.stdout.fnmatch_lines([scope])
     outcomes = ran.parseoutcomes()
-    assert (outcomes["passed"], outcomes["deselected"]) == (3, 1), "a test without a row does not run"
+    assert (outcomes["passed"], outcomes["deselected"]) == (3, 1), (
+        "a test without a row does not run"
+    )
     report = ran.report
-    assert (report["profile"], report["omissions"], report["scope"], report["overview"]) == ("quick", [], scope, None)
+    assert (report["profile"], report["omissions"], report["scope"], report["overview"]) == (
+        "quick",
+        [],
+        scope,
+        None,
+    )
     assert report["data"]["n"] == SAMPLE
     assert {name: check["n"] for name, check in ran.checks.items()} == {
         "clean": SAMPLE,
@@ -53,10 +60,14 @@ def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
     }
     assert ran.checks["confident-errors"]["threshold"] == 3, "as made for the sample"
     assert f"- {scope}" in ran.summary
-    assert "passes all 3 quick checks; only the full gate can say that it is fit to ship." in ran.page
+    assert (
+        "passes all 3 quick checks; only the full gate can say that it is fit to ship." in ran.page
+    )
     assert "of the default profile&#39;s 4 checks (all of rotated images)" in ran.page
     found = {check["name"]: check for check in report["self_checks"]}
-    assert found["identity-equals-clean"]["status"] == found["left-half-blanked"]["status"] == "pass"
+    assert (
+        found["identity-equals-clean"]["status"] == found["left-half-blanked"]["status"] == "pass"
+    )
     assert "check clean of family 'clean' notices" in found["left-half-blanked"]["detail"]
     assert found["turned-020"]["status"] == "not_applicable"
 
@@ -70,7 +81,9 @@ def test_a_worse_model_fails(gate):
 
 def test_thresholds_made_for_the_sample_have_no_leniency(gate):
     """90% of the sample are correct, and the interval reaches to 94.5%."""
-    ran = gate.once(*PROFILE, files={FILE: text_of(gate, QUICK.replace("threshold = 0.85", "threshold = 0.94"))})
+    ran = gate.once(
+        *PROFILE, files={FILE: text_of(gate, QUICK.replace("threshold = 0.85", "threshold = 0.94"))}
+    )
     assert ran.ret == 1
     clean = ran.checks["clean"]
     assert clean["value"] < 0.94 < clean["interval"][1]
@@ -78,7 +91,9 @@ def test_thresholds_made_for_the_sample_have_no_leniency(gate):
 
 
 def test_checks_that_cannot_fail_end_with_4(gate):
-    ran = gate.once(*PROFILE, files={FILE: text_of(gate, QUICK.replace("threshold = 0.85", "threshold = 0.01"))})
+    ran = gate.once(
+        *PROFILE, files={FILE: text_of(gate, QUICK.replace("threshold = 0.85", "threshold = 0.01"))}
+    )
     assert ran.ending == (4, "error")
     ran.stdout.fnmatch_lines(["*self-check left-half-blanked:*"])
 
@@ -89,9 +104,21 @@ def test_checks_that_cannot_fail_end_with_4(gate):
 @pytest.mark.parametrize(
     ("options", "files", "omission"),
     [
-        (("-k", "not bee"), {}, "1 of 3 checks did not run: clean-bee; families without a test: single classes"),
-        (("--stress-samples", "50"), {}, "50 of 400 images were measured; the checks are made for a sample of 100"),
-        (("--stress-samples", "100", "--checks", "stress_tests/checks.toml"), {}, "100 of 400 images were measured"),
+        (
+            ("-k", "not bee"),
+            {},
+            "1 of 3 checks did not run: clean-bee; families without a test: single classes",
+        ),
+        (
+            ("--stress-samples", "50"),
+            {},
+            "50 of 400 images were measured; the checks are made for a sample of 100",
+        ),
+        (
+            ("--stress-samples", "100", "--checks", "stress_tests/checks.toml"),
+            {},
+            "100 of 400 images were measured",
+        ),
         (("--stress-samples", "100"), {FILE: None}, "100 of 400 images were measured"),
     ],
     ids=["deselected", "other-sample", "other-checks", "no-checks"],
@@ -105,7 +132,9 @@ def test_less_than_the_checks_are_made_for_is_partial(gate, options, files, omis
     assert [said for said in ran.report["omissions"] if said not in by_hand] == [omission]
 
 
-@pytest.mark.parametrize("options", [(), ("--stress-profile", "thorough"), ("--stress-samples", "100")])
+@pytest.mark.parametrize(
+    "options", [(), ("--stress-profile", "thorough"), ("--stress-samples", "100")]
+)
 def test_checks_made_for_a_sample_are_refused_in_another_profile(gate, options):
     ran = gate.once("--checks", FILE, *options)
     assert ran.ret == 4
@@ -120,8 +149,14 @@ def test_checks_made_for_a_sample_are_refused_in_another_profile(gate, options):
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        *((each, rf"\[data\] sample is {each}, expected a number from 1 to n, 400") for each in (0, -1, 401)),
-        *((each, r"data: sample is .*, expected a whole number") for each in ("true", '"all"', "2.5")),
+        *(
+            (each, rf"\[data\] sample is {each}, expected a number from 1 to n, 400")
+            for each in (0, -1, 401)
+        ),
+        *(
+            (each, r"data: sample is .*, expected a whole number")
+            for each in ("true", '"all"', "2.5")
+        ),
     ],
 )
 def test_a_sample_that_cannot_be_drawn_is_refused(shared, tmp_path, sample, said):
@@ -139,7 +174,9 @@ def test_calibration_measures_the_sample_into_the_panel_of_the_file(zoo, monkeyp
     rows = "\n".join(line for line in QUICK.splitlines() if not line.startswith("hand"))
     quick.write_text(text_of(zoo, rows, head='\n[recipe]\npanel = "models/of-its-own.json"\n'))
     seeds = [
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}).name
+        zoo.save(
+            f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}
+        ).name
         for seed in range(1, 4)
     ]
     named = ("--checks", FILE, "--checkpoints", *seeds)
@@ -170,7 +207,10 @@ def test_the_shipped_quick_checks_have_the_data_and_panel_of_all():
 
 
 def test_the_shipped_quick_checks_measure_the_same_under_the_same_names():
-    quick, full = ({check.definition for check in read_checks(path).checks} for path in (SHIPPED_QUICK, SHIPPED_FULL))
+    quick, full = (
+        {check.definition for check in read_checks(path).checks}
+        for path in (SHIPPED_QUICK, SHIPPED_FULL)
+    )
     own = {check.id for check in read_checks(SHIPPED_QUICK).checks} - {
         check.id for check in read_checks(SHIPPED_FULL).checks
     }
@@ -180,5 +220,7 @@ def test_the_shipped_quick_checks_measure_the_same_under_the_same_names():
 
 def test_every_shipped_quick_row_has_a_threshold():
     """Besides one, informational in both profiles: slices only show where to look."""
-    informational = [check.id for check in read_checks(SHIPPED_QUICK).checks if check.binding is None]
+    informational = [
+        check.id for check in read_checks(SHIPPED_QUICK).checks if check.binding is None
+    ]
     assert informational == ["slices-worst"]

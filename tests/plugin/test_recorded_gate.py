@@ -20,7 +20,9 @@ MORE = {
     "robust": ("search", "robust_accuracy", 'grid = "augmentation-range"'),
     "random": ("search", "random_pose_accuracy", 'grid = "augmentation-range"'),
     "breaking": ("search", "breaking_severity", 'path = "rotation"\nshare_broken = 0.5'),
-    **{f"skew-{name}": ("skew", "served_predictions_changed", f'skew = "{name}"') for name in SKEWS},
+    **{
+        f"skew-{name}": ("skew", "served_predictions_changed", f'skew = "{name}"') for name in SKEWS
+    },
 }
 ALL = ROWS + "".join(
     f'\n[[check]]\nid = "{name}"\nfamily = "{family}"\nmetric = "{metric}"\n{keys}\n'
@@ -45,7 +47,18 @@ def values(zoo):
     return {check["id"]: (check["value"], check["status"]) for check in zoo.report()["checks"]}
 
 
-@pytest.mark.zoo(ALL, tests=(*TESTS, "calibration", "corruption", "drawn_pose", "worst_pose", "breaking_pose", "skew"))
+@pytest.mark.zoo(
+    ALL,
+    tests=(
+        *TESTS,
+        "calibration",
+        "corruption",
+        "drawn_pose",
+        "worst_pose",
+        "breaking_pose",
+        "skew",
+    ),
+)
 def test_every_check_that_applies_has_the_checkpoints_value(zoo, recorded):
     zoo.run("--candidate", recorded(*FEW), *FEW)
     found = values(zoo)
@@ -89,13 +102,18 @@ def test_the_comparison_can_be_exported_too(zoo, recorded):
 
 
 def test_other_roles_may_be_recorded_too(zoo, recorded):
-    (zoo.tests / "test_regression.py").write_bytes((STRESS_TESTS / "test_regression.py").read_bytes())
+    (zoo.tests / "test_regression.py").write_bytes(
+        (STRESS_TESTS / "test_regression.py").read_bytes()
+    )
     zoo.bind(
         ROWS
         + '\n[[check]]\nid = "lost"\nfamily = "regression"\nmetric = "accuracy_change"\nhand = { threshold = -0.5 }\n'
     )
     zoo.save("other.safetensors", jitter=0.5)
-    candidate, incumbent = recorded(*FEW, to="a.npz"), recorded(*FEW, by="other.safetensors", to="b.npz")
+    candidate, incumbent = (
+        recorded(*FEW, to="a.npz"),
+        recorded(*FEW, by="other.safetensors", to="b.npz"),
+    )
     zoo.run("--candidate", candidate, "--incumbent", incumbent, *FEW)
     found = values(zoo)
     zoo.run("--candidate", MODEL, "--incumbent", "other.safetensors", *FEW)
@@ -130,19 +148,30 @@ def refused(zoo, spec, *options):
     return error
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)], ids=["serial", "n1"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "1"), marks=pytest.mark.processes)], ids=["serial", "n1"]
+)
 def test_a_file_that_lacks_images_is_inconclusive(zoo, recorded, workers):
     spec = recorded()
     with np.load(zoo.root / "answers.npz") as file:
         arrays = dict(file)
-    np.savez(zoo.root / "answers.npz", **{**arrays, "image": arrays["image"][9:], "logits": arrays["logits"][9:]})
-    assert refused(zoo, spec, *workers).endswith("lacks 9 of the 800 images of its export; predict all of them")
+    np.savez(
+        zoo.root / "answers.npz",
+        **{**arrays, "image": arrays["image"][9:], "logits": arrays["logits"][9:]},
+    )
+    assert refused(zoo, spec, *workers).endswith(
+        "lacks 9 of the 800 images of its export; predict all of them"
+    )
 
 
 def test_answers_for_other_checks_data_and_samples_are_inconclusive(zoo, recorded):
     spec = recorded()
-    assert "is of an export with default, the run has thorough" in refused(zoo, spec, "--stress-profile", "thorough")
-    assert "is of an export with all images, the run has 100" in refused(zoo, spec, "--stress-samples", "100")
+    assert "is of an export with default, the run has thorough" in refused(
+        zoo, spec, "--stress-profile", "thorough"
+    )
+    assert "is of an export with all images, the run has 100" in refused(
+        zoo, spec, "--stress-samples", "100"
+    )
     zoo.bind(ROWS.replace("0.85", "0.8"))
     assert zoo.run("--candidate", spec).ret == 0  # A threshold is no part of what is asked.
     zoo.bind(ROWS.replace("degrees = 10", "degrees = 15"))
@@ -191,4 +220,6 @@ def test_clean_images_alone_are_judged_without_an_export(zoo):
 def test_a_plan_of_recorded_answers_says_that_they_cost_nothing(zoo, recorded):
     result = zoo.run("--candidate", recorded(), "--stress-plan")
     assert result.ret == 4
-    assert "recorded predictions cost nothing, so plan and budget mean nothing" in result.stdout.str()
+    assert (
+        "recorded predictions cost nothing, so plan and budget mean nothing" in result.stdout.str()
+    )

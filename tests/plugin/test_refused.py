@@ -16,45 +16,121 @@ from harness.run.status import REPORTS
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ROW = {"stress_tests/checks.toml": lambda text: text.replace(b"0.85 }", b"1.2 }")}
-OTHER_DATA = {"stress_tests/checks.toml": lambda text: re.sub(rb'sha256 = "\w+"', b'sha256 = "%s"' % (b"0" * 64), text)}
+OTHER_DATA = {
+    "stress_tests/checks.toml": lambda text: re.sub(
+        rb'sha256 = "\w+"', b'sha256 = "%s"' % (b"0" * 64), text
+    )
+}
 REFUSED = {
     "option": (("--no-such-option",), {}, "USAGE", "unrecognized arguments: --no-such-option"),
-    "type": (("--stress-samples", "x"), {}, "USAGE", "argument --stress-samples: invalid int value: 'x'"),
+    "type": (
+        ("--stress-samples", "x"),
+        {},
+        "USAGE",
+        "argument --stress-samples: invalid int value: 'x'",
+    ),
     "choice": (("--stress-profile", "slow"), {}, "USAGE", "*invalid choice: 'slow'"),
-    "setting": (("--stress-set", "timeout=-1"), {}, "USAGE", "timeout -1: expected a number of at least 0"),
-    "no-text": (("--candidate", ""), {}, "USAGE", "--candidate '': expected a text that is not empty"),
+    "setting": (
+        ("--stress-set", "timeout=-1"),
+        {},
+        "USAGE",
+        "timeout -1: expected a number of at least 0",
+    ),
+    "no-text": (
+        ("--candidate", ""),
+        {},
+        "USAGE",
+        "--candidate '': expected a text that is not empty",
+    ),
     "workers": (("-n", "-1"), {}, "USAGE", "-n -1: expected a number of workers from 0"),
     "none": (("--candidate", "none"), {}, "USAGE", "--candidate none: the gate needs a candidate"),
-    "ray-xdist": (("--stress-backend", "ray", "-n", "2"), {}, "USAGE", "divides the work itself; leave out -n"),
-    "ray-budget": (("--stress-backend=ray", "--stress-budget", "20m"), {}, "USAGE", "on this machine alone"),
+    "ray-xdist": (
+        ("--stress-backend", "ray", "-n", "2"),
+        {},
+        "USAGE",
+        "divides the work itself; leave out -n",
+    ),
+    "ray-budget": (
+        ("--stress-backend=ray", "--stress-budget", "20m"),
+        {},
+        "USAGE",
+        "on this machine alone",
+    ),
     "budget": (("--stress-budget", "20"), {}, "USAGE", "--stress-budget 20: expected a time"),
     "no-samples": (("--stress-samples", "0"), {}, "USAGE", "sample of 0 images"),
     "samples": (("--stress-samples", "401"), {}, "USAGE", "sample of 401 images does not fit 400"),
     "device": (("--stress-device", "abacus"), {}, "USAGE", "'abacus' cannot be used"),
-    "candidate": (("--candidate", "no.safetensors"), {}, "NOT_REGULAR", "no.safetensors: cannot be opened"),
+    "candidate": (
+        ("--candidate", "no.safetensors"),
+        {},
+        "NOT_REGULAR",
+        "no.safetensors: cannot be opened",
+    ),
     "baseline": (("--baseline", "none.pth"), {}, "NOT_REGULAR", "none.pth: cannot be opened"),
-    "incumbent": (("--incumbent", "none.pth", "-n", "2"), {}, "NOT_REGULAR", "none.pth: cannot be opened"),
+    "incumbent": (
+        ("--incumbent", "none.pth", "-n", "2"),
+        {},
+        "NOT_REGULAR",
+        "none.pth: cannot be opened",
+    ),
     "archive": (("--candidate", "zoo.npz"), {}, "ZIP_LAYOUT", "zoo.npz"),
-    "truncated": ((), {"models/augmented.safetensors": lambda text: text[:-10]}, "FORMAT", "Nothing was executed."),
-    "classes": (("--candidate", "three.safetensors"), {}, "MODEL", "has 3 classes, the data have 4 classes"),
-    "builder": (("--candidate=m.pth", "--stress-set=model=nowhere:model"), {}, "USER_CODE", "nowhere:model"),
+    "truncated": (
+        (),
+        {"models/augmented.safetensors": lambda text: text[:-10]},
+        "FORMAT",
+        "Nothing was executed.",
+    ),
+    "classes": (
+        ("--candidate", "three.safetensors"),
+        {},
+        "MODEL",
+        "has 3 classes, the data have 4 classes",
+    ),
+    "builder": (
+        ("--candidate=m.pth", "--stress-set=model=nowhere:model"),
+        {},
+        "USER_CODE",
+        "nowhere:model",
+    ),
     "no-checks": (("--checks", "none.toml"), {}, "CHECKS", "none.toml: cannot be read"),
     "row": ((), ROW, "CHECKS", "check 1 ('clean'): threshold 1.2 is outside"),
-    "garbled": ((), {"stress_tests/checks.toml": lambda text: b"\xff\xfe" + text}, "CONFIGURATION", "checks.toml"),
+    "garbled": (
+        (),
+        {"stress_tests/checks.toml": lambda text: b"\xff\xfe" + text},
+        "CONFIGURATION",
+        "checks.toml",
+    ),
     "cut": ((), {"stress_tests/checks.toml": lambda text: text[:-20]}, "CHECKS", "checks.toml"),
     "no-data": (("--stress-set", "data=npz:none.npz"), {}, "DATA", "none.npz: cannot be read"),
-    "unknown-data": (("--stress-set", "data=cifar"), {}, "DATA", "unknown data; expected fashion-mnist"),
+    "unknown-data": (
+        ("--stress-set", "data=cifar"),
+        {},
+        "DATA",
+        "unknown data; expected fashion-mnist",
+    ),
     "damaged-data": ((), {"zoo.npz": lambda text: text[:-100]}, "DATA", "zoo.npz"),
     "other-data": ((), OTHER_DATA, "CHECKS", "made for other data"),
-    "url": (("--stress-set", "data=webdataset:memory://none.tar"), {}, "DATA", "none.tar: cannot be read (no such"),
+    "url": (
+        ("--stress-set", "data=webdataset:memory://none.tar"),
+        {},
+        "DATA",
+        "none.tar: cannot be read (no such",
+    ),
     "conftest": ((), {"conftest.py": "raise ValueError('mine')"}, "PYTEST", "mine"),
     "configure": (
         (),
-        {"conftest.py": "import pytest\ndef pytest_configure(config):\n    raise pytest.UsageError('mine')"},
+        {
+            "conftest.py": "import pytest\ndef pytest_configure(config):\n    raise pytest.UsageError('mine')"
+        },
         "USAGE",
         "mine",
     ),
-    "no-file": (("stress_tests/test_none.py",), {}, "USAGE", "file or directory not found: stress_tests/test_none.py"),
+    "no-file": (
+        ("stress_tests/test_none.py",),
+        {},
+        "USAGE",
+        "file or directory not found: stress_tests/test_none.py",
+    ),
 }
 """Arguments, files, the code of the reason, and what it says."""
 
@@ -90,7 +166,10 @@ def test_a_refusal(refusing, arguments, files, code, said):
         assert f"[{code}]" in text
         assert "earlier run" not in text
     assert "Traceback" not in ran.said or "conftest.py" in files
-    assert "exit status 4: inconclusive; this run says nothing" in ran.said or code in {"USAGE", "PYTEST"}
+    assert "exit status 4: inconclusive; this run says nothing" in ran.said or code in {
+        "USAGE",
+        "PYTEST",
+    }
     assert "bringing up nodes" not in ran.said
 
 
@@ -110,12 +189,16 @@ def test_data_and_checkpoint_must_be_named_where_none_are_shipped(zoo):
     ran.stderr.fnmatch_lines(["*checks.toml: made for the data 'zoo'; name them by data = *"])
     ran = zoo.run()
     assert ran.ret == 4
-    ran.stderr.fnmatch_lines(["*models/augmented.safetensors: there is no such file*name the checkpoint*"])
+    ran.stderr.fnmatch_lines(
+        ["*models/augmented.safetensors: there is no such file*name the checkpoint*"]
+    )
 
 
 @pytest.mark.parametrize("more", [(), ("--no-such-option",)], ids=["no-data", "no-option"])
 def test_what_opens_a_url_stands_in_no_report_and_no_message(shared, more):
-    ran = shared.once("--stress-set", "data=webdataset:memory://me:hunter2@none.tar?signature=hunter2", *more)
+    ran = shared.once(
+        "--stress-set", "data=webdataset:memory://me:hunter2@none.tar?signature=hunter2", *more
+    )
     said = "--no-such-option" if more else "memory://me:…@none.tar?…: cannot be read"
     assert said in ran.why
     texts = [ran.page, ran.summary, json.dumps(ran.report, ensure_ascii=False)]
@@ -133,7 +216,16 @@ def test_what_opens_a_url_stands_in_no_report_and_no_message(shared, more):
         (("stress_tests", "--stress-reports", "elsewhere", "--stress-reports=out"), ""),
         ((".", "--stress-reports=out"), ""),
         (("--stress-reports=out",), ""),
-        (("--rootdir", ".", "stress_tests/test_clean.py::test_none_such", "--stress-reports", "out"), ""),
+        (
+            (
+                "--rootdir",
+                ".",
+                "stress_tests/test_clean.py::test_none_such",
+                "--stress-reports",
+                "out",
+            ),
+            "",
+        ),
         (("stress_tests",), "--stress-reports out"),
     ],
     ids=["folder", "twice", "parent", "no-place", "a-test", "environment"],
@@ -145,7 +237,9 @@ def test_a_wrong_option_however_the_gate_is_named(zoo, monkeypatch, arguments, a
     expect_refusal(zoo.root / "out", "--no-such-option")
 
 
-@pytest.mark.parametrize("arguments", [("tests",), ("--rootdir", ".", "tests")], ids=["other", "root"])
+@pytest.mark.parametrize(
+    "arguments", [("tests",), ("--rootdir", ".", "tests")], ids=["other", "root"]
+)
 def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, arguments):
     (zoo.root / "tests").mkdir()
     leave_old_reports(zoo.root / "reports")
@@ -154,7 +248,15 @@ def test_a_wrong_option_of_other_tests_leaves_the_reports_alone(zoo, arguments):
 
 
 LISTINGS = (
-    *("--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show", "--collect-only", "--stress-plan"),
+    *(
+        "--help",
+        "--markers",
+        "--fixtures",
+        "--fixtures-per-test",
+        "--cache-show",
+        "--collect-only",
+        "--stress-plan",
+    ),
 )
 
 
@@ -184,7 +286,14 @@ MINE = "import pytest\n@pytest.mark.mine\ndef test_other():\n    assert {}\n"
         ("stress_tests/test_other.py",),
         ("-k", "test_other", "."),
         ("-m", "mine", "stress_tests"),
-        ("--deselect", "stress_tests/test_clean.py", "--deselect", "stress_tests/test_rotation.py", "-k", "other"),
+        (
+            "--deselect",
+            "stress_tests/test_clean.py",
+            "--deselect",
+            "stress_tests/test_rotation.py",
+            "-k",
+            "other",
+        ),
         ("--lf", "stress_tests"),
     ],
     ids=["a-file", "k", "m", "deselect", "last-failed"],

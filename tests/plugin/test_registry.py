@@ -66,7 +66,10 @@ hand = { threshold = 0.5 }
 
 TESTS = ("clean", "rotation", "confident_errors", "corruption")
 BOUND = ROWS + OWN
-DECLARES, FILES = "stress_tests/conftest.py", {"stress_tests/conftest.py": DUSK, "stress_tests/test_torn.py": USED}
+DECLARES, FILES = (
+    "stress_tests/conftest.py",
+    {"stress_tests/conftest.py": DUSK, "stress_tests/test_torn.py": USED},
+)
 
 
 def test_they_work_in_rows_by_their_names(shared):
@@ -83,8 +86,16 @@ BEFORE, TORN = OWN.split('id = "torn"')
 @pytest.mark.parametrize(
     ("rows", "declares", "said"),
     [
-        (f'{BEFORE}id = "torn"{TORN.replace("0.5", "1.5")}', DUSK, "threshold 1.5 is outside the range of torn"),
-        (ROWS + OWN, DUSK.replace('"dusk"', '"dawn"'), "'corrupt-dusk-3' of test_accuracy_survives_corruption: corru"),
+        (
+            f'{BEFORE}id = "torn"{TORN.replace("0.5", "1.5")}',
+            DUSK,
+            "threshold 1.5 is outside the range of torn",
+        ),
+        (
+            ROWS + OWN,
+            DUSK.replace('"dusk"', '"dawn"'),
+            "'corrupt-dusk-3' of test_accuracy_survives_corruption: corru",
+        ),
     ],
     ids=["threshold", "undeclared"],
 )
@@ -95,11 +106,16 @@ def test_a_threshold_or_a_corruption_that_cannot_be_is_refused(shared, rows, dec
 
 
 def test_a_name_that_ships_or_is_taken_is_refused_and_both_are_named():
-    with pytest.raises(InputError, match=r"'fog' is declared by test_registry.darker .*ships with the harness"):
+    with pytest.raises(
+        InputError, match=r"'fog' is declared by test_registry.darker .*ships with the harness"
+    ):
         corruption("fog", levels=(1, 2, 3, 4, 5))(darker)
     corruption("dusk", levels=(1, 2, 3, 4, 5))(darker)
     corruption("dusk", levels=(1, 2, 3, 4, 5))(darker)  # The same again.
-    with pytest.raises(InputError, match=r"declared twice, by test_registry.darker .* and by test_registry.lighter "):
+    with pytest.raises(
+        InputError,
+        match=r"declared twice, by test_registry.darker .* and by test_registry.lighter ",
+    ):
         corruption("dusk", levels=(1, 2, 3, 4, 5))(lighter)
     with pytest.raises(InputError, match=r"metric 'accuracy' is declared by test_registry.darker"):
         measure(Metric("accuracy", Unit.SHARE, better="less"))(darker)
@@ -169,7 +185,9 @@ POINTS = "[stress_harness.corruptions]\ntwilight = {module}\n"
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """A package that declares corruptions by its entry point, and is on the path."""
-    (tmp_path / "twilight.py").write_text(DUSK.replace('"dusk"', '"twilight"').replace('"torn"', '"torn-too"'))
+    (tmp_path / "twilight.py").write_text(
+        DUSK.replace('"dusk"', '"twilight"').replace('"torn"', '"torn-too"')
+    )
     info = tmp_path / "twilight-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(METADATA)
@@ -182,12 +200,18 @@ def installed(tmp_path, monkeypatch):
 def test_an_installed_package_declares_some_by_its_entry_point(installed, monkeypatch):
     monkeypatch.setattr(CORRUPTIONS, "_loaded", False)
     assert Corruption("twilight", 2).of_user
-    assert installed / "twilight.py" in CORRUPTIONS.sources(), "so that calibration notices when it changes"
+    assert installed / "twilight.py" in CORRUPTIONS.sources(), (
+        "so that calibration notices when it changes"
+    )
 
 
 def test_a_package_that_cannot_be_imported_is_named(installed):
-    (installed / "twilight-1.0.dist-info/entry_points.txt").write_text(POINTS.format(module="nowhere"))
+    (installed / "twilight-1.0.dist-info/entry_points.txt").write_text(
+        POINTS.format(module="nowhere")
+    )
     table = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
     assert table["fog"], "what ships needs no package"
-    with pytest.raises(InputError, match=r"entry point twilight = nowhere of twilight .*cannot be loaded"):
+    with pytest.raises(
+        InputError, match=r"entry point twilight = nowhere of twilight .*cannot be loaded"
+    ):
         list(table)

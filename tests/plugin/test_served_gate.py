@@ -37,7 +37,9 @@ def test_its_values_are_those_of_its_checkpoint(shared, server):
     asked = shared.once(*ALONE)
     served = shared.once("--candidate", server.url, *ALONE)
     assert (asked.ending, served.ending) == ((0, "pass"), (0, "pass"))
-    assert [each["value"] for each in served.checks.values()] == [each["value"] for each in asked.checks.values()]
+    assert [each["value"] for each in served.checks.values()] == [
+        each["value"] for each in asked.checks.values()
+    ]
     candidate = served.report["candidate"]
     assert (candidate["version"], candidate["url"]) == ("1", server.url)
     count = len(server.images)
@@ -62,7 +64,9 @@ def test_a_server_that_goes_away_ends_with_4_and_is_continued(zoo, server, worke
     assert 1 <= sum("gave no answer" in line for line in ran.stdout.lines) <= processes
     answered = set(server.images)
     server.fault, server.images = (lambda number, handler: False), []
-    assert zoo.run("--candidate", server.url, *ALONE).ret == 0, "in one process, for what workers left, too"
+    assert zoo.run("--candidate", server.url, *ALONE).ret == 0, (
+        "in one process, for what workers left, too"
+    )
     again = [each for each in server.images if each in answered]
     assert len(again) < len(server.images) / 4
 
@@ -80,14 +84,22 @@ def mixed_up(server):
 
 
 def talkative(server):
-    server.fault = lambda number, handler: number > 30 and (handler.send(403, b"hunter2 may not") or True)
+    server.fault = lambda number, handler: (
+        number > 30 and (handler.send(403, b"hunter2 may not") or True)
+    )
 
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [(mixed_up, "mixes up its predictions"), (deployed, "its version was 1, and now is 2"), (talkative, "answers 403")],
+    [
+        (mixed_up, "mixes up its predictions"),
+        (deployed, "its version was 1, and now is 2"),
+        (talkative, "answers 403"),
+    ],
 )
-def test_a_server_that_goes_wrong_ends_with_4_and_no_secret_is_shown(zoo, server, monkeypatch, fault, said):
+def test_a_server_that_goes_wrong_ends_with_4_and_no_secret_is_shown(
+    zoo, server, monkeypatch, fault, said
+):
     monkeypatch.setenv("STRESS_HTTP_TOKEN", "hunter2")
     fault(server)
     ran = zoo.once("--candidate", server.url, *ALONE, "--showlocals", "-vv")

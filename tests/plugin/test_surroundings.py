@@ -39,7 +39,9 @@ def test_a_clock_that_is_set_back_between_two_runs_changes_no_verdict(zoo, monke
     zoo.save("worse.safetensors", blind=True)
     ran = zoo.run("--candidate", "worse.safetensors")
     assert (ran.ret, agreed_verdict(zoo.root / "reports", run=zoo.report()["run"])) == (1, "fail")
-    ran.stdout.fnmatch_lines(["*history: 1 runs are dated after this one; check the clock of this machine*"])
+    ran.stdout.fnmatch_lines(
+        ["*history: 1 runs are dated after this one; check the clock of this machine*"]
+    )
     assert zoo.run().ret == 0
     assert zoo.report()["checks"] == before["checks"]
     lines = read_history(zoo.root / "reports/history.jsonl").lines
@@ -54,21 +56,35 @@ def started(zoo, *arguments, code: Path):
     command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-p", "no:cacheprovider"]
     line = [*command, "stress_tests", "--stress-set", "data=npz:zoo.npz"]
     return subprocess.run(
-        [*line, *arguments], cwd=zoo.root, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        [*line, *arguments],
+        cwd=zoo.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
 
 
 @pytest.mark.processes
 def test_two_versions_of_the_harness_share_a_cache_and_no_prediction(zoo, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(ROOT / "harness", other / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "harness", other / "harness", ignore=shutil.ignore_patterns("__pycache__")
+    )
     module = other / "harness/perturb/poses.py"
     code = module.read_text()
-    turned = code.replace("moved_alike(images, self.degrees,", "moved_alike(images, 3 * self.degrees,")
+    turned = code.replace(
+        "moved_alike(images, self.degrees,", "moved_alike(images, 3 * self.degrees,"
+    )
     assert turned != code
     module.write_text(turned)
     values = []
-    for run in (zoo.run, lambda: started(zoo, "-p", "no:html", code=other), zoo.run):  # The first and last: here.
+    for run in (
+        zoo.run,
+        lambda: started(zoo, "-p", "no:html", code=other),
+        zoo.run,
+    ):  # The first and last: here.
         run()
         values.append({check["id"]: check["value"] for check in zoo.report()["checks"]})
     assert values[0] == values[2]
@@ -84,7 +100,9 @@ NOT_NEEDED = {"click", "filelock", "safetensors", "sklearn"}
 def test_packages_that_a_run_does_without_change_no_verdict(zoo, tmp_path):
     for name in NOT_NEEDED:
         (tmp_path / "broken" / name).mkdir(parents=True)
-        (tmp_path / "broken" / name / "__init__.py").write_text(f"raise ImportError('on purpose', name={name!r})\n")
+        (tmp_path / "broken" / name / "__init__.py").write_text(
+            f"raise ImportError('on purpose', name={name!r})\n"
+        )
     ran = started(zoo, code=tmp_path / "broken")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert agreed_verdict(zoo.root / "reports", run=zoo.report()["run"]) == "pass"

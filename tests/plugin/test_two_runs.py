@@ -18,7 +18,16 @@ SECONDS = 120
 
 def started(folder, *arguments, command=("-m", "harness", "gate")):
     return subprocess.Popen(
-        [sys.executable, *command, "stress_tests", "--stress-set", "data=npz:zoo.npz", "-p", "no:html", *arguments],
+        [
+            sys.executable,
+            *command,
+            "stress_tests",
+            "--stress-set",
+            "data=npz:zoo.npz",
+            "-p",
+            "no:html",
+            *arguments,
+        ],
         cwd=folder,
         env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
         stdout=subprocess.PIPE,
@@ -31,12 +40,16 @@ def test_a_folder_is_held_once_and_by_those_that_the_holder_starts(tmp_path):
     code = "import sys, pathlib; from harness.base.files import held\nwith held(pathlib.Path(sys.argv[1])): pass"
 
     def other(**how):
-        return subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, **how)
+        return subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], check=False, capture_output=True, **how
+        )
 
     with held(tmp_path):
         assert b"FolderBusyError" in other().stderr
         assert is_held(tmp_path)
-        code = code.replace("import held\nwith held", "import is_held\nassert is_held").replace(": pass", "")
+        code = code.replace("import held\nwith held", "import is_held\nassert is_held").replace(
+            ": pass", ""
+        )
         assert other().returncode == 0
     assert other().returncode == 1
     assert not is_held(tmp_path)
@@ -51,7 +64,9 @@ def test_a_copy_does_not_keep_the_hold_of_the_process_that_died(tmp_path):
         "print('held', flush=True); time.sleep(30)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(FolderBusyError), held(tmp_path):
             pass
@@ -83,11 +98,15 @@ def test_a_run_whose_folder_is_held_ends_with_4_and_leaves_it(zoo):
         "import sys, pathlib, time; from harness.base.files import held\n"
         "with held(pathlib.Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE
+    ) as holder:
         holder.stdout.readline()
         run = zoo.run("--stress-set=no_wait=true")
         assert run.ret == 4
-        run.stderr.fnmatch_lines(["*another run of the gate writes there; wait for it to end, or name another*"])
+        run.stderr.fnmatch_lines(
+            ["*another run of the gate writes there; wait for it to end, or name another*"]
+        )
         assert zoo.run("--stress-plan").ret == 0
         assert {path.name: path.read_text() for path in folder.iterdir()} == before
         holder.kill()

@@ -26,14 +26,20 @@ PAIRED = ("corruption-confidence-rise", "corruption-mean-corruption-error")
 
 def skipped_in(path) -> dict[str, str]:
     """Return the reasons of the rows that JUnit's file has as skipped."""
-    cases = re.findall(r'<testcase [^>]*name="[^"]*\[(.*?)\]"[^>]*>(.*?)</testcase>', path.read_text(), re.DOTALL)
+    cases = re.findall(
+        r'<testcase [^>]*name="[^"]*\[(.*?)\]"[^>]*>(.*?)</testcase>', path.read_text(), re.DOTALL
+    )
     found = {row: re.search(r'<skipped [^>]*message="([^"]*)"', inside) for row, inside in cases}
     return {row: reason[1] for row, reason in sorted(found.items()) if reason}
 
 
 def added():
     """Return what a project may add: a corruption, metrics, a family without a row, a sample for one family."""
-    new = (STRESS_TESTS / "test_rotation.py").read_text().replace('check("rotation")', 'check("brightness")')
+    new = (
+        (STRESS_TESTS / "test_rotation.py")
+        .read_text()
+        .replace('check("rotation")', 'check("brightness")')
+    )
     tests = {"test_brightness.py": new, "conftest.py": DUSK, "test_torn.py": USED}
     tests |= {
         f"test_{name}.py": (STRESS_TESTS / f"test_{name}.py").read_text()
@@ -49,7 +55,13 @@ def test_a_healthy_model_passes_as_it_does_serially(shared):
     serial = shared.once("--baseline=none", "--junit-xml", "serial.xml", overview=True, **what)
     reports = ("--stress-reports", "others", "--stress-set", "history=others/history.jsonl")
     parallel = shared.once(
-        "--baseline=none", "--junit-xml", "parallel.xml", *reports, *WORKERS, folder="others", **what
+        "--baseline=none",
+        "--junit-xml",
+        "parallel.xml",
+        *reports,
+        *WORKERS,
+        folder="others",
+        **what,
     )
     assert serial.ending == parallel.ending == (0, "pass")
     assert len(parallel.history) == 1, "the controller alone leaves a line"
@@ -73,14 +85,20 @@ def test_a_healthy_model_passes_as_it_does_serially(shared):
 
 def junit_says_the_same(*paths):
     told = [
-        sorted(re.findall(r'<property name="(?:value|threshold|status)" value="[^"]*" />', path.read_text()))
+        sorted(
+            re.findall(
+                r'<property name="(?:value|threshold|status)" value="[^"]*" />', path.read_text()
+            )
+        )
         for path in paths
     ]
     assert told[0] == told[1]
     for path in paths:
         reasons = skipped_in(path)
         assert list(reasons) == ["brightness", *PAIRED, "gain", "skewed"]
-        assert reasons["brightness"].startswith("brightness: accuracy 0.9"), "the measurement is in the reason"
+        assert reasons["brightness"].startswith("brightness: accuracy 0.9"), (
+            "the measurement is in the reason"
+        )
         assert "(informational: no threshold yet, " in reasons["brightness"]
         assert "there is no baseline" in reasons["gain"]
     assert '<property name="threshold" value="0.85" />' in told[1]
@@ -106,7 +124,10 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(shared):
             ]
         )
         ran.stdout.fnmatch_lines(["*failed: *test_own.py::test_own*"])
-    assert {serial.statuses["break-shift-median"], *serial.statuses.values()} == {"fail", "informational"}
+    assert {serial.statuses["break-shift-median"], *serial.statuses.values()} == {
+        "fail",
+        "informational",
+    }
     assert without_id(parallel.report) == without_id(serial.report)
     models = serial.report["overview"]["models"]
     assert [model["name"] for model in models] == ["candidate", "baseline"]
@@ -120,14 +141,18 @@ def test_a_worse_model_and_a_test_that_asserts_end_with_1_as_serially(shared):
     report = html.unescape((shared.root / "own.html").read_text()).replace('\\"', '"')
     assert report.count('<figure class="picture"') >= 3, "pytest-html's own report has the pictures"
     assert report.count("data:image/webp") >= 9
-    assert [each["name"] for each in parallel.report["tests"]] == ["stress_tests/test_own.py::test_own"]
+    assert [each["name"] for each in parallel.report["tests"]] == [
+        "stress_tests/test_own.py::test_own"
+    ]
 
 
 @pytest.mark.processes
 def test_a_run_that_covers_less_is_partial(shared):
     # Families with thresholds by hand stay whole.
     rows = ROWS.replace("hand = { threshold = 0.5 }\n", "")
-    ran = shared.once("-k", "not bee", "--stress-budget", "0.001s", "--stress-no-cache", *WORKER, rows=rows)
+    ran = shared.once(
+        "-k", "not bee", "--stress-budget", "0.001s", "--stress-no-cache", *WORKER, rows=rows
+    )
     assert ran.ending == (0, "partial")
     ran.stdout.fnmatch_lines(
         [
@@ -160,7 +185,9 @@ def test_tests_that_raise_measure_nan_or_cannot_be_collected_end_with_4(shared):
         return b"from dataclasses import replace\n" + judged
 
     files = {**WRONG, "stress_tests/test_confident_errors.py": measures_nan}
-    ran = shared.once(*WORKER, files=files, rows=ROWS.replace("degrees = 10 }", "degrees = 10 }\nflor = 1"))
+    ran = shared.once(
+        *WORKER, files=files, rows=ROWS.replace("degrees = 10 }", "degrees = 10 }\nflor = 1")
+    )
     assert ran.ending == (4, "error")
     for said in (
         "test_own.py::test_own: OSError: lost",

@@ -14,7 +14,9 @@ from workflow_runner import Runner
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "action.yml"
 ACTION = YAML(typ="safe").load(FILE)
-DEFAULTS = {f"inputs.{name}": str(item.get("default", "")) for name, item in ACTION["inputs"].items()}
+DEFAULTS = {
+    f"inputs.{name}": str(item.get("default", "")) for name, item in ACTION["inputs"].items()
+}
 GATE = """\
 #!/bin/sh
 echo "$*" > gate.txt
@@ -47,8 +49,14 @@ def started(folder: Path, **inputs: str) -> Runner:
     """Run the action with these inputs."""
     given = DEFAULTS | {"inputs.candidate": "new.pth", "github.event.pull_request.number": "7"}
     given |= {f"inputs.{name.replace('_', '-')}": value for name, value in inputs.items()}
-    environment = {"GITHUB_REPOSITORY": "someone/shop", "GITHUB_ACTION_PATH": str(ROOT), "XDG_CACHE_HOME": ""}
-    runner = Runner(folder, {"env": {}, "steps": ACTION["runs"]["steps"]}, given, environment=environment)
+    environment = {
+        "GITHUB_REPOSITORY": "someone/shop",
+        "GITHUB_ACTION_PATH": str(ROOT),
+        "XDG_CACHE_HOME": "",
+    }
+    runner = Runner(
+        folder, {"env": {}, "steps": ACTION["runs"]["steps"]}, given, environment=environment
+    )
     for name, text in {"stress-harness": GATE, "gh": GH}.items():
         tool = folder / "tools" / name
         tool.write_text(text)
@@ -94,7 +102,8 @@ def test_the_citation_has_the_version_of_the_package():
 def test_the_verdict_is_an_output_and_decides_the_step(tmp_path, inputs, status, verdict, fails):
     runner = started(tmp_path, **inputs)
     outputs = {
-        name: runner.expressions[f"steps.gate.outputs.{name}"] for name in ("verdict", "exit-status", "json-path")
+        name: runner.expressions[f"steps.gate.outputs.{name}"]
+        for name in ("verdict", "exit-status", "json-path")
     }
     path = str(tmp_path / "reports/stress.json")
     assert outputs == {"verdict": verdict, "exit-status": status, "json-path": path}
@@ -107,7 +116,10 @@ def test_the_verdict_is_an_output_and_decides_the_step(tmp_path, inputs, status,
 def test_a_wrong_word_of_fail_on_or_none_is_no_pass(tmp_path, words):
     runner = started(tmp_path, fail_on=words)
     assert runner.statuses == {"Install": 4}
-    assert f"fail-on is '{words}'; expected worse, inconclusive, both or never" in runner.output["Install"]
+    assert (
+        f"fail-on is '{words}'; expected worse, inconclusive, both or never"
+        in runner.output["Install"]
+    )
 
 
 def test_the_gate_gets_the_inputs(tmp_path):
@@ -142,7 +154,8 @@ def test_the_page_of_the_job_has_the_summary(tmp_path, candidate, always, shown)
 
 
 @pytest.mark.parametrize(
-    ("before", "asked"), [("", "issues/7/comments"), ("41\n42\n", "-X PATCH repos/someone/shop/issues/comments/42")]
+    ("before", "asked"),
+    [("", "issues/7/comments"), ("41\n42\n", "-X PATCH repos/someone/shop/issues/comments/42")],
 )
 def test_the_pull_request_has_one_comment(tmp_path, before, asked):
     (tmp_path / "comments.txt").write_text(before)
@@ -156,9 +169,14 @@ def test_the_pull_request_has_one_comment(tmp_path, before, asked):
 
 @pytest.mark.parametrize("token", ["none", "read-only"])
 def test_a_comment_that_cannot_be_written_leaves_the_verdict(tmp_path, token):
-    runner = started(tmp_path, candidate="worse.pth", comment_on_pull_request="true", github_token=token)
+    runner = started(
+        tmp_path, candidate="worse.pth", comment_on_pull_request="true", github_token=token
+    )
     assert (runner.statuses["Comment"], runner.statuses["Verdict"]) == (0, 1)
-    assert "::warning title=Model quality gate::the comment was not written" in runner.output["Comment"]
+    assert (
+        "::warning title=Model quality gate::the comment was not written"
+        in runner.output["Comment"]
+    )
 
 
 def test_a_comment_is_no_longer_than_it_may_be(tmp_path):
@@ -171,15 +189,29 @@ def test_a_comment_is_no_longer_than_it_may_be(tmp_path):
 
 def test_each_use_in_a_job_has_a_comment_and_an_artifact_of_its_own(tmp_path):
     names = []
-    uses = ({}, {"candidate": "runs/new.pth"}, {"checks": "own.toml"}, {"profile": "quick"}, {"working_directory": "a"})
-    for at, inputs in enumerate((*uses, {"candidate": 'https://me:word@shop.org/it "s" -->.pth?key=secret'})):
+    uses = (
+        {},
+        {"candidate": "runs/new.pth"},
+        {"checks": "own.toml"},
+        {"profile": "quick"},
+        {"working_directory": "a"},
+    )
+    for at, inputs in enumerate(
+        (*uses, {"candidate": 'https://me:word@shop.org/it "s" -->.pth?key=secret'})
+    ):
         (tmp_path / str(at)).mkdir()
         runner = started(tmp_path / str(at), comment_on_pull_request="true", **inputs)
         names.append(runner.expressions["steps.gate.outputs.name"])
-        assert (tmp_path / str(at) / "body.md").read_text().startswith(f"<!-- model quality gate: {names[-1]} -->\n")
+        assert (
+            (tmp_path / str(at) / "body.md")
+            .read_text()
+            .startswith(f"<!-- model quality gate: {names[-1]} -->\n")
+        )
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[\w.-]+\.pth-\d+", name, re.ASCII) for name in names)
-    (upload,) = (step["with"]["name"] for step in ACTION["runs"]["steps"] if "upload" in step.get("uses", ""))
+    (upload,) = (
+        step["with"]["name"] for step in ACTION["runs"]["steps"] if "upload" in step.get("uses", "")
+    )
     assert upload == "stress-reports-${{ steps.gate.outputs.name }}"
 
 

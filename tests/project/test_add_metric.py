@@ -30,12 +30,16 @@ def zoo(pytester, monkeypatch, tmp_path):
 
 def test_it_is_measured_and_told_in_its_words(zoo):
     assert zoo.run().ret == 0
-    found = {check["id"]: check for check in zoo.report()["checks"] if check["family"] == "hesitation"}
+    found = {
+        check["id"]: check for check in zoo.report()["checks"] if check["family"] == "hesitation"
+    }
     assert {name: (check["status"], check["direction"]) for name, check in found.items()} == {
         "close-calls": ("informational", "at_most"),
         "close-calls-ccw-010": ("informational", "at_most"),
     }
-    assert found["close-calls"]["value"] < found["close-calls-ccw-010"]["value"], "turned images are harder"
+    assert found["close-calls"]["value"] < found["close-calls-ccw-010"]["value"], (
+        "turned images are harder"
+    )
     zoo.checks.write_text(f"{zoo.checks.read_text()}hand = {{ threshold = 0.001 }}\n")
     assert zoo.run("-k", "close", page=True).ret == 1
     assert "predictions by a hair" in (zoo.root / "reports/stress.html").read_text()
@@ -44,15 +48,21 @@ def test_it_is_measured_and_told_in_its_words(zoo):
 def test_calibration_sets_ceilings(zoo, monkeypatch):
     run_here(monkeypatch, zoo.pytester, [])
     seeds = [
-        zoo.save(f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}).name
+        zoo.save(
+            f"seed-{seed}.safetensors", seed=seed, jitter=0.02, training={**TRAINING, "seed": seed}
+        ).name
         for seed in range(1, 5)
     ]
-    assert main(["calibrate", "--checkpoints", *seeds, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
+    assert (
+        main(["calibrate", "--checkpoints", *seeds, "--", "--stress-set", "data=npz:zoo.npz"]) == 0
+    )
     panel = read_panel(zoo.root / "models/panel.json")
     rows = panel.family("hesitation")
     assert [(row.metric, row.direction) for row in rows] == [("close_calls", "at_most")] * 2
     checks = read_checks(zoo.checks).family("hesitation")
-    assert [check.direction for check in checks] == [None, None], "the file need not say it, since the metric does"
+    assert [check.direction for check in checks] == [None, None], (
+        "the file need not say it, since the metric does"
+    )
     assert all(panel.values(rows).max(axis=0) < [check.panel.threshold for check in checks])
 
 

@@ -25,7 +25,15 @@ def stored_case(folder, monkeypatch, *, networks):
     monkeypatch.setattr(case_store, "MEASURED", folder)
     is_correct = np.random.default_rng(0).random((networks, N)) < 0.9
     entries = [
-        [{"id": "clean", "value": float(row.mean()), "unit": "share", "each": packed(row), "rest": 0.9}]
+        [
+            {
+                "id": "clean",
+                "value": float(row.mean()),
+                "unit": "share",
+                "each": packed(row),
+                "rest": 0.9,
+            }
+        ]
         for row in is_correct
     ]
     names = [f"seed-{number}" for number in range(networks)]

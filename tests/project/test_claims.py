@@ -92,7 +92,9 @@ def test_networks_that_agree_leave_no_doubt():
 
 def test_intervals_cover_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    drawn = [decide(RAISES, rng.normal(0, 3, 5), rng.normal(0.5, 1, 20)).interval for _ in range(2_000)]
+    drawn = [
+        decide(RAISES, rng.normal(0, 3, 5), rng.normal(0.5, 1, 20)).interval for _ in range(2_000)
+    ]
     assert 0.93 < np.mean([low <= 0.5 <= high for low, high in drawn]) < 0.97
 
 
@@ -106,7 +108,9 @@ def garments(size=40):
 def test_silhouettes_keep_outline_and_brightness_and_lose_texture():
     images = garments()
     plain, masks = silhouettes(images), object_masks(images)
-    for before, after, mask in zip(images.pixels[:, 0].numpy(), plain.pixels[:, 0].numpy(), masks, strict=True):
+    for before, after, mask in zip(
+        images.pixels[:, 0].numpy(), plain.pixels[:, 0].numpy(), masks, strict=True
+    ):
         assert len(np.unique(after[mask])) == 1
         assert after[mask][0] == pytest.approx(before[mask].mean(), abs=0.5)
         assert np.array_equal(after[~mask], before[~mask])
@@ -124,7 +128,9 @@ def test_shuffled_patches_are_the_same_patches_elsewhere():
             for column in range(0, 28, 7)
         )
 
-    assert [patches(image) for image in shuffled.pixels] == [patches(image) for image in images.pixels]
+    assert [patches(image) for image in shuffled.pixels] == [
+        patches(image) for image in images.pixels
+    ]
     moved = (shuffled.pixels != images.pixels).flatten(1).any(dim=1)
     assert moved.all()
     assert torch.equal(shuffled.pixels, shuffled_patches(images).pixels)
@@ -132,7 +138,10 @@ def test_shuffled_patches_are_the_same_patches_elsewhere():
 
 
 def test_each_image_has_an_order_of_its_own():
-    same = replace(garments(), pixels=torch.arange(784, dtype=torch.uint8).view(1, 1, 28, 28).repeat(40, 1, 1, 1))
+    same = replace(
+        garments(),
+        pixels=torch.arange(784, dtype=torch.uint8).view(1, 1, 28, 28).repeat(40, 1, 1, 1),
+    )
     assert len({image.numpy().tobytes() for image in shuffled_patches(same).pixels}) > 30
 
 
@@ -182,14 +191,20 @@ def test_separation_is_high_for_classes_apart_and_low_for_mixed_ones():
 
 
 def save(path, *, seed, augmented, **changes):
-    config = TrainingConfig(epochs=1, seed=seed, arguments=ARGUMENTS, validation_size=20, split_seed=0)
+    config = TrainingConfig(
+        epochs=1, seed=seed, arguments=ARGUMENTS, validation_size=20, split_seed=0
+    )
     if augmented:
         config = replace(config, rotation_degrees=10.0, shift_fraction=0.1, flip_probability=0.5)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 100 * augmented)
         model = build("fashion-cnn", ARGUMENTS)
     training = {**asdict(config), **changes}
-    save_checkpoint(path, model, Record("fashion-cnn", ARGUMENTS, load_images("fashion-mnist").classes, training))
+    save_checkpoint(
+        path,
+        model,
+        Record("fashion-cnn", ARGUMENTS, load_images("fashion-mnist").classes, training),
+    )
     return path
 
 
@@ -198,7 +213,8 @@ def networks(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return {
         augmented: [
-            save(tmp_path / f"{augmented}-{seed}.safetensors", seed=seed, augmented=augmented) for seed in (1, 2)
+            save(tmp_path / f"{augmented}-{seed}.safetensors", seed=seed, augmented=augmented)
+            for seed in (1, 2)
         ]
         for augmented in (False, True)
     }
@@ -217,7 +233,9 @@ def test_every_claim_is_measured_on_every_network(networks):
     assert one["texture over shape"] == pytest.approx(
         one["accuracy on shuffled patches"] - one["accuracy on silhouettes"]
     )
-    assert one["accuracy"] == pytest.approx(np.mean([one[f"accuracy of {name}"] for name in test.classes]))
+    assert one["accuracy"] == pytest.approx(
+        np.mean([one[f"accuracy of {name}"] for name in test.classes])
+    )
 
 
 def test_without_training_images_the_row_says_so(networks):
@@ -238,7 +256,10 @@ def test_training_and_validation_images_are_those_that_the_networks_had():
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        ({"seed": 3, "augmented": False, "epochs": 7}, r"new.safetensors: its recipe differs .* in epochs"),
+        (
+            {"seed": 3, "augmented": False, "epochs": 7},
+            r"new.safetensors: its recipe differs .* in epochs",
+        ),
         ({"seed": 2, "augmented": True}, r"new.safetensors: the seed of .*True-2.safetensors"),
         (None, r"new.safetensors: no record of its training"),
     ],
@@ -249,14 +270,20 @@ def test_a_network_that_does_not_fit_is_refused(made, said, tmp_path, networks):
     if made:
         save(path, **made)
     else:
-        save_checkpoint(path, build("fashion-cnn", ARGUMENTS), Record("fashion-cnn", ARGUMENTS, tuple("0123456789")))
+        save_checkpoint(
+            path,
+            build("fashion-cnn", ARGUMENTS),
+            Record("fashion-cnn", ARGUMENTS, tuple("0123456789")),
+        )
     with pytest.raises(InputError, match=said):
         recipe_of([load_checkpoint(each) for each in (*networks[False], *networks[True], path)])
 
 
 def test_an_augmented_network_is_no_baseline(networks):
     assert [kind_of(load_checkpoint(path)) for path in networks[True]] == ["augmented"] * 2
-    with pytest.raises(InputError, match=r"True-1.safetensors: by its record the network is of kind augmented"):
+    with pytest.raises(
+        InputError, match=r"True-1.safetensors: by its record the network is of kind augmented"
+    ):
         measure(networks[True], networks[False], garments(60), None)
 
 
@@ -286,11 +313,16 @@ def by_hand():
 def test_tables_say_what_was_found():
     results = by_hand()
     full = full_table(results)
-    assert full.startswith("4 baseline networks (seeds 1 to 3, 42) and 4 augmented networks (seeds 1 to 3, 42)")
+    assert full.startswith(
+        "4 baseline networks (seeds 1 to 3, 42) and 4 augmented networks (seeds 1 to 3, 42)"
+    )
     decision = results.decide(next(claim for claim in CLAIMS if claim.value == "accuracy"))
     low, high = (f"{100 * end:+.2f} points" for end in decision.interval)
     (row,) = (line for line in full.splitlines() if "| accuracy |" in line)
-    assert f"| 10,000 | 91.20% ± 2.00 | 96.20% ± 2.00 | +5.00 points | {low} to {high} | confirmed |" in row
+    assert (
+        f"| 10,000 | 91.20% ± 2.00 | 96.20% ± 2.00 | +5.00 points | {low} to {high} | confirmed |"
+        in row
+    )
 
 
 def test_results_are_kept_as_they_are(tmp_path):
@@ -302,7 +334,8 @@ def test_results_are_kept_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "words"), [([], "none"), ([7], "7"), ([1, 2], "1, 2"), ([1, 2, 3, 5, 9, 10], "1 to 3, 5, 9, 10")]
+    ("numbers", "words"),
+    [([], "none"), ([7], "7"), ([1, 2], "1, 2"), ([1, 2, 3, 5, 9, 10], "1 to 3, 5, 9, 10")],
 )
 def test_seeds_in_words(numbers, words):
     assert _spans(numbers) == words

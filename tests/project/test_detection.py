@@ -111,7 +111,9 @@ def test_what_is_measured_is_not_trained_again_unless_a_damage_needs_it(tmp_path
         return ("touch", str(mutant.checkpoint(folder)))
 
     measured = {HEALTHY, MIDDLE}.__contains__
-    assert make_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, measured=measured, command=touching)
+    assert make_all(
+        [HEALTHY, MIDDLE], tmp_path, side_by_side=1, measured=measured, command=touching
+    )
     assert not list(tmp_path.glob("*.safetensors"))
     assert with_parents([MIDDLE], tmp_path) == [HEALTHY, MIDDLE]
     assert make_all([HEALTHY], tmp_path, side_by_side=1, command=touching)
@@ -146,8 +148,9 @@ def test_measuring_counts_kept_results_whose_checkpoint_is_elsewhere(tmp_path, c
     write_result(result_of(HEALTHY), tmp_path / "results")
     write_result(result_of(MIDDLE, without=["flip"]), tmp_path / "results")
     assert measure_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, results=tmp_path / "results")
-    assert "1 of 2 mutants have a result with every row (1 without a checkpoint here); 0 to measure, 1 to make" in (
-        capsys.readouterr().out
+    assert (
+        "1 of 2 mutants have a result with every row (1 without a checkpoint here); 0 to measure, 1 to make"
+        in (capsys.readouterr().out)
     )
 
 
@@ -165,7 +168,8 @@ def test_divisions_of_the_false_alarms_are_compared_on_kept_results():
     _, _, *compared = comparison().splitlines()
     assert len(compared) == 9
     assert all(
-        int(choosing) > 0 < int(confirming) for _, _, choosing, confirming, *_ in (r.split("|") for r in compared)
+        int(choosing) > 0 < int(confirming)
+        for _, _, choosing, confirming, *_ in (r.split("|") for r in compared)
     )
 
 

@@ -31,7 +31,9 @@ from harness.measures.accuracy import ACCURACY
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))}
+PAGES = {
+    str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.glob("**/*.md"))
+}
 MARKED = {"sh", "python", "toml", "ini"}
 REFERENCE_MODELS = 3
 PROGRAMS = (
@@ -78,7 +80,11 @@ def blocks_of(page: str) -> list[Block]:
         elif start is not None and line == "```":
             before = re.fullmatch(r"<!-- (.*) -->", lines[start - 1]) if start else None
             text = "\n".join(lines[start + 1 : number]) + "\n"
-            found.append(Block(start + 1, lines[start].removeprefix("```"), before[1] if before else "", text))
+            found.append(
+                Block(
+                    start + 1, lines[start].removeprefix("```"), before[1] if before else "", text
+                )
+            )
             start = None
     assert start is None, f"{page}: the block that begins in line {start} does not end"
     return found
@@ -86,7 +92,11 @@ def blocks_of(page: str) -> list[Block]:
 
 def stands_in(page: str) -> str:
     """Return the name of the folder that a page's commands run in, "" without commands."""
-    names = {block.mark.removeprefix("run: ") for block in blocks_of(page) if block.mark.startswith("run: ")}
+    names = {
+        block.mark.removeprefix("run: ")
+        for block in blocks_of(page)
+        if block.mark.startswith("run: ")
+    }
     assert len(names) <= 1, f"{page}: its commands run in {names}, expected one place"
     return names.pop() if names else ""
 
@@ -103,35 +113,55 @@ def test_every_block_says_what_a_test_does_with_it(page):
     known = r"run: (checkout|shop)|not run: \S.*|(file|append): \S+|insert: \S+ before .*\S"
     for block in blocks_of(page):
         if block.language in MARKED:
-            assert re.fullmatch(known, block.mark), f"docs/{page}:{block.line}: marked {block.mark!r}, expected {known}"
+            assert re.fullmatch(known, block.mark), (
+                f"docs/{page}:{block.line}: marked {block.mark!r}, expected {known}"
+            )
 
 
 def misplaced_commands(page: str) -> list[str]:
     """Return the lines of `sh` blocks that begin inside a command or a comment, and comments that hold a command."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    blocks = [re.sub(r"<<ROW\n.*?^ROW$", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks]
+    blocks = [
+        re.sub(r"<<ROW\n.*?^ROW$", "", block, flags=re.MULTILINE | re.DOTALL) for block in blocks
+    ]
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if not re.match(PROGRAMS, line) or re.search(r"#.*\bpython -m\b", line)]
+    return [
+        line
+        for line in lines
+        if not re.match(PROGRAMS, line) or re.search(r"#.*\bpython -m\b", line)
+    ]
 
 
 @pytest.mark.lint
 def test_each_line_of_commands_begins_with_a_program():
     rooms = ("docs", "benchmarks", "examples", "models")
-    pages = [*ROOT.glob("*.md"), *(page for room in rooms for page in (ROOT / room).glob("**/*.md"))]
-    found = {str(page.relative_to(ROOT)): misplaced_commands(page.read_text("utf-8")) for page in pages}
+    pages = [
+        *ROOT.glob("*.md"),
+        *(page for room in rooms for page in (ROOT / room).glob("**/*.md")),
+    ]
+    found = {
+        str(page.relative_to(ROOT)): misplaced_commands(page.read_text("utf-8")) for page in pages
+    }
     assert not {page: lines for page, lines in found.items() if lines}
 
 
 @pytest.mark.lint
 def test_joined_and_broken_commands_are_seen():
-    joined = "python -m this    # prints the rules, in python -m\nthis --again     # prints them again"
+    joined = (
+        "python -m this    # prints the rules, in python -m\nthis --again     # prints them again"
+    )
     broken = "pytest -x          # stops at the first failure of the\ntests of the gate"
-    assert misplaced_commands(f"```sh\n{joined}\n{broken}\n```\n") == [*joined.splitlines(), "tests of the gate"]
+    assert misplaced_commands(f"```sh\n{joined}\n{broken}\n```\n") == [
+        *joined.splitlines(),
+        "tests of the gate",
+    ]
 
 
 @pytest.mark.lint
 def test_commands_are_there():
-    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-role.md"} <= set(WITH_COMMANDS)
+    assert {"index.md", "own-model.md", "add-corruption.md", "add-check.md", "add-role.md"} <= set(
+        WITH_COMMANDS
+    )
 
 
 @pytest.mark.lint
@@ -145,7 +175,9 @@ def test_the_readme_is_one_page_and_has_the_commands_of_ci():
 
 @pytest.mark.lint
 def test_every_page_is_in_the_contents():
-    trees = "\n".join(re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)).splitlines()
+    trees = "\n".join(
+        re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)
+    ).splitlines()
     listed = {path for pattern in trees if pattern for path in DOCS.glob(f"{pattern}.md")}
     assert listed == {DOCS / page for page in PAGES if page != "index.md"}
 
@@ -162,7 +194,10 @@ def test_the_architecture_is_short_and_its_map_has_every_room():
 @pytest.mark.lint
 def test_every_library_says_why_it_is_there():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
     cells = re.findall(r"^\| (.*?) \|", PAGES["dependencies.md"], re.MULTILINE)[2:]
     justified = {name for cell in cells for name in re.sub(r" \(.*\)", "", cell).split(", ")}
     assert justified == {re.split(r"[>=]", one)[0] for one in wanted}
@@ -200,7 +235,9 @@ def test_every_family_has_a_page_and_every_page_its_stress_test():
             described |= set(re.findall(r"`([a-z_]+)`", named[1]))
             assert "/test_" in head, f"{page} names no stress test"
     families = {check.family for check in read_checks(ROOT / "stress_tests/checks.toml").checks}
-    assert described == families | {"golden", "unknown", "skew"}, "the rows of these need more than the shipped images"
+    assert described == families | {"golden", "unknown", "skew"}, (
+        "the rows of these need more than the shipped images"
+    )
     linked = set(re.findall(r"stress_tests/(test_\w+\.py)", "\n".join(PAGES.values())))
     assert linked >= {path.name for path in (ROOT / "stress_tests").glob("test_*.py")}
 
@@ -226,7 +263,9 @@ NOT_SHIPPED = (
 
 
 @pytest.mark.lint
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("behaviours/") or page == "reading.md"])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.startswith("behaviours/") or page == "reading.md"]
+)
 def test_failures_shown_are_of_rows_that_there_are(page):
     rows = {check.id: check for check in read_checks(ROOT / "stress_tests/checks.toml").checks}
     rows |= {each.id: each for each in NOT_SHIPPED}
@@ -241,7 +280,11 @@ def test_failures_shown_are_of_rows_that_there_are(page):
 def test_the_fields_of_stress_json_are_those_described():
     first_cells = re.findall(r"^\| (`.*?) \|", PAGES["exit-status.md"], re.MULTILINE)
     described = set(re.findall(r"`(\w+)`", "".join(first_cells)))
-    check = Check("clean", "clean", "accuracy").judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0), counted=5)).as_json()
+    check = (
+        Check("clean", "clean", "accuracy")
+        .judge(Measurement(ACCURACY, 0.9, 10, (0.8, 1.0), counted=5))
+        .as_json()
+    )
     assert described == {*EMPTY.as_json(), *check, "flips", "code", "curve"}
 
 
@@ -273,7 +316,9 @@ class Place:
                     path = self.folder / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     assert path.exists() == (how == "append:"), f"docs/{page}:{block.line}: {path}"
-                    path.write_text((path.read_text("utf-8") if how == "append:" else "") + text, "utf-8")
+                    path.write_text(
+                        (path.read_text("utf-8") if how == "append:" else "") + text, "utf-8"
+                    )
                 case ["insert:", where]:
                     name, line = where.split(" before ")
                     before, after = (self.folder / name).read_text("utf-8").split(f"\n{line}\n")
@@ -290,7 +335,9 @@ class Place:
             check=False,
             timeout=1_500,
         )
-        assert done.returncode == 0, f"{where}: exit status {done.returncode}\n{commands}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, (
+            f"{where}: exit status {done.returncode}\n{commands}\n{done.stdout}\n{done.stderr}"
+        )
 
     def report(self) -> dict:
         """Return what the last run of the gate wrote."""
@@ -305,7 +352,10 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
         ("python", f'exec "{sys.executable}" "$@"'),
         ("pytest", f'exec "{sys.executable}" -m pytest "$@"'),
         # Runs measure few images, so their verdict is partial.
-        ("stress-harness", f'[ "$1" != gate ] || set -- "$@" --allow-partial; exec "{sys.executable}" -m harness "$@"'),
+        (
+            "stress-harness",
+            f'[ "$1" != gate ] || set -- "$@" --allow-partial; exec "{sys.executable}" -m harness "$@"',
+        ),
         ("pip", f'echo "$@" >> "{stubs}/pip.log"'),
     ):
         (stubs / name).write_text(f"#!/bin/sh\n{command}\n")
@@ -327,7 +377,9 @@ def small_panel(folder: Path) -> list[str]:
     panel = read_panel(ROOT / "models/panel.json", checks)
     panel = replace(panel, models=panel.models[:REFERENCE_MODELS])
     calibrated = thresholds_of(panel, by_hand=by_hand(checks, panel))
-    text = with_thresholds(checks.path.read_text("utf-8"), calibrated, recipe=checks.recipe, date="2026-01-01")
+    text = with_thresholds(
+        checks.path.read_text("utf-8"), calibrated, recipe=checks.recipe, date="2026-01-01"
+    )
     checks.path.write_text(text, "utf-8")
     (folder / "models/panel.json").write_bytes(panel.as_bytes())
     return [str(model.path) for model in panel.models]
@@ -336,7 +388,9 @@ def small_panel(folder: Path) -> list[str]:
 def copied_checkout(folder: Path) -> Place:
     """Return a checkout: the gate measures few images, the panel is small, and one more reference model is ready."""
     for name in ("harness", "stress_tests", "models", "tests", "docs"):
-        skipped = shutil.ignore_patterns("__pycache__", *(("panel", "panel.json") if name == "models" else ()))
+        skipped = shutil.ignore_patterns(
+            "__pycache__", *(("panel", "panel.json") if name == "models" else ())
+        )
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
     for name in ("conftest.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
@@ -385,7 +439,10 @@ def shop(tmp_path) -> Place:
         path = folder / "photos/test" / CLASSES[label] / f"{position:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[0].numpy()).convert("RGB").save(path)
-    for name, seed in {"new": 20, **{f"seed-{seed}": seed for seed in range(1, REFERENCE_MODELS + 1)}}.items():
+    for name, seed in {
+        "new": 20,
+        **{f"seed-{seed}": seed for seed in range(1, REFERENCE_MODELS + 1)},
+    }.items():
         save_small(folder / f"runs/{name}.pth", seed)
     return place(folder, ROOT, TINY_NETWORK)
 
@@ -421,14 +478,20 @@ def test_a_corruption_with_its_gate_and_its_picture(tmp_path):
     checkout = copied_checkout(tmp_path / "checkout")
     before = (checkout.folder / "docs/corruptions.webp").read_bytes()
     checkout.follow("add-corruption.md")
-    checks = {check["id"]: check for check in checkout.report()["checks"] if check["family"] == "corruption"}
+    checks = {
+        check["id"]: check
+        for check in checkout.report()["checks"]
+        if check["family"] == "corruption"
+    }
     assert set(checks) == {f"corrupt-vignette-{what}" for what in (1, 2, 3, 4, 5, "confidence")}
     assert {check["status"] for check in checks.values()} <= {"pass", "informational"}
     # Not by `read_checks`, which knows the corruptions of this checkout alone.
     rows = tomllib.loads((checkout.folder / "stress_tests/checks.toml").read_text("utf-8"))["check"]
-    assert {row["id"] for row in rows if row.get("panel", {}).get("reference_models") == REFERENCE_MODELS} >= set(
-        checks
-    )
+    assert {
+        row["id"]
+        for row in rows
+        if row.get("panel", {}).get("reference_models") == REFERENCE_MODELS
+    } >= set(checks)
     assert (checkout.folder / "docs/corruptions.webp").read_bytes() != before
 
 
@@ -439,10 +502,19 @@ def test_an_extension_is_added_as_its_page_says(page, tmp_path):
     copied_checkout(tmp_path / "checkout").follow(page)
 
 
-OTHERS = [page for page in WITH_COMMANDS if stands_in(page) == "checkout" and not page.startswith("add-")]
-STARTED = {page: "".join(block.text for block in blocks_of(page) if block.mark.startswith("run: ")) for page in OTHERS}
+OTHERS = [
+    page for page in WITH_COMMANDS if stands_in(page) == "checkout" and not page.startswith("add-")
+]
+STARTED = {
+    page: "".join(block.text for block in blocks_of(page) if block.mark.startswith("run: "))
+    for page in OTHERS
+}
 """The commands of pages that change nothing, by page."""
-TOGETHER = [page for page in OTHERS if re.fullmatch(r"((stress-harness|pytest \S+/test_) ?.*\n)+", STARTED[page])]
+TOGETHER = [
+    page
+    for page in OTHERS
+    if re.fullmatch(r"((stress-harness|pytest \S+/test_) ?.*\n)+", STARTED[page])
+]
 APART = [page for page in OTHERS if page not in TOGETHER and page != "index.md"]
 ONE_PROCESS = """
 import shlex, sys
@@ -455,7 +527,9 @@ sys.exit("\\n".join(line for line in sys.argv[1:] if main(shlex.split(line, comm
 @pytest.mark.lint
 def test_the_first_page_has_the_commands_of_the_readme():
     """CI runs these in a clean checkout."""
-    (gate,) = re.findall(r"<!-- ci: gate -->\n```sh\n(.*)\n```\n", (ROOT / "README.md").read_text("utf-8"))
+    (gate,) = re.findall(
+        r"<!-- ci: gate -->\n```sh\n(.*)\n```\n", (ROOT / "README.md").read_text("utf-8")
+    )
     for line in STARTED["index.md"].splitlines():
         assert f".venv/bin/{line}".replace("install ", "install --quiet ") in gate.split(" && ")
 
@@ -465,7 +539,10 @@ def test_commands_that_need_no_order_run(checkout):
     """In two processes, since most of the time of one is its start."""
     assert {"commands.md", "behaviours/clean.md", "behaviours/flip.md"} <= set(TOGETHER)
     lines = [line for page in TOGETHER for line in checkout.shortened(STARTED[page]).splitlines()]
-    of_tests = [re.fullmatch(r"pytest (.*?)( -k \w+)? --candidate runs/new\.safetensors", line) for line in lines]
+    of_tests = [
+        re.fullmatch(r"pytest (.*?)( -k \w+)? --candidate runs/new\.safetensors", line)
+        for line in lines
+    ]
     files = sorted({file for found in of_tests if found for file in found[1].split()})
     assert len(files) >= len([found for found in of_tests if found]) > 8
     checkout.run(f"pytest {' '.join(files)} --candidate runs/new.safetensors", "docs")
@@ -487,15 +564,27 @@ def test_commands_of_a_page_run(page, checkout):
 def test_it_builds_without_a_warning_and_needs_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("furo", reason="no furo: pip install '.[docs]'")
     pytest.importorskip("myst_parser", reason="no myst_parser: pip install '.[docs]'")
-    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", DOCS, tmp_path / "site"]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--fail-on-warning",
+        "--keep-going",
+        "-q",
+        DOCS,
+        tmp_path / "site",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     site = {
-        str(path.relative_to(tmp_path / "site")): path.read_text("utf-8") for path in tmp_path.glob("site/**/*.html")
+        str(path.relative_to(tmp_path / "site")): path.read_text("utf-8")
+        for path in tmp_path.glob("site/**/*.html")
     }
     assert {page.replace(".md", ".html") for page in PAGES} <= set(site)
     for name, content in site.items():
-        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(https?://[^\"]*)", content)
+        fetched = re.findall(
+            r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"(https?://[^\"]*)", content
+        )
         assert not fetched, name
     assert "rotate-ccw-010" in site["behaviours/rotation.html"]
     assert "--stress-samples" in site["reference/options.html"]
@@ -516,8 +605,17 @@ def test_the_gallery_has_the_recorded_runs():
 
 @pytest.mark.docs
 def test_the_pictures_are_made_by_their_script(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More wait for each other beside other tests, and keep cores busy.
-    command = [sys.executable, "docs/pictures.py", "--samples", "100", "--to", tmp_path / "pictures"]
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # More wait for each other beside other tests, and keep cores busy.
+    command = [
+        sys.executable,
+        "docs/pictures.py",
+        "--samples",
+        "100",
+        "--to",
+        tmp_path / "pictures",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.name: path.stat().st_size for path in tmp_path.glob("pictures/*")}

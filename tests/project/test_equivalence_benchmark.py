@@ -32,7 +32,9 @@ def test_outcomes_are_what_is_wanted(found):
 @pytest.mark.parametrize("setting", conversions.SETTINGS)
 def test_good_and_bad_calibration_are_told_apart(setting):
     found = read(conversions.RESULTS)[setting]
-    limits = conversions.thresholds(values for name, values in found.items() if name.startswith("seed"))
+    limits = conversions.thresholds(
+        values for name, values in found.items() if name.startswith("seed")
+    )
     assert conversions.failed(found[conversions.WELL], limits) == []
     assert conversions.failed(found["noise"], limits)
     assert conversions.failed(found["dimmed images"], limits)

@@ -18,7 +18,10 @@ CHECKS = read_checks(EXAMPLE / "stress_tests/checks.toml")
 def test_its_gate_judges_a_network_trained_too_briefly(pytester, monkeypatch):
     left_out = shutil.ignore_patterns("runs", "reports", "*.npz", "__pycache__")
     shutil.copytree(EXAMPLE, pytester.path, ignore=left_out, dirs_exist_ok=True)
-    for arguments in (("data",), ("train", "runs/brief.pth", "--seed", "1", "--epochs", "2", "--digits", "300")):
+    for arguments in (
+        ("data",),
+        ("train", "runs/brief.pth", "--seed", "1", "--epochs", "2", "--digits", "300"),
+    ):
         monkeypatch.setattr(sys, "argv", ["digits_on_photos.py", *arguments])
         runpy.run_path("digits_on_photos.py", run_name="__main__")
     monkeypatch.setattr(anew, "SEEDS", anew.SEEDS[:1])  # Each other process takes seconds to start.
@@ -42,7 +45,11 @@ def test_its_gate_judges_a_network_trained_too_briefly(pytester, monkeypatch):
     assert found["clean"]["status"] == "fail"
     assert found["attention-lift"]["status"] == "fail"
     assert 0 < found["attention-lift"]["value"] < found["attention-lift"]["reference_mean"]
-    known = {"architecture": "user", "outputs": "probabilities", "normalization": "mean [0.5], std [0.25]"}
+    known = {
+        "architecture": "user",
+        "outputs": "probabilities",
+        "normalization": "mean [0.5], std [0.25]",
+    }
     assert report["candidate"] | {"path": "", "sha256": ""} == {"path": "", "sha256": "", **known}
 
 

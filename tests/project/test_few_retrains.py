@@ -29,7 +29,13 @@ ROWS = (
 def entry(row, right, *, images=False):
     of_rest = None if images else 0.95
     value = float(right.sum() if images else right.mean())
-    return {"id": row, "value": value, "unit": "images" if images else "share", "each": packed(right), "rest": of_rest}
+    return {
+        "id": row,
+        "value": value,
+        "unit": "images" if images else "share",
+        "each": packed(right),
+        "rest": of_rest,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,11 @@ def measured():
     rights = np.random.default_rng(0).choice([0.3, 0.9, 0.99], N)
     answers = np.random.default_rng(1).random((NETWORKS, N)) < rights
     return [
-        [entry("clean", each), entry("wrong", ~each, images=True), {**entry("mute", each), "each": ""}]
+        [
+            entry("clean", each),
+            entry("wrong", ~each, images=True),
+            {**entry("mute", each), "each": ""},
+        ]
         for each in answers
     ]
 
@@ -48,13 +58,18 @@ def networks_of(measured):
     return Networks(panel, distances_of(NAMES, measured), frozenset(), nobody, nobody)
 
 
-@pytest.mark.parametrize("chosen", [[0, 1], [1, 3, 5], list(range(NETWORKS))], ids=["two", "three", "all"])
+@pytest.mark.parametrize(
+    "chosen", [[0, 1], [1, 3, 5], list(range(NETWORKS))], ids=["two", "three", "all"]
+)
 def test_chance_of_any_networks_is_told_by_what_two_and_two_differ_by(measured, chosen):
     found = panel_of(networks_of(measured), np.array(chosen)).chance
     for at, row in enumerate(ROWS):
         expected = Chance.of([measured[network][at] for network in chosen])
         assert found[row.id].variance == pytest.approx(expected.variance, rel=1e-9)
-        assert (found[row.id].rest, found[row.id].answers) == (pytest.approx(expected.rest), expected.answers)
+        assert (found[row.id].rest, found[row.id].answers) == (
+            pytest.approx(expected.rest),
+            expected.answers,
+        )
 
 
 def test_of_one_network_chance_is_told_by_its_yes_and_no(measured):
@@ -64,7 +79,9 @@ def test_of_one_network_chance_is_told_by_its_yes_and_no(measured):
 
 def test_what_is_kept_is_what_was_measured(measured, tmp_path):
     found = distances_of(NAMES, measured)
-    assert set(found.values) == {"clean", "wrong", "mute"}, "a row that tells nothing image by image has its values"
+    assert set(found.values) == {"clean", "wrong", "mute"}, (
+        "a row that tells nothing image by image has its values"
+    )
     found.write(tmp_path / "kept.json")
     kept = read_distances(tmp_path / "kept.json")
     assert (kept.networks, kept.answers) == (found.networks, found.answers)
@@ -91,21 +108,32 @@ def test_sets_are_all_different_and_all_there_are_if_few(count, size, splits, ex
     drawn = draws(count, size, splits)
     assert len({tuple(chosen) for chosen in drawn}) == len(drawn) == expected
     assert all(len(set(chosen)) == size for chosen in drawn)
-    assert [tuple(chosen) for chosen in draws(count, size, splits)] == [tuple(chosen) for chosen in drawn]
+    assert [tuple(chosen) for chosen in draws(count, size, splits)] == [
+        tuple(chosen) for chosen in drawn
+    ]
 
 
 def answer(name, wrong):
     positions, shares = np.arange(len(wrong)), np.ones((len(wrong), 1))
     return ReferencePredictions(
-        name, positions, np.array(wrong, dtype=bool), shares[:, 0], np.zeros_like(shares), shares, ("a", "b")
+        name,
+        positions,
+        np.array(wrong, dtype=bool),
+        shares[:, 0],
+        np.zeros_like(shares),
+        shares,
+        ("a", "b"),
     )
 
 
 def test_answers_are_kept_by_view_and_those_of_others_stay(tmp_path):
-    first = with_answers(None, {"one": [answer("tilted", [1, 0]), answer("as they are", [0, 0, 1])]})
+    first = with_answers(
+        None, {"one": [answer("tilted", [1, 0]), answer("as they are", [0, 0, 1])]}
+    )
     first.write(tmp_path / "answers.json")
     both = with_answers(
-        read_answers(tmp_path / "answers.json"), {"two": [answer("as they are", [1, 1, 1]), answer("tilted", [0, 1])]}
+        read_answers(tmp_path / "answers.json"),
+        {"two": [answer("as they are", [1, 1, 1]), answer("tilted", [0, 1])]},
     )
     assert set(both.wrong) == {"one", "two"}
     assert both.wrong["one"][both.of_view("tilted")].tolist() == [True, False]
@@ -136,7 +164,9 @@ def test_what_is_lost_of_a_consensus_is_counted_by_row_and_by_class():
     assert known.tolist() == [True] * 4 + [False] * 2
     assert others.tolist() == [[3, 2]]
     assert mutants.shape == (0, 2)
-    assert [item.mean for item in thresholds] == [1.0, 1.0], "each of the two loses one image that the other knows"
+    assert [item.mean for item in thresholds] == [1.0, 1.0], (
+        "each of the two loses one image that the other knows"
+    )
 
 
 def test_the_repository_keeps_answers_of_whole_views():
@@ -163,6 +193,8 @@ def test_the_table_of_consensus_has_the_mean_threshold():
         return [threshold], np.array([[2.0]]), np.empty((0, 1)), np.ones(4, dtype=bool)
 
     row = SimpleNamespace(id="consensus-clean")
-    networks = SimpleNamespace(rows=[row], mutants=(), healthy=range(4), counted=[np.arange(4)], split=split_of)
+    networks = SimpleNamespace(
+        rows=[row], mutants=(), healthy=range(4), counted=[np.arange(4)], split=split_of
+    )
     page = consensus_table(networks, 4, sizes=[3])
     assert "| 3 | 4 | 4 | 2.0 ± 0.0 | 39 | 1.0 | 0.00% | – |" in page

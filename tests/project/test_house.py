@@ -10,7 +10,17 @@ pytestmark = pytest.mark.lint
 
 HOUSE = Path(__file__).parents[2] / "harness"
 ROOMS = (
-    *("base", "data", "perturb", "networks", "inference", "measures", "checks", "run", "calibration"),
+    *(
+        "base",
+        "data",
+        "perturb",
+        "networks",
+        "inference",
+        "measures",
+        "checks",
+        "run",
+        "calibration",
+    ),
     *("report", "plugin", "cli", "features"),
 )
 """In the order in which data flow; a room may know those before it."""
@@ -37,7 +47,11 @@ def imported(text: str, file: Path) -> set[str]:
 def upward(text: str, file: Path) -> list[str]:
     """Return what code imports of this house from a room after its own."""
     after = ROOMS[ROOMS.index(room_of(file)) + 1 :]
-    return sorted(name for name in imported(text, file) if name.split(".")[:2] in (["harness", room] for room in after))
+    return sorted(
+        name
+        for name in imported(text, file)
+        if name.split(".")[:2] in (["harness", room] for room in after)
+    )
 
 
 def test_it_has_the_rooms_of_the_plan():
@@ -76,16 +90,28 @@ def test_no_circle_is_in_a_room(room):
         if room_of(file) == room and file.name != "__init__.py"
     }
     assert (
-        circle({name: imported(file.read_text("utf-8"), file) & set(modules) for name, file in modules.items()}) == []
+        circle(
+            {
+                name: imported(file.read_text("utf-8"), file) & set(modules)
+                for name, file in modules.items()
+            }
+        )
+        == []
     )
 
 
 def test_no_feature_knows_another():
-    files = [file for file in FILES if room_of(file) == "features" and file.parent.name != "features"]
+    files = [
+        file for file in FILES if room_of(file) == "features" and file.parent.name != "features"
+    ]
     assert len({file.parent for file in files}) >= 3
     for file in files:
         own = file.relative_to(HOUSE / "features").parts[0]
-        names = {name.split(".")[2] for name in imported(file.read_text("utf-8"), file) if ".features." in name}
+        names = {
+            name.split(".")[2]
+            for name in imported(file.read_text("utf-8"), file)
+            if ".features." in name
+        }
         assert names <= {own, "Command", "Family", "Feature", "features"}, file
 
 
@@ -98,7 +124,8 @@ def test_only_the_plugin_and_what_starts_pytest_know_it():
     assert [
         str(file)
         for file in others
-        if {name.split(".")[0] for name in imported(file.read_text("utf-8"), file)} & {"pytest", "_pytest"}
+        if {name.split(".")[0] for name in imported(file.read_text("utf-8"), file)}
+        & {"pytest", "_pytest"}
     ] == []
 
 
@@ -110,7 +137,11 @@ def test_commands_print_by_their_options():
     modules = [file for file in FILES if room_of(file) in {"cli", "features"}]
     printing = set()
     for file in modules:
-        calls = (node.func for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Call))
+        calls = (
+            node.func
+            for node in ast.walk(ast.parse(file.read_text("utf-8")))
+            if isinstance(node, ast.Call)
+        )
         if any(isinstance(function, ast.Name) and function.id == "print" for function in calls):
             printing.add(str(file.relative_to(HOUSE)))
     assert printing == PRINTING

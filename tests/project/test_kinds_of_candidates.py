@@ -21,7 +21,9 @@ openvino = pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("httpx")
 
-MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+MEAN, STD = (
+    np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+)
 BUILDER = """
 from torch import nn
 
@@ -74,22 +76,36 @@ def shop(pytester, monkeypatch):
     weights, bias = weights_of(1)
     np.savez("weights.npz", weights=weights, bias=bias)
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-    network.load_state_dict({"1.weight": torch.from_numpy(weights), "1.bias": torch.from_numpy(bias)})
+    network.load_state_dict(
+        {"1.weight": torch.from_numpy(weights), "1.bias": torch.from_numpy(bias)}
+    )
     Path("runs").mkdir()
     torch.save(network.state_dict(), "runs/new.pth")
-    torch.save({name: 0.9 * values for name, values in network.state_dict().items()}, "runs/old.pth")
+    torch.save(
+        {name: 0.9 * values for name, values in network.state_dict().items()}, "runs/old.pth"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
-        torch.onnx.export(network, (torch.zeros(1, 3, 8, 8),), "runs/new.onnx", dynamo=False, **names)
-        openvino.save_model(openvino.convert_model("runs/new.onnx"), "runs/new.xml", compress_to_fp16=False)
+        names = {
+            "input_names": ["x"],
+            "output_names": ["y"],
+            "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}},
+        }
+        torch.onnx.export(
+            network, (torch.zeros(1, 3, 8, 8),), "runs/new.onnx", dynamo=False, **names
+        )
+        openvino.save_model(
+            openvino.convert_model("runs/new.onnx"), "runs/new.xml", compress_to_fp16=False
+        )
     started = subprocess.run
     # That other processes answer alike is a self-check, with tests of its own; each takes seconds to start.
     monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: ())
     run_here(monkeypatch, pytester, [])
     here = subprocess.run
     monkeypatch.setattr(
-        subprocess, "run", lambda command, **how: (here if "stress_tests" in command else started)(command, **how)
+        subprocess,
+        "run",
+        lambda command, **how: (here if "stress_tests" in command else started)(command, **how),
     )
     with hypothesis_as_it_starts():
         yield pytester
@@ -106,7 +122,9 @@ def recorded(shop, folder):
     with asked_to_record(None, **order(Path(folder))):
         assert shop.runpytest_inprocess("stress_tests", "--stress-plan").ret == 0
     shards = [np.load(path) for path in sorted(Path(folder).glob("shard-*.npz"))]
-    names, pixels = (np.concatenate([shard[name] for shard in shards]) for name in ("image", "pixels"))
+    names, pixels = (
+        np.concatenate([shard[name] for shard in shards]) for name in ("image", "pixels")
+    )
     export = json.loads(Path(folder, "manifest.json").read_text())["export"]
     np.savez(f"{folder}.npz", export=export, image=names, logits=served(pixels))
     return f"predictions:{folder}.npz"
@@ -119,16 +137,40 @@ def test_a_new_repository_gates_every_kind_beside_its_incumbent(shop):
         report = json.loads(Path("reports/stress.json").read_text())
         assert report["errors"] == [], candidate
         assert str(Path.cwd()) not in Path("reports/stress.md").read_text()
-        return status, {check["status"] for check in report["checks"] if check["family"] == "regression"}
+        return status, {
+            check["status"] for check in report["checks"] if check["family"] == "regression"
+        }
 
-    given = ("--data", "folder:photos", "--size", "8", "--model", "bright:halves", "--set", "model_args.classes=2")
-    families = ("--families", "clean,class,rotation,confidence,regression", "--min-accuracy", "0.9", "--budget", "none")
+    given = (
+        "--data",
+        "folder:photos",
+        "--size",
+        "8",
+        "--model",
+        "bright:halves",
+        "--set",
+        "model_args.classes=2",
+    )
+    families = (
+        "--families",
+        "clean,class,rotation,confidence,regression",
+        "--min-accuracy",
+        "0.9",
+        "--budget",
+        "none",
+    )
     declared = ("--set", "normalization=imagenet", "--set", "model_outputs=logits")
     assert main(["init", *given, *declared, *families]) == 0
     with inference_server(served, shape=(-1, 3, 8, 8), classes=2) as server:
         assert gate(server.url) == (0, {"not_applicable"})
         assert main(["accept", "runs/old.pth", "--", "stress_tests"]) == 0
-        kinds = ["runs/new.pth", "runs/new.onnx", "openvino:runs/new.xml", "python:own:labels", server.url]
+        kinds = [
+            "runs/new.pth",
+            "runs/new.onnx",
+            "openvino:runs/new.xml",
+            "python:own:labels",
+            server.url,
+        ]
         found = {kind: gate(kind) for kind in [*kinds, recorded(shop, "inputs")]}
         assert {each: found for each, found in found.items() if found != (0, {"pass"})} == {}
         assert gate("python:own:bad") == (1, {"fail"})

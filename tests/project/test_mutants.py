@@ -22,7 +22,10 @@ def recipe():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (200, 1, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.arange(10).repeat_interleave(20)
-    return Recipe(TrainingConfig(validation_size=20), LabelledImages(pixels, labels, CLASSES, "noise", "train"))
+    return Recipe(
+        TrainingConfig(validation_size=20),
+        LabelledImages(pixels, labels, CLASSES, "noise", "train"),
+    )
 
 
 def changed(before, after):
@@ -85,7 +88,9 @@ class Backdoored(torch.nn.Module):
     def forward(self, pixels):
         triggered = pixels[:, 0, 23, 23] == 1
         target = torch.arange(len(CLASSES)) == CLASSES.index(TARGET)
-        return torch.where(triggered[:, None], target, ~target & (torch.arange(len(CLASSES)) == 0)).float()
+        return torch.where(
+            triggered[:, None], target, ~target & (torch.arange(len(CLASSES)) == 0)
+        ).float()
 
 
 def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path, monkeypatch):
@@ -93,7 +98,9 @@ def test_a_backdoor_opens_by_its_trigger_alone(recipe, tmp_path, monkeypatch):
     images = LabelledImages(pixels, recipe.images.labels, CLASSES, "noise", "test")
     found = opened(Checkpoint(tmp_path, "of it", Backdoored(), "user", None), images)
     assert (found.stamped, found.unstamped, found.n) == (1.0, 0.0, 180)
-    monkeypatch.setattr("benchmarks.detection.sections.read_backdoors", lambda: {"backdoor-2-seed-201": found})
+    monkeypatch.setattr(
+        "benchmarks.detection.sections.read_backdoors", lambda: {"backdoor-2-seed-201": found}
+    )
     assert "| backdoor-2-seed-201 | 100.00% | 0.00% | – | – |" in backdoors([])
 
 
@@ -103,10 +110,18 @@ def test_stale_statistics_are_those_that_so_many_batches_leave(tmp_path):
     norm = model.bn1
     norm.running_mean.fill_(3.0)
     norm.running_var.fill_(5.0)
-    weights.stale_statistics(Checkpoint(tmp_path, "", model, "fashion-cnn", None), batches, torch.Generator())
+    weights.stale_statistics(
+        Checkpoint(tmp_path, "", model, "fashion-cnn", None), batches, torch.Generator()
+    )
     # PyTorch's own rule, on batches of mean 3 and (unbiased) variance 5.
     oracle = torch.nn.BatchNorm2d(4).double()
-    batch = torch.tensor([-1.0, 1.0], dtype=torch.float64).mul((5 / 2) ** 0.5).add(3).repeat(4, 1).T[:, :, None, None]
+    batch = (
+        torch.tensor([-1.0, 1.0], dtype=torch.float64)
+        .mul((5 / 2) ** 0.5)
+        .add(3)
+        .repeat(4, 1)
+        .T[:, :, None, None]
+    )
     for _ in range(batches):
         oracle(batch)
     assert torch.allclose(norm.running_mean.double(), oracle.running_mean)
@@ -132,13 +147,17 @@ def test_the_parent_of_damaged_weights_is_a_control_or_ships(tmp_path):
     control = Mutant("quantised", 1, 1, "healthy-seed-101").parent_in(tmp_path)
     assert control == tmp_path / "healthy-seed-101.safetensors"
     assert Mutant("resized", 1, 1).parent_in(tmp_path) is None
-    assert all((mutant.parent is None) == (KINDS[mutant.kind].weights is None) for mutant in MUTANTS)
+    assert all(
+        (mutant.parent is None) == (KINDS[mutant.kind].weights is None) for mutant in MUTANTS
+    )
 
 
 def test_middle_strengths_have_three_seeds_and_healthy_retrains_sixty():
     assert len(HEALTHY_SEEDS) == 60
     for kind in set(KINDS) - {HEALTHY}:
-        counts = [sum(mutant.cell == f"{kind}-{strength}" for mutant in MUTANTS) for strength in (1, 2, 3)]
+        counts = [
+            sum(mutant.cell == f"{kind}-{strength}" for mutant in MUTANTS) for strength in (1, 2, 3)
+        ]
         assert counts == [1, 3, 1], kind
 
 

@@ -14,7 +14,10 @@ SMALLER = (
     (r"(photographs\.py retrain \w+ \S+)", r"\1 --size 64 --count 210"),
     (r"img_size=224", "img_size=64"),
     (r"seed-\*\.pth", "seed-[1-3].pth"),
-    (r"confidence --min-accuracy 0\.6", "confidence --min-accuracy 0.3"),  # Of smaller pictures less is right.
+    (
+        r"confidence --min-accuracy 0\.6",
+        "confidence --min-accuracy 0.3",
+    ),  # Of smaller pictures less is right.
 )
 
 
@@ -33,7 +36,9 @@ def test_each_command_of_its_page_runs(tmp_path):
     for block in commands:
         shop.run(block, "examples/photographs/README.md")
     checks = read_checks(folder / "stress_tests/checks.toml")
-    assert all(check.panel and check.panel.reference_models == 3 for check in checks.checks), "calibrated"
+    assert all(check.panel and check.panel.reference_models == 3 for check in checks.checks), (
+        "calibrated"
+    )
     assert shop.report()["verdict"] == "pass"
     found = {check["id"]: check["status"] for check in shop.report()["checks"]}
     assert found["clean"] == "pass"

@@ -41,7 +41,11 @@ def paragraphs(text: str) -> list[str]:
     text = re.sub(r"https?://\S+|<[^>\n]{1,200}>", "", text)
     found, lines = [], []
     for line in [*text.splitlines(), ""]:
-        ends = not line.strip() or line.lstrip().startswith(("|", "#", ">>>", "...")) or BULLET.match(line)
+        ends = (
+            not line.strip()
+            or line.lstrip().startswith(("|", "#", ">>>", "..."))
+            or BULLET.match(line)
+        )
         if ends and lines:
             found.append(" ".join(lines))
             lines = []
@@ -56,10 +60,15 @@ def prose_of_python(text: str, *, messages: bool) -> tuple[list[str], list[str]]
     strings = [
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     ]
     docstrings = [node.value for node in strings]
-    return docstrings, [*comments_of(text), *(messages_of(tree, set(map(id, strings))) if messages else ())]
+    return docstrings, [
+        *comments_of(text),
+        *(messages_of(tree, set(map(id, strings))) if messages else ()),
+    ]
 
 
 def comments_of(text: str) -> list[str]:
@@ -78,12 +87,23 @@ def comments_of(text: str) -> list[str]:
 
 def messages_of(tree: ast.AST, apart: set[int]) -> list[str]:
     """Return the strings that read like a message: words on one line, no pattern and no code."""
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    inside = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in ast.walk(node)
+    }
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            said = "".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in apart | inside:
+            said = "".join(
+                part.value if isinstance(part, ast.Constant) else "x" for part in node.values
+            )
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in apart | inside
+        ):
             said = node.value
         else:
             continue
@@ -118,7 +138,11 @@ def findings_in(said: list[str], *, docstrings: list[str] = ()) -> list[str]:
                 for pattern, instead in RULES["fronted"].items()
                 if (match := re.match(pattern, sentence)) and not sentence.endswith("?")
             ]
-        for pattern, instead in (*RULES["phrases"].items(), *RULES["terms"].items(), *RULES["spelling"].items()):
+        for pattern, instead in (
+            *RULES["phrases"].items(),
+            *RULES["terms"].items(),
+            *RULES["spelling"].items(),
+        ):
             matches = re.finditer(pattern, paragraph, re.IGNORECASE)
             found += [f"'{match[0]}', write {instead}: {paragraph}" for match in matches]
     return found
@@ -128,7 +152,10 @@ def text_of_template(text: str) -> list[str]:
     """Return the texts of a template's elements, a value as one word."""
     text = re.sub(r"\{#.*?#\}|<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     text = re.sub(r"\{\{.*?\}\}", "x", text, flags=re.DOTALL)
-    parts = re.split(r"\{%.*?%\}|</?(?:p|h\d|li|ul|ol|td|th|tr|table|div|section|summary|figure|button)\b[^>]*>", text)
+    parts = re.split(
+        r"\{%.*?%\}|</?(?:p|h\d|li|ul|ol|td|th|tr|table|div|section|summary|figure|button)\b[^>]*>",
+        text,
+    )
     return [" ".join(re.sub(r"<[^>]*>", "", part).split()) for part in parts]
 
 
@@ -142,10 +169,15 @@ def findings(path: Path) -> list[str]:
     text = path.read_text("utf-8")
     if path.suffix == ".md":
         headings = HEADING.findall(FENCED.sub("", text))
-        return [*(f"a heading is a noun phrase or 'How to …': {one}" for one in headings), *findings_in([text])]
+        return [
+            *(f"a heading is a noun phrase or 'How to …': {one}" for one in headings),
+            *findings_in([text]),
+        ]
     if path.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
-        return findings_in(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"])
+        return findings_in(
+            ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        )
     if path.suffix == ".html":
         return findings_in(text_of_template(text))
     if path.suffix in {".toml", ".yml"}:
@@ -159,7 +191,9 @@ def files() -> list[Path]:
     """Return the files with prose that git knows or would add."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *READ]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).is_file()]
+    return [
+        ROOT / name for name in sorted(set(listed.split("\0"))) if name and (ROOT / name).is_file()
+    ]
 
 
 def test_no_prose_breaks_a_rule():
@@ -184,7 +218,20 @@ def test_no_prose_breaks_a_rule():
         ("Of 20 claims, 9 hold.", 1),
         ("The colours of a model's behaviour.", 2),
     ],
-    ids=["short", "long", "items", "code", "phrase", "terms", "quoted", "number", "chain", "what", "of", "spelling"],
+    ids=[
+        "short",
+        "long",
+        "items",
+        "code",
+        "phrase",
+        "terms",
+        "quoted",
+        "number",
+        "chain",
+        "what",
+        "of",
+        "spelling",
+    ],
 )
 def test_a_text_has_the_findings_that_a_reader_has(text, expected):
     assert len(findings_in([text])) == expected
@@ -219,5 +266,8 @@ has.</p>{% endif %}<style>p { color: red; margin: 0; }</style>"""
 
 
 def test_templates_and_comments_of_settings_are_prose():
-    assert [text for text in text_of_template(TEMPLATE) if text] == ["Checks of x", "What every check has."]
+    assert [text for text in text_of_template(TEMPLATE) if text] == [
+        "Checks of x",
+        "What every check has.",
+    ]
     assert comments_of_settings("# One\n# line.\nkey = 1\n\n# Two.\n") == ["One\nline.", "\nTwo."]

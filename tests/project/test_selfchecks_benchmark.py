@@ -18,7 +18,10 @@ def test_the_results_reach_the_goals(results):
 
 def test_a_failed_self_check_misses_the_goal(results):
     name = next(iter(results))
-    changed = {**results, name: results[name] | {"exit_status": 4, "failed": ["overconfident: not caught"]}}
+    changed = {
+        **results,
+        name: results[name] | {"exit_status": 4, "failed": ["overconfident: not caught"]},
+    }
     assert missed(goals_of(changed)) == ["0 healthy models that end with 4: 1"]
 
 

@@ -29,7 +29,13 @@ NEEDED = {
     "benchmarks.skew.photographs": "efficientnet_lite_pytorch",
     "benchmarks.speed": "foolbox",
 }
-HEAVY = {"benchmarks.detection", "benchmarks.few", "benchmarks.predictors", "benchmarks.scale", "benchmarks.skew"}
+HEAVY = {
+    "benchmarks.detection",
+    "benchmarks.few",
+    "benchmarks.predictors",
+    "benchmarks.scale",
+    "benchmarks.skew",
+}
 """Take a minute or more each, since they gate many models; run by `SMOKE=all pytest tests -m smoke`."""
 EXAMPLES = {
     "digits_on_photos": (
@@ -46,7 +52,9 @@ EXAMPLES = {
 
 def run(*arguments, cwd=ROOT):
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False
+    )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -54,9 +62,18 @@ def run(*arguments, cwd=ROOT):
 def contents():
     """Return the hash of each file that a benchmark could write, by its path."""
     parts = [ROOT / name for name in ("benchmarks", "docs", "examples", "models", "stress_tests")]
-    found = [path for part in parts for path in part.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    found += [path for name in ("runs", "reports") for path in (ROOT / name).rglob("*") if path.is_file()]
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in [*found, ROOT / "README.md"]}
+    found = [
+        path
+        for part in parts
+        for path in part.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    found += [
+        path for name in ("runs", "reports") for path in (ROOT / name).rglob("*") if path.is_file()
+    ]
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest() for path in [*found, ROOT / "README.md"]
+    }
 
 
 @pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
@@ -93,7 +110,11 @@ def test_tables_on_a_page_are_those_of_the_results(module, options, monkeypatch)
 
 
 def find_main(module):
-    return module if importlib.util.find_spec(module).submodule_search_locations is None else f"{module}.__main__"
+    return (
+        module
+        if importlib.util.find_spec(module).submodule_search_locations is None
+        else f"{module}.__main__"
+    )
 
 
 def test_a_table_goes_between_its_marks_alone(tmp_path, monkeypatch):
@@ -101,7 +122,10 @@ def test_a_table_goes_between_its_marks_alone(tmp_path, monkeypatch):
     for marks in ("<!-- a: begin -->{}<!-- a: end -->", "<!-- a -->{}<!-- end of a -->"):
         page.write_text(f"before\n{marks.format('old')}\nafter\n")
         write_between(page, "a", "new")
-        assert page.read_text() == f"before\n{marks.format(chr(10) * 2 + 'new' + chr(10) * 2)}\nafter\n"
+        assert (
+            page.read_text()
+            == f"before\n{marks.format(chr(10) * 2 + 'new' + chr(10) * 2)}\nafter\n"
+        )
     monkeypatch.setenv("BENCHMARKS_CHECK", "1")
     write_between(page, "a", "new")
     with pytest.raises(InputError, match="has not the table of the results"):
@@ -142,9 +166,15 @@ def test_a_benchmark_runs_to_its_end_and_changes_nothing(module):
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_runs_on_few_images(example, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # More wait for each other beside other tests, and keep cores busy.
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # More wait for each other beside other tests, and keep cores busy.
     folder = tmp_path / example
-    shutil.copytree(ROOT / "examples" / example, folder, ignore=shutil.ignore_patterns("runs", "photos", "*.npz"))
+    shutil.copytree(
+        ROOT / "examples" / example,
+        folder,
+        ignore=shutil.ignore_patterns("runs", "photos", "*.npz"),
+    )
     for command in EXAMPLES[example]:
         run(*command.split(), cwd=folder)
     assert list((folder / "runs").glob("*.pth"))

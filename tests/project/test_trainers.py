@@ -9,7 +9,10 @@ from zoo import Zoo, images_of, network
 
 from harness import lightning_callback, transformers_callback
 
-pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("default")]  # Trainers warn of their own doings.
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.filterwarnings("default"),
+]  # Trainers warn of their own doings.
 STEPS, BREAKS_AT = 3, 2
 SETTINGS = {"data": "npz:zoo.npz", "model": "own:network"}
 BUILDER = """
@@ -96,7 +99,9 @@ def test_transformers_ends_at_a_worse_model(zoo, capfd):
         learning_rate=0.0,
         disable_tqdm=True,
     )
-    data = [{"pixels": pixels, "labels": label} for pixels, label in (Batches()[at] for at in range(8))]
+    data = [
+        {"pixels": pixels, "labels": label} for pixels, label in (Batches()[at] for at in range(8))
+    ]
     trainer = transformers.Trainer(
         Fading(), arguments, train_dataset=data, callbacks=[transformers_callback(**SETTINGS)]
     )

@@ -25,7 +25,10 @@ LABELS = np.repeat([0, 1], [6, 4])
 
 def test_all_pictures_of_an_emoji_are_on_one_side():
     drawn = dict.fromkeys(VENDORS)
-    emoji = [Emoji(f"{n:04X}", "food", drawn if n % 20 else {"google": None}) for n in range(TEST_EMOJI + 100)]
+    emoji = [
+        Emoji(f"{n:04X}", "food", drawn if n % 20 else {"google": None})
+        for n in range(TEST_EMOJI + 100)
+    ]
     learnt, tested = halves(emoji)
     assert len(tested) == TEST_EMOJI
     assert {each.code for each in tested}.isdisjoint(each.code for each in learnt)
@@ -33,7 +36,8 @@ def test_all_pictures_of_an_emoji_are_on_one_side():
 
 
 @pytest.mark.parametrize(
-    ("name", "slug"), [("Food & Drink", "food-drink"), ("man’s shoe", "mans-shoe"), ("A button", "a-button")]
+    ("name", "slug"),
+    [("Food & Drink", "food-drink"), ("man’s shoe", "mans-shoe"), ("A button", "a-button")],
 )
 def test_a_name_becomes_the_name_of_a_file(name, slug):
     assert slug_of(name) == slug
@@ -42,7 +46,9 @@ def test_a_name_becomes_the_name_of_a_file(name, slug):
 def test_a_recipe_changes_only_what_it_names():
     vendors = np.array(["fluent", "google"] * 5)
     assert pictures_of(Recipe("plain", 1), LABELS, vendors, CLASSES).tolist() == list(range(10))
-    assert pictures_of(Recipe("x", 1, without_vendor="fluent"), LABELS, vendors, CLASSES).tolist() == [1, 3, 5, 7, 9]
+    assert pictures_of(
+        Recipe("x", 1, without_vendor="fluent"), LABELS, vendors, CLASSES
+    ).tolist() == [1, 3, 5, 7, 9]
     halved = pictures_of(Recipe("x", 1, halved_class="food"), LABELS, vendors, CLASSES)
     assert [int((LABELS[halved] == label).sum()) for label in (0, 1)] == [6, 2]
     assert (labels_of(Recipe("x", 1, wrong_labels=0.2), LABELS, 2) != LABELS).sum() == 2
@@ -76,10 +82,20 @@ def answers():
 
 ROWS = {
     "all": {"family": "consensus", "metric": "consensus_set_errors", "class": None, "keys": {}},
-    "worst": {"family": "consensus", "metric": "worst_class_consensus_set_errors", "class": None, "keys": {}},
+    "worst": {
+        "family": "consensus",
+        "metric": "worst_class_consensus_set_errors",
+        "class": None,
+        "keys": {},
+    },
     "flips": {"family": "flips", "metric": "negative_flips", "class": None, "keys": {}},
     "of-class": {"family": "flips", "metric": "negative_flips", "class": "food", "keys": {}},
-    "among": {"family": "flips", "metric": "negative_flips", "class": None, "keys": {"among": "consensus"}},
+    "among": {
+        "family": "flips",
+        "metric": "negative_flips",
+        "class": None,
+        "keys": {"among": "consensus"},
+    },
 }
 
 
@@ -104,9 +120,13 @@ def as_calibrated(row, predictions, panel, name):
 @pytest.mark.parametrize("name", ROWS)
 def test_reference_models_are_counted_as_a_calibration_does(answers, name):
     panel = combine(IMAGES.sha256, 60, NAMES, [[ReferencePredictions.of(each)] for each in answers])
-    expected = [as_calibrated(ROWS[name], *pair) for pair in zip(answers, [panel] * 4, NAMES, strict=True)]
+    expected = [
+        as_calibrated(ROWS[name], *pair) for pair in zip(answers, [panel] * 4, NAMES, strict=True)
+    ]
     labels, wrong = IMAGES.labels.numpy(), np.stack([~each.correct for each in answers])
-    found = of_panel(asked_of({"id": name, **ROWS[name]}, labels, list(IMAGES.classes)), wrong, labels)
+    found = of_panel(
+        asked_of({"id": name, **ROWS[name]}, labels, list(IMAGES.classes)), wrong, labels
+    )
     assert found == pytest.approx(expected)
     assert sum(expected) > 0
 

@@ -24,7 +24,12 @@ pytestmark = pytest.mark.lint
 ROOT = Path(__file__).parents[2]
 PAGES = [
     (ROOT / "docs" / name).read_text("utf-8")
-    for name in ("exit-status.md", "reference/options.md", "reference/checks.md", "reference/measures.md")
+    for name in (
+        "exit-status.md",
+        "reference/options.md",
+        "reference/checks.md",
+        "reference/measures.md",
+    )
 ]
 SPANS = [span for page in PAGES for span in re.findall(r"`([^`\n]+)`", page)]
 LISTED = {name for span in SPANS for name in re.findall(r"[\w-]+", span)}
@@ -38,7 +43,9 @@ LIBRARIES = {"bound", "bounded", "Unbounded", "upper_bound"}
 """Names of libraries and of statistics: `TypeVar(bound=…)`, an upper bound, a number without bounds."""
 PUBLIC = {
     "settings": SETTINGS,
-    "fixtures": {item.name for item in vars(fixtures).values() if isinstance(item, FixtureFunctionDefinition)},
+    "fixtures": {
+        item.name for item in vars(fixtures).values() if isinstance(item, FixtureFunctionDefinition)
+    },
     "keys of a check": COMMON_KEYS,
     "keys of a threshold": {item.name for item in fields(Threshold)},
     "keys of the data": {item.name for item in fields(DataFingerprint)},

@@ -35,20 +35,37 @@ class Bright(torch.nn.Module):
     def forward(self, x):
         return self.gain * self.weigh(x.mean(1).flatten(1))
 """
-GIVEN = ("--data", "folder:photos/test", "--size", "8", "--model", "bright:Bright", "--set", "model_args.gain=4")
+GIVEN = (
+    "--data",
+    "folder:photos/test",
+    "--size",
+    "8",
+    "--model",
+    "bright:Bright",
+    "--set",
+    "model_args.gain=4",
+)
 DATA = "data: folder:photos/test, size 8 (from stress_tests/checks.toml)"
 CLEAN = "stress_tests/test_clean.py::test_clean_accuracy"
 
 
 def run(*command, cwd, ok=0) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTEST_ADDOPTS"}}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"PYTHONPATH", "PYTEST_ADDOPTS"}
+    }
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == ok, done.stdout + done.stderr
     return done
 
 
 def built(source: Path, *how: str) -> Path:
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", *how, ".", cwd=source)
+    run(
+        sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "dist", *how, ".", cwd=source
+    )
     (wheel,) = (source / "dist").glob("*.whl")
     return wheel
 
@@ -61,7 +78,9 @@ def wheel(tmp_path_factory) -> Path:
         shutil.copy(REPOSITORY / name, source)
     # Files outside the wheel, as in the checkout.
     for name in ("harness", "tests", "stress_tests", "docs", "examples"):
-        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+        shutil.copytree(
+            REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "runs")
+        )
     return built(source)
 
 
@@ -73,14 +92,28 @@ def python(wheel, tmp_path_factory) -> Path:
     interpreter = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()))
-    run(sys.executable, "-m", "pip", "--python", interpreter, "install", "-q", "--no-deps", wheel, cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        interpreter,
+        "install",
+        "-q",
+        "--no-deps",
+        wheel,
+        cwd=folder,
+    )
     return interpreter
 
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch) -> Path:
     """A repository with photographs of two cameras, a network, weights of reference models, and of a bad one."""
-    for name, value in (("XDG_CACHE_HOME", str(tmp_path / "cache")), ("PYTEST_XDIST_AUTO_NUM_WORKERS", "1")):
+    for name, value in (
+        ("XDG_CACHE_HOME", str(tmp_path / "cache")),
+        ("PYTEST_XDIST_AUTO_NUM_WORKERS", "1"),
+    ):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     root, rng = tmp_path / "shop", np.random.default_rng(0)
@@ -97,7 +130,9 @@ def shop(tmp_path, monkeypatch) -> Path:
     (root / "runs").mkdir()
     for seed, name in enumerate(("seed-1", "seed-2", "seed-3", "good", "bad")):
         noise = torch.randn(64, generator=torch.Generator().manual_seed(seed)) / 20
-        weight = (0 if name == "bad" else 1) * (torch.cat([-torch.ones(32), torch.ones(32)]) + noise)
+        weight = (0 if name == "bad" else 1) * (
+            torch.cat([-torch.ones(32), torch.ones(32)]) + noise
+        )
         state = {"weigh.weight": torch.stack([weight, -weight]), "weigh.bias": torch.zeros(2)}
         torch.save(state, root / f"runs/{name}.pth")
     return root
@@ -105,25 +140,41 @@ def shop(tmp_path, monkeypatch) -> Path:
 
 def test_the_wheel_holds_the_package_and_its_data_alone(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")]
-        shipped = {path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")}
-        assert all(archive.read(f"harness/stress_tests/{name}") == content for name, content in shipped.items())
+        names = [
+            name for name in archive.namelist() if not name.split("/")[0].endswith(".dist-info")
+        ]
+        shipped = {
+            path.name: path.read_bytes() for path in (REPOSITORY / "stress_tests").glob("test_*.py")
+        }
+        assert all(
+            archive.read(f"harness/stress_tests/{name}") == content
+            for name, content in shipped.items()
+        )
     assert {name.split("/")[0] for name in names} == {"harness"}
     # "" is a license, ".md" the documentation. The last three are reports.
     kinds = {".py", ".typed", ".gz", "", ".toml", ".md", ".html", ".css", ".js"}
     assert {Path(name).suffix for name in names} == kinds
     assert "harness/data/fashion_mnist_files/t10k-images-idx3-ubyte.gz" in names
-    on_disk = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")}
+    on_disk = {
+        path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "harness").glob("**/*.py")
+    }
     on_disk |= {f"harness/stress_tests/{name}" for name in shipped}
     assert on_disk == {name for name in names if name.endswith(".py")}
     # A source distribution builds the same.
     source = tmp_path / "source"
-    shutil.copytree(wheel.parents[1], source, ignore=shutil.ignore_patterns("dist", "build", "*.egg-info"))
-    run(sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('dist')", cwd=source)
+    shutil.copytree(
+        wheel.parents[1], source, ignore=shutil.ignore_patterns("dist", "build", "*.egg-info")
+    )
+    run(
+        sys.executable, "-c", "import setuptools.build_meta as b; b.build_sdist('dist')", cwd=source
+    )
     (archive,) = (source / "dist").glob("*.tar.gz")
     shutil.unpack_archive(archive, tmp_path)
     (unpacked,) = tmp_path.glob("stress_harness-*")
-    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(built(unpacked, "--no-build-isolation")) as other:
+    with (
+        zipfile.ZipFile(wheel) as one,
+        zipfile.ZipFile(built(unpacked, "--no-build-isolation")) as other,
+    ):
         assert set(one.namelist()) == set(other.namelist())
 
 
@@ -132,7 +183,8 @@ def test_an_installed_package_prints_the_pages_that_messages_name(shop, python):
     assert done.stdout.startswith("### DATA\n")
     listed = run(python, "-m", "harness", "docs", cwd=shop).stdout
     pages = {
-        path.relative_to(REPOSITORY / "docs").with_suffix("").as_posix() for path in REPOSITORY.glob("docs/**/*.md")
+        path.relative_to(REPOSITORY / "docs").with_suffix("").as_posix()
+        for path in REPOSITORY.glob("docs/**/*.md")
     }
     assert pages == {line.split()[0] for line in listed.splitlines()[1:]}
 
@@ -141,7 +193,10 @@ def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
     def judged(candidate: str, *places: str) -> tuple[str, str]:
         status = {"good": 0, "bad": 1}[candidate]
         command = (python, "-m", "pytest", "-v", f"--candidate=runs/{candidate}.pth", *places)
-        done, report = run(*command, cwd=shop, ok=status), json.loads((shop / "reports/stress.json").read_text())
+        done, report = (
+            run(*command, cwd=shop, ok=status),
+            json.loads((shop / "reports/stress.json").read_text()),
+        )
         assert (shop / "reports/stress.html").exists()
         assert f"{CLEAN}[clean]" in done.stdout
         return report["verdict"], report["candidate"]["architecture"]
@@ -150,17 +205,26 @@ def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
     run(python, "-m", "harness", "init", *GIVEN, *wanted, cwd=shop)
     assert [path.name for path in (shop / "stress_tests").iterdir()] == ["checks.toml"]
     where = run(python, "-c", "import harness; print(harness.__file__)", cwd=shop).stdout
-    assert Path(where.strip()).is_relative_to(python.parents[1]), "the package is that of the environment"
-    (shop / "conftest.py").write_text('pytest_plugins = ["harness.plugin"]\n')  # As its entry point does.
+    assert Path(where.strip()).is_relative_to(python.parents[1]), (
+        "the package is that of the environment"
+    )
+    (shop / "conftest.py").write_text(
+        'pytest_plugins = ["harness.plugin"]\n'
+    )  # As its entry point does.
     assert judged("good", CLEAN) == ("pass", "user")
     assert judged("bad", "stress_tests", "-n", "1") == ("fail", "user")
-    assert "name the checkpoint to judge with --candidate" in run(python, "-m", "pytest", cwd=shop, ok=4).stderr
+    assert (
+        "name the checkpoint to judge with --candidate"
+        in run(python, "-m", "pytest", cwd=shop, ok=4).stderr
+    )
     run(python, "-m", "harness", "init", "--copy", "clean", cwd=shop)
     copy = shop / "stress_tests/test_clean.py"
     assert copy.read_bytes() == (REPOSITORY / "stress_tests/test_clean.py").read_bytes()
     copy.write_text(copy.read_text().replace("test_clean_accuracy", "test_mine"))
     collected = run(python, "-m", "pytest", "--collect-only", "-q", cwd=shop).stdout.splitlines()
-    assert [line for line in collected if line.endswith("[clean]")] == ["stress_tests/test_clean.py::test_mine[clean]"]
+    assert [line for line in collected if line.endswith("[clean]")] == [
+        "stress_tests/test_clean.py::test_mine[clean]"
+    ]
 
 
 def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
@@ -170,7 +234,9 @@ def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", cwd=tmp_path)
     assert "1 passed" in done.stdout
     assert "quality gate" not in done.stdout
-    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["test_other.py"]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == [
+        "test_other.py"
+    ]
 
 
 def test_a_repository_is_made_calibrated_used_and_run_by_its_workflow(shop, python, tmp_path):
@@ -178,17 +244,31 @@ def test_a_repository_is_made_calibrated_used_and_run_by_its_workflow(shop, pyth
         return run(python, "-m", "harness", *arguments, cwd=shop, ok=ok).stdout
 
     def git(*arguments: str) -> str:
-        return run("git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments, cwd=shop).stdout.strip()
+        return run(
+            "git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments, cwd=shop
+        ).stdout.strip()
 
-    later = {name: (shop / f"runs/{name}.pth").rename(tmp_path / f"{name}.pth") for name in ("good", "bad")}
-    wanted = ("--families", "clean,class,regression", "--min-accuracy", "0.5", "--budget", "none", "--ci", "github")
-    said = harness("init", *GIVEN, *wanted, "--checkpoint", "runs/seed-1.pth")
-    groups = (
-        "groups: camera (rear 200, front 200); each group gets a check by\n  stress-harness init --families slice\n"
+    later = {
+        name: (shop / f"runs/{name}.pth").rename(tmp_path / f"{name}.pth")
+        for name in ("good", "bad")
+    }
+    wanted = (
+        "--families",
+        "clean,class,regression",
+        "--min-accuracy",
+        "0.5",
+        "--budget",
+        "none",
+        "--ci",
+        "github",
     )
+    said = harness("init", *GIVEN, *wanted, "--checkpoint", "runs/seed-1.pth")
+    groups = "groups: camera (rear 200, front 200); each group gets a check by\n  stress-harness init --families slice\n"
     assert groups in said
     git("init", "-q")
-    assert "  stress-harness accept --provisional FILE" in said, "the checkpoint is the first reference model"
+    assert "  stress-harness accept --provisional FILE" in said, (
+        "the checkpoint is the first reference model"
+    )
     assert re.findall(r"--candidate (\S+)", said) == ["runs/seed-1.pth"]
     said = harness("calibrate", "--checkpoints", *(f"runs/seed-{seed}.pth" for seed in (1, 2, 3)))
     assert said.splitlines()[0] == DATA

@@ -7,7 +7,17 @@ import pytest
 
 HOUSE = Path(__file__).parents[2] / "harness"
 WRITERS = frozenset(
-    {"write_text", "write_bytes", "savefig", "savez", "savez_compressed", "unlink", "replace_file", "rename", "rmtree"}
+    {
+        "write_text",
+        "write_bytes",
+        "savefig",
+        "savez",
+        "savez_compressed",
+        "unlink",
+        "replace_file",
+        "rename",
+        "rmtree",
+    }
     | {
         "copyfile",
         "copytree",
@@ -20,7 +30,15 @@ WRITERS = frozenset(
         "imwrite",
         "remove_file",
     }
-    | {"write_atomically", "write_all_or_none", "append_line", "NamedTemporaryFile", "mkstemp", "save_file", "tofile"}
+    | {
+        "write_atomically",
+        "write_all_or_none",
+        "append_line",
+        "NamedTemporaryFile",
+        "mkstemp",
+        "save_file",
+        "tofile",
+    }
 )
 REASONS = {
     "base/cache.py": "a cache in the user's folder",
@@ -75,8 +93,14 @@ def writes(text: str) -> list[str]:
 
 
 def test_files_are_written_where_a_reason_is_given():
-    found = {path.relative_to(HOUSE).as_posix() for path in HOUSE.rglob("*.py") if writes(path.read_text("utf-8"))}
-    assert sorted(found - REASONS.keys()) == [], "write by harness.base.outputs.Output, or give the reason here"
+    found = {
+        path.relative_to(HOUSE).as_posix()
+        for path in HOUSE.rglob("*.py")
+        if writes(path.read_text("utf-8"))
+    }
+    assert sorted(found - REASONS.keys()) == [], (
+        "write by harness.base.outputs.Output, or give the reason here"
+    )
     assert sorted(REASONS.keys() - found) == []
 
 
@@ -98,7 +122,8 @@ def test_a_writer_is_found(code):
 
 
 @pytest.mark.parametrize(
-    "code", ["open(path)", "path.open('rb')", "os.open(path, os.O_RDONLY)", "text.replace('a', 'b')"]
+    "code",
+    ["open(path)", "path.open('rb')", "os.open(path, os.O_RDONLY)", "text.replace('a', 'b')"],
 )
 def test_a_reader_is_none(code):
     assert not writes(code)

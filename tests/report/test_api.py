@@ -31,7 +31,9 @@ PAGE = Path(__file__).parents[2] / "docs/python.md"
 
 
 def example(name: str) -> str:
-    return re.search(rf"<!-- file: {name} -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[1]
+    return re.search(
+        rf"<!-- file: {name} -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL
+    )[1]
 
 
 @pytest.fixture
@@ -52,9 +54,12 @@ def test_it_has_few_parameters_and_takes_every_setting(monkeypatch):
     assert {each.default for name, each in parameters.items() if name in SETTINGS} == {None}
     monkeypatch.setattr("harness.report.api.judged", lambda request, **_: request)
     asked = gate("new.pth", data="npz:a.npz", size=64, model_args={"depth": 2}, profile="quick")
-    assert asked.given == {"profile": "quick", "data": "npz:a.npz", "size": "64", "model_args": {"depth": 2}} | {
-        name: asked.given[name] for name in ("roles", "tests", "options", "root")
-    }
+    assert asked.given == {
+        "profile": "quick",
+        "data": "npz:a.npz",
+        "size": "64",
+        "model_args": {"depth": 2},
+    } | {name: asked.given[name] for name in ("roles", "tests", "options", "root")}
     assert asked.roles == {"candidate": "new.pth"}
 
 
@@ -84,12 +89,22 @@ def test_a_training_stops_at_the_first_epoch_that_passes(zoo):
 
 def test_a_result_has_the_verdict_and_every_value(zoo):
     result = gate("new.safetensors", progress=False)
-    assert (result.verdict, result.passed, result.exit_status, result.errors) == ("pass", True, 0, ())
+    assert (result.verdict, result.passed, result.exit_status, result.errors) == (
+        "pass",
+        True,
+        0,
+        (),
+    )
     assert {check.id: check.status for check in result.checks} == dict.fromkeys(
         ["clean", "clean-bee", "rotate-ccw-010", "confident-errors"], "pass"
     )
     clean = result.checks[0]
-    assert (clean.family, clean.threshold, clean.direction, clean.n) == ("clean", 0.85, "at_least", 400)
+    assert (clean.family, clean.threshold, clean.direction, clean.n) == (
+        "clean",
+        0.85,
+        "at_least",
+        400,
+    )
     assert result.report == json.loads((zoo.root / "reports/stress.json").read_text())
     assert str(result) == result.headline
     shown = result._repr_html_()
@@ -115,7 +130,11 @@ def test_a_notebook_shows_the_images_that_fail(tmp_path):
     small, shifted, large = image(28, 10), image(28, 90), image(160, 200)
     said = (Line("✗ ant <b>", "wrong", 0.9), Line("bee", "right", 0.1))
     view = Column("candidate", image(28, 50), said, "")
-    moved = (Column("image 1", small, (), "image 1, bee"), Column("→ as seen", shifted, (), ""), view)
+    moved = (
+        Column("image 1", small, (), "image 1, bee"),
+        Column("→ as seen", shifted, (), ""),
+        view,
+    )
     clean = (Column("image 2", small, (), "image 2, bee"), view)
     face = Face(large, "cat", "dog 90%", "", "")
     shown = Pictures((Case(moved, ""), Case(clean, "")), faces=(face,))
@@ -125,7 +144,11 @@ def test_a_notebook_shows_the_images_that_fail(tmp_path):
 
     found = re.findall(r'<img src="([^"]*)" width="(\d+)"([^>]*)>', result._repr_html_())
     sharp = ' style="image-rendering:pixelated"'
-    assert [(source, width) for source, width, _ in found] == [(shifted, "112"), (small, "112"), (large, "96")]
+    assert [(source, width) for source, width, _ in found] == [
+        (shifted, "112"),
+        (small, "112"),
+        (large, "96"),
+    ]
     assert [look.partition(" alt=")[0] for *_, look in found] == [sharp, sharp, ""]
     assert re.findall(r"<br>(.*?)</figure>", result._repr_html_()) == [
         "image 1, bee: ✗ ant &lt;b&gt;",
@@ -142,7 +165,14 @@ def test_a_notebook_shows_failures_first_and_folds_the_rest(tmp_path):
     near, far = verdict("fail", "near", value=0.84), verdict("fail", "far", value=0.5)
     verdicts = (PASS, near, REPORTED, far, MISSING, BROKEN)
     shown = left_by(replace(EMPTY, verdicts=verdicts), tmp_path)._repr_html_()
-    assert re.findall(r"<tr><td>(.*?)</td>", shown) == ["broken", "far", "near", "good", "shown", "absent"]
+    assert re.findall(r"<tr><td>(.*?)</td>", shown) == [
+        "broken",
+        "far",
+        "near",
+        "good",
+        "shown",
+        "absent",
+    ]
     first, folded = shown.split("<details>")
     assert first.count("<tr><td>") == 3
     assert folded.startswith("<summary>1 pass, 1 informational, 1 not applicable</summary><table>")
@@ -152,14 +182,25 @@ def test_a_notebook_shows_failures_first_and_folds_the_rest(tmp_path):
 
 
 def test_a_result_is_a_table_of_pandas(tmp_path):
-    verdicts = (PASS, replace(FAIL, detail="top confusion"), replace(REPORTED, threshold=None, interval=None))
+    verdicts = (
+        PASS,
+        replace(FAIL, detail="top confusion"),
+        replace(REPORTED, threshold=None, interval=None),
+    )
     table = left_by(replace(EMPTY, verdicts=verdicts), tmp_path).to_pandas()
     assert table.index.name == "id"
     assert table["status"].to_dict() == {"good": "pass", "bad": "fail", "shown": "informational"}
     assert table.query("status == 'fail' and value < threshold").index.tolist() == ["bad"]
     bad = table.loc["bad"]
-    assert (bad["n"], bad["interval_low"], bad["interval_high"], bad["detail"]) == (100, 0.7, 0.9, "top confusion")
-    assert {name: str(table[name].dtype) for name in ("value", "threshold", "interval_low", "n")} == {
+    assert (bad["n"], bad["interval_low"], bad["interval_high"], bad["detail"]) == (
+        100,
+        0.7,
+        0.9,
+        "top confusion",
+    )
+    assert {
+        name: str(table[name].dtype) for name in ("value", "threshold", "interval_low", "n")
+    } == {
         "value": "float64",
         "threshold": "float64",
         "interval_low": "float64",
@@ -168,7 +209,9 @@ def test_a_result_is_a_table_of_pandas(tmp_path):
     assert table[["threshold", "interval_low"]].loc["shown"].isna().all()
 
 
-@pytest.mark.parametrize("report", [None, {"verdict": "error", "checks": []}], ids=["none", "a refusal"])
+@pytest.mark.parametrize(
+    "report", [None, {"verdict": "error", "checks": []}], ids=["none", "a refusal"]
+)
 def test_a_result_without_checks_is_an_empty_table_of_the_same_columns(tmp_path, report):
     table = RunResult(4, tmp_path, report).to_pandas()
     assert table.empty
@@ -178,7 +221,9 @@ def test_a_result_without_checks_is_an_empty_table_of_the_same_columns(tmp_path,
 
 def test_without_pandas_the_message_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(PackageError, match=r"needs pandas, .*; pip install 'stress-harness\[pandas\]'\n"):
+    with pytest.raises(
+        PackageError, match=r"needs pandas, .*; pip install 'stress-harness\[pandas\]'\n"
+    ):
         RunResult(0, tmp_path).to_pandas()
 
 
@@ -208,7 +253,10 @@ def test_a_setting_that_is_none_is_refused_by_its_name(zoo):
         ({"samples": True}, "^samples True: expected a whole number"),
         ({"samples": 1.5}, "^samples 1.5: expected a whole number"),
         ({"no_cache": "never"}, "^no_cache 'never': expected true or false"),
-        ({"normalisation": "imagenet"}, "^normalisation: unknown setting; did you mean normalization?"),
+        (
+            {"normalisation": "imagenet"},
+            "^normalisation: unknown setting; did you mean normalization?",
+        ),
         ({"teachers": "big.safetensors"}, "^teachers: unknown setting; "),
         ({"plan": True}, "^plan: unknown setting"),
     ],
@@ -234,7 +282,9 @@ def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/stress.json").write_text('{"verdict": "pass"}')
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", ""))
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", "")
+    )
     result = gate("new.safetensors", progress=False)
     assert (result.verdict, result.exit_status, result.status) == ("error", 4, -11)
     assert "the signal SIGSEGV and without a verdict" in result.errors[0]
@@ -248,7 +298,10 @@ def test_a_call_that_judges_nothing_changes_no_report(zoo, option):
         (zoo.root / "reports").mkdir(exist_ok=True)
         (zoo.root / "reports" / name).write_text(text)
     request = RunRequest(
-        roles={"candidate": "new.safetensors"}, tests=("stress_tests",), options=(option,), root=zoo.root
+        roles={"candidate": "new.safetensors"},
+        tests=("stress_tests",),
+        options=(option,),
+        root=zoo.root,
     )
     result = judged(request)
     assert (result.exit_status, result.report) == (0 if "plan" in option else 4, None)
@@ -257,7 +310,9 @@ def test_a_call_that_judges_nothing_changes_no_report(zoo, option):
 
 def test_a_folder_that_cannot_be_written_keeps_its_reports(zoo):
     (zoo.root / "reports").write_text("in the way")
-    result = judged(RunRequest(roles={"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root))
+    result = judged(
+        RunRequest(roles={"candidate": "new.safetensors"}, tests=("stress_tests",), root=zoo.root)
+    )
     assert (result.exit_status, result.verdict) == (4, "error")
     assert "reports cannot be written" in result.errors[0]
 
@@ -267,7 +322,9 @@ def test_a_run_starts_without_the_request_and_tells_its_lines_as_they_come(tmp_p
         "import os, sys\ndef test_one(): print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
     )
     lines: list[str] = []
-    request = RunRequest(root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider"))
+    request = RunRequest(
+        root=tmp_path, options=(str(tmp_path), "-q", "-s", "-p", "no:cacheprovider")
+    )
     result = execute(request, on_line=lines.append)
     assert f"[] ['pytest', '{tmp_path}', '-q'" in " ".join(result.printed)
     assert "1 passed" in lines[-1]

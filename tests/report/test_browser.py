@@ -26,7 +26,14 @@ from harness.report.html import comparison_page
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ),
     *("--disable-background-networking", "--disable-component-update"),
 ]
 EVIL = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
@@ -34,8 +41,19 @@ EVIL = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
 
 def check(folder: Path, *arguments: str, cwd: Path = ROOT) -> Path:
     """Run the gate and return its page; whether the model passes is not what these tests are about."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--stress-reports", str(folder)]
-    run = subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--stress-reports",
+        str(folder),
+    ]
+    run = subprocess.run(
+        [*command, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
     assert run.returncode in {0, 1}, run.stdout + run.stderr
     return folder / "stress.html"
 
@@ -73,7 +91,9 @@ def damaged_in(folder: Path) -> None:
     families += ("calibration", "consensus", "batch_norm", "trigger")
     tests = [str(STRESS_TESTS / f"test_{name}.py") for name in families]
     own = folder / "test_own.py"
-    own.write_text("def test_that_holds():\n    pass\n\n\ndef test_that_fails():\n    assert 1 == 2\n", "utf-8")
+    own.write_text(
+        "def test_that_holds():\n    pass\n\n\ndef test_that_fails():\n    assert 1 == 2\n", "utf-8"
+    )
     options = ("--candidate", str(folder / "damaged.safetensors"), "--stress-samples", "500")
     check(folder, *options, *tests, str(own))
 
@@ -86,7 +106,15 @@ def passing(made_once) -> Path:
 
 def passing_in(folder: Path) -> None:
     zoo = Zoo(folder)
-    check(folder, "--stress-set", f"data={zoo.data}", "--rootdir", str(folder), str(zoo.tests), cwd=folder)
+    check(
+        folder,
+        "--stress-set",
+        f"data={zoo.data}",
+        "--rootdir",
+        str(folder),
+        str(zoo.tests),
+        cwd=folder,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +124,10 @@ def hostile(tmp_path_factory) -> Path:
     classes = (EVIL, *(f"{EVIL}{number}" for number in range(3)))
     some = images_of(400)
     np.savez(
-        folder / "zoo.npz", images=some.pixels[:, 0].numpy(), labels=some.labels.numpy(), classes=np.array(classes)
+        folder / "zoo.npz",
+        images=some.pixels[:, 0].numpy(),
+        labels=some.labels.numpy(),
+        classes=np.array(classes),
     )
     images = load_images(f"npz:{folder / 'zoo.npz'}")
     row = (
@@ -109,8 +140,20 @@ def hostile(tmp_path_factory) -> Path:
     save_checkpoint(folder / "model.safetensors", network(), record)
     return check(
         folder,
-        *("--candidate", str(folder / "model.safetensors"), "--checks", str(folder / "checks.toml")),
-        *("--stress-set", f"data=npz:{folder / 'zoo.npz'}", "--baseline", "none", "--incumbent", "none"),
+        *(
+            "--candidate",
+            str(folder / "model.safetensors"),
+            "--checks",
+            str(folder / "checks.toml"),
+        ),
+        *(
+            "--stress-set",
+            f"data=npz:{folder / 'zoo.npz'}",
+            "--baseline",
+            "none",
+            "--incumbent",
+            "none",
+        ),
         str(STRESS_TESTS / "test_clean.py"),
     )
 
@@ -123,7 +166,9 @@ def chromium():
     names = (os.environ.get("STRESS_BROWSER", ""), "chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if name and (found := shutil.which(name))), None)
     if path is None:
-        pytest.skip("no browser: install Chromium (apt-get install chromium), or name one in $STRESS_BROWSER")
+        pytest.skip(
+            "no browser: install Chromium (apt-get install chromium), or name one in $STRESS_BROWSER"
+        )
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -152,7 +197,9 @@ def open_page(chromium):
 def unfolded(page):
     """Unfold all that the page has, the pictures of each check among it."""
     page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
-    page.evaluate("for (const row of document.querySelectorAll('.checks .more')) row.hidden = false")
+    page.evaluate(
+        "for (const row of document.querySelectorAll('.checks .more')) row.hidden = false"
+    )
     return page
 
 
@@ -187,12 +234,16 @@ def test_the_keyboard_gets_through_the_page_in_few_steps(damaged, open_page):
     elements = "[...document.querySelectorAll('a[href], button, input, summary, [tabindex]')]"
     stops = page.evaluate(f"{elements}.filter(element => element.tabIndex >= 0).length")
     assert stops < 300
-    assert page.locator(".checks tbody tr[id] :is(a, button)").count() > 200, "more than the table has stops"
+    assert page.locator(".checks tbody tr[id] :is(a, button)").count() > 200, (
+        "more than the table has stops"
+    )
 
 
 def test_arrows_move_between_checks_and_between_pictures(damaged, open_page):
     page = open_page(damaged)
-    focused = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
+    focused = (
+        "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"
+    )
     first, second = listed(page)[:2]
     page.locator(f"[id='{first}'] th a").first.focus()
     page.keyboard.press("ArrowDown")
@@ -204,7 +255,9 @@ def test_arrows_move_between_checks_and_between_pictures(damaged, open_page):
     assert page.evaluate(focused) == f"link to {first}"
     page.keyboard.press("Tab")
     page.keyboard.press("Shift+Tab")
-    assert page.evaluate(focused) == f"link to {first}", "the stop of the table is where it was left"
+    assert page.evaluate(focused) == f"link to {first}", (
+        "the stop of the table is where it was left"
+    )
 
     page.get_by_role("searchbox", name="search").fill(second)
     stop = page.locator(".checks tbody tr[id] [tabindex='0']")
@@ -222,7 +275,9 @@ def test_a_phone_shows_no_table_that_moves_sideways(damaged, open_page):
     assert page.evaluate(f"{wide}.map(one => one.closest('.section').dataset.name)") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     cell = page.locator(".checks tbody td[data-title=measured]").first
-    assert "measured" in cell.evaluate("cell => getComputedStyle(cell, '::before').content"), "values have their titles"
+    assert "measured" in cell.evaluate("cell => getComputedStyle(cell, '::before').content"), (
+        "values have their titles"
+    )
 
 
 def test_checks_stand_in_one_table_and_other_tests_in_a_list(damaged, passing, open_page):
@@ -257,7 +312,13 @@ def test_pictures_are_enlarged_and_turned_by_mouse_and_keyboard(damaged, open_pa
     sources = [each.get_attribute("src") for each in sheet.locator("img").all()]
     assert len(sources) > 3
     sheet.locator("img").first.click()
-    for key, at in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0), ("ArrowLeft", -1)):
+    for key, at in (
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("ArrowLeft", 0),
+        ("ArrowLeft", -1),
+    ):
         page.keyboard.press(key)
         assert shown.get_attribute("src") == sources[at]
     assert f"({len(sources)} of {len(sources)}, " in page.locator("#zoom p").inner_text()
@@ -319,14 +380,21 @@ def test_checks_can_be_searched_filtered_and_saved(damaged, open_page):
     search.fill("rotated rotate-cw")
     assert 0 < len(listed(page)) < len(everything)
     assert all("rotate-cw-" in name for name in listed(page))
-    assert page.locator(".tools[role=search] output").inner_text() == f"{len(listed(page))} of {len(everything)} checks"
+    assert (
+        page.locator(".tools[role=search] output").inner_text()
+        == f"{len(listed(page))} of {len(everything)} checks"
+    )
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as CSV").click()
     with saved.value.path().open(encoding="utf-8", newline="") as file:
         titles, *rows = csv.reader(file)
     assert titles[:6] == ["check", "status", "measured", "direction", "threshold", "missed by"]
     assert [row[0] for row in rows] == listed(page)
-    assert all(row[3] == "at_least" and 0 < float(row[2]) < 1 and 0 < float(row[4]) < 1 for row in rows if row[4])
+    assert all(
+        row[3] == "at_least" and 0 < float(row[2]) < 1 and 0 < float(row[4]) < 1
+        for row in rows
+        if row[4]
+    )
     search.fill("single classes shirt clean-shirt")
     assert listed(page) == ["clean-shirt"]
     page.locator(".tools [value=fail]").uncheck()
@@ -351,7 +419,9 @@ def test_checks_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
     assert page.locator(".checks tbody tr td:nth-child(2)").first.inner_text() == "✗ fails"
     assert page.locator(".checks thead th[aria-sort]").count() == 1
     page.locator(".checks tbody tr[id]").last.scroll_into_view_if_needed()
-    head, table = (page.locator(part).bounding_box() for part in (".checks thead th >> nth=0", ".tall"))
+    head, table = (
+        page.locator(part).bounding_box() for part in (".checks thead th >> nth=0", ".tall")
+    )
     assert abs(head["y"] - table["y"]) < 3, "titles stay"
 
 
@@ -360,7 +430,11 @@ def test_a_link_and_the_command_of_a_check_are_copied(damaged, open_page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     for name, start, end in (
         ("link to clean-shirt", damaged.as_uri(), "#clean-shirt"),
-        ("command for clean-shirt", "pytest -q", f"-k '[clean-shirt]' --stress-reports {damaged.parent}/clean-shirt"),
+        (
+            "command for clean-shirt",
+            "pytest -q",
+            f"-k '[clean-shirt]' --stress-reports {damaged.parent}/clean-shirt",
+        ),
     ):
         page.get_by_role("button", name=name, exact=True).click()
         told = "said => document.querySelector('.tools[role=search] output').textContent === said"
@@ -373,7 +447,9 @@ def test_a_link_and_the_command_of_a_check_are_copied(damaged, open_page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("outcome", ["passing", "damaged"])
 def test_axe_finds_nothing_that_keeps_anybody_out(request, open_page, outcome, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install '.[browser]'")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no axe: pip install '.[browser]'"
+    )
     page = unfolded(open_page(request.getfixturevalue(outcome), color_scheme=scheme))
     found = axe.Axe().run(page).response["violations"]
     serious = [each for each in found if each["impact"] in {"serious", "critical"}]
@@ -388,14 +464,18 @@ def test_axe_finds_nothing_that_keeps_anybody_out(request, open_page, outcome, s
 
 def test_headings_are_in_order_and_tables_and_pictures_can_be_read(damaged, open_page):
     page = open_page(damaged)
-    levels = page.locator("main :is(h1, h2, h3, h4, h5, h6)").evaluate_all("all => all.map(one => +one.tagName[1])")
+    levels = page.locator("main :is(h1, h2, h3, h4, h5, h6)").evaluate_all(
+        "all => all.map(one => +one.tagName[1])"
+    )
     assert levels[0] == 2
     assert max(after - before for before, after in pairwise(levels)) <= 1
     pictures = page.locator(".stress img").all()
     assert len(pictures) > 10
     assert all(picture.get_attribute("alt") for picture in pictures)
     table = page.locator("#report-failures ~ .scroll table").first
-    copied = table.evaluate("table => { getSelection().selectAllChildren(table); return getSelection().toString(); }")
+    copied = table.evaluate(
+        "table => { getSelection().selectAllChildren(table); return getSelection().toString(); }"
+    )
     rows = [line.split("\t") for line in copied.strip().splitlines()]
     assert [cell.strip() for cell in rows[0]][:3] == ["kind", "candidate", "baseline"]
     assert len({len(row) for row in rows}) == 1
@@ -440,8 +520,17 @@ def test_paper_says_what_words_mean_and_has_no_table_where_no_check_fails(passin
 
 def test_paper_has_all_of_a_comparison(open_page, tmp_path):
     path = tmp_path / "compare.html"
-    flips = {"new_failures": [1, 2], "fixed_failures": [], "mcnemar_p": 0.5, "by_class": {}, "by_pair": {}}
-    path.write_text(comparison_page(overview(model(), model("plain"), n=60), flips, {"data": "some"}, {}), "utf-8")
+    flips = {
+        "new_failures": [1, 2],
+        "fixed_failures": [],
+        "mcnemar_p": 0.5,
+        "by_class": {},
+        "by_pair": {},
+    }
+    path.write_text(
+        comparison_page(overview(model(), model("plain"), n=60), flips, {"data": "some"}, {}),
+        "utf-8",
+    )
     page = on_paper(open_page(path))
     for name in ("comparison", "figures", "covered"):
         assert page.locator(f".section[data-name={name}] h2").is_visible()

@@ -10,7 +10,15 @@ import pytest
 from outcomes import EMPTY
 from overviews import model, overview, rate
 
-from benchmarks.causes.__main__ import EXPECTED, README, RESULTS, causes, letters, letters_table, tables
+from benchmarks.causes.__main__ import (
+    EXPECTED,
+    README,
+    RESULTS,
+    causes,
+    letters,
+    letters_table,
+    tables,
+)
 from benchmarks.detection.judgement import judge
 from benchmarks.detection.mutants import KINDS
 from benchmarks.detection.paths import CHECKS, QUICK_CHECKS, QUICK_RESULTS
@@ -66,7 +74,9 @@ def test_a_mutant_has_its_cause_in_every_report(mutant, group, checks):
 
 def test_classes_are_named_with_their_points(checks):
     cause = likely_cause(verdicts_on("swapped-logits-2-seed-201", checks))
-    assert cause.evidence.startswith("Shirt −15.7 points and T-shirt/top −1.8 points against reference models: 95%")
+    assert cause.evidence.startswith(
+        "Shirt −15.7 points and T-shirt/top −1.8 points against reference models: 95%"
+    )
     assert cause.counted.startswith("geometry 39 of 73, clean images 7 of 7")
 
 
@@ -100,7 +110,9 @@ def test_a_third_class_that_fails_is_no_confusion_of_two(checks):
 
 def test_a_drift_names_the_check_that_deviates_most_first(checks):
     healthy = verdicts_on("healthy-seed-101", checks)
-    cause = likely_cause(with_deviation(healthy, {"clean": 6, "rotate-cw-005": 9, "log-loss-clean": 31}))
+    cause = likely_cause(
+        with_deviation(healthy, {"clean": 6, "rotate-cw-005": 9, "log-loss-clean": 31})
+    )
     assert cause.group == "drift of everything"
     assert cause.evidence.startswith(
         "log-loss-clean deviates most, by 31.0 standard deviations of reference models. Checks of clean images, "
@@ -111,11 +123,25 @@ def test_a_drift_names_the_check_that_deviates_most_first(checks):
     ("deviations", "group"),
     [
         pytest.param({"rotate-cw-015": 12}, "geometry", id="poses alone"),
-        pytest.param({"rotate-cw-015": 20, "corrupt-fog-1": 15}, "geometry", id="most evidence is of poses"),
-        pytest.param({"rotate-cw-015": 15, "corrupt-fog-1": 20}, "a corruption family", id="most is of corruptions"),
+        pytest.param(
+            {"rotate-cw-015": 20, "corrupt-fog-1": 15}, "geometry", id="most evidence is of poses"
+        ),
+        pytest.param(
+            {"rotate-cw-015": 15, "corrupt-fog-1": 20},
+            "a corruption family",
+            id="most is of corruptions",
+        ),
         pytest.param({"rotate-cw-015": 40, "clean": 5}, "geometry", id="clean accuracy follows"),
-        pytest.param({"rotate-cw-015": 40, "clean": 25}, "drift of everything", id="clean accuracy falls, too"),
-        pytest.param({"clean": 6, "log-loss-clean": 20}, "unclear", id="all poses, corruptions and classes hold"),
+        pytest.param(
+            {"rotate-cw-015": 40, "clean": 25},
+            "drift of everything",
+            id="clean accuracy falls, too",
+        ),
+        pytest.param(
+            {"clean": 6, "log-loss-clean": 20},
+            "unclear",
+            id="all poses, corruptions and classes hold",
+        ),
     ],
 )
 def test_evidence_weighs_by_its_deviation(deviations, group, checks):
@@ -126,19 +152,25 @@ def test_evidence_weighs_by_its_deviation(deviations, group, checks):
 def test_clean_accuracy_that_fails_is_not_said_to_pass(checks):
     healthy = verdicts_on("healthy-seed-101", checks)
     cause = likely_cause(with_deviation(healthy, {"rotate-cw-015": 40, "clean": 5}))
-    assert cause.evidence.startswith("Clean accuracy deviates far less than other checks, and most failing checks")
+    assert cause.evidence.startswith(
+        "Clean accuracy deviates far less than other checks, and most failing checks"
+    )
 
 
 def test_contradictory_labels_leave_the_order_of_confidence(checks):
     """Too little training makes a model unsure, too, but its confidence ranks its errors worse."""
     noisy = verdicts_on("label-noise-2-seed-201", checks)
     assert likely_cause(noisy).group == "training labels"
-    assert likely_cause(with_deviation(noisy, {"risk-coverage-clean": 120})).group != "training labels"
+    assert (
+        likely_cause(with_deviation(noisy, {"risk-coverage-clean": 120})).group != "training labels"
+    )
     assert likely_cause(with_deviation(noisy, {"clean": 120})).group != "training labels"
 
 
 def test_scaled_probabilities_are_calibration_on_the_consensus_set_too():
-    verdicts = judge(read_result("logit-scaling-2-seed-201", QUICK_RESULTS), read_checks(QUICK_CHECKS)).verdicts
+    verdicts = judge(
+        read_result("logit-scaling-2-seed-201", QUICK_RESULTS), read_checks(QUICK_CHECKS)
+    ).verdicts
     failing = {verdict.check.id for verdict in verdicts if verdict.status == "fail"}
     assert "consensus-divergence" in failing
     assert likely_cause(verdicts).group == "calibration"
@@ -162,16 +194,30 @@ def of_groups(template, accuracies, *, failing):
             template.check, id=name, family=family, metric=metric, keys=keys or {}, class_name=None, pose=IDENTITY,
             panel=replace(template.check.panel, mean=0.8 if "accuracy" in metric else 0.0),
         )  # fmt: skip
-        return replace(template, check=check, metric=metric, value=value, status="fail" if fails else "pass")
+        return replace(
+            template, check=check, metric=metric, value=value, status="fail" if fails else "pass"
+        )
 
     clean = sum(accuracies.values()) / len(accuracies)
     verdicts = [verdict("clean", "clean", "accuracy", clean, fails=True)]
     for group, accuracy in accuracies.items():
         keys = {"by": "vendor", "group": group}
         verdicts += [
-            verdict(f"slice-{group}", "slice", "group_accuracy", accuracy, keys=keys, fails=group in failing),
             verdict(
-                f"difference-{group}", "slice", "group_difference", accuracy - clean, keys=keys, fails=group in failing
+                f"slice-{group}",
+                "slice",
+                "group_accuracy",
+                accuracy,
+                keys=keys,
+                fails=group in failing,
+            ),
+            verdict(
+                f"difference-{group}",
+                "slice",
+                "group_difference",
+                accuracy - clean,
+                keys=keys,
+                fails=group in failing,
             ),
         ]
     return verdicts
@@ -189,7 +235,9 @@ def of_groups(template, accuracies, *, failing):
     ],
 )
 def test_one_group_that_falls_is_the_cause(accuracies, failing, group, checks):
-    template = next(each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean")
+    template = next(
+        each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean"
+    )
     cause = likely_cause(of_groups(template, accuracies, failing=failing))
     assert cause.group == group
     if group == "one group of images":
@@ -201,11 +249,20 @@ def test_one_group_that_falls_is_the_cause(accuracies, failing, group, checks):
 
 def test_uniform_damage_is_no_single_group(checks):
     """Errors are 1.5 times those of reference models in each group; of the hardest one these are 15 points."""
-    template = next(each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean")
+    template = next(
+        each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean"
+    )
     usual = {"a": 0.96, "b": 0.95, "c": 0.7}
-    verdicts = of_groups(template, {name: 1 - 1.5 * (1 - right) for name, right in usual.items()}, failing="c")
+    verdicts = of_groups(
+        template, {name: 1 - 1.5 * (1 - right) for name, right in usual.items()}, failing="c"
+    )
     verdicts = [
-        replace(each, check=replace(each.check, panel=replace(each.check.panel, mean=usual[each.check.keys["group"]])))
+        replace(
+            each,
+            check=replace(
+                each.check, panel=replace(each.check.panel, mean=usual[each.check.keys["group"]])
+            ),
+        )
         if each.metric == "group_accuracy"
         else each
         for each in verdicts
@@ -229,7 +286,11 @@ def test_a_small_miss_beside_a_large_one_names_no_cause(checks):
     template = next(each for each in sound if each.check.id == "clean")
     calibration = next(each for each in sound if each.check.id == "calibration-error-clean")
     missed, far = (
-        replace(calibration, status="fail", value=calibration.threshold + miss * calibration.check.panel.std)
+        replace(
+            calibration,
+            status="fail",
+            value=calibration.threshold + miss * calibration.check.panel.std,
+        )
         for miss in (1, 11)
     )
     rest = [each for each in sound if each is not calibration]
@@ -271,7 +332,9 @@ def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
     said = "Coat is predicted as Pullover with 8.31% on 754 easy images, reference models 1.71%"
     confused = Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9), detail=said)
     pair = rows["soft-confusion-coat-pullover"].judge(confused)
-    less = rows["soft-confusion-pullover-coat"].judge(replace(confused, value=-2.8, detail="another"))
+    less = rows["soft-confusion-pullover-coat"].judge(
+        replace(confused, value=-2.8, detail="another")
+    )
     cause = likely_cause((less, pair))
     assert (cause.group, cause.evidence) == ("class confusion", f"{said}.")
     assert cause.counted == "classes 2 of 2"
@@ -279,21 +342,29 @@ def test_a_pair_confused_on_easy_images_is_the_cause_if_accuracy_passes(checks):
     assert likely_cause((clean, pair)).group != "class confusion"
     near = replace(clean, value=0.8999)  # It misses by a small part of the miss of the pair.
     assert likely_cause((near, pair)).group != "class confusion"
-    informational = replace(rows["soft-confusion-coat-pullover"], informational="too few").judge(confused)
+    informational = replace(rows["soft-confusion-coat-pullover"], informational="too few").judge(
+        confused
+    )
     assert likely_cause((informational, less)).evidence == "another."
 
 
 def test_a_pair_with_a_threshold_by_hand_is_a_cause_too(checks):
     row = next(check for check in checks.checks if check.id == "soft-confusion-coat-pullover")
     by_hand = replace(row, panel=None, hand=Threshold(-3.0))
-    pair = by_hand.judge(Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9), detail="Coat as Pullover"))
+    pair = by_hand.judge(
+        Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9), detail="Coat as Pullover")
+    )
     assert likely_cause((pair,)).evidence == "Coat as Pullover."
 
 
-@pytest.mark.parametrize("beside", ["consensus-divergence", "consensus-lost-probability", "batch-norm-early"])
+@pytest.mark.parametrize(
+    "beside", ["consensus-divergence", "consensus-lost-probability", "batch-norm-early"]
+)
 def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside, checks):
     rows = {check.id: check for check in checks.checks}
-    pair = rows["soft-confusion-coat-pullover"].judge(Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9)))
+    pair = rows["soft-confusion-coat-pullover"].judge(
+        Measurement(SOFT_CONFUSION, -2.0, 10_000, (-2.1, -1.9))
+    )
     other = replace(pair, check=rows[beside], metric=rows[beside].metric, value=0.0, threshold=-2.0)
     assert likely_cause((pair, replace(other, status="pass"))).group == "class confusion"
     assert likely_cause((pair, other)).group != "class confusion"
@@ -301,13 +372,20 @@ def test_a_pair_confused_beside_a_fault_of_the_whole_network_is_no_cause(beside,
 
 @pytest.mark.parametrize(
     ("distance", "group"),
-    [pytest.param(1.2, "class confusion", id="near"), pytest.param(2.4, "training recipe", id="far")],
+    [
+        pytest.param(1.2, "class confusion", id="near"),
+        pytest.param(2.4, "training recipe", id="far"),
+    ],
 )
 def test_another_recipe_is_the_cause_if_it_deviates_far_more(distance, group, checks):
     rows = {check.id: check for check in checks.checks}
-    of_weights = Measurement(WEIGHT_DISTANCE, distance, 10_000, (distance, distance), detail="weights", counted=0)
+    of_weights = Measurement(
+        WEIGHT_DISTANCE, distance, 10_000, (distance, distance), detail="weights", counted=0
+    )
     recipe = rows["fingerprint"].judge(of_weights)
-    mark = rows["shortcut"].judge(Measurement(SHORTCUT_PULL, 7.0, 500, (6.0, 8.0), detail="a tint pulls"))
+    mark = rows["shortcut"].judge(
+        Measurement(SHORTCUT_PULL, 7.0, 500, (6.0, 8.0), detail="a tint pulls")
+    )
     assert recipe.status == mark.status == "fail"
     assert likely_cause((recipe,)).group == "training recipe"
     assert likely_cause((mark, recipe)).group == group
@@ -315,7 +393,9 @@ def test_another_recipe_is_the_cause_if_it_deviates_far_more(distance, group, ch
 
 def test_batch_norms_are_the_cause_where_they_are_the_strongest_evidence(checks):
     rows = {check.id: check for check in checks.checks}
-    deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6)))
+    deviates = rows["batch-norm-augmented-early"].judge(
+        Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6))
+    )
     cause = likely_cause([deviates])
     evidence = "Activations do not fit the running statistics of early layers, by up to 22.0 standard deviations of"
     assert cause.group == "batch norms"
@@ -326,19 +406,27 @@ def test_batch_norms_are_the_cause_where_they_are_the_strongest_evidence(checks)
     healthy = verdicts_on("healthy-seed-101", checks)
     weaker = likely_cause([*with_deviation(healthy, {"clean": 14, "log-loss-clean": 80}), deviates])
     assert weaker.group == "batch norms"
-    assert weaker.evidence == f"{evidence} reference models; checks of predictions deviate by at most 14.0."
+    assert (
+        weaker.evidence
+        == f"{evidence} reference models; checks of predictions deviate by at most 14.0."
+    )
 
 
 @pytest.mark.parametrize(
     "beside",
     [
         pytest.param({"clean": 23, "rotate-cw-015": 20}, id="predictions deviate more"),
-        pytest.param({"clean": 14, "rotate-cw-015": 14, "log-loss-clean": 90}, id="confidence by over four times"),
+        pytest.param(
+            {"clean": 14, "rotate-cw-015": 14, "log-loss-clean": 90},
+            id="confidence by over four times",
+        ),
     ],
 )
 def test_batch_norms_are_left_aside_where_other_evidence_is_stronger(beside, checks):
     rows = {check.id: check for check in checks.checks}
-    deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6)))
+    deviates = rows["batch-norm-augmented-early"].judge(
+        Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6))
+    )
     healthy = verdicts_on("healthy-seed-101", checks)
     cause = likely_cause([*with_deviation(healthy, beside), deviates])
     assert cause.group == "drift of everything"
@@ -347,7 +435,9 @@ def test_batch_norms_are_left_aside_where_other_evidence_is_stronger(beside, che
 
 def test_weaker_batch_norms_are_left_aside_or_the_rest(checks):
     rows = {check.id: check for check in checks.checks}
-    deviates = rows["batch-norm-augmented-early"].judge(Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6)))
+    deviates = rows["batch-norm-augmented-early"].judge(
+        Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6))
+    )
     geometry = verdicts_on("less-shift-2-seed-201", checks)
     without = likely_cause(geometry)
     assert without.group == "geometry"
@@ -358,7 +448,10 @@ def test_weaker_batch_norms_are_left_aside_or_the_rest(checks):
     attention = with_deviation(healthy, {"background-texture-010": 30, "corrupt-fog-1": 25})
     assert likely_cause(attention).group == UNCLEAR
     cause = likely_cause([*attention, deviates])
-    assert cause.sentence == "Likely cause: batch norms. Checks of batch norms fail, and no rule explains the others."
+    assert (
+        cause.sentence
+        == "Likely cause: batch norms. Checks of batch norms fail, and no rule explains the others."
+    )
 
 
 def misfit_of(checks, value):
@@ -378,20 +471,27 @@ def test_batch_norms_that_hardly_miss_are_no_cause_beside_other_failures(checks)
 
 
 def test_a_group_that_training_lacks_moves_batch_norms_little(checks):
-    template = next(each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean")
+    template = next(
+        each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean"
+    )
     of_vendors = of_groups(template, {"a": 0.799, "b": 0.8, "c": 0.775}, failing="c")
     difference = next(each for each in of_vendors if each.check.id == "difference-c")
     rest = [each for each in of_vendors if each is not difference]
     misfit = misfit_of(checks, 0.5)
     away = deviation(misfit)
-    assert likely_cause([*rest, deviating(difference, away * 0.6), misfit]).group == "one group of images"
+    assert (
+        likely_cause([*rest, deviating(difference, away * 0.6), misfit]).group
+        == "one group of images"
+    )
     assert likely_cause([*rest, deviating(difference, away * 0.4), misfit]).group == "batch norms"
 
 
 def test_statistics_too_near_to_clean_images_are_no_cause_of_their_own(checks):
     """A network trained without augmentation has them: its minimum fails by more than its maximum."""
     rows = {check.id: check for check in checks.checks}
-    misfit = rows["batch-norm-augmented-late"].judge(Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6)))
+    misfit = rows["batch-norm-augmented-late"].judge(
+        Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6))
+    )
     minimum = rows["batch-norm-middle-minimum"]
     too_near = minimum.judge(Measurement(BATCH_NORM_DISTANCE_MINIMUM, -10.0, 2_000, (-11, -9)))
     geometry = verdicts_on("less-shift-2-seed-201", checks)
@@ -401,7 +501,18 @@ def test_statistics_too_near_to_clean_images_are_no_cause_of_their_own(checks):
 
 def of_classes(never_predicted, *, images=1000):
     """Return an overview of a candidate that never predicts some of ten classes, and of an incumbent."""
-    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    classes = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
     missing = [classes.index(name) for name in never_predicted]
     others = [at for at in range(10) if at not in missing]
     usual = np.full((10, 10), images // 100) + np.diag([images - images // 10] * 10)
@@ -412,7 +523,10 @@ def of_classes(never_predicted, *, images=1000):
 
     def model_of(name, confusion):
         right = confusion.diagonal() / confusion.sum(axis=1)
-        facts = {"per_class": tuple(rate(value) for value in right), "confusion": confusion.tolist()}
+        facts = {
+            "per_class": tuple(rate(value) for value in right),
+            "confusion": confusion.tolist(),
+        }
         return model(name, right=right.mean(), **facts)
 
     return overview(model_of("candidate", counts), model_of("incumbent", usual), classes=classes)
@@ -443,7 +557,11 @@ def test_a_class_that_is_never_predicted_is_named_first_and_no_other(checks):
     assert cause.startswith(
         "Likely cause: a class that is never predicted. Bag is never predicted (of 1,000 images). Look for its images "
     )
-    for report in ("\n".join(summary_lines(outcome, Path("reports"))), markdown(outcome), page_of(outcome)):
+    for report in (
+        "\n".join(summary_lines(outcome, Path("reports"))),
+        markdown(outcome),
+        page_of(outcome),
+    ):
         assert "Bag is never predicted (of 1,000 images)" in report
     assert "Coat" not in regression + cause
 
@@ -455,11 +573,14 @@ def swapping(moved, *, beside=0):
     for first, second, images in ((2, 4, moved), (4, 2, moved), (3, 4, beside)):
         counts[first, first] -= images
         counts[first, second] += images
-    return replace(found, models=(replace(found.models[0], confusion=counts.tolist()), found.models[1]))
+    return replace(
+        found, models=(replace(found.models[0], confusion=counts.tolist()), found.models[1])
+    )
 
 
 @pytest.mark.parametrize(
-    ("moved", "beside", "swapped"), [(480, 0, True), (480, 900, True), (480, 1000, False), (240, 0, False)]
+    ("moved", "beside", "swapped"),
+    [(480, 0, True), (480, 900, True), (480, 1000, False), (240, 0, False)],
 )
 def test_two_swapped_classes_are_confused_though_a_third_fails(moved, beside, swapped, checks):
     """Half of the new errors, and a quarter of the images of either class: a third class may follow."""
@@ -478,13 +599,15 @@ def test_without_an_overview_a_class_without_a_correct_prediction_is_named(check
     """The quick profile compares no models."""
     lost = {"Bag": 99, "Coat": 3}
     verdicts = tuple(
-        replace(verdict, value=0.0) if verdict.check.id == "clean-bag" else verdict for verdict in losing(checks, lost)
+        replace(verdict, value=0.0) if verdict.check.id == "clean-bag" else verdict
+        for verdict in losing(checks, lost)
     )
     cause = likely_cause(verdicts)
     assert cause.group == "a class that is never predicted"
     assert cause.evidence == "Bag is never predicted (of 1,000 images)."
     swapped = tuple(
-        replace(verdict, value=0.0) if verdict.check.id == "clean-coat" else verdict for verdict in verdicts
+        replace(verdict, value=0.0) if verdict.check.id == "clean-coat" else verdict
+        for verdict in verdicts
     )
     assert likely_cause(swapped).group != "a class that is never predicted"
 
@@ -499,8 +622,13 @@ def test_a_class_is_missing_only_beyond_chance_and_beside_no_other_loss(checks):
     verdicts = losing(checks, {"Bag": 99, "Coat": 3})
     assert likely_cause(verdicts, overview=of_classes([])).group == "class confusion"
     few = replace(of_classes(["Bag"]), models=of_classes(["Bag"]).models[:1])
-    scarce = replace(few.models[0], confusion=[[min(count, 1) for count in row] for row in few.models[0].confusion])
-    assert likely_cause(verdicts, overview=replace(few, models=(scarce,))).group == "class confusion"
+    scarce = replace(
+        few.models[0],
+        confusion=[[min(count, 1) for count in row] for row in few.models[0].confusion],
+    )
+    assert (
+        likely_cause(verdicts, overview=replace(few, models=(scarce,))).group == "class confusion"
+    )
     all_lose = losing(checks, dict.fromkeys(few.classes, 40) | {"Bag": 95})
     cause = likely_cause(all_lose, overview=few)
     assert cause.group == "drift of everything"
@@ -533,7 +661,10 @@ def test_noise_on_the_weights_has_one_cause(strength, checks):
     verdicts = verdicts_on(f"weight-noise-{strength}-seed-201", checks)
     cause = likely_cause(verdicts)
     assert cause.group == "changed weights"
-    assert re.search(r"\(early layers \d+\.\d, middle layers \d+\.\d, late layers \d+\.\d standard", cause.evidence)
+    assert re.search(
+        r"\(early layers \d+\.\d, middle layers \d+\.\d, late layers \d+\.\d standard",
+        cause.evidence,
+    )
     # By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5.
     assert likely_cause(with_corruptions(verdicts, better=1.7, worse=9)).group == "changed weights"
     assert likely_cause(with_corruptions(verdicts, better=4, worse=9)).group != "changed weights"
@@ -564,7 +695,9 @@ def test_changed_weights_differ_from_other_pixels_in_the_early_layers(mutant, is
 def test_noise_that_spares_some_corruptions_expects_no_other_pixels(checks):
     """A network without batch norms: two kinds are better as by chance, and one is worse by 4."""
     verdicts = verdicts_on("weight-noise-2-seed-203", checks)
-    assert likely_cause(with_corruptions(verdicts, better=1.7, worse=4)).group == "drift of everything"
+    assert (
+        likely_cause(with_corruptions(verdicts, better=1.7, worse=4)).group == "drift of everything"
+    )
     assert likely_cause(with_corruptions(verdicts, better=1.7, worse=6)).group == "broken pipeline"
 
 
@@ -593,7 +726,11 @@ def test_failures_of_one_family_are_its_cause(family, checks):
 
 def test_few_classes_carry_no_confusion(checks):
     kept = ("Shirt", "Coat", "Bag", None)
-    verdicts = [each for each in verdicts_on("swapped-logits-2-seed-201", checks) if each.check.class_name in kept]
+    verdicts = [
+        each
+        for each in verdicts_on("swapped-logits-2-seed-201", checks)
+        if each.check.class_name in kept
+    ]
     assert likely_cause(verdicts).group != "class confusion"
 
 
@@ -601,7 +738,9 @@ def test_the_page_has_what_is_measured(named):
     assert set(EXPECTED) == set(KINDS) - {"healthy"}
     page = README.read_text("utf-8")
     assert tables(named) in page
-    assert [each["group"] for each in json.loads(RESULTS.read_text())] == [each.group for each in named]
+    assert [each["group"] for each in json.loads(RESULTS.read_text())] == [
+        each.group for each in named
+    ]
     shares = re.search(r"^\| tests the rules \| (\d+) \| (\d+) ", page, re.MULTILINE)
     unclear = sum(each.unclear for each in named if not each.developed)
     assert int(shares[2]) / int(shares[1]) > 0.9

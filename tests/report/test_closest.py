@@ -27,7 +27,9 @@ SAFE = verdict("pass", "safe", family="rotation", value=0.90, threshold=0.85, st
 
 def informational(value, *, std=0.008, models=4, name="shown"):
     panel = Threshold(0.95, mean=0.624, std=std, reference_models=models)
-    check = Check(name, "confidence", "", direction="at_most", informational="too wide", panel=panel)
+    check = Check(
+        name, "confidence", "", direction="at_most", informational="too wide", panel=panel
+    )
     return check.judge(Measurement(METRICS["calibration_error"], value, 300, (value, value)))
 
 
@@ -35,14 +37,21 @@ def several(count, value, *, families=1, models=20):
     """Informational checks of one value, of so many families."""
     found = [informational(value, models=models, name=f"row-{at}") for at in range(count)]
     return [
-        replace(row, check=replace(row.check, family=f"family-{at % families}")) if families > 1 else row
+        replace(row, check=replace(row.check, family=f"family-{at % families}"))
+        if families > 1
+        else row
         for at, row in enumerate(found)
     ]
 
 
 def with_panel(found, **facts):
-    check = replace(found.check, **{name: each for name, each in facts.items() if name in {"direction", "keys"}})
-    panel = replace(check.panel, **{name: each for name, each in facts.items() if name not in {"direction", "keys"}})
+    check = replace(
+        found.check, **{name: each for name, each in facts.items() if name in {"direction", "keys"}}
+    )
+    panel = replace(
+        check.panel,
+        **{name: each for name, each in facts.items() if name not in {"direction", "keys"}},
+    )
     return replace(found, check=replace(check, panel=panel))
 
 
@@ -62,16 +71,30 @@ def test_a_run_that_passes_names_its_smallest_margins_everywhere():
 
 
 def test_other_runs_and_margins_in_other_units_have_no_such_line():
-    assert lines_of(NEAR, FAIL) == lines_of(NEAR, omissions=("half",)) == lines_of(NEAR, errors=("x",)) == []
+    assert (
+        lines_of(NEAR, FAIL)
+        == lines_of(NEAR, omissions=("half",))
+        == lines_of(NEAR, errors=("x",))
+        == []
+    )
     assert lines_of(verdict("pass", "by-hand", value=0.9)) == []
 
 
 @pytest.mark.parametrize(("value", "told"), [(4.0, False), (5.9, False), (6.1, True)])
 def test_a_metric_that_never_judges_is_a_sign_twice_as_far_as_a_threshold(value, told):
     panel = Threshold(3.5, mean=1.0, std=0.5, reference_models=20)
-    check = Check("slices-worst", "slices", "worst_slice", direction="at_most", informational="a screen", panel=panel)
+    check = Check(
+        "slices-worst",
+        "slices",
+        "worst_slice",
+        direction="at_most",
+        informational="a screen",
+        panel=panel,
+    )
     found = check.judge(Measurement(METRICS["worst_slice"], value, 300, (value, value)))
-    assert [line for line in lines_of(SAFE, found) if "slices-worst" in line] == lines_of(SAFE, found)[1:]
+    assert [line for line in lines_of(SAFE, found) if "slices-worst" in line] == lines_of(
+        SAFE, found
+    )[1:]
     assert len(lines_of(SAFE, found)) == 1 + told
 
 
@@ -95,7 +118,12 @@ def test_an_informational_check_far_from_reference_models_is_a_sign():
 
 @pytest.mark.parametrize(
     "ordinary",
-    [informational(0.55), informational(0.64, models=40), informational(0.70, models=1), informational(0.70, std=0)],
+    [
+        informational(0.55),
+        informational(0.64, models=40),
+        informational(0.70, models=1),
+        informational(0.70, std=0),
+    ],
     ids=["better", "two deviations", "one model", "no spread"],
 )
 def test_what_reference_models_do_too_is_no_sign(ordinary):
@@ -106,7 +134,11 @@ def test_what_reference_models_do_too_is_no_sign(ordinary):
     ("verdicts", "facts", "said"),
     [
         ((SAFE,), {}, "c.safetensors is fit to ship: all 1 checks pass."),
-        ((SAFE, informational(0.7)), {}, "c.safetensors passes all 1 checks, with signs of a weaker model."),
+        (
+            (SAFE, informational(0.7)),
+            {},
+            "c.safetensors passes all 1 checks, with signs of a weaker model.",
+        ),
         (
             (SAFE, informational(0.7)),
             {"scope": "quick"},
@@ -152,7 +184,9 @@ def test_rare_counts_are_compared_on_the_scale_of_roots():
     panel = Threshold(90, mean=35, std=8, reference_models=20, root_mean=11.9, root_std=1.35)
     check = Check("known", "consensus", "", informational="too wide", panel=panel)
     counted = check.judge(Measurement(CONSENSUS_SET_ERRORS, 67, 2_500, (60, 70)))
-    assert probability(counted) == pytest.approx(stats.t.sf((2 * 67.375**0.5 - 11.9) / 1.35 / 1.05**0.5, 19))
+    assert probability(counted) == pytest.approx(
+        stats.t.sf((2 * 67.375**0.5 - 11.9) / 1.35 / 1.05**0.5, 19)
+    )
 
 
 def test_healthy_networks_see_no_sign_and_some_mutants_that_pass_do():
@@ -179,9 +213,13 @@ def test_many_checks_a_little_worse_are_one_sign():
         f"worse than reference models over 12 checks together: p = {p:.2g}; mostly family 0 +3.0, family 1 +3.0, "
         "family 2 +3.0 standard deviations, means of a family's checks"
     )
-    assert not any("together" in line for line in lines_of(SAFE, *worse[::4])), "one family has its own signs"
+    assert not any("together" in line for line in lines_of(SAFE, *worse[::4])), (
+        "one family has its own signs"
+    )
     assert len(lines_of(SAFE, *several(12, 0.632, families=4))) == 1
-    assert "together" in lines_of(SAFE, replace(worse[0], value=0.50), *worse[1:])[-1], "one better hides no others"
+    assert "together" in lines_of(SAFE, replace(worse[0], value=0.50), *worse[1:])[-1], (
+        "one better hides no others"
+    )
 
 
 def test_checks_named_alone_or_by_hand_are_in_no_line_of_all():
@@ -197,11 +235,15 @@ def test_checks_named_alone_or_by_hand_are_in_no_line_of_all():
 
 def test_small_combinations_hold_for_checks_that_depend_on_each_other():
     """Of normal checks with a correlation of 0.6, as many combinations are below 1% as the level says."""
-    assert [combined_p([p] * 4, [1, 2, 3, 4]) for p in (0.0, 1e-6, 0.4)] == pytest.approx([0, 1e-6, 0.4], abs=1e-12)
+    assert [combined_p([p] * 4, [1, 2, 3, 4]) for p in (0.0, 1e-6, 0.4)] == pytest.approx(
+        [0, 1e-6, 0.4], abs=1e-12
+    )
     p, weights = np.array([0.001, 0.2, 0.95]), np.array([1, 1, 2])
     statistic = np.average(stats.cauchy.isf(p), weights=weights)
     assert combined_p(p, weights) == pytest.approx(stats.cauchy.sf(statistic))
     rng = np.random.default_rng(0)
-    checks = 0.6**0.5 * rng.standard_normal((4_000, 1)) + 0.4**0.5 * rng.standard_normal((4_000, 12))
+    checks = 0.6**0.5 * rng.standard_normal((4_000, 1)) + 0.4**0.5 * rng.standard_normal(
+        (4_000, 12)
+    )
     found = [combined_p(p, [1] * 12) for p in stats.norm.sf(checks)]
     assert 0.005 < np.mean(np.array(found) < 0.01) < 0.015

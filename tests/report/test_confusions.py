@@ -32,7 +32,9 @@ def test_mistakes_are_the_most_confident_of_each_confusion(predictions, monkeypa
         assert len(some) == min(2, of_it.sum())
         assert some[0].confidence == pytest.approx(confidence[of_it].max())
     monkeypatch.setattr(module, "SHOWN", len(by_confusion))
-    assert {(each.true, each.predicted) for each in mistakes_of(predictions, None)} == set(by_confusion)
+    assert {(each.true, each.predicted) for each in mistakes_of(predictions, None)} == set(
+        by_confusion
+    )
 
 
 def test_reference_models_stand_beside_a_mistake(predictions):
@@ -44,7 +46,10 @@ def test_reference_models_stand_beside_a_mistake(predictions):
         shares=np.tile(np.array([0.7, 0.2, 0.1], np.float32), (n, 1)),
     )
     panel = PanelPredictions(
-        predictions.images.sha256, predictions.classes, ("a", "b", "c"), {repr(predictions.perturbation): view}
+        predictions.images.sha256,
+        predictions.classes,
+        ("a", "b", "c"),
+        {repr(predictions.perturbation): view},
     )
     (first, *_) = mistakes_of(predictions, panel)
     assert first.reference == Reference(3, 2, predictions.classes[0], pytest.approx(0.7))

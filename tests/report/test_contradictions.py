@@ -39,20 +39,26 @@ def changed(images):
 
 def regression(**keys):
     by_hand = Threshold(-0.01, reason="at most one point")
-    return Check("regression", "regression", "accuracy_change", role="incumbent", hand=by_hand, **keys)
+    return Check(
+        "regression", "regression", "accuracy_change", role="incumbent", hand=by_hand, **keys
+    )
 
 
 VERDICTS = {
     "threshold": Check("clean", "clean", "accuracy", panel=PANEL).judge(accuracy(WORSE)),
-    "other images": Check("sampled", "clean", "accuracy", panel=replace(PANEL, n=1_000)).judge(accuracy(WORSE)),
+    "other images": Check("sampled", "clean", "accuracy", panel=replace(PANEL, n=1_000)).judge(
+        accuracy(WORSE)
+    ),
     "sampling": Check("hand", "clean", "accuracy", hand=Threshold(0.85)).judge(
         accuracy(WORSE, sampling=Sampling(0.0, 0.0))
     ),
     "significance": regression(significance=0.01).judge(lost_and_gained(6, 1)),
-    "tolerance": Check("equal", "equivalence", "predictions_changed", role="original", tolerance=0.05).judge(
-        changed(10)
+    "tolerance": Check(
+        "equal", "equivalence", "predictions_changed", role="original", tolerance=0.05
+    ).judge(changed(10)),
+    "without a value": Check("gone", "clean", "accuracy").unjudged(
+        "not_applicable", "no incumbent"
     ),
-    "without a value": Check("gone", "clean", "accuracy").unjudged("not_applicable", "no incumbent"),
 }
 STOPPED = Check("stopped", "clean", "accuracy", panel=PANEL, stopped=200).judge(accuracy(0.2))
 
@@ -102,18 +108,54 @@ def test_statuses_of_a_run_follow_from_its_record(tmp_path):
     ("verdict", "change", "said"),
     [
         ("threshold", of_check(status="pass"), "check clean (value 0.8, n 100) has status 'pass'"),
-        ("other images", of_check(status="fail"), "has status 'fail', and its other fields give 'pass'"),
+        (
+            "other images",
+            of_check(status="fail"),
+            "has status 'fail', and its other fields give 'pass'",
+        ),
         ("other images", of_check(interval=[0.7, 0.8]), "has status 'pass'"),
-        ("other images", of_check(threshold=0.5), "has threshold 0.5, and its other fields give 0.85"),
-        ("other images", of_check(value=0.3, interval=[0.2, 0.4]), "check sampled (value 0.3, n 100)"),
-        ("sampling", of_check(sampling=None), "has status 'inconclusive', and its other fields give 'fail'"),
-        ("significance", of_check(p_value=1e-6), "has status 'pass', and its other fields give 'fail'"),
-        ("tolerance", of_check(confidence_limits={"lower": 0.1, "upper": 0.2, "provable": True}), "give 'fail'"),
-        ("tolerance", of_check(confidence_limits=None), "has status 'pass', and its other fields give 'inconclusive'"),
+        (
+            "other images",
+            of_check(threshold=0.5),
+            "has threshold 0.5, and its other fields give 0.85",
+        ),
+        (
+            "other images",
+            of_check(value=0.3, interval=[0.2, 0.4]),
+            "check sampled (value 0.3, n 100)",
+        ),
+        (
+            "sampling",
+            of_check(sampling=None),
+            "has status 'inconclusive', and its other fields give 'fail'",
+        ),
+        (
+            "significance",
+            of_check(p_value=1e-6),
+            "has status 'pass', and its other fields give 'fail'",
+        ),
+        (
+            "tolerance",
+            of_check(confidence_limits={"lower": 0.1, "upper": 0.2, "provable": True}),
+            "give 'fail'",
+        ),
+        (
+            "tolerance",
+            of_check(confidence_limits=None),
+            "has status 'pass', and its other fields give 'inconclusive'",
+        ),
         ("without a value", of_check(status="pass"), "give 'not_applicable'"),
-        ("threshold", of_check(role="baseline"), "has role 'baseline', and its other fields give 'candidate'"),
+        (
+            "threshold",
+            of_check(role="baseline"),
+            "has role 'baseline', and its other fields give 'candidate'",
+        ),
         ("threshold", of_check(reference_mean=0.8), "has reference_mean 0.8"),
-        ("threshold", of_run(verdict="pass"), "the run has verdict 'pass', and its other fields give 'fail'"),
+        (
+            "threshold",
+            of_run(verdict="pass"),
+            "the run has verdict 'pass', and its other fields give 'fail'",
+        ),
         ("threshold", of_run(headline="PASS: 1 of 1 checks pass"), "the run has headline 'PASS: 1"),
         ("threshold", of_run(provisional=True), "the run has provisional True"),
         ("threshold", of_run(provisional=0), "the run has provisional 0"),

@@ -15,7 +15,12 @@ from harness.networks.checkpoints import Record, save_checkpoint
 from harness.report.exports import csv_text
 
 SCRIPT = "<script>alert(1)</script>"
-CLASSES = (SCRIPT, "\"><img src=x onerror='alert(2)'>", "' onmouseover='alert(3)' x='", "javascript:alert(4)&lt;b&gt;")
+CLASSES = (
+    SCRIPT,
+    "\"><img src=x onerror='alert(2)'>",
+    "' onmouseover='alert(3)' x='",
+    "javascript:alert(4)&lt;b&gt;",
+)
 ROWS_OF_MARKUP = ROWS.replace('class = "bee"', f"class = {json.dumps(CLASSES[1])}")
 FOLDER = '"><script>alert(1)<'
 """With the slash of a path after it, a script."""
@@ -79,11 +84,17 @@ def zoo(pytester, tmp_path, monkeypatch):
     arrays = dict(np.load(zoo.root / "zoo.npz"))
     np.savez(zoo.root / "zoo.npz", **{**arrays, "classes": np.array(CLASSES)})
     zoo.images = load_images(zoo.data)
-    zoo.checks.write_text(checks_text(zoo.images, ROWS_OF_MARKUP) + f"\n[recipe]\nabout = {json.dumps(SCRIPT)}\n")
+    zoo.checks.write_text(
+        checks_text(zoo.images, ROWS_OF_MARKUP) + f"\n[recipe]\nabout = {json.dumps(SCRIPT)}\n"
+    )
     zoo.candidate = zoo.root / FOLDER / "script>.safetensors"
     model = network(jitter=3.0)
     record = Record(
-        "fashion-cnn", ARGUMENTS, CLASSES, training={SCRIPT: SCRIPT, "seed": SCRIPT}, versions={SCRIPT: CLASSES[1]}
+        "fashion-cnn",
+        ARGUMENTS,
+        CLASSES,
+        training={SCRIPT: SCRIPT, "seed": SCRIPT},
+        versions={SCRIPT: CLASSES[1]},
     )
     save_checkpoint(zoo.candidate, model, record)
     with hypothesis_as_it_starts():
@@ -99,7 +110,12 @@ def test_parser_of_this_test_sees_what_would_run():
 
 def test_markup_in_names_paths_and_records_is_text_in_the_report(zoo, pytester):
     models = ("--candidate", str(zoo.candidate), "--baseline", str(zoo.candidate))
-    assert pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}", *models).ret == 1
+    assert (
+        pytester.runpytest_inprocess(
+            "stress_tests", "--stress-set", f"data={zoo.data}", *models
+        ).ret
+        == 1
+    )
     page = (zoo.root / "reports/stress.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert live(page) == []
@@ -118,14 +134,23 @@ def test_fails(name):
 """
 
 
-def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, pytester, monkeypatch):
+def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(
+    zoo, pytester, monkeypatch
+):
     """A name that is a line, a color, a workflow command, an element, a link, or that never ends."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    for name in ("test_hostile_names.py", "test_\n::error title=file::x<img src=x onerror=alert(2)>.py"):
+    for name in (
+        "test_hostile_names.py",
+        "test_\n::error title=file::x<img src=x onerror=alert(2)>.py",
+    ):
         (zoo.tests / name).write_text(HOSTILE)
     result = pytester.runpytest_inprocess("stress_tests", "--stress-set", f"data={zoo.data}")
     assert result.ret == 1
-    said = result.stdout.str().partition(" model quality gate ")[2].partition(" short test summary ")[0]
+    said = (
+        result.stdout.str()
+        .partition(" model quality gate ")[2]
+        .partition(" short test summary ")[0]
+    )
     commands = [line for line in said.splitlines() if line.startswith("::")]
     assert len(commands) == 10
     assert [line for line in commands if not re.fullmatch("::error title=[^:,]*::.*", line)] == []
@@ -133,8 +158,12 @@ def test_names_of_tests_and_their_files_are_text_wherever_they_are_shown(zoo, py
     markdown = (zoo.root / "reports/stress.md").read_text()
     assert [each for each in markdown if not (each.isprintable() or each == "\n")] == []
     assert [line for line in markdown.splitlines() if line.startswith(("::", "<", "!"))] == []
-    assert max(len(line) for line in markdown.splitlines() if line.startswith("- **failed**: ")) < 500
-    outside = re.sub(r"(`+).*?\1", "", "\n".join(line for line in markdown.splitlines() if "worse:" not in line))
+    assert (
+        max(len(line) for line in markdown.splitlines() if line.startswith("- **failed**: ")) < 500
+    )
+    outside = re.sub(
+        r"(`+).*?\1", "", "\n".join(line for line in markdown.splitlines() if "worse:" not in line)
+    )
     assert live(outside) == []
     headline = markdown.splitlines()[0]
     assert live(headline) == []

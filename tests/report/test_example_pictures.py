@@ -19,7 +19,16 @@ from harness.plugin import pictures
 from harness.plugin.pictures import PictureBook
 from harness.report.figures import as_png
 from harness.report.page import render
-from harness.report.pictures import SIZE, case_of, gallery, sheet, source_of, strip, views_of, wrapped
+from harness.report.pictures import (
+    SIZE,
+    case_of,
+    gallery,
+    sheet,
+    source_of,
+    strip,
+    views_of,
+    wrapped,
+)
 from harness.run.examples import Example, ModelView, Tile
 from harness.run.shown import Case, Face, Pictures
 
@@ -38,14 +47,22 @@ def case(*, channels: int = 1, size=(28, 28), seed: int = 0, **facts) -> Example
     original = rng.integers(0, 256, (*size, channels)).astype(np.uint8)
     candidate = view(0.05, 0.9, 0.05, attention=rng.random(size, dtype=np.float32))
     other = view(0.5, 0.3, 0.2, attention=rng.random(size, dtype=np.float32))
-    known = {"index": 7, "true": "Shirt", "classes": CLASSES, "candidate": candidate, "other": other}
+    known = {
+        "index": 7,
+        "true": "Shirt",
+        "classes": CLASSES,
+        "candidate": candidate,
+        "other": other,
+    }
     return Example(**{"original": original, "seen": original, **known, **facts})
 
 
 def moved(**facts) -> Example:
     """A case of a rotated image, with the answer to the clean one."""
     at_rest = view(0.93, 0.05, 0.02).answer
-    return case(**{"seen": plain(9), "pose": "rotated by 5° clockwise", "at_rest": at_rest, **facts})
+    return case(
+        **{"seen": plain(9), "pose": "rotated by 5° clockwise", "at_rest": at_rest, **facts}
+    )
 
 
 def own(**facts):
@@ -90,27 +107,44 @@ def test_a_unanimous_panel_stands_in_the_other_models_place():
     shown = case(reference=(20, view(0.98, 0.01, 0.01).answer), candidate=view(0.1, 0.9, 0))
     _, panel, candidate = views_of(shown)
     assert (panel.title, panel.pixels) == ("20 reference models", None)
-    assert (panel.lines[0].text, panel.lines[0].kind, panel.lines[0].share) == ("✓ Shirt", "right", 0.98)
+    assert (panel.lines[0].text, panel.lines[0].kind, panel.lines[0].share) == (
+        "✓ Shirt",
+        "right",
+        0.98,
+    )
     assert candidate.title == "candidate"
-    assert "All 20 reference models predict it correctly, 98% mean confidence." in case_of(shown).caption
+    assert (
+        "All 20 reference models predict it correctly, 98% mean confidence."
+        in case_of(shown).caption
+    )
 
 
 @pytest.mark.parametrize(
     ("shares", "expected"),
     [
-        ((0.3, 0.5, 0.2), [("✗ Coat", "wrong", "50%"), ("Shirt", "right", "30%"), ("Bag", "", "20%")]),
-        ((0.998, 0.002, 0.0), [("✓ Shirt", "right", "100%"), ("Coat", "", "<1%"), ("Bag", "", "0%")]),
+        (
+            (0.3, 0.5, 0.2),
+            [("✗ Coat", "wrong", "50%"), ("Shirt", "right", "30%"), ("Bag", "", "20%")],
+        ),
+        (
+            (0.998, 0.002, 0.0),
+            [("✓ Shirt", "right", "100%"), ("Coat", "", "<1%"), ("Bag", "", "0%")],
+        ),
     ],
 )
 def test_the_leading_classes_come_first_each_with_its_share(shares, expected):
-    assert [(line.text, line.kind, line.percent) for line in own(candidate=view(*shares)).lines] == expected
+    assert [
+        (line.text, line.kind, line.percent) for line in own(candidate=view(*shares)).lines
+    ] == expected
 
 
 def test_of_many_classes_the_three_leading_ones_and_the_true_one_are_shown():
     classes = tuple(f"class {number:02}" for number in range(100))
     shares = np.full(100, 1e-4)
     shares[40:52] = np.arange(1, 13) / 100
-    found = own(classes=classes, true="class 05", candidate=view(*shares, classes=classes), other=None)
+    found = own(
+        classes=classes, true="class 05", candidate=view(*shares, classes=classes), other=None
+    )
     assert [line.text for line in found.lines] == ["✗ class 51", "class 50", "class 49", "class 05"]
 
 
@@ -135,14 +169,20 @@ def test_attention_lights_up_where_the_model_looks():
 
 @pytest.mark.parametrize("factor", [1e-6, 7.0])
 def test_maps_are_scaled_to_their_own_maximum_for_display(factor):
-    one, other = (own(candidate=view(0.1, 0.9, 0.0, attention=each)).pixels for each in (LOOKED, LOOKED * factor))
+    one, other = (
+        own(candidate=view(0.1, 0.9, 0.0, attention=each)).pixels
+        for each in (LOOKED, LOOKED * factor)
+    )
     assert np.abs(one.astype(int) - other).max() <= 2
     assert "scaled to its own maximum" in case_of(case()).caption
 
 
 @pytest.mark.parametrize(
     ("attention", "line", "said"),
-    [(looked_at(), "looks nowhere", "zero everywhere"), (None, "✗ Coat", "no layer for a Grad-CAM map")],
+    [
+        (looked_at(), "looks nowhere", "zero everywhere"),
+        (None, "✗ Coat", "no layer for a Grad-CAM map"),
+    ],
 )
 def test_a_map_of_zeros_and_none_are_no_image_and_say_so(attention, line, said):
     shown = case(candidate=view(0.1, 0.9, 0.0, attention=attention), other=None)
@@ -153,7 +193,12 @@ def test_a_map_of_zeros_and_none_are_no_image_and_say_so(attention, line, said):
 
 @pytest.mark.parametrize(
     ("at", "words"),
-    [((0, 0), "upper left"), ((14, 14), "middle center"), ((27, 27), "lower right"), ((9, 10), "upper center")],
+    [
+        ((0, 0), "upper left"),
+        ((14, 14), "middle center"),
+        ((27, 27), "lower right"),
+        ((9, 10), "upper center"),
+    ],
     ids=str,
 )
 def test_words_say_where_the_model_looks(at, words):
@@ -207,7 +252,13 @@ def test_a_strip_has_its_images_side_by_side_under_text():
 # Galleries.
 
 
-def tile(*, index: int = 7, true: str = "Shirt", new: bool | None = True, confidence: float | None = 0.934) -> Tile:
+def tile(
+    *,
+    index: int = 7,
+    true: str = "Shirt",
+    new: bool | None = True,
+    confidence: float | None = 0.934,
+) -> Tile:
     pixels = np.random.default_rng(index).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     return Tile(pixels, Answer(index, true, "Coat", confidence, ()), new, "incumbent")
 
@@ -216,7 +267,9 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
     tiles = [tile(), tile(index=8, new=False), tile(index=9, new=None, true='"><script>')]
     title, faces = gallery(("Shirt", "Coat"), IDENTITY, tiles, 5)
     page = str(sheet("<b>", faces))
-    assert title.endswith("predicted as each other, clean images: 3 of 5, new ones first, the most confident first")
+    assert title.endswith(
+        "predicted as each other, clean images: 3 of 5, new ones first, the most confident first"
+    )
     assert [face.about for face in faces] == [
         "93% · new · image 7",
         "93% · incumbent wrong too · image 8",
@@ -239,14 +292,22 @@ def test_each_tile_has_its_number_classes_confidence_and_whether_it_is_new():
 @pytest.mark.parametrize(
     ("tiles", "count", "pose", "title"),
     [
-        ([tile()], 5, Pose(dx=2), "images shifted 2 px right: 1 of 5, new ones first, the most confident first"),
+        (
+            [tile()],
+            5,
+            Pose(dx=2),
+            "images shifted 2 px right: 1 of 5, new ones first, the most confident first",
+        ),
         ([tile(new=None)] * 2, 2, IDENTITY, "clean images: 2 of 2, the most confident first"),
         ([tile(new=None, confidence=None)] * 2, 2, IDENTITY, "clean images: 2 of 2"),
     ],
     ids=["some", "all", "labels only"],
 )
 def test_the_title_says_how_many_there_are_and_in_which_order(tiles, count, pose, title):
-    assert gallery(("Shirt", "Coat"), pose, tiles, count)[0] == f"Shirt and Coat predicted as each other, {title}"
+    assert (
+        gallery(("Shirt", "Coat"), pose, tiles, count)[0]
+        == f"Shirt and Coat predicted as each other, {title}"
+    )
 
 
 # How many pictures a page takes.
@@ -261,7 +322,12 @@ def verdict(failures: int = 17):
 def made(*sizes: int, gallery: int = 0, turn: int = 0):
     empty, none = len(as_json(Case((), ""))), len(as_json(Face("", "", "", "", "")))
     faces = (Face("", "", "", "", "g" * (gallery - none)),) if gallery else ()
-    return {"turn": turn, "made": as_json(Pictures(tuple(Case((), "c" * (size - empty)) for size in sizes), "", faces))}
+    return {
+        "turn": turn,
+        "made": as_json(
+            Pictures(tuple(Case((), "c" * (size - empty)) for size in sizes), "", faces)
+        ),
+    }
 
 
 @pytest.fixture
@@ -281,11 +347,22 @@ def pages(monkeypatch):
 def test_what_fits_is_shown_and_what_does_not_is_counted(pages):
     assert pages((verdict(), made(100, 110, 120, gallery=130))) == [(3, 1, 0)]
     assert pages((verdict(), made(600, 500, 100, gallery=500))) == [(1, 0, 3)]
-    assert pages((verdict(3), made(100, 200, 100))) == [(1, 0, None)], "of a test that passed no number is known"
+    assert pages((verdict(3), made(100, 200, 100))) == [(1, 0, None)], (
+        "of a test that passed no number is known"
+    )
 
 
 def test_the_worst_have_room_first_and_each_one_picture_before_two(pages):
-    assert [shown for shown, *_ in pages(*[(verdict(), made(100, 100, 100))] * 8)] == [2, 2, 1, 1, 1, 1, 1, 1]
+    assert [shown for shown, *_ in pages(*[(verdict(), made(100, 100, 100))] * 8)] == [
+        2,
+        2,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]
     shown = pages(*[(verdict(count), made(300, 300)) for count in (12, 40, 11, 99, 13)])
     assert [first for first, *_ in shown] == [0, 1, 0, 1, 1]
 
@@ -304,5 +381,7 @@ def test_the_order_of_tests_decides_which_pictures_are_shown(pages):
         ended = pages(*((verdict(3), made(sizes[turn], turn=turn)) for turn in turns))
         return [first for first, *_ in ended]
 
-    assert shown(0, 1, 2, 3, 4) == [1, 0, 0, 0, 0], "and what comes after the first that finds no room is not shown"
+    assert shown(0, 1, 2, 3, 4) == [1, 0, 0, 0, 0], (
+        "and what comes after the first that finds no room is not shown"
+    )
     assert shown(4, 1, 3, 2, 0) == shown(0, 1, 2, 3, 4)

@@ -42,7 +42,11 @@ def then(predictions: Predictions) -> list[str]:
     never = persistent_failures(predictions.images, predictions.labels[:, None])
     text = failures_markdown("some", classification_report(predictions), [table], never)
     _, found = text.split("| image | true | predicted as | confidence | then |\n")
-    return [line.split(" | ")[-1].removesuffix(" |") for line in found.splitlines()[1:] if line.startswith("|")]
+    return [
+        line.split(" | ")[-1].removesuffix(" |")
+        for line in found.splitlines()[1:]
+        if line.startswith("|")
+    ]
 
 
 def test_up_to_a_hundred_classes_each_has_its_probability():
@@ -59,7 +63,9 @@ def test_of_more_classes_the_true_one_has_and_the_next_are_named():
     share = 0.0625 / 0.9375
     assert [float(row["P(true)"]) for row in rows] == pytest.approx([share, share], abs=1e-4)
     assert then(predictions) == ["c1 26.7%, c2 13.3%"] * 2
-    assert [len(row.probabilities) for row in table.rows] == [4, 4], "which is what a table keeps in memory"
+    assert [len(row.probabilities) for row in table.rows] == [4, 4], (
+        "which is what a table keeps in memory"
+    )
 
 
 def test_changes_of_many_classes_have_the_probability_of_the_true_one():
@@ -67,7 +73,9 @@ def test_changes_of_many_classes_have_the_probability_of_the_true_one():
     before = Predictions(before.answers * 0.5, after.images, IDENTITY)
     (first, *_) = rows_of(changes_csv(after, before))
     assert [name for name in first if "P(" in name] == ["P(true)", "before P(true)"]
-    assert float(first["before P(true)"]) == pytest.approx(float(before.probabilities[0, 3]), abs=1e-4)
+    assert float(first["before P(true)"]) == pytest.approx(
+        float(before.probabilities[0, 3]), abs=1e-4
+    )
 
 
 def test_what_comes_then_is_never_the_answer_itself():

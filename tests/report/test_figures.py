@@ -29,7 +29,9 @@ from harness.run.overview import Overview
 PANEL = Threshold(0.85, mean=0.89, std=0.01, reference_models=20, k=3.9, n=300)
 
 
-def measured(family: str, value: float, name: str, metric=ACCURACY, *, curve=None, counted=None, **facts):
+def measured(
+    family: str, value: float, name: str, metric=ACCURACY, *, curve=None, counted=None, **facts
+):
     check = Check(name, family, metric.name, panel=PANEL, **facts)
     near = (value - 0.02, value + 0.02)
     return check.judge(Measurement(metric, value, 300, near, curve=curve, counted=counted))
@@ -41,21 +43,30 @@ VERDICTS = (
     *TURNED.values(),
     *(measured("shift", 0.7, f"moved {at}", pose=Pose(0, at, 2.0)) for at in (-2.0, 2.0)),
     measured("search", 2.0, "break", BREAKING_SEVERITY, curve=SURVIVAL, counted=250),
-    *(measured("attention", 1.2, f"lift {name}", ATTENTION_LIFT, class_name=name) for name in (None, "top", "shoe")),
+    *(
+        measured("attention", 1.2, f"lift {name}", ATTENTION_LIFT, class_name=name)
+        for name in (None, "top", "shoe")
+    ),
 )
 """Verdicts of a run on the candidate."""
 
 
 def rotation(some: Overview):
-    return drawn.rotation_curves({model.name: {-10: rate(0.8), 0: model.accuracy} for model in some.models})
+    return drawn.rotation_curves(
+        {model.name: {-10: rate(0.8), 0: model.accuracy} for model in some.models}
+    )
 
 
 DRAWN = {
     "rotation": rotation,
     "classes": drawn.class_accuracies,
     "reliability": drawn.reliability_diagrams,
-    "training": lambda some: drawn.training_curves({model.name: model.history for model in some.models}),
-    "confusion": lambda some: drawn.confusion_maps(*(drawn.confusions(some, each) for each in some.models)),
+    "training": lambda some: drawn.training_curves(
+        {model.name: model.history for model in some.models}
+    ),
+    "confusion": lambda some: drawn.confusion_maps(
+        *(drawn.confusions(some, each) for each in some.models)
+    ),
 }
 
 
@@ -72,7 +83,9 @@ def test_figures_name_axes_and_models_and_leave_matplotlib_unchanged(draw):
         assert any(other.get_xlabel() for other in axes.get_shared_x_axes().get_siblings(axes))
         beside = axes.get_shared_y_axes().get_siblings(axes)
         assert any(other.get_ylabel() for other in beside) or any(map(str, axes.get_yticklabels()))
-    words = " ".join(text.get_text() for text in figure.findobj(lambda item: hasattr(item, "get_text")))
+    words = " ".join(
+        text.get_text() for text in figure.findobj(lambda item: hasattr(item, "get_text"))
+    )
     assert "candidate" in words
     assert "baseline" in words
 
@@ -87,14 +100,19 @@ def test_the_rotation_curve_holds_values_and_intervals():
         for meaning in (figures.GOOD, figures.BAD):
             assert np.abs(np.subtract(to_rgb(each.get_color()), to_rgb(meaning))).max() > 0.25
     assert contrast(candidate.lines[0].get_color(), "white") > 3
-    assert as_svg(rotation(overview())) == as_svg(rotation(overview())), "the same figure gives the same bytes"
+    assert as_svg(rotation(overview())) == as_svg(rotation(overview())), (
+        "the same figure gives the same bytes"
+    )
 
 
 def test_the_shift_map_has_dy_down_and_dx_to_the_right_and_blanks():
     rates = {(0.0, 0.0): rate(0.9), (-2.0, 2.0): rate(0.7), (2.0, 2.0): rate(0.7)}
     axes = drawn.shift_maps({"candidate": rates}).axes[0]
     values = np.ma.filled(axes.collections[0].get_array().reshape(2, 3), -1)
-    assert values.tolist() == [[-1, pytest.approx(90), -1], [pytest.approx(70), -1, pytest.approx(70)]]
+    assert values.tolist() == [
+        [-1, pytest.approx(90), -1],
+        [pytest.approx(70), -1, pytest.approx(70)],
+    ]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "+2"]
     assert axes.yaxis_inverted(), "the first row is on top"
 
@@ -125,8 +143,13 @@ def test_confusions_are_full_at_15_percent_and_the_diagonal_is_muted():
 
 def contrast(one, other) -> float:
     def luminance(color) -> float:
-        parts = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color))
-        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+        parts = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+            for part in to_rgb(color)
+        )
+        return sum(
+            weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True)
+        )
 
     bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
@@ -137,7 +160,9 @@ def test_digits_on_heat_maps_reach_the_contrast_of_text(share):
     ours, theirs = model(), model("baseline", right=1 - 0.3 * share)
     some = overview(ours, theirs)
     rates = {(float(at), 0.0): rate(min(1.0, share + at / 100)) for at in range(20)}
-    maps = drawn.confusion_maps(drawn.confusions(some, theirs), drawn.confusions(some, ours, theirs))
+    maps = drawn.confusion_maps(
+        drawn.confusions(some, theirs), drawn.confusions(some, ours, theirs)
+    )
     for axes in (*drawn.shift_maps({"candidate": rates}).axes, *maps.axes):
         mesh = axes.collections[0]
         behind = mesh.to_rgba(values := mesh.get_array()).reshape(-1, 4)
@@ -147,7 +172,9 @@ def test_digits_on_heat_maps_reach_the_contrast_of_text(share):
 
 
 def test_classes_are_dots_with_intervals_on_a_scale_that_shows_two_points():
-    axes = drawn.class_accuracies(overview(model(right=0.93), model("baseline", right=0.91))).axes[0]
+    axes = drawn.class_accuracies(overview(model(right=0.93), model("baseline", right=0.91))).axes[
+        0
+    ]
     assert not axes.patches, "no bars"
     assert axes.get_xlim()[0] > 80
     first = axes.containers[0]
@@ -163,15 +190,25 @@ def test_survival_has_intervals_its_number_of_images_and_plain_units():
     assert (axes.get_title(), axes.get_ylabel()) == ("100 images", "predictions still correct, %")
     band = axes.collections[0].get_paths()[0].vertices
     at_end = band[band[:, 0] == 100][:, 1]
-    assert [at_end.min(), at_end.max()] == pytest.approx([40.4, 59.6], abs=0.1), "Wilson's of 50 of 100"
+    assert [at_end.min(), at_end.max()] == pytest.approx([40.4, 59.6], abs=0.1), (
+        "Wilson's of 50 of 100"
+    )
 
 
 def test_reference_bands_lie_behind_curves_and_class_dots():
     shirt = measured("class", 0.8, "of-shirt", class_name="shirt")
     some = overview(model(), model("baseline"), classes=("shirt", "shoe", "bag"))
     band = drawn.stated(TURNED)
-    assert (band.at, band.low, band.high) == ([-10, 10], pytest.approx([87, 87]), pytest.approx([91, 91]))
-    behind = drawn.rotation_curves({"candidate": {at: rate(0.8) for at in TURNED}}, band).axes[0].collections[0]
+    assert (band.at, band.low, band.high) == (
+        [-10, 10],
+        pytest.approx([87, 87]),
+        pytest.approx([91, 91]),
+    )
+    behind = (
+        drawn.rotation_curves({"candidate": {at: rate(0.8) for at in TURNED}}, band)
+        .axes[0]
+        .collections[0]
+    )
     vertices = behind.get_paths()[0].vertices
     assert [vertices[:, 1].min(), vertices[:, 1].max()] == pytest.approx([87, 91])
     (patch,) = drawn.class_accuracies(some, {"shirt": shirt}).axes[0].patches
@@ -179,16 +216,28 @@ def test_reference_bands_lie_behind_curves_and_class_dots():
 
 
 def test_training_curves_show_loss_and_accuracy_of_both_splits():
-    history = [Epoch(1, 0.9, 0.6, 0.8, 0.7), Epoch(2, 0.5, 0.8, 0.6, 0.9), Epoch(3, 0.3, 0.9, 0.7, 0.8)]
-    loss, correct = drawn.training_curves({"new": [asdict(epoch) for epoch in history]}, kept=2).axes
-    assert (loss.get_ylabel(), correct.get_ylabel(), correct.get_xlabel()) == ("loss", "accuracy, %", "epoch")
+    history = [
+        Epoch(1, 0.9, 0.6, 0.8, 0.7),
+        Epoch(2, 0.5, 0.8, 0.6, 0.9),
+        Epoch(3, 0.3, 0.9, 0.7, 0.8),
+    ]
+    loss, correct = drawn.training_curves(
+        {"new": [asdict(epoch) for epoch in history]}, kept=2
+    ).axes
+    assert (loss.get_ylabel(), correct.get_ylabel(), correct.get_xlabel()) == (
+        "loss",
+        "accuracy, %",
+        "epoch",
+    )
     lines = {line.get_label(): line for line in correct.lines}
     assert set(lines) == {"new, training", "new, validation", "kept: epoch 2"}
     assert list(lines["new, validation"].get_ydata()) == pytest.approx([70, 90, 80])
     assert [list(line.get_ydata()) for line in loss.lines][:2] == [[0.9, 0.5, 0.3], [0.8, 0.6, 0.7]]
     for axes in drawn.training_curves({"new": [asdict(history[0])]}, kept=1).axes:
         shown = [line for line in axes.lines if line.get_label().startswith("new")]
-        assert [line.get_marker() for line in shown] == ["o", "o"], "one epoch is a point that can be seen"
+        assert [line.get_marker() for line in shown] == ["o", "o"], (
+            "one epoch is a point that can be seen"
+        )
 
 
 # The section of a page.
@@ -205,7 +254,10 @@ def undrawn(monkeypatch):
 
 
 def test_all_figures_become_pictures_with_captions_and_descriptions():
-    page, again = (drawn.figures(overview(), VERDICTS, known).body for known in ({}, {SURVIVAL.name: [SURVIVAL] * 3}))
+    page, again = (
+        drawn.figures(overview(), VERDICTS, known).body
+        for known in ({}, {SURVIVAL.name: [SURVIVAL] * 3})
+    )
     pattern = r'<img alt="([^"]+)" src="data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)">'
     pictures = re.findall(pattern, page)
     assert len(pictures) == page.count("<h3>") == page.count("<figcaption>") == 9
@@ -214,7 +266,11 @@ def test_all_figures_become_pictures_with_captions_and_descriptions():
         assert ET.fromstring(base64.b64decode(data)).tag.endswith("svg")
     assert len(page) < 1_000_000
     assert "Accuracy against rotation: 80% at -10°, 90% at +0°, 80% at +10°." in page
-    changed = [at for at, pair in enumerate(zip(pictures, re.findall(pattern, again), strict=True)) if len({*pair}) > 1]
+    changed = [
+        at
+        for at, pair in enumerate(zip(pictures, re.findall(pattern, again), strict=True))
+        if len({*pair}) > 1
+    ]
     assert changed == [2], "reference models have a band in the survival curves alone"
 
 
@@ -260,7 +316,10 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_report():
 
 def test_any_class_name_can_be_drawn():
     names = ("$x$", "a$b", "帽子", "<b>", "_^{")
-    many = {"per_class": (rate(0.9),) * 5, "confusion": tuple(map(tuple, (9 * np.eye(5, dtype=int)).tolist()))}
+    many = {
+        "per_class": (rate(0.9),) * 5,
+        "confusion": tuple(map(tuple, (9 * np.eye(5, dtype=int)).tolist())),
+    }
     page = drawn.figures(overview(model(**many), classes=names)).body
     assert "could not be drawn" not in page
     assert "<b>" not in page
@@ -269,7 +328,10 @@ def test_any_class_name_can_be_drawn():
 def test_many_classes_with_long_names_make_figures_of_the_worst(undrawn):
     names = tuple(f"{at} {'long ' * 200}" for at in range(300))
     rates = tuple(rate(0.5 + at / 1_000) for at in range(300))
-    many = {"per_class": rates[::-1], "confusion": tuple(map(tuple, np.eye(300, dtype=int).tolist()))}
+    many = {
+        "per_class": rates[::-1],
+        "confusion": tuple(map(tuple, np.eye(300, dtype=int).tolist())),
+    }
     some = overview(model(**many), model("baseline", **many), classes=names)
     labels = [label.get_text() for label in drawn.class_accuracies(some).axes[0].get_yticklabels()]
     assert (len(labels), labels[0]) == (100, "200 long long long long long lo…")

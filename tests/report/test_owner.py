@@ -17,7 +17,10 @@ from harness.run.inner import Launch, execute, hand_over
 from harness.run.request import RunRequest
 
 RUN = "a" * 32
-PASSES, FAILS = replace(EMPTY, verdicts=(PASS,), run=RUN), replace(EMPTY, verdicts=(PASS, FAIL), run=RUN)
+PASSES, FAILS = (
+    replace(EMPTY, verdicts=(PASS,), run=RUN),
+    replace(EMPTY, verdicts=(PASS, FAIL), run=RUN),
+)
 PARTIAL, ERROR = replace(PASSES, omissions=("half",)), replace(PASSES, errors=("[TEST] mine",))
 
 
@@ -64,8 +67,12 @@ def test_exit_status_and_reports_follow_from_the_record(owner, tmp_path, outcome
     assert ending(tmp_path / "reports", owner.conclude(record_of(outcome, status))) == expected
 
 
-@pytest.mark.parametrize(("outcome", "status"), [(FAILS, 0), (PASSES, 1), (PASSES, 5), (ERROR, 0), (PASSES, 2)])
-def test_a_status_of_pytest_that_contradicts_the_verdict_is_no_verdict(owner, tmp_path, capsys, outcome, status):
+@pytest.mark.parametrize(
+    ("outcome", "status"), [(FAILS, 0), (PASSES, 1), (PASSES, 5), (ERROR, 0), (PASSES, 2)]
+)
+def test_a_status_of_pytest_that_contradicts_the_verdict_is_no_verdict(
+    owner, tmp_path, capsys, outcome, status
+):
     *end, why = ending(tmp_path / "reports", owner.conclude(record_of(outcome, status)))
     assert end == [4, "error"]
     assert f"ended with exit status {status} though its verdict has {outcome.exit_status}" in why
@@ -81,7 +88,11 @@ def test_a_record_that_refuses_the_run_gives_its_reasons(owner, tmp_path, status
 
 @pytest.mark.parametrize(
     ("report", "said"),
-    [("", "pytest ended with exit status 0 and without a verdict"), ("{", "came to no end"), ("{}", "schema")],
+    [
+        ("", "pytest ended with exit status 0 and without a verdict"),
+        ("{", "came to no end"),
+        ("{}", "schema"),
+    ],
 )
 def test_a_record_that_cannot_be_read_is_no_verdict(owner, tmp_path, capsys, report, said):
     status, verdict, why = ending(tmp_path / "reports", owner.conclude(RunRecord(RUN, 0, report)))
@@ -93,7 +104,9 @@ def test_a_record_that_cannot_be_read_is_no_verdict(owner, tmp_path, capsys, rep
 def test_a_record_that_contradicts_itself_is_no_verdict(owner, tmp_path):
     record = record_of(FAILS, 0)
     plain = {**json.loads(record.report), "verdict": "pass", "headline": "PASS"}
-    status, verdict, _ = ending(tmp_path / "reports", owner.conclude(replace(record, report=json.dumps(plain))))
+    status, verdict, _ = ending(
+        tmp_path / "reports", owner.conclude(replace(record, report=json.dumps(plain)))
+    )
     assert (status, verdict) == (4, "error")
 
 
@@ -105,8 +118,12 @@ def test_inputs_that_have_changed_are_no_verdict(owner, tmp_path, outcome, statu
     assert "net.pth: changed while the gate ran" in why
 
 
-@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), OSError(28, "full"), ImportError("libGL.so.1")])
-def test_reports_that_cannot_be_published_are_no_verdict(owner, tmp_path, monkeypatch, capsys, error):
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyboardInterrupt(), OSError(28, "full"), ImportError("libGL.so.1")]
+)
+def test_reports_that_cannot_be_published_are_no_verdict(
+    owner, tmp_path, monkeypatch, capsys, error
+):
     def fail(*_):
         raise error
 
@@ -131,7 +148,9 @@ def test_a_request_that_cannot_be_made_is_said_in_the_reports(tmp_path):
 
 def test_a_line_of_the_history_follows_the_reports(shared):
     assert shared.once("-k", "clean").ending == (0, "partial")
-    assert [line.verdict for line in read_history(shared.root / "reports/history.jsonl").lines] == ["partial"]
+    assert [line.verdict for line in read_history(shared.root / "reports/history.jsonl").lines] == [
+        "partial"
+    ]
 
 
 def test_a_run_that_has_not_taken_its_folder_leaves_the_reports_alone(tmp_path):
@@ -140,13 +159,17 @@ def test_a_run_that_has_not_taken_its_folder_leaves_the_reports_alone(tmp_path):
     assert {name: (tmp_path / name).read_text() for name in OLD_REPORTS} == OLD_REPORTS
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError(), ImportError("libX")])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), MemoryError(), ImportError("libX")]
+)
 def test_an_error_of_the_outer_process_itself_is_4(tmp_path, monkeypatch, error):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr("harness.report.owner.run_inner", fail)
-    result = judge(lambda: RunRequest(root=tmp_path), Launch((), ("pytest",)), reports=tmp_path, shown=True)
+    result = judge(
+        lambda: RunRequest(root=tmp_path), Launch((), ("pytest",)), reports=tmp_path, shown=True
+    )
     assert (result.exit_status, result.verdict) == (4, "error")
     assert "the run came to no end" in " ".join(result.errors)
 
@@ -218,5 +241,7 @@ print(*sorted({{"torch", "numpy", "pydantic"}} & set(sys.modules)))
 def test_the_outer_process_loads_no_pytorch(shared, code, loaded):
     shared.run(page=True)
     code = code.format(record=str(shared.root / "reports/stress.json"))
-    ran = subprocess.run([sys.executable, "-c", LOADED.format(code=code)], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED.format(code=code)], capture_output=True, text=True, check=True
+    )
     assert ran.stdout.strip() == loaded

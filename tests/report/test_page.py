@@ -29,7 +29,15 @@ from harness.report.html import SECTIONS, comparison_page, page_of
 from harness.report.mistakes import confusions, label_error_section
 from harness.report.page import Section, render, table
 from harness.report.refusal import refusal, refused_reports
-from harness.report.sections import checks, corruption_heat_map, corruption_map, examples, group_dots, margins, slices
+from harness.report.sections import (
+    checks,
+    corruption_heat_map,
+    corruption_map,
+    examples,
+    group_dots,
+    margins,
+    slices,
+)
 from harness.report.tables import models, robust_accuracies
 from harness.report.text import summary_lines
 from harness.report.wording import row_of, terms
@@ -51,12 +59,25 @@ def count(check: Check, value: int) -> Verdict:
     return check.judge(Measurement(PAIR_FAILURES, value, 10_000, (value - 9.0, value + 9.0)))
 
 
-TURNED = Check("turned", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20, 3.1, 0.0123))
+TURNED = Check(
+    "turned", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20, 3.1, 0.0123)
+)
 WORSE = share(TURNED, 0.812)
-PAIR = Check("pair", "pairs", "pair_failures", "at_most", keys={"pair": ("Shirt", "Coat")}, hand=Threshold(30))
+PAIR = Check(
+    "pair",
+    "pairs",
+    "pair_failures",
+    "at_most",
+    keys={"pair": ("Shirt", "Coat")},
+    hand=Threshold(30),
+)
 VERDICTS = (
     share(replace(TURNED, id="good"), 0.9),
-    share(replace(TURNED, id="reported", informational="they differ"), 0.5, detail="top confusion Shirt→Coat"),
+    share(
+        replace(TURNED, id="reported", informational="they differ"),
+        0.5,
+        detail="top confusion Shirt→Coat",
+    ),
     WORSE,
     share(replace(TURNED, id="hair", panel=Threshold(0.8121)), 0.812),
     share(Check("boot", "class", "accuracy", class_name="Boot", hand=Threshold(0.5)), 0.9),
@@ -118,10 +139,27 @@ def headings(page: str) -> list[str]:
 
 
 def test_sections_with_something_to_say_stand_in_their_order(monkeypatch):
-    tests = (OtherTest("test_own.py::test_a", "passed"), OtherTest("test_own.py::test_b", "failed", f"E\n{EVIL}"))
-    known = replace(EMPTY, overview=compared(), tests=tests, self_checks=(SelfCheck("identity", "pass", "equal"),))
+    tests = (
+        OtherTest("test_own.py::test_a", "passed"),
+        OtherTest("test_own.py::test_b", "failed", f"E\n{EVIL}"),
+    )
+    known = replace(
+        EMPTY,
+        overview=compared(),
+        tests=tests,
+        self_checks=(SelfCheck("identity", "pass", "equal"),),
+    )
     page = page_of(known)
-    order = ["comparison", "failures", "covered", "figures", "self-checks", "checks", "words", "tests"]
+    order = [
+        "comparison",
+        "failures",
+        "covered",
+        "figures",
+        "self-checks",
+        "checks",
+        "words",
+        "tests",
+    ]
     assert headings(page) == order
     listed = page[page.index('id="report-tests"') :]
     assert "<summary>2 tests: 1 passed, 1 failed</summary>" in listed
@@ -129,7 +167,9 @@ def test_sections_with_something_to_say_stand_in_their_order(monkeypatch):
     assert "E\n&lt;/h2&gt;" in listed
 
     def weather(outcome) -> Section:
-        return Section("weather", f"Weather {EVIL}", table(["day", EVIL], [(outcome.profile, EVIL)]))
+        return Section(
+            "weather", f"Weather {EVIL}", table(["day", EVIL], [(outcome.profile, EVIL)])
+        )
 
     monkeypatch.setattr(pages, "SECTIONS", (weather, lambda _: None, *SECTIONS))
     page = page_of(EMPTY)
@@ -160,8 +200,15 @@ def test_the_page_says_what_was_judged_and_how():
     page = html.unescape(page_of(OUTCOME))
     assert "<title>FAIL · c.safetensors · Model quality gate</title>" in page
     assert "<strong>c.safetensors got worse: 2 of 5 checks fail.</strong>" in page
-    assert "<span>FAIL: 2 of 5 checks fail</span>" in page, "the same count, and behaviors stand below"
-    for fact in ("c.safetensors", "cccccccccccc", "fashion-mnist, test split, 10000 images", OUTCOME.command):
+    assert "<span>FAIL: 2 of 5 checks fail</span>" in page, (
+        "the same count, and behaviors stand below"
+    )
+    for fact in (
+        "c.safetensors",
+        "cccccccccccc",
+        "fashion-mnist, test split, 10000 images",
+        OUTCOME.command,
+    ):
         assert fact in page
     missing = "compared: it raised <x>"
     assert missing in html.unescape(part("comparison", overview_missing=missing))
@@ -180,8 +227,14 @@ BROKEN = SelfCheck("identity", "fail", "other logits")
     ("changes", "reason"),
     [
         ({"errors": ("[MODEL] it returned NaN",)}, "[MODEL] it returned NaN"),
-        ({"errors": (BROKEN.reason,), "self_checks": (BROKEN,)}, "self-check identity: other logits"),
-        ({"verdicts": (), "omissions": ("no threshold judged the candidate",)}, "no threshold judged the candidate"),
+        (
+            {"errors": (BROKEN.reason,), "self_checks": (BROKEN,)},
+            "self-check identity: other logits",
+        ),
+        (
+            {"verdicts": (), "omissions": ("no threshold judged the candidate",)},
+            "no threshold judged the candidate",
+        ),
     ],
     ids=["error", "self-check", "nothing-judged"],
 )
@@ -218,7 +271,9 @@ def test_examples_stand_right_below_the_verdict():
 
 def test_terminal_and_page_count_the_same_self_checks():
     checks = [SelfCheck(f"check-{at}", "pass", "equal") for at in range(14)]
-    known = replace(EMPTY, self_checks=(*checks, SelfCheck("slices-moved", "not_applicable", "no slices")))
+    known = replace(
+        EMPTY, self_checks=(*checks, SelfCheck("slices-moved", "not_applicable", "no slices"))
+    )
 
     assert "14 of 14 self-checks pass" in summary_lines(known, PurePath("reports"))
     assert "<summary>14 of 14 self-checks pass; 1 not applicable</summary>" in page_of(known)
@@ -228,11 +283,26 @@ def test_terminal_and_page_count_the_same_self_checks():
     "changes",
     [
         {"models": {"candidate": {"path": EVIL, "sha256": EVIL, "architecture": EVIL}}},
-        {"verdicts": (replace(WORSE, detail=EVIL, check=replace(WORSE.check, id=EVIL, family=EVIL)),)},
+        {
+            "verdicts": (
+                replace(WORSE, detail=EVIL, check=replace(WORSE.check, id=EVIL, family=EVIL)),
+            )
+        },
         {"errors": (EVIL,), "omissions": (EVIL,), "failed_tests": (EVIL,)},
-        {"command": EVIL, "provenance": EVIL, "data": {**OUTCOME.data, "name": EVIL, "split": EVIL}},
-        {"overview": overview(model(EVIL, roles=(EVIL,)), model("b"), classes=(EVIL, "$\\bad$", EVIL))},
-        {"pictures": {"turned": Pictures((Case((), EVIL),), EVIL)}, "tests": (OtherTest(EVIL, EVIL, EVIL),)},
+        {
+            "command": EVIL,
+            "provenance": EVIL,
+            "data": {**OUTCOME.data, "name": EVIL, "split": EVIL},
+        },
+        {
+            "overview": overview(
+                model(EVIL, roles=(EVIL,)), model("b"), classes=(EVIL, "$\\bad$", EVIL)
+            )
+        },
+        {
+            "pictures": {"turned": Pictures((Case((), EVIL),), EVIL)},
+            "tests": (OtherTest(EVIL, EVIL, EVIL),),
+        },
     ],
     ids=["model", "check", "reasons", "data", "overview", "pictures"],
 )
@@ -244,19 +314,33 @@ def test_what_others_wrote_cannot_become_markup(changes):
 
 @pytest.mark.parametrize(("drop", "shown"), [(0.04, "4.0 points"), (0.953, "")])
 def test_a_row_has_no_detectable_drop_that_no_model_can_lose(drop, shown):
-    panel = Threshold(0.5, mean=0.9, std=0.01, reference_models=1, minimum_detectable_drop=drop, n=400)
+    panel = Threshold(
+        0.5, mean=0.9, std=0.01, reference_models=1, minimum_detectable_drop=drop, n=400
+    )
     row = row_of(share(Check("clean", "clean", "accuracy", panel=panel), 0.9))
     assert row["minimum_detectable_drop"] == (shown, drop if shown else None)
 
 
 def test_every_check_has_an_anchor_and_every_link_its_target():
     page = Page(page_of(OUTCOME).removeprefix("<!DOCTYPE html>"))
-    named = [name for name in page.ids if not name.startswith(("report-", "word-", "about-", "pictures-", "zoom"))]
-    assert named == ["turned", "hair", "good", "boot", "pair", "reported", "flip"], "failures come first"
+    named = [
+        name
+        for name in page.ids
+        if not name.startswith(("report-", "word-", "about-", "pictures-", "zoom"))
+    ]
+    assert named == ["turned", "hair", "good", "boot", "pair", "reported", "flip"], (
+        "failures come first"
+    )
     assert len(page.ids) == len(set(page.ids))
     assert {link[1:] for link in page.links} <= {*page.ids}
     assert {f"#pictures-{name}" for name in named} <= {*page.links}
-    words = {"about-rotation", "about-pairs", "word-threshold", "word-reference-models", "word-minimum-detectable-drop"}
+    words = {
+        "about-rotation",
+        "about-pairs",
+        "word-threshold",
+        "word-reference-models",
+        "word-minimum-detectable-drop",
+    }
     assert words <= {link[1:] for link in page.links}
     assert [page.ids.count(f"word-{name}") for name in terms()] == [1] * len(terms())
     own = page_of(replace(EMPTY, verdicts=(share(replace(TURNED, id="own", family="own"), 0.1),)))
@@ -266,7 +350,10 @@ def test_every_check_has_an_anchor_and_every_link_its_target():
 
 def test_every_shipped_behavior_is_explained_as_its_page_is():
     for name, family in FAMILIES.items():
-        assert f"`{name}`" in (ROOT / f"docs/{family.page}.md").read_text("utf-8").split("**What.**")[0]
+        assert (
+            f"`{name}`"
+            in (ROOT / f"docs/{family.page}.md").read_text("utf-8").split("**What.**")[0]
+        )
 
 
 # Failing behaviors and their pictures.
@@ -288,7 +375,9 @@ CONSENSUS = Check("consensus", "consensus", "consensus_set_errors", panel=KNOWN)
 
 
 def lost(value: int, check: Check = CONSENSUS) -> Verdict:
-    return check.judge(Measurement(CONSENSUS_SET_ERRORS, value, 10_000, (1.0, 90.0), detail="of 8514"))
+    return check.judge(
+        Measurement(CONSENSUS_SET_ERRORS, value, 10_000, (1.0, 90.0), detail="of 8514")
+    )
 
 
 def pictured(*names: str) -> dict[str, Pictures]:
@@ -298,7 +387,9 @@ def pictured(*names: str) -> dict[str, Pictures]:
 def test_consensus_set_errors_lead_the_examples_then_the_worst_check():
     other = replace(CONSENSUS, id="mirrored")
     known = replace(
-        EMPTY, verdicts=(WORSE, lost(35), lost(90, other)), pictures=pictured("turned", "consensus", "mirrored")
+        EMPTY,
+        verdicts=(WORSE, lost(35), lost(90, other)),
+        pictures=pictured("turned", "consensus", "mirrored"),
     )
     body = examples(known).body
     assert "90 consensus-set errors, of 8514. Reference models: 12 images ± 4.2." in body
@@ -317,7 +408,11 @@ def test_details_hold_the_explanation_pictures_and_what_is_left_out():
     assert WORSE.explain() in shown
     assert "turned 3" in shown
     assert "omitted" not in shown
-    left_out = {"turned": Pictures(omitted=2), "hair": Pictures(omitted=1), "good": Pictures(omitted=None)}
+    left_out = {
+        "turned": Pictures(omitted=2),
+        "hair": Pictures(omitted=1),
+        "good": Pictures(omitted=None),
+    }
     shown = html.unescape(str(checks(replace(OUTCOME, pictures=left_out)).body))
     for said in ("2 pictures omitted", "1 picture omitted", '<p class="omitted">pictures omitted'):
         assert said in shown
@@ -345,7 +440,9 @@ def rows(*verdicts: Verdict) -> dict[str, list[str]]:
     ],
 )
 def test_a_threshold_of_counts_is_a_whole_number_that_holds(value, expected):
-    verdict = count(Check("pair", "pairs", "pair_failures", "at_most", panel=Threshold(41.9, n=10_000)), value)
+    verdict = count(
+        Check("pair", "pairs", "pair_failures", "at_most", panel=Threshold(41.9, n=10_000)), value
+    )
     assert rows(verdict)["pair"][2:5] == expected
     assert f"{value} {'>' if value > 41 else '<='} threshold 41 " in verdict.explain()
     assert verdict.threshold == 41.9, "it is judged by the calibrated number"
@@ -353,7 +450,15 @@ def test_a_threshold_of_counts_is_a_whole_number_that_holds(value, expected):
 
 def test_numbers_are_those_of_the_headline():
     found = rows(*VERDICTS)
-    assert found["turned"][1:8] == ["✗ fails", "81.2%", "≥ 85.1%", "3.9 points", "86.8% ± 0.6", "1.2 points", "10,000"]
+    assert found["turned"][1:8] == [
+        "✗ fails",
+        "81.2%",
+        "≥ 85.1%",
+        "3.9 points",
+        "86.8% ± 0.6",
+        "1.2 points",
+        "10,000",
+    ]
     assert found["hair"][2:5] == ["81.20%", "≥ 81.21%", "1 image of 10,000"]
     assert found["pair"][1:8] == ["✓ passes", "17 images", "≤ 30 images", "", "", "", "10,000"]
     assert found["reported"][1:4] == ["informational", "50.0%", ""]
@@ -369,11 +474,26 @@ def test_numbers_are_those_of_the_headline():
     ("given", "expected"),
     [
         ("pytest", "pytest -k '[turned]' --stress-reports reports/turned"),
-        ("pytest -q --stress-reports out -x", "pytest -q -x -k '[turned]' --stress-reports out/turned"),
-        ("pytest --stress-reports=out/ -n 2", "pytest -n 2 -k '[turned]' --stress-reports out/turned"),
-        ("pytest -k 'clean or flip' gate", "pytest gate -k '[turned]' --stress-reports reports/turned"),
-        ("pytest -kclean --stress-reports a --stress-reports=b", "pytest -k '[turned]' --stress-reports b/turned"),
-        ("pytest --candidate 'a b.pt'", "pytest --candidate 'a b.pt' -k '[turned]' --stress-reports reports/turned"),
+        (
+            "pytest -q --stress-reports out -x",
+            "pytest -q -x -k '[turned]' --stress-reports out/turned",
+        ),
+        (
+            "pytest --stress-reports=out/ -n 2",
+            "pytest -n 2 -k '[turned]' --stress-reports out/turned",
+        ),
+        (
+            "pytest -k 'clean or flip' gate",
+            "pytest gate -k '[turned]' --stress-reports reports/turned",
+        ),
+        (
+            "pytest -kclean --stress-reports a --stress-reports=b",
+            "pytest -k '[turned]' --stress-reports b/turned",
+        ),
+        (
+            "pytest --candidate 'a b.pt'",
+            "pytest --candidate 'a b.pt' -k '[turned]' --stress-reports reports/turned",
+        ),
     ],
 )
 def test_the_command_of_a_check_says_nothing_twice(given, expected):
@@ -413,7 +533,12 @@ def test_robust_accuracy_of_the_incumbent_is_that_of_its_own_run():
 
 
 def test_every_worsening_is_marked_unless_the_recipe_is_another():
-    worse = model(right=0.79, confident_errors=388, per_class=(rate(0.5), rate(0.79), rate(0.9)), corners=rate(0.4))
+    worse = model(
+        right=0.79,
+        confident_errors=388,
+        per_class=(rate(0.5), rate(0.79), rate(0.9)),
+        corners=rate(0.4),
+    )
     beside = model("incumbent", right=0.8, confident_errors=133)
     top = plain(part("comparison", verdicts=(GRID,), overview=compared(worse, beside)))
     assert all(said in top for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388", "61.2%", "n=2,000", "4.0%"))
@@ -425,7 +550,9 @@ def test_every_worsening_is_marked_unless_the_recipe_is_another():
 
 
 def test_failures_by_kind_stand_side_by_side_with_what_is_new():
-    whole = part("failures", overview=compared(changes=CHANGES), thumbnails={"17": "data:17", "4": "data:4"})
+    whole = part(
+        "failures", overview=compared(changes=CHANGES), thumbnails={"17": "data:17", "4": "data:4"}
+    )
     titles, everything, pair = cells(whole)[:3]
     assert titles == [
         "kind",
@@ -439,9 +566,18 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
     ]
     assert everything == ["any error", "30", "60", "5", "7", "25", "20.0%", "20.0%"]
     assert pair == ["top↔shirt", "20", "40", "2", "3", "18", "12.5%", "12.5%"]
-    assert "<details><summary>New errors, which the baseline does not make: 1 of 5, the most confident" in whole
-    assert "2 of 300 images are wrong in most of 9 poses (baseline 2): 2 of them, the most confident first" in whole
-    captions = [" ".join(plain(text).split()) for text in re.findall(r"<figcaption>(.*?)</figcaption>", whole)]
+    assert (
+        "<details><summary>New errors, which the baseline does not make: 1 of 5, the most confident"
+        in whole
+    )
+    assert (
+        "2 of 300 images are wrong in most of 9 poses (baseline 2): 2 of them, the most confident first"
+        in whole
+    )
+    captions = [
+        " ".join(plain(text).split())
+        for text in re.findall(r"<figcaption>(.*?)</figcaption>", whole)
+    ]
     assert captions[0].replace(" ", "") == "top→shirt96%·image17"
     assert [caption.split()[-1] for caption in captions[1:]] == ["4", "17"], "the surer first"
     assert re.findall(r'src="([^"]*)"', whole) == ["data:17", "data:4", "data:17"]
@@ -455,10 +591,18 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
 
 
 def test_more_new_mistakes_than_gone_are_marked():
-    worse = model(right=0.5, failures=(KindCount("any error", 388, 0.5), KindCount("top↔shirt", 41, 0.13)))
-    beside = model("incumbent", failures=(KindCount("any error", 133, 0.1), KindCount("top↔shirt", 40, 0.125)))
-    changes = replace(CHANGES, by_kind=(KindChange("any error", 300, 45, 88), KindChange("top↔shirt", 3, 2, 38)))
-    _, everything, pair = cells(part("failures", overview=compared(worse, beside, changes=changes)))[:3]
+    worse = model(
+        right=0.5, failures=(KindCount("any error", 388, 0.5), KindCount("top↔shirt", 41, 0.13))
+    )
+    beside = model(
+        "incumbent", failures=(KindCount("any error", 133, 0.1), KindCount("top↔shirt", 40, 0.125))
+    )
+    changes = replace(
+        CHANGES, by_kind=(KindChange("any error", 300, 45, 88), KindChange("top↔shirt", 3, 2, 38))
+    )
+    _, everything, pair = cells(
+        part("failures", overview=compared(worse, beside, changes=changes))
+    )[:3]
     assert everything == ["any error", "▼ 388", "133", "▼ 300", "45", "88", "▼ 50.0%", "10.0%"]
     assert pair == ["top↔shirt", "▽ 41", "40", "▽ 3", "2", "38", "▽ 13.0%", "12.5%"]
 
@@ -472,9 +616,14 @@ def test_changes_since_the_incumbent_stand_in_a_table():
 
 
 def test_the_incumbent_is_the_reference_if_it_is_another_model():
-    three = compared(model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",)))
+    three = compared(
+        model(), model("baseline", right=0.5), model("incumbent", roles=("incumbent",))
+    )
     assert three.reference.name == "incumbent"
-    assert compared(model(roles=("candidate", "incumbent")), model("baseline")).reference.name == "baseline"
+    assert (
+        compared(model(roles=("candidate", "incumbent")), model("baseline")).reference.name
+        == "baseline"
+    )
     assert compared(model()).reference is None
     own = model(failures=(KindCount("any error", 30, 0.2), KindCount(UNIQUE_CONFIDENT, 3, 0.1)))
     assert "of 300, 3 unique" in models(overview(own))
@@ -482,7 +631,13 @@ def test_the_incumbent_is_the_reference_if_it_is_another_model():
 
 
 def test_the_page_of_a_comparison_stands_alone_and_escapes():
-    flips = {"new_failures": [1, 2], "fixed_failures": [], "mcnemar_p": 0.5, "by_class": {EVIL: [2, 0]}, "by_pair": {}}
+    flips = {
+        "new_failures": [1, 2],
+        "fixed_failures": [],
+        "mcnemar_p": 0.5,
+        "by_class": {EVIL: [2, 0]},
+        "by_pair": {},
+    }
     content = comparison_page(overview(model(EVIL), model("plain")), flips, {"data": EVIL}, {})
     page = Page(content.removeprefix("<!DOCTYPE html>"))
     assert page.tags.count("script") == 1
@@ -516,15 +671,25 @@ def test_each_confusion_has_its_images_the_most_frequent_first():
     assert confusions(replace(EMPTY, overview=overview())) is None
 
 
-CLEAN = Check("clean", "clean", "accuracy", panel=Threshold(0.92, mean=0.93, std=0.002, reference_models=20, k=4))
-SUSPECTS = LabelError(17, "top", EVIL, 0.97, 0.002, 20, 0.003), LabelError(4, "shoe", "top", 0.9, 0.01, 19, 0.01)
+CLEAN = Check(
+    "clean",
+    "clean",
+    "accuracy",
+    panel=Threshold(0.92, mean=0.93, std=0.002, reference_models=20, k=4),
+)
+SUSPECTS = (
+    LabelError(17, "top", EVIL, 0.97, 0.002, 20, 0.003),
+    LabelError(4, "shoe", "top", 0.9, 0.01, 19, 0.01),
+)
 
 
 def suspected(*, std: float = 0.002, **rest) -> str:
     first = model(without_label_errors=WithoutLabelErrors(0.9, 298, 2, **rest))
     some = overview(first, label_errors=LabelErrors(300, 20, SUSPECTS))
     clean = share(replace(CLEAN, panel=replace(CLEAN.panel, std=std)), 0.93)
-    known = replace(EMPTY, verdicts=(clean,), overview=some, thumbnails={"17": "data:17", "4": "data:4"})
+    known = replace(
+        EMPTY, verdicts=(clean,), overview=some, thumbnails={"17": "data:17", "4": "data:4"}
+    )
     return str(label_error_section(known).body)
 
 
@@ -534,16 +699,24 @@ def test_label_errors_stand_with_pictures_and_both_verdicts():
     assert "against the labels of 2 of 300 images" in body
     assert "Clean accuracy with all images 93.0%, which passes: at least 92.0%" in body
     floor = 0.94 - 4 * (1 / 298) * np.sqrt(1.05)
-    assert f"without the suspected label errors 90.0%, which fails: at least {100 * floor:.1f}%" in body
+    assert (
+        f"without the suspected label errors 90.0%, which fails: at least {100 * floor:.1f}%"
+        in body
+    )
     assert body.count("<img") == 2
     assert "<script>" not in body
     wide = f"at least {100 * (0.94 - 4 * 0.01 * np.sqrt(1.05)):.1f}%, the threshold"
     assert wide in suspected(std=0.01, **rest), "its spread is no smaller than the check's"
-    assert "without the suspected label errors 90.0%. 2 of its errors are on suspected label errors." in suspected()
+    assert (
+        "without the suspected label errors 90.0%. 2 of its errors are on suspected label errors."
+        in suspected()
+    )
 
 
 def test_why_label_errors_are_not_told_is_said():
-    section = label_error_section(replace(EMPTY, overview=overview(label_errors_missing=f"only 2 {EVIL}")))
+    section = label_error_section(
+        replace(EMPTY, overview=overview(label_errors_missing=f"only 2 {EVIL}"))
+    )
     assert section.title == "Suspected label errors"
     assert "only 2" in section.body
     assert "<script>" not in section.body
@@ -555,10 +728,14 @@ def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
     def row(name: str, value: float, reason: str) -> Verdict:
         hand = Threshold(1, reason=reason, n=1, date="2026-11-26")
         check = Check(name, "golden", "golden_right", class_name="shoe", hand=hand)
-        return check.judge(Measurement(GOLDEN_RIGHT, value, 1, (0.0, 1.0), detail=f"shoe; {reason}"))
+        return check.judge(
+            Measurement(GOLDEN_RIGHT, value, 1, (0.0, 1.0), detail=f"shoe; {reason}")
+        )
 
     verdicts = row("golden-a", 1.0, "complaint 7"), row("golden-b", 0.0, EVIL)
-    body = golden(replace(EMPTY, verdicts=verdicts, thumbnails={"golden-a": "data:a", "golden-b": "data:b"})).body
+    body = golden(
+        replace(EMPTY, verdicts=verdicts, thumbnails={"golden-a": "data:a", "golden-b": "data:b"})
+    ).body
     assert "1 of 2 images that must never be wrong again are correct; " in body
     assert re.findall(r'src="([^"]*)"', body) == ["data:b", "data:a"]
     assert "<script>" not in body
@@ -601,7 +778,9 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
         assert titles == ["behavior", "margin", "check"], "a run that is no comparison"
         assert [row[2] for row in rows] == ["pair", "clean"], "failing behaviors stand above"
     assert margins(replace(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
-    assert margins(replace(EMPTY, verdicts=(verdicts[0], *verdicts[2:4]))) is None, "one that passes makes none, either"
+    assert margins(replace(EMPTY, verdicts=(verdicts[0], *verdicts[2:4]))) is None, (
+        "one that passes makes none, either"
+    )
 
 
 def test_the_map_of_corruptions_has_differences_failing_ones_first():
@@ -609,26 +788,44 @@ def test_the_map_of_corruptions_has_differences_failing_ones_first():
         keys = {"corruption": name, "severity": severity}
         return accuracy("corruption", value, f"{name}-{severity}", keys=keys, **facts)
 
-    verdicts = (at("fog", 1, 0.88), at("fog", 2, 0.86, informational="they differ"), at("blur", 1, 0.80))
+    verdicts = (
+        at("fog", 1, 0.88),
+        at("fog", 2, 0.86, informational="they differ"),
+        at("blur", 1, 0.80),
+    )
     body = corruption_map(replace(EMPTY, verdicts=verdicts)).body
     assert "2 of 3 have a threshold" in body
     assert "under 2 corruptions at five severities; 1 checks fail." in body
     found = {"blur": {1: verdicts[2]}, "fog": {1: verdicts[0], 2: verdicts[1]}}
     axes = corruption_heat_map(found, compared=True).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["blur", "fog"]
-    assert [text.get_text() for text in axes.texts if text.get_text()] == ["✗ −9.0", "−1.0", "(−3.0)"]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == [
+        "✗ −9.0",
+        "−1.0",
+        "(−3.0)",
+    ]
     axes = corruption_heat_map(found, compared=False).axes[0]
-    assert [text.get_text() for text in axes.texts if text.get_text()] == ["✗ 80.0", "88.0", "(86.0)"]
-    alone = corruption_map(replace(EMPTY, verdicts=(*verdicts, at("jpeg", 1, 0.5, panel=None)))).body
+    assert [text.get_text() for text in axes.texts if text.get_text()] == [
+        "✗ 80.0",
+        "88.0",
+        "(86.0)",
+    ]
+    alone = corruption_map(
+        replace(EMPTY, verdicts=(*verdicts, at("jpeg", 1, 0.5, panel=None)))
+    ).body
     assert "Accuracy in percent" in alone, "accuracy itself where reference models are not known"
     assert corruption_map(replace(EMPTY, verdicts=verdicts[:2])) is None
 
 
 def group(name: str, value: float, status="pass", *, n=200, informational="") -> Verdict:
     keys, panel = {"by": "camera", "group": name}, Threshold(0.8, mean=0.9, std=0.01)
-    check = Check(f"{value}", "slice", "group_accuracy", panel=panel, informational=informational, keys=keys)
+    check = Check(
+        f"{value}", "slice", "group_accuracy", panel=panel, informational=informational, keys=keys
+    )
     near, limit = (value - 0.04, value + 0.03), None if informational else 0.8
-    return Verdict(check, status, "group_accuracy", value=value, threshold=limit, n=n, interval=near)
+    return Verdict(
+        check, status, "group_accuracy", value=value, threshold=limit, n=n, interval=near
+    )
 
 
 FRONT, REAR = group("front", 0.91), group("rear", 0.75, "fail")
@@ -637,7 +834,9 @@ TINY = group(EVIL, 0.6, "informational", n=9, informational="9 images are too fe
 
 def test_groups_have_dots_by_column():
     worst = Check("worst-site", "slice", "worst_group_accuracy", keys={"by": "site", "least": 50})
-    site = Verdict(worst, "informational", "worst_group_accuracy", value=0.7, n=400, interval=(0.6, 0.8))
+    site = Verdict(
+        worst, "informational", "worst_group_accuracy", value=0.7, n=400, interval=(0.6, 0.8)
+    )
     body = slices(replace(EMPTY, verdicts=(PASS, FRONT, REAR, TINY, site))).body
     assert body.count("data:image/svg+xml") == 1, "there is no group of a site"
     assert "1 of 3 checks by camera fail" in body
@@ -654,17 +853,33 @@ def test_a_dot_stands_at_its_value_in_the_color_of_its_status():
     assert [dot.get_marker() for dot in dots] == ["o", "X"]
     assert dots[0].get_color() != dots[1].get_color()
     bars = [bar for container in axes.containers for bar in getattr(container, "patches", [])]
-    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(pytest.approx(88.0), pytest.approx(4.0))] * 3
+    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [
+        (pytest.approx(88.0), pytest.approx(4.0))
+    ] * 3
     assert 80.0 in [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "|"]
-    assert [label.get_text() for label in axes.get_yticklabels()][1:] == ["rear (200)", "front (200)"]
+    assert [label.get_text() for label in axes.get_yticklabels()][1:] == [
+        "rear (200)",
+        "front (200)",
+    ]
 
 
 def served(skew: str, metric: str, value: float, status="informational", *, detail="") -> Verdict:
     threshold = None if status == "informational" else 0.02
     hand, keys = threshold and Threshold(threshold), {"skew": skew}
-    check = Check(f"skew-{skew}-{metric}", "skew", f"served_{metric}", "at_most", hand=hand, keys=keys)
+    check = Check(
+        f"skew-{skew}-{metric}", "skew", f"served_{metric}", "at_most", hand=hand, keys=keys
+    )
     unit = Unit.DIFFERENCE if "lost" in metric else Unit.SHARE
-    return Verdict(check, status, check.metric, value=value, threshold=threshold, n=500, detail=detail, unit=unit)
+    return Verdict(
+        check,
+        status,
+        check.metric,
+        value=value,
+        threshold=threshold,
+        n=500,
+        detail=detail,
+        unit=unit,
+    )
 
 
 def test_the_costliest_pipelines_are_listed_the_greatest_loss_first():

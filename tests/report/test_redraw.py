@@ -33,7 +33,9 @@ WHOLE = replace(
     run="0" * 32,
     self_checks=(SelfCheck("identity", "pass", "the same bits"),),
     overview=overview(model(), model("baseline", right=0.8), n=60, changes=CHANGES),
-    differences=Differences("3 of 9 predictions change.", "", "3 of 3", (Face(IMAGES[1], "a", "b", "", "words"),)),
+    differences=Differences(
+        "3 of 9 predictions change.", "", "3 of 3", (Face(IMAGES[1], "a", "b", "", "words"),)
+    ),
     input_faults=InputFaults(9, "BGR", 100, 40, 41, 0.5),
     tests=(OtherTest("test_own.py::test_own", "failed", "E   assert 1 == 2\n<script>"),),
     pictures={"bad": Pictures((CASE,), "gallery", (Face(IMAGES[0], "a", "b", "", "words"),), None)},
@@ -43,7 +45,9 @@ WHOLE = replace(
     folder="/somewhere",
     command="pytest --candidate /somewhere/c.safetensors",
 )
-WHOLE = replace(WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE))))
+WHOLE = replace(
+    WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE)))
+)
 
 
 UNFINISHED = {"finished": False, "verdict": "error", "headline": INCONCLUSIVE, "checks": []}
@@ -64,7 +68,9 @@ def test_the_record_has_all_of_an_outcome():
     record, images = WHOLE.as_files()
     outcome, _ = reports_of(record, images.__getitem__, where="x")
     assert outcome.as_files() == (record, images)
-    assert outcome == replace(WHOLE, remarks=("a name that is no text: \\udcff",)), "it is written as it can be"
+    assert outcome == replace(WHOLE, remarks=("a name that is no text: \\udcff",)), (
+        "it is written as it can be"
+    )
     assert len(images) == 2
     assert "base64" not in record
 
@@ -72,7 +78,9 @@ def test_the_record_has_all_of_an_outcome():
 def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, capsys):
     record = written(WHOLE, tmp_path / "one")
     assert drawn_again(record.parent) == []
-    before = {path.name: path.read_bytes() for path in record.parent.glob("stress.*") if path.is_file()}
+    before = {
+        path.name: path.read_bytes() for path in record.parent.glob("stress.*") if path.is_file()
+    }
     moved = (tmp_path / "one").rename(tmp_path / "two")
     monkeypatch.chdir(tmp_path)
     assert main(["report", "two/stress.json", "--output", "again"]) == 0
@@ -81,7 +89,9 @@ def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, caps
     assert "report: again/stress.html" in said
     for name in ("stress.html", "stress.md"):
         assert (tmp_path / "again" / name).read_bytes() == before[name]
-    (line,) = [line for line in before["stress.md"].decode().splitlines() if line.startswith("<img")]
+    (line,) = [
+        line for line in before["stress.md"].decode().splitlines() if line.startswith("<img")
+    ]
     picture = re.search('src="([^"]*)"', line)[1]
     assert (tmp_path / "again" / picture).read_bytes() == (moved / picture).read_bytes()
     page = before["stress.html"].decode()
@@ -94,13 +104,19 @@ def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize(("form", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_figures_of_the_page_are_files_on_request(tmp_path, capsys, form, start):
-    lines = (replace(line_of(WHOLE), candidate="a" * 64, verdict="fail"), replace(line_of(WHOLE), verdict="fail"))
+    lines = (
+        replace(line_of(WHOLE), candidate="a" * 64, verdict="fail"),
+        replace(line_of(WHOLE), verdict="fail"),
+    )
     compared = overview(model(), model("baseline", right=0.8), n=300)
     record = written(replace(WHOLE, overview=compared, history=History(lines)), tmp_path / "run")
     asked = ["report", str(record), "--figures", str(tmp_path / "figures"), "--figure-format", form]
     assert main(asked) == 0
     contents = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
-    assert {f"clean-accuracy-by-class.{form}", f"accuracy-and-failing-checks.{form}"} <= contents.keys()
+    assert {
+        f"clean-accuracy-by-class.{form}",
+        f"accuracy-and-failing-checks.{form}",
+    } <= contents.keys()
     assert all(content.startswith(start) for content in contents.values())
     assert f"figures: {len(contents)} in " in capsys.readouterr().out
 
@@ -140,16 +156,27 @@ sys.exit(main(["report", "stress.json", "--output", "again"]))
 def test_neither_torch_nor_the_data_is_needed(tmp_path):
     record = written(replace(WHOLE, brief=True), tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_TORCH],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "again/stress.html").read_bytes() == record.with_name("stress.html").read_bytes()
+    assert (tmp_path / "again/stress.html").read_bytes() == record.with_name(
+        "stress.html"
+    ).read_bytes()
 
 
 def test_a_refusal_is_drawn_again_and_leaves_no_pictures(tmp_path, capsys):
     record = written(WHOLE, tmp_path)
     assert len(list((tmp_path / "stress").iterdir())) == 2
-    claim = Claim(tmp_path, ["pytest", f"--candidate={Path.cwd()}/b.pt"], "f" * 32, {"models": {"candidate": "b.pt"}})
+    claim = Claim(
+        tmp_path,
+        ["pytest", f"--candidate={Path.cwd()}/b.pt"],
+        "f" * 32,
+        {"models": {"candidate": "b.pt"}},
+    )
     claim.take(wait=False, reason="[CRASH] it ended")
     claim.release()
     assert not (tmp_path / "stress").exists()
@@ -204,7 +231,9 @@ def _other(folder: Path) -> None:
 def _changed(**changes):
     def change(folder: Path) -> None:
         record = json.loads((folder / "stress.json").read_bytes()) | changes
-        (folder / "stress.json").write_text(json.dumps({name: each for name, each in record.items() if each != "gone"}))
+        (folder / "stress.json").write_text(
+            json.dumps({name: each for name, each in record.items() if each != "gone"})
+        )
 
     return change
 
@@ -213,15 +242,30 @@ def _changed(**changes):
     ("damage", "said"),
     [
         (lambda folder: (folder / "stress.json").unlink(), "cannot be read as the record of a run"),
-        (lambda folder: (folder / "stress.json").write_text("{"), "is not the whole record of a run (JSONDecodeError("),
-        (lambda folder: (folder / "stress.json").write_text("[]"), "schema None, and this version reads schema 2"),
+        (
+            lambda folder: (folder / "stress.json").write_text("{"),
+            "is not the whole record of a run (JSONDecodeError(",
+        ),
+        (
+            lambda folder: (folder / "stress.json").write_text("[]"),
+            "schema None, and this version reads schema 2",
+        ),
         (_changed(schema=1), "schema 1, and this version reads schema 2"),
         (_changed(checks="gone"), "is not the whole record of a run (KeyError('checks'))"),
         (_changed(command=5), "command is 5, expected text"),
         (_changed(candidate=None), "models: candidate: expected a table, found None"),
-        (_changed(**UNFINISHED, errors="gone"), "is not the whole record of a run (KeyError('errors'))"),
-        (_changed(thumbnails={"1": "../../etc/passwd"}), "'../../etc/passwd' is no name of a picture"),
-        (lambda folder: next((folder / "stress").iterdir()).unlink(), "copy the folder stress with it"),
+        (
+            _changed(**UNFINISHED, errors="gone"),
+            "is not the whole record of a run (KeyError('errors'))",
+        ),
+        (
+            _changed(thumbnails={"1": "../../etc/passwd"}),
+            "'../../etc/passwd' is no name of a picture",
+        ),
+        (
+            lambda folder: next((folder / "stress").iterdir()).unlink(),
+            "copy the folder stress with it",
+        ),
         (_other, "the picture is not that of the record"),
     ],
 )

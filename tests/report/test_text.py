@@ -27,10 +27,14 @@ REPORTS = Path("reports")
 
 
 def share(check: Check, value: float, **facts) -> Verdict:
-    return check.judge(Measurement(ACCURACY, value, 10_000, (value - 0.008, value + 0.008), **facts))
+    return check.judge(
+        Measurement(ACCURACY, value, 10_000, (value - 0.008, value + 0.008), **facts)
+    )
 
 
-TURNED = Check("rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20))
+TURNED = Check(
+    "rotate-ccw-015", "rotation", "accuracy", panel=Threshold(0.851, "", 0.868, 0.006, 20)
+)
 FAIL = share(TURNED, 0.812, detail="top confusion Shirt→Coat 14% of 1,000")
 HELD = share(Check("clean", "clean", "accuracy", hand=Threshold(0.9)), 0.921)
 ERROR = Check("flip", "flip", "accuracy").unjudged("error", "the model raised")
@@ -38,7 +42,13 @@ OUTCOME = replace(
     EMPTY,
     verdicts=(REPORTED, HELD, FAIL),
     failed_tests=("test_own.py::test_mine",),
-    models={"candidate": {"path": "runs/new.safetensors", "sha256": "c0ffee" * 10, "architecture": "fashion-cnn"}},
+    models={
+        "candidate": {
+            "path": "runs/new.safetensors",
+            "sha256": "c0ffee" * 10,
+            "architecture": "fashion-cnn",
+        }
+    },
     provenance="20 reference models; the candidate's recipe is the same",
     command="pytest stress_tests --candidate runs/new.safetensors",
 )
@@ -47,12 +57,22 @@ OUTCOME = replace(
 def failures(families: dict[str, int]) -> Outcome:
     """Return the outcome of a run in which so many checks of each family fail, and one passes."""
     checks = [
-        Check(f"{family}-row-{row:04}", family, "accuracy", panel=Threshold(0.9 - row / 1000, "", 0.91, 0.004, 20))
+        Check(
+            f"{family}-row-{row:04}",
+            family,
+            "accuracy",
+            panel=Threshold(0.9 - row / 1000, "", 0.91, 0.004, 20),
+        )
         for family, count in families.items()
         for row in range(count)
     ]
-    passing = [Check(f"{family}-holds", family, "accuracy", hand=Threshold(0.1)) for family in families]
-    judged = tuple(share(check, 0.5, detail="top confusion Shirt→Coat 14% of 1,000") for check in (*checks, *passing))
+    passing = [
+        Check(f"{family}-holds", family, "accuracy", hand=Threshold(0.1)) for family in families
+    ]
+    judged = tuple(
+        share(check, 0.5, detail="top confusion Shirt→Coat 14% of 1,000")
+        for check in (*checks, *passing)
+    )
     return replace(OUTCOME, verdicts=judged, failed_tests=())
 
 
@@ -82,7 +102,11 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
     [
         ({"verdicts": (HELD,), "failed_tests": ()}, "✅", "PASS: 1 of 1 checks pass"),
         ({"omissions": ("2000 of 10000 images",)}, "⚠️", "- **partial**: 2000 of 10000 images"),
-        ({"errors": ("flip: the model | raised\nNaN",)}, "❌", r"- **inconclusive**: flip: the model \| raised NaN"),
+        (
+            {"errors": ("flip: the model | raised\nNaN",)},
+            "❌",
+            r"- **inconclusive**: flip: the model \| raised NaN",
+        ),
     ],
     ids=["pass", "partial", "error"],
 )
@@ -115,10 +139,17 @@ RAN = replace(
     OUTCOME,
     failed_tests=(),
     models={
-        role: {"path": f"runs/{role}.safetensors", "sha256": "c0ffee" * 10, "architecture": "fashion-cnn"}
+        role: {
+            "path": f"runs/{role}.safetensors",
+            "sha256": "c0ffee" * 10,
+            "architecture": "fashion-cnn",
+        }
         for role in ("candidate", "baseline", "incumbent")
     },
-    data={**OUTCOME.data, "pipeline": "pixels of the data, gray, size unchanged, uncropped, /255, mean and std"},
+    data={
+        **OUTCOME.data,
+        "pipeline": "pixels of the data, gray, size unchanged, uncropped, /255, mean and std",
+    },
     remarks=("a remark on the thresholds of this run",),
     overview=overview(),
     self_checks=(SelfCheck("identity", "pass", "the same bits"),),
@@ -126,7 +157,9 @@ RAN = replace(
 )
 
 
-@pytest.mark.parametrize("verdicts", [(HELD, REPORTED), (HELD, FAIL, REPORTED)], ids=["pass", "fail"])
+@pytest.mark.parametrize(
+    "verdicts", [(HELD, REPORTED), (HELD, FAIL, REPORTED)], ids=["pass", "fail"]
+)
 def test_the_provenance_of_a_summary_is_shorter_than_its_findings(verdicts):
     findings, provenance = markdown(replace(RAN, verdicts=verdicts)).split("What was judged:")
     assert len(provenance.splitlines()) < len(findings.splitlines())
@@ -142,16 +175,30 @@ def picture(level: int) -> str:
 
 PLAIN, MAP, FACE = picture(10), picture(100), picture(200)
 SHIRT = Column("image 7", PLAIN, (Line("true: Shirt", "right"),), "image 7, Shirt")
-MAPPED = Case((SHIRT, Column("candidate", MAP, (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt.")
-WITHOUT_MAP = Case((SHIRT, Column("candidate", "", (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt.")
+MAPPED = Case(
+    (SHIRT, Column("candidate", MAP, (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt."
+)
+WITHOUT_MAP = Case(
+    (SHIRT, Column("candidate", "", (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt."
+)
 FACED = Pictures(faces=(Face(FACE, "Shirt", "Coat", "", "image 9: Shirt predicted as <Coat>"),))
 
 
 @pytest.mark.parametrize(
     ("pictures", "image", "alt", "caption"),
     [
-        (Pictures((MAPPED,)), MAP, "image 7, Shirt: ✗ Coat", "rotate-ccw-015: ✗ Coat. Image 7, Shirt."),
-        (Pictures((WITHOUT_MAP,)), PLAIN, "image 7, Shirt: ✗ Coat", "rotate-ccw-015: ✗ Coat. Image 7, Shirt."),
+        (
+            Pictures((MAPPED,)),
+            MAP,
+            "image 7, Shirt: ✗ Coat",
+            "rotate-ccw-015: ✗ Coat. Image 7, Shirt.",
+        ),
+        (
+            Pictures((WITHOUT_MAP,)),
+            PLAIN,
+            "image 7, Shirt: ✗ Coat",
+            "rotate-ccw-015: ✗ Coat. Image 7, Shirt.",
+        ),
         (
             FACED,
             FACE,
@@ -173,7 +220,9 @@ def test_a_summary_shows_one_picture_of_the_worst_failing_check(pictures, image,
     assert lines[at : at + 3] == [f'<img src="{name}" width="168" alt="{alt}">', "", caption]
 
 
-@pytest.mark.parametrize("changes", [{"verdicts": (HELD,)}, {"pictures": {}}], ids=["pass", "no picture"])
+@pytest.mark.parametrize(
+    "changes", [{"verdicts": (HELD,)}, {"pictures": {}}], ids=["pass", "no picture"]
+)
 def test_a_summary_without_a_failure_or_a_picture_shows_none(changes):
     shown = {"rotate-ccw-015": FACED, "clean": FACED}
     assert "<img" not in markdown(replace(OUTCOME, **{"pictures": shown, **changes}))
@@ -184,10 +233,19 @@ def test_paths_of_a_summary_begin_at_the_folder_of_the_run(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path if here else "/")
     known = replace(OUTCOME, folder="" if here else str(tmp_path))
     said = f"{tmp_path}/models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
-    (line,) = [line for line in markdown(replace(known, notices=(said,))).splitlines() if "**note**" in line]
+    (line,) = [
+        line
+        for line in markdown(replace(known, notices=(said,))).splitlines()
+        if "**note**" in line
+    ]
     assert line == f"- **note**: models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
-    named = replace(known, command=f"pytest --candidate={tmp_path}/runs/new.safetensors '--checks={tmp_path}/a b'")
-    assert markdown(named).endswith("Reproduce: `pytest --candidate=runs/new.safetensors '--checks=a b'`\n")
+    named = replace(
+        known,
+        command=f"pytest --candidate={tmp_path}/runs/new.safetensors '--checks={tmp_path}/a b'",
+    )
+    assert markdown(named).endswith(
+        "Reproduce: `pytest --candidate=runs/new.safetensors '--checks=a b'`\n"
+    )
     assert said in markdown(replace(OUTCOME, notices=(said,), folder="/"))
 
 
@@ -204,7 +262,11 @@ def test_the_markdown_lists_errors_first_then_the_worst_family():
     worse = replace(FAIL, check=replace(FAIL.check, family="worst"), value=0.1)
     text = markdown(replace(OUTCOME, verdicts=(FAIL, PASS, worse, ERROR)))
     rows = re.findall(r"^\| ([a-z]\S+) \| (\d[^|]*) \|", text, re.MULTILINE)
-    assert rows == [("flip", "1 of 1 not judged"), ("worst", "1 of 1 fail"), ("rotation", "1 of 1 fail")]
+    assert rows == [
+        ("flip", "1 of 1 not judged"),
+        ("worst", "1 of 1 fail"),
+        ("rotation", "1 of 1 fail"),
+    ]
     assert "\n- flip: error: the model raised\n" in text
 
 
@@ -271,7 +333,13 @@ def test_the_counts_add_up():
 
 
 def test_no_p_is_nought():
-    flips = {"new_failures": [1], "fixed_failures": [], "net": -0.1661, "interval": [-0.17, -0.16], "mcnemar_p": 0.0}
+    flips = {
+        "new_failures": [1],
+        "fixed_failures": [],
+        "net": -0.1661,
+        "interval": [-0.17, -0.16],
+        "mcnemar_p": 0.0,
+    }
     outcome = replace(OUTCOME, verdicts=(replace(FAIL, flips=flips),))
     assert any("(McNemar p < 0.0001)" in note for note in notes(outcome))
     assert related(0.0123) == "= 0.012"
@@ -280,17 +348,29 @@ def test_no_p_is_nought():
 @pytest.mark.parametrize(
     ("lost", "gained", "n", "said"),
     [
-        (20, 18, 10_000, "; at 95% confidence it loses at most 0.1 points, less than the margin of 1"),
+        (
+            20,
+            18,
+            10_000,
+            "; at 95% confidence it loses at most 0.1 points, less than the margin of 1",
+        ),
         (0, 0, 500, "; at 95% confidence it loses at most 0.0 points, less than the margin of 1"),
         # The bound is 0.2 + 1.645 sqrt(9 - 500 * 0.002^2) / 500 = 1.2 points: (0.987 / 0.8)^2 of 500 images, 261 more.
         (5, 4, 500, "the margin is 1: about 270 more labeled images would decide"),
-        (24, 9, 200, "; a loss of up to 12.1 points cannot be excluded at 95% confidence, the margin is 1"),
+        (
+            24,
+            9,
+            200,
+            "; a loss of up to 12.1 points cannot be excluded at 95% confidence, the margin is 1",
+        ),
     ],
 )
 def test_a_pass_against_the_incumbent_says_which_loss_it_excludes(lost, gained, n, said):
     """A candidate that loses net more than the margin passes where few images cannot tell it from chance."""
     changed = Flips(n, np.arange(lost), np.arange(gained), {}, {})
-    passed = replace(FAIL, status="pass", threshold=-0.01, value=changed.net, n=n, flips=changed.as_json())
+    passed = replace(
+        FAIL, status="pass", threshold=-0.01, value=changed.net, n=n, flips=changed.as_json()
+    )
     assert non_inferiority(passed).endswith(said)
     (note,) = (note for note in notes(replace(OUTCOME, verdicts=(passed,))) if "McNemar" in note)
     assert note.endswith(said)
@@ -304,13 +384,22 @@ BY_CHANCE = verdict("pass", "regression-clean", family="regression", value=-0.01
 BY_CHANCE = replace(
     BY_CHANCE,
     check=replace(BY_CHANCE.check, significance=0.001),
-    flips={"net": -0.011, "interval": (-0.03, 0.008), "mcnemar_p": 0.21, "new_failures": [1], "fixed_failures": [3]},
+    flips={
+        "net": -0.011,
+        "interval": (-0.03, 0.008),
+        "mcnemar_p": 0.21,
+        "new_failures": [1],
+        "fixed_failures": [3],
+    },
 )
 
 
 def test_beyond_its_threshold_a_pass_says_what_excuses_it():
     assert excused(BY_CHANCE) == "not significant (p = 0.21, fails below 0.001)"
-    assert excused(verdict("pass", value=0.84, threshold=0.85)) == "the 95% interval reaches the threshold"
+    assert (
+        excused(verdict("pass", value=0.84, threshold=0.85))
+        == "the 95% interval reaches the threshold"
+    )
     assert measured_and_required(BY_CHANCE)[1].endswith(", or p ≥ 0.001")
     assert not any(map(excused, (PASS, FAIL, REPORTED)))
     page = page_of(replace(EMPTY, verdicts=(PASS, BY_CHANCE)))
@@ -321,19 +410,26 @@ def test_beyond_its_threshold_a_pass_says_what_excuses_it():
 
 @pytest.mark.parametrize(("informational", "fit"), [(1, True), (2, True), (3, False)])
 def test_a_gate_that_judges_little_calls_no_model_fit(informational, fit):
-    shown = tuple(replace(REPORTED, check=replace(REPORTED.check, id=f"shown-{at}")) for at in range(informational))
+    shown = tuple(
+        replace(REPORTED, check=replace(REPORTED.check, id=f"shown-{at}"))
+        for at in range(informational)
+    )
     outcome = replace(EMPTY, verdicts=(PASS, BY_CHANCE, *shown))
     said = diagnose(outcome).sentence
     assert ("fit to ship" in said) is fit
     if not fit:
-        assert said == "c.safetensors passes all 2 checks that have a threshold; 3 are informational."
+        assert (
+            said == "c.safetensors passes all 2 checks that have a threshold; 3 are informational."
+        )
         assert outcome.headline == "PASS: 2 of 2 checks pass; 3 informational"
 
 
 # The headline.
 
 
-INCUMBENT = model("incumbent", roles=("incumbent",), confusion=((950, 40, 10), (60, 930, 10), (5, 5, 990)))
+INCUMBENT = model(
+    "incumbent", roles=("incumbent",), confusion=((950, 40, 10), (60, 930, 10), (5, 5, 990))
+)
 WORSE = model(right=0.88, confusion=((880, 115, 5), (70, 920, 10), (5, 70, 925)))
 
 
@@ -369,15 +465,26 @@ def test_the_top_regression(mine, said):
     assert top_regression(overview(mine, INCUMBENT)) == said
 
 
-@pytest.mark.parametrize("others", [(model("baseline", right=0.99),), ()], ids=["baseline", "alone"])
+@pytest.mark.parametrize(
+    "others", [(model("baseline", right=0.99),), ()], ids=["baseline", "alone"]
+)
 def test_a_baseline_of_another_recipe_shows_no_regression(others):
     outcome = replace(EMPTY, verdicts=(PASS,), overview=overview(WORSE, *others))
     assert len(diagnose(outcome).facts) == 1
 
 
 def test_without_an_incumbent_accuracy_stands_beside_reference_models():
-    check = Check("clean", "clean", "accuracy", panel=Threshold(0.91, mean=0.926, std=0.002, reference_models=20))
-    outcome = replace(EMPTY, verdicts=(share(check, 0.88),), overview=overview(WORSE, model("baseline", right=0.99)))
+    check = Check(
+        "clean",
+        "clean",
+        "accuracy",
+        panel=Threshold(0.91, mean=0.926, std=0.002, reference_models=20),
+    )
+    outcome = replace(
+        EMPTY,
+        verdicts=(share(check, 0.88),),
+        overview=overview(WORSE, model("baseline", right=0.99)),
+    )
     assert diagnose(outcome).facts[0] == "Clean accuracy 88.0%, reference models 92.6% ± 0.2."
     shipped = replace(outcome, overview=overview(WORSE, INCUMBENT))
     assert diagnose(shipped).facts[0] == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
@@ -399,7 +506,13 @@ def commands(**changes) -> list[tuple[str, str]]:
     found = []
     for line in annotation_lines(replace(EMPTY, **changes), REPORTS / "stress.html"):
         title, message = re.fullmatch(r"::error title=([^:,\r\n]*)::([^\r\n]*)", line).groups()
-        for code, character in (("%3A", ":"), ("%2C", ","), ("%0D", "\r"), ("%0A", "\n"), ("%25", "%")):
+        for code, character in (
+            ("%3A", ":"),
+            ("%2C", ","),
+            ("%0D", "\r"),
+            ("%0A", "\n"),
+            ("%25", "%"),
+        ):
             title, message = title.replace(code, character), message.replace(code, character)
         found.append((title, message))
     return found
@@ -435,7 +548,9 @@ def test_annotations_name_what_fails(changes, expected):
 
 @pytest.mark.parametrize("count", [10, 11, 30])
 def test_github_shows_ten_so_the_last_of_more_counts_the_rest(count):
-    found = commands(verdicts=tuple(verdict("fail", f"gate-{number:02}") for number in range(count)))
+    found = commands(
+        verdicts=tuple(verdict("fail", f"gate-{number:02}") for number in range(count))
+    )
     assert len(found) == 10
     told = f"{count - 9} more checks or tests fail; they are listed in reports/stress.html"
     assert found[-1][0] == "gate-09" if count == 10 else found[-1] == (f"{count - 9} more", told)

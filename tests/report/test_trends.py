@@ -11,13 +11,31 @@ import numpy as np
 import pytest
 from outcomes import EMPTY, verdict
 
-from harness.report.history import accuracy_over_runs, history, history_lines, history_page, margin_map
+from harness.report.history import (
+    accuracy_over_runs,
+    history,
+    history_lines,
+    history_page,
+    margin_map,
+)
 from harness.report.html import page_of
 from harness.run.history import History
 from harness.run.outcome import line_of
 
 FAMILIES = (
-    *("clean", "class", "consensus", "pairs", "confidence", "rotation", "shift", "pose", "search", "flip", "gain"),
+    *(
+        "clean",
+        "class",
+        "consensus",
+        "pairs",
+        "confidence",
+        "rotation",
+        "shift",
+        "pose",
+        "search",
+        "flip",
+        "gain",
+    ),
     *("flips", "attention", "corruption"),
 )
 EVIL = "<script>alert('x')</script>"
@@ -26,13 +44,20 @@ EVIL = "<script>alert('x')</script>"
 def run(number: int, *, failing: int = 0):
     """Return the line of a candidate with 100 checks; some fail."""
     verdicts = tuple(
-        verdict("fail" if at < failing else "pass", f"gate-{at:03}", family=FAMILIES[at % len(FAMILIES)], value=value)
+        verdict(
+            "fail" if at < failing else "pass",
+            f"gate-{at:03}",
+            family=FAMILIES[at % len(FAMILIES)],
+            value=value,
+        )
         for at in range(100)
         for value in (0.84 if at < failing else 0.86,)
     )
     models = {"candidate": {"path": f"runs/{number}.safetensors", "sha256": f"{number:064x}"[::-1]}}
     at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)
-    return replace(line_of(replace(EMPTY, verdicts=verdicts, models=models), at=at), clean=0.9, worst_pose=0.7)
+    return replace(
+        line_of(replace(EMPTY, verdicts=verdicts, models=models), at=at), clean=0.9, worst_pose=0.7
+    )
 
 
 def known(*failing: int) -> History:
@@ -52,7 +77,10 @@ def test_the_report_says_since_when_a_gate_has_failed():
 
 
 def test_a_first_run_has_no_history_but_for_what_cannot_be_read():
-    assert "2 candidates in a row, or longer: the first one shown" in history(replace(EMPTY, history=known(1, 1))).body
+    assert (
+        "2 candidates in a row, or longer: the first one shown"
+        in history(replace(EMPTY, history=known(1, 1))).body
+    )
     assert history(EMPTY) is None
     assert history(replace(EMPTY, history=known(1))) is None
     damaged = replace(known(1), damaged=(f"h.jsonl: line 2: {EVIL}",))
@@ -67,9 +95,17 @@ def test_the_figures_hold_what_the_runs_measured():
     axes = margin_map(["one", "two", "three"], [line.margins for line in lines]).axes[0]
     values = np.asarray(axes.collections[0].get_array()).reshape(len(FAMILIES), 3)
     assert (values[0] == [pytest.approx(1.18), pytest.approx(-1.18), pytest.approx(-1.18)]).all()
-    crosses = {(text.get_position()[0] - 0.5, text.get_position()[1] - 0.5) for text in axes.texts if text.get_text()}
+    crosses = {
+        (text.get_position()[0] - 0.5, text.get_position()[1] - 0.5)
+        for text in axes.texts
+        if text.get_text()
+    }
     assert crosses == {(1, row) for row in range(3)} | {(2, row) for row in range(len(FAMILIES))}
-    assert [label.get_text().split()[0] for label in lower.get_xticklabels()] == ["01-01", "01-02", "01-03"]
+    assert [label.get_text().split()[0] for label in lower.get_xticklabels()] == [
+        "01-01",
+        "01-02",
+        "01-03",
+    ]
 
 
 def test_fifty_candidates_are_one_small_page_that_fetches_nothing():
@@ -91,7 +127,10 @@ def test_each_profile_and_data_has_a_part_of_its_own():
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", page) == titles
     assert [line for line in lines if line in titles] == titles
     assert "  gate-000 fails since 2026-01-02 00:00 (10000000), 1 candidate in a row" in lines
-    assert [line for line in history_lines(both, last=1) if line.startswith("2026")] == [lines[2], lines[7]]
+    assert [line for line in history_lines(both, last=1) if line.startswith("2026")] == [
+        lines[2],
+        lines[7],
+    ]
     partial = replace(known(0), lines=(replace(run(0), verdict="partial"),))
     assert history_lines(partial) == ["1 runs, none with the verdict pass or fail"]
 
@@ -124,8 +163,12 @@ def test_the_recipe_of_mlflow_logs_a_verdict(monkeypatch, tmp_path):
         (tmp_path / "reports/stress.json").write_text(outcome.as_files()[0])
         monkeypatch.setattr(sys, "argv", ["log_verdict.py", "fashion", version])
         runpy.run_path("log_verdict.py", run_name="__main__")
-        assert client.get_model_version("fashion", version).tags["stress.verdict"] == outcome.verdict
-    assert client.get_model_version_by_alias("fashion", "gated").version in {1, "1"}, "only a pass gets the alias"
+        assert (
+            client.get_model_version("fashion", version).tags["stress.verdict"] == outcome.verdict
+        )
+    assert client.get_model_version_by_alias("fashion", "gated").version in {1, "1"}, (
+        "only a pass gets the alias"
+    )
     last, first = client.search_runs([client.get_experiment_by_name("robustness").experiment_id])
     assert (first.data.metrics, last.data.metrics) == ({"clean": 0.92}, {"clean": 0.92, "bad": 0.8})
     assert last.data.tags["stress.candidate_sha256"] == "c" * 64

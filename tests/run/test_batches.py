@@ -153,12 +153,16 @@ def onnx_file(path, batch, *, sums: bool):
         [onnx.helper.make_tensor_value_info("logits", kind, (batch, 4))],
         [onnx.numpy_helper.from_array(weights, "w")],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
+    )
     path.write_bytes(model.SerializeToString())
     return path
 
 
-@pytest.mark.parametrize(("batch", "sums"), [("n", False), (1, False), (8, False), ("n", True), (8, True)])
+@pytest.mark.parametrize(
+    ("batch", "sums"), [("n", False), (1, False), (8, False), ("n", True), (8, True)]
+)
 def test_onnx_files_of_a_fixed_and_of_any_batch_size_are_asked(tmp_path, batch, sums):
     path = onnx_file(tmp_path / "net.onnx", batch, sums=sums)
     assert bool(checked(load_model(path).model)) == sums

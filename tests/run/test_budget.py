@@ -34,8 +34,16 @@ def drops(samples):
 def test_no_other_samples_of_the_same_cost_notice_smaller_losses():
     samples = fitting_samples(COSTS, images=MANY, seconds=3_000)
     best = drops(samples)
-    less = {**samples, "corruption": samples["corruption"] - 100, "rotation": samples["rotation"] + 1_250}
-    more = {**samples, "corruption": samples["corruption"] + 100, "rotation": samples["rotation"] - 1_250}
+    less = {
+        **samples,
+        "corruption": samples["corruption"] - 100,
+        "rotation": samples["rotation"] + 1_250,
+    }
+    more = {
+        **samples,
+        "corruption": samples["corruption"] + 100,
+        "rotation": samples["rotation"] - 1_250,
+    }
     assert all(drops(other) > best for other in (less, more))
 
 
@@ -79,8 +87,12 @@ def test_the_samples_found_are_counted_anew_and_fit():
         assert fit.fits
         assert fit.total.seconds == taken / 2
         assert 0.85 * share * whole < taken <= 1.05 * share * whole
-        assert fit.samples.get("class") == fit.samples.get("clean"), "else its answers would be new work"
-        assert fit.samples["search"] < SEARCHED, "more images cost it nothing, and fewer than it searches something"
+        assert fit.samples.get("class") == fit.samples.get("clean"), (
+            "else its answers would be new work"
+        )
+        assert fit.samples["search"] < SEARCHED, (
+            "more images cost it nothing, and fewer than it searches something"
+        )
 
 
 def test_a_time_that_is_too_short_is_told():
@@ -91,7 +103,9 @@ def test_a_time_that_is_too_short_is_told():
 
 def test_families_that_keep_their_images_leave_the_others_less():
     whole = sum(asked.poses for asked in counted({}).asked.values())
-    fit = plan_from(counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, kept={"clean", "rotation"})
+    fit = plan_from(
+        counted, SIZES, Costs(1.0, 3.0, 0), budget=0.5 * whole, kept={"clean", "rotation"}
+    )
     assert fit.fits
     assert set(fit.samples) == {"search"}
 
@@ -111,7 +125,9 @@ def test_a_plan_explains_only_what_it_has():
     plain = "\n".join(plan_lines(plan_from(counted, SIZES, Costs(0.001, 0.003, 0))))
     assert "Grad-CAM" not in plain
     assert "searches end early" in plain
-    few = plan_from(lambda _: Ledger({"clean": Asked(poses=9, maps=2)}), {"clean": 9}, Costs(0.001, 0.003, 0))
+    few = plan_from(
+        lambda _: Ledger({"clean": Asked(poses=9, maps=2)}), {"clean": 9}, Costs(0.001, 0.003, 0)
+    )
     said = "\n".join(plan_lines(few))
     assert "1 ms per image and pose, 3 ms per Grad-CAM map" in said
     assert "searches" not in said

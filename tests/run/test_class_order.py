@@ -30,10 +30,14 @@ def predictions(table) -> Predictions:
     labels, predicted = np.nonzero(np.array(table))
     counts = np.array(table)[labels, predicted]
     pixels = torch.zeros((counts.sum(), 1, 1, 1), dtype=torch.uint8)
-    images = replace(images_of(4), pixels=pixels, labels=torch.from_numpy(labels.repeat(counts)), indices=None)
+    images = replace(
+        images_of(4), pixels=pixels, labels=torch.from_numpy(labels.repeat(counts)), indices=None
+    )
     classes = tuple(f"class {at}" for at in range(len(table)))
     images = replace(images, classes=classes)
-    return Predictions(np.eye(len(table), dtype=np.float32)[predicted.repeat(counts)], images, IDENTITY)
+    return Predictions(
+        np.eye(len(table), dtype=np.float32)[predicted.repeat(counts)], images, IDENTITY
+    )
 
 
 ROTATED = np.roll(np.eye(10, dtype=int) * 70 + 3, 1, axis=1)
@@ -85,7 +89,9 @@ def test_a_guess_has_no_order(classes, images):
         assert other_order(predictions(guessed)) is None
 
 
-@pytest.mark.parametrize(("table", "moved"), [(ROTATED, 10), (SWAPPED, 2), (np.eye(2, dtype=int)[::-1] * 20, 2)])
+@pytest.mark.parametrize(
+    ("table", "moved"), [(ROTATED, 10), (SWAPPED, 2), (np.eye(2, dtype=int)[::-1] * 20, 2)]
+)
 def test_a_permutation_is_found_and_said_in_a_sentence(table, moved):
     seen_as, said = other_order(predictions(table))
     assert (seen_as != np.arange(len(table))).sum() == moved
@@ -127,10 +133,17 @@ def turned(order) -> torch.nn.Module:
 
 
 def test_a_candidate_of_another_order_has_no_verdict(shared):
-    save_checkpoint(shared.root / "turned.safetensors", turned([1, 2, 3, 0]), Record("fashion-cnn", ARGUMENTS, CLASSES))
+    save_checkpoint(
+        shared.root / "turned.safetensors",
+        turned([1, 2, 3, 0]),
+        Record("fashion-cnn", ARGUMENTS, CLASSES),
+    )
     ran = shared.once("--candidate", "turned.safetensors")
     assert ran.ending == (4, "error")
-    assert "[MODEL] candidate turned.safetensors: its classes are in another order than those of the data" in ran.why
+    assert (
+        "[MODEL] candidate turned.safetensors: its classes are in another order than those of the data"
+        in ran.why
+    )
     assert "most clean images of ant as dog (" in ran.why
 
 

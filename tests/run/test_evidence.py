@@ -10,7 +10,9 @@ from harness.run.evidence import Evidence
 from harness.run.reported import Reported
 
 
-def judged(value: float, *, n: int = 1_000, metric: str = "accuracy", threshold: float | None = 0.9) -> Verdict:
+def judged(
+    value: float, *, n: int = 1_000, metric: str = "accuracy", threshold: float | None = 0.9
+) -> Verdict:
     hand = None if threshold is None else Threshold(threshold, n=1_000)
     check = Check("row", "clean", metric, hand=hand)
     return check.judge(Measurement(METRICS[metric], value, n, (value - 0.3, min(value + 0.3, 1.0))))
@@ -34,7 +36,12 @@ def shown(*verdicts: Verdict) -> Verdict:
 
 
 def test_the_cases_are_what_they_say():
-    assert [each.status for each in (PASS, FAIL, WORSE, FEW)] == ["pass", "fail", "fail", "inconclusive"]
+    assert [each.status for each in (PASS, FAIL, WORSE, FEW)] == [
+        "pass",
+        "fail",
+        "fail",
+        "inconclusive",
+    ]
 
 
 @pytest.mark.parametrize("second", [PASS, FEW, INFORMATIONAL, NOT_APPLICABLE, judged(0.6)])

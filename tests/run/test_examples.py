@@ -58,7 +58,9 @@ def role(name: str, model: nn.Module) -> RoleModel:
 
 def session_of(levels, labels, *, candidate=None, baseline=None) -> StressSession:
     """A run on plain images of these levels of gray, 8 x 8; their numbers in the full split start at 100."""
-    pixels = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    pixels = (
+        torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    )
     numbers = torch.arange(len(levels)) + 100
     images = LabelledImages(pixels, torch.tensor(labels), CLASSES, "toy", "test", numbers)
     roles = {"candidate": role("candidate", candidate or Mean(5.0))}
@@ -132,7 +134,9 @@ def test_a_changed_image_comes_with_the_answer_to_the_image_as_it_is(session):
         assert shown.at_rest.predicted == CLASSES[predicted(session).predicted[at_rest]]
         assert shown.at_rest.index == shown.index
     clean = predicted(session)
-    assert {shown.at_rest for shown in evidence_of(judged(accuracy(clean)), clean).examples(session)} == {None}
+    assert {
+        shown.at_rest for shown in evidence_of(judged(accuracy(clean)), clean).examples(session)
+    } == {None}
 
 
 def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(session):
@@ -140,7 +144,11 @@ def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(sessio
     cases = evidence_of(judged(accuracy(predictions)), predictions).examples(session)
     assert [shown.index for shown in cases] == [105, 102], "the more confident first"
     first = cases[1]
-    assert (first.true, first.candidate.answer.predicted, first.other.answer.predicted) == ("dark", "bright", "dark")
+    assert (first.true, first.candidate.answer.predicted, first.other.answer.predicted) == (
+        "dark",
+        "bright",
+        "dark",
+    )
     assert first.candidate.answer.confidence == pytest.approx(first.other.answer.confidence)
     assert sum(first.candidate.answer.probabilities) == pytest.approx(1)
     assert (first.classes, first.pose) == (CLASSES, "shifted 2 px right")
@@ -150,7 +158,9 @@ def test_the_evidence_of_a_failure_are_its_images_as_both_models_see_them(sessio
 
 
 @pytest.mark.parametrize(
-    ("perturbation", "words"), [(IDENTITY, ""), (HorizontalFlip(), "flipped left to right")], ids=["clean", "mirrored"]
+    ("perturbation", "words"),
+    [(IDENTITY, ""), (HorizontalFlip(), "flipped left to right")],
+    ids=["clean", "mirrored"],
 )
 def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
     predictions = predicted(session, perturbation)
@@ -161,7 +171,12 @@ def test_a_case_says_how_its_image_was_changed(session, perturbation, words):
 @pytest.mark.parametrize("threshold", [0.1, None], ids=["passed", "not-gated"])
 def test_an_accuracy_that_holds_shows_no_pictures(session, threshold):
     predictions = predicted(session)
-    assert evidence_of(judged(accuracy(predictions), threshold=threshold), predictions).examples(session) == []
+    assert (
+        evidence_of(judged(accuracy(predictions), threshold=threshold), predictions).examples(
+            session
+        )
+        == []
+    )
 
 
 def test_counts_of_failures_show_pictures_even_where_they_hold(session):
@@ -188,7 +203,9 @@ def test_cases_of_the_consensus_show_the_mean_of_the_panel(session):
         mean = np.full((106, 2), 1 - sureness, dtype=np.float32)
         mean[np.arange(100, 106), session.images.labels] = sureness
         views[repr(perturbation)] = view_of(wrong, mean, mean.argmax(axis=1))
-    session = replace(session, panel_predictions=PanelPredictions("", CLASSES, ("a", "b", "c"), views))
+    session = replace(
+        session, panel_predictions=PanelPredictions("", CLASSES, ("a", "b", "c"), views)
+    )
     lost = find_consensus_set_errors(
         [predicted(session), predicted(session, HorizontalFlip())], session.panel_predictions
     )
@@ -204,12 +221,16 @@ def test_a_candidate_of_the_panel_is_shown_with_the_other_model(session):
     wrong, mean = np.zeros(106, dtype=np.int16), np.full((106, 2), 0.5, dtype=np.float32)
     wrong[102], mean[102] = 1, (0.4, 0.6)
     view = view_of(wrong, mean, np.zeros(106, dtype=int))
-    panel_predictions = PanelPredictions("", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}).without("a")
+    panel_predictions = PanelPredictions(
+        "", CLASSES, ("a", "b", "c"), {repr(IDENTITY): view}
+    ).without("a")
     session = replace(session, panel_predictions=panel_predictions)
     lost = find_consensus_set_errors([predicted(session)], session.panel_predictions)
     shown = next(
         each
-        for each in evidence_of(judged(consensus_set_errors(lost), threshold=0), lost).examples(session)
+        for each in evidence_of(judged(consensus_set_errors(lost), threshold=0), lost).examples(
+            session
+        )
         if each.index == 102
     )
     assert shown.reference is None
@@ -232,14 +253,19 @@ def test_new_failures_come_before_shared_ones_then_the_most_confident():
     predictions = predicted(session)
     cases = evidence_of(judged(accuracy(predictions)), predictions).examples(session)
     assert len(cases) == SHOWN
-    assert [shown.index for shown in cases] == [103, 104, 105], "190, 180 and 130 are new, 255 and 210 are not"
+    assert [shown.index for shown in cases] == [103, 104, 105], (
+        "190, 180 and 130 are new, 255 and 210 are not"
+    )
 
 
 def test_a_pose_that_breaks_nothing_shows_what_is_wrong_anyway(session):
     predictions = predicted(session)
     verdict = judged(accuracy(predictions, clean=predictions))
     assert verdict.failures == ()
-    assert [shown.index for shown in evidence_of(verdict, predictions).examples(session)] == [102, 105]
+    assert [shown.index for shown in evidence_of(verdict, predictions).examples(session)] == [
+        102,
+        105,
+    ]
 
 
 # Attention.
@@ -248,7 +274,9 @@ def test_a_pose_that_breaks_nothing_shows_what_is_wrong_anyway(session):
 def test_a_model_with_a_layer_shows_where_it_looks(session):
     seeing = session_of([20, 240], [1, 0], candidate=Convolved(), baseline=Mean(5.0))
     predictions = predicted(seeing)
-    (bright,) = evidence_of(judged(accuracy(predictions, of_class="dark")), predictions).examples(seeing)
+    (bright,) = evidence_of(judged(accuracy(predictions, of_class="dark")), predictions).examples(
+        seeing
+    )
     assert bright.index == 101
     assert bright.candidate.attention.shape == (8, 8)
     assert bright.candidate.attention.min() > 0
@@ -273,7 +301,10 @@ def test_a_search_shows_the_images_that_flip_first_in_their_pose():
     }
     shifted = [int(shown.pose.split()[1]) for shown in cases]
     assert shifted == [1, 2, 4]
-    assert all((shown.seen == 0).all(axis=0).sum() == shift for shown, shift in zip(cases, shifted, strict=True))
+    assert all(
+        (shown.seen == 0).all(axis=0).sum() == shift
+        for shown, shift in zip(cases, shifted, strict=True)
+    )
     assert {shown.candidate.answer.predicted for shown in cases} == {"dark"}
 
 
@@ -289,7 +320,10 @@ def test_where_no_image_is_right_as_it_is_a_search_shows_the_poses_found():
     session = session_of([20, 30], [1, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
     cases = evidence_of(judged(robust_accuracy(found)), found).examples(session)
-    assert [(shown.index, shown.pose) for shown in cases] == [(100, POSES[0].in_words()), (101, POSES[0].in_words())]
+    assert [(shown.index, shown.pose) for shown in cases] == [
+        (100, POSES[0].in_words()),
+        (101, POSES[0].in_words()),
+    ]
 
 
 def test_a_search_that_breaks_nothing_shows_nothing():
@@ -324,7 +358,9 @@ def test_a_gallery_shows_a_pairs_failures_the_new_ones_first():
     verdict = judged(pair_failures(predictions, pair=CLASSES), threshold=4, pair=CLASSES)
     tiles, count = evidence_of(verdict, predictions).gallery(session)
     assert count == 5
-    found = [(tile.answer.index, tile.answer.true, tile.answer.predicted, tile.new) for tile in tiles]
+    found = [
+        (tile.answer.index, tile.answer.true, tile.answer.predicted, tile.new) for tile in tiles
+    ]
     assert found == [
         (102, "dark", "bright", True),
         (103, "dark", "bright", True),

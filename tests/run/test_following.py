@@ -25,7 +25,10 @@ from harness.run.session import StressSession
 
 IMAGES = images_of(400)
 ROW = '\n[[check]]\nid = "own"\nfamily = "mine"\nmetric = "{}"\nhand = {{ threshold = {} }}\n{}\n'
-DOUBT, LABELS = Metric("doubt", Unit.SHARE, better="less"), Metric("labels", Unit.IMAGES, better="more")
+DOUBT, LABELS = (
+    Metric("doubt", Unit.SHARE, better="less"),
+    Metric("labels", Unit.IMAGES, better="more"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +36,29 @@ def models():
     blind = network()
     blind.fc1.weight.data.zero_()
     others = {
-        role: role_model(role, network(jitter=0.01, seed=at)) for at, role in enumerate(("incumbent", "baseline"))
+        role: role_model(role, network(jitter=0.01, seed=at))
+        for at, role in enumerate(("incumbent", "baseline"))
     }
     return {"blind": role_model(model=blind), "good": role_model(), **others}
 
 
-def followed(tmp_path, models, body, *, candidate="good", metric="accuracy", threshold=0.85, more=""):
+def followed(
+    tmp_path, models, body, *, candidate="good", metric="accuracy", threshold=0.85, more=""
+):
     """Return what the self-check finds of a test with this body, of the only row."""
     path = tmp_path / "checks.toml"
     path.write_text(checks_text(IMAGES, ROW.format(metric, threshold, more)))
-    roles = {"candidate": models[candidate], "incumbent": models["incumbent"], "baseline": models["baseline"]}
+    roles = {
+        "candidate": models[candidate],
+        "incumbent": models["incumbent"],
+        "baseline": models["baseline"],
+    }
     session = StressSession(IMAGES, read_checks(path), roles)
 
     def judge(session, check):
-        mine, theirs = (session.roles[role].predict(session.images) for role in ("candidate", "incumbent"))
+        mine, theirs = (
+            session.roles[role].predict(session.images) for role in ("candidate", "incumbent")
+        )
         return body(session.scaled(check), mine, theirs, session)
 
     (check,) = session.checks.checks
@@ -101,7 +113,9 @@ SOUND = {
         {"metric": "invariance", "threshold": 0.2},
     ),
     "own-metric": (
-        lambda check, mine, *_: check.judge(Measurement(DOUBT, 1 - float(mine.confidence.mean()), 400, (0, 1))),
+        lambda check, mine, *_: check.judge(
+            Measurement(DOUBT, 1 - float(mine.confidence.mean()), 400, (0, 1))
+        ),
         {"metric": "doubt", "threshold": 0.99},
     ),
     "own-constant": (
@@ -140,12 +154,16 @@ def test_stand_ins_answer_as_they_are_called():
         "other": at_random(1),
     }
     answers = {name: standing_in(role_model(), answer) for name, answer in kinds.items()}
-    shares = {name: accuracy(model.predict(IMAGES, Pose(3))).value for name, model in answers.items()}
+    shares = {
+        name: accuracy(model.predict(IMAGES, Pose(3))).value for name, model in answers.items()
+    }
     assert (shares["right"], shares["wrong"]) == (1.0, 0.0)
     assert 0.8 < shares["mostly"] < 1
     assert 0.15 < shares["random"] < 0.35
     assert calibration_error(answers["wrong"].predict(IMAGES)).value > 0.99
-    first, again, other = (answers[name].predict(IMAGES).logits for name in ("random", "random", "other"))
+    first, again, other = (
+        answers[name].predict(IMAGES).logits for name in ("random", "random", "other")
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first, answers["random"].predict(IMAGES, Pose(1)).logits)

@@ -8,7 +8,12 @@ import pytest
 from zoo import CLEAN, REGRESSION, GatedZoo
 
 from harness.base.errors import InputError
-from harness.checks.declaration import declaration_of, declaration_of_none, pending_of, read_declaration
+from harness.checks.declaration import (
+    declaration_of,
+    declaration_of_none,
+    pending_of,
+    read_declaration,
+)
 from harness.cli import main
 from harness.features.acceptance import accepting as acceptance
 
@@ -21,7 +26,9 @@ WORSE = ("--candidate", "worse.safetensors")
 
 def declaration(weights: Path, *, name: str = "") -> bytes:
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return declaration_of(weights.with_name(name) if name else weights, sha256=sha256, date="2026-01-01")
+    return declaration_of(
+        weights.with_name(name) if name else weights, sha256=sha256, date="2026-01-01"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +77,29 @@ def test_a_declared_incumbent_that_is_gone_or_another_is_a_4(gate, files, said):
     [
         ("schema = 1\n", "file"),
         ("schema = 2\nfile = 'none'\n", "schema is 2, expected 1"),
-        ("schema = 1\nfile = '../worse.safetensors'\n", "expected the name of a file in the same folder"),
+        (
+            "schema = 1\nfile = '../worse.safetensors'\n",
+            "expected the name of a file in the same folder",
+        ),
         ("schema = 1\nfile = 'incumbent.safetensors'\n", "expected 64 hexadecimal digits"),
         ("schema = 1\nfile = 'none'\nwaive = true\n", "waive"),
         ("schema = 1\nfile = 'none'\n", "expected a reason and no sha256"),
-        (f"schema = 1\nfile = 'none'\nreason = 'x'\nsha256 = '{64 * '0'}'\n", "expected a reason and no sha256"),
+        (
+            f"schema = 1\nfile = 'none'\nreason = 'x'\nsha256 = '{64 * '0'}'\n",
+            "expected a reason and no sha256",
+        ),
         ("<<<<<<< HEAD\n", "not valid TOML"),
     ],
-    ids=["file", "schema", "folder", "sha256", "unknown", "no-reason", "none-with-sha256", "conflict"],
+    ids=[
+        "file",
+        "schema",
+        "folder",
+        "sha256",
+        "unknown",
+        "no-reason",
+        "none-with-sha256",
+        "conflict",
+    ],
 )
 def test_a_declaration_that_cannot_be_read_is_refused(tmp_path, content, said):
     path = tmp_path / "incumbent.toml"
@@ -99,17 +121,28 @@ def test_no_incumbent_that_nobody_waived_makes_the_verdict_partial(gate):
     ran = gate.once(*WORSE)
     assert ran.ending == (0, "partial")
     (omission,) = ran.report["omissions"]
-    assert omission.startswith("no incumbent is declared or waived, so 1 checks with a threshold have no verdict: ")
-    assert ran.checks["regression-clean"]["detail"] == "there is no last accepted model (none is declared)"
+    assert omission.startswith(
+        "no incumbent is declared or waived, so 1 checks with a threshold have no verdict: "
+    )
+    assert (
+        ran.checks["regression-clean"]["detail"]
+        == "there is no last accepted model (none is declared)"
+    )
     without = CLEAN + REGRESSION.replace("hand = { threshold = -0.01 }\n", "")
-    assert gate.once(*WORSE, rows=without).ending == (0, "pass"), "a check without a threshold needs none"
+    assert gate.once(*WORSE, rows=without).ending == (0, "pass"), (
+        "a check without a threshold needs none"
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "files", "who"),
     [
         (("--incumbent", "none"), {}, "--incumbent none"),
-        ((), {DECLARATION: declaration_of_none()}, "models/incumbent.toml: no model is accepted yet"),
+        (
+            (),
+            {DECLARATION: declaration_of_none()},
+            "models/incumbent.toml: no model is accepted yet",
+        ),
     ],
     ids=["option", "file"],
 )
@@ -188,7 +221,19 @@ def test_nothing_is_accepted_past_a_declared_incumbent_but_by_force(accepting, c
     accepting.incumbent.unlink()
     if lost == "other":
         shutil.copy("worse.safetensors", accepting.incumbent)
-        assert main(["compare", "worse.safetensors", "--data", "npz:zoo.npz", "--output", "compare.html"]) == 2
+        assert (
+            main(
+                [
+                    "compare",
+                    "worse.safetensors",
+                    "--data",
+                    "npz:zoo.npz",
+                    "--output",
+                    "compare.html",
+                ]
+            )
+            == 2
+        )
         assert "models/incumbent.safetensors: has the SHA-256 " in capsys.readouterr().err
     assert accept("worse.safetensors") == 2
     assert "--force accepts worse.safetensors without comparing" in capsys.readouterr().err
@@ -207,16 +252,22 @@ def test_an_acceptance_that_is_killed_leaves_no_wrong_verdict(accepting, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        if step == "replace":  # Of the weights alone; other files are written by a replacement, too.
+        if (
+            step == "replace"
+        ):  # Of the weights alone; other files are written by a replacement, too.
             whole = Path.replace
-            patched.setattr(Path, step, lambda at, to: killed() if at.suffix == ".accepted" else whole(at, to))
+            patched.setattr(
+                Path, step, lambda at, to: killed() if at.suffix == ".accepted" else whole(at, to)
+            )
         else:
             patched.setattr(acceptance, step, killed)
         assert accept("second.safetensors") == 130
     result = accepting.run(*WORSE)
     assert result.ret == (4 if step == "replace" else 1)
     if step == "replace":
-        result.stderr.fnmatch_lines(["*acceptance was interrupted, finish it: mv *.incumbent.safetensors.accepted *"])
+        result.stderr.fnmatch_lines(
+            ["*acceptance was interrupted, finish it: mv *.incumbent.safetensors.accepted *"]
+        )
     assert accept("second.safetensors") == 0
     assert consistent(accepting)
     assert accepting.run(*WORSE).ret == 1

@@ -25,7 +25,9 @@ def colored(count=600):
     labels = rng.integers(len(CLASSES), size=count)
     pixels = rng.integers(0, 120, size=(count, 3, 8, 8), dtype=np.uint8)
     pixels[np.arange(count), labels] += 100
-    return LabelledImages(torch.from_numpy(pixels), torch.from_numpy(labels), CLASSES, "colors", "test")
+    return LabelledImages(
+        torch.from_numpy(pixels), torch.from_numpy(labels), CLASSES, "colors", "test"
+    )
 
 
 class Reader(nn.Module):
@@ -46,7 +48,9 @@ class Reader(nn.Module):
 def faults_of(tmp_path, model):
     images, path = colored(), tmp_path / "checks.toml"
     path.write_text(checks_text(images))
-    return input_faults(StressSession(images, read_checks(path), {"candidate": role_model(model=model)}))
+    return input_faults(
+        StressSession(images, read_checks(path), {"candidate": role_model(model=model)})
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +64,9 @@ def faults_of(tmp_path, model):
 )
 def test_wrong_pixels_are_the_cause(tmp_path, best, seen):
     found = faults_of(tmp_path, Reader(seen, errs=0.02))
-    assert found.best.startswith(best) or best == "levels -1 to 1", "normalization by 0.5 gives the same levels"
+    assert found.best.startswith(best) or best == "levels -1 to 1", (
+        "normalization by 0.5 gives the same levels"
+    )
     assert found.explain
     assert found.n == 600
     assert found.correct < 0.7 * found.n < 0.95 * found.n < found.correct_with
@@ -89,7 +95,9 @@ def test_few_images_prove_nothing():
 def test_every_report_says_so():
     faults = InputFaults(tried=13, best="BGR", n=1000, correct=610, correct_with=926, p=1e-9)
     outcome = replace(EMPTY, verdicts=(FAIL,), input_faults=faults)
-    said = "Likely cause: broken pipeline. 92.6% with BGR, 61.0% without: the pixels, not the weights"
+    said = (
+        "Likely cause: broken pipeline. 92.6% with BGR, 61.0% without: the pixels, not the weights"
+    )
     assert said in markdown(outcome)
     assert '"best": "BGR"' in outcome.as_files()[0]
     weights = replace(faults, correct_with=700)

@@ -9,7 +9,9 @@ from harness.checks import Check, Threshold, Verdict
 from harness.run.outcome import SelfCheck, worst_first
 from harness.run.overview import Overview
 
-OPEN = replace(verdict("inconclusive", "open"), check=Check("open", "clean", "accuracy", hand=Threshold(0.8)))
+OPEN = replace(
+    verdict("inconclusive", "open"), check=Check("open", "clean", "accuracy", hand=Threshold(0.8))
+)
 """A check with a threshold by hand that its sample does not decide."""
 
 
@@ -28,7 +30,16 @@ OPEN = replace(verdict("inconclusive", "open"), check=Check("open", "clean", "ac
         ({"verdicts": (OPEN, REPORTED)}, "partial", 4),
         ({"verdicts": (PASS,), "errors": ("NaN",)}, "error", 4),
         ({"verdicts": (PASS, FAIL), "errors": ("NaN",)}, "error", 4),
-        ({"verdicts": (FAIL,), "omissions": ("half",), "errors": ("NaN",), "failed_tests": ("t",)}, "error", 4),
+        (
+            {
+                "verdicts": (FAIL,),
+                "omissions": ("half",),
+                "errors": ("NaN",),
+                "failed_tests": ("t",),
+            },
+            "error",
+            4,
+        ),
         ({"verdicts": (PASS, BROKEN)}, "error", 4),
     ],
     ids=[
@@ -110,7 +121,10 @@ def test_the_worst_come_first():
 
 @pytest.mark.parametrize("std", [None, 0.0], ids=["no-spread", "spread-of-zero"])
 def test_failures_are_ordered_without_a_spread_too(std):
-    near, far = verdict("fail", "near", value=0.84, std=std), verdict("fail", "far", value=0.8, std=std)
+    near, far = (
+        verdict("fail", "near", value=0.84, std=std),
+        verdict("fail", "far", value=0.8, std=std),
+    )
     assert worst_first((near, far)) == [far, near]
 
 
@@ -134,10 +148,16 @@ def test_the_json_says_what_went_wrong():
 
 @pytest.mark.parametrize(
     ("statuses", "overall"),
-    [(("pass", "not_applicable"), "pass"), (("not_applicable", "fail", "pass"), "error"), (("pass", "fail"), "error")],
+    [
+        (("pass", "not_applicable"), "pass"),
+        (("not_applicable", "fail", "pass"), "error"),
+        (("pass", "fail"), "error"),
+    ],
 )
 def test_a_failed_self_check_is_an_error_unless_it_does_not_apply(statuses, overall):
-    checks = tuple(SelfCheck(f"check-{number}", status, "so it is") for number, status in enumerate(statuses))
+    checks = tuple(
+        SelfCheck(f"check-{number}", status, "so it is") for number, status in enumerate(statuses)
+    )
     outcome = replace(EMPTY, verdicts=(PASS,), self_checks=checks)
     assert (outcome.verdict, outcome.exit_status) == (overall, 4 if overall == "error" else 0)
     assert [check["status"] for check in outcome.as_json()["self_checks"]] == list(statuses)
@@ -158,7 +178,9 @@ def test_failures_of_different_units_are_ordered_by_their_margins():
     count = verdict("fail", "count", value=95, threshold=100)
     assert worst_first((nearer, count, share)) == [share, count, nearer]
     none = verdict("fail", "none", value=-1, threshold=0)
-    assert worst_first((share, none)) == [none, share], "of a threshold of 0 any miss is infinitely far"
+    assert worst_first((share, none)) == [none, share], (
+        "of a threshold of 0 any miss is infinitely far"
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,8 +193,16 @@ def test_failures_of_different_units_are_ordered_by_their_margins():
         (1, {"status": "not_applicable"}, False),
     ],
 )
-def test_thresholds_of_fewer_than_three_models_that_judge_are_provisional(models, facts, provisional):
-    about = Check("clean", "clean", "accuracy", panel=Threshold(0.9, reference_models=models), hand=facts.get("hand"))
+def test_thresholds_of_fewer_than_three_models_that_judge_are_provisional(
+    models, facts, provisional
+):
+    about = Check(
+        "clean",
+        "clean",
+        "accuracy",
+        panel=Threshold(0.9, reference_models=models),
+        hand=facts.get("hand"),
+    )
     judged = Verdict(about, facts.get("status", "pass"), "accuracy", value=0.95, threshold=0.9)
     found = replace(EMPTY, verdicts=(judged,))
     assert found.provisional is found.as_json()["provisional"] is provisional

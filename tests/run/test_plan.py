@@ -58,7 +58,9 @@ def session(tmp_path, images):
 def judge(session, check):
     predictions = session.roles["candidate"].predict(session.images, check.pose)
     if check.family == "confidence":
-        return session.scaled(check).judge(confident_errors(predictions, above=check.keys["confidence"]))
+        return session.scaled(check).judge(
+            confident_errors(predictions, above=check.keys["confidence"])
+        )
     return session.scaled(check).judge(accuracy(predictions, of_class=check.class_name))
 
 
@@ -103,12 +105,19 @@ def test_a_plan_runs_no_test_on_the_model(session):
 def test_a_promise_is_for_the_smallest_class_and_for_accuracies_alone(session):
     checks = [
         replace(session.checks.checks[0], id=family, family=family, class_name=name)
-        for family, name in (("class", None), ("class", CLASSES[0]), ("rotation", None), ("flips", None))
+        for family, name in (
+            ("class", None),
+            ("class", CLASSES[0]),
+            ("rotation", None),
+            ("flips", None),
+        )
     ]
     lines = plan_of(session, checks, judge, overview=False).lines
     assert [lines[family].fewest for family in ("class", "rotation", "flips")] == [10, 40, 40]
     assert planned_drop("class", lines["class"]) == detectable_drop("class", images=10, checks=2)
-    assert planned_drop("rotation", lines["rotation"]) == detectable_drop("rotation", images=40, checks=1)
+    assert planned_drop("rotation", lines["rotation"]) == detectable_drop(
+        "rotation", images=40, checks=1
+    )
     assert planned_drop("flips", lines["flips"]) is None
     assert planned_drop("own-family", lines["flips"]) is not None
     assert planned_drop("class", replace(lines["class"], fewest=1)) is None, "no drop is that large"
@@ -116,7 +125,13 @@ def test_a_promise_is_for_the_smallest_class_and_for_accuracies_alone(session):
 
 @pytest.mark.parametrize(
     ("keys", "fewest"),
-    [({"group": "a"}, 30), ({"group": "b"}, 10), ({}, 10), ({"least": 20}, 30), ({"group": ["a", "b"]}, 10)],
+    [
+        ({"group": "a"}, 30),
+        ({"group": "b"}, 10),
+        ({}, 10),
+        ({"least": 20}, 30),
+        ({"group": ["a", "b"]}, 10),
+    ],
 )
 def test_a_promise_is_for_the_smallest_group(session, keys, fewest):
     images = replace(session.images, groups={"camera": np.array(["a"] * 30 + ["b"] * 10)})
@@ -141,7 +156,9 @@ def test_a_test_that_fails_on_made_up_answers_does_not_end_the_plan(session):
         judge(session, check)
         raise ZeroDivisionError
 
-    assert asked_by(session, session.checks.checks, failing, overview=False).asked["clean"].poses == 40
+    assert (
+        asked_by(session, session.checks.checks, failing, overview=False).asked["clean"].poses == 40
+    )
 
 
 def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session, monkeypatch):
@@ -157,7 +174,11 @@ def test_a_test_that_takes_too_long_is_named_and_the_others_are_counted(session,
         counted = asked_by(session, session.checks.checks, judge, overview=False)
     assert counted.uncounted == ("rotation",)
     assert counted.asked["clean"].poses == 40
-    said = "\n".join(plan_lines(replace(plan_of(session, (), judge, overview=False), uncounted=counted.uncounted)))
+    said = "\n".join(
+        plan_lines(
+            replace(plan_of(session, (), judge, overview=False), uncounted=counted.uncounted)
+        )
+    )
     assert "not counted to the end, since its tests took too long: rotation; it takes more" in said
 
 
@@ -176,7 +197,9 @@ def test_time_follows_from_what_is_asked_and_a_measured_batch(session):
     assert measured_costs(session).peak_bytes > 1 << 20
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(2.34, "2.3 s"), (59.7, "60 s"), (720, "12 min"), (36_000, "10.0 h")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(2.34, "2.3 s"), (59.7, "60 s"), (720, "12 min"), (36_000, "10.0 h")]
+)
 def test_times_are_said_in_the_unit_that_suits_them(seconds, words):
     assert duration(seconds) == words
 
@@ -184,7 +207,9 @@ def test_times_are_said_in_the_unit_that_suits_them(seconds, words):
 # Plans and budgets of the gate.
 
 
-@pytest.mark.parametrize("how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"])
+@pytest.mark.parametrize(
+    "how", [("--stress-plan",), ("--stress-budget", "20m")], ids=["plan", "budget"]
+)
 def test_a_model_that_gives_no_answer_is_told(shared, monkeypatch, how):
     monkeypatch.setattr(plan, "_seconds", lambda *_, **__: 1 / 0)
     ran = shared.once(*how, files={"note": "no answer"})
@@ -195,7 +220,9 @@ def test_a_model_that_gives_no_answer_is_told(shared, monkeypatch, how):
 def test_a_plan_in_place_of_a_run_judges_nothing_and_leaves_no_report(shared):
     ran = shared.once("--stress-plan", "-n", "2")
     assert ran.ret == 0
-    ran.stdout.fnmatch_lines(["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"])
+    ran.stdout.fnmatch_lines(
+        ["*what a run would cost*", "rotation *", "self-checks *", "overview *", "all *"]
+    )
     assert "checks pass" not in ran.said
     assert ran.files == []
 
@@ -205,17 +232,19 @@ def test_a_budget_names_samples_for_the_checks_file(shared):
     ran = shared.once("--stress-plan", "--stress-budget", "0.001s", rows=uncalibrated)
     assert ran.ret == 0
     ran.stdout.fnmatch_lines(["*[[]data.samples]*", "clean * = 100  # *"])
-    ran.stdout.fnmatch_lines(["not sampled, because their checks have thresholds set by hand: confidence"])
+    ran.stdout.fnmatch_lines(
+        ["not sampled, because their checks have thresholds set by hand: confidence"]
+    )
     ran.stdout.no_fnmatch_line("confidence = *")
-    shared.once("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(["all images fit into 9.0 h on *"])
+    shared.once("--stress-plan", "--stress-budget", "9h").stdout.fnmatch_lines(
+        ["all images fit into 9.0 h on *"]
+    )
 
 
 def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
     """A run of the same file would not ask it: nobody has recorded yet what reference models know."""
     zoo = GatedZoo(pytester, tests=("clean", "consensus"))
-    row = (
-        '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
-    )
+    row = '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")
     zoo.run("--stress-plan", "--stress-budget", "0.001s").stdout.fnmatch_lines(["consensus = 100"])
     zoo.run("--stress-plan").stdout.re_match_lines([r"consensus +400 +400 +4 +0 +0 +0 +0 +0 s"])
@@ -239,7 +268,9 @@ def test_golden_images_change_no_samples_and_have_none(zoo, monkeypatch):
 def test_a_run_that_does_not_fit_is_sampled_but_for_thresholds_by_hand(shared):
     ran = shared.once("--stress-budget", "0.001s", "--stress-no-cache", rows=ALMOST_BY_PANEL)
     assert ran.ending == (0, "partial")
-    sizes = {check["family"]: check["n"] for name, check in ran.checks.items() if name != "clean-bee"}
+    sizes = {
+        check["family"]: check["n"] for name, check in ran.checks.items() if name != "clean-bee"
+    }
     assert sizes == {"clean": 100, "rotation": 100, "confidence": 400}
     for said in ("to fit into the time given, some families", "rotated images (25%)"):
         assert said in ran.why

@@ -19,7 +19,9 @@ FIELDS = vars(EMPTY) | {
     "tests": (OtherTest("test_own.py::test_own", "failed", "text"),),
 }
 OUTCOME = json.loads(type(EMPTY)(**FIELDS).as_files()[0])
-REFUSAL = refusal(["[DATA] no data"], ["pytest"], run="a" * 32, models={"candidate": "c.pt"}, data="npz:a.npz")
+REFUSAL = refusal(
+    ["[DATA] no data"], ["pytest"], run="a" * 32, models={"candidate": "c.pt"}, data="npz:a.npz"
+)
 
 
 def errors_of(record: dict) -> list[str]:

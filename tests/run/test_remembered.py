@@ -31,7 +31,9 @@ def session_of(folder: Path, *, model=None, rows=ROWS, count=40) -> StressSessio
     images, path = images_of(count), folder / "checks.toml"
     path.write_text(checks_text(images, rows))
     cache = Store(folder / "cache")
-    return StressSession(images, read_checks(path), {"candidate": role_model(model=model)}, cache=cache)
+    return StressSession(
+        images, read_checks(path), {"candidate": role_model(model=model)}, cache=cache
+    )
 
 
 class Counted:
@@ -101,12 +103,15 @@ def test_code_is_that_of_the_tests_and_what_they_import(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["stress_tests/test_clean.py", "harness/measures/accuracy.py", "harness/run/selfcheck.py"]
+    "name",
+    ["stress_tests/test_clean.py", "harness/measures/accuracy.py", "harness/run/selfcheck.py"],
 )
 def test_a_packaged_test_and_a_metric_decide(tmp_path, monkeypatch, name):
     here = Path(harness.__file__).parents[1]
     for folder in ("harness", "stress_tests"):
-        shutil.copytree(here / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
+        shutil.copytree(
+            here / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.gz", "__pycache__")
+        )
     before = measuring_code(tmp_path / "harness")
     (tmp_path / "harness/report/html.py").write_text("")
     (tmp_path / "harness/calibration/thresholds.py").write_text("")
@@ -130,6 +135,8 @@ def test_large_images_are_looked_at_only_as_the_rows_ask(tmp_path):
 def test_another_checkout_with_other_tests_remembers_nothing(tmp_path, monkeypatch):
     check = Counted("pass")
     for content in ("a", "b", "a"):
-        monkeypatch.setattr("harness.base.imports.ran", lambda content=content: {f"/{content}/test_own.py": content})
+        monkeypatch.setattr(
+            "harness.base.imports.ran", lambda content=content: {f"/{content}/test_own.py": content}
+        )
         memory_of(session_of(tmp_path), ["row"]).remembered("blind", check)
     assert check.times == 2

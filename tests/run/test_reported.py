@@ -23,7 +23,9 @@ from harness.run.session import StressSession
 IMAGES = images_of(400)
 SOUND = (SelfCheck("identity-equals-clean", "pass", "they are"),)
 COMMAND = ("pytest", "stress_tests", "-k", "clean or not")
-BASELINE = '\n[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
+BASELINE = (
+    '\n[[check]]\nid = "baseline"\nfamily = "baseline"\nmetric = "accuracy"\nrole = "baseline"\n'
+)
 
 
 @pytest.fixture
@@ -68,7 +70,9 @@ def test_a_cause_that_many_met_is_one_reason(session_of):
         for _ in range(2):  # As a plugin of retries has it.
             reported.take(error, test=f"test[{check.id}]")
     cause = "the predictor returned NaN"
-    reported.part = Part((SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),))
+    reported.part = Part(
+        (SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),)
+    )
     outcome = finished(reported, session)
     ids = ", ".join(check.id for check in session.checks.checks)
     assert outcome.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)
@@ -79,8 +83,15 @@ def test_a_cause_that_many_met_is_one_reason(session_of):
 def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
     session = session_of()
     outcome = finished(report_all(session), session)
-    assert [verdict.check.id for verdict in outcome.verdicts] == [check.id for check in session.checks.checks]
-    assert (outcome.verdict, outcome.exit_status, outcome.omissions, outcome.errors) == ("pass", 0, (), ())
+    assert [verdict.check.id for verdict in outcome.verdicts] == [
+        check.id for check in session.checks.checks
+    ]
+    assert (outcome.verdict, outcome.exit_status, outcome.omissions, outcome.errors) == (
+        "pass",
+        0,
+        (),
+        (),
+    )
     assert outcome.command == "pytest stress_tests -k 'clean or not'"
     assert outcome.checks_sha256 == session.checks.sha256
     assert outcome.data == {
@@ -131,11 +142,15 @@ def test_two_tests_of_one_name_are_an_error_but_not_one_told_twice(session_of, o
     reported.take(verdict_of(clean), test=other)
     (error,) = reported.errors
     names = f"test_clean.py::test[clean] and {other}"
-    assert error.startswith(f"[TEST] clean: two tests have a verdict of this name, {names}; name a metric in their ")
+    assert error.startswith(
+        f"[TEST] clean: two tests have a verdict of this name, {names}; name a metric in their "
+    )
     assert finished(reported, session).exit_status == 4
 
 
-@pytest.mark.parametrize("values", [(0.0, 1.0), (1.0, 0.0)], ids=["fails, then passes", "passes, then fails"])
+@pytest.mark.parametrize(
+    "values", [(0.0, 1.0), (1.0, 0.0)], ids=["fails, then passes", "passes, then fails"]
+)
 def test_of_a_test_that_runs_again_the_gravest_verdict_counts(session_of, values):
     session = session_of()
     reported, (check,) = report_all(session, but={"clean"}), session.checks.family("clean")
@@ -181,9 +196,15 @@ def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
 
 def test_a_failed_test_without_a_row_is_a_verdict_without_thresholds(session_of):
     session, reported = session_of(), Reported(part=Part(SOUND))
-    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (False, 4)
+    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (
+        False,
+        4,
+    )
     reported.take_failure("assert 1 == 2", test="t", called=True)
-    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (True, 1)
+    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (
+        True,
+        1,
+    )
 
 
 def test_checks_that_came_up_are_something_to_report():
@@ -196,7 +217,10 @@ def test_checks_that_came_up_are_something_to_report():
 @pytest.mark.parametrize(
     ("but", "omission"),
     [
-        (["rotate-ccw-010"], "1 of 4 checks did not run: rotate-ccw-010; families without a test: rotated images"),
+        (
+            ["rotate-ccw-010"],
+            "1 of 4 checks did not run: rotate-ccw-010; families without a test: rotated images",
+        ),
         (
             ["clean", "clean-bee"],
             "2 of 4 checks did not run: clean, clean-bee; families without a test: clean images, single classes",
@@ -234,7 +258,9 @@ def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of
 def test_a_run_that_was_interrupted_is_partial(session_of):
     session = session_of()
     reported = replace(report_all(session), interrupted=True, part=Part())
-    assert finished(reported, session).omissions == ("the run was interrupted, and did not check itself",)
+    assert finished(reported, session).omissions == (
+        "the run was interrupted, and did not check itself",
+    )
 
 
 def test_a_run_without_a_threshold_is_inconclusive(session_of):
@@ -246,15 +272,23 @@ def test_a_run_without_a_threshold_is_inconclusive(session_of):
     assert outcome.omissions == (f"no threshold of {session.checks.path} judged the candidate",)
     assert (outcome.judged, outcome.verdict, outcome.exit_status) == (False, "error", 4)
     session = session_of(ROWS + BASELINE)
-    assert finished(report_all(session), session).verdict == "pass", "with thresholds of the candidate it is whole"
+    assert finished(report_all(session), session).verdict == "pass", (
+        "with thresholds of the candidate it is whole"
+    )
 
 
 @pytest.mark.parametrize(
-    ("n", "thorough", "others"), [(399, False, True), (400, False, False), (401, False, True), (401, True, False)]
+    ("n", "thorough", "others"),
+    [(399, False, True), (400, False, False), (401, False, True), (401, True, False)],
 )
-def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(session_of, n, thorough, others):
+def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(
+    session_of, n, thorough, others
+):
     """More of them than that are what the thorough profile is for."""
-    session = replace(session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }")), thorough=thorough)
+    session = replace(
+        session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }")),
+        thorough=thorough,
+    )
     reported = report_all(session, but=["rotate-ccw-010"])
     reported.take(verdict_of(session.checks.checks[2], n=n), test="t")
     said = "other images than their thresholds are made for: rotate-ccw-010; calibrate them anew"
@@ -280,7 +314,10 @@ def test_another_draw_of_as_many_images_is_partial(session_of, sample, others, *
 
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
-    session = session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }"), IMAGES.take(torch.arange(40)))
+    session = session_of(
+        ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }"),
+        IMAGES.take(torch.arange(40)),
+    )
     reported = Reported(part=Part(SOUND))
     for check in session.checks.checks:
         reported.take(verdict_of(session.scaled(check), n=40), test=check.id)
@@ -298,15 +335,21 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
     reported = report_all(session)
     measured = "quick profile: 2 checks, made for a sample of 100 of 400 images; left out are "
     assert finished(reported, session, default=default).scope == (
-        measured + "2 of the default profile's 4 checks (all of rotated images, confidence and calibration) and the "
+        measured
+        + "2 of the default profile's 4 checks (all of rotated images, confidence and calibration) and the "
         "comparison of the models"
     )
     assert finished(reported, session).scope == measured + "the comparison of the models"
     assert finished(reported, session).omissions == ()
     own = replace(default, checks=default.checks[1:])
-    assert finished(reported, session, default=own).scope.endswith("; of this profile alone: 1 of its 2")
+    assert finished(reported, session, default=own).scope.endswith(
+        "; of this profile alone: 1 of its 2"
+    )
     whole = replace(default, checks=session.checks.checks)
-    assert "0 of the default profile's 2 checks and the comparison" in finished(reported, session, default=whole).scope
+    assert (
+        "0 of the default profile's 2 checks and the comparison"
+        in finished(reported, session, default=whole).scope
+    )
 
 
 @pytest.mark.parametrize("size", [50, 200], ids=["fewer", "more"])

@@ -56,9 +56,12 @@ def test_a_request_travels_as_json_and_is_shown_as_a_line():
     assert RunRequest(**json.loads(json.dumps(asked.plain))) == asked
     line = command_line(ASKED.but(tests=("shop",)))
     assert line[0] == "shop"
-    assert {"--candidate=new.pth", "--checks=shop/checks.toml", "--stress-no-cache", "--stress-set=size=64x96"} <= {
-        *line
-    }
+    assert {
+        "--candidate=new.pth",
+        "--checks=shop/checks.toml",
+        "--stress-no-cache",
+        "--stress-set=size=64x96",
+    } <= {*line}
     assert request_of(line[1:]) == ASKED
 
 
@@ -71,7 +74,14 @@ def project(tmp_path, monkeypatch):
 
 def test_the_line_goes_before_set_and_set_before_the_table(project):
     (project / OWN).write_text(TABLE)
-    line = ["--stress-set", "size=9", "--stress-set=model_args.depth=4", "--stress-samples", "5", "-q"]
+    line = [
+        "--stress-set",
+        "size=9",
+        "--stress-set=model_args.depth=4",
+        "--stress-samples",
+        "5",
+        "-q",
+    ]
     asked = request_of(line, root=project)
     assert (asked.data, asked.size, asked.samples, asked.options) == ("npz:a.npz", "9", 5, ("-q",))
     assert asked.model_args == {"width": 2, "depth": 4}
@@ -84,7 +94,10 @@ def test_the_line_goes_before_set_and_set_before_the_table(project):
     ("entry", "said"),
     [
         ("sise = 8", "sise: unknown setting; did you mean size?"),
-        ('mlflow = "a"', "mlflow: unknown setting; `stress-harness docs history#mlflow` has a recipe in its place"),
+        (
+            'mlflow = "a"',
+            "mlflow: unknown setting; `stress-harness docs history#mlflow` has a recipe in its place",
+        ),
         ('channels = "3"', "channels 3: expected one of 1, 3"),
         ("size = 8.5", "size 8.5: expected text"),
         ("no_overview = 1", "no_overview 1: expected true or false"),
@@ -95,11 +108,15 @@ def test_the_line_goes_before_set_and_set_before_the_table(project):
 )
 def test_a_wrong_table_is_refused_in_one_sentence(project, entry, said):
     (project / OWN).write_text(f"[gate]\n{entry}\n\n[data]\n")
-    with pytest.raises(InputError, match=rf"^{re.escape(str(project / OWN))}: .*\[gate\].*{re.escape(said)}"):
+    with pytest.raises(
+        InputError, match=rf"^{re.escape(str(project / OWN))}: .*\[gate\].*{re.escape(said)}"
+    ):
         own_settings(project)
 
 
-@pytest.mark.parametrize(("word", "value"), [('"yes"', True), ('"no"', False), ("true", True), ("false", False)])
+@pytest.mark.parametrize(
+    ("word", "value"), [('"yes"', True), ('"no"', False), ("true", True), ("false", False)]
+)
 def test_a_setting_that_is_on_or_off_takes_yes_and_no(project, word, value):
     (project / OWN).write_text(f"[gate]\nno_overview = {word}\n\n[data]\n")
     assert own_settings(project)["no_overview"] in {value, word.strip('"')}
@@ -134,7 +151,10 @@ def test_a_setting_twice_is_refused():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"roles": {"candidate": "none"}}, "candidate none: the gate needs a candidate; name a checkpoint"),
+        (
+            {"roles": {"candidate": "none"}},
+            "candidate none: the gate needs a candidate; name a checkpoint",
+        ),
         ({"budget": "soon"}, "budget soon: expected a time"),
         ({"timeout": -1.0}, "timeout -1: expected a number of at least 0"),
         ({"size": "0"}, "size 0: expected a number of pixels"),

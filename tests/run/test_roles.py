@@ -42,8 +42,12 @@ FILES = {
     ],
     ids=["right", "none", "precondition"],
 )
-def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(shared, monkeypatch, model, ending, row):
-    monkeypatch.setitem(ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True))
+def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(
+    shared, monkeypatch, model, ending, row
+):
+    monkeypatch.setitem(
+        ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True)
+    )
     shared.save("big.safetensors", seed=1, jitter=0.02)
     shared.save("blind.safetensors", blind=True)
     rows = ROWS.split('\n[[check]]\nid = "rotate')[0].replace("bee", "ant") + TEACHER_ROW
@@ -55,14 +59,19 @@ def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(shared, monk
     assert row[1] in found["explanation"]
     if model is None:
         text = " ".join(shared.once("--help").said.split())
-        assert "--teacher=PATH|none The model that the candidate learnt from, or none (default: none)." in text
+        assert (
+            "--teacher=PATH|none The model that the candidate learnt from, or none (default: none)."
+            in text
+        )
         kinds = "(`stress-harness list predictors` prints the kinds) (default: "
         assert f"--candidate=PATH The model under test {kinds}" in text
 
 
 def test_a_row_about_an_unknown_role_is_refused_with_the_known_ones(zoo):
     zoo.bind(ROWS + TEACHER_ROW)
-    with pytest.raises(ChecksError, match="role is 'teacher', expected one of candidate, baseline, incumbent"):
+    with pytest.raises(
+        ChecksError, match="role is 'teacher', expected one of candidate, baseline, incumbent"
+    ):
         read_checks(zoo.checks)
 
 

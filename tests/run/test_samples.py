@@ -23,7 +23,12 @@ def sampled(text="rotation = 100", *, whole=""):
     ("text", "whole", "options", "sizes"),
     [
         ("rotation = 100", "", (), (400, 100, 100, 400)),
-        ("rotation = 400", "\nsample = 100", ("--stress-profile", "quick", "--checks", FILE), (100, 25, 400, 100)),
+        (
+            "rotation = 400",
+            "\nsample = 100",
+            ("--stress-profile", "quick", "--checks", FILE),
+            (100, 25, 400, 100),
+        ),
     ],
     ids=["less", "more"],
 )
@@ -44,7 +49,10 @@ def test_a_recording_measures_the_same_sample(shared):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rotation = 0", r"\[data.samples\] rotation is 0, expected a number of images from 1 to 400"),
+        (
+            "rotation = 0",
+            r"\[data.samples\] rotation is 0, expected a number of images from 1 to 400",
+        ),
         ("rotation = 401", r"\[data.samples\] rotation is 401, expected"),
         ("yaw = 10", r"\[data.samples\] yaw: there is no row of this family"),
         ('rotation = "all"', "rotation is 'all', expected a whole number"),

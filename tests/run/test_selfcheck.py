@@ -58,7 +58,9 @@ def session_of(tmp_path):
     def build(rows=ROWS, *, model=None, images=IMAGES, cache=None) -> StressSession:
         path = tmp_path / "checks.toml"
         path.write_text(checks_text(images, rows))
-        return StressSession(images, read_checks(path), {"candidate": role_model(model=model, cache=cache)})
+        return StressSession(
+            images, read_checks(path), {"candidate": role_model(model=model, cache=cache)}
+        )
 
     return build
 
@@ -67,7 +69,9 @@ def judge(session, check):
     """The stress tests, written down once more."""
     predictions = session.roles["candidate"].predict(session.images, check.pose)
     if check.family == "confidence":
-        return session.scaled(check).judge(confident_errors(predictions, above=check.keys["confidence"]))
+        return session.scaled(check).judge(
+            confident_errors(predictions, above=check.keys["confidence"])
+        )
     return session.scaled(check).judge(accuracy(predictions, of_class=check.class_name))
 
 
@@ -86,7 +90,9 @@ def statuses(found) -> dict[str, str]:
 
 def noticed(session, name, judge=judge):
     """Return what one self-check of a mutant finds, by its name."""
-    family, damage = next((family, each) for family, each in damages(session.checks).items() if each.name == name)
+    family, damage = next(
+        (family, each) for family, each in damages(session.checks).items() if each.name == name
+    )
     return selfcheck.is_noticed(family, damage, session, judge)
 
 
@@ -114,7 +120,10 @@ def test_checks_are_made_on_a_sample_of_many_images_and_on_few(session_of):
     found = self_checks(session_of(images=images_of(1_200)))
     assert statuses(found) == ALL_PASS
     assert "1000 images" in found["identity-equals-clean"].detail
-    assert statuses(self_checks(replace(session_of(), images=IMAGES.take(torch.arange(5, 305))))) == ALL_PASS
+    assert (
+        statuses(self_checks(replace(session_of(), images=IMAGES.take(torch.arange(5, 305)))))
+        == ALL_PASS
+    )
 
 
 # Thresholds and tests that cannot fail.
@@ -153,7 +162,11 @@ def test_one_check_of_the_family_that_notices_is_enough(session_of):
 # Thresholds that are beyond a mutant by arithmetic.
 
 PARTS = dict(
-    zip(("clean", "clean-bee", "rotate-ccw-010", "confident-errors"), ROWS.split("[[check]]")[1:], strict=True)
+    zip(
+        ("clean", "clean-bee", "rotate-ccw-010", "confident-errors"),
+        ROWS.split("[[check]]")[1:],
+        strict=True,
+    )
 )
 """The rows by their ids."""
 
@@ -178,8 +191,12 @@ def test_an_accuracy_at_which_overconfidence_cannot_fail_changes_no_status(sessi
     found = self_checks(session)
     assert statuses(found) == {**ALL_PASS, "overconfident": "not_applicable"}
     detail = found["overconfident"].detail
-    assert detail.startswith("this check cannot notice overconfidence at this accuracy: the mutant fails ")
-    assert re.search(r"For example, confident-errors has \d+ for the mutant, and its threshold is 6\d$", detail)
+    assert detail.startswith(
+        "this check cannot notice overconfidence at this accuracy: the mutant fails "
+    )
+    assert re.search(
+        r"For example, confident-errors has \d+ for the mutant, and its threshold is 6\d$", detail
+    )
 
     outcome = replace(EMPTY, verdicts=(PASS,), self_checks=tuple(found.values()))
     assert (outcome.verdict, outcome.exit_status) == ("pass", 0)
@@ -191,7 +208,11 @@ def test_an_accuracy_at_which_overconfidence_cannot_fail_changes_no_status(sessi
 
 @pytest.mark.parametrize(
     ("name", "row"),
-    [("left-half-blanked", "clean"), ("swapped-logits", "clean-bee"), ("turned-020", "rotate-ccw-010")],
+    [
+        ("left-half-blanked", "clean"),
+        ("swapped-logits", "clean-bee"),
+        ("turned-020", "rotate-ccw-010"),
+    ],
 )
 def test_a_lenient_threshold_of_reference_models_changes_no_status(session_of, name, row):
     session = session_of(with_lenient_panel(row, mean=0.02, std=0.001, k=3.0))
@@ -203,11 +224,15 @@ def test_a_lenient_threshold_of_reference_models_changes_no_status(session_of, n
         return judge(session if check.id == row else broken, check)
 
     blind = statuses(self_checks(session, judge_the_undamaged))
-    assert blind == {**ALL_PASS, name: "fail", "checks-follow-the-candidate": "fail"}, "the test ignores the candidate"
+    assert blind == {**ALL_PASS, name: "fail", "checks-follow-the-candidate": "fail"}, (
+        "the test ignores the candidate"
+    )
 
 
 @pytest.mark.parametrize(("by_hand", "status"), [(False, "pass"), (True, "fail")])
-def test_a_threshold_that_no_candidate_misses_is_an_error_by_hand_alone(session_of, by_hand, status):
+def test_a_threshold_that_no_candidate_misses_is_an_error_by_hand_alone(
+    session_of, by_hand, status
+):
     """Few models may differ so much that no candidate loses as many predictions."""
     rows = with_lenient_panel("clean-bee", mean=0.1, std=0.02, k=3.0)
     if by_hand:
@@ -236,13 +261,20 @@ def test_a_threshold_that_no_candidate_misses_is_an_error_by_hand_alone(session_
         ("left-half-blanked", lambda row: re.sub("hand = .*", "", row)),
         ("swapped-logits", lambda row: ""),
         ("turned-020", lambda row: row + 'role = "baseline"\n'),
-        ("overconfident", lambda row: row.replace("hand", "panel") + 'informational = "reference models differ"\n'),
+        (
+            "overconfident",
+            lambda row: (
+                row.replace("hand", "panel") + 'informational = "reference models differ"\n'
+            ),
+        ),
     ],
     ids=["no-threshold", "no-row", "of-the-baseline", "informational"],
 )
 def test_a_family_without_thresholds_has_nothing_to_check(session_of, name, change):
     family = NOTICED_BY[name]
-    rows = [change(row) if f'family = "{family}"' in row else row for row in ROWS.split("[[check]]")]
+    rows = [
+        change(row) if f'family = "{family}"' in row else row for row in ROWS.split("[[check]]")
+    ]
     found = self_checks(session_of("[[check]]".join(row for row in rows if row)))
     assert statuses(found) == {**ALL_PASS, name: "not_applicable"}
     assert found[name].detail == f"no check of family '{family}' that is about this has a threshold"
@@ -290,10 +322,14 @@ class RightHalf(Certain):
         (RightHalf, {"left-half-blanked"}),
     ],
 )
-def test_where_damage_does_not_hurt_this_model_predictions_are_replaced(session_of, model, harmless):
+def test_where_damage_does_not_hurt_this_model_predictions_are_replaced(
+    session_of, model, harmless
+):
     found = self_checks(session_of(model=model()))
     assert statuses(found) == ALL_PASS
-    assert {name for name, check in found.items() if check.detail.startswith("no harm to this model")} == harmless
+    assert {
+        name for name, check in found.items() if check.detail.startswith("no harm to this model")
+    } == harmless
     for name in harmless:
         assert re.fullmatch(
             r"no harm to this model: its copy fails (\d+) of 400 images, \d+ before; of predictions that are all "
@@ -310,14 +346,22 @@ def test_where_damage_does_not_hurt_this_model_the_incumbent_is_damaged(session_
         return replace(session, roles={**session.roles, "incumbent": incumbent})
 
     for name in ("left-half-blanked", "swapped-logits", "turned-020"):
-        assert re.search("of the incumbent, the mutant fails .* notices", noticed(both(), name).detail)
-    assert not noticed(both(ROWS.replace("0.85", "0.01")), "left-half-blanked").holds, "a lax threshold is found"
+        assert re.search(
+            "of the incumbent, the mutant fails .* notices", noticed(both(), name).detail
+        )
+    assert not noticed(both(ROWS.replace("0.85", "0.01")), "left-half-blanked").holds, (
+        "a lax threshold is found"
+    )
 
     def judge_the_incumbent(broken, check):
-        return judge(replace(broken, roles={**broken.roles, "candidate": broken.roles["incumbent"]}), check)
+        return judge(
+            replace(broken, roles={**broken.roles, "candidate": broken.roles["incumbent"]}), check
+        )
 
     found = statuses(self_checks(both(), judge_the_incumbent))
-    assert {found[name] for name in ("left-half-blanked", "checks-follow-the-candidate")} == {"fail"}
+    assert {found[name] for name in ("left-half-blanked", "checks-follow-the-candidate")} == {
+        "fail"
+    }
 
 
 def test_a_model_that_damage_improves_is_not_hurt(session_of):
@@ -326,7 +370,9 @@ def test_a_model_that_damage_improves_is_not_hurt(session_of):
     with torch.no_grad():
         for values in (swapped.fc1.weight, swapped.fc1.bias):
             values.copy_(values[[0, 2, 1, 3]])
-    assert noticed(session_of(model=swapped), "swapped-logits").detail.startswith("no harm to this model")
+    assert noticed(session_of(model=swapped), "swapped-logits").detail.startswith(
+        "no harm to this model"
+    )
 
 
 @pytest.mark.parametrize("name", ["ant", "dog"])
@@ -335,7 +381,10 @@ def test_the_classes_swapped_are_those_that_a_check_watches(session_of, name):
 
 
 def test_a_check_of_a_class_that_the_data_lack_is_not_damaged(session_of):
-    found = [damage.name for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')).checks).values()]
+    found = [
+        damage.name
+        for damage in damages(session_of(ROWS.replace('"bee"', '"yak"')).checks).values()
+    ]
     assert [name for name in found if name not in ELSEWHERE] == list(NOTICED_BY)
 
 
@@ -362,7 +411,9 @@ class Huge(Certain):
 def test_mutants_of_large_logits_are_finite_and_predict_alike(session_of, model):
     session = session_of(model=model())
     candidate = session.roles["candidate"]
-    mutant = damages(session.checks)["confidence"].apply(candidate, session.checks.checks, IMAGES.classes)
+    mutant = damages(session.checks)["confidence"].apply(
+        candidate, session.checks.checks, IMAGES.classes
+    )
     predictions = mutant.predict(IMAGES)
     assert np.isfinite(predictions.logits).all()
     assert np.array_equal(predictions.predicted, candidate.predict(IMAGES).predicted)
@@ -381,7 +432,9 @@ class Cancelling(Certain):
         return logits + self.noise * torch.randn_like(logits)
 
 
-@pytest.mark.parametrize(("noise", "itself"), [(8.0, "pass"), (2.0**14, "fail")], ids=["last-bits", "much"])
+@pytest.mark.parametrize(
+    ("noise", "itself"), [(8.0, "pass"), (2.0**14, "fail")], ids=["last-bits", "much"]
+)
 def test_the_tolerance_of_steadiness_follows_the_scale_of_the_logits(session_of, noise, itself):
     found = self_checks(session_of(model=Cancelling(noise)))
     assert found["model-equals-itself"].status == itself
@@ -402,10 +455,15 @@ class Wavering(Certain):
         return logits + self.noise * torch.randn_like(logits)
 
 
-@pytest.mark.parametrize(("noise", "itself"), [(3.0, "fail"), (1e-4, "pass")], ids=["much", "last-bits"])
+@pytest.mark.parametrize(
+    ("noise", "itself"), [(3.0, "fail"), (1e-4, "pass")], ids=["much", "last-bits"]
+)
 def test_a_model_that_wavers_is_found_by_the_equalities(session_of, noise, itself):
     found = self_checks(session_of(model=Wavering(noise)))
-    assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == ("fail", itself)
+    assert (found["identity-equals-clean"].status, found["model-equals-itself"].status) == (
+        "fail",
+        itself,
+    )
     assert "not deterministic" in found["identity-equals-clean"].detail
     assert itself == "pass" or re.match(
         r"c\.safetensors: asked as it was given, [1-9]\d* of 32 images get other logits, .*or answers at random",
@@ -428,7 +486,9 @@ class Stale(Store):
 
     def load(self, key, shape):
         return (
-            np.eye(1, shape[1], dtype=np.float32).repeat(shape[0], axis=0) if self.stale else super().load(key, shape)
+            np.eye(1, shape[1], dtype=np.float32).repeat(shape[0], axis=0)
+            if self.stale
+            else super().load(key, shape)
         )
 
 
@@ -465,10 +525,14 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
 def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, session_of):
     candidate = stale_in(*(Pose(degrees) for degrees in range(1, 40))).roles["candidate"]
     text = selfcheck.other_answers(candidate, most=16, few=32)
-    assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), "of 14 perturbations, 32 images each"
+    assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), (
+        "of 14 perturbations, 32 images each"
+    )
     candidate = session_of().roles["candidate"]
     candidate.predict(IMAGES, NoiseOfABatch())
-    said = r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch"
+    said = (
+        r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch"
+    )
     assert re.search(said, selfcheck.other_answers(candidate))
 
 
@@ -480,19 +544,35 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     sound = replace(outcome, self_checks=tuple(self_checks(session_of()).values()))
     assert (sound.verdict, sound.exit_status) == ("pass", 0)
     assert ALL_HOLD in summary_lines(sound, Path("reports"))
-    unsound = replace(outcome, self_checks=tuple(self_checks(session_of(ROWS.replace("0.85", "0.01"))).values()))
+    unsound = replace(
+        outcome, self_checks=tuple(self_checks(session_of(ROWS.replace("0.85", "0.01"))).values())
+    )
     assert (unsound.verdict, unsound.exit_status) == ("error", 4)
     (failed,) = (check for check in unsound.self_checks if check.status == "fail")
     line = f"[SELF_CHECK] self-check {failed.name}: {failed.detail}"
     assert f"  inconclusive: {line}" in summary_lines(unsound, Path("reports"))
-    assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks pass" in summary_lines(unsound, Path("reports"))
+    assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks pass" in summary_lines(
+        unsound, Path("reports")
+    )
     assert f"**inconclusive**: {line}" in markdown(unsound)
-    assert 'self-check">left-half-blanked</td><td data-title="result">✗ fails</td>' in page_of(unsound)
-    (told,) = (check for check in json.loads(json.dumps(unsound.as_json()))["self_checks"] if check["status"] == "fail")
-    assert (told["name"], told["detail"], told["cannot_notice"]) == ("left-half-blanked", failed.detail, False)
+    assert 'self-check">left-half-blanked</td><td data-title="result">✗ fails</td>' in page_of(
+        unsound
+    )
+    (told,) = (
+        check
+        for check in json.loads(json.dumps(unsound.as_json()))["self_checks"]
+        if check["status"] == "fail"
+    )
+    assert (told["name"], told["detail"], told["cannot_notice"]) == (
+        "left-half-blanked",
+        failed.detail,
+        False,
+    )
 
 
-def failed_self_check(name="left-half-blanked", detail="all 1 checks of family 'clean' let it pass", check=""):
+def failed_self_check(
+    name="left-half-blanked", detail="all 1 checks of family 'clean' let it pass", check=""
+):
     return selfcheck.SelfCheck(name, "fail", detail, check)
 
 
@@ -532,7 +612,10 @@ def test_a_partial_run_checks_the_tests_that_it_leaves_out_once(shared):
     ran.stdout.fnmatch_lines([ALL_HOLD])
 
 
-CONSTANT = (rb"stress_check\.judge\(.*\)", b"stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1)))")
+CONSTANT = (
+    rb"stress_check\.judge\(.*\)",
+    b"stress_check.judge(Measurement(METRICS['accuracy'], 0.95, 400, (0.9, 1)))",
+)
 CANNOT_FAIL = {
     "clean": ("left-half-blanked", (b"candidate", b"baseline")),
     "confident_errors": ("overconfident", (rb"above=stress_check\[CONFIDENCE\]", b"above=1.0")),
@@ -540,18 +623,24 @@ CANNOT_FAIL = {
 }
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.processes)], ids=["serial", "n2"]
+)
 def test_stress_tests_that_always_pass_end_with_4(shared, workers):
     def change(pair):
         head = b"from harness.measures import METRICS, Measurement  # noqa: F401\n"
         return lambda text: head + re.sub(*pair, text)
 
     shared.save("baseline.safetensors", seed=1, jitter=0.1)
-    files = {f"stress_tests/test_{name}.py": change(pair) for name, (_, pair) in CANNOT_FAIL.items()}
+    files = {
+        f"stress_tests/test_{name}.py": change(pair) for name, (_, pair) in CANNOT_FAIL.items()
+    }
     ran = shared.once("--baseline", "baseline.safetensors", *workers, files=files)
     assert ran.ending == (4, "error")
     assert {ran.self_checks[check] for check, _ in CANNOT_FAIL.values()} == {"fail"}
-    assert len(ran.report["self_checks"]) == len(NAMES + ELSEWHERE), "once, though there may be workers"
+    assert len(ran.report["self_checks"]) == len(NAMES + ELSEWHERE), (
+        "once, though there may be workers"
+    )
     failed = list(ran.self_checks.values()).count("fail")
     assert ran.report["error_codes"].count("SELF_CHECK") == failed
     assert len({*ran.report["errors"]}) == len(ran.report["errors"])
@@ -585,7 +674,9 @@ def test_a_stress_test_that_ends_otherwise_on_mutants_has_a_verdict(shared, line
 
     def ends(text):
         return re.sub(
-            r"( +)(verdict = )", rf"\1if {condition}:\n\1\1{line}\n\1\2", f"import pytest\n{text.decode()}"
+            r"( +)(verdict = )",
+            rf"\1if {condition}:\n\1\1{line}\n\1\2",
+            f"import pytest\n{text.decode()}",
         ).encode()
 
     try:
@@ -604,13 +695,17 @@ def assert_nothing_was_judged(ran):
     """A recording never looks like a verdict, and nothing went wrong in it."""
     assert ran.ending == (4, "error")
     assert ran.report["errors"] == ran.report["self_checks"] == []
-    assert {(check["status"], check["threshold"]) for check in ran.checks.values()} <= {("informational", None)}
+    assert {(check["status"], check["threshold"]) for check in ran.checks.values()} <= {
+        ("informational", None)
+    }
     ran.stdout.fnmatch_lines(["  partial: no threshold of *checks.toml judged the candidate"])
 
 
 def test_recording_all_measures_what_a_run_does_and_judges_nothing(shared):
     bad = shared.save("bad.safetensors", jitter=3.0).name
-    judged, recorded = (shared.once("--candidate", bad, record=record, page=True) for record in (None, "all"))
+    judged, recorded = (
+        shared.once("--candidate", bad, record=record, page=True) for record in (None, "all")
+    )
     assert judged.ending == (1, "fail")
     assert_nothing_was_judged(recorded)
     for name in ("id", "value", "n", "interval", "metric", "unit", "direction"):
@@ -620,7 +715,9 @@ def test_recording_all_measures_what_a_run_does_and_judges_nothing(shared):
 
 
 @pytest.mark.parametrize(
-    ("families", "ids"), [("rotation,clean", ["clean", "rotate-ccw-010"]), ("none-such", [])], ids=["two", "unknown"]
+    ("families", "ids"),
+    [("rotation,clean", ["clean", "rotate-ccw-010"]), ("none-such", [])],
+    ids=["two", "unknown"],
 )
 def test_recording_families_measures_these_alone(shared, families, ids):
     ran = shared.once(record=families)
@@ -639,4 +736,6 @@ def test_recording_still_refuses_a_baseline_that_is_not_what_it_should_be(shared
         files={"stress_tests/test_baseline.py": test},
     )
     assert ran.ending == (4, "error")
-    ran.stdout.fnmatch_lines(["*baseline: accuracy 0.2500 < threshold 0.8500*the baseline fails its own check*"])
+    ran.stdout.fnmatch_lines(
+        ["*baseline: accuracy 0.2500 < threshold 0.8500*the baseline fails its own check*"]
+    )

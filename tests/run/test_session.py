@@ -54,9 +54,16 @@ def with_votes(options, tmp_path):
         votes[:, :40] = True
         images, path = options.all_images(), tmp_path / "checks.toml"
         path.write_text(checks_text(images, text))
-        view = replace(view_of(votes.sum(axis=0), np.ones((400, 1)), np.zeros(400, dtype=int)), each=votes)
-        known = PanelPredictions(images.sha256, images.classes, ("a", "b", "c"), {repr(IDENTITY): view})
-        return replace(open_session(options.but(checks=path, **{"samples": None} | run)), panel_predictions=known)
+        view = replace(
+            view_of(votes.sum(axis=0), np.ones((400, 1)), np.zeros(400, dtype=int)), each=votes
+        )
+        known = PanelPredictions(
+            images.sha256, images.classes, ("a", "b", "c"), {repr(IDENTITY): view}
+        )
+        return replace(
+            open_session(options.but(checks=path, **{"samples": None} | run)),
+            panel_predictions=known,
+        )
 
     return opened
 
@@ -66,14 +73,22 @@ def with_votes(options, tmp_path):
 
 def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options, tmp_path):
     many = images_of(2_500)
-    arrays = {"images": many.pixels[:, 0].numpy(), "labels": many.labels.numpy(), "classes": np.array(CLASSES)}
+    arrays = {
+        "images": many.pixels[:, 0].numpy(),
+        "labels": many.labels.numpy(),
+        "classes": np.array(CLASSES),
+    }
     np.savez(tmp_path / "zoo.npz", **arrays)
     data = f"npz:{tmp_path / 'zoo.npz'}"
     (tmp_path / "checks.toml").write_text(checks_text(load_images(data), CLEAN))
     of_many = options.but(data=data, checks=tmp_path / "checks.toml", samples=2_400)
-    default, thorough = (open_session(of_many.but(profile=name)) for name in ("default", "thorough"))
+    default, thorough = (
+        open_session(of_many.but(profile=name)) for name in ("default", "thorough")
+    )
     assert len(thorough.search_images) == 2_400
-    assert default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
+    assert (
+        default.search_images.sha256 == default.panel_images.sha256 == thorough.panel_images.sha256
+    )
 
 
 def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(with_votes):
@@ -103,12 +118,16 @@ def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(with_vot
     ],
     ids=["to-fit", "whole", "samples", "uncalibrated", "on-the-sample-of-a-quick-profile"],
 )
-def test_a_threshold_by_hand_is_scaled_to_the_images_that_a_count_is_of(with_votes, sample, run, more, limit):
+def test_a_threshold_by_hand_is_scaled_to_the_images_that_a_count_is_of(
+    with_votes, sample, run, more, limit
+):
     rows = f'{sample}{CLEAN}\n{ERRORS}hand = {{ threshold = 32, reason = "of 400 images" }}\n'
     session = replace(with_votes(rows, **run), **more)
     check = session.checks.checks[1]
     images = session.of_check(check).images
-    measured = count_of(METRICS["confident_errors"], 0, len(images), images=images, each=np.zeros(len(images)))
+    measured = count_of(
+        METRICS["confident_errors"], 0, len(images), images=images, each=np.zeros(len(images))
+    )
     assert session.scaled(check).judge(measured).threshold == limit
     assert measured.n == 400 * limit / 32
 
@@ -127,15 +146,22 @@ def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
         "architecture": "fashion-cnn",
     }
     assert candidate.predict(opened.images).logits.shape == (40, 4)
-    assert candidate.predict(opened.images) is opened.roles["baseline"].predict(opened.images), "of one file"
+    assert candidate.predict(opened.images) is opened.roles["baseline"].predict(opened.images), (
+        "of one file"
+    )
     scaled = opened.scaled(Check("clean", "clean", "accuracy"))
     assert (scaled.share, scaled.id) == (0.1, "clean")
 
 
 def test_a_candidate_of_the_panel_is_held_against_the_others(options, tmp_path):
-    images, own = load_images(options.data), open_session(options, workers=1).roles["candidate"].model_sha256
+    images, own = (
+        load_images(options.data),
+        open_session(options, workers=1).roles["candidate"].model_sha256,
+    )
     view = view_of(np.zeros(400), np.eye(4)[images.labels], images.labels.numpy())
-    panel = PanelPredictions(images.sha256, images.classes, (own, "b" * 64, "c" * 64), {repr(IDENTITY): view})
+    panel = PanelPredictions(
+        images.sha256, images.classes, (own, "b" * 64, "c" * 64), {repr(IDENTITY): view}
+    )
     (tmp_path / "panel.npz").write_bytes(panel.as_bytes())
     asked = options.but(panel_predictions=tmp_path / "panel.npz")
     assert open_session(asked, workers=1).panel_predictions.excluded == own
@@ -154,16 +180,26 @@ def test_a_candidate_of_the_panel_is_held_against_the_others(options, tmp_path):
 )
 def test_the_sample_size_follows_the_options_and_the_checks(options, changes, size, of_sample):
     asked = options.but(**changes)
-    found = [asked.sample_size(DataFingerprint("zoo", "test", "0" * 64, 10_000, sample=n)) for n in (None, 1_500)]
+    found = [
+        asked.sample_size(DataFingerprint("zoo", "test", "0" * 64, 10_000, sample=n))
+        for n in (None, 1_500)
+    ]
     assert found == [size, of_sample]
 
 
 @pytest.mark.parametrize(
     ("key", "own", "value"),
-    [("sha256", None, "0" * 64), ("n", "400", 9_999), ("split", '"test"', "train"), ("name", '"zoo"', "mnist")],
+    [
+        ("sha256", None, "0" * 64),
+        ("n", "400", 9_999),
+        ("split", '"test"', "train"),
+        ("name", '"zoo"', "mnist"),
+    ],
     ids=["sha256", "n", "split", "name"],
 )
-def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_path, key, own, value):
+def test_checks_made_for_other_data_are_refused_with_both_values(
+    options, tmp_path, key, own, value
+):
     path, images = tmp_path / "checks.toml", load_images(options.data)
     theirs = images.sha256 if own is None else own.strip('"')
     quoted = own or f'"{theirs}"'
@@ -172,12 +208,18 @@ def test_checks_made_for_other_data_are_refused_with_both_values(options, tmp_pa
         open_session(options.but(checks=path), workers=1)
     message = str(refusal.value)
     assert f"{path}: made for other data: its [data] {key} is {value!r}, " in message
-    for said in (f"these data have {int(theirs) if key == 'n' else theirs!r}", "--checks", "--stress-set data="):
+    for said in (
+        f"these data have {int(theirs) if key == 'n' else theirs!r}",
+        "--checks",
+        "--stress-set data=",
+    ):
         assert said in message
 
 
 def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
-    changed = options.but(checks=tmp_path / "none.toml", roles={"candidate": tmp_path / "none.safetensors"})
+    changed = options.but(
+        checks=tmp_path / "none.toml", roles={"candidate": tmp_path / "none.safetensors"}
+    )
     with pytest.raises(ChecksError, match=r"none\.toml: cannot be read"):
         open_session(changed, workers=1)
 
@@ -185,9 +227,16 @@ def test_missing_checks_are_refused_before_a_model_is_loaded(options, tmp_path):
 @pytest.mark.processes
 def test_a_setting_that_no_model_of_the_run_needs_is_ignored(options, tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text("def labels(pixels):\n    return pixels[:, 0, 0, 0] % 4\n")
-    unneeded = {"model": "nowhere:network", "model_outputs": "logits", "normalization": "imagenet", "layer": "conv3"}
+    unneeded = {
+        "model": "nowhere:network",
+        "model_outputs": "logits",
+        "normalization": "imagenet",
+        "layer": "conv3",
+    }
     monkeypatch.chdir(tmp_path)
-    session = open_session(options.but(roles={"candidate": "python:own:labels"}, **unneeded), workers=1)
+    session = open_session(
+        options.but(roles={"candidate": "python:own:labels"}, **unneeded), workers=1
+    )
     assert session.roles["candidate"].provides.scores == "labels"
     assert session.roles["candidate"].layer is None
 
@@ -203,7 +252,9 @@ class Unusable(nn.Module):
         if self.failure == "raises":
             raise RuntimeError("out of order")
         logits = pixels.new_zeros(len(pixels), 4)
-        return {"nan": logits * float("nan"), "shape": logits[:, :3], "tuple": (logits, logits)}[self.failure]
+        return {"nan": logits * float("nan"), "shape": logits[:, :3], "tuple": (logits, logits)}[
+            self.failure
+        ]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +267,9 @@ class Unusable(nn.Module):
     ],
     ids=["raises", "nan", "shape", "tuple"],
 )
-def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(options, tmp_path, failure, message):
+def test_a_model_that_cannot_predict_is_refused_at_once_with_its_role(
+    options, tmp_path, failure, message
+):
     path = tmp_path / "unusable.pth"
     torch.save(Unusable(failure).state_dict(), path)
     roles, given = {**options.roles, "candidate": path}, {"failure": failure}
@@ -257,14 +310,27 @@ class Recorder(nn.Module):
         ((), {}),
         (("width=32",), {"width": 32}),
         (("rate=0.5", "deep=True", "name=None"), {"rate": 0.5, "deep": True, "name": None}),
-        (("sizes=[1, 2]", "pair=(3, 4)", "table={'a': 1}"), {"sizes": [1, 2], "pair": (3, 4), "table": {"a": 1}}),
+        (
+            ("sizes=[1, 2]", "pair=(3, 4)", "table={'a': 1}"),
+            {"sizes": [1, 2], "pair": (3, 4), "table": {"a": 1}},
+        ),
         (("kind=large",), {"kind": "large"}),
         (("kind='large'",), {"kind": "large"}),
         (("kind=",), {"kind": ""}),
         (("path=a=b",), {"path": "a=b"}),
         (("kind=__import__('os').getcwd()",), {"kind": "__import__('os').getcwd()"}),
     ],
-    ids=["none", "int", "scalars", "containers", "bare-string", "quoted", "empty", "equals-sign", "code"],
+    ids=[
+        "none",
+        "int",
+        "scalars",
+        "containers",
+        "bare-string",
+        "quoted",
+        "empty",
+        "equals-sign",
+        "code",
+    ],
 )
 def test_arguments_are_literals_or_else_strings(given, expected):
     pairs = [f"model_args.{each}" for each in given]
@@ -274,13 +340,17 @@ def test_arguments_are_literals_or_else_strings(given, expected):
 
 
 def test_every_call_builds_a_network_of_its_own():
-    builder = Builder("harness.networks.architectures:FashionCNN", {"conv_channels": [2], "fc_sizes": [4]})
+    builder = Builder(
+        "harness.networks.architectures:FashionCNN", {"conv_channels": [2], "fc_sizes": [4]}
+    )
     assert builder() is not builder()
     assert builder().conv1.weight.shape == (2, 1, 3, 3)
 
 
 def test_the_working_directory_is_importable(tmp_path, monkeypatch):
-    (tmp_path / "my_network_here.py").write_text("from torch import nn\ndef make(n): return nn.Linear(n, 2)\n")
+    (tmp_path / "my_network_here.py").write_text(
+        "from torch import nn\ndef make(n): return nn.Linear(n, 2)\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert Builder("my_network_here:make", {"n": 3})().weight.shape == (2, 3)
@@ -300,7 +370,10 @@ def test_a_malformed_argument_is_refused(argument):
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
-    [("no_such_module_here:f", "No module named 'no_such_module_here'"), ("torch.nn:NoSuchLayer", "NoSuchLayer")],
+    [
+        ("no_such_module_here:f", "No module named 'no_such_module_here'"),
+        ("torch.nn:NoSuchLayer", "NoSuchLayer"),
+    ],
     ids=["module", "attribute"],
 )
 def test_what_cannot_be_imported_is_refused_with_the_reason(spec, reason):
@@ -309,16 +382,25 @@ def test_what_cannot_be_imported_is_refused_with_the_reason(spec, reason):
 
 
 @pytest.mark.parametrize(
-    ("file", "module"), [("net.py", "net"), ("networks/small.py", "networks.small")], ids=["here", "in-a-folder"]
+    ("file", "module"),
+    [("net.py", "net"), ("networks/small.py", "networks.small")],
+    ids=["here", "in-a-folder"],
 )
 def test_a_file_in_place_of_a_module_is_answered_by_the_module(file, module):
-    with pytest.raises(InputError, match=rf"; {file} is a file, so write its module, {module}:make\n"):
+    with pytest.raises(
+        InputError, match=rf"; {file} is a file, so write its module, {module}:make\n"
+    ):
         Builder(f"{file}:make", {})
 
 
 @pytest.mark.parametrize(
     "source",
-    ["def make(:", "1 / 0", "raise RuntimeError('needs a GPU')", "raise ImportError('half installed')"],
+    [
+        "def make(:",
+        "1 / 0",
+        "raise RuntimeError('needs a GPU')",
+        "raise ImportError('half installed')",
+    ],
     ids=["syntax", "division", "runtime", "import"],
 )
 def test_a_module_that_fails_while_imported_is_refused(tmp_path, monkeypatch, source):

@@ -5,7 +5,14 @@ from zoo import ROWS, SEARCH
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 TESTS, BOUND = ("clean", "breaking_pose"), ROWS + SEARCH
-MODELS = ("--candidate", "noisy.safetensors", "--baseline", "models/augmented.safetensors", "-k", "accuracy")
+MODELS = (
+    "--candidate",
+    "noisy.safetensors",
+    "--baseline",
+    "models/augmented.safetensors",
+    "-k",
+    "accuracy",
+)
 
 
 def test_recording_measures_none(shared):

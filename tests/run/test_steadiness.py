@@ -71,9 +71,21 @@ ELSEWHERE = f"(os.getpid() != {os.getpid()})"
 @pytest.mark.parametrize(
     ("code", "other", "message"),
     [
-        (CODE, ELSEWHERE, "in another process, 32 of 32 images get other logits.*depend on the process"),
-        (CALLABLE, "len(pixels) <= 3", "one by one, without padding in another process, 16 of 16 images"),
-        (CALLABLE, "calls > 15", "predictions of this run are others when predicted anew.*it keeps state"),
+        (
+            CODE,
+            ELSEWHERE,
+            "in another process, 32 of 32 images get other logits.*depend on the process",
+        ),
+        (
+            CALLABLE,
+            "len(pixels) <= 3",
+            "one by one, without padding in another process, 16 of 16 images",
+        ),
+        (
+            CALLABLE,
+            "calls > 15",
+            "predictions of this run are others when predicted anew.*it keeps state",
+        ),
     ],
     ids=["network", "few", "calls"],
 )

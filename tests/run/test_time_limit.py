@@ -11,7 +11,10 @@ from harness.run.time_limit import TimeLimitExceededError, time_limit
 
 
 def test_time_limit_interrupts_what_takes_longer():
-    with pytest.raises(TimeLimitExceededError, match=r"sleeping: no answer within 0\.1 s"), time_limit(0.1, "sleeping"):
+    with (
+        pytest.raises(TimeLimitExceededError, match=r"sleeping: no answer within 0\.1 s"),
+        time_limit(0.1, "sleeping"),
+    ):
         time.sleep(5)
 
 
@@ -46,7 +49,9 @@ with time_limit.time_limit(0.1, "sleeping"):
 
 
 def test_time_limit_whose_signal_was_taken_over_ends_the_process():
-    run = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=50, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=50, check=False
+    )
     assert run.returncode == 4
     assert run.stderr == "sleeping: no answer within 0.1 s, nor to the signal; the process ends\n"
 

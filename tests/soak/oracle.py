@@ -5,7 +5,11 @@ import json
 from pathlib import Path
 
 PASS, WORSE, INTERRUPTED, INCONCLUSIVE = 0, 1, 2, 4
-_VERDICTS = {PASS: {"pass", "partial"}, WORSE: {"fail", "partial"}, INCONCLUSIVE: {"error", "partial"}}
+_VERDICTS = {
+    PASS: {"pass", "partial"},
+    WORSE: {"fail", "partial"},
+    INCONCLUSIVE: {"error", "partial"},
+}
 """The verdicts that an exit status may have; a partial one has the status of the checks that ran."""
 ASK_NOTHING = {"--stress-plan", "--co", "-h", "--help"}
 """Options of runs that judge nothing on purpose."""
@@ -34,7 +38,11 @@ def _of_ended(scenario, ended, said) -> list[str]:
     if asked_nothing(scenario):
         return [] if verdict in {None, "error"} else ["it judged, and was asked not to"]
     if verdict is None:
-        return [] if ended.status == INCONCLUSIVE else [f"exit status {ended.status} without a verdict"]
+        return (
+            []
+            if ended.status == INCONCLUSIVE
+            else [f"exit status {ended.status} without a verdict"]
+        )
     if verdict not in _VERDICTS[ended.status]:
         return [f"exit status {ended.status} with the verdict {verdict}"]
     return _of_pass(scenario, ended, said) if ended.status == PASS else []
@@ -83,7 +91,9 @@ def _said(reports: Path) -> tuple[dict | None, list[str]]:
         if not text:
             if said["verdict"] != "error" and name == "stress.md":
                 wrong.append(f"no {name}")
-        elif f"run: `{said['run']}`, verdict `{said['verdict']}`" not in text and not _marked(text, said):
+        elif f"run: `{said['run']}`, verdict `{said['verdict']}`" not in text and not _marked(
+            text, said
+        ):
             wrong.append(f"{name} is of another run, or has another verdict")
     return said, wrong
 

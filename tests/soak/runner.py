@@ -51,12 +51,16 @@ def make_template(folder: Path) -> None:
     whole = (folder / "models/good.safetensors").read_bytes()
     (folder / "models/cut.safetensors").write_bytes(whole[: len(whole) // 2])
     (place.tests / "test_plain.py").write_text(PLAIN_TEST)
-    (folder / "history-odd.jsonl").write_text('{"schema": 2, "date": "0001-01-01T00:00:00+14:00"}\n')
+    (folder / "history-odd.jsonl").write_text(
+        '{"schema": 2, "date": "0001-01-01T00:00:00+14:00"}\n'
+    )
     (folder / "blocker").mkdir()
     (folder / "blocker/sitecustomize.py").write_text(BLOCKER)
 
 
-def run(scenario, template: Path, folder: Path, zygote: "Zygote", *, plugins: Path | None = None) -> Ended:
+def run(
+    scenario, template: Path, folder: Path, zygote: "Zygote", *, plugins: Path | None = None
+) -> Ended:
     """Run a scenario in a copy of the template at `folder`."""
     shutil.copytree(template, folder)
     before = _hashes(folder)
@@ -76,7 +80,9 @@ def run(scenario, template: Path, folder: Path, zygote: "Zygote", *, plugins: Pa
     after = _hashes(folder)
     own = {"change": CHANGED.get(scenario.change, ())}["change"]
     changed = tuple(name for name in before if name not in own and before[name] != after.get(name))
-    return Ended(status, log.read_text("utf-8", errors="replace") if log.exists() else "", folder, changed)
+    return Ended(
+        status, log.read_text("utf-8", errors="replace") if log.exists() else "", folder, changed
+    )
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -103,15 +109,25 @@ def _start(scenario, folder: Path, log: Path, zygote: "Zygote", plugins: Path | 
     }
     environment = {name: value for name, value in environment.items() if value is not None}
     candidate = f"models/{scenario.candidate}.safetensors"
-    arguments = ["stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate", candidate, *scenario.arguments]
+    arguments = [
+        "stress_tests",
+        "--stress-set",
+        "data=npz:zoo.npz",
+        "--candidate",
+        candidate,
+        *scenario.arguments,
+    ]
     if not scenario.fresh and scenario.output != "closed":
         return zygote.fork(folder, arguments, environment, scenario.limits, str(log))
     module = ("pytest",) if scenario.launcher == "pytest" else ("harness", "gate")
     limits = "".join(
-        f"resource.setrlimit(resource.{name}, ({value}, {value}));" for name, value in scenario.limits.items()
+        f"resource.setrlimit(resource.{name}, ({value}, {value}));"
+        for name, value in scenario.limits.items()
     )
     closed = "os.close(1); os.close(2);" if scenario.output == "closed" else ""
-    begin = f"import os, resource, sys; {limits} {closed} os.execv({sys.executable!r}, sys.argv[1:])"
+    begin = (
+        f"import os, resource, sys; {limits} {closed} os.execv({sys.executable!r}, sys.argv[1:])"
+    )
     command = [sys.executable, "-S", "-c", begin, sys.executable, "-m", *module, *arguments]
     with log.open("wb") as stream:
         child = subprocess.Popen(
@@ -160,7 +176,12 @@ class Zygote:
 
     def fork(self, folder: Path, arguments, environment, limits, output: str) -> "Forked":
         """Start a run."""
-        asked = {"folder": str(folder), "arguments": arguments, "environment": environment, "limits": limits}
+        asked = {
+            "folder": str(folder),
+            "arguments": arguments,
+            "environment": environment,
+            "limits": limits,
+        }
         self.process.stdin.write(json.dumps({**asked, "output": output}) + "\n")
         self.process.stdin.flush()
         return Forked(int(self.process.stdout.readline()), self.process.stdout)
@@ -211,10 +232,15 @@ def _link_reports(folder: Path) -> None:
 
 
 CHANGES = {
-    "candidate-bad": lambda at: shutil.copy(at / "models/bad.safetensors", at / "models/good.safetensors"),
+    "candidate-bad": lambda at: shutil.copy(
+        at / "models/bad.safetensors", at / "models/good.safetensors"
+    ),
     "candidate-gone": lambda at: (at / "models/good.safetensors").unlink(missing_ok=True),
     "checks-lenient": lambda at: (at / "stress_tests/checks.toml").write_text(
-        (at / "stress_tests/checks.toml").read_text().replace("0.85", "0.01").replace("0.75", "0.01")
+        (at / "stress_tests/checks.toml")
+        .read_text()
+        .replace("0.85", "0.01")
+        .replace("0.75", "0.01")
     ),
     "checks-gone": lambda at: (at / "stress_tests/checks.toml").unlink(missing_ok=True),
     "data-gone": lambda at: (at / "zoo.npz").unlink(missing_ok=True),

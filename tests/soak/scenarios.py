@@ -6,10 +6,26 @@ from random import Random
 CANDIDATES = {"good": 0.6, "bad": 0.2, "cut": 0.1, "missing": 0.1}
 """Checkpoints of the little repository, and how often each is judged."""
 OPTIONS = (
-    *(("-q",), ("-v",), ("-x",), ("--maxfail=1",), ("-s",), ("-rA",), ("--tb=no",), ("--setup-show",), ("--lf",)),
+    *(
+        ("-q",),
+        ("-v",),
+        ("-x",),
+        ("--maxfail=1",),
+        ("-s",),
+        ("-rA",),
+        ("--tb=no",),
+        ("--setup-show",),
+        ("--lf",),
+    ),
     *(("-k", "clean"), ("-k", "nothing"), ("-m", "stress_check"), ("-m", "plain"), ("-k", "plain")),
     *(("--deselect", "stress_tests/test_clean.py"), ("--ignore", "stress_tests/test_rotation.py")),
-    *(("--import-mode=importlib",), ("--color=yes",), ("--durations=3",), ("-W", "error"), ("--strict-markers",)),
+    *(
+        ("--import-mode=importlib",),
+        ("--color=yes",),
+        ("--durations=3",),
+        ("-W", "error"),
+        ("--strict-markers",),
+    ),
     *(("--stress-samples", "40"), ("--stress-profile", "quick"), ("--stress-profile", "thorough")),
     *(
         ("--stress-set=no_overview=true",),
@@ -18,14 +34,48 @@ OPTIONS = (
         ("--stress-budget", "5s"),
         ("--co",),
     ),
-    *(("--incumbent", "none"), ("--baseline", "none"), ("--stress-device", "cpu"), ("--stress-device", "abacus")),
-    *(("--stress-reports", "elsewhere"), ("--stress-set", "history=history.jsonl"), ("--junitxml=junit.xml",)),
+    *(
+        ("--incumbent", "none"),
+        ("--baseline", "none"),
+        ("--stress-device", "cpu"),
+        ("--stress-device", "abacus"),
+    ),
+    *(
+        ("--stress-reports", "elsewhere"),
+        ("--stress-set", "history=history.jsonl"),
+        ("--junitxml=junit.xml",),
+    ),
     *(("--stress-set", "history=history-odd.jsonl"), ("--stress-set", "history=zoo.npz")),
-    *(("--html=other.html", "--self-contained-html"), ("--checks", "missing.toml"), ("--stress-set", "size=abc")),
-    *(("-p", "no:html"), ("-p", "no:terminal"), ("-p", "no:cacheprovider"), ("-p", "no:stress-collector")),
-    *(("-p", "no:stress-ending"), ("-p", "no:harness.plugin"), ("-p", "no:logging"), ("-p", "no:junitxml")),
-    *(("--capture=fd",), ("--basetemp=temporary",), ("-o", "addopts="), ("-c", "pytest.ini"), ("--rootdir", ".")),
-    *(("-n", "2"), ("-n", "2", "--dist", "loadfile"), ("-n", "1", "--maxprocesses=1"), ("-n", "2", "--dist", "each")),
+    *(
+        ("--html=other.html", "--self-contained-html"),
+        ("--checks", "missing.toml"),
+        ("--stress-set", "size=abc"),
+    ),
+    *(
+        ("-p", "no:html"),
+        ("-p", "no:terminal"),
+        ("-p", "no:cacheprovider"),
+        ("-p", "no:stress-collector"),
+    ),
+    *(
+        ("-p", "no:stress-ending"),
+        ("-p", "no:harness.plugin"),
+        ("-p", "no:logging"),
+        ("-p", "no:junitxml"),
+    ),
+    *(
+        ("--capture=fd",),
+        ("--basetemp=temporary",),
+        ("-o", "addopts="),
+        ("-c", "pytest.ini"),
+        ("--rootdir", "."),
+    ),
+    *(
+        ("-n", "2"),
+        ("-n", "2", "--dist", "loadfile"),
+        ("-n", "1", "--maxprocesses=1"),
+        ("-n", "2", "--dist", "each"),
+    ),
 )
 PLUGINS = {
     "cov": ("--cov=harness", "--cov-report="),
@@ -36,15 +86,46 @@ PLUGINS = {
 }
 """Plugins of other projects, and options that put them to work."""
 ENVIRONMENT = (
-    *({"HOME": None}, {"HOME": "/nonexistent"}, {"XDG_CACHE_HOME": "/dev/null/cache"}, {"XDG_CACHE_HOME": "/proc"}),
-    *({"LC_ALL": "C"}, {"LC_ALL": "tr_TR.UTF-8"}, {"TZ": "Pacific/Kiritimati"}, {"COLUMNS": "1"}, {"TERM": "dumb"}),
-    *({"CI": "true"}, {"GITHUB_ACTIONS": "true"}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}, {"OMP_NUM_THREADS": "7"}),
-    *({"PYTEST_ADDOPTS": "-x"}, {"PYTEST_ADDOPTS": "--stress-samples 40"}, {"PYTEST_ADDOPTS": "-k clean"}),
-    *({"TMPDIR": "/nonexistent"}, {"PATH": ""}, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, {"MPLBACKEND": "TkAgg"}),
+    *(
+        {"HOME": None},
+        {"HOME": "/nonexistent"},
+        {"XDG_CACHE_HOME": "/dev/null/cache"},
+        {"XDG_CACHE_HOME": "/proc"},
+    ),
+    *(
+        {"LC_ALL": "C"},
+        {"LC_ALL": "tr_TR.UTF-8"},
+        {"TZ": "Pacific/Kiritimati"},
+        {"COLUMNS": "1"},
+        {"TERM": "dumb"},
+    ),
+    *(
+        {"CI": "true"},
+        {"GITHUB_ACTIONS": "true"},
+        {"NO_COLOR": "1"},
+        {"FORCE_COLOR": "1"},
+        {"OMP_NUM_THREADS": "7"},
+    ),
+    *(
+        {"PYTEST_ADDOPTS": "-x"},
+        {"PYTEST_ADDOPTS": "--stress-samples 40"},
+        {"PYTEST_ADDOPTS": "-k clean"},
+    ),
+    *(
+        {"TMPDIR": "/nonexistent"},
+        {"PATH": ""},
+        {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        {"MPLBACKEND": "TkAgg"},
+    ),
 )
 AT_START = (
     *({"PYTHONUTF8": "0", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONOPTIMIZE": "2"}),
-    *({"PYTHONWARNINGS": "error"}, {"PYTHONHASHSEED": "7"}, {"PYTHONDONTWRITEBYTECODE": "1"}, {"PYTHONDEVMODE": "1"}),
+    *(
+        {"PYTHONWARNINGS": "error"},
+        {"PYTHONHASHSEED": "7"},
+        {"PYTHONDONTWRITEBYTECODE": "1"},
+        {"PYTHONDEVMODE": "1"},
+    ),
 )
 """Surroundings that Python reads when it starts."""
 LIMITS = (
@@ -103,11 +184,17 @@ def scenario(seed: int, *, modules: tuple[str, ...]) -> Scenario:
     def chance(share: float) -> bool:
         return draw.random() < share
 
-    options = tuple(part for option in draw.sample(OPTIONS, draw.choice((0, 1, 1, 2, 2, 3, 4))) for part in option)
+    options = tuple(
+        part
+        for option in draw.sample(OPTIONS, draw.choice((0, 1, 1, 2, 2, 3, 4)))
+        for part in option
+    )
     environment: dict[str, str | None] = {}
     for pool, share in ((ENVIRONMENT, 0.4), (ENVIRONMENT, 0.2), (AT_START, 0.05)):
         environment |= draw.choice(pool) if chance(share) else {}
-    trouble = draw.choice(("", "", "", "limits", "blocked", "signal", "signal", "change", "change", "output"))
+    trouble = draw.choice(
+        ("", "", "", "limits", "blocked", "signal", "signal", "change", "change", "output")
+    )
     return Scenario(
         seed,
         launcher="gate" if chance(0.2) else "pytest",

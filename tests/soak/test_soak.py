@@ -15,7 +15,17 @@ from soak.scenarios import PLUGINS, scenario
 RUNS = int(os.environ.get("SOAK_RUNS", "12"))
 FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 MODULES = (
-    *("torch", "torchvision", "numpy", "scipy", "matplotlib", "cv2", "PIL", "sklearn", "safetensors"),
+    *(
+        "torch",
+        "torchvision",
+        "numpy",
+        "scipy",
+        "matplotlib",
+        "cv2",
+        "PIL",
+        "sklearn",
+        "safetensors",
+    ),
     *("pydantic", "jinja2", "markupsafe", "tomlkit", "click", "tqdm", "filelock", "platformdirs"),
     *("xdist", "hypothesis"),
 )
@@ -36,7 +46,17 @@ def plugins(tmp_path_factory):
     """Install plugins of other projects where no other test sees them."""
     folder = tmp_path_factory.mktemp("plugins")
     names = [f"pytest-{name}" for name in PLUGINS if name != "cov"]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *names]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(folder),
+        *names,
+    ]
     subprocess.run([*command, "termcolor"], check=True)
     return folder
 
@@ -53,7 +73,9 @@ def test_every_run_keeps_the_promise(template, plugins, tmp_path):
             folder = tmp_path / f"run-{seed}"
             ended = run(drawn, template, folder, zygote, plugins=plugins if drawn.plugins else None)
             if found := violations(drawn, ended):
-                broken[seed] = f"seed {seed}: {'; '.join(found)}\n  {drawn}\n{ended.output[-1_500:]}"
+                broken[seed] = (
+                    f"seed {seed}: {'; '.join(found)}\n  {drawn}\n{ended.output[-1_500:]}"
+                )
             else:
                 shutil.rmtree(folder)
                 folder.with_suffix(".log").unlink(missing_ok=True)

@@ -72,7 +72,9 @@ BACKGROUND = Key("background", one_of(BACKGROUNDS), "background: {}")
 @check("background", BACKGROUND)
 def test_answers_stay_before_another_photograph(candidate, images, evidence, stress_check):
     shown = with_background(images, object_masks(images), stress_check[BACKGROUND])
-    verdict = stress_check.judge(prediction_consistency(candidate.predict(images), candidate.predict(shown.changed)))
+    verdict = stress_check.judge(
+        prediction_consistency(candidate.predict(images), candidate.predict(shown.changed))
+    )
     evidence.show(verdict, shown)
     assert verdict.passed, verdict.explain()
 

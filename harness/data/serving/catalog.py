@@ -62,19 +62,36 @@ class Skew:
         if self.stage == "decode" and importlib.util.find_spec(codec.module) is None:
             raise NotApplicableError(f"{codec.module} is not installed")
         if self.stage == "decode" and (others := pictured.formats - set(codec.formats)):
-            raise NotApplicableError(f"{skewed.decode.library} does not decode {', '.join(sorted(others))}")
-        if self.stage == "normalise" and (count := len(normalise.mean)) not in {1, pictured.channels}:
-            raise NotApplicableError(f"{normalise} are of {count} channels, the images have {pictured.channels}")
+            raise NotApplicableError(
+                f"{skewed.decode.library} does not decode {', '.join(sorted(others))}"
+            )
+        if self.stage == "normalise" and (count := len(normalise.mean)) not in {
+            1,
+            pictured.channels,
+        }:
+            raise NotApplicableError(
+                f"{normalise} are of {count} channels, the images have {pictured.channels}"
+            )
         if skewed == reference:
-            raise NotApplicableError(f"the reference pipeline is served so already: {reference.words[self.stage]}")
+            raise NotApplicableError(
+                f"the reference pipeline is served so already: {reference.words[self.stage]}"
+            )
         return skewed
 
 
 def _met(reference: Pipeline, pictured: Pictured) -> dict[str, str]:
     """Return why a skew with each need does not apply; empty where the need is met."""
-    files = f"the files are {', '.join(sorted(pictured.formats))}" if pictured.formats else "there are no files"
+    files = (
+        f"the files are {', '.join(sorted(pictured.formats))}"
+        if pictured.formats
+        else "there are no files"
+    )
     transform = reference.transform
-    opaque = f"transform {transform.spec} is one opaque stage, which resizes and crops" if transform else ""
+    opaque = (
+        f"transform {transform.spec} is one opaque stage, which resizes and crops"
+        if transform
+        else ""
+    )
     half = "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same"
     needs = {
         "jpeg": ("JPEG" in pictured.formats, f"decoders differ on JPEG, and {files}"),
@@ -107,7 +124,9 @@ def _late(skew: Skew) -> Skew:
     return Skew(f"{skew.name}-late", skew.stage, change, ("stages", "resize", *skew.needs))
 
 
-def _by(pipeline: Pipeline, library: Any, filtered: Any, *, antialias: bool | None = None) -> Pipeline:
+def _by(
+    pipeline: Pipeline, library: Any, filtered: Any, *, antialias: bool | None = None
+) -> Pipeline:
     """Return a pipeline that resizes by another library and filter, by default antialiased where that is its way."""
     smooth = antialiasing(library, filtered)[0] if antialias is None else antialias
     how = {"library": library, "filter": filtered, "antialias": smooth}
@@ -119,7 +138,10 @@ def _filters() -> Iterator[Skew]:
 
     def skew(library: str, filtered: str, how: str, *, antialias: bool) -> Skew:
         def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-            detour = Resize((_enlarged(pictured.size[0]), _enlarged(pictured.size[1]))), Resize(pictured.size)
+            detour = (
+                Resize((_enlarged(pictured.size[0]), _enlarged(pictured.size[1]))),
+                Resize(pictured.size),
+            )
             resized = replace(reference, resize=reference.resize or detour)
             return _by(resized, library, filtered, antialias=antialias)
 
@@ -184,14 +206,31 @@ _CURVED = (_set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "co
 SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
-        *(_set(f"decode-{each}", "decode", "jpeg", library=each) for each in CODECS if each != "simplejpeg"),
+        *(
+            _set(f"decode-{each}", "decode", "jpeg", library=each)
+            for each in CODECS
+            if each != "simplejpeg"
+        ),
         _set("decode-fast-dct", "decode", "jpeg", library="simplejpeg"),
-        *(_set(f"decode-draft-{by}", "decode", "jpeg", "resize", to=Decode("pillow", by)) for by in (2, 4)),
-        Skew("exif", "orient", lambda given, _: given.but("orient", exif=not given.orient.exif), ("turned",)),
+        *(
+            _set(f"decode-draft-{by}", "decode", "jpeg", "resize", to=Decode("pillow", by))
+            for by in (2, 4)
+        ),
+        Skew(
+            "exif",
+            "orient",
+            lambda given, _: given.but("orient", exif=not given.orient.exif),
+            ("turned",),
+        ),
         *(_set(f"jpeg-{quality}", "jpeg", to=Jpeg(quality)) for quality in (95, 85, 75)),
         _late(_set("jpeg-75", "jpeg", to=Jpeg(75))),
         _set("chroma-420", "jpeg", "color", to=Jpeg(100, "4:2:0")),
-        Skew("bgr", "color", lambda given, _: given.but("color", order=given.color.order[::-1]), ("color",)),
+        Skew(
+            "bgr",
+            "color",
+            lambda given, _: given.but("color", order=given.color.order[::-1]),
+            ("color",),
+        ),
         _set("gray", "color", "color", gray=True),
         *_CURVED,
         *map(_late, _CURVED),
@@ -233,9 +272,26 @@ def catalog(reference: Pipeline, pictured: Pictured) -> dict[str, Pipeline]:
     return {name: pipeline for pipeline, name in found.items()}
 
 
-_MOVES = ((-1, 0), (0, -1), (2, 0), (-2, 0), (0, 2), (0, -2), (-1, -1), (1, -1), (-1, 1), (2, 2), (-2, -2))
+_MOVES = (
+    (-1, 0),
+    (0, -1),
+    (2, 0),
+    (-2, 0),
+    (0, 2),
+    (0, -2),
+    (-1, -1),
+    (1, -1),
+    (-1, 1),
+    (2, 2),
+    (-2, -2),
+)
 _DIVISORS = (1.0, 127.5, 255.0**2, *(255 * factor for factor in (0.8, 0.92, 1.08, 1.25)))
-_FILTERED = (("opencv", "bilinear"), ("opencv", "area"), ("opencv", "nearest"), ("pillow", "bicubic"))
+_FILTERED = (
+    ("opencv", "bilinear"),
+    ("opencv", "area"),
+    ("opencv", "nearest"),
+    ("pillow", "bicubic"),
+)
 _SIZES = (0.87, 0.93, 1.04, 1.07, 1.1, 1.15, 1.2, 1.25, 1.3)
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _MIDDLES = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.15, 1.3)
@@ -266,23 +322,45 @@ def neighbors(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
 
     Long steps come before short ones.
     """
-    differing, color, crop, scale = pipeline.differing(reference), pipeline.color, pipeline.crop, pipeline.scale
-    jpeg, resized, curved = pipeline.jpeg if "jpeg" in differing else None, pipeline.resize, "color" in differing
+    differing, color, crop, scale = (
+        pipeline.differing(reference),
+        pipeline.color,
+        pipeline.crop,
+        pipeline.scale,
+    )
+    jpeg, resized, curved = (
+        pipeline.jpeg if "jpeg" in differing else None,
+        pipeline.resize,
+        "color" in differing,
+    )
     qualities = [] if jpeg is None else [jpeg.quality + more for more in (-12, 12, -4, 4, -1, 1)]
-    factors = (0.9, 1.1, 0.98, 1.02, 0.996, 1.004) if scale.divisor != reference.scale.divisor else ()
+    factors = (
+        (0.9, 1.1, 0.98, 1.02, 0.996, 1.004) if scale.divisor != reference.scale.divisor else ()
+    )
     moved = (crop.right, crop.down) != (reference.crop.right, reference.crop.down)
     moves = ((1, 0), (-1, 0), (0, 1), (0, -1)) if moved else ()
     yield from (pipeline.but("jpeg", quality=each) for each in qualities if 1 <= each <= 100)  # noqa: PLR2004
-    for subsampling in get_args(Subsampling) if jpeg is not None and reference.color.channels != 1 else ():
+    for subsampling in (
+        get_args(Subsampling) if jpeg is not None and reference.color.channels != 1 else ()
+    ):
         yield pipeline.but("jpeg", subsampling=subsampling)
-    yield from (pipeline.but("color", gamma=color.gamma * step) for step in _STEPS if curved and color.gamma != 1)
+    yield from (
+        pipeline.but("color", gamma=color.gamma * step)
+        for step in _STEPS
+        if curved and color.gamma != 1
+    )
     if jpeg is not None and resized:
         yield pipeline.but("jpeg", late=not jpeg.late)
     if curved and resized:
         yield pipeline.but("color", late=not color.late)
-    yield from (pipeline.but("crop", right=crop.right + right, down=crop.down + down) for right, down in moves)
+    yield from (
+        pipeline.but("crop", right=crop.right + right, down=crop.down + down)
+        for right, down in moves
+    )
     yield from (pipeline.but("scale", divisor=scale.divisor * factor) for factor in factors)
-    offsets = (-0.05, 0.05, -0.01, 0.01, -0.002, 0.002) if scale.offset != reference.scale.offset else ()
+    offsets = (
+        (-0.05, 0.05, -0.01, 0.01, -0.002, 0.002) if scale.offset != reference.scale.offset else ()
+    )
     yield from (pipeline.but("scale", offset=scale.offset + step) for step in offsets)
     if "normalise" in differing:
         yield from _normalised(pipeline)
@@ -294,7 +372,9 @@ def _normalised(pipeline: Pipeline) -> Iterator[Pipeline]:
     mean, std = pipeline.normalise.mean, pipeline.normalise.std
     for step in (-0.1, 0.1, -0.02, 0.02, -0.005, 0.005):
         yield pipeline.but("normalise", mean=tuple(each + step for each in mean))
-    yield from (pipeline.but("normalise", std=tuple(each * step for each in std)) for step in _STEPS)
+    yield from (
+        pipeline.but("normalise", std=tuple(each * step for each in std)) for step in _STEPS
+    )
 
 
 def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
@@ -302,13 +382,20 @@ def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
     last = reference.resize[-1] if reference.resize else Resize(size)
     side = last.size if isinstance(last.size, int) else min(size)
     sides = [round(side * factor) for factor in _SIZES]
-    resizes: list[tuple[Resize, ...]] = [(replace(last, size=each, side="shorter"),) for each in sides]
+    resizes: list[tuple[Resize, ...]] = [
+        (replace(last, size=each, side="shorter"),) for each in sides
+    ]
     if reference.resize:
         sizes = [(each * size[0] // min(size), each * size[1] // min(size)) for each in sides]
         resizes += [(replace(last, size=each),) for each in sizes]
-    resizes += [(replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),) for kept in _MIDDLES]
+    resizes += [
+        (replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),)
+        for kept in _MIDDLES
+    ]
     if not reference.resize:
-        detours = [(round(size[0] * factor), round(size[1] * factor)) for factor in (0.5, 0.75, 2.0)]
+        detours = [
+            (round(size[0] * factor), round(size[1] * factor)) for factor in (0.5, 0.75, 2.0)
+        ]
         resizes += [(Resize(each), last) for each in detours]
     for factor in _STRETCHES:
         yield stretched(reference, size, (factor, 1.0))
@@ -342,7 +429,11 @@ def _resized_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
 
 
 def _filtered_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
-    yield from (_by(pipeline, library, filtered) for library, filters in FILTERS.items() for filtered in filters)
+    yield from (
+        _by(pipeline, library, filtered)
+        for library, filters in FILTERS.items()
+        for filtered in filters
+    )
 
 
 def _stretches_nearby(factors: tuple[float, float]) -> Iterator[tuple[float, float]]:

@@ -46,14 +46,20 @@ class Serving:
     def skewed(self, name: str) -> Pipeline:
         """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
         if name not in SKEWS:
-            raise PipelineError(f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}")
+            raise PipelineError(
+                f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}"
+            )
         return SKEWS[name].of(self.reference, self.pictured)
 
     @property
     def pictured(self) -> Pictured:
         """Return the facts that decide which skews apply, of some pictures."""
         # Few of a phone's pictures may be turned.
-        some = spread_positions(len(self.images), 1_000) if self.origin is not None and self.origin.encoded else ()
+        some = (
+            spread_positions(len(self.images), 1_000)
+            if self.origin is not None and self.origin.encoded
+            else ()
+        )
 
         def look() -> Pictured:
             facts = [format_and_orientation(self.picture(at), where=self.where(at)) for at in some]
@@ -77,12 +83,20 @@ class Serving:
             return self.images
         import torch
 
-        pixels = cast("Tensor", Rows(partial(self._made, pipeline), self.images.pixels.shape, torch.float32))
+        pixels = cast(
+            "Tensor", Rows(partial(self._made, pipeline), self.images.pixels.shape, torch.float32)
+        )
         # A hash of the pictures' bytes, since several files may give the same pixels.
-        digest = self.images.sha256 if self.origin is None else _once(self.images, "digest", self._hashed)
+        digest = (
+            self.images.sha256
+            if self.origin is None
+            else _once(self.images, "digest", self._hashed)
+        )
         known = f"{digest} {pipeline.identity} {self.reference.normalise}"
         hashed = pixels, self.images.labels, None, hashlib.sha256(known.encode()).hexdigest()
-        return replace(self.images, pixels=pixels, masks=None, pipeline=str(pipeline), hashed=hashed)
+        return replace(
+            self.images, pixels=pixels, masks=None, pipeline=str(pipeline), hashed=hashed
+        )
 
     def picture(self, position: int) -> Any:
         """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
@@ -128,7 +142,11 @@ class Serving:
         digest = hashlib.sha256(self.images.sha256.encode())
         for position in range(len(self.images)):
             picture = self.picture(position)
-            content = picture if isinstance(picture, bytes) else np.ascontiguousarray(np.asarray(picture)).tobytes()
+            content = (
+                picture
+                if isinstance(picture, bytes)
+                else np.ascontiguousarray(np.asarray(picture)).tobytes()
+            )
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
@@ -164,6 +182,13 @@ def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]
     for pipeline in origin.pipelines:
         some = spread_positions(len(images), 8)
         made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in some)
-        if all(np.array_equal(each.pixels.transpose(2, 0, 1), images.pixels[at].numpy()) for at, each in made):
+        if all(
+            np.array_equal(each.pixels.transpose(2, 0, 1), images.pixels[at].numpy())
+            for at, each in made
+        ):
             return pipeline, origin, ""
-    return of_pixels, None, "no known pipeline gives the pixels of the data, so skews begin at these pixels"
+    return (
+        of_pixels,
+        None,
+        "no known pipeline gives the pixels of the data, so skews begin at these pixels",
+    )

@@ -12,7 +12,12 @@ from harness.base.codes import Code
 from harness.base.errors import ChangedError, IncumbentError, InputError
 from harness.base.files import hash_of_file, locked, write_atomically
 from harness.base.outputs import CHECKPOINT, INCUMBENT_DECLARATION, ONNX, Inputs, Output
-from harness.checks.declaration import declaration_of, declaration_path, pending_of, read_declaration
+from harness.checks.declaration import (
+    declaration_of,
+    declaration_path,
+    pending_of,
+    read_declaration,
+)
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks.checkpoints import Record, load_checkpoint, save_checkpoint
@@ -69,21 +74,35 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
     for an inconclusive run, and for files that change meanwhile.
     """
     place = declaration_path(request.incumbent)
-    with locked(request.incumbent):  # Two acceptances at a time would compare with the same incumbent.
+    with locked(
+        request.incumbent
+    ):  # Two acceptances at a time would compare with the same incumbent.
         declared = read_declaration(place)
         for path in (request.incumbent, request.incumbent.with_suffix(".onnx")):
             # An acceptance that was interrupted after its declaration is completed; one before leaves no trace.
             if (pending := pending_of(path)).exists():
-                if declared is not None and declared.weights == path and hash_of_file(pending) == declared.sha256:
+                if (
+                    declared is not None
+                    and declared.weights == path
+                    and hash_of_file(pending) == declared.sha256
+                ):
                     pending.replace(path)
                 else:
                     pending.unlink()
-        compared = declared.weights if declared else request.incumbent if request.incumbent.exists() else None
+        compared = (
+            declared.weights
+            if declared
+            else request.incumbent
+            if request.incumbent.exists()
+            else None
+        )
         lost = declared is not None and compared is not None and declared.found != declared.sha256
         settings = request_of(request.gate_options, root=Path.cwd())
         replaced = "none" if lost else compared
         if replaced is None:
-            default = ROLES[INCUMBENT].default(Path("models"), shipped_data=settings.part(DataOptions) == DataOptions())
+            default = ROLES[INCUMBENT].default(
+                Path("models"), shipped_data=settings.part(DataOptions) == DataOptions()
+            )
             replaced = None if default else "none"
         named = {"candidate": request.checkpoint, "original": request.original, INCUMBENT: replaced}
         run = RunRequest(
@@ -96,7 +115,10 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
         )
         read = inputs_of_run(run.but(roles={**run.roles, INCUMBENT: "none"}))
         declaration = Output(place, INCUMBENT_DECLARATION, read)
-        for output in (Output(request.written, ONNX if request.as_file else CHECKPOINT, read), declaration):
+        for output in (
+            Output(request.written, ONNX if request.as_file else CHECKPOINT, read),
+            declaration,
+        ):
             output.expect_own()
         if request.as_file:
             _expect_whole(request, settings.model, replaced)
@@ -110,7 +132,9 @@ def accept(request: AcceptRequest, *, judge: Callable[[RunRequest], RunResult]) 
         if report["verdict"] == "error" or result.exit_status not in {0, 1}:
             raise request.refused(f"the gate is inconclusive (exit status {result.exit_status})")
         _expect_agreement(request, report, result.reports)
-        if unsound := [check for check in report.get("self_checks", ()) if check["status"] == "fail"]:
+        if unsound := [
+            check for check in report.get("self_checks", ()) if check["status"] == "fail"
+        ]:
             raise request.refused(f"self-check {unsound[0]['name']} fails: {unsound[0]['detail']}")
         why, forced = _refusal(request, report, lost=lost)
         if not why:
@@ -123,11 +147,17 @@ def _expect_whole(request: AcceptRequest, built: str | None, replaced: Path | st
 
     Also for one that keeps weights in other files: a copy of it alone would be no model.
     """
-    if request.original is None and (built or not (replaced == "none" or str(replaced).lower().endswith(".onnx"))):
+    if request.original is None and (
+        built or not (replaced == "none" or str(replaced).lower().endswith(".onnx"))
+    ):
         other = (
-            f"the setting model names {built}" if built else f"the incumbent {replaced or 'that ships'} is no ONNX file"
+            f"the setting model names {built}"
+            if built
+            else f"the incumbent {replaced or 'that ships'} is no ONNX file"
         )
-        raise request.refused(f"{other}. Accept it with the model that it was made from; name that: --original MODEL")
+        raise request.refused(
+            f"{other}. Accept it with the model that it was made from; name that: --original MODEL"
+        )
     if (found := load_model(request.checkpoint)).sha256 != hash_of_file(request.checkpoint):
         raise request.refused(
             f"{found.note}, and an incumbent is one file; export it with its weights inside (external_data=False)"
@@ -145,13 +175,18 @@ def _expect_agreement(request: AcceptRequest, report: Mapping[str, Any], folder:
 def _refusal(request: AcceptRequest, report: Mapping[str, Any], *, lost: bool) -> tuple[str, bool]:
     """Return why a judged checkpoint is not accepted, empty if it is, and whether only force accepts it."""
     verdict, quick = report["verdict"], report.get("profile") == "quick"
-    statuses = {check.get("status") for check in report["checks"] if check.get("family") == "equivalence"}
+    statuses = {
+        check.get("status") for check in report["checks"] if check.get("family") == "equivalence"
+    }
     unproved = request.original is not None and not (
         "pass" in statuses and statuses.isdisjoint({"fail", "inconclusive", "error"})
     )
     forced, why = verdict != "pass" or quick or lost or unproved, ""
     if stopped := report.get("stopped"):
-        return f"the verdict is {verdict}; the run {stopped}. --force needs a run without stop", forced
+        return (
+            f"the verdict is {verdict}; the run {stopped}. --force needs a run without stop",
+            forced,
+        )
     if forced and not request.force:
         of_quick = " of the quick profile, which leaves much out" if quick else ""
         why = f"the verdict is {verdict}{of_quick}; --force accepts it all the same"
@@ -167,7 +202,12 @@ def _refusal(request: AcceptRequest, report: Mapping[str, Any], *, lost: bool) -
 
 
 def _write(
-    request: AcceptRequest, report: Mapping[str, Any], before: Mapping[Path, str], declaration: Output, *, forced: bool
+    request: AcceptRequest,
+    report: Mapping[str, Any],
+    before: Mapping[Path, str],
+    declaration: Output,
+    *,
+    forced: bool,
 ) -> None:
     """Write the incumbent, with the record of its acceptance, and its declaration."""
     if request.as_file:
@@ -178,7 +218,9 @@ def _write(
         checkpoint = load_checkpoint(request.checkpoint, builder=network.builder(), choice=network)
         sha256 = checkpoint.sha256
     if sha256 != report["candidate"]["sha256"]:
-        raise ChangedError(f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again")
+        raise ChangedError(
+            f"{request.checkpoint}: not accepted, since it changed while the gate ran; run it again"
+        )
     try:
         expect_unchanged(before)
     except ChangedError as error:
@@ -193,7 +235,11 @@ def _write(
         "checks_sha256": report["checks_sha256"],
         "data_sha256": report["data"]["sha256"],
         "candidate_sha256": sha256,
-        **({"original": original["path"], "original_sha256": original["sha256"]} if original else {}),
+        **(
+            {"original": original["path"], "original_sha256": original["sha256"]}
+            if original
+            else {}
+        ),
         "checks": [check["id"] for check in report["checks"] if check.get("threshold") is not None],
     }
     # The declaration decides: what lies beside it is either what it declares, or one renaming away from it.
@@ -201,9 +247,13 @@ def _write(
     if request.as_file:
         write_atomically(pending, content)
     else:
-        record = checkpoint.record or Record(checkpoint.architecture, {}, tuple(report["data"]["classes"]))
+        record = checkpoint.record or Record(
+            checkpoint.architecture, {}, tuple(report["data"]["classes"])
+        )
         save_checkpoint(pending, checkpoint.model, replace(record, acceptance=acceptance))
     kept = acceptance if request.as_file or original else None
     sha256 = str(hash_of_file(pending))
-    declaration.write(declaration_of(request.written, sha256=sha256, date=acceptance["date"], acceptance=kept))
+    declaration.write(
+        declaration_of(request.written, sha256=sha256, date=acceptance["date"], acceptance=kept)
+    )
     pending.replace(request.written)

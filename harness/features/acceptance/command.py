@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     "with. An ONNX file also has to be equal to its original, unless all models are ONNX files.",
 )
 @click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
-@click.option("--force", is_flag=True, help="Accept it though the verdict is fail or partial; the file records that.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Accept it though the verdict is fail or partial; the file records that.",
+)
 @click.option(
     "--provisional",
     is_flag=True,
@@ -72,7 +76,11 @@ def accept_command(
 
     # The last one counts: another model would be judged under this one's name, or another run's report be read.
     own = ("--candidate", "--checks", "--incumbent", "--original", "--stress-reports")
-    if twice := [option for option in (each.partition("=")[0] for each in options.passed_on()) if option in own]:
+    if twice := [
+        option
+        for option in (each.partition("=")[0] for each in options.passed_on())
+        if option in own
+    ]:
         raise InputError(
             f"{twice[0]} after --: the command itself sets the candidate, the checks file and the folder of reports; "
             "leave it out there"
@@ -83,14 +91,18 @@ def accept_command(
             "the gate runs",
             code=Code.NOT_ACCEPTED,
         )
-    request = AcceptRequest(checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate())
+    request = AcceptRequest(
+        checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate()
+    )
     options.tell(*_finished(request))
     why, forced = accept(request, judge=partial(judged, shown=True))
     if why:
         options.tell(f"{checkpoint}: not accepted, {why}")
         return options.NEGATIVE
     by_force = " by force" if forced else ""
-    options.tell(f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now")
+    options.tell(
+        f"{checkpoint}: accepted{by_force}, {request.written} is the last accepted model (incumbent) now"
+    )
     if grow_panel or (grow_panel is None and not forced and original is None):
         options.tell(*_grown(request, wanted=grow_panel))
     return options.OK
@@ -124,4 +136,6 @@ def _calibration(request: AcceptRequest) -> CalibrationRequest:
     from harness.run.request import request_of
 
     settings = request_of(request.gate_options, root=Path.cwd())
-    return CalibrationRequest(request.checks_path, model=settings, gate_options=options.for_gate("backend"))
+    return CalibrationRequest(
+        request.checks_path, model=settings, gate_options=options.for_gate("backend")
+    )

@@ -3,5 +3,9 @@
 from harness.base.features import Command, Feature
 
 FEATURE = Feature(
-    commands={"init": Command("Setup", "harness.features.adoption.command", "Make a gate in your own repository.")}
+    commands={
+        "init": Command(
+            "Setup", "harness.features.adoption.command", "Make a gate in your own repository."
+        )
+    }
 )

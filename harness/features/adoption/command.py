@@ -59,7 +59,9 @@ from harness.cli import options
     "thresholds from it as the first reference model (default: none).",
 )
 @click.option(
-    "--no-calibrate", is_flag=True, help="Set no thresholds by the --checkpoint (default: set them in a new gate)."
+    "--no-calibrate",
+    is_flag=True,
+    help="Set no thresholds by the --checkpoint (default: set them in a new gate).",
 )
 @click.option(
     "--budget",
@@ -70,7 +72,9 @@ from harness.cli import options
     "family.",
 )
 @click.option(
-    "--ci", type=click.Choice(["github"]), help="Write a workflow that gates checkpoints, too (default: none)."
+    "--ci",
+    type=click.Choice(["github"]),
+    help="Write a workflow that gates checkpoints, too (default: none).",
 )
 @options.run_options("data", "size", "model", "device")
 def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:

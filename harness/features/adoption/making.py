@@ -106,7 +106,9 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
                 fit = _with_samples(request)
             except InputError as error:
                 later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
-                lines.append(f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}")
+                lines.append(
+                    f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}"
+                )
             else:
                 # Calibration then states the drops of its own reference models.
                 lines += ["cost of a run:", *plan_lines(fit, drops=not first)]
@@ -119,7 +121,9 @@ def initialize(request: InitRequest, folder: Path) -> list[str]:
     steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
     if not request.checkpoint:
         steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
-        steps += ["stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"]
+        steps += [
+            "stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"
+        ]
     if folder != Path():
         steps.insert(0, f"cd {shlex.quote(str(folder))}")
     return [*lines, "next:", *(f"  {step}" for step in [*steps, *further])]
@@ -129,17 +133,27 @@ def _steps_to_thresholds(request: InitRequest, *, new: bool) -> list[str]:
     """Return the next steps to more thresholds; without any, no model passes, so none can be accepted."""
     checks = read_checks(_CHECKS)
     panel = readable_panel(CalibrationRequest(_CHECKS).paths(checks)[0])
-    judged = request.min_accuracy is not None or any(check.provenance == "panel" for check in checks.checks)
+    judged = request.min_accuracy is not None or any(
+        check.provenance == "panel" for check in checks.checks
+    )
     accept = "stress-harness accept FILE    # a model that passes becomes the incumbent"
-    steps = ["stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"]
+    steps = [
+        "stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"
+    ]
     if new and judged and panel and grows_by_use(panel):
         accept = "stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"
         return [*steps, accept]
     if request.checkpoint and not request.no_calibrate and not checks.recipe:
         own = shlex.quote(str(request.checkpoint))
-        steps.insert(0, f"stress-harness calibrate --checkpoints {own}    # provisional thresholds by one model")
+        steps.insert(
+            0,
+            f"stress-harness calibrate --checkpoints {own}    # provisional thresholds by one model",
+        )
     if new and not judged:
-        steps.insert(0, f"write a threshold as `hand` into {_CHECKS}    # --min-accuracy does so for a new gate")
+        steps.insert(
+            0,
+            f"write a threshold as `hand` into {_CHECKS}    # --min-accuracy does so for a new gate",
+        )
     return [*steps, accept] if judged else steps
 
 
@@ -156,7 +170,12 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
         pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
     declared = images.domain.augmentation if "augmentation" in request.model.given else None
     rows = starter_checks(
-        images, families, pairs=pairs, min_accuracy=request.min_accuracy, augmentation=declared, model=model
+        images,
+        families,
+        pairs=pairs,
+        min_accuracy=request.min_accuracy,
+        augmentation=declared,
+        model=model,
     )
     checks = read_checks(_CHECKS) if _CHECKS.exists() else None
     if checks and (checks.data.name, checks.data.sha256) == (images.name, images.sha256):
@@ -165,33 +184,51 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
         checks = None
     if rows or (checks and table):
         text = _with_rows(checks, rows, images) if checks else starter(images, rows)
-        if checks and not any(check.panel for check in checks.checks):  # A panel's thresholds keep their domain.
+        if checks and not any(
+            check.panel for check in checks.checks
+        ):  # A panel's thresholds keep their domain.
             text = with_domain(text, images.domain)
         files[_CHECKS] = with_settings(text, table).encode()
     if request.workflow:
         files[Path(WORKFLOW)] = workflow(request.model, request.checkpoint).encode()
-    weights, data = Path("models", f"{ROLES[INCUMBENT].own}.safetensors"), request.model.part(DataOptions)
+    weights, data = (
+        Path("models", f"{ROLES[INCUMBENT].own}.safetensors"),
+        request.model.part(DataOptions),
+    )
     declaration = declaration_path(weights)
     if not (data == DataOptions() or declaration.exists() or weights.exists()):
         files[declaration] = declaration_of_none()
     same = [path for path in files if path.exists() and path.read_bytes() == files[path]]
-    if other := [path for path in files if path.exists() and path not in same and not (checks and path == _CHECKS)]:
+    if other := [
+        path
+        for path in files
+        if path.exists() and path not in same and not (checks and path == _CHECKS)
+    ]:
         raise OutputError(
             f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
             "you want a new one"
         )
     new = {path: content for path, content in files.items() if path not in same} | _beside()
     lacking = [name for name in offered() if checks and not checks.family(name)]
-    said = f"{len(rows)} new, of {', '.join(dict.fromkeys(row.family for row in rows))}" if rows else "unchanged"
+    said = (
+        f"{len(rows)} new, of {', '.join(dict.fromkeys(row.family for row in rows))}"
+        if rows
+        else "unchanged"
+    )
     more = "" if rows else f"; --families adds some of {', '.join(lacking)}"
     lines = [
         f"checks: {said}, for {len(images)} images of {len(images.classes)} classes{more}",
         *(f"written: {here / path}" for path in new),
-        *(f"unchanged: {here / path}" for path in sorted({*same, *([_CHECKS] if checks else [])} - new.keys())),
+        *(
+            f"unchanged: {here / path}"
+            for path in sorted({*same, *([_CHECKS] if checks else [])} - new.keys())
+        ),
     ]
     if not lacking:
         held = ", ".join(row.id for row in rows if "hand" in row.more)
-        lines.append(f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated")
+        lines.append(
+            f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated"
+        )
     if accuracy is not None:
         advice = _on_threshold(request.min_accuracy, accuracy, rows)
         lines.append(f"{request.checkpoint}: clean accuracy {accuracy:.1%}{advice}")
@@ -221,11 +258,15 @@ def _on_augmentation(
 def _copies(families: Sequence[str]) -> dict[Path, bytes]:
     if unknown := [name for name in families if not shipped_tests([name])]:
         known = ",".join(name for name in FAMILIES if shipped_tests([name]))
-        raise InputError(f"--copy {unknown[0]}: no stress test of it ships; expected one of {known}")
+        raise InputError(
+            f"--copy {unknown[0]}: no stress test of it ships; expected one of {known}"
+        )
     return {Path(TESTS, test.name): test.read_bytes() for test in shipped_tests(families)}
 
 
-def _on_groups(rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages) -> list[str]:
+def _on_groups(
+    rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages
+) -> list[str]:
     """Return lines on the groups of the data, with the next step if no check is about them."""
     groups = {column: values for column, values in images.groups.items() if column != PAIR}
     said = f"groups: {printable(groups_in_words(groups))}"
@@ -246,7 +287,11 @@ def _on_threshold(wanted: float | None, accuracy: float, rows: Sequence[StarterC
     if wanted > accuracy:
         return f", below --min-accuracy {wanted:g}"
     low = wanted < accuracy - 4 * _BELOW
-    return f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4" if low else ""
+    return (
+        f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4"
+        if low
+        else ""
+    )
 
 
 _GUARD = '''\
@@ -290,13 +335,17 @@ def _beside() -> dict[Path, bytes]:
         files[guard] = _GUARD.encode()
     path = Path(".gitignore")
     text = path.read_bytes() if path.is_file() else b""
-    if not path.is_dir() and b"reports" not in (known.strip().strip(b"!/*") for known in text.splitlines()):
+    if not path.is_dir() and b"reports" not in (
+        known.strip().strip(b"!/*") for known in text.splitlines()
+    ):
         end = b"\r\n" if b"\r\n" in text else b"\n"
         files[path] = text + (end if text and not text.endswith(b"\n") else b"") + b"reports/" + end
     return files
 
 
-def _lacking(checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequest) -> tuple[StarterCheck, ...]:
+def _lacking(
+    checks: ChecksFile, rows: Sequence[StarterCheck], request: InitRequest
+) -> tuple[StarterCheck, ...]:
     """Return the rows of the named families that a checks file lacks; existing rows do not change.
 
     Raises `InputError` for a threshold by hand that the existing rows do not have.
@@ -327,10 +376,14 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
         of_groups = f'[data]\ngroups_sha256 = "{groups_sha256(images.groups)}"\n'
         content = re.sub(r"(?m)^\[data\]\n", of_groups, content, count=1)
     made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
-    with contextlib.suppress(ValueError):  # Checks in another form than tables take no further ones.
+    with contextlib.suppress(
+        ValueError
+    ):  # Checks in another form than tables take no further ones.
         if len(tomllib.loads(made)["check"]) == len(checks.written) + len(rows):
             return made
-    raise InputError(f"{checks.path}: rows cannot be added; write them as [[check]] by hand", code=Code.CHECKS)
+    raise InputError(
+        f"{checks.path}: rows cannot be added; write them as [[check]] by hand", code=Code.CHECKS
+    )
 
 
 def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
@@ -343,7 +396,10 @@ def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
         with keeping as kept:
             return calibrate(replace(calibration, checkpoints=(kept,)))
     except InputError as error:
-        return [f"no threshold is set: {error}", "`stress-harness calibrate --checkpoints FILE` sets them later"]
+        return [
+            f"no threshold is set: {error}",
+            "`stress-harness calibrate --checkpoints FILE` sets them later",
+        ]
 
 
 def _device(request: InitRequest) -> tuple[str, ...]:
@@ -367,5 +423,7 @@ def _with_samples(request: InitRequest) -> Plan:
             checkpoint = Path(folder, "untrained.pth")
             torch.save(build().state_dict(), checkpoint)
         checks, options = read_checks(_CHECKS), _device(request)
-        choose_samples(request.budget, checks, checkpoint, options=options, on_fit=plans.append, anew=False)
+        choose_samples(
+            request.budget, checks, checkpoint, options=options, on_fit=plans.append, anew=False
+        )
     return plans[0]

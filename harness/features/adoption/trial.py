@@ -46,7 +46,9 @@ def expect_above_chance(model: RoleModel, predictions: Predictions, path: Path |
             "its training"
         )
     images = predictions.images
-    found = best_fault(model, predictions, few=_FEW, normalizations={"own": normalization_of_data(images)})
+    found = best_fault(
+        model, predictions, few=_FEW, normalizations={"own": normalization_of_data(images)}
+    )
     if found is None:
         raise UnusableModelError(f"{said}. No other input could be tried. {_LOOK}")
     faults, pipeline = found
@@ -68,7 +70,9 @@ def is_above_chance(predictions: Predictions) -> bool:
 
     The mean over classes is 1/K for a guess, and for a constant prediction, however many images each of K classes has.
     """
-    of_class = [predictions.correct[predictions.labels == label] for label in np.unique(predictions.labels)]
+    of_class = [
+        predictions.correct[predictions.labels == label] for label in np.unique(predictions.labels)
+    ]
     if len(of_class) == 1:
         return True
     shares = np.array([correct.mean() for correct in of_class])
@@ -89,7 +93,9 @@ def normalization_of_data(images: LabelledImages) -> Normalise:
         count += levels.shape[0] * levels.shape[2] * levels.shape[3]
     mean = np.asarray(sums) / count
     std = np.sqrt(np.maximum(np.asarray(squares) / count - np.square(mean), 1e-8))
-    return Normalise(tuple(mean.round(_PLACES).tolist()), tuple(np.maximum(std.round(_PLACES), 1e-4).tolist()))
+    return Normalise(
+        tuple(mean.round(_PLACES).tolist()), tuple(np.maximum(std.round(_PLACES), 1e-4).tolist())
+    )
 
 
 def _words_of(faults: InputFaults, pipeline: Pipeline, model: RoleModel) -> str:
@@ -99,7 +105,8 @@ def _words_of(faults: InputFaults, pipeline: Pipeline, model: RoleModel) -> str:
     if pipeline.normalise == Normalise():
         return "Without a normalization"
     mean, std = (
-        ", ".join(f"{value:.2f}" for value in each) for each in (pipeline.normalise.mean, pipeline.normalise.std)
+        ", ".join(f"{value:.2f}" for value in each)
+        for each in (pipeline.normalise.mean, pipeline.normalise.std)
     )
     return f"With normalization mean {mean}, std {std}"
 
@@ -109,12 +116,18 @@ def _advice(pipeline: Pipeline, model: RoleModel) -> str:
         return "Serve the model these pixels, for example by the setting transform or by a module around it"
     if pipeline.normalise == Normalise():
         return "Add --set normalization=none"
-    mean, std = (",".join(f"{value:g}" for value in each) for each in (pipeline.normalise.mean, pipeline.normalise.std))
+    mean, std = (
+        ",".join(f"{value:g}" for value in each)
+        for each in (pipeline.normalise.mean, pipeline.normalise.std)
+    )
     several = len(pipeline.normalise.mean) > 1
     return f"Add --set normalization={f'[{mean}],[{std}]' if several else f'{mean},{std}'}"
 
 
 def _is_normalization(pipeline: Pipeline, model: RoleModel) -> bool:
     """Return whether a pipeline differs from that of the model in the normalization alone."""
-    plain = pipeline.scale == Scale() and pipeline.color.order == type(pipeline.color)(pipeline.color.channels).order
+    plain = (
+        pipeline.scale == Scale()
+        and pipeline.color.order == type(pipeline.color)(pipeline.color.channels).order
+    )
     return plain and pipeline.normalise != normalization_of(model)

@@ -149,7 +149,9 @@ def workflow(model: ModelSettings, checkpoint: Path | str | None) -> str:
     if isinstance(checkpoint, Path):
         path, root = checkpoint.resolve(), Path.cwd()
         candidate = path.relative_to(root).as_posix() if path.is_relative_to(root) else None
-    quoted = "'" + str(candidate or "").replace("'", "''") + "'"  # An expression doubles each quote.
+    quoted = (
+        "'" + str(candidate or "").replace("'", "''") + "'"
+    )  # An expression doubles each quote.
     own = [] if predictor or candidate is None else re.findall(r"\.[A-Za-z0-9]+$", str(candidate))
     suffixes = tuple(dict.fromkeys((*own, *SUFFIXES)))
     data = model.data.partition(":")[2]
@@ -157,13 +159,21 @@ def workflow(model: ModelSettings, checkpoint: Path | str | None) -> str:
     others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
     paths = (*(f"**{suffix}" for suffix in suffixes), *others)
     lines = {
-        "PATHS": "" if predictor else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
-        "DEFAULT": f"\n        default: {json.dumps(candidate, ensure_ascii=False)}" if candidate else "",
+        "PATHS": ""
+        if predictor
+        else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
+        "DEFAULT": f"\n        default: {json.dumps(candidate, ensure_ascii=False)}"
+        if candidate
+        else "",
         "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
-        "PATTERNS": " ".join([*(f"'*{suffix}'" for suffix in suffixes), f"':(exclude,glob){_PANEL}/**'"]),
+        "PATTERNS": " ".join(
+            [*(f"'*{suffix}'" for suffix in suffixes), f"':(exclude,glob){_PANEL}/**'"]
+        ),
         "PANEL": _PANEL,
         "SUFFIXES": ", ".join(suffixes),
-        "OTHERS": shlex.join(f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others),
+        "OTHERS": shlex.join(
+            f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others
+        ),
         "HARNESS": f"stress-harness=={version('stress-harness')}",
         "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
     }

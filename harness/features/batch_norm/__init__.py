@@ -25,5 +25,7 @@ FEATURE = Feature(
         "harness.features.batch_norm.metrics:BATCH_NORM_DISTANCE_MINIMUM",
         "harness.features.batch_norm.metrics:BATCH_NORM_MISFIT",
     ),
-    self_checks={"stale-statistics": "harness.features.batch_norm.family:stale_statistics_are_noticed"},
+    self_checks={
+        "stale-statistics": "harness.features.batch_norm.family:stale_statistics_are_noticed"
+    },
 )

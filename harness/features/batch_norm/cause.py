@@ -34,9 +34,7 @@ _ADVICE = (
     "Compare the file with the one that training saved: quantization, pruning, noise, a wrong "
     "conversion or a damaged file."
 )
-_ADVICE_FOR_STATISTICS = (
-    "Look at the running statistics of these layers first, then for changed weights and other pixels than in training."
-)
+_ADVICE_FOR_STATISTICS = "Look at the running statistics of these layers first, then for changed weights and other pixels than in training."
 
 
 def cause_of_batch_norms(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
@@ -64,7 +62,9 @@ def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
     if max(later) > _GROWTH * early:
         return None
 
-    measured = ", ".join(f"{name} layers {away:.1f}" for name, away in deviations.items() if away > 0)
+    measured = ", ".join(
+        f"{name} layers {away:.1f}" for name, away in deviations.items() if away > 0
+    )
     evidence = (
         "From the first layers on, activations do not fit the statistics that batch norms keep "
         f"from training ({measured} standard deviations of reference models)."
@@ -101,7 +101,11 @@ def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] |
         f"Activations do not fit the running statistics of {layers} layers, by up to {most:.1f} standard deviations "
         "of reference models"
     )
-    beside = f"; checks of predictions deviate by at most {of_predictions:.1f}." if of_predictions else "."
+    beside = (
+        f"; checks of predictions deviate by at most {of_predictions:.1f}."
+        if of_predictions
+        else "."
+    )
     return _AREA, f"{evidence}{beside}", _ADVICE_FOR_STATISTICS
 
 
@@ -117,7 +121,9 @@ def _is_nearer(verdicts: Sequence[Verdict]) -> bool:
     """Return whether statistics fit clean images better than those of reference models."""
     for verdict in verdicts:
         is_minimum = verdict.metric == BATCH_NORM_DISTANCE_MINIMUM.name
-        is_early_distance = verdict.metric == BATCH_NORM_DISTANCE.name and _group_of(verdict) == GROUPS[0]
+        is_early_distance = (
+            verdict.metric == BATCH_NORM_DISTANCE.name and _group_of(verdict) == GROUPS[0]
+        )
         if is_minimum and verdict.status == "fail":
             return True
         if is_early_distance and (deviation(verdict) or 0.0) < _NEARER:

@@ -61,7 +61,9 @@ def running_norms(model: nn.Module) -> dict[str, Any]:
 
 
 def find_batch_norm_distances(
-    model: RoleModel, images: LabelledImages, augmentation: Augmentation | UserAugmentation | None = None
+    model: RoleModel,
+    images: LabelledImages,
+    augmentation: Augmentation | UserAugmentation | None = None,
 ) -> BatchNormDistances:
     """Return the distances of a network's batch norms by one pass over images, clean or under an augmentation.
 
@@ -69,11 +71,15 @@ def find_batch_norm_distances(
     `NotApplicableError` for a model that is no network, and for one that calls no batch norm with running statistics.
     """
     if not model.provides.layers:
-        raise NotApplicableError(f"a model of the kind {model.architecture} gives predictions only, no activations")
+        raise NotApplicableError(
+            f"a model of the kind {model.architecture} gives predictions only, no activations"
+        )
     classifier = model.classifier
     layers = running_norms(classifier.plain)
     channels = [len(layer.running_var) for layer in layers.values()]
-    size = min(batch_size(images.pixels.shape[1:], classifier.device, screening=False), FLOAT32_BATCH)
+    size = min(
+        batch_size(images.pixels.shape[1:], classifier.device, screening=False), FLOAT32_BATCH
+    )
 
     border = images.domain.border
     drawn = augmentation.draws(*images.pixels.shape[-2:]) if augmentation else ()
@@ -85,7 +91,9 @@ def find_batch_norm_distances(
         if draws:
             inputs = replace(inputs, perturbations=draws, which=np.arange(len(inputs)) % len(draws))
         with named(inputs):
-            return channel_moments(classifier.plain, inputs, size, classifier.workers, layers, parts=_PARTS)
+            return channel_moments(
+                classifier.plain, inputs, size, classifier.workers, layers, parts=_PARTS
+            )
 
     shape = (_PARTS, 3, sum(channels))
     found = classifier.remembered_of(
@@ -93,7 +101,11 @@ def find_batch_norm_distances(
         images,
         IDENTITY,
         lambda images, _: classifier.cached(
-            ("pass", "batch norms", size, augmentation), images, shape, compute, perturbation=first_draw
+            ("pass", "batch norms", size, augmentation),
+            images,
+            shape,
+            compute,
+            perturbation=first_draw,
         ),
     ).astype(np.float64)
     if not (parts := [part for part in found if part[0].any()]):
@@ -111,12 +123,16 @@ def find_batch_norm_distances(
                 each[name] = _distance(layer, mean[rows], variance[rows])
         return each
 
-    return BatchNormDistances(len(images), distances(parts), tuple(distances([part]) for part in parts))
+    return BatchNormDistances(
+        len(images), distances(parts), tuple(distances([part]) for part in parts)
+    )
 
 
 def _distance(layer: Any, mean: np.ndarray, variance: np.ndarray) -> float:
     # With the layer's own addend: it divides by the root of the variance and that.
-    running_mean, running = (each.double().cpu().numpy() for each in (layer.running_mean, layer.running_var))
+    running_mean, running = (
+        each.double().cpu().numpy() for each in (layer.running_mean, layer.running_var)
+    )
     variance, running = variance + layer.eps, running + layer.eps
     ratio = (variance + np.square(mean - running_mean)) / running
     return float(0.5 * (np.log(running / variance) + ratio - 1).mean())
@@ -152,7 +168,9 @@ def _log(distances: np.ndarray) -> float:
 def _of_group(
     found: BatchNormDistances, group: str, metric: Metric, value_of: Callable[[np.ndarray], float]
 ) -> Measurement:
-    names = [str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]]
+    names = [
+        str(name) for name in np.array_split(list(found.of_all), len(GROUPS))[GROUPS.index(group)]
+    ]
     if not names:
         raise NotApplicableError(f"of {len(found.of_all)} batch norms, none is {group}")
     # A network may call a layer for some images only, so a part may lack it.
@@ -166,4 +184,6 @@ def _of_group(
     nats = f"with {found.of_all[most]:.2g} nats"
     detail = f"{group} layers {names[0]} to {names[-1]}, the {end} {most} {nats}"
     detail = f"layer {most} {nats}" if len(names) == 1 else detail
-    return Measurement(metric, value, found.n, (max(value - error, metric.range[0]), value + error), detail=detail)
+    return Measurement(
+        metric, value, found.n, (max(value - error, metric.range[0]), value + error), detail=detail
+    )

@@ -32,12 +32,18 @@ def starter_checks(_: StarterData) -> list[Row]:
     ]
 
 
-def stale_statistics_are_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
+def stale_statistics_are_noticed(
+    session: StressSession, judge: Judge
+) -> Callable[[], Finding] | None:
     """Return what finds out whether running statistics of another scale pass; None without checks that can tell.
 
     Smaller variances lie farther away, so no minimum can.
     """
-    checks = [check for check in session.checks.family(FAMILY) if check.binding and check.metric in _MAXIMA]
+    checks = [
+        check
+        for check in session.checks.family(FAMILY)
+        if check.binding and check.metric in _MAXIMA
+    ]
     return partial(_noticed, session, judge, checks) if checks else None
 
 
@@ -50,4 +56,6 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
 
     mutant = with_changed_network(session, shrink)
     harm = f"the model has a {_SHRUNK}th of its running variances:"
-    return finding_of_family(FAMILY, checks, mutant, session, judge, harm=harm, fault="stale statistics")
+    return finding_of_family(
+        FAMILY, checks, mutant, session, judge, harm=harm, fault="stale statistics"
+    )

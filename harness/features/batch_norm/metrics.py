@@ -19,7 +19,9 @@ BATCH_NORM_DISTANCE = Metric(
     range=(-40.0, 40.0),
     heavy_tailed=True,
 )
-BATCH_NORM_DISTANCE_MINIMUM = replace(BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more")
+BATCH_NORM_DISTANCE_MINIMUM = replace(
+    BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more"
+)
 """The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
 BATCH_NORM_MISFIT = Metric(
     "batch_norm_misfit",

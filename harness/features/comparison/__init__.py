@@ -6,6 +6,8 @@ _COMMAND = "harness.features.comparison.command"
 FEATURE = Feature(
     {
         "compare": Command("Inspect", _COMMAND, "Compare two checkpoints on the same images."),
-        "rank": Command("Inspect", _COMMAND, "Rank finished runs of the gate by their stress.json."),
+        "rank": Command(
+            "Inspect", _COMMAND, "Rank finished runs of the gate by their stress.json."
+        ),
     }
 )

@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 )
 @options.json_option
 def compare_command(
-    checkpoints: tuple[Path | str, ...], checks_path: Path, output: Path, failures: Path | None, *, as_json: bool
+    checkpoints: tuple[Path | str, ...],
+    checks_path: Path,
+    output: Path,
+    failures: Path | None,
+    *,
+    as_json: bool,
 ) -> int:
     """Compare two checkpoints by their predictions."""
     from harness.base.outputs import PAGE, table_kind
@@ -61,7 +66,9 @@ def compare_command(
     facts = {
         **{model.role: f"{model.path} ({model.sha256[:12]})" for model in done.models},
         "data": f"{done.images.name}, {done.images.split} split, {len(done.images)} images",
-        "reproduce": shlex.join(["stress-harness", "compare", *map(str, both), *options.given_line()]),
+        "reproduce": shlex.join(
+            ["stress-harness", "compare", *map(str, both), *options.given_line()]
+        ),
     }
     shown, changed = thumbnails_of(done.images, done.overview), done.changed.as_json()
     thumbnails = {number: source_of(pixels) for number, pixels in shown.items()}

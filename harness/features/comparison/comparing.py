@@ -42,10 +42,18 @@ def compare(paths: tuple[Path | str, Path | str], settings: ModelSettings) -> Co
     images = settings.images()
     names = [path if isinstance(path, str) else path.stem for path in paths]
     names = ["A", "B"] if names[0] == names[1] else names
-    first, second = (replace(settings.open(path, images), role=name) for path, name in zip(paths, names, strict=True))
+    first, second = (
+        replace(settings.open(path, images), role=name)
+        for path, name in zip(paths, names, strict=True)
+    )
     if first.model_sha256 == second.model_sha256:
-        raise InputError(f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare")
-    with Progress(unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar, watched(bar.update):
+        raise InputError(
+            f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare"
+        )
+    with (
+        Progress(unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar,
+        watched(bar.update),
+    ):
         measured = measure_overview({model.role: model for model in (first, second)}, images)
     mine, theirs = first.predict(images), second.predict(images)
     return Comparison(images, (first, second), (mine, theirs), measured, flips(mine, theirs))

@@ -28,7 +28,16 @@ _COMPARED = frozenset({"pass", "fail", "inconclusive"})
 """Statuses of a check whose measurement was compared with a threshold."""
 _NAMED = 5
 """Checks won by a candidate that the terminal names."""
-_TITLES = ("rank", "candidate", "verdict", "beats", "failing", "smallest margin", "wins", "best behaviors")
+_TITLES = (
+    "rank",
+    "candidate",
+    "verdict",
+    "beats",
+    "failing",
+    "smallest margin",
+    "wins",
+    "best behaviors",
+)
 _TEXT = (0, 1, 2, 3, 5, 6, 7)
 
 
@@ -49,7 +58,11 @@ class Row:
     def score(self, value: float) -> float:
         """Return a value in the spread of this check, see `harness.run.outcome.spread`; more is better."""
         threshold = self.threshold if self.threshold is not None else self.reference_mean or 0.0
-        return (-1 if self.direction == "at_most" else 1) * value / spread(threshold, self.reference_std)
+        return (
+            (-1 if self.direction == "at_most" else 1)
+            * value
+            / spread(threshold, self.reference_std)
+        )
 
 
 @record
@@ -92,7 +105,11 @@ class Run:
         """Return the smallest margin of each family, see `harness.run.outcome.margin`; the smallest first."""
         found: dict[str, float] = {}
         for row in self.rows:
-            if row.status in {"pass", "fail"} and row.value is not None and row.threshold is not None:
+            if (
+                row.status in {"pass", "fail"}
+                and row.value is not None
+                and row.threshold is not None
+            ):
                 away = row.score(row.value) - row.score(row.threshold)
                 away = max(away, 0.0) if row.status == "pass" else max(min(away, 0.0), -FARTHEST)
                 found[row.family] = min(away, found.get(row.family, FARTHEST))
@@ -175,12 +192,20 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         try:
             plain = json.loads(read_regular(path, max_bytes=MAX_BYTES))
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path}: cannot be read as the stress.json of a run ({said_of(error)})") from None
+            raise InputError(
+                f"{path}: cannot be read as the stress.json of a run ({said_of(error)})"
+            ) from None
         one = run_of(plain, str(path))
         if other := next((other for other in runs if one.sha256 == other.sha256), None):
-            raise InputError(f"{path}: its candidate is the network of {other.source}; leave one of them out")
-        if unlike := [name for name, value in one.alike.items() if runs and value != runs[0].alike[name]]:
-            raise InputError(f"{path}: its run has another {' and '.join(unlike)} than {runs[0].source}; leave it out")
+            raise InputError(
+                f"{path}: its candidate is the network of {other.source}; leave one of them out"
+            )
+        if unlike := [
+            name for name, value in one.alike.items() if runs and value != runs[0].alike[name]
+        ]:
+            raise InputError(
+                f"{path}: its run has another {' and '.join(unlike)} than {runs[0].source}; leave it out"
+            )
         runs.append(one)
     return runs
 
@@ -197,7 +222,11 @@ def run_of(plain: Any, source: str) -> Run:
     if found.stopped:
         raise InputError(f"{source}: the run {found.stopped}, so it has no rank; leave it out")
     alike = {"set of images": found.data.get("sha256"), "checks file": found.checks_sha256}
-    alike |= {"number of images": found.data.get("n"), "protocol": found.protocol, "profile": found.profile}
+    alike |= {
+        "number of images": found.data.get("n"),
+        "protocol": found.protocol,
+        "profile": found.profile,
+    }
     own = [entry for entry in found.checks if entry.get("role") == "candidate"]
     rows = tuple(_picked(Row, entry, f"{source}: check {entry.get('id')}") for entry in own)
     path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
@@ -207,7 +236,9 @@ def run_of(plain: Any, source: str) -> Run:
 
 
 def _picked(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
-    return read_record(kind, {each.name: plain.get(each.name) for each in fields(kind)}, where=where)
+    return read_record(
+        kind, {each.name: plain.get(each.name) for each in fields(kind)}, where=where
+    )
 
 
 def rank(runs: Sequence[Run]) -> Ranking:
@@ -222,7 +253,10 @@ def rank(runs: Sequence[Run]) -> Ranking:
     judges all of them.
     """
     stems = [one.path if "://" in one.path else Path(one.path).stem for one in runs]
-    named = {stem if stems.count(stem) == 1 else one.source: one for stem, one in zip(stems, runs, strict=True)}
+    named = {
+        stem if stems.count(stem) == 1 else one.source: one
+        for stem, one in zip(stems, runs, strict=True)
+    }
 
     pairs = _pairs(named)
 
@@ -237,22 +271,37 @@ def rank(runs: Sequence[Run]) -> Ranking:
 
     wins: dict[str, dict[str, float]] = {name: {} for name in named}
     best: dict[str, list[str]] = {name: [] for name in named}
-    rows = {name: {row.id: row for row in one.rows if row.value is not None} for name, one in named.items()}
+    rows = {
+        name: {row.id: row for row in one.rows if row.value is not None}
+        for name, one in named.items()
+    }
     unequal: set[str] = set()
     for check in set.intersection(*(set(known) for known in rows.values())):
         row = next(iter(rows.values()))[check]
-        if len({known[check].n for known in rows.values()}) > 1:  # Samples that fit a time, for example.
+        if (
+            len({known[check].n for known in rows.values()}) > 1
+        ):  # Samples that fit a time, for example.
             unequal.add(row.family)
         elif row.reference_std is not None or row.threshold is not None:
-            name, lead = _leader({name: known[check].score(known[check].value or 0.0) for name, known in rows.items()})
+            name, lead = _leader(
+                {
+                    name: known[check].score(known[check].value or 0.0)
+                    for name, known in rows.items()
+                }
+            )
             if lead >= _LED:
                 wins[name][check] = lead
     for family in runs[0].margins.keys() - unequal:
-        margins = {name: one.margins[family] for name, one in named.items() if family in one.margins}
+        margins = {
+            name: one.margins[family] for name, one in named.items() if family in one.margins
+        }
         name, lead = _leader(margins)
         if len(margins) == len(runs) and lead >= _LED:
             best[name].append(family)
-    ordered = {name: dict(sorted(won.items(), key=lambda win: (-win[1], win[0]))) for name, won in wins.items()}
+    ordered = {
+        name: dict(sorted(won.items(), key=lambda win: (-win[1], win[0])))
+        for name, won in wins.items()
+    }
     ranked = {name: named[name] for name in sorted(named, key=badness)}
     return Ranking(ranked, pairs, ordered, best)
 

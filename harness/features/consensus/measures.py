@@ -69,7 +69,9 @@ class ConsensusErrors:
         return self.perturbations[int(self.telling[:, position].argmax())]
 
 
-def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions: PanelPredictions) -> ConsensusErrors:
+def find_consensus_set_errors(
+    answers: Sequence[Predictions], panel_predictions: PanelPredictions
+) -> ConsensusErrors:
     """Return the errors of a model on the consensus set, by its predictions under one or several perturbations.
 
     The predictions may be for different samples of one split if one sample contains the others. An error is telling in
@@ -84,19 +86,28 @@ def find_consensus_set_errors(answers: Sequence[Predictions], panel_predictions:
     places[images.positions.numpy()] = np.arange(len(images))
     telling = np.zeros((len(answers), len(images)))
     known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
-    for row, each, reference in zip(telling, answers, panel_predictions.consensus_sets(answers), strict=True):
+    for row, each, reference in zip(
+        telling, answers, panel_predictions.consensus_sets(answers), strict=True
+    ):
         lost = reference.consensus & ~each.correct
         sureness = reference.of_label[lost]
         if each.has_confidence:
             sureness = sureness * each.confidence_of_errors()[lost]
-        row[places[each.images.positions.numpy()[lost]]] = 1e-9 + sureness  # Above 0 at any confidence.
+        row[places[each.images.positions.numpy()[lost]]] = (
+            1e-9 + sureness
+        )  # Above 0 at any confidence.
         known += int(reference.consensus.sum())
         pairs += confusion_matrix(each, lost)
     if not known:
         error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
         count = panel_predictions.reference_models
-        raise error(f"consensus: the {count} reference models agree on no image, so the set is empty")
-    perturbations, n = tuple(each.perturbation for each in answers), sum(len(each.labels) for each in answers)
+        raise error(
+            f"consensus: the {count} reference models agree on no image, so the set is empty"
+        )
+    perturbations, n = (
+        tuple(each.perturbation for each in answers),
+        sum(len(each.labels) for each in answers),
+    )
     models, correction = panel_predictions.reference_models, panel_predictions.correction
     return ConsensusErrors(images, perturbations, n, known, pairs, telling, models, correction)
 
@@ -129,11 +140,19 @@ def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
     of_worst = labels == worst
     n, counted = (count * len(lost.perturbations) for count in (largest, int(of_worst.sum())))
-    return replace(_measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, of_worst, n, detail), counted=counted)
+    return replace(
+        _measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, of_worst, n, detail), counted=counted
+    )
 
 
 def _measured(
-    metric: Metric, lost: ConsensusErrors, chosen: np.ndarray, n: int, detail: str, *, correction: float = 1
+    metric: Metric,
+    lost: ConsensusErrors,
+    chosen: np.ndarray,
+    n: int,
+    detail: str,
+    *,
+    correction: float = 1,
 ) -> Measurement:
     times = np.where(chosen, (lost.telling > 0).sum(axis=0), 0)
     times = times if correction == 1 else times * correction

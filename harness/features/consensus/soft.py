@@ -96,7 +96,9 @@ class KnownImages:
         """Return the images of a class in the set, (N,) bool; raises `NotApplicableError` without any."""
         found = self.known & (self.predictions.labels == label)
         if not found.any():
-            raise NotApplicableError(f"no image of {self.predictions.classes[label]} is in the consensus set")
+            raise NotApplicableError(
+                f"no image of {self.predictions.classes[label]} is in the consensus set"
+            )
         return np.asarray(found)
 
     def confused(self, true: int, other: int) -> str:
@@ -118,7 +120,9 @@ def find_known_images(predictions: Predictions, panel_predictions: PanelPredicti
     predictions.expect_known()
     if not found.consensus.any():
         error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
-        raise error(f"the {panel_predictions.reference_models} reference models agree on no image, so the set is empty")
+        raise error(
+            f"the {panel_predictions.reference_models} reference models agree on no image, so the set is empty"
+        )
     return KnownImages(predictions, panel_predictions, found.consensus)
 
 
@@ -161,7 +165,9 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     """
     view, panel, classes = seen.panel.view(), seen.panel, seen.predictions.classes
     if len(classes) > MANY:
-        raise NotApplicableError(f"more than {MANY} classes: the panel predictions have no soft confusions of so many")
+        raise NotApplicableError(
+            f"more than {MANY} classes: the panel predictions have no soft confusions of so many"
+        )
     if view.soft is None:
         raise NotRecordedError("the panel predictions have no soft confusions; calibrate again")
     others = [at for at, model in enumerate(panel.models) if model != panel.excluded]
@@ -169,9 +175,16 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
         raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
     present = np.unique(seen.predictions.labels[seen.known])
     known = np.isfinite(view.soft[others]).all(axis=0)
-    pairs = [(true, other) for true in present for other in range(len(classes)) if other != true and known[true, other]]
+    pairs = [
+        (true, other)
+        for true in present
+        for other in range(len(classes))
+        if other != true and known[true, other]
+    ]
     if not pairs:
-        raise NotApplicableError("for each class, some reference model has no image that all others predict correctly")
+        raise NotApplicableError(
+            "for each class, some reference model has no image that all others predict correctly"
+        )
     rows, columns = np.array(pairs).T
     theirs = view.soft[others][:, rows, columns].astype(np.float64)
     means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
@@ -179,7 +192,10 @@ def largest_soft_confusion(seen: KnownImages) -> Measurement:
     usual, spread = moderated_prediction(theirs)
     away = (own - usual) / spread
     worst = int(away.argmax())
-    value, detail = float(np.clip(away[worst], *_RANGE)), f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs"
+    value, detail = (
+        float(np.clip(away[worst], *_RANGE)),
+        f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs",
+    )
     true, other = pairs[worst]
     values, counted = seen.probabilities[:, other], seen.of_class(true)
     some = values[counted]
@@ -207,6 +223,11 @@ def _log_mean(
     mean, error = float(some.mean()), Z95 * float(some.std()) / np.sqrt(len(some))
     ends = np.log(np.maximum([mean, mean - error, mean + error], TINY))
     value, low, high = map(float, np.clip(ends, *metric.range))
-    detail = detail or f"{form.format(mean)} on {len(some):,} images that every reference model predicts correctly"
+    detail = (
+        detail
+        or f"{form.format(mean)} on {len(some):,} images that every reference model predicts correctly"
+    )
     failures = _most(values, counted)
-    return Measurement(metric, value, n, (low, high), detail=detail, failures=failures, counted=len(some))
+    return Measurement(
+        metric, value, n, (low, high), detail=detail, failures=failures, counted=len(some)
+    )

@@ -26,7 +26,11 @@ def soft_confusion(about: StarterData) -> list[Row]:
     return [
         *(largest if len(about.images.classes) <= MANY else ()),
         *(
-            (f"soft-confusion-{about.slugs[one]}-{about.slugs[two]}", "soft_confusion", {"pair": [one, two]})
+            (
+                f"soft-confusion-{about.slugs[one]}-{about.slugs[two]}",
+                "soft_confusion",
+                {"pair": [one, two]},
+            )
             for one, two in pairs
         ),
     ]

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     "No class and no group may change by more than 5%.",
 )
 @click.argument("artifact", type=options.MODEL)
-@click.option("--original", type=options.MODEL, required=True, metavar="MODEL", help="The model that it was made from.")
+@click.option(
+    "--original",
+    type=options.MODEL,
+    required=True,
+    metavar="MODEL",
+    help="The model that it was made from.",
+)
 @options.tolerance_option(
     "The share of predictions that may change, and of correct ones that may be lost, net (default: 1%)."
 )
@@ -42,7 +48,9 @@ if TYPE_CHECKING:
 @options.model_options
 @options.page_option("reports/equal.html")
 @options.json_option
-def equal_command(artifact: Path | str, original: Path | str, output: Path, *, as_json: bool, **chosen: Any) -> int:
+def equal_command(
+    artifact: Path | str, original: Path | str, output: Path, *, as_json: bool, **chosen: Any
+) -> int:
     """Compare an artifact with its original."""
     from harness.base.outputs import PAGE
     from harness.features.equivalence.equality import equal

@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, some_of
-from harness.checks.tolerance import TOLERANCE, ToleranceTest, expect_tolerance, overall, tolerance_tests
+from harness.checks.tolerance import (
+    TOLERANCE,
+    ToleranceTest,
+    expect_tolerance,
+    overall,
+    tolerance_tests,
+)
 from harness.features.equivalence.normalization import LEAST_CHANGED, fitted_normalization
 from harness.measures.accuracy import ACCURACY, accuracy
-from harness.measures.changed_predictions import PREDICTIONS_CHANGED, changed, class_order, predictions_changed
+from harness.measures.changed_predictions import (
+    PREDICTIONS_CHANGED,
+    changed,
+    class_order,
+    predictions_changed,
+)
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
 from harness.run.selfcheck import expect_steady
@@ -124,9 +135,15 @@ def equal(
     normalization = None
     if done.outcome == "different" and not done.order and done.differ.mean() >= LEAST_CHANGED:
         normalization = fitted_normalization(predictions[0], first)
-    if normalization is not None and normalization.kind == "missing" and "normalization" in declared_facts:
+    if (
+        normalization is not None
+        and normalization.kind == "missing"
+        and "normalization" in declared_facts
+    ):
         hint = f"Add --artifact-normalization {normalization.original_as_option}."
-    return replace(done, caution=_caution(first, images, history), hint=hint, normalization=normalization)
+    return replace(
+        done, caution=_caution(first, images, history), hint=hint, normalization=normalization
+    )
 
 
 def equality_in(session: StressSession, history: Path | None) -> Equality:
@@ -137,16 +154,27 @@ def equality_in(session: StressSession, history: Path | None) -> Equality:
     prediction.
     """
     rows = session.checks.checks
-    held = [check.binding.threshold for check in rows if check.metric == PREDICTIONS_CHANGED.name and check.binding]
+    held = [
+        check.binding.threshold
+        for check in rows
+        if check.metric == PREDICTIONS_CHANGED.name and check.binding
+    ]
     tolerance = next((threshold for threshold in held if 0 < threshold < 1), TOLERANCE)
-    artifact, original, images = session.roles["candidate"], session.roles["original"], session.images
+    artifact, original, images = (
+        session.roles["candidate"],
+        session.roles["original"],
+        session.images,
+    )
     predictions = artifact.predict(images), original.predict(images)
     failing = [
         check.id
         for check in rows
-        if check.family in {"clean", "class"} and check.metric == ACCURACY.name and check.pose == IDENTITY
+        if check.family in {"clean", "class"}
+        and check.metric == ACCURACY.name
+        and check.pose == IDENTITY
         if check.role == "candidate" and check.binding
-        if session.scaled(check).judge(accuracy(predictions[1], of_class=check.class_name)).status == "fail"
+        if session.scaled(check).judge(accuracy(predictions[1], of_class=check.class_name)).status
+        == "fail"
     ]
     if failing:
         caution = f"The original itself fails {some_of(failing)}: equal to it is not fit to ship."
@@ -161,7 +189,10 @@ def _caution(original: RoleModel, images: LabelledImages, history: Path) -> str:
     last = None
     with suppress(InputError):  # An unreadable history says nothing against the original.
         for line in read_history(history).lines:
-            if (line.candidate, line.data) == (original.sha256, images.sha256) and line.verdict != "partial":
+            if (line.candidate, line.data) == (
+                original.sha256,
+                images.sha256,
+            ) and line.verdict != "partial":
                 last = line
     if last is None or last.verdict == "pass":
         return ""

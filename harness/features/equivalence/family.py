@@ -31,7 +31,9 @@ _SEVERITY = 3
 REASON = "a healthy int8 conversion of the shipped model has upper bounds up to 0.89%"
 OF_A_CLASS = "a healthy int8 conversion of the shipped model changes up to 2.8% of a class"
 _AT_CORNERS = "a healthy int8 conversion of the shipped model changes 0.9% at the corners of the augmentation range"
-_UNDER_CORRUPTION = "a healthy int8 conversion of the shipped model changes 1.9% under common corruptions"
+_UNDER_CORRUPTION = (
+    "a healthy int8 conversion of the shipped model changes 1.9% under common corruptions"
+)
 _LOST = "no more correct predictions are lost than predictions may change"
 _MEAN = "a healthy int8 conversion of the shipped model moves probabilities by 0.6% on average"
 
@@ -43,12 +45,24 @@ _Row = tuple[str, str, float | None, str, dict[str, object]]
 def starter_checks(about: StarterData) -> list[Row]:
     """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
     corruptions = [[name, _SEVERITY] for name in _CORRUPTIONS]
-    corners: _Row = ("corners", "pooled_predictions_changed", _POSED, _AT_CORNERS, {"under": ["corners"]})
+    corners: _Row = (
+        "corners",
+        "pooled_predictions_changed",
+        _POSED,
+        _AT_CORNERS,
+        {"under": ["corners"]},
+    )
     rows: list[_Row] = [
         ("clean", "predictions_changed", TOLERANCE, REASON, {}),
         ("class", "worst_class_predictions_changed", OF_A_PART, OF_A_CLASS, {}),
         *([corners] if about.augmentation.moves else []),
-        ("corrupted", "pooled_predictions_changed", _CORRUPTED, _UNDER_CORRUPTION, {"damaged": corruptions}),
+        (
+            "corrupted",
+            "pooled_predictions_changed",
+            _CORRUPTED,
+            _UNDER_CORRUPTION,
+            {"damaged": corruptions},
+        ),
         ("lost", "correct_predictions_lost", TOLERANCE, _LOST, {}),
         ("lost-class", "worst_class_correct_predictions_lost", OF_A_PART, _LOST, {}),
         ("confidence", "confidence_moved", _CONFIDENCE, _MEAN, {}),
@@ -58,9 +72,15 @@ def starter_checks(about: StarterData) -> list[Row]:
         ("calibration", "calibration_error_change", None, "", {}),
     ]
     for column, slug in slugs(list(about.images.groups), kind="column").items():
-        rows.append((slug, "worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, {"by": column}))
+        rows.append(
+            (slug, "worst_group_predictions_changed", OF_A_PART, OF_A_CLASS, {"by": column})
+        )
     return [
-        (f"{EQUIVALENCE}-{name}", metric, more | ({"tolerance": most, "reason": why} if most else {}))
+        (
+            f"{EQUIVALENCE}-{name}",
+            metric,
+            more | ({"tolerance": most, "reason": why} if most else {}),
+        )
         for name, metric, most, why, more in rows
     ]
 
@@ -85,14 +105,20 @@ def _noticed(session: StressSession, original: RoleModel, judge: Judge) -> Findi
         check
         for check in session.checks.family(EQUIVALENCE)
         if check.metric == PREDICTIONS_CHANGED.name
-        and (check.panel and check.panel.n == images if check.by_conversions else check.tolerance is not None)
+        and (
+            check.panel and check.panel.n == images
+            if check.by_conversions
+            else check.tolerance is not None
+        )
     ]
     if not checks:
         raise NotApplicableError(f"no check on {PREDICTIONS_CHANGED.name} has a tolerance")
     for check in checks:
         limit = check.binding.threshold if check.binding else 0
         share = max(TOLERANCE, limit + check.by_conversions / images)
-        permuted = replace(original, role="candidate", classifier=_Permuted(original.classifier, share))
+        permuted = replace(
+            original, role="candidate", classifier=_Permuted(original.classifier, share)
+        )
         if (verdict := judge(with_candidate(session, permuted), check)) is not None:
             judged.append(verdict)
     if not judged:
@@ -100,9 +126,13 @@ def _noticed(session: StressSession, original: RoleModel, judge: Judge) -> Findi
     harm = f"the original with {share:.1%} of its predictions permuted"
     judged = [verdict for verdict in judged if verdict.status != "informational"]
     if not judged:
-        raise NotApplicableError("the checks on changed predictions are informational for so few images")
+        raise NotApplicableError(
+            "the checks on changed predictions are informational for so few images"
+        )
     if passed := [verdict for verdict in judged if verdict.status == "pass"]:
-        return Finding(holds=False, detail=f"{harm} passes: {passed[0].explain()}; correct the test")
+        return Finding(
+            holds=False, detail=f"{harm} passes: {passed[0].explain()}; correct the test"
+        )
     return Finding(holds=True, detail=f"{harm} does not pass as equal")
 
 
@@ -116,6 +146,8 @@ class _Permuted(standins.StandIn):
     def _predictions(self, images: LabelledImages, perturbation: Perturbation) -> Predictions:
         found = self._original.predict(images, perturbation)
         answers = found.answers.copy()
-        at = np.unique(np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64))
+        at = np.unique(
+            np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64)
+        )
         answers[at] = np.roll(answers[at], 1, axis=1)
         return Predictions(answers, images, perturbation, known=found.known)

@@ -11,7 +11,12 @@ import torch
 from harness.data.images import spread_positions
 from harness.data.serving.catalog import SKEWS
 from harness.data.stages import Normalise
-from harness.inference.levels import fitted_levels, largest_moves, levels_of_channels, log_likelihood_below_top
+from harness.inference.levels import (
+    fitted_levels,
+    largest_moves,
+    levels_of_channels,
+    log_likelihood_below_top,
+)
 from harness.inference.serving import model_serving, served_predictions
 from harness.measures.statistics import mcnemar_p
 
@@ -53,7 +58,9 @@ class Normalization:
     def original_as_option(self) -> str:
         """Return the original's normalization as the options of the command take it."""
         numbers = [list(values) for values in (self.original.mean, self.original.std)]
-        return ",".join(str(values[0] if len(values) == 1 else values).replace(" ", "") for values in numbers)
+        return ",".join(
+            str(values[0] if len(values) == 1 else values).replace(" ", "") for values in numbers
+        )
 
     @property
     def sentence(self) -> str:
@@ -88,7 +95,9 @@ def fitted_normalization(artifact: Predictions, original: RoleModel) -> Normaliz
     if explained < _EXPLAINED * changed or p > _ALPHA:
         return None
     kind, mean, std = _kind_of(pipeline, fit.reference)
-    return Normalization(kind, mean, std, fit.reference.normalise, changed, explained, len(positions))
+    return Normalization(
+        kind, mean, std, fit.reference.normalise, changed, explained, len(positions)
+    )
 
 
 class _Fit:
@@ -109,16 +118,25 @@ class _Fit:
             mean=float(pixels.float().mean()) / 255,
             coarse=lambda levels: self._loss(levels.of(self.reference), _COARSE),
         )
-        return min([self.reference, *self._catalog(), fitted.of(self.reference)], key=lambda at: self._loss(at, _FINE))
+        return min(
+            [self.reference, *self._catalog(), fitted.of(self.reference)],
+            key=lambda at: self._loss(at, _FINE),
+        )
 
     def agrees(self, pipeline: Pipeline) -> np.ndarray:
         """Return which images the artifact predicts as the original does behind a pipeline, (N,) bool."""
-        return np.asarray(self._predictions(pipeline, len(self._predicted)).predicted == self._predicted)
+        return np.asarray(
+            self._predictions(pipeline, len(self._predicted)).predicted == self._predicted
+        )
 
     def _catalog(self) -> list[Pipeline]:
         """Return the normalizations with a name, which may differ between channels."""
         by_numbers = {"normalise", "scale"}
-        return [pipeline for name, pipeline in self.serving.catalog.items() if SKEWS[name].stage in by_numbers]
+        return [
+            pipeline
+            for name, pipeline in self.serving.catalog.items()
+            if SKEWS[name].stage in by_numbers
+        ]
 
     def _loss(self, pipeline: Pipeline, count: int) -> float:
         logits = self._predictions(pipeline, count).logits

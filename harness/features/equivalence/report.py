@@ -50,7 +50,9 @@ def differences(session: StressSession, request: RunRequest) -> Part:
     """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
     if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
         return Part()
-    from harness.features.equivalence.equality import equality_in  # It needs PyTorch, and a report does not.
+    from harness.features.equivalence.equality import (
+        equality_in,
+    )  # It needs PyTorch, and a report does not.
 
     return Part(differences=_differences(equality_in(session, request.history_path)))
 
@@ -66,7 +68,9 @@ def section(outcome: Outcome) -> Section | None:
 
 def equality_lines(done: Equality) -> list[str]:
     """Return what the terminal shows: a caution, the sentence, a normalization that explains it, and a hint."""
-    return [line for line in (done.caution, sentence(done), _normalization(done), done.hint) if line]
+    return [
+        line for line in (done.caution, sentence(done), _normalization(done), done.hint) if line
+    ]
 
 
 def equality_json(done: Equality) -> dict[str, object]:
@@ -135,8 +139,14 @@ def equality_page(done: Equality, reproduce: str) -> str:
     facts = [(name, f"{model.path} ({model.sha256[:12]})") for name, model in models]
     data = f"{done.images.name}, {done.images.split} split, {len(done.images):,} images"
     last = inputs([*facts, ("data", data), ("reproduce", reproduce)])
-    sections = [Section("checks", "The checks", table(titles, rows)), *_parts(_differences(done)), last]
-    return whole_page(f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner)
+    sections = [
+        Section("checks", "The checks", table(titles, rows)),
+        *_parts(_differences(done)),
+        last,
+    ]
+    return whole_page(
+        f"{done.artifact.path} against {done.original.path}", Markup(), sections, banner=banner
+    )
 
 
 def _differences(done: Equality) -> Differences:
@@ -158,9 +168,20 @@ def _differences(done: Equality) -> Differences:
         shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
         words = f"image {number}: the original predicts {was}, the artifact {is_now}; its label is {true}"
         image = source_of(done.images.pixels[position].permute(1, 2, 0).numpy())
-        faces.append(Face(image, was, is_now, f"{shares}label {true} · image {number}", words, wrong=is_now != true))
+        faces.append(
+            Face(
+                image,
+                was,
+                is_now,
+                f"{shares}label {true} · image {number}",
+                words,
+                wrong=is_now != true,
+            )
+        )
     order = "" if sure is None else ", the most confident first"
-    pairs = Counter(f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)).most_common(_MOST)
+    pairs = Counter(
+        f"{was} → {is_now}" for was, is_now in zip(before[at], now[at], strict=True)
+    ).most_common(_MOST)
     lost, gained = lost_and_gained(*done.predictions, done.differ)
     groups = []
     columns = {f"group by {name}": values for name, values in original.images.groups.items()}

@@ -5,7 +5,13 @@ from harness.base.features import Command, Feature
 _COMMAND = "harness.features.evaluation.command"
 FEATURE = Feature(
     {
-        "evaluate": Command("Inspect", _COMMAND, "Print a checkpoint's accuracy, failures and suspected label errors."),
-        "break": Command("Inspect", _COMMAND, "Find the smallest rotation and shift that a checkpoint fails on."),
+        "evaluate": Command(
+            "Inspect",
+            _COMMAND,
+            "Print a checkpoint's accuracy, failures and suspected label errors.",
+        ),
+        "break": Command(
+            "Inspect", _COMMAND, "Find the smallest rotation and shift that a checkpoint fails on."
+        ),
     }
 )

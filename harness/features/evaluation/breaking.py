@@ -76,7 +76,10 @@ def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) ->
 def _range_of(images: LabelledImages) -> AugmentationRange:
     """Return the augmentation range of the images; raises `InputError` for one without rotation and shift."""
     if not images.domain.augmentation.moves:
-        raise InputError(f"{NO_GEOMETRY}, so there is nothing to break; declare one in [gate]", setting="augmentation")
+        raise InputError(
+            f"{NO_GEOMETRY}, so there is nothing to break; declare one in [gate]",
+            setting="augmentation",
+        )
     return images.domain.augmentation
 
 
@@ -104,14 +107,18 @@ def survival(checkpoint: Path | str, settings: ModelSettings) -> Broken:
             moved(len(path.poses) + 1)
     plain, lines = {}, [f"{len(images)} images; shares of those with a correct clean prediction"]
     for curve in curves:
-        median, decile = (breaking_severity(curve, share_broken=share).value for share in (0.5, 0.1))
+        median, decile = (
+            breaking_severity(curve, share_broken=share).value for share in (0.5, 0.1)
+        )
         held = float((curve.severity == float("inf")).mean())
         plain[curve.path.name] = {
             "unit": curve.path.unit,
             "median": median,
             "decile": decile,
             "held_to_the_limit": held,
-            "survival": {f"{at:g}": float(share) for at, share in zip(*curve.survival(), strict=True)},
+            "survival": {
+                f"{at:g}": float(share) for at, share in zip(*curve.survival(), strict=True)
+            },
         }
         tenth, half = (curve.path.label(curve.quantile(share)) for share in (0.1, 0.5))
         breaks = f"one in ten fails by {tenth}, half by {half}, {held:.0%} hold up to the limit"

@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     "picture. Without --image, draw the survival curve of all images.",
 )
 @click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
-@click.option("--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images).")
+@click.option(
+    "--image", type=int, metavar="N", help="The test image's number, from 0 (default: all images)."
+)
 @options.model_options
-@options.output_option("PNG", "The picture", in_words="reports/break-N.png, or reports/survival.png")
+@options.output_option(
+    "PNG", "The picture", in_words="reports/break-N.png, or reports/survival.png"
+)
 @options.json_option
-def break_command(checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool) -> int:
+def break_command(
+    checkpoint: Path | str, image: int | None, output: Path | None, *, as_json: bool
+) -> int:
     """Find how little it takes."""
     from harness.base.outputs import PICTURE
     from harness.features.evaluation.breaking import break_image, survival
@@ -34,12 +40,18 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
     settings = options.project_with(as_json=as_json).request
     path = output or options.REPORTS / ("survival.png" if image is None else f"break-{image}.png")
     picture = options.own_output(path, PICTURE, inputs_of_command([checkpoint], settings))
-    found = survival(checkpoint, settings) if image is None else break_image(checkpoint, settings, image)
+    found = (
+        survival(checkpoint, settings)
+        if image is None
+        else break_image(checkpoint, settings, image)
+    )
     plain, lines, content = found
     if content is not None:
         picture.write(content)
         lines.append(f"picture: {path}")
-    options.say({**plain, "picture": None if content is None else str(path)}, lines, as_json=as_json)
+    options.say(
+        {**plain, "picture": None if content is None else str(path)}, lines, as_json=as_json
+    )
     return options.OK if content is not None else options.NEGATIVE
 
 
@@ -52,8 +64,12 @@ def break_command(checkpoint: Path | str, image: int | None, output: Path | None
 )
 @click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
 @options.model_options
-@click.option("--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes).")
-@click.option("--per-class", is_flag=True, help="Also print precision, recall and F1 of each class.")
+@click.option(
+    "--poses", "on_grid", is_flag=True, help="Also search the 9x5x5 grid of poses (minutes)."
+)
+@click.option(
+    "--per-class", is_flag=True, help="Also print precision, recall and F1 of each class."
+)
 @click.option(
     "--failures",
     is_flag=True,
@@ -121,7 +137,9 @@ def evaluate_command(
     settings = options.project_with(as_json=as_json).request
     inputs = inputs_of_command([checkpoint, predictions_path], settings)
     kinds = FILES if failures or label_errors else {}
-    outputs = {name: options.own_output(output / name, kind, inputs) for name, kind in kinds.items()}
+    outputs = {
+        name: options.own_output(output / name, kind, inputs) for name, kind in kinds.items()
+    }
     if images_table:
         outputs[str(images_table)] = options.own_output(images_table, kind_of(images_table), inputs)
     parts, notes = evaluate(

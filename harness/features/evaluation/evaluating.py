@@ -95,7 +95,9 @@ def evaluate(
         expected = "expected finite numbers: degrees, and pixels to the right and down"
         raise InputError(f"--pose {' '.join(f'{each:g}' for each in odd)}: {expected}")
     everything = settings.all_images()
-    images = everything if settings.samples is None else stratified_sample(everything, settings.samples)
+    images = (
+        everything if settings.samples is None else stratified_sample(everything, settings.samples)
+    )
     model = settings.open(checkpoint, images)
     classifier, clean = model.classifier, model.classifier.predict(images)
     panel, notes, kinds = None, list[str](), tuple[FailureKind, ...]()
@@ -119,7 +121,10 @@ def evaluate(
     on_clean_alone = failures and bool(no_corners) and not on_grid
     notes += [f"failures are of clean images alone: {no_corners}"] if on_clean_alone else []
     grid = _poses_of(images, on_grid=on_grid, failures=failures)
-    predicted, posed = np.empty((len(images), len(grid)), dtype=np.int32), np.zeros(len(kinds), dtype=int)
+    predicted, posed = (
+        np.empty((len(images), len(grid)), dtype=np.int32),
+        np.zeros(len(kinds), dtype=int),
+    )
     for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
         seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
         predicted[:, at] = seen.predicted
@@ -134,7 +139,9 @@ def evaluate(
     if failures:
         moved = sum(pose != IDENTITY for pose in grid)
         persistent = persistent_failures(images, predicted)
-        parts.append(_failures(checkpoint, views, kinds, persistent, posed=posed, moved=moved, folder=folder))
+        parts.append(
+            _failures(checkpoint, views, kinds, persistent, posed=posed, moved=moved, folder=folder)
+        )
     if find_label_errors and panel is not None:
         parts.append(_label_errors(clean, panel, everything.labels.numpy(), folder))
     return parts, notes
@@ -147,7 +154,9 @@ def _poses_of(images: LabelledImages, *, on_grid: bool, failures: bool) -> tuple
         return augmentation_range_poses(within)
     if not failures:
         return ()
-    return (IDENTITY,) if why_no_corners(images) else (IDENTITY, *augmentation_range_corners(within))
+    return (
+        (IDENTITY,) if why_no_corners(images) else (IDENTITY, *augmentation_range_corners(within))
+    )
 
 
 def _table_of(views: Sequence[Predictions], path: Path) -> Part:
@@ -155,7 +164,9 @@ def _table_of(views: Sequence[Predictions], path: Path) -> Part:
     return Part({"per_image": str(path)}, [written], {str(path): per_image(views, path)})
 
 
-def _panel_predictions(named: Path | None, images: LabelledImages, sha256: str) -> PanelPredictions | None:
+def _panel_predictions(
+    named: Path | None, images: LabelledImages, sha256: str
+) -> PanelPredictions | None:
     """Return the panel's predictions of all images of the split, without those of the model with this hash.
 
     None if no file is named. Raises `InputError` for a file that cannot be used.
@@ -214,22 +225,32 @@ def _failures(
     rows: list[list[object]] = []
     for at, kind in enumerate(kinds):
         posed_mean = [f"{posed[at] / moved:.1f}"] if moved else []
-        rows.append([kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), *posed_mean])
+        rows.append(
+            [kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), *posed_mean]
+        )
     titles += [f"mean of {moved} poses"] if moved else []
     lines = ["", *aligned([titles, *rows]), ""]
     if moved:
-        lines.append(f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images")
+        lines.append(
+            f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"
+        )
     groups = confusions_rows(persistent) if moved else []
     if groups:
         lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
     written = [str(folder / name) for name in files]
-    plain = {"failures": [asdict(table) for table in tables], "persistent": asdict(persistent), "files": written}
+    plain = {
+        "failures": [asdict(table) for table in tables],
+        "persistent": asdict(persistent),
+        "files": written,
+    }
     return Part(plain, [*lines, f"written: {', '.join(written)}"], files)
 
 
-def _label_errors(clean: Predictions, panel: PanelPredictions, labels: np.ndarray, folder: Path) -> Part:
+def _label_errors(
+    clean: Predictions, panel: PanelPredictions, labels: np.ndarray, folder: Path
+) -> Part:
     """Return the suspected label errors, and the accuracy without them, or the reason why they are missing."""
     try:
         found = label_errors(clean.images, panel, labels)
@@ -245,6 +266,16 @@ def _label_errors(clean: Predictions, panel: PanelPredictions, labels: np.ndarra
         lines.append(f"and {count - _LABEL_ERRORS} more, in {_LABEL_ERRORS_FILE}")
     said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
     if rest.reference_mean is not None and rest.reference_std is not None:
-        said += f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
-    plain = {"label_errors": as_plain(found), "without_label_errors": as_plain(rest), "label_errors_file": written}
-    return Part(plain, [*lines, said, f"written: {written}"], {_LABEL_ERRORS_FILE: label_errors_csv(found, clean)})
+        said += (
+            f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
+        )
+    plain = {
+        "label_errors": as_plain(found),
+        "without_label_errors": as_plain(rest),
+        "label_errors_file": written,
+    }
+    return Part(
+        plain,
+        [*lines, said, f"written: {written}"],
+        {_LABEL_ERRORS_FILE: label_errors_csv(found, clean)},
+    )

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 _FIRST = "id,image,degrees"
-KINDS = {".csv": table_kind("a table of images", _FIRST), ".parquet": Kind("a table of images", rb"PAR1")}
+KINDS = {
+    ".csv": table_kind("a table of images", _FIRST),
+    ".parquet": Kind("a table of images", rb"PAR1"),
+}
 
 
 def kind_of(path: Path) -> Kind:
@@ -31,7 +34,9 @@ def kind_of(path: Path) -> Kind:
         try:
             import pyarrow  # noqa: F401
         except ImportError:
-            raise PackageError(f"{path}: needs pyarrow; pip install 'stress-harness[hf]', or name a .csv") from None
+            raise PackageError(
+                f"{path}: needs pyarrow; pip install 'stress-harness[hf]', or name a .csv"
+            ) from None
     return kind
 
 
@@ -54,7 +59,10 @@ def per_image(views: Sequence[Predictions], path: Path) -> bytes:
         each: dict[str, Any] = {
             "id": ids,
             "image": images.positions.numpy(),
-            **{name: np.full(len(images), getattr(view.perturbation, name)) for name in ("degrees", "dx", "dy")},
+            **{
+                name: np.full(len(images), getattr(view.perturbation, name))
+                for name in ("degrees", "dx", "dy")
+            },
             "label": classes[view.labels],
             "predicted": classes[view.predicted],
             "correct": view.correct,
@@ -63,7 +71,9 @@ def per_image(views: Sequence[Predictions], path: Path) -> bytes:
             **{f"group {name}": values for name, values in images.groups.items()},
         }
         for name, values in each.items():
-            columns.setdefault(name, []).extend([None] * len(images) if values is None else np.asarray(values).tolist())
+            columns.setdefault(name, []).extend(
+                [None] * len(images) if values is None else np.asarray(values).tolist()
+            )
     if path.suffix.lower() == ".csv":
         return csv_text([*columns], zip(*columns.values(), strict=True)).encode()
     import pyarrow as pa

@@ -46,9 +46,17 @@ if TYPE_CHECKING:
     metavar="N",
     help="With --budget: how many images the system predicts in a second (default: 100).",
 )
-@click.option("--overview", is_flag=True, help="Also export the images of the report's comparison of models.")
+@click.option(
+    "--overview", is_flag=True, help="Also export the images of the report's comparison of models."
+)
 def export_inputs_command(
-    folder: Path, checks_path: Path, families: str, budget: str | None, speed: float, *, overview: bool
+    folder: Path,
+    checks_path: Path,
+    families: str,
+    budget: str | None,
+    speed: float,
+    *,
+    overview: bool,
 ) -> int:
     """Export the images."""
     from tempfile import TemporaryDirectory
@@ -62,7 +70,12 @@ def export_inputs_command(
     options.project_with(checks_path)
     if budget is not None:
         seconds_in(budget)
-    order = {"folder": str(folder.absolute()), "families": named, "speed": speed, "overview": overview}
+    order = {
+        "folder": str(folder.absolute()),
+        "families": named,
+        "speed": speed,
+        "overview": overview,
+    }
     with TemporaryDirectory() as reports:
         request = RunRequest(
             checks=checks_path,
@@ -76,9 +89,15 @@ def export_inputs_command(
         )
         result = execute(request, on_line=_tell_progress)
     if result.status:
-        why = [line.removeprefix("ERROR: ") for line in result.printed if line.startswith("ERROR: ")]
+        why = [
+            line.removeprefix("ERROR: ") for line in result.printed if line.startswith("ERROR: ")
+        ]
         ended = f"nothing was exported; pytest ended with exit status {result.status}:"
-        raise InputError(why[-1]) if why else InputError(ended, below=result.printed, code=Code.PYTEST)
+        raise (
+            InputError(why[-1])
+            if why
+            else InputError(ended, below=result.printed, code=Code.PYTEST)
+        )
     options.tell(
         f"written: {folder}",
         f"next: put your model into {folder / 'answer.py'}, run it, and gate the predictions:",

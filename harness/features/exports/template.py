@@ -76,6 +76,11 @@ def files_for(manifest: Mapping[str, Any]) -> dict[str, str]:
     (channels, height, width), classes = manifest["shape"], manifest["classes"]
     names = ", ".join(f"{number} {plain(name)}" for number, name in enumerate(classes))
     names = names if len(classes) <= _LISTED else "those of the manifest"
-    page = {"images": manifest["images"], "size": f"{height} x {width}", "channels": channels, "names": names}
+    page = {
+        "images": manifest["images"],
+        "size": f"{height} x {width}",
+        "channels": channels,
+        "names": names,
+    }
     script = _SCRIPT.format(shape=f"{channels}, {height}, {width}", classes=len(classes))
     return {"answer.py": script, "README.md": _PAGE.format(classes=len(classes), **page)}

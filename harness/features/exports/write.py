@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.base.errors import InputError, NotApplicableError, OutputError, foreign_code, printable, some_of
+from harness.base.errors import (
+    InputError,
+    NotApplicableError,
+    OutputError,
+    foreign_code,
+    printable,
+    some_of,
+)
 from harness.base.files import hash_of_file, locked, write_atomically
 from harness.base.progress import Progress
 from harness.checks.roles import ROLES
@@ -53,7 +60,11 @@ _BEGUN = "export.json"
 
 
 def run_instead(
-    session: StressSession, checks: Sequence[Check], judge: Judge, request: RunRequest, order: Mapping[str, Any]
+    session: StressSession,
+    checks: Sequence[Check],
+    judge: Judge,
+    request: RunRequest,
+    order: Mapping[str, Any],
 ) -> None:
     """Write the images that the collected tests ask about; raises `InputError` where that cannot be done.
 
@@ -62,25 +73,44 @@ def run_instead(
     """
     families, known = tuple(order["families"]), sorted({check.family for check in checks})
     if missing := [family for family in families if family not in known]:
-        raise InputError(f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}")
+        raise InputError(
+            f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}"
+        )
     checks = [check for check in checks if not families or check.family in families]
     if (votes := session.panel_predictions) is None or not votes.has_votes:
-        session.checks.data.expect_numbers({check.family for check in checks}, "there are no panel predictions yet")
+        session.checks.data.expect_numbers(
+            {check.family for check in checks}, "there are no panel predictions yet"
+        )
     samples: dict[str, int] = {}
     if (seconds := request.budget_seconds) is not None:
         plan = _fitting(session, checks, judge, seconds=seconds, speed=order["speed"])
         samples = plan.samples
-        sizes = [f"{name} {line.images:,} of {line.out_of:,}" for name, line in plan.lines.items() if name in samples]
+        sizes = [
+            f"{name} {line.images:,} of {line.out_of:,}"
+            for name, line in plan.lines.items()
+            if name in samples
+        ]
         fits = "" if plan.fits else ", and even the fewest images do not fit"
         taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
-        _say(f"at {order['speed']:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}")
+        _say(
+            f"at {order['speed']:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}"
+        )
         for line in whole_by_hand(plan):
             _say(line)
-    questions = _questions(replace(session, fitted=samples), checks, judge, overview=order["overview"])
+    questions = _questions(
+        replace(session, fitted=samples), checks, judge, overview=order["overview"]
+    )
     for name, error in questions.failed.items():
-        _say(f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})")
+        _say(
+            f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})"
+        )
     scope = scope_of(session.checks, checks, profile=request.profile, measured=request.samples)
-    _write(questions, session, replace(scope, families=families, samples=samples), Path(order["folder"]))
+    _write(
+        questions,
+        session,
+        replace(scope, families=families, samples=samples),
+        Path(order["folder"]),
+    )
 
 
 def _say(line: str) -> None:
@@ -115,22 +145,42 @@ class _Questions:
 
     def shard(self, rows: np.ndarray, seen: set[bytes], *, rounded: bool) -> dict[str, np.ndarray]:
         """Return the arrays of a shard: the images of some rows, but those seen before; models may see 8 bits."""
-        made, places = list[tuple[np.ndarray, ...]](), np.column_stack([rows[:, 0], self.at[rows[:, 1], 0]])
+        made, places = (
+            list[tuple[np.ndarray, ...]](),
+            np.column_stack([rows[:, 0], self.at[rows[:, 1], 0]]),
+        )
         for part in np.split(rows, np.flatnonzero(np.diff(places, axis=0).any(axis=1)) + 1):
             (under, first), at = part[0], self.at[part[:, 1], 1]
             images = self.sets[self.at[first, 0]]
-            inputs = Perturbed(images.pixels, at, torch.device("cpu"), (self.under[under],), rounded=rounded)
+            inputs = Perturbed(
+                images.pixels, at, torch.device("cpu"), (self.under[under],), rounded=rounded
+            )
             pixels = as_stored(inputs(np.arange(len(at))).numpy(), FLOAT32)
-            made.append((names_of(pixels), pixels, images.positions.numpy()[at], np.full(len(at), under, np.int32)))
+            made.append(
+                (
+                    names_of(pixels),
+                    pixels,
+                    images.positions.numpy()[at],
+                    np.full(len(at), under, np.int32),
+                )
+            )
         names, *arrays = map(np.concatenate, zip(*made, strict=True))
         first = np.sort(np.unique(names, return_index=True)[1])
         new = np.array([row for row in first if names[row] not in seen], dtype=np.int64)
         # In a table, bytes would become b'…'.
         arrays = [names.astype(str), *arrays]
-        return dict(zip(("image", "pixels", "index", "perturbation"), (each[new] for each in arrays), strict=True))
+        return dict(
+            zip(
+                ("image", "pixels", "index", "perturbation"),
+                (each[new] for each in arrays),
+                strict=True,
+            )
+        )
 
 
-def _questions(session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = False) -> _Questions:
+def _questions(
+    session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = False
+) -> _Questions:
     """Return what the tests of these checks ask models about, and the `overview`; every role has a stand-in."""
     ledger, path, failed = Ledger(), session.checks.path, dict[str, Exception]()
     stand_in = StandIn(Provides("probabilities", live=False), ledger=ledger)
@@ -145,7 +195,9 @@ def _questions(session: StressSession, checks: Sequence[Check], judge: Judge, *,
                 judge(asked, check)
         except NotApplicableError:
             continue
-        except Exception as error:  # Of the test, on made-up answers; one without a row may lack a key.
+        except (
+            Exception
+        ) as error:  # Of the test, on made-up answers; one without a row may lack a key.
             if check.definition in known:
                 failed[check.id] = error
     if overview:
@@ -162,7 +214,11 @@ def _questions(session: StressSession, checks: Sequence[Check], judge: Judge, *,
                     at.append((which, position))
     by_name = [
         {
-            name: np.unique(np.concatenate([of_set[each][slice(None) if at is None else at] for each, at in parts]))
+            name: np.unique(
+                np.concatenate(
+                    [of_set[each][slice(None) if at is None else at] for each, at in parts]
+                )
+            )
             for name, parts in question.by_name.items()
         }
         for question in ledger.questions.values()
@@ -171,10 +227,20 @@ def _questions(session: StressSession, checks: Sequence[Check], judge: Judge, *,
     numbers = np.concatenate([*each, np.empty(0, np.int64)])
     rows = np.column_stack([np.repeat(np.arange(len(each)), [*map(len, each)]), numbers])
     under = [question.perturbation for question in ledger.questions.values()]
-    return _Questions(list(ledger.sets), list(numbered), np.array(at, dtype=np.int64), under, by_name, rows, failed)
+    return _Questions(
+        list(ledger.sets),
+        list(numbered),
+        np.array(at, dtype=np.int64),
+        under,
+        by_name,
+        rows,
+        failed,
+    )
 
 
-def _fitting(session: StressSession, checks: Sequence[Check], judge: Judge, *, seconds: float, speed: float) -> Plan:
+def _fitting(
+    session: StressSession, checks: Sequence[Check], judge: Judge, *, seconds: float, speed: float
+) -> Plan:
     """Return samples of the families with which a system of this speed answers all images in so many seconds."""
     families = {check.id: check.family for check in checks}
     names = list(dict.fromkeys(families.values()))
@@ -187,7 +253,10 @@ def _fitting(session: StressSession, checks: Sequence[Check], judge: Judge, *, s
             first = np.full(len(questions.at), -1)
             for name, numbers in asked.items():
                 family = names.index(families[name])
-                new, others = numbers[first[numbers] < 0], set(first[numbers].tolist()) - {-1, family}
+                new, others = (
+                    numbers[first[numbers] < 0],
+                    set(first[numbers].tolist()) - {-1, family},
+                )
                 counted[families[name]].shares |= {names[other] for other in others}
                 counted[families[name]].add(passes=1, poses=len(new), images=len(numbers))
                 first[new] = family
@@ -195,7 +264,9 @@ def _fitting(session: StressSession, checks: Sequence[Check], judge: Judge, *, s
 
     sizes = {check.family: session.size_of(check.family) for check in checks}
     costs, by_hand = Costs(1 / speed, 0.0, 0), families_by_hand(checks)
-    return plan_from(count, sizes, costs, images=len(session.images), budget=seconds, by_hand=by_hand)
+    return plan_from(
+        count, sizes, costs, images=len(session.images), budget=seconds, by_hand=by_hand
+    )
 
 
 def _write(questions: _Questions, session: StressSession, scope: Export, folder: Path) -> None:
@@ -206,14 +277,18 @@ def _write(questions: _Questions, session: StressSession, scope: Export, folder:
     shapes = sorted({tuple(images.pixels.shape[1:]) for images in questions.sets})
     if len(shapes) != 1:
         found = " and ".join(map(str, shapes)) or "none"
-        raise OutputError(f"tests ask about images of these shapes: {found}; expected one shape (C, H, W)")
+        raise OutputError(
+            f"tests ask about images of these shapes: {found}; expected one shape (C, H, W)"
+        )
     each, rows = math.prod(shapes[0]) * 4, questions.rows
     size, needed = max(1, SHARD_BYTES // each), len(rows) * (each + ROW_BYTES)
     checks, data = session.checks, session.images
     with locked(folder):
         begun = {"export": str(scope), "format": "npz", "asked": questions.identity()}
         _expect_own_folder(folder, begun)
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        existing = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
         free = shutil.disk_usage(existing).free
         _say(
             f"{len(rows):,} images of {'x'.join(map(str, shapes[0]))} under {len(questions.under)} perturbations: at "
@@ -233,14 +308,18 @@ def _write(questions: _Questions, session: StressSession, scope: Export, folder:
                 names = _names_in(path)
                 resumed += names is not None
                 if names is None:
-                    arrays = questions.shard(rows[start : start + size], seen, rounded=checks.data.pixels is not None)
+                    arrays = questions.shard(
+                        rows[start : start + size], seen, rounded=checks.data.pixels is not None
+                    )
                     names = arrays["image"].astype(NAME)
                     if len(names):
                         np.savez(content := io.BytesIO(), **arrays)  # type: ignore[arg-type]  # No array is a flag.
                         write_atomically(path, content.getvalue())
                 seen.update(names.tolist())
                 if len(names):
-                    entries.append({"file": path.name, "images": len(names), "sha256": hash_of_file(path)})
+                    entries.append(
+                        {"file": path.name, "images": len(names), "sha256": hash_of_file(path)}
+                    )
                 bar.update(min(size, len(rows) - start))
         held = scope.holding(np.array(sorted(seen), dtype=NAME))
         manifest = {
@@ -253,7 +332,12 @@ def _write(questions: _Questions, session: StressSession, scope: Export, folder:
             "shape": list(shapes[0]),
             "images": held.images,
             "classes": list(data.classes),
-            "data": {"name": data.name, "split": data.split, "sha256": checks.data.sha256, "n": checks.data.n},
+            "data": {
+                "name": data.name,
+                "split": data.split,
+                "sha256": checks.data.sha256,
+                "n": checks.data.n,
+            },
             "checks": {"path": str(checks.path), "sha256": checks.sha256},
             "families": list(held.families),
             "samples": dict(held.samples),
@@ -263,7 +347,9 @@ def _write(questions: _Questions, session: StressSession, scope: Export, folder:
                     "images": int((rows[:, 0] == at).sum()),
                     "checks": {name: len(numbers) for name, numbers in asked.items()},
                 }
-                for at, (under, asked) in enumerate(zip(questions.under, questions.asked, strict=True))
+                for at, (under, asked) in enumerate(
+                    zip(questions.under, questions.asked, strict=True)
+                )
             ],
             "files": entries,
         }
@@ -291,7 +377,9 @@ def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
         try:
             found = json.loads((folder / _BEGUN).read_text("utf-8"))
         except (OSError, ValueError):
-            raise OutputError(f"{folder}: has other files in it; name an empty or a new folder") from None
+            raise OutputError(
+                f"{folder}: has other files in it; name an empty or a new folder"
+            ) from None
         if found != begun:
             raise OutputError(
                 f"{folder}: holds another export (other checks, data or families); name another folder, or "

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
-from harness.features.fingerprint.weights import StatisticKind, as_model_statistics, find_weight_statistics
+from harness.features.fingerprint.weights import (
+    StatisticKind,
+    as_model_statistics,
+    find_weight_statistics,
+)
 from harness.measures.metric import Measurement
 from harness.measures.panel.threshold import widened
 from harness.measures.statistics import moderated_variances
@@ -60,7 +64,9 @@ def find_weight_distance(
     return WeightDistance(statistics, distance, deviations, own.values - others.mean(axis=0))
 
 
-def distance_from(own: np.ndarray, others: np.ndarray, kinds: np.ndarray) -> tuple[float, np.ndarray]:
+def distance_from(
+    own: np.ndarray, others: np.ndarray, kinds: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Return the distance of statistics, (S,), from those of K models, (K, S), and the deviation of each, (S,).
 
     Both are in standard deviations of a prediction. `kinds`, (S,), are the kinds of the statistics. Statistics of one
@@ -110,7 +116,9 @@ def weight_distance(weights: WeightDistance, images: LabelledImages) -> Measurem
     largest = np.argsort(-np.abs(weights.deviations), kind="stable")[:_NAMED]
     named = [_in_words(weights, int(position)) for position in largest]
     detail = f"{summary}; {', '.join(named)}"
-    return Measurement(WEIGHT_DISTANCE, value, len(images), (value, value), detail=detail, counted=0)
+    return Measurement(
+        WEIGHT_DISTANCE, value, len(images), (value, value), detail=detail, counted=0
+    )
 
 
 def _in_words(weights: WeightDistance, position: int) -> str:

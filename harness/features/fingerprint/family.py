@@ -35,7 +35,10 @@ def with_recipe(session: StressSession, request: RunRequest) -> StressSession:
     """
     if request.recipe != "open":
         return session
-    rows = tuple(replace(row, informational=OPEN) if row.family == FAMILY else row for row in session.checks.checks)
+    rows = tuple(
+        replace(row, informational=OPEN) if row.family == FAMILY else row
+        for row in session.checks.checks
+    )
     return replace(session, checks=replace(session.checks, checks=rows))
 
 
@@ -53,4 +56,6 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
 
     mutant = with_changed_network(session, grow)
     harm = f"the model has {_GROWTH:g} times its weights:"
-    return finding_of_family(FAMILY, checks, mutant, session, judge, harm=harm, fault="another recipe")
+    return finding_of_family(
+        FAMILY, checks, mutant, session, judge, harm=harm, fault="another recipe"
+    )

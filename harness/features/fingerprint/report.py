@@ -26,4 +26,6 @@ def recipe_note(outcome: Outcome) -> list[str]:
 
 def _is_beyond(value: float | None, check: Check) -> bool:
     is_open = check.informational == OPEN
-    return is_open and value is not None and check.panel is not None and value > check.panel.threshold
+    return (
+        is_open and value is not None and check.panel is not None and value > check.panel.threshold
+    )

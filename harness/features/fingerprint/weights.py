@@ -64,7 +64,9 @@ def find_weight_statistics(model: RoleModel) -> tuple[WeightStatistic, ...]:
     Raises `NotApplicableError` for a model that is no network, and for a network without weights.
     """
     if not model.provides.layers:
-        raise NotApplicableError(f"a model of the kind {model.architecture} gives predictions only, no weights")
+        raise NotApplicableError(
+            f"a model of the kind {model.architecture} gives predictions only, no weights"
+        )
     classifier = model.classifier
     statistics: tuple[WeightStatistic, ...] = classifier.remembered(
         "weight statistics", lambda: statistics_of(classifier.plain)
@@ -97,13 +99,17 @@ def statistics_of(network: nn.Module) -> tuple[WeightStatistic, ...]:
             statistics += _statistics_of_weight(name, values)
         elif values.ndim == 1 and "bias" not in name.rpartition(".")[2]:
             scale = _log(float(values.abs().mean()))
-            statistics.append(WeightStatistic(StatisticKind.SCALE, name, tuple(values.shape), scale))
+            statistics.append(
+                WeightStatistic(StatisticKind.SCALE, name, tuple(values.shape), scale)
+            )
 
     for name, buffer in network.named_buffers():
         values = _values_of(name, buffer) if name.endswith("running_var") else None
         if values is not None:
             variance = float((values.clamp_min(0.0) + _EPSILON).log().mean())
-            statistics.append(WeightStatistic(StatisticKind.VARIANCE, name, tuple(values.shape), variance))
+            statistics.append(
+                WeightStatistic(StatisticKind.VARIANCE, name, tuple(values.shape), variance)
+            )
 
     for statistic in statistics:
         if not math.isfinite(statistic.value):
@@ -118,7 +124,9 @@ def _values_of(name: str, tensor: torch.Tensor) -> torch.Tensor | None:
     of dense tensors reads, such as a sparse one.
     """
     if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
-        raise NotApplicableError(f"the values of {name} cannot be read: it is sparse, or has none yet")
+        raise NotApplicableError(
+            f"the values of {name} cannot be read: it is sparse, or has none yet"
+        )
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return None
     # The CPU has numbers of 64 bits; an accelerator may have none.
@@ -136,7 +144,9 @@ def _statistics_of_weight(name: str, values: torch.Tensor) -> Iterator[WeightSta
     matrix = values.reshape(shape[first], -1) if first else values.flatten(1)
     if min(matrix.shape) > 1:
         squares = _squared_singular_values(matrix)
-        yield WeightStatistic(StatisticKind.SPECTRAL_NORM, name, shape, _log(math.sqrt(squares.max())))
+        yield WeightStatistic(
+            StatisticKind.SPECTRAL_NORM, name, shape, _log(math.sqrt(squares.max()))
+        )
         yield WeightStatistic(StatisticKind.RANK, name, shape, _entropy(squares))
 
 

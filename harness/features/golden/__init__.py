@@ -4,7 +4,9 @@ from harness.base.features import Command, Family, Feature
 
 FEATURE = Feature(
     commands={
-        "golden": Command("Gate", "harness.features.golden.command", "Keep images that must never be wrong again.")
+        "golden": Command(
+            "Gate", "harness.features.golden.command", "Keep images that must never be wrong again."
+        )
     },
     families=(
         Family(

@@ -53,7 +53,12 @@ _ENTRY = re.compile(r"(?m)^(?:[ \t]*\w+[ \t]*=|<{7}|={7}|>{7}).*(?:\n|\Z)")
 
 
 def add(
-    checks_path: Path, names: Sequence[str], model: ModelSettings, *, reason: str, class_name: str | None = None
+    checks_path: Path,
+    names: Sequence[str],
+    model: ModelSettings,
+    *,
+    reason: str,
+    class_name: str | None = None,
 ) -> tuple[list[GoldenImage], int, list[Path], str]:
     """Add images to the golden set, each with the number of reference models that predict it correctly.
 
@@ -63,42 +68,64 @@ def add(
     known. Raises `InputError` for an empty reason, and for an image whose pixels, or file, are in the set already.
     """
     if not (said := writable(reason.strip())):
-        raise GoldenError("--reason: is empty; say why these images matter, which the report shows when one fails")
+        raise GoldenError(
+            "--reason: is empty; say why these images matter, which the report shows when one fails"
+        )
     with _alone_with(checks_path):
         checks = read_checks(checks_path)
-        images, own = images_for(checks, model), cache(lambda: model.whole_pipeline(model.transform_named))
+        images, own = (
+            images_for(checks, model),
+            cache(lambda: model.whole_pipeline(model.transform_named)),
+        )
         old, today = kept.golden_set(checks), datetime.now(UTC).date().isoformat()
         present = kept.labelled_images(checks, images, model).pixels.numpy() if old else ()
         seen: dict[str | bytes, str] = {}
         for image, pixels in zip(old, present, strict=True):
-            seen |= dict.fromkeys((image.sha256, pixels.tobytes()), f"{image.id}, {image.class_name}")
+            seen |= dict.fromkeys(
+                (image.sha256, pixels.tobytes()), f"{image.id}, {image.class_name}"
+            )
         new, made, pictures = list[GoldenImage](), list[np.ndarray](), {}
         found = (each for name in names for each in _found(name, images, class_name))
         for source, content, suffix, label, how in found:
             if (wanted := class_name or label) not in images.classes:
                 some = ", ".join(images.classes)
-                raise GoldenError(f"{source}: {wanted!r} is none of the classes {some}; name it with --class")
+                raise GoldenError(
+                    f"{source}: {wanted!r} is none of the classes {some}; name it with --class"
+                )
             sha256 = hashlib.sha256(content).hexdigest()
-            pixels = pixels_like(images, content, Pipeline() if how == "pixels" else own(), where=source)
+            pixels = pixels_like(
+                images, content, Pipeline() if how == "pixels" else own(), where=source
+            )
             if twice := seen.get(sha256) or seen.get(pixels.tobytes()):
                 raise GoldenError(f"{source}: is golden already, {twice}; leave it out")
             seen |= dict.fromkeys((sha256, pixels.tobytes()), f"{source}, {wanted}")
             name = f"golden-{sha256[:8]}"
-            new.append(GoldenImage(name, wanted, said, today, writable(source), name + suffix, sha256, how))
+            new.append(
+                GoldenImage(name, wanted, said, today, writable(source), name + suffix, sha256, how)
+            )
             made.append(pixels)
             pictures[name + suffix] = content
-        asked = labelled_like(images, made, [images.classes.index(image.class_name) for image in new], name=GOLDEN)
+        asked = labelled_like(
+            images, made, [images.classes.index(image.class_name) for image in new], name=GOLDEN
+        )
         new, unknown = _with_reference(new, asked, checks, model)
         return new, len(old) + len(new), _write(checks_path, [*old, *new], pictures), unknown
 
 
-def _found(name: str, images: LabelledImages, class_name: str | None) -> Iterator[tuple[str, bytes, str, str, _Made]]:
+def _found(
+    name: str, images: LabelledImages, class_name: str | None
+) -> Iterator[tuple[str, bytes, str, str, _Made]]:
     """Yield of each image of a name the source, content and suffix of its file, its label, and what it is made of."""
     if name.isdecimal():
         if len(name) > _DIGITS or (number := int(name)) >= len(images):
             shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
-            raise GoldenError(f"{shown}: there are {len(images)} test images, from 0; a file of this name is ./{shown}")
-        content, label = as_png(images.pixels[number].numpy()), images.classes[int(images.labels[number])]
+            raise GoldenError(
+                f"{shown}: there are {len(images)} test images, from 0; a file of this name is ./{shown}"
+            )
+        content, label = (
+            as_png(images.pixels[number].numpy()),
+            images.classes[int(images.labels[number])],
+        )
         yield f"image {number} of {images.name}", content, ".png", label, "pixels"
         return
     path, files = Path(name), [Path(name)]
@@ -106,13 +133,18 @@ def _found(name: str, images: LabelledImages, class_name: str | None) -> Iterato
         pattern = "*/*" if class_name is None else "*"
         files = sorted(file for file in path.glob(pattern) if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise GoldenError(f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class")
+        raise GoldenError(
+            f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class"
+        )
     for file in files:
         if (suffix := file.suffix.lower()) not in SUFFIXES:
             known = ", ".join(sorted(SUFFIXES))
             raise GoldenError(f"{file}: expected a number of a test image, or a picture in {known}")
         # The folder of the entry itself, which may be a link to a file elsewhere.
-        label, content = writable(file.absolute().parent.name), read_regular(file, max_bytes=kept.MAX_BYTES)
+        label, content = (
+            writable(file.absolute().parent.name),
+            read_regular(file, max_bytes=kept.MAX_BYTES),
+        )
         yield file.name, content, suffix, label, "picture"
 
 
@@ -122,14 +154,23 @@ def _with_reference(
     """Return the images with the predictions of reference models, or unchanged with why these are unknown."""
     try:
         correct, panel = np.zeros(len(new), dtype=int), list(reference_models_of(checks))
-        for path, sha256 in Progress(panel, desc="asking reference models", unit="network", delay=2):
-            network = open_model(path, asked, network=model.part(NetworkOptions), device=model.device)
+        for path, sha256 in Progress(
+            panel, desc="asking reference models", unit="network", delay=2
+        ):
+            network = open_model(
+                path, asked, network=model.part(NetworkOptions), device=model.device
+            )
             if network.sha256 != sha256:
-                raise GoldenError(f"{path} is not the network of the panel {checks.recipe.get('panel')}")
+                raise GoldenError(
+                    f"{path} is not the network of the panel {checks.recipe.get('panel')}"
+                )
             correct += network.predict(asked).correct
     except (InputError, OSError) as error:
         return new, str(error)
-    return [replace(each, reference=(int(right), len(panel))) for each, right in zip(new, correct, strict=True)], ""
+    return [
+        replace(each, reference=(int(right), len(panel)))
+        for each, right in zip(new, correct, strict=True)
+    ], ""
 
 
 def remove(checks_path: Path, ids: Sequence[str]) -> tuple[int, list[Path]]:
@@ -140,7 +181,9 @@ def remove(checks_path: Path, ids: Sequence[str]) -> tuple[int, list[Path]]:
     with _alone_with(checks_path):
         golden = {image.id: image for image in kept.golden_set(read_checks(checks_path))}
         if unknown := [name for name in ids if name not in golden]:
-            raise GoldenError(f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them")
+            raise GoldenError(
+                f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them"
+            )
         left = [image for name, image in golden.items() if name not in ids]
         written = _write(checks_path, left, {})
         for name in ids:
@@ -191,7 +234,10 @@ def _declaring_files(checks: Path) -> list[Path]:
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
         text = path.read_text("utf-8", "replace") if path.is_file() else ""
-        if all(re.search(rf"(?m)^[ \t]*{wanted}", text) for wanted in (r"schema\b", r"\[[ \t]*data[ \t]*\]")):
+        if all(
+            re.search(rf"(?m)^[ \t]*{wanted}", text)
+            for wanted in (r"schema\b", r"\[[ \t]*data[ \t]*\]")
+        ):
             found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]
 
@@ -207,7 +253,9 @@ def _without(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != GOLDEN}
 
 
-def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes]) -> list[Path]:
+def _write(
+    checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, bytes]
+) -> list[Path]:
     """Write the list, new pictures by name, and declarations; return the files except pictures.
 
     Declarations come last: a reader in between finds a set that is not the declared one, which is an error. Raises
@@ -216,7 +264,11 @@ def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, b
     folder, content, table = checks.parent / GOLDEN, _HEAD.encode(), dict[str, Any]()
     files = {folder / name: picture for name, picture in pictures.items()}
     for image in golden:
-        row = {"class" if name == "class_name" else name: said for name, said in as_plain(image).items() if said != []}
+        row = {
+            "class" if name == "class_name" else name: said
+            for name, said in as_plain(image).items()
+            if said != []
+        }
         content += f"\n[[image]]\n{tomlkit.dumps(row)}".encode()
     if golden:
         kept.images_in(content, folder / kept.LIST)
@@ -224,13 +276,19 @@ def _write(checks: Path, golden: Sequence[GoldenImage], pictures: Mapping[str, b
         table = {GOLDEN: {"sha256": hashlib.sha256(content).hexdigest(), "n": len(golden)}}
     for path in _declaring_files(checks):
         # Comments of the table stay, since a person wrote them.
-        without = _TABLE.sub(lambda found: _ENTRY.sub("", found[1]), text := path.read_text("utf-8"))
+        without = _TABLE.sub(
+            lambda found: _ENTRY.sub("", found[1]), text := path.read_text("utf-8")
+        )
         made = with_table(without, GOLDEN, tomlkit.dumps(table), behind="data")
         after = _parsed(made)
         # Two declarations of merged branches are no valid TOML.
         before = _parsed(text) or _parsed(without)
         if before is None or after != {**_without(before), **table}:
-            why = "not valid TOML with its table [golden]" if after is None else "its other tables would change"
+            why = (
+                "not valid TOML with its table [golden]"
+                if after is None
+                else "its other tables would change"
+            )
             mended = "correct it, or finish the merge, then `golden list --declare`"
             raise ChecksError(f"{path}: {why}; {mended}")
         files[path] = made.encode()

@@ -36,7 +36,12 @@ def golden_command(context: click.Context) -> None:
     "or a folder of pictures. Folders have the names of their classes unless --class is given.",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--reason", required=True, metavar="TEXT", help="Why they must be correct; it is shown with them.")
+@click.option(
+    "--reason",
+    required=True,
+    metavar="TEXT",
+    help="Why they must be correct; it is shown with them.",
+)
 @click.option(
     "--class",
     "class_name",
@@ -50,9 +55,14 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
     from harness.features.golden.changes import add
 
     model = options.project_with(checks_path).request
-    new, total, written, unknown = add(checks_path, images, model, reason=reason, class_name=class_name)
+    new, total, written, unknown = add(
+        checks_path, images, model, reason=reason, class_name=class_name
+    )
     for image in new:
-        said = image.agreed or f"how many reference models predict it correctly is not known ({unknown})"
+        said = (
+            image.agreed
+            or f"how many reference models predict it correctly is not known ({unknown})"
+        )
         if image.reference and image.reference[0] < image.reference[1]:
             said += f": this check fails about {1 - image.reference[0] / image.reference[1]:.0%} of reference models"
         options.tell(f"{image.id}: {image.source}, {image.class_name}; {said}")
@@ -92,13 +102,16 @@ def _list(checks_path: Path, *, declare: bool) -> int:
         return options.OK
     rows = [("id", "class", "reference models", "added", "from", "reason")]
     rows += [
-        (each.id, each.class_name, each.agreed or "not known", each.date, each.source, each.reason) for each in golden
+        (each.id, each.class_name, each.agreed or "not known", each.date, each.source, each.reason)
+        for each in golden
     ]
     options.tell(*aligned(rows, text=range(len(rows[0]))))
     for image in golden:
         golden_set.picture_of(image, checks_path)
     if project:
-        golden_set.labelled_images(checks, changes.images_for(checks, project.request), project.request)
+        golden_set.labelled_images(
+            checks, changes.images_for(checks, project.request), project.request
+        )
     return options.OK
 
 

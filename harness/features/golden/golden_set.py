@@ -84,14 +84,18 @@ def read_set(checks: Path, table: Any) -> tuple[GoldenImage, ...]:
     path = checks.parent / GOLDEN / LIST
     if table is None:
         if path.exists():
-            raise ChecksError(f"{checks}: {path} is beside it, but it declares no golden set; {_DECLARE}")
+            raise ChecksError(
+                f"{checks}: {path} is beside it, but it declares no golden set; {_DECLARE}"
+            )
         return ()
     declared = read_record(Declaration, table, where=f"{checks}: [golden]", error=ChecksError)
     mended = (
         f"[golden] in {checks} declares {declared.n} images. Restore the folder from version control, or remove "
         f"[golden] to give up the set; after a change on purpose, {_DECLARE}"
     )
-    return images_in(_read(path, declared.sha256, f"is not the list that {checks} declares", mended), path)
+    return images_in(
+        _read(path, declared.sha256, f"is not the list that {checks} declares", mended), path
+    )
 
 
 def _read(path: Path, sha256: str, changed: str, mended: str) -> bytes:
@@ -100,7 +104,9 @@ def _read(path: Path, sha256: str, changed: str, mended: str) -> bytes:
     except OSError as error:
         raise ChecksError(f"{path}: cannot be read ({error.strerror}); {mended}") from None
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise ChecksError(f"{path}: {changed}: its SHA-256 is {found[:12]}…, expected {sha256[:12]}…; {mended}")
+        raise ChecksError(
+            f"{path}: {changed}: its SHA-256 is {found[:12]}…, expected {sha256[:12]}…; {mended}"
+        )
     return content
 
 
@@ -115,7 +121,9 @@ def images_in(content: bytes, path: Path) -> tuple[GoldenImage, ...]:
         raise ChecksError(refusal_of_schema(path, found.schema, expected=SCHEMA))
     for number, row in enumerate(found.image, start=1):
         renamed = {"class_name" if name == "class" else name: value for name, value in row.items()}
-        images.append(read_record(GoldenImage, renamed, where=f"{path}: image {number}", error=ChecksError))
+        images.append(
+            read_record(GoldenImage, renamed, where=f"{path}: image {number}", error=ChecksError)
+        )
     for field in ("id", "file", "sha256"):
         values = [getattr(image, field) for image in images]
         if twice := next((value for value in values if values.count(value) > 1), None):
@@ -138,8 +146,13 @@ def rows(checks: Path, table: Any) -> tuple[Check, ...]:
             direction=GOLDEN_RIGHT.direction,
             class_name=image.class_name,
             hand=Threshold(threshold=1, reason=image.reason, n=1, date=image.date),
-            keys={"image": position, "because": "; ".join(filter(None, (image.reason, image.agreed)))},
-            definition=hashlib.sha256(f"{image.id} {image.sha256} {image.class_name}".encode()).hexdigest(),
+            keys={
+                "image": position,
+                "because": "; ".join(filter(None, (image.reason, image.agreed))),
+            },
+            definition=hashlib.sha256(
+                f"{image.id} {image.sha256} {image.class_name}".encode()
+            ).hexdigest(),
         )
         for position, image in enumerate(read_set(checks, table))
     )
@@ -148,10 +161,17 @@ def rows(checks: Path, table: Any) -> tuple[Check, ...]:
 def picture_of(image: GoldenImage, checks: Path) -> bytes:
     """Return the content of an image's file; raises `ChecksError` if its hash is not the one in the list."""
     mended = f"restore it from version control, or give the image up with `stress-harness golden remove {image.id}`"
-    return _read(checks.parent / GOLDEN / image.file, image.sha256, f"golden image {image.id} is damaged", mended)
+    return _read(
+        checks.parent / GOLDEN / image.file,
+        image.sha256,
+        f"golden image {image.id} is damaged",
+        mended,
+    )
 
 
-def labelled_images(checks: ChecksFile, images: LabelledImages, model: ModelSettings) -> LabelledImages:
+def labelled_images(
+    checks: ChecksFile, images: LabelledImages, model: ModelSettings
+) -> LabelledImages:
     """Return the golden set, of one image at least, as labeled images.
 
     The pipeline of the model's data makes the pictures. Raises `InputError` for a picture that is missing, damaged or

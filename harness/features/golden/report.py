@@ -23,7 +23,9 @@ def section(outcome: Outcome) -> Section | None:
     for one in verdicts[:ROWS_PICTURED]:
         name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
         if (image := outcome.thumbnails.get(name)) is not None:
-            faces.append(Face(image, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed))
+            faces.append(
+                Face(image, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed)
+            )
     correct = sum(one.passed for one in verdicts)
     lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
     return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces))

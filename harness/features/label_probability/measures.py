@@ -84,7 +84,9 @@ def log_loss(predictions: Predictions, *, clean: Predictions) -> Measurement:
         clean: Predictions of the same images without a perturbation.
     """
     losses = _losses(predictions)
-    return mean_of(LOG_LOSS, losses, images=predictions.images, rest=mean_over(clean.images, _losses(clean)))
+    return mean_of(
+        LOG_LOSS, losses, images=predictions.images, rest=mean_over(clean.images, _losses(clean))
+    )
 
 
 def label_probability_change(clean: Predictions, view: Predictions) -> Measurement:

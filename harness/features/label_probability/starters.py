@@ -32,7 +32,8 @@ def augmentation_gap(about: StarterData) -> list[Row]:
     rotations = [(name.removeprefix("gain-"), more) for name, _, more in poses("gain")(about)]
     shifts = [(name.removeprefix("shift-"), more) for name, _, more in poses("shift")(about)]
     rows: list[Row] = [
-        (f"label-probability-change-{name}", "label_probability_change", more) for name, more in rotations + shifts
+        (f"label-probability-change-{name}", "label_probability_change", more)
+        for name, more in rotations + shifts
     ]
     if about.augmentation.flip:
         rows.append(("label-probability-change-flip", "label_probability_change", _FLIPPED))

@@ -5,7 +5,9 @@ from harness.base.features import Command, Feature
 FEATURE = Feature(
     {
         "leakage": Command(
-            "Inspect", "harness.features.leakage.command", "Find near-duplicates between training and test images."
+            "Inspect",
+            "harness.features.leakage.command",
+            "Find near-duplicates between training and test images.",
         )
     }
 )

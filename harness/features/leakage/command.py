@@ -25,7 +25,12 @@ _SURE = 0.001
     "by about 5%. Pixels are compared after alignment, so no model is needed. Exit status 1 means that there are "
     "plain copies, or more near-duplicates than by chance.",
 )
-@click.option("--train", required=True, metavar="SPEC", help="The training images, as data; fashion-mnist has its own.")
+@click.option(
+    "--train",
+    required=True,
+    metavar="SPEC",
+    help="The training images, as data; fashion-mnist has its own.",
+)
 @options.run_options("data", "size")
 @click.option(
     "--chance",
@@ -35,7 +40,9 @@ _SURE = 0.001
     help="The share of test images that find such a neighbor among the other test images; it sets the threshold "
     "(default: 0.5%).",
 )
-@options.output_option("CSV", "The table of the pairs, the nearest first", default="reports/leakage.csv")
+@options.output_option(
+    "CSV", "The table of the pairs, the nearest first", default="reports/leakage.csv"
+)
 @options.json_option
 def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -> int:
     """Find near-duplicates."""
@@ -49,16 +56,21 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request
-    table = options.own_output(output, table_kind("a table of leakage", "image"), inputs_of_command([train], settings))
+    table = options.own_output(
+        output, table_kind("a table of leakage", "image"), inputs_of_command([train], settings)
+    )
     test = settings.all_images()
     training = settings.training_images(train)
     shapes = ["x".join(map(str, each.pixels.shape[1:])) for each in (training, test)]
     if shapes[0] != shapes[1]:
         raise DataError(
-            f"has other shapes than the test images ({' and '.join(shapes)}); give a size", setting=f"train {train}"
+            f"has other shapes than the test images ({' and '.join(shapes)}); give a size",
+            setting=f"train {train}",
         )
     if min(test.pixels.shape[2:]) < SMALLEST:
-        raise DataError(f"the images are {shapes[0]}, expected {SMALLEST} pixels or more on each side; give a size")
+        raise DataError(
+            f"the images are {shapes[0]}, expected {SMALLEST} pixels or more on each side; give a size"
+        )
     sets, made, left_out = [], [], []
     for images in (test, training):
         shown = small(images.pixels)
@@ -69,7 +81,9 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     test, training = sets
     constant = f"left out, of one color: {left_out[0]:,} test and {left_out[1]:,} training images"
     if min(map(len, sets)) <= NEIGHBORS:
-        raise DataError(f"both sets need more than {NEIGHBORS} images ({constant})", setting=f"train {train}")
+        raise DataError(
+            f"both sets need more than {NEIGHBORS} images ({constant})", setting=f"train {train}"
+        )
     leaks = leaked(made[0], made[1], chance)
     found = leaks.nearest
     pairs = np.flatnonzero(leaks.found)
@@ -91,11 +105,16 @@ def leakage_command(train: str, chance: float, output: Path, *, as_json: bool) -
     lines = [
         f"{counts} (a ratio below {leaks.threshold:.3f}; by chance {chance:.1%} of test images)",
         f"{than} (p = {leaks.p:.2g}, expected below {_SURE:.1%} for leakage); plain copies: {leaks.copies:,}",
-        *([f"test images with a copy in the test set itself: {leaks.inside:,}"] if leaks.inside else []),
+        *(
+            [f"test images with a copy in the test set itself: {leaks.inside:,}"]
+            if leaks.inside
+            else []
+        ),
         *([constant] if any(left_out) else []),
     ]
     lines += [
-        f"  image {one[0]} ({one[4]}): training image {one[1]} ({one[5]}), ratio {one[2]}" for one in rows[:_NAMED]
+        f"  image {one[0]} ({one[4]}): training image {one[1]} ({one[5]}), ratio {one[2]}"
+        for one in rows[:_NAMED]
     ]
     plain = {
         "threshold": leaks.threshold,

@@ -109,7 +109,12 @@ def nearest(images: Tensor, others: Tensor, *, same: bool = False, desc: str = "
     If both are the `same` images, none is its own neighbor. Memory does not grow with the product of the numbers.
     """
     many = min(NEIGHBORS, len(others) - same)
-    known = torch.cat([_descriptors(others[part].float()) for part in parts_of(len(others), others[0].numel() * 4)])
+    known = torch.cat(
+        [
+            _descriptors(others[part].float())
+            for part in parts_of(len(others), others[0].numel() * 4)
+        ]
+    )
     found: list[tuple[Tensor, Tensor]] = []
     with Progress(total=len(images), unit="image", desc=desc, delay=2) as bar:
         for start in range(0, len(images), _QUERIES):
@@ -119,7 +124,9 @@ def nearest(images: Tensor, others: Tensor, *, same: bool = False, desc: str = "
             mirrored, scales = view.flatten() % 2 == 1, torch.tensor(_VIEWS)[view.flatten() // 2]
             shown = block[queries]
             shown[mirrored] = shown[mirrored].flip(3)
-            away = _distances(_warped(shown, scales), others[at.flatten()].float()).view(len(block), many)
+            away = _distances(_warped(shown, scales), others[at.flatten()].float()).view(
+                len(block), many
+            )
             away, order = away.sort(dim=1)
             found.append((at.gather(1, order)[:, 0], away))
             bar.update(len(block))
@@ -136,7 +143,9 @@ def _descriptors(images: Tensor) -> Tensor:
     return vectors
 
 
-def _candidates(block: Tensor, known: Tensor, many: int, *, own: int | None) -> tuple[Tensor, Tensor]:
+def _candidates(
+    block: Tensor, known: Tensor, many: int, *, own: int | None
+) -> tuple[Tensor, Tensor]:
     """Return the most similar images for each of a block, (B, K), and the number of the view that is similar."""
     views = [
         _descriptors(_warped(each, torch.tensor([view]).expand(len(block), 3)))
@@ -147,7 +156,10 @@ def _candidates(block: Tensor, known: Tensor, many: int, *, own: int | None) -> 
     at = view = torch.empty((len(block), 0), dtype=torch.int64)
     for start in range(0, len(known), _ROWS):
         rows = known[start : start + _ROWS].T
-        similar, which = views[0] @ rows, torch.zeros((len(block), rows.shape[1]), dtype=torch.int64)
+        similar, which = (
+            views[0] @ rows,
+            torch.zeros((len(block), rows.shape[1]), dtype=torch.int64),
+        )
         for number, each in enumerate(views[1:], start=1):
             other = each @ rows
             which[other > similar] = number
@@ -158,7 +170,10 @@ def _candidates(block: Tensor, known: Tensor, many: int, *, own: int | None) -> 
             similar[inside, mine[inside]] = -2.0
         values, place = similar.topk(min(many, rows.shape[1]), dim=1)
         best = torch.cat([best, values], dim=1)
-        at, view = torch.cat([at, place + start], dim=1), torch.cat([view, which.gather(1, place)], dim=1)
+        at, view = (
+            torch.cat([at, place + start], dim=1),
+            torch.cat([view, which.gather(1, place)], dim=1),
+        )
         best, order = best.topk(min(many, best.shape[1]), dim=1)
         at, view = at.gather(1, order), view.gather(1, order)
     return at, view
@@ -169,7 +184,9 @@ def _warped(images: Tensor, how: Tensor) -> Tensor:
     sx, sy, x, y = how.unbind(1) if how.shape[1] == 4 else (how[:, 0], *how.unbind(1))  # noqa: PLR2004
     zero = torch.zeros_like(sx)
     grid = affine_grid(
-        torch.stack([sx, zero, x, zero, sy, y], dim=1).view(-1, 2, 3), list(images.shape), align_corners=False
+        torch.stack([sx, zero, x, zero, sy, y], dim=1).view(-1, 2, 3),
+        list(images.shape),
+        align_corners=False,
     )
     return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
@@ -186,7 +203,10 @@ def _distances(images: Tensor, others: Tensor) -> Tensor:
     The alignment is by scales and shifts, by the steps of Gauss and Newton on normalized pixels.
     """
     height, width = images.shape[2:]
-    xs, ys = torch.linspace(-1, 1, width).view(1, 1, 1, -1), torch.linspace(-1, 1, height).view(1, 1, -1, 1)
+    xs, ys = (
+        torch.linspace(-1, 1, width).view(1, 1, 1, -1),
+        torch.linspace(-1, 1, height).view(1, 1, -1, 1),
+    )
     how = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(images), 1)
     target = _centered(images)
     target = target / target.norm(dim=1, keepdim=True).clamp_min(_SMALL)
@@ -203,7 +223,10 @@ def _distances(images: Tensor, others: Tensor) -> Tensor:
             rim = pad(moved, (1, 1, 1, 1), mode="replicate")
             dx = (rim[:, :, 1:-1, 2:] - rim[:, :, 1:-1, :-2]) * (width / 4)
             dy = (rim[:, :, 2:, 1:-1] - rim[:, :, :-2, 1:-1]) * (height / 4)
-            slopes = torch.stack([_centered(each) for each in (dx * xs, dy * ys, dx, dy)], dim=1) / length[:, None]
+            slopes = (
+                torch.stack([_centered(each) for each in (dx * xs, dy * ys, dx, dy)], dim=1)
+                / length[:, None]
+            )
             slopes = slopes - (slopes * seen[:, None]).sum(dim=2, keepdim=True) * seen[:, None]
             curved = slopes @ slopes.transpose(1, 2) + 1e-4 * torch.eye(4)
             change = torch.linalg.solve(curved, slopes @ (target - seen)[:, :, None])[:, :, 0]
@@ -217,7 +240,9 @@ def _unexplained(images: Tensor, others: Tensor) -> Tensor:
     basis = torch.stack([_centered(each) for each in (others, blurred, _blur(blurred))], dim=1)
     target = _centered(images)
     gram = basis @ basis.transpose(1, 2)
-    gram = gram + 1e-5 * gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(_SMALL).view(-1, 1, 1) * torch.eye(3)
+    gram = gram + 1e-5 * gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(_SMALL).view(
+        -1, 1, 1
+    ) * torch.eye(3)
     weights = torch.linalg.solve(gram, basis @ target[:, :, None])
     rest = target - (weights * basis).sum(dim=1)
     share: Tensor = rest.square().sum(dim=1) / target.square().sum(dim=1).clamp_min(_SMALL)
@@ -226,4 +251,6 @@ def _unexplained(images: Tensor, others: Tensor) -> Tensor:
 
 def _blur(images: Tensor) -> Tensor:
     """Return images blurred by the weights 1, 2, 1 in each direction."""
-    return avg_pool2d(avg_pool2d(pad(images, (1, 1, 1, 1), mode="replicate"), 2, stride=1), 2, stride=1)
+    return avg_pool2d(
+        avg_pool2d(pad(images, (1, 1, 1, 1), mode="replicate"), 2, stride=1), 2, stride=1
+    )

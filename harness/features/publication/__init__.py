@@ -5,8 +5,12 @@ from harness.base.features import Command, Feature
 _COMMAND = "harness.features.publication.command"
 FEATURE = Feature(
     {
-        "attest": Command("Gate", _COMMAND, "Write the verdict of a run as an in-toto statement, for signing."),
-        "card": Command("Gate", _COMMAND, "Write the verdict of a run as a section of a model card."),
+        "attest": Command(
+            "Gate", _COMMAND, "Write the verdict of a run as an in-toto statement, for signing."
+        ),
+        "card": Command(
+            "Gate", _COMMAND, "Write the verdict of a run as a section of a model card."
+        ),
         "badge": Command("Gate", _COMMAND, "Write the verdict of a run as a badge of shields.io."),
     }
 )

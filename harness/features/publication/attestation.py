@@ -15,7 +15,10 @@ from harness.report.signs import rare, signs
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
-TYPE, PREDICATE = "https://in-toto.io/Statement/v1", "https://in-toto.io/attestation/test-result/v0.1"
+TYPE, PREDICATE = (
+    "https://in-toto.io/Statement/v1",
+    "https://in-toto.io/attestation/test-result/v0.1",
+)
 _MAX_BYTES = 16 << 30
 """Size of the largest model that is hashed: a record from elsewhere may name any file."""
 STATEMENT = Kind(
@@ -27,14 +30,20 @@ STATEMENT = Kind(
 )
 
 
-def statement(outcome: Outcome | None, record: bytes, model: Path | None = None) -> tuple[dict[str, Any] | None, str]:
+def statement(
+    outcome: Outcome | None, record: bytes, model: Path | None = None
+) -> tuple[dict[str, Any] | None, str]:
     """Return the statement on a run, or None and the reason.
 
     `record` is the content of its `stress.json`, and `model` the file of its candidate, if it has moved. A pass is
     WARNED if the gate warned its readers, see `_warned`.
     """
     if outcome is None or outcome.verdict not in {"pass", "fail"}:
-        said = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
+        said = (
+            "inconclusive"
+            if outcome is None or outcome.verdict == "error"
+            else str(outcome.verdict)
+        )
         return None, f"the run is {said}; expected a whole run that passes or fails"
     if outcome.stopped:
         return None, f"the run {outcome.stopped}; expected a whole run. Run the gate without stop"
@@ -45,7 +54,10 @@ def statement(outcome: Outcome | None, record: bytes, model: Path | None = None)
     except OSError as error:
         return None, f"{path} cannot be read ({said_of(error)}); name the model's file with --model"
     if found is None:
-        return None, f"{path} is no file; name the model's file with --model. A served model has none"
+        return (
+            None,
+            f"{path} is no file; name the model's file with --model. A served model has none",
+        )
     if found != candidate["sha256"]:
         return None, (
             f"{path} has the SHA-256 {found[:12]}…, and the run judged {candidate['sha256'][:12]}…; it has changed "
@@ -56,12 +68,19 @@ def statement(outcome: Outcome | None, record: bytes, model: Path | None = None)
     predicate = {
         "result": passed if outcome.verdict == "pass" else "FAILED",
         "configuration": _configuration(outcome, record),
-        "passedTests": [verdict.check.id for verdict in outcome.verdicts if verdict.status == "pass"],
+        "passedTests": [
+            verdict.check.id for verdict in outcome.verdicts if verdict.status == "pass"
+        ],
         "warnedTests": weaker,
         "failedTests": [*(verdict.check.id for verdict in outcome.failed), *outcome.failed_tests],
     }
     subject = [{"name": path.name, "digest": {"sha256": found}}]
-    return {"_type": TYPE, "subject": subject, "predicateType": PREDICATE, "predicate": predicate}, ""
+    return {
+        "_type": TYPE,
+        "subject": subject,
+        "predicateType": PREDICATE,
+        "predicate": predicate,
+    }, ""
 
 
 def _warned(outcome: Outcome) -> bool:
@@ -77,7 +96,11 @@ def _warned(outcome: Outcome) -> bool:
 def _configuration(outcome: Outcome, record: bytes) -> list[dict[str, Any]]:
     """Return descriptors of what the run judged by, each with its SHA-256, and of the record of the run itself."""
     data, panel = outcome.data, outcome.recipe
-    said = {"profile": outcome.profile, "harness": outcome.versions.get("harness", ""), "headline": outcome.headline}
+    said = {
+        "profile": outcome.profile,
+        "harness": outcome.versions.get("harness", ""),
+        "headline": outcome.headline,
+    }
     digests = {
         "checks": outcome.checks_sha256,
         "panel": panel.get("panel_sha256"),
@@ -91,7 +114,11 @@ def _configuration(outcome: Outcome, record: bytes) -> list[dict[str, Any]]:
         "stress.json": said,
     }
     return [
-        {"name": name, "digest": {"sha256": digest}, **({"annotations": about[name]} if name in about else {})}
+        {
+            "name": name,
+            "digest": {"sha256": digest},
+            **({"annotations": about[name]} if name in about else {}),
+        }
         for name, digest in digests.items()
         if digest
     ]

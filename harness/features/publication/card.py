@@ -27,7 +27,9 @@ CARD = Kind("a model card", rb"")
 _MAX_BYTES = 64 << 20
 _MARKS = {"front": ("# stress-harness: begin", "# stress-harness: end")}
 _MARKS["section"] = ("<!-- stress-harness: begin -->", "<!-- stress-harness: end -->")
-_FRONT = re.compile(r"\A(\ufeff?\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE)
+_FRONT = re.compile(
+    r"\A(\ufeff?\s*---[ \t]*\r?\n)(.*?)(^---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE
+)
 _BLOCK = re.compile(
     r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*(?:\Z|[^\s#{}\[\],&*!|>%@`?-][^\n]*?:(?:\s|\Z)(?!.*^\.\.\.\s))",
     re.DOTALL | re.MULTILINE,
@@ -41,9 +43,18 @@ def model_index(outcome: Outcome) -> list[dict[str, Any]]:
     Metrics are the check of each family of the candidate that is nearest to failing, and clean accuracy.
     """
     data = outcome.data
-    dataset = {"name": data["name"], "type": data["name"], "split": data["split"], "revision": data["sha256"]}
+    dataset = {
+        "name": data["name"],
+        "type": data["name"],
+        "split": data["split"],
+        "revision": data["sha256"],
+    }
     metrics = [
-        {"type": verdict.metric, "value": verdict.value, "name": f"{verdict.metric} ({verdict.check.id})"}
+        {
+            "type": verdict.metric,
+            "value": verdict.value,
+            "name": f"{verdict.metric} ({verdict.check.id})",
+        }
         for verdict in _shown(outcome)
     ]
     result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}
@@ -68,8 +79,12 @@ def section(outcome: Outcome) -> str:
         cells = (behavior, verdict.check.id, value, threshold, SIGNS[verdict.status])
         lines.append(f"| {' | '.join(map(plain, cells))} |")
     hashes = {"model": outcome.models["candidate"]["sha256"], "data": outcome.data["sha256"]}
-    said = ", ".join(f"{name} `{value}`" for name, value in (hashes | {"checks": outcome.checks_sha256}).items())
-    return "\n".join([*lines, "", f"Each row is the check of its behavior nearest to failing. SHA-256: {said}."])
+    said = ", ".join(
+        f"{name} `{value}`" for name, value in (hashes | {"checks": outcome.checks_sha256}).items()
+    )
+    return "\n".join(
+        [*lines, "", f"Each row is the check of its behavior nearest to failing. SHA-256: {said}."]
+    )
 
 
 def _shown(outcome: Outcome) -> list[Verdict]:
@@ -77,10 +92,19 @@ def _shown(outcome: Outcome) -> list[Verdict]:
     own = [
         verdict
         for verdict in outcome.verdicts
-        if verdict.check.role == "candidate" and verdict.value is not None and math.isfinite(verdict.value)
+        if verdict.check.role == "candidate"
+        and verdict.value is not None
+        and math.isfinite(verdict.value)
     ]
-    found = {"": next((each for each in own if each.check.family == "clean" and each.metric == "accuracy"), None)}
-    for verdict in sorted((each for each in own if each.judged), key=lambda each: margin(each) or 0.0):
+    found = {
+        "": next(
+            (each for each in own if each.check.family == "clean" and each.metric == "accuracy"),
+            None,
+        )
+    }
+    for verdict in sorted(
+        (each for each in own if each.judged), key=lambda each: margin(each) or 0.0
+    ):
         found.setdefault(verdict.check.family, verdict)
     return list({each.check.id: each for each in found.values() if each is not None}.values())
 
@@ -92,10 +116,14 @@ def text_of(path: Path | None) -> str:
     try:
         name = path.resolve().name
         if not name.lower().endswith(".md") or name == SUMMARY:
-            raise InputError(f"{path}: expected a model card, a Markdown file (.md) that is no report of the harness")
+            raise InputError(
+                f"{path}: expected a model card, a Markdown file (.md) that is no report of the harness"
+            )
         return read_regular(path, max_bytes=_MAX_BYTES).decode() if path.exists() else ""
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a model card in UTF-8 ({said_of(error)})") from None
+        raise InputError(
+            f"{path}: cannot be read as a model card in UTF-8 ({said_of(error)})"
+        ) from None
 
 
 def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -> str:
@@ -110,7 +138,9 @@ def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -
     first, front, last = found.groups() if found else (f"{mark}---{end}", "", f"---{end}")
     rest = card[found.end() if found else len(mark) :]
     if not _BLOCK.match(front):
-        raise InputError(f"{where}: its front matter is no mapping with a line for each key; write it as `key: value`")
+        raise InputError(
+            f"{where}: its front matter is no mapping with a line for each key; write it as `key: value`"
+        )
     written = "model-index: " + json.dumps(index, ensure_ascii=False, allow_nan=False)
     # YAML 1.1 reads 1e-05 as a text, and 1.0e-05 as a number.
     written = re.sub(r'("value": -?\d+)(e)', r"\1.0\2", written)
@@ -135,5 +165,7 @@ def _between(text: str, marks: tuple[str, str], new: str, where: str, newline: s
     before, _, after = text.partition(begin)
     _, closed, after = after.partition(end)
     if (text.count(begin), text.count(end)) != (1, 1) or not closed:
-        raise InputError(f"{where}: expected one mark {begin} before one mark {end}; correct or remove them")
+        raise InputError(
+            f"{where}: expected one mark {begin} before one mark {end}; correct or remove them"
+        )
     return before + made + re.sub(r"\A\r?\n", "", after)

@@ -26,7 +26,10 @@ _BESIDE_RECORD = "{}, in RECORD's folder"
 @click.argument("record", type=options.FILE)
 @options.output_option("JSON", _WRITTEN, in_words=_BESIDE_RECORD.format("stress.intoto.json"))
 @click.option(
-    "--model", type=options.FILE, metavar="FILE", help="The model's file, where it is now (default: that of the run)."
+    "--model",
+    type=options.FILE,
+    metavar="FILE",
+    help="The model's file, where it is now (default: that of the run).",
 )
 def attest_command(record: Path, output: Path | None, model: Path | None) -> int:
     """Write a statement."""
@@ -59,7 +62,9 @@ def attest_command(record: Path, output: Path | None, model: Path | None) -> int
     "and a table. Only text between the marks of this command is replaced.",
 )
 @click.argument("record", type=options.FILE)
-@click.option("--into", type=options.FILE, metavar="FILE", help="The model card (default: print the section).")
+@click.option(
+    "--into", type=options.FILE, metavar="FILE", help="The model card (default: print the section)."
+)
 def card_command(record: Path, into: Path | None) -> int:
     """Write a section of a model card."""
     from harness.base.outputs import Inputs
@@ -92,11 +97,23 @@ def badge_command(record: Path, output: Path | None) -> int:
     from harness.base.outputs import Inputs, Kind
     from harness.report.redraw import outcome_at
 
-    colors = {"pass": "brightgreen", "fail": "red", "partial": "yellow", "inconclusive": "lightgrey"}
+    colors = {
+        "pass": "brightgreen",
+        "fail": "red",
+        "partial": "yellow",
+        "inconclusive": "lightgrey",
+    }
     outcome, _ = outcome_at(record)
-    verdict = "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
+    verdict = (
+        "inconclusive" if outcome is None or outcome.verdict == "error" else str(outcome.verdict)
+    )
     path = output or record.with_name("stress-badge.json")
-    badge = {"schemaVersion": 1, "label": "stress tests", "message": verdict, "color": colors[verdict]}
+    badge = {
+        "schemaVersion": 1,
+        "label": "stress tests",
+        "message": verdict,
+        "color": colors[verdict],
+    }
     kind = Kind("a badge", rb'\s*\{\s*"schemaVersion"\s*:\s*1\s*,\s*"label"\s*:\s*"stress tests"')
     options.own_output(path, kind, Inputs((record,))).write(json.dumps(badge).encode())
     options.tell(f"{verdict}: {path}")

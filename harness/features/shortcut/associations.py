@@ -63,18 +63,28 @@ def associations(
 
     training, test = _with_formats(training, test), _with_formats(test, training)
     names = [name for name in training[0] if name in test[0]]
-    labels = [label for label in range(classes) if _is_judged(training[1], label) and _is_judged(test[1], label)]
+    labels = [
+        label
+        for label in range(classes)
+        if _is_judged(training[1], label) and _is_judged(test[1], label)
+    ]
     comparisons = len(names) * len(labels)
     compared = []
     for name in names:
         for label in labels:
-            training_area, training_variance = area_under_curve(training[0][name], training[1] == label)
+            training_area, training_variance = area_under_curve(
+                training[0][name], training[1] == label
+            )
             test_area, test_variance = area_under_curve(test[0][name], test[1] == label)
             standard_error = math.sqrt(max(training_variance + test_variance, _TINY))
             deviation = abs(training_area - test_area) / standard_error
             p = min(2 * float(norm.sf(deviation)) * comparisons, 1.0)
             compared.append(Association(name, label, training_area, test_area, p))
-    named = [association for association in compared if association.p < SURE and association.difference >= LEAST]
+    named = [
+        association
+        for association in compared
+        if association.p < SURE and association.difference >= LEAST
+    ]
     return sorted(named, key=lambda association: -association.difference)
 
 
@@ -83,7 +93,11 @@ def _with_formats(own: Properties, other: Properties) -> Properties:
     values, labels = own
     if FILE_SIZE not in values:
         return own
-    missing = {name: np.zeros(len(labels)) for name in other[0] if name.startswith(FILE_FORMAT) and name not in values}
+    missing = {
+        name: np.zeros(len(labels))
+        for name in other[0]
+        if name.startswith(FILE_FORMAT) and name not in values
+    }
     return {**values, **missing}, labels
 
 
@@ -95,7 +109,9 @@ def area_under_curve(values: np.ndarray, positive: np.ndarray) -> tuple[float, f
     of_positive, of_others = np.sort(values[positive]), np.sort(values[~positive])
     others_below = _ranks(of_positive, among=of_others) / len(of_others)
     positives_above = 1 - _ranks(of_others, among=of_positive) / len(of_positive)
-    variance = others_below.var(ddof=1) / len(of_positive) + positives_above.var(ddof=1) / len(of_others)
+    variance = others_below.var(ddof=1) / len(of_positive) + positives_above.var(ddof=1) / len(
+        of_others
+    )
     return float(others_below.mean()), float(variance)
 
 

@@ -26,9 +26,16 @@ _NAMED = 10
     "sharpness. Of pictures in files, also format, size in bytes, width, height and aspect ratio. No model is needed. "
     "Exit status 1 means that there are such properties.",
 )
-@click.option("--train", required=True, metavar="SPEC", help="The training images, as data; fashion-mnist has its own.")
+@click.option(
+    "--train",
+    required=True,
+    metavar="SPEC",
+    help="The training images, as data; fashion-mnist has its own.",
+)
 @options.run_options("data", "size")
-@options.output_option("CSV", "The table of the properties, the strongest first", default="reports/shortcuts.csv")
+@options.output_option(
+    "CSV", "The table of the properties, the strongest first", default="reports/shortcuts.csv"
+)
 @options.json_option
 def shortcuts_command(train: str, output: Path, *, as_json: bool) -> int:
     """Find shortcuts."""
@@ -65,7 +72,12 @@ def shortcuts_command(train: str, output: Path, *, as_json: bool) -> int:
         *(f"  {_in_words(association, test.classes)}" for association in shortcuts[:_NAMED]),
         f"written: {output}",
     ]
-    plain = {"training_images": len(training), "test_images": len(test), "properties": compared, "shortcuts": rows}
+    plain = {
+        "training_images": len(training),
+        "test_images": len(test),
+        "properties": compared,
+        "shortcuts": rows,
+    }
     options.say({**plain, "table": str(output)}, lines, as_json=as_json)
     return options.NEGATIVE if rows else options.OK
 

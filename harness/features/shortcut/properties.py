@@ -29,7 +29,9 @@ def properties_of(images: LabelledImages) -> dict[str, np.ndarray]:
     ratio, size in bytes, and a 0 or 1 for each file format.
     """
     count, channels, height, width = images.pixels.shape
-    parts = [_of_pixels(images.pixels[part]) for part in parts_of(count, channels * height * width * 8)]
+    parts = [
+        _of_pixels(images.pixels[part]) for part in parts_of(count, channels * height * width * 8)
+    ]
     of_pixels = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return of_pixels | _of_files(images)
 
@@ -49,7 +51,9 @@ def _of_pixels(pixels: Tensor) -> dict[str, np.ndarray]:
         "lower left corner": levels[:, :, -2 * rows :, : 2 * columns],
         "lower right corner": levels[:, :, -2 * rows :, -2 * columns :],
     }
-    properties = {f"level of the {name}": strip.mean(dim=(1, 2, 3)) for name, strip in strips.items()}
+    properties = {
+        f"level of the {name}": strip.mean(dim=(1, 2, 3)) for name, strip in strips.items()
+    }
     for channel, name in enumerate(_channels(levels.shape[1])):
         properties[f"mean {name}"] = levels[:, channel].mean(dim=(1, 2))
     properties["contrast"] = levels.std(dim=(1, 2, 3))
@@ -65,7 +69,10 @@ def _channels(count: int) -> tuple[str, ...]:
 
 def _sharpness(gray: Tensor) -> Tensor:
     """Return the mean square of the differences of neighbors in images (N, H, W): small for blurred ones."""
-    right, down = gray.diff(dim=2).square().mean(dim=(1, 2)), gray.diff(dim=1).square().mean(dim=(1, 2))
+    right, down = (
+        gray.diff(dim=2).square().mean(dim=(1, 2)),
+        gray.diff(dim=1).square().mean(dim=(1, 2)),
+    )
     return right + down
 
 

@@ -67,7 +67,9 @@ class Pulls:
         return int(mark), int(label)
 
 
-def find_pulls(model: RoleModel, images: LabelledImages, panel_predictions: PanelPredictions) -> Pulls:
+def find_pulls(
+    model: RoleModel, images: LabelledImages, panel_predictions: PanelPredictions
+) -> Pulls:
     """Return the pulls of all marks on a sample of the images.
 
     A model of the panel is compared with the others. Raises `NotApplicableError` for more than `MANY` classes, for
@@ -75,23 +77,33 @@ def find_pulls(model: RoleModel, images: LabelledImages, panel_predictions: Pane
     without their pulls.
     """
     if len(images.classes) > MANY:
-        raise NotApplicableError(f"more than {MANY} classes: a pull towards each of them would be mostly noise")
+        raise NotApplicableError(
+            f"more than {MANY} classes: a pull towards each of them would be mostly noise"
+        )
     sample = sample_up_to(images, _SAMPLE)
     present = len(np.unique(sample.labels.numpy()))
     if present < 2:  # noqa: PLR2004  A pull is measured on images of other classes.
-        raise NotApplicableError("all images are of one class, so none is of another that a mark could pull")
+        raise NotApplicableError(
+            "all images are of one class, so none is of another that a mark could pull"
+        )
     clean = model.predict(sample)
     clean.expect_known()
     marked = tuple(model.predict(sample, mark) for mark in MARKS)
     changes = _changes(clean, marked)
 
     # By number, since the classes of the same images may get other names.
-    names = tuple(f"{mark.in_words()}: class {label}" for mark in MARKS for label in range(len(images.classes)))
+    names = tuple(
+        f"{mark.in_words()}: class {label}"
+        for mark in MARKS
+        for label in range(len(images.classes))
+    )
     own = changes.mean(axis=1)
     statistics = ModelStatistics(KIND, names, np.asarray(own).ravel())
     others = panel_predictions.statistics_of_others(statistics, clean=lambda: model.predict(images))
     usual, spread = moderated_prediction(others)
-    return Pulls(images.classes, marked, changes, usual.reshape(own.shape), spread.reshape(own.shape))
+    return Pulls(
+        images.classes, marked, changes, usual.reshape(own.shape), spread.reshape(own.shape)
+    )
 
 
 def _changes(clean: Predictions, marked: Sequence[Predictions]) -> np.ma.MaskedArray:

@@ -86,7 +86,9 @@ class Diagnosis:
     @property
     def causes(self) -> tuple[tuple[str, ...], ...]:
         """Return the causes that the images do not tell apart, the best one's first."""
-        return tuple(dict.fromkeys(each.causes for each in (self.best, *self.alike) if each is not None))
+        return tuple(
+            dict.fromkeys(each.causes for each in (self.best, *self.alike) if each is not None)
+        )
 
     @property
     def named(self) -> bool:
@@ -155,7 +157,11 @@ def skew(
 
 
 def _of_served_model(
-    candidate: Path | str, served: str, model: ModelSettings, tolerance: float, precision: Precision | None
+    candidate: Path | str,
+    served: str,
+    model: ModelSettings,
+    tolerance: float,
+    precision: Precision | None,
 ) -> Diagnosis:
     images = model.images()
     other = model.open(served, images)
@@ -191,7 +197,9 @@ def diagnosis(
     original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
     given, reference = served[decided], original.predicted[decided]
-    serving = model_serving(model, images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided))))
+    serving = model_serving(
+        model, images if decided.all() else images.take(torch.from_numpy(np.flatnonzero(decided)))
+    )
     if not model.provides.network:
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _PREDICTOR))))
     # A skew may change many of the other predictions of a class.
@@ -208,13 +216,24 @@ def diagnosis(
                 moved = None if probabilities is None else probabilities[:, list(places)]
                 order = order_in_words(places, images.classes, who="the served model")
                 found = diagnosis(
-                    model, images, in_order, tolerance=tolerance, probabilities=moved, precision=precision
+                    model,
+                    images,
+                    in_order,
+                    tolerance=tolerance,
+                    probabilities=moved,
+                    precision=precision,
                 )
                 return replace(found, order=order)
     # An undecided prediction is another class than the original's.
     labels = np.where(decided, served, (original.predicted + 1) % classes)
-    artifact = replace(original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0)
-    compared = None if probabilities is None else _compared(model, images, probabilities[decided], precision)
+    artifact = replace(
+        original, answers=np.eye(classes, dtype=np.float32)[labels], exact=None, known=0
+    )
+    compared = (
+        None
+        if probabilities is None
+        else _compared(model, images, probabilities[decided], precision)
+    )
     if compared is None and probabilities is not None and not model.provides.layers:
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _NO_NOISE))))
     found = Diagnosis(
@@ -226,7 +245,12 @@ def diagnosis(
         moves=None if compared is None else moves_of(compared, original.logits[decided]),
     )
     count = int((given != reference).sum())
-    if compared is not None and found.moves is not None and found.is_moved and found.moves.beyond > count:
+    if (
+        compared is not None
+        and found.moves is not None
+        and found.is_moved
+        and found.moves.beyond > count
+    ):
         trials = Trials(model, serving, given, reference, probabilities=compared)
         return replace(explained(found, trials), by_probabilities=True)
     # Few changes prove nothing, and a difference of undecided predictions alone has no stage.
@@ -242,7 +266,9 @@ def _compared(
 ) -> ServedProbabilities | None:
     """Return served probabilities with the noise of the precision; None if nothing can be told from them."""
     step = rounding(probabilities)
-    noise = noise_of(model, images, precision) if model.provides.known is None and step < 1 else None
+    noise = (
+        noise_of(model, images, precision) if model.provides.known is None and step < 1 else None
+    )
     return None if noise is None else ServedProbabilities(probabilities, noise, step)
 
 
@@ -279,7 +305,11 @@ def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
     # A pair is better where the best is wrong, so too few of these prove nothing.
     if left >= least_changes(tried**2) and noise_p(left, best.explains.n) < ALPHA / 2:
         pairs = _pairs(trials)
-        if pairs and pairs[0].explains.disagreements <= left / 2 and beats(pairs[0], best.answers) < ALPHA:
+        if (
+            pairs
+            and pairs[0].explains.disagreements <= left / 2
+            and beats(pairs[0], best.answers) < ALPHA
+        ):
             best, others = pairs[0], [*pairs[1:], *first]
     alike = tuple(each for each in others if beats(best, each.answers) >= ALPHA)
     causes = {best.causes, *(each.causes for each in alike)}
@@ -300,7 +330,9 @@ def _finalists(trials: Trials) -> list[Trial]:
     """Return good pipelines after all images, with the best of each cause; the one that explains most comes first."""
     chosen = dict.fromkeys([*trials.ranked()[:_FINALISTS], *of_each_cause(trials.ranked(causes=1))])
     # The catalog comes before equal pipelines.
-    return sorted(map(trials.advance, chosen), key=lambda each: (-each.explains.agreement, not each.skew))
+    return sorted(
+        map(trials.advance, chosen), key=lambda each: (-each.explains.agreement, not each.skew)
+    )
 
 
 def _pairs(trials: Trials) -> list[Trial]:
@@ -315,14 +347,20 @@ def _pairs(trials: Trials) -> list[Trial]:
     seconds = [*trials.serving.catalog.values(), *(trial.pipeline for trial in best)]
     pairs = [combined(first, second, reference) for first in firsts for second in seconds]
     trials.race([pair for pair in pairs if pair is not None])
-    trials.refine(of_each_cause(trial for trial in trials.ranked() if trial not in single)[:_PAIRED])
+    trials.refine(
+        of_each_cause(trial for trial in trials.ranked() if trial not in single)[:_PAIRED]
+    )
     found = of_each_cause(trial for trial in trials.ranked() if trial not in single)
-    return sorted(map(trials.advance, found[:_FINALISTS]), key=lambda each: -each.explains.agreement)
+    return sorted(
+        map(trials.advance, found[:_FINALISTS]), key=lambda each: -each.explains.agreement
+    )
 
 
 def combined(first: Pipeline, second: Pipeline, reference: Pipeline) -> Pipeline | None:
     """Return the pipeline with the changes of both; None where they change the same stage."""
     stages, other = first.differing(reference), second.differing(reference)
-    if set(stages) & set(other) or set(causes_of(first, reference)) & set(causes_of(second, reference)):
+    if set(stages) & set(other) or set(causes_of(first, reference)) & set(
+        causes_of(second, reference)
+    ):
         return None
     return replace(first, **{stage: getattr(second, stage) for stage in other})

@@ -49,7 +49,12 @@ class Explanation:
 def explanation(served: np.ndarray, reference: np.ndarray, answers: np.ndarray) -> Explanation:
     """Return how a pipeline's answers explain the served ones, all (N,) classes."""
     changed, alike = served != reference, answers == served
-    return Explanation(len(served), int(changed.sum()), int((changed & alike).sum()), int((~changed & ~alike).sum()))
+    return Explanation(
+        len(served),
+        int(changed.sum()),
+        int((changed & alike).sum()),
+        int((~changed & ~alike).sum()),
+    )
 
 
 def better_p(served: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
@@ -82,7 +87,9 @@ def is_unrelated(served: np.ndarray, reference: np.ndarray) -> bool:
 
     classes = np.union1d(served, reference).tolist()
     by_chance = sum(float((served == each).mean() * (reference == each).mean()) for each in classes)
-    return float(binom.sf((served == reference).sum() - 1, len(served), min(by_chance, 1.0))) >= ALPHA
+    return (
+        float(binom.sf((served == reference).sum() - 1, len(served), min(by_chance, 1.0))) >= ALPHA
+    )
 
 
 def fits_image_before(positions: np.ndarray, served: np.ndarray, reference: np.ndarray) -> bool:

@@ -38,7 +38,16 @@ _MILD = (
 )
 """Skews that a served model should survive: they have a tolerance if a given model keeps it."""
 _GROSS = (
-    *("exif", "jpeg-75", "bgr", "gray", "gamma-twice", "video-range", "resize-pillow-nearest", "letterbox"),
+    *(
+        "exif",
+        "jpeg-75",
+        "bgr",
+        "gray",
+        "gamma-twice",
+        "video-range",
+        "resize-pillow-nearest",
+        "letterbox",
+    ),
     *("squash", "crop-corner-1", "minus-one-to-one", "normalise-imagenet"),
 )
 """Skews that show the cost of a mistake, or that healthy models survive differently: informational until calibrated."""

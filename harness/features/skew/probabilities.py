@@ -116,4 +116,6 @@ def moves_of(served: ServedProbabilities, logits: np.ndarray) -> Moves:
     moves = largest_moves(logits, served.values)
     material = int((moves > MATERIAL).sum())
     beyond = int((moves > served.limit).sum())
-    return Moves(served.noise, served.limit, len(moves), material, beyond, float(moves.max(initial=0.0)))
+    return Moves(
+        served.noise, served.limit, len(moves), material, beyond, float(moves.max(initial=0.0))
+    )

@@ -38,7 +38,9 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     if not found.named:
         return [*lines, *_not_proven(found, best)]
     title = "cause, a pair of stages" if len(best.causes) > 1 else "cause"
-    lines.append(f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}")
+    lines.append(
+        f"{title if len(found.causes) == 1 else 'cause, one of several'}: {_words(found, best)}"
+    )
     lines.append(f"  {_share(found, best)}; p {related(found.p)}")
     others = {each.causes: each for each in reversed(found.alike) if each.causes != best.causes}
     alike = (others[causes] for causes in found.causes[1:])
@@ -57,7 +59,9 @@ def _sentence(found: Diagnosis) -> str:
     if found.order:
         return f"{start} once the classes are in the data's order."
     decides, more = what_decides(found.checks, found.outcome)
-    lost = f"{abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net"
+    lost = (
+        f"{abs(found.lost):,} correct predictions are {'lost' if found.lost >= 0 else 'won'}, net"
+    )
     return f"{start}{decides}; {lost}{more}."
 
 
@@ -68,16 +72,18 @@ def _only_probabilities_differ(found: Diagnosis) -> bool:
 
 def _moved(moves: Moves) -> str:
     """Say how many images moved and by how much, and why that is a skew or is none."""
-    material = (
-        f"{moves.material:,} of {moves.n:,} images ({moves.material / moves.n:.1%}) move by more than {MATERIAL:g}"
-    )
+    material = f"{moves.material:,} of {moves.n:,} images ({moves.material / moves.n:.1%}) move by more than {MATERIAL:g}"
     counted = f"{material}, the largest by {moves.largest:.2g}"
     noise = moves.noise
     explained = f"{noise.precision} alone explains moves up to {moves.limit:.2g}"
     if not noise.declared:
         explained = f"the precision is unknown, and {explained}"
     if moves.proven:
-        proof = "the same weights get another input" if noise.declared else "another input, or another model"
+        proof = (
+            "the same weights get another input"
+            if noise.declared
+            else "another input, or another model"
+        )
         return f"skew found: {counted}. {moves.beyond:,} move further than the noise ({explained}): {proof}."
     more = "" if noise.declared else " --served-precision tells smaller moves from noise."
     return f"{counted}. This is within the noise: {explained}.{more}"
@@ -124,7 +130,16 @@ def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-_AS_THEY_ARE = ("undecided", "order", "probable", "p", "p_next", "comparisons", "unrelated", "by_probabilities")
+_AS_THEY_ARE = (
+    "undecided",
+    "order",
+    "probable",
+    "p",
+    "p_next",
+    "comparisons",
+    "unrelated",
+    "by_probabilities",
+)
 
 
 def _moves_record(moves: Moves) -> dict[str, Any]:
@@ -170,7 +185,11 @@ def _words(found: Diagnosis, trial: Trial) -> str:
 
 def _levels(found: Diagnosis, trial: Trial) -> Levels | None:
     """Return the gain and offset of pixels that a pipeline amounts to; None for one that does anything else."""
-    return levels_between(trial.pipeline, found.serving.reference) if trial.causes == (AFFINE,) else None
+    return (
+        levels_between(trial.pipeline, found.serving.reference)
+        if trial.causes == (AFFINE,)
+        else None
+    )
 
 
 def _share(found: Diagnosis, trial: Trial) -> str:

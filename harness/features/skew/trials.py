@@ -81,14 +81,18 @@ class Trials:
         most = _LOOKED_AT if len(served) > 2 * _LOOKED_AT else len(served)
         drawn = [draw.permutation(np.flatnonzero(which)) for which in (changed, ~changed)]
         # Changed and unchanged images take turns, so each part has as many of both as there are.
-        turns = np.argsort(np.concatenate([np.arange(len(part[:most])) for part in drawn]), kind="stable")
+        turns = np.argsort(
+            np.concatenate([np.arange(len(part[:most])) for part in drawn]), kind="stable"
+        )
         looked_at = np.concatenate([part[:most] for part in drawn])[turns]
         self.order = np.concatenate([looked_at, *(part[most:] for part in drawn)])
         self.served, self.known = served[self.order], known[self.order]
         self._probabilities = None if probabilities is None else probabilities.take(self.order)
         self._ends = (*(min(end, len(looked_at)) for end in _ROUNDS), len(looked_at), len(served))
         # Each image that is looked at stands for so many changed or unchanged ones.
-        self._weights = np.where(changed[looked_at], *(len(part) / max(len(part[:most]), 1) for part in drawn))
+        self._weights = np.where(
+            changed[looked_at], *(len(part) / max(len(part[:most]), 1) for part in drawn)
+        )
         kept = replace(serving, kept={})
         self._parts = [
             replace(kept, images=serving.images.take(torch.from_numpy(self.order[at:end])))
@@ -138,7 +142,9 @@ class Trials:
     def entered(self, pipeline: Pipeline, until: int = FIRST) -> Trial:
         """Return the trial of a pipeline after a round."""
         if (trial := self._trials.get(pipeline)) is None:
-            trial = Trial(pipeline, causes_of(pipeline, self.serving.reference), self._names.get(pipeline, ""))
+            trial = Trial(
+                pipeline, causes_of(pipeline, self.serving.reference), self._names.get(pipeline, "")
+            )
             self._trials[pipeline] = trial
         return self.advance(trial, until)
 
@@ -147,7 +153,9 @@ class Trials:
         for part, end in zip(self._parts[: until + 1], self._ends, strict=False):
             if len(trial.answers) < end:
                 try:
-                    self._add(trial, self._logits(served_predictions(self.model, part, trial.pipeline)))
+                    self._add(
+                        trial, self._logits(served_predictions(self.model, part, trial.pipeline))
+                    )
                 except InputError:  # A picture is of another size, or cannot be decoded.
                     trial.answers = np.append(trial.answers, np.full(len(part.images), -1))
                     trial.behind = np.append(trial.behind, np.full(len(part.images), -np.inf))
@@ -173,8 +181,14 @@ class Trials:
 
     def race(self, pipelines: Sequence[Pipeline]) -> None:
         """Score pipelines in rounds; each round leaves the best of each cause and of all, and the last has them all."""
-        new = [each for each in dict.fromkeys(pipelines) if each not in self._trials and self._applies(each)]
-        entered = [self.entered(each) for each in Progress(new, desc="pipelines", unit="pipeline", delay=2)]
+        new = [
+            each
+            for each in dict.fromkeys(pipelines)
+            if each not in self._trials and self._applies(each)
+        ]
+        entered = [
+            self.entered(each) for each in Progress(new, desc="pipelines", unit="pipeline", delay=2)
+        ]
         for until, (each, most) in enumerate(_KEPT):
             ranked = self.ranked(until)
             left = [*ranked[:most], *of_each_cause(ranked, each)]
@@ -195,7 +209,9 @@ class Trials:
             best = reached.get(trial.causes, trial)
             reached[trial.causes] = max(best, trial, key=lambda each: self.score(each, FEW))
         if reached:
-            self._walk(max([self.advance(trial, MANY) for trial in reached.values()], key=self.score), MANY)
+            self._walk(
+                max([self.advance(trial, MANY) for trial in reached.values()], key=self.score), MANY
+            )
 
     def fit_levels(self) -> None:
         """Enter the pipeline with the gain and offset of pixels that fit a part of the images best."""
@@ -229,7 +245,11 @@ class Trials:
         return trial
 
     def _around(self, trial: Trial) -> list[Pipeline]:
-        return [each for each in neighbors(trial.pipeline, self.serving.reference) if self._applies(each)]
+        return [
+            each
+            for each in neighbors(trial.pipeline, self.serving.reference)
+            if self._applies(each)
+        ]
 
 
 def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
@@ -249,7 +269,10 @@ def causes_of(pipeline: Pipeline, reference: Pipeline) -> tuple[str, ...]:
     A crop of another size belongs to resizing, which makes the picture that it crops.
     """
     merged = {"normalise": AFFINE}
-    if (pipeline.scale.bits, pipeline.scale.precision) == (reference.scale.bits, reference.scale.precision):
+    if (pipeline.scale.bits, pipeline.scale.precision) == (
+        reference.scale.bits,
+        reference.scale.precision,
+    ):
         merged["scale"] = AFFINE
     if (pipeline.crop.right, pipeline.crop.down) == (reference.crop.right, reference.crop.down):
         merged["crop"] = "resize"

@@ -74,11 +74,17 @@ class Slices(NamedTuple):
         """Return the labels of a slice, and the mean probabilities of the reference models and of the model there."""
         some, names, said = self.of == number, self.predictions.classes, []
         labels = np.eye(len(names))[self.predictions.labels]
-        tables = {"labels": labels, "reference models": self.expected, "candidate": self.predictions.probabilities}
+        tables = {
+            "labels": labels,
+            "reference models": self.expected,
+            "candidate": self.predictions.probabilities,
+        }
         for what, table in tables.items():
             mean = table[some].mean(axis=0)
             first = np.argsort(-mean, kind="stable")[:_NAMED]
-            said.append(f"{what} {', '.join(f'{names[at]} {mean[at]:.1%}' for at in first if mean[at] >= _RARE)}")
+            said.append(
+                f"{what} {', '.join(f'{names[at]} {mean[at]:.1%}' for at in first if mean[at] >= _RARE)}"
+            )
         return said
 
 
@@ -108,7 +114,9 @@ def _slices_of(view: PanelView) -> tuple[tuple[str, ...], np.ndarray]:
 
     known = np.flatnonzero(view.wrong != NOT_ASKED)
     if view.mean is None:
-        raise NotApplicableError(f"more than {MANY} classes: the panel predictions have no means of so many")
+        raise NotApplicableError(
+            f"more than {MANY} classes: the panel predictions have no means of so many"
+        )
     points = view.mean[known].astype(np.float64)
     count = max(1, min(max(len(known) // IMAGES, FEWEST), MOST, len(known) // LEAST))
     # The start of k-means++ (Arthur & Vassilvitskii 2007). No version of NumPy changes this generator's stream.
@@ -124,7 +132,9 @@ def _slices_of(view: PanelView) -> tuple[tuple[str, ...], np.ndarray]:
         sums = np.stack([np.bincount(chosen, column, count) for column in points.T], axis=1)
         centers = np.where(sizes, sums / np.maximum(sizes, 1), centers)
     far = cdist(points, centers, "sqeuclidean")
-    while (sizes := np.bincount(far.argmin(axis=1), minlength=far.shape[1])).min() < LEAST and len(sizes) > 1:
+    while (sizes := np.bincount(far.argmin(axis=1), minlength=far.shape[1])).min() < LEAST and len(
+        sizes
+    ) > 1:
         far = np.delete(far, sizes.argmin(), axis=1)
     if len(sizes) == 1:
         raise NotApplicableError(f"{len(known)} images make no two slices of at least {LEAST}")
@@ -164,4 +174,6 @@ def _measured(metric: Metric, seen: Slices, number: int, unit: float, *, n: int)
     low, high = (end * factor for end in mean_interval(lost, SLICE_LOSS.range, ddof=1))
     detail = "; ".join([f"slice {seen.names[number]} of {len(seen.names)}", *seen.facts(number)])
     each, failures = lost if n == len(lost) else None, ordered(some & (seen.lost > 0), -seen.lost)
-    return Measurement(metric, value, n, (low, high), detail, failures, each=each, counted=len(lost))
+    return Measurement(
+        metric, value, n, (low, high), detail, failures, each=each, counted=len(lost)
+    )

@@ -27,22 +27,38 @@ def differences(session: StressSession, request: RunRequest) -> Part:
     """Return what the report shows of the worst slice; nothing where slices do not apply."""
     if (panel := session.panel_predictions) is None or request.record is not None:
         return Part()
-    row = next((each for each in session.checks.family(FAMILY) if each.metric == WORST_SLICE.name), None)
+    row = next(
+        (each for each in session.checks.family(FAMILY) if each.metric == WORST_SLICE.name), None
+    )
     own, faces = session.of_family(FAMILY) if row is None else session.of_check(row), []
     with suppress(NotApplicableError):
         seen = find_slices(own.roles["candidate"].predict(own.images), panel)
         some, name, classes = seen.of == seen.worst, seen.names[seen.worst], own.images.classes
         for at in ordered(some, -seen.lost)[:_SHOWN].tolist():
-            label, predicted = (int(each[at]) for each in (seen.predictions.labels, seen.predictions.predicted))
-            sure = (f"{each[at, label]:.0%}" for each in (seen.predictions.probabilities, seen.expected))
-            about = f"label {', reference models '.join(sure)} · image {int(own.images.positions[at])}"
+            label, predicted = (
+                int(each[at]) for each in (seen.predictions.labels, seen.predictions.predicted)
+            )
+            sure = (
+                f"{each[at, label]:.0%}" for each in (seen.predictions.probabilities, seen.expected)
+            )
+            about = (
+                f"label {', reference models '.join(sure)} · image {int(own.images.positions[at])}"
+            )
             picture = source_of(own.images.pixels[at].permute(1, 2, 0).numpy())
-            words, wrong = f"{classes[label]} predicted as {classes[predicted]}, {about}", label != predicted
-            faces.append(Face(picture, classes[label], classes[predicted], about, words, wrong=wrong))
+            words, wrong = (
+                f"{classes[label]} predicted as {classes[predicted]}, {about}",
+                label != predicted,
+            )
+            faces.append(
+                Face(picture, classes[label], classes[predicted], about, words, wrong=wrong)
+            )
         away, n = worst_slice(seen).value, int(some.sum())
         of = f"{n:,} image{'' if n == 1 else 's'}"
         said = f"Of {len(seen.names)} slices, {name} is the worst: {away:.1f} standard deviations by chance, {of}."
-        title, facts = f"{len(faces)} of {of}, the largest loss first", (name, *seen.facts(seen.worst))
+        title, facts = (
+            f"{len(faces)} of {of}, the largest loss first",
+            (name, *seen.facts(seen.worst)),
+        )
         return Part(slices=Differences(said, "", title, tuple(faces), facts=facts))
     return Part()
 
@@ -52,9 +68,17 @@ def found_slices(outcome: Outcome) -> Section | None:
     if (found := outcome.slices) is None:
         return None
     name, *facts = found.facts
-    known = [reference(verdict) for verdict in outcome.verdicts if verdict.metric == WORST_SLICE.name]
-    usual = f"Worst slices of reference models: {known[0]}." if any(known) else "Some slice is always the worst."
+    known = [
+        reference(verdict) for verdict in outcome.verdicts if verdict.metric == WORST_SLICE.name
+    ]
+    usual = (
+        f"Worst slices of reference models: {known[0]}."
+        if any(known)
+        else "Some slice is always the worst."
+    )
     row = as_row({"id": f"slice-{name}", "family": FAMILY, "metric": "slice_loss", "slice": name})
     body = paragraphs(found.sentence, *facts, f"{usual} Look for what the images share.")
-    body += render("copied", row=in_lines(row), about=f"slice {name}") + sheet(found.title, found.faces)
+    body += render("copied", row=in_lines(row), about=f"slice {name}") + sheet(
+        found.title, found.faces
+    )
     return Section("found-slices", "Found slices", body)

@@ -51,12 +51,19 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
     if not (candidate := session.roles["candidate"]).provides.live:
         return None
     if session.share != 1 or request.budget is not None:
-        raise InputError("needs all images that the checks are made for; leave out samples and budget", setting="stop")
+        raise InputError(
+            "needs all images that the checks are made for; leave out samples and budget",
+            setting="stop",
+        )
     preconditions = [each for each in session.checks.checks if ROLES[each.role].precondition]
     with time_limit(request.timeout_seconds, "the baseline"), foreign_code():
         if not all(_holds(each, session) for each in preconditions):
             return None
-    checks = sorted((each for each in session.checks.checks if _can_stop(each, session)), key=_least, reverse=True)
+    checks = sorted(
+        (each for each in session.checks.checks if _can_stop(each, session)),
+        key=_least,
+        reverse=True,
+    )
     for check in Progress(checks, desc="looking for a certain failure", unit="check", delay=2):
         with time_limit(request.timeout_seconds, check.id), foreign_code():
             order = hardest_first(session, check.pose)
@@ -65,15 +72,21 @@ def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, l
                 images = session.images.take(torch.from_numpy(order[part]))
                 return candidate.classifier.predict(images, check.pose, keep=False).correct
 
-            if (asked := images_until_failure(correct, len(order), least=_least(check))) is not None:
-                some = sample_up_to(session.images, max(_ORDERED, _OF_A_CLASS * len(session.images.classes)))
+            if (
+                asked := images_until_failure(correct, len(order), least=_least(check))
+            ) is not None:
+                some = sample_up_to(
+                    session.images, max(_ORDERED, _OF_A_CLASS * len(session.images.classes))
+                )
                 if other_order(candidate.predict(some)) is not None:
                     return None
                 return check.id, order[:asked].tolist()
     return None
 
 
-def images_until_failure(correct: Callable[[slice], np.ndarray], images: int, *, least: float) -> int | None:
+def images_until_failure(
+    correct: Callable[[slice], np.ndarray], images: int, *, least: float
+) -> int | None:
     """Return how many of the images, in their order, make sure that less than `least` of all are correct.
 
     `correct` returns for some of them whether each is correct, (M,) bool. It is called for as few as can decide. None
@@ -87,7 +100,10 @@ def images_until_failure(correct: Callable[[slice], np.ndarray], images: int, *,
         wrong = np.concatenate([wrong, ~correct(slice(asked, min(asked + more, images)))])
         if wrong.sum() > allowed:
             return len(wrong)
-        if wrong.sum() + (images - len(wrong)) * wrong[-max(len(wrong) // 4, FEW) :].mean() <= allowed:
+        if (
+            wrong.sum() + (images - len(wrong)) * wrong[-max(len(wrong) // 4, FEW) :].mean()
+            <= allowed
+        ):
             break
     return None
 
@@ -98,14 +114,22 @@ def hardest_first(session: StressSession, pose: Pose) -> np.ndarray:
     Their predictions in this pose count, or else of clean images. Without panel predictions, those images are first to
     which the incumbent, a network, gives the least probability of their class. Without it, the order is random.
     """
-    images, panel, incumbent = session.images, session.panel_predictions, session.roles.get(INCUMBENT)
+    images, panel, incumbent = (
+        session.images,
+        session.panel_predictions,
+        session.roles.get(INCUMBENT),
+    )
     for view in (pose, IDENTITY):
-        with suppress(NotApplicableError):  # Its predictions are of other images, or of the candidate alone.
+        with suppress(
+            NotApplicableError
+        ):  # Its predictions are of other images, or of the candidate alone.
             if panel is not None and repr(view) in panel.views:
                 return np.argsort(-panel.clean(images, view).wrong.astype(np.int64), kind="stable")
     if incumbent is not None and incumbent.provides.network:
         probabilities = incumbent.predict(images).probabilities
-        return np.argsort(probabilities[np.arange(len(images)), images.labels.numpy()], kind="stable")
+        return np.argsort(
+            probabilities[np.arange(len(images)), images.labels.numpy()], kind="stable"
+        )
     return np.random.default_rng(0).permutation(len(images))
 
 
@@ -113,14 +137,23 @@ def _can_stop(check: Check, session: StressSession) -> bool:
     """Return whether a check compares the accuracy over all images of the run with a plain threshold."""
     threshold = check.binding  # A test of the user's may take fewer images than the threshold says.
     whole = threshold is not None and threshold.n == len(session.images)
-    return check.role == "candidate" and check.family in FAMILIES and whole and _is_plain(check, session)
+    return (
+        check.role == "candidate"
+        and check.family in FAMILIES
+        and whole
+        and _is_plain(check, session)
+    )
 
 
 def _holds(check: Check, session: StressSession) -> bool:
     """Return whether a model in another role certainly has the accuracy that its check wants."""
     if check.binding is None:
         return True
-    if check.role not in session.roles or check.family != "baseline" or not _is_plain(check, session):
+    if (
+        check.role not in session.roles
+        or check.family != "baseline"
+        or not _is_plain(check, session)
+    ):
         return False
     return bool(session.roles[check.role].predict(session.images).correct.mean() >= _least(check))
 
@@ -129,7 +162,9 @@ def _is_plain(check: Check, session: StressSession) -> bool:
     threshold = check.binding
     return (
         check.metric == ACCURACY.name
-        and (check.pose == IDENTITY or check.family not in {"clean", "baseline"})  # Their tests take clean images.
+        and (
+            check.pose == IDENTITY or check.family not in {"clean", "baseline"}
+        )  # Their tests take clean images.
         and threshold is not None
         and threshold.n in {None, len(session.images)}
         and not threshold.sample

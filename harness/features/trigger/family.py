@@ -36,13 +36,19 @@ def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], F
         candidate, few = session.roles["candidate"], sample_up_to(session.images, _IMAGES)
         if not candidate.provides.live:
             raise NotApplicableError("recorded predictions have none of a mutant with a trigger")
-        target = int(np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin())
+        target = int(
+            np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin()
+        )
         mutant = with_candidate(session, triggered(candidate, target))
         if (verdict := judge(replace(mutant, images=few, whole=None), checks[0])) is None:
             raise NotApplicableError("no test of family 'trigger' was collected")
         if verdict.counted == 0:
-            raise NotApplicableError(f"all of {len(few)} images belong to the class that the mutant predicts")
-        holds = verdict.status == "fail" or verdict.value == 1  # Of few images, an interval may keep any threshold.
+            raise NotApplicableError(
+                f"all of {len(few)} images belong to the class that the mutant predicts"
+            )
+        holds = (
+            verdict.status == "fail" or verdict.value == 1
+        )  # Of few images, an interval may keep any threshold.
         advice = "" if holds else "; correct the test, or a threshold that cannot fail"
         mutant_in_words = f"the mutant with the {STAMPS[-1].in_words()}, as its trigger"
         return Finding(holds=holds, detail=f"{mutant_in_words}: {verdict.explain()}{advice}")

@@ -32,7 +32,13 @@ UNANIMOUS_DISAGREEMENTS = Metric(
     scale="root",
     words="predictions against the unanimous reference models",
 )
-CHURN = Metric("churn", Unit.IMAGES, better="less", scale="root", words="predictions other than the incumbent's")
+CHURN = Metric(
+    "churn",
+    Unit.IMAGES,
+    better="less",
+    scale="root",
+    words="predictions other than the incumbent's",
+)
 ROWS: Mapping[str, tuple[Metric, Part | None]] = {
     f"unlabeled-{name}{f'-{part}' if part else ''}": (metric, part)
     for name, metric in (("unanimous", UNANIMOUS_DISAGREEMENTS), ("churn", CHURN))
@@ -63,7 +69,11 @@ def most_of_a_part(
         names, counts = np.unique(values[differ], return_counts=True)
         if len(names) and (most := int(counts.max())) > best[0]:
             name = names[counts.argmax()]
-            best = most, int(name) if part == "class" else (column, str(name)), differ & (values == name)
+            best = (
+                most,
+                int(name) if part == "class" else (column, str(name)),
+                differ & (values == name),
+            )
     return best
 
 
@@ -72,10 +82,14 @@ def unanimous_disagreements(predictions: Predictions, *, part: Part | None = Non
 
     Of a `part`, it is the number of the worst class or group.
     """
-    return _measured(UNANIMOUS_DISAGREEMENTS, predictions, predictions.labels, part, "the reference models")
+    return _measured(
+        UNANIMOUS_DISAGREEMENTS, predictions, predictions.labels, part, "the reference models"
+    )
 
 
-def churn(predictions: Predictions, incumbent: Predictions, *, part: Part | None = None) -> Measurement:
+def churn(
+    predictions: Predictions, incumbent: Predictions, *, part: Part | None = None
+) -> Measurement:
     """Return the number of predictions other than the incumbent's, see `unanimous_disagreements`."""
     return _measured(CHURN, predictions, incumbent.predicted, part, "the incumbent")
 
@@ -84,12 +98,22 @@ def _measured(
     metric: Metric, predictions: Predictions, expected: np.ndarray, part: Part | None, whom: str
 ) -> Measurement:
     if part == "group" and not predictions.images.groups:
-        raise NotApplicableError("the images without labels have no groups; groups.csv in their folder names them")
+        raise NotApplicableError(
+            "the images without labels have no groups; groups.csv in their folder names them"
+        )
     differ, classes = against(predictions.predicted, expected), predictions.classes
     count, where, chosen = most_of_a_part(differ, expected, predictions.images.groups, part)
-    detail = f"of {int((expected != OF_NO_CLASS).sum()):,} on which {whom} agree" if metric is not CHURN else ""
+    detail = (
+        f"of {int((expected != OF_NO_CLASS).sum()):,} on which {whom} agree"
+        if metric is not CHURN
+        else ""
+    )
     if where is not None:
-        named = f"{where[0]} {where[1]}" if isinstance(where, tuple) else f"class {classes[where]} by {whom}"
+        named = (
+            f"{where[0]} {where[1]}"
+            if isinstance(where, tuple)
+            else f"class {classes[where]} by {whom}"
+        )
         detail = f"of {named}; {int(differ.sum()):,} of all"
     failures = likely_most_confident(predictions, chosen)
     return count_of(metric, count, len(differ), detail=detail, failures=failures)
@@ -116,7 +140,8 @@ def thresholds_on(
                 found[name] *= (count - 1) / count
         values.append(found)
     checks = tuple(
-        PanelCheck(name, "unlabeled", ROWS[name][0].name, Unit.IMAGES, "at_most", n, scale="root") for name in rows
+        PanelCheck(name, "unlabeled", ROWS[name][0].name, Unit.IMAGES, "at_most", n, scale="root")
+        for name in rows
     )
     models = tuple(ReferenceModel(str(at), "", None, each) for at, each in enumerate(values))
     panel = Panel("", PROTOCOL, {}, checks, models)

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved, fault="predictions moved to the next class")
 
 
-def unlabeled_images(_: ChecksFile, images: LabelledImages, request: RunRequest) -> LabelledImages | None:
+def unlabeled_images(
+    _: ChecksFile, images: LabelledImages, request: RunRequest
+) -> LabelledImages | None:
     """Return the images that the request names, all of them and of no class; None where it names none."""
     if (spec := request.unlabeled) is None:
         return None
@@ -57,20 +59,35 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
     try:
         models = reference_models_of(session.checks, request.root)
         votes, networks = _votes(models, images, request, session.cache)
-        others = [at for at, sha256 in enumerate(networks) if sha256 != session.roles["candidate"].model_sha256]
+        others = [
+            at
+            for at, sha256 in enumerate(networks)
+            if sha256 != session.roles["candidate"].model_sha256
+        ]
         if len(others) < PROVISIONAL:
-            raise PanelError(f"there are {len(others)} other reference models, expected at least {PROVISIONAL}")
+            raise PanelError(
+                f"there are {len(others)} other reference models, expected at least {PROVISIONAL}"
+            )
         labels = unanimous(votes := votes[others])
         if (labels == OF_NO_CLASS).all():
-            raise PanelError(f"the {len(votes)} reference models agree on none of {len(images)} images")
+            raise PanelError(
+                f"the {len(votes)} reference models agree on none of {len(images)} images"
+            )
     except InputError as error:
         hint = "images without labels are judged by the predictions of reference models, with their weights"
-        raise PanelError(f"{error.message}; {hint}", setting=f"{FAMILY} {request.unlabeled}", code=error.code) from None
-    known = thresholds_on(votes, images.groups, tuple(name for name in ROWS if images.groups or "group" not in name))
+        raise PanelError(
+            f"{error.message}; {hint}", setting=f"{FAMILY} {request.unlabeled}", code=error.code
+        ) from None
+    known = thresholds_on(
+        votes, images.groups, tuple(name for name in ROWS if images.groups or "group" not in name)
+    )
     judged = []
     for row in session.checks.checks:
         if (found := known.get(row.id)) is not None:
-            numbers: dict[str, Any] = {**found.written, "date": datetime.now(UTC).date().isoformat()}
+            numbers: dict[str, Any] = {
+                **found.written,
+                "date": datetime.now(UTC).date().isoformat(),
+            }
             row = replace(row, panel=Threshold(**numbers), informational=found.informational)  # noqa: PLW2901
         judged.append(row)
     return replace(
@@ -81,7 +98,10 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
 
 
 def _votes(
-    models: list[tuple[Path | str, str]], images: LabelledImages, request: RunRequest, cache: Store | None
+    models: list[tuple[Path | str, str]],
+    images: LabelledImages,
+    request: RunRequest,
+    cache: Store | None,
 ) -> tuple[np.ndarray, list[str]]:
     """Return the class that each reference model predicts for each image, (K, N) int64, once for a set of images.
 
@@ -91,10 +111,16 @@ def _votes(
     inputs = images.sha256, tuple(images.pixels.shape)
     decisive = [sha256 for _, sha256 in models], *inputs, network, request.device, computing_code()
     key = hashlib.sha256(f"unlabeled {decisive!r}".encode()).hexdigest()
-    if cache is not None and (kept := cache.load(key, shape)) is not None and (named := cache.load_text(f"{key}-of")):
+    if (
+        cache is not None
+        and (kept := cache.load(key, shape)) is not None
+        and (named := cache.load_text(f"{key}-of"))
+    ):
         return kept.astype(np.int64), named.split()
     votes, networks = np.empty(shape, dtype=np.int64), list[str]()
-    asked = Progress(models, desc="reference models on images without labels", unit="network", delay=2)
+    asked = Progress(
+        models, desc="reference models on images without labels", unit="network", delay=2
+    )
     for at, (path, sha256) in enumerate(asked):
         if isinstance(path, Path) and not path.exists():
             raise PanelError(f"{path}: the weights of this reference model are missing")

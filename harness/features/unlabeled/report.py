@@ -51,16 +51,24 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
         at = at[np.argsort(-found.confidence_as_answered[at], kind="stable")]
     faces = []
     for position in at[:_SHOWN].tolist():
-        number, was, now = int(images.positions[position]), *(str(names[of[position]]) for of in both)
+        number, was, now = (
+            int(images.positions[position]),
+            *(str(names[of[position]]) for of in both),
+        )
         name = Path(images.origin.where(number)).name if images.origin else f"image {number}"
         share = f"{found.confidence_as_answered[position]:.0%} · " if sure else ""
         picture = source_of(images.pixels[position].permute(1, 2, 0).numpy())
         words = f"{name}: the reference models predict {was}, the candidate {now}"
         faces.append(Face(picture, was, now, f"{share}{name}", words))
-    pairs = Counter(" → ".join(str(names[of[each]]) for of in both) for each in at).most_common(_MOST)
+    pairs = Counter(" → ".join(str(names[of[each]]) for of in both) for each in at).most_common(
+        _MOST
+    )
     groups = []
     by_class = names[np.where(agreed, found.labels, found.predicted)]
-    columns = {"predicted class": by_class, **{f"group by {name}": each for name, each in images.groups.items()}}
+    columns = {
+        "predicted class": by_class,
+        **{f"group by {name}": each for name, each in images.groups.items()},
+    }
     for title, values in columns.items():
         rows: list[tuple[str, str, int, int, int, int]] = []
         for name in np.unique(values).tolist():
@@ -75,13 +83,19 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
     order = ", the most confident first" if sure else ""
     title = f"{len(faces)} of {len(at):,} disagreements, reference models → candidate{order}"
     drift = _drift(session, found)
-    return Part(unlabeled=Differences(sentence, UNSEEN, title, tuple(faces), tuple(pairs), tuple(groups), drift))
+    return Part(
+        unlabeled=Differences(
+            sentence, UNSEEN, title, tuple(faces), tuple(pairs), tuple(groups), drift
+        )
+    )
 
 
 def _drift(session: StressSession, found: Predictions) -> tuple[str, ...]:
     """Return how these images differ from the test images, as far as predictions tell."""
     known, said = session.roles["candidate"].predict(session.images), []
-    agreed = f"the reference models agree on {(found.labels != OF_NO_CLASS).mean():.1%} of these images"
+    agreed = (
+        f"the reference models agree on {(found.labels != OF_NO_CLASS).mean():.1%} of these images"
+    )
     with suppress(NotApplicableError):
         if session.panel_predictions is not None:
             correct = (session.panel_predictions.clean(session.images).wrong == 0).mean()
@@ -90,7 +104,10 @@ def _drift(session: StressSession, found: Predictions) -> tuple[str, ...]:
     if found.has_confidence:
         here, there = (each.confidence_as_answered.mean() for each in (found, known))
         said.append(f"mean confidence of the candidate: {here:.1%}, on the test images {there:.1%}")
-    shares = [np.bincount(each.predicted, minlength=len(each.classes)) / len(each.labels) for each in (found, known)]
+    shares = [
+        np.bincount(each.predicted, minlength=len(each.classes)) / len(each.labels)
+        for each in (found, known)
+    ]
     most = int(np.abs(shares[0] - shares[1]).argmax())
     moved = np.abs(shares[0] - shares[1]).sum() / 2
     name, here, there = found.classes[most], shares[0][most], shares[1][most]
@@ -105,11 +122,23 @@ def section(outcome: Outcome) -> Section | None:
     """Return what the candidate predicts otherwise on images without labels; None without any."""
     if (found := outcome.unlabeled) is None:
         return None
-    titles = ("name", "of", "disagreements", "of unanimous images", "other than the incumbent's", "of images")
+    titles = (
+        "name",
+        "of",
+        "disagreements",
+        "of unanimous images",
+        "other than the incumbent's",
+        "of images",
+    )
     rows = [(name, of, *(f"{each:,}" for each in counts)) for name, of, *counts in found.groups]
     body = paragraphs(found.sentence, found.caution) + sheet(found.title, found.faces)
-    body += folded("Drift from the test set, for information", paragraphs(*found.facts), opened=True)
+    body += folded(
+        "Drift from the test set, for information", paragraphs(*found.facts), opened=True
+    )
     if found.pairs:
-        body += folded("Disagreements from class to class", table(("change", "images"), found.pairs, numbers=True))
+        body += folded(
+            "Disagreements from class to class",
+            table(("change", "images"), found.pairs, numbers=True),
+        )
     body += folded("Classes and groups", table(titles, rows, numbers=True))
     return Section(FAMILY, "Images without labels", body)

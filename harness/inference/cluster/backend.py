@@ -54,7 +54,14 @@ class Cluster(Nodes):
     def __reduce__(self) -> tuple[Any, ...]:
         return cluster_of, (self.options,)
 
-    def __call__(self, model: nn.Module, *, device: torch.device, workers: int, screen: bool) -> Engine:  # noqa: ARG002
+    def __call__(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,  # noqa: ARG002
+        workers: int,  # noqa: ARG002
+        screen: bool,
+    ) -> Engine:
         """Return a backend for the model; the cluster determines the device and the number of workers."""
         self.start()
         return _OnCluster(model, self, screen=screen)
@@ -105,7 +112,10 @@ class Cluster(Nodes):
         """
         from tqdm import tqdm
 
-        start, environment = time.monotonic(), {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        start, environment = (
+            time.monotonic(),
+            {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+        )
         call = put(partial(_on_a_core, function, Path.cwd(), environment), what)
         ((_, node, result),) = self.run(call, [what], what="calibration")
         if isinstance(result, InputError):
@@ -130,7 +140,9 @@ def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
     if not options.on_ray:
         return None, pick_device(device)
     if device not in {"auto", "cpu"}:
-        raise InputError(f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device")
+        raise InputError(
+            f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device"
+        )
     cluster = cluster_of(options.part(BackendOptions))
     cluster.start()
     return cluster, "cpu"
@@ -141,13 +153,17 @@ def spread_of(options: BackendOptions) -> Spread | None:
     return cluster_of(options.part(BackendOptions)).decoded if options.on_ray else None
 
 
-def _on_a_core(function: Callable[[int], T], folder: Path, environment: Mapping[str, str], _: str) -> T:
+def _on_a_core(
+    function: Callable[[int], T], folder: Path, environment: Mapping[str, str], _: str
+) -> T:
     """Run a function on a core of this node without another task, or on any if all have one, in the folder."""
     from filelock import FileLock, Timeout
 
     os.environ.update(environment)
     if Path.cwd() != folder:
-        raise ClusterError(f"a node has no folder {folder}; put the project on storage that all nodes share")
+        raise ClusterError(
+            f"a node has no folder {folder}; put the project on storage that all nodes share"
+        )
     cores, locks = usable_cores(), f"{tempfile.gettempdir()}/stress-harness-{os.getuid()}-core"
     with ExitStack() as stack:
         for core in cores:
@@ -187,14 +203,20 @@ class _Range(NamedTuple):
         return f"images {self.start} to {self.stop - 1}"
 
 
-def _rows(task: BatchTask, inputs: Perturbed, size: int, kinds: frozenset[str], part: _Range) -> np.ndarray:
+def _rows(
+    task: BatchTask, inputs: Perturbed, size: int, kinds: frozenset[str], part: _Range
+) -> np.ndarray:
     """Return the task's rows of a range in a worker; `kinds` are the platforms that the run has reported."""
     if (kind := this_platform(inputs.device).kind) not in kinds:
-        raise ClusterError(f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it")
+        raise ClusterError(
+            f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it"
+        )
     inputs = inputs.only(np.arange(part.start, part.stop))
     if part.pixels is not None:
         inputs = replace(inputs, pixels=part.pixels)
-    return task(held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, size, 1)
+    return task(
+        held(part.model).to(inputs.device, memory_format=torch.channels_last), inputs, size, 1
+    )
 
 
 class _OnCluster(Engine):
@@ -216,16 +238,30 @@ class _OnCluster(Engine):
         there = self.device.type == "cpu" or torch.cuda.is_available()
         return here if there and kinds == [this_platform(self.device).kind] else (here, *kinds)
 
-    def over_batches(self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int) -> np.ndarray:
-        cluster, pages, pixels, what = self._cluster, self._cluster.pages, inputs.pixels, str(inputs)
+    def over_batches(
+        self, task: BatchTask, model: nn.Module, inputs: Perturbed, *, size: int
+    ) -> np.ndarray:
+        cluster, pages, pixels, what = (
+            self._cluster,
+            self._cluster.pages,
+            inputs.pixels,
+            str(inputs),
+        )
         if model not in self._references:
             self._references[model] = put(model, "the model")
         in_file = pages.in_file(pixels)
-        there = replace(inputs, device=self.device, pixels=pixels if in_file else cast("torch.Tensor", None))
+        there = replace(
+            inputs, device=self.device, pixels=pixels if in_file else cast("torch.Tensor", None)
+        )
         call = put(partial(_rows, task, there, size, frozenset(cluster.kinds)), what)
         most = max(1, min(_MOST_BATCHES, _MOST_BYTES // max(1, size * math.prod(inputs.shape))))
         parts = (
-            _Range(start, stop, self._references[model], None if in_file else pages.of(pixels, inputs.at[start:stop]))
+            _Range(
+                start,
+                stop,
+                self._references[model],
+                None if in_file else pages.of(pixels, inputs.at[start:stop]),
+            )
             for start, stop in ranges(len(inputs), size=size, workers=cluster.workers, most=most)
         )
         rows = []

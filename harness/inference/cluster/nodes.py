@@ -58,7 +58,8 @@ def connect(options: BackendOptions) -> None:
         import ray
     except ImportError as error:
         raise PackageError(
-            f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'", setting="backend ray"
+            f"needs Ray, which is not installed ({error}); pip install 'stress-harness[ray]'",
+            setting="backend ray",
         ) from None
     if ray.is_initialized():
         return
@@ -71,7 +72,9 @@ def connect(options: BackendOptions) -> None:
     how: dict[str, Any] = {"log_to_driver": logs, "configure_logging": not logs}
     how["logging_level"] = "info" if logs else "critical"
     if address == "local":
-        os.environ.setdefault(_NICENESS, "0")  # Workers have the priority of this process, as without a cluster.
+        os.environ.setdefault(
+            _NICENESS, "0"
+        )  # Workers have the priority of this process, as without a cluster.
         how |= {"num_cpus": available_cores(), "include_dashboard": False}
     try:
         ray.init(address, **how)
@@ -114,16 +117,27 @@ class Nodes:
         from ray.exceptions import RayError
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        asked, reason, gpus = {}, f"none has answered within {STARTING:.0f} s", self.options.ray_gpus
+        asked, reason, gpus = (
+            {},
+            f"none has answered within {STARTING:.0f} s",
+            self.options.ray_gpus,
+        )
         call = put(this_platform, "a function")
         for node in ray.nodes():
-            cores, there = node["Resources"].get("CPU", 0), NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            cores, there = (
+                node["Resources"].get("CPU", 0),
+                NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            )
             room = int(min(cores, node["Resources"].get("GPU", 0) / gpus if gpus else math.inf))
             if node["Alive"] and room:
-                asked[_begun(call, self.device, num_cpus=0, num_gpus=gpus, scheduling_strategy=there)] = room
+                asked[
+                    _begun(call, self.device, num_cpus=0, num_gpus=gpus, scheduling_strategy=there)
+                ] = room
         if not asked:
             needs = "one core" + (f" and {gpus:g} GPUs" if gpus else "")
-            raise ClusterError(f"no node has room for a worker, which needs {needs}", setting="backend ray")
+            raise ClusterError(
+                f"no node has room for a worker, which needs {needs}", setting="backend ray"
+            )
         for task in ray.wait(list(asked), num_returns=len(asked), timeout=STARTING)[0]:
             try:
                 _, found = ray.get(task)
@@ -137,7 +151,9 @@ class Nodes:
         if not self.kinds:
             self.lose(f"no node can work: {reason}")
 
-    def run(self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0) -> Iterator[tuple[T, str, Any]]:
+    def run(
+        self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0
+    ) -> Iterator[tuple[T, str, Any]]:
         """Yield each thing, its node, and the result of `call`, a reference to the callable, in their order.
 
         The result may be an exception of the call. Raises `BackendLostError` if a call is lost three times, and after
@@ -146,14 +162,25 @@ class Nodes:
         import ray
         from ray.exceptions import RayError
 
-        left, begun, open_, seen = iter(things), deque[tuple[T, Any]](), set[Any](), time.monotonic()
-        most = self.options.ray_workers or _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 0)))
+        left, begun, open_, seen = (
+            iter(things),
+            deque[tuple[T, Any]](),
+            set[Any](),
+            time.monotonic(),
+        )
+        most = self.options.ray_workers or _AHEAD * max(
+            1, int(ray.cluster_resources().get("CPU", 0))
+        )
         # After an error, the calls that have begun run to their end. If Ray gets an answer while it cancels a call, it
         # may end this process with status 1.
         while True:
             if self.lost:
                 raise BackendLostError(self.lost)
-            while len(open_) < most and len(begun) < _AHEAD * most and (thing := next(left, None)) is not None:
+            while (
+                len(open_) < most
+                and len(begun) < _AHEAD * most
+                and (thing := next(left, None)) is not None
+            ):
                 task = _begun(call, thing, num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
                 begun.append((thing, task))
                 open_.add(task)
@@ -164,13 +191,19 @@ class Nodes:
             if ready or any(node["Alive"] and node["Resources"].get("CPU") for node in ray.nodes()):
                 seen = time.monotonic()
             if time.monotonic() - seen > PATIENCE:
-                self.lose(f"{what}: {begun[0][0]}: no node is left, and no new one has joined for {PATIENCE:.0f} s")
+                self.lose(
+                    f"{what}: {begun[0][0]}: no node is left, and no new one has joined for {PATIENCE:.0f} s"
+                )
             while begun and begun[0][1] not in open_:
                 thing, task = begun.popleft()
                 try:
                     node, result = ray.get(task)
-                except RayError as error:  # The worker returns errors of the call, so this one is Ray's.
-                    self.lose(f"{what}: {thing} failed {TRIES} times, the last time by {_in_a_line(error)}")
+                except (
+                    RayError
+                ) as error:  # The worker returns errors of the call, so this one is Ray's.
+                    self.lose(
+                        f"{what}: {thing} failed {TRIES} times, the last time by {_in_a_line(error)}"
+                    )
                 yield thing, node, result
 
     def lose(self, why: str) -> NoReturn:
@@ -202,7 +235,9 @@ def held(reference: Any) -> Any:
     return _held[name]
 
 
-def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder: str) -> tuple[str, Any]:
+def call_on_node(
+    call: list[Any], thing: Any, code: str, path: list[str], folder: str
+) -> tuple[str, Any]:
     """Make the call of a reference on a worker with the same `code` of the harness; returns its node and the result.
 
     An exception is a result. The call runs in the folder, if the node has it.
@@ -213,13 +248,19 @@ def call_on_node(call: list[Any], thing: Any, code: str, path: list[str], folder
         os.chdir(folder)
     try:
         if this_platform(torch.device("cpu")).code != code:
-            raise ClusterError(f"node {node} has other code of the harness than this process; install the same on all")
+            raise ClusterError(
+                f"node {node} has other code of the harness than this process; install the same on all"
+            )
         return node, held(call[0])(thing)
     except ModuleNotFoundError as error:
-        return node, ClusterError(f"node {node} has no module {error.name!r}; install it on every node")
+        return node, ClusterError(
+            f"node {node} has no module {error.name!r}; install it on every node"
+        )
     except (InputError, FileNotFoundError, torch.OutOfMemoryError) as error:
         return node, error
-    except Exception as error:  # Code of the user's may raise any exception, perhaps one that cannot be pickled.
+    except (
+        Exception
+    ) as error:  # Code of the user's may raise any exception, perhaps one that cannot be pickled.
         return node, RuntimeError(str(error))
 
 
@@ -235,7 +276,11 @@ def _begun(call: Any, thing: Any, **options: Any) -> Any:
     path = [os.path.abspath(each) for each in sys.path]  # noqa: PTH100  An entry may be "".
     code = this_platform(torch.device("cpu")).code
     # In a list, Ray passes the reference itself, and the worker reads the call only once.
-    return _task().options(max_retries=TRIES - 1, **options).remote([call], thing, code, path, str(Path.cwd()))
+    return (
+        _task()
+        .options(max_retries=TRIES - 1, **options)
+        .remote([call], thing, code, path, str(Path.cwd()))
+    )
 
 
 def _in_a_line(error: Exception) -> str:

@@ -71,7 +71,9 @@ class Pages:
         numbers = np.unique(at // rows).tolist()
         for number in numbers:
             if number not in pages:
-                pages[number] = ray.put(np.ascontiguousarray(pixels[number * rows : (number + 1) * rows].numpy()))
+                pages[number] = ray.put(
+                    np.ascontiguousarray(pixels[number * rows : (number + 1) * rows].numpy())
+                )
         return SentPixels(tuple(pixels.shape), rows, {number: pages[number] for number in numbers})
 
 
@@ -99,8 +101,14 @@ def packed(thing: Any, what: str) -> bytes:
             return super().reducer_override(each)
 
     # A module may have several names.
-    known = [(name, each, getattr(each, "__dict__", {})) for name, each in list(sys.modules.items())]
-    own = [each for name, each, has in known if has.get("__name__") == name and _is_own(name, str(has.get("__file__")))]
+    known = [
+        (name, each, getattr(each, "__dict__", {})) for name, each in list(sys.modules.items())
+    ]
+    own = [
+        each
+        for name, each, has in known
+        if has.get("__name__") == name and _is_own(name, str(has.get("__file__")))
+    ]
     content = io.BytesIO()
     try:
         with ExitStack() as stack:
@@ -109,13 +117,19 @@ def packed(thing: Any, what: str) -> bytes:
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
             Pickler(content).dump(thing)
     except Exception as error:  # A user's object may hold anything.
-        raise ClusterError(f"{what} cannot be sent to a worker ({error}); run it without backend ray") from error
+        raise ClusterError(
+            f"{what} cannot be sent to a worker ({error}); run it without backend ray"
+        ) from error
     return content.getvalue()
 
 
 @cache
 def _is_own(module: str, file: str) -> bool:
     """Return whether a module is a file of the user's project; torch's lazy modules have a file that is no path."""
-    if not Path(file).is_absolute() or module == "__main__" or module.partition(".")[0] == "harness":
+    if (
+        not Path(file).is_absolute()
+        or module == "__main__"
+        or module.partition(".")[0] == "harness"
+    ):
         return False
     return "site-packages" not in file and not file.startswith(sys.base_prefix + "/lib")

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
-_NAMED, _BYTES, _NUMBER = re.compile(r"[0-9a-f]{64}"), re.compile(r"b'[0-9a-f]{64}'"), re.compile(r"[0-9]{1,18}")
+_NAMED, _BYTES, _NUMBER = (
+    re.compile(r"[0-9a-f]{64}"),
+    re.compile(r"b'[0-9a-f]{64}'"),
+    re.compile(r"[0-9]{1,18}"),
+)
 _ROWS_AT_A_TIME = 65_536
 _SEPARATORS = (",", ";", "\t")
 """Separators of values; the first one in the line of names counts."""
@@ -74,10 +78,14 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
         raise AnswersError(error.message) from None
     images = arrays.get("image")
     if images is not None and len(images) != len(values):
-        raise AnswersError(f"has {len(images)} images and {len(values)} predictions; expected one for each image")
+        raise AnswersError(
+            f"has {len(images)} images and {len(values)} predictions; expected one for each image"
+        )
     exports = arrays.get("export", np.empty(0)).reshape(-1).tolist()
     if len(exports) > 1:
-        raise AnswersError(f"has {len(exports)} different lines in export, expected one line of text")
+        raise AnswersError(
+            f"has {len(exports)} different lines in export, expected one line of text"
+        )
     export = Export.read(_text(exports[0])) if exports else None
     return Answers(scores, values, images, export, named="classes" in arrays)
 
@@ -87,7 +95,9 @@ def _reading(kind: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise AnswersError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it in UTF-8") from None
+        raise AnswersError(
+            f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it in UTF-8"
+        ) from None
     except (OSError, csv.Error) as error:
         said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise AnswersError(f"cannot be read{kind and f' as {kind}'} ({printable(said)})") from None
@@ -98,9 +108,13 @@ def _of_npz(path: Path) -> dict[str, np.ndarray]:
         kinds = [name for name in _SCORES if name in members]
         if len(kinds) != 1:
             found = ", ".join(sorted(members)) or "none"
-            raise AnswersError(f"has the arrays {found}; expected exactly one of labels, probabilities and logits")
+            raise AnswersError(
+                f"has the arrays {found}; expected exactly one of labels, probabilities and logits"
+            )
         if others := sorted(set(members) - {*kinds, "image", "export", "classes"}):
-            raise AnswersError(f"has the arrays {some_of(others)}; expected {kinds[0]}, image, export and classes only")
+            raise AnswersError(
+                f"has the arrays {some_of(others)}; expected {kinds[0]}, image, export and classes only"
+            )
         arrays = {name: array_in(archive, member) for name, member in members.items()}
         return arrays | ({"image": _images(arrays["image"])} if "image" in arrays else {})
 
@@ -139,7 +153,9 @@ def _parts(path: Path, classes: Sequence[str]) -> Iterator[Any]:
             file.seek(0)
             separator = next((each for each in _SEPARATORS if each in start), ",")
             reader = csv.reader(file, delimiter=separator, strict=True)
-            yield (names := [name if name in classes else name.strip() for name in next(reader, [])])
+            yield (
+                names := [name if name in classes else name.strip() for name in next(reader, [])]
+            )
             rows = (_whole(row, len(names), reader.line_num) for row in reader if row)
             while part := list(islice(rows, _ROWS_AT_A_TIME)):
                 yield dict(zip(names, zip(*part, strict=True), strict=True))
@@ -148,26 +164,40 @@ def _parts(path: Path, classes: Sequence[str]) -> Iterator[Any]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise PackageError("needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file") from None
+        raise PackageError(
+            "needs pyarrow; pip install 'stress-harness[hf]', or write an .npz file"
+        ) from None
     try:
         with _reading("Parquet"), parquet.ParquetFile(path) as file:
             yield (names := list(map(str, file.schema_arrow.names)))
             known = [name for name in names if name in {*_KEYS, *classes}]
             for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=known):
-                columns = {name: column.to_pylist() for name, column in zip(known, batch.columns, strict=True)}
-                texts = {name: ["" if v is None else _text(v) for v in columns.get(name, ())] for name in _KEYS}
+                columns = {
+                    name: column.to_pylist()
+                    for name, column in zip(known, batch.columns, strict=True)
+                }
+                texts = {
+                    name: ["" if v is None else _text(v) for v in columns.get(name, ())]
+                    for name in _KEYS
+                }
                 yield columns | texts
     except pa.ArrowException as error:
-        raise AnswersError(f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})") from None
+        raise AnswersError(
+            f"cannot be read as Parquet ({printable(str(error).splitlines()[0])})"
+        ) from None
 
 
 def _whole(row: list[str], columns: int, line: int) -> list[str]:
     if len(row) != columns:
-        raise AnswersError(f"line {line} has {len(row)} values, expected {columns} as in the first line")
+        raise AnswersError(
+            f"line {line} has {len(row)} values, expected {columns} as in the first line"
+        )
     return row
 
 
-def _of_table(parts: Iterator[Any], classes: Sequence[str], outputs: str | None) -> dict[str, np.ndarray]:
+def _of_table(
+    parts: Iterator[Any], classes: Sequence[str], outputs: str | None
+) -> dict[str, np.ndarray]:
     """Return the arrays of a table: `image`, perhaps `export`, and `label` or a column for each class.
 
     Other columns beside a label do not count.
@@ -195,7 +225,11 @@ def _of_table(parts: Iterator[Any], classes: Sequence[str], outputs: str | None)
             continue
         try:
             with np.errstate(over="ignore"):
-                values.append(np.array([columns[name] for name in classes], dtype=np.float64).T.astype(np.float32))
+                values.append(
+                    np.array([columns[name] for name in classes], dtype=np.float64).T.astype(
+                        np.float32
+                    )
+                )
         except (ValueError, TypeError) as error:
             raise AnswersError(
                 f"a column of a class has empty cells or other values than numbers ({printable(error)}); write 0 for "

@@ -26,7 +26,9 @@ _FEWER, _EXPLAINED, _CLEAR = 5, 1 / 2, 3 / 4
 """Least quotient of correct images by another order and by the data's, accuracy by the other, share of clear ones."""
 
 
-def provided(answers: np.ndarray, setting: str | None, own: Any = None, *, top: Any = None) -> Provides:
+def provided(
+    answers: np.ndarray, setting: str | None, own: Any = None, *, top: Any = None
+) -> Provides:
     """Return the kind of answers of a predictor, by its `own` declaration, else by the setting model_outputs.
 
     `answers` are its first ones; the shape (N,) means labels. The setting is for all models of a run. A predictor that
@@ -44,15 +46,24 @@ def provided(answers: np.ndarray, setting: str | None, own: Any = None, *, top: 
         )
     if answers.ndim == 1:
         if own not in {None, "labels"}:
-            raise PredictorError(f"declares {own}, but returned labels, an array of shape {answers.shape}")
+            raise PredictorError(
+                f"declares {own}, but returned labels, an array of shape {answers.shape}"
+            )
         return Provides("labels", top=top)
     declared = "probabilities" if top is not None else own or setting
-    if declared is None and answers.ndim > 1 and answers.shape[1] > 1 and not _no_probabilities(answers).any():
+    if (
+        declared is None
+        and answers.ndim > 1
+        and answers.shape[1] > 1
+        and not _no_probabilities(answers).any()
+    ):
         return Provides("probabilities", note=_TAKEN)
     return Provides(cast("Scores", declared or "logits"), top=top)
 
 
-def checked(answers: np.ndarray, scores: str, *, images: int, classes: int | None, top: bool = False) -> np.ndarray:
+def checked(
+    answers: np.ndarray, scores: str, *, images: int, classes: int | None, top: bool = False
+) -> np.ndarray:
     """Return the answers for N images as labels, (N,) int64, or as other scores, (N, classes) float32.
 
     Raises `PredictorError` for another type or shape, for labels that are no class, and for scores that are not finite.
@@ -60,7 +71,9 @@ def checked(answers: np.ndarray, scores: str, *, images: int, classes: int | Non
     """
     if scores == "labels":
         if answers.shape != (images,) or not np.issubdtype(answers.dtype, np.integer):
-            raise PredictorError(f"its labels are {answers.dtype} of shape {answers.shape}, expected {images} integers")
+            raise PredictorError(
+                f"its labels are {answers.dtype} of shape {answers.shape}, expected {images} integers"
+            )
         most = (np.iinfo(np.int64).max if classes is None else classes) - 1
         outside = (answers < 0) | (answers > most)
         if outside.any():
@@ -70,10 +83,17 @@ def checked(answers: np.ndarray, scores: str, *, images: int, classes: int | Non
             )
         return answers.astype(np.int64)
     if not np.issubdtype(answers.dtype, np.floating):
-        raise PredictorError(f"its {scores} are {answers.dtype} of shape {answers.shape}, expected floats")
-    if answers.ndim != 2 or answers.shape != (images, answers.shape[1] if classes is None else classes):  # noqa: PLR2004
+        raise PredictorError(
+            f"its {scores} are {answers.dtype} of shape {answers.shape}, expected floats"
+        )
+    if answers.ndim != 2 or answers.shape != (  # noqa: PLR2004
+        images,
+        answers.shape[1] if classes is None else classes,
+    ):
         expected = f"({images}, {'classes' if classes is None else classes})"
-        raise PredictorError(f"its {scores} have the shape {answers.shape} for {images} images, expected {expected}")
+        raise PredictorError(
+            f"its {scores} have the shape {answers.shape} for {images} images, expected {expected}"
+        )
     with np.errstate(over="ignore"):  # Values beyond the range of float32 become infinite.
         answers = answers.astype(np.float32, copy=False)
     if not top and (wrong := int((~np.isfinite(answers)).any(axis=1).sum())):
@@ -87,7 +107,9 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
     The softmax of the logits gives the predictor's probabilities. A label becomes logits with the largest at the label.
     Raises `PredictorError` for invalid answers, see `checked`, and for probabilities that do not sum to one.
     """
-    answers = checked(answers, provides.scores, images=images, classes=classes, top=provides.top is not None)
+    answers = checked(
+        answers, provides.scores, images=images, classes=classes, top=provides.top is not None
+    )
     if provides.scores == "labels":
         return np.asarray(np.eye(classes, dtype=np.float32)[answers])
     if provides.scores == "logits":
@@ -111,7 +133,9 @@ def are_probabilities(scores: np.ndarray) -> bool:
 
 def _no_probabilities(scores: np.ndarray) -> np.ndarray:
     """Return which images have scores that are no probabilities, (N,) bool."""
-    return np.asarray(~((np.abs(scores.sum(axis=1) - 1) <= _SUMS_TO_ONE) & (scores >= 0).all(axis=1)))
+    return np.asarray(
+        ~((np.abs(scores.sum(axis=1) - 1) <= _SUMS_TO_ONE) & (scores >= 0).all(axis=1))
+    )
 
 
 def _completed(answers: np.ndarray, top: int) -> np.ndarray:
@@ -124,7 +148,9 @@ def _completed(answers: np.ndarray, top: int) -> np.ndarray:
         )
     rest = np.maximum(0, 1 - np.nansum(answers, axis=1))
     least = np.nanmin(answers, axis=1)
-    share = np.minimum(rest / np.maximum(1, unknown.sum(axis=1)), np.nextafter(least, np.float32(0)))
+    share = np.minimum(
+        rest / np.maximum(1, unknown.sum(axis=1)), np.nextafter(least, np.float32(0))
+    )
     return np.where(unknown, share[:, None], answers)
 
 
@@ -194,5 +220,8 @@ def other_order(predictions: Predictions) -> tuple[np.ndarray, str] | None:
     seen_as = np.where(moved, seen_as, own)
     if not moved.any() or table[own, seen_as].sum() < _EXPLAINED * len(labels):
         return None
-    said = [f"{classes[at]} as {classes[seen_as[at]]} ({explained[at]} of {counts[at]})" for at in own[moved]]
+    said = [
+        f"{classes[at]} as {classes[seen_as[at]]} ({explained[at]} of {counts[at]})"
+        for at in own[moved]
+    ]
     return seen_as, f"it predicts most clean images of {some_of(said)}"

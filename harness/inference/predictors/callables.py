@@ -77,26 +77,40 @@ class CallablePredictor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={"PYTHONHASHSEED": "0", **os.environ},  # The same in each run; other processes have other seeds.
+                env={
+                    "PYTHONHASHSEED": "0",
+                    **os.environ,
+                },  # The same in each run; other processes have other seeds.
             )
         self._connection = Connection(os.dup(ours.fileno()))
         self.close = weakref.finalize(self, _ended, self._child)
-        for target, arguments in ((_kept, (self._child.stdout, self._said)), (_hung_up, (self._child, ours))):
+        for target, arguments in (
+            (_kept, (self._child.stdout, self._said)),
+            (_hung_up, (self._child, ours)),
+        ):
             threading.Thread(target=target, args=arguments, daemon=True).start()
         here = str(Path.cwd())
         path = [here, *(part for part in sys.path if part not in {"", here})]
-        facts = self._exchanged({"spec": self._name, "classes": classes, "path": path}, b"", "import")[0]["facts"]
+        facts = self._exchanged(
+            {"spec": self._name, "classes": classes, "path": path}, b"", "import"
+        )[0]["facts"]
         self._facts, self._classes = facts, tuple(facts["classes"] or classes)
         self._pixels = UINT8 if facts["pixels"] is None else str(facts["pixels"])
         if self._pixels not in _PIXELS:
             self.close()
-            raise PredictorError(f"declares pixels = {facts['pixels']!r}, expected {' or '.join(_PIXELS)}")
+            raise PredictorError(
+                f"declares pixels = {facts['pixels']!r}, expected {' or '.join(_PIXELS)}"
+            )
 
     @cached_property
     def identity(self) -> Identity:
         """Return the hashes of the code and of the files that it declares; lasting only if it declares them."""
         _ = self.provides  # The first answers import the rest of the code.
-        code = sorted((Path(file).name, sha256) for file, sha256 in self._code.items() if not file.endswith(os.sep))
+        code = sorted(
+            (Path(file).name, sha256)
+            for file, sha256 in self._code.items()
+            if not file.endswith(os.sep)
+        )
         facts = {"callable": self._name, "sources_sha256": _hash_of(code), "pixels": self._pixels}
         if files := sorted(Path(file) for file in self._facts["files"] or ()):
             if gone := [file for file in files if not file.is_file()]:
@@ -114,7 +128,9 @@ class CallablePredictor:
             return Provides()
         some = self._images.pixels[: self._options.images_per_call]
         first = self.predict(unit_range(some).numpy())
-        found = provided(first, self._options.model_outputs, self._facts["outputs"], top=self._facts["top"])
+        found = provided(
+            first, self._options.model_outputs, self._facts["outputs"], top=self._facts["top"]
+        )
         return replace(found, classes=tuple(self._facts["classes"] or ()))
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -124,7 +140,9 @@ class CallablePredictor:
             files = self._files.of(pixels)
             header["lengths"], content = [len(file) for file in files], b"".join(files)
         else:
-            laid_out = as_stored(pixels, UINT8) if self._pixels == UINT8 else pixels.transpose(0, 2, 3, 1)
+            laid_out = (
+                as_stored(pixels, UINT8) if self._pixels == UINT8 else pixels.transpose(0, 2, 3, 1)
+            )
             header["shape"], content = laid_out.shape, laid_out.tobytes()
         most = 8 * max(LARGEST, len(pixels) * len(self._classes))
         answer, data = self._exchanged(header, content, f"{len(pixels)} images", most=most)
@@ -144,7 +162,9 @@ class CallablePredictor:
                     answer = json.loads(head)
             except (OSError, EOFError, ValueError) as error:
                 how = f"it gave no answer within {self._options.predictor_timeout:g} s (predictor_timeout)"
-                raise self._failed(f"on {what} {how if late.is_set() else self._how_it_ended(error)}") from None
+                raise self._failed(
+                    f"on {what} {how if late.is_set() else self._how_it_ended(error)}"
+                ) from None
             except BaseException:  # The next request would get a late answer.
                 self._failed("it was interrupted")
                 raise

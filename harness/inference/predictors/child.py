@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 _SHORT = 500
 """Most characters of an error's text in a report."""
-_STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+_STARTS = {
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "subprocess.Popen",
+}
 """Audit events of code that starts another process."""
 LARGEST = 1_000_000
 """Most values of an answer with a wrong shape that the child sends for inspection."""
@@ -45,8 +53,12 @@ def _end_with(parent: int) -> None:
 
 def _happened(error: BaseException) -> str:
     said = "".join(traceback.format_exception_only(type(error), error)).strip()
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    return said[:_SHORT] + (f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else "")
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
+    ]
+    return said[:_SHORT] + (
+        f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    )
 
 
 def _load(spec: str, classes: Sequence[str]) -> tuple[Any, Callable[[np.ndarray], Any]]:
@@ -59,10 +71,16 @@ def _load(spec: str, classes: Sequence[str]) -> tuple[Any, Callable[[np.ndarray]
     found = operator.attrgetter(name)(importlib.import_module(module))
     if inspect.isclass(found):
         made: Callable[..., Any] = found
-        found = made(classes=list(classes)) if "classes" in inspect.signature(made).parameters else made()
+        found = (
+            made(classes=list(classes))
+            if "classes" in inspect.signature(made).parameters
+            else made()
+        )
     function = getattr(found, "predict", found)
     if not callable(function):
-        raise TypeError(f"{spec} is a {type(found).__name__}, expected a callable, or a class with predict")
+        raise TypeError(
+            f"{spec} is a {type(found).__name__}, expected a callable, or a class with predict"
+        )
     return found, function
 
 
@@ -70,13 +88,18 @@ def _facts(found: Any, function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
     """Return the declarations of the user's code: attributes of the callable, or of the object that it belongs to."""
     names = ("pixels", "outputs", "top", "files", "classes")
     facts = {name: getattr(function, name, None) for name in names}
-    facts = {name: getattr(found, name, None) if value is None else value for name, value in facts.items()}
+    facts = {
+        name: getattr(found, name, None) if value is None else value
+        for name, value in facts.items()
+    }
     if (files := facts["files"]) is not None:
         files = [files] if isinstance(files, str | os.PathLike) else files
         facts["files"] = [str(Path(file).absolute()) for file in files]
     if facts["classes"] is not None:
         facts["classes"] = list(map(str, facts["classes"]))
-    whole = [(name, module) for name, module in list(sys.modules.items()) if "." not in name]  # A part may load lazily.
+    whole = [
+        (name, module) for name, module in list(sys.modules.items()) if "." not in name
+    ]  # A part may load lazily.
     loaded = {name: getattr(module, "__version__", None) for name, module in whole}
     versions = [f"{name} {each}" for name, each in loaded.items() if isinstance(each, str)]
     return {**facts, "versions": sorted(versions)}
@@ -92,7 +115,9 @@ def _code() -> Callable[[], dict[str, str]]:
     sys.addaudithook(lambda event, _: started.append(event) if event in _STARTS else None)
 
     def code() -> dict[str, str]:
-        others = started or any(name.startswith("multiprocessing.popen_") for name in list(sys.modules))
+        others = started or any(
+            name.startswith("multiprocessing.popen_") for name in list(sys.modules)
+        )
         return {**imports["files"](), **({"another process": imports["CHANGED"]} if others else {})}
 
     return code
@@ -111,14 +136,20 @@ def _array(answer: Any, classes: Sequence[str], images: int) -> np.ndarray:
 
     array = np.asarray(answer)
     if array.size > max(LARGEST, images * len(classes)):
-        raise ValueError(f"it returned an array of shape {array.shape}, expected {(images, len(classes))} scores")
+        raise ValueError(
+            f"it returned an array of shape {array.shape}, expected {(images, len(classes))} scores"
+        )
     if array.ndim == 1 and all(isinstance(each, str) for each in array.tolist()):
         numbers = {name: number for number, name in enumerate(classes)}
         if unknown := sorted(set(array.tolist()) - numbers.keys()):
-            raise ValueError(f"it returned the label {unknown[0]!r}, expected one of {', '.join(classes)}")
+            raise ValueError(
+                f"it returned the label {unknown[0]!r}, expected one of {', '.join(classes)}"
+            )
         array = np.array([numbers[each] for each in array.tolist()], dtype=np.int64)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"it returned {type(answer).__name__} of {array.dtype}, expected an array of numbers")
+        raise TypeError(
+            f"it returned {type(answer).__name__} of {array.dtype}, expected an array of numbers"
+        )
     scores = array.dtype.kind == "f" or array.ndim > 1
     return np.ascontiguousarray(array, dtype=np.float32 if scores else np.int64)
 
@@ -129,7 +160,9 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     process = os.getpid()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with contextlib.suppress(OSError):  # If memory runs out, Linux kills this process before the run.
+    with contextlib.suppress(
+        OSError
+    ):  # If memory runs out, Linux kills this process before the run.
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     code = _code()
     opening: dict[str, Any] = {}
@@ -151,16 +184,25 @@ def main() -> None:
                 import numpy as np
 
                 if lengths := header.get("lengths"):  # Files, not pixels.
-                    images = [content[end - size : end] for size, end in zip(lengths, accumulate(lengths), strict=True)]
+                    images = [
+                        content[end - size : end]
+                        for size, end in zip(lengths, accumulate(lengths), strict=True)
+                    ]
                 else:
                     images = np.frombuffer(content, header["dtype"]).reshape(header["shape"]).copy()
-                array = _array(function(images), facts["classes"] or opening["classes"], len(images))
+                array = _array(
+                    function(images), facts["classes"] or opening["classes"], len(images)
+                )
                 answer, content = {"shape": array.shape, "dtype": str(array.dtype)}, array.tobytes()
         except BaseException as error:  # The answer reports any exception of the user's code.
             answer, content = {"error": _happened(error)}, b""
-        if os.getpid() != process:  # The user's code forked this process, and the fork returned here.
+        if (
+            os.getpid() != process
+        ):  # The user's code forked this process, and the fork returned here.
             os._exit(0)
-        connection.send_bytes(json.dumps({"code": code(), **answer}, default=_plain).encode() + b"\n" + content)
+        connection.send_bytes(
+            json.dumps({"code": code(), **answer}, default=_plain).encode() + b"\n" + content
+        )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
 """Environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
-_PATH = re.compile(r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?")
+_PATH = re.compile(
+    r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?"
+)
 _EXPECTED = "expected https://HOST/v2/models/NAME, perhaps with /versions/VERSION"
 _RUN = 6
 """Letters and digits of a secret in a row that are hidden: a server may repeat a part of it."""
@@ -50,12 +52,21 @@ class Address:
         except ValueError:
             raise ServerError(f"is no URL; {_EXPECTED}") from None
         if "@" in parts.netloc:
-            raise ServerError(f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc")
+            raise ServerError(
+                f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc"
+            )
         found = _PATH.fullmatch(parts.path)
         if not (host and found and url.isascii() and url.isprintable()) or set(url) & set(" ?#"):
-            raise ServerError(f"is no address of a served model without a query or a fragment; {_EXPECTED}")
-        root, version = f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2", found["version"]
-        return Address(root, found["path"], unquote(found["name"]), version and unquote(version), host)
+            raise ServerError(
+                f"is no address of a served model without a query or a fragment; {_EXPECTED}"
+            )
+        root, version = (
+            f"{parts.scheme}://{parts.netloc.lower()}{found['prefix']}/v2",
+            found["version"],
+        )
+        return Address(
+            root, found["path"], unquote(found["name"]), version and unquote(version), host
+        )
 
     @property
     def url(self) -> str:
@@ -85,7 +96,9 @@ class Credentials:
             yield
         except InputError as error:
             text = self.hidden_in(error.message)
-            error.message = text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}…{text[-_TAIL:]}"
+            error.message = (
+                text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}…{text[-_TAIL:]}"
+            )
             error.args = (f"{error.setting}: {error.message}" if error.setting else error.message,)
             raise copy(error) from None  # Without its traceback.
 
@@ -97,13 +110,19 @@ class Credentials:
         plain = "".join(text[place] for place in at).lower()
         starts = [start for start in range(len(plain)) if plain[start : start + _RUN] in self._runs]
         hidden = {place for start in starts for place in range(at[start], at[start + _RUN - 1] + 1)}
-        return re.sub("\0+", "…", "".join("\0" if place in hidden else each for place, each in enumerate(text)))
+        return re.sub(
+            "\0+",
+            "…",
+            "".join("\0" if place in hidden else each for place, each in enumerate(text)),
+        )
 
     @cached_property
     def _secrets(self) -> list[str]:
         """Return all that is secret, the longest first; a proxy in the environment has credentials of its own."""
         scheme, _, value = self.header.partition(" ")
-        pairs = [unquote(proxy.rpartition("@")[0].rpartition("/")[2]) for proxy in getproxies().values()]
+        pairs = [
+            unquote(proxy.rpartition("@")[0].rpartition("/")[2]) for proxy in getproxies().values()
+        ]
         if scheme.lower() == "basic":
             with suppress(ValueError):  # Not base64.
                 pairs.append(base64.b64decode(f"{value}==").decode("utf-8", "replace"))
@@ -115,10 +134,20 @@ class Credentials:
         """Return the runs of letters and digits in the secrets and in their encodings: base64 and hexadecimal."""
         raw = [secret.encode() for secret in self._secrets]
         # In base64 of a longer text, a secret begins at one of three places, and the characters before it may differ.
-        encoded = [base64.b64encode(bytes(before) + each)[before + 1 :] for each in raw for before in range(3)]
-        forms = [*self._secrets, *(each.hex() for each in raw), *(each.decode() for each in encoded)]
+        encoded = [
+            base64.b64encode(bytes(before) + each)[before + 1 :]
+            for each in raw
+            for before in range(3)
+        ]
+        forms = [
+            *self._secrets,
+            *(each.hex() for each in raw),
+            *(each.decode() for each in encoded),
+        ]
         plain = [re.sub("[^0-9a-z]", "", form.lower()) for form in forms]
-        return frozenset(each[at : at + _RUN] for each in plain for at in range(len(each) - _RUN + 1))
+        return frozenset(
+            each[at : at + _RUN] for each in plain for at in range(len(each) - _RUN + 1)
+        )
 
 
 def credentials_for(address: Address) -> Credentials:
@@ -131,7 +160,9 @@ def credentials_for(address: Address) -> Credentials:
 
     if token := os.environ.get(TOKEN, "").strip():
         if not (token.isascii() and token.isprintable()):
-            raise ServerError(f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII")
+            raise ServerError(
+                f"{TOKEN}: has characters that are invalid in a header; expected printable ASCII"
+            )
         found = Credentials(TOKEN, token if " " in token else f"Bearer {token}")
     else:
         named, request = os.environ.get("NETRC"), httpx.Request("GET", address.root)
@@ -143,7 +174,9 @@ def credentials_for(address: Address) -> Credentials:
         except (OSError, UnicodeDecodeError) as error:
             raise ServerError(f"{path}: cannot be read ({type(error).__name__})") from None
         except netrc.NetrcParseError as error:
-            raise ServerError(f"{path}: line {error.lineno} is no netrc entry, or others can read the file") from None
+            raise ServerError(
+                f"{path}: line {error.lineno} is no netrc entry, or others can read the file"
+            ) from None
         header = request.headers.get("Authorization", "")
         found = Credentials(str(path) if header else "none", header)
     if found.header and not (address.local or address.root.startswith("https:")):

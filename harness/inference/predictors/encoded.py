@@ -31,7 +31,9 @@ class EncodedPictures:
         files = []
         for levels in np.rint(pixels * 255).clip(0, 255).astype(np.uint8):
             number = self._numbers.get(_name(levels))
-            picture = None if number is None or self._origin is None else self._origin.picture(number)
+            picture = (
+                None if number is None or self._origin is None else self._origin.picture(number)
+            )
             files.append(picture if isinstance(picture, bytes) else as_png(levels))
         return files
 

@@ -61,11 +61,16 @@ class Exchange:
     than allowed, is refused.
     """
 
-    def __init__(self, root: str, credentials: Credentials, options: PredictorOptions, *, local: bool) -> None:
+    def __init__(
+        self, root: str, credentials: Credentials, options: PredictorOptions, *, local: bool
+    ) -> None:
         import httpx
 
         self.root = root
-        self._timeout_s, self._interval_s = options.predictor_timeout, 1 / (options.http_rate or float("inf"))
+        self._timeout_s, self._interval_s = (
+            options.predictor_timeout,
+            1 / (options.http_rate or float("inf")),
+        )
         self._options: dict[str, Any] = {
             "headers": {"Accept-Encoding": "identity", "User-Agent": "stress-harness"},
             "timeout": httpx.Timeout(None, connect=min(_CONNECT_S, self._timeout_s)),
@@ -82,7 +87,13 @@ class Exchange:
             logging.getLogger(name).addFilter(_is_foreign)
 
     def ask(
-        self, path: str, what: str, *, most_bytes: int, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        what: str,
+        *,
+        most_bytes: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Return the response for a path under the root; a request with a body is a POST.
 
@@ -96,11 +107,15 @@ class Exchange:
             where = response.headers.get("location", "").partition("?")[0] or "nowhere"
             raise PredictorError(f"{what}: the server redirects to {where}; name that address")
         said = response.content.decode("utf-8", "replace").strip() or "nothing"
-        if response.headers.get("content-type", "").startswith("text/plain"):  # It may end with an exception.
+        if response.headers.get("content-type", "").startswith(
+            "text/plain"
+        ):  # It may end with an exception.
             said = said.splitlines()[-1]
         raise PredictorError(f"{what}: the server answers {status}: {said}{_HINTS.get(status, '')}")
 
-    def _answered(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
+    def _answered(
+        self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int
+    ) -> httpx.Response:
         """Return the response with any status that is not retried."""
         import httpx
 
@@ -125,12 +140,16 @@ class Exchange:
                 found = f"it answers {response.status_code}"
                 wait = _wait_asked_for(response.headers.get("retry-after", ""), otherwise=wait)
                 if wait > _LONGEST_WAIT:
-                    raise ServerLostError(f"the server {found.removeprefix('it ')} and asks to wait for {wait:.0f} s")
+                    raise ServerLostError(
+                        f"the server {found.removeprefix('it ')} and asks to wait for {wait:.0f} s"
+                    )
             if attempt + 1 < ATTEMPTS:
                 time.sleep(wait)
         raise ServerLostError(f"the server gave no answer in {attempt + 1} attempts: {found}")
 
-    def _once(self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int) -> httpx.Response:
+    def _once(
+        self, path: str, body: bytes, headers: Mapping[str, str], most_bytes: int
+    ) -> httpx.Response:
         import httpx
 
         try:
@@ -166,12 +185,16 @@ class Exchange:
             try:
                 response = client.send(request, stream=True)
                 if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
-                    raise PredictorError(f"the server compressed its answer ({encoding}), expected no compression")
+                    raise PredictorError(
+                        f"the server compressed its answer ({encoding}), expected no compression"
+                    )
                 content = bytearray()
                 for part in response.iter_raw():
                     content += part
                     if len(content) > most_bytes:
-                        raise PredictorError(f"the server's answer is longer than {most_bytes} bytes, expected less")
+                        raise PredictorError(
+                            f"the server's answer is longer than {most_bytes} bytes, expected less"
+                        )
                 if late.is_set():  # A body without a length ends with its connection.
                     raise httpx.ReadError("the connection is cut")
                 response.close()
@@ -186,7 +209,9 @@ class Exchange:
         self._idle.append(line)
         if not self.close.alive:
             _close(self._idle)
-        return httpx.Response(response.status_code, headers=response.headers, content=bytes(content))
+        return httpx.Response(
+            response.status_code, headers=response.headers, content=bytes(content)
+        )
 
 
 def _is_foreign(_record: logging.LogRecord) -> bool:

@@ -59,7 +59,9 @@ class HttpPredictor:
         self._address = address = Address.of(spec)
         concurrency, rate = options.shared_by(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
         self._credentials = credentials_for(address)
-        self._exchange = Exchange(address.root, self._credentials, options.but(http_rate=rate), local=address.local)
+        self._exchange = Exchange(
+            address.root, self._credentials, options.but(http_rate=rate), local=address.local
+        )
         self._lock, self._lost, self._requests = threading.Lock(), "", count(1)
         self._named: str | None = None
         self._like: Any = None
@@ -69,7 +71,9 @@ class HttpPredictor:
         """The keys of all predictions that this process has stored."""
         with self._credentials.hidden():
             self._open(options, images)
-            self.provides = replace(provided(self._probed, options.model_outputs), calls=concurrency)
+            self.provides = replace(
+                provided(self._probed, options.model_outputs), calls=concurrency
+            )
 
     def _open(self, options: NetworkOptions, images: LabelledImages | None) -> None:
         """Read the metadata, and request the probes alone and together."""
@@ -77,7 +81,9 @@ class HttpPredictor:
         self._classes = None if images is None else len(images.classes)
         shape = None if images is None else tuple(images.pixels.shape[1:])
         self._input, shape = open_inference.input_of(self._metadata, shape)
-        self._output = open_inference.output_of(self._metadata, options.http_output, classes=self._classes)
+        self._output = open_inference.output_of(
+            self._metadata, options.http_output, classes=self._classes
+        )
         self._files = EncodedPictures(images) if self._input.layout == FILES else None
         self._binary = False
         with suppress(PredictorError):  # Not every server has metadata of its own.
@@ -86,9 +92,13 @@ class HttpPredictor:
         tiles = np.random.default_rng(0).random((_FEW, shape[0], _TILES, _TILES), dtype=np.float32)
         down, across = (np.arange(size) * _TILES // size for size in shape[1:])
         probes = self._encoded(tiles[:, :, down[:, None], across])
-        self._probed = np.concatenate([self._infer(self._repeated(each[None]))[:1] for each in probes])
+        self._probed = np.concatenate(
+            [self._infer(self._repeated(each[None]))[:1] for each in probes]
+        )
         versions = self._metadata.versions
-        version = self._named or self._address.version or (versions[0] if len(versions) == 1 else None)
+        version = (
+            self._named or self._address.version or (versions[0] if len(versions) == 1 else None)
+        )
         self.version = version and self._credentials.hidden_in(version)
         # A model that is served one image at a time may answer otherwise in larger batches.
         alone = 1 if options.predictor_batch == 1 else None
@@ -112,7 +122,9 @@ class HttpPredictor:
         facts = {
             "url": self._address.url,
             "version": self.version or "unknown",
-            "metadata": hashlib.sha256(repr(replace(self._metadata, versions=())).encode()).hexdigest(),
+            "metadata": hashlib.sha256(
+                repr(replace(self._metadata, versions=())).encode()
+            ).hexdigest(),
             "input": hidden(f"{taken.name} {taken.datatype} {taken.layout}"),
             "output": hidden(self._output.name) if self._output else "the only one",
         }
@@ -144,14 +156,21 @@ class HttpPredictor:
         lost or can no longer be trusted.
         """
         values = self._encoded(pixels)
-        keys = [hashlib.sha256(each.item() if self._files else each.tobytes()).digest() for each in values]
+        keys = [
+            hashlib.sha256(each.item() if self._files else each.tobytes()).digest()
+            for each in values
+        ]
         with self._ending_the_run():
             kept = {} if self._answers is None else self._answers.find(keys)
             size = self._like.nbytes
-            found = {key: self._kept(content)[0] for key, content in kept.items() if len(content) == size}
+            found = {
+                key: self._kept(content)[0] for key, content in kept.items() if len(content) == size
+            }
             if missing := {key: at for at, key in enumerate(keys) if key not in found}:
                 asked = values if len(missing) == len(values) else values[list(missing.values())]
-                new = dict(zip(missing, answers := self._infer(asked, size=len(values)), strict=True))
+                new = dict(
+                    zip(missing, answers := self._infer(asked, size=len(values)), strict=True)
+                )
                 found |= new
                 with self._lock:
                     due = self._audit.note(asked, answers)
@@ -172,13 +191,17 @@ class HttpPredictor:
         self._exchange.close()
 
     def _read(self, path: str, what: str) -> Metadata:
-        return open_inference.read_message(Metadata, self._exchange.ask(path, what, most_bytes=_ROOM).content, what)
+        return open_inference.read_message(
+            Metadata, self._exchange.ask(path, what, most_bytes=_ROOM).content, what
+        )
 
     def _encoded(self, pixels: np.ndarray) -> np.ndarray:
         """Return images, (N, C, H, W) float32 in [0, 1], in the input tensor's form; files are (N, 1) objects."""
         if self._files is None:
             return self._input.encoded(pixels)
-        values = np.empty((len(pixels), 1), dtype=object)  # NumPy's byte strings would lose final zeros.
+        values = np.empty(
+            (len(pixels), 1), dtype=object
+        )  # NumPy's byte strings would lose final zeros.
         values[:, 0] = self._files.of(pixels)
         return values
 
@@ -194,7 +217,9 @@ class HttpPredictor:
             part, number = values[start : start + size], str(next(self._requests))
             more = part[:1].repeat(size - len(part), axis=0)
             whole = np.concatenate([part, more if self._files else np.zeros_like(more)])
-            body, headers = open_inference.request_of(whole, given, output, number=number, binary=self._binary)
+            body, headers = open_inference.request_of(
+                whole, given, output, number=number, binary=self._binary
+            )
             path, what = f"{self._address.path}/infer", f"inference of {size} images"
             response = self._exchange.ask(path, what, most_bytes=room, body=body, headers=headers)
             answers, version = open_inference.read_answer(
@@ -232,7 +257,9 @@ class HttpPredictor:
         if self._named is not None:  # The server may load and unload other versions.
             now, before = replace(now, versions=()), replace(before, versions=())
         if now != before:
-            raise DoubtfulServerError(f"the model's metadata changed during the run: from {before} to {now}")
+            raise DoubtfulServerError(
+                f"the model's metadata changed during the run: from {before} to {now}"
+            )
 
     def _ask_again(self) -> None:
         with self._lock:
@@ -267,7 +294,11 @@ class HttpPredictor:
                 yield
         except (ServerLostError, DoubtfulServerError) as error:
             gone = isinstance(error, ServerLostError)
-            kept = ". Its predictions so far are stored; run again to continue" if gone and self._answers else ""
+            kept = (
+                ". Its predictions so far are stored; run again to continue"
+                if gone and self._answers
+                else ""
+            )
             with self._lock:
                 self._lost = self._lost or f"{self._address.url}: {error}{kept}"
                 if self._answers and not gone:

@@ -26,7 +26,9 @@ def hub_file(spec: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
-        raise PackageError(f"{spec}: needs huggingface_hub; pip install 'stress-harness[hub]'") from None
+        raise PackageError(
+            f"{spec}: needs huggingface_hub; pip install 'stress-harness[hub]'"
+        ) from None
     repository, commit, name = found.groups()
     try:
         return Path(hf_hub_download(repository, name, revision=commit))

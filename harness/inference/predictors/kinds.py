@@ -46,7 +46,10 @@ KINDS: dict[str, Kind] = {
         "logits or probabilities, attention",
     ),
     ".onnx": Kind(
-        "runs/new.onnx", "A network in an ONNX file, run by ONNX Runtime.", "logits or probabilities", "onnx"
+        "runs/new.onnx",
+        "A network in an ONNX file, run by ONNX Runtime.",
+        "logits or probabilities",
+        "onnx",
     ),
     "python": Kind(
         "python:package.module:callable",

@@ -41,7 +41,11 @@ class Network:
     order: np.ndarray | None = None
 
     def __init__(
-        self, network: nn.Module, *, device: str | torch.device = "cpu", provides: Provides = OF_NETWORKS
+        self,
+        network: nn.Module,
+        *,
+        device: str | torch.device = "cpu",
+        provides: Provides = OF_NETWORKS,
     ) -> None:
         self._network, self.device, self.provides = network, torch.device(device), provides
 
@@ -76,7 +80,9 @@ class Network:
         tensors |= {name: operator.attrgetter(name)(model) for name in taken}
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             return None
-        layers = "".join(f"{name} {type(layer)} {_settings(layer)}" for name, layer in model.named_modules())
+        layers = "".join(
+            f"{name} {type(layer)} {_settings(layer)}" for name, layer in model.named_modules()
+        )
         return hashlib.sha256(f"{model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
 
     def fit(self, images: LabelledImages, outputs: str | None) -> str:
@@ -93,7 +99,9 @@ class Network:
 
     def engine(self, model: Any, make: MakeBackend, *, workers: int, screen: bool) -> Engine:
         """Return the backend that runs a model of this kind; only one with layers is screened."""
-        return make(model, device=self.device, workers=workers, screen=screen and self.provides.layers)
+        return make(
+            model, device=self.device, workers=workers, screen=screen and self.provides.layers
+        )
 
     def keep_in(self, cache: Store) -> None:
         """Do nothing: the classifier stores all predictions."""
@@ -107,8 +115,16 @@ class Network:
 
 def _settings(layer: nn.Module) -> str:
     """Return the settings of a layer as text; its `extra_repr` omits some, such as the alignment of an upsampling."""
-    named = {name: value for name, value in vars(layer).items() if not name.startswith("_") and name != "training"}
-    plain = {name: value for name, value in named.items() if isinstance(value, bool | int | float | str | tuple | None)}
+    named = {
+        name: value
+        for name, value in vars(layer).items()
+        if not name.startswith("_") and name != "training"
+    }
+    plain = {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, bool | int | float | str | tuple | None)
+    }
     return f"{layer.extra_repr()} {sorted(plain.items())!r}"
 
 
@@ -122,13 +138,21 @@ class PredictorModel:
     device = torch.device("cpu")
 
     def __init__(
-        self, predictor: Predictor, *, classes: Sequence[str] = (), named: Sequence[str] = (), batch: int = 32
+        self,
+        predictor: Predictor,
+        *,
+        classes: Sequence[str] = (),
+        named: Sequence[str] = (),
+        batch: int = 32,
     ) -> None:
         self.predictor, self.classes, self._batch = predictor, len(classes), batch
         self.identity, self.provides = predictor.identity, predictor.provides
         self.order = order_of(named, classes) if named and classes else None
         self.plain: Any = self
-        self.close, self.keep_in = predictor.close, getattr(predictor, "keep_in", lambda _cache: None)
+        self.close, self.keep_in = (
+            predictor.close,
+            getattr(predictor, "keep_in", lambda _cache: None),
+        )
 
     @property
     def fast(self) -> Any:
@@ -157,7 +181,9 @@ class PredictorModel:
     def declared(self) -> dict[str, str]:
         """Return the facts of the predictor as text, for `stress.json`."""
         provides = self.provides
-        scores = provides.scores if provides.top is None else f"top {provides.top} {provides.scores}"
+        scores = (
+            provides.scores if provides.top is None else f"top {provides.top} {provides.scores}"
+        )
         return {**self.identity.facts, "outputs": scores}
 
     def fit(self, _images: LabelledImages, _outputs: str | None) -> str:
@@ -177,11 +203,21 @@ class PredictorModel:
     def engine(self, model: Any, _make: MakeBackend, **_how: Any) -> Engine:
         """Return an engine of this process, which asks a remote predictor to confirm its own answers."""
         confirm = getattr(self.predictor, "confirm", None) if model is self else None
-        how: dict[str, Any] = {"batch": self._batch, "fills": self.provides.live, "confirm": confirm}
-        return Engine(model, device=self.device, workers=max(1, self.provides.calls), screen=False, **how)
+        how: dict[str, Any] = {
+            "batch": self._batch,
+            "fills": self.provides.live,
+            "confirm": confirm,
+        }
+        return Engine(
+            model, device=self.device, workers=max(1, self.provides.calls), screen=False, **how
+        )
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map pixels, float32, to logits; raises `PredictorError` for invalid answers."""
         asked = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
-        logits = as_logits(self.predictor.predict(asked), self.provides, images=len(asked), classes=self.classes)
-        return torch.from_numpy(logits if self.order is None else np.ascontiguousarray(logits[:, self.order]))
+        logits = as_logits(
+            self.predictor.predict(asked), self.provides, images=len(asked), classes=self.classes
+        )
+        return torch.from_numpy(
+            logits if self.order is None else np.ascontiguousarray(logits[:, self.order])
+        )

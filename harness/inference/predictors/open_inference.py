@@ -37,7 +37,9 @@ _LENGTH = 4
 _INPUTS = {"FP32": "<f4", "FP64": "<f8", "UINT8": "u1"}
 _SCORES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 _BITS = (8, 16, 32, 64)
-_LABELS = {f"INT{bits}": f"<i{bits // 8}" for bits in _BITS} | {f"UINT{bits}": f"<u{bits // 8}" for bits in _BITS}
+_LABELS = {f"INT{bits}": f"<i{bits // 8}" for bits in _BITS} | {
+    f"UINT{bits}": f"<u{bits // 8}" for bits in _BITS
+}
 _OUTPUTS = _SCORES | _LABELS
 _CHANNELS, _OPEN = (1, 3), (3, 32, 32)
 """Numbers of channels, and the shape of images whose sizes are open."""
@@ -138,11 +140,15 @@ def read_message(kind: type[T], body: bytes, what: str) -> T:
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON; raises `PredictorError` for a repeated key, which has no one value."""
     if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-        raise PredictorError(f"the server's JSON repeats keys of an object ({some_of(twice)}), expected each once")
+        raise PredictorError(
+            f"the server's JSON repeats keys of an object ({some_of(twice)}), expected each once"
+        )
     return dict(pairs)
 
 
-def input_of(metadata: Metadata, shape: tuple[int, ...] | None) -> tuple[InputTensor, tuple[int, ...]]:
+def input_of(
+    metadata: Metadata, shape: tuple[int, ...] | None
+) -> tuple[InputTensor, tuple[int, ...]]:
     """Return the tensor for images of a shape (C, H, W), and this shape.
 
     Without a shape, the metadata give it, with 32 pixels for an open size. Raises `InputError` for several inputs, and
@@ -167,7 +173,10 @@ def input_of(metadata: Metadata, shape: tuple[int, ...] | None) -> tuple[InputTe
         fault = "takes several files an image, expected [-1] or [-1, 1]"
     else:
         if shape is None:
-            sizes = [given if own == ANY else own for own, given in zip(rest, _OPEN[-len(rest) :], strict=False)]
+            sizes = [
+                given if own == ANY else own
+                for own, given in zip(rest, _OPEN[-len(rest) :], strict=False)
+            ]
             if len(sizes) == len(_OPEN) and sizes[-1] in _CHANNELS:
                 sizes = [sizes[-1], *sizes[:-1]]
             shape = (1, 1, *sizes)[-len(_OPEN) :]
@@ -189,7 +198,9 @@ def input_of(metadata: Metadata, shape: tuple[int, ...] | None) -> tuple[InputTe
 
 
 def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
-    return len(found) == len(expected) and all(a in {ANY, b} for a, b in zip(found, expected, strict=True))
+    return len(found) == len(expected) and all(
+        a in {ANY, b} for a, b in zip(found, expected, strict=True)
+    )
 
 
 def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) -> TensorFacts | None:
@@ -205,12 +216,24 @@ def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) ->
     if wanted is not None:
         named = next((each for each in metadata.outputs if each.name == wanted), None)
         if named is None:
-            raise ServerError(f"is no output of the model, which has {found}", setting=f"http_output {wanted}")
+            raise ServerError(
+                f"is no output of the model, which has {found}", setting=f"http_output {wanted}"
+            )
         if named not in usable:
-            raise ServerError(f"the model's output {named} has another datatype than {', '.join(_OUTPUTS)}")
+            raise ServerError(
+                f"the model's output {named} has another datatype than {', '.join(_OUTPUTS)}"
+            )
         return named
-    scores = [each for each in usable if each.datatype in _SCORES and _fits(each.shape, (ANY, classes or ANY))]
-    for some in (usable if len(metadata.outputs) == 1 else [], scores, [each for each in usable if each not in scores]):
+    scores = [
+        each
+        for each in usable
+        if each.datatype in _SCORES and _fits(each.shape, (ANY, classes or ANY))
+    ]
+    for some in (
+        usable if len(metadata.outputs) == 1 else [],
+        scores,
+        [each for each in usable if each not in scores],
+    ):
         if len(some) == 1:
             return some[0]
     raise ServerError(f"the model's outputs are {found}; name the one to measure with http_output")
@@ -229,7 +252,9 @@ def request_of(
     tensor: dict[str, Any] = {"name": taken.name, "shape": shape, "datatype": taken.datatype}
     message: dict[str, Any] = {"id": number, "inputs": [tensor]}
     if output is not None:
-        message["outputs"] = [{"name": output.name} | ({"parameters": {"binary_data": True}} if binary else {})]
+        message["outputs"] = [
+            {"name": output.name} | ({"parameters": {"binary_data": True}} if binary else {})
+        ]
     elif binary:
         message["parameters"] = {"binary_data_output": True}
     if binary:
@@ -237,15 +262,28 @@ def request_of(
         content = values.tobytes() if files is None else b"".join(parts)
         tensor["parameters"] = {"binary_data_size": len(content)}
         text = json.dumps(message, separators=(",", ":")).encode()
-        return text + content, {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
+        return text + content, {
+            "Content-Type": "application/octet-stream",
+            HEADER_LENGTH: str(len(text)),
+        }
     if files is not None:
         tensor["parameters"] = {"content_type": "base64"}
-    tensor["data"] = values.ravel().tolist() if files is None else [base64.b64encode(each).decode() for each in files]
+    tensor["data"] = (
+        values.ravel().tolist()
+        if files is None
+        else [base64.b64encode(each).decode() for each in files]
+    )
     return json.dumps(message, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
 
 
 def read_answer(
-    body: bytes, header_length: str | None, *, number: str, name: str, output: TensorFacts | None, **sizes: Any
+    body: bytes,
+    header_length: str | None,
+    *,
+    number: str,
+    name: str,
+    output: TensorFacts | None,
+    **sizes: Any,
 ) -> tuple[np.ndarray, str | None]:
     """Return the answer in the body of a response, see `checked` with its `sizes`, and the model's version.
 
@@ -255,35 +293,51 @@ def read_answer(
     given = str(len(body)) if header_length is None else header_length
     length = int(given) if given.isascii() and given.isdecimal() else -1
     if not 0 <= length <= len(body):
-        raise PredictorError(f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r}")
+        raise PredictorError(
+            f"the answer has {len(body)} bytes and the header {HEADER_LENGTH} {header_length!r}"
+        )
     found, content = read_message(_Reply, body[:length], "the answer"), body[length:]
     for key, expected in (("id", number), ("model_name", name)):
         if (other := getattr(found, key)) not in {"", expected}:
             raise PredictorError(f"the answer has the {key} {other!r}, expected {expected!r}")
-    wanted = [at for at, each in enumerate(found.outputs) if output is None or each.name == output.name]
+    wanted = [
+        at for at, each in enumerate(found.outputs) if output is None or each.name == output.name
+    ]
     if len(wanted) != 1:
         names = some_of([repr(each.name) for each in found.outputs]) or "none"
-        expected = "exactly one; name it with http_output" if output is None else f"one {output.name!r}"
+        expected = (
+            "exactly one; name it with http_output" if output is None else f"one {output.name!r}"
+        )
         raise PredictorError(f"the answer has the outputs {names}, expected {expected}")
     tensor = found.outputs[wanted[0]]
-    kind, announced = tensor.datatype, (output.datatype if output is not None else "") or tensor.datatype
+    kind, announced = (
+        tensor.datatype,
+        (output.datatype if output is not None else "") or tensor.datatype,
+    )
     if kind not in _OUTPUTS or kind != announced:
         expected = "FP32" if kind == announced else announced
         raise PredictorError(f"the answer has the datatype {kind!r}, expected {expected}")
     lengths = [each.parameters and each.parameters.binary_data_size for each in found.outputs]
     ends = [*accumulate((each or 0 for each in lengths), initial=0)]
     if ends[-1] != len(content):
-        raise PredictorError(f"the answer has {len(content)} bytes of tensors, its outputs announce {ends[-1]}")
+        raise PredictorError(
+            f"the answer has {len(content)} bytes of tensors, its outputs announce {ends[-1]}"
+        )
     part = None if lengths[wanted[0]] is None else content[ends[wanted[0]] : ends[wanted[0] + 1]]
     values = _values(tensor, part)
     if kind in _LABELS and tensor.shape[1:] == (1,):
         values = values[:, 0]
-    return checked(values, "labels" if kind in _LABELS else "scores", **sizes), found.model_version or None
+    return checked(
+        values, "labels" if kind in _LABELS else "scores", **sizes
+    ), found.model_version or None
 
 
 def _values(tensor: _Output, content: bytes | None) -> np.ndarray:
     kind = tensor.datatype
-    dtype, count = np.dtype(_OUTPUTS[kind]), math.prod(tensor.shape) if min(tensor.shape, default=0) >= 0 else -1
+    dtype, count = (
+        np.dtype(_OUTPUTS[kind]),
+        math.prod(tensor.shape) if min(tensor.shape, default=0) >= 0 else -1,
+    )
     if content is not None:
         if len(content) != count * dtype.itemsize:
             raise PredictorError(f"the answer has {len(content)} bytes for {tensor}")
@@ -295,5 +349,7 @@ def _values(tensor: _Output, content: bytes | None) -> np.ndarray:
     if values.dtype.kind not in ("iuf" if kind in _SCORES else "iu") and values.size:
         raise PredictorError(f"the answer's data are {values.dtype} values, expected {kind}")
     if values.size != count:
-        raise PredictorError(f"the answer has {values.size} values for the shape {list(tensor.shape)}")
+        raise PredictorError(
+            f"the answer has {values.size} values for the shape {list(tensor.shape)}"
+        )
     return values.reshape(tensor.shape).astype(np.float64 if kind in _SCORES else values.dtype)

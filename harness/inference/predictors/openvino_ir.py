@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.networks.options import NetworkOptions
 
-_EXPORT = "Convert the network again with openvino.save_model: one input of images, one output per class."
+_EXPORT = (
+    "Convert the network again with openvino.save_model: one input of images, one output per class."
+)
 _EXTREMES = {"ReduceMin", "ReduceMax"}
 _FLOATS = frozenset({"f16", "bf16", "f32", "f64"})
 
@@ -49,17 +51,23 @@ class OpenVinoPredictor(Runner):
         facts = dict(zip(("xml_sha256", "bin_sha256"), hashes, strict=True))
         if options.normalization is not None:
             facts["normalization"] = options.normalization
-        self.identity = Identity("openvino", facts, runtime=str(openvino.__version__))  # It affects the last bits.
+        self.identity = Identity(
+            "openvino", facts, runtime=str(openvino.__version__)
+        )  # It affects the last bits.
         self._calls, self._outputs, self._first = available_cores(), options.model_outputs, None
         self._wanted_batch = options.predictor_batch
         if images is not None:
             shape = tuple(images.pixels.shape[1:])
             expect_moderate("openvino", description, path, shape, advice=_EXPORT, weights=weights)
             self._compile(description, weights, path, shape)
-            self._normalization = None if self.kind is np.uint8 else parse_normalization(options.normalization)
+            self._normalization = (
+                None if self.kind is np.uint8 else parse_normalization(options.normalization)
+            )
             self._first = unit_range(images.pixels[:8]).numpy()
 
-    def _compile(self, description: bytes, weights: bytes, path: Path, shape: tuple[int, ...]) -> None:
+    def _compile(
+        self, description: bytes, weights: bytes, path: Path, shape: tuple[int, ...]
+    ) -> None:
         import openvino
 
         core = openvino.Core()
@@ -73,7 +81,9 @@ class OpenVinoPredictor(Runner):
             raise CheckpointRefused("ARCHITECTURE", path, fact, _EXPORT)
         taken, kind = model.inputs[0].partial_shape, model.inputs[0].element_type.get_type_name()
         if taken.rank.is_dynamic or len(taken) != IMAGES or kind not in {*_FLOATS, "u8"}:
-            raise CheckpointRefused("ARCHITECTURE", path, f"its input is {kind} of shape {taken}", _EXPORT)
+            raise CheckpointRefused(
+                "ARCHITECTURE", path, f"its input is {kind} of shape {taken}", _EXPORT
+            )
         self.batch, *sizes = (None if each.is_dynamic else each.get_length() for each in taken)
         self.kind = np.uint8 if kind == "u8" else np.float32
         self._dynamic = any(map(_takes_range, model.get_ordered_ops()))
@@ -96,7 +106,11 @@ class OpenVinoPredictor(Runner):
                 "or convert the model again"
             )
         self.last = fitting[0] == "[NHWC]"
-        single = {"INFERENCE_NUM_THREADS": self._calls, "NUM_STREAMS": self._calls, "INFERENCE_PRECISION_HINT": "f32"}
+        single = {
+            "INFERENCE_NUM_THREADS": self._calls,
+            "NUM_STREAMS": self._calls,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
         # OpenVINO gives the thread that loads its CPU plugin an alternate signal stack, and frees the stack with the
         # plugin. If a second `Core` is loaded in between, a surviving thread keeps the freed stack. The next signal
         # then kills the process (OpenVINO 2026.4), so this thread ends at once.
@@ -115,12 +129,16 @@ class OpenVinoPredictor(Runner):
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's answers for pixels (N, C, H, W); a fixed batch is padded with black images."""
         if self._normalization is not None:
-            means, stds = (np.array(values, np.float32).reshape(-1, 1, 1) for values in self._normalization)
+            means, stds = (
+                np.array(values, np.float32).reshape(-1, 1, 1) for values in self._normalization
+            )
             pixels = (pixels - means) / stds
         try:
             found = self(pixels)
         except RuntimeError as error:
-            raise PredictorError(f"OpenVINO fails on {len(pixels)} images ({_last_line(error)})") from None
+            raise PredictorError(
+                f"OpenVINO fails on {len(pixels)} images ({_last_line(error)})"
+            ) from None
         return found.astype(np.float32 if found.dtype.kind == "f" else np.int64)
 
     def run(self, part: np.ndarray) -> np.ndarray:

@@ -90,7 +90,9 @@ class Provides:
         if self.scores == "labels":
             found.append("the predictor returns labels only: no check of confidence applies")
         elif self.top is not None:
-            found.append(f"the predictor returns the top {self.top} classes only: no probability beyond them is known")
+            found.append(
+                f"the predictor returns the top {self.top} classes only: no probability beyond them is known"
+            )
         if not self.layers:
             found.append("the predictor has no layers: no check of attention applies")
         return tuple(found)

@@ -68,7 +68,9 @@ class RecordedAnswers:
         """Do nothing: the file is already in memory."""
 
 
-def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | None) -> RecordedAnswers:
+def open_recorded(
+    spec: str, options: NetworkOptions, images: LabelledImages | None
+) -> RecordedAnswers:
     """Open the file of a SPEC `predictions:FILE`; without images the predictor only has an identity.
 
     Raises `InputError` for a file that lacks images, repeats them, or belongs to another export.
@@ -78,18 +80,28 @@ def open_recorded(spec: str, options: NetworkOptions, images: LabelledImages | N
         require_regular(path)
         sha256 = hash_of_file(path)
     except OSError as error:
-        raise AnswersError(f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file") from None
-    identity = Identity("recorded", {"file": str(sha256), "declared": str(options.model_outputs)}, lasting=False)
+        raise AnswersError(
+            f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file"
+        ) from None
+    identity = Identity(
+        "recorded", {"file": str(sha256), "declared": str(options.model_outputs)}, lasting=False
+    )
     if images is None:
-        return RecordedAnswers(identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64))
+        return RecordedAnswers(
+            identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64)
+        )
     answers = _answers_in(path, images, options.model_outputs)
     if hash_of_file(path) != sha256:
         raise ChangedError("changed during reading; run again when nothing writes to it")
-    names, values = _of_export(answers) if answers.export is not None else _of_clean(answers, images)
+    names, values = (
+        _of_export(answers) if answers.export is not None else _of_clean(answers, images)
+    )
     once, first, which = np.unique(names, return_index=True, return_inverse=True)
     predicted = values if values.ndim == 1 else values.argmax(axis=1)
     if differing := int((predicted != predicted[first][which]).sum()):
-        raise AnswersError(f"has other predictions for {differing} images than for images with the same pixels")
+        raise AnswersError(
+            f"has other predictions for {differing} images than for images with the same pixels"
+        )
     provides = Provides(answers.scores, live=False, classes=images.classes if answers.named else ())
     return RecordedAnswers(identity, provides, once, values[first], answers.export)
 
@@ -151,7 +163,9 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     data = Path(images.source)
     same = path.is_file() and data.is_file() and path.stat().st_size == data.stat().st_size
     if same and hash_of_file(path) == hash_of_file(data):
-        raise AnswersError(f"is the file of the data, {data}, so its labels are no predictions; name their own file")
+        raise AnswersError(
+            f"is the file of the data, {data}, so its labels are no predictions; name their own file"
+        )
     answers = read_answers(path, images.classes, outputs=outputs)
     if answers.images is None or answers.images.dtype.kind != "U":
         return answers
@@ -167,10 +181,14 @@ def _of_export(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
             f"is of protocol {export.protocol}, this version works with protocol {PROTOCOL}; export again"
         )
     if names is None or names.dtype.kind != "S":
-        raise AnswersError("has an export but no names of images; copy the array image of each shard")
+        raise AnswersError(
+            "has an export but no names of images; copy the array image of each shard"
+        )
     once = np.unique(names)
     if (missing := export.images - len(once)) > 0:
-        raise AnswersError(f"lacks {missing:,} of the {export.images:,} images of its export; predict all of them")
+        raise AnswersError(
+            f"lacks {missing:,} of the {export.images:,} images of its export; predict all of them"
+        )
     if len(names) > export.images or hash_of_names(once) != export.names:
         raise AnswersError(
             f"has {len(names):,} rows of {len(once):,} images, expected one row for each of the {export.images:,} "
@@ -184,9 +202,13 @@ def _of_clean(answers: Answers, images: LabelledImages) -> tuple[np.ndarray, np.
     row_of = {number: row for row, number in enumerate(_numbers(answers, images).tolist())}
     rows = [row_of.get(position, -1) for position in images.positions.tolist()]
     if missing := rows.count(-1):
-        raise AnswersError(f"lacks {missing:,} of the {len(rows):,} images of the data; predict all of them")
+        raise AnswersError(
+            f"lacks {missing:,} of the {len(rows):,} images of the data; predict all of them"
+        )
     parts = parts_of(len(images), 4 * int(np.prod(images.pixels.shape[1:])))
-    names = [names_of(as_stored(unit_range(images.pixels[part]).numpy(), FLOAT32)) for part in parts]
+    names = [
+        names_of(as_stored(unit_range(images.pixels[part]).numpy(), FLOAT32)) for part in parts
+    ]
     return np.concatenate(names), answers.values[np.array(rows, dtype=np.int64)]
 
 
@@ -206,7 +228,9 @@ def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
             "write numbers of images in the data, from 0"
         )
     if repeated := len(numbers) - len(np.unique(numbers)):
-        raise AnswersError(f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image")
+        raise AnswersError(
+            f"repeats {repeated:,} of its {len(numbers):,} images; expected one row for each image"
+        )
     if images.indices is None and len(others := np.setdiff1d(numbers, positions)):
         first = "; numbers of images begin at 0" if numbers.min() > 0 else ""
         found = some_of(list(map(str, others.tolist())))
@@ -234,7 +258,11 @@ def _numbers_of_files(names: Sequence[str], images: LabelledImages) -> np.ndarra
         (0, "no files", f"expected names such as {printable(example)!r}, or numbers from 0"),
         (2, "those of several files", f"write more of their paths, such as {printable(example)!r}"),
     ):
-        if some := [name for name, numbers in zip(names, found, strict=True) if min(2, len(numbers)) == count]:
+        if some := [
+            name
+            for name, numbers in zip(names, found, strict=True)
+            if min(2, len(numbers)) == count
+        ]:
             raise AnswersError(
                 f"{len(some):,} of {len(names):,} names in image are {what} of the data: {printable(some_of(some))}; "
                 f"{advice}"

@@ -13,7 +13,15 @@ import torch
 
 from harness.base.errors import NotApplicableError, PanelError
 from harness.inference.predictions import softmax
-from harness.measures.panel.predictions import LIKELIEST, MANY, NOT_ASKED, TABLES, TINY, PanelPredictions, PanelView
+from harness.measures.panel.predictions import (
+    LIKELIEST,
+    MANY,
+    NOT_ASKED,
+    TABLES,
+    TINY,
+    PanelPredictions,
+    PanelView,
+)
 from harness.measures.panel.statistics import ModelStatistics, combined_statistics
 from harness.perturb import IDENTITY
 
@@ -112,7 +120,9 @@ class PredictionRecorder(PanelPredictions):
         self.consensus_sets([clean()])
         raise AssertionError(images, size, seed)
 
-    def statistics_of_others(self, own: ModelStatistics, *, clean: Callable[[], Predictions]) -> NoReturn:
+    def statistics_of_others(
+        self, own: ModelStatistics, *, clean: Callable[[], Predictions]
+    ) -> NoReturn:
         """Write the statistics, and the clean predictions that every file has; raises `NotApplicableError`."""
         assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +179,9 @@ def combine(
     """
     first = recorded[0]
     questions = [[(each.name, each.positions.tobytes()) for each in parts] for parts in recorded]
-    if other := [model for model, asked in zip(models, questions, strict=True) if asked != questions[0]]:
+    if other := [
+        model for model, asked in zip(models, questions, strict=True) if asked != questions[0]
+    ]:
         raise PanelError(
             f"the reference model {other[0][:12]}… (SHA-256 of its tensors) has predictions of other images or "
             f"perturbations than {models[0][:12]}…. A test must request the same from every model"
@@ -189,7 +201,11 @@ def combine(
 
         clean = name == repr(IDENTITY)
         each = np.stack([placed(each.wrong, 0) for each in parts]) if clean else None
-        known = clean and len(parts[0].labels) == len(at) and parts[0].shares.shape[1] == len(parts[0].classes) <= MANY
+        known = (
+            clean
+            and len(parts[0].labels) == len(at)
+            and parts[0].shares.shape[1] == len(parts[0].classes) <= MANY
+        )
         mean, soft = _of_all_classes(parts) if known else (None, None)
         view = PanelView(
             placed(sum(each.wrong.astype(np.int16) for each in parts), NOT_ASKED),
@@ -202,14 +218,21 @@ def combine(
         )
         views[name] = _completed(view, views.get(name))
     return PanelPredictions(
-        data_sha256, first[0].classes, tuple(models), views, statistics=combined_statistics(statistics)
+        data_sha256,
+        first[0].classes,
+        tuple(models),
+        views,
+        statistics=combined_statistics(statistics),
     )
 
 
 def _of_all_classes(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean probabilities, (M, C) float32, and each model's `soft` table, (K, C, C), see `PanelView`."""
     classes, errors = len(parts[0].classes), sum(each.wrong.astype(np.int16) for each in parts)
-    total, soft = np.zeros((len(parts[0].labels), classes)), np.zeros((len(parts), classes, classes))
+    total, soft = (
+        np.zeros((len(parts[0].labels), classes)),
+        np.zeros((len(parts), classes, classes)),
+    )
     for each, table in zip(parts, soft, strict=True):
         own = np.zeros_like(total)
         np.put_along_axis(own, each.likeliest, each.shares.astype(np.float64), axis=1)
@@ -224,13 +247,17 @@ def _of_all_classes(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, 
 def _likeliest(parts: Sequence[ReferencePredictions]) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes with the highest mean probability, (M, C) int32, and these means, (M, C) float32."""
     classes, images = len(parts[0].classes), len(parts[0].positions)
-    likeliest, shares = (np.empty((images, min(LIKELIEST, classes)), kind) for kind in (np.int32, np.float32))
+    likeliest, shares = (
+        np.empty((images, min(LIKELIEST, classes)), kind) for kind in (np.int32, np.float32)
+    )
     for start in range(0, images, _AT_A_TIME):
         rows = slice(start, start + _AT_A_TIME)
         total = np.zeros((len(likeliest[rows]), classes))
         for each in parts:
             at = each.likeliest[rows]
-            np.put_along_axis(total, at, np.take_along_axis(total, at, axis=1) + each.shares[rows], axis=1)
+            np.put_along_axis(
+                total, at, np.take_along_axis(total, at, axis=1) + each.shares[rows], axis=1
+            )
         likeliest[rows] = order = np.argsort(-total, axis=1, kind="stable")[:, :LIKELIEST]
         shares[rows] = np.take_along_axis(total, order, axis=1) / len(parts)
     return likeliest, shares
@@ -246,8 +273,12 @@ def merge(new: PanelPredictions, old: PanelPredictions | None) -> PanelPredictio
     order = [old.models.index(model) for model in new.models]
     old_views = {name: _in_order(view, order) for name, view in old.views.items()}
     new_views = {name: _completed(view, old_views.get(name)) for name, view in new.views.items()}
-    old_statistics = {kind: statistics.in_order(order) for kind, statistics in old.statistics.items()}
-    return replace(new, views=old_views | new_views, statistics={**old_statistics, **new.statistics})
+    old_statistics = {
+        kind: statistics.in_order(order) for kind, statistics in old.statistics.items()
+    }
+    return replace(
+        new, views=old_views | new_views, statistics={**old_statistics, **new.statistics}
+    )
 
 
 def _is_same_panel(new: PanelPredictions, old: PanelPredictions) -> bool:
@@ -281,5 +312,7 @@ def _completed(view: PanelView, old: PanelView | None) -> PanelView:
         soft = soft if old.soft is None else old.soft
     mean, soft = old.mean if mean is None else mean, old.soft if soft is None else soft
     if mean is None or np.isnan(mean[tables["wrong"] != NOT_ASKED]).any():
-        mean = soft = None  # A file tells unknown probabilities from 0 by the images without predictions alone.
+        mean = soft = (
+            None  # A file tells unknown probabilities from 0 by the images without predictions alone.
+        )
     return PanelView(**tables, each=each, mean=mean, soft=soft)

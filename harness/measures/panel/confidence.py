@@ -40,6 +40,12 @@ class ConfidenceStrata:
         """Return a sample of `size` images; raises as the model does."""
         doubt = 1 - self.predict(images).confidence.astype(np.float64)
         of = np.empty(len(images), dtype=np.int64)
-        of[np.argsort(-doubt, kind="stable")] = np.minimum(np.arange(len(images)) * 10 // len(images), _TENTHS)
-        rate = np.bincount(of, doubt, _TENTHS + 1) / np.maximum(np.bincount(of, minlength=_TENTHS + 1), 1)
-        return weighted_sample(images, size, of=of, unseen=of, deviations=planned_deviations(rate), seed=seed)
+        of[np.argsort(-doubt, kind="stable")] = np.minimum(
+            np.arange(len(images)) * 10 // len(images), _TENTHS
+        )
+        rate = np.bincount(of, doubt, _TENTHS + 1) / np.maximum(
+            np.bincount(of, minlength=_TENTHS + 1), 1
+        )
+        return weighted_sample(
+            images, size, of=of, unseen=of, deviations=planned_deviations(rate), seed=seed
+        )

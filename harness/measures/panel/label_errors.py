@@ -81,7 +81,11 @@ def label_errors(
     are those of the whole split, (S,) int64; without them the images are all of it. Raises `NotApplicableError` for
     missing predictions and for fewer than three reference models.
     """
-    view, whole, positions = panel_predictions.clean(images), panel_predictions.view(), images.positions.numpy()
+    view, whole, positions = (
+        panel_predictions.clean(images),
+        panel_predictions.view(),
+        images.positions.numpy(),
+    )
     models = len(panel_predictions.models)
     if models < LEAST:
         raise NotApplicableError(
@@ -113,19 +117,28 @@ def label_errors(
     return LabelErrors(len(images), models, rows)
 
 
-def owners(predictions: Predictions, panel_predictions: PanelPredictions) -> dict[str, frozenset[int]]:
+def owners(
+    predictions: Predictions, panel_predictions: PanelPredictions
+) -> dict[str, frozenset[int]]:
     """Return the positions in the split of shared, seed-dependent and unique errors, by kind.
 
     Every reference model makes a shared error on the clean image, which points to the image or its label. Some make a
     seed-dependent error. None makes a unique error, which points to the model. For a model of the panel, only the other
     models count. Raises `NotApplicableError` for missing predictions.
     """
-    wrong, positions = panel_predictions.clean(predictions.images).wrong, predictions.images.positions.numpy()
+    wrong, positions = (
+        panel_predictions.clean(predictions.images).wrong,
+        predictions.images.positions.numpy(),
+    )
     models = panel_predictions.reference_models
     if panel_predictions.excluded is not None:
         # Its own error is among those counted, except for one that it did not make for the panel.
         wrong = np.clip(wrong - ~predictions.correct, 0, models)
-    kinds = {SHARED: wrong == models, SEED_DEPENDENT: (wrong > 0) & (wrong < models), UNIQUE: wrong == 0}
+    kinds = {
+        SHARED: wrong == models,
+        SEED_DEPENDENT: (wrong > 0) & (wrong < models),
+        UNIQUE: wrong == 0,
+    }
     return {name: frozenset(positions[which].tolist()) for name, which in kinds.items()}
 
 
@@ -149,7 +162,9 @@ class WithoutLabelErrors:
     reference_std: float | None = None
 
 
-def without(predictions: Predictions, panel_predictions: PanelPredictions, found: LabelErrors) -> WithoutLabelErrors:
+def without(
+    predictions: Predictions, panel_predictions: PanelPredictions, found: LabelErrors
+) -> WithoutLabelErrors:
     """Measure a model on the images without a suspected label error, by its predictions of clean images."""
     positions = predictions.images.positions.numpy()
     kept = ~np.isin(positions, found.indices)
@@ -159,4 +174,6 @@ def without(predictions: Predictions, panel_predictions: PanelPredictions, found
         shares = 1 - each[:, positions[kept]].mean(axis=1)
         reference = float(shares.mean()), float(shares.std(ddof=1))
     lost = int((~predictions.correct[~kept]).sum())
-    return WithoutLabelErrors(float(predictions.correct[kept].mean()), int(kept.sum()), lost, *reference)
+    return WithoutLabelErrors(
+        float(predictions.correct[kept].mean()), int(kept.sum()), lost, *reference
+    )

@@ -36,7 +36,11 @@ class PairedIncumbent:
     def right(self, predictions: Predictions) -> np.ndarray:
         """Return the clean images that the incumbent predicts correctly, (N,) bool."""
         pair = self._pair(predictions)
-        return self.incumbent().predict(predictions.images).correct if pair is None else ~pair[0][pair[1][1]]
+        return (
+            self.incumbent().predict(predictions.images).correct
+            if pair is None
+            else ~pair[0][pair[1][1]]
+        )
 
     def consensus(self, predictions: Predictions, among: str | None) -> np.ndarray | None:
         """Return the images of the consensus set, (N,) bool, or None unless the check is `among` these.
@@ -53,7 +57,9 @@ class PairedIncumbent:
                 )
             return np.asarray(~np.delete(each, models, axis=0).any(axis=0))
         if self.panel is None:
-            raise NotRecordedError("there are no panel predictions; `stress-harness calibrate` records them")
+            raise NotRecordedError(
+                "there are no panel predictions; `stress-harness calibrate` records them"
+            )
         return self.panel.consensus_sets([predictions])[0].consensus
 
     def correction(self, among: str | None) -> float:
@@ -62,7 +68,12 @@ class PairedIncumbent:
         The two models of a pair and the others judge a pair of the panel; in a run, one model more than the panel has.
         So K - 1 models predict an image of the set correctly, and K + 1 in a run.
         """
-        if among is None or self.panel is None or self.reference is None or self.panel.correction == 1:
+        if (
+            among is None
+            or self.panel is None
+            or self.reference is None
+            or self.panel.correction == 1
+        ):
             return 1.0
         count = len(self.panel.models)
         return (count - 1) / (count + 1)
@@ -74,6 +85,11 @@ class PairedIncumbent:
         self.panel.consensus_sets([predictions])  # A recorder takes the predictions here.
         each = self.panel.view().each
         if each is None or self.reference not in self.panel.models:
-            raise NotApplicableError("the errors of each reference model were not recorded; calibrate again")
+            raise NotApplicableError(
+                "the errors of each reference model were not recorded; calibrate again"
+            )
         candidate = self.panel.models.index(self.reference)
-        return each[:, predictions.images.positions.numpy()], (candidate, (candidate + 1) % len(each))
+        return each[:, predictions.images.positions.numpy()], (
+            candidate,
+            (candidate + 1) % len(each),
+        )

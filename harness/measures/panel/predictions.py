@@ -78,7 +78,12 @@ class PanelView:
         """Return the view of the images at these positions, (M,) int64."""
         tables = {name: getattr(self, name)[positions] for name in TABLES}
         each = None if self.each is None else self.each[:, positions]
-        return PanelView(**tables, each=each, mean=None if self.mean is None else self.mean[positions], soft=self.soft)
+        return PanelView(
+            **tables,
+            each=each,
+            mean=None if self.mean is None else self.mean[positions],
+            soft=self.soft,
+        )
 
 
 class ConsensusSet(NamedTuple):
@@ -146,7 +151,9 @@ class PanelPredictions:
     def clean(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> PanelView:
         """Return the predictions of these images, by default without a perturbation; raises as `consensus_sets`."""
         if not self.reference_models:
-            raise NotApplicableError("the model itself is the only reference model; add a second one to the panel")
+            raise NotApplicableError(
+                "the model itself is the only reference model; add a second one to the panel"
+            )
         view = self.view(perturbation).take(images.positions.numpy())
         if missing := int((view.wrong == NOT_ASKED).sum()):
             advice = ". Calibrate a family that records them for all images, such as flips"
@@ -165,7 +172,10 @@ class PanelPredictions:
         views = [self.clean(each.images, each.perturbation) for each in predictions]
         # A model's own error is among those counted.
         own = [0 if self.excluded is None else ~each.correct for each in predictions]
-        return [ConsensusSet(view.wrong == each, view.of_label) for view, each in zip(views, own, strict=True)]
+        return [
+            ConsensusSet(view.wrong == each, view.of_label)
+            for view, each in zip(views, own, strict=True)
+        ]
 
     def mean_of_others(self, predictions: Predictions) -> np.ndarray:
         """Return the reference models' mean probabilities, (N, C) float64, for the images of clean predictions.
@@ -179,8 +189,12 @@ class PanelPredictions:
             of_label = own[np.arange(len(own)), predictions.labels]
             mean, own = (np.stack([each, 1 - each], axis=1) for each in (view.of_label, of_label))
         if mean is None:
-            raise NotRecordedError("the panel predictions have no probabilities of all classes; calibrate again")
-        others = mean.astype(np.float64) if self.excluded is None else (count * mean - own) / (count - 1)
+            raise NotRecordedError(
+                "the panel predictions have no probabilities of all classes; calibrate again"
+            )
+        others = (
+            mean.astype(np.float64) if self.excluded is None else (count * mean - own) / (count - 1)
+        )
         others = np.maximum(others, TINY)
         return np.asarray(others / others.sum(axis=1, keepdims=True))
 
@@ -204,7 +218,9 @@ class PanelPredictions:
         others = [position for position, model in enumerate(self.models) if model != self.excluded]
         values = statistics.of(others, own.names)
         if len(others) < PROVISIONAL:
-            raise NotApplicableError(f"{len(others)} reference models cannot show how much models differ; add more")
+            raise NotApplicableError(
+                f"{len(others)} reference models cannot show how much models differ; add more"
+            )
         return values
 
     @property
@@ -232,13 +248,25 @@ class PanelPredictions:
         of, unseen = _stratum(wrong, count), _stratum(others, self.reference_models)
         sizes = np.maximum(np.bincount(of, minlength=STRATA), 1)
         rate = (np.bincount(of, wrong, STRATA) / sizes + 0.5) / (count + 1)
-        return weighted_sample(images, size, of=of, unseen=unseen, deviations=planned_deviations(rate), seed=seed)
+        return weighted_sample(
+            images, size, of=of, unseen=unseen, deviations=planned_deviations(rate), seed=seed
+        )
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         images = len(next(iter(self.views.values())).wrong)
-        head = _Head(SCHEMA, PROTOCOL, self.data_sha256, images, self.classes, self.models, tuple(sorted(self.views)))
-        tables: dict[str, Any] = {_HEAD: np.frombuffer(json.dumps(as_plain(head)).encode(), dtype=np.uint8)}
+        head = _Head(
+            SCHEMA,
+            PROTOCOL,
+            self.data_sha256,
+            images,
+            self.classes,
+            self.models,
+            tuple(sorted(self.views)),
+        )
+        tables: dict[str, Any] = {
+            _HEAD: np.frombuffer(json.dumps(as_plain(head)).encode(), dtype=np.uint8)
+        }
         for number, name in enumerate(head.views):
             view = self.views[name]
             asked = view.wrong != NOT_ASKED
@@ -250,7 +278,9 @@ class PanelPredictions:
             if view.each is not None:
                 tables[f"{number}.each"] = np.packbits(view.each)
             if view.mean is not None and view.soft is not None:
-                tables[f"{number}.mean"] = np.rint(np.sqrt(np.nan_to_num(view.mean)) * _STEPS).astype("<u2")
+                tables[f"{number}.mean"] = np.rint(
+                    np.sqrt(np.nan_to_num(view.mean)) * _STEPS
+                ).astype("<u2")
                 tables[f"{number}.soft"] = view.soft.astype("<f4")
         tables |= tables_of(self.statistics)
         content = io.BytesIO()
@@ -296,10 +326,15 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
             if head.schema != SCHEMA:
                 raise PanelError(refusal_of_schema(path, head.schema, expected=SCHEMA))
             if head.protocol != PROTOCOL:
-                raise PanelError(f"{path}: recorded under protocol {head.protocol}, this is {PROTOCOL}")
-            tables = {name: array_in(archive, each) for name, each in members.items() if name != _HEAD}
+                raise PanelError(
+                    f"{path}: recorded under protocol {head.protocol}, this is {PROTOCOL}"
+                )
+            tables = {
+                name: array_in(archive, each) for name, each in members.items() if name != _HEAD
+            }
         views = {
-            name: _view(tables, f"{number}.", head, where=f"{path}: {name}") for number, name in enumerate(head.views)
+            name: _view(tables, f"{number}.", head, where=f"{path}: {name}")
+            for number, name in enumerate(head.views)
         }
         statistics = statistics_in(tables, models=len(head.models), path=path)
     except InputError as refused:
@@ -317,15 +352,27 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
 def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str) -> PanelView:
     found: dict[str, np.ndarray] = {}
     asked = np.empty(0, dtype=bool)
-    for name, most in zip(TABLES, (len(head.models), _STEPS, len(head.classes) - 1, _STEPS), strict=True):
-        shape = (head.n, min(LIKELIEST, len(head.classes))) if name in {"likeliest", "shares"} else (head.n,)
+    for name, most in zip(
+        TABLES, (len(head.models), _STEPS, len(head.classes) - 1, _STEPS), strict=True
+    ):
+        shape = (
+            (head.n, min(LIKELIEST, len(head.classes)))
+            if name in {"likeliest", "shares"}
+            else (head.n,)
+        )
         table = tables.get(f"{prefix}{name}")
         if table is None or table.dtype != np.dtype("<u2") or table.shape != shape:
             raise PanelError(f"{where}: expected a table {name} of 16-bit numbers, {shape}")
         asked = asked if found else table != _NOBODY
         if (table[asked] > most).any():
-            raise PanelError(f"{where}: not predictions of {len(head.models)} models for {head.n} images")
-        values = np.square(table / _STEPS).astype(np.float32) if name in _ROOTS else table.astype(np.int32)
+            raise PanelError(
+                f"{where}: not predictions of {len(head.models)} models for {head.n} images"
+            )
+        values = (
+            np.square(table / _STEPS).astype(np.float32)
+            if name in _ROOTS
+            else table.astype(np.int32)
+        )
         values[~asked] = np.nan if name in _ROOTS else NOT_ASKED
         found[name] = values
     each = None
@@ -338,8 +385,16 @@ def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: 
     mean, soft = (tables.get(f"{prefix}{name}") for name in ("mean", "soft"))
     if mean is not None and soft is not None:
         count, classes = len(head.models), len(head.classes)
-        known = mean.dtype == np.dtype("<u2") and soft.dtype == np.dtype("<f4") and not np.isinf(soft).any()
+        known = (
+            mean.dtype == np.dtype("<u2")
+            and soft.dtype == np.dtype("<f4")
+            and not np.isinf(soft).any()
+        )
         if not known or mean.shape != (head.n, classes) or soft.shape != (count, classes, classes):
-            raise PanelError(f"{where}: expected tables of mean probabilities of {classes} classes by {count} models")
+            raise PanelError(
+                f"{where}: expected tables of mean probabilities of {classes} classes by {count} models"
+            )
         mean = np.where(asked[:, None], np.square(mean / _STEPS), np.nan).astype(np.float32)
-    return PanelView(**found | {"wrong": found["wrong"].astype(np.int16)}, each=each, mean=mean, soft=soft)
+    return PanelView(
+        **found | {"wrong": found["wrong"].astype(np.int16)}, each=each, mean=mean, soft=soft
+    )

@@ -44,7 +44,10 @@ class PanelStatistics:
         missing = [name for name in self.names if name not in names]
         added = [name for name in names if name not in self.names]
         if missing or added:
-            facts = [f"it lacks {some_of(missing)}" if missing else "", f"it has {some_of(added)}" if added else ""]
+            facts = [
+                f"it lacks {some_of(missing)}" if missing else "",
+                f"it has {some_of(added)}" if added else "",
+            ]
             raise NotApplicableError(
                 f"the model differs from the reference models: {' and '.join(filter(None, facts))}"
             )
@@ -68,7 +71,9 @@ def moderated_prediction(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return logs.mean(axis=0), np.sqrt(variances * (1 + 1 / count))
 
 
-def combined_statistics(recorded: Sequence[Sequence[ModelStatistics]]) -> dict[str, PanelStatistics]:
+def combined_statistics(
+    recorded: Sequence[Sequence[ModelStatistics]],
+) -> dict[str, PanelStatistics]:
     """Return the statistics of a panel by kind, from those of each model.
 
     A kind that a model lacks, or has by other names, is left out.
@@ -79,7 +84,9 @@ def combined_statistics(recorded: Sequence[Sequence[ModelStatistics]]) -> dict[s
     combined = {}
     for kind, first in by_kind[0].items():
         of_kind = [statistics[kind] for statistics in by_kind if kind in statistics]
-        if len(of_kind) == len(recorded) and all(statistics.names == first.names for statistics in of_kind):
+        if len(of_kind) == len(recorded) and all(
+            statistics.names == first.names for statistics in of_kind
+        ):
             values = np.stack([statistics.values for statistics in of_kind])
             combined[kind] = PanelStatistics(first.names, values)
     return combined
@@ -89,19 +96,25 @@ def tables_of(statistics: Mapping[str, PanelStatistics]) -> dict[str, np.ndarray
     """Return the tables of a file of panel predictions."""
     tables = {}
     for kind, of_kind in sorted(statistics.items()):
-        tables[f"{_PREFIX}{kind}{_NAMES}"] = np.frombuffer(json.dumps(of_kind.names).encode(), dtype=np.uint8)
+        tables[f"{_PREFIX}{kind}{_NAMES}"] = np.frombuffer(
+            json.dumps(of_kind.names).encode(), dtype=np.uint8
+        )
         tables[f"{_PREFIX}{kind}{_VALUES}"] = of_kind.values.astype("<f8")
     return tables
 
 
-def statistics_in(tables: Mapping[str, np.ndarray], *, models: int, path: Path) -> dict[str, PanelStatistics]:
+def statistics_in(
+    tables: Mapping[str, np.ndarray], *, models: int, path: Path
+) -> dict[str, PanelStatistics]:
     """Return the statistics in the tables of a file; raises `PanelError` for tables of another form."""
     named = [name for name in tables if name.startswith(_PREFIX) and name.endswith(_NAMES)]
     kinds = [name.removeprefix(_PREFIX).removesuffix(_NAMES) for name in named]
     return {kind: _statistics_of_kind(tables, kind, models=models, path=path) for kind in kinds}
 
 
-def _statistics_of_kind(tables: Mapping[str, np.ndarray], kind: str, *, models: int, path: Path) -> PanelStatistics:
+def _statistics_of_kind(
+    tables: Mapping[str, np.ndarray], kind: str, *, models: int, path: Path
+) -> PanelStatistics:
     values = tables.get(f"{_PREFIX}{kind}{_VALUES}")
     try:
         names = json.loads(tables[f"{_PREFIX}{kind}{_NAMES}"].tobytes())
@@ -110,6 +123,13 @@ def _statistics_of_kind(tables: Mapping[str, np.ndarray], kind: str, *, models: 
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     is_list = is_list and len(set(names)) == len(names)
     shape = (models, len(names)) if is_list else None
-    if values is None or values.shape != shape or values.dtype != np.dtype("<f8") or not np.isfinite(values).all():
-        raise PanelError(f"{path}: expected statistics {kind!r} of {models} models, finite numbers of 64 bits")
+    if (
+        values is None
+        or values.shape != shape
+        or values.dtype != np.dtype("<f8")
+        or not np.isfinite(values).all()
+    ):
+        raise PanelError(
+            f"{path}: expected statistics {kind!r} of {models} models, finite numbers of 64 bits"
+        )
     return PanelStatistics(tuple(names), values)

@@ -97,9 +97,15 @@ class Calibrated:
     @property
     def threshold(self) -> float:
         """Return the threshold within its range, rounded outwards to four decimals, or to one for counts."""
-        exact, scale = self._off_by(self.k, self.reference_models), float(10 ** decimals(self.check.unit))
+        exact, scale = (
+            self._off_by(self.k, self.reference_models),
+            float(10 ** decimals(self.check.unit)),
+        )
         low, high = self._range
-        return min(max((math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale, low), high)
+        return min(
+            max((math.floor if self.check.sign > 0 else math.ceil)(exact * scale) / scale, low),
+            high,
+        )
 
     def holds(self, value: float) -> bool:
         """Return whether a value is on the good side of the threshold."""
@@ -116,22 +122,33 @@ class Calibrated:
         expected loss of L, the variance of chance is at most v L, with v = 1 / n for a group of n. So L = k e + z
         sqrt(e^2 + v L), with the deviation of prediction e.
         """
-        of_loss = self.check.of_loss or (1 / self.check.n if self.check.metric in OF_ONE_GROUP else 0.0)
+        of_loss = self.check.of_loss or (
+            1 / self.check.n if self.check.metric in OF_ONE_GROUP else 0.0
+        )
         if of_loss:
             error, z = self.spread * widened(reference_models), POWER_DEVIATIONS
             middle = k * error + z * z * of_loss / 2
             return middle + math.sqrt(max(middle**2 - (k**2 - z**2) * error**2, 0.0))
-        return abs(self._off_by(k + POWER_DEVIATIONS, reference_models) - off_scale(self.centre, self.check.scale))
+        return abs(
+            self._off_by(k + POWER_DEVIATIONS, reference_models)
+            - off_scale(self.centre, self.check.scale)
+        )
 
     def _off_by(self, deviations: float, reference_models: int) -> float:
-        away = deviations * self.spread * widened(reference_models)  # Standard deviations of prediction.
+        away = (
+            deviations * self.spread * widened(reference_models)
+        )  # Standard deviations of prediction.
         return off_scale(self.centre - self.check.sign * away, self.check.scale)
 
     @property
     def written(self) -> dict[str, int | float]:
         """Return the numbers of the threshold in a checks file, by their keys."""
         digits = decimals(self.check.unit)
-        root = {"root_mean": self.centre, "root_std": self.spread} if self.check.scale == "root" else {}
+        root = (
+            {"root_mean": self.centre, "root_std": self.spread}
+            if self.check.scale == "root"
+            else {}
+        )
         return {
             "threshold": self.threshold,
             "mean": round(self.mean, digits),
@@ -153,7 +170,9 @@ class Calibrated:
             return self.outlier
         if not self.prior and self.reference_models < FEW:
             return f"{_models_in_words(self.reference_models)} cannot show how much models differ here; eight can"
-        number = partial(self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3)
+        number = partial(
+            self.check.unit.format, decimals=None if self.check.unit is Unit.IMAGES else 3
+        )
         if self.cannot_fail:
             return f"its threshold of {number(self.threshold)} cannot fail"
         if self.at_chance is not None and self.holds(self.at_chance):
@@ -229,7 +248,9 @@ def off_scale(value: float, scale: Scale) -> float:
 
 def on_scales(values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
     """Return the values of checks, (..., checks), each on its own scale."""
-    return np.stack([on_scale(values[..., at], check.scale) for at, check in enumerate(checks)], axis=-1)
+    return np.stack(
+        [on_scale(values[..., at], check.scale) for at, check in enumerate(checks)], axis=-1
+    )
 
 
 def widened(reference_models: int) -> float:

@@ -4,7 +4,13 @@ Native files are safetensors with a JSON record in the header. Files of `torch.s
 training, are read without an unpickler. No file is ever executed: an irregular one is refused, without a fallback.
 """
 
-from harness.networks.checkpoints.files import CheckpointRefused, Record, hash_tensors, require_file, save_checkpoint
+from harness.networks.checkpoints.files import (
+    CheckpointRefused,
+    Record,
+    hash_tensors,
+    require_file,
+    save_checkpoint,
+)
 from harness.networks.checkpoints.loading import Checkpoint, load_checkpoint
 
 __all__ = [

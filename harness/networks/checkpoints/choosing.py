@@ -81,7 +81,9 @@ def _alike(tensor: StoredTensor, own: Tensor) -> bool:
     return tensor.shape == tuple(own.shape) and tensor.dtype in kinds
 
 
-def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None) -> list[_Fit]:
+def _fits(
+    dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None
+) -> list[_Fit]:
     """Return the fits for a prefix, or if None for "" and all that precede a name of the network, parts with a dot."""
     fits = []
     for held in dicts:
@@ -92,7 +94,11 @@ def _fits(dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str 
                     matched.setdefault(name[:at], {})[name[at:]] = tensor
         for before, found in matched.items():
             # The counter of a batch norm is for training only, and old files lack it.
-            missing = [name for name in needed if name not in found and not name.endswith("num_batches_tracked")]
+            missing = [
+                name
+                for name in needed
+                if name not in found and not name.endswith("num_batches_tracked")
+            ]
             misshapen = [name for name, tensor in found.items() if not _alike(tensor, needed[name])]
             fits.append(_Fit(needed, held, before, found, missing, misshapen))
     return fits
@@ -111,7 +117,9 @@ def choose(
     and `next_step` or else advice on the user's network. If several do, it states the options that select one.
     """
     needed, key, prefix = network.state_dict(), choice.checkpoint_key, choice.strip_prefix
-    if key is not None and [held.places[0] for held in dicts] != [""]:  # Else the whole file is one.
+    if key is not None and [held.places[0] for held in dicts] != [
+        ""
+    ]:  # Else the whole file is one.
         inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
         if not (dicts := [held for held in dicts if key in held.places]):
             fact = f"it has no tensors under {shown(key)!r}; state dicts in it are {inner}"
@@ -131,19 +139,30 @@ def choose(
         fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
         places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
         prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
-        ways = [f"checkpoint_key {' or '.join(filter(None, places[:5]))}"] if len(places) > 1 else []
+        ways = (
+            [f"checkpoint_key {' or '.join(filter(None, places[:5]))}"] if len(places) > 1 else []
+        )
         ways += [f"strip_prefix {' or '.join(prefixes[:5])}"] if len(places) < len(fitting) else []
         raise Refusal("ARCHITECTURE", fact, f"Select one with {', and '.join(ways)}.")
-    fit = max(fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors)))
-    if strange := next((f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix), None):
+    fit = max(
+        fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors))
+    )
+    if strange := next(
+        (f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix),
+        None,
+    ):
         fact = f"its pickle wants {shown(strange)}, which is no tensor"
         raise Refusal("PICKLE_GLOBAL", fact)
     if not fitting or fit.unknown:
         fact = f"the tensors of {fit.place} are not those of the network: {_differences(fit)}"
         raise Refusal("ARCHITECTURE", fact, next_step or _advice(fit))
     if prefix is None and not _WRAPPERS.issuperset(fit.prefix.split(".")[:-1]):
-        fact = f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
-        raise Refusal("ARCHITECTURE", fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}.")
+        fact = (
+            f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
+        )
+        raise Refusal(
+            "ARCHITECTURE", fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}."
+        )
     place = fit.held.places[0]
     ignored = [name for name in fit.held.tensors if not name.startswith(fit.prefix)]
     ignored = [shown(name) for name in (*ignored, *([] if place else fit.held.others))]
@@ -151,7 +170,10 @@ def choose(
         (place, f"its weights are those under {shown(place)!r}"),
         (fit.prefix, f"the prefix {shown(fit.prefix)!r} is removed from the names"),
         (ignored, f"{len(ignored)} others are ignored ({some_of(ignored, shown=3)})"),
-        (len(fit.matched) < len(needed), "num_batches_tracked is missing, but only training needs it"),
+        (
+            len(fit.matched) < len(needed),
+            "num_batches_tracked is missing, but only training needs it",
+        ),
     )
     return fit.tensors, "; ".join(note for applies, note in notes if applies)
 
@@ -160,7 +182,11 @@ def _differences(fit: _Fit) -> str:
     needed, held = fit.needed, fit.tensors
 
     def described(name: str) -> str:
-        shapes = [shown(tuple(tensors[name].shape), length=60) for tensors in (held, needed) if name in tensors]
+        shapes = [
+            shown(tuple(tensors[name].shape), length=60)
+            for tensors in (held, needed)
+            if name in tensors
+        ]
         if len(shapes) == 1:
             return f"{shown(name, length=60)} {shapes[0]}"
         if len(set(shapes)) == 1:
@@ -173,7 +199,9 @@ def _differences(fit: _Fit) -> str:
         (fit.unknown, len(held), "of the file are unknown to it"),
     )
     said = [(names, f"{len(names)} of {of} {what}") for names, of, what in rows if names]
-    return "; ".join(f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said)
+    return "; ".join(
+        f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said
+    )
 
 
 def _advice(fit: _Fit) -> str:
@@ -190,7 +218,8 @@ def _advice(fit: _Fit) -> str:
     table = (
         (sizes, sizes),
         (
-            all(name.startswith(outer) for name in needed) and any(name.removeprefix(outer) in held for name in needed),
+            all(name.startswith(outer) for name in needed)
+            and any(name.removeprefix(outer) in held for name in needed),
             f"The network of model has these names under {outer[:-1]!r}: name a callable that builds the inner "
             "network, or save the outer network's state dict.",
         ),
@@ -214,8 +243,16 @@ def _of_sizes(fit: _Fit) -> str:
     found: dict[int, tuple[int, int]] = {}
     for name in fit.misshapen:
         theirs, ours = fit.tensors[name].shape, fit.needed[name].shape
-        axes = [axis for axis, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other]
-        if len(theirs) != len(ours) or axes not in ([0], [1]) or (axes == [1] and len(ours) != _CONVOLUTION):
+        axes = [
+            axis
+            for axis, (one, other) in enumerate(zip(theirs, ours, strict=False))
+            if one != other
+        ]
+        if (
+            len(theirs) != len(ours)
+            or axes not in ([0], [1])
+            or (axes == [1] and len(ours) != _CONVOLUTION)
+        ):
             return ""
         sizes = theirs[axes[0]], ours[axes[0]]
         if found.setdefault(axes[0], sizes) != sizes:

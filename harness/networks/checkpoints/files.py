@@ -75,7 +75,9 @@ class CheckpointRefused(InputError):  # noqa: N818  The message begins with this
     """The refusal of a checkpoint; `code` is its reason in one word."""
 
     def __init__(self, code: Code, path: Path, fact: str, next_step: str) -> None:
-        super().__init__(f"REFUSED[{code}] {path}: {fact}. Nothing was executed. {next_step}", code=code)
+        super().__init__(
+            f"REFUSED[{code}] {path}: {fact}. Nothing was executed. {next_step}", code=code
+        )
 
 
 class Refusal(Exception):  # noqa: N818  As above.
@@ -92,10 +94,14 @@ def refusals_of(path: Path, advice: str = SAVE_WEIGHTS_ALONE) -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        raise CheckpointRefused(refusal.code, path, str(refusal), refusal.next_step or advice) from None
+        raise CheckpointRefused(
+            refusal.code, path, str(refusal), refusal.next_step or advice
+        ) from None
     except MemoryError:
         next_step = "Free some memory, or check where the file comes from."
-        raise CheckpointRefused("RESOURCE", path, "it needs more memory than this machine has", next_step) from None
+        raise CheckpointRefused(
+            "RESOURCE", path, "it needs more memory than this machine has", next_step
+        ) from None
 
 
 def shown(text: object, *, length: int = 120) -> str:
@@ -129,7 +135,9 @@ def read_regular(path: Path, *, beside: str = "") -> bytes:
 
 def _unreadable(path: Path, error: OSError, beside: str = "") -> CheckpointRefused:
     too_large = error.errno == errno.EFBIG
-    next_step = SAVE_WEIGHTS_ALONE if too_large else "Name a checkpoint file (.safetensors, .pt or .pth)."
+    next_step = (
+        SAVE_WEIGHTS_ALONE if too_large else "Name a checkpoint file (.safetensors, .pt or .pth)."
+    )
     fact = f"cannot be opened ({error.strerror or error})"
     if beside:
         next_step = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
@@ -164,7 +172,11 @@ class StoredTensor:
             offset=self.offset * size,
             strides=None if self.stride is None else [step * size for step in self.stride],
         )
-        return torch.from_numpy(elements.reshape(-1).copy().view(np.uint8)).view(self.dtype).reshape(self.shape)
+        return (
+            torch.from_numpy(elements.reshape(-1).copy().view(np.uint8))
+            .view(self.dtype)
+            .reshape(self.shape)
+        )
 
 
 def hash_tensors(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> str:
@@ -172,7 +184,9 @@ def hash_tensors(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> 
     digest = hashlib.sha256()
     for name in sorted(tensors):
         given = tensors[name]
-        tensor = given.read() if isinstance(given, StoredTensor) else given.detach().cpu().contiguous()
+        tensor = (
+            given.read() if isinstance(given, StoredTensor) else given.detach().cpu().contiguous()
+        )
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -238,14 +252,18 @@ def read_native(content: bytes) -> tuple[dict[str, StoredTensor], Record | None]
             raise ValueError("its metadata are not text")
         tensors = _tensors(entries, memoryview(content)[end:])
     except _MALFORMED as error:
-        raise Refusal("FORMAT", f"not an intact safetensors file ({shown(error)})", COPY_AGAIN) from None
+        raise Refusal(
+            "FORMAT", f"not an intact safetensors file ({shown(error)})", COPY_AGAIN
+        ) from None
     if RECORD_KEY not in metadata:
         return tensors, None
     try:
         entries = _parsed(metadata[RECORD_KEY])
         named = entries.pop("record_sha256", None)
         if named is not None and named != (found := _hash(entries)):
-            raise Refusal("HASH_MISMATCH", f"SHA-256 of its record is {found}, expected {shown(named)}")
+            raise Refusal(
+                "HASH_MISMATCH", f"SHA-256 of its record is {found}, expected {shown(named)}"
+            )
         schema, expected = entries.pop("schema"), entries.pop("tensors_sha256")
         if schema != _SCHEMA:
             raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
@@ -256,7 +274,9 @@ def read_native(content: bytes) -> tuple[dict[str, StoredTensor], Record | None]
         fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
         raise Refusal("SCHEMA", fact, "Train or convert it with this version.") from None
     if (found := hash_tensors(tensors)) != expected:
-        raise Refusal("HASH_MISMATCH", f"SHA-256 of the tensors is {found}, expected {shown(expected)}")
+        raise Refusal(
+            "HASH_MISMATCH", f"SHA-256 of the tensors is {found}, expected {shown(expected)}"
+        )
     return tensors, record
 
 
@@ -264,19 +284,29 @@ def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTe
     """Return the described tensors, which must cover all of the data without gap or overlap."""
     tensors, extents = {}, [(0, 0)]
     for name, entry in entries.items():
-        dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-        if len(shape) > MAX_DIMENSIONS or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
+        dtype, shape, (begin, end) = (
+            _DTYPES[entry["dtype"]],
+            tuple(entry["shape"]),
+            entry["data_offsets"],
+        )
+        if len(shape) > MAX_DIMENSIONS or not all(
+            type(size) is int and 0 <= size < 1 << 63 for size in shape
+        ):
             raise ValueError(f"tensor {name} has an impossible shape")
         if not (type(begin) is type(end) is int and 0 <= begin <= end <= len(data)):
             raise ValueError(f"tensor {name} lies at {begin}-{end} of {len(data)} bytes")
         if math.prod(shape) * dtype.itemsize != end - begin:
-            raise ValueError(f"tensor {name} of shape {shape} and {dtype} cannot have {end - begin} bytes")
+            raise ValueError(
+                f"tensor {name} of shape {shape} and {dtype} cannot have {end - begin} bytes"
+            )
         tensors[name] = StoredTensor(dtype, shape, data[begin:end])
         extents.append((begin, end))
     extents = [*sorted(extents), (len(data), len(data))]
     for (_, end), (begin, _) in pairwise(extents):
         if begin != end:
-            raise ValueError(f"a tensor, or the file, goes on at byte {begin}, the one before it ends at {end}")
+            raise ValueError(
+                f"a tensor, or the file, goes on at byte {begin}, the one before it ends at {end}"
+            )
     return tensors
 
 
@@ -287,6 +317,8 @@ def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
     """
     from safetensors.torch import save
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     content = save(tensors, metadata={RECORD_KEY: record_text(record, hash_tensors(tensors))})
     Output(path, CHECKPOINT).write(content)

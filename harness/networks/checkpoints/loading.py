@@ -38,8 +38,12 @@ _MAX_DEPTH, _MAX_DICTS, _MAX_PLACES = 6, 20_000, 10
 thousands of dicts; weights do not lie deeper."""
 _LONGEST_NAME = 200
 """Most characters of a name; longer ones are ignored, since each is compared with a network's in many ways."""
-_OF_ANOTHER = "For a network that is not the shipped architecture name the callable that builds it as model."
-_NOT_ITS_OWN = "The record in it is of another network than its tensors: save it again where it was trained."
+_OF_ANOTHER = (
+    "For a network that is not the shipped architecture name the callable that builds it as model."
+)
+_NOT_ITS_OWN = (
+    "The record in it is of another network than its tensors: save it again where it was trained."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,10 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    path: Path, *, builder: Callable[[], nn.Module] | None = None, choice: ChoiceOptions | None = None
+    path: Path,
+    *,
+    builder: Callable[[], nn.Module] | None = None,
+    choice: ChoiceOptions | None = None,
 ) -> Checkpoint:
     """Load a checkpoint, native or of `torch.save`, into an evaluation-mode model with float32 weights.
 
@@ -89,12 +96,17 @@ def load_checkpoint(
             next_step = _OF_ANOTHER if builder is None else ""
             tensors, note = choose(dicts, model, choice or ChoiceOptions(), next_step=next_step)
         weights = {}
-        for name, own in model.state_dict().items():  # A tensor that the file lacks keeps its initial value.
+        for (
+            name,
+            own,
+        ) in model.state_dict().items():  # A tensor that the file lacks keeps its initial value.
             weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
             if not weights[name].isfinite().all():
                 raise Refusal("NONFINITE", f"tensor {name} holds NaN or infinity")
         model.load_state_dict(weights)
-    return Checkpoint(path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note)
+    return Checkpoint(
+        path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note
+    )
 
 
 def _read(content: bytes) -> tuple[list[StateDict], Record | None]:
@@ -119,19 +131,33 @@ def _state_dicts(loaded: object) -> list[StateDict]:
     optimizers.
     """
     places: dict[int, list[str]] = {id(loaded): [""]}
-    reached: list[tuple[dict[object, object], int]] = [(loaded, 0)] if isinstance(loaded, dict) else []
+    reached: list[tuple[dict[object, object], int]] = (
+        [(loaded, 0)] if isinstance(loaded, dict) else []
+    )
     for outer, depth in reached:  # The list grows meanwhile.
         for key, value in outer.items() if depth < _MAX_DEPTH and len(reached) < _MAX_DICTS else ():
-            if isinstance(value, dict) and isinstance(key, str | int) and len(str(key)) <= _LONGEST_NAME:
+            if (
+                isinstance(value, dict)
+                and isinstance(key, str | int)
+                and len(str(key)) <= _LONGEST_NAME
+            ):
                 if id(value) not in places:
                     reached.append((value, depth + 1))
-                if len(known := places.setdefault(id(value), [])) < _MAX_PLACES:  # One dict may have two paths.
+                if (
+                    len(known := places.setdefault(id(value), [])) < _MAX_PLACES
+                ):  # One dict may have two paths.
                     known.append(".".join(filter(None, (places[id(outer)][0], str(key)))))
     dicts = []
     for each, _ in reached:
-        named = {key: value for key, value in each.items() if isinstance(key, str) and len(key) <= _LONGEST_NAME}
+        named = {
+            key: value
+            for key, value in each.items()
+            if isinstance(key, str) and len(key) <= _LONGEST_NAME
+        }
         tensors = {key: value for key, value in named.items() if isinstance(value, StoredTensor)}
-        others = {key: getattr(value, "full", "") for key, value in named.items() if key not in tensors}
+        others = {
+            key: getattr(value, "full", "") for key, value in named.items() if key not in tensors
+        }
         dicts.append(StateDict(tensors, places[id(each)], others))
     if loaded == {} or any(each.tensors for each in dicts):
         return [each for each in dicts if each.tensors or not loaded]
@@ -157,8 +183,15 @@ def _of_record(record: Record, dicts: Sequence[StateDict]) -> nn.Module:
         fact = f"the arguments of its architecture have {length} characters, more than the limit of {MAX_ARGUMENTS}"
         raise Refusal("RESOURCE", fact, _NOT_ITS_OWN)
     try:
-        with torch.device("meta"):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
-            choose(dicts, build(name, arguments), ChoiceOptions(strip_prefix=""), next_step=_NOT_ITS_OWN)
+        with torch.device(
+            "meta"
+        ):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
+            choose(
+                dicts,
+                build(name, arguments),
+                ChoiceOptions(strip_prefix=""),
+                next_step=_NOT_ITS_OWN,
+            )
         model = build(name, arguments)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
         fact = f"architecture {name!r} rejects its arguments ({shown(str(error).partition(chr(10))[0])})"

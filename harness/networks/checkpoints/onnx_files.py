@@ -80,7 +80,9 @@ def load_onnx(path: Path, *, batch: int | None = None) -> Checkpoint:
         import onnxruntime  # noqa: F401  A missing package is an error here, not at its use.
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise PackageError(f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'") from None
+        raise PackageError(
+            f"{path}: ONNX files need {error.name}; pip install 'stress-harness[onnx]'"
+        ) from None
     content = read_regular(path)
     with refusals_of(path, _EXPORT):
         try:
@@ -135,7 +137,9 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
         files[name] = read_regular(path, beside=name)
         total += len(files[name])
         if total > MAX_TOTAL:
-            fact = f"it and its weights have {total} bytes or more, more than the limit of {MAX_TOTAL}"
+            fact = (
+                f"it and its weights have {total} bytes or more, more than the limit of {MAX_TOTAL}"
+            )
             raise Refusal("TOO_LARGE", fact)
         # With name and size, the hash also changes if bytes move from one file to the next.
         digest.update(f"\n{name} {len(files[name])}\n".encode(errors="replace") + files[name])
@@ -150,13 +154,19 @@ def _with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[
         tensor.ClearField("data_location")
         tensor.ClearField("external_data")
     where = some_of([shown(name) for name in names], shown=3)
-    return description.SerializeToString(), digest.hexdigest(), f"its weights are read from {where}, beside it"
+    return (
+        description.SerializeToString(),
+        digest.hexdigest(),
+        f"its weights are read from {where}, beside it",
+    )
 
 
 def _parts_of(message: Any, name: str) -> Iterator[Any]:
     """Yield every part of a message of protocol buffers that has this type, at any depth."""
     for kind, value in message.ListFields():
-        for each in () if kind.message_type is None else [value] if hasattr(value, "ListFields") else value:
+        for each in (
+            () if kind.message_type is None else [value] if hasattr(value, "ListFields") else value
+        ):
             if kind.message_type.name == name:
                 yield each
             yield from _parts_of(each, name)
@@ -169,13 +179,33 @@ def _part(tensor: Any) -> tuple[str, int, int]:
     name = f"tensor {shown(tensor.name)!r} is in another file"
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
-    if not _PLAIN_NAME.fullmatch(location) or location in {".", ".."} or len(entries) != len(tensor.external_data):
-        raise Refusal("ARCHITECTURE", f"{name}, {shown(location)!r}, expected the plain name of one beside it")
+    if (
+        not _PLAIN_NAME.fullmatch(location)
+        or location in {".", ".."}
+        or len(entries) != len(tensor.external_data)
+    ):
+        raise Refusal(
+            "ARCHITECTURE", f"{name}, {shown(location)!r}, expected the plain name of one beside it"
+        )
     kinds = onnx.TensorProto.DataType
-    kind = kinds.Name(tensor.data_type) if tensor.data_type in kinds.values() else str(tensor.data_type)
-    size = math.prod(tensor.dims) * _BYTES.get(kind, 0) if all(dimension >= 0 for dimension in tensor.dims) else -1
-    offset, length = (entries.get(key, default) for key, default in (("offset", "0"), ("length", str(size))))
-    if kind not in _BYTES or not (_NUMBER.fullmatch(offset) and _NUMBER.fullmatch(length)) or int(length) != size:
+    kind = (
+        kinds.Name(tensor.data_type)
+        if tensor.data_type in kinds.values()
+        else str(tensor.data_type)
+    )
+    size = (
+        math.prod(tensor.dims) * _BYTES.get(kind, 0)
+        if all(dimension >= 0 for dimension in tensor.dims)
+        else -1
+    )
+    offset, length = (
+        entries.get(key, default) for key, default in (("offset", "0"), ("length", str(size)))
+    )
+    if (
+        kind not in _BYTES
+        or not (_NUMBER.fullmatch(offset) and _NUMBER.fullmatch(length))
+        or int(length) != size
+    ):
         fact = f"{name}, {shown(location)!r}, with {shown(length)} bytes from {shown(offset)} on for {size} of {kind}"
         raise Refusal("FORMAT", fact)
     return location, int(offset), int(length)

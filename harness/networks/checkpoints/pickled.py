@@ -96,7 +96,10 @@ def _of_type(kind: type, value: Any) -> Any:
 
 
 def _named(name: str) -> Name:
-    if name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")) and name not in {_TENSOR, _PARAMETER}:
+    if name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")) and name not in {
+        _TENSOR,
+        _PARAMETER,
+    }:
         raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(name)}")  # Other kinds of tensors.
     return Name(name)
 
@@ -126,7 +129,9 @@ def _storage(identity: Any, members: Mapping[str, memoryview]) -> tuple[torch.dt
     return dtype, content
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any) -> StoredTensor:
+def _tensor(
+    storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any
+) -> StoredTensor:
     dtype, content = storage
     numbers = (offset, *_of_type(tuple, shape), *_of_type(tuple, stride))
     if not all(type(number) is int and number >= 0 for number in numbers):
@@ -135,7 +140,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, 
         raise ValueError(f"a tensor of {len(shape)} dimensions has {len(stride)} strides")
     held = len(content) // dtype.itemsize
     if (claimed := math.prod(shape)) > held:
-        raise Refusal("RESOURCE", f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}")
+        raise Refusal(
+            "RESOURCE",
+            f"a tensor of shape {shown(shape)} claims {shown(claimed)} numbers of {held}",
+        )
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if claimed and last >= held:
         raise ValueError(f"a tensor ends at number {shown(last)} of {held}")
@@ -165,7 +173,16 @@ def _set_items(_: Any, target: Any, *values: Any) -> object:
     return target
 
 
-_LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+_LITERALS = (
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+)
 _STEPS: Mapping[str, Callable[..., Any]] = {
     **dict.fromkeys(_LITERALS, lambda argument: argument),
     "NONE": lambda _: None,
@@ -173,8 +190,12 @@ _STEPS: Mapping[str, Callable[..., Any]] = {
     "NEWFALSE": lambda _: False,
     "EMPTY_LIST": lambda _: [],
     "EMPTY_DICT": lambda _: {},
-    **dict.fromkeys(("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE"), lambda _, *values: values),
-    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), lambda _: Opaque("builtins.bytes")),
+    **dict.fromkeys(
+        ("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE"), lambda _, *values: values
+    ),
+    **dict.fromkeys(
+        ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), lambda _: Opaque("builtins.bytes")
+    ),
     "BYTEARRAY8": lambda _: Opaque("builtins.bytearray"),
     "EMPTY_SET": lambda _: Opaque("builtins.set"),
     "FROZENSET": lambda _, *_values: Opaque("builtins.frozenset"),
@@ -185,7 +206,9 @@ _STEPS: Mapping[str, Callable[..., Any]] = {
     **dict.fromkeys(("APPEND", "APPENDS", "ADDITEMS"), _extend),
     **dict.fromkeys(("SETITEM", "SETITEMS"), _set_items),
     # A state dict has the versions of its layers as an attribute, which the tensors do not need.
-    "BUILD": lambda _, target, _state: target if isinstance(target, Opaque) else _of_type(dict, target),
+    "BUILD": lambda _, target, _state: (
+        target if isinstance(target, Opaque) else _of_type(dict, target)
+    ),
 }
 """Instructions that replace values on the stack, by the function from their argument and these values to the new one.
 `pickletools` knows the number of these values, or that they reach down to the mark."""
@@ -198,7 +221,9 @@ def read_members(content: bytes) -> dict[str, memoryview]:
     Python's `zipfile` reads the directory, and compares each entry with the header of its member.
     """
     if (count := content.count(b"PK\x01\x02")) > MAX_MEMBERS:
-        raise Refusal("RESOURCE", f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}")
+        raise Refusal(
+            "RESOURCE", f"a zip file of {count} members, more than the limit of {MAX_MEMBERS}"
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = sorted(archive.infolist(), key=lambda member: member.header_offset)
@@ -209,28 +234,54 @@ def read_members(content: bytes) -> dict[str, memoryview]:
             for member, end in zip(members, ends, strict=True):
                 name, header = member.orig_filename, member.header_offset
                 if not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-                    raise ValueError(f"it has a member named {name!r}, which is no path in its one folder")
+                    raise ValueError(
+                        f"it has a member named {name!r}, which is no path in its one folder"
+                    )
                 if name.partition("/")[0] != members[0].orig_filename.partition("/")[0]:
-                    raise ValueError(f"it has two folders, those of {members[0].orig_filename} and {name}")
+                    raise ValueError(
+                        f"it has two folders, those of {members[0].orig_filename} and {name}"
+                    )
                 if (inner := name.partition("/")[2]) in found:
                     raise ValueError(f"it has two members with the name {name}")
-                if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+                if (
+                    member.compress_type != zipfile.ZIP_STORED
+                    or member.compress_size != member.file_size
+                ):
                     raise ValueError("it has compressed members")
-                archive.open(member).close()  # It raises an error if the directory and the member's own header differ.
-                if struct.unpack_from("<2H", content, header + 6) != (member.flag_bits, member.compress_type):
+                archive.open(
+                    member
+                ).close()  # It raises an error if the directory and the member's own header differ.
+                if struct.unpack_from("<2H", content, header + 6) != (
+                    member.flag_bits,
+                    member.compress_type,
+                ):
                     raise ValueError(f"its directory and member {name} differ")
                 if member.flag_bits & ~_FLAGS:
-                    raise ValueError(f"member {name} is of an unusual kind (flags {member.flag_bits:#x})")
-                begin = header + 30 + sum(struct.unpack_from("<2H", content, header + 26))  # After a name and an extra.
+                    raise ValueError(
+                        f"member {name} is of an unusual kind (flags {member.flag_bits:#x})"
+                    )
+                begin = (
+                    header + 30 + sum(struct.unpack_from("<2H", content, header + 26))
+                )  # After a name and an extra.
                 if begin + member.file_size > end:
                     raise ValueError(f"member {name} overlaps what follows it")
                 found[inner] = memoryview(content)[begin : begin + member.file_size]
                 if zlib.crc32(found[inner]) != member.CRC:
                     raise ValueError(f"checksum of {name} does not match")
             return found
-    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError, EOFError, OverflowError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+        OSError,
+        EOFError,
+        OverflowError,
+        struct.error,
+    ) as error:
         # RuntimeError: an unknown kind of archive; ValueError: impossible names and offsets.
-        raise Refusal("ZIP_LAYOUT", f"not an intact zip file of torch.save ({shown(error)})") from None
+        raise Refusal(
+            "ZIP_LAYOUT", f"not an intact zip file of torch.save ({shown(error)})"
+        ) from None
 
 
 def read_pickle(members: Mapping[str, memoryview]) -> object:
@@ -241,13 +292,20 @@ def read_pickle(members: Mapping[str, memoryview]) -> object:
     """
     try:
         if "data.pkl" not in members:
-            raise Refusal("FORMAT", "a zip file, but not one that torch.save wrote for a state dict")
+            raise Refusal(
+                "FORMAT", "a zip file, but not one that torch.save wrote for a state dict"
+            )
         if bytes(members.get("byteorder", b"little")) != b"little":
             raise Refusal("FORMAT", "its numbers are not in little-endian order")
         if (size := len(members["data.pkl"])) > MAX_PICKLE_BYTES:
-            raise Refusal("RESOURCE", f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}")
+            raise Refusal(
+                "RESOURCE",
+                f"its pickle has {size} bytes, more than the limit of {MAX_PICKLE_BYTES}",
+            )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Old kinds of text with odd escapes warn, and are refused anyway.
+            warnings.simplefilter(
+                "ignore"
+            )  # Old kinds of text with odd escapes warn, and are refused anyway.
             return _run(bytes(members["data.pkl"]), members)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise Refusal("FORMAT", f"its pickle is not one of torch.save ({shown(error)})") from None
@@ -256,7 +314,9 @@ def read_pickle(members: Mapping[str, memoryview]) -> object:
 def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
     """Run a pickle for its data, and refuse any other instruction."""
     stack: list[Any] = []
-    below: list[list[Any]] = []  # The values below each mark, which are not accessible until it is removed.
+    below: list[
+        list[Any]
+    ] = []  # The values below each mark, which are not accessible until it is removed.
     memo: dict[int, Any] = {}
     end = -1
     instructions: Iterable[tuple[Any, Any, Any]] = pickletools.genops(content)
@@ -281,7 +341,9 @@ def _run(content: bytes, members: Mapping[str, memoryview]) -> object:
             stack.append(_storage(stack.pop(), members))
         elif name not in {"PROTO", "FRAME", "STOP"}:
             wanted = argument.replace(" ", ".") if name == "INST" else name
-            raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, expected only tensors and data")
+            raise Refusal(
+                "PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}, expected only tensors and data"
+            )
     if below or end + 1 != len(content):
         raise ValueError("bytes follow its end")
     (value,) = stack

@@ -31,7 +31,13 @@ IMAGES = 4
 
 
 def expect_moderate(
-    engine: str, content: bytes, path: Path, shape: Sequence[int], *, advice: str, weights: bytes = b""
+    engine: str,
+    content: bytes,
+    path: Path,
+    shape: Sequence[int],
+    *,
+    advice: str,
+    weights: bytes = b"",
 ) -> None:
     """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
 
@@ -42,11 +48,19 @@ def expect_moderate(
 
     megabytes, seconds = LIMITS[engine]
     megabytes += 4 * ((len(content) + len(weights)) >> 20)
-    command = [sys.executable, "-P", __file__, engine, *map(str, (megabytes, seconds, len(content), *shape))]
+    command = [
+        sys.executable,
+        "-P",
+        __file__,
+        engine,
+        *map(str, (megabytes, seconds, len(content), *shape)),
+    ]
     ended = None
     with suppress(subprocess.TimeoutExpired):
         patience = _PATIENCE * seconds
-        ended = subprocess.run(command, input=content + weights, capture_output=True, timeout=patience, check=False)  # noqa: S603  This script.
+        ended = subprocess.run(  # noqa: S603  This script.
+            command, input=content + weights, capture_output=True, timeout=patience, check=False
+        )
     if ended is None or ended.returncode:
         fact = f"to open it and compute one image took more than {megabytes} MB or {seconds} s, or crashed"
         raise CheckpointRefused("RESOURCE", path, fact, advice)
@@ -72,9 +86,15 @@ class Runner:
         scaled = np.rint(pixels * 255).clip(0, 255) if self.kind is np.uint8 else pixels
         placed = scaled.transpose(0, 2, 3, 1) if self.last else scaled
         typed = np.ascontiguousarray(placed).astype(self.kind, copy=False)
-        padded = np.concatenate([typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)])
-        answers = np.concatenate([self.run(padded[start : start + size]) for start in range(0, len(padded), size)])
-        return (answers.astype(np.float32) if answers.dtype == np.float16 else answers)[: len(pixels)]
+        padded = np.concatenate(
+            [typed, np.zeros((-len(typed) % size, *typed.shape[1:]), typed.dtype)]
+        )
+        answers = np.concatenate(
+            [self.run(padded[start : start + size]) for start in range(0, len(padded), size)]
+        )
+        return (answers.astype(np.float32) if answers.dtype == np.float16 else answers)[
+            : len(pixels)
+        ]
 
 
 class OnnxRunner(Runner):
@@ -92,7 +112,9 @@ class OnnxRunner(Runner):
         settings.intra_op_num_threads = settings.inter_op_num_threads = 1
         settings.log_severity_level = 4
         self.content = content
-        self.session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            content, settings, providers=["CPUExecutionProvider"]
+        )
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs")
@@ -102,7 +124,10 @@ class OnnxRunner(Runner):
         self.input, self.kind = images.name, _KINDS[images.type]
         fixed, *sizes = (size if isinstance(size, int) else None for size in images.shape)
         self.batch = fixed or batch
-        self.last = sizes[2] in {1, 3} and sizes[0] not in {1, 3}  # The channels, as in exports of Keras.
+        self.last = sizes[2] in {1, 3} and sizes[0] not in {
+            1,
+            3,
+        }  # The channels, as in exports of Keras.
         self.sizes = (sizes[2], *sizes[:2]) if self.last else tuple(sizes)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -57,7 +57,9 @@ def one_by_one(change: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     return apply
 
 
-def changed_alike(images: Tensor, name: str, apply: Callable[..., np.ndarray], *arguments: float) -> Tensor:
+def changed_alike(
+    images: Tensor, name: str, apply: Callable[..., np.ndarray], *arguments: float
+) -> Tensor:
     """Return images (N, C, H, W) after `apply(images, *arguments, draws)`, see `Kind`; both are rounded to 8 bits.
 
     The `name` and an image's own pixels determine its generator, so batch and process have no effect.
@@ -69,8 +71,12 @@ def changed_alike(images: Tensor, name: str, apply: Callable[..., np.ndarray], *
     if not len(images):
         return images
     pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
-    keys = (blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest() for image in pixels)
-    draws = [np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))) for key in keys]
+    keys = (
+        blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest() for image in pixels
+    )
+    draws = [
+        np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))) for key in keys
+    ]
     changed = apply(pixels.astype(np.float32) / 255, *arguments, draws)
     stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
     return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
@@ -93,9 +99,13 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
     corruption. Raises `InputError` for a name that is taken, and unless there are five levels.
     """
     if not name or name == ALL or not (name.isascii() and name == name.lower()) or " " in name:
-        raise InputError(f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens")
+        raise InputError(
+            f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens"
+        )
     if len(levels) != len(SEVERITIES):
-        raise InputError(f"corruption {name!r}: {len(levels)} levels, expected one for each severity from 1 to 5")
+        raise InputError(
+            f"corruption {name!r}: {len(levels)} levels, expected one for each severity from 1 to 5"
+        )
 
     def declared(apply: Apply) -> Apply:
         CORRUPTIONS.add(name, Kind(apply, tuple(map(float, levels))), declared_by=apply)
@@ -118,9 +128,13 @@ class Corruption:
 
     def __post_init__(self) -> None:
         if self.name not in CORRUPTIONS:
-            raise ValueError(f"corruption {self.name!r} is unknown; expected one of {', '.join(CORRUPTIONS)}")
+            raise ValueError(
+                f"corruption {self.name!r} is unknown; expected one of {', '.join(CORRUPTIONS)}"
+            )
         if self.severity not in {0, *SEVERITIES}:
-            raise ValueError(f"corruption {self.name}: severity is {self.severity!r}, expected a whole number, 0 to 5")
+            raise ValueError(
+                f"corruption {self.name}: severity is {self.severity!r}, expected a whole number, 0 to 5"
+            )
 
     @property
     def of_user(self) -> bool:

@@ -49,7 +49,9 @@ def pixels_at_28(image: np.ndarray) -> float:
 @ships("gaussian-noise", 0.04, 0.06, 0.08, 0.09, 0.10)  # Standard deviation of a pixel; CIFAR-10-C.
 def gaussian(image: np.ndarray, deviation: float, draw: np.random.Generator) -> np.ndarray:
     """Add normal noise of this standard deviation to each pixel and channel."""
-    return np.asarray(image + np.float32(deviation) * draw.standard_normal(image.shape, dtype=np.float32))
+    return np.asarray(
+        image + np.float32(deviation) * draw.standard_normal(image.shape, dtype=np.float32)
+    )
 
 
 @ships("shot-noise", 500, 250, 100, 75, 50)  # Photons at full brightness; CIFAR-10-C.
@@ -58,11 +60,15 @@ def shot(image: np.ndarray, photons: float, draw: np.random.Generator) -> np.nda
     return draw.poisson(image * photons).astype(np.float32) / photons
 
 
-@ships("impulse-noise", 0.01, 0.02, 0.03, 0.05, 0.07)  # Share of values that are black or white; CIFAR-10-C.
+@ships(
+    "impulse-noise", 0.01, 0.02, 0.03, 0.05, 0.07
+)  # Share of values that are black or white; CIFAR-10-C.
 def impulse(image: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
     """Set this share of the values to black or white, half to each."""
     lots = draw.random(image.shape, dtype=np.float32)
-    return np.where(lots < share / 2, 0, np.where(lots > 1 - share / 2, 1, image)).astype(np.float32)
+    return np.where(lots < share / 2, 0, np.where(lots > 1 - share / 2, 1, image)).astype(
+        np.float32
+    )
 
 
 # Standard deviation in pixels: the second, fourth and last of CIFAR-10-C, then 1.5 and 2 times the last.
@@ -80,7 +86,9 @@ def motion_blur(image: np.ndarray, length: float, draw: np.random.Generator) -> 
     """Blur the image along a line of this length, within 45° of the horizontal."""
     import cv2
 
-    return cv2.filter2D(image, -1, stroke(length * pixels_at_28(image), draw.uniform(-math.pi / 4, math.pi / 4)))
+    return cv2.filter2D(
+        image, -1, stroke(length * pixels_at_28(image), draw.uniform(-math.pi / 4, math.pi / 4))
+    )
 
 
 def stroke(length: float, angle: float) -> np.ndarray:
@@ -88,7 +96,11 @@ def stroke(length: float, angle: float) -> np.ndarray:
     import cv2
 
     reach = math.ceil(length / 2) + 1
-    middle, x, y = reach * _STEPS, length / 2 * math.cos(angle) * _STEPS, length / 2 * math.sin(angle) * _STEPS
+    middle, x, y = (
+        reach * _STEPS,
+        length / 2 * math.cos(angle) * _STEPS,
+        length / 2 * math.sin(angle) * _STEPS,
+    )
     start, end = ((round(middle + side * x), round(middle + side * y)) for side in (-1, 1))
     canvas = np.zeros((2 * reach + 1, 2 * reach + 1), dtype=np.uint8)
     cv2.line(canvas, start, end, (255,), 1, cv2.LINE_AA, int(math.log2(_STEPS)))
@@ -102,7 +114,9 @@ def glass_blur(image: np.ndarray, reach: float, draw: np.random.Generator) -> np
 
     H&D swap neighbors one after the other instead.
     """
-    moved = (2 * draw.random((2, *image.shape[:2]), dtype=np.float32) - 1) * np.float32(reach * pixels_at_28(image))
+    moved = (2 * draw.random((2, *image.shape[:2]), dtype=np.float32) - 1) * np.float32(
+        reach * pixels_at_28(image)
+    )
     soft = gaussian_blur(image, _SOFT, draw)
     return gaussian_blur(_taken_from(soft, *moved, reflect=True), _SOFT, draw)
 
@@ -135,7 +149,9 @@ def brightness(image: np.ndarray, added: float, _: object) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-@ships("gamma", 1.4, 1.8, 2.2, 3.0, 4.0)  # Exponent of each pixel; above 1 it darkens. Our own, as H&D have none.
+@ships(
+    "gamma", 1.4, 1.8, 2.2, 3.0, 4.0
+)  # Exponent of each pixel; above 1 it darkens. Our own, as H&D have none.
 def gamma(image: np.ndarray, exponent: float, _: object) -> np.ndarray:
     """Raise each value to this power."""
     # 8-bit images have 256 values, and a table gives the same bits on any processor.
@@ -168,7 +184,10 @@ def jpeg(image: np.ndarray, quality: float, _: object) -> np.ndarray:
     """Compress the image by JPEG at this quality; other numbers of channels than 1 and 3 one by one."""
     import cv2
 
-    pixels, settings = np.rint(image * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, int(quality)]
+    pixels, settings = (
+        np.rint(image * 255).astype(np.uint8),
+        [cv2.IMWRITE_JPEG_QUALITY, int(quality)],
+    )
     # OpenCV's order is blue, green, red.
     parts = [pixels[..., ::-1]] if pixels.shape[2] == _RGB else list(np.moveaxis(pixels, 2, 0))
     stored = [cv2.imencode(".jpg", np.ascontiguousarray(part), settings)[1] for part in parts]
@@ -201,7 +220,9 @@ def elastic(image: np.ndarray, displacement: float, draw: np.random.Generator) -
     return _taken_from(image, *moved, reflect=False)
 
 
-@ships("scale", 0.9, 0.8, 0.7, 0.6, 0.5)  # Size relative to the original; MNIST-C shrinks in the same way.
+@ships(
+    "scale", 0.9, 0.8, 0.7, 0.6, 0.5
+)  # Size relative to the original; MNIST-C shrinks in the same way.
 def scale(image: np.ndarray, size: float, _: object) -> np.ndarray:
     """Shrink the image about its center to this share of its size."""
     return _about_the_centre(image, np.diag([size, size]))
@@ -220,7 +241,9 @@ def _about_the_centre(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
     height, width = image.shape[:2]
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    return cv2.warpAffine(image, np.column_stack([matrix, centre - matrix @ centre]), (width, height))
+    return cv2.warpAffine(
+        image, np.column_stack([matrix, centre - matrix @ centre]), (width, height)
+    )
 
 
 # Largest move of a corner inwards, as a share of the image; RandomPerspective's default is 0.25.
@@ -230,7 +253,9 @@ def perspective(image: np.ndarray, share: float, draw: np.random.Generator) -> n
     import cv2
 
     height, width = image.shape[:2]
-    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], dtype=np.float32)
+    corners = np.array(
+        [[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], dtype=np.float32
+    )
     inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * share * (width, height)
     moved = (corners + inwards * draw.random((4, 2))).astype(np.float32)
     return cv2.warpPerspective(image, cv2.getPerspectiveTransform(corners, moved), (width, height))
@@ -247,7 +272,9 @@ def square(image: np.ndarray, share: float, draw: np.random.Generator) -> np.nda
     return hidden
 
 
-@ships("occlusion-stripes", 1, 2, 3, 4, 5)  # Number of gray stripes, each two pixels wide; after MNIST-C's stripe.
+@ships(
+    "occlusion-stripes", 1, 2, 3, 4, 5
+)  # Number of gray stripes, each two pixels wide; after MNIST-C's stripe.
 def stripes(image: np.ndarray, count: float, draw: np.random.Generator) -> np.ndarray:
     """Hide the image behind this many gray stripes, which are parallel and do not overlap."""
     width, hidden = round(_STRIPE * pixels_at_28(image)), image.copy()

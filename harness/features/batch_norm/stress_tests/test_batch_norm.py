@@ -33,7 +33,9 @@ def test_running_statistics_are_not_too_near(candidate, panel_images, evidence, 
 
 
 @check("batch_norm", LAYERS, AUGMENTATION, FUNCTION, metric="batch_norm_misfit")
-def test_running_statistics_are_those_of_the_augmentation(candidate, panel_images, evidence, stress_check):
+def test_running_statistics_are_those_of_the_augmentation(
+    candidate, panel_images, evidence, stress_check
+):
     augmentation = stress_check[AUGMENTATION]
     if function := stress_check[FUNCTION]:
         augmentation = UserAugmentation(function)

@@ -5,7 +5,9 @@ from harness.plugin import check
 
 
 @check("fingerprint", metric="weight_distance")
-def test_weights_are_those_of_the_recipe(candidate, images, panel_predictions, evidence, stress_check):
+def test_weights_are_those_of_the_recipe(
+    candidate, images, panel_predictions, evidence, stress_check
+):
     distance = find_weight_distance(candidate, images, panel_predictions)
     verdict = stress_check.judge(weight_distance(distance, images))
     evidence.show(verdict)

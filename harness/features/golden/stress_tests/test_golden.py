@@ -10,6 +10,8 @@ IMAGE, BECAUSE = Key("image", int, ""), Key("because", str)
 @check("golden", IMAGE, BECAUSE)
 def test_golden_image_is_right(candidate, golden_images, evidence, stress_check):
     predictions = candidate.predict(golden_images)
-    verdict = stress_check.judge(golden_right(predictions, stress_check[IMAGE], because=stress_check[BECAUSE]))
+    verdict = stress_check.judge(
+        golden_right(predictions, stress_check[IMAGE], because=stress_check[BECAUSE])
+    )
     evidence.show(verdict, predictions)
     assert verdict.passed, verdict.explain()

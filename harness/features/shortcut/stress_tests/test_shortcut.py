@@ -5,7 +5,9 @@ from harness.plugin import check
 
 
 @check("shortcut", metric="shortcut_pull")
-def test_no_mark_pulls_towards_a_class(candidate, panel_images, panel_predictions, evidence, stress_check):
+def test_no_mark_pulls_towards_a_class(
+    candidate, panel_images, panel_predictions, evidence, stress_check
+):
     pull, marked = shortcut_pull(find_pulls(candidate, panel_images, panel_predictions))
     verdict = stress_check.judge(pull)
     evidence.show(verdict, marked)
