@@ -207,7 +207,7 @@ def breaking_pose(session: StressSession) -> Figure:
             for name, model in both(session).items()
         }
         known = {name: (survival(each), len(each.severity)) for name, each in found.items()}
-        panels.append(plots.survival_panel(path, known))
+        panels.append(plots.survival_plot(path, known))
     return figures.curves(*panels)
 
 

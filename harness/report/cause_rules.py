@@ -1,4 +1,7 @@
-"""Rules that name the likely cause of failures, in their order: the first with evidence names the group."""
+"""Rules that name the likely cause of failures.
+
+The first rule with evidence names the group.
+"""
 
 from __future__ import annotations
 
@@ -33,21 +36,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from harness.checks import Verdict
+    from harness.report.cause_evidence import FailingCheck
 
-CLASSES, GROUP, GEOMETRY, CORRUPTION = (
-    "class confusion",
-    "one group of images",
-    "geometry",
-    "a corruption family",
-)
-CALIBRATION, ATTENTION, DRIFT, PIPELINE = (
-    "calibration",
-    "attention",
-    "drift of everything",
-    "broken pipeline",
-)
+CLASSES = "class confusion"
+GROUP = "one group of images"
+GEOMETRY = "geometry"
+CORRUPTION = "a corruption family"
+CALIBRATION = "calibration"
+ATTENTION = "attention"
+DRIFT = "drift of everything"
+PIPELINE = "broken pipeline"
 LABELS = "training labels"
-MISSING, WEIGHTS = "a class that is never predicted", "changed weights"
+MISSING = "a class that is never predicted"
+WEIGHTS = "changed weights"
 UNCLEAR = "unclear"
 
 _APART_FROM_OTHERS = {
@@ -59,16 +60,19 @@ _APART_FROM_OTHERS = {
     ATTENTION_AREA,
 }
 """Where a rule asks in how many areas a model is worse, all areas but these count as one."""
-_OTHERS = 1 / 2
-"""Largest rise of the log odds of an error of any other group of a column, as a share of that of the cause."""
-_UNSURE = 0.05
-"""Smallest difference of accuracy and confidence, a share, that wrong training labels explain."""
+_LARGEST_RISE_ELSEWHERE = 1 / 2
+"""Largest rise of the log odds of an error in any other group, as a share of the cause's rise."""
+_UNDERCONFIDENT = 0.05
+"""Smallest difference of accuracy and mean confidence that wrong training labels explain."""
 COMPARE_PIXELS = "Compare the pixels of training and gate: decoder, size, scale and normalization."
 _LOOK_AT_TRAINING = (
     "Look at wrong training labels, label smoothing, weight decay, training time and scaled logits."
 )
 _LOOK_AT_LABELS = "Look at the labels of these classes and at the last layer."
-LOOK_FOR_CLASS = "Look for its images in the training data, at the list of classes, and at its row of the last layer."
+LOOK_FOR_CLASS = (
+    "Look for its images in the training data, at the list of classes, and at its row of the last "
+    "layer."
+)
 _BETTER, SURELY_BETTER, _WORSE = 1.5, 2.0, 5.0
 """Differences of corruptions under another pipeline, in standard deviations of reference models.
 
@@ -77,45 +81,60 @@ By chance, 9 of 60 healthy controls have two kinds of corruption that are better
 
 
 def expects_other_pixels(evidence: Evidence, *, by: float) -> bool:
-    """Return whether two kinds of corruption are better by so many standard deviations, and one is far worse."""
+    """Return whether the candidate seems to expect another pipeline.
+
+    Two kinds of corruption are then better by at least `by` standard deviations of the reference
+    models, and one is far worse.
+    """
     return len(evidence.better(by)) >= TWO and max(evidence.kinds.values()) >= _WORSE
 
 
 def _labels(evidence: Evidence) -> str:
-    """Contradictory labels lower confidence on all images, but hardly its order, and accuracy far less."""
-    on_clean = {
-        verdict.metric: verdict
-        for verdict in reversed(evidence.verdicts)
-        if verdict.check.family in {"clean", "confidence"} and verdict.check.pose == IDENTITY
-    }
-    clean, calibration, errors, risk = (
-        on_clean.get(metric.name)
-        for metric in (ACCURACY, CALIBRATION_ERROR, CONFIDENT_ERRORS, RISK_COVERAGE_AREA)
-    )
-    if (
-        clean is None
-        or calibration is None
-        or errors is None
-        or clean.value is None
-        or calibration.value is None
-    ):
+    """Return evidence for wrong training labels.
+
+    Contradictory labels lower the confidence on all images, hardly its order, and accuracy less.
+    """
+    on_clean = _first_verdicts_on_clean(evidence)
+    clean = on_clean.get(ACCURACY.name)
+    calibration = on_clean.get(CALIBRATION_ERROR.name)
+    confident_errors = on_clean.get(CONFIDENT_ERRORS.name)
+    risk = on_clean.get(RISK_COVERAGE_AREA.name)
+    if clean is None or calibration is None or confident_errors is None:
         return ""
+    if clean.value is None or calibration.value is None:
+        return ""
+
     both_fail = clean.status == calibration.status == "fail"
-    worse_order = 0.0 if risk is None else deviation(risk) or 0.0
-    is_strongest = (deviation(calibration) or 0.0) > max(evidence.accuracy_on_clean(), worse_order)
-    more_confident_errors = (deviation(errors) or 0.0) > 0
-    if not both_fail or not is_strongest or more_confident_errors or calibration.value < _UNSURE:
+    if not both_fail or calibration.value < _UNDERCONFIDENT:
         return ""
+    more_confident_errors = (deviation(confident_errors) or 0.0) > 0
+    if more_confident_errors:
+        return ""
+    order_deviation = 0.0 if risk is None else deviation(risk) or 0.0
+    largest_other = max(evidence.accuracy_on_clean(), order_deviation)
+    if (deviation(calibration) or 0.0) <= largest_other:
+        return ""
+
     confidence = clean.value - calibration.value
     return (
-        f"Accuracy {clean.value:.1%} is far above mean confidence, about {confidence:.1%}: labels that contradict "
-        "each other make a model unsure."
+        f"Accuracy {clean.value:.1%} is far above mean confidence, about {confidence:.1%}: labels "
+        "that contradict each other make a model unsure."
     )
+
+
+def _first_verdicts_on_clean(evidence: Evidence) -> dict[str, Verdict]:
+    """Return the first verdict of each metric on clean images, by name of the metric."""
+    first: dict[str, Verdict] = {}
+    for verdict in evidence.verdicts:
+        check = verdict.check
+        if check.family in {"clean", "confidence"} and check.pose == IDENTITY:
+            first.setdefault(verdict.metric, verdict)
+    return first
 
 
 def _calibration(evidence: Evidence) -> str:
     areas = {failing.area for failing in evidence.failing if not _names_pair(failing.verdict)}
-    of_confidence = [failing for failing in evidence.failing if failing.area == CONFIDENCE_AREA]
+    of_confidence = _failing_in(evidence, CONFIDENCE_AREA)
     if not of_confidence or areas - {CONFIDENCE_AREA, ATTENTION_AREA}:
         return ""
     if max(failing.miss for failing in of_confidence) < FAR or by_class(evidence):
@@ -127,25 +146,33 @@ def _calibration(evidence: Evidence) -> str:
 
 
 def _names_pair(verdict: Verdict) -> bool:
-    """Return whether a check measures the probability of a confused pair, which scaled probabilities move, too."""
+    """Return whether a check measures the probability of a confused pair.
+
+    Scaled probabilities move it, too.
+    """
     metric = METRICS.get(verdict.metric)
     return bool(metric and metric.names_cause)
 
 
 def _attention(evidence: Evidence) -> str:
-    return "Only checks of attention fail." if evidence.areas == {ATTENTION_AREA} else ""
+    if evidence.areas != {ATTENTION_AREA}:
+        return ""
+    return "Only checks of attention fail."
 
 
 def _geometry(evidence: Evidence) -> str:
     if not evidence.mostly(GEOMETRY_AREA):
         return ""
-    families = [
-        failing.verdict.check.family
-        for failing in evidence.failing
-        if failing.area == GEOMETRY_AREA
-    ]
-    named = families_in_words(by_count(families))
-    return f"{_clean_in_words(evidence)}, and most failing checks rotate, translate or flip images ({named})."
+    families = [check.verdict.check.family for check in _failing_in(evidence, GEOMETRY_AREA)]
+    names = families_in_words(by_count(families))
+    return (
+        f"{_clean_in_words(evidence)}, and most failing checks rotate, translate or flip images "
+        f"({names})."
+    )
+
+
+def _failing_in(evidence: Evidence, area: str) -> list[FailingCheck]:
+    return [check for check in evidence.failing if check.area == area]
 
 
 def _clean_in_words(evidence: Evidence) -> str:
@@ -155,44 +182,54 @@ def _clean_in_words(evidence: Evidence) -> str:
 
 
 def _group(evidence: Evidence) -> str:
-    """Compare the odds of an error, by column and group: damage to all moves all odds alike, but not accuracy."""
-    different = [
+    """Return evidence for a cause in one group of a column.
+
+    It compares the odds of an error by group, because damage to all images moves all odds alike,
+    but not all accuracies.
+    """
+    failing_keys = [
         failing.verdict.check.keys
         for failing in evidence.failing
         if failing.verdict.metric == GROUP_DIFFERENCE.name
     ]
-    for by, rises in _rises_of_odds(evidence.verdicts).items():
-        falling = {str(keys.get("group")) for keys in different if keys.get("by") == by}
-        others = [rise for group, rise in rises.items() if group not in falling]
-        (group,) = falling if len(falling) == 1 else ("",)
-        own = rises.get(group, 0.0)
-        if own > 0 and others and max(others) <= _OTHERS * own:
+    for column, rises in _rises_of_odds(evidence.verdicts).items():
+        failing_groups = {
+            str(keys.get("group")) for keys in failing_keys if keys.get("by") == column
+        }
+        other_rises = [rise for group, rise in rises.items() if group not in failing_groups]
+        if len(failing_groups) != 1 or not other_rises:
+            continue
+        (group,) = failing_groups
+        own_rise = rises.get(group, 0.0)
+        if own_rise > 0 and max(other_rises) <= _LARGEST_RISE_ELSEWHERE * own_rise:
             return (
-                f"The odds of an error on {by} {group} are {np.exp(own):.1f} times those of reference models, on "
-                f"any other group by {by} at most {np.exp(max(others)):.1f} times."
+                f"The odds of an error on {column} {group} are {np.exp(own_rise):.1f} times those "
+                f"of reference models, on any other group by {column} at most "
+                f"{np.exp(max(other_rises)):.1f} times."
             )
     return ""
 
 
 def _rises_of_odds(verdicts: Sequence[Verdict]) -> dict[str, dict[str, float]]:
-    """Return the rise of the log odds of an error against reference models, by column and group."""
+    """Return the rise of the log odds of an error over reference models, by column and group."""
     rises: dict[str, dict[str, float]] = {}
     for verdict in verdicts:
-        panel, keys = verdict.check.panel, verdict.check.keys
-        on_clean = (verdict.metric, verdict.check.pose) == (GROUP_ACCURACY.name, IDENTITY)
-        if not on_clean or verdict.value is None or panel is None or panel.mean is None:
+        check = verdict.check
+        if verdict.metric != GROUP_ACCURACY.name or check.pose != IDENTITY:
             continue
-        own, usual = (
-            _log_odds_of_error(accuracy, verdict.n) for accuracy in (verdict.value, panel.mean)
-        )
-        rises.setdefault(str(keys.get("by")), {})[str(keys.get("group"))] = own - usual
+        if verdict.value is None or check.panel is None or check.panel.mean is None:
+            continue
+        own = _log_odds_of_error(verdict.value, verdict.n)
+        expected = _log_odds_of_error(check.panel.mean, verdict.n)
+        column, group = str(check.keys.get("by")), str(check.keys.get("group"))
+        rises.setdefault(column, {})[group] = own - expected
     return rises
 
 
 def _log_odds_of_error(accuracy: float, n: int) -> float:
     # Half a prediction more on either side keeps the odds finite (Haldane 1956, Anscombe 1956).
-    right = n * accuracy + 0.5
-    return float(np.log((n + 1 - right) / right))
+    correct = n * accuracy + 0.5
+    return float(np.log((n + 1 - correct) / correct))
 
 
 def _pipeline(evidence: Evidence) -> str:
@@ -200,67 +237,69 @@ def _pipeline(evidence: Evidence) -> str:
         return ""
     first, second, *_ = evidence.better(_BETTER)
     worst = max(evidence.kinds, key=lambda kind: evidence.kinds[kind])
-    under = (
-        f"Under {first} and {second} the model is better than reference models, under {worst} worse"
+    return (
+        f"Under {first} and {second} the model is better than reference models, under {worst} "
+        "worse: it expects other pixels than it gets."
     )
-    return f"{under}: it expects other pixels than it gets."
 
 
 def _corruption(evidence: Evidence) -> str:
     if not evidence.mostly(CORRUPTION_AREA):
         return ""
-    kinds = [
-        str(failing.verdict.check.keys.get("corruption"))
-        for failing in evidence.failing
-        if failing.area == CORRUPTION_AREA
-    ]
-    return f"{_clean_in_words(evidence)}, and most failing checks are of corruptions ({some_of(by_count(kinds))})."
+    failing = _failing_in(evidence, CORRUPTION_AREA)
+    kinds = [str(check.verdict.check.keys.get("corruption")) for check in failing]
+    names = some_of(by_count(kinds))
+    return f"{_clean_in_words(evidence)}, and most failing checks are of corruptions ({names})."
 
 
 def _named(evidence: Evidence) -> str:
     """Return the detail of the failing check that names the cause and deviates most.
 
-    The accuracy of all images must pass, and what tells of the whole network by its probabilities or statistics, too.
-    Something that is a cause of its own, such as another recipe, explains the check if it deviates far more.
+    It is empty if a check of all images fails, or one of the whole network's probabilities or
+    statistics. It is empty, too, if a cause of its own, such as another recipe, deviates far more
+    and so explains the check.
     """
     details = []
     for verdict in evidence.verdicts:
-        metric = METRICS.get(verdict.metric)
         if verdict.status != "fail":
             continue
+        metric = METRICS.get(verdict.metric)
         if metric and metric.names_cause:
             details.append((deviation(verdict) or 0.0, verdict.detail))
         elif verdict.check.family in OF_ALL_IMAGES or (metric and metric.heavy_tailed):
             return ""
     if not details:
         return ""
+
     strongest, detail = max(details)
-    of_own_areas = evidence.largest_of_own_areas
+    own_cause = evidence.largest_of_own_areas
     # A threshold by hand has no reference models, and so no deviation.
-    explained = of_own_areas > 0 and of_own_areas >= APART * max(strongest, 0.0)
-    return "" if explained else f"{detail}."
+    if own_cause > 0 and own_cause >= APART * max(strongest, 0.0):
+        return ""
+    return f"{detail}."
 
 
 def _drift(evidence: Evidence) -> str:
+    """Return evidence that the candidate is worse in most respects."""
     largest_miss = max((failing.miss for failing in evidence.failing), default=0.0)
-    of_groups = [
-        failing.miss
-        for failing in evidence.failing
-        if failing.verdict.metric == GROUP_DIFFERENCE.name
-    ]
-    if any(4 * miss >= largest_miss for miss in of_groups):
-        return ""  # Neither everything nor, as far as odds tell, one group alone.
+    for failing in evidence.failing:
+        is_of_group = failing.verdict.metric == GROUP_DIFFERENCE.name
+        if is_of_group and 4 * failing.miss >= largest_miss:
+            return ""  # Neither everything nor, as far as odds tell, one group alone.
+
     areas = {area if area in _APART_FROM_OTHERS else OTHER_AREA for area in evidence.areas}
     if evidence.clean_holds and len(areas) <= TWO:
         return ""
     if areas <= {CLEAN, CONFIDENCE_AREA}:
         return ""  # Poses, corruptions and single classes hold, so not everything is worse.
+
     strongest = max(evidence.failing, key=lambda failing: failing.deviation)
     away = f"by {strongest.deviation:.1f} standard deviations of reference models"
-    words = (
-        f"Checks of {some_of(sorted(evidence.areas), shown=6)} fail, and {_outstanding(evidence)}."
+    failing_areas = some_of(sorted(evidence.areas), shown=6)
+    return (
+        f"{strongest.verdict.check.id} deviates most, {away}. "
+        f"Checks of {failing_areas} fail, and {_outstanding(evidence)}."
     )
-    return f"{strongest.verdict.check.id} deviates most, {away}. {words}"
 
 
 def _outstanding(evidence: Evidence) -> str:
@@ -279,7 +318,8 @@ def _outstanding(evidence: Evidence) -> str:
 
 def by_count(names: Sequence[str]) -> list[str]:
     """Return each name once, the most frequent first."""
-    return sorted(dict.fromkeys(names), key=lambda name: -names.count(name))
+    unique_names = dict.fromkeys(names)
+    return sorted(unique_names, key=lambda name: -names.count(name))
 
 
 RULES: tuple[tuple[str, str, Callable[[Evidence], str]], ...] = (
@@ -301,7 +341,8 @@ RULES: tuple[tuple[str, str, Callable[[Evidence], str]], ...] = (
     ),
     (
         DRIFT,
-        "Look at weights, precision, training time and data, then at the pixels of training and gate.",
+        "Look at weights, precision, training time and data, then at the pixels of training and "
+        "gate.",
         _drift,
     ),
 )

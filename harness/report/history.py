@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from harness.checks.families import family_in_words, family_title
 from harness.measures import Unit
-from harness.report.figures import BAD, CHANGE, HeatMap, Panel, Series, curves, heat_maps
+from harness.report.figures import BAD, CHANGE, CurvePlot, HeatMap, Series, curves, heat_maps
 from harness.report.page import (
     Illustration,
     Section,
@@ -178,9 +178,11 @@ def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
     failing = Series(
         "failing checks", range(len(lines)), [len(line.failing) for line in lines], look=steps
     )
-    lower = Panel("run: day, candidate's SHA-256", "failing checks", [failing], limits=(-0.1, None))
+    lower = CurvePlot(
+        "run: day, candidate's SHA-256", "failing checks", [failing], limits=(-0.1, None)
+    )
     picture = curves(
-        Panel("", "accuracy, %", upper, limits=(None, None)), lower, height=4.4, heights=(3, 1)
+        CurvePlot("", "accuracy, %", upper, limits=(None, None)), lower, height=4.4, heights=(3, 1)
     )
     named = {at: name for at, name in enumerate(_runs(lines)) if name}
     picture.axes[-1].set_xticks([*named], [*named.values()], rotation=90, fontsize=8)

@@ -184,7 +184,7 @@ def test_classes_are_dots_with_intervals_on_a_scale_that_shows_two_points():
 
 def test_survival_has_intervals_its_number_of_images_and_plain_units():
     curve = Curve("survival, joint", tuple(at / 20 for at in range(21)), (1.0,) * 20 + (0.5,))
-    panel = drawn.survival_panel("joint", {"candidate": (curve, 100)}, title="100 images")
+    panel = drawn.survival_plot("joint", {"candidate": (curve, 100)}, title="100 images")
     (axes,) = figures.curves(panel).axes
     assert axes.get_xlabel() == "rotated and translated by up to, % of ±30° and ±3 px"
     assert (axes.get_title(), axes.get_ylabel()) == ("100 images", "predictions still correct, %")
