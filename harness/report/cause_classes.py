@@ -22,18 +22,24 @@ from harness.report.wording import points
 _OF_ONE_CLASS = {CLEAN, CLASS_AREA, CONFIDENCE_AREA, ATTENTION_AREA}
 """Areas that fail if one class is confused on clean images."""
 _FAR_CLASS = 4.0
-"""Smallest deviation of the accuracy of one class that is the cause; one of 60 healthy controls has it."""
+"""Smallest deviation of the accuracy of one class that is the cause.
+
+One of 60 healthy controls has such a class.
+"""
 _FAR_BETTER = 3.0
-"""Under two kinds of corruption, a model that expects other pixels is better by so many standard deviations."""
+"""Standard deviations by which a model that expects other pixels is better under two corruptions."""
 
 
 def never_predicted(evidence: Evidence) -> str:
-    """Name the classes that are never predicted, if they carry the loss of accuracy and most others are predicted."""
-    missing, lost = evidence.never_predicted, evidence.lost
+    """Name the classes that are never predicted, if they carry the loss of accuracy.
+
+    Most other classes must be predicted.
+    """
+    missing = evidence.never_predicted
     if not missing or len(missing) > len(evidence.predicted):
         return ""
-    carried = sum(lost.get(name, 0.0) for name in missing)
-    if carried < CARRY * sum(lost.values()):
+    lost_by_missing = sum(evidence.lost.get(name, 0.0) for name in missing)
+    if lost_by_missing < CARRY * sum(evidence.lost.values()):
         return ""
     return f"{missing_in_words(evidence)}."
 
@@ -46,32 +52,41 @@ def missing_in_words(evidence: Evidence) -> str:
 
 
 def by_margin(evidence: Evidence) -> str:
-    """Compare the largest deviation of each class with that of the accuracy on images of all classes."""
+    """Compare the largest deviation of each class with that of the accuracy on all images."""
     by_class: dict[str, float] = {}
     largest_miss = 0.0
     for failing in evidence.failing:
-        check, metric = failing.verdict.check, METRICS.get(failing.verdict.metric)
-        if not check.class_name or check.family == "pairs" or (metric and metric.about_one):
+        check = failing.verdict.check
+        metric = METRICS.get(failing.verdict.metric)
+        if not check.class_name or check.family == "pairs":
             continue
-        by_class[check.class_name] = max(by_class.get(check.class_name, 0.0), failing.deviation)
+        if metric and metric.about_one:
+            continue
+        name = check.class_name
+        by_class[name] = max(by_class.get(name, 0.0), failing.deviation)
         largest_miss = max(largest_miss, failing.miss)
-    most, others = max(by_class.values(), default=0.0), evidence.accuracy_of_all()
-    apart = [name for name, away in by_class.items() if away >= most / APART]
-    if len(apart) > TWO or largest_miss < FAR or most < APART * others:
+
+    largest = max(by_class.values(), default=0.0)
+    others = evidence.accuracy_of_all()
+    standing_apart = [name for name, size in by_class.items() if size >= largest / APART]
+    if len(standing_apart) > TWO or largest_miss < FAR or largest < APART * others:
         return ""
-    beside = (
-        f"accuracy on all classes by at most {others:.1f}"
-        if others
-        else "and accuracy on all classes passes"
+
+    rest = "and accuracy on all classes passes"
+    if others:
+        rest = f"accuracy on all classes by at most {others:.1f}"
+    names = " and ".join(standing_apart)
+    return (
+        f"Checks of {names} deviate by up to {largest:.1f} standard deviations of reference "
+        f"models, {rest}."
     )
-    away = f"deviate by up to {most:.1f} standard deviations of reference models"
-    return f"Checks of {' and '.join(apart)} {away}, {beside}."
 
 
 def by_class(evidence: Evidence) -> str:
     """Compare the accuracies of classes where accuracy, geometry and corruptions hold.
 
-    One class with wrong labels costs confidence first, and its accuracy less than its threshold tells.
+    Wrong labels of one class cost confidence first; the loss of its accuracy stays within the
+    threshold.
     """
     if not evidence.clean_holds or evidence.areas - _OF_ONE_CLASS:
         return ""
@@ -94,11 +109,8 @@ def by_class(evidence: Evidence) -> str:
 def by_points(evidence: Evidence) -> str:
     """Compare the points that classes lose: one or two carry the loss, and no third class fails."""
     names, lost = evidence.carrying, evidence.lost
-    failing_classes = {
-        failing.verdict.check.class_name
-        for failing in evidence.failing
-        if is_of_class(failing.verdict)
-    }
+    of_classes = [failing.verdict for failing in evidence.failing if is_of_class(failing.verdict)]
+    failing_classes = {verdict.check.class_name for verdict in of_classes}
     if not names or failing_classes - {*names, None}:
         return ""
     if len(evidence.better(_FAR_BETTER)) >= TWO or not evidence.areas & {CLEAN, CLASS_AREA}:
@@ -109,14 +121,18 @@ def by_points(evidence: Evidence) -> str:
 
 
 def by_swap(evidence: Evidence) -> str:
-    """Compare confusions with the incumbent's: where two classes are mostly swapped, other errors follow from that."""
+    """Compare confusions with the incumbent's.
+
+    Where two classes are mostly swapped, other errors follow from that.
+    """
     swap = evidence.swap
     if swap is None:
         return ""
     shares = " and ".join(
-        f"{taken:.0%} of {name} (incumbent {before:.0%})" for name, taken, before in swap.ways
+        f"{now:.0%} of {name} (incumbent {before:.0%})" for name, now, before in swap.ways
     )
+    first, second = (name for name, _, _ in swap.ways)
     return (
-        f"{swap.ways[0][0]} and {swap.ways[1][0]} are predicted as each other, {shares}: {swap.share:.0%} of the new "
+        f"{first} and {second} are predicted as each other, {shares}: {swap.share:.0%} of the new "
         "errors."
     )

@@ -1,4 +1,7 @@
-"""Evidence for the cause of failures: failing checks by area, and how far they deviate from reference models."""
+"""Evidence for the cause of failures: failing checks by area, with their deviations.
+
+Deviations are in standard deviations of the reference models.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,14 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.overview import Overview
 
-CLEAN, CLASS_AREA, GEOMETRY_AREA, CORRUPTION_AREA = (
-    "clean images",
-    "classes",
-    "geometry",
-    "corruptions",
-)
-CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA, OTHER_AREA = (
-    "confidence",
-    "attention",
-    "groups",
-    "other checks",
-)
+CLEAN = "clean images"
+CLASS_AREA = "classes"
+GEOMETRY_AREA = "geometry"
+CORRUPTION_AREA = "corruptions"
+CONFIDENCE_AREA = "confidence"
+ATTENTION_AREA = "attention"
+GROUP_AREA = "groups"
+OTHER_AREA = "other checks"
 AREAS = {
     CLEAN: ("clean", "regression", "flips"),
     CLASS_AREA: ("class", "class-difference", "pairs"),
@@ -52,19 +51,26 @@ LEAST_CLASSES = 5
 CARRY = 0.85
 """Share of the accuracy lost by all classes that one or two of them carry if they are the cause."""
 APART = 2.0
-"""Smallest deviation of the checks of a cause that stands apart, as a multiple of the largest of those compared."""
+"""A cause stands apart if its checks deviate by this multiple of the largest other deviation."""
 SWAPPED = 1 / 4
-"""Share of the images of a class, at least, that are predicted as another one and were not before."""
+"""Smallest share of a swapped class that is newly predicted as the other class."""
 BESIDE = 1 / 4
-"""Smallest deviation of a check that bears on the cause, as a share of the largest; smaller ones follow from it."""
+"""Smallest deviation of a check that bears on the cause, as a share of the largest.
+
+Smaller deviations follow from the cause of the largest.
+"""
 
 
 @dataclass(frozen=True)
 class FailingCheck:
-    """A failing check with its area and its deviation from reference models, in their standard deviations.
+    """A failing check with its area.
 
-    `miss` is by how much the check misses its threshold. Without reference models both are unknown. Such a check then
-    counts as one that deviates by `FAR`.
+    Attributes:
+        verdict: the verdict of the check.
+        area: what the check is about.
+        deviation: its deviation from the reference models, in their standard deviations, at least
+            0. Without reference models it is `FAR`.
+        miss: by how much the check misses its threshold, in the same unit; 0 if unknown.
     """
 
     verdict: Verdict
@@ -75,27 +81,27 @@ class FailingCheck:
     @classmethod
     def of(cls, verdict: Verdict) -> FailingCheck:
         """Return the failing check of a verdict."""
-        away = deviation(verdict)
-        return cls(
-            verdict, area_of(verdict), FAR if away is None else max(away, 0.0), _miss(verdict)
-        )
+        measured = deviation(verdict)
+        size = FAR if measured is None else max(measured, 0.0)
+        return cls(verdict, area_of(verdict), size, _miss(verdict))
 
     @property
     def about_one(self) -> bool:
         """Return whether it is about one class or one pair, named or the worst."""
+        if self.verdict.check.class_name or self.area == CLASS_AREA:
+            return True
         metric = METRICS.get(self.verdict.metric)
-        return bool(
-            self.verdict.check.class_name
-            or self.area == CLASS_AREA
-            or (metric and metric.about_one)
-        )
+        return metric is not None and metric.about_one
 
 
 @dataclass(frozen=True)
 class Swap:
-    """Two classes that are predicted as each other: `ways` has each class, its share predicted so, and that before.
+    """Two classes that are predicted as each other.
 
-    `share` is the part of the new errors that are of these two ways.
+    Attributes:
+        ways: for each of the two classes its name, the share that is predicted as the other, and
+            that share before.
+        share: the part of the new errors that these two confusions make up.
     """
 
     ways: tuple[tuple[str, float, float], tuple[str, float, float]]
@@ -103,49 +109,67 @@ class Swap:
 
 
 def swap_in(overview: Overview) -> Swap | None:
-    """Return the two classes that explain half of the errors beyond the incumbent's, at least; None without such.
+    """Return the two classes that explain at least half of the new errors, or None.
 
-    Of either class, a quarter of the images must be predicted as the other, beyond those of the incumbent. Other errors
-    may follow: a network that has learned two swapped classes also predicts a third as one of them.
+    New errors are those beyond the incumbent's. At least a quarter of the images of either class
+    must be newly predicted as the other. Other errors may follow from that: a network that has
+    learned two swapped classes also predicts a third as one of them.
     """
-    other = overview.of_recipe
-    if other is None or other is overview.models[0]:
+    incumbent = overview.of_recipe
+    if incumbent is None or incumbent is overview.models[0]:
         return None
-    now, before = np.array(overview.models[0].confusion), np.array(other.confusion)
-    images = now.sum(axis=1)
-    taken, usual = (
-        np.divide(counts, images[:, None], out=np.zeros(counts.shape), where=images[:, None] > 0)
-        for counts in (now, before)
-    )
-    new = taken - usual
-    np.fill_diagonal(new, 0.0)
-    both_ways = np.minimum(new, new.T)
+    counts = np.array(overview.models[0].confusion)
+    counts_before = np.array(incumbent.confusion)
+    images = counts.sum(axis=1)
+    shares = _row_shares(counts, images)
+    shares_before = _row_shares(counts_before, images)
+
+    new_shares = shares - shares_before
+    np.fill_diagonal(new_shares, 0.0)
+    both_ways = np.minimum(new_shares, new_shares.T)
     first, second = sorted(divmod(int(both_ways.argmax()), len(images)))
-    more = now - before
-    errors = more.sum() - np.trace(more)
-    of_both = more[first, second] + more[second, first]
-    if both_ways[first, second] < SWAPPED or errors <= 0 or of_both < errors / 2:
+
+    more = counts - counts_before
+    new_errors = more.sum() - np.trace(more)
+    errors_of_both = more[first, second] + more[second, first]
+    if both_ways[first, second] < SWAPPED or new_errors <= 0 or errors_of_both < new_errors / 2:
         return None
 
-    def way(at: int, to: int) -> tuple[str, float, float]:
-        return overview.classes[at], float(taken[at, to]), float(usual[at, to])
+    def way(true: int, predicted: int) -> tuple[str, float, float]:
+        now, before = shares[true, predicted], shares_before[true, predicted]
+        return overview.classes[true], float(now), float(before)
 
-    ways = way(first, second), way(second, first)
-    return Swap(ways, min(float(of_both / errors), 1.0))
+    ways = (way(first, second), way(second, first))
+    return Swap(ways, min(float(errors_of_both / new_errors), 1.0))
+
+
+def _row_shares(counts: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Return counts by true class (C, C) as shares of its images (C,); 0 without images."""
+    shares = np.zeros(counts.shape)
+    np.divide(counts, images[:, None], out=shares, where=images[:, None] > 0)
+    return shares
 
 
 class Evidence:
-    """Verdicts on the candidate, and those of them that tell of a cause.
+    """Verdicts on the candidate, and what they show of a cause.
 
-    `failing` are failing checks that deviate by at least a quarter of the largest deviation. Those of an area that is a
-    cause of its own, such as batch norms, are left out. `largest_of_own_areas` is their largest deviation from
-    reference models. Predictions are compared with predictions alone: log loss and risk have no largest value, so they
-    would outweigh an accuracy of zero.
-    `lost` is by how much each class lies below reference models on clean images, a share not below 0. `carrying` are
-    the two classes that carry most of it, none if others lose as well. `kinds` is the mean deviation by corruption.
-    `never_predicted` has the classes that the candidate never predicts, with the number of their images, and
-    `predicted` has all others. Without an overview, such as in the quick profile, the accuracy of a class tells.
-    `swap` are two classes that are predicted as each other, against the incumbent.
+    Attributes:
+        verdicts: all verdicts on the candidate.
+        failing: failing checks that deviate by at least a quarter of the largest deviation, without
+            those of an area that is a cause of its own, such as batch norms. Predictions are
+            compared with predictions alone: log loss and risk have no largest value, so they would
+            outweigh an accuracy of zero.
+        largest_of_own_areas: the largest deviation of the failing checks in such areas.
+        areas: the areas of `failing`.
+        clean_holds: whether no check of all clean images is in `failing`.
+        clean_passes: whether no check of all clean images fails.
+        never_predicted: the classes that the candidate never predicts, with the number of their
+            images. Without an overview, such as in the quick profile, accuracies of classes tell.
+        predicted: all other classes.
+        swap: two classes that are predicted as each other, against the incumbent.
+        lost: by how much each class lies below the reference models on clean images, at least 0.
+        carrying: the two classes that carry most of this loss; none if others lose as well.
+        kinds: the mean deviation by kind of corruption.
     """
 
     def __init__(self, verdicts: Sequence[Verdict], overview: Overview | None = None) -> None:
@@ -181,52 +205,64 @@ class Evidence:
 
     def strongest(self, counts: Callable[[FailingCheck], bool] = lambda _: True) -> float:
         """Return the largest deviation of the failing checks that count; 0 without any."""
-        return max((failing.deviation for failing in self.failing if counts(failing)), default=0.0)
+        deviations = [failing.deviation for failing in self.failing if counts(failing)]
+        return max(deviations, default=0.0)
 
     def strongest_in(self, area: str) -> float:
         """Return the largest deviation of the failing checks of an area; 0 without any."""
         return self.strongest(lambda failing: failing.area == area)
 
     def accuracy_on_clean(self) -> float:
-        """Return the largest deviation of failing checks of predictions on clean images of all classes."""
+        """Return the largest deviation of failing checks of predictions on all clean images."""
         return self.strongest(lambda failing: failing.area == CLEAN and not failing.about_one)
 
     def accuracy_of_all(self) -> float:
-        """Return the largest deviation of failing checks of predictions that are not about one class or group."""
-        return self.strongest(
-            lambda failing: (
-                not failing.about_one
-                and failing.area not in {CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA}
-            )
-        )
+        """Return the largest deviation of failing checks of predictions over classes and groups."""
+        other_areas = {CONFIDENCE_AREA, ATTENTION_AREA, GROUP_AREA}
+
+        def counts(failing: FailingCheck) -> bool:
+            return not failing.about_one and failing.area not in other_areas
+
+        return self.strongest(counts)
 
     def better(self, by: float) -> list[str]:
-        """Return the kinds of corruption that are better by so many standard deviations, the best first."""
-        return sorted(
-            (kind for kind in self.kinds if self.kinds[kind] <= -by),
-            key=lambda kind: self.kinds[kind],
-        )
+        """Return the kinds of corruption that are better by so much, the best first.
+
+        Args:
+            by: smallest difference, in standard deviations of the reference models.
+        """
+        better_kinds = [kind for kind in self.kinds if self.kinds[kind] <= -by]
+        return sorted(better_kinds, key=lambda kind: self.kinds[kind])
 
     def mostly(self, area: str) -> bool:
-        """Return whether clean accuracy holds, an area stands apart from clean images and has half of all evidence.
+        """Return whether an area has most of the evidence while clean accuracy holds.
 
-        The evidence of a check is its squared deviation, as in a sum of squares.
+        The area then has at least half of it and stands apart from clean images. The evidence of a
+        check is its squared deviation, as in a sum of squares.
         """
         if not self.clean_holds or area not in self.areas:
             return False
         inside = sum(failing.deviation**2 for failing in self.failing if failing.area == area)
         total = sum(failing.deviation**2 for failing in self.failing)
-        return 2 * inside >= total and self.strongest_in(area) >= APART * self.accuracy_on_clean()
+        stands_apart = self.strongest_in(area) >= APART * self.accuracy_on_clean()
+        return stands_apart and 2 * inside >= total
 
 
 def area_of(verdict: Verdict) -> str:
-    """Return what a check is about; one that measures probabilities on all images is about confidence."""
-    name = verdict.check.family
+    """Return what a check is about.
+
+    A check that measures probabilities on all images is about confidence.
+    """
     metric = METRICS.get(verdict.metric)
     if metric and metric.of_probabilities and not metric.names_cause:
         return CONFIDENCE_AREA
-    known = next((area for area, families in AREAS.items() if name in families), "")
-    return known or (FAMILIES[name].area if name in FAMILIES else "") or OTHER_AREA
+    family = verdict.check.family
+    for area, families in AREAS.items():
+        if family in families:
+            return area
+    if family in FAMILIES and FAMILIES[family].area:
+        return FAMILIES[family].area
+    return OTHER_AREA
 
 
 def own_areas() -> dict[str, Family]:
@@ -241,20 +277,24 @@ def is_of_class(verdict: Verdict) -> bool:
 
 
 def _bearing(failing: Sequence[FailingCheck]) -> list[FailingCheck]:
-    most = max((check.deviation for check in failing), default=0.0)
-    of_predictions = [check.deviation for check in failing if check.area != CONFIDENCE_AREA]
-    most_of_predictions = max(of_predictions, default=0.0)
+    """Return the failing checks that bear on the cause, since they deviate by enough."""
+    of_predictions = [check for check in failing if check.area != CONFIDENCE_AREA]
+    largest = max((check.deviation for check in failing), default=0.0)
+    largest_of_predictions = max((check.deviation for check in of_predictions), default=0.0)
 
     bearing = []
     for check in failing:
-        largest = most if check.area == CONFIDENCE_AREA else most_of_predictions
-        if check.deviation >= BESIDE * largest or deviation(check.verdict) is None:
+        compared = largest if check.area == CONFIDENCE_AREA else largest_of_predictions
+        if check.deviation >= BESIDE * compared or deviation(check.verdict) is None:
             bearing.append(check)
     return bearing
 
 
 def _miss(verdict: Verdict) -> float:
-    """Return by how much a value misses its threshold, in standard deviations of reference models; 0 if unknown."""
+    """Return by how much a value misses its threshold; 0 if unknown.
+
+    The unit is a standard deviation of the reference models.
+    """
     reference = verdict.check.reference
     if verdict.value is None or verdict.threshold is None or reference is None or not reference.std:
         return 0.0
@@ -271,20 +311,25 @@ def _lost_by_class(of_classes: Iterable[Verdict]) -> dict[str, float]:
 
 
 def _carrying(lost: dict[str, float]) -> list[str]:
-    most = sorted(lost, key=lambda name: -lost[name])[:TWO]
-    carried = sum(lost[name] for name in most)
-    enough = len(lost) >= LEAST_CLASSES and carried > 0 and carried >= CARRY * sum(lost.values())
-    return most if enough else []
+    """Return the two classes that carry nearly all of the lost accuracy, or none."""
+    if len(lost) < LEAST_CLASSES:
+        return []
+    largest = sorted(lost, key=lambda name: -lost[name])[:TWO]
+    carried = sum(lost[name] for name in largest)
+    if carried <= 0 or carried < CARRY * sum(lost.values()):
+        return []
+    return largest
 
 
 def _deviations_by_corruption(verdicts: Iterable[Verdict]) -> dict[str, float]:
     kinds: dict[str, list[float]] = {}
     for verdict in verdicts:
-        is_share = (verdict.check.family, verdict.metric) == ("corruption", ACCURACY.name)
-        away = deviation(verdict)
-        if is_share and away is not None:
+        if verdict.check.family != "corruption" or verdict.metric != ACCURACY.name:
+            continue
+        measured = deviation(verdict)
+        if measured is not None:
             kind = str(verdict.check.keys.get("corruption")).replace("-", " ")
-            kinds.setdefault(kind, []).append(away)
+            kinds.setdefault(kind, []).append(measured)
     return {kind: float(np.mean(values)) for kind, values in kinds.items()}
 
 
@@ -293,20 +338,22 @@ def _never_correct(of_classes: Sequence[Verdict]) -> dict[str, int]:
 
     It is empty if other classes lose as well, since their images may be predicted as this one.
     """
-    missing = {
-        str(verdict.check.class_name): verdict.n
-        for verdict in of_classes
-        if verdict.value == 0 and verdict.n * _usual_accuracy(verdict) >= EXPECTED
-    }
-    lost = sum(
-        max(_usual_accuracy(verdict) - (verdict.value or 0.0), 0.0) for verdict in of_classes
-    )
-    of_missing = sum(
-        _usual_accuracy(verdict) for verdict in of_classes if verdict.check.class_name in missing
-    )
-    return missing if len(missing) == 1 and of_missing >= CARRY * lost else {}
+    missing = {}
+    lost = lost_of_missing = 0.0
+    for verdict in of_classes:
+        expected = _expected_accuracy(verdict)
+        lost += max(expected - (verdict.value or 0.0), 0.0)
+        if verdict.value == 0 and verdict.n * expected >= EXPECTED:
+            missing[str(verdict.check.class_name)] = verdict.n
+            lost_of_missing += expected
+    if len(missing) != 1 or lost_of_missing < CARRY * lost:
+        return {}
+    return missing
 
 
-def _usual_accuracy(verdict: Verdict) -> float:
+def _expected_accuracy(verdict: Verdict) -> float:
+    """Return the mean accuracy of the reference models; 0.5 if it is unknown."""
     panel = verdict.check.panel
-    return 0.5 if panel is None or panel.mean is None else panel.mean
+    if panel is None or panel.mean is None:
+        return 0.5
+    return panel.mean

@@ -74,7 +74,7 @@ LOOK_FOR_CLASS = (
     "layer."
 )
 _BETTER, SURELY_BETTER, _WORSE = 1.5, 2.0, 5.0
-"""Differences of corruptions under another pipeline, in standard deviations of reference models.
+"""Differences under corruptions that show another pipeline, in standard deviations.
 
 By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5, and none has two by 2.
 """

@@ -1,14 +1,15 @@
-"""Pictures of one image as several models see it, small ones of many images, and strips of images as a file.
+"""Pictures of one image as several models see it, sheets of small pictures, and strips as a file.
 
-An image stands beside its Grad-CAM maps and the leading classes of each model. An image of the consensus set shows the
-mean prediction of the reference models in the place of the other model. An unchanged image is not shown twice.
+An image stands beside the Grad-CAM map and the leading classes of each model. For an image of the
+consensus set, the mean prediction of the reference models replaces that of the other model. An
+image that a check has not changed is shown once.
 """
 
 from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,17 +32,27 @@ if TYPE_CHECKING:
 
 SIZE = 168
 """Pixels of the longer side of an image in a picture, a multiple of 28."""
-_SMALL, _EXACT = 96, 64
-"""Pixels of the longer side that a small picture keeps, and those up to which nothing of an image is lost."""
+_SMALL = 96
+"""Pixels of the longer side of a small picture."""
+_EXACT = 64
+"""Pixels of the longer side up to which a picture is stored without loss."""
 _QUALITY = 50
+"""Quality of larger pictures as WebP, in [0, 100]."""
 _FAINTEST, _STRONGEST = 0.2, 0.8
-"""Share of the heat map's color in a pixel where a model looks least and most; the rest is the image."""
+"""Opacity of the heat map where a model looks least and most."""
 _LETTERS = 20
 """Letters of a line in a strip."""
 
 
 class View(NamedTuple):
-    """An image (H, W, 3) uint8 or None, between its title and its lines; `words` describe it."""
+    """An image between its title and its lines.
+
+    Attributes:
+        title: text above the image.
+        pixels: the image, (H, W, 3) uint8, or None.
+        lines: lines below the image.
+        words: description for readers who cannot see the image.
+    """
 
     title: str
     pixels: np.ndarray | None
@@ -50,66 +61,101 @@ class View(NamedTuple):
 
 
 def case_of(example: Example) -> Case:
-    """Return the picture of an image with a description of each of its views, and how to read them."""
-    columns = (
-        Column(title, source_of(pixels, SIZE), lines, words)
-        for title, pixels, lines, words in views_of(example)
-    )
+    """Return the picture of an image: its views, each described, and how to read them."""
+    columns = [
+        Column(view.title, source_of(view.pixels, SIZE), view.lines, view.words)
+        for view in views_of(example)
+    ]
+
+    pose = ""
+    if example.pose:
+        unchanged = "" if _is_changed(example) else ", which does not change it"
+        pose = f", {example.pose}{unchanged}"
+    explanation = f"Image {example.index}, {example.true}{pose}. {_how_to_read(example)}"
+    return Case(tuple(columns), explanation)
+
+
+def _how_to_read(example: Example) -> str:
+    """Return sentences that explain the Grad-CAM maps and, on the consensus set, the reference."""
     maps = [view.attention for _, view in _models(example) if view.attention is not None]
-    how = (
-        "Yellow marks where a model looks most; each map is scaled to its own maximum, for display."
-    )
     if not maps:
-        how = "The model has no layer for a Grad-CAM map."
-    elif not any(each.any() for each in maps):
-        how = "Nothing in the image supports the prediction: the Grad-CAM map is zero everywhere."
-    if example.reference:
-        reference_models, answer = example.reference
-        how = f"All {reference_models} reference models predict it correctly, {answer.sure} mean confidence. {how}"
-    posed = (
-        f", {example.pose}{'' if _changed(example) else ', which does not change it'}"
-        if example.pose
-        else ""
+        sentence = "The model has no layer for a Grad-CAM map."
+    elif not any(heat.any() for heat in maps):
+        sentence = (
+            "Nothing in the image supports the prediction: the Grad-CAM map is zero everywhere."
+        )
+    else:
+        sentence = (
+            "Yellow marks where a model looks most; each map is scaled to its own maximum, for "
+            "display."
+        )
+    if example.reference is None:
+        return sentence
+    count, answer = example.reference
+    return (
+        f"All {count} reference models predict it correctly, {answer.sure} mean confidence. "
+        f"{sentence}"
     )
-    return Case(tuple(columns), f"Image {example.index}, {example.true}{posed}. {how}")
 
 
 def views_of(example: Example) -> list[View]:
-    """Return the views of an image: the original, the image as seen if that is another, and each model's."""
-    answer = example.at_rest if example.pose else None
-    lines = [Line(f"true: {example.true}", "right")]
-    lines += [Line(f"{example.name}: {marked(answer)}", _kind(answer))] if answer else []
+    """Return the views of an image: the original, the changed image if any, and each model's."""
+    views = [_original_view(example)]
+    if _is_changed(example):
+        description = f"image {example.index}, {example.pose}"
+        views.append(View(AS_SEEN, _rgb(example.seen), (Line(example.pose),), description))
+    for name, model_view in _models(example):
+        views.append(_view_of_model(example, name, model_view))
+    return views
+
+
+def _original_view(example: Example) -> View:
     title = f"image {example.index}"
-    found = [View(title, _rgb(example.original), tuple(lines), f"{title}, {example.true}")]
-    if _changed(example):
-        found.append(
-            View(AS_SEEN, _rgb(example.seen), (Line(example.pose),), f"{title}, {example.pose}")
-        )
-    for name, view in _models(example):
-        pixels, shares, looks = None, _classes(example, view), "looks nowhere"
-        if (heat := view.attention) is not None and heat.any():
-            pixels = _heated(_rgb(example.seen), heat / heat.max())
-            # The ninth of the image in which the attention is highest.
-            highest = zip(divmod(int(heat.argmax()), heat.shape[1]), heat.shape, strict=True)
-            row, column = (3 * at // side for at, side in highest)
-            looks = f"looks most at the {('upper', 'middle', 'lower')[row]} {('left', 'center', 'right')[column]}"
-        elif heat is not None:
-            shares = (Line("looks nowhere"), *shares)
-        found.append(View(name, pixels, shares, f"{name} {looks}"))
-    return found
+    lines = [Line(f"true: {example.true}", "right")]
+    if example.pose and example.at_rest is not None:
+        answer = example.at_rest
+        lines.append(Line(f"{example.name}: {marked(answer)}", _kind(answer)))
+    return View(title, _rgb(example.original), tuple(lines), f"{title}, {example.true}")
+
+
+def _view_of_model(example: Example, name: str, model_view: ModelView) -> View:
+    """Return the heat map of a model over the image, if it has one, above the leading classes."""
+    heat = model_view.attention
+    lines = _class_lines(example, model_view)
+    if heat is None:
+        return View(name, None, lines, f"{name} looks nowhere")
+    if not heat.any():
+        return View(name, None, (Line("looks nowhere"), *lines), f"{name} looks nowhere")
+    pixels = _heated(_rgb(example.seen), heat / heat.max())
+    return View(name, pixels, lines, f"{name} looks most at the {_brightest_ninth(heat)}")
+
+
+def _brightest_ninth(heat: np.ndarray) -> str:
+    """Return in words in which ninth of the image a heat map (H, W) is highest."""
+    height, width = heat.shape
+    row, column = divmod(int(heat.argmax()), width)
+    vertical = ("upper", "middle", "lower")[3 * row // height]
+    horizontal = ("left", "center", "right")[3 * column // width]
+    return f"{vertical} {horizontal}"
 
 
 def _models(example: Example) -> list[tuple[str, ModelView]]:
-    """Return the views of the image by name: of reference models, which have no map, or another model, and its own."""
+    """Return how models see the image, by name: the one compared with, if any, then the candidate.
+
+    The reference models, which have no heat map, come in the place of the other model.
+    """
     from harness.run.examples import ModelView
 
-    own = example.name, example.candidate
-    if example.reference:
-        return [(f"{example.reference[0]} reference models", ModelView(example.reference[1])), own]
-    return [*([(example.against, example.other)] if example.other else []), own]
+    candidate = (example.name, example.candidate)
+    if example.reference is not None:
+        count, mean_answer = example.reference
+        return [(f"{count} reference models", ModelView(mean_answer)), candidate]
+    if example.other is not None:
+        return [(example.against, example.other), candidate]
+    return [candidate]
 
 
-def _changed(example: Example) -> bool:
+def _is_changed(example: Example) -> bool:
     return bool(example.pose) and not np.array_equal(example.original, example.seen)
 
 
@@ -120,89 +166,131 @@ def answered(answer: Answer) -> str:
 
 def marked(answer: Answer) -> str:
     """Return a prediction with its confidence and the mark of a correct or wrong one."""
-    return f"{'✓' if answer.predicted == answer.true else '✗'} {answered(answer)}"
+    mark = "✓" if answer.predicted == answer.true else "✗"
+    return f"{mark} {answered(answer)}"
 
 
 def _kind(answer: Answer) -> Literal["right", "wrong"]:
     return "right" if answer.predicted == answer.true else "wrong"
 
 
-def _classes(example: Example, view: ModelView) -> tuple[Line, ...]:
-    """Return the leading classes and the true one, as many as panel predictions hold, each with its share."""
-    shares, taken = view.answer.shares(example.classes), view.answer.predicted
+def _class_lines(example: Example, view: ModelView) -> tuple[Line, ...]:
+    """Return a line for each of the leading classes and for the true class, with its share.
+
+    The number of leading classes is that which panel predictions hold.
+    """
+    shares = view.answer.shares(example.classes)
     if not shares:
         return (Line(marked(view.answer), _kind(view.answer)),)
+
     lines = []
-    for at, name in enumerate(sorted(shares, key=lambda name: -shares[name])):
-        true, own = name == example.true, name == taken
-        if at < LIKELIEST or true:
-            text = f"{'✓' if true else '✗'} {name}" if own else name
-            kind: Literal["right", "wrong", ""] = "right" if true else "wrong" if own else ""
-            lines.append(Line(text, kind, float(shares[name])))
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    for rank, name in enumerate(ranked):
+        is_true = name == example.true
+        is_predicted = name == view.answer.predicted
+        if rank >= LIKELIEST and not is_true:
+            continue
+        kind: Literal["right", "wrong", ""] = ""
+        if is_true:
+            kind = "right"
+        elif is_predicted:
+            kind = "wrong"
+        text = name
+        if is_predicted:
+            text = f"✓ {name}" if is_true else f"✗ {name}"
+        lines.append(Line(text, kind, float(shares[name])))
     return tuple(lines)
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+    """Return an image (H, W, C) with three channels; further ones are dropped."""
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    return image[..., :3]
 
 
 def _heated(rgb: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Return an image (H, W, 3) uint8 under a heat map (H, W) in [0, 1]."""
-    height, width = (max(1, round(SIZE * side / max(rgb.shape[:2]))) for side in rgb.shape[:2])
-    larger = max(rgb.shape[:2]) > SIZE
-    rgb = cv2.resize(
-        rgb, (width, height), interpolation=cv2.INTER_AREA if larger else cv2.INTER_NEAREST
-    )
-    shares = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    colors = cv2.applyColorMap((shares * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    size = _scaled_size(rgb, SIZE)
+    shrinks = max(rgb.shape[:2]) > SIZE
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    rgb = cv2.resize(rgb, size, interpolation=interpolation)
+
+    shares = cv2.resize(heat.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    levels = (shares * 255).round().astype(np.uint8)
+    bgr = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
+    colors = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     opacity = _FAINTEST + (_STRONGEST - _FAINTEST) * shares
-    return np.asarray(
-        cv2.blendLinear(rgb, cv2.cvtColor(colors, cv2.COLOR_BGR2RGB), 1 - opacity, opacity)
+    return np.asarray(cv2.blendLinear(rgb, colors, 1 - opacity, opacity))
+
+
+def _scaled_size(image: np.ndarray, longer_side: int) -> tuple[int, int]:
+    """Return the width and height at which the longer side of an image has so many pixels."""
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    return (
+        max(1, round(longer_side * width / longer)),
+        max(1, round(longer_side * height / longer)),
     )
 
 
 def source_of(pixels: np.ndarray | None, largest: int = _SMALL) -> str:
-    """Return an image (H, W, C) uint8 as WebP in a `data:` address; empty without one.
+    """Return an image as WebP in a `data:` address, or an empty text without an image.
 
-    Small ones are exact, and larger ones are made smaller.
+    Small images are stored without loss, and larger ones with a longer side of `largest` pixels.
+
+    Args:
+        pixels: the image, (H, W, C) uint8, or None.
+        largest: pixels of the longer side, at most.
     """
     from PIL import Image
 
     if pixels is None:
         return ""
-    rgb, content = _rgb(pixels), io.BytesIO()
-    if (longer := max(rgb.shape[:2])) > largest:
-        height, width = (max(1, round(largest * side / longer)) for side in rgb.shape[:2])
-        rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-    exact = {"lossless": True, "quality": 100} if longer <= _EXACT else {"quality": _QUALITY}
-    # OpenCV's WebP takes twice as long, as it does not offer the method.
-    Image.fromarray(rgb).save(content, "WEBP", method=2, **exact)
+    rgb = _rgb(pixels)
+    longer = max(rgb.shape[:2])
+    if longer > largest:
+        rgb = cv2.resize(rgb, _scaled_size(rgb, largest), interpolation=cv2.INTER_AREA)
+    options: dict[str, Any] = {"quality": _QUALITY}
+    if longer <= _EXACT:
+        options = {"lossless": True, "quality": 100}
+
+    content = io.BytesIO()
+    # OpenCV's WebP takes twice as long, because it does not offer the method.
+    Image.fromarray(rgb).save(content, "WEBP", method=2, **options)
     return address_of(content.getvalue())
 
 
 @styled
 def strip(tiles: Sequence[tuple[np.ndarray, str, str]]) -> Figure:
     """Draw images (H, W, C) uint8 side by side, each between a title and a caption."""
-    texts = [tuple(wrapped(text) for text in (title, below)) for _, title, below in tiles]
-    lines = sum(max(text[at].count("\n") + 1 for text in texts) for at in (0, 1))
-    drawn = figure(1.9 * len(tiles), 1.9 + 0.18 * lines)
-    every = drawn.subplots(1, len(tiles), squeeze=False).flat
-    for axes, (pixels, *_), (title, below) in zip(every, tiles, texts, strict=True):
+    titles = [wrapped(title) for _, title, _ in tiles]
+    captions = [wrapped(caption) for _, _, caption in tiles]
+    lines = _most_lines(titles) + _most_lines(captions)
+    picture = figure(1.9 * len(tiles), 1.9 + 0.18 * lines)
+
+    all_axes = picture.subplots(1, len(tiles), squeeze=False).flat
+    for axes, (pixels, *_), title, caption in zip(all_axes, tiles, titles, captions, strict=True):
         axes.imshow(_rgb(pixels), interpolation="nearest")
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel(below, fontsize=10)
+        axes.set_xlabel(caption, fontsize=10)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(b=False)
-    return drawn
+    return picture
+
+
+def _most_lines(texts: Sequence[str]) -> int:
+    return max(text.count("\n") + 1 for text in texts)
 
 
 def wrapped(text: str) -> str:
     """Return a text in lines that are as wide as an image of a strip."""
-    return "\n".join("\n".join(textwrap.wrap(line, _LETTERS)) for line in text.split("\n"))
+    lines = ["\n".join(textwrap.wrap(line, _LETTERS)) for line in text.split("\n")]
+    return "\n".join(lines)
 
 
 def sheet(title: str, faces: Sequence[Face]) -> Markup:
-    """Return the images as a list under a title, in as many columns as the page has room for; empty without images."""
+    """Return images as a list under a title, in as many columns as the page has room for."""
     return render("gallery", title=title, faces=faces)
 
 
@@ -216,48 +304,74 @@ def mistake(
     also: str = "",
     known: str = "",
 ) -> Face:
-    """Return an image with a wrong prediction; `names` are its true and its predicted class.
+    """Return the picture of a wrong prediction.
 
-    `about` stands below it; `also` ends the description for those who cannot see it.
+    Args:
+        image: address of the picture.
+        index: number of the image in the data.
+        names: true and predicted class.
+        confidence: confidence of the prediction, in [0, 1], if the model gives one.
+        about: text below the picture.
+        also: end of the description for readers who cannot see the picture.
+        known: the known issue that explains the mistake, if any.
     """
     true, predicted = names
     sure = "" if confidence is None else f"{confidence:.0%}"
-    also = f"; {also}" if also else ""
-    words = f"image {index}: {true} predicted as {predicted}{f', confidence {sure}' if sure else ''}{also}"
-    about = " · ".join(filter(None, (sure, about, f"image {index}")))
-    return Face(image, true, predicted, about, words, known=known)
+    words = f"image {index}: {true} predicted as {predicted}"
+    if sure:
+        words += f", confidence {sure}"
+    if also:
+        words += f"; {also}"
+    below = " · ".join(filter(None, (sure, about, f"image {index}")))
+    return Face(image, true, predicted, below, words, known=known)
 
 
 def gallery(
     pair: tuple[str, str], pose: Pose, tiles: Sequence[Tile], count: int
 ) -> tuple[str, tuple[Face, ...]]:
-    """Return the title of tiles, which are some of so many failures, and the tiles as images of a sheet."""
+    """Return the title and the pictures of a sheet of failures.
+
+    Args:
+        pair: the two classes that are predicted as each other.
+        pose: the pose of the images.
+        tiles: the failures that are shown.
+        count: the number of all failures.
+    """
     faces = []
     for tile in tiles:
-        answer, about = (
-            tile.answer,
-            "" if tile.new is None else "new" if tile.new else f"{tile.against} wrong too",
-        )
-        names = answer.true, answer.predicted
+        note = _novelty(tile)
+        answer = tile.answer
         faces.append(
             mistake(
                 source_of(tile.pixels),
                 answer.index,
-                names,
+                (answer.true, answer.predicted),
                 answer.confidence,
-                about=about,
-                also=about,
+                about=note,
+                also=note,
             )
         )
+
     images = "clean images" if pose == IDENTITY else f"images {pose.in_words()}"
-    order = ", new ones first" if any(tile.new for tile in tiles) else ""
-    order += in_order(tile.answer.confidence for tile in tiles)
-    return (
-        f"{pair[0]} and {pair[1]} predicted as each other, {images}: {len(tiles)} of {count}{order}",
-        tuple(faces),
+    order = in_order(tile.answer.confidence for tile in tiles)
+    if any(tile.new for tile in tiles):
+        order = f", new ones first{order}"
+    first, second = pair
+    title = (
+        f"{first} and {second} predicted as each other, {images}: {len(tiles)} of {count}{order}"
     )
+    return title, tuple(faces)
+
+
+def _novelty(tile: Tile) -> str:
+    """Return whether a failure is new against the other model, as text; empty without one."""
+    if tile.new is None:
+        return ""
+    return "new" if tile.new else f"{tile.against} wrong too"
 
 
 def in_order(confidences: Iterable[float | None]) -> str:
-    """Return words on the order of failures; empty where a predictor of labels gives no confidence."""
-    return "" if None in {*confidences} else ", the most confident first"
+    """Return words on the order of failures; empty if a predictor of labels has no confidence."""
+    if None in set(confidences):
+        return ""
+    return ", the most confident first"

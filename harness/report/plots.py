@@ -413,7 +413,8 @@ def verdict_dots(
     """
     series = []
     for name, verdicts in models.items():
-        passing, failing = {}, {}
+        passing: dict[int, Rate] = {}
+        failing: dict[int, Rate] = {}
         for row, verdict in enumerate(verdicts.values()):
             rates = failing if verdict.status == "fail" else passing
             rates[row] = rate_of(verdict)
@@ -476,7 +477,10 @@ def _class_series(
                 rates[row] = rate
         series.append(Series.of_rates(model.name, rates))
 
-    verdicts = {row: by_class[name] for row, name in enumerate(names) if name in by_class}
+    verdicts: dict[float, Verdict] = {}
+    for row, name in enumerate(names):
+        if name in by_class:
+            verdicts[row] = by_class[name]
     return names, series, stated(verdicts)
 
 
