@@ -216,7 +216,7 @@ def runs(pytester, monkeypatch, cache_of_module):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leave self-checks, which take longest, out of runs in this process; for tests of what else a run does."""
-    from harness.run.outcome import SelfCheck
+    from harness.run.findings import SelfCheck
 
     made = (SelfCheck("none", "pass", "not tried here"),)
     monkeypatch.setattr("harness.run.selfcheck.self_checks", lambda *_, **__: made)

@@ -1,30 +1,50 @@
 """Outcomes and verdicts made up, for tests of what follows from them."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from harness.base.files import read_regular
 from harness.checks import Check, Threshold, Verdict
 from harness.report.refusal import mark_of_page, mark_of_summary
-from harness.run.outcome import Outcome
+from harness.run.outcome import Outcome, RunFacts, RunInputs
+from harness.run.results import Results
 from harness.run.status import MAX_BYTES, PAGE, SUMMARY, report_in
 
 EMPTY = Outcome(
-    verdicts=(),
-    errors=(),
-    omissions=(),
-    failed_tests=(),
-    profile="default",
-    models={
-        "candidate": {"path": "c.safetensors", "sha256": "c" * 64, "architecture": "fashion-cnn"},
-        "baseline": {"path": "b.safetensors", "sha256": "b" * 64, "architecture": "fashion-cnn"},
-    },
-    data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
-    recipe={},
-    checks_sha256="e" * 64,
-    versions={"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
-    command="pytest stress_tests",
+    RunFacts(
+        command="pytest stress_tests",
+        profile="default",
+        versions={"python": "3", "torch": "2", "hypothesis": "6", "harness": "0"},
+    ),
+    RunInputs(
+        models={
+            "candidate": {
+                "path": "c.safetensors",
+                "sha256": "c" * 64,
+                "architecture": "fashion-cnn",
+            },
+            "baseline": {
+                "path": "b.safetensors",
+                "sha256": "b" * 64,
+                "architecture": "fashion-cnn",
+            },
+        },
+        data={"name": "fashion-mnist", "split": "test", "sha256": "d" * 64, "n": 10_000},
+        recipe={},
+        checks_sha256="e" * 64,
+    ),
+    Results(verdicts=(), errors=(), omissions=(), failed_tests=()),
 )
+
+
+def outcome_with(outcome: Outcome, **facts) -> Outcome:
+    """Return an outcome with other facts, each in the record of the outcome that has a field of its name."""
+    groups = {}
+    for group in ("run", "inputs", "results", "findings", "images"):
+        record = getattr(outcome, group)
+        own = {item.name: facts.pop(item.name) for item in fields(record) if item.name in facts}
+        groups[group] = replace(record, **own)
+    return replace(outcome, **groups, **facts)
 
 
 def verdict(

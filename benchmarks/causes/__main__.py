@@ -34,7 +34,7 @@ from harness.report.cause_rules import (
     WEIGHTS,
 )  # fmt: skip
 from harness.report.causes import likely_cause
-from harness.run.outcome import InputFaults
+from harness.run.findings import InputFaults
 
 README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "results.json"))
 EXPECTED: Mapping[str, frozenset[str]] = {

@@ -9,7 +9,7 @@ from benchmarks.detection.mutants import HEALTHY
 from benchmarks.detection.results import Result
 from harness.checks import Check, ChecksFile, Verdict
 from harness.measures import METRICS, Measurement
-from harness.run.outcome import worst_first
+from harness.run.margins import worst_first
 
 TRIVIAL = 0.80
 """Mutants of a lower clean accuracy are trivial: anyone would notice."""

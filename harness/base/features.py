@@ -80,7 +80,8 @@ class Feature:
     judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
     group. `rows` is a function of a run's request, which returns rows besides those of the checks file. `opened` is one
     of a session and the request, which returns the session of the run. `differences` is one of both, too. After the
-    tests it returns what the report says of the candidate and other models, as a part of the outcome. `metrics` are
+    tests it returns the feature's `record` of the run, or None. That names a class of the feature's, a `FeatureRecord`,
+    and `record_key` is its key in `stress.json`. `metrics` are
     those of its own, beside its functions that compute them. `begun` is a function of a session and the request, which
     is called before the tests. It returns None, or the id of a check and positions of images: the run then stops there,
     see `StressSession.stopped_at`.
@@ -96,6 +97,8 @@ class Feature:
     rows: str = ""
     opened: str = ""
     differences: str = ""
+    record: str = ""
+    record_key: str = ""
     begun: str = ""
     metrics: tuple[str, ...] = ()
 
@@ -120,6 +123,11 @@ def families_of_features() -> dict[str, Family]:
 def families_with_rows() -> dict[str, Family]:
     """Return the families whose rows a feature makes, by name."""
     return {name: family for name, family in families_of_features().items() if family.rows}
+
+
+def record_keys() -> set[str]:
+    """Return the keys of `stress.json` under which features have a record."""
+    return {feature.record_key for feature in features() if feature.record_key}
 
 
 def resolve(named: Any) -> Any:

@@ -24,7 +24,7 @@ from pydantic import AllowInfNan
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pydantic import TypeAdapter
 
@@ -177,6 +177,20 @@ def schema_of(kind: type) -> dict[str, Any]:
     """
     schema: dict[str, Any] = _open(_adapter(kind).json_schema(mode="serialization"))
     return schema
+
+
+def schemas_of(kinds: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the JSON schemas of several records by name, as `schema_of` does, and the definitions that they share.
+
+    A record's schema may be a reference to its definition. Definitions of one name have their module in it, too.
+    """
+    from pydantic import TypeAdapter
+
+    inputs: list[Any] = [(name, "serialization", _adapter(kind)) for name, kind in kinds.items()]
+    schemas, shared = TypeAdapter.json_schemas(inputs)
+    by_name = {name: _open(schema) for (name, _), schema in schemas.items()}
+    definitions: dict[str, Any] = _open(shared["$defs"])
+    return by_name, definitions
 
 
 def _open(schema: Any) -> Any:

@@ -102,7 +102,7 @@ def _write_figures(
     from harness.base.outputs import FIGURE, Inputs
     from harness.report.figure_files import figure_files
 
-    if outcome is None or outcome.brief:
+    if outcome is None or outcome.run.brief:
         return [], "figures: none, because this run has no figures"
     contents, missing = figure_files(outcome, form)
     for name, content in contents.items():

@@ -17,8 +17,10 @@ from harness.plugin.pictures import PICTURES
 from harness.plugin.place import handover_to
 from harness.plugin.progress import tell
 from harness.plugin.run import PROPERTY, SECONDS
-from harness.run.outcome import OtherTest, Part
+from harness.run.feature_records import read_records
+from harness.run.findings import Findings
 from harness.run.reported import LONGEST, MOST, shortened
+from harness.run.results import OtherTest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +114,10 @@ class Collector:
         imports.include(sent.get("code", {}))
         if error:
             reported.errors.append(coded(Code.CRASH, f"worker {node.gateway.id} died: {error}"))
-        if "part" in sent:
-            reported.part += read_json(Part, sent["part"], where="a worker's findings")
+        if "findings" in sent:
+            where = "a worker's findings"
+            reported.findings += read_json(Findings, sent["findings"], where=where)
+            reported.parts |= read_records(sent["parts"], where=where)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""

@@ -100,7 +100,7 @@ def _record_of(config: pytest.Config, status: int) -> RunRecord:
 def _refused(config: pytest.Config, error: BaseException) -> RunRecord:
     """Return the record of a run that an exception ends, and say so; a `UsageError` gets the words for a reader."""
     run = config.stash.get(RUN_STATE, None)
-    known = run.outcome.errors if run and run.outcome else ()
+    known = run.outcome.results.errors if run and run.outcome else ()
     if isinstance(error, pytest.UsageError):
         why = reason_of(error)
         error.args = (explained(why, reports_of_config(config)),)

@@ -32,8 +32,9 @@ from harness.plugin.run import (
 )
 from harness.report.owner import on_github, shortest
 from harness.run.earlier_runs import expect_to_leave
+from harness.run.feature_records import plain_records
+from harness.run.findings import Findings
 from harness.run.opening import EXAMPLES, checks_of
-from harness.run.outcome import Part
 from harness.run.settings import option_of_pytest
 from harness.run.status import NOT_JUDGED, PAGE
 
@@ -134,7 +135,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if run.is_worker:
         look_back(run, selected_checks(session))
         session.config.workeroutput.update(  # type: ignore[attr-defined]
-            code=imports.files(), part=as_json(run.reported.part)
+            code=imports.files(),
+            findings=as_json(run.reported.findings),
+            parts=plain_records(run.reported.parts),
         )
         return
     if isinstance(sys.exception(), pytest.UsageError):  # Nothing was run.
@@ -142,7 +145,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     interrupted = run.reported.interrupted
     if run.request.no_overview:
         why = "no_overview" if run.request.stopped is None else "the run stopped"
-        run.reported.part += Part(overview_missing=f"The models were not compared ({why}).")
+        missing = f"The models were not compared ({why})."
+        run.reported.findings += Findings(overview_missing=missing)
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         tell(session.config, checks=checks_itself(run), compares=compares_models(run))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.base.errors import Interruption, foreign_code, lacking
@@ -11,7 +10,8 @@ from harness.base.features import features, resolve
 from harness.base.records import as_json, read_json
 from harness.plugin.progress import bar
 from harness.plugin.replays import Replays
-from harness.run.outcome import Part, SelfCheck
+from harness.run.feature_records import FeatureRecord
+from harness.run.findings import Findings, SelfCheck
 from harness.run.side_by_side import overview_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.base.features import Feature
     from harness.checks import Check
     from harness.plugin.run import GateRun
+    from harness.run.request import RunRequest
+    from harness.run.session import StressSession
 
 T = TypeVar("T")
 
@@ -51,17 +53,18 @@ def look_back(run: GateRun, selected: Sequence[Check]) -> None:
     if run.reported.interrupted:
         return
     if checks_itself(run):
-        run.reported.part += tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
+        run.reported.findings += tried(run, "self-checks", lambda: _check_itself(run), _unchecked)
     if compares_models(run) and not run.hung:
-        run.reported.part += tried(run, "the overview", lambda: _compare_models(run), _not_compared)
-    for feature in features() if _looks_back_as(run, 1) and run.request.stopped is None else ():
-        if feature.differences and not run.hung:
-            compare = partial(
-                _compare_with_others, run, feature, {check.family for check in selected}
-            )
-            run.reported.part += tried(
-                run, "differences from other models", compare, lambda _: Part()
-            )
+        run.reported.findings += tried(
+            run, "the overview", lambda: _compare_models(run), _not_compared
+        )
+    if not _looks_back_as(run, 1) or run.request.stopped is not None:
+        return
+    families = {check.family for check in selected}
+    for feature in features():
+        concerned = not families.isdisjoint(family.name for family in feature.families)
+        if feature.differences and concerned and not run.hung:
+            _add_record(run, feature)
 
 
 def tried(
@@ -71,19 +74,20 @@ def tried(
     try:
         with run.limited(what), foreign_code():
             found = step()
-            if isinstance(found, Part):  # An unfit part is left out, and costs no verdict.
-                read_json(Part, as_json(found), where=what)
+            # A finding that a record cannot hold is left out, and costs no verdict.
+            if isinstance(found, Findings | FeatureRecord):
+                read_json(type(found), as_json(found), where=what)
             return found
     except (Exception, Interruption) as error:
         return otherwise(error)
 
 
-def _check_itself(run: GateRun) -> Part:
+def _check_itself(run: GateRun) -> Findings:
     from harness.run.selfcheck import memory_of, self_checks
 
     steps, session = itertools.count(), run.prepare()
     with bar("self-checks", run.config) as show, Replays(run) as replays:
-        return Part(
+        return Findings(
             self_checks(
                 session,
                 replays.judge_for_self_check,
@@ -93,33 +97,42 @@ def _check_itself(run: GateRun) -> Part:
         )
 
 
-def _unchecked(error: BaseException) -> Part:
+def _unchecked(error: BaseException) -> Findings:
     cause = lacking(error)
-    return Part((SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),))
+    return Findings(
+        (SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),)
+    )
 
 
-def _compare_models(run: GateRun) -> Part:
+def _compare_models(run: GateRun) -> Findings:
     with bar("comparing the models", run.config) as show:
-        return Part(
+        return Findings(
             overview=overview_of(
                 run.prepare(), on_measured=lambda done, total: show(done, total, "")
             )
         )
 
 
-def _not_compared(error: BaseException) -> Part:
+def _not_compared(error: BaseException) -> Findings:
     from harness.inference.predictors.protocol import UnknownPixelsError
 
     if not isinstance(error, UnknownPixelsError):
-        return Part(overview_missing=f"The models could not be compared: {error}")
-    return Part(
+        return Findings(overview_missing=f"The models could not be compared: {error}")
+    return Findings(
         overview_missing="The models were not compared: the recorded predictions have none for the images of this "
         "comparison. `stress-harness export-inputs --overview` exports these, too."
     )
 
 
-def _compare_with_others(run: GateRun, feature: Feature, families: set[str]) -> Part:
-    if families.isdisjoint(family.name for family in feature.families):
-        return Part()
-    found: Part = resolve(feature.differences)(run.prepare(), run.request)
-    return found
+def _add_record(run: GateRun, feature: Feature) -> None:
+    """Add the record of a feature to those of the run, unless the feature has nothing to say of it."""
+    record_of: Callable[[StressSession, RunRequest], FeatureRecord | None]
+    record_of = resolve(feature.differences)
+    record = tried(
+        run,
+        "differences from other models",
+        lambda: record_of(run.prepare(), run.request),
+        lambda _: None,
+    )
+    if record is not None:
+        run.reported.parts[feature.record_key] = record

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.records import as_json, read_json
-from harness.run.outcome import urgency
+from harness.run.margins import urgency
 from harness.run.shown import Case, Pictures
 
 if TYPE_CHECKING:

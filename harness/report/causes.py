@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from harness.base.features import Family
     from harness.checks import Verdict
-    from harness.run.outcome import InputFaults
+    from harness.run.findings import InputFaults
     from harness.run.overview import Overview
 
 Shown: TypeAlias = tuple[str, str, str]

@@ -26,7 +26,8 @@ from harness.report.wording import (
     reference,
     significantly_more,
 )
-from harness.run.outcome import worst_first
+from harness.run.headline import counts_in_words, failing_in_words, self_checks_in_words
+from harness.run.margins import worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,39 +93,44 @@ class Diagnosis:
 def diagnose(outcome: Outcome) -> Diagnosis:
     """Return the diagnosis of a run."""
     families: dict[str, list[Verdict]] = {}
-    for verdict in worst_first(outcome.verdicts):
+    for verdict in worst_first(outcome.results.verdicts):
         if verdict.status in _FAILING:
             families.setdefault(verdict.check.family, []).append(verdict)
     judged = Counter(
-        each.check.family for each in outcome.verdicts if each.status in {"pass", *_FAILING}
+        each.check.family for each in outcome.results.verdicts if each.status in {"pass", *_FAILING}
     )
     cause, found = (
-        likely_cause(outcome.verdicts, outcome.input_faults, outcome.overview),
+        likely_cause(
+            outcome.results.verdicts, outcome.findings.input_faults, outcome.findings.overview
+        ),
         tuple(signs(outcome)),
     )
     met = tuple(
         verdict.detail
-        for verdict in outcome.verdicts
+        for verdict in outcome.results.verdicts
         if verdict.status == "error" and verdict.detail
     )
     failed_checks = [
         check.reason
-        for check in outcome.unsound
-        if check.reason not in outcome.errors
+        for check in outcome.findings.unsound
+        if check.reason not in outcome.results.errors
         and not check.detail.endswith(met)  # A cause that checks met, too.
     ]
-    inconclusive, notices = [*outcome.errors], [*outcome.notices, *_notes_of_features(outcome)]
+    inconclusive, notices = (
+        [*outcome.results.errors],
+        [*outcome.results.notices, *_notes_of_features(outcome)],
+    )
     (inconclusive if outcome.verdict == "error" else notices).extend(failed_checks)
     return Diagnosis(
         sentence=_sentence(outcome, weaker=bool(found)),
-        facts=() if outcome.stopped else tuple(_facts(outcome, cause)),
+        facts=() if outcome.run.stopped else tuple(_facts(outcome, cause)),
         margins=tuple(margin_lines(outcome)),
         signs=found,
         remarks={
             "inconclusive": inconclusive,
             "note": notices,
-            "partial": outcome.omissions,
-            "failed": outcome.failed_tests,
+            "partial": outcome.results.omissions,
+            "failed": outcome.results.failed_tests,
         },
         groups=tuple(
             Group(name, tuple(failing), judged[name]) for name, failing in families.items()
@@ -138,11 +144,11 @@ def _notes_of_features(outcome: Outcome) -> list[str]:
 
 
 def _sentence(outcome: Outcome, *, weaker: bool) -> str:
-    judged = outcome.compared
-    failing = outcome.failing_in_words
+    judged = outcome.results.compared
+    failing = failing_in_words(outcome.results)
     name = candidate_name(outcome) or "The candidate"
     if outcome.verdict == "error":
-        if outcome.inconclusive and not outcome.errors:
+        if outcome.results.inconclusive and not outcome.results.errors:
             return f"No verdict on {name}: these images are too few to tell it from its original."
         return f"No verdict on {name}: this run is inconclusive."
     if outcome.verdict == "partial" and not failing:
@@ -151,25 +157,25 @@ def _sentence(outcome: Outcome, *, weaker: bool) -> str:
         measured = ", as far as it was measured" if outcome.verdict == "partial" else ""
         said = (
             ". The run stopped at the first certain failure."
-            if outcome.stopped
+            if outcome.run.stopped
             else f": {failing}."
         )
         return f"{name} got worse{measured}{said}"
     signed = ", with signs of a weaker model" if weaker else ""
-    if outcome.scope:
+    if outcome.run.scope:
         return f"{name} passes all {judged} quick checks{signed}; only the full gate can say that it is fit to ship."
     fit = (
         f"passes all {judged} checks{signed}"
         if weaker
         else f"is fit to ship: all {judged} checks pass"
     )
-    if outcome.mostly_informational:
-        fit = f"passes all {judged} checks that have a threshold{signed}; {outcome.informational} are informational"
-    return f"{name} {fit}{'. No check compares it with an incumbent' if outcome.without_incumbent else ''}."
+    if outcome.results.mostly_informational:
+        fit = f"passes all {judged} checks that have a threshold{signed}; {outcome.results.informational} are informational"
+    return f"{name} {fit}{'. No check compares it with an incumbent' if outcome.results.without_incumbent else ''}."
 
 
 def _without_decision(outcome: Outcome, judged: int) -> str:
-    undecided = len(outcome.open_checks)
+    undecided = len(outcome.results.open_checks)
     if not undecided:
         return f"only a part was measured; so far all {judged} checks pass"
     thresholds = "1 threshold" if undecided == 1 else f"{undecided} thresholds"
@@ -184,11 +190,11 @@ def _facts(outcome: Outcome, cause: Cause | None) -> list[str]:
     """
     known = {
         (one.check.family, one.check.pose, one.check.class_name): one
-        for one in of_candidate(outcome.verdicts, ACCURACY)
+        for one in of_candidate(outcome.results.verdicts, ACCURACY)
     }
     clean, regression = known.get(("clean", IDENTITY, None)), ""
     accuracy = "" if clean is None else f"Clean accuracy {clean.unit.format(clean.value or 0.0)}."
-    if (overview := outcome.overview) is not None:
+    if (overview := outcome.findings.overview) is not None:
         mine, other = overview.models[0], overview.reference
         accuracy = f"Clean accuracy {Unit.SHARE.format(mine.accuracy.value)}"
         shipped = other is not None and "incumbent" in other.roles
@@ -286,26 +292,31 @@ def _missing_classes(
 
 def notes(outcome: Outcome) -> list[str]:
     """Return what bears on the verdict: hand thresholds, informational checks, self-checks, regressions."""
-    said = [f"thresholds: {outcome.provenance}", *outcome.remarks]
-    said += [found.sentence for found in (outcome.differences, outcome.unlabeled) if found]
-    by_hand = [verdict.check for verdict in outcome.verdicts if verdict.check.by_hand]
+    said = [f"thresholds: {outcome.inputs.provenance}", *outcome.results.remarks]
+    for part in outcome.parts.values():
+        said += part.summary_lines
+    by_hand = [verdict.check for verdict in outcome.results.verdicts if verdict.check.by_hand]
     if hand := [check.id for check in by_hand if not check.is_tolerance]:
         said.append(f"{len(hand)} of the thresholds set by hand: {some_of(hand)}")
     if tolerances := [check.id for check in by_hand if check.is_tolerance]:
         said.append(
             f"{len(tolerances)} of the thresholds are tolerances set by hand: {some_of(tolerances)}"
         )
-    if any(verdict.status in {"informational", "not_applicable"} for verdict in outcome.verdicts):
-        said.append(outcome.counts)
-    if outcome.self_checks_in_words:
-        said.append(outcome.self_checks_in_words)
+    if any(
+        verdict.status in {"informational", "not_applicable"}
+        for verdict in outcome.results.verdicts
+    ):
+        said.append(counts_in_words(outcome.results))
+    self_checks = self_checks_in_words(outcome.findings)
+    if self_checks:
+        said.append(self_checks)
     said += [
         f"self-check {check.name}: {check.detail}"
-        for check in outcome.self_checks
+        for check in outcome.findings.self_checks
         if check.cannot_notice
     ]
     reasons: dict[str, list[str]] = {}
-    for verdict in outcome.verdicts:
+    for verdict in outcome.results.verdicts:
         if verdict.status == "not_applicable":
             reasons.setdefault(verdict.detail, []).append(verdict.check.family)
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
@@ -315,7 +326,7 @@ def notes(outcome: Outcome) -> list[str]:
     ]
     if more := sum(len(families) for _, families in ranked[_REASONS:]):
         said.append(f"{_checks(more)} not applicable for other reasons, which the report lists")
-    for verdict in outcome.verdicts:
+    for verdict in outcome.results.verdicts:
         if verdict.flips and verdict.check.pose == IDENTITY:
             lost, gained = len(verdict.flips["new_failures"]), len(verdict.flips["fixed_failures"])
             said.append(
@@ -332,7 +343,7 @@ def _checks(count: int) -> str:
 
 def data_in_words(outcome: Outcome) -> str:
     """Return which images were judged; of a run that ended before it read them, which were named."""
-    data = outcome.data
+    data = outcome.inputs.data
     return (
         f"{data['name']}, {data['split']} split, {data['n']} images"
         if data["n"]

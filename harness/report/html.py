@@ -33,6 +33,7 @@ from harness.report.sections import (
 from harness.report.tables import models, regressions, robust_accuracies
 from harness.report.text import summary_lines
 from harness.report.wording import SIGNS, candidate_name
+from harness.run.headline import headline, headline_in_brief, self_checks_in_words
 from harness.run.status import REPORT
 
 if TYPE_CHECKING:
@@ -51,17 +52,17 @@ def page_of(outcome: Outcome) -> str:
     """Return the page of a run; a brief one has a verdict and the lines of the terminal alone."""
     found = diagnose(outcome)
     name = candidate_name(outcome)
-    if outcome.brief:
+    if outcome.run.brief:
         why = f"This run made no pictures, so figures are left out. {REPORT} has all numbers."
         return bare_page(
-            run=outcome.run,
+            run=outcome.run.id,
             verdict=outcome.verdict,
             sentence=found.sentence,
-            headline=outcome.headline,
+            headline=headline(outcome),
             said=[why, *summary_lines(outcome, PurePath())],
-            facts={"reproduce": outcome.command},
+            facts={"reproduce": outcome.run.command},
         )
-    kind = "fail" if outcome.verdict == "partial" and outcome.failed else outcome.verdict
+    kind = "fail" if outcome.verdict == "partial" and outcome.results.failed else outcome.verdict
     remarks = {kind: list(lines) for kind, lines in found.remarks.items()}
     reasons = []
     if outcome.verdict == "error":
@@ -72,13 +73,13 @@ def page_of(outcome: Outcome) -> str:
         kind=kind,
         sentence=found.sentence,
         facts=[*reasons, *found.facts, *found.signs],
-        headline=outcome.headline_in_brief,
-        run=outcome.run,
+        headline=headline_in_brief(outcome),
+        run=outcome.run.id,
         verdict=outcome.verdict,
     )
     said = [f"{kind}: {line}" for kind, lines in remarks.items() for line in lines]
     title = " · ".join(filter(None, (outcome.verdict.upper(), name, TITLE)))
-    lead = paragraphs(*found.margins, *said, outcome.scope)
+    lead = paragraphs(*found.margins, *said, outcome.run.scope)
     sections = (show(outcome) for show in all_sections())
     return whole_page(title, lead, sections, banner=banner, first=examples(outcome))
 
@@ -109,9 +110,9 @@ def comparison_page(
 
 def comparison(outcome: Outcome) -> Section | None:
     """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
-    body = paragraphs(outcome.overview_missing)
-    if outcome.overview is not None:
-        body = models(outcome.overview, robust_accuracies(outcome))
+    body = paragraphs(outcome.findings.overview_missing)
+    if outcome.findings.overview is not None:
+        body = models(outcome.findings.overview, robust_accuracies(outcome))
     return Section("comparison", "Comparison with other models", body) if body else None
 
 
@@ -119,15 +120,18 @@ def coverage(outcome: Outcome) -> Section:
     """Return the inputs of the run, the origin of its thresholds, and the command to reproduce it."""
     facts: list[tuple[str, object]] = [
         (role_title(role), render("code", text=model["path"], beside=model["sha256"][:12]))
-        for role, model in outcome.models.items()
+        for role, model in outcome.inputs.models.items()
     ]
-    pipeline = outcome.data.get("pipeline")
+    pipeline = outcome.inputs.data.get("pipeline")
     facts += [
         ("data", data_in_words(outcome)),
         *([("reference pipeline", pipeline)] if pipeline else []),
-        ("reproduce", render("code", text=outcome.command)),
-        ("versions", ", ".join(f"{name} {release}" for name, release in outcome.versions.items())),
-        ("thresholds", outcome.provenance),
+        ("reproduce", render("code", text=outcome.run.command)),
+        (
+            "versions",
+            ", ".join(f"{name} {release}" for name, release in outcome.run.versions.items()),
+        ),
+        ("thresholds", outcome.inputs.provenance),
         *(("", note) for note in notes(outcome)[1:]),
     ]
     return inputs(facts, "Inputs and command")
@@ -135,14 +139,16 @@ def coverage(outcome: Outcome) -> Section:
 
 def self_checks(outcome: Outcome) -> Section | None:
     """Return the results of the run's self-checks."""
-    if not outcome.self_checks:
+    if not outcome.findings.self_checks:
         return None
-    rows = [(check.name, SIGNS[check.status], check.detail) for check in outcome.self_checks]
-    counts = Counter(check.status for check in outcome.self_checks)
+    rows = [
+        (check.name, SIGNS[check.status], check.detail) for check in outcome.findings.self_checks
+    ]
+    counts = Counter(check.status for check in outcome.findings.self_checks)
     not_applicable = (
         f"{counts['not_applicable']} not applicable" if counts["not_applicable"] else ""
     )
-    summary = "; ".join(filter(None, (outcome.self_checks_in_words, not_applicable)))
+    summary = "; ".join(filter(None, (self_checks_in_words(outcome.findings), not_applicable)))
     shown = table(("self-check", "result", "found"), rows)
     return Section(
         "self-checks", "Self-checks", folded(summary, shown, opened=bool(counts["fail"]))
@@ -151,30 +157,37 @@ def self_checks(outcome: Outcome) -> Section | None:
 
 def differing_predictions(outcome: Outcome) -> Section | None:
     """Return pictures of what the models predict differently."""
-    return None if outcome.overview is None else failures(outcome.overview, outcome.thumbnails)
+    return (
+        None
+        if outcome.findings.overview is None
+        else failures(outcome.findings.overview, outcome.images.thumbnails)
+    )
 
 
 def model_figures(outcome: Outcome) -> Section | None:
     """Return the curves and maps of the comparison of the models."""
-    overview = outcome.overview
+    overview = outcome.findings.overview
     return (
-        None if overview is None else figures(overview, outcome.verdicts, outcome.reference_curves)
+        None
+        if overview is None
+        else figures(overview, outcome.results.verdicts, outcome.findings.reference_curves)
     )
 
 
 def tests(outcome: Outcome) -> Section | None:
     """Return the tests that no check stands for, errors, and what else tests printed."""
-    if not outcome.tests:
+    if not outcome.results.tests:
         return None
     rows = sorted(
         (
             (each.name, each.outcome, Markup("\n").join(map(printable, each.text.splitlines())))
-            for each in outcome.tests
+            for each in outcome.results.tests
         ),
         key=lambda row: row[1] not in {"failed", "error"},
     )
     counts = ", ".join(
-        f"{count} {name}" for name, count in Counter(each.outcome for each in outcome.tests).items()
+        f"{count} {name}"
+        for name, count in Counter(each.outcome for each in outcome.results.tests).items()
     )
     body = folded(
         f"{len(rows)} tests: {counts}", render("tests", rows=rows), opened=len(rows) <= _OPENED

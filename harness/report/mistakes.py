@@ -79,7 +79,7 @@ def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | Non
 
 def confusions(outcome: Outcome) -> Section | None:
     """Return the candidate's confusions on clean images, each with pictures; None without mistakes."""
-    if (overview := outcome.overview) is None or not overview.mistakes:
+    if (overview := outcome.findings.overview) is None or not overview.mistakes:
         return None
     faces: dict[tuple[str, str], list[Face]] = {}
     for wrong in overview.mistakes:
@@ -90,7 +90,7 @@ def confusions(outcome: Outcome) -> Section | None:
             )
             usual = f"reference models: {said}"
         image, known = (
-            outcome.thumbnails.get(str(wrong.index), ""),
+            outcome.images.thumbnails.get(str(wrong.index), ""),
             outcome.known_text(f"image {wrong.index}"),
         )
         face = mistake(
@@ -124,7 +124,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
 
     If the reference models cannot name them, the section says why.
     """
-    overview, title = outcome.overview, "Suspected label errors"
+    overview, title = outcome.findings.overview, "Suspected label errors"
     if overview is not None and overview.label_errors_missing:
         return Section("label-errors", title, paragraphs(overview.label_errors_missing))
     if overview is None or overview.label_errors is None or not overview.label_errors.rows:
@@ -133,7 +133,7 @@ def label_error_section(outcome: Outcome) -> Section | None:
     for row in found.rows[:PICTURED]:
         said, number = f"{row.answer} {row.probability:.0%}", f"image {row.index}"
         words = f"{number}: {row.label}?, reference models {said}"
-        image = outcome.thumbnails.get(str(row.index), "")
+        image = outcome.images.thumbnails.get(str(row.index), "")
         faces.append(Face(image, f"{row.label}?", said, number, words, wrong=False))
     lead = (
         f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
@@ -153,11 +153,15 @@ def _both_verdicts(outcome: Outcome) -> str:
     """
     of_candidate = (
         one
-        for one in outcome.verdicts
+        for one in outcome.results.verdicts
         if (one.check.family, one.check.role) == ("clean", "candidate")
     )
     clean = next(of_candidate, None)
-    rest = outcome.overview.models[0].without_label_errors if outcome.overview else None
+    rest = (
+        outcome.findings.overview.models[0].without_label_errors
+        if outcome.findings.overview
+        else None
+    )
     if clean is None or clean.value is None or rest is None:
         return ""
 

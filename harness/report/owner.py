@@ -103,7 +103,7 @@ class Owner:
             self._claim.publish({**record.pictures, **reports})
         except (Exception, KeyboardInterrupt) as error:  # A broken package raises anything.
             why = reason(error) if isinstance(error, InputError) else unfinished(error)
-            self.refuse(*(outcome.errors if outcome else ()), why)
+            self.refuse(*(outcome.results.errors if outcome else ()), why)
             return NOT_JUDGED
         self._add_to_history(outcome)
         return record.status

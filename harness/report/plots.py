@@ -30,8 +30,8 @@ from harness.report.figures import (
 from harness.report.page import Illustration, Section, figures_html, paragraphs
 from harness.report.tables import left_out
 from harness.report.wording import of_candidate
-from harness.run.outcome import SETTLED
 from harness.run.overview import TELLING, Rate
+from harness.run.results import SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

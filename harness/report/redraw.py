@@ -12,13 +12,15 @@ from harness.base.files import FolderBusyError, held, read_regular
 from harness.base.records import refusal_of_schema
 from harness.report.refusal import refused_reports
 from harness.run.agreement import expect_agreement
-from harness.run.outcome import Outcome, read_outcome
 from harness.run.shown import image_in
 from harness.run.status import MAX_BYTES, PAGE, REPORT, SCHEMA, SUMMARY
+from harness.run.stress_json import read_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from harness.run.outcome import Outcome
 
 
 def reports_of(
@@ -69,10 +71,10 @@ def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
         record = read_regular(path, max_bytes=MAX_BYTES)
         outcome = outcome_in(json.loads(record), lambda _: b"", where=str(path))
         if outcome is not None and outcome.verdict in {"pass", "fail"}:
-            facts = [outcome.models["candidate"][name] for name in ("path", "sha256")]
-            facts += [outcome.data[name] for name in ("name", "split", "sha256")]
+            facts = [outcome.inputs.models["candidate"][name] for name in ("path", "sha256")]
+            facts += [outcome.inputs.data[name] for name in ("name", "split", "sha256")]
             if not all(isinstance(each, str) for each in facts) or not isinstance(
-                outcome.data["n"], int
+                outcome.inputs.data["n"], int
             ):
                 raise ValueError(f"expected texts, found {facts}")
         return outcome, record

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, code_in
 from harness.base.errors import InputError, OutputError, printable, reason, writable
+from harness.base.features import record_keys
 from harness.base.files import FolderBusyError, held, is_held
 from harness.base.markdown import code, plain, relative
 from harness.base.outputs import (
@@ -127,15 +128,21 @@ def refusal(
         "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
         **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
-        **dict.fromkeys(
-            ("overview", "differences", "unlabeled", "slices", "history", "input_faults")
-        ),
+        **dict.fromkeys(("overview", "history", "input_faults", *_keys_of_features())),
         **dict.fromkeys(("overview_missing", "stopped"), ""),
         "day": datetime.now(UTC).date().isoformat(),
         "brief": True,
         "command": shlex.join(map(str, command)),
         "folder": folder,
     }
+
+
+def _keys_of_features() -> list[str]:
+    """Return the keys of records that features leave; none if a feature is what failed."""
+    try:
+        return sorted(record_keys())
+    except Exception:
+        return []
 
 
 def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:

@@ -29,7 +29,8 @@ from harness.report.plots import verdict_dots
 from harness.report.signs import known_margins
 from harness.report.tables import SIGNIFICANT, marked
 from harness.report.wording import SIGNS, case, explained, points, reference, row_of, terms
-from harness.run.outcome import line_of_incumbent, worst_first
+from harness.run.history_line import line_of_incumbent
+from harness.run.margins import worst_first
 from harness.run.request import rerun_command
 from harness.run.shown import Pictures
 
@@ -77,13 +78,15 @@ def examples(outcome: Outcome) -> Section | None:
 
     Consensus-set errors show the mean prediction of the reference models. Theirs is the check that misses by most.
     """
-    ranked = worst_first(outcome.verdicts)
+    ranked = worst_first(outcome.results.verdicts)
     pictured = [
-        one for one in ranked if (shown := outcome.pictures.get(one.check.id)) and shown.cases
+        one
+        for one in ranked
+        if (shown := outcome.images.pictures.get(one.check.id)) and shown.cases
     ]
     lost = next((one for one in pictured if one.leads and one.value), None)
     failing = next((one for one in pictured if one.status == "fail"), None)
-    if outcome.failed and lost is not None:
+    if outcome.results.failed and lost is not None:
         usual = f" Reference models: {said}." if (said := reference(lost)) else ""
         lead = f"{lost.value or 0:,.0f} {lost.leads}, {lost.detail}.{usual}"
         name, most = lost.check.id, _LEADING
@@ -92,7 +95,7 @@ def examples(outcome: Outcome) -> Section | None:
         name, most = failing.check.id, 1
     else:
         return None
-    cases = outcome.pictures[name].cases[:most]
+    cases = outcome.images.pictures[name].cases[:most]
     return Section("example", "Examples", render("examples", cases=cases, lead=lead, id=name))
 
 
@@ -103,7 +106,7 @@ def margins(outcome: Outcome) -> Section | None:
     incumbent.
     """
     smallest: dict[str, tuple[float, Verdict]] = {}
-    for away, verdict in sorted(known_margins(outcome.verdicts), key=lambda each: each[0]):
+    for away, verdict in sorted(known_margins(outcome.results.verdicts), key=lambda each: each[0]):
         smallest.setdefault(verdict.check.family, (away, verdict))
     own = line_of_incumbent(outcome)
     theirs = own.margins if own else {}
@@ -139,7 +142,7 @@ def corruption_map(outcome: Outcome) -> Section | None:
     Rows with failing checks come first, then the largest drops. None with fewer than two corruptions.
     """
     found: dict[str, dict[int, Verdict]] = {}
-    for verdict in outcome.verdicts:
+    for verdict in outcome.results.verdicts:
         keys = verdict.check.keys
         measured = (verdict.check.role, verdict.metric) == (
             "candidate",
@@ -216,11 +219,13 @@ def _drop(verdict: Verdict) -> float | None:
 def slices(outcome: Outcome) -> Section | None:
     """Return the accuracy of each group, by column; None without such rows."""
     verdicts = [
-        one for one in outcome.verdicts if one.check.family == SLICE and one.value is not None
+        one
+        for one in outcome.results.verdicts
+        if one.check.family == SLICE and one.value is not None
     ]
     clean = [
         one.value
-        for one in outcome.verdicts
+        for one in outcome.results.verdicts
         if (one.check.family, one.metric) == ("clean", ACCURACY.name)
     ]
     drawn = []
@@ -260,11 +265,11 @@ def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Fig
 
 def checks(outcome: Outcome) -> Section:
     """Return a row for each check, which links can name by its id, the worst failures first."""
-    command, verdicts = shlex.split(outcome.command), worst_first(outcome.verdicts)
+    command, verdicts = shlex.split(outcome.run.command), worst_first(outcome.results.verdicts)
     rows = []
     for order, verdict in enumerate(verdicts):
         name = verdict.check.id
-        rerun, shown = rerun_command(command, name), outcome.pictures.get(name, Pictures())
+        rerun, shown = rerun_command(command, name), outcome.images.pictures.get(name, Pictures())
         more = render("details", id=name, explanation=verdict.explain(), shown=shown, command=rerun)
         facts = {
             "order": order,
@@ -285,7 +290,7 @@ def checks(outcome: Outcome) -> Section:
 
 def words(outcome: Outcome) -> Section:
     """Return the meaning of the behaviors of a run and of the terms of its page, folded; links open it."""
-    families = dict.fromkeys(verdict.check.family for verdict in outcome.verdicts)
+    families = dict.fromkeys(verdict.check.family for verdict in outcome.results.verdicts)
     behaviors = [FAMILIES[name] for name in families if name in FAMILIES]
     return Section(
         "words", "Behaviors and terms", render("words", behaviors=behaviors, words=terms().items())

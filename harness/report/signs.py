@@ -16,7 +16,7 @@ from harness.measures import never_judged
 from harness.measures.panel.threshold import PROVISIONAL, STATED, on_scale, widened
 from harness.measures.statistics import combined_p, related
 from harness.report.wording import reference
-from harness.run.outcome import margin
+from harness.run.margins import margin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ _CLOSEST, _NAMED = 3, 2
 def margin_lines(outcome: Outcome) -> list[str]:
     """Return a line with the smallest margin of each family of a run that passes; none for other runs."""
     closest: dict[str, str] = {}
-    for away, verdict in sorted(known_margins(outcome.verdicts), key=itemgetter(0)):
+    for away, verdict in sorted(known_margins(outcome.results.verdicts), key=itemgetter(0)):
         closest.setdefault(verdict.check.family, f"{verdict.check.id} {away:.1f}")
     if outcome.verdict != "pass" or not closest:
         return []
@@ -47,7 +47,7 @@ def signs(outcome: Outcome) -> list[str]:
     """Return at most two lines with signs of a weaker model in a run that passes, one for a run that fails."""
     if outcome.verdict not in {"pass", "fail"}:
         return []
-    looked_at, found = rare(outcome.verdicts)
+    looked_at, found = rare(outcome.results.verdicts)
     said = []
     for p, verdict in found[:_NAMED]:
         panel, why = verdict.check.panel, f"p {related(p)}"
@@ -61,7 +61,7 @@ def signs(outcome: Outcome) -> list[str]:
         f"worse than reference models among {looked_at} informational checks: {'; '.join(said)}{more}"
     ]
     named = {verdict.check.id for _, verdict in found}
-    others = [verdict for verdict in outcome.verdicts if verdict.check.id not in named]
+    others = [verdict for verdict in outcome.results.verdicts if verdict.check.id not in named]
     rest = _without_stated(others)
     return [*(lines if found else []), *(_together(rest) if outcome.verdict == "pass" else [])]
 

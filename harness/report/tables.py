@@ -13,7 +13,7 @@ from harness.perturb.grids import CORNERS_TOO_FAR, NO_GEOMETRY
 from harness.report.diagnosis import conclusion
 from harness.report.page import Section, aligned, paragraphs, render, table
 from harness.report.wording import significantly_more
-from harness.run.outcome import line_of_incumbent, robust_verdict
+from harness.run.history_line import line_of_incumbent, robust_verdict
 from harness.run.overview import TELLING, Rate
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def models(overview: Overview, robust: Mapping[str, Rate] = {}) -> Markup:
 
 def side_by_side(outcome: Outcome) -> list[list[str]]:
     """Return titles, one for each model, and a row for each metric that was measured; empty without an overview."""
-    if (overview := outcome.overview) is None:
+    if (overview := outcome.findings.overview) is None:
         return []
     rows = [["", *(" = ".join(model.roles) for model in overview.models)]]
     for row in metrics(overview, robust_accuracies(outcome)):
@@ -226,7 +226,7 @@ def regressions(outcome: Outcome) -> Section | None:
     """Return new and fixed failures since the incumbent, for each behavior that was compared."""
     rows = []
     for check, flips in (
-        (verdict.check, verdict.flips) for verdict in outcome.verdicts if verdict.flips
+        (verdict.check, verdict.flips) for verdict in outcome.results.verdicts if verdict.flips
     ):
         lost, gained = len(flips["new_failures"]), len(flips["fixed_failures"])
         p = related(flips["mcnemar_p"]).removeprefix("= ")

@@ -14,7 +14,8 @@ from harness.report.diagnosis import data_in_words, diagnose, notes
 from harness.report.refusal import mark_of_summary
 from harness.report.tables import side_by_side
 from harness.report.wording import measured_and_required
-from harness.run.outcome import worst_first
+from harness.run.headline import headline
+from harness.run.margins import worst_first
 from harness.run.shown import named
 from harness.run.status import MEANING, PAGE
 
@@ -50,8 +51,8 @@ def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
     It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them above.
     """
     report, found = folder / PAGE, diagnose(outcome)
-    lines = [*notes(outcome), *([outcome.scope] if outcome.scope else [])]
-    lines.append(f"candidate {outcome.models['candidate']['path']}: {outcome.headline}")
+    lines = [*notes(outcome), *([outcome.run.scope] if outcome.run.scope else [])]
+    lines.append(f"candidate {outcome.inputs.models['candidate']['path']}: {headline(outcome)}")
     lines += [MEANING] if outcome.verdict == "error" else []
     lines += [f"  {line}" for line in (*found.facts, *found.margins, *found.signs)]
     for kind, said in found.remarks.items():
@@ -85,7 +86,7 @@ def markdown(outcome: Outcome) -> str:
         said += [f"- **{kind}**: {written(line)}" for line in lines[:_MOST_SHOWN]]
         more = len(lines) - _MOST_SHOWN
         said += [f"- **{kind}**: {more} more, listed in {PAGE}"] if more > 0 else []
-    said += [f"- {plain(outcome.scope)}"] if outcome.scope else []
+    said += [f"- {plain(outcome.run.scope)}"] if outcome.run.scope else []
     added = [
         line for feature in features() for made in feature.lines for line in resolve(made)(outcome)
     ]
@@ -109,7 +110,7 @@ def markdown(outcome: Outcome) -> str:
             )
         )
     blocks = [
-        [f"## {icon} Model quality gate: {plain(outcome.headline)}"],
+        [f"## {icon} Model quality gate: {plain(headline(outcome))}"],
         [*(plain(line) for line in found.facts), f"Report: [{PAGE}]({PAGE})"],
         table(side_by_side(outcome)),
         said,
@@ -119,24 +120,24 @@ def markdown(outcome: Outcome) -> str:
         known,
         ["What was judged:"],
         _judged(outcome),
-        [f"Reproduce: {code(outcome.command)}"],
+        [f"Reproduce: {code(outcome.run.command)}"],
     ]
     return relative(
-        "\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.folder
+        "\n\n".join("\n".join(block) for block in blocks if block) + "\n", outcome.run.folder
     )
 
 
 def _judged(outcome: Outcome) -> list[str]:
     """Return the models, the data, the origin of the thresholds and the run; the page has more."""
     lines = []
-    for role, model in outcome.models.items():
+    for role, model in outcome.inputs.models.items():
         sha256 = f" (`{model['sha256'][:12]}`)" if model["sha256"] else ""
         lines.append(f"- {role_title(role)}: {code(model['path'])}{sha256}")
 
     lines.append(f"- {plain(f'data: {data_in_words(outcome)}')}")
-    lines.append(f"- {plain(f'thresholds: {outcome.provenance}')}")
-    if outcome.run:
-        lines.append(mark_of_summary(outcome.run, outcome.verdict))
+    lines.append(f"- {plain(f'thresholds: {outcome.inputs.provenance}')}")
+    if outcome.run.id:
+        lines.append(mark_of_summary(outcome.run.id, outcome.verdict))
     return lines
 
 
@@ -155,8 +156,8 @@ def _picture(outcome: Outcome) -> list[str]:
 
 def summary_picture(outcome: Outcome) -> SummaryPicture | None:
     """Return the picture of the worst failing check; None if no failing check has one."""
-    for verdict in worst_first(outcome.verdicts):
-        shown = outcome.pictures.get(verdict.check.id)
+    for verdict in worst_first(outcome.results.verdicts):
+        shown = outcome.images.pictures.get(verdict.check.id)
         if verdict.status != "fail" or shown is None:
             continue
         name = verdict.check.id
@@ -190,10 +191,10 @@ def annotation_lines(outcome: Outcome, report: PurePath) -> list[str]:
     found = [(NOT_JUDGED, error) for error in diagnose(outcome).remarks["inconclusive"]]
     found += [
         (each.check.id, each.explain())
-        for each in worst_first(outcome.verdicts)
+        for each in worst_first(outcome.results.verdicts)
         if each.status == "fail"
     ]
-    found += [(failure, "failed") for failure in outcome.failed_tests]
+    found += [(failure, "failed") for failure in outcome.results.failed_tests]
     if (more := len(found) - ANNOTATED + 1) > 1:
         last = f"{more} more", f"{more} more checks or tests fail; they are listed in {report}"
         found = [*found[: ANNOTATED - 1], last]

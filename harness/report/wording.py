@@ -37,7 +37,7 @@ SIGNS = {
 
 def candidate_name(outcome: Outcome) -> str:
     """Return the name of the candidate's file without its folders; empty where the run has no candidate."""
-    candidate = outcome.models.get("candidate")
+    candidate = outcome.inputs.models.get("candidate")
     return printable(candidate["path"].rstrip("/").rpartition("/")[2]) if candidate else ""
 
 

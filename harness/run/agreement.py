@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError
-from harness.run.outcome import as_written
 from harness.run.status import INCONCLUSIVE
+from harness.run.stress_json import as_written, derived_facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,8 +21,8 @@ _UNFINISHED = {"verdict": "error", "headline": INCONCLUSIVE, "provisional": Fals
 def expect_agreement(record: Mapping[str, Any], outcome: Outcome | None, *, where: str) -> None:
     """Raise `InputError` for a record with a fact that its other fields contradict.
 
-    `record` is the plain content of `stress.json`, and `outcome` that of the run, None for an unfinished one. The
-    message begins with `where`, the name of the file.
+    `record` is the plain content of `stress.json`, and `outcome` that of the run, None for an
+    unfinished one. The message begins with `where`, the name of the file.
     """
     contradiction = next(_contradictions(record, outcome), "")
     if contradiction:
@@ -38,9 +38,9 @@ def _contradictions(record: Mapping[str, Any], outcome: Outcome | None) -> Itera
         yield from _differences("the run did not finish; it", record, present)
         return
 
-    for entry, verdict in zip(record["checks"], outcome.verdicts, strict=True):
-        yield from _contradictions_of_check(entry, verdict, stopped=bool(outcome.stopped))
-    yield from _differences("the run", record, outcome.derived)
+    for entry, verdict in zip(record["checks"], outcome.results.verdicts, strict=True):
+        yield from _contradictions_of_check(entry, verdict, stopped=bool(outcome.run.stopped))
+    yield from _differences("the run", record, derived_facts(outcome))
 
 
 def _contradictions_of_check(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, OutputError, said_of
 from harness.run.history import LAST, attempt_of, chance_of_a_pass, history_of, read_history
-from harness.run.outcome import line_of, line_of_incumbent
+from harness.run.history_line import line_of, line_of_incumbent
 
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
@@ -42,7 +42,7 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
     path = request.history_path
     if path is None or request.record is not None:
         return outcome
-    remarks = outcome.remarks
+    remarks = outcome.results.remarks
     try:
         history_of(request, path).expect_own()
         before = read_history(path)
@@ -53,17 +53,17 @@ def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
                 f"history: {late} runs are dated after this one; check the clock of this machine",
             )
         every = replace(before, lines=(*before.lines, now))
-        notices, attempt = outcome.notices, attempt_of(now, before.lines)
+        notices, attempt = outcome.results.notices, attempt_of(now, before.lines)
         if attempt > 1:
             notices += (
                 f"attempt {attempt} on this test set: a recipe at the minimum detectable drop passes at least one of "
                 f"{attempt} attempts with a probability of {chance_of_a_pass(attempt):.0%}",
             )
-        whole = replace(outcome, history=every, remarks=remarks, notices=notices, attempt=attempt)
+        results = replace(outcome.results, remarks=remarks, notices=notices)
+        whole = replace(outcome, results=results, history=every, attempt=attempt)
         shown = [*every.series.get(now.series, ())[-LAST:], line_of_incumbent(whole), now]
         kept = tuple(line for line in every.lines if any(line is each for each in shown))
         return replace(whole, history=replace(every, lines=kept))
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
-        return replace(
-            outcome, remarks=(*remarks, f"history: this run leaves no line ({said_of(error)})")
-        )
+        remarks = (*remarks, f"history: this run leaves no line ({said_of(error)})")
+        return replace(outcome, results=replace(outcome.results, remarks=remarks))

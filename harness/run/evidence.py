@@ -23,8 +23,8 @@ class Evidence:
     def show(self, verdict: Verdict, seen: PerturbedImages | None = None) -> None:
         """Record the verdict of the running test, and what the candidate saw when it was measured.
 
-        Of several verdicts the gravest counts: an error before a failure, a failure before a pass. Of equals the worse
-        one counts.
+        Of several verdicts the gravest counts: an error before a failure, a failure before a pass.
+        Of equals the worse one counts.
         """
         if self.verdict is None or verdict.outranks(self.verdict):
             self.verdict, self.seen = verdict, seen

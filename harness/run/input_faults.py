@@ -19,7 +19,7 @@ from harness.inference.predictors.answers import other_order
 from harness.inference.serving import normalization_of, served_predictions
 from harness.measures.statistics import mcnemar_p
 from harness.run.budget import extent_of
-from harness.run.outcome import InputFaults
+from harness.run.findings import InputFaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from harness.inference import standins
 from harness.measures import METRICS
 from harness.measures.slices import CLASS_DIFFERENCE, GROUP_DIFFERENCE
 from harness.measures.statistics import mcnemar_p
-from harness.run.outcome import named_check
+from harness.run.findings import named_check
 from harness.run.session import StressSession
 
 if TYPE_CHECKING:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, get_args
 
-from harness.base.records import schema_of
+from harness.base.records import schema_of, schemas_of
 from harness.checks import Verdict
 from harness.checks.roles import ROLES
 from harness.data.domain import AugmentationRange
 from harness.perturb import PROTOCOL
-from harness.run.history import Overall
-from harness.run.outcome import Outcome
+from harness.run.feature_records import record_types
+from harness.run.history import History, Overall
 from harness.run.status import SCHEMA
+from harness.run.stress_json import ARRANGED, GROUPS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEXT = {"type": "string"}
@@ -46,17 +47,19 @@ _DERIVED = {
     "schema": {"const": SCHEMA, "description": "The version of this file's schema."},
     "protocol": {"const": PROTOCOL, "description": "The version of the rules for pixels."},
     "finished": {"type": "boolean", "description": "False for a refusal, true for an outcome."},
+    "run": {"type": "string", "description": "The id of the run."},
     "verdict": {"enum": [*get_args(Overall)]},
     "headline": {"type": "string", "description": "The verdict in one sentence."},
     "provisional": {
         "type": "boolean",
         "description": "Whether a threshold rests on one or two reference models.",
     },
+    "attempt": _COUNT,
     "chance_of_a_pass": _SHARE,
     "error_codes": {**_TEXTS, "description": "The code of each error, in the order of `errors`."},
     "data": _DATA,
 }
-"""Keys of the file that are no field of an outcome, or more exact than one."""
+"""Keys of the file that are no field of a record, or more exact than one."""
 _DERIVED_OF_CHECK = {
     "id": _TEXT,
     "role": _TEXT,
@@ -76,21 +79,19 @@ def record_schema() -> dict[str, Any]:
 
     Every key of today is required. Further keys are valid, because a later version may add some.
     """
-    outcome = schema_of(Outcome)
-    definitions = outcome["$defs"]
+    groups: dict[str, type] = {group.__name__: group for group in GROUPS}
+    whole_records: dict[str, type] = {"history": History, **record_types()}
+    schemas, definitions = schemas_of({**groups, **whole_records})
+    keys: dict[str, Any] = {}
+    for name in groups:
+        keys |= definitions.pop(name)["properties"]
+    for name in ARRANGED:
+        del keys[name]
+    for key in whole_records:
+        keys[key] = {"anyOf": [schemas[key], {"type": "null"}]}
 
-    verdict = definitions.pop("Verdict")
-    check = {**_DERIVED_OF_CHECK, **verdict["properties"]}
-    definitions["CheckResult"] = {
-        "type": "object",
-        "description": "A check of the checks file, its measurement and its verdict.",
-        "properties": check,
-        "required": [*_DERIVED_OF_CHECK, *(each.name for each in fields(Verdict))],
-    }
     definitions["Model"] = _MODEL
-
-    own = outcome["properties"]
-    keys = {name: value for name, value in own.items() if name not in {"models", "verdicts"}}
+    definitions["CheckResult"] = _check_schema(definitions.pop("Verdict"))
     keys |= dict.fromkeys(ROLES, _MODEL_OR_NULL)
     keys |= {"checks": {"type": "array", "items": {"$ref": "#/$defs/CheckResult"}}}
     keys |= _DERIVED
@@ -105,4 +106,14 @@ def record_schema() -> dict[str, Any]:
         "properties": keys,
         "required": [*keys],
         "$defs": definitions,
+    }
+
+
+def _check_schema(verdict: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a check's entry by that of its verdict."""
+    return {
+        "type": "object",
+        "description": "A check of the checks file, its measurement and its verdict.",
+        "properties": {**_DERIVED_OF_CHECK, **verdict["properties"]},
+        "required": [*_DERIVED_OF_CHECK, *(field.name for field in fields(Verdict))],
     }

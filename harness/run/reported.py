@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, some_of
@@ -17,7 +16,9 @@ from harness.checks.families import families_in_words, family_in_words
 from harness.checks.known import KNOWN, read_known
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.measures import METRICS, Unit
-from harness.run.outcome import FamilyCost, OtherTest, Outcome, Part
+from harness.run.findings import Findings
+from harness.run.outcome import Outcome, RunFacts, RunInputs
+from harness.run.results import FamilyCost, OtherTest, Results
 from harness.run.status import versions
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from harness.checks import Check, ChecksFile, Verdict
     from harness.checks.known import KnownIssue
+    from harness.run.feature_records import FeatureRecord
     from harness.run.session import StressSession
 
 
@@ -45,7 +47,9 @@ class Reported:
     failed_tests: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     interrupted: bool = False
-    part: Part = field(default_factory=Part)
+    findings: Findings = field(default_factory=Findings)
+    parts: dict[str, FeatureRecord] = field(default_factory=dict)
+    """Records of features by their keys in `stress.json`."""
     tests: list[OtherTest] = field(default_factory=list)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds of all cores by family."""
@@ -110,73 +114,103 @@ def outcome_of(
 ) -> Outcome:
     """Return the outcome of a run of this session: its verdicts in the order of the rows, and its omissions.
 
-    `command` is the command line of the run, and `run` its id. `default` is the checks file of the default profile,
-    with which the outcome compares checks that are made for a sample.
+    `command` is the command line of the run, and `run` its id. `default` is the checks file of the
+    default profile, with which the outcome compares checks that are made for a sample.
     """
-    checks, images = session.checks, session.images
-    known: tuple[KnownIssue, ...] = ()
-    day, folder = datetime.now(UTC).date(), ""
-    with suppress(InputError):  # It could be read when the run began, and changes no verdict.
-        known = read_known(checks)
-    with suppress(OSError):  # It may be gone.
-        folder = str(Path.cwd())
-    order = {check.id: position for position, check in enumerate(checks.checks)}
+    checks = session.checks
+    rows = {check.id: position for position, check in enumerate(checks.checks)}
     verdicts = sorted(
         reported.verdicts.values(),
-        key=lambda item: (order.get(item.check.id, len(order)), item.check.id),
+        key=lambda verdict: (rows.get(verdict.check.id, len(rows)), verdict.check.id),
     )
-    outcome = Outcome(
-        **vars(reported.part),
+    run_facts = RunFacts(
+        command=shlex.join(command),
+        profile=profile,
+        versions=versions(),
+        id=run,
+        folder=_working_folder(),
+        day=datetime.now(UTC).date(),
+        scope=_scope(checks, default),
+        stopped="".join(_stopped(session)),
+    )
+    inputs = RunInputs(
+        models={role: model.as_json() for role, model in session.roles.items()},
+        data=_data_of(session),
+        recipe=checks.recipe,
+        checks_sha256=checks.sha256,
+        provenance=session.provenance,
+        known=_known_issues(checks),
+    )
+    results = Results(
         verdicts=tuple(verdicts),
         errors=reported.reasons,
         omissions=tuple(_omissions(reported, verdicts, session)),
         failed_tests=tuple(reported.failed_tests),
-        profile=profile,
-        scope=_scope(checks, default),
-        models={role: model.as_json() for role, model in session.roles.items()},
-        data={
-            "name": images.name,
-            "split": images.split,
-            "sha256": checks.data.sha256,
-            "n": len(images),
-            "classes": list(images.classes),
-            "pipeline": _reference_pipeline(session),
-            **as_plain(images.domain),
-        },
-        stopped="".join(stopped := _stopped(session)),
-        notices=(*stopped, *_notices(session, verdicts), *_known_notices(known, verdicts, day)),
-        known=known,
-        day=day,
-        recipe=checks.recipe,
-        provenance=session.provenance,
-        remarks=(
-            *(
-                f"{role} {model.path}: {model.note}"
-                for role, model in session.roles.items()
-                if model.note
-            ),
-            *_dropped(session),
-            *images.notes,
-            *_mixed(session, verdicts),
-            *_new(session, verdicts),
+        tests=_fitting(sorted(reported.tests, key=lambda test: test.name)),
+        notices=(
+            *_stopped(session),
+            *_notices(session, verdicts),
+            *_known_notices(inputs.known, verdicts, run_facts.day),
         ),
-        checks_sha256=checks.sha256,
-        versions=versions(),
-        run=run,
-        command=shlex.join(command),
-        tests=_fitting(sorted(reported.tests, key=lambda each: each.name)),
+        remarks=_remarks(session, verdicts),
         costs=_costs(reported, verdicts),
-        folder=folder,
     )
-    if outcome.fails_in_earnest:
-        return outcome
-    errors = list(outcome.errors)
-    for check in outcome.unsound:
+    outcome = Outcome(run_facts, inputs, results, reported.findings, reported.parts)
+    return outcome if outcome.fails_in_earnest else _with_failed_self_checks(outcome)
+
+
+def _with_failed_self_checks(outcome: Outcome) -> Outcome:
+    """Return an outcome whose errors have the reasons of failed self-checks."""
+    errors = outcome.results.errors
+    for check in outcome.findings.unsound:
         # A test may have reported the error because of which the self-checks could not run.
-        is_reported = bool(check.cause) and any(check.cause in error for error in outcome.errors)
+        is_reported = bool(check.cause) and any(check.cause in error for error in errors)
         if not is_reported:
-            errors.append(check.reason)
-    return replace(outcome, errors=tuple(errors))
+            errors += (check.reason,)
+    return replace(outcome, results=replace(outcome.results, errors=errors))
+
+
+def _known_issues(checks: ChecksFile) -> tuple[KnownIssue, ...]:
+    """Return the known issues; none where they are unreadable: they could be read before, and change no verdict."""
+    try:
+        return read_known(checks)
+    except InputError:
+        return ()
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # It may be gone.
+        return ""
+
+
+def _data_of(session: StressSession) -> dict[str, Any]:
+    images = session.images
+    return {
+        "name": images.name,
+        "split": images.split,
+        "sha256": session.checks.data.sha256,
+        "n": len(images),
+        "classes": list(images.classes),
+        "pipeline": _reference_pipeline(session),
+        **as_plain(images.domain),
+    }
+
+
+def _remarks(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Return facts about models, images and rows that no reader needs for the verdict."""
+    notes = []
+    for role, model in session.roles.items():
+        if model.note:
+            notes.append(f"{role} {model.path}: {model.note}")
+    return (
+        *notes,
+        *_dropped(session),
+        *session.images.notes,
+        *_mixed(session, verdicts),
+        *_new(session, verdicts),
+    )
 
 
 def _costs(reported: Reported, verdicts: Sequence[Verdict]) -> dict[str, FamilyCost]:
@@ -339,7 +373,7 @@ def _omissions(
     omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
-    elif not reported.part.self_checks and not session.recording:
+    elif not reported.findings.self_checks and not session.recording:
         omissions.append("the run did not check itself")
     judged = [verdict.check for verdict in verdicts if verdict.judged or verdict.is_open]
     if all(ROLES[check.role].precondition for check in judged):
@@ -421,8 +455,8 @@ def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
 def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
     """Return whether a check's test left out images that its threshold was made for, in a run that left out none.
 
-    More images than the threshold was made for are allowed in the thorough profile only. As many by another draw are
-    others, too.
+    More images than the threshold was made for are allowed in the thorough profile only. As many by
+    another draw are others, too.
     """
     threshold = verdict.check.binding
     if (

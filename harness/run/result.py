@@ -169,7 +169,8 @@ class RunResult:
     def _worst_first(self) -> list[Measured]:
         """Return the results in the order of the report, the worst failure first."""
         from harness.checks import Verdict
-        from harness.run.outcome import plain_verdicts, worst_first
+        from harness.run.margins import worst_first
+        from harness.run.stress_json import plain_verdicts
 
         if self.report is None:
             return []

@@ -30,6 +30,7 @@ from harness.inference.predictors.protocol import UnknownPixelsError
 from harness.measures.localisation import rank_correlation
 from harness.perturb import PROTOCOL, pose_each
 from harness.run.budget import extent_of
+from harness.run.findings import SelfCheck
 from harness.run.mutants import (
     FOLLOW,
     CannotNoticeError,
@@ -37,7 +38,6 @@ from harness.run.mutants import (
     checks_follow_the_candidate,
     is_noticed,
 )
-from harness.run.outcome import SelfCheck
 from harness.run.session import UNSEEDED
 
 if TYPE_CHECKING:

@@ -243,8 +243,8 @@ class StressSession:
     def scaled(self, check: Check) -> Check:
         """Return the check as it applies to this run: to its images, and without a threshold in a recording.
 
-        Raises `ChecksError` for a panel threshold that does not follow from its own numbers. After a stop, it does so
-        for all other checks.
+        Raises `ChecksError` for a panel threshold that does not follow from its own numbers. After
+        a stop, it does so for all other checks.
         """
         if self.recording and not ROLES[check.role].precondition:
             check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)
@@ -301,10 +301,11 @@ class StressSession:
     def of_check(self, check: Check) -> StressSession:
         """Return the session for the test of a check: on a sample by the panel if its metric is weighted.
 
-        A sample to fit into a time has such strata if that holds for all checks of the family. Before the first
-        calibration, the incumbent's confidence defines the strata of a sample by the panel. Without it, the sample is
-        that of `of_family`. A check with a threshold by hand measures all images, unless the file names a sample for
-        its family. Raises as `weighted_sample` does.
+        A sample to fit into a time has such strata if that holds for all checks of the family.
+        Before the first calibration, the incumbent's confidence defines the strata of a sample by
+        the panel. Without it, the sample is that of `of_family`. A check with a threshold by hand
+        measures all images, unless the file names a sample for its family. Raises as
+        `weighted_sample` does.
         """
         family, source, votes = check.family, self.whole or self.images, self._votes
         if self._measures_all(check):
@@ -321,7 +322,8 @@ class StressSession:
     def _measures_all(self, check: Check) -> bool:
         """Return whether only the sample of the whole file, one by the panel, would apply to a threshold by hand.
 
-        While a panel is recorded, no threshold applies, and reference models measure what other checks measure.
+        While a panel is recorded, no threshold applies, and reference models measure what other
+        checks measure.
         """
         data = self.checks.data
         of_all_families = (

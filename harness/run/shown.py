@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import InputError, said_of
+from harness.base.features import record_keys
 from harness.base.files import read_regular
 from harness.base.records import record
 from harness.run.status import PICTURES
@@ -24,8 +25,8 @@ _LEAST = 0.005
 """Smallest share that is not 0%."""
 AS_SEEN = "→ as seen"
 """The title of an image that a check has changed."""
-_WITH_IMAGES = ("pictures", "differences", "unlabeled", "slices")
-"""Entries of a record that have images under the key `image`."""
+ROWS_PICTURED = 48
+"""The worst images that have a picture, in a family whose checks are about one image each."""
 
 
 @record
@@ -97,8 +98,8 @@ class Case:
 class Face:
     """An image of a sheet, with its class `true`, and what is `said` of it: a prediction or a state.
 
-    `wrong` marks that as an error. `about` and `known` have further facts. `words` describes the image for those who
-    cannot see it. It may have no image.
+    `wrong` marks that as an error. `about` and `known` have further facts. `words` describes the
+    image for those who cannot see it. It may have no image.
     """
 
     image: str
@@ -160,16 +161,23 @@ def image_in(folder: Path, name: str) -> bytes:
 
 
 def with_images(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """Return a record with each of its images, an address or a name, as `change` has it."""
+    """Return a record with each of its images, an address or a name, as `change` has it.
+
+    Images are the thumbnails, and what stands under a key `image` in pictures of checks and in
+    records of features.
+    """
 
     def changed(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {name: changed(each, name) for name, each in value.items()}
+            return {name: changed(item, name) for name, item in value.items()}
         if isinstance(value, list):
-            return list(map(changed, value))
-        return change(value) if key == "image" and value and isinstance(value, str) else value
+            return [changed(item) for item in value]
+        if key == "image" and value and isinstance(value, str):
+            return change(value)
+        return value
 
+    with_pictures = {
+        name: changed(plain[name]) for name in ("pictures", *record_keys() & plain.keys())
+    }
     thumbnails = {name: change(image) for name, image in plain["thumbnails"].items()}
-    return (
-        plain | {name: changed(plain[name]) for name in _WITH_IMAGES} | {"thumbnails": thumbnails}
-    )
+    return plain | with_pictures | {"thumbnails": thumbnails}

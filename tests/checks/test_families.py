@@ -1,9 +1,7 @@
 """A family is one entry of a table: titles, explanations, first rows and self-checks follow from it."""
 
-from dataclasses import replace
-
 import torch
-from outcomes import EMPTY
+from outcomes import EMPTY, outcome_with
 
 from harness.checks import Check, read_checks
 from harness.checks.damages import DAMAGES, Damage
@@ -34,7 +32,7 @@ def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
     assert [check.id for check in checks.family("dim")] == ["dim-030"]
     assert damages(checks)["dim"].name == "lights-out"
     verdict = Check("dim-030", "dim", "accuracy").judge(Measurement(ACCURACY, 0.5, 100, (0.4, 0.6)))
-    page = page_of(replace(EMPTY, verdicts=(verdict,)))
+    page = page_of(outcome_with(EMPTY, verdicts=(verdict,)))
     for text in (
         "Poor light",
         DIM.measures,

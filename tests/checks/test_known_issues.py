@@ -6,7 +6,7 @@ from datetime import date
 from types import SimpleNamespace
 
 import pytest
-from outcomes import EMPTY
+from outcomes import EMPTY, outcome_with
 from overviews import overview
 
 from harness.base.errors import InputError
@@ -18,6 +18,7 @@ from harness.report.mistakes import confusions
 from harness.report.sections import checks
 from harness.run.overview import Mistake
 from harness.run.reported import _known_notices
+from harness.run.stress_json import stress_json
 
 ISSUE = """
 [[issue]]
@@ -75,19 +76,19 @@ def test_reports_mark_what_is_known_and_the_verdict_stands():
         KnownIssue("broken", "Ada", "9999-12-31", check="clean-shirt"),
         KnownIssue("odd", "Bob", "2020-01-01", image=17),
     )
-    outcome = replace(EMPTY, verdicts=(failing(),), known=known)
+    outcome = outcome_with(EMPTY, verdicts=(failing(),), known=known)
     assert outcome.verdict == "fail"
-    assert outcome.as_json()["known"][0]["owner"] == "Ada"
+    assert stress_json(outcome)["known"][0]["owner"] == "Ada"
     assert "known issue until 9999-12-31: broken (Ada)" in html.unescape(str(checks(outcome).body))
     some = overview(mistakes=(Mistake(17, "top", "shirt", 0.9),))
-    page = html.unescape(str(confusions(replace(outcome, overview=some)).body))
+    page = html.unescape(str(confusions(outcome_with(outcome, overview=some)).body))
     assert "known issue, expired on 2020-01-01: odd (Bob)" in page
-    assert _known_notices(known, outcome.verdicts, outcome.day) == [
+    assert _known_notices(known, outcome.results.verdicts, outcome.run.day) == [
         "known issues among the failing checks: clean-shirt; the verdict counts them",
         "expired known issues: image 17 (2020-01-01, Bob); fix or renew them in known.toml",
     ]
     (said,) = _known_notices(
-        (replace(known[0], until="2020-01-01"),), outcome.verdicts, outcome.day
+        (replace(known[0], until="2020-01-01"),), outcome.results.verdicts, outcome.run.day
     )
     assert (
         said

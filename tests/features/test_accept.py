@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from outcomes import verdict
+from outcomes import EMPTY, outcome_with, verdict
 from zoo import (
     ARGUMENTS,
     CLASSES,
@@ -35,8 +35,9 @@ from harness.measures.changed_predictions import PREDICTIONS_CHANGED
 from harness.measures.equivalence import proportion
 from harness.measures.metric import Measurement
 from harness.networks.checkpoints import load_checkpoint
-from harness.run.outcome import Outcome, SelfCheck
+from harness.run.findings import SelfCheck
 from harness.run.result import RunResult
+from harness.run.stress_json import record_and_images
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ORIGINAL = "models/augmented.safetensors"
@@ -117,20 +118,18 @@ class Judged(Zoo):
         models |= {"original": {"path": str(original)}} if original else {}
         for model in models.values():
             model["sha256"] = sha256(self.root / model["path"])
-        outcome = Outcome(
+        outcome = outcome_with(
+            EMPTY,
             verdicts=(EQUAL,),
-            errors=(),
-            omissions=(),
-            failed_tests=(),
-            profile="default",
             models=models,
             data={"sha256": self.images.sha256, "classes": CLASSES},
-            recipe={},
             checks_sha256=sha256(self.checks),
             versions={},
             command="pytest",
         )
-        report = None if facts is None else json.loads(replace(outcome, **facts).as_files()[0])
+        report = None
+        if facts is not None:
+            report = json.loads(record_and_images(outcome_with(outcome, **facts))[0])
         self.meanwhile()
         return RunResult(status, self.root / "reports", report and self.edited(report))
 

@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from outcomes import EMPTY
+from outcomes import EMPTY, outcome_with
 from zoo import ROWS, Zoo, checks_text
 
 from harness.base import features as registry
@@ -156,7 +155,7 @@ def test_sections_and_lines_of_a_feature_are_on_the_page(monkeypatch):
     for place in ("html", "text"):
         monkeypatch.setattr(f"harness.report.{place}.features", lambda: (toy,))
         monkeypatch.setattr(f"harness.report.{place}.resolve", shown.get)
-    page = page_of(replace(EMPTY))
+    page = page_of(outcome_with(EMPTY))
     assert page.index("Toys on the page") < page.index("All checks")
     assert "- 3 toys\n" in markdown(EMPTY)
     monkeypatch.setattr(registry, "features", lambda: (toy,))

@@ -12,13 +12,15 @@ from huggingface_hub import ModelCard
 from in_toto_attestation.predicates.test_result.v0.test_result_pb2 import TestResult as Predicate
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as Message
-from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, outcome_with, verdict
 
 from harness.base.errors import InputError
 from harness.checks import Check, Threshold, Verdict
 from harness.cli import main
+from harness.features.equivalence.report import OriginalDifferences
 from harness.features.publication.card import inserted
-from harness.run.outcome import Differences, SelfCheck
+from harness.run.findings import SelfCheck
+from harness.run.stress_json import record_and_images
 
 WEIGHTS = b"the weights of a model"
 RARE = Verdict(
@@ -57,8 +59,8 @@ def run(tmp_path, monkeypatch):
             "verdicts": verdicts,
             "recipe": {"panel_sha256": "a" * 64},
         }
-        outcome = replace(EMPTY, **{**facts, "folder": str(tmp_path), **changes})
-        (tmp_path / "stress.json").write_text(outcome.as_files()[0])
+        outcome = outcome_with(EMPTY, **{**facts, "folder": str(tmp_path), **changes})
+        (tmp_path / "stress.json").write_text(record_and_images(outcome)[0])
         return outcome
 
     return left
@@ -158,7 +160,13 @@ WITHOUT_INCUMBENT = replace(
         ((PASS, WITHOUT_INCUMBENT), {}),
         (
             (PASS,),
-            {"differences": Differences("1 of 9 predictions change.", "The original fails itself")},
+            {
+                "parts": {
+                    "differences": OriginalDifferences(
+                        "1 of 9 predictions change.", "The original fails itself"
+                    )
+                }
+            },
         ),
     ],
     ids=["notice", "quick profile", "no incumbent", "doubtful original"],

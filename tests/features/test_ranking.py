@@ -6,12 +6,12 @@ import sys
 from functools import reduce
 
 import pytest
-from outcomes import EMPTY
+from outcomes import EMPTY, outcome_with
 
 from harness import cli
 from harness.checks import Check, Threshold, Verdict
 from harness.features.comparison.ranking import Pair, Run, rank, run_of
-from harness.run.outcome import Outcome
+from harness.run.stress_json import stress_json
 
 
 def record(
@@ -29,7 +29,6 @@ def record(
         )
         for row, value in values.items()
     )
-    facts = {item: getattr(EMPTY, item) for item in Outcome.__dataclass_fields__}
     models = {
         "candidate": {
             "path": f"runs/{name}.safetensors",
@@ -37,11 +36,8 @@ def record(
             "architecture": "fashion-cnn",
         }
     }
-    return json.loads(
-        json.dumps(
-            Outcome(**{**facts, "verdicts": verdicts, "models": models, **changes}).as_json()
-        )
-    )
+    facts = {"verdicts": verdicts, "models": models, **changes}
+    return json.loads(json.dumps(stress_json(outcome_with(EMPTY, **facts))))
 
 
 def judged(name: str, values: dict[str, float], **changes) -> Run:

@@ -3,12 +3,12 @@
 import io
 import re
 import tokenize
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from _pytest.fixtures import FixtureFunctionDefinition
-from outcomes import BROKEN, EMPTY
+from outcomes import BROKEN, EMPTY, outcome_with
 
 from harness.checks import Threshold
 from harness.checks.families import FAMILIES
@@ -18,6 +18,7 @@ from harness.checks.rows import COMMON_KEYS
 from harness.measures import METRICS
 from harness.plugin import fixtures
 from harness.run.settings import SETTINGS
+from harness.run.stress_json import stress_json
 
 pytestmark = pytest.mark.lint
 
@@ -34,7 +35,7 @@ PAGES = [
 SPANS = [span for page in PAGES for span in re.findall(r"`([^`\n]+)`", page)]
 LISTED = {name for span in SPANS for name in re.findall(r"[\w-]+", span)}
 LISTED |= {name.lstrip("-").removeprefix("stress-").replace("-", "_") for name in LISTED}
-REPORT = replace(EMPTY, verdicts=(BROKEN,)).as_json()
+REPORT = stress_json(outcome_with(EMPTY, verdicts=(BROKEN,)))
 REPLACED = re.compile(
     r"(?:^|_)(gates|gated|not_gated|bounds?|ceilings?|retrains|knowledge|promised|detects|suspects?)(?:_|$)"
     r"|Gates|Bound|Healthy|Knowledge|Suspect"

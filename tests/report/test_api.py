@@ -12,7 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import BROKEN, EMPTY, FAIL, MISSING, OLD_REPORTS, PASS, REPORTED, verdict
+from outcomes import (
+    BROKEN,
+    EMPTY,
+    FAIL,
+    MISSING,
+    OLD_REPORTS,
+    PASS,
+    REPORTED,
+    outcome_with,
+    verdict,
+)
 from zoo import Zoo
 
 import harness
@@ -26,6 +36,7 @@ from harness.run.request import RunRequest
 from harness.run.result import RunResult
 from harness.run.settings import SETTINGS
 from harness.run.shown import Case, Column, Face, Line, Pictures
+from harness.run.stress_json import record_and_images
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
 
@@ -119,7 +130,7 @@ def image(width: int, level: int) -> str:
 
 def left_by(outcome: Outcome, folder: Path) -> RunResult:
     """Return the result of a run with this outcome, whose record and pictures are in a folder."""
-    record, files = outcome.as_files()
+    record, files = record_and_images(outcome)
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
@@ -140,7 +151,7 @@ def test_a_notebook_shows_the_images_that_fail(tmp_path):
     shown = Pictures((Case(moved, ""), Case(clean, "")), faces=(face,))
     passing = Pictures((Case((replace(moved[0], image=image(28, 70)),), ""),))
     pictures = {"bad": shown, "good": passing}
-    result = left_by(replace(EMPTY, verdicts=(FAIL, PASS), pictures=pictures), tmp_path)
+    result = left_by(outcome_with(EMPTY, verdicts=(FAIL, PASS), pictures=pictures), tmp_path)
 
     found = re.findall(r'<img src="([^"]*)" width="(\d+)"([^>]*)>', result._repr_html_())
     sharp = ' style="image-rendering:pixelated"'
@@ -164,7 +175,7 @@ def test_a_notebook_shows_the_images_that_fail(tmp_path):
 def test_a_notebook_shows_failures_first_and_folds_the_rest(tmp_path):
     near, far = verdict("fail", "near", value=0.84), verdict("fail", "far", value=0.5)
     verdicts = (PASS, near, REPORTED, far, MISSING, BROKEN)
-    shown = left_by(replace(EMPTY, verdicts=verdicts), tmp_path)._repr_html_()
+    shown = left_by(outcome_with(EMPTY, verdicts=verdicts), tmp_path)._repr_html_()
     assert re.findall(r"<tr><td>(.*?)</td>", shown) == [
         "broken",
         "far",
@@ -176,7 +187,7 @@ def test_a_notebook_shows_failures_first_and_folds_the_rest(tmp_path):
     first, folded = shown.split("<details>")
     assert first.count("<tr><td>") == 3
     assert folded.startswith("<summary>1 pass, 1 informational, 1 not applicable</summary><table>")
-    passing = left_by(replace(EMPTY, verdicts=(PASS,)), tmp_path)._repr_html_()
+    passing = left_by(outcome_with(EMPTY, verdicts=(PASS,)), tmp_path)._repr_html_()
     assert passing.count("<table>") == 1
     assert "<details open><summary>1 pass</summary>" in passing
 
@@ -187,7 +198,7 @@ def test_a_result_is_a_table_of_pandas(tmp_path):
         replace(FAIL, detail="top confusion"),
         replace(REPORTED, threshold=None, interval=None),
     )
-    table = left_by(replace(EMPTY, verdicts=verdicts), tmp_path).to_pandas()
+    table = left_by(outcome_with(EMPTY, verdicts=verdicts), tmp_path).to_pandas()
     assert table.index.name == "id"
     assert table["status"].to_dict() == {"good": "pass", "bad": "fail", "shown": "informational"}
     assert table.query("status == 'fail' and value < threshold").index.tolist() == ["bad"]
@@ -215,7 +226,7 @@ def test_a_result_is_a_table_of_pandas(tmp_path):
 def test_a_result_without_checks_is_an_empty_table_of_the_same_columns(tmp_path, report):
     table = RunResult(4, tmp_path, report).to_pandas()
     assert table.empty
-    whole = left_by(replace(EMPTY, verdicts=(PASS,)), tmp_path).to_pandas()
+    whole = left_by(outcome_with(EMPTY, verdicts=(PASS,)), tmp_path).to_pandas()
     assert table.columns.tolist() == whole.columns.tolist()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import EMPTY
+from outcomes import EMPTY, outcome_with
 from overviews import model, overview, rate
 
 from benchmarks.causes.__main__ import (
@@ -65,7 +65,7 @@ def verdicts_on(mutant, checks):
     ],
 )
 def test_a_mutant_has_its_cause_in_every_report(mutant, group, checks):
-    outcome = replace(EMPTY, verdicts=verdicts_on(mutant, checks))
+    outcome = outcome_with(EMPTY, verdicts=verdicts_on(mutant, checks))
     expected = f"Likely cause: {group}. "
     assert expected in "\n".join(summary_lines(outcome, Path("reports")))
     assert expected in markdown(outcome)
@@ -320,7 +320,7 @@ def test_an_informational_check_is_a_sign_and_no_evidence_of_a_cause(checks):
     assert likely_cause([*sound, failing, judged]).group == "class confusion"
     assert likely_cause([*sound, failing, unjudged]).group == UNCLEAR
 
-    outcome = replace(EMPTY, verdicts=(*sound, failing, unjudged))
+    outcome = outcome_with(EMPTY, verdicts=(*sound, failing, unjudged))
     sign = " informational checks: difference-g 74.0%"
     assert outcome.verdict == "fail"
     assert sign in markdown(outcome)
@@ -551,7 +551,7 @@ def test_a_class_that_is_never_predicted_is_named_first_and_no_other(checks):
     without = likely_cause(verdicts)
     assert without.group == "class confusion"
     assert "Coat" in without.evidence
-    outcome = replace(EMPTY, verdicts=verdicts, overview=of_classes(["Bag"]))
+    outcome = outcome_with(EMPTY, verdicts=verdicts, overview=of_classes(["Bag"]))
     _, regression, cause, _ = diagnose(outcome).facts
     assert regression.startswith("Bag (−91.0 points) is never predicted")
     assert cause.startswith(
@@ -711,7 +711,7 @@ def test_a_class_with_wrong_labels_is_no_calibration(checks):
 def test_an_unclear_cause_is_left_out_of_reports(checks):
     verdicts = verdicts_on("backdoor-3-seed-201", checks)
     assert likely_cause(verdicts).group == UNCLEAR
-    assert "Likely cause" not in markdown(replace(EMPTY, verdicts=verdicts))
+    assert "Likely cause" not in markdown(outcome_with(EMPTY, verdicts=verdicts))
 
 
 @pytest.mark.parametrize("family", ["corruption", "attention"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import EMPTY, FAIL, verdict
+from outcomes import EMPTY, FAIL, outcome_with, verdict
 from scipy import stats
 
 from benchmarks.detection.judgement import judge
@@ -56,7 +56,7 @@ def with_panel(found, **facts):
 
 
 def lines_of(*verdicts, **facts):
-    outcome = replace(EMPTY, verdicts=verdicts, **facts)
+    outcome = outcome_with(EMPTY, verdicts=verdicts, **facts)
     return [*margin_lines(outcome), *signs(outcome)]
 
 
@@ -64,7 +64,7 @@ def test_a_run_that_passes_names_its_smallest_margins_everywhere():
     verdicts = SAFE, replace(NEAR, check=replace(NEAR.check, id="nearer"), value=0.8502), NEAR
     expected = "closest to failing: nearer 0.0, safe 5.0 standard deviations inside the threshold"
     assert lines_of(*verdicts) == [expected], "one of each family"
-    outcome = replace(EMPTY, verdicts=verdicts)
+    outcome = outcome_with(EMPTY, verdicts=verdicts)
     assert f"  {expected}" in summary_lines(outcome, Path("reports"))
     assert f"- {expected}" in markdown(outcome).splitlines()
     assert expected in page_of(outcome)
@@ -156,7 +156,7 @@ def test_what_reference_models_do_too_is_no_sign(ordinary):
 )
 def test_signs_stand_in_the_headline(verdicts, facts, said):
     """A reader of the first sentence alone must not take such a model for any other that passes."""
-    outcome = replace(EMPTY, verdicts=verdicts, **facts)
+    outcome = outcome_with(EMPTY, verdicts=verdicts, **facts)
     assert diagnose(outcome).sentence == said
     assert page_of(outcome).count("worse than reference models") == (len(verdicts) > 1)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from outcomes import EMPTY
+from outcomes import EMPTY, outcome_with
 
 from harness.checks import Check, Threshold
 from harness.cli import main
@@ -16,6 +16,7 @@ from harness.measures.equivalence import proportion
 from harness.measures.flips import Flips
 from harness.measures.metric import Measurement, Sampling
 from harness.report.redraw import outcome_at
+from harness.run.stress_json import record_and_images
 
 ACCURATE, WORSE = 0.9, 0.8
 INTERVAL = (0.75, 0.95)
@@ -65,7 +66,9 @@ STOPPED = Check("stopped", "clean", "accuracy", panel=PANEL, stopped=200).judge(
 
 def record_of(folder, *verdicts, **facts):
     path = folder / "stress.json"
-    path.write_text(replace(EMPTY, verdicts=verdicts, folder=str(folder), **facts).as_files()[0])
+    path.write_text(
+        record_and_images(outcome_with(EMPTY, verdicts=verdicts, folder=str(folder), **facts))[0]
+    )
     return path
 
 
@@ -99,9 +102,9 @@ def test_statuses_of_a_run_follow_from_its_record(tmp_path):
         "without a value": "not_applicable",
     }
     whole, _ = outcome_at(record_of(tmp_path, *VERDICTS.values()))
-    assert (whole.verdicts, whole.verdict) == (tuple(VERDICTS.values()), "partial")
+    assert (whole.results.verdicts, whole.verdict) == (tuple(VERDICTS.values()), "partial")
     stopped, _ = outcome_at(record_of(tmp_path, STOPPED, stopped="stopped at clean"))
-    assert stopped.verdicts == (STOPPED,)
+    assert stopped.results.verdicts == (STOPPED,)
 
 
 @pytest.mark.parametrize(

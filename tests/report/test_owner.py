@@ -6,7 +6,16 @@ import sys
 from dataclasses import replace
 
 import pytest
-from outcomes import BROKEN, EMPTY, FAIL, OLD_REPORTS, PASS, agreed_verdict, leave_old_reports
+from outcomes import (
+    BROKEN,
+    EMPTY,
+    FAIL,
+    OLD_REPORTS,
+    PASS,
+    agreed_verdict,
+    leave_old_reports,
+    outcome_with,
+)
 
 from harness.base.files import held, holds_any, is_held
 from harness.report.owner import Owner, judge
@@ -15,13 +24,15 @@ from harness.run.handover import Handover, RunRecord
 from harness.run.history import read_history
 from harness.run.inner import Launch, execute, hand_over
 from harness.run.request import RunRequest
+from harness.run.stress_json import record_and_images
 
 RUN = "a" * 32
 PASSES, FAILS = (
-    replace(EMPTY, verdicts=(PASS,), run=RUN),
-    replace(EMPTY, verdicts=(PASS, FAIL), run=RUN),
+    outcome_with(EMPTY, verdicts=(PASS,), id=RUN),
+    outcome_with(EMPTY, verdicts=(PASS, FAIL), id=RUN),
 )
-PARTIAL, ERROR = replace(PASSES, omissions=("half",)), replace(PASSES, errors=("[TEST] mine",))
+PARTIAL = outcome_with(PASSES, omissions=("half",))
+ERROR = outcome_with(PASSES, errors=("[TEST] mine",))
 
 
 @pytest.fixture
@@ -35,7 +46,7 @@ def owner(tmp_path):
 
 
 def record_of(outcome, status: int) -> RunRecord:
-    report, pictures = outcome.as_files()
+    report, pictures = record_and_images(outcome)
     return RunRecord(RUN, status, report, pictures)
 
 
@@ -55,10 +66,12 @@ def test_until_a_run_is_concluded_its_reports_refuse_it(owner, tmp_path):
         pytest.param(PASSES, 0, (0, "pass", ""), id="pass"),
         pytest.param(FAILS, 1, (1, "fail", ""), id="fail"),
         pytest.param(PARTIAL, 0, (0, "partial", ""), id="partial"),
-        pytest.param(replace(FAILS, omissions=("half",)), 1, (1, "partial", ""), id="partial-fail"),
+        pytest.param(
+            outcome_with(FAILS, omissions=("half",)), 1, (1, "partial", ""), id="partial-fail"
+        ),
         pytest.param(ERROR, 4, (4, "error", "[TEST] mine"), id="error"),
-        pytest.param(replace(PASSES, verdicts=(BROKEN,)), 4, (4, "error", ""), id="broken"),
-        pytest.param(replace(PASSES, verdicts=()), 4, (4, "error", ""), id="nothing-judged"),
+        pytest.param(outcome_with(PASSES, verdicts=(BROKEN,)), 4, (4, "error", ""), id="broken"),
+        pytest.param(outcome_with(PASSES, verdicts=()), 4, (4, "error", ""), id="nothing-judged"),
         pytest.param(PARTIAL, 2, (2, "partial", ""), id="interrupted"),
         pytest.param(ERROR, 2, (2, "error", "[TEST] mine"), id="interrupted-error"),
     ],
@@ -76,7 +89,7 @@ def test_a_status_of_pytest_that_contradicts_the_verdict_is_no_verdict(
     *end, why = ending(tmp_path / "reports", owner.conclude(record_of(outcome, status)))
     assert end == [4, "error"]
     assert f"ended with exit status {status} though its verdict has {outcome.exit_status}" in why
-    assert "[TEST] mine" in why or not outcome.errors
+    assert "[TEST] mine" in why or not outcome.results.errors
     assert "though its verdict has" in capsys.readouterr().err
 
 

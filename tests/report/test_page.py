@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
-from outcomes import EMPTY, FAIL, PASS
+from outcomes import EMPTY, FAIL, PASS, outcome_with
 from overviews import CHANGES, model, overview, rate
 
 from harness.checks import Check, Threshold, Verdict
@@ -41,10 +41,12 @@ from harness.report.sections import (
 from harness.report.tables import models, robust_accuracies
 from harness.report.text import summary_lines
 from harness.report.wording import row_of, terms
+from harness.run.findings import SelfCheck
 from harness.run.history import History
-from harness.run.outcome import OtherTest, SelfCheck, line_of
+from harness.run.history_line import line_of
 from harness.run.overview import KindChange, KindCount, Mistake, Reference
 from harness.run.request import rerun_command
+from harness.run.results import OtherTest
 from harness.run.shown import Case, Column, Pictures
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +86,7 @@ VERDICTS = (
     count(PAIR, 17),
     Check("flip", "flip", "accuracy").unjudged("not_applicable", "letters"),
 )
-OUTCOME = replace(EMPTY, verdicts=VERDICTS)
+OUTCOME = outcome_with(EMPTY, verdicts=VERDICTS)
 
 
 class Page(HTMLParser):
@@ -115,7 +117,7 @@ def compared(*models, **facts):
 
 def part(name: str, **facts) -> str:
     """Return a section of the page of a run."""
-    _, _, found = page_of(replace(OUTCOME, **facts)).partition(f'<h2 id="report-{name}">')
+    _, _, found = page_of(outcome_with(OUTCOME, **facts)).partition(f'<h2 id="report-{name}">')
     return re.split('<section class="section"|</main>', found)[0]
 
 
@@ -143,7 +145,7 @@ def test_sections_with_something_to_say_stand_in_their_order(monkeypatch):
         OtherTest("test_own.py::test_a", "passed"),
         OtherTest("test_own.py::test_b", "failed", f"E\n{EVIL}"),
     )
-    known = replace(
+    known = outcome_with(
         EMPTY,
         overview=compared(),
         tests=tests,
@@ -168,7 +170,7 @@ def test_sections_with_something_to_say_stand_in_their_order(monkeypatch):
 
     def weather(outcome) -> Section:
         return Section(
-            "weather", f"Weather {EVIL}", table(["day", EVIL], [(outcome.profile, EVIL)])
+            "weather", f"Weather {EVIL}", table(["day", EVIL], [(outcome.run.profile, EVIL)])
         )
 
     monkeypatch.setattr(pages, "SECTIONS", (weather, lambda _: None, *SECTIONS))
@@ -191,7 +193,7 @@ def test_the_section_of_the_guide_stands_where_it_says(tmp_path, monkeypatch):
         source = f"{start}\n{code}{before}\n{end}"
     (tmp_path / "extended.py").write_text(source, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    page = importlib.import_module("extended").page_of(replace(EMPTY, verdicts=(PASS, FAIL)))
+    page = importlib.import_module("extended").page_of(outcome_with(EMPTY, verdicts=(PASS, FAIL)))
     assert "lowest" in headings(page)
     assert page.index("80.0%</td>", page.index('id="report-lowest"')) > 0
 
@@ -207,7 +209,7 @@ def test_the_page_says_what_was_judged_and_how():
         "c.safetensors",
         "cccccccccccc",
         "fashion-mnist, test split, 10000 images",
-        OUTCOME.command,
+        OUTCOME.run.command,
     ):
         assert fact in page
     missing = "compared: it raised <x>"
@@ -239,7 +241,7 @@ BROKEN = SelfCheck("identity", "fail", "other logits")
     ids=["error", "self-check", "nothing-judged"],
 )
 def test_why_a_run_is_inconclusive_stands_in_the_box_at_the_top(changes, reason):
-    page = page_of(replace(OUTCOME, failed_tests=(), **changes))
+    page = page_of(outcome_with(OUTCOME, failed_tests=(), **changes))
 
     assert reason in box(page)
     assert html.unescape(page).count(reason) == 1, "once"
@@ -254,7 +256,7 @@ def test_the_page_of_a_refusal_has_its_reason_in_the_box():
 
 
 def test_many_reasons_stand_below_the_box():
-    page = page_of(replace(OUTCOME, errors=tuple(f"[MODEL] reason {at}" for at in range(5))))
+    page = page_of(outcome_with(OUTCOME, errors=tuple(f"[MODEL] reason {at}" for at in range(5))))
 
     assert "reason 2" in box(page)
     assert "reason 3" not in box(page)
@@ -263,7 +265,7 @@ def test_many_reasons_stand_below_the_box():
 
 def test_examples_stand_right_below_the_verdict():
     shown = Pictures((Case((Column("image 1", "data:1", (), "image 1"),), "Image 1."),))
-    page = page_of(replace(OUTCOME, pictures={"turned": shown}))
+    page = page_of(outcome_with(OUTCOME, pictures={"turned": shown}))
 
     assert page.index('class="headline') < page.index('id="report-example"') < page.index("<nav")
     assert page.count('id="report-example"') == 1
@@ -271,7 +273,7 @@ def test_examples_stand_right_below_the_verdict():
 
 def test_terminal_and_page_count_the_same_self_checks():
     checks = [SelfCheck(f"check-{at}", "pass", "equal") for at in range(14)]
-    known = replace(
+    known = outcome_with(
         EMPTY, self_checks=(*checks, SelfCheck("slices-moved", "not_applicable", "no slices"))
     )
 
@@ -292,7 +294,7 @@ def test_terminal_and_page_count_the_same_self_checks():
         {
             "command": EVIL,
             "provenance": EVIL,
-            "data": {**OUTCOME.data, "name": EVIL, "split": EVIL},
+            "data": {**OUTCOME.inputs.data, "name": EVIL, "split": EVIL},
         },
         {
             "overview": overview(
@@ -307,7 +309,7 @@ def test_terminal_and_page_count_the_same_self_checks():
     ids=["model", "check", "reasons", "data", "overview", "pictures"],
 )
 def test_what_others_wrote_cannot_become_markup(changes):
-    page = page_of(replace(OUTCOME, **changes))
+    page = page_of(outcome_with(OUTCOME, **changes))
     assert Page(page.removeprefix("<!DOCTYPE html>")).tags.count("script") == 1, "the page's own"
     assert "&lt;script&gt;" in page
 
@@ -343,7 +345,9 @@ def test_every_check_has_an_anchor_and_every_link_its_target():
     }
     assert words <= {link[1:] for link in page.links}
     assert [page.ids.count(f"word-{name}") for name in terms()] == [1] * len(terms())
-    own = page_of(replace(EMPTY, verdicts=(share(replace(TURNED, id="own", family="own"), 0.1),)))
+    own = page_of(
+        outcome_with(EMPTY, verdicts=(share(replace(TURNED, id="own", family="own"), 0.1),))
+    )
     assert "about-own" not in own
     assert "http" not in own
 
@@ -386,7 +390,7 @@ def pictured(*names: str) -> dict[str, Pictures]:
 
 def test_consensus_set_errors_lead_the_examples_then_the_worst_check():
     other = replace(CONSENSUS, id="mirrored")
-    known = replace(
+    known = outcome_with(
         EMPTY,
         verdicts=(WORSE, lost(35), lost(90, other)),
         pictures=pictured("turned", "consensus", "mirrored"),
@@ -396,15 +400,15 @@ def test_consensus_set_errors_lead_the_examples_then_the_worst_check():
     assert body.index("mirrored 1") < body.index("mirrored 2")
     assert "mirrored 3" not in body, "the failing behaviors stand not far below"
     assert 'href="#pictures-mirrored"' in body
-    worst = examples(replace(known, pictures=pictured("turned"))).body
+    worst = examples(outcome_with(known, pictures=pictured("turned"))).body
     assert "turned 1" in worst
     assert "turned 2" not in worst
-    assert examples(replace(known, pictures={})) is None
-    assert examples(replace(known, verdicts=(lost(20),))) is None
+    assert examples(outcome_with(known, pictures={})) is None
+    assert examples(outcome_with(known, verdicts=(lost(20),))) is None
 
 
 def test_details_hold_the_explanation_pictures_and_what_is_left_out():
-    shown = html.unescape(str(checks(replace(OUTCOME, pictures=pictured("turned"))).body))
+    shown = html.unescape(str(checks(outcome_with(OUTCOME, pictures=pictured("turned"))).body))
     assert WORSE.explain() in shown
     assert "turned 3" in shown
     assert "omitted" not in shown
@@ -413,10 +417,10 @@ def test_details_hold_the_explanation_pictures_and_what_is_left_out():
         "hair": Pictures(omitted=1),
         "good": Pictures(omitted=None),
     }
-    shown = html.unescape(str(checks(replace(OUTCOME, pictures=left_out)).body))
+    shown = html.unescape(str(checks(outcome_with(OUTCOME, pictures=left_out)).body))
     for said in ("2 pictures omitted", "1 picture omitted", '<p class="omitted">pictures omitted'):
         assert said in shown
-    command = f"<code>{OUTCOME.command} -k '[turned]' --stress-reports reports/turned</code>"
+    command = f"<code>{OUTCOME.run.command} -k '[turned]' --stress-reports reports/turned</code>"
     assert f"to keep this page small; to see what is missing: {command}" in shown
 
 
@@ -425,7 +429,7 @@ def test_details_hold_the_explanation_pictures_and_what_is_left_out():
 
 def rows(*verdicts: Verdict) -> dict[str, list[str]]:
     """The cells of each row but the last, as text, by the row's id."""
-    body = str(checks(replace(EMPTY, verdicts=verdicts)).body)
+    body = str(checks(outcome_with(EMPTY, verdicts=verdicts)).body)
     assert body.count("<table") == 1
     found = re.findall(r'<tr id="([^"]*)"[^>]*>(.*?)</tr>', body, re.DOTALL)
     return {name: cells(f"<tr>{row}</tr>")[0][:-1] for name, row in found}
@@ -497,7 +501,7 @@ def test_numbers_are_those_of_the_headline():
     ],
 )
 def test_the_command_of_a_check_says_nothing_twice(given, expected):
-    body = html.unescape(str(checks(replace(EMPTY, verdicts=(WORSE,), command=given)).body))
+    body = html.unescape(str(checks(outcome_with(EMPTY, verdicts=(WORSE,), command=given)).body))
     assert f'data-copy="{expected}"' in body
     assert 'data-copy="#turned"' in body
 
@@ -522,10 +526,10 @@ GRID = Check("worst", "search", "robust_accuracy", keys={"grid": "augmentation-r
 
 
 def test_robust_accuracy_of_the_incumbent_is_that_of_its_own_run():
-    judged = {**EMPTY.models, "incumbent": {"path": "i", "sha256": "a" * 64}}
-    outcome = replace(EMPTY, verdicts=(GRID,), models=judged)
+    judged = {**EMPTY.inputs.models, "incumbent": {"path": "i", "sha256": "a" * 64}}
+    outcome = outcome_with(EMPTY, verdicts=(GRID,), models=judged)
     own = replace(line_of(outcome), candidate="a" * 64, robust_accuracy=0.7)
-    found = robust_accuracies(replace(outcome, history=History((own, line_of(outcome)))))
+    found = robust_accuracies(outcome_with(outcome, history=History((own, line_of(outcome)))))
     assert [(role, of.value, of.n) for role, of in found.items()] == [
         ("candidate", 0.612, 2_000),
         ("incumbent", 0.7, 2_000),
@@ -543,7 +547,9 @@ def test_every_worsening_is_marked_unless_the_recipe_is_another():
     top = plain(part("comparison", verdicts=(GRID,), overview=compared(worse, beside)))
     assert all(said in top for said in ("▽ 79.0%", "▼ 40.0%", "▼ 388", "61.2%", "n=2,000", "4.0%"))
     assert top.count("▼") + top.count("▽") == 3 + 2, "and the legend"
-    page = page_of(replace(EMPTY, verdicts=(PASS,), overview=compared(worse, model("baseline"))))
+    page = page_of(
+        outcome_with(EMPTY, verdicts=(PASS,), overview=compared(worse, model("baseline")))
+    )
     page = re.sub("<style>.*?</style>|<script>.*?</script>", "", page, flags=re.DOTALL)
     assert "▼" not in page
     assert "▽" not in page
@@ -656,7 +662,9 @@ def test_each_confusion_has_its_images_the_most_frequent_first():
         Mistake(4, "shoe", "shirt", 0.5),
         Mistake(9, "top", "shirt", 0.4),
     )
-    outcome = replace(EMPTY, overview=overview(mistakes=mistakes), thumbnails={"17": "data:17"})
+    outcome = outcome_with(
+        EMPTY, overview=overview(mistakes=mistakes), thumbnails={"17": "data:17"}
+    )
     body = html.unescape(str(confusions(outcome).body))
     assert re.findall(r"<details( open)?><summary>(.*?)</summary>", body) == [
         (" open", "top → shirt: 10 images"),
@@ -668,7 +676,7 @@ def test_each_confusion_has_its_images_the_most_frequent_first():
     assert f"96% · {said} · image 17" in body
     assert "30 of 300 clean images are predicted wrong. Pictures show 3 of them." in body
     assert confusions(EMPTY) is None
-    assert confusions(replace(EMPTY, overview=overview())) is None
+    assert confusions(outcome_with(EMPTY, overview=overview())) is None
 
 
 CLEAN = Check(
@@ -687,7 +695,7 @@ def suspected(*, std: float = 0.002, **rest) -> str:
     first = model(without_label_errors=WithoutLabelErrors(0.9, 298, 2, **rest))
     some = overview(first, label_errors=LabelErrors(300, 20, SUSPECTS))
     clean = share(replace(CLEAN, panel=replace(CLEAN.panel, std=std)), 0.93)
-    known = replace(
+    known = outcome_with(
         EMPTY, verdicts=(clean,), overview=some, thumbnails={"17": "data:17", "4": "data:4"}
     )
     return str(label_error_section(known).body)
@@ -715,13 +723,13 @@ def test_label_errors_stand_with_pictures_and_both_verdicts():
 
 def test_why_label_errors_are_not_told_is_said():
     section = label_error_section(
-        replace(EMPTY, overview=overview(label_errors_missing=f"only 2 {EVIL}"))
+        outcome_with(EMPTY, overview=overview(label_errors_missing=f"only 2 {EVIL}"))
     )
     assert section.title == "Suspected label errors"
     assert "only 2" in section.body
     assert "<script>" not in section.body
     assert label_error_section(EMPTY) is None
-    assert label_error_section(replace(EMPTY, overview=overview())) is None
+    assert label_error_section(outcome_with(EMPTY, overview=overview())) is None
 
 
 def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
@@ -734,7 +742,9 @@ def test_golden_images_stand_with_pictures_those_that_are_wrong_first():
 
     verdicts = row("golden-a", 1.0, "complaint 7"), row("golden-b", 0.0, EVIL)
     body = golden(
-        replace(EMPTY, verdicts=verdicts, thumbnails={"golden-a": "data:a", "golden-b": "data:b"})
+        outcome_with(
+            EMPTY, verdicts=verdicts, thumbnails={"golden-a": "data:a", "golden-b": "data:b"}
+        )
     ).body
     assert "1 of 2 images that must never be wrong again are correct; " in body
     assert re.findall(r'src="([^"]*)"', body) == ["data:b", "data:a"]
@@ -763,10 +773,12 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
         accuracy("search", 0.9, informational="they differ"),
         count(Check("pair", "pairs", "pair_failures", panel=pairs), 38),
     )
-    models = {**EMPTY.models, "incumbent": {"path": "i", "sha256": "a" * 64}}
-    outcome = replace(EMPTY, verdicts=verdicts, models=models)
+    models = {**EMPTY.inputs.models, "incumbent": {"path": "i", "sha256": "a" * 64}}
+    outcome = outcome_with(EMPTY, verdicts=verdicts, models=models)
     before = replace(line_of(outcome), candidate="a" * 64, margins={"clean": 3.25, "flip": 1.0})
-    _, *found = cells(margins(replace(outcome, history=History((before, line_of(outcome))))).body)
+    _, *found = cells(
+        margins(outcome_with(outcome, history=History((before, line_of(outcome))))).body
+    )
     assert [(row[3], row[1], row[2]) for row in found] == [
         ("flip", "▼ −65.0", "+1.0"),
         ("pair", "+0.4", "–"),
@@ -774,11 +786,11 @@ def test_each_family_has_its_smallest_margin_beside_that_of_the_incumbent():
     ], "rotation fails, stands above, and has no margin of the incumbent"
     for differs in ({"checks": "f" * 64}, {"data": "f" * 64}, {"profile": "quick"}):
         other = History((replace(before, **differs),))
-        titles, *rows = cells(margins(replace(outcome, history=other)).body)
+        titles, *rows = cells(margins(outcome_with(outcome, history=other)).body)
         assert titles == ["behavior", "margin", "check"], "a run that is no comparison"
         assert [row[2] for row in rows] == ["pair", "clean"], "failing behaviors stand above"
-    assert margins(replace(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
-    assert margins(replace(EMPTY, verdicts=(verdicts[0], *verdicts[2:4]))) is None, (
+    assert margins(outcome_with(EMPTY, verdicts=verdicts[1:3])) is None, "one family makes no table"
+    assert margins(outcome_with(EMPTY, verdicts=(verdicts[0], *verdicts[2:4]))) is None, (
         "one that passes makes none, either"
     )
 
@@ -793,7 +805,7 @@ def test_the_map_of_corruptions_has_differences_failing_ones_first():
         at("fog", 2, 0.86, informational="they differ"),
         at("blur", 1, 0.80),
     )
-    body = corruption_map(replace(EMPTY, verdicts=verdicts)).body
+    body = corruption_map(outcome_with(EMPTY, verdicts=verdicts)).body
     assert "2 of 3 have a threshold" in body
     assert "under 2 corruptions at five severities; 1 checks fail." in body
     found = {"blur": {1: verdicts[2]}, "fog": {1: verdicts[0], 2: verdicts[1]}}
@@ -811,10 +823,10 @@ def test_the_map_of_corruptions_has_differences_failing_ones_first():
         "(86.0)",
     ]
     alone = corruption_map(
-        replace(EMPTY, verdicts=(*verdicts, at("jpeg", 1, 0.5, panel=None)))
+        outcome_with(EMPTY, verdicts=(*verdicts, at("jpeg", 1, 0.5, panel=None)))
     ).body
     assert "Accuracy in percent" in alone, "accuracy itself where reference models are not known"
-    assert corruption_map(replace(EMPTY, verdicts=verdicts[:2])) is None
+    assert corruption_map(outcome_with(EMPTY, verdicts=verdicts[:2])) is None
 
 
 def group(name: str, value: float, status="pass", *, n=200, informational="") -> Verdict:
@@ -837,13 +849,13 @@ def test_groups_have_dots_by_column():
     site = Verdict(
         worst, "informational", "worst_group_accuracy", value=0.7, n=400, interval=(0.6, 0.8)
     )
-    body = slices(replace(EMPTY, verdicts=(PASS, FRONT, REAR, TINY, site))).body
+    body = slices(outcome_with(EMPTY, verdicts=(PASS, FRONT, REAR, TINY, site))).body
     assert body.count("data:image/svg+xml") == 1, "there is no group of a site"
     assert "1 of 3 checks by camera fail" in body
     assert "Lowest: &lt;/h2&gt;&lt;script&gt;" in body
-    assert slices(replace(EMPTY, verdicts=(PASS,))) is None
+    assert slices(outcome_with(EMPTY, verdicts=(PASS,))) is None
     many = tuple(group(f"g{at}", 0.5 + at / 200) for at in range(60))
-    assert "The 40 lowest of 60." in slices(replace(EMPTY, verdicts=many)).body
+    assert "The 40 lowest of 60." in slices(outcome_with(EMPTY, verdicts=many)).body
 
 
 def test_a_dot_stands_at_its_value_in_the_color_of_its_status():
@@ -889,7 +901,7 @@ def test_the_costliest_pipelines_are_listed_the_greatest_loss_first():
     alone = served("gray", "predictions_changed", 0.1, detail=EVIL)
     gained = served("float16", "correct_predictions_lost", -0.01, detail="served in float16")
     data = {"pipeline": "Pillow 12, RGB"}
-    outcome = replace(EMPTY, verdicts=(PASS, slight, gained, alone, changed, great), data=data)
+    outcome = outcome_with(EMPTY, verdicts=(PASS, slight, gained, alone, changed, great), data=data)
     body = serving(outcome).body
     assert costliest(outcome) == [great.detail, slight.detail]
     assert body.index(great.detail) < body.index(slight.detail)
@@ -897,6 +909,6 @@ def test_the_costliest_pipelines_are_listed_the_greatest_loss_first():
     assert "The reference pipeline: Pillow 12, RGB." in body
     assert "Of 4 other pipelines, 1 of 5 checks fail." in body
     assert EVIL not in body
-    assert serving(replace(EMPTY, verdicts=(PASS,))) is None
-    assert changed.detail in serving(replace(outcome, verdicts=(changed,))).body
-    assert "The costliest first" not in serving(replace(outcome, verdicts=(gained,))).body
+    assert serving(outcome_with(EMPTY, verdicts=(PASS,))) is None
+    assert changed.detail in serving(outcome_with(outcome, verdicts=(changed,))).body
+    assert "The costliest first" not in serving(outcome_with(outcome, verdicts=(gained,))).body

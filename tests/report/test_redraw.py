@@ -10,32 +10,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import EMPTY, FAIL, PASS, REPORTED
+from outcomes import EMPTY, FAIL, PASS, REPORTED, outcome_with
 from overviews import CHANGES, model, overview
 from zoo import drawn_again
 
 from harness.base.files import held
 from harness.cli import main
+from harness.features.equivalence.report import OriginalDifferences
 from harness.measures.metric import Curve
 from harness.report.pictures import source_of
 from harness.report.redraw import reports_of
 from harness.report.refusal import Claim
+from harness.run.findings import InputFaults, SelfCheck
+from harness.run.headline import headline
 from harness.run.history import History
-from harness.run.outcome import Differences, InputFaults, OtherTest, SelfCheck, line_of
+from harness.run.history_line import line_of
+from harness.run.results import OtherTest
 from harness.run.shown import Case, Column, Face, Line, Pictures
 from harness.run.status import INCONCLUSIVE
+from harness.run.stress_json import record_and_images
 
 IMAGES = [source_of(np.full((28, 28, 1), level, np.uint8)) for level in (10, 200)]
 CASE = Case((Column("image 7", IMAGES[0], (Line("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7.")
-WHOLE = replace(
+WHOLE = outcome_with(
     EMPTY,
     verdicts=(PASS, FAIL, replace(REPORTED, value=float("inf"))),
-    run="0" * 32,
+    id="0" * 32,
     self_checks=(SelfCheck("identity", "pass", "the same bits"),),
     overview=overview(model(), model("baseline", right=0.8), n=60, changes=CHANGES),
-    differences=Differences(
-        "3 of 9 predictions change.", "", "3 of 3", (Face(IMAGES[1], "a", "b", "", "words"),)
-    ),
+    parts={
+        "differences": OriginalDifferences(
+            "3 of 9 predictions change.", "", "3 of 3", (Face(IMAGES[1], "a", "b", "", "words"),)
+        )
+    },
     input_faults=InputFaults(9, "BGR", 100, 40, 41, 0.5),
     tests=(OtherTest("test_own.py::test_own", "failed", "E   assert 1 == 2\n<script>"),),
     pictures={"bad": Pictures((CASE,), "gallery", (Face(IMAGES[0], "a", "b", "", "words"),), None)},
@@ -45,7 +52,7 @@ WHOLE = replace(
     folder="/somewhere",
     command="pytest --candidate /somewhere/c.safetensors",
 )
-WHOLE = replace(
+WHOLE = outcome_with(
     WHOLE, history=History((replace(line_of(WHOLE), candidate="a" * 64), line_of(WHOLE)))
 )
 
@@ -55,9 +62,9 @@ UNFINISHED = {"finished": False, "verdict": "error", "headline": INCONCLUSIVE, "
 
 def written(outcome, folder: Path) -> Path:
     """Write the reports of an outcome as the run does; return the record's path."""
-    record, images = outcome.as_files()
+    record, images = record_and_images(outcome)
     _, reports = reports_of(record, images.__getitem__, where="stress.json")
-    claim = Claim(folder, ["pytest"], outcome.run)
+    claim = Claim(folder, ["pytest"], outcome.run.id)
     claim.take(wait=False)
     claim.publish({**images, **reports})
     claim.release()
@@ -65,10 +72,10 @@ def written(outcome, folder: Path) -> Path:
 
 
 def test_the_record_has_all_of_an_outcome():
-    record, images = WHOLE.as_files()
+    record, images = record_and_images(WHOLE)
     outcome, _ = reports_of(record, images.__getitem__, where="x")
-    assert outcome.as_files() == (record, images)
-    assert outcome == replace(WHOLE, remarks=("a name that is no text: \\udcff",)), (
+    assert record_and_images(outcome) == (record, images)
+    assert outcome == outcome_with(WHOLE, remarks=("a name that is no text: \\udcff",)), (
         "it is written as it can be"
     )
     assert len(images) == 2
@@ -85,7 +92,7 @@ def test_reports_are_drawn_again_from_another_folder(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(["report", "two/stress.json", "--output", "again"]) == 0
     said = capsys.readouterr().out
-    assert WHOLE.headline in said
+    assert headline(WHOLE) in said
     assert "report: again/stress.html" in said
     for name in ("stress.html", "stress.md"):
         assert (tmp_path / "again" / name).read_bytes() == before[name]
@@ -109,7 +116,9 @@ def test_figures_of_the_page_are_files_on_request(tmp_path, capsys, form, start)
         replace(line_of(WHOLE), verdict="fail"),
     )
     compared = overview(model(), model("baseline", right=0.8), n=300)
-    record = written(replace(WHOLE, overview=compared, history=History(lines)), tmp_path / "run")
+    record = written(
+        outcome_with(WHOLE, overview=compared, history=History(lines)), tmp_path / "run"
+    )
     asked = ["report", str(record), "--figures", str(tmp_path / "figures"), "--figure-format", form]
     assert main(asked) == 0
     contents = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
@@ -135,7 +144,7 @@ def test_figures_of_the_page_are_files_on_request(tmp_path, capsys, form, start)
 
 
 def test_a_run_without_figures_says_so(tmp_path, capsys):
-    record = written(replace(WHOLE, brief=True), tmp_path / "run")
+    record = written(outcome_with(WHOLE, brief=True), tmp_path / "run")
     assert main(["report", str(record), "--figures", str(tmp_path / "figures")]) == 0
     assert "figures: none, because this run has no figures" in capsys.readouterr().out
     assert not (tmp_path / "figures").exists()
@@ -154,7 +163,7 @@ sys.exit(main(["report", "stress.json", "--output", "again"]))
 
 
 def test_neither_torch_nor_the_data_is_needed(tmp_path):
-    record = written(replace(WHOLE, brief=True), tmp_path)
+    record = written(outcome_with(WHOLE, brief=True), tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH],
         cwd=tmp_path,
@@ -184,7 +193,7 @@ def test_a_refusal_is_drawn_again_and_leaves_no_pictures(tmp_path, capsys):
     assert main(["report", str(record)]) == 0
     assert "inconclusive" in capsys.readouterr().out
     assert drawn_again(tmp_path) == []
-    assert json.loads(record.read_bytes()).keys() == json.loads(WHOLE.as_files()[0]).keys()
+    assert json.loads(record.read_bytes()).keys() == json.loads(record_and_images(WHOLE)[0]).keys()
 
 
 def test_pictures_of_an_earlier_run_go_and_those_of_others_stay(tmp_path):
@@ -192,13 +201,13 @@ def test_pictures_of_an_earlier_run_go_and_those_of_others_stay(tmp_path):
     foreign = tmp_path / "stress/holiday.webp"
     foreign.write_bytes(b"mine")
     before = set((tmp_path / "stress").iterdir())
-    written(replace(WHOLE, pictures={}, differences=None), tmp_path)
+    written(outcome_with(WHOLE, pictures={}, parts={}), tmp_path)
     assert foreign.read_bytes() == b"mine"
     assert len(before - set((tmp_path / "stress").iterdir())) == 1
 
 
 def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
-    passing = written(replace(WHOLE, verdicts=(PASS,), run="1" * 32), tmp_path / "passing")
+    passing = written(outcome_with(WHOLE, verdicts=(PASS,), id="1" * 32), tmp_path / "passing")
     failing = written(WHOLE, tmp_path / "failing")
     before = {path: path.read_bytes() for path in failing.parent.glob("stress.*") if path.is_file()}
     moved = failing.with_name("passing.json")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import BROKEN, EMPTY, MISSING, PASS, REPORTED, verdict
+from outcomes import BROKEN, EMPTY, MISSING, PASS, REPORTED, outcome_with, verdict
 from overviews import model, overview, rate
 
 from harness.checks import Check, Threshold, Verdict
@@ -20,8 +20,11 @@ from harness.report.html import comparison_page, page_of
 from harness.report.pictures import source_of
 from harness.report.text import annotation, annotation_lines, markdown, summary_lines
 from harness.report.wording import measured_and_required, non_inferiority
-from harness.run.outcome import Outcome, SelfCheck
+from harness.run.findings import SelfCheck
+from harness.run.headline import counts_in_words, headline
+from harness.run.outcome import Outcome
 from harness.run.shown import Case, Column, Face, Line, Pictures, address_of
+from harness.run.stress_json import record_and_images
 
 REPORTS = Path("reports")
 
@@ -38,7 +41,7 @@ TURNED = Check(
 FAIL = share(TURNED, 0.812, detail="top confusion Shirt→Coat 14% of 1,000")
 HELD = share(Check("clean", "clean", "accuracy", hand=Threshold(0.9)), 0.921)
 ERROR = Check("flip", "flip", "accuracy").unjudged("error", "the model raised")
-OUTCOME = replace(
+OUTCOME = outcome_with(
     EMPTY,
     verdicts=(REPORTED, HELD, FAIL),
     failed_tests=("test_own.py::test_mine",),
@@ -73,7 +76,7 @@ def failures(families: dict[str, int]) -> Outcome:
         share(check, 0.5, detail="top confusion Shirt→Coat 14% of 1,000")
         for check in (*checks, *passing)
     )
-    return replace(OUTCOME, verdicts=judged, failed_tests=())
+    return outcome_with(OUTCOME, verdicts=judged, failed_tests=())
 
 
 # Markdown.
@@ -111,13 +114,13 @@ def test_the_markdown_holds_verdict_models_data_failures_and_command():
     ids=["pass", "partial", "error"],
 )
 def test_the_markdown_shows_the_verdict_at_a_glance(changes, icon, line):
-    text = markdown(replace(OUTCOME, **changes))
+    text = markdown(outcome_with(OUTCOME, **changes))
     assert text.startswith(f"## {icon} ")
     assert line in text
 
 
 def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
-    assert markdown(replace(OUTCOME, verdicts=(HELD,), failed_tests=())).splitlines() == [
+    assert markdown(outcome_with(OUTCOME, verdicts=(HELD,), failed_tests=())).splitlines() == [
         "## ✅ Model quality gate: PASS: 1 of 1 checks pass",
         "",
         "Clean accuracy 92.1%.",
@@ -135,7 +138,7 @@ def test_the_markdown_of_a_pass_says_what_was_judged_and_nothing_else():
     ]
 
 
-RAN = replace(
+RAN = outcome_with(
     OUTCOME,
     failed_tests=(),
     models={
@@ -147,13 +150,13 @@ RAN = replace(
         for role in ("candidate", "baseline", "incumbent")
     },
     data={
-        **OUTCOME.data,
+        **OUTCOME.inputs.data,
         "pipeline": "pixels of the data, gray, size unchanged, uncropped, /255, mean and std",
     },
     remarks=("a remark on the thresholds of this run",),
     overview=overview(),
     self_checks=(SelfCheck("identity", "pass", "the same bits"),),
-    run="0" * 32,
+    id="0" * 32,
 )
 
 
@@ -161,7 +164,7 @@ RAN = replace(
     "verdicts", [(HELD, REPORTED), (HELD, FAIL, REPORTED)], ids=["pass", "fail"]
 )
 def test_the_provenance_of_a_summary_is_shorter_than_its_findings(verdicts):
-    findings, provenance = markdown(replace(RAN, verdicts=verdicts)).split("What was judged:")
+    findings, provenance = markdown(outcome_with(RAN, verdicts=verdicts)).split("What was judged:")
     assert len(provenance.splitlines()) < len(findings.splitlines())
     assert "a remark on the thresholds" in findings
     judged = re.findall(r"^- ([^:]*):", provenance, re.MULTILINE)
@@ -212,8 +215,8 @@ def test_a_summary_shows_one_picture_of_the_worst_failing_check(pictures, image,
     near = replace(FAIL, value=0.85, check=replace(TURNED, id="near"))
     other = Pictures((Case((replace(SHIRT, image=picture(50)),), "Another."),))
     shown = {"rotate-ccw-015": pictures, "near": other, "clean": other}
-    outcome = replace(OUTCOME, verdicts=(HELD, near, FAIL), pictures=shown)
-    _, images = outcome.as_files()
+    outcome = outcome_with(OUTCOME, verdicts=(HELD, near, FAIL), pictures=shown)
+    _, images = record_and_images(outcome)
     lines = markdown(outcome).splitlines()
     (at,) = [at for at, line in enumerate(lines) if "<img" in line]
     name = next(name for name, content in images.items() if address_of(content) == image)
@@ -225,33 +228,33 @@ def test_a_summary_shows_one_picture_of_the_worst_failing_check(pictures, image,
 )
 def test_a_summary_without_a_failure_or_a_picture_shows_none(changes):
     shown = {"rotate-ccw-015": FACED, "clean": FACED}
-    assert "<img" not in markdown(replace(OUTCOME, **{"pictures": shown, **changes}))
+    assert "<img" not in markdown(outcome_with(OUTCOME, **{"pictures": shown, **changes}))
 
 
 @pytest.mark.parametrize("here", [False, True])
 def test_paths_of_a_summary_begin_at_the_folder_of_the_run(tmp_path, monkeypatch, here):
     monkeypatch.chdir(tmp_path if here else "/")
-    known = replace(OUTCOME, folder="" if here else str(tmp_path))
+    known = outcome_with(OUTCOME, folder="" if here else str(tmp_path))
     said = f"{tmp_path}/models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
     (line,) = [
         line
-        for line in markdown(replace(known, notices=(said,))).splitlines()
+        for line in markdown(outcome_with(known, notices=(said,))).splitlines()
         if "**note**" in line
     ]
     assert line == f"- **note**: models/incumbent.toml and /data{tmp_path}/x and ~{tmp_path}/y"
-    named = replace(
+    named = outcome_with(
         known,
         command=f"pytest --candidate={tmp_path}/runs/new.safetensors '--checks={tmp_path}/a b'",
     )
     assert markdown(named).endswith(
         "Reproduce: `pytest --candidate=runs/new.safetensors '--checks=a b'`\n"
     )
-    assert said in markdown(replace(OUTCOME, notices=(said,), folder="/"))
+    assert said in markdown(outcome_with(OUTCOME, notices=(said,), folder="/"))
 
 
 def test_pipes_and_line_breaks_break_neither_table_nor_list():
     nasty = replace(FAIL, check=replace(FAIL.check, family="ro|ta\ntion"), detail="a|b\nc")
-    lines = markdown(replace(OUTCOME, verdicts=(nasty,))).splitlines()
+    lines = markdown(outcome_with(OUTCOME, verdicts=(nasty,))).splitlines()
     (row,) = [line for line in lines if line.startswith("| ro")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 8
     (said,) = [line for line in lines if line.startswith("- rotate-ccw-015: ")]
@@ -260,7 +263,7 @@ def test_pipes_and_line_breaks_break_neither_table_nor_list():
 
 def test_the_markdown_lists_errors_first_then_the_worst_family():
     worse = replace(FAIL, check=replace(FAIL.check, family="worst"), value=0.1)
-    text = markdown(replace(OUTCOME, verdicts=(FAIL, PASS, worse, ERROR)))
+    text = markdown(outcome_with(OUTCOME, verdicts=(FAIL, PASS, worse, ERROR)))
     rows = re.findall(r"^\| ([a-z]\S+) \| (\d[^|]*) \|", text, re.MULTILINE)
     assert rows == [
         ("flip", "1 of 1 not judged"),
@@ -284,7 +287,7 @@ def test_of_many_failures_the_markdown_fits_on_a_screen_and_drops_none():
     }
     assert others == {name: count - 1 for name, count in families.items() if count > 1}
     many = tuple(f"test_own.py::test_{at}" for at in range(25))
-    text = markdown(replace(OUTCOME, errors=many, failed_tests=many))
+    text = markdown(outcome_with(OUTCOME, errors=many, failed_tests=many))
     for title in (r"\*\*failed\*\*", r"\*\*inconclusive\*\*"):
         assert len(re.findall(f"^- {title}: .?test_own", text, re.MULTILINE)) == 10
         assert re.search(f"^- {title}: 15 more, listed in stress.html$", text, re.MULTILINE)
@@ -297,8 +300,8 @@ def test_the_summary_ends_with_verdict_failures_and_report():
     assert summary_lines(OUTCOME, REPORTS) == [
         "thresholds: 20 reference models; the candidate's recipe is the same",
         "1 of the thresholds set by hand: clean",
-        f"{OUTCOME.counts}",
-        f"candidate runs/new.safetensors: {OUTCOME.headline}",
+        f"{counts_in_words(OUTCOME.results)}",
+        f"candidate runs/new.safetensors: {headline(OUTCOME)}",
         "  Clean accuracy 92.1%.",
         "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
         "(rotated images). Look at the augmentation: its angles, shifts and flips.",
@@ -308,7 +311,7 @@ def test_the_summary_ends_with_verdict_failures_and_report():
         "report: reports/stress.html",
     ]
     assert "pictures in reports/stress.html#rotate-ccw-015" in FAIL.explain("reports/stress.html")
-    lines = summary_lines(replace(OUTCOME, omissions=("half",), errors=("NaN",)), REPORTS)
+    lines = summary_lines(outcome_with(OUTCOME, omissions=("half",), errors=("NaN",)), REPORTS)
     assert {"  partial: half", "  inconclusive: NaN"} <= set(lines)
 
 
@@ -324,12 +327,12 @@ def test_of_many_failures_a_summary_has_the_worst_of_each_behavior():
 
 
 def test_the_counts_add_up():
-    outcome = replace(OUTCOME, verdicts=(REPORTED, HELD, FAIL, ERROR, MISSING))
-    assert outcome.counts == (
+    outcome = outcome_with(OUTCOME, verdicts=(REPORTED, HELD, FAIL, ERROR, MISSING))
+    assert counts_in_words(outcome.results) == (
         "5 checks: 1 without a result, 1 fail, 1 pass, 1 informational (without a threshold), 1 not applicable"
     )
-    assert outcome.counts in summary_lines(outcome, REPORTS)
-    assert f"- {outcome.counts}" in markdown(outcome)
+    assert counts_in_words(outcome.results) in summary_lines(outcome, REPORTS)
+    assert f"- {counts_in_words(outcome.results)}" in markdown(outcome)
 
 
 def test_no_p_is_nought():
@@ -340,7 +343,7 @@ def test_no_p_is_nought():
         "interval": [-0.17, -0.16],
         "mcnemar_p": 0.0,
     }
-    outcome = replace(OUTCOME, verdicts=(replace(FAIL, flips=flips),))
+    outcome = outcome_with(OUTCOME, verdicts=(replace(FAIL, flips=flips),))
     assert any("(McNemar p < 0.0001)" in note for note in notes(outcome))
     assert related(0.0123) == "= 0.012"
 
@@ -372,7 +375,9 @@ def test_a_pass_against_the_incumbent_says_which_loss_it_excludes(lost, gained, 
         FAIL, status="pass", threshold=-0.01, value=changed.net, n=n, flips=changed.as_json()
     )
     assert non_inferiority(passed).endswith(said)
-    (note,) = (note for note in notes(replace(OUTCOME, verdicts=(passed,))) if "McNemar" in note)
+    (note,) = (
+        note for note in notes(outcome_with(OUTCOME, verdicts=(passed,))) if "McNemar" in note
+    )
     assert note.endswith(said)
     assert non_inferiority(replace(passed, status="fail")) == ""
 
@@ -402,7 +407,7 @@ def test_beyond_its_threshold_a_pass_says_what_excuses_it():
     )
     assert measured_and_required(BY_CHANCE)[1].endswith(", or p ≥ 0.001")
     assert not any(map(excused, (PASS, FAIL, REPORTED)))
-    page = page_of(replace(EMPTY, verdicts=(PASS, BY_CHANCE)))
+    page = page_of(outcome_with(EMPTY, verdicts=(PASS, BY_CHANCE)))
     assert 'id="report-worse"' not in page
     assert "or p ≥ 0.001" in page
     assert "not significant (p = 0.21, fails below 0.001)" in page
@@ -414,14 +419,14 @@ def test_a_gate_that_judges_little_calls_no_model_fit(informational, fit):
         replace(REPORTED, check=replace(REPORTED.check, id=f"shown-{at}"))
         for at in range(informational)
     )
-    outcome = replace(EMPTY, verdicts=(PASS, BY_CHANCE, *shown))
+    outcome = outcome_with(EMPTY, verdicts=(PASS, BY_CHANCE, *shown))
     said = diagnose(outcome).sentence
     assert ("fit to ship" in said) is fit
     if not fit:
         assert (
             said == "c.safetensors passes all 2 checks that have a threshold; 3 are informational."
         )
-        assert outcome.headline == "PASS: 2 of 2 checks pass; 3 informational"
+        assert headline(outcome) == "PASS: 2 of 2 checks pass; 3 informational"
 
 
 # The headline.
@@ -434,7 +439,7 @@ WORSE = model(right=0.88, confusion=((880, 115, 5), (70, 920, 10), (5, 70, 925))
 
 
 def test_the_headline_has_clean_accuracy_and_the_top_regression():
-    outcome = replace(EMPTY, verdicts=(PASS, FAIL), overview=overview(WORSE, INCUMBENT, n=60))
+    outcome = outcome_with(EMPTY, verdicts=(PASS, FAIL), overview=overview(WORSE, INCUMBENT, n=60))
     first, second, *_ = diagnose(outcome).facts
     assert first == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
     assert second == "top −7.0 and shoe −6.5 points, mostly predicted as shirt."
@@ -469,7 +474,7 @@ def test_the_top_regression(mine, said):
     "others", [(model("baseline", right=0.99),), ()], ids=["baseline", "alone"]
 )
 def test_a_baseline_of_another_recipe_shows_no_regression(others):
-    outcome = replace(EMPTY, verdicts=(PASS,), overview=overview(WORSE, *others))
+    outcome = outcome_with(EMPTY, verdicts=(PASS,), overview=overview(WORSE, *others))
     assert len(diagnose(outcome).facts) == 1
 
 
@@ -480,13 +485,13 @@ def test_without_an_incumbent_accuracy_stands_beside_reference_models():
         "accuracy",
         panel=Threshold(0.91, mean=0.926, std=0.002, reference_models=20),
     )
-    outcome = replace(
+    outcome = outcome_with(
         EMPTY,
         verdicts=(share(check, 0.88),),
         overview=overview(WORSE, model("baseline", right=0.99)),
     )
     assert diagnose(outcome).facts[0] == "Clean accuracy 88.0%, reference models 92.6% ± 0.2."
-    shipped = replace(outcome, overview=overview(WORSE, INCUMBENT))
+    shipped = outcome_with(outcome, overview=overview(WORSE, INCUMBENT))
     assert diagnose(shipped).facts[0] == "Clean accuracy 88.0%, incumbent 90.0% (−2.0 points)."
 
 
@@ -504,7 +509,7 @@ def test_a_comparison_concludes():
 def commands(**changes) -> list[tuple[str, str]]:
     """Return (title, message) of each command, read as GitHub reads them."""
     found = []
-    for line in annotation_lines(replace(EMPTY, **changes), REPORTS / "stress.html"):
+    for line in annotation_lines(outcome_with(EMPTY, **changes), REPORTS / "stress.html"):
         title, message = re.fullmatch(r"::error title=([^:,\r\n]*)::([^\r\n]*)", line).groups()
         for code, character in (
             ("%3A", ":"),

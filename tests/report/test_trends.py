@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcomes import EMPTY, verdict
+from outcomes import EMPTY, outcome_with, verdict
 
 from harness.report.history import (
     accuracy_over_runs,
@@ -20,7 +20,8 @@ from harness.report.history import (
 )
 from harness.report.html import page_of
 from harness.run.history import History
-from harness.run.outcome import line_of
+from harness.run.history_line import line_of
+from harness.run.stress_json import record_and_images
 
 FAMILIES = (
     *(
@@ -56,7 +57,9 @@ def run(number: int, *, failing: int = 0):
     models = {"candidate": {"path": f"runs/{number}.safetensors", "sha256": f"{number:064x}"[::-1]}}
     at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)
     return replace(
-        line_of(replace(EMPTY, verdicts=verdicts, models=models), at=at), clean=0.9, worst_pose=0.7
+        line_of(outcome_with(EMPTY, verdicts=verdicts, models=models), at=at),
+        clean=0.9,
+        worst_pose=0.7,
     )
 
 
@@ -65,7 +68,7 @@ def known(*failing: int) -> History:
 
 
 def test_the_report_says_since_when_a_gate_has_failed():
-    section = history(replace(EMPTY, history=known(0, 1, 2)))
+    section = history(outcome_with(EMPTY, history=known(0, 1, 2)))
     cell = "<td[^>]*>(.*?)</td>"
     rows = re.findall(f"<tr>{cell}{cell}{cell}</tr>", section.body)
     assert rows[:2] == [
@@ -73,18 +76,18 @@ def test_the_report_says_since_when_a_gate_has_failed():
         ("gate-001", "2026-01-03 00:00 (20000000)", "1 candidate in a row"),
     ]
     assert section.body.count("data:image/svg+xml") == 2
-    assert 'id="report-history"' in page_of(replace(EMPTY, history=known(0, 1)))
+    assert 'id="report-history"' in page_of(outcome_with(EMPTY, history=known(0, 1)))
 
 
 def test_a_first_run_has_no_history_but_for_what_cannot_be_read():
     assert (
         "2 candidates in a row, or longer: the first one shown"
-        in history(replace(EMPTY, history=known(1, 1))).body
+        in history(outcome_with(EMPTY, history=known(1, 1))).body
     )
     assert history(EMPTY) is None
-    assert history(replace(EMPTY, history=known(1))) is None
+    assert history(outcome_with(EMPTY, history=known(1))) is None
     damaged = replace(known(1), damaged=(f"h.jsonl: line 2: {EVIL}",))
-    assert "h.jsonl: line 2: &lt;script&gt;" in history(replace(EMPTY, history=damaged)).body
+    assert "h.jsonl: line 2: &lt;script&gt;" in history(outcome_with(EMPTY, history=damaged)).body
 
 
 def test_the_figures_hold_what_the_runs_measured():
@@ -135,7 +138,7 @@ def test_each_profile_and_data_has_a_part_of_its_own():
     assert history_lines(partial) == ["1 runs, none with the verdict pass or fail"]
 
 
-JUDGED = replace(
+JUDGED = outcome_with(
     EMPTY,
     verdicts=(
         verdict("pass", value=0.92, std=0.01),
@@ -158,9 +161,9 @@ def test_the_recipe_of_mlflow_logs_a_verdict(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     client = mlflow.MlflowClient((tmp_path / "runs").as_uri())
     client.create_registered_model("fashion")
-    for outcome in (replace(JUDGED, verdicts=JUDGED.verdicts[:1]), JUDGED):
+    for outcome in (outcome_with(JUDGED, verdicts=JUDGED.results.verdicts[:1]), JUDGED):
         version = str(client.create_model_version("fashion", "runs:/new").version)
-        (tmp_path / "reports/stress.json").write_text(outcome.as_files()[0])
+        (tmp_path / "reports/stress.json").write_text(record_and_images(outcome)[0])
         monkeypatch.setattr(sys, "argv", ["log_verdict.py", "fashion", version])
         runpy.run_path("log_verdict.py", run_name="__main__")
         assert (

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from outcomes import BROKEN, EMPTY, REPORTED, verdict
+from outcomes import BROKEN, EMPTY, REPORTED, outcome_with, verdict
 
 from harness.base.errors import InputError
 from harness.base.outputs import HISTORY, Output
@@ -25,7 +25,9 @@ from harness.run.history import (
     leave_line,
     read_history,
 )
-from harness.run.outcome import line_of, margin
+from harness.run.history_line import line_of
+from harness.run.margins import margin
+from harness.run.stress_json import stress_json
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -42,7 +44,7 @@ def outcome(candidate: str, *, failing=(), **facts):
             "architecture": "",
         }
     }
-    return replace(EMPTY, verdicts=tuple(verdicts), models=models, **facts)
+    return outcome_with(EMPTY, verdicts=tuple(verdicts), models=models, **facts)
 
 
 def line(candidate: str, day: int = 0, **facts):
@@ -71,7 +73,7 @@ def test_a_line_says_what_the_run_came_to():
             n=100,
         ),
     )
-    found = line_of(replace(EMPTY, verdicts=verdicts), at=START)
+    found = line_of(outcome_with(EMPTY, verdicts=verdicts), at=START)
     assert (found.candidate, found.path) == ("c" * 64, "c.safetensors")
     assert (found.verdict, found.profile, found.data, found.checks) == (
         "fail",
@@ -137,7 +139,7 @@ def test_the_last_whole_run_of_each_candidate_counts():
         (
             line("a"),
             line("b", 1, profile="quick"),
-            line("c", 2, data={**EMPTY.data, "sha256": "f" * 64}),
+            line("c", 2, data={**EMPTY.inputs.data, "sha256": "f" * 64}),
             line("d", 3, omissions=("a part",)),
             line("e", 4, errors=("none",)),
             line("f", 5),
@@ -286,7 +288,7 @@ def test_what_is_no_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(("tries", "chance"), [(0, 0.0), (1, 0.05), (14, 0.5123), (45, 0.9006)])
 def test_in_many_attempts_a_loss_passes_once(tries, chance):
     assert chance_of_a_pass(tries) == pytest.approx(chance, abs=1e-4)
-    assert replace(EMPTY, attempt=tries).as_json()["chance_of_a_pass"] == pytest.approx(
+    assert stress_json(outcome_with(EMPTY, attempt=tries))["chance_of_a_pass"] == pytest.approx(
         chance, abs=1e-4
     )
 
@@ -301,7 +303,7 @@ def test_each_candidate_is_one_attempt_on_the_same_data_by_the_same_checks():
             line("d", omissions=("half",)),
             line("e", checks_sha256="0" * 64),
         ),
-        line("f", data={**EMPTY.data, "sha256": "0" * 64}),
+        line("f", data={**EMPTY.inputs.data, "sha256": "0" * 64}),
     ]
     assert [attempt_of(line(name), others) for name in ("a", "b", "z")] == [2, 2, 3]
     assert attempt_of(line("z", errors=("no data",)), others) == 0

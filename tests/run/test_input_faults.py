@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from outcomes import EMPTY, FAIL
+from outcomes import EMPTY, FAIL, outcome_with
 from torch import nn
 from zoo import checks_text, role_model
 
@@ -15,6 +15,7 @@ from harness.report.causes import likely_cause
 from harness.report.text import markdown
 from harness.run.input_faults import InputFaults, input_faults
 from harness.run.session import StressSession
+from harness.run.stress_json import record_and_images
 
 CLASSES = ("red", "green", "blue")
 
@@ -94,11 +95,11 @@ def test_few_images_prove_nothing():
 
 def test_every_report_says_so():
     faults = InputFaults(tried=13, best="BGR", n=1000, correct=610, correct_with=926, p=1e-9)
-    outcome = replace(EMPTY, verdicts=(FAIL,), input_faults=faults)
+    outcome = outcome_with(EMPTY, verdicts=(FAIL,), input_faults=faults)
     said = (
         "Likely cause: broken pipeline. 92.6% with BGR, 61.0% without: the pixels, not the weights"
     )
     assert said in markdown(outcome)
-    assert '"best": "BGR"' in outcome.as_files()[0]
+    assert '"best": "BGR"' in record_and_images(outcome)[0]
     weights = replace(faults, correct_with=700)
-    assert likely_cause(outcome.verdicts, weights).group != "broken pipeline"
+    assert likely_cause(outcome.results.verdicts, weights).group != "broken pipeline"

@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, verdict
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, outcome_with, verdict
 
 from harness.checks import Check, Threshold, Verdict
-from harness.run.outcome import SelfCheck, worst_first
+from harness.run.findings import SelfCheck
+from harness.run.headline import headline
+from harness.run.margins import worst_first
 from harness.run.overview import Overview
+from harness.run.stress_json import stress_json
 
 OPEN = replace(
     verdict("inconclusive", "open"), check=Check("open", "clean", "accuracy", hand=Threshold(0.8))
@@ -60,14 +63,14 @@ OPEN = replace(
     ],
 )
 def test_the_verdict_and_exit_status(changes, overall, status):
-    outcome = replace(EMPTY, **changes)
+    outcome = outcome_with(EMPTY, **changes)
     assert (outcome.verdict, outcome.exit_status) == (overall, status)
-    assert outcome.as_json()["verdict"] == overall
-    assert outcome.headline.startswith(overall.upper() + ": ")
+    assert stress_json(outcome)["verdict"] == overall
+    assert headline(outcome).startswith(overall.upper() + ": ")
 
 
 @pytest.mark.parametrize(
-    ("changes", "headline"),
+    ("changes", "sentence"),
     [
         ({"verdicts": (PASS, REPORTED, MISSING)}, "PASS: 1 of 1 checks pass"),
         (
@@ -95,12 +98,12 @@ def test_the_verdict_and_exit_status(changes, overall, status):
     ],
     ids=["pass", "fail", "partial", "open", "error"],
 )
-def test_the_headline_names_what_got_worse(changes, headline):
-    assert replace(EMPTY, **changes).headline == headline
+def test_the_headline_names_what_got_worse(changes, sentence):
+    assert headline(outcome_with(EMPTY, **changes)) == sentence
 
 
 def test_failed_are_the_checks_that_do_not_hold():
-    assert replace(EMPTY, verdicts=(PASS, FAIL, REPORTED, BROKEN)).failed == (FAIL,)
+    assert outcome_with(EMPTY, verdicts=(PASS, FAIL, REPORTED, BROKEN)).results.failed == (FAIL,)
 
 
 def test_the_worst_come_first():
@@ -139,11 +142,14 @@ def test_a_gate_that_was_not_measured_has_its_place():
 
 
 def test_the_json_says_what_went_wrong():
-    outcome = replace(EMPTY, errors=("NaN",), omissions=("half",))
-    assert (outcome.as_json()["errors"], outcome.as_json()["omissions"]) == (["NaN"], ["half"])
-    assert replace(EMPTY, failed_tests=("test_own.py::test_mine",)).as_json()["failed_tests"] == [
-        "test_own.py::test_mine"
-    ]
+    outcome = outcome_with(EMPTY, errors=("NaN",), omissions=("half",))
+    assert (stress_json(outcome)["errors"], stress_json(outcome)["omissions"]) == (
+        ["NaN"],
+        ["half"],
+    )
+    assert stress_json(outcome_with(EMPTY, failed_tests=("test_own.py::test_mine",)))[
+        "failed_tests"
+    ] == ["test_own.py::test_mine"]
 
 
 @pytest.mark.parametrize(
@@ -158,15 +164,15 @@ def test_a_failed_self_check_is_an_error_unless_it_does_not_apply(statuses, over
     checks = tuple(
         SelfCheck(f"check-{number}", status, "so it is") for number, status in enumerate(statuses)
     )
-    outcome = replace(EMPTY, verdicts=(PASS,), self_checks=checks)
+    outcome = outcome_with(EMPTY, verdicts=(PASS,), self_checks=checks)
     assert (outcome.verdict, outcome.exit_status) == (overall, 4 if overall == "error" else 0)
-    assert [check["status"] for check in outcome.as_json()["self_checks"]] == list(statuses)
+    assert [check["status"] for check in stress_json(outcome)["self_checks"]] == list(statuses)
 
 
 def test_the_json_holds_the_models_side_by_side():
     shown = Overview("zoo", 300, 100, ("ant",), ())
-    assert replace(EMPTY, overview=shown).as_json()["overview"]["n"] == 300
-    assert EMPTY.as_json()["overview"] is None
+    assert stress_json(outcome_with(EMPTY, overview=shown))["overview"]["n"] == 300
+    assert stress_json(EMPTY)["overview"] is None
 
 
 def test_failures_of_different_units_are_ordered_by_their_margins():
@@ -204,7 +210,7 @@ def test_thresholds_of_fewer_than_three_models_that_judge_are_provisional(
         hand=facts.get("hand"),
     )
     judged = Verdict(about, facts.get("status", "pass"), "accuracy", value=0.95, threshold=0.9)
-    found = replace(EMPTY, verdicts=(judged,))
-    assert found.provisional is found.as_json()["provisional"] is provisional
-    assert ("(provisional)" in found.headline) is provisional
+    found = outcome_with(EMPTY, verdicts=(judged,))
+    assert found.results.provisional is stress_json(found)["provisional"] is provisional
+    assert ("(provisional)" in headline(found)) is provisional
     assert found.verdict == "pass" or "status" in facts, "other tools read the verdict"

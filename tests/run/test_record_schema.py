@@ -4,21 +4,26 @@ import json
 
 import pytest
 from jsonschema import Draft202012Validator
-from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED
+from outcomes import BROKEN, EMPTY, FAIL, MISSING, PASS, REPORTED, outcome_with
 from overviews import CHANGES, model, overview
 
 from harness.cli import main
+from harness.features.slices.report import WorstSlice
 from harness.report.refusal import refusal
-from harness.run.outcome import OtherTest, SelfCheck
+from harness.run.findings import SelfCheck
 from harness.run.record_schema import record_schema
+from harness.run.results import OtherTest
+from harness.run.stress_json import record_and_images
 
-FIELDS = vars(EMPTY) | {
-    "verdicts": (PASS, FAIL, REPORTED, MISSING, BROKEN),
-    "self_checks": (SelfCheck("identity", "pass", "the same bits"),),
-    "overview": overview(model(), model("baseline", right=0.8), n=60, changes=CHANGES),
-    "tests": (OtherTest("test_own.py::test_own", "failed", "text"),),
-}
-OUTCOME = json.loads(type(EMPTY)(**FIELDS).as_files()[0])
+WHOLE = outcome_with(
+    EMPTY,
+    verdicts=(PASS, FAIL, REPORTED, MISSING, BROKEN),
+    self_checks=(SelfCheck("identity", "pass", "the same bits"),),
+    overview=overview(model(), model("baseline", right=0.8), n=60, changes=CHANGES),
+    tests=(OtherTest("test_own.py::test_own", "failed", "text"),),
+    parts={"slices": WorstSlice("Of 9 slices, one is the worst.", "", facts=("bee-3",))},
+)
+OUTCOME = json.loads(record_and_images(WHOLE)[0])
 REFUSAL = refusal(
     ["[DATA] no data"], ["pytest"], run="a" * 32, models={"candidate": "c.pt"}, data="npz:a.npz"
 )

@@ -17,7 +17,7 @@ from harness.base.cache import Store
 from harness.checks import read_checks
 from harness.inference.platforms import measuring_code
 from harness.run.budget import FEWEST, FREE_PASSES, affordable_passes, extent_of
-from harness.run.outcome import SelfCheck
+from harness.run.findings import SelfCheck
 from harness.run.selfcheck import Memory, memory_of
 from harness.run.session import StressSession
 

@@ -16,8 +16,9 @@ from harness.measures.metric import Sampling
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY
 from harness.report.text import summary_lines
-from harness.run.outcome import OtherTest, Part, SelfCheck
+from harness.run.findings import Findings, SelfCheck
 from harness.run.reported import Reported, outcome_of
+from harness.run.results import OtherTest
 from harness.run.session import StressSession
 
 IMAGES = images_of(400)
@@ -48,7 +49,7 @@ def verdict_of(check: Check, *, value=None, n=400) -> Verdict:
 
 
 def report_all(session, *, but=()) -> Reported:
-    reported = Reported(part=Part(SOUND))
+    reported = Reported(findings=Findings(SOUND))
     for check in reversed(session.checks.checks):
         if check.id not in but:
             reported.take(verdict_of(check), test=f"test_{check.family}.py::test[{check.id}]")
@@ -70,31 +71,38 @@ def test_a_cause_that_many_met_is_one_reason(session_of):
         for _ in range(2):  # As a plugin of retries has it.
             reported.take(error, test=f"test[{check.id}]")
     cause = "the predictor returned NaN"
-    reported.part = Part(
+    reported.findings = Findings(
         (SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),)
     )
     outcome = finished(reported, session)
     ids = ", ".join(check.id for check in session.checks.checks)
-    assert outcome.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)
+    assert outcome.results.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)
     assert sum("NaN" in line for line in summary_lines(outcome, Path("reports"))) == 1
-    assert {verdict.detail for verdict in outcome.verdicts} == {"the predictor returned NaN"}
+    assert {verdict.detail for verdict in outcome.results.verdicts} == {
+        "the predictor returned NaN"
+    }
 
 
 def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
     session = session_of()
     outcome = finished(report_all(session), session)
-    assert [verdict.check.id for verdict in outcome.verdicts] == [
+    assert [verdict.check.id for verdict in outcome.results.verdicts] == [
         check.id for check in session.checks.checks
     ]
-    assert (outcome.verdict, outcome.exit_status, outcome.omissions, outcome.errors) == (
+    assert (
+        outcome.verdict,
+        outcome.exit_status,
+        outcome.results.omissions,
+        outcome.results.errors,
+    ) == (
         "pass",
         0,
         (),
         (),
     )
-    assert outcome.command == "pytest stress_tests -k 'clean or not'"
-    assert outcome.checks_sha256 == session.checks.sha256
-    assert outcome.data == {
+    assert outcome.run.command == "pytest stress_tests -k 'clean or not'"
+    assert outcome.inputs.checks_sha256 == session.checks.sha256
+    assert outcome.inputs.data == {
         "name": "zoo",
         "split": "test",
         "sha256": IMAGES.sha256,
@@ -104,8 +112,8 @@ def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
         "augmentation": {"rotate": 10, "shift_x": 2, "shift_y": 2, "flip": True},
         "border": "constant:0",
     }
-    assert outcome.models["candidate"]["path"] == "c.safetensors"
-    assert set(outcome.versions) == {"python", "torch", "hypothesis", "harness"}
+    assert outcome.inputs.models["candidate"]["path"] == "c.safetensors"
+    assert set(outcome.run.versions) == {"python", "torch", "hypothesis", "harness"}
 
 
 def test_tests_without_a_row_come_last_by_name(session_of):
@@ -114,7 +122,7 @@ def test_tests_without_a_row_come_last_by_name(session_of):
     for name in ("zebra", "aardvark"):
         reported.take(verdict_of(Check(name, name, "accuracy")), test=name)
     outcome = finished(reported, session)
-    assert [verdict.check.id for verdict in outcome.verdicts[-2:]] == ["aardvark", "zebra"]
+    assert [verdict.check.id for verdict in outcome.results.verdicts[-2:]] == ["aardvark", "zebra"]
     assert outcome.verdict == "pass"
 
 
@@ -122,11 +130,14 @@ def test_what_else_was_reported_is_in_the_outcome(session_of):
     session = session_of()
     reported = report_all(session)
     reported.tests = [OtherTest("z", "failed"), OtherTest("a", "passed")]
-    reported.part += Part(overview_missing="they could not be compared")
+    reported.findings += Findings(overview_missing="they could not be compared")
     outcome = finished(reported, session, "thorough")
-    assert [each.name for each in outcome.tests] == ["a", "z"]
-    assert (outcome.overview, outcome.overview_missing) == (None, "they could not be compared")
-    assert (outcome.profile, outcome.self_checks) == ("thorough", SOUND)
+    assert [each.name for each in outcome.results.tests] == ["a", "z"]
+    assert (outcome.findings.overview, outcome.findings.overview_missing) == (
+        None,
+        "they could not be compared",
+    )
+    assert (outcome.run.profile, outcome.findings.self_checks) == ("thorough", SOUND)
 
 
 # Errors and failures.
@@ -157,7 +168,10 @@ def test_of_a_test_that_runs_again_the_gravest_verdict_counts(session_of, values
     for value in values:  # As a plugin of retries has it.
         reported.take(verdict_of(check, value=value), test="test_clean.py::test[clean]")
     outcome = finished(reported, session)
-    assert (outcome.exit_status, [verdict.check.id for verdict in outcome.failed]) == (1, ["clean"])
+    assert (outcome.exit_status, [verdict.check.id for verdict in outcome.results.failed]) == (
+        1,
+        ["clean"],
+    )
 
 
 def test_a_verdict_that_is_an_error_is_told(session_of):
@@ -190,18 +204,27 @@ def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
     reported = report_all(session)
     reported.take_failure("assert 1 == 2", test="test_own.py::test_mine", called=True)
     outcome = finished(reported, session)
-    assert (outcome.failed_tests, outcome.errors) == (("test_own.py::test_mine",), ())
+    assert (outcome.results.failed_tests, outcome.results.errors) == (
+        ("test_own.py::test_mine",),
+        (),
+    )
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
 
 
 def test_a_failed_test_without_a_row_is_a_verdict_without_thresholds(session_of):
-    session, reported = session_of(), Reported(part=Part(SOUND))
-    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (
+    session, reported = session_of(), Reported(findings=Findings(SOUND))
+    assert (
+        finished(reported, session).results.judged,
+        finished(reported, session).exit_status,
+    ) == (
         False,
         4,
     )
     reported.take_failure("assert 1 == 2", test="t", called=True)
-    assert (finished(reported, session).judged, finished(reported, session).exit_status) == (
+    assert (
+        finished(reported, session).results.judged,
+        finished(reported, session).exit_status,
+    ) == (
         True,
         1,
     )
@@ -230,35 +253,35 @@ def test_checks_that_came_up_are_something_to_report():
 def test_rows_that_no_test_took_are_missed(session_of, but, omission):
     session = session_of()
     outcome = finished(report_all(session, but=but), session)
-    assert (outcome.omissions, outcome.verdict) == ((omission,), "partial")
+    assert (outcome.results.omissions, outcome.verdict) == ((omission,), "partial")
 
 
 def test_a_row_is_missed_though_another_of_its_family_ran(session_of):
     session = session_of(ROWS.replace('family = "class"', 'family = "clean"'))
     outcome = finished(report_all(session, but=["clean"]), session)
-    assert outcome.omissions == ("1 of 4 checks did not run: clean",)
+    assert outcome.results.omissions == ("1 of 4 checks did not run: clean",)
 
 
 def test_a_row_is_missed_though_a_test_without_a_row_has_its_name(session_of):
     session = session_of()
     reported = report_all(session, but=["clean"])
     reported.take(verdict_of(Check("clean", "brightness", "accuracy")), test="t")
-    assert finished(reported, session).omissions == (
+    assert finished(reported, session).results.omissions == (
         "1 of 4 checks did not run: clean; families without a test: clean images",
     )
 
 
 def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of):
     session = session_of()
-    reported = replace(report_all(session), part=Part())
-    assert finished(reported, session).omissions == ("the run did not check itself",)
-    assert finished(reported, replace(session, recording=True)).omissions == ()
+    reported = replace(report_all(session), findings=Findings())
+    assert finished(reported, session).results.omissions == ("the run did not check itself",)
+    assert finished(reported, replace(session, recording=True)).results.omissions == ()
 
 
 def test_a_run_that_was_interrupted_is_partial(session_of):
     session = session_of()
-    reported = replace(report_all(session), interrupted=True, part=Part())
-    assert finished(reported, session).omissions == (
+    reported = replace(report_all(session), interrupted=True, findings=Findings())
+    assert finished(reported, session).results.omissions == (
         "the run was interrupted, and did not check itself",
     )
 
@@ -269,8 +292,10 @@ def test_a_run_without_a_threshold_is_inconclusive(session_of):
     reported = report_all(session)
     assert {verdict.status for verdict in reported.verdicts.values()} == {"informational", "pass"}
     outcome = finished(reported, session)
-    assert outcome.omissions == (f"no threshold of {session.checks.path} judged the candidate",)
-    assert (outcome.judged, outcome.verdict, outcome.exit_status) == (False, "error", 4)
+    assert outcome.results.omissions == (
+        f"no threshold of {session.checks.path} judged the candidate",
+    )
+    assert (outcome.results.judged, outcome.verdict, outcome.exit_status) == (False, "error", 4)
     session = session_of(ROWS + BASELINE)
     assert finished(report_all(session), session).verdict == "pass", (
         "with thresholds of the candidate it is whole"
@@ -292,7 +317,7 @@ def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(
     reported = report_all(session, but=["rotate-ccw-010"])
     reported.take(verdict_of(session.checks.checks[2], n=n), test="t")
     said = "other images than their thresholds are made for: rotate-ccw-010; calibrate them anew"
-    assert finished(reported, session).omissions == ((said,) if others else ())
+    assert finished(reported, session).results.omissions == ((said,) if others else ())
 
 
 @pytest.mark.parametrize(
@@ -310,7 +335,9 @@ def test_another_draw_of_as_many_images_is_partial(session_of, sample, others, *
     verdict = replace(verdict_of(check, n=150), sampling=Sampling(0.0, 0.0) if weighted else None)
     reported = report_all(session, but=[check.id])
     reported.take(verdict, test="t")
-    assert len(finished(reported, session).omissions) == (others if weighted else sample != "")
+    assert len(finished(reported, session).results.omissions) == (
+        others if weighted else sample != ""
+    )
 
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
@@ -318,11 +345,14 @@ def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
         ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }"),
         IMAGES.take(torch.arange(40)),
     )
-    reported = Reported(part=Part(SOUND))
+    reported = Reported(findings=Findings(SOUND))
     for check in session.checks.checks:
         reported.take(verdict_of(session.scaled(check), n=40), test=check.id)
     outcome = finished(reported, session)
-    assert (outcome.omissions, outcome.data["n"]) == (("40 of 400 images were measured",), 40)
+    assert (outcome.results.omissions, outcome.inputs.data["n"]) == (
+        ("40 of 400 images were measured",),
+        40,
+    )
 
 
 # Gates made for a sample.
@@ -334,21 +364,21 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
     session = session_of(rows, IMAGES.take(torch.arange(100)), sample=100)
     reported = report_all(session)
     measured = "quick profile: 2 checks, made for a sample of 100 of 400 images; left out are "
-    assert finished(reported, session, default=default).scope == (
+    assert finished(reported, session, default=default).run.scope == (
         measured
         + "2 of the default profile's 4 checks (all of rotated images, confidence and calibration) and the "
         "comparison of the models"
     )
-    assert finished(reported, session).scope == measured + "the comparison of the models"
-    assert finished(reported, session).omissions == ()
+    assert finished(reported, session).run.scope == measured + "the comparison of the models"
+    assert finished(reported, session).results.omissions == ()
     own = replace(default, checks=default.checks[1:])
-    assert finished(reported, session, default=own).scope.endswith(
+    assert finished(reported, session, default=own).run.scope.endswith(
         "; of this profile alone: 1 of its 2"
     )
     whole = replace(default, checks=session.checks.checks)
     assert (
         "0 of the default profile's 2 checks and the comparison"
-        in finished(reported, session, default=whole).scope
+        in finished(reported, session, default=whole).run.scope
     )
 
 
@@ -356,9 +386,9 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
 def test_another_sample_than_the_checks_are_made_for_is_partial(session_of, size):
     session = session_of(ROWS, IMAGES.take(torch.arange(size)), sample=100)
     said = f"{size} of 400 images were measured; the checks are made for a sample of 100"
-    assert finished(report_all(session), session).omissions == (said,)
+    assert finished(report_all(session), session).results.omissions == (said,)
 
 
 def test_other_checks_have_no_scope(session_of):
     session = session_of()
-    assert finished(report_all(session), session, default=session.checks).scope == ""
+    assert finished(report_all(session), session, default=session.checks).run.scope == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from outcomes import EMPTY, FAIL, PASS
+from outcomes import EMPTY, FAIL, PASS, outcome_with
 from panels import with_panel
 from torch import nn
 from zoo import ROWS, STRESS_TESTS, checks_text, images_of, network, role_model
@@ -23,6 +23,7 @@ from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
 from harness.run import selfcheck
 from harness.run.session import StressSession
+from harness.run.stress_json import stress_json
 
 # The zoo has no test that searches, nor of attention, background and corruption; see test_search.py,
 # test_localisation.py and test_corruptions.py.
@@ -198,7 +199,7 @@ def test_an_accuracy_at_which_overconfidence_cannot_fail_changes_no_status(sessi
         r"For example, confident-errors has \d+ for the mutant, and its threshold is 6\d$", detail
     )
 
-    outcome = replace(EMPTY, verdicts=(PASS,), self_checks=tuple(found.values()))
+    outcome = outcome_with(EMPTY, verdicts=(PASS,), self_checks=tuple(found.values()))
     assert (outcome.verdict, outcome.exit_status) == ("pass", 0)
     line = f"self-check overconfident: {detail}"
     assert line in summary_lines(outcome, Path("reports"))
@@ -540,15 +541,15 @@ def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, s
 
 
 def test_an_unsound_run_is_an_error_in_every_report(session_of):
-    outcome = replace(EMPTY, verdicts=(PASS,))
-    sound = replace(outcome, self_checks=tuple(self_checks(session_of()).values()))
+    outcome = outcome_with(EMPTY, verdicts=(PASS,))
+    sound = outcome_with(outcome, self_checks=tuple(self_checks(session_of()).values()))
     assert (sound.verdict, sound.exit_status) == ("pass", 0)
     assert ALL_HOLD in summary_lines(sound, Path("reports"))
-    unsound = replace(
+    unsound = outcome_with(
         outcome, self_checks=tuple(self_checks(session_of(ROWS.replace("0.85", "0.01"))).values())
     )
     assert (unsound.verdict, unsound.exit_status) == ("error", 4)
-    (failed,) = (check for check in unsound.self_checks if check.status == "fail")
+    (failed,) = (check for check in unsound.findings.self_checks if check.status == "fail")
     line = f"[SELF_CHECK] self-check {failed.name}: {failed.detail}"
     assert f"  inconclusive: {line}" in summary_lines(unsound, Path("reports"))
     assert f"{len(NAMES) - 1} of {len(NAMES)} self-checks pass" in summary_lines(
@@ -560,7 +561,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
     )
     (told,) = (
         check
-        for check in json.loads(json.dumps(unsound.as_json()))["self_checks"]
+        for check in json.loads(json.dumps(stress_json(unsound)))["self_checks"]
         if check["status"] == "fail"
     )
     assert (told["name"], told["detail"], told["cannot_notice"]) == (
@@ -588,12 +589,12 @@ def failed_self_check(
     ids=["mutant", "could-not-run", "of-another-check", "of-the-check-that-fails", "unsteady"],
 )
 def test_a_failing_check_outranks_a_self_check_that_does_not_doubt_it(check, ending):
-    outcome = replace(EMPTY, verdicts=(PASS, FAIL), self_checks=(check,))
+    outcome = outcome_with(EMPTY, verdicts=(PASS, FAIL), self_checks=(check,))
     assert (outcome.verdict, outcome.exit_status) == ending
     kind = {"fail": "note", "error": "inconclusive"}[outcome.verdict]
     line = f"[SELF_CHECK] self-check {check.name}: {check.detail}"
     assert f"  {kind}: {line}" in summary_lines(outcome, Path("reports"))
-    alone = replace(EMPTY, verdicts=(PASS,), self_checks=(check,))
+    alone = outcome_with(EMPTY, verdicts=(PASS,), self_checks=(check,))
     assert (alone.verdict, alone.exit_status) == ("error", 4)
 
 

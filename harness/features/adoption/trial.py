@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.pipeline import Pipeline
     from harness.inference import Predictions, RoleModel
-    from harness.run.outcome import InputFaults
+    from harness.run.findings import InputFaults
 
 _FEW = 100
 """Images that choose the best input fault, of those that are correct and of the others."""

@@ -14,7 +14,7 @@ from harness.base.files import read_regular
 from harness.base.records import Unbounded, read_record, record, refusal_of_schema
 from harness.report.page import aligned
 from harness.run.history import FARTHEST
-from harness.run.outcome import spread
+from harness.run.margins import spread
 from harness.run.status import MAX_BYTES, SCHEMA
 
 if TYPE_CHECKING:

@@ -28,4 +28,6 @@ FEATURE = Feature(
     sections={"harness.features.equivalence.report:section": "slices"},
     self_checks={"changed-original": "harness.features.equivalence.family:changes_are_noticed"},
     differences="harness.features.equivalence.report:differences",
+    record="harness.features.equivalence.report:OriginalDifferences",
+    record_key="differences",
 )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
+from harness.base.records import record
 from harness.checks.tolerance import EQUIVALENCE, what_decides
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.pictures import sheet, source_of
-from harness.run.outcome import Differences, Part
+from harness.run.feature_records import FeatureRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -26,6 +27,36 @@ _SHOWN, _MOST = 60, 20
 """Changed images that the page shows, and changes of class, classes and groups."""
 _VERDICTS = {"equal": "Equal", "different": "Different", "inconclusive": "Cannot tell"}
 _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
+
+
+@record
+class OriginalDifferences(FeatureRecord):
+    """Differences of a candidate from its original, as the record of a run has them.
+
+    `sentence` says how many predictions changed. `caution` says why equality to this original is
+    worth little, or is empty. `faces` are changed images under a `title`. `pairs` are changes of
+    class with their counts. `groups` are rows of a table: name, column, changed images, all images,
+    correct predictions lost, and gained. `facts` are empty; they are a key of the schema of
+    `stress.json`.
+    """
+
+    sentence: str
+    caution: str
+    title: str = ""
+    faces: tuple[Face, ...] = ()
+    pairs: tuple[tuple[str, int], ...] = ()
+    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
+    facts: tuple[str, ...] = ()
+
+    @property
+    def summary_lines(self) -> tuple[str, ...]:
+        """Return how many predictions changed."""
+        return (self.sentence,)
+
+    @property
+    def headline_caution(self) -> str:
+        """Return why equality to this original is worth little."""
+        return self.caution
 
 
 def sentence(done: Equality) -> str:
@@ -46,20 +77,20 @@ def _changes(done: Equality, share: str, decides: str = "") -> str:
     return f"{said}; {lost:,} {is_lost}, {gained:,} gained"
 
 
-def differences(session: StressSession, request: RunRequest) -> Part:
+def differences(session: StressSession, request: RunRequest) -> OriginalDifferences | None:
     """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
     if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
-        return Part()
+        return None
     from harness.features.equivalence.equality import (
         equality_in,
     )  # It needs PyTorch, and a report does not.
 
-    return Part(differences=_differences(equality_in(session, request.history_path)))
+    return _differences(equality_in(session, request.history_path))
 
 
 def section(outcome: Outcome) -> Section | None:
     """Return what differs from the original; None without one."""
-    if (found := outcome.differences) is None:
+    if (found := outcome.part(OriginalDifferences)) is None:
         return None
     parts = [folded(part.title, part.body, opened=not at) for at, part in enumerate(_parts(found))]
     body = Markup().join([paragraphs(found.caution, found.sentence), *parts])
@@ -149,7 +180,7 @@ def equality_page(done: Equality, reproduce: str) -> str:
     )
 
 
-def _differences(done: Equality) -> Differences:
+def _differences(done: Equality) -> OriginalDifferences:
     """Return the distance from the original, as the record of a run has it, and where it lies."""
     measurement, tolerance = done.checks[0].measurement, done.checks[0].tolerance
     value, held = measurement.unit.told_apart(measurement.value, tolerance)
@@ -190,7 +221,7 @@ def _differences(done: Equality) -> Differences:
         for name, of in sorted(parts, key=lambda each: -done.differ[each[1]].mean())[:_MOST]:
             count, n = int(done.differ[of].sum()), int(of.sum())
             groups.append((str(name), title, count, n, int(lost[of].sum()), int(gained[of].sum())))
-    return Differences(
+    return OriginalDifferences(
         said[0].upper() + said[1:],
         done.caution,
         f"{len(faces)} of {len(at):,} changed predictions, original → artifact{order}",
@@ -200,7 +231,7 @@ def _differences(done: Equality) -> Differences:
     )
 
 
-def _parts(found: Differences) -> list[Section]:
+def _parts(found: OriginalDifferences) -> list[Section]:
     """Return what differs and where, part by part, without those that have nothing to show."""
     rows = [
         (name, column, count, f"{n:,}", f"{count / n:.1%}", lost, gained)

@@ -19,7 +19,7 @@ def recipe_note(outcome: Outcome) -> list[str]:
     """Return a note that the candidate was trained by another recipe, if an open recipe lets it pass."""
     return [
         f"trained by another recipe than the reference panel, so thresholds may not hold: {verdict.detail}"
-        for verdict in outcome.verdicts
+        for verdict in outcome.results.verdicts
         if verdict.check.family == FAMILY and _is_beyond(verdict.value, verdict.check)
     ]
 

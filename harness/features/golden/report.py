@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from harness.report.page import Section, paragraphs
 from harness.report.pictures import sheet
 from harness.report.wording import SIGNS
-from harness.run.outcome import ROWS_PICTURED, worst_first
-from harness.run.shown import Face
+from harness.run.margins import worst_first
+from harness.run.shown import ROWS_PICTURED, Face
 
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 def section(outcome: Outcome) -> Section | None:
     """Return the golden images, wrong ones first; None without golden images."""
-    verdicts = worst_first(tuple(one for one in outcome.verdicts if one.check.family == "golden"))
+    verdicts = worst_first(
+        tuple(one for one in outcome.results.verdicts if one.check.family == "golden")
+    )
     if not verdicts:
         return None
     faces = []
     for one in verdicts[:ROWS_PICTURED]:
         name, true, sign = one.check.id, one.check.class_name or "", SIGNS[one.status]
-        if (image := outcome.thumbnails.get(name)) is not None:
+        if (image := outcome.images.thumbnails.get(name)) is not None:
             faces.append(
                 Face(image, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed)
             )

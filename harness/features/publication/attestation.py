@@ -11,6 +11,7 @@ from harness.base.errors import said_of
 from harness.base.files import hash_of_file
 from harness.base.outputs import Kind
 from harness.report.signs import rare, signs
+from harness.run.headline import headline
 
 if TYPE_CHECKING:
     from harness.run.outcome import Outcome
@@ -45,10 +46,13 @@ def statement(
             else str(outcome.verdict)
         )
         return None, f"the run is {said}; expected a whole run that passes or fails"
-    if outcome.stopped:
-        return None, f"the run {outcome.stopped}; expected a whole run. Run the gate without stop"
-    candidate = outcome.models["candidate"]
-    path = model or Path(outcome.folder, candidate["path"])
+    if outcome.run.stopped:
+        return (
+            None,
+            f"the run {outcome.run.stopped}; expected a whole run. Run the gate without stop",
+        )
+    candidate = outcome.inputs.models["candidate"]
+    path = model or Path(outcome.run.folder, candidate["path"])
     try:
         found = hash_of_file(path, max_bytes=_MAX_BYTES)
     except OSError as error:
@@ -63,16 +67,19 @@ def statement(
             f"{path} has the SHA-256 {found[:12]}…, and the run judged {candidate['sha256'][:12]}…; it has changed "
             "since, or the model is read from several files. Run the gate again, on one file"
         )
-    weaker = [verdict.check.id for _, verdict in rare(outcome.verdicts)[1]]
+    weaker = [verdict.check.id for _, verdict in rare(outcome.results.verdicts)[1]]
     passed = "WARNED" if _warned(outcome) else "PASSED"
     predicate = {
         "result": passed if outcome.verdict == "pass" else "FAILED",
         "configuration": _configuration(outcome, record),
         "passedTests": [
-            verdict.check.id for verdict in outcome.verdicts if verdict.status == "pass"
+            verdict.check.id for verdict in outcome.results.verdicts if verdict.status == "pass"
         ],
         "warnedTests": weaker,
-        "failedTests": [*(verdict.check.id for verdict in outcome.failed), *outcome.failed_tests],
+        "failedTests": [
+            *(verdict.check.id for verdict in outcome.results.failed),
+            *outcome.results.failed_tests,
+        ],
     }
     subject = [{"name": path.name, "digest": {"sha256": found}}]
     return {
@@ -88,21 +95,26 @@ def _warned(outcome: Outcome) -> bool:
 
     The headline names provisional thresholds, the quick profile, a missing incumbent and a doubtful original.
     """
-    caution = outcome.differences.caution if outcome.differences else ""
-    qualified = outcome.provisional or outcome.scope or outcome.without_incumbent or caution
-    return bool(qualified or outcome.notices or signs(outcome))
+    results = outcome.results
+    in_headline = (
+        results.provisional,
+        outcome.run.scope,
+        results.without_incumbent,
+        outcome.cautions,
+    )
+    return any(in_headline) or bool(results.notices or signs(outcome))
 
 
 def _configuration(outcome: Outcome, record: bytes) -> list[dict[str, Any]]:
     """Return descriptors of what the run judged by, each with its SHA-256, and of the record of the run itself."""
-    data, panel = outcome.data, outcome.recipe
+    data, panel = outcome.inputs.data, outcome.inputs.recipe
     said = {
-        "profile": outcome.profile,
-        "harness": outcome.versions.get("harness", ""),
-        "headline": outcome.headline,
+        "profile": outcome.run.profile,
+        "harness": outcome.run.versions.get("harness", ""),
+        "headline": headline(outcome),
     }
     digests = {
-        "checks": outcome.checks_sha256,
+        "checks": outcome.inputs.checks_sha256,
         "panel": panel.get("panel_sha256"),
         "panel-predictions": panel.get("panel_predictions_sha256"),
         "data": data["sha256"],

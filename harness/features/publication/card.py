@@ -14,7 +14,8 @@ from harness.base.outputs import Kind
 from harness.checks.families import family_title
 from harness.report.signs import signs
 from harness.report.wording import SIGNS, candidate_name, measured_and_required
-from harness.run.outcome import margin
+from harness.run.headline import headline
+from harness.run.margins import margin
 from harness.run.status import SUMMARY
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def model_index(outcome: Outcome) -> list[dict[str, Any]]:
 
     Metrics are the check of each family of the candidate that is nearest to failing, and clean accuracy.
     """
-    data = outcome.data
+    data = outcome.inputs.data
     dataset = {
         "name": data["name"],
         "type": data["name"],
@@ -67,7 +68,7 @@ def section(outcome: Outcome) -> str:
     lines = [
         "## Stress tests",
         "",
-        f"**{plain(outcome.headline)}.** {outcome.day.isoformat()}, profile {outcome.profile}.",
+        f"**{plain(headline(outcome))}.** {outcome.run.day.isoformat()}, profile {outcome.run.profile}.",
         *(f"- {plain(sign)}" for sign in signs(outcome)),
         "",
         "| behavior | check | measured | threshold | |",
@@ -78,9 +79,13 @@ def section(outcome: Outcome) -> str:
         behavior = family_title(verdict.check.family)
         cells = (behavior, verdict.check.id, value, threshold, SIGNS[verdict.status])
         lines.append(f"| {' | '.join(map(plain, cells))} |")
-    hashes = {"model": outcome.models["candidate"]["sha256"], "data": outcome.data["sha256"]}
+    hashes = {
+        "model": outcome.inputs.models["candidate"]["sha256"],
+        "data": outcome.inputs.data["sha256"],
+    }
     said = ", ".join(
-        f"{name} `{value}`" for name, value in (hashes | {"checks": outcome.checks_sha256}).items()
+        f"{name} `{value}`"
+        for name, value in (hashes | {"checks": outcome.inputs.checks_sha256}).items()
     )
     return "\n".join(
         [*lines, "", f"Each row is the check of its behavior nearest to failing. SHA-256: {said}."]
@@ -91,7 +96,7 @@ def _shown(outcome: Outcome) -> list[Verdict]:
     """Return a check of each family of the candidate, clean accuracy first, then those nearest to failing."""
     own = [
         verdict
-        for verdict in outcome.verdicts
+        for verdict in outcome.results.verdicts
         if verdict.check.role == "candidate"
         and verdict.value is not None
         and math.isfinite(verdict.value)

@@ -72,7 +72,7 @@ def card_command(record: Path, into: Path | None) -> int:
     from harness.report.redraw import outcome_at
 
     outcome, _ = outcome_at(record)
-    if outcome is None or outcome.verdict not in {"pass", "fail"} or outcome.stopped:
+    if outcome is None or outcome.verdict not in {"pass", "fail"} or outcome.run.stopped:
         options.tell(f"{record}: no model card, the run has no whole verdict")
         return options.NEGATIVE
     card = inserted(text_of(into), model_index(outcome), section(outcome), where=str(into))

@@ -88,7 +88,7 @@ def _survived(model: RoleModel, images: LabelledImages, names: tuple[str, ...]) 
 
 def costliest(outcome: Outcome) -> list[str]:
     """Return as text the skews that lose the most, or that change the most where no loss is measured."""
-    own = [one for one in outcome.verdicts if one.check.family == FAMILY]
+    own = [one for one in outcome.results.verdicts if one.check.family == FAMILY]
     measured = [one for one in own if one.metric == SERVED_CORRECT_PREDICTIONS_LOST.name] or own
     ranked = sorted(((one.value or 0.0, one.detail) for one in measured), reverse=True)
     return [detail for lost, detail in ranked[:_NAMED] if lost > 0]
@@ -96,14 +96,18 @@ def costliest(outcome: Outcome) -> list[str]:
 
 def section(outcome: Outcome) -> Section | None:
     """Return the costliest of the serving pipelines that checks measured; None without such rows."""
-    own = [one for one in outcome.verdicts if one.check.family == FAMILY and one.value is not None]
+    own = [
+        one
+        for one in outcome.results.verdicts
+        if one.check.family == FAMILY and one.value is not None
+    ]
     if not own:
         return None
     costly, failing = costliest(outcome), sum(one.status == "fail" for one in own)
     pipelines = len({one.check.keys.get("skew") for one in own})
     told = f"Of {pipelines} other pipelines, {failing} of {len(own)} checks fail."
     body = paragraphs(
-        f"The reference pipeline: {outcome.data.get('pipeline', 'unknown')}.",
+        f"The reference pipeline: {outcome.inputs.data.get('pipeline', 'unknown')}.",
         f"{told} The costliest first:" if costly else told,
     )
     body += render("listed", lines=costly)

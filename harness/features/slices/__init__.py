@@ -18,6 +18,8 @@ FEATURE = Feature(
     ),
     sections={"harness.features.slices.report:found_slices": "label_error_section"},
     differences="harness.features.slices.report:differences",
+    record="harness.features.slices.report:WorstSlice",
+    record_key="slices",
     metrics=(
         "harness.features.slices.measures:WORST_SLICE",
         "harness.features.slices.measures:SLICE_LOSS",

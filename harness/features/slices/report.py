@@ -6,13 +6,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
+from harness.base.records import record
 from harness.checks.copied import as_row
 from harness.features.slices.measures import WORST_SLICE, find_slices, worst_slice
 from harness.measures.selection import ordered
 from harness.report.page import Section, in_lines, paragraphs, render
 from harness.report.pictures import sheet, source_of
 from harness.report.wording import reference
-from harness.run.outcome import Differences, Part
+from harness.run.feature_records import FeatureRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -23,10 +24,28 @@ if TYPE_CHECKING:
 FAMILY, _SHOWN = "slices", 24
 
 
-def differences(session: StressSession, request: RunRequest) -> Part:
+@record
+class WorstSlice(FeatureRecord):
+    """The slice on which the candidate loses most, as the record of a run has it.
+
+    `faces` are its images, the largest loss first, under a `title`. `facts` are the name of the
+    slice, and what its images share. `caution`, `pairs` and `groups` are empty; they are keys of
+    the schema of `stress.json`.
+    """
+
+    sentence: str
+    caution: str
+    title: str = ""
+    faces: tuple[Face, ...] = ()
+    pairs: tuple[tuple[str, int], ...] = ()
+    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+def differences(session: StressSession, request: RunRequest) -> WorstSlice | None:
     """Return what the report shows of the worst slice; nothing where slices do not apply."""
     if (panel := session.panel_predictions) is None or request.record is not None:
-        return Part()
+        return None
     row = next(
         (each for each in session.checks.family(FAMILY) if each.metric == WORST_SLICE.name), None
     )
@@ -59,17 +78,19 @@ def differences(session: StressSession, request: RunRequest) -> Part:
             f"{len(faces)} of {of}, the largest loss first",
             (name, *seen.facts(seen.worst)),
         )
-        return Part(slices=Differences(said, "", title, tuple(faces), facts=facts))
-    return Part()
+        return WorstSlice(said, "", title, tuple(faces), facts=facts)
+    return None
 
 
 def found_slices(outcome: Outcome) -> Section | None:
     """Return the worst slice, described, with pictures and the row that makes a check of it; None without one."""
-    if (found := outcome.slices) is None:
+    if (found := outcome.part(WorstSlice)) is None:
         return None
     name, *facts = found.facts
     known = [
-        reference(verdict) for verdict in outcome.verdicts if verdict.metric == WORST_SLICE.name
+        reference(verdict)
+        for verdict in outcome.results.verdicts
+        if verdict.metric == WORST_SLICE.name
     ]
     usual = (
         f"Worst slices of reference models: {known[0]}."

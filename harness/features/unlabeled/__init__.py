@@ -23,4 +23,6 @@ FEATURE = Feature(
     rows="harness.features.unlabeled.settings:rows",
     opened="harness.features.unlabeled.opening:with_thresholds",
     differences="harness.features.unlabeled.report:differences",
+    record="harness.features.unlabeled.report:Disagreements",
+    record_key="unlabeled",
 )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import NotApplicableError
+from harness.base.records import record
 from harness.checks.roles import INCUMBENT
 from harness.data.sources import OF_NO_CLASS
 from harness.features.unlabeled.measures import against
 from harness.report.page import Section, folded, paragraphs, table
 from harness.report.pictures import sheet, source_of
-from harness.run.outcome import Differences, Part
+from harness.run.feature_records import FeatureRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -35,10 +36,34 @@ UNSEEN = (
 )
 
 
-def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: ARG001
+@record
+class Disagreements(FeatureRecord):
+    """Disagreements on images without labels, as the record of a run has them.
+
+    `caution` says what these checks cannot see. `faces` are the worst images under a `title`.
+    `pairs` are disagreements from class to class with their counts. `groups` are rows of a table:
+    name, column, disagreements with the unanimous models, their images, predictions other than the
+    incumbent's, and all images. `facts` say how these images differ from the test images.
+    """
+
+    sentence: str
+    caution: str
+    title: str = ""
+    faces: tuple[Face, ...] = ()
+    pairs: tuple[tuple[str, int], ...] = ()
+    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
+    facts: tuple[str, ...] = ()
+
+    @property
+    def summary_lines(self) -> tuple[str, ...]:
+        """Return how many images the candidate and the reference models disagree on."""
+        return (self.sentence,)
+
+
+def differences(session: StressSession, request: RunRequest) -> Disagreements | None:  # noqa: ARG001
     """Return what the report shows of a candidate's disagreements on images without labels."""
     if (images := session.of_rows.get(FAMILY)) is None:
-        return Part()
+        return None
     found = session.roles["candidate"].predict(images)
     both, agreed = (found.labels, found.predicted), found.labels != OF_NO_CLASS
     differ = against(found.predicted, found.labels)
@@ -83,11 +108,7 @@ def differences(session: StressSession, request: RunRequest) -> Part:  # noqa: A
     order = ", the most confident first" if sure else ""
     title = f"{len(faces)} of {len(at):,} disagreements, reference models → candidate{order}"
     drift = _drift(session, found)
-    return Part(
-        unlabeled=Differences(
-            sentence, UNSEEN, title, tuple(faces), tuple(pairs), tuple(groups), drift
-        )
-    )
+    return Disagreements(sentence, UNSEEN, title, tuple(faces), tuple(pairs), tuple(groups), drift)
 
 
 def _drift(session: StressSession, found: Predictions) -> tuple[str, ...]:
@@ -120,7 +141,7 @@ def _drift(session: StressSession, found: Predictions) -> tuple[str, ...]:
 
 def section(outcome: Outcome) -> Section | None:
     """Return what the candidate predicts otherwise on images without labels; None without any."""
-    if (found := outcome.unlabeled) is None:
+    if (found := outcome.part(Disagreements)) is None:
         return None
     titles = (
         "name",
