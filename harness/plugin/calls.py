@@ -15,9 +15,9 @@ import pytest
 from harness.base.errors import NotApplicableError
 from harness.checks import Check
 from harness.checks.roles import ROLES
+from harness.run.arguments import ARGUMENTS, argument
 from harness.run.evidence import Evidence
 from harness.run.hypothesis_poses import expect_answers_to_draws
-from harness.run.session import ARGUMENTS, argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ class StressCall:
         evidence = Evidence()
         try:
             sampled = session.of_check(self.check)
-            sampled.expect_answers_for(self.check.family)
+            sampled.scope.expect_answers_for(self.check.family)
             expect_answers_to_draws(self.function, sampled)
 
             arguments = self._arguments(sampled, evidence)

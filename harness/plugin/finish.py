@@ -100,9 +100,9 @@ def _thumbnails(session: StressSession, outcome: Outcome) -> dict[str, str]:
     if outcome.findings.overview is not None:
         found = thumbnails_of(session.images, outcome.findings.overview)
     for family in filter(
-        session.of_rows.__contains__, families_with_rows()
+        session.other_images.of_rows.__contains__, families_with_rows()
     ):  # They have an image for each row.
-        images = session.of_rows[family]
+        images = session.other_images.of_rows[family]
         at = {check.id: position for position, check in enumerate(session.checks.family(family))}
         shown = [
             each.check.id for each in worst_first(outcome.results.verdicts) if each.check.id in at

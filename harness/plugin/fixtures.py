@@ -8,7 +8,7 @@ import pytest
 
 from harness.base.errors import NotApplicableError
 from harness.plugin.run import RUN, NotApplicable
-from harness.run.session import ARGUMENTS, argument
+from harness.run.arguments import ARGUMENTS, argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable

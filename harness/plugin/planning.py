@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     run = config.stash[RUN]
     if run.session is None or run.is_worker or run.plans or config.get_verbosity() < 0:
         return []
-    if run.session.stopped is not None:
-        check, of = run.session.stopped
+    if run.session.scope.stopped is not None:
+        check, of = run.session.scope.stopped
         return [
             f"stress: {check} fails for certain, after {len(run.session.images):,} of {of:,} images"
         ]
@@ -155,7 +154,7 @@ def _fit(run: GateRun, session: pytest.Session, judge: Judge) -> None:
         plan = _shared(run, given["testrunuid"], lambda: _plan_of(run, session, judge, costs=costs))
     else:
         plan = _plan_of(run, session, judge, costs=run.costs)
-    run.session = replace(run.prepare(), fitted=plan.samples)
+    run.session = run.prepare().with_samples(plan.samples)
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:
         reporter.ensure_newline()

@@ -24,8 +24,8 @@ from harness.plugin.calls import arguments_of
 from harness.plugin.pictures import PICTURES, panels
 from harness.plugin.replays import keep_call, note_fixture
 from harness.plugin.run import PROPERTY, RUN, SECONDS, NotApplicable
+from harness.run.arguments import ARGUMENTS
 from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, with_smallest_pose
-from harness.run.session import ARGUMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,7 +78,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         _look_at_the_sample(pyfuncitem, run.prepare(), row)
         keep_call(run, pyfuncitem)
-        run.prepare().expect_answers_for(row.family)
+        run.prepare().scope.expect_answers_for(row.family)
         expect_answers_to_draws(pyfuncitem.obj, run.prepare())
         return (yield)
     except NotApplicableError as error:

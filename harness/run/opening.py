@@ -21,7 +21,7 @@ from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
 from harness.run.inputs import expect_data_of, expect_domain_of, expect_profile_of
 from harness.run.request import request_of
-from harness.run.session import StressSession
+from harness.run.session import OtherImages, RunScope, StressSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -126,34 +126,42 @@ def open_session(
         raise AnswersError(
             "the predictions are of an export with --budget, and thresholds need all images; export without it"
         )
+    scope = RunScope(
+        recording=request.record is not None,
+        thorough=request.profile == "thorough",
+        fitted=recorded.samples if recorded else {},
+        answered=recorded.families if recorded else (),
+    )
+    of_rows = _images_of_rows(checks, images, request)
     session = StressSession(
         images,
         checks,
         roles,
-        recording=request.record is not None,
-        thorough=request.profile == "thorough",
-        cache=cache,
-        fitted=recorded.samples if recorded else {},
-        answered=recorded.families if recorded else (),
-        of_rows={
-            name: found
-            for name, family in families_of_features().items()
-            if family.images
-            and checks.family(name)
-            and (found := resolve(family.images)(checks, images, request)) is not None
-        },
-        elsewhere=elsewhere,
-        panel_predictions=panel_predictions,
-        cluster=cluster,
-        whole=whole,
-        waived=request.waived,
+        panel_predictions,
+        scope,
+        OtherImages(whole, labels, of_rows, elsewhere),
         declared=request.declared,
-        labels=labels,
+        waived=request.waived,
+        cache=cache,
+        cluster=cluster,
     )
     for feature in features():
         if feature.opened and feature.concerns(checks):
             session = resolve(feature.opened)(session, request)
     return session if request.stopped is None else session.stopped_at(*request.stopped)
+
+
+def _images_of_rows(
+    checks: ChecksFile, images: LabelledImages, request: RunRequest
+) -> dict[str, LabelledImages]:
+    """Return the images that rows of families are about, by family."""
+    of_rows = {}
+    for name, family in families_of_features().items():
+        if family.images and checks.family(name):
+            own_images = resolve(family.images)(checks, images, request)
+            if own_images is not None:
+                of_rows[name] = own_images
+    return of_rows
 
 
 def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:

@@ -124,15 +124,18 @@ def plan_of(
     families that can have them there. Cached predictions then count as work, and so do panel predictions that nobody
     has recorded. Raises `InputError` where the model gives no answer in time.
     """
-    images, kept = session.images, {*session.of_rows}  # Every run measures these whole.
+    images, kept = (
+        session.images,
+        {*session.other_images.of_rows},
+    )  # Every run measures these whole.
     by_hand = [family for family in families_by_hand(checks) if family not in kept]
     sizes = {check.family: session.size_of(check.family) for check in checks}
-    sizes |= {name: len(own) for name, own in session.of_rows.items() if name in sizes}
+    sizes |= {name: len(own) for name, own in session.other_images.of_rows.items() if name in sizes}
     if to_calibrate:
         if session.panel_predictions is None:
-            unknown = np.zeros(
-                len(session.labels if session.labels is not None else images), dtype=np.int16
-            )
+            labels = session.other_images.labels
+            size = len(images) if labels is None else len(labels)
+            unknown = np.zeros(size, dtype=np.int16)
             clean = {
                 repr(IDENTITY): PanelView(*[unknown] * 4)
             }  # Strata cost the same, whatever they are.
@@ -148,7 +151,7 @@ def plan_of(
         shares[check.family] = min(_share_of_images(check, images), shares.get(check.family, 1.0))
     return plan_from(
         lambda samples: asked_by(
-            replace(session, fitted=samples),
+            session.with_samples(samples),
             checks,
             judge,
             overview=overview,

@@ -138,7 +138,7 @@ def outcome_of(
         data=_data_of(session),
         recipe=checks.recipe,
         checks_sha256=checks.sha256,
-        provenance=session.provenance,
+        provenance=_provenance(session),
         known=_known_issues(checks),
     )
     results = Results(
@@ -196,6 +196,24 @@ def _data_of(session: StressSession) -> dict[str, Any]:
         "pipeline": _reference_pipeline(session),
         **as_plain(images.domain),
     }
+
+
+def _provenance(session: StressSession) -> str:
+    """Return the origin of the reference models, and whether the candidate has their recipe."""
+    recipe = session.checks.recipe
+    if not recipe and not any(check.panel for check in session.checks.checks):
+        return "by hand; there is no reference panel yet"
+    about = str(recipe.get("about", "of unknown origin"))
+    of_panel = recipe.get("training")
+    record = session.roles["candidate"].record
+    of_candidate = record.training if record else None
+    if not of_panel or not of_candidate:
+        return f"{about}; whether the candidate's recipe is theirs is not known"
+    settings = [name for name in of_panel if name != "seed"]
+    differing = sorted(name for name in settings if of_candidate.get(name) != of_panel[name])
+    if differing:
+        return f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
+    return f"{about}; the candidate's recipe is the same"
 
 
 def _remarks(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
@@ -276,7 +294,7 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
     """Return notices about the incumbent: that the run compared with none, or with another than the declared one."""
     declared, used = session.declared, session.roles.get(INCUMBENT)
     asked = [each.check.id for each in verdicts if each.without == INCUMBENT]
-    if session.waived and asked and not session.recording:
+    if session.waived and asked and not session.scope.recording:
         there = (
             f", though {declared.path} declares one"
             if declared is not None and declared.weights
@@ -302,9 +320,9 @@ def _notices(session: StressSession, verdicts: Sequence[Verdict]) -> tuple[str, 
 
 
 def _stopped(session: StressSession) -> list[str]:
-    if session.stopped is None:
+    if session.scope.stopped is None:
         return []
-    (check, of), others = session.stopped, len(session.checks.checks) - 1
+    (check, of), others = session.scope.stopped, len(session.checks.checks) - 1
     after = f"after {len(session.images):,} of {of:,} images"
     return [
         f"stopped at {check}, which fails for certain, {after}; other checks are not measured ({others})"
@@ -368,12 +386,12 @@ def _omissions(
     rows = [
         check
         for check in session.checks.checks
-        if session.stopped is None or check.id == session.stopped[0]
+        if session.scope.stopped is None or check.id == session.scope.stopped[0]
     ]
     omissions = _unmeasured(rows, [verdict.check for verdict in verdicts])
     if reported.interrupted:
         omissions.append("the run was interrupted, and did not check itself")
-    elif not reported.findings.self_checks and not session.recording:
+    elif not reported.findings.self_checks and not session.scope.recording:
         omissions.append("the run did not check itself")
     judged = [verdict.check for verdict in verdicts if verdict.judged or verdict.is_open]
     if all(ROLES[check.role].precondition for check in judged):
@@ -389,12 +407,12 @@ def _omissions(
             f"thresholds that need panel predictions, which do not exist for these images: {some_of(lacking)}; "
             "calibrate them anew"
         )
-    if session.answered and (
-        others := sorted({check.family for check in rows} - set(session.answered))
+    if session.scope.answered and (
+        others := sorted({check.family for check in rows} - set(session.scope.answered))
     ):
         exported, missing = (
             families_in_words(families, shown=_FAMILIES_NAMED)
-            for families in (session.answered, others)
+            for families in (session.scope.answered, others)
         )
         omissions.append(
             f"recorded predictions were exported for {exported} alone; not measured: {missing}"
@@ -412,7 +430,7 @@ def _omissions(
             f"images, or all of them without {sample}"
         )
     omissions += _sampled(verdicts) if session.share == 1 else []
-    if session.share != 1 and session.stopped is None:
+    if session.share != 1 and session.scope.stopped is None:
         made_for = session.checks.data
         sample = (
             ""
@@ -470,7 +488,7 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
     sample = session.checks.data.by_panel(verdict.check.family) if by_panel else None
     if not verdict.check.by_hand and threshold.sample != (sample.named if sample else ""):
         return True
-    return verdict.n < threshold.n or (verdict.n > threshold.n and not session.thorough)
+    return verdict.n < threshold.n or (verdict.n > threshold.n and not session.scope.thorough)
 
 
 def _scope(checks: ChecksFile, default: ChecksFile | None) -> str:

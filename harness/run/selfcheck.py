@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -119,7 +119,9 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
     ]
     if any(fingerprint is None for _, fingerprint, *_ in models):
         return Memory()
-    of_rows = sorted((each.sha256, groups_sha256(each.groups)) for each in session.of_rows.values())
+    of_rows = sorted(
+        (each.sha256, groups_sha256(each.groups)) for each in session.other_images.of_rows.values()
+    )
     own = session.images
     images = own.sha256, tuple(own.pixels.shape), own.domain, session.checks.sha256, *of_rows
     ours = (
@@ -134,8 +136,8 @@ def memory_of(session: StressSession, tests: Iterable[str]) -> Memory:
         sorted(tests),
         users,
         *images,
-        sorted(session.fitted.items()),
-        session.thorough,
+        sorted(session.scope.fitted.items()),
+        session.scope.thorough,
         models,
         *ours,
     )
@@ -187,7 +189,7 @@ def self_checks(
         FOLLOW: partial(checks_follow_the_candidate, judge=judge),
         MAPS: _maps_follow_weights,
     }
-    if session.stopped is not None:  # The others guard against a wrong pass.
+    if session.scope.stopped is not None:  # The others guard against a wrong pass.
         broken = {}
     for name, on_sample in broken.items():
         checks[name] = partial(
@@ -272,7 +274,7 @@ def _until_it_holds(
     On few images, the interval of a check is wide and may excuse a mutant. That must not end a run.
     """
     for size in sizes:
-        sampled = replace(session, images=sample_up_to(session.images, size), whole=None)
+        sampled = session.on_images(sample_up_to(session.images, size))
         try:
             found = check(sampled)
         except CannotNoticeError:

@@ -1,14 +1,12 @@
-"""Session of a run: the images, the checks, the models in their roles, and the arguments of stress tests from them."""
+"""Session of a run: images, checks and models in their roles, and the images of each check."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from harness.base.errors import NoModelError, NotApplicableError, NotRecordedError
-from harness.base.features import families_of_features
+from harness.base.errors import NoModelError, NotApplicableError
 from harness.checks.roles import INCUMBENT, ROLES, role_title
 from harness.checks.rows import ChecksError
 from harness.data.groups import groups_sha256
@@ -16,7 +14,7 @@ from harness.measures import METRICS
 from harness.measures.panel.pairing import PairedIncumbent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -29,121 +27,95 @@ if TYPE_CHECKING:
     from harness.measures.panel.confidence import ConfidenceStrata
     from harness.measures.panel.predictions import PanelPredictions
 
-
-def _panel_predictions(session: StressSession) -> PanelPredictions:
-    if session.panel_predictions is None:
-        raise NotRecordedError(
-            "there are no panel predictions; `stress-harness calibrate` records them"
-        )
-    return session.panel_predictions
-
-
-def of_role(role: str) -> tuple[str, Callable[[StressSession], object]]:
-    """Return the entry of a role: its model. A test does not apply without one, or if it is the candidate."""
-    about = ROLES[role].about
-    return f"{about[0].lower()}{about[1:]}", lambda session: session.role(role)
-
-
-def _images_of(family: str) -> Callable[[StressSession], object]:
-    def images(session: StressSession) -> object:
-        if family not in session.of_rows:
-            raise NotApplicableError(f"the run has no images for rows of family {family!r}")
-        return session.of_rows[family]
-
-    return images
-
-
-ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
-    "images": ("the labeled test images", attrgetter("images")),
-    "search_images": (
-        "the fixed sample that grids of poses are searched on",
-        attrgetter("search_images"),
-    ),
-    "panel_images": (
-        "the fixed sample for what a panel of reference models is asked in many ways, which no profile enlarges",
-        attrgetter("panel_images"),
-    ),
-    "probe_images": (
-        "the fixed, smaller sample for searches that draw their poses",
-        attrgetter("probe_images"),
-    ),
-    "unknown_images": (
-        "the images from elsewhere, of no class, that the setting `unknown` names; None without it",
-        attrgetter("elsewhere"),
-    ),
-    **{role: of_role(role) for role in ROLES},
-    "panel_predictions": (
-        "the panel predictions; a test that needs them does not apply where none are recorded",
-        _panel_predictions,
-    ),
-    "paired_incumbent": (
-        "the incumbent's correct predictions, those of another reference model while a panel is measured",
-        attrgetter("paired_incumbent"),
-    ),
-    **{
-        f"{name}_images": (
-            f"the images that the rows of family {name} are about, in their order",
-            _images_of(name),
-        )
-        for name, family in families_of_features().items()
-        if family.images
-    },
-}
-"""Each argument as text, and how a session gives it. The plugin adds `stress_session`, `stress_check`, `evidence`."""
-
-
-def argument(name: str) -> tuple[str, Callable[[StressSession], object]]:
-    """Return the entry of an argument, also that of a role which was added later."""
-    return ARGUMENTS.get(name) or of_role(name)
-
-
 SEARCH_SAMPLES, PROBE_SAMPLES, FEW_SAMPLES = 2_000, 500, 32
-UNSEEDED = "its predictions depend on the process: on state between calls, `hash`, the order of a set or unseeded code"
+UNSEEDED = (
+    "its predictions depend on the process: on state between calls, `hash`, the order of a set or "
+    "unseeded code"
+)
 """The reason if a model gives other predictions in another process."""
 
 
 @dataclass(frozen=True, eq=False)
+class RunScope:
+    """Scope of a run: its use of the checks, and those that it leaves out.
+
+    `recording` measures for calibration and judges nothing. `thorough` searches longer. `fitted`
+    has the number of images of families that measure fewer than their thresholds were made for, to
+    fit a run into a time. `answered` are the families that recorded predictions were exported for,
+    empty for all. `stopped` is the only check of a run that has stopped, by its id, and the number
+    of images that a whole run gives it.
+    """
+
+    recording: bool = False
+    thorough: bool = False
+    fitted: Mapping[str, int] = field(default_factory=dict)
+    answered: tuple[str, ...] = ()
+    stopped: tuple[str, int] | None = None
+
+    def expect_answers_for(self, family: str) -> None:
+        """Raise `NotApplicableError` for a family that predictions were not exported for."""
+        if self.answered and family not in self.answered:
+            raise NotApplicableError(
+                f"the recorded predictions were exported for {', '.join(self.answered)} alone"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class OtherImages:
+    """Images of a run besides those that most of its checks measure.
+
+    `whole` are the images of families that measure more than the sample of others; None without a
+    sample. `labels` are those of the whole split, (S,) int64; None if the images are the whole
+    split. `of_rows` are images that the rows of a family are about, by its name; every run measures
+    them whole. `elsewhere` are images of no class that the setting `unknown` names; None where it
+    names none.
+    """
+
+    whole: LabelledImages | None = None
+    labels: np.ndarray | None = None
+    of_rows: Mapping[str, LabelledImages] = field(default_factory=dict)
+    elsewhere: LabelledImages | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class StressSession:
-    """Images, checks and models of one run; models of one file share their predictions."""
+    """Images, checks and models of one run; models of one file share their predictions.
+
+    `panel_predictions` are those of the reference panel for the images; None without a recording.
+    The incumbent that the repository declares is `declared`. `waived` is the source of the decision
+    to compare with no incumbent, empty without one. `cache` keeps predictions and results for later
+    runs; None computes everything anew. `cluster` is the backend of the models, if not this
+    process.
+    """
 
     images: LabelledImages
     checks: ChecksFile
     roles: Mapping[str, RoleModel]
-    recording: bool = False
-    thorough: bool = False
-    cache: Store | None = None
-    """Cache of predictions and results for later runs; None to compute everything anew."""
-    fitted: Mapping[str, int] = field(default_factory=dict)
-    """Images of families that measure fewer than their thresholds were made for, to fit a run into a time."""
-    answered: tuple[str, ...] = ()
-    """Families that recorded predictions were exported for, empty for all."""
-    of_rows: Mapping[str, LabelledImages] = field(default_factory=dict)
-    """Images that the rows of a family are about, by its name; every run measures them whole, whatever its sample."""
-    elsewhere: LabelledImages | None = None
-    """Images of no class that the setting unknown names; None where it names none."""
     panel_predictions: PanelPredictions | None = None
-    """Predictions of the reference panel for the images; None without a recording."""
-    cluster: Cluster | None = None
-    """Backend of the models, if not this process."""
-    whole: LabelledImages | None = None
-    """The images of families that measure more than the sample of others; None without a sample."""
-    waived: str = ""
-    """Source of the decision to compare with no incumbent; empty without one."""
+    scope: RunScope = field(default_factory=RunScope)
+    other_images: OtherImages = field(default_factory=OtherImages)
     declared: Declaration | None = None
-    """The incumbent that the repository declares."""
-    labels: np.ndarray | None = None
-    """The labels of the whole split, (S,) int64; None if the images are the whole split."""
-    stopped: tuple[str, int] | None = None
-    """The only check of a run that has stopped, by its id, and the number of images that a whole run gives it."""
+    waived: str = ""
+    cache: Store | None = None
+    cluster: Cluster | None = None
+
+    def on_images(self, images: LabelledImages) -> StressSession:
+        """Return the session on these images alone, which no family enlarges."""
+        return replace(self, images=images, other_images=replace(self.other_images, whole=None))
+
+    def with_samples(self, samples: Mapping[str, int]) -> StressSession:
+        """Return the session in which families measure so many images."""
+        return replace(self, scope=replace(self.scope, fitted=samples))
 
     def stopped_at(self, check: str, positions: Sequence[int]) -> StressSession:
-        """Return the session of a run that stops: for this check, which fails for certain on these images alone."""
+        """Return the session of a run that stops.
+
+        It has this check alone, which fails for certain on the images at these positions.
+        """
         import torch
 
-        stopped = check, len(self.images)
-        return replace(
-            self, images=self.images.take(torch.tensor(positions)), whole=None, stopped=stopped
-        )
+        of_images = self.on_images(self.images.take(torch.tensor(positions)))
+        return replace(of_images, scope=replace(self.scope, stopped=(check, len(self.images))))
 
     def role(self, name: str) -> RoleModel:
         """Return the model of a role.
@@ -160,85 +132,63 @@ class StressSession:
 
     @property
     def paired_incumbent(self) -> PairedIncumbent:
-        """Return the candidate's incumbent: another reference model while a panel is measured, unless one is named."""
-        measured = self.recording and "incumbent" not in self.roles
+        """Return the candidate's incumbent, by its correct predictions.
+
+        While a panel is measured, it is another reference model, unless an incumbent is named.
+        """
+        measured = self.scope.recording and INCUMBENT not in self.roles
         reference = self.roles["candidate"].model_sha256 if measured else None
-        return PairedIncumbent(lambda: self.role("incumbent"), self.panel_predictions, reference)
+        return PairedIncumbent(lambda: self.role(INCUMBENT), self.panel_predictions, reference)
 
     @cached_property
     def search_images(self) -> LabelledImages:
         """Return the images of grid searches: a fixed sample, or all in a thorough run."""
-        return self.images if self.thorough else self.panel_images
+        return self.images if self.scope.thorough else self.panel_images
 
     @cached_property
     def panel_images(self) -> LabelledImages:
-        """Return the images of panel predictions under perturbations: a fixed sample, the same in a thorough run."""
-        return self._sample(SEARCH_SAMPLES)
+        """Return the images of panel predictions under perturbations, also in a thorough run."""
+        return _sample_of(self.images, SEARCH_SAMPLES)
 
     @cached_property
     def probe_images(self) -> LabelledImages:
-        """Return the images that Hypothesis and the search for breaking poses look at: a fixed sample."""
-        return self._sample(PROBE_SAMPLES)
-
-    def _sample(self, size: int) -> LabelledImages:
-        from harness.data import sample_up_to
-
-        return sample_up_to(self.images, size)
+        """Return the images of Hypothesis and of the search for breaking poses."""
+        return _sample_of(self.images, PROBE_SAMPLES)
 
     @property
     def inputs(self) -> dict[str, str]:
         """Return the SHA-256 of all inputs of the verdict, by their path or name."""
-        read = {f"{role} {model.path}": model.sha256 for role, model in self.roles.items()}
-        known = (
-            {"panel predictions": self.panel_predictions.sha256} if self.panel_predictions else {}
-        )
-        for family, images in self.of_rows.items():
-            known[f"{family} {images.name}"] = images.sha256
-            if images.groups:
-                known[f"groups of {family} {images.name}"] = groups_sha256(images.groups)
-        if self.elsewhere is not None:
-            known[f"unknown {self.elsewhere.name}"] = self.elsewhere.sha256
-        return {
+        inputs = {
             f"{self.checks.path}": self.checks.sha256,
             f"data {self.images.name}": self.images.sha256,
-            **read,
-            **known,
         }
+        for role, model in self.roles.items():
+            inputs[f"{role} {model.path}"] = model.sha256
+        if self.panel_predictions:
+            inputs["panel predictions"] = self.panel_predictions.sha256
+        for family, images in self.other_images.of_rows.items():
+            inputs[f"{family} {images.name}"] = images.sha256
+            if images.groups:
+                inputs[f"groups of {family} {images.name}"] = groups_sha256(images.groups)
+        elsewhere = self.other_images.elsewhere
+        if elsewhere is not None:
+            inputs[f"unknown {elsewhere.name}"] = elsewhere.sha256
+        return inputs
 
     @property
     def foreign_predictions(self) -> dict[str, list[int]]:
-        """Return the predictions of a few images, which every process shares, of models with code of the user's."""
-        some, models = self._sample(FEW_SAMPLES), self.roles.items()
-        return {
-            role: model.predict(some).predicted.tolist()
-            for role, model in models
-            if model.classifier.opening
-        }
+        """Return predictions of models with the user's code, for images that processes share."""
+        images = _sample_of(self.images, FEW_SAMPLES)
+        predictions = {}
+        for role, model in self.roles.items():
+            if model.classifier.opening:
+                predictions[role] = model.predict(images).predicted.tolist()
+        return predictions
 
     @property
     def share(self) -> float:
-        """Return the share of the images that the checks were made for which this run measures."""
+        """Return the share of the images that the checks were made for that this run measures."""
         return len(self.images) / self.checks.data.measured
-
-    @property
-    def provenance(self) -> str:
-        """Return the origin of the reference models, and whether the candidate has their recipe, as text."""
-        if not self.checks.recipe and not any(check.panel for check in self.checks.checks):
-            return "by hand; there is no reference panel yet"
-        about = str(self.checks.recipe.get("about", "of unknown origin"))
-        theirs = self.checks.recipe.get("training")
-        record = self.roles["candidate"].record
-        own = record.training if record else None
-        if not theirs or not own:
-            return f"{about}; whether the candidate's recipe is theirs is not known"
-        differing = sorted(
-            name for name in theirs if name != "seed" and own.get(name) != theirs[name]
-        )
-        if differing:
-            return (
-                f"{about}; the candidate's recipe is another (it differs in {', '.join(differing)})"
-            )
-        return f"{about}; the candidate's recipe is the same"
 
     def scaled(self, check: Check) -> Check:
         """Return the check as it applies to this run: to its images, and without a threshold in a recording.
@@ -246,13 +196,13 @@ class StressSession:
         Raises `ChecksError` for a panel threshold that does not follow from its own numbers. After
         a stop, it does so for all other checks.
         """
-        if self.recording and not ROLES[check.role].precondition:
+        if self.scope.recording and not ROLES[check.role].precondition:
             check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)
-        elif not self.recording:
+        elif not self.scope.recording:
             self.checks.expect_as_calibrated(
                 check
             )  # Its metric may have been declared since the file was read.
-        if self.thorough and check.keys.get("within"):
+        if self.scope.thorough and check.keys.get("within"):
             check = replace(
                 check,
                 hand=None,
@@ -260,22 +210,19 @@ class StressSession:
             )
         data = self.checks.data
         share = self.size_of(check.family) / data.size_of(check.family)
-        counted = (
-            self._all_images if self._measures_all(check) else self._counted_among(check.family)
-        )
-        by_hand = counted / data.by_hand_of(check.family)
+        by_hand = self._counted_among(check) / data.by_hand_of(check.family)
         for row in self.checks.family(check.family):
             if row.definition != check.definition:
                 continue
             if (
-                check.family in self.of_rows
+                check.family in self.other_images.of_rows
             ):  # Its threshold may be of these images, which are measured whole.
                 check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
                 by_hand = share
             elif row.informational:  # A feature may have made it so for this run.
                 check = replace(check, informational=row.informational)
-        if self.stopped is not None:
-            only, of = self.stopped
+        if self.scope.stopped is not None:
+            only, of = self.scope.stopped
             if check.id != only:
                 raise ChecksError(
                     f"check {check.id}: the run has stopped at {only}, and judges no other check"
@@ -289,66 +236,69 @@ class StressSession:
     def size_of(self, family: str) -> int:
         """Return the number of images for the tests of a family."""
         made_for = self.checks.data.size_of(family)
-        return min(made_for, self.fitted.get(family, made_for), len(self.whole or self.images))
+        fitted = self.scope.fitted.get(family, made_for)
+        return min(made_for, fitted, len(self._all_images))
 
-    def expect_answers_for(self, family: str) -> None:
-        """Raise `NotApplicableError` for a family that recorded predictions were not exported for."""
-        if self.answered and family not in self.answered:
-            raise NotApplicableError(
-                f"the recorded predictions were exported for {', '.join(self.answered)} alone"
-            )
+    def of_family(self, family: str) -> StressSession:
+        """Return the session for the tests of a family: on its number of images if it has one."""
+        size = self.size_of(family)
+        if size == len(self.images):
+            return self
+        source = self._all_images if size > len(self.images) else self.images
+        return self._on(_sample_of(source, size))
 
     def of_check(self, check: Check) -> StressSession:
-        """Return the session for the test of a check: on a sample by the panel if its metric is weighted.
+        """Return the session for the test of a check.
 
-        A sample to fit into a time has such strata if that holds for all checks of the family.
-        Before the first calibration, the incumbent's confidence defines the strata of a sample by
-        the panel. Without it, the sample is that of `of_family`. A check with a threshold by hand
+        A weighted metric has a sample by the panel, if the file or a time limit asks for samples. A
+        sample to fit into a time has such strata if that holds for all checks of the family. Before
+        the first calibration, the incumbent's confidence defines the strata of a sample by the
+        panel. Without it, the sample is that of `of_family`. A check with a threshold by hand
         measures all images, unless the file names a sample for its family. Raises as
         `weighted_sample` does.
         """
-        family, source, votes = check.family, self.whole or self.images, self._votes
+        votes = self._votes
         if self._measures_all(check):
-            return self._on(source)
-        if votes is None or not self._by_votes(family):
-            return self.of_family(family)
+            return self._on(self._all_images)
+        if votes is None or not self._by_votes(check.family):
+            return self.of_family(check.family)
         if check.metric not in METRICS or not METRICS[check.metric].weighted:
-            return self._on(source)
-        sample = self.checks.data.by_panel(family)
+            return self._on(self._all_images)
+
+        size = self.size_of(check.family)
+        sample = self.checks.data.by_panel(check.family)
         seed = sample.seed if sample else 0
-        clean = partial(self.roles["candidate"].predict, source)
-        return self._on(votes.weighted_sample(source, self.size_of(family), clean=clean, seed=seed))
-
-    def _measures_all(self, check: Check) -> bool:
-        """Return whether only the sample of the whole file, one by the panel, would apply to a threshold by hand.
-
-        While a panel is recorded, no threshold applies, and reference models measure what other
-        checks measure.
-        """
-        data = self.checks.data
-        of_all_families = (
-            check.family not in data.samples and data.by_panel(check.family) is not None
-        )
-        return of_all_families and check.hand is not None and not self.recording
-
-    @property
-    def _all_images(self) -> int:
-        return len(self.whole or self.images)
-
-    def _by_votes(self, family: str) -> bool:
-        size = self.size_of(family)
-        made = self.checks.data.by_panel(family) is not None
-        cut = (
-            size < self.checks.data.size_of(family)
-            and self.checks.weighted(family)
-            and self.has_votes
-        )
-        return size < self._all_images and (cut or made) and self._votes is not None
+        clean = partial(self.roles["candidate"].predict, self._all_images)
+        return self._on(votes.weighted_sample(self._all_images, size, clean=clean, seed=seed))
 
     @property
     def has_votes(self) -> bool:
         """Return whether reference models define the strata of samples."""
         return self.panel_predictions is not None and self.panel_predictions.has_votes
+
+    @property
+    def _all_images(self) -> LabelledImages:
+        return self.other_images.whole or self.images
+
+    def _measures_all(self, check: Check) -> bool:
+        """Return whether a threshold by hand is kept from a sample of the whole file by the panel.
+
+        While a panel is recorded, no threshold applies, and reference models measure what other
+        checks measure.
+        """
+        data = self.checks.data
+        by_panel = data.by_panel(check.family) is not None
+        of_all_families = check.family not in data.samples and by_panel
+        return of_all_families and check.hand is not None and not self.scope.recording
+
+    def _by_votes(self, family: str) -> bool:
+        """Return whether the sample of a family has strata by votes of models."""
+        size = self.size_of(family)
+        by_panel = self.checks.data.by_panel(family) is not None
+        is_cut = size < self.checks.data.size_of(family)
+        cut_by_votes = is_cut and self.checks.weighted(family) and self.has_votes
+        is_sample = size < len(self._all_images)
+        return is_sample and (by_panel or cut_by_votes) and self._votes is not None
 
     @cached_property
     def _votes(self) -> PanelPredictions | ConfidenceStrata | None:
@@ -356,35 +306,31 @@ class StressSession:
 
         if self.has_votes:
             return self.panel_predictions
-        incumbent = None if self.recording else self.roles.get(INCUMBENT)
-        return (
-            ConfidenceStrata(incumbent.predict)
-            if incumbent and incumbent.provides.scores != "labels"
-            else None
-        )
+        incumbent = None if self.scope.recording else self.roles.get(INCUMBENT)
+        if incumbent is None or incumbent.provides.scores == "labels":
+            return None
+        return ConfidenceStrata(incumbent.predict)
 
-    def _counted_among(self, family: str) -> int:
-        """Return the number of images that counts of a family are of; a weighted one is of all."""
-        return self._all_images if self._by_votes(family) else self.size_of(family)
+    def _counted_among(self, check: Check) -> int:
+        """Return the number of images that a count of a check is of; a weighted one is of all."""
+        if self._measures_all(check) or self._by_votes(check.family):
+            return len(self._all_images)
+        return self.size_of(check.family)
 
     def _on(self, images: LabelledImages) -> StressSession:
-        """Return the session on these images alone; tests with the same images share what is predicted of them."""
+        """Return the session on these images alone; equal images share their predictions."""
         if images is self.images:
             return self
         if images not in self._sampled:
-            self._sampled[images] = replace(self, images=images, whole=None)
+            self._sampled[images] = self.on_images(images)
         return self._sampled[images]
-
-    def of_family(self, family: str) -> StressSession:
-        """Return the session for the tests of a family: on its own number of images if it has one."""
-        size = self.size_of(family)
-        if size == len(self.images):
-            return self
-        source = (
-            replace(self, images=self.whole) if self.whole and size > len(self.images) else self
-        )
-        return self._on(source._sample(size))
 
     @cached_property
     def _sampled(self) -> dict[LabelledImages, StressSession]:
         return {}
+
+
+def _sample_of(images: LabelledImages, size: int) -> LabelledImages:
+    from harness.data import sample_up_to
+
+    return sample_up_to(images, size)

@@ -73,7 +73,7 @@ def overview_of(
         corners=extent.corners,
         confidences=extent.confidences,
         panel_predictions=session.panel_predictions,
-        labels=session.labels,
+        labels=session.other_images.labels,
         on_measured=on_measured,
     )
 

@@ -1,7 +1,7 @@
 """The trigger screen finds a trigger that is one of its stamps, and takes no hidden object for one."""
 
 import re
-from dataclasses import make_dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2  # noqa: F401  Compiled modules must be there before `pytester` takes its snapshot of modules,
@@ -24,6 +24,7 @@ from harness.inference import standins
 from harness.measures import Measurement, Unit
 from harness.measures.panel.threshold import PanelCheck
 from harness.perturb.stamps import FILLS, PLACES, SIZES, STAMPS, Stamp
+from harness.run.session import StressSession
 
 TESTS = ("clean", "trigger")
 IMAGES = images_of(80)
@@ -188,9 +189,8 @@ def test_the_mutant_of_any_network_follows_its_trigger(model):
 def test_a_test_that_does_not_see_the_mutant_fails_the_self_check():
     row = Check("trigger", "trigger", "trigger_success")
     rows = SimpleNamespace(family=lambda _: (row,))
-    facts = {"images": IMAGES, "checks": rows, "roles": {"candidate": role_model()}, "whole": None}
     blind = row.judge(Measurement(TRIGGER_SUCCESS, 0.1, 80, (0.0, 0.2)))
-    found = make_dataclass("Session", facts)(**facts)
+    found = StressSession(IMAGES, rows, {"candidate": role_model()})
     finding = a_trigger_is_noticed(found, lambda *_: blind)()
     assert not finding.holds
     said = finding.detail

@@ -12,7 +12,7 @@ from harness.base.errors import NotApplicableError
 from harness.checks.file import ChecksFile, DataFingerprint
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY
-from harness.run.session import StressSession
+from harness.run.session import RunScope, StressSession
 
 IMAGES = images_of(200)
 
@@ -40,7 +40,9 @@ PANEL_PREDICTIONS = PanelPredictions(
 def measuring(at, known=PANEL_PREDICTIONS):
     """Return the incumbent of a reference model while the panel is measured."""
     asked = known.without(PANEL[at].model_sha256)
-    return session_of(PANEL[at], recording=True, panel_predictions=asked).paired_incumbent
+    return session_of(
+        PANEL[at], scope=RunScope(recording=True), panel_predictions=asked
+    ).paired_incumbent
 
 
 def test_in_a_run_it_is_the_incumbent_if_there_is_another_one():

@@ -23,7 +23,7 @@ from harness.report.costs import plan_lines
 from harness.run import plan
 from harness.run.budget import CHECKS, OVERVIEW, duration
 from harness.run.plan import asked_by, measured_costs, plan_of
-from harness.run.session import StressSession
+from harness.run.session import OtherImages, StressSession
 from harness.run.time_limit import TimeLimitExceededError
 
 _MEANS = {"clean": 0.9, "clean-bee": 0.9, "rotate-ccw-010": 0.68, "confident-errors": 8.0}
@@ -142,10 +142,13 @@ def test_a_promise_is_for_the_smallest_group(session, keys, fewest):
 
 def test_a_family_with_images_of_its_own_is_planned_on_all_of_them(session):
     check = replace(session.checks.checks[0], id="own", family="golden")
-    session = replace(session, of_rows={"golden": images_of(1_000)})
+    golden = OtherImages(of_rows={"golden": images_of(1_000)})
+    session = replace(session, other_images=golden)
 
     def judge(session, check):
-        return check.judge(accuracy(session.roles["candidate"].predict(session.of_rows["golden"])))
+        return check.judge(
+            accuracy(session.roles["candidate"].predict(session.other_images.of_rows["golden"]))
+        )
 
     lines = plan_of(session, [check], judge, overview=False, budget=0.0).lines
     assert [getattr(lines["golden"], name) for name in ("images", "out_of", "poses")] == [1_000] * 3

@@ -19,7 +19,7 @@ from harness.inference.platforms import measuring_code
 from harness.run.budget import FEWEST, FREE_PASSES, affordable_passes, extent_of
 from harness.run.findings import SelfCheck
 from harness.run.selfcheck import Memory, memory_of
-from harness.run.session import StressSession
+from harness.run.session import OtherImages, StressSession
 
 
 class Untraceable(nn.Module):
@@ -65,7 +65,9 @@ def test_a_damaged_entry_counts_as_absent(tmp_path):
 def test_whatever_decides_it_has_it_checked_anew(tmp_path, what):
     def with_groups(name):
         images = replace(images_of(8), groups={"camera": np.repeat(name, 8)})
-        return replace(session_of(tmp_path), of_rows={"unlabeled": images})
+        return replace(
+            session_of(tmp_path), other_images=OtherImages(of_rows={"unlabeled": images})
+        )
 
     check, before = Counted("pass"), with_groups("a") if what == "groups" else session_of(tmp_path)
     memory_of(before, ["row"]).remembered("blind", check)

@@ -19,7 +19,7 @@ from harness.report.text import summary_lines
 from harness.run.findings import Findings, SelfCheck
 from harness.run.reported import Reported, outcome_of
 from harness.run.results import OtherTest
-from harness.run.session import StressSession
+from harness.run.session import RunScope, StressSession
 
 IMAGES = images_of(400)
 SOUND = (SelfCheck("identity-equals-clean", "pass", "they are"),)
@@ -275,7 +275,9 @@ def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of
     session = session_of()
     reported = replace(report_all(session), findings=Findings())
     assert finished(reported, session).results.omissions == ("the run did not check itself",)
-    assert finished(reported, replace(session, recording=True)).results.omissions == ()
+    assert (
+        finished(reported, replace(session, scope=RunScope(recording=True))).results.omissions == ()
+    )
 
 
 def test_a_run_that_was_interrupted_is_partial(session_of):
@@ -312,7 +314,7 @@ def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(
     """More of them than that are what the thorough profile is for."""
     session = replace(
         session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }")),
-        thorough=thorough,
+        scope=RunScope(thorough=thorough),
     )
     reported = report_all(session, but=["rotate-ccw-010"])
     reported.take(verdict_of(session.checks.checks[2], n=n), test="t")

@@ -22,6 +22,7 @@ from harness.networks.options import Builder
 from harness.perturb import IDENTITY
 from harness.run.opening import open_session
 from harness.run.request import RunRequest
+from harness.run.session import OtherImages, RunScope
 from harness.run.settings import SETTINGS
 
 ERRORS = '[[check]]\nid = "errors"\nfamily = "confidence"\nmetric = "confident_errors"\nconfidence = 0.5\n'
@@ -102,7 +103,7 @@ def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(with_vot
 
     fitted = {"clean": 100, "confidence": 100}
     assert asked() == [(400, False)] * 3
-    assert asked(fitted=fitted) == [(100, True), (100, False), (100, False)]
+    assert asked(scope=RunScope(fitted=fitted)) == [(100, True), (100, False), (100, False)]
     assert asked(NAMED) == [(400, False), (100, True), (400, False)]
     assert asked(NAMED, panel_predictions=None) == [(400, False), (100, False), (100, False)]
 
@@ -110,11 +111,16 @@ def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(with_vot
 @pytest.mark.parametrize(
     ("sample", "run", "more", "limit"),
     [
-        ("", {}, {"fitted": {"confidence": 100}}, 32),
+        ("", {}, {"scope": RunScope(fitted={"confidence": 100})}, 32),
         (NAMED, {}, {}, 32),
         (NAMED, {"samples": 200}, {}, 16),
         (NAMED, {}, {"panel_predictions": None}, 8),
-        ('sample = { n = 100, by = "panel" }\n', {"profile": "quick"}, {"whole": None}, 8),
+        (
+            'sample = { n = 100, by = "panel" }\n',
+            {"profile": "quick"},
+            {"other_images": OtherImages()},
+            8,
+        ),
     ],
     ids=["to-fit", "whole", "samples", "uncalibrated", "on-the-sample-of-a-quick-profile"],
 )
@@ -136,7 +142,9 @@ def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
     opened = open_session(options, workers=1)
     assert (len(opened.images), opened.share) == (40, 0.1)
     assert torch.equal(opened.images.labels.bincount(), torch.full((4,), 10))
-    assert len(opened.labels) == 400, "the labels of all images say what is usual for a class"
+    assert len(opened.other_images.labels) == 400, (
+        "the labels of all images say what is usual for a class"
+    )
     assert [check.id for check in opened.checks.checks] == ["clean"]
     assert list(opened.roles) == ["candidate", "baseline"]
     candidate = opened.roles["candidate"]

@@ -97,9 +97,7 @@ def run_instead(
         )
         for line in whole_by_hand(plan):
             _say(line)
-    questions = _questions(
-        replace(session, fitted=samples), checks, judge, overview=order["overview"]
-    )
+    questions = _questions(session.with_samples(samples), checks, judge, overview=order["overview"])
     for name, error in questions.failed.items():
         _say(
             f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})"
@@ -248,7 +246,7 @@ def _fitting(
     def count(samples: Mapping[str, int]) -> Ledger:
         """Return how many images each family asks for first, and whose it shares."""
         counted = {family: Asked() for family in names}
-        questions = _questions(replace(session, fitted=samples), checks, judge)
+        questions = _questions(session.with_samples(samples), checks, judge)
         for asked in questions.asked:
             first = np.full(len(questions.at), -1)
             for name, numbers in asked.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,7 @@ def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> F
     candidate = session.roles["candidate"]
     if not candidate.provides.live:
         raise NotApplicableError("recorded predictions have none of a mutant with a shortcut")
-    few = replace(session, images=sample_up_to(session.images, _IMAGES), whole=None)
+    few = session.on_images(sample_up_to(session.images, _IMAGES))
     mutant = with_candidate(few, with_shortcut(candidate))
     harm = f"the model takes a {MARKS[0].in_words()}, for {session.images.classes[0]}:"
     return finding_of_family(FAMILY, checks, mutant, few, judge, harm=harm, fault="a shortcut")

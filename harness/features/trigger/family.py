@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +39,7 @@ def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], F
             np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin()
         )
         mutant = with_candidate(session, triggered(candidate, target))
-        if (verdict := judge(replace(mutant, images=few, whole=None), checks[0])) is None:
+        if (verdict := judge(mutant.on_images(few), checks[0])) is None:
             raise NotApplicableError("no test of family 'trigger' was collected")
         if verdict.counted == 0:
             raise NotApplicableError(

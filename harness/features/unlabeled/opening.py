@@ -54,7 +54,7 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
     A candidate that is one of the reference models is left out. Raises `InputError` without weights of three reference
     models, and if they agree on no image.
     """
-    if (images := session.of_rows.get(FAMILY)) is None:
+    if (images := session.other_images.of_rows.get(FAMILY)) is None:
         return session
     try:
         models = reference_models_of(session.checks, request.root)
@@ -90,10 +90,14 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
             }
             row = replace(row, panel=Threshold(**numbers), informational=found.informational)  # noqa: PLW2901
         judged.append(row)
+    of_rows = {
+        **session.other_images.of_rows,
+        FAMILY: replace(images, labels=torch.from_numpy(labels)),
+    }
     return replace(
         session,
         checks=replace(session.checks, checks=tuple(judged)),
-        of_rows={**session.of_rows, FAMILY: replace(images, labels=torch.from_numpy(labels))},
+        other_images=replace(session.other_images, of_rows=of_rows),
     )
 
 

@@ -62,7 +62,7 @@ class Disagreements(FeatureRecord):
 
 def differences(session: StressSession, request: RunRequest) -> Disagreements | None:  # noqa: ARG001
     """Return what the report shows of a candidate's disagreements on images without labels."""
-    if (images := session.of_rows.get(FAMILY)) is None:
+    if (images := session.other_images.of_rows.get(FAMILY)) is None:
         return None
     found = session.roles["candidate"].predict(images)
     both, agreed = (found.labels, found.predicted), found.labels != OF_NO_CLASS
