@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.codes import Code
 from harness.base.records import Unbounded, as_plain, record
+from harness.checks.conditions import Conditions
 from harness.checks.roles import ROLES
 from harness.checks.rows import ChecksError, Row
 from harness.checks.tolerance import ToleranceTest
@@ -17,6 +18,8 @@ from harness.measures.equivalence import ConfidenceLimits
 from harness.measures.metric import Curve, Sampling, Scale, Unit, packed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.measures.metric import Measurement, Metric
 
 NAMED = 60
@@ -43,7 +46,18 @@ _STATUS_OF: dict[str, Status] = {
 
 @record
 class Check(Row):
-    """One check: a row of the checks file that judges measurements of one metric."""
+    """One check: a row of the checks file that judges measurements of one metric.
+
+    A run gives it the `conditions` under which it is measured.
+    """
+
+    conditions: Conditions = Conditions()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry of the check in `stress.json`, without fields at their default."""
+        plain: dict[str, Any] = as_plain(self, brief=True)
+        conditions: dict[str, Any] = plain.pop("conditions", {})
+        return plain | conditions
 
     def with_metric(self, metric: Metric, *, images: int) -> Check:
         """Return the check with the direction of its metric; `images` is the number that the thresholds are for.
@@ -85,7 +99,7 @@ class Check(Row):
             test = check._tolerance_test(measurement)
             detail = "; ".join(filter(None, (measurement.detail, test.in_words)))
             compared, limits = replace(measurement, detail=detail), test.confidence_limits
-        elif check.binding is not None and check.stopped:
+        elif check.binding is not None and check.conditions.stopped:
             # The hardest images have other confusions than all.
             compared = replace(measurement, value=check._best_value(measurement), detail="")
 
@@ -94,9 +108,9 @@ class Check(Row):
         verdict = replace(measured, status=status, threshold=threshold)
         if status == "error":
             return replace(verdict, code=Code.BASELINE)
-        if verdict.judged and check.stopped:
+        if verdict.judged and check.conditions.stopped:
             check._expect_certain_failure(verdict)
-            return replace(verdict, interval=None, stopped=check.stopped)
+            return replace(verdict, interval=None, stopped=check.conditions.stopped)
         return verdict
 
     def ruling(self, measured: Verdict) -> tuple[Status, int | float | None]:
@@ -113,28 +127,24 @@ class Check(Row):
             limits = measured.confidence_limits
             outcome = "inconclusive" if limits is None else limits.outcome(self.tolerance)
             return _STATUS_OF[outcome], None if outcome == "informational" else self.tolerance
-        if self.stopped:
+        if self.conditions.stopped:
             return (
                 "pass" if self.holds(measured.value, threshold.threshold) else "fail"
             ), threshold.threshold
 
-        share = measured.n / threshold.n if threshold.n else self._share_by_hand
+        share = measured.n / threshold.n if threshold.n else self.conditions.share_of_counts
         limit = threshold.threshold * share if measured.unit is Unit.IMAGES else threshold.threshold
         # Even with equal numbers, the images may differ; a threshold by hand knows no error by sampling. A thorough run
         # may measure more images than it is for, which leaves nothing open.
-        on_sample = share != 1 or self.share != 1
+        on_sample = share != 1 or self.conditions.share != 1
         if self.hand is not None:
-            on_sample = share < 1 or self.share < 1 or measured.sampling is not None
+            on_sample = share < 1 or self.conditions.share < 1 or measured.sampling is not None
         status: Status = self._status_of(
             measured, limit, ends=measured.interval if on_sample else None
         )
         if status == "fail" and ROLES[self.role].precondition:
             status = "error"
         return status, limit
-
-    @property
-    def _share_by_hand(self) -> float:
-        return self.share if self.share_by_hand is None else self.share_by_hand
 
     def _fitting(self, measurement: Measurement) -> Check:
         """Return the check with the direction of the metric; raises `ChecksError` for a measurement it cannot judge."""
@@ -162,7 +172,9 @@ class Check(Row):
         try:
             if wrong:
                 raise ChecksError(wrong)
-            return self.with_metric(metric, images=round(measurement.n / self._share_by_hand))
+            return self.with_metric(
+                metric, images=round(measurement.n / self.conditions.share_of_counts)
+            )
         except ChecksError as error:
             raise ChecksError(f"check {self.id}: {error}") from None
 
@@ -195,12 +207,13 @@ class Check(Row):
                 f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so the check cannot "
                 "have a tolerance; give it a threshold by hand"
             )
-        return ToleranceTest(measurement, self.tolerance, self.sharing)
+        return ToleranceTest(measurement, self.tolerance, self.conditions.sharing)
 
     def _best_value(self, measurement: Measurement) -> float:
         """Return the accuracy if all images that a stopped run leaves out are correct."""
         errors = round((1 - measurement.value) * measurement.n)
-        return (self.stopped - errors) / self.stopped  # As a run divides that measures all of them.
+        whole = self.conditions.stopped
+        return (whole - errors) / whole  # As a run divides that measures all of them.
 
     def _expect_certain_failure(self, verdict: Verdict) -> None:
         if verdict.metric != "accuracy" or verdict.status != "fail":
@@ -211,6 +224,7 @@ class Check(Row):
 
     def _measured(self, measurement: Measurement, limits: ConfidenceLimits | None) -> Verdict:
         """Return a verdict with all that was measured, before it is compared with a threshold."""
+        recorded = self.conditions.recorded
         return Verdict(
             check=self,
             status="informational",
@@ -227,8 +241,8 @@ class Check(Row):
             p_value=measurement.p_value,
             confidence_limits=limits,
             flips=measurement.flips.as_json() if measurement.flips else None,
-            each=packed(measurement.each) if self.recorded and measurement.each is not None else "",
-            rest=measurement.rest if self.recorded else None,
+            each=packed(measurement.each) if recorded and measurement.each is not None else "",
+            rest=measurement.rest if recorded else None,
             sampling=measurement.sampling,
             curve=measurement.curve,
         )
@@ -339,5 +353,14 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """Return the check's entry in `stress.json`: the verdict's fields, and what follows from them."""
-        fields = as_plain(self) | {"check": as_plain(self.check, brief=True)}
-        return {**self.derived, "explanation": self.explain(), **fields}
+        plain = as_plain(self) | {"check": self.check.as_json()}
+        return {**self.derived, "explanation": self.explain(), **plain}
+
+
+def plain_verdict(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict in a check's entry of `stress.json`, without facts that follow from it."""
+    plain = {item.name: entry[item.name] for item in fields(Verdict)}
+    check = dict(plain["check"])
+    names = [item.name for item in fields(Conditions) if item.name in check]
+    conditions = {name: check.pop(name) for name in names}
+    return plain | {"check": {**check, "conditions": conditions}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +14,7 @@ from harness.base.errors import PanelError, PipelineError, some_of
 from harness.base.features import families_of_features, families_with_rows, resolve
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
-from harness.checks.rows import COMMON_KEYS, LONGEST, ChecksError, is_id
+from harness.checks.rows import COMMON_KEYS, LONGEST, RESERVED_KEYS, ChecksError, is_id
 from harness.checks.tables import hash_of, hint_of_project, read_toml, split
 from harness.data.domain import DEFAULT_BORDER, DEFAULT_RANGE, AugmentationRange, Domain, border_of
 from harness.measures import METRICS
@@ -293,7 +293,7 @@ def _check(row: Any, where: str, data: DataFingerprint) -> Check:
         raise ChecksError(f"{where}: expected a table, found {row!r}")
     where += f" ({str(row['id'])[:LONGEST]!r})" if "id" in row else ""
     own = {name: value for name, value in row.items() if name not in COMMON_KEYS}
-    if taken := sorted(own.keys() & {item.name for item in fields(Check)}):
+    if taken := sorted(own.keys() & RESERVED_KEYS):
         raise ChecksError(
             f"{where}: unknown key {taken[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and what tests declare"
         )

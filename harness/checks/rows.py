@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from harness.base.codes import Code
 from harness.base.errors import InputError
 from harness.base.records import read_record, record
+from harness.checks.conditions import Conditions
 from harness.checks.roles import ROLES
 from harness.measures.metric import Direction
 from harness.measures.serving import OF_SERVING
@@ -136,16 +137,6 @@ class Row:
     keys: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     """The keys, as text."""
-    share: float = 1.0
-    """Share of the images that the thresholds were made for, in (0, 1]; set by a sampled run."""
-    share_by_hand: float | None = None
-    """The same share for a threshold by hand, if another: of the images that a count is of."""
-    recorded: bool = False
-    """True during calibration, which needs the contribution of each image."""
-    sharing: int = 1
-    """Number of checks with a tolerance in the file; they share the probability of a wrong verdict."""
-    stopped: int = 0
-    """Number of images that a whole run gives the check, in a run that stops before; else 0."""
     definition: str = ""
     """Hash of the measurement that the file defines for the check, without its thresholds."""
 
@@ -232,19 +223,14 @@ class Row:
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Row))}) - {
-    *(
-        "class_name",
-        "keys",
-        "words",
-        "share",
-        "share_by_hand",
-        "definition",
-        "recorded",
-        "sharing",
-        "stopped",
-    ),
+    "class_name",
+    "keys",
+    "words",
+    "definition",
 }
 """Keys that every check may have; a family's test declares the others."""
+RESERVED_KEYS = frozenset(item.name for item in (*fields(Row), *fields(Conditions)))
+"""Names that no key of a test may have: `stress.json` has them for every check."""
 
 
 def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
@@ -255,7 +241,7 @@ def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
             raise ChecksError(
                 f'{test} declares {key!r}; expected a key such as Key("strength", float)'
             )
-        if key.name in {*COMMON_KEYS, *(item.name for item in fields(Row))}:
+        if key.name in COMMON_KEYS | RESERVED_KEYS:
             raise ChecksError(
                 f"{test} declares a key {key.name!r}, but every check has something of this name; choose another name"
             )

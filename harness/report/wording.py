@@ -100,8 +100,8 @@ def reference(verdict: Verdict) -> str:
     known = verdict.check.reference
     if known is None or known.mean is None or known.std is None:
         return ""
-    share = verdict.n / known.n if known.n else verdict.check.share
-    if verdict.unit is Unit.IMAGES and verdict.check.share != 1 and share != 1:
+    share = verdict.n / known.n if known.n else verdict.check.conditions.share
+    if verdict.unit is Unit.IMAGES and verdict.check.conditions.share != 1 and share != 1:
         return verdict.unit.format(known.mean * share)
     spread = f"{known.std:.2g}"
     if verdict.unit in _PERCENT:

@@ -49,7 +49,7 @@ def _contradictions_of_check(
     check = verdict.check
     status, threshold = check.ruling(verdict)
     # Only a check that failed for certain ends a run, and no other check of that run is judged.
-    images_of_stopped_check = check.stopped if verdict.judged and stopped else 0
+    images_of_stopped_check = check.conditions.stopped if verdict.judged and stopped else 0
     follows = {"status": status, "threshold": threshold, "stopped": images_of_stopped_check}
     about = f"check {check.id} (value {verdict.value}, n {verdict.n})"
     yield from _differences(about, entry, follows | verdict.derived)

@@ -91,6 +91,10 @@ def record_schema() -> dict[str, Any]:
         keys[key] = {"anyOf": [schemas[key], {"type": "null"}]}
 
     definitions["Model"] = _MODEL
+    # The file has the conditions of a check among the fields of its row.
+    row = definitions["Check"]["properties"]
+    del row["conditions"]
+    row |= definitions.pop("Conditions")["properties"]
     definitions["CheckResult"] = _check_schema(definitions.pop("Verdict"))
     keys |= dict.fromkeys(ROLES, _MODEL_OR_NULL)
     keys |= {"checks": {"type": "array", "items": {"$ref": "#/$defs/CheckResult"}}}

@@ -69,7 +69,7 @@ class Reported:
                 f"{row}: two tests have a verdict of this name, {other} and {test}; name a metric in their "
                 "`@check(family, metric=...)`, a family of its own for one, or the row otherwise",
             )
-        family, share = verdict.check.family, verdict.check.share
+        family, share = verdict.check.family, verdict.check.conditions.share
         if verdict.value is not None and self._shares.setdefault(family, share) != share:
             self._add(
                 Code.USAGE,
@@ -457,7 +457,9 @@ def _unmeasured(rows: Sequence[Check], measured: Sequence[Check]) -> list[str]:
 
 def _sampled(verdicts: Sequence[Verdict]) -> list[str]:
     shares = {
-        verdict.check.family: verdict.check.share for verdict in verdicts if verdict.check.share < 1
+        verdict.check.family: verdict.check.conditions.share
+        for verdict in verdicts
+        if verdict.check.conditions.share < 1
     }
     if not shares:
         return []
@@ -481,7 +483,7 @@ def _on_other_images(verdict: Verdict, session: StressSession) -> bool:
         threshold is None
         or not threshold.n
         or verdict.threshold is None
-        or not session.share == verdict.check.share == 1
+        or not session.share == verdict.check.conditions.share == 1
     ):
         return False
     by_panel = verdict.sampling is not None and session.has_votes

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NoModelError, NotApplicableError
+from harness.checks.conditions import Conditions
 from harness.checks.roles import INCUMBENT, ROLES, role_title
 from harness.checks.rows import ChecksError
 from harness.data.groups import groups_sha256
@@ -191,47 +192,62 @@ class StressSession:
         return len(self.images) / self.checks.data.measured
 
     def scaled(self, check: Check) -> Check:
-        """Return the check as it applies to this run: to its images, and without a threshold in a recording.
+        """Return the check under the conditions of this run: without a threshold in a recording.
 
         Raises `ChecksError` for a panel threshold that does not follow from its own numbers. After
         a stop, it does so for all other checks.
         """
-        if self.scope.recording and not ROLES[check.role].precondition:
-            check = replace(check, hand=None, panel=None, tolerance=None, recorded=True)
-        elif not self.scope.recording:
-            self.checks.expect_as_calibrated(
-                check
-            )  # Its metric may have been declared since the file was read.
+        check = self._with_thresholds_of_scope(check)
+        check = self._with_thresholds_of_rows(check)
+        return replace(check, conditions=self._conditions_of(check))
+
+    def _with_thresholds_of_scope(self, check: Check) -> Check:
+        if not self.scope.recording:
+            # Its metric may have been declared since the file was read.
+            self.checks.expect_as_calibrated(check)
+        elif not ROLES[check.role].precondition:
+            check = replace(check, hand=None, panel=None, tolerance=None)
         if self.scope.thorough and check.keys.get("within"):
-            check = replace(
-                check,
-                hand=None,
-                informational="searched ten times as long as its threshold was made for",
-            )
-        data = self.checks.data
-        share = self.size_of(check.family) / data.size_of(check.family)
-        by_hand = self._counted_among(check) / data.by_hand_of(check.family)
-        for row in self.checks.family(check.family):
-            if row.definition != check.definition:
-                continue
-            if (
-                check.family in self.other_images.of_rows
-            ):  # Its threshold may be of these images, which are measured whole.
-                check, share = replace(check, panel=row.panel, informational=row.informational), 1.0
-                by_hand = share
-            elif row.informational:  # A feature may have made it so for this run.
+            why = "searched ten times as long as its threshold was made for"
+            check = replace(check, hand=None, informational=why)
+        return check
+
+    def _with_thresholds_of_rows(self, check: Check) -> Check:
+        """Return the check as features have made its row for this run."""
+        for row in self._rows_like(check):
+            if self._measures_rows_images(check):
+                # The threshold may be of these images, which are measured whole.
+                check = replace(check, panel=row.panel, informational=row.informational)
+            elif row.informational:
                 check = replace(check, informational=row.informational)
+        return check
+
+    def _conditions_of(self, check: Check) -> Conditions:
+        recorded = self.scope.recording and not ROLES[check.role].precondition
+        whole = Conditions(recorded=recorded, sharing=self.checks.tolerances)
         if self.scope.stopped is not None:
-            only, of = self.scope.stopped
+            only, images = self.scope.stopped
             if check.id != only:
                 raise ChecksError(
                     f"check {check.id}: the run has stopped at {only}, and judges no other check"
                 )
-            check, share, by_hand = replace(check, stopped=of), 1.0, 1.0
+            return replace(whole, stopped=images)
+        if self._measures_rows_images(check) and self._rows_like(check):
+            return whole
+
+        data = self.checks.data
+        share = self.size_of(check.family) / data.size_of(check.family)
+        by_hand = self._counted_among(check) / data.by_hand_of(check.family)
         share_by_hand = None if by_hand == share else by_hand
-        return replace(
-            check, share=share, share_by_hand=share_by_hand, sharing=self.checks.tolerances
-        )
+        return replace(whole, share=share, share_by_hand=share_by_hand)
+
+    def _rows_like(self, check: Check) -> list[Check]:
+        """Return the rows of this run that measure the same as the check."""
+        rows = self.checks.family(check.family)
+        return [row for row in rows if row.definition == check.definition]
+
+    def _measures_rows_images(self, check: Check) -> bool:
+        return check.family in self.other_images.of_rows
 
     def size_of(self, family: str) -> int:
         """Return the number of images for the tests of a family."""

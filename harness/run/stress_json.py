@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.base.codes import code_in
 from harness.base.errors import writable
 from harness.base.records import as_plain, read_record
-from harness.checks import Verdict
+from harness.checks.check import plain_verdict
 from harness.checks.roles import ROLES
 from harness.perturb import PROTOCOL
 from harness.run.feature_records import plain_records, read_records
@@ -116,5 +116,4 @@ def _group(kind: type[T], plain: Mapping[str, Any], where: str) -> T:
 
 def plain_verdicts(plain: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the verdicts in the content of `stress.json`, without what a reader would derive."""
-    names = [field.name for field in fields(Verdict)]
-    return [{name: entry[name] for name in names} for entry in plain["checks"]]
+    return [plain_verdict(entry) for entry in plain["checks"]]

@@ -14,6 +14,7 @@ import pytest
 import harness
 from harness.base.records import as_json, read_json
 from harness.checks import Check, ChecksError, Threshold, Verdict, read_checks
+from harness.checks.conditions import Conditions
 from harness.checks.wording import missed as missed_by
 from harness.data import load_fashion_mnist
 from harness.measures import METRICS, Measurement, Metric, Unit
@@ -406,7 +407,7 @@ def test_reading_checks_needs_no_torch():
     assert done.returncode == 0, done.stderr
 
 
-SAMPLE = {"share": 0.2}
+SAMPLE = {"conditions": Conditions(share=0.2)}
 """Measured on 2,000 of 10,000 images: the model has the benefit of the interval, and limits on counts shrink."""
 JUDGED = [
     *(
@@ -446,7 +447,7 @@ def test_a_threshold_is_kept_at_its_value_and_broken_just_beyond(
     metric, value, facts, limit, passes
 ):
     n, interval = (
-        2_000 if "share" in facts else 10_000,
+        2_000 if "conditions" in facts else 10_000,
         (5.0, 16.0) if metric == "pair_failures" else (0.804, 0.82),
     )
     verdict = Check("r", "r", metric, **facts).judge(
@@ -539,7 +540,7 @@ def test_a_failure_says_all_there_is_to_know():
         "20 reference models 0.8680 ± 0.0060); top confusion Shirt→Coat 14% of 1,000; pictures in "
         "reports/stress.html#rotate-ccw-015"
     )
-    check = replace(ROTATION, panel=Threshold(0.815), share=0.2)
+    check = replace(ROTATION, panel=Threshold(0.815), conditions=Conditions(share=0.2))
     explanation = check.judge(share(0.812, n=2_000)).explain()
     assert (
         "accuracy 0.8120 beyond threshold 0.8150, within the 95% interval on other images (n=2000, "
@@ -561,7 +562,7 @@ ON_SAMPLE = {
 }
 SAMPLES = {
     "strata": ({}, {"sampling": Sampling(0.0, 0.0)}),
-    "fewer images": ({"share": 0.2}, {}),
+    "fewer images": ({"conditions": Conditions(share=0.2)}, {}),
     "other number of images": ({"hand": Threshold(0.815, n=10_000)}, {}),
 }
 
@@ -604,7 +605,7 @@ def test_on_a_sample_an_insignificant_change_decides_nothing_by_hand(interval, p
         "accuracy_change",
         significance=0.001,
         hand=Threshold(-0.01),
-        share=0.2,
+        conditions=Conditions(share=0.2),
     )
     measured = Measurement(METRICS["accuracy_change"], -0.02, 2_000, interval, p_value=p_value)
     assert check.judge(measured).status == status
@@ -612,7 +613,12 @@ def test_on_a_sample_an_insignificant_change_decides_nothing_by_hand(interval, p
 
 def test_a_baseline_that_a_sample_leaves_open_is_no_error():
     check = Check(
-        "baseline-clean", "baseline", "accuracy", role="baseline", hand=Threshold(0.815), share=0.2
+        "baseline-clean",
+        "baseline",
+        "accuracy",
+        role="baseline",
+        hand=Threshold(0.815),
+        conditions=Conditions(share=0.2),
     )
     assert check.judge(share(0.812, n=2_000, interval=(0.804, 0.82))).status == "inconclusive"
 
@@ -737,7 +743,9 @@ VERDICTS = {
         hand=Threshold(3, "why"),
         keys={"pair": ["A", "B"]},
     ).judge(count(2)),
-    "sample": replace(ROTATION, share=0.2, hand=Threshold(0.9), role="baseline").judge(share(0.7)),
+    "sample": replace(
+        ROTATION, conditions=Conditions(share=0.2), hand=Threshold(0.9), role="baseline"
+    ).judge(share(0.7)),
     "not-gated": Check("c", "clean", "accuracy").judge(share(0.5)),
     "unjudged": Check("c", "clean", "accuracy").unjudged("error", "it raised"),
     "not-applicable": Check("c", "clean", "accuracy", hand=Threshold(0.9)).unjudged(
@@ -795,7 +803,7 @@ def test_the_definition_of_a_row_depends_on_all_but_its_thresholds():
         return Check(**row | facts).definition
 
     for same in (
-        {"hand": Threshold(0.5)}, {"panel": Threshold(0.4)}, {"informational": "they differ"}, {"share": 0.2},
+        {"hand": Threshold(0.5)}, {"panel": Threshold(0.4)}, {"informational": "they differ"}, {"conditions": Conditions(share=0.2)},
     ):  # fmt: skip
         assert definition(**same) == definition(), same
     others = [

@@ -189,7 +189,7 @@ def test_pictures_and_folders_are_made_as_the_present_images_are(zoo):
     (zoo.root / "shot/cat/notes.txt").write_text("no picture")
     assert zoo.golden("add", "seen.png", "--class", "dog") == 0
     assert zoo.golden("add", "shot") == 0
-    golden = zoo.open().of_rows["golden"]
+    golden = zoo.open().other_images.of_rows["golden"]
     assert [golden.classes[label] for label in golden.labels] == ["dog", "bee", "cat"]
     assert golden.pixels.shape == (3, 1, 16, 16)
     assert np.array_equal(golden.pixels[1, 0].numpy(), zoo.noise(2))
@@ -568,7 +568,7 @@ def test_two_that_add_at_once_both_have_what_they_added(zoo):
         thread.join()
     sources = {image.source for image in zoo.images_kept}
     assert sources == {f"image {number} of zoo" for number in (3, 4, 5)}
-    assert len(zoo.open().of_rows["golden"]) == 3
+    assert len(zoo.open().other_images.of_rows["golden"]) == 3
 
 
 def test_an_id_that_there_is_not_removes_nothing(zoo, capsys):

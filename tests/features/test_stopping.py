@@ -23,6 +23,7 @@ from zoo import (
 
 from harness.base.errors import InputError
 from harness.checks import Check, ChecksError, Threshold, read_checks
+from harness.checks.conditions import Conditions
 from harness.features.stopping.certain import (
     LEAST,
     certain_failure,
@@ -54,7 +55,8 @@ STOP = (*FEW, "--stress-stop")
 
 
 def row(threshold: float, *, stopped: int = 0) -> Check:
-    return replace(Check("clean", "clean", "accuracy", hand=Threshold(threshold)), stopped=stopped)
+    conditions = Conditions(stopped=stopped)
+    return Check("clean", "clean", "accuracy", hand=Threshold(threshold), conditions=conditions)
 
 
 @given(

@@ -8,6 +8,7 @@ import pytest
 from outcomes import EMPTY, outcome_with
 
 from harness.checks import Check, Threshold
+from harness.checks.conditions import Conditions
 from harness.cli import main
 from harness.measures import METRICS
 from harness.measures.accuracy import ACCURACY
@@ -61,7 +62,9 @@ VERDICTS = {
         "not_applicable", "no incumbent"
     ),
 }
-STOPPED = Check("stopped", "clean", "accuracy", panel=PANEL, stopped=200).judge(accuracy(0.2))
+STOPPED = Check(
+    "stopped", "clean", "accuracy", panel=PANEL, conditions=Conditions(stopped=200)
+).judge(accuracy(0.2))
 
 
 def record_of(folder, *verdicts, **facts):

@@ -158,7 +158,7 @@ def test_a_session_holds_images_checks_and_the_models_in_their_roles(options):
         "of one file"
     )
     scaled = opened.scaled(Check("clean", "clean", "accuracy"))
-    assert (scaled.share, scaled.id) == (0.1, "clean")
+    assert (scaled.conditions.share, scaled.id) == (0.1, "clean")
 
 
 def test_a_candidate_of_the_panel_is_held_against_the_others(options, tmp_path):
