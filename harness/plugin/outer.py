@@ -39,7 +39,7 @@ class Outer:
                 in_=True
             )  # A debugger of the inner process reads the terminal.
 
-        result = judge(self._request, self._launch, reports=self._reports, shown=True)
+        result = judge(self._request, self._launch, reports=self._reports, in_terminal=True)
         if self._caller is not None:
             self._caller.result = result
         return result.exit_status

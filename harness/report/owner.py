@@ -40,14 +40,14 @@ _PACKAGES = ("cv2", "jinja2", "matplotlib", "PIL", "scipy", "seaborn")
 class Owner:
     """The folder of the reports as that of one run, from `take` to `release`; in between the run leaves its record.
 
-    Unless it is `quiet`, it says on standard error why a run is inconclusive that did not say so itself.
+    With a run `in_terminal`, it says on standard error why a run is inconclusive that did not say so itself.
     """
 
     def __init__(
-        self, folder: Path, command: Sequence[str], run: str, *, quiet: bool = False
+        self, folder: Path, command: Sequence[str], run: str, *, in_terminal: bool = True
     ) -> None:
         self._claim = Claim(folder, command, run)
-        self._quiet = quiet
+        self._in_terminal = in_terminal
         self._request: RunRequest | None = None
         self._inputs: Mapping[Path, str] = {}
         """The state of each file that the run reads, before it reads any."""
@@ -128,7 +128,7 @@ class Owner:
 
     def tell(self, why: str) -> None:
         """Say on standard error that the run is inconclusive, and why, also to GitHub's runners."""
-        if not self._quiet:
+        if self._in_terminal:
             with suppress(OSError, ValueError):  # Nobody may be reading.
                 print(f"ERROR: {explained(why, self._claim.folder)}", file=sys.stderr, flush=True)
 
@@ -155,23 +155,23 @@ def judge(
     launch: Launch,
     *,
     reports: Path,
-    shown: bool = False,
+    in_terminal: bool = False,
     on_line: Callable[[str], None] | None = None,
 ) -> RunResult:
-    """Run the gate in an inner process, and return its result; see `run_inner` for `shown` and `on_line`.
+    """Run the gate in an inner process, and return its result; see `run_inner` for `in_terminal` and `on_line`.
 
     `read` returns the request, and `reports` is its folder of reports.
     """
     run = new_run_id()
-    owner = Owner(reports, launch.command, run, quiet=not shown)
+    owner = Owner(reports, launch.command, run, in_terminal=in_terminal)
     try:
-        with termination_raised() if shown else nullcontext():
+        with termination_raised() if in_terminal else nullcontext():
             try:
                 request = owner.take(read).but(run_id=run)
             except InputError as error:
                 owner.tell(reason(error))
                 return _result(NOT_JUDGED, reports, run, why=reason(error))
-            ended = run_inner(request, launch, shown=shown, on_line=on_line)
+            ended = run_inner(request, launch, in_terminal=in_terminal, on_line=on_line)
             if ended.record is not None:
                 status, why = (
                     owner.conclude(ended.record),
@@ -192,7 +192,7 @@ def judge(
     ) as error:  # While there is no inner process.
         why = str(error) if isinstance(error, TerminatedError) else unfinished(error)
         owner.refuse(why)
-        if not (shown or isinstance(error, Exception)):
+        if not (in_terminal or isinstance(error, Exception)):
             raise
         return _result(
             INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED,
