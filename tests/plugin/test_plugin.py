@@ -480,7 +480,7 @@ def test_interrupt_keeps_pytests_status_even_after_an_error(gate):
 def test_a_command_line_overrides_the_configuration_and_a_training(gate, monkeypatch):
     ini = "[pytest]\naddopts = -p no:cacheprovider --candidate=none.safetensors\n"
     monkeypatch.setattr(
-        "harness.plugin.run.train_missing",
+        "harness.plugin.start.train_missing",
         lambda request: {"baseline": gate.root / "b.safetensors"},
     )
     gate.save("b.safetensors", jitter=0.1)
