@@ -41,7 +41,7 @@ def readable(where: object, expected: str) -> Iterator[None]:
         raise DataError(f"{where}: cannot be read ({what}); {expected}") from None
 
 
-class Row(Protocol):
+class PictureRow(Protocol):
     """A picture of a data set; its text names it in messages.
 
     `file` is the one that holds it, or None if another process cannot read it. Else the row is picklable. `picture`
@@ -76,10 +76,10 @@ class Item:
 
 
 @dataclass(frozen=True)
-class MadeRows(Sequence[Row]):
+class MadeRows(Sequence[PictureRow]):
     """So many rows that `make` makes of their positions when they are asked for: a million would fill the memory."""
 
-    make: Callable[[int], Row]
+    make: Callable[[int], PictureRow]
     size: int
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class Origin:
     most detailed first. Without `threads`, pictures are read one at a time.
     """
 
-    rows: Mapping[int, Row] | Sequence[Row]
+    rows: Mapping[int, PictureRow] | Sequence[PictureRow]
     pipelines: tuple[Pipeline, ...]
     encoded: bool
     threads: bool = True
@@ -129,7 +129,7 @@ MAX_EXPANSION = 100
 
 
 @dataclass(frozen=True)
-class Part:
+class EncodedPicture:
     """The bytes of a picture: a file, or `size` bytes of one from `offset` on, with their `name` in it."""
 
     file: File
@@ -162,7 +162,7 @@ class Pictures:
     all pictures in memory, (N, H, W, C) uint8, if they are there.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[PictureRow]
     labels: Sequence[Any]
     name: str
     whole: str
@@ -180,7 +180,7 @@ class Pictures:
     @staticmethod
     def of_files(
         files: Sequence[File],
-        rows: Sequence[Row] | None = None,
+        rows: Sequence[PictureRow] | None = None,
         *,
         whole: str,
         notes: tuple[str, ...] = (),
@@ -191,7 +191,7 @@ class Pictures:
         if made_of is None:
             again = "is decoded again in each run, since its server gives no version of a file"
             notes = (*notes, f"{printable(whole)} {again}")
-        rows = [*map(Part, files)] if rows is None else rows
+        rows = [*map(EncodedPicture, files)] if rows is None else rows
         return Pictures(rows, whole=whole, made_of=made_of, stored=stored, notes=notes, **facts)
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ from harness.data.decoding import side_by_side
 from harness.data.groups import NAME as GROUPS
 from harness.data.groups import csv_rows, groups_beside
 from harness.data.image_files import SUFFIXES
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, Item, Part, Pictures, readable
+from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, EncodedPicture, Item, Pictures, readable
 from harness.data.remote import RemoteFile, found_once, is_url, remote_file
 
 if TYPE_CHECKING:
@@ -168,7 +168,9 @@ def read_csv(place: str, *, labeled: bool = True) -> Pictures:
     groups = {name: np.array(values) for name, values in columns.items() if name and all(values)}
     facts: dict[str, Any] = {"labels": labels, "name": path.stem, "groups": groups}
     try:
-        return Pictures.of_files([path, *files], [*map(Part, files)], whole=str(path), **facts)
+        return Pictures.of_files(
+            [path, *files], [*map(EncodedPicture, files)], whole=str(path), **facts
+        )
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path}: lists a file that cannot be found ({error}); paths are relative to it"
@@ -291,7 +293,7 @@ def read_webdataset(pattern: str, *, labeled: bool = True) -> Pictures:
     )
     searched = side_by_side(partial(found_once, what=what, find=find), shards, threads=threads)
     for shard, found in zip(shards, searched, strict=True):
-        parts += [Part(shard, *member) for member in found["members"]]
+        parts += [EncodedPicture(shard, *member) for member in found["members"]]
         labels += found["labels"]
         left_out.update(found["left_out"])
     ignored = ", ".join(f"{count} .{kind}" for kind, count in sorted(left_out.items()))
