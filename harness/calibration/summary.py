@@ -14,8 +14,9 @@ import numpy as np
 from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, INFLATION_DF, Moderated
 from harness.calibration.shares import share_of
 from harness.calibration.thresholds import false_alarms, shared_thresholds, spread_of, thresholds_of
+from harness.checks.edits import ends
 from harness.checks.families import FAMILIES
-from harness.checks.tables import UNTIL_CALIBRATED, ends
+from harness.checks.tables import UNTIL_CALIBRATED
 from harness.measures import Unit, never_judged
 from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
 from harness.networks.training import seconds_of_training
