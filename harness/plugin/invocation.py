@@ -94,7 +94,7 @@ def expect_own_root(config: pytest.Config) -> None:
     raise pytest.UsageError(
         f"[{Code.USAGE}] pytest took its root directory, {config.rootpath}, from the path behind "
         f"an option, not from the tests, {places[0]}. Join option and path by an equals sign, "
-        "such as --candidate=PATH"
+        "such as --candidate=MODEL"
     )
 
 
