@@ -46,7 +46,7 @@ PARTS = {
         ),
     ),
     "status and reports": (
-        ("plugin/ending.py", "report/owner.py", "report/refusal.py"),
+        ("plugin/run_record.py", "report/owner.py", "report/refusal.py"),
         tuple(f"tests/{name}.py" for name in OF_STATUS),
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),

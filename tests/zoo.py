@@ -507,7 +507,7 @@ def in_this_process(pytester, runs: list[list[str]]):
         record = (
             () if asked.record is None else (f"record={','.join(sorted(asked.record)) or 'all'}",)
         )
-        arguments, left = command[6:], request.with_name("record.json")
+        arguments, left = command[_first_argument(command) :], request.with_name("record.json")
         places = str(asked.reports).encode(), asked.run_id.encode()
         with one_at_a_time, hypothesis_as_it_starts(), without_lines():
             runs.append([*line_of(command), *record, *(["answers"] if asked.answers else [])])
@@ -535,9 +535,14 @@ def line_of(command: list[str]) -> list[str]:
     return apart(command_line(RunRequest(**json.loads(request_in(command).read_text())["request"])))
 
 
+def _first_argument(command: list[str]) -> int:
+    """Return the place of the first argument of pytest, behind the code, the process and the request."""
+    return command.index("-c") + 4
+
+
 def request_in(command: list[str]) -> Path:
     """Return the file with the request in the command of a run's process."""
-    return Path(command[5])
+    return Path(command[_first_argument(command) - 1])
 
 
 def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
@@ -554,12 +559,20 @@ def run_here(monkeypatch, pytester, runs: list[list[str]]) -> None:
 
 
 def shown_by_run(monkeypatch) -> None:
-    """Have runs that are shown started by `subprocess.run`, too, which tests replace."""
+    """Have runs started by `subprocess.run`, which tests replace."""
 
     def shown(command, environment, **_):
         return subprocess.run(command, env=environment, check=False).returncode, None
 
+    def captured(command, environment, on_line):
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        lines = tuple((run.stdout + run.stderr).strip().splitlines())
+        for line in lines if on_line else ():
+            on_line(line)
+        return run.returncode, lines
+
     monkeypatch.setattr("harness.run.inner._in_terminal", shown)
+    monkeypatch.setattr("harness.run.inner._captured", captured)
 
 
 def kept_predictions(folder: Path) -> dict[str, bytes]:

@@ -25,8 +25,9 @@ from harness.calibration.thresholds import check_panel, thresholds_of
 from harness.calibration.unnoticed import unnoticed_lines
 from harness.calibration.warm import WarmProcesses
 from harness.checks import read_checks
+from harness.checks.edits import with_domain, with_thresholds
 from harness.checks.slices import SLICE
-from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks, with_domain, with_thresholds
+from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks
 from harness.checks.tolerance import EQUIVALENCE
 from harness.data.domain import domain_in_words
 from harness.inference.cluster import cluster_of
@@ -386,7 +387,7 @@ def _write(
                 f"{changed[0]}: changed while the panel was measured, so nothing was written; run the command again, "
                 "the measurements are kept"
             )
-        content = with_domain(checks.path.read_text(encoding="utf-8"), checks.data.domain)
+        content = with_domain(checks.path.read_bytes().decode(), checks.data.domain)
         rows = with_thresholds(content, calibrated, recipe=recipe, date=date)
         try:
             read_checks(checks.path, content=rows.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import spread_of, std_of
+from harness.calibration.thresholds import standard_deviations, variances_of
 from harness.checks import ChecksError
 from harness.measures.panel.threshold import HALF, ROOT_DECIMALS, decimals, on_scales
 
@@ -54,7 +54,7 @@ def _numbers_of(panel: Panel) -> dict[str, Mapping[str, tuple[Any, float | None]
         rows = panel.family(family)
         values = panel.values(rows)
         stds, centers = (
-            std_of(spread_of(panel, rows, values), values, rows),
+            standard_deviations(variances_of(panel, rows, values), values, rows),
             on_scales(values, rows).mean(axis=0),
         )
         for row, mean, center, std in zip(rows, values.mean(axis=0), centers, stds, strict=True):

@@ -11,8 +11,9 @@ from harness.base.files import locked
 from harness.base.outputs import CHECKS, Output
 from harness.calibration.summary import planned_drop
 from harness.checks import read_checks
+from harness.checks.edits import uncalibrated, with_domain, with_samples
 from harness.checks.file import PanelSample
-from harness.checks.tables import hash_of_checks, uncalibrated, with_domain, with_samples
+from harness.checks.tables import hash_of_checks
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.run.budget import Plan, duration, in_cores
 from harness.run.inner import execute
@@ -51,7 +52,7 @@ def choose_samples(
             )
             if anew:
                 path, known = Path(folder, path.name), {}
-                content = with_domain(checks.path.read_text("utf-8"), checks.data.domain)
+                content = with_domain(checks.path.read_bytes().decode(), checks.data.domain)
                 path.write_text(uncalibrated(content), "utf-8")
             fit = fit_for(
                 budget, path, checkpoint, tests=checks.path.parent, options=options, quick=quick
@@ -60,7 +61,7 @@ def choose_samples(
         if not (anew or fit.samples):
             return checks
         lines = samples_in_toml({**known, **fit.samples}, fit, checks, models=models)
-    new = with_samples(checks.path.read_text("utf-8"), lines).encode()
+    new = with_samples(checks.path.read_bytes().decode(), lines).encode()
     with locked(checks.path):
         if hash_of_checks(checks.path) != checks.sha256:
             changed = "changed while its samples were chosen, nothing was written; run it again"

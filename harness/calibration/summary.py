@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.calibration.moderated_variance import CHECK_DF, INDEPENDENT, INFLATION_DF, Moderated
+from harness.calibration.moderated_variance import (
+    CHECK_DF,
+    INDEPENDENT,
+    INFLATION_DF,
+    ModeratedVariances,
+)
 from harness.calibration.shares import share_of
-from harness.calibration.thresholds import false_alarms, shared_thresholds, spread_of, thresholds_of
+from harness.calibration.thresholds import (
+    false_alarms,
+    shared_thresholds,
+    thresholds_of,
+    variances_of,
+)
+from harness.checks.edits import ends
 from harness.checks.families import FAMILIES
-from harness.checks.tables import UNTIL_CALIBRATED, ends
+from harness.checks.tables import UNTIL_CALIBRATED
 from harness.measures import Unit, never_judged
 from harness.measures.panel.threshold import FEW, POWER_DEVIATIONS, PROVISIONAL, SHARES, widened
 from harness.networks.training import seconds_of_training
@@ -57,7 +68,9 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     checks, where the perturbation costs up to five points (`benchmarks.few`). More models detect smaller drops.
     """
     inflation_df = INFLATION_DF + min(checks, INDEPENDENT) * (PROVISIONAL - 1)
-    moderated = Moderated(np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), inflation_df)
+    moderated = ModeratedVariances(
+        np.ones(checks), np.full(checks, CHECK_DF), np.ones(checks), inflation_df
+    )
     shares = np.full(checks, share_of(family, (family,)) / checks)
     k = float(moderated.multipliers(shares, PROVISIONAL, range(checks))[0])
     return (
@@ -88,7 +101,7 @@ def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
     wider: dict[str, float] = {}
     for family in dict.fromkeys(item.check.family for item in planned):
         checks = panel.family(family)
-        df = np.maximum(spread_of(panel, checks, panel.values(checks)).df(len(panel.models)), 1)
+        df = np.maximum(variances_of(panel, checks, panel.values(checks)).df(len(panel.models)), 1)
         wider |= zip(
             (check.id for check in checks),
             map(float, np.sqrt(df / chi2.ppf(DOUBT, df))),

@@ -1,19 +1,32 @@
-"""Decision rule: thresholds with a known probability of false alarms, and the loss that they detect.
+"""Decision rule: thresholds with a known probability of false alarms.
 
-A threshold is the end of a one-sided prediction interval for one more reference model (Hahn & Meeker 1991, section
-4.8). For a minimum it is mean - k s sqrt(1 + 1/K), with mean and standard deviation s of K models on the same images.
-A reference model fails any check with a probability of at most 1%, which `harness.calibration.shares` divides.
+A threshold is the end of a one-sided prediction interval for one more reference model (Hahn &
+Meeker 1991, section 4.8). For a minimum it is
+
+    threshold = mean - k s sqrt(1 + 1/K)
+
+with the mean and the standard deviation s of K reference models on the same images. For a maximum,
+the sign is plus. `harness.measures.panel.threshold` computes this formula, and this module
+determines s and k.
+
+- s follows from moderated variances, see `harness.calibration.moderated_variance`.
+- k is a quantile of Student's t distribution. A healthy model fails any check with a probability of
+  at most 1%, which `harness.calibration.shares` divides among families and checks.
+
+Candidate and reference models see the same images, so the formula has no binomial term for images
+drawn anew. A binomial interval would allow too much on clean images and too little under stress,
+see "Thresholds from reference models" in docs/decisions.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.errors import PanelError
-from harness.calibration.moderated_variance import INFLATION, moderated
+from harness.calibration.moderated_variance import INFLATION, moderated_variances
 from harness.calibration.shares import parts_of, share_of
 from harness.measures import METRICS, Unit, never_judged
 from harness.measures.panel.threshold import (
@@ -31,41 +44,65 @@ from harness.measures.panel.threshold import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.calibration.moderated_variance import Moderated
-    from harness.calibration.panel import Panel
+    from harness.calibration.moderated_variance import ModeratedVariances
+    from harness.calibration.panel import Chance, Panel
     from harness.measures.panel.threshold import PanelCheck
 
+OUTLIER_SHARE = 0.001
+"""Probability that a panel without an outlier has an outlying check."""
+MANY = 0.1
+"""Share of outlying checks from which on a model belongs to no panel."""
+MANY_AT_LEAST = 3
+"""Number of outlying checks, at least, of a model that belongs to no panel."""
 
-def multiplier(share: Any, *, reference_models: int) -> Any:
-    """Return the k with which one more model fails a check with this probability, or an array for an array of them.
+
+# Thresholds.
+
+
+def multiplier(share: float | np.ndarray, *, reference_models: int) -> float | np.ndarray:
+    """Return the k with which one more reference model fails a check with this probability.
 
     It is the quantile of Student's t distribution with K - 1 degrees of freedom. The checks of a
     family divide its share (Bonferroni). Correlated checks fail together, so the probability that
-    any fails is smaller than the share. In the far tails of t distributions, the difference is
-    small. For the families of the shipped panel, the exact k is at most 0.4% smaller. For 40 checks
-    it is 0.9% smaller if they correlate by 0.6, and 10% if they correlate by 0.9.
+    any of them fails is smaller than the family's share. In the far tails of t distributions, the
+    difference is small: for the families of the shipped panel, the exact k is at most 0.4% smaller.
+    For 40 checks, it is 0.9% smaller if they correlate by 0.6, and 10% if they correlate by 0.9.
+
+    Args:
+        share: The check's share of false alarms, or an array with those of several checks.
+        reference_models: The number K of models behind the mean and the standard deviation.
     """
     from scipy.stats import t
 
-    return t.isf(share, reference_models - 1)
+    k: float | np.ndarray = t.isf(share, reference_models - 1)
+    return k
 
 
 def thresholds_of(
-    panel: Panel, *, by_hand: frozenset[str] = frozenset(), **how: Any
+    panel: Panel, *, by_hand: frozenset[str] = frozenset(), reference_models: int | None = None
 ) -> list[Calibrated]:
     """Return a threshold for each check of the panel, in its order.
 
-    Checks with a threshold `by_hand` and informational ones have no part in their family's share of
-    false alarms. With `reference_models`, thresholds are for another number of models with the same
-    spread.
+    Args:
+        panel: The reference models and their values.
+        by_hand: Ids of checks with a threshold by hand. They have no part in their family's share
+            of false alarms, and neither have informational checks.
+        reference_models: The number of models to plan for, with the spread of the panel; by default
+            that of the panel.
     """
     outlying = outliers(panel).checks
-    families = (
-        family_thresholds(panel, panel.family(family), by_hand=by_hand, outlying=outlying, **how)
-        for family in panel.families
-    )
-    calibrated = {item.check.id: item for items in families for item in items}
-    return [calibrated[check.id] for check in panel.checks]
+    by_id: dict[str, Calibrated] = {}
+    for family in panel.families:
+        thresholds = family_thresholds(
+            panel,
+            panel.family(family),
+            by_hand=by_hand,
+            outlying=outlying,
+            reference_models=reference_models,
+        )
+        for calibrated in thresholds:
+            by_id[calibrated.check.id] = calibrated
+    return [by_id[check.id] for check in panel.checks]
 
 
 def family_thresholds(
@@ -74,34 +111,60 @@ def family_thresholds(
     *,
     by_hand: frozenset[str] = frozenset(),
     outlying: Mapping[str, str] | None = None,
-    **how: Any,
+    reference_models: int | None = None,
 ) -> list[Calibrated]:
-    """Return the thresholds of `thresholds_of` for the checks of one family, with its further arguments.
+    """Return the thresholds of the checks of one family.
 
-    `outlying` has the reason of each check with an outlier among the reference models.
+    Args:
+        panel: The reference models and their values.
+        checks: All checks of the family.
+        by_hand: Ids of checks with a threshold by hand, see `thresholds_of`.
+        outlying: For the id of each check with an outlier among the models, the reason.
+        reference_models: The number of models to plan for, see `thresholds_of`.
     """
-    values, outlying = panel.values(checks), outlying or {}
+    values = panel.values(checks)
+    outlying = outlying or {}
 
-    def shared_by(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
-        items = shared_thresholds(panel, checks, sharing, values, **how)
-        return [
-            replace(
-                item, outlier=outlying.get(item.check.id, ""), at_chance=panel.at_chance(item.check)
-            )
-            for item in items
-        ]
+    def thresholds_if(sharing: tuple[PanelCheck, ...]) -> list[Calibrated]:
+        thresholds = shared_thresholds(
+            panel, checks, sharing, values, reference_models=reference_models
+        )
+        return [_with_facts(calibrated, panel, outlying) for calibrated in thresholds]
 
-    def judges(item: Calibrated) -> bool:
-        # One or two models without a prior give no estimate, whatever number a plan assumes.
-        estimated = item.prior or len(values) >= PROVISIONAL
-        return estimated and not item.informational and item.check.id not in by_hand
+    # Whether a check judges follows from its threshold, and its threshold from the checks that
+    # share with it. First all share; then the share is divided again, among those that judge.
+    if_all_share = thresholds_if(checks)
+    judging = tuple(
+        calibrated.check
+        for calibrated in if_all_share
+        if _judges(calibrated, panel_size=len(values), by_hand=by_hand)
+    )
+    if not judging or judging == checks:
+        return if_all_share
 
-    items = shared_by(checks)
-    sharing = tuple(item.check for item in items if judges(item))
-    if not sharing or sharing == checks:
-        return items
-    again = shared_by(sharing)
-    return [old if old.informational else new for old, new in zip(items, again, strict=True)]
+    if_judging_share = thresholds_if(judging)
+    thresholds = []
+    for first, second in zip(if_all_share, if_judging_share, strict=True):
+        # An informational check has no part in the second division and keeps its first threshold.
+        if first.informational:
+            thresholds.append(first)
+        else:
+            thresholds.append(second)
+    return thresholds
+
+
+def _with_facts(calibrated: Calibrated, panel: Panel, outlying: Mapping[str, str]) -> Calibrated:
+    """Return a threshold with the facts that may make its check informational."""
+    check = calibrated.check
+    return replace(calibrated, outlier=outlying.get(check.id, ""), at_chance=panel.at_chance(check))
+
+
+def _judges(calibrated: Calibrated, *, panel_size: int, by_hand: frozenset[str]) -> bool:
+    """Return whether a threshold of the panel decides about a candidate."""
+    # One or two models without a prior give no estimate, whatever number of models a plan assumes.
+    if not calibrated.prior and panel_size < PROVISIONAL:
+        return False
+    return not calibrated.informational and calibrated.check.id not in by_hand
 
 
 def shared_thresholds(
@@ -112,84 +175,173 @@ def shared_thresholds(
     *,
     reference_models: int | None = None,
 ) -> list[Calibrated]:
-    """Return thresholds for the checks of one family from the values of K models, (K, checks).
+    """Return thresholds for the checks of one family, whose share some of them divide.
 
-    The checks `sharing` divide the family's share of false alarms. With a prior, each check has its own t distribution.
-    `reference_models` is as in `thresholds_of`.
+    Args:
+        panel: The panel with the variances by chance, and with all families.
+        checks: All checks of the family.
+        sharing: The checks whose shares of false alarms add up to that of the family.
+        values: Values of K reference models, (K, checks).
+        reference_models: The number of models to plan for, see `thresholds_of`.
     """
-    found, count = spread_of(panel, checks, values), reference_models or len(values)
-    share = share_of(
-        checks[0].family, [check.family for check in panel.checks if not never_judged(check.metric)]
-    )
-    shares = share * parts_of(checks, sharing)
-    if count >= FEW and not found.worth.any():
-        ks = multiplier(shares, reference_models=count)
-    else:
-        among = {check.id for check in sharing}
-        ks = found.multipliers(
-            shares, count, [at for at, check in enumerate(checks) if check.id in among]
-        )
-    items = []
-    for at, (check, spread) in enumerate(
-        zip(checks, map(float, std_of(found, values, checks)), strict=True)
-    ):
-        own, prior = values[:, at], bool(found.worth[at] > 0)
-        mean, centre, std = float(own.mean()), float(on_scale(own, check.scale).mean()), spread
+    variances = variances_of(panel, checks, values)
+    spreads = standard_deviations(variances, values, checks)
+    count = reference_models or len(values)
+    ks = _multipliers(panel, checks, sharing, variances, reference_models=count)
+
+    thresholds = []
+    for at, check in enumerate(checks):
+        check_values = values[:, at]
+        has_prior = bool(variances.prior_df[at] > 0)
+        centre = float(on_scale(check_values, check.scale).mean())
+        spread = float(spreads[at])
+        std = spread
         if check.scale == "root":
-            around = [off_scale(centre + side * spread, "root") for side in (-1, 1)]
-            std = (around[1] - around[0]) / 2 if prior else float(own.std(ddof=1))
-        items.append(
-            Calibrated(check, mean, std, centre, spread, float(ks[at]), count, prior=prior)
-        )
-    return items
-
-
-def spread_of(panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray) -> Moderated:
-    """Return the moderated variances of checks from the values of K models, (K, checks), on the checks' scales.
-
-    The variance by chance is the prior if it is known well enough. Reference models define the strata of a sample, and
-    so hide a part of the variance by sampling that one more model has. It is added.
-    """
-    scaled, means = on_scales(values, checks), values.mean(axis=0)
-    hidden = np.array(
-        [known.hidden if (known := panel.chance.get(check.id)) else 0.0 for check in checks]
-    )
-    chance, loss = np.full(len(checks), np.nan), np.zeros(len(checks))
-    for at, (check, mean) in enumerate(zip(checks, means, strict=True)):
-        known = panel.chance.get(check.id)
-        if check.scale == "root":
-            # Chance underestimates double counts: an image lost in one view is often lost in another.
-            if known and known.answers:
-                chance[at] = known.variance / (mean + 3 / 8)
-            elif not known and len(values) < FEW:
-                chance[at] = 1.0  # The variance of Poisson counts on this scale.
-        elif known and (known.answers or len(values) >= PROVISIONAL):
-            # Models that agree on all of a few images would disagree on others: about one image, as in `least_of`.
-            least = 1.0 if check.unit is Unit.IMAGES else 1 / check.n
-            chance[at] = (
-                max(known.variance, least**2 / INFLATION) if known.answers else known.variance
+            std = _std_of_counts(check_values, centre, spread, has_prior=has_prior)
+        thresholds.append(
+            Calibrated(
+                check,
+                mean=float(check_values.mean()),
+                std=std,
+                centre=centre,
+                spread=spread,
+                k=float(ks[at]),
+                reference_models=count,
+                prior=has_prior,
             )
-            loss[at] = max(check.sign * (known.rest - mean), 0.0) if known.rest is not None else 0.0
-    found = moderated(scaled, chance, loss)
-    return replace(found, variance=found.variance + hidden)
+        )
+    return thresholds
 
 
-def std_of(found: Moderated, values: np.ndarray, checks: Sequence[PanelCheck]) -> np.ndarray:
-    """Return the standard deviation of each check, at least its minimum, (checks,), on its scale."""
-    return np.asarray(
-        np.maximum(np.sqrt(found.variance), least_of(on_scales(values, checks), checks))
-    )
+def _multipliers(
+    panel: Panel,
+    checks: tuple[PanelCheck, ...],
+    sharing: tuple[PanelCheck, ...],
+    variances: ModeratedVariances,
+    *,
+    reference_models: int,
+) -> np.ndarray:
+    """Return the multiplier k of each check of a family, (checks,), see `shared_thresholds`."""
+    judging_families = [check.family for check in panel.checks if not never_judged(check.metric)]
+    family_share = share_of(checks[0].family, judging_families)
+    shares = family_share * parts_of(checks, sharing)
+
+    # Without a prior, no common inflation connects the checks, and the closed form is exact enough.
+    if reference_models >= FEW and not variances.prior_df.any():
+        return np.asarray(multiplier(shares, reference_models=reference_models))
+
+    sharing_ids = {check.id for check in sharing}
+    positions = [at for at, check in enumerate(checks) if check.id in sharing_ids]
+    return variances.multipliers(shares, reference_models, positions)
 
 
-OUTLIER_SHARE = 0.001
-"""Probability that a panel without an outlier has an outlying check."""
-MANY = 0.1
-"""Share of outlying checks, three at least, from which on a model belongs to no panel."""
+def _std_of_counts(counts: np.ndarray, centre: float, spread: float, *, has_prior: bool) -> float:
+    """Return the standard deviation of counts, in images, by their mean and spread as roots.
+
+    With a prior, it is half of the distance between the counts one standard deviation below and
+    above the mean on the scale of roots. Otherwise it is that of the counts themselves.
+    """
+    if not has_prior:
+        return float(counts.std(ddof=1))
+    low = off_scale(centre - spread, "root")
+    high = off_scale(centre + spread, "root")
+    return (high - low) / 2
+
+
+# Variances.
+
+
+def variances_of(
+    panel: Panel, checks: Sequence[PanelCheck], values: np.ndarray
+) -> ModeratedVariances:
+    """Return the moderated variances of the checks of one family, each on the check's scale.
+
+    Args:
+        panel: The panel with the variances by chance.
+        checks: The checks of the family.
+        values: Values of K reference models, (K, checks), in the units of the checks.
+    """
+    means = values.mean(axis=0)
+    chance = np.full(len(checks), np.nan)
+    loss = np.zeros(len(checks))
+    hidden = np.zeros(len(checks))
+    for at, check in enumerate(checks):
+        recorded = panel.chance.get(check.id)
+        chance[at] = _chance_on_scale(check, recorded, means[at], reference_models=len(values))
+        if recorded is None:
+            continue
+
+        hidden[at] = recorded.hidden
+        has_prior = not np.isnan(chance[at])
+        if has_prior and check.scale == "plain" and recorded.rest is not None:
+            loss[at] = max(check.sign * (recorded.rest - means[at]), 0.0)
+
+    variances = moderated_variances(on_scales(values, checks), chance, loss)
+    # Reference models define the strata of a sample by their own errors. This hides a part of the
+    # variance by sampling, which the value of one more model has.
+    return replace(variances, variance=variances.variance + hidden)
+
+
+def _chance_on_scale(
+    check: PanelCheck, recorded: Chance | None, mean: float, *, reference_models: int
+) -> float:
+    """Return the variance of a check by chance on its scale; NaN where it is no prior."""
+    if check.scale == "root":
+        return _chance_of_roots(recorded, mean, reference_models=reference_models)
+    if recorded is None:
+        return np.nan
+    if recorded.answers:
+        # Models that agree on all images of a small class would disagree on others, on about one
+        # image as in `least_of`. With the usual inflation, this prior has that variance.
+        least = 1 / check.n
+        if check.unit is Unit.IMAGES:
+            least = 1.0
+        return max(recorded.variance, least**2 / INFLATION)
+    # One or two models do not show the variances of contributions other than yes or no.
+    if reference_models < PROVISIONAL:
+        return np.nan
+    return recorded.variance
+
+
+def _chance_of_roots(recorded: Chance | None, mean: float, *, reference_models: int) -> float:
+    """Return the variance of 2 sqrt(count + 3/8) by chance; NaN where it is no prior."""
+    if recorded is None:
+        # Poisson counts have this variance on the scale of roots (Anscombe 1948). Models enough for
+        # their own spread do not need the assumption.
+        return 1.0 if reference_models < FEW else np.nan
+    if not recorded.answers:
+        # An image that is wrong in one view is often wrong in another, so an image that counts
+        # several times varies by more than independent errors would.
+        return np.nan
+    # The derivative of 2 sqrt(x + 3/8) is 1 / sqrt(x + 3/8).
+    return recorded.variance / (mean + 3 / 8)
+
+
+def standard_deviations(
+    variances: ModeratedVariances, values: np.ndarray, checks: Sequence[PanelCheck]
+) -> np.ndarray:
+    """Return the standard deviation s of each check on its scale, (checks,), at least its minimum.
+
+    Args:
+        variances: The moderated variances of the checks.
+        values: Values of the reference models, (K, checks), for the minimum of `least_of`.
+        checks: The checks.
+    """
+    least = least_of(on_scales(values, checks), checks)
+    return np.asarray(np.maximum(np.sqrt(variances.variance), least))
+
+
+# Outliers and false alarms.
 
 
 @dataclass(frozen=True)
 class Outliers:
-    """Outliers of a panel: the reason of each outlying check by its id, and a line on each outlying model."""
+    """Outliers of a panel.
+
+    Attributes:
+        checks: For the id of each outlying check, the reason.
+        models: A line on each model that is an outlier in many checks.
+    """
 
     checks: Mapping[str, str]
     models: tuple[str, ...]
@@ -200,87 +352,117 @@ def check_panel(panel: Panel) -> None:
     count = len(panel.models)
     if count < FEW and not panel.chance:
         raise PanelError(
-            f"a panel of {count} reference models without predictions by image is too small for thresholds. At least "
-            f"{FEW}, better 20, are needed: train more seeds, or calibrate again"
+            f"a panel of {count} reference models without predictions by image is too small for "
+            f"thresholds. At least {FEW}, better 20, are needed: train more seeds, or calibrate "
+            "again"
         )
-    if models := outliers(panel).models:
+    models = outliers(panel).models
+    if models:
         raise PanelError(
-            "these are no reference models of one recipe: "
-            + "; ".join(models)
-            + "; remove them or train them again"
+            f"these are no reference models of one recipe: {'; '.join(models)}; remove them or "
+            "train them again"
         )
 
 
 def outliers(panel: Panel) -> Outliers:
-    """Return the checks in which a model contradicts the others, and the models that do so in many checks.
+    """Return the checks in which a model contradicts the others, and the models that do so often.
 
-    A check is outlying if a studentized deviation lies beyond that of 99.9% of panels without an
-    outlier. The test is a two-sided t test with the others' degrees of freedom, and Bonferroni over
-    models and checks. One odd habit of a healthy model shows in a few checks, another recipe in many.
-    Panels with fewer than three models have no outlier. Heavy-tailed metrics and those without any
-    threshold do not count.
+    Each model is compared with the others of the panel by a two-sided t test of its distance from
+    their mean, as in the prediction interval of a threshold. The level is such that one of 1,000
+    panels without an outlier has an outlying check (Bonferroni over models and checks).
+
+    One odd habit of a healthy model shows in a few checks, another recipe in many. A panel with
+    fewer than three models has no outliers. Heavy-tailed metrics and those without any threshold do
+    not count.
     """
-    from scipy.stats import t
-
-    left_out = {
-        name for name, metric in METRICS.items() if metric.heavy_tailed or metric.informational
-    }
-    panel = replace(
-        panel, checks=tuple(check for check in panel.checks if check.metric not in left_out)
-    )
+    panel = _with_comparable_checks(panel)
     if len(panel.models) < PROVISIONAL or not panel.checks:
         return Outliers({}, ())
 
     values = panel.values(panel.checks)
+    level = OUTLIER_SHARE / values.size
+    many = max(MANY_AT_LEAST, MANY * len(panel.checks))
     reasons: dict[str, str] = {}
-    models = []
+    lines = []
     for position, model in enumerate(panel.models):
-        others = np.delete(values, position, axis=0)
-        chances = np.empty(len(panel.checks))
-        for family in panel.families:
-            at = np.array([check.family == family for check in panel.checks])
-            checks = panel.family(family)
-            spread = spread_of(panel, checks, others[:, at])
-            std = std_of(spread, others[:, at], checks)
-            away = on_scales(values[position, at], checks) - on_scales(others[:, at], checks).mean(
-                axis=0
+        p_values = _p_values_of_model(panel, values, position)
+        outlying = [int(at) for at in np.flatnonzero(p_values < level)]
+        for at in outlying:
+            reason = f"{CONTRADICTED}: {model.path} has {_comparison(values, position, at)}"
+            reasons.setdefault(panel.checks[at].id, reason)
+
+        if len(outlying) >= many:
+            worst = int(p_values.argmin())
+            lines.append(
+                f"{model.path} is an outlier in {len(outlying)} of {len(panel.checks)} checks, and "
+                f"has {panel.checks[worst].id} {_comparison(values, position, worst)}"
             )
-            chances[at] = 2 * t.sf(
-                np.abs(away) / std / widened(len(others)), spread.df(len(others))
-            )
-
-        def compared(at: int, others: np.ndarray = others, position: int = position) -> str:
-            value, mean, std = values[position, at], others[:, at].mean(), others[:, at].std(ddof=1)
-            return f"{value:.4g}, the others {mean:.4g} ± {std:.2g}"
-
-        outlying = np.flatnonzero(chances < OUTLIER_SHARE / values.size)
-        for check in map(int, outlying):
-            reason = f"{CONTRADICTED}: {model.path} has {compared(check)}"
-            reasons.setdefault(panel.checks[check].id, reason)
-        if len(outlying) >= max(3, MANY * len(panel.checks)):
-            worst = int(chances.argmin())
-            models.append(
-                f"{model.path} is an outlier in {len(outlying)} of {len(panel.checks)} checks, and has "
-                f"{panel.checks[worst].id} {compared(worst)}"
-            )
-    return Outliers(reasons, tuple(models))
+    return Outliers(reasons, tuple(lines))
 
 
-def false_alarms(panel: Panel, calibrated: Sequence[Calibrated]) -> list[str]:
-    """Return a line on each model that fails a check with thresholds from the others, except informational checks.
+def _with_comparable_checks(panel: Panel) -> Panel:
+    """Return the panel without heavy-tailed metrics and those without any threshold."""
+    left_out = {
+        name for name, metric in METRICS.items() if metric.heavy_tailed or metric.informational
+    }
+    checks = tuple(check for check in panel.checks if check.metric not in left_out)
+    return replace(panel, checks=checks)
 
-    Panels with fewer than three models have none.
+
+def _p_values_of_model(panel: Panel, values: np.ndarray, position: int) -> np.ndarray:
+    """Return the p-value of one model against the others in each check, (checks,).
+
+    Args:
+        panel: The panel, whose checks those of `values` are.
+        values: Values of all models, (models, checks).
+        position: The position of the model.
     """
-    judged = {item.check.id for item in calibrated if not item.informational}
-    alarms: dict[str, list[str]] = {}
-    for family in panel.families if len(panel.models) >= PROVISIONAL else ():
-        if checks := tuple(check for check in panel.family(family) if check.id in judged):
-            values = panel.values(checks)
-            for position, model in enumerate(panel.models):
-                items = shared_thresholds(
-                    panel, checks, checks, np.delete(values, position, axis=0)
-                )
-                pairs = zip(items, values[position], strict=True)
-                if failed := [item.check.id for item, value in pairs if not item.holds(value)]:
-                    alarms.setdefault(model.path, []).extend(failed)
-    return [f"{path}: {', '.join(ids)}" for path, ids in alarms.items()]
+    from scipy.stats import t
+
+    others = np.delete(values, position, axis=0)
+    p_values = np.empty(len(panel.checks))
+    for family in panel.families:
+        checks = panel.family(family)
+        in_family = np.array([check.family == family for check in panel.checks])
+        family_others = others[:, in_family]
+        variances = variances_of(panel, checks, family_others)
+        std = standard_deviations(variances, family_others, checks)
+        mean = on_scales(family_others, checks).mean(axis=0)
+        distance = np.abs(on_scales(values[position, in_family], checks) - mean)
+        # The distance of one more model has the standard deviation s sqrt(1 + 1/K).
+        studentized = distance / std / widened(len(others))
+        p_values[in_family] = 2 * t.sf(studentized, variances.df(len(others)))
+    return p_values
+
+
+def _comparison(values: np.ndarray, position: int, check: int) -> str:
+    """Return the value of a model in a check and those of the others as text."""
+    others = np.delete(values, position, axis=0)[:, check]
+    mean = others.mean()
+    std = others.std(ddof=1)
+    return f"{values[position, check]:.4g}, the others {mean:.4g} ± {std:.2g}"
+
+
+def false_alarms(panel: Panel, thresholds: Sequence[Calibrated]) -> list[str]:
+    """Return a line on each model that fails a check with thresholds from the others.
+
+    Informational checks do not count. A panel with fewer than three models has no false alarms.
+    """
+    if len(panel.models) < PROVISIONAL:
+        return []
+
+    judging = {calibrated.check.id for calibrated in thresholds if not calibrated.informational}
+    failing_checks: dict[str, list[str]] = {}
+    for family in panel.families:
+        checks = tuple(check for check in panel.family(family) if check.id in judging)
+        if not checks:
+            continue
+
+        values = panel.values(checks)
+        for position, model in enumerate(panel.models):
+            others = np.delete(values, position, axis=0)
+            from_others = shared_thresholds(panel, checks, checks, others)
+            for calibrated, value in zip(from_others, values[position], strict=True):
+                if not calibrated.holds(value):
+                    failing_checks.setdefault(model.path, []).append(calibrated.check.id)
+    return [f"{path}: {', '.join(ids)}" for path, ids in failing_checks.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.checks.tables import ends
+from harness.checks.edits import ends
 from harness.measures.confidence import largest_if_certain
 
 if TYPE_CHECKING:

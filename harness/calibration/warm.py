@@ -64,7 +64,7 @@ class WarmProcess:
 
     def run(self, request: RunRequest) -> RunResult:
         """Run the gate in a copy of the process."""
-        return execute(request, by=self.ask)
+        return execute(request, runner=self.ask)
 
     def ask(self, path: Path, arguments: Sequence[str]) -> tuple[int, tuple[str, ...]]:
         """Return the exit status of pytest with these arguments, and what it printed; the request is in a file."""

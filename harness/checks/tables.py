@@ -1,4 +1,4 @@
-"""Text of a checks file, which a person edits: parsed and rewritten here alone; comments, order and the rest stay.
+"""Text of a checks file: read, hashed, and written for new files. `harness.checks.edits` edits one that is there.
 
 The table [gate] describes the project. Thresholds do not depend on it, so the hash of a checks file leaves it out.
 """
@@ -6,26 +6,19 @@ The table [gate] describes the project. Thresholds do not depend on it, so the h
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-import tomlkit
-
-from harness.base.errors import CalibrationError, ConfigurationError
-from harness.base.features import families_with_rows
+from harness.base.errors import ConfigurationError
 from harness.base.files import read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from tomlkit.items import Table
-
     from harness.base.errors import InputError
-    from harness.data.domain import Domain
-    from harness.measures.panel.threshold import Calibrated
 
 HEAD = "[gate]"
 UNTIL_CALIBRATED = "until calibrated"
@@ -37,15 +30,6 @@ OF_PROJECT = "stress_tests/checks.toml"
 _MAX_PARTS = 100
 _PIXELS = ("size", "resize", "crop")
 """Settings that are texts, such as 64x96, and look like numbers most of the time."""
-_TABLE = re.compile(
-    r"(?ms)^\[gate[.\]].*?(?=^[ \t]*(?:#[^\n]*)?\n(?:[ \t]*(?:#[^\n]*)?\n)*(?:\[(?!gate[.\]])|\Z)|^\[(?!gate[.\]])|\Z)"
-)
-"""The table and its sub-tables, without the empty lines and comments before the next table."""
-_DATA_TABLE = re.compile(r"(?ms)^(?P<head>\[data\][^\n]*\n)(?P<body>.*?)(?=^\[|\Z)")
-_OF_DOMAIN = ("augmentation", "border")
-_LINE_OF_DOMAIN = re.compile(rf"(?m)^(?:{'|'.join(_OF_DOMAIN)})\s*=.*\n?")
-_REST = re.compile(r"(?:^[ \t]*(?:#.*)?\n)*\Z", re.MULTILINE)
-"""The text between the last entry of a table and the next table: empty lines, and comments on the latter."""
 
 
 def read_toml(
@@ -80,15 +64,83 @@ def parsed(content: bytes) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+def parts_of(text: str) -> Iterator[str]:
+    """Yield what stands before the first table of a text, and then each table with its header.
+
+    The sub-tables of a row belong to its part. Joined, the parts are the text.
+    """
+    part = ""
+    for line in io.StringIO(text):
+        start = line.lstrip(" \t")
+        is_of_row = start.startswith("[check.") and is_row(part)
+        # Within an array or a text of several lines, such a line is no header.
+        if start.startswith("[") and not is_of_row and _is_toml(part):
+            yield part
+            part = ""
+        part += line
+    yield part
+
+
+def is_row(part: str) -> bool:
+    """Return whether a part is a row of the checks file."""
+    return part.lstrip().startswith("[[check]]")
+
+
+def name_of(part: str) -> str:
+    """Return the name in the header of a part, such as `data.samples`; empty without a header."""
+    header = part.lstrip().partition("\n")[0].rstrip()
+    if not (header.startswith("[") and _is_toml(header)):
+        return ""
+    names: list[str] = []
+    content: Any = tomllib.loads(header)
+    while content:
+        ((name, value),) = content.items()
+        names.append(name)
+        content = value[0] if isinstance(value, list) else value
+    return ".".join(names)
+
+
+def cut(part: str) -> tuple[str, str]:
+    """Return a part up to its last entry, and the empty lines and comments below, which are about the next table."""
+    lines = io.StringIO(part).readlines()
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+        end -= 1
+    content = "".join(lines[:end])
+    if content and not content.endswith("\n"):
+        content += "\n"
+    return content, "".join(lines[end:])
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def split(text: str) -> tuple[str, str]:
     """Return the table [gate] of a checks file, empty without one, and all else, as it was before it was added."""
-    found = _TABLE.search(text)
-    if found is None:
+    if HEAD[:-1] not in text:
         return "", text
-    before, after = text[: found.start()], text[found.end() :]
-    return found[0], before + after.removeprefix("\n") if after.strip() else before.rstrip(
-        "\n"
-    ) + "\n"
+    before = table = ""
+    for part in parts_of(text):
+        if f"{name_of(part)}.".startswith("gate."):
+            table += part
+        elif table:
+            break
+        else:
+            before += part
+    if not table:
+        return "", text
+
+    after = text[len(before) + len(table) :]
+    table, remarks = cut(table)
+    after = remarks + after
+    if not after.strip():
+        return table, before.rstrip("\n") + "\n"
+    return table, before + after.removeprefix("\n")
 
 
 def hash_of(content: bytes) -> str:
@@ -134,172 +186,13 @@ def in_toml(value: object) -> str:
     return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)
 
 
-def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
-    """Return the text with a table in place of the one of this name and its subtables; no `table` removes it.
-
-    A new table is put behind the last one named `behind` or below it, or else before the first table.
-    """
-    parts = re.split(r"(?m)^(?=\[)", text)
-
-    def places(wanted: str) -> list[int]:
-        return [
-            number
-            for number, part in enumerate(parts)
-            if re.match(rf"\[{re.escape(wanted)}[\].]", part)
-        ]
-
-    def rest(part: str) -> str:
-        found = _REST.search(part)
-        return found[0] if found else ""
-
-    made = f"{table.rstrip()}\n"
-    if ours := places(name):
-        behind_it = rest(parts[ours[-1]])
-        if not table:
-            parts[ours[0] - 1] = f"{parts[ours[0] - 1].rstrip()}\n"
-        parts[ours[0]] = made + (behind_it or "\n") if table else behind_it
-        return "".join(part for number, part in enumerate(parts) if number not in ours[1:])
-    if not table:
-        return text
-    if not (others := behind and places(behind)):
-        return f"{parts[0].rstrip()}\n\n{made}\n{''.join(parts[1:])}"
-    last = parts[others[-1]]
-    parts[others[-1]] = f"{last.removesuffix(rest(last)).rstrip()}\n\n{made}{rest(last)}"
-    return "".join(parts)
-
-
-def with_settings(text: str, values: Mapping[str, object]) -> str:
-    """Return the text of a checks file with these entries in its table [gate], a new one before all others."""
-    if not values:
-        return text
-    lines = "".join(f"{line}\n" for line in entries(values))
-    if table := split(text)[0]:
-        return text.replace(table, f"{table.rstrip(chr(10))}\n{lines}", 1)
-    start = found.start() if (found := re.search(r"(?m)^\[", text)) else len(text)
-    return f"{text[:start]}{HEAD}\n{lines}\n{text[start:]}"  # All else stays, and so does its hash.
-
-
 def entries(values: Mapping[str, object]) -> list[str]:
     """Return settings as lines of the table [gate]."""
-    return [
-        f"{name} = {value if name in _PIXELS and str(value).isdigit() else in_toml(value)}"
-        for name, value in values.items()
-    ]
+    return [f"{name} = {in_toml(entry(name, value))}" for name, value in values.items()]
 
 
-def with_domain(content: str, domain: Domain) -> str:
-    """Return the text of a checks file whose [data] names this augmentation range and border, or none by default.
-
-    All else does not change. Raises `InputError` for a table in another form.
-    """
-    declared = domain.declared()
-
-    def declared_in(text: str) -> dict[str, Any] | None:
-        try:
-            data = tomllib.loads(text)["data"]
-            return {name: data[name] for name in _OF_DOMAIN if name in data}
-        except (ValueError, LookupError, TypeError):
-            return None
-
-    if declared_in(content) == declared:
-        return content
-    text = with_table(content, "data.augmentation", "")
-    lines = "".join(f"{line}\n" for line in entries(declared))
-    made = _DATA_TABLE.sub(
-        lambda table: table["head"] + lines + _LINE_OF_DOMAIN.sub("", table["body"]), text, count=1
-    )
-    if declared_in(made) != declared:
-        raise CalibrationError(
-            "the checks file's [data] cannot be rewritten; write it as a table of its own with a line for each entry"
-        )
-    return made
-
-
-def with_samples(content: str, lines: Sequence[str]) -> str:
-    """Return the text of a checks file with these lines as its `[data.samples]`; no lines for no samples.
-
-    All else, including comments, does not change. Raises `InputError` for samples in another form.
-    """
-
-    def samples_in(text: str) -> object:
-        try:
-            return tomllib.loads(text)["data"].get("samples", {})
-        except (ValueError, LookupError, AttributeError):
-            return None
-
-    made = with_table(content, "data.samples", "\n".join(lines), behind="data")
-    one = len(re.findall(r"(?m)^\[data\]", content)) == 1
-    if not one or samples_in(made) != (samples_in("\n".join(lines)) if lines else {}):
-        raise CalibrationError(
-            "the checks file's [data.samples] cannot be rewritten; write it as a table of its own"
-        )
-    return made
-
-
-def uncalibrated(content: str) -> str:
-    """Return the text of a checks file without samples, thresholds of a panel, and what names files beside it."""
-    document = tomlkit.parse(with_samples(content, ()))
-    for name in ("recipe", *families_with_rows()):
-        document.pop(name, None)
-    for check in document.get("check", ()):
-        check.pop("panel", None)
-    return tomlkit.dumps(document)
-
-
-_NEW = ("id", "family", "metric", "direction")
-"""Entries of a new row besides its threshold."""
-_DIGITS = 12
-"""Digits of a check's definition in the file, which identify the check of the calibration."""
-
-
-def with_thresholds(
-    content: str, calibrated: Sequence[Calibrated], *, recipe: Mapping[str, Any], date: str
-) -> str:
-    """Return the text of a checks file with the panel's thresholds in its checks.
-
-    A calibrated check without an entry is appended. A check that cannot use its threshold has the reason in
-    `informational`. A check that was not calibrated loses the threshold of a former panel. A threshold by hand "until
-    calibrated" is removed if the panel's counts. `recipe` replaces the file's `[recipe]`; each threshold has the
-    `date`.
-    """
-    document = tomlkit.parse(with_table(content, "recipe", tomlkit.dumps({"recipe": recipe})))
-    if "check" not in document:
-        document.add("check", tomlkit.aot())
-    checks: dict[str, Table] = {check["id"]: check for check in document["check"]}
-    for unmeasured in set(checks) - {item.check.id for item in calibrated}:
-        if checks[unmeasured].pop("panel", None) is not None:
-            checks[unmeasured].pop("informational", None)
-    for item in calibrated:
-        if item.check.id not in checks:
-            checks[item.check.id] = tomlkit.table()
-            checks[item.check.id].update({name: getattr(item.check, name) for name in _NEW})
-            document["check"].append(checks[item.check.id])
-        check, threshold = checks[item.check.id], tomlkit.inline_table()
-        check.pop("panel", None)
-        check.pop("informational", None)
-        named = {
-            "definition": item.check.definition[:_DIGITS],
-            "conversions": item.check.conversions,
-        }
-        named |= {"sample": item.check.sample}
-        threshold.update(
-            {**item.written, **{name: each for name, each in named.items() if each}, "date": date}
-        )
-        check["panel"] = threshold
-        if "hand" in check and ends(item, str(check["hand"].get("reason", ""))):
-            del check["hand"]
-        if item.informational:
-            check["informational"] = item.informational
-    # One empty line before each check, appended ones included.
-    return re.sub(r"\n+\[\[check\]\]", "\n\n[[check]]", tomlkit.dumps(document))
-
-
-def ends(item: Calibrated, reason: str) -> bool:
-    """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
-    from harness.measures.panel.threshold import PROVISIONAL
-
-    return (
-        reason == UNTIL_CALIBRATED
-        and not item.informational
-        and item.reference_models >= PROVISIONAL
-    )
+def entry(name: str, value: object) -> object:
+    """Return the value of a setting as the table [gate] has it."""
+    if name in _PIXELS and str(value).isdigit():
+        return int(str(value))
+    return value

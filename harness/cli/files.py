@@ -114,7 +114,7 @@ def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setti
         "training",
         type=type(default),
         choices=choices,
-        metavar=type(default).__name__.upper(),
+        metavar="" if choices else "N",
     )
 
 

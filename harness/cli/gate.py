@@ -70,14 +70,13 @@ def _run_pytest(arguments: Sequence[str], *, allow_partial: bool) -> int:
     """Run pytest as its user would, and return the exit status of the gate."""
     import pytest
 
-    from harness.plugin.place import Caller
+    from harness.plugin.invocation import Caller
     from harness.run.inner import PLUGIN
 
     caller = Caller(tuple(arguments))
     status = int(pytest.main([*PLUGIN, *arguments], plugins=[caller]))
-    if caller.only_looks or (
-        caller.only_looks is None and status == 0
-    ):  # A plan, a listing or pytest's version.
+    printed_version = caller.is_listing_or_plan is None and status == 0
+    if caller.is_listing_or_plan or printed_version:
         return status
     if caller.refused:  # pytest has said why.
         return NOT_JUDGED

@@ -41,8 +41,6 @@ REPORTS = Path("reports")
 """The folder of outputs that no option names; no link in it is followed."""
 CHECKS = Path("stress_tests/checks.toml")
 """The checks file of a repository that names no other."""
-_FORMER_NAMES = {"--out": "--output"}
-"""Options of earlier versions, which scripts may still name, by their names of today."""
 _GIVEN, _PASSED_ON = "harness.given", "harness.passed_on"
 
 
@@ -71,7 +69,7 @@ class Command(click.Command):
             ctx.meta[_PASSED_ON] = tuple(args[end + 1 :])
             args = args[:end]
         try:
-            return super().parse_args(ctx, _one_each(_renamed(args), self.many))
+            return super().parse_args(ctx, _one_each(args, self.many))
         except click.NoSuchOption as error:
             name = (
                 error.option_name.lstrip("-")
@@ -98,15 +96,6 @@ def help_without_command(context: click.Context) -> None:
     """Print the help of a group that was called without a command."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-def _renamed(args: Sequence[str]) -> list[str]:
-    """Return arguments with the names of today in place of former ones."""
-    result = []
-    for argument in args:
-        name, equals, value = argument.partition("=")
-        result.append(f"{_FORMER_NAMES.get(name, name)}{equals}{value}")
-    return result
 
 
 def _one_each(args: Sequence[str], many: Sequence[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Labeled images as one tensor: Fashion-MNIST, or images of your own from files, archives, tables or a data set."""
+"""Labeled images as one tensor: Fashion-MNIST, or images of your own.
+
+Your own images come from files, archives, tables or a data set in Python.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +34,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from harness.data import fashion_mnist, images, sources
 
-    return next(
-        getattr(module, name)
-        for module in (fashion_mnist, images, sources)
-        if hasattr(module, name)
-    )
+    modules = (fashion_mnist, images, sources)
+    owner = next(module for module in modules if hasattr(module, name))
+    return getattr(owner, name)

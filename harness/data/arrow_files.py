@@ -17,7 +17,14 @@ import numpy as np
 
 from harness.base.errors import DataError, PackageError
 from harness.base.files import require_regular
-from harness.data.pictures import LABEL_KEYS, PICTURE_KEYS, MadeRows, Part, Pictures, readable
+from harness.data.pictures import (
+    LABEL_KEYS,
+    PICTURE_KEYS,
+    EncodedPicture,
+    MadeRows,
+    Pictures,
+    readable,
+)
 from harness.data.remote import RemoteFile, found_once, is_url, remote_files
 
 if TYPE_CHECKING:
@@ -49,7 +56,7 @@ def read_arrow(place: str, *, labeled: bool = True) -> Pictures:
     files: list[File] = [*(remote_files(place, suffix=".parquet") if remote else _files(path))]
     groups = {}
     with readable(place, _EXPECTED):  # pyarrow may raise any exception for a damaged file.
-        tables = [*map(_Table, files)]
+        tables = [*map(_ArrowTable, files)]
         features, columns = _features(path, tables[0]), tables[0].schema.names
         picture, label = (
             next((n for n in names if n in columns), "") for names in (PICTURE_KEYS, LABEL_KEYS)
@@ -125,13 +132,13 @@ def _files(path: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
+class _ArrowTable:
     """The rows of one file, which is opened at the first use, and again in another process."""
 
     file: File
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Table, (self.file,)
+        return _ArrowTable, (self.file,)
 
     @cached_property
     def opened(self) -> Any:
@@ -190,7 +197,7 @@ class _Table:
 
 
 @lru_cache(maxsize=1)
-def _held(table: _Table, number: int, name: str) -> Any:
+def _held(table: _ArrowTable, number: int, name: str) -> Any:
     """Return a column of pictures, the only one that stays in memory."""
     return table.parts[number][1](name)
 
@@ -199,7 +206,7 @@ def _held(table: _Table, number: int, name: str) -> Any:
 class _Cell:
     """The picture in a row of a row group: the bytes of a file, or its path relative to a local folder."""
 
-    table: _Table
+    table: _ArrowTable
     number: int
     row: int
     column: str
@@ -220,7 +227,7 @@ class _Cell:
 
     def picture(self) -> bytes:
         if isinstance(value := self.value, str) and self.folder is not None:
-            return Part(self.folder / value).picture()
+            return EncodedPicture(self.folder / value).picture()
         if not isinstance(value, bytes):
             raise DataError(
                 f"{self}: {self.column} is a {type(value).__name__}, expected the bytes of a file"
@@ -228,7 +235,7 @@ class _Cell:
         return value
 
 
-def _features(path: Path, table: _Table) -> dict[str, Any]:
+def _features(path: Path, table: _ArrowTable) -> dict[str, Any]:
     """Return the features that `datasets` stored, by column."""
     written = (table.schema.metadata or {}).get(b"huggingface")
     info = json.loads(written)["info"] if written else {}

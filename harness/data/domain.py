@@ -1,4 +1,7 @@
-"""Domain of the images, as a project declares it: its augmentation range, and the border outside an image."""
+"""Domain of the images, as a project declares it.
+
+It is the augmentation range, and the border: the pixels outside an image.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from harness.base.errors import PipelineError
 from harness.base.records import record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 BORDERS = ("constant:V", "edge", "reflect", "mean")
 """The forms of a border; V is a gray level from 0, black, to 1, white."""
@@ -21,9 +24,16 @@ _CONSTANT = "constant:"
 
 @record
 class AugmentationRange:
-    """The range in which checks hold a model: degrees, pixels to the sides, pixels up and down, and flips.
+    """The range in which checks hold a model.
 
-    Each number is a limit on both sides of 0. An axis with the limit 0 is never rotated or shifted along.
+    Each number is a limit on both sides of 0. An axis with the limit 0 is never rotated or shifted
+    along.
+
+    Attributes:
+        rotate: Degrees.
+        shift_x: Pixels to the sides.
+        shift_y: Pixels up and down.
+        flip: Whether images are flipped horizontally.
     """
 
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
@@ -49,14 +59,22 @@ class AugmentationRange:
         >>> AugmentationRange(0, 6, 0).in_words()
         '±6 px to the sides'
         """
-        rotation = [f"±{self.rotate:g}°"] if self.rotate else []
-        if self.shift_x == self.shift_y:
-            shifts = [f"±{self.shift_x:g} px"] if self.shift_x else []
-        else:
-            sides = [f"±{self.shift_x:g} px to the sides"] if self.shift_x else []
-            height = [f"±{self.shift_y:g} px up and down"] if self.shift_y else []
-            shifts = sides + height
-        return ", ".join(rotation + shifts) or "no rotation and no shift"
+        limits = []
+        if self.rotate:
+            limits.append(f"±{self.rotate:g}°")
+        if self.shift_x and self.shift_x == self.shift_y:
+            limits.append(f"±{self.shift_x:g} px")
+        elif self.shifts:
+            limits += self._shifts_by_axis()
+        return ", ".join(limits) or "no rotation and no shift"
+
+    def _shifts_by_axis(self) -> list[str]:
+        limits = []
+        if self.shift_x:
+            limits.append(f"±{self.shift_x:g} px to the sides")
+        if self.shift_y:
+            limits.append(f"±{self.shift_y:g} px up and down")
+        return limits
 
 
 DEFAULT_RANGE = AugmentationRange(rotate=10.0, shift_x=2.0, shift_y=2.0, flip=True)
@@ -66,7 +84,7 @@ DEFAULT_BORDER = "constant:0"
 
 @record
 class Domain:
-    """The augmentation range and the border: with an image, they decide its rotated and shifted pixels.
+    """The augmentation range and the border, which decide rotated and shifted pixels.
 
     The border is the text of a setting in its one spelling, see `border_of`.
     """
@@ -90,8 +108,13 @@ class Domain:
 
 
 def whole(value: float) -> float:
-    """Return a number without a fraction as an int, which files show without a point; others, and flags, unchanged."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Return a number without a fraction as an int, which files show without a point.
+
+    Other numbers, and flags, stay unchanged.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def border_of(text: str) -> str:
@@ -105,51 +128,65 @@ def border_of(text: str) -> str:
     level = constant_level(text)
     if level is None:
         raise PipelineError(
-            f"expected {', '.join(BORDERS[:-1])} or {BORDERS[-1]}, with V from 0 (black) to 1 (white)",
+            f"expected {', '.join(BORDERS[:-1])} or {BORDERS[-1]}, "
+            "with V from 0 (black) to 1 (white)",
             setting=f"border {text}",
         )
     return f"{_CONSTANT}{whole(level)}"
 
 
 def constant_level(border: str) -> float | None:
-    """Return the gray level of a constant border, from 0 to 1; None for another border, and for no such level."""
+    """Return the gray level of a constant border, from 0 to 1.
+
+    Returns None for another border, and for text that is no such level.
+    """
     if not border.startswith(_CONSTANT):
         return None
     try:
         level = float(border.removeprefix(_CONSTANT))
     except ValueError:
         return None
-    return abs(level) if 0 <= level <= 1 else None
+    if not 0 <= level <= 1:
+        return None
+    return abs(level)  # Without the sign of -0.0.
 
 
 def range_of(limits: Mapping[str, Any]) -> AugmentationRange:
-    """Return the range of a table; a limit that is not named is 0. Raises `PipelineError` for an invalid table.
+    """Return the range of a table; a limit that is not named is 0.
+
+    Raises `PipelineError` for an invalid table.
 
     >>> range_of({"rotate": 10, "flip": True})
     AugmentationRange(rotate=10.0, shift_x=0.0, shift_y=0.0, flip=True)
     """
-    known = [item.name for item in fields(AugmentationRange)]
+    names = [item.name for item in fields(AugmentationRange)]
     if not limits:
-        raise PipelineError(f"expected some of {', '.join(known)}", setting="augmentation")
-    if unknown := [name for name in limits if name not in known]:
+        raise PipelineError(f"expected some of {', '.join(names)}", setting="augmentation")
+    unknown = [name for name in limits if name not in names]
+    if unknown:
         raise PipelineError(
-            f"unknown key {unknown[0]!r}; expected some of {', '.join(known)}",
+            f"unknown key {unknown[0]!r}; expected some of {', '.join(names)}",
             setting=f"augmentation.{unknown[0]}",
         )
-    found: dict[str, Any] = {}
+
+    values: dict[str, Any] = {}
     for name, value in limits.items():
         if name == "flip":
             _expect(name, value, "true or false", fits=isinstance(value, bool))
-            found[name] = value
+            values[name] = value
             continue
-        number = (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        )
-        _expect(name, value, "a number of at least 0", fits=number and value >= 0)
+        _expect(name, value, "a number of at least 0", fits=_is_number(value) and value >= 0)
         if name == "rotate":
             _expect(name, value, "at most 180 degrees", fits=value <= 180)  # noqa: PLR2004  Half a turn.
-        found[name] = abs(float(value))
-    return AugmentationRange(**found)
+        values[name] = abs(float(value))
+    return AugmentationRange(**values)
+
+
+def _is_number(value: object) -> bool:
+    """Return whether a value of a table is a finite number; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _expect(name: str, value: object, words: str, *, fits: bool) -> None:
@@ -158,7 +195,9 @@ def _expect(name: str, value: object, words: str, *, fits: bool) -> None:
 
 
 def limits_in(text: str) -> dict[str, Any]:
-    """Return the table that a text of pairs stands for, as `init` takes it; raises `PipelineError` for another text.
+    """Return the table that a text of pairs stands for, as `init` takes it.
+
+    Raises `PipelineError` for another text.
 
     >>> limits_in("rotate=10, shift_x=6, flip=false")
     {'rotate': 10, 'shift_x': 6, 'flip': False}
@@ -191,6 +230,7 @@ def domain_in_words(domain: Domain) -> str:
     >>> domain_in_words(Domain())
     'augmentation ±10°, ±2 px, flipped; border constant:0'
     """
-    flipped: Sequence[str] = ["flipped"] if domain.augmentation.flip else []
-    limits = ", ".join([domain.augmentation.in_words(), *flipped])
+    limits = domain.augmentation.in_words()
+    if domain.augmentation.flip:
+        limits = f"{limits}, flipped"
     return f"augmentation {limits}; border {domain.border}"

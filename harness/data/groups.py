@@ -1,4 +1,4 @@
-"""Groups of images besides their classes, such as camera, site and batch: read, validated and hashed."""
+"""Groups of images besides their classes, such as camera and site: read, validated and hashed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NAME = "groups.csv"
 """Name of the file of groups, in a folder of images or beside it."""
 MAX_BYTES = 256 << 20
 _EXPECTED = (
-    "expected a first row with the column path and others such as camera, and a row for each image, its path relative "
-    "to the file"
+    "expected a first row with the column path and others such as camera, and a row for each "
+    "image, its path relative to the file"
 )
 
 
@@ -37,108 +37,176 @@ def groups_sha256(groups: Groups) -> str:
 
 
 def groups_in_words(groups: Groups) -> str:
-    """Return the columns, each with its groups, the largest first: `camera (front 120, rear 80)`."""
-    return "; ".join(
-        f"{name} ({some_of([f'{group} {count}' for group, count in Counter(values.tolist()).most_common()])})"
-        for name, values in groups.items()
-    )
+    """Return the columns with their groups, the largest first: `camera (front 120, rear 80)`."""
+    columns = []
+    for name, values in groups.items():
+        counts = Counter(values.tolist()).most_common()
+        sizes = [f"{group} {count}" for group, count in counts]
+        columns.append(f"{name} ({some_of(sizes)})")
+    return "; ".join(columns)
 
 
 def groups_of_array(array: np.ndarray, count: int, *, where: str) -> dict[str, np.ndarray]:
-    """Return the groups of `count` images in an array: (N,) text or integers, or structured with a field per column.
+    """Return the groups of images in an array, as text by column.
 
-    An array without fields is the column `group`. Raises `InputError` for another length or type.
+    Args:
+        array: (N,) or (N, 1) text or integers, which are the column `group`, or a structured array
+            with a field per column.
+        count: The number of images, N.
+        where: The name of the array in messages.
+
+    Raises:
+        InputError: The array has another length or type, or an image has an empty group.
     """
     expected = (
         f"expected text or integers, ({count},), one for each image, or a structured array of these"
     )
-    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # noqa: PLR2004  (N, 1), as in MedMNIST.
+    if array.ndim == 2 and array.shape[1] == 1:  # noqa: PLR2004  (N, 1), as in MedMNIST.
+        array = array[:, 0]
     if array.shape != (count,):
         raise DataError(f"{where}: groups are of shape {array.shape}; {expected}")
-    found = (
-        {name: array[name] for name in array.dtype.names} if array.dtype.names else {"group": array}
-    )
-    for name, values in found.items():
+
+    columns = {"group": array}
+    if array.dtype.names:
+        columns = {name: array[name] for name in array.dtype.names}
+    groups = {}
+    for name, values in columns.items():
         if values.dtype.kind not in "iubUS" or values.shape != (count,):
             raise DataError(
-                f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; {expected}"
+                f"{where}: groups by {name!r} are {values.dtype} of shape {values.shape}; "
+                f"{expected}"
             )
         try:
-            found[name] = (
-                np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
-            )
+            groups[name] = _as_text(values)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{where}: groups by {name!r} are no UTF-8 ({error}); {expected}"
             ) from None
-        if empty := np.flatnonzero(np.char.str_len(found[name]) == 0).tolist():
-            lacking = (
-                f"{len(empty)} images have no group by {name!r}: {some_of([*map(str, empty)])}"
+        empty = np.flatnonzero(np.char.str_len(groups[name]) == 0).tolist()
+        if empty:
+            positions = some_of([str(position) for position in empty])
+            raise DataError(
+                f"{where}: {len(empty)} images have no group by {name!r}: {positions}; "
+                "name one for each"
             )
-            raise DataError(f"{where}: {lacking}; name one for each")
-    return found
+    return groups
+
+
+def _as_text(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "S":
+        return np.asarray(np.char.decode(values, "utf-8"))
+    return values.astype(str)
 
 
 def groups_beside(folder: Path, files: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Return the groups of a folder's images by column, from a `groups.csv` in it or else beside it.
+    """Return the groups of a folder's images by column, from a `groups.csv` in it or beside it.
 
-    Empty without a file. A file beside the folder may have rows for images in other folders. Raises `InputError`, which
-    names the rows or images, for an unreadable file and for rows of another length or without a value. Also for paths
-    that name no image or one twice, and for images without a row.
+    A file beside the folder may have rows for images in other folders.
+
+    Args:
+        folder: The folder of the images.
+        files: The images.
+
+    Returns:
+        The group of each image as text, (N,), by column; empty without a `groups.csv`.
+
+    Raises:
+        InputError: The file is unreadable, a row has another length or no value, a path names no
+            image or one twice, or an image has no row.
     """
     path = folder / NAME
     inside = path.exists()
-    if not inside and not (path := folder.absolute().parent / NAME).exists():
+    if not inside:
+        path = folder.absolute().parent / NAME
+    if not path.exists():
         return {}
+
+    titles, rows = _titles_and_rows(path)
+    # Links are not resolved, so each is a picture of its own.
+    places = [os.path.abspath(file) for file in files]  # noqa: PTH100
+    rows_by_place, other_places = _rows_by_place(path, titles, rows, set(places))
+
+    own_folder = f"{os.path.abspath(folder)}{os.sep}"  # noqa: PTH100
+    unknown_rows = [row for place, row in other_places if inside or place.startswith(own_folder)]
+    if unknown_rows:
+        raise DataError(
+            f"{path}: {len(unknown_rows)} rows name no image of the data: "
+            f"{some_of(unknown_rows)}; paths are relative to {path.parent} and include the suffix"
+        )
+    named_places = zip(files, places, strict=True)
+    missing = [str(file) for file, place in named_places if place not in rows_by_place]
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(files)} images have no row: {some_of(missing)}; "
+            "add a row for each"
+        )
+    groups = {}
+    for title in titles:
+        if title != "path":
+            groups[title] = np.array([rows_by_place[place][title] for place in places])
+    return groups
+
+
+def _titles_and_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the titles of the columns of a file of groups, and its rows; raises `InputError`."""
     titles, *rows = csv_rows(path, expected=_EXPECTED) or [[]]
     if "path" not in titles or len(titles) < 2 or not all(titles):  # noqa: PLR2004  The path and one more.
-        raise DataError(f"{path}: has {', '.join(map(repr, titles)) or 'no rows'}; {_EXPECTED}")
+        columns = ", ".join(repr(title) for title in titles) or "no rows"
+        raise DataError(f"{path}: has {columns}; {_EXPECTED}")
     if len(set(titles)) < len(titles):
-        raise DataError(
-            f"{path}: has two columns {Counter(titles).most_common(1)[0][0]!r}; {_EXPECTED}"
-        )
-    # Links are not resolved, so each is a picture of its own.
-    own, places = f"{os.path.abspath(folder)}{os.sep}", [os.path.abspath(file) for file in files]  # noqa: PTH100
-    wanted, found, unknown = set(places), dict[str, dict[str, str]](), []
-    for number, row in enumerate(rows, start=2):
-        if not any(row):
+        repeated = Counter(titles).most_common(1)[0][0]
+        raise DataError(f"{path}: has two columns {repeated!r}; {_EXPECTED}")
+    return titles, rows
+
+
+def _rows_by_place(
+    path: Path, titles: list[str], rows: list[list[str]], image_places: set[str]
+) -> tuple[dict[str, dict[str, str]], list[tuple[str, str]]]:
+    """Return the rows of images by absolute path, and the paths of other rows with their names.
+
+    Raises `InputError` for a row of another length or without a value, and for a second row of an
+    image.
+    """
+    rows_by_place: dict[str, dict[str, str]] = {}
+    other_places = []
+    for number, values in enumerate(rows, start=2):
+        if not any(values):
             continue
-        if len(row) != len(titles):
+        if len(values) != len(titles):
             raise DataError(
-                f"{path}: row {number} has {len(row)} values, its columns are {', '.join(titles)}"
+                f"{path}: row {number} has {len(values)} values, "
+                f"its columns are {', '.join(titles)}"
             )
-        named = dict(zip(titles, row, strict=True))
-        place, said = os.path.abspath(path.parent / named["path"]), f"{path}: row {number}"  # noqa: PTH100
-        if place in found:
+        row = dict(zip(titles, values, strict=True))
+        place = os.path.abspath(path.parent / row["path"])  # noqa: PTH100
+        if place in rows_by_place:
             raise DataError(
-                f"{said}: {named['path']!r} has a row already; keep one row for each image"
+                f"{path}: row {number}: {row['path']!r} has a row already; "
+                "keep one row for each image"
             )
-        if place in wanted and (lacking := [title for title, value in named.items() if not value]):
+        if place not in image_places:
+            other_places.append((place, f"row {number} {row['path']!r}"))
+            continue
+        empty = [title for title, value in row.items() if not value]
+        if empty:
             raise DataError(
-                f"{said} ({named['path']!r}) has no {lacking[0]}; name a group, such as unknown"
+                f"{path}: row {number} ({row['path']!r}) has no {empty[0]}; "
+                "name a group, such as unknown"
             )
-        if place in wanted:
-            found[place] = named
-        elif inside or place.startswith(own):
-            unknown.append(f"row {number} {named['path']!r}")
-    missing = [str(file) for file, place in zip(files, places, strict=True) if place not in found]
-    if unknown:
-        hint = f"paths are relative to {path.parent} and include the suffix"
-        raise DataError(
-            f"{path}: {len(unknown)} rows name no image of the data: {some_of(unknown)}; {hint}"
-        )
-    if missing:
-        count = f"{len(missing)} of {len(files)} images have no row"
-        raise DataError(f"{path}: {count}: {some_of(missing)}; add a row for each")
-    return {
-        name: np.array([found[place][name] for place in places])
-        for name in titles
-        if name != "path"
-    }
+        rows_by_place[place] = row
+    return rows_by_place, other_places
 
 
 def csv_rows(path: Path, *, expected: str) -> list[list[str]]:
-    """Return the rows of a CSV file, cells without spaces at their ends; raises `InputError` for another file."""
+    """Return the rows of a CSV file, cells without spaces at their ends.
+
+    Raises `InputError` for a file that is no CSV file in UTF-8; `expected` ends the message.
+    """
     with readable(path, expected):
-        lines = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig").splitlines()
-        return [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
+        text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
+        rows = csv.reader(text.splitlines(), strict=True)
+        return [_stripped(row) for row in rows]
+
+
+def _stripped(row: list[str]) -> list[str]:
+    return [cell.strip() for cell in row]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 DIFFERS = 16
-"""Least difference from the background in some channel of an object's pixel, in levels of 255."""
+"""Largest difference from the background in any channel, in levels of 255, of its own pixels."""
 MIN_PLAIN = 2 / 3
 """Least share of border pixels with the background's color for a plain background."""
 MIN_PIXELS = 4
@@ -36,74 +36,86 @@ MIN_PIXELS = 4
 def object_masks(images: LabelledImages) -> np.ndarray:
     """Return the object mask of each image, (N, H, W) bool; read-only, since the result is cached.
 
-    The data's own masks count if they have any. Else these are the pixels that differ from the background, closed
-    (3 x 3), with small spots removed and holes filled. Raises `NotApplicableError` for images without masks and without
-    a plain background.
+    The data's own masks count if they have any. Else these are the pixels that differ from the
+    background, closed (3 x 3), with small spots removed and holes filled. Raises
+    `NotApplicableError` for images without masks and without a plain background.
     """
     if images.masks is not None:
         masks = images.masks.numpy().astype(bool, copy=False).view()
     else:
-        colour, masks = (
-            background(images),
-            np.empty((len(images), *images.pixels.shape[2:]), dtype=bool),
-        )
-        for part, pixels in in_parts(images.pixels):
-            differs = _distance(pixels.permute(0, 2, 3, 1).numpy(), colour) > DIFFERS
-            masks[part] = np.stack([_whole(picture) for picture in differs.astype(np.uint8)])
+        masks = _masks_by_background(images)
     masks.flags.writeable = False
     return masks
 
 
+def _masks_by_background(images: LabelledImages) -> np.ndarray:
+    color = background(images)
+    masks = np.empty((len(images), *images.pixels.shape[2:]), dtype=bool)
+    for part, pixels in in_parts(images.pixels):
+        distances = _distance(pixels.permute(0, 2, 3, 1).numpy(), color)
+        differs = (distances > DIFFERS).astype(np.uint8)
+        masks[part] = np.stack([_object_mask(picture) for picture in differs])
+    return masks
+
+
 def background(images: LabelledImages) -> np.ndarray:
-    """Return the color of the plain background, (C,) uint8: the median of the border pixels of all images.
+    """Return the color of the plain background, (C,) uint8: the median of all border pixels.
 
     Raises `NotApplicableError` if fewer than two thirds of these pixels have about this color.
     """
-    parts = (part.permute(0, 2, 3, 1).numpy() for _, part in in_parts(images.pixels))
-    sides = (
-        side
-        for part in parts
-        for side in (part[:, 0], part[:, -1], part[:, 1:-1, 0], part[:, 1:-1, -1])
-    )
-    border = np.concatenate([side.reshape(-1, side.shape[-1]) for side in sides])
-    colour = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
-    plain = float((_distance(border, colour) <= DIFFERS).mean())
+    borders = []
+    for _, part in in_parts(images.pixels):
+        pixels = part.permute(0, 2, 3, 1).numpy()
+        sides = (pixels[:, 0], pixels[:, -1], pixels[:, 1:-1, 0], pixels[:, 1:-1, -1])
+        borders += [side.reshape(-1, side.shape[-1]) for side in sides]
+    border = np.concatenate(borders)
+    color = np.asarray(np.median(border, axis=0).round().astype(np.uint8))
+
+    plain = float((_distance(border, color) <= DIFFERS).mean())
     if plain < MIN_PLAIN:
         raise NotApplicableError(
-            f"object masks: the background of {images.name} is not plain: {plain:.0%} of the border pixels have one "
-            f"color, expected at least {MIN_PLAIN:.0%}. Add masks to the data: `masks` in an npz file"
+            f"object masks: the background of {images.name} is not plain: {plain:.0%} of the "
+            f"border pixels have one color, expected at least {MIN_PLAIN:.0%}. "
+            "Add masks to the data: `masks` in an npz file"
         )
-    return colour
+    return color
 
 
-def _distance(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Return the largest difference over the channels of pixels (..., C) from a color (C,), in levels."""
-    return np.asarray(np.abs(pixels.astype(np.int16) - colour.astype(np.int16)).max(axis=-1))
+def _distance(pixels: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Return the largest difference over the channels of pixels (..., C) from a color (C,)."""
+    differences = np.abs(pixels.astype(np.int16) - color.astype(np.int16))
+    return np.asarray(differences.max(axis=-1))
 
 
-def _whole(differs: np.ndarray) -> np.ndarray:
-    """Return the object mask of one image, (H, W) bool, from its pixels that differ, (H, W) uint8."""
+def _object_mask(differs: np.ndarray) -> np.ndarray:
+    """Return the object mask of an image, (H, W) bool; `differs` are its other pixels, uint8."""
     import cv2
 
-    # With a margin, the image border closes no gap, and the background around the object is connected.
+    # With a margin, the image border closes no gap, and the background is connected around the
+    # object.
     framed = np.pad(differs, 2)
     closed = cv2.morphologyEx(framed, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+
     filled = np.zeros_like(closed)
     cv2.drawContours(filled, outlines, -1, 1, cv2.FILLED)
     count, parts, statistics, _ = cv2.connectedComponentsWithStats(filled, connectivity=8)
+
     large = statistics[:count, cv2.CC_STAT_AREA] >= MIN_PIXELS
     large[0] = False  # Part 0 is the background.
     return np.asarray(large[parts][2:-2, 2:-2])
 
 
 def content_sha256(pixels: Tensor, labels: Tensor, masks: Tensor | None) -> str:
-    """Return a SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if any (bytes)."""
+    """Return a SHA-256 over pixels, labels (int64, little-endian), and masks (bytes) if any."""
     digest = hashlib.sha256()
-    for held in (pixels, labels, masks):
-        for _, part in () if held is None else in_parts(held):
+    for tensor in (pixels, labels, masks):
+        if tensor is None:
+            continue
+        for _, part in in_parts(tensor):
             array = np.ascontiguousarray(part)
-            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+            little_endian = array.dtype.newbyteorder("<")
+            digest.update(array.astype(little_endian, copy=False).data)
     return digest.hexdigest()
 
 
@@ -111,17 +123,30 @@ def content_sha256(pixels: Tensor, labels: Tensor, masks: Tensor | None) -> str:
 class LabelledImages:
     """Images with their true classes.
 
-    `pixels` is (N, C, H, W) uint8, 0 to 255. `labels` is (N,) int64, an index into `classes`. `indices` is (N,) int64,
-    each image's position in the full split; reports name images by it. `masks` is (N, H, W) bool, true on the object,
-    for data that have masks; `harness.data.images` makes them for others.
+    Pixels and masks of many images are `Rows`, which stay on disk. `pixels[positions]` reads some
+    of them; any other operation of a tensor needs memory for all.
 
-    Pixels and masks of many images are `Rows`, which stay on disk. `pixels[positions]` reads some of them; any other
-    operation of a tensor needs memory for all.
-
-    `notes` are lines about how the images were read. `pipeline` describes the steps from pictures to pixels.
-    `normalization`, (mean, std) of each channel, is the last step of their pipeline, which the network takes over.
-    `groups` gives the group of each image by column, such as camera, as (N,) text. A sample with unequal weights has
-    `strata`. The `domain` says how far images are rotated and shifted, and what then stands outside of them.
+    Attributes:
+        pixels: (N, C, H, W) uint8, 0 to 255.
+        labels: (N,) int64, indices into `classes`.
+        classes: The names of the classes.
+        name: The name of the data set.
+        split: The name of the split.
+        indices: Each image's position in the full split, (N,) int64, by which reports name it;
+            None for 0 to N - 1.
+        masks: (N, H, W) bool, true on the object, for data that have masks. `object_masks` makes
+            them for others.
+        notes: Lines about how the images were read.
+        pipeline: The steps from pictures to pixels, in words.
+        normalization: The mean and the standard deviation of each channel, the last step of their
+            pipeline, which the network takes over.
+        groups: The group of each image by column, such as camera, as (N,) text.
+        strata: The strata of a sample with unequal weights.
+        domain: How far images are rotated and shifted, and which pixels then stand outside of them.
+        origin: The pictures behind the images; None if only the pixels are known.
+        source: The file or folder that they were loaded from, empty if unknown.
+        hashed: The pixels, labels and masks that were hashed, and the hash, so that a change of
+            class names needs no new one.
     """
 
     pixels: Tensor
@@ -138,28 +163,26 @@ class LabelledImages:
     strata: Strata | None = None
     domain: Domain = field(default_factory=Domain)
     origin: Origin | None = field(default=None, repr=False)
-    """The pictures behind the images; None if only the pixels are known."""
     source: str = ""
-    """The file or folder that they were loaded from, empty if unknown."""
     hashed: tuple[Tensor, Tensor, Tensor | None, str] | None = field(default=None, repr=False)
-    """The pixels, labels and masks that were hashed, and the hash, so a change of class names needs no new one."""
 
     def __post_init__(self) -> None:
-        held = self.pixels, self.labels, self.masks
-        if self.hashed is not None and any(
-            one is not other for one, other in zip(held, self.hashed, strict=False)
-        ):
-            object.__setattr__(self, "hashed", None)  # It would hold the former pixels.
+        if self.hashed is None:
+            return
+        pixels, labels, masks, _ = self.hashed
+        if pixels is self.pixels and labels is self.labels and masks is self.masks:
+            return
+        object.__setattr__(self, "hashed", None)  # It would hold the former pixels.
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def sha256(self) -> str:
-        """SHA-256 over the pixels, then the labels (int64, little-endian), then the masks if there are any (bytes)."""
+        """SHA-256 over pixels, labels (int64, little-endian), and masks (bytes) if any."""
         if self.hashed is None:
-            held = self.pixels, self.labels, self.masks
-            object.__setattr__(self, "hashed", (*held, content_sha256(*held)))
+            content = self.pixels, self.labels, self.masks
+            object.__setattr__(self, "hashed", (*content, content_sha256(*content)))
         return self.hashed[3]  # type: ignore[index]
 
     @property
@@ -167,24 +190,33 @@ class LabelledImages:
         """Return each image's position in the full split, (N,) int64."""
         import torch
 
-        return torch.arange(len(self)) if self.indices is None else self.indices
+        if self.indices is None:
+            return torch.arange(len(self))
+        return self.indices
 
     def take(self, positions: Tensor) -> LabelledImages:
-        """Return the images at these positions, (M,) int64; the pixels of many images stay on disk."""
+        """Return the images at these positions, (M,) int64; pixels of many images stay on disk."""
+        masks = self.masks
+        if masks is not None:
+            masks = take_rows(masks, positions)
+        strata = self.strata
+        if strata is not None:
+            strata = strata.take(positions.numpy())
         return replace(
             self,
             pixels=take_rows(self.pixels, positions),
             labels=self.labels[positions],
             indices=self.positions[positions],
-            masks=None if self.masks is None else take_rows(self.masks, positions),
+            masks=masks,
             groups={name: values[positions.numpy()] for name, values in self.groups.items()},
-            strata=None if self.strata is None else self.strata.take(positions.numpy()),
+            strata=strata,
         )
 
 
 def spread_positions(count: int, most: int) -> list[int]:
     """Return at most so many positions below a count, spread over all."""
-    return sorted(set(np.linspace(0, count - 1, most).astype(int).tolist()))
+    positions = np.linspace(0, count - 1, most).astype(int)
+    return sorted(set(positions.tolist()))
 
 
 def unit_range(pixels: Tensor) -> Tensor:
@@ -202,10 +234,14 @@ def split_validation(
     import torch
 
     if not 0 < size < len(images):
-        fitting = f"{len(images)} training images; use a size between 1 and {len(images) - 1}"
-        raise InputError(f"a validation split of {size} images does not fit {fitting}")
+        raise InputError(
+            f"a validation split of {size} images does not fit {len(images)} training images; "
+            f"use a size between 1 and {len(images) - 1}"
+        )
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return images.take(order[size:].sort().values), images.take(order[:size].sort().values)
+    training = images.take(order[size:].sort().values)
+    validation = images.take(order[:size].sort().values)
+    return training, validation
 
 
 _samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[Hashable, LabelledImages]] = (
@@ -214,34 +250,52 @@ _samples: WeakKeyDictionary[LabelledImages, WeakValueDictionary[Hashable, Labell
 
 
 def stratified_sample(images: LabelledImages, size: int, *, seed: int = 0) -> LabelledImages:
-    """Return `size` images in their original order, with each class's share kept to within one image.
+    """Return a sample in the original order that keeps each class's share to within one image.
 
-    Of a sample with strata, it is each stratum's share, and at least one image of each. While a sample is in use,
-    another call returns the same object, so caches hold its pixels once. Raises `InputError` unless 1 <= size <= number
-    of images.
+    Of a sample with strata, it keeps each stratum's share, with at least one image of each. While a
+    sample is in use, another call returns the same object, so that caches hold its pixels once.
+
+    Raises:
+        InputError: `size` is not from 1 to the number of images.
     """
     import torch
 
     expect_size(images, size)
 
-    def chosen() -> LabelledImages:
+    def draw_sample() -> LabelledImages:
+        strata = images.labels.numpy()
+        if images.strata is not None:
+            strata = images.strata.of
         rng = np.random.default_rng(seed)
-        labels = images.labels.numpy() if images.strata is None else images.strata.of
-        present, counts = np.unique(labels, return_counts=True)
-        # Largest remainders (Hamilton's method) keep every class within one image; the seed breaks ties.
-        exact = counts * size / len(labels)
-        quota = np.floor(exact).astype(int)
-        lots = rng.permutation(len(present))
-        quota[np.lexsort((lots, -(exact - quota).round(9)))[: size - quota.sum()]] += 1
-        for empty in np.flatnonzero(quota == 0) if images.strata else ():
-            quota[[empty, quota.argmax()]] += 1, -1
-        members = [
-            rng.permutation(np.flatnonzero(labels == label))[:n]
-            for label, n in zip(present, quota, strict=True)
-        ]
+        present, counts = np.unique(strata, return_counts=True)
+        quota = _proportional_quota(counts, size, rng)
+        if images.strata is not None:
+            for empty in np.flatnonzero(quota == 0):
+                quota[quota.argmax()] -= 1
+                quota[empty] += 1
+
+        members = []
+        for stratum, count in zip(present, quota, strict=True):
+            shuffled = rng.permutation(np.flatnonzero(strata == stratum))
+            members.append(shuffled[:count])
         return images.take(torch.from_numpy(np.sort(np.concatenate(members))))
 
-    return _once(images, (size, seed), chosen)
+    return _drawn_once(images, (size, seed), draw_sample)
+
+
+def _proportional_quota(counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the images of each stratum, (H,) int64 with the sum `size`.
+
+    Largest remainders (Hamilton's method) keep every stratum within one image of its share; `rng`
+    breaks ties.
+    """
+    exact = counts * size / counts.sum()
+    quota = np.asarray(np.floor(exact), dtype=int)
+    lots = rng.permutation(len(counts))
+    remainders = (exact - quota).round(9)
+    by_remainder = np.lexsort((lots, -remainders))
+    quota[by_remainder[: size - quota.sum()]] += 1
+    return quota
 
 
 def weighted_sample(
@@ -253,21 +307,33 @@ def weighted_sample(
     deviations: np.ndarray,
     seed: int,
 ) -> LabelledImages:
-    """Return a sample of `size` images in their original order, by Neyman's allocation, with its strata.
+    """Return a sample in the original order, by Neyman's allocation, with its strata.
 
-    `of` and `unseen`, (N,) int64, are strata as in `Strata`, and `deviations`, (H,), the standard deviation expected
-    in each. Raises `InputError` as `stratified_sample` does, and returns the same object again.
+    Another call returns the same object, as with `stratified_sample`.
+
+    Args:
+        images: The images to draw from, N.
+        size: The number of images to draw.
+        of: The stratum of each image, (N,) int64, see `Strata`.
+        unseen: Its stratum as other models define it, (N,) int64.
+        deviations: The standard deviation that is expected in each stratum, (H,).
+        seed: The seed of the draw.
+
+    Raises:
+        InputError: `size` is not from 1 to the number of images.
     """
     import torch
 
     expect_size(images, size)
 
-    def chosen() -> LabelledImages:
+    def draw_sample() -> LabelledImages:
         sizes = np.bincount(of, minlength=len(deviations))
-        at = draw(of, allocation(sizes, deviations, size), images.labels.numpy(), seed=seed)
-        return replace(images.take(torch.from_numpy(at)), strata=Strata(of[at], sizes, unseen[at]))
+        quota = allocation(sizes, deviations, size)
+        positions = draw(of, quota, images.labels.numpy(), seed=seed)
+        sample = images.take(torch.from_numpy(positions))
+        return replace(sample, strata=Strata(of[positions], sizes, unseen[positions]))
 
-    return _once(images, (size, seed, of.tobytes(), unseen.tobytes()), chosen)
+    return _drawn_once(images, (size, seed, of.tobytes(), unseen.tobytes()), draw_sample)
 
 
 def expect_size(images: LabelledImages, size: int) -> None:
@@ -275,22 +341,28 @@ def expect_size(images: LabelledImages, size: int) -> None:
     if not 1 <= size <= len(images):
         count = len(images)
         raise InputError(
-            f"a sample of {size} images does not fit {count} images; use a size between 1 and {count}"
+            f"a sample of {size} images does not fit {count} images; "
+            f"use a size between 1 and {count}"
         )
 
 
-def _once(
-    images: LabelledImages, key: Hashable, chosen: Callable[[], LabelledImages]
+def _drawn_once(
+    images: LabelledImages, key: Hashable, draw_sample: Callable[[], LabelledImages]
 ) -> LabelledImages:
+    """Return the sample of these images with a key, drawn now unless it is in use."""
     samples = _samples.setdefault(images, WeakValueDictionary())
-    if (known := samples.get(key)) is None:
-        samples[key] = known = chosen()
-    return known
+    sample = samples.get(key)
+    if sample is None:
+        sample = draw_sample()
+        samples[key] = sample
+    return sample
 
 
 def sample_up_to(images: LabelledImages, size: int) -> LabelledImages:
     """Return a stratified sample of `size` images, or all images if they are no more."""
-    return images if len(images) <= size else stratified_sample(images, size)
+    if len(images) <= size:
+        return images
+    return stratified_sample(images, size)
 
 
 def one_in(step: int, images: LabelledImages) -> LabelledImages:
@@ -301,19 +373,28 @@ def one_in(step: int, images: LabelledImages) -> LabelledImages:
 def pixels_like(
     images: LabelledImages, content: bytes, pipeline: Pipeline, *, where: str
 ) -> np.ndarray:
-    """Return the pixels of an encoded picture after the pipeline, (C, H, W) uint8, in the shape of `images`.
+    """Return the pixels of an encoded picture after the pipeline, in the shape of `images`.
 
-    Unless the pipeline sets the channels, they are those of the images. Raises `InputError`, which names `where`, for
-    bytes in no documented format and for pixels of another size.
+    Args:
+        images: The images whose shape the pixels must have.
+        content: The bytes of the picture's file.
+        pipeline: The pipeline; unless it sets the channels, they are those of the images.
+        where: The name of the picture in messages.
+
+    Returns:
+        (C, H, W) uint8.
+
+    Raises:
+        InputError: The bytes are in no documented format, or the pixels are of another size.
     """
     channels, height, width = images.pixels.shape[1:]
     pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
     pixels = pipeline.picture(content, where=where).pixels.transpose(2, 0, 1)
     if pixels.shape != (channels, height, width):
-        made = f"of {pixels.shape[1]}x{pixels.shape[2]} pixels"
         raise PipelineError(
-            f"{where}: is {made}, the images of the data are {height}x{width} (channels: {channels}). Give a picture "
-            "of that size, or set the pipeline (size, resize, transform)"
+            f"{where}: is of {pixels.shape[1]}x{pixels.shape[2]} pixels, the images of the data "
+            f"are {height}x{width} (channels: {channels}). Give a picture of that size, "
+            "or set the pipeline (size, resize, transform)"
         )
     return np.ascontiguousarray(pixels)
 
@@ -321,13 +402,19 @@ def pixels_like(
 def labelled_like(
     images: LabelledImages, pixels: Sequence[np.ndarray], labels: Sequence[int], *, name: str
 ) -> LabelledImages:
-    """Return pixels, each (C, H, W) uint8, as labeled images with the classes and pipeline of `images`."""
+    """Return pixels, each (C, H, W) uint8, as labeled images of the classes of `images`.
+
+    They also have its split, pipeline, normalization and domain.
+    """
     import torch
 
-    held = torch.from_numpy(np.stack(pixels)), torch.tensor(labels, dtype=torch.int64)
-    how = {
-        "pipeline": images.pipeline,
-        "normalization": images.normalization,
-        "domain": images.domain,
-    }
-    return LabelledImages(*held, images.classes, name, images.split, **how)  # type: ignore[arg-type]
+    return LabelledImages(
+        pixels=torch.from_numpy(np.stack(pixels)),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        classes=images.classes,
+        name=name,
+        split=images.split,
+        pipeline=images.pipeline,
+        normalization=images.normalization,
+        domain=images.domain,
+    )

@@ -73,6 +73,7 @@ class DataOptions(Settings):
         "The range in which checks hold the candidate, such as { rotate = 10, shift_x = 6, flip = true }: "
         "degrees, pixels to the sides (shift_x) and up and down (shift_y), and horizontal flips. What the table does "
         "not name is 0 or false (default: rotate 10, shift_x 2, shift_y 2, flip true).",
+        metavar="TABLE",
     )
     border: Text = setting(
         default=DEFAULT_BORDER,

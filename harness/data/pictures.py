@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,34 +29,47 @@ if TYPE_CHECKING:
 
 @contextmanager
 def readable(where: object, expected: str) -> Iterator[None]:
-    """Turn any error of the block, which reads a file, into an `InputError`; a damaged file may raise any."""
+    """Turn any error of the block, which reads a file, into an `InputError`.
+
+    A damaged file may raise any exception. `expected` ends the message.
+    """
     try:
         yield
     except InputError:
         raise
+    except OSError as error:
+        raise DataError(
+            f"{where}: cannot be read ({error.strerror or error}); {expected}"
+        ) from None
     except Exception as error:
-        what = getattr(error, "strerror", None) or (
-            error if isinstance(error, OSError) else repr(error)
-        )
-        raise DataError(f"{where}: cannot be read ({what}); {expected}") from None
+        reason = getattr(error, "strerror", None) or repr(error)
+        raise DataError(f"{where}: cannot be read ({reason}); {expected}") from None
 
 
-class Row(Protocol):
-    """A picture of a data set; its text names it in messages.
-
-    `file` is the one that holds it, or None if another process cannot read it. Else the row is picklable. `picture`
-    returns the bytes of a file, a PIL image, an array or a tensor, and raises `InputError` for an unreadable one.
-    Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1].
-    """
+class PictureRow(Protocol):
+    """A picture of a data set; its text names it in messages."""
 
     @property
-    def file(self) -> File | None: ...
-    def picture(self) -> Any: ...  # noqa: D102  The class says it.
+    def file(self) -> File | None:
+        """Return the file that holds it, or None if another process cannot read it.
+
+        A row with a file is picklable.
+        """
+
+    def picture(self) -> Any:
+        """Return the bytes of a file, a PIL image, an array or a tensor.
+
+        Arrays are (H, W) or (H, W, C) uint8, tensors (C, H, W), uint8 or in [0, 1]. Raises
+        `InputError` for an unreadable picture.
+        """
 
 
 @dataclass(frozen=True)
 class Item:
-    """A picture that `read` returns for its position; `whole` comes before the position in messages."""
+    """A picture that `read` returns for its position.
+
+    `whole` comes before the position in messages.
+    """
 
     read: Callable[[int], Any]
     position: int
@@ -76,10 +89,10 @@ class Item:
 
 
 @dataclass(frozen=True)
-class MadeRows(Sequence[Row]):
-    """So many rows that `make` makes of their positions when they are asked for: a million would fill the memory."""
+class MadeRows(Sequence[PictureRow]):
+    """Rows that `make` makes of their positions at their use: a million would fill the memory."""
 
-    make: Callable[[int], Row]
+    make: Callable[[int], PictureRow]
     size: int
 
     def __len__(self) -> int:
@@ -93,13 +106,16 @@ class MadeRows(Sequence[Row]):
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """The rows of a data set by their positions in the full split, whose pictures are read on demand.
+    """The pictures behind images, which are read on demand.
 
-    They are bytes of files if `encoded`, else decoded pictures of the data. `pipelines` may have made the images, the
-    most detailed first. Without `threads`, pictures are read one at a time.
+    Attributes:
+        rows: The rows of the data set by their positions in the full split.
+        pipelines: Pipelines that may have made the images, the most detailed first.
+        encoded: Whether pictures are the bytes of files, and not decoded pictures of the data.
+        threads: Whether several threads may read pictures; if not, they are read one at a time.
     """
 
-    rows: Mapping[int, Row] | Sequence[Row]
+    rows: Mapping[int, PictureRow] | Sequence[PictureRow]
     pipelines: tuple[Pipeline, ...]
     encoded: bool
     threads: bool = True
@@ -107,7 +123,9 @@ class Origin:
 
     def picture(self, position: int) -> Any:
         """Return the picture at a position; raises `InputError` for one that cannot be read."""
-        with nullcontext() if self.threads else self._reading:
+        if self.threads:
+            return self.rows[position].picture()
+        with self._reading:
             return self.rows[position].picture()
 
     def where(self, position: int) -> str:
@@ -129,8 +147,11 @@ MAX_EXPANSION = 100
 
 
 @dataclass(frozen=True)
-class Part:
-    """The bytes of a picture: a file, or `size` bytes of one from `offset` on, with their `name` in it."""
+class EncodedPicture:
+    """The bytes of a picture: a file, or `size` bytes of it from `offset` on.
+
+    `name` is their name in the file, such as a shard.
+    """
 
     file: File
     name: str = ""
@@ -138,7 +159,9 @@ class Part:
     size: int = -1
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.name}" if self.name else str(self.file)
+        if self.name:
+            return f"{self.file}: {self.name}"
+        return str(self.file)
 
     def picture(self) -> bytes:  # noqa: D102  As of every row.
         with readable(self, "replace or remove it"):
@@ -152,17 +175,27 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures of a data set in a fixed order, with their labels, see `classes_of`.
+    """Pictures of a data set in a fixed order, with their labels.
 
-    Several threads may read the `rows` if `threads`, else one caller in order. `made_of` is a fingerprint of pictures
-    and labels, for example of files with their sizes and times; None if unknown. `stored` is their size on disk in
-    bytes, None if unknown. `whole` names the data in messages. `names` are those of the classes, None to take them from
-    the labels. `masks` is (N, H, W) bool. `foreign` is true if the user's code reads the pictures; their labels are
-    then known after them. `groups` gives the group of each picture by column, such as camera, as (N,) text. `array` has
-    all pictures in memory, (N, H, W, C) uint8, if they are there.
+    Attributes:
+        rows: The pictures, N.
+        labels: Their labels, see `classes_of`.
+        name: The name of the data set.
+        whole: The name of the data in messages.
+        made_of: A fingerprint of pictures and labels, for example of files with their sizes and
+            times; None if unknown.
+        names: The names of the classes, None to take them from the labels.
+        split: The name of the split.
+        stored: Their size on disk in bytes, None if unknown.
+        masks: Object masks, (N, H, W) bool.
+        notes: Lines about how the pictures were found.
+        threads: Whether several threads may read the rows; if not, one caller reads them in order.
+        foreign: Whether the user's code reads the pictures; their labels are then known after them.
+        groups: The group of each picture by column, such as camera, as (N,) text.
+        array: All pictures, (N, H, W, C) uint8, if they are in memory.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[PictureRow]
     labels: Sequence[Any]
     name: str
     whole: str
@@ -180,7 +213,7 @@ class Pictures:
     @staticmethod
     def of_files(
         files: Sequence[File],
-        rows: Sequence[Row] | None = None,
+        rows: Sequence[PictureRow] | None = None,
         *,
         whole: str,
         notes: tuple[str, ...] = (),
@@ -191,7 +224,8 @@ class Pictures:
         if made_of is None:
             again = "is decoded again in each run, since its server gives no version of a file"
             notes = (*notes, f"{printable(whole)} {again}")
-        rows = [*map(Part, files)] if rows is None else rows
+        if rows is None:
+            rows = [EncodedPicture(file) for file in files]
         return Pictures(rows, whole=whole, made_of=made_of, stored=stored, notes=notes, **facts)
 
     def __len__(self) -> int:
@@ -199,41 +233,56 @@ class Pictures:
 
     @cached_property
     def labelled(self) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the labels, (N,) int64, and the names of the classes; the user's code must have read all pictures."""
+        """Return the labels, (N,) int64, and the names of the classes.
+
+        If the user's code reads the pictures, it must have read all of them before.
+        """
         return classes_of(self.labels, self.names, where=self.whole)
 
 
 def files_as_they_are(files: Iterable[File]) -> tuple[str | None, int]:
-    """Return a fingerprint of files by paths, sizes and times, and their total size in bytes, each file once.
+    """Return a fingerprint of files by paths, sizes and times, and their total size in bytes.
 
-    Both the modification time and the change time count, since programs can reset the former. Files at a URL count with
-    their server's version; the fingerprint is None if a server has no versions.
+    Each file counts once. Both the modification time and the change time count, since programs can
+    reset the former. Files at a URL count with their server's version; the fingerprint is None if a
+    server has no versions.
     """
-    digest, known = hashlib.sha256(), True
+    digest = hashlib.sha256()
+    has_versions = True
     sizes: dict[tuple[Any, int], int] = {}
     for file in files:
         if isinstance(file, RemoteFile):
-            sizes[file.url, 0], known = file.size, known and bool(file.version)
+            has_versions = has_versions and bool(file.version)
+            sizes[file.url, 0] = file.size
             facts: tuple[Any, ...] = (file.url, file.size, file.version)
         else:
             status = file.stat()
             sizes[status.st_dev, status.st_ino] = status.st_size
             facts = (str(file.absolute()), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(json.dumps(facts).encode())
-    return digest.hexdigest() if known else None, sum(sizes.values())
+    size = sum(sizes.values())
+    if not has_versions:
+        return None, size
+    return digest.hexdigest(), size
 
 
 def stamp_of(file: File, *, now: bool = True) -> Any:
     """Return a stamp that two files of one name share only if they are equal; None without a file.
 
-    For a file at a URL it is `now` the present one, else the one that was found first.
+    For a file at a URL it is the present file, or the file at its first look if not `now`.
     """
     try:
-        if isinstance(file, RemoteFile):
-            return remote_file(file.url) if now else file
-        return (status := file.stat()).st_size, status.st_mtime_ns
+        if not isinstance(file, RemoteFile):
+            status = file.stat()
+            return status.st_size, status.st_mtime_ns
+        if not now:
+            return file
+        return remote_file(file.url)
     except (OSError, ValueError, InputError):
         return None
+
+
+_EXPECTED_LABELS = "expected integers from 0, or names of classes"
 
 
 def classes_of(
@@ -241,30 +290,31 @@ def classes_of(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as (N,) int64 and the names of the classes.
 
-    Integers from 0 are positions in `names`; without names, the numbers name the classes. Texts must be among `names`;
-    without names, the sorted texts are the classes. Raises `InputError` for other labels.
+    Args:
+        labels: Integers from 0, which are positions in `names`, or texts, which must be among
+            `names`.
+        names: The names of the classes. Without them, the numbers name the classes, or the sorted
+            texts are the classes.
+        where: The name of the data in messages.
+
+    Raises:
+        InputError: There are other labels, or a name occurs twice.
     """
-    expected = "expected integers from 0, or names of classes"
     if not len(labels):
-        raise DataError(f"{where}: is empty; {expected} and a picture each")
+        raise DataError(f"{where}: is empty; {_EXPECTED_LABELS} and a picture each")
     if all(isinstance(label, str) for label in labels):
-        known = sorted(set(labels)) if names is None else [str(name) for name in names]
-        if strange := sorted(set(labels) - set(known)):
-            raise DataError(
-                f"{where}: label {strange[0]!r} is none of the classes {', '.join(known)}"
-            )
-        numbers = {name: number for number, name in enumerate(known)}
-        return np.array([numbers[label] for label in labels], dtype=np.int64), tuple(known)
-    try:
-        values = [int(label) if float(label) == int(label) else -1 for label in labels]
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: labels cannot be read ({error}); {expected}") from None
+        return _classes_of_texts(labels, names, where=where)
+
+    values = _whole_numbers(labels, where=where)
     lowest, highest = min(values), max(values)
     if lowest < 0 or highest >= MAX_CLASSES:
         raise DataError(
-            f"{where}: labels run from {lowest} to {highest}; {expected}, below {MAX_CLASSES}"
+            f"{where}: labels run from {lowest} to {highest}; {_EXPECTED_LABELS}, "
+            f"below {MAX_CLASSES}"
         )
-    classes = tuple(map(str, range(highest + 1) if names is None else names))
+    if names is None:
+        names = range(highest + 1)
+    classes = tuple(str(name) for name in names)
     if highest >= len(classes):
         raise DataError(
             f"{where}: labels run to {highest}, but there are {len(classes)} names; name each class"
@@ -276,10 +326,39 @@ def classes_of(
     return np.array(values, dtype=np.int64), classes
 
 
+def _classes_of_texts(
+    labels: Sequence[str], names: Sequence[Any] | None, *, where: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    if names is None:
+        names = sorted(set(labels))
+    classes = [str(name) for name in names]
+    strange = sorted(set(labels) - set(classes))
+    if strange:
+        raise DataError(
+            f"{where}: label {strange[0]!r} is none of the classes {', '.join(classes)}"
+        )
+    numbers = {name: number for number, name in enumerate(classes)}
+    return np.array([numbers[label] for label in labels], dtype=np.int64), tuple(classes)
+
+
+def _whole_numbers(labels: Sequence[Any], *, where: str) -> list[int]:
+    """Return labels as integers, -1 for a fraction; raises `InputError` for other values."""
+    numbers = []
+    try:
+        for label in labels:
+            if float(label) == int(label):
+                numbers.append(int(label))
+            else:
+                numbers.append(-1)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{where}: labels cannot be read ({error}); {_EXPECTED_LABELS}") from None
+    return numbers
+
+
 def expect_proportion(path: Path | str, *, needed: int, stored: int) -> None:
     """Raise `InputError` if `stored` bytes would need over 100 times as much memory, `needed`."""
     if needed > max(FREE, MAX_EXPANSION * stored):
         raise DataError(
-            f"{path}: {stored} bytes claim to hold {needed}, more than {MAX_EXPANSION} times as many; save the images "
-            "again, in the model's input size"
+            f"{path}: {stored} bytes claim to hold {needed}, more than {MAX_EXPANSION} times as "
+            "many; save the images again, in the model's input size"
         )

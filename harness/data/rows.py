@@ -28,9 +28,12 @@ COPIED = 64 << 20
 class Rows:
     """Some rows of an (N, ...) array of bytes, in some order and outside memory.
 
-    It replaces a tensor: `rows[positions]` (integers, slices, arrays, tensors) and iteration read single rows. Any
-    other operation of a tensor works on a copy of all rows. `source` has the function that reads rows of the whole
-    array, of this shape, and the positions of these rows for it, (N,) int64.
+    It replaces a tensor: `rows[positions]` (integers, slices, arrays, tensors) and iteration read
+    single rows. Any other operation of a tensor works on a copy of all rows.
+
+    Attributes:
+        source: The function that reads rows of the whole array, which has this shape, and the
+            positions of these rows for it, (N,) int64.
     """
 
     def __init__(
@@ -43,8 +46,12 @@ class Rows:
     ) -> None:
         import torch
 
-        self.source = read, np.arange(shape[0]) if positions is None else positions
-        self.dtype, self.device, self.ndim = dtype, torch.device("cpu"), len(shape)
+        if positions is None:
+            positions = np.arange(shape[0])
+        self.source = read, positions
+        self.dtype = dtype
+        self.device = torch.device("cpu")
+        self.ndim = len(shape)
         self.shape = torch.Size((len(self), *shape[1:]))
 
     def __len__(self) -> int:
@@ -52,11 +59,19 @@ class Rows:
 
     def __getitem__(self, index: Any) -> Tensor:
         """Return the same as a tensor for this index, read into memory."""
-        first, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
+        row_index, inner_index = index, ()
+        if isinstance(index, tuple):
+            row_index, *inner = index
+            inner_index = tuple(inner)
+        if not isinstance(row_index, int | slice):
+            row_index = np.asarray(row_index)
+
         read, positions = self.source
-        chosen = positions[first if isinstance(first, int | slice) else np.asarray(first)]
-        found = read(np.atleast_1d(chosen))
-        return found[(slice(None), *rest)] if np.ndim(chosen) else found[0][rest]
+        chosen = positions[row_index]
+        rows = read(np.atleast_1d(chosen))
+        if np.ndim(chosen) == 0:
+            return rows[0][inner_index]
+        return rows[(slice(None), *inner_index)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001  NumPy's protocol.
         return np.asarray(self[:].numpy(), dtype=dtype)
@@ -68,28 +83,36 @@ class Rows:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        def plain(value: Any) -> Any:
-            if isinstance(value, Rows):
-                return value[:]
-            return type(value)(map(plain, value)) if type(value) in {list, tuple} else value
+        values = [_in_memory(value) for value in args]
+        named_values = {name: _in_memory(value) for name, value in (kwargs or {}).items()}
+        return func(*values, **named_values)
 
-        return func(
-            *plain(tuple(args)), **{name: plain(value) for name, value in (kwargs or {}).items()}
-        )
+
+def _in_memory(value: Any) -> Any:
+    """Return an argument of an operation with tensors in the place of `Rows`."""
+    if isinstance(value, Rows):
+        return value[:]
+    if type(value) in {list, tuple}:
+        return type(value)(map(_in_memory, value))
+    return value
 
 
 class FileRows:
-    """Reads rows of bytes from a file that stays open; another process opens it again by its name.
+    """Reads rows of bytes from a file that stays open; another process opens it by its name.
 
-    `path` is None for a file without a name. `stamp`, its size and inode, distinguishes it from another of this name.
+    Attributes:
+        path: The file's real path, None for a file without a name.
+        stamp: The file's size and inode, which distinguish it from another file of this name.
     """
 
     def __init__(
         self, file: BinaryIO, shape: Sequence[int], dtype: torch.dtype, offset: int
     ) -> None:
-        name, found = file.name, os.fstat(file.fileno())
-        self.path = os.path.realpath(name) if isinstance(name, str) else None
-        self.stamp = found.st_size, found.st_ino
+        self.path = None
+        if isinstance(file.name, str):
+            self.path = os.path.realpath(file.name)
+        status = os.fstat(file.fileno())
+        self.stamp = status.st_size, status.st_ino
         self.layout = tuple(shape), dtype, offset
         self.descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.descriptor)
@@ -101,26 +124,42 @@ class FileRows:
         """Return the rows at these positions, (M,) int64."""
         import torch
 
-        (_, *of_one), dtype, offset = self.layout
-        size = math.prod(of_one)
-        rows = np.empty((len(positions), *of_one), dtype=np.uint8)
+        (_, *row_shape), dtype, offset = self.layout
+        row_bytes = math.prod(row_shape)
+        rows = np.empty((len(positions), *row_shape), dtype=np.uint8)
         content = rows.reshape(-1).data
-        # Consecutive rows are read at once.
-        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+
         start = 0
-        for run in np.split(positions, breaks) if len(positions) else ():
-            end = start + len(run) * size
-            into, at = content[start:end], offset + int(run[0]) * size
+        for run in _consecutive(positions):
+            end = start + len(run) * row_bytes
+            self._fill(content[start:end], offset + int(run[0]) * row_bytes)
             start = end
-            while into:
-                if not (count := os.preadv(self.descriptor, [into], at)):
-                    raise ChangedError(f"{self.path}: was truncated during the run; run again")
-                into, at = into[count:], at + count
         return torch.from_numpy(rows).view(dtype)
+
+    def _fill(self, target: memoryview, offset: int) -> None:
+        """Read bytes of the file from `offset` on, as many as the target has."""
+        while target:
+            count = os.preadv(self.descriptor, [target], offset)
+            if count == 0:
+                raise ChangedError(f"{self.path}: was truncated during the run; run again")
+            target = target[count:]
+            offset += count
+
+
+def _consecutive(positions: np.ndarray) -> list[np.ndarray]:
+    """Return positions, (M,) int64, as runs of consecutive ones, each of which is read at once."""
+    if not len(positions):
+        return []
+    breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+    return np.split(positions, breaks)
 
 
 def _reopened(path: str, stamp: tuple[int, int], *layout: Any) -> FileRows:
-    """Return the rows of a file of this name; raises `FileNotFoundError` for a missing or another file."""
+    """Return the rows of a file of this name.
+
+    Raises:
+        FileNotFoundError: The file is missing, or another one.
+    """
     with Path(path).open("rb") as file:
         rows = FileRows(file, *layout)
     if rows.stamp != stamp:
@@ -133,42 +172,58 @@ def rows_of_file(
 ) -> Tensor:
     """Return an array of bytes, stored in a file from `offset` on, as `Rows` in place of a tensor.
 
-    Rows are read, not memory-mapped. The touched pages of a map would count as memory of this process, and a truncated
-    file would kill it. The file may be closed and deleted while the rows are in use.
+    Rows are read, not memory-mapped. The touched pages of a map would count as memory of this
+    process, and a truncated file would kill it. The file may be closed and deleted while the rows
+    are in use.
     """
-    return cast("Tensor", Rows(FileRows(file, shape, dtype, offset), shape, dtype))
+    read = FileRows(file, shape, dtype, offset)
+    return cast("Tensor", Rows(read, shape, dtype))
 
 
 def take_rows(tensor: Tensor, positions: Tensor) -> Tensor:
-    """Return the rows of a tensor at these positions, (M,) int64: a copy, or `Rows` above `COPIED` bytes."""
+    """Return the rows of a tensor at these positions, (M,) int64.
+
+    They are a copy, or `Rows` if they have more than `COPIED` bytes.
+    """
     import torch
 
-    if len(positions) * math.prod(tensor.shape[1:]) * tensor.dtype.itemsize <= COPIED:
+    if len(positions) * _row_bytes(tensor) <= COPIED:
         return tensor[positions]
-    at, read = positions.numpy(), lambda positions: tensor[torch.from_numpy(positions)]
+
     if isinstance(tensor, Rows):
-        read, at = tensor.source[0], tensor.source[1][at]
-    return cast("Tensor", Rows(read, tensor.shape, tensor.dtype, positions=at))
+        read, positions_of_all = tensor.source
+        rows = Rows(read, tensor.shape, tensor.dtype, positions=positions_of_all[positions.numpy()])
+        return cast("Tensor", rows)
+
+    def read_tensor(positions: np.ndarray) -> Tensor:
+        return tensor[torch.from_numpy(positions)]
+
+    rows = Rows(read_tensor, tensor.shape, tensor.dtype, positions=positions.numpy())
+    return cast("Tensor", rows)
+
+
+def _row_bytes(tensor: Tensor) -> int:
+    """Return the size of a row of a tensor in bytes."""
+    return math.prod(tensor.shape[1:]) * tensor.dtype.itemsize
 
 
 def in_parts(tensor: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield consecutive parts of a tensor with their slices, each of at most 8 MB."""
-    for part in parts_of(
-        len(tensor), math.prod(tensor.shape[1:]) * tensor.dtype.itemsize, part_bytes=8 << 20
-    ):
+    for part in parts_of(len(tensor), _row_bytes(tensor), part_bytes=8 << 20):
         yield part, tensor[part]
 
 
 def parts_of(count: int, row_bytes: int, *, part_bytes: int = COPIED) -> Iterator[slice]:
     """Divide `count` rows of `row_bytes` each into parts of at most `part_bytes`."""
     size = max(1, part_bytes // max(1, row_bytes))
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def gathered(parts: Iterable[np.ndarray], shape: Sequence[int]) -> Tensor:
-    """Return parts, each some rows of uint8, as one tensor of this shape: in memory, or on disk if it is large.
+    """Return parts, each some rows of uint8, as one tensor of this shape.
 
-    On disk it is a file without a name, which disappears with the rows.
+    A large one is on disk: in a file without a name, which disappears with the rows.
     """
     import torch
 

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 _OF_THE_TEST = frozenset({"stress_session", "stress_check", "evidence"})
 _BEHIND_THE_GATES = frozenset({"request", "pytestconfig"})
-"""Fixtures of pytest that the gate's own take, so that they are among the fixtures of each stress test."""
+"""Fixtures of pytest that the gate's own take, so that each stress test has them."""
 
 
 @dataclass(frozen=True, eq=False)
 class StressCall:
     """The function of a stress test, and the values that fixtures of the user's gave it.
 
-    `own` has these values by their names. `state` is a hash of them when the call was kept, see `state_now`.
+    `own` has these values by their names. `state` is a hash of them when the call was kept, see
+    `state_now`.
     """
 
     function: Callable[..., object]
@@ -43,9 +44,10 @@ class StressCall:
     state: str = ""
 
     def judge(self, session: StressSession) -> Verdict | None:
-        """Return the verdict on the candidate of a session, or None if the test shows none or does not apply.
+        """Return the verdict on the candidate of a session.
 
-        Raises what the function raises, other than an assertion.
+        None if the test shows no verdict or does not apply. Raises what the function raises, other
+        than an assertion.
         """
         evidence = Evidence()
         try:
@@ -69,9 +71,10 @@ class StressCall:
         return bool(self.state) and self.state == self.state_now()
 
     def state_now(self) -> str:
-        """Return a hash of the user's values and of the instance of a test class; empty if they cannot be pickled.
+        """Return a hash of the user's values and of the instance of a test class.
 
-        It changes if a call fills a memo or consumes an iterator. Generators and open files cannot be pickled.
+        It changes if a call fills a memo or consumes an iterator. It is empty if they cannot be
+        pickled, such as generators and open files.
         """
         digest = hashlib.sha256()
         instance = getattr(self.function, "__self__", None)
@@ -82,7 +85,7 @@ class StressCall:
         return digest.hexdigest()
 
     def _arguments(self, session: StressSession, evidence: Evidence) -> dict[str, object] | None:
-        """Return the arguments of the function in a session; None if the session cannot give one."""
+        """Return the arguments of the function in a session; None if it cannot give one."""
         given = dict[str, object]()
         try:
             for name in gate_arguments().intersection(parameters(self.function)):
@@ -141,7 +144,7 @@ def check_of(item: pytest.Function) -> Check:
 
 
 def takes_only_gate_arguments(item: pytest.Function) -> bool:
-    """Return whether nothing of a test must be set up: no fixture of the user's, of a class or of another plugin."""
+    """Return whether a test takes no fixture of the user's, of a class or of another plugin."""
     known = gate_arguments()
     no_other_fixtures = set(item.fixturenames) <= known | _BEHIND_THE_GATES
     return item.cls is None and no_other_fixtures and set(parameters(item.obj)) <= known

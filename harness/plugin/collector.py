@@ -13,10 +13,10 @@ from harness.base.codes import Code, coded
 from harness.base.errors import without_secrets, writable
 from harness.base.records import read_json
 from harness.checks import Verdict
+from harness.plugin.invocation import handover_to
 from harness.plugin.pictures import PICTURES
-from harness.plugin.place import handover_to
-from harness.plugin.progress import tell
-from harness.plugin.run import PROPERTY, SECONDS
+from harness.plugin.progress import announce
+from harness.plugin.verdicts import SECONDS, VERDICT
 from harness.run.feature_records import read_records
 from harness.run.findings import Findings
 from harness.run.reported import LONGEST, MOST, shortened
@@ -27,35 +27,36 @@ if TYPE_CHECKING:
 
     from harness.plugin.run import GateRun
 
+_LIMIT_OF_COVERAGE = "another plugin counts a failure that no test has, such as a limit of coverage"
+
 
 class Collector:
     """Gathers the tests' reports in the controller, whichever process they ran in."""
 
     def __init__(self, run: GateRun, session: pytest.Session) -> None:
-        self.run, self.session = run, session
+        self.run = run
+        self.session = session
+        self.reported = run.reported
         self.ended = 0
+        """Tests that have ended."""
         self.failures = 0
         """Failed tests and modules, which pytest counts, too."""
-        self.reported = run.reported
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's verdict and pictures, and errors that have no verdict."""
-        self.failures += report.failed and not hasattr(report, "wasxfail")
+        if report.failed and not hasattr(report, "wasxfail"):
+            self.failures += 1
+
         verdicts = _verdicts_in(report)
-        made: list[Any] = [value for name, value in report.user_properties if name == PICTURES]
+        seconds = sum(filter(_is_float, _properties(report, SECONDS)))
         for verdict in verdicts:
             self.reported.take(verdict, test=report.nodeid)
-            self.reported.seconds[verdict.check.family] += sum(
-                value
-                for name, value in report.user_properties
-                if name == SECONDS and isinstance(value, float)
-            )
-            for shown in made:
-                self.run.book.take(verdict, shown)
-        self._keep(
-            report,
-            checked=bool(verdicts) and all(verdict.status != "error" for verdict in verdicts),
-        )
+            self.reported.seconds[verdict.check.family] += seconds
+            for pictures in _properties(report, PICTURES):
+                self.run.pictures.book.take(verdict, pictures)
+
+        has_verdict = bool(verdicts) and all(verdict.status != "error" for verdict in verdicts)
+        self._list(report, has_verdict=has_verdict)
         if report.failed and not verdicts:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)
@@ -65,126 +66,144 @@ class Collector:
     def pytest_runtest_logfinish(self) -> None:
         """Say what the workers do when they have run the last test."""
         self.ended += 1
-        awaits_workers = not self.run.tests and self.run.request.record is None
+        awaits_workers = not self.run.collected.tests and self.run.request.record is None
         if awaits_workers and self.ended == self.session.testscollected:
-            tell(
-                self.session.config,
-                checks=True,
-                compares=not self.run.request.no_overview,
-                below="\n",
-            )
+            compares = not self.run.request.no_overview
+            announce(self.session.config, checks=True, compares=compares, below="\n")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Take errors of test files that cannot be imported, and of rows whose keys are not those of their test."""
-        if report.failed:
-            self.failures += 1
-            *_, said = str(report.longrepr).splitlines()
-            self.reported.errors.append(
-                coded(Code.TEST, f"{report.nodeid}: cannot be collected: {said}")
-            )
-            self._keep(report, checked=False)
+        """Take errors of files that cannot be imported, and of rows with unexpected keys."""
+        if not report.failed:
+            return
+        self.failures += 1
+        *_, last_line = str(report.longrepr).splitlines()
+        self._add_error(Code.TEST, f"{report.nodeid}: cannot be collected: {last_line}")
+        self._list(report, has_verdict=False)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Take a failure that another plugin adds to those of the tests, such as a limit of coverage."""
+        """Take a failure that another plugin adds, such as a limit of coverage."""
         if session.testsfailed > self.failures and not self.reported.interrupted:
-            self.reported.errors.append(
-                coded(
-                    Code.PYTEST,
-                    "another plugin counts a failure that no test has, such as a limit of coverage",
-                )
-            )
+            self._add_error(Code.PYTEST, _LIMIT_OF_COVERAGE)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Tell Ctrl-C from a stop after collection errors or `--maxfail`, which pytest and xdist derive from it."""
+        """Tell Ctrl-C from other stops, whose exceptions pytest and xdist derive from it.
+
+        Those are collection errors, `--maxfail` and `pytest.exit`.
+        """
         if isinstance(excinfo.value, pytest.exit.Exception):
-            self.reported.errors.append(
-                coded(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}")
-            )
-        else:
-            self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
+            self._add_error(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}")
+            return
+        self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
         handover = handover_to(self.session.config)
         if self.reported.interrupted and handover is not None:
             handover.note_interrupt()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Take the self-checks and the overview of the workers that made them, and the death of one that died."""
-        reported, sent = self.reported, getattr(node, "workeroutput", {})
-        imports.include(sent.get("code", {}))
+        """Take self-checks and the overview of a worker that made them, or its death."""
+        worker_output = getattr(node, "workeroutput", {})
+        imports.include(worker_output.get("code", {}))
         if error:
-            reported.errors.append(coded(Code.CRASH, f"worker {node.gateway.id} died: {error}"))
-        if "findings" in sent:
+            self._add_error(Code.CRASH, f"worker {node.gateway.id} died: {error}")
+        if "findings" in worker_output:
             where = "a worker's findings"
-            reported.findings += read_json(Findings, sent["findings"], where=where)
-            reported.parts |= read_records(sent["parts"], where=where)
+            self.reported.findings += read_json(Findings, worker_output["findings"], where=where)
+            self.reported.parts |= read_records(worker_output["parts"], where=where)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
-        self.reported.errors.append(
-            coded(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}")
-        )
+        self._add_error(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}")
 
-    def _keep(self, report: pytest.TestReport | pytest.CollectReport, *, checked: bool) -> None:
-        """Keep a test that no check stands for, an error, and what else a test printed, for the list of the report."""
-        outcome = str(report.outcome)  # A plugin of retries has one of its own.
-        if report.when != "call" and outcome == "failed":
-            outcome = "error"
-        if hasattr(report, "wasxfail"):
-            outcome = "xfailed" if report.skipped else "xpassed"
-        said = (
-            report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
-        )  # Of a skip, the reason.
-        blocks = [] if checked or said is None else [str(said)]
-        blocks += [f"--- {title} ---\n{content}" for title, content in report.sections]
-        text = "\n".join(filter(None, blocks))
-        if (text or outcome == "rerun" or not checked) and (
-            report.when == "call" or outcome != "passed"
-        ):
-            text = without_secrets(text)
-            name = report.nodeid if len(report.nodeid) <= LONGEST else f"{report.nodeid[:LONGEST]}…"
-            self.reported.tests.append(
-                OtherTest(writable(name), outcome, writable(shortened(text, MOST)))
-            )
+    def _add_error(self, code: str, message: str) -> None:
+        self.reported.errors.append(coded(code, message))
+
+    def _list(self, report: pytest.TestReport | pytest.CollectReport, *, has_verdict: bool) -> None:
+        """List a test in the report if it has no verdict, or has printed something."""
+        outcome = _outcome_of(report)
+        if report.when != "call" and outcome == "passed":
+            return
+
+        text = _text_of(report, with_message=not has_verdict)
+        if not text and has_verdict and outcome != "rerun":
+            return
+        name = report.nodeid
+        if len(name) > LONGEST:
+            name = f"{name[:LONGEST]}…"
+        text = shortened(without_secrets(text), MOST)
+        self.reported.tests.append(OtherTest(writable(name), outcome, writable(text)))
+
+
+def _outcome_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return the outcome of a test in the words of pytest's summary."""
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    outcome = str(report.outcome)  # A plugin of retries has one of its own.
+    if report.when != "call" and outcome == "failed":
+        return "error"
+    return outcome
+
+
+def _text_of(report: pytest.TestReport | pytest.CollectReport, *, with_message: bool) -> str:
+    """Return what a test printed, behind its error or the reason of its skip."""
+    blocks = []
+    message = report.longrepr
+    if isinstance(message, tuple):  # Of a skip: path, line and reason.
+        message = message[-1]
+    if with_message and message is not None:
+        blocks.append(str(message))
+    blocks += [f"--- {title} ---\n{content}" for title, content in report.sections]
+    return "\n".join(filter(None, blocks))
 
 
 @contextmanager
 def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Leave failed tests of checks out of what pytest prints until the block ends; the first error of a test stays.
+    """Leave failed tests of checks out of what pytest prints until the block ends.
 
-    The summary of the gate names the worst of each family and other errors, and the report all. Other tests stay.
+    The summary of the gate names the worst of each family and other errors, and the report all.
+    The first error of a test stays, and so do tests without a check.
     """
-    kept = {name: reporter.stats.get(name) for name in ("failed", "error")}
-    first = True
-    for name, reports in kept.items():
+    all_reports: dict[str, list[Any]] = {}
+    for name in ("failed", "error"):
+        if name in reporter.stats:
+            all_reports[name] = reporter.stats[name]
+
+    shows_error = False
+    for name, reports in all_reports.items():
         shown = []
-        for report in reports or []:
-            verdicts = _verdicts_in(report)
-            raised = (
-                not isinstance(getattr(report, "longrepr", ""), str)
-                and verdicts
-                and verdicts[0].code == Code.TEST
-            )
-            if not verdicts or (raised and first):
+        for report in reports:
+            if not _verdicts_in(report):
                 shown.append(report)
-                first = first and not raised
-        if reports:
-            reporter.stats[name] = shown
+            elif not shows_error and _is_error_of_test(report):
+                shown.append(report)
+                shows_error = True
+        reporter.stats[name] = shown
     try:
         yield
     finally:
-        reporter.stats.update({name: reports for name, reports in kept.items() if reports})
+        reporter.stats.update(all_reports)
+
+
+def _is_error_of_test(report: Any) -> bool:
+    """Return whether a test of a check raised an error, whose traceback helps to mend the test."""
+    has_traceback = not isinstance(getattr(report, "longrepr", ""), str)
+    return has_traceback and _verdicts_in(report)[0].code == Code.TEST
 
 
 def _verdicts_in(report: Any) -> list[Verdict]:
-    return [
-        _verdict(value)
-        for name, value in getattr(report, "user_properties", ())
-        if name == PROPERTY
-    ]
+    return [_read_verdict(text) for text in _properties(report, VERDICT)]
+
+
+def _properties(report: Any, name: str) -> list[Any]:
+    """Return the properties of this name that a test's report carries between processes."""
+    return [value for key, value in getattr(report, "user_properties", ()) if key == name]
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, float)
 
 
 @cache
-def _verdict(sent: str) -> Verdict:
-    """Return the verdict that travels with a test's report, made once from what is sent."""
-    return read_json(Verdict, sent, where="a worker's verdict")
+def _read_verdict(text: str) -> Verdict:
+    """Return the verdict that travels with a test's report, made once from its text."""
+    return read_json(Verdict, text, where="a worker's verdict")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.base.errors import NotApplicableError
-from harness.plugin.run import RUN, NotApplicable
+from harness.plugin.not_applicable import NotApplicable
+from harness.plugin.run import RUN
 from harness.run.arguments import ARGUMENTS, argument
 
 if TYPE_CHECKING:

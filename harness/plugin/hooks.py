@@ -1,4 +1,4 @@
-"""The begin and the end of a gate run; options, fixtures, tests and verdicts are in modules beside this one."""
+"""The beginning and the end of a gate run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,15 @@ from harness.base.errors import InputError, code_of, lacking, told
 from harness.base.records import as_json
 from harness.base.termination import end_with_parent
 from harness.checks.known import read_known
+from harness.plugin.after_tests import checks_itself, compares_models, work_after_tests
 from harness.plugin.collector import Collector, failures_left_out
-from harness.plugin.finish import finish
-from harness.plugin.looking_back import checks_itself, compares_models, look_back
-from harness.plugin.options import ASKED
-from harness.plugin.place import only_collects
-from harness.plugin.progress import tell
-from harness.plugin.run import (
-    INPUTS,
-    MISPLACED,
-    PICTURED,
-    PREDICTIONS,
-    RUN,
-    GateRun,
-    selected_checks,
-)
+from harness.plugin.invocation import only_collects
+from harness.plugin.options import REQUEST
+from harness.plugin.outcome import set_outcome
+from harness.plugin.parametrization import MISPLACED
+from harness.plugin.progress import announce
+from harness.plugin.run import INPUTS, PICTURED, PREDICTIONS, RUN, GateRun, selected_checks
+from harness.plugin.start import start_run
 from harness.report.owner import on_github, shortest
 from harness.run.earlier_runs import expect_to_leave
 from harness.run.feature_records import plain_records
@@ -43,59 +37,68 @@ if TYPE_CHECKING:
 
 _PARENT = "stress_parent"
 """The name under which the id of the controller's process travels to the workers."""
+_MARKER = (
+    "stress_check(family, *keys, metric=''): a stress test, run once per check of this family, and "
+    "metric, in the checks file; `keys` are those that its checks have besides those of all checks."
+)
+_IS_MISPLACED = pytest.StashKey[bool]()
+"""True if workers have stress tests although this is no run of a gate."""
+_COLORS = {"pass": "green", "partial": "yellow"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Begin a run; what it reads is opened once the session starts."""
-    config.addinivalue_line(
-        "markers",
-        "stress_check(family, *keys, metric="
-        "): a stress test, run once per check of this family, and metric, in "
-        "the checks file; `keys` are those that its checks have besides those of all checks.",
-    )
-    config.stash[RUN] = run = GateRun(config)
-    if not run.active:
-        return
-    if run.is_worker and os.getppid() == (parent := config.workerinput.get(_PARENT)):  # type: ignore[attr-defined]
-        end_with_parent(parent)
+    config.addinivalue_line("markers", _MARKER)
+    run = GateRun(config)
+    config.stash[RUN] = run
+    if run.active and run.is_worker:
+        parent = config.workerinput.get(_PARENT)  # type: ignore[attr-defined]
+        if parent == os.getppid():  # A worker on another machine has no such parent.
+            end_with_parent(parent)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> Generator[None, None, None]:
-    """Check all inputs in the controller, before workers start; a `UsageError` ends the run with exit status 4."""
+    """Check all inputs in the controller, before workers start.
+
+    A `UsageError` ends the run with exit status 4.
+    """
     run = session.config.stash[RUN]
     if run.active:
         try:
             _open(run)
-        except (InputError, ImportError, MemoryError) as error:
-            said_of = (
-                told(error, option_of_pytest) if isinstance(error, InputError) else lacking(error)
-            )
-            raise pytest.UsageError(coded(code_of(error), said_of)) from None
+        except InputError as error:
+            message = told(error, option_of_pytest)
+            raise pytest.UsageError(coded(code_of(error), message)) from None
+        except (ImportError, MemoryError) as error:
+            raise pytest.UsageError(coded(code_of(error), lacking(error))) from None
         if not run.is_worker:
             session.config.pluginmanager.register(Collector(run, session))
     yield
 
 
 def _open(run: GateRun) -> None:
-    """Read the checks, and in the controller all else that the run needs; raises `InputError` for what is wrong."""
+    """Read the checks, and in the controller all else that the run needs; raises `InputError`."""
     _limit_hypothesis(run)
-    run.checks = checks_of(run.request)
-    read_known(run.checks)
+    checks = checks_of(run.request)
+    run.checks = checks
+    read_known(checks)
     if not run.is_worker and not only_collects(run.config):
         expect_to_leave(run.request)
-        run.start()
+        start_run(run, checks)
 
 
 def _limit_hypothesis(run: GateRun) -> None:
-    """Give Hypothesis the profile's budget; the gate's rows are few, frozen and the same for every example."""
+    """Give Hypothesis the profile's budget, without checks that do not fit the gate's rows.
+
+    The rows are few, frozen and the same for every example.
+    """
     from hypothesis import HealthCheck, settings
 
-    examples = EXAMPLES[run.request.profile]
     settings.register_profile(
         "stress",
-        max_examples=examples,
+        max_examples=EXAMPLES[run.request.profile],
         deadline=None,
         database=None,
         derandomize=False,
@@ -103,7 +106,8 @@ def _limit_hypothesis(run: GateRun) -> None:
         suppress_health_check=[
             HealthCheck.function_scoped_fixture,
             HealthCheck.too_slow,
-            HealthCheck.differing_executors,  # Each row, plan and replay has an instance of its own of a test class.
+            # Each row, plan and replay has an instance of its own of a test class.
+            HealthCheck.differing_executors,
         ],
     )
     settings.load_profile("stress")
@@ -111,37 +115,53 @@ def _limit_hypothesis(run: GateRun) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take a worker's word that it has collected stress tests in a run that is none of their gate."""
-    node.config.stash[RUN].misplaced |= MISPLACED in getattr(node, "workeroutput", {})
+    """Note that a worker has collected stress tests in a run that is none of their gate."""
+    if MISPLACED in getattr(node, "workeroutput", {}):
+        node.config.stash[_IS_MISPLACED] = True
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell each worker which bytes are judged, and with which process it ends."""
     run = node.config.stash[RUN]
-    node.workerinput[_PARENT], node.workerinput[ASKED] = os.getpid(), run.request.plain
+    node.workerinput[_PARENT] = os.getpid()
+    node.workerinput[REQUEST] = run.request.plain
     node.workerinput[PICTURED] = run.pictured
     if run.session is not None:
-        node.workerinput |= {INPUTS: run.inputs, PREDICTIONS: run.session.foreign_predictions}
+        node.workerinput[INPUTS] = run.inputs
+        node.workerinput[PREDICTIONS] = run.session.foreign_predictions
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Turn the verdicts into an outcome, write it down, and set the exit status."""
-    run = session.config.stash[RUN]
-    if run.misplaced or (run.active and run.plans and not run.planned):
+    config = session.config
+    run = config.stash[RUN]
+    without_plan = run.plans and not run.output.replaces_run
+    if without_plan or config.stash.get(_IS_MISPLACED, False):
         session.exitstatus = NOT_JUDGED
+
     if not run.judges:
         return
     if run.is_worker:
-        look_back(run, selected_checks(session))
-        session.config.workeroutput.update(  # type: ignore[attr-defined]
-            code=imports.files(),
-            findings=as_json(run.reported.findings),
-            parts=plain_records(run.reported.parts),
-        )
-        return
-    if isinstance(sys.exception(), pytest.UsageError):  # Nothing was run.
-        return
+        _report_to_controller(session, run)
+    elif not isinstance(sys.exception(), pytest.UsageError):  # It ends a run before its tests.
+        _conclude(session, run)
+
+
+def _report_to_controller(session: pytest.Session, run: GateRun) -> None:
+    work_after_tests(run, selected_checks(session))
+    session.config.workeroutput.update(  # type: ignore[attr-defined]
+        code=imports.files(),
+        findings=as_json(run.reported.findings),
+        parts=plain_records(run.reported.parts),
+    )
+
+
+def _conclude(session: pytest.Session, run: GateRun) -> None:
+    """Do the work after the tests, and set the outcome and the exit status.
+
+    An interrupted run keeps the exit status that pytest has for it.
+    """
     interrupted = run.reported.interrupted
     if run.request.no_overview:
         why = "no_overview" if run.request.stopped is None else "the run stopped"
@@ -149,9 +169,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         run.reported.findings += Findings(overview_missing=missing)
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
-        tell(session.config, checks=checks_itself(run), compares=compares_models(run))
-    look_back(run, selected_checks(session))
-    outcome = finish(run)
+        announce(session.config, checks=checks_itself(run), compares=compares_models(run))
+
+    work_after_tests(run, selected_checks(session))
+    outcome = set_outcome(run)
     if not interrupted:
         session.exitstatus = outcome.exit_status
 
@@ -165,24 +186,29 @@ def pytest_terminal_summary(
     Below it stand the worst failures. With `-v` all stand above it, too.
     """
     run = config.stash[RUN]
-    if run.outcome is not None and config.option.reportchars == "fE":  # Nobody asked.
+    has_outcome = run.output.outcome is not None
+    if has_outcome and config.option.reportchars == "fE":  # pytest's default.
         terminalreporter.reportchars = terminalreporter.reportchars.replace("f", "")
-    brief = run.outcome is not None and config.get_verbosity() <= 0
-    with failures_left_out(terminalreporter) if brief else nullcontext():
+    is_brief = has_outcome and config.get_verbosity() <= 0
+    with failures_left_out(terminalreporter) if is_brief else nullcontext():
         yield
-    if run.outcome is None:
-        return
-    from harness.report.text import summary_lines
+    if has_outcome:
+        _print_verdict(terminalreporter, run)
 
-    colour = {"pass": "green", "partial": "yellow"}.get(run.outcome.verdict, "red")
-    terminalreporter.section("model quality gate", **{colour: True})  # type: ignore[arg-type]
+
+def _print_verdict(reporter: pytest.TerminalReporter, run: GateRun) -> None:
+    from harness.report.text import annotation_lines, summary_lines
+
+    outcome = run.output.outcome
+    assert outcome is not None
+    color = _COLORS.get(outcome.verdict, "red")
+    reporter.section("model quality gate", **{color: True})  # type: ignore[arg-type]
+
     reports = shortest(run.request.reports_folder)
-    for line in summary_lines(run.outcome, reports):
-        terminalreporter.line(line)
+    lines = list(summary_lines(outcome, reports))
     if run.session and run.session.cluster:
-        terminalreporter.line(f"cluster: {run.session.cluster.workers} workers")
+        lines.append(f"cluster: {run.session.cluster.workers} workers")
     if on_github():
-        from harness.report.text import annotation_lines
-
-        for line in annotation_lines(run.outcome, reports / PAGE):
-            terminalreporter.line(line)
+        lines += annotation_lines(outcome, reports / PAGE)
+    for line in lines:
+        reporter.line(line)

@@ -1,4 +1,7 @@
-"""The gate's options on pytest's command line, and the request that they make; no other module reads that line."""
+"""The gate's options on pytest's command line, and the request that they make.
+
+No other module reads that line.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, told
 from harness.checks.roles import ROLES
-from harness.plugin.place import (
+from harness.plugin.invocation import (
+    gate_folder,
     handed_request,
     holds_gate,
     is_gate_run,
     options_of,
-    stress_tests_of,
 )
-from harness.plugin.refusing import typed_arguments
+from harness.plugin.refusals import typed_arguments
 from harness.run import request
 from harness.run.request import RunRequest
 from harness.run.settings import option_of_pytest
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-ASKED = "stress_asked"
+REQUEST = "stress_request"
 """The name under which the request of the run travels to the workers."""
 _NAMING_A_GATE = ("--candidate", "--checks")
 
@@ -31,16 +34,16 @@ _NAMING_A_GATE = ("--candidate", "--checks")
 def add_options(parser: pytest.Parser, config: pytest.Config) -> None:
     """Add the gate's options, one group.
 
-    Options with a common name are added only in a project with a gate, and where the command line names one. Another
-    project with this package in its environment may define such options itself, and pytest ends if two plugins define
-    one.
+    Options with a common name are added only in a project with a gate, and where the command line
+    names one. Another project with this package in its environment may define such options itself,
+    and pytest ends if two plugins define one.
     """
-    plain = ", ".join(f"--{role}" for role in ROLES)
-    about = f"{plain} and --checks exist only where stress_tests/ has a gate, or one is named"
-    group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({about})")
-    bare = (
-        holds_gate(stress_tests_of(config)) or _names_a_gate(config) or bool(handed_request(config))
+    common_names = ", ".join(f"--{role}" for role in ROLES)
+    where = (
+        f"{common_names} and --checks exist only where stress_tests/ has a gate, or one is named"
     )
+    group = parser.getgroup("stress harness", f"model quality gate for image classifiers ({where})")
+    bare = holds_gate(gate_folder(config)) or _names_a_gate(config) or bool(handed_request(config))
     request.add_options(group.addoption, bare=bare)
 
 
@@ -58,18 +61,18 @@ def reports_of_config(config: pytest.Config) -> Path:
 
 
 def request_of_config(config: pytest.Config) -> RunRequest:
-    """Return what the options and the project ask for; raises `InputError` for a wrong value.
+    """Return what the options and the project ask for; raises `InputError` for an invalid value.
 
     The request of the outer process wins over the configuration.
     """
     if hasattr(config, "workerinput"):
-        return RunRequest(**config.workerinput[ASKED])
+        return RunRequest(**config.workerinput[REQUEST])
     try:
-        own = request.own_settings(config.rootpath) if is_gate_run(config) else {}
-        given = request.line_values(options_of(config))
-        handed = RunRequest(**handed_request(config)).given
-        made = RunRequest.of(own, given, handed, root=config.rootpath)
-        made.expect_sound()
+        of_project = request.own_settings(config.rootpath) if is_gate_run(config) else {}
+        of_line = request.line_values(options_of(config))
+        of_outer = RunRequest(**handed_request(config)).given
+        run_request = RunRequest.of(of_project, of_line, of_outer, root=config.rootpath)
+        run_request.expect_sound()
     except InputError as error:
         raise InputError(told(error, option_of_pytest), code=error.code) from None
-    return made
+    return run_request

@@ -1,4 +1,4 @@
-"""From the rows of the checks file to tests: one for each row of a family, with the keys that the test declares."""
+"""From the rows of the checks file to tests: one for each row of a family."""
 
 from __future__ import annotations
 
@@ -11,138 +11,183 @@ from harness.checks import Check
 from harness.checks.families import FAMILIES
 from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
 from harness.measures.panel.pairing import PANEL_FIXTURES
+from harness.plugin.calls import check_of
 from harness.plugin.packaged import ELSEWHERE, PackagedTests
-from harness.plugin.run import MISPLACED, RUN
+from harness.plugin.run import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from harness.checks.rows import Key
+    from harness.plugin.run import GateRun
+
+MISPLACED = "stress_misplaced"
+"""The name under which a worker says that it has stress tests in a run of no gate."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a test marked `@check(family, KEY, ..., metric=...)` into one test per row of these.
 
-    A row with other keys than its test declares is an error of collection. So is a test without a row, if its family's
-    name is no id.
+    A row with other keys than its test declares is an error of collection. So is a test without a
+    row, if its family's name is no id.
     """
     marker = metafunc.definition.get_closest_marker("stress_check")
     if marker is None or "stress_check" not in metafunc.fixturenames or not marker.args:
         return  # Another's marker of this name, perhaps.
+
     run = metafunc.config.stash[RUN]
-    checks = run.checks
+    test = metafunc.definition.name
     family, *keys = marker.args
     metric = marker.kwargs.get("metric", "")
-    test, path = metafunc.definition.name, run.request.checks_path
-    rows = tuple(
-        row for row in (checks.family(family) if checks else ()) if metric in {"", row.metric}
-    )
-    parent = metafunc.definition.parent
-    beside_own = isinstance(parent, PackagedTests) and parent.is_beside_own(family)
     try:
         run.expect_same_checks()
         declared = declared_keys(keys, test=test)
-        known = [
-            _with_keys(row, declared, beside_own=beside_own, path=path, test=test) for row in rows
-        ]
-        rows = tuple(row for row in known if row is not None)
+        rows = _rows_with_keys(metafunc, run, family, metric, declared)
     except InputError as error:
         raise pytest.Collector.CollectError(str(error)) from None
+
     if not rows:
-        name = id_without_check(family, metric)
-        if not is_id(name):
-            raise pytest.Collector.CollectError(
-                f"{test}: its family {family!r} gives its row the id {name!r}. Expected at most {LONGEST} lower-case "
-                "ASCII letters, digits, dots and hyphens; rename the family in @check and in its rows"
-            )
-        rows = (
-            Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared}),
-        )
+        rows = [_row_without_check(test, family, metric, declared)]
     metafunc.parametrize("stress_check", rows, ids=[row.id for row in rows], indirect=True)
 
 
-def _with_keys(
-    row: Check, declared: Sequence[Key[Any]], *, beside_own: bool, path: Path, test: str
-) -> Check | None:
-    """Return a row with the keys that its test declares; None if that ships, and the row has those of the own test."""
-    try:
-        return row.with_keys(declared, path=path, test=test)
-    except InputError:
-        if beside_own:
-            return None
-        raise
+def _rows_with_keys(
+    metafunc: pytest.Metafunc,
+    run: GateRun,
+    family: str,
+    metric: str,
+    declared: Sequence[Key[Any]],
+) -> list[Check]:
+    """Return the rows of a test, with the keys that it declares; `InputError` for other keys.
+
+    A test that ships leaves rows with other keys to the repository's own test of the family.
+    """
+    if run.checks is None:
+        return []
+    test = metafunc.definition.name
+    parent = metafunc.definition.parent
+    is_beside_own = isinstance(parent, PackagedTests) and parent.is_beside_own(family)
+
+    rows = []
+    for row in run.checks.family(family):
+        if metric and row.metric != metric:
+            continue
+        try:
+            rows.append(row.with_keys(declared, path=run.request.checks_path, test=test))
+        except InputError:
+            if not is_beside_own:
+                raise
+    return rows
+
+
+def _row_without_check(test: str, family: str, metric: str, declared: Sequence[Key[Any]]) -> Check:
+    """Return the row of a test that the checks file has none for; it has no threshold."""
+    name = id_without_check(family, metric)
+    if not is_id(name):
+        raise pytest.Collector.CollectError(
+            f"{test}: its family {family!r} gives its row the id {name!r}. Expected at most "
+            f"{LONGEST} lower-case ASCII letters, digits, dots and hyphens; rename the family in "
+            "@check and in its rows"
+        )
+    return Check(id=name, family=family, metric=metric, keys={key.name: None for key in declared})
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep one test of each row for the self-checks; leave out tests without a row of a file made for a sample.
-
-    Such a file says all that its profile measures. When recording, leave out the families not asked for, too.
-    """
+    """Keep the tests of this run, and one test of each row for the self-checks."""
     run = config.stash[RUN]
     if not run.active:
-        stress_tests = [
-            item for item in items if "stress_session" in getattr(item, "fixturenames", ())
-        ]
-        if config.stash.get(ELSEWHERE, False) or any(
-            item.get_closest_marker("stress_check") for item in stress_tests
-        ):
-            if not run.is_worker:
-                raise pytest.UsageError(run.elsewhere)
-            config.workeroutput[MISPLACED] = True  # type: ignore[attr-defined]
+        _expect_no_stress_tests(run, items)
         return
-    marked = {
-        item: marker.args[0]
-        for item in items
-        if (marker := item.get_closest_marker("stress_check"))
-    }
-    functions = [item for item in marked if isinstance(item, pytest.Function)]
-    rows: dict[pytest.Item, Any] = {
-        item: item.callspec.params["stress_check"] for item in functions
-    }
-    run.tests = {rows[item].id: item for item in functions}
-    request, unknown = (
-        run.request,
-        {item for item, row in rows.items() if row.definition not in run.rows},
-    )
-    # A family that needs a row or a role is no check of this run without one. A panel is not asked about rows that
-    # features make.
-    roles = {"", *request.checkpoints}
-    with_rows = {
-        name
-        for name, family in FAMILIES.items()
-        if family.needs_row or family.needs_role not in roles
-    }
-    unasked = {item for item in unknown if marked[item] in with_rows}
-    if request.record is not None:
-        unasked |= {
-            item for item, family in marked.items() if family in FAMILIES and FAMILIES[family].rows
-        }
-    items[:] = [item for item in items if item not in unasked]
-    left_out = (
-        unknown.copy() if run.checks and run.checks.data.sample is not None else set[pytest.Item]()
-    )
-    if request.record:
-        asked = {item for item, family in marked.items() if family in request.record}
-        asked |= {item for item, row in rows.items() if row.id in request.record}
-        left_out |= set(items) - asked
-    if request.stopped is not None:
-        left_out |= {
-            item for item in items if item not in rows or rows[item].id != request.stopped[0]
-        }
-    if request.answers is not None:
-        by_panel = {
-            item
-            for item, row in rows.items()
-            if run.checks and run.checks.data.by_panel(row.family)
-        }
-        asking = {
-            item
-            for item in items
-            if not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
-        }
-        left_out |= set(items) - asking - by_panel
-    if deselected := [item for item in items if item in left_out]:
-        config.hook.pytest_deselected(items=deselected)
-        items[:] = [item for item in items if item not in left_out]
+
+    for item in items:
+        row = _row_of(item)
+        if row is not None and isinstance(item, pytest.Function):
+            run.collected.tests[row.id] = item
+
+    selection = _Selection(run)
+    items[:] = [item for item in items if not selection.lacks_row(item)]
+
+    deselected = {item: None for item in items if selection.leaves_out(item)}
+    if deselected:
+        config.hook.pytest_deselected(items=[*deselected])
+        items[:] = [item for item in items if item not in deselected]
+
+
+def _expect_no_stress_tests(run: GateRun, items: Sequence[pytest.Item]) -> None:
+    """Raise `UsageError` for stress tests in a run of no gate; a worker tells its controller."""
+    marked = [item for item in items if item.get_closest_marker("stress_check")]
+    has_stress_tests = any("stress_session" in getattr(item, "fixturenames", ()) for item in marked)
+    if not has_stress_tests and not run.config.stash.get(ELSEWHERE, False):
+        return
+    if not run.is_worker:
+        raise pytest.UsageError(run.misplaced)
+    run.config.workeroutput[MISPLACED] = True  # type: ignore[attr-defined]
+
+
+def _family_of(item: pytest.Item) -> str | None:
+    """Return the family that a test is marked with; None for a test that is no stress test."""
+    marker = item.get_closest_marker("stress_check")
+    return None if marker is None else str(marker.args[0])
+
+
+def _row_of(item: pytest.Item) -> Check | None:
+    """Return the row of a stress test; None for any other test."""
+    if _family_of(item) is None or not isinstance(item, pytest.Function):
+        return None
+    return check_of(item)
+
+
+class _Selection:
+    """Chooses the tests of a run among all that are collected."""
+
+    def __init__(self, run: GateRun) -> None:
+        assert run.checks is not None
+        self._request = run.request
+        self._data = run.checks.data
+        self._definitions = run.definitions
+        self._roles = {"", *run.request.checkpoints}
+
+    def lacks_row(self, item: pytest.Item) -> bool:
+        """Return whether a test is no check of this run, because a row or a role is missing.
+
+        Its family needs one. Recordings have none of the rows that features make.
+        """
+        family = FAMILIES.get(_family_of(item) or "")
+        if family is None:
+            return False
+        if self._request.record is not None and family.rows:
+            return True
+        needs_row = family.needs_row or family.needs_role not in self._roles
+        return needs_row and self._is_new(item)
+
+    def leaves_out(self, item: pytest.Item) -> bool:
+        """Return whether the run deselects a test."""
+        row = _row_of(item)
+        if self._data.sample is not None and self._is_new(item):
+            return True  # A checks file for a sample says all that its profile measures.
+        if self._request.stopped is not None and (
+            row is None or row.id != self._request.stopped[0]
+        ):
+            return True
+        if self._request.record and not self._is_recorded(item):
+            return True
+        return self._request.answers is not None and not self._asks_panel(item)
+
+    def _is_new(self, item: pytest.Item) -> bool:
+        """Return whether a stress test has no row in the checks file."""
+        row = _row_of(item)
+        return row is not None and row.definition not in self._definitions
+
+    def _is_recorded(self, item: pytest.Item) -> bool:
+        """Return whether a recording names a test's family or row."""
+        record = self._request.record or frozenset()
+        row = _row_of(item)
+        return _family_of(item) in record or (row is not None and row.id in record)
+
+    def _asks_panel(self, item: pytest.Item) -> bool:
+        """Return whether a test needs predictions of reference models."""
+        row = _row_of(item)
+        if row is not None and self._data.by_panel(row.family):
+            return True
+        return not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))

@@ -1,4 +1,4 @@
-"""Plans and other work in place of a run, such as an export: what the collected stress tests would ask for."""
+"""Plans and other work in place of a run, such as an export of what tests would ask for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.run.mutants import Judge
 
 
-_PATIENCE = 30.0
+_PATIENCE_S = 30.0
 """Seconds that a run may take to say how long it will take."""
 _COSTS = "stress_costs"
 """The name under which what the controller measured travels to the workers, which count."""
@@ -35,21 +35,19 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         return []
     if run.session.scope.stopped is not None:
         check, of = run.session.scope.stopped
-        return [
-            f"stress: {check} fails for certain, after {len(run.session.images):,} of {of:,} images"
-        ]
+        measured = f"{len(run.session.images):,} of {of:,} images"
+        return [f"stress: {check} fails for certain, after {measured}"]
+
     from harness.run.plan import cost_in_brief
 
-    patience = min(run.request.timeout_seconds or _PATIENCE, _PATIENCE)
+    patience = min(run.request.timeout_seconds or _PATIENCE_S, _PATIENCE_S)
     # Nothing captures output here, and what a model prints would be the terminal's.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        lines = [
-            f"stress: {cost_in_brief(run.session, start_seconds=run.start_seconds, patience=patience)}"
-        ]
-    if run.fits_a_budget and run.request.budget_seconds:
-        lines.append(
-            f"stress: samples are chosen that fit into {duration(run.request.budget_seconds)}, if need be"
-        )
+        cost = cost_in_brief(run.session, start_seconds=run.start_seconds, patience=patience)
+    lines = [f"stress: {cost}"]
+    budget_s = run.request.budget_seconds
+    if run.fits_a_budget and budget_s:
+        lines.append(f"stress: samples are chosen that fit into {duration(budget_s)}, if need be")
     return lines
 
 
@@ -63,43 +61,70 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Plan, or work otherwise, in place of running the tests, or find the samples with which they fit into a time."""
+    """Plan, or do other work, in place of the tests, or choose samples for a time budget."""
     run = session.config.stash[RUN]
-    if (
-        session.testsfailed
-        or not session.items
-        or not (run.active and (run.plans or run.fits_a_budget))
-    ):
+    if session.testsfailed or not session.items or not run.active:
         return None
-    with Replays(run) as replays:
-        if run.plans:
-            _in_place(run, session, replays.judge_set_up)
-        else:
-            _fit(run, session, replays.judge_set_up)
-    return True if run.plans else None
+
+    if run.plans:
+        with Replays(run) as replays:
+            if run.request.instead is None:
+                _print_plan(run, session, replays.judge_set_up)
+            else:
+                _work_instead(run, session, replays.judge_set_up, *run.request.instead)
+        return True
+
+    if run.fits_a_budget:
+        with Replays(run) as replays:
+            _fit_samples(run, session, replays.judge_set_up)
+    return None
 
 
-def _in_place(run: GateRun, session: pytest.Session, judge: Judge) -> None:
-    """Say what a run costs, or do what is asked for instead; without either the status is 4."""
-    if (instead := run.request.instead) is not None:
-        try:
-            module, order = instead
-            import_module(module).run_instead(
-                run.prepare(), selected_checks(session), judge, run.request, order
-            )
-            run.planned = True
-        except (InputError, OSError) as error:
-            print(f"ERROR: {reason(error)}", flush=True)
-        return
+def _work_instead(
+    run: GateRun, session: pytest.Session, judge: Judge, module: str, order: dict[str, Any]
+) -> None:
+    """Do the work that the request names in place of a run; if it fails, the status is 4."""
+    try:
+        work = import_module(module).run_instead
+        work(run.prepare(), selected_checks(session), judge, run.request, order)
+        run.output.replaces_run = True
+    except (InputError, OSError) as error:
+        print(f"ERROR: {reason(error)}", flush=True)
+
+
+def _print_plan(run: GateRun, session: pytest.Session, judge: Judge) -> None:
+    """Print what a run would cost; without a plan the status is 4."""
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     reporter.ensure_newline()
     reporter.section("what a run would cost")
     try:
-        lines = _planned(run, session, judge)
+        to_calibrate = run.request.budget_seconds is not None
+        plan = _plan_of(run, session, judge, costs=None, to_calibrate=to_calibrate)
+        lines = _lines_of_plan(run, plan)
+        run.output.plan = as_json(plan)
+        run.output.replaces_run = True
     except Exception as error:  # Whatever a model raises.
         lines = [f"there is no plan: {reason(error)}"]
     for line in lines:
         reporter.write_line(line)
+
+
+def _lines_of_plan(run: GateRun, plan: Plan) -> list[str]:
+    from harness.calibration.samples import samples_in_toml
+    from harness.report.costs import plan_lines
+
+    session = run.prepare()
+    panel = session.panel_predictions
+    models = len(panel.models) if panel else 0
+    lines = [*plan_lines(plan), "nothing was judged"]
+
+    samples = samples_in_toml(plan.samples, plan, session.checks, models=models)
+    if samples:
+        lines.append(
+            "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks "
+            "file:"
+        )
+    return [*lines, *samples]
 
 
 def _plan_of(
@@ -124,48 +149,36 @@ def _plan_of(
         )
 
 
-def _planned(run: GateRun, session: pytest.Session, judge: Judge) -> list[str]:
-    from harness.calibration.samples import samples_in_toml
-    from harness.report.costs import plan_lines
-
-    plan = _plan_of(
-        run, session, judge, costs=None, to_calibrate=run.request.budget_seconds is not None
-    )
-    run.planned, run.plan = True, as_json(plan)
-    known = run.prepare().panel_predictions
-    in_toml = samples_in_toml(
-        plan.samples, plan, run.prepare().checks, models=len(known.models) if known else 0
-    )
-    if in_toml:
-        in_toml.insert(
-            0,
-            "to fit, `stress-harness calibrate --budget`, which writes these lines into the checks file:",
-        )
-    return [*plan_lines(plan), "nothing was judged", *in_toml]
-
-
-def _fit(run: GateRun, session: pytest.Session, judge: Judge) -> None:
+def _fit_samples(run: GateRun, session: pytest.Session, judge: Judge) -> None:
     """Have the families measured on samples that fit, on the same in each process."""
-    from harness.report.costs import plan_lines
-
     if run.is_worker:
-        given = session.config.workerinput  # type: ignore[attr-defined]
-        costs = read_json(Costs, given[_COSTS], where="the controller's costs")
-        plan = _shared(run, given["testrunuid"], lambda: _plan_of(run, session, judge, costs=costs))
+        worker_input = session.config.workerinput  # type: ignore[attr-defined]
+        costs = read_json(Costs, worker_input[_COSTS], where="the controller's costs")
+        plan = _shared_plan(
+            run, worker_input["testrunuid"], lambda: _plan_of(run, session, judge, costs=costs)
+        )
     else:
         plan = _plan_of(run, session, judge, costs=run.costs)
     run.session = run.prepare().with_samples(plan.samples)
+
     reporter = session.config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None and not run.is_worker and session.config.get_verbosity() >= 0:
+        from harness.report.costs import plan_lines
+
         reporter.ensure_newline()
         for line in plan_lines(plan):
             reporter.write_line(f"stress: {line}")
 
 
-def _shared(run: GateRun, run_of_workers: str, make: Callable[[], Plan]) -> Plan:
-    """Return the plan of the worker that makes it first: it leaves answers in the cache, which would change others'."""
-    if (cache := run.prepare().cache) is None:
-        return make()
+def _shared_plan(run: GateRun, run_of_workers: str, make_plan: Callable[[], Plan]) -> Plan:
+    """Return the plan of the worker that makes it first.
+
+    It leaves predictions in the cache, which would change the plans of other workers.
+    """
+    cache = run.prepare().cache
+    if cache is None:
+        return make_plan()
+
     from filelock import FileLock
 
     key = hashlib.sha256(f"plan {run_of_workers}".encode()).hexdigest()
@@ -173,8 +186,10 @@ def _shared(run: GateRun, run_of_workers: str, make: Callable[[], Plan]) -> Plan
         with suppress(OSError):  # In a folder that cannot be written no worker leaves answers.
             cache.folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(cache.folder / "plan.lock"))
-        if (found := cache.load_text(key)) is not None:
-            return read_json(Plan, found, where="a worker's plan")
-        plan = make()
+        text = cache.load_text(key)
+        if text is not None:
+            return read_json(Plan, text, where="a worker's plan")
+
+        plan = make_plan()
         cache.store_text(key, as_json(plan))
         return plan

@@ -13,51 +13,61 @@ if TYPE_CHECKING:
 
 _DELAY = 2.0
 """Seconds until a bar appears."""
-_LINES, _SILENCE_S = 4, 20.0
-"""Lines of a bar in a log, and the most seconds between two of them."""
+_LINES = 4
+"""Lines of a bar in a log."""
+_SILENCE_S = 20.0
+"""Most seconds between two lines of a bar in a log."""
 
 
-def _quiet(config: pytest.Config) -> bool:
-    """Return whether a run with `-q` writes to a log."""
-    return config.get_verbosity() < 0 and not sys.stderr.isatty()
+def announce(config: pytest.Config, *, checks: bool, compares: bool, below: str = "") -> None:
+    """Say on the terminal what the run does after its tests.
 
-
-def tell(config: pytest.Config, *, checks: bool, compares: bool, below: str = "") -> None:
-    """Say on the terminal what the run does now, after `below`, which ends the line of the last test where need be."""
+    The line stands after `below`, which ends the line of the last test where need be.
+    """
     reporter = config.pluginmanager.getplugin("terminalreporter")
-    parts = ["checks itself"] * checks + ["compares the models (no_overview skips this)"] * compares
-    if reporter is None or not parts or _quiet(config):
+    steps = []
+    if checks:
+        steps.append("checks itself")
+    if compares:
+        steps.append("compares the models (no_overview skips this)")
+    if reporter is None or not steps or _is_quiet_log(config):
         return
     reporter.ensure_newline()
-    reporter.write_line(f"{below}tests are done; the run {' and '.join(parts)} …")
+    reporter.write_line(f"{below}tests are done; the run {' and '.join(steps)} …")
 
 
 @contextmanager
-def bar(what: str, config: pytest.Config) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield a function of the number of steps done, of all steps, and the current one, which draws a bar.
+def bar(title: str, config: pytest.Config) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a function that draws a bar.
 
-    The bar has the time spent and left. It moves with each batch, since one step of a large model
-    takes minutes. A log gets a few lines instead, and none with `-q`.
+    It takes the number of steps done, of all steps, and the name of the current one. The bar
+    has the time spent and left. It moves with each batch, since one step of a large model takes
+    minutes. A log gets a few lines instead, and none with `-q`.
     """
     from harness.base.progress import Progress
     from harness.inference.devices import watched
 
-    shown = Progress(
+    progress = Progress(
         total=0,
-        desc=what,
+        desc=title,
         unit="step",
         smoothing=0,
         delay=_DELAY,
         leave=False,
-        disable=_quiet(config),
+        disable=_is_quiet_log(config),
         lines=_LINES,
         silence=_SILENCE_S,
     )
-    with shown, watched(shown.tick):
+    with progress, watched(progress.tick):
 
         def show(done: int, total: int, step: str) -> None:
-            shown.total = total
-            shown.set_postfix_str(step, refresh=False)
-            shown.update(done - shown.n)
+            progress.total = total
+            progress.set_postfix_str(step, refresh=False)
+            progress.update(done - progress.n)
 
         yield show
+
+
+def _is_quiet_log(config: pytest.Config) -> bool:
+    """Return whether a run with `-q` writes to a log."""
+    return config.get_verbosity() < 0 and not sys.stderr.isatty()

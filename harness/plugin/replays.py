@@ -1,4 +1,4 @@
-"""Replays of stress tests: the functions of tests are called again, with the arguments of another session."""
+"""Replays of stress tests: their functions are called again, with another session."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ _OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception)
 def keep_call(run: GateRun, item: pytest.Function) -> None:
     """Keep the call of a test that is about to run, for the self-checks."""
     check = check_of(item)
-    if run.tests.get(check.id) is item:
-        run.calls[check.id] = None if _depends(run, item) else _kept(call_of(item))
+    if run.collected.tests.get(check.id) is item:
+        run.collected.calls[check.id] = None if _depends(run, item) else _kept(call_of(item))
 
 
 def note_fixture(run: GateRun, definition: pytest.FixtureDef[Any]) -> None:
-    """Note a fixture of the user's that depends on the session: it takes an argument of the gate, or looks one up."""
+    """Note a fixture of the user's that takes an argument of the gate, or looks one up."""
     if getattr(definition.func, "__module__", "") == fixtures.__name__:
         return
     taken = set(definition.argnames)
-    dependent = {name for name, _ in run.dependent_fixtures}
+    dependent = {name for name, _ in run.collected.dependent_fixtures}
     looks_up = "request" in taken and _is_users_function(definition.func)
     if looks_up or taken & (gate_arguments() | dependent):
-        run.dependent_fixtures.add((definition.argname, definition.baseid))
+        run.collected.dependent_fixtures.add((definition.argname, definition.baseid))
 
 
 class Replays:
-    """Replays the collected tests of a run; as a context manager, it ends the fixtures that it sets up."""
+    """Replays the collected tests of a run; as a context manager, it ends their fixtures."""
 
     def __init__(self, run: GateRun) -> None:
         self._run = run
@@ -66,8 +66,9 @@ class Replays:
     def judge_for_self_check(self, session: StressSession, check: Check) -> Verdict | None:
         """Return the verdict of a check's test on another session's candidate, or None.
 
-        The user's fixtures keep the values of the run. None if no such test was collected, or if it does not apply.
-        Also None for a test with values of the user's that depend on the session, or serve one call only.
+        The user's fixtures keep the values of the run. None if no such test was collected, or if it
+        does not apply. Also None for a test with values of the user's that depend on the session,
+        or serve one call only.
         """
         call = self._kept_call(check.id)
         if call is None:
@@ -75,17 +76,18 @@ class Replays:
         try:
             verdict = call.judge(session)
         except Exception:
-            if takes_only_gate_arguments(self._run.tests[check.id]):
+            if takes_only_gate_arguments(self._run.collected.tests[check.id]):
                 raise
             return None  # For example, a fixture has closed its file since.
         return verdict if call.serves_again else None
 
     def judge_set_up(self, session: StressSession, check: Check) -> Verdict | None:
-        """Return the verdict of a check's test on a session's candidate, in place of a run; None without one.
+        """Return the verdict of a check's test on a session's candidate, in place of a run.
 
-        The user's fixtures are set up anew in this session, and are alive while the test runs.
+        None without a verdict. The user's fixtures are set up anew in this session, and are
+        alive while the test runs.
         """
-        test = self._run.tests.get(check.id)
+        test = self._run.collected.tests.get(check.id)
         if test is None:
             return None
         if takes_only_gate_arguments(test):
@@ -94,17 +96,20 @@ class Replays:
         return None if twin is None else call_of(twin).judge(session)
 
     def _kept_call(self, check: str) -> StressCall | None:
-        """Return the call of a test; one that has not run in this process is set up for it, once."""
+        """Return the call of a test; a test that has not run in this process is set up, once."""
         run = self._run
-        test = run.tests.get(check)
+        test = run.collected.tests.get(check)
         if test is None:
             return None
-        if check not in run.calls:
-            run.calls[check] = self._call_to_keep(test)
-        return run.calls[check]
+        if check not in run.collected.calls:
+            run.collected.calls[check] = self._call_to_keep(test)
+        return run.collected.calls[check]
 
     def _call_to_keep(self, test: pytest.Function) -> StressCall | None:
-        """Return the call of a test that has not run; None if it depends on the session, or cannot be set up."""
+        """Return the call of a test that has not run; None if it has no call to keep.
+
+        Such a test depends on the session, or cannot be set up.
+        """
         run = self._run
         if takes_only_gate_arguments(test):
             return _kept(StressCall(test.obj, check_of(test)))
@@ -114,9 +119,10 @@ class Replays:
         return None if twin is None or _depends(run, test) else _kept(call_of(twin))
 
     def _set_up(self, test: pytest.Function, session: StressSession) -> pytest.Function | None:
-        """Return a twin of a test, set up by pytest in a session; None if a fixture fails or skips the test.
+        """Return a twin of a test, set up by pytest in a session.
 
-        The last twin's fixtures of a wider scope stay, unless this test has fixtures that depend on the session.
+        None if a fixture fails or skips the test. The last twin's fixtures of a wider scope stay,
+        unless this test has fixtures that depend on the session.
         """
         run, twin = self._run, twin_of(test)
         known_as_dependent = _depends(run, test)
@@ -137,7 +143,10 @@ class Replays:
         return twin
 
     def _end(self, *, before: pytest.Function | None) -> None:
-        """End the fixtures set up last that the test after it does not share; what they raise changes no verdict."""
+        """End the fixtures set up last, except those that the next test shares.
+
+        What they raise changes no verdict.
+        """
         last, self._set_up_last = self._set_up_last, None
         if last is not None:
             with suppress(Exception, *_OUTCOMES):
@@ -150,17 +159,17 @@ def _kept(call: StressCall) -> StressCall:
 
 
 def _depends(run: GateRun, item: pytest.Function) -> bool:
-    """Return whether the values of a test's fixtures depend on the session, as far as they have been set up."""
+    """Return whether a test's fixtures that have been set up depend on the session."""
     if "request" in parameters(item.obj):
         return True
     return any(
         name in item.fixturenames and item.nodeid.startswith(place)
-        for name, place in run.dependent_fixtures
+        for name, place in run.collected.dependent_fixtures
     )
 
 
 def _is_users_function(function: Callable[..., object]) -> bool:
-    """Return whether a function is the user's code; those of pytest and other packages look up no model."""
+    """Return whether a function is the user's: those of packages look up no model."""
     module = sys.modules.get(getattr(function, "__module__", ""))
     file = getattr(module, "__file__", None)
     return file is None or is_users(file)

@@ -42,7 +42,8 @@ def gate(
     Arguments are the settings of `pytest stress_tests` by their names, with the same defaults. `settings` replace those
     of the table `[gate]` in `stress_tests/checks.toml`, or are checkpoints of further roles.
     `tests` is the folder of the stress tests, and `options` are further options of pytest. With `progress`, the lines
-    of the run are printed meanwhile. An inconclusive run raises nothing: its verdict is `error`, and `errors` say why.
+    of the run are printed meanwhile. The reports go to the folder `reports`, whatever `addopts` of pytest's
+    configuration says. An inconclusive run raises nothing: its verdict is `error`, and `errors` say why.
     Raises `InputError` for a wrong setting.
 
         from harness import gate
@@ -71,7 +72,7 @@ def gate(
 
 
 def judged(
-    request: RunRequest, *, shown: bool = False, on_line: Callable[[str], None] | None = None
+    request: RunRequest, *, in_terminal: bool = False, on_line: Callable[[str], None] | None = None
 ) -> RunResult:
     """Run the gate for a request, with the settings of its project, and return its result.
 
@@ -86,4 +87,10 @@ def judged(
         request.expect_sound()
         return request
 
-    return judge(read, Launch.of(asked), reports=asked.reports_folder, shown=shown, on_line=on_line)
+    return judge(
+        read,
+        Launch.of(asked),
+        reports=asked.reports_folder,
+        in_terminal=in_terminal,
+        on_line=on_line,
+    )

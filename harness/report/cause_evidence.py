@@ -251,12 +251,14 @@ class Evidence:
 def area_of(verdict: Verdict) -> str:
     """Return what a check is about.
 
-    A check that measures probabilities on all images is about confidence.
+    A check that measures probabilities on all images is about confidence, unless it compares two
+    views of an image, which shows how well the model knows a perturbation.
     """
     metric = METRICS.get(verdict.metric)
-    if metric and metric.of_probabilities and not metric.names_cause:
-        return CONFIDENCE_AREA
     family = verdict.check.family
+    compares_views = family in FAMILIES and FAMILIES[family].area == GEOMETRY_AREA
+    if metric and metric.of_probabilities and not metric.names_cause and not compares_views:
+        return CONFIDENCE_AREA
     for area, families in AREAS.items():
         if family in families:
             return area

@@ -133,16 +133,33 @@ def _first_verdicts_on_clean(evidence: Evidence) -> dict[str, Verdict]:
 
 
 def _calibration(evidence: Evidence) -> str:
-    areas = {failing.area for failing in evidence.failing if not _names_pair(failing.verdict)}
+    """Return evidence for wrong probabilities of right predictions."""
     of_confidence = _failing_in(evidence, CONFIDENCE_AREA)
-    if not of_confidence or areas - {CONFIDENCE_AREA, ATTENTION_AREA}:
+    if not of_confidence or by_class(evidence):
         return ""
-    if max(failing.miss for failing in of_confidence) < FAR or by_class(evidence):
+    if max(failing.miss for failing in of_confidence) < FAR:
         return ""
-    pairs = evidence.strongest(lambda failing: _names_pair(failing.verdict))
-    if pairs >= APART * evidence.strongest_in(CONFIDENCE_AREA):
-        return ""
+
+    strongest = evidence.strongest_in(CONFIDENCE_AREA)
+    for failing in evidence.failing:
+        if failing.area in {CONFIDENCE_AREA, ATTENTION_AREA}:
+            continue
+        if _names_pair(failing.verdict):
+            if failing.deviation >= APART * strongest:
+                return ""
+        elif not _follows_from_confidence(failing, strongest):
+            return ""
     return "Checks of confidence fail, and none of accuracy."
+
+
+def _follows_from_confidence(failing: FailingCheck, strongest: float) -> bool:
+    """Return whether lower confidence on all images explains a check.
+
+    The change of a probability between two views is the smaller, the smaller the probability is.
+    """
+    metric = METRICS.get(failing.verdict.metric)
+    of_probabilities = metric is not None and metric.of_probabilities
+    return of_probabilities and APART * failing.deviation <= strongest
 
 
 def _names_pair(verdict: Verdict) -> bool:

@@ -1,7 +1,7 @@
-"""The owner of a verdict: it holds the folder of the reports, which refuse a run until the run has left its record.
+"""The owner of a verdict, which holds the folder of the reports.
 
-No other module publishes reports or decides an exit status. Until a run has ended, it loads neither PyTorch nor
-NumPy.
+The reports refuse a run until it has left its record. No other module publishes reports or decides
+an exit status. Until a run has ended, this one loads neither PyTorch nor NumPy.
 """
 
 from __future__ import annotations
@@ -29,43 +29,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.run.handover import RunRecord
-    from harness.run.inner import Launch
+    from harness.run.inner import InnerEnd, Launch
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
 
 _PACKAGES = ("cv2", "jinja2", "matplotlib", "PIL", "scipy", "seaborn")
-"""Packages without which no report can be drawn; their import would take a second before the run starts."""
+"""Packages without which no report can be drawn; their import takes a second, at the end."""
 
 
 class Owner:
-    """The folder of the reports as that of one run, from `take` to `release`; in between the run leaves its record.
+    """The folder of the reports as that of one run, from `take` to `release`.
 
-    Unless it is `quiet`, it says on standard error why a run is inconclusive that did not say so itself.
+    In between the run leaves its record. With a run `in_terminal`, the owner says on standard error
+    why a run is inconclusive that did not say so itself.
     """
 
     def __init__(
-        self, folder: Path, command: Sequence[str], run: str, *, quiet: bool = False
+        self, folder: Path, command: Sequence[str], run: str, *, in_terminal: bool = True
     ) -> None:
         self._claim = Claim(folder, command, run)
-        self._quiet = quiet
+        self._in_terminal = in_terminal
         self._request: RunRequest | None = None
         self._inputs: Mapping[Path, str] = {}
         """The state of each file that the run reads, before it reads any."""
 
     def take(self, read: Callable[[], RunRequest]) -> RunRequest:
-        """Take the folder, have its reports refuse the run, and return the request of the run, which `read` returns.
+        """Take the folder, have its reports refuse the run, and return the request of the run.
 
-        If another run has the folder, wait for its end, unless the request forbids that. Raises `InputError` for a
-        folder that another run has, or that cannot be written; reports there stay unchanged. Raises what `read`
-        raises, which the reports then say.
+        If another run has the folder, wait for its end, unless the request forbids that.
+
+        Args:
+            read: returns the request.
+
+        Raises:
+            InputError: another run has the folder, or it cannot be written; reports there stay
+                unchanged. Also what `read` raises, which the reports then say.
         """
         try:
             request = read()
             _expect_packages()
         except InputError as error:
             self._claim.take(wait=True)
-            self._refuse(reason(error))
+            self._write_refusal(reason(error))
             raise
+
         models = {role: printable(path) for role, path in request.checkpoints.items()}
         self._claim.known = {
             "profile": request.profile,
@@ -73,7 +80,8 @@ class Owner:
             "data": printable(request.data),
         }
         self._claim.take(wait=not request.no_wait)
-        self._request, self._inputs = request, state_of(inputs_of_run(request))
+        self._request = request
+        self._inputs = state_of(inputs_of_run(request))
         return request
 
     def release(self) -> None:
@@ -81,40 +89,55 @@ class Owner:
         self._claim.release()
 
     def conclude(self, record: RunRecord) -> int:
-        """Publish the reports of a run by its record, and return the exit status, which follows from the record.
+        """Publish the reports of a run by its record, and return the exit status that follows.
 
-        A record that cannot be believed or published, such as one of inputs that have changed meanwhile, makes the run
-        inconclusive.
+        A record that cannot be believed or published, such as one of inputs that have changed
+        meanwhile, makes the run inconclusive.
         """
         outcome: Outcome | None = None
         try:
             from harness.report.redraw import reports_of
 
-            if not record.report:
-                said = f"pytest ended with exit status {record.status} and without a verdict"
-                raise InputError(said, code=Code.PYTEST)
+            _expect_report(record)
             outcome, reports = reports_of(record.report, record.pictures.__getitem__, where=REPORT)
-            if outcome is None:
-                self._refuse(*json.loads(record.report)["errors"])
+            if outcome is None:  # The record is a refusal, whose reasons the run has printed.
+                self._write_refusal(*json.loads(record.report)["errors"])
                 return INTERRUPTED if record.status == INTERRUPTED else NOT_JUDGED
+
             _expect_agreement(record.status, outcome)
             if outcome.verdict != "error":
                 expect_unchanged(self._inputs)
             self._claim.publish({**record.pictures, **reports})
         except (Exception, KeyboardInterrupt) as error:  # A broken package raises anything.
             why = reason(error) if isinstance(error, InputError) else unfinished(error)
-            self.refuse(*(outcome.results.errors if outcome else ()), why)
+            errors = outcome.results.errors if outcome else ()
+            self.refuse(*errors, why)
             return NOT_JUDGED
+
         self._add_to_history(outcome)
         return record.status
 
     def refuse(self, *reasons: str) -> None:
-        """Have the reports say why the run is inconclusive, and say the last reason on standard error."""
-        self._refuse(*reasons)
+        """Have the reports say why the run is inconclusive, and print the last reason."""
+        self._write_refusal(*reasons)
         self.tell(reasons[-1])
 
-    def _refuse(self, *reasons: str) -> None:
-        """Have the reports say why the run is inconclusive; where that cannot be written, an earlier refusal stays.
+    def tell(self, why: str) -> None:
+        """Say on standard error that the run is inconclusive, and why, also to GitHub's runners."""
+        if self._in_terminal:
+            with suppress(OSError, ValueError):  # Nobody may be reading.
+                print(f"ERROR: {explained(why, self._claim.folder)}", file=sys.stderr, flush=True)
+
+    def result(self, status: int, *, why: str) -> RunResult:
+        """Return the result with the record in the folder; without one, `why` stands for it."""
+        folder = self._claim.folder
+        report = report_in(folder)
+        if report.get("run") != self._claim.run:
+            return RunResult(status, folder, refused=why)
+        return RunResult(status, folder, report)
+
+    def _write_refusal(self, *reasons: str) -> None:
+        """Have the reports say why the run is inconclusive, or leave the refusal before.
 
         Reports in a folder that this run has not taken are those of another run, and stay.
         """
@@ -126,23 +149,16 @@ class Owner:
             with suppress(OSError, ValueError):
                 print(reason(error), file=sys.stderr)
 
-    def tell(self, why: str) -> None:
-        """Say on standard error that the run is inconclusive, and why, also to GitHub's runners."""
-        if not self._quiet:
-            with suppress(OSError, ValueError):  # Nobody may be reading.
-                print(f"ERROR: {explained(why, self._claim.folder)}", file=sys.stderr, flush=True)
-
     def _add_to_history(self, outcome: Outcome) -> None:
-        """Add the run's line to the history, now that the reports have the outcome; the verdict stands in any case."""
+        """Add the run's line to the history; no failure changes the verdict in the reports."""
         from harness.run.history import history_of, leave_line
 
         request = self._request
         if request is None or request.history_path is None or outcome.history is None:
             return
         try:
-            failure = leave_line(
-                history_of(request, request.history_path), outcome.history.lines[-1]
-            )
+            history = history_of(request, request.history_path)
+            failure = leave_line(history, outcome.history.lines[-1])
         except Exception as error:
             failure = f"history: this run leaves no line ({error})"
         if failure:
@@ -155,53 +171,59 @@ def judge(
     launch: Launch,
     *,
     reports: Path,
-    shown: bool = False,
+    in_terminal: bool = False,
     on_line: Callable[[str], None] | None = None,
 ) -> RunResult:
-    """Run the gate in an inner process, and return its result; see `run_inner` for `shown` and `on_line`.
+    """Run the gate in an inner process, and return its result.
 
-    `read` returns the request, and `reports` is its folder of reports.
+    Args:
+        read: returns the request.
+        launch: the start of the inner process.
+        reports: the folder of reports of the request.
+        in_terminal: as in `run_inner`.
+        on_line: as in `run_inner`.
     """
-    run = new_run_id()
-    owner = Owner(reports, launch.command, run, quiet=not shown)
+    run_id = new_run_id()
+    owner = Owner(reports, launch.command, run_id, in_terminal=in_terminal)
     try:
-        with termination_raised() if shown else nullcontext():
+        with termination_raised() if in_terminal else nullcontext():
             try:
-                request = owner.take(read).but(run_id=run)
+                request = owner.take(read).but(run_id=run_id)
             except InputError as error:
                 owner.tell(reason(error))
-                return _result(NOT_JUDGED, reports, run, why=reason(error))
-            ended = run_inner(request, launch, shown=shown, on_line=on_line)
-            if ended.record is not None:
-                status, why = (
-                    owner.conclude(ended.record),
-                    f"the reports in {reports} are of another run",
-                )
-            else:
-                status, why = (
-                    INTERRUPTED if ended.was_interrupted else NOT_JUDGED,
-                    ended.without_record,
-                )
-                owner.refuse(why)
-            result = _result(status, reports, run, why=why)
-            return replace(result, status=ended.status, printed=ended.printed)
-    except (
-        TerminatedError,
-        KeyboardInterrupt,
-        Exception,
-    ) as error:  # While there is no inner process.
+                return owner.result(NOT_JUDGED, why=reason(error))
+            end = run_inner(request, launch, in_terminal=in_terminal, on_line=on_line)
+            return _result_of(end, owner, reports)
+    except (TerminatedError, KeyboardInterrupt, Exception) as error:  # Without an inner process.
         why = str(error) if isinstance(error, TerminatedError) else unfinished(error)
         owner.refuse(why)
-        if not (shown or isinstance(error, Exception)):
+        if not in_terminal and not isinstance(error, Exception):
             raise
-        return _result(
-            INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED,
-            reports,
-            run,
-            why=why,
-        )
+        status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else NOT_JUDGED
+        return owner.result(status, why=why)
     finally:
         owner.release()
+
+
+def _result_of(end: InnerEnd, owner: Owner, reports: Path) -> RunResult:
+    """Return the result of a run by how its inner process ended."""
+    if end.record is None:
+        status = INTERRUPTED if end.was_interrupted else NOT_JUDGED
+        why = end.without_record
+        owner.refuse(why)
+    else:
+        status = owner.conclude(end.record)
+        why = f"the reports in {reports} are of another run"
+    return replace(owner.result(status, why=why), status=end.status, printed=end.printed)
+
+
+def _expect_report(record: RunRecord) -> None:
+    """Raise `InputError` for the record of a run that judged nothing."""
+    if not record.report:
+        raise InputError(
+            f"pytest ended with exit status {record.status} and without a verdict",
+            code=Code.PYTEST,
+        )
 
 
 def _expect_agreement(status: int, outcome: Outcome) -> None:
@@ -209,36 +231,28 @@ def _expect_agreement(status: int, outcome: Outcome) -> None:
 
     A run that Ctrl-C ended has a status of its own, and is never whole.
     """
-    if status == outcome.exit_status or (
-        status == INTERRUPTED and outcome.verdict in {"partial", "error"}
-    ):
+    if status == outcome.exit_status:
+        return
+    if status == INTERRUPTED and outcome.verdict in {"partial", "error"}:
         return
     raise InputError(
-        f"the run ended with exit status {status} though its verdict has {outcome.exit_status}, as by another plugin; "
-        "run the gate without it",
+        f"the run ended with exit status {status} though its verdict has {outcome.exit_status}, as "
+        "by another plugin; run the gate without it",
         code=Code.PYTEST,
     )
 
 
 def _expect_packages() -> None:
-    """Raise `PackageError` for a package that is not there to draw the reports, which only its import would say."""
+    """Raise `PackageError` for a missing package that draws the reports, before the run starts."""
     for name in _PACKAGES:
         if find_spec(name) is None:
             raise PackageError(lacking(ModuleNotFoundError(f"No module named {name!r}", name=name)))
 
 
-def _result(status: int, reports: Path, run: str, *, why: str) -> RunResult:
-    """Return the result of a run with its record in the folder of reports; without one, `why` stands for it."""
-    report = report_in(reports)
-    if report.get("run") != run:
-        return RunResult(status, reports, refused=why)
-    return RunResult(status, reports, report)
-
-
 def unfinished(error: BaseException) -> str:
     """Return in one line, with its code, why a run came to no end."""
-    said = "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
-    return coded(code_of(error), f"the run came to no end: {said}")
+    cause = "it was interrupted" if isinstance(error, KeyboardInterrupt) else lacking(error)
+    return coded(code_of(error), f"the run came to no end: {cause}")
 
 
 def explained(why: str, reports: Path) -> str:
@@ -247,7 +261,7 @@ def explained(why: str, reports: Path) -> str:
 
 
 def _annotations(why: str) -> list[str]:
-    """Return the annotation of a run without a verdict, on a runner of GitHub's; none elsewhere."""
+    """Return the annotation of a run without a verdict on a runner of GitHub's; none elsewhere."""
     if not on_github():
         return []
     from harness.report.text import NOT_JUDGED as KIND
@@ -257,7 +271,7 @@ def _annotations(why: str) -> list[str]:
 
 
 def on_github() -> bool:
-    """Return whether this runs on a runner of GitHub's, which takes annotations from what a step prints."""
+    """Return whether this runs on GitHub's runner, which takes annotations from printed lines."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 

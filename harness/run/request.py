@@ -234,7 +234,7 @@ def setting_of(role: str) -> Setting:
         f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
     )
     return Setting(
-        role, text, "", metavar="PATH|none" if about.optional else "PATH", line=True, reads=True
+        role, text, "", metavar="MODEL|none" if about.optional else "MODEL", line=True, reads=True
     )
 
 

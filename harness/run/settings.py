@@ -143,7 +143,7 @@ class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore
     checks: Place | None = setting(
         "The file with the thresholds (default: stress_tests/checks.toml; in the quick profile "
         "stress_tests/checks-quick.toml if it is there).",
-        metavar="PATH",
+        metavar="FILE",
         line=True,
         reads=True,
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.base.errors import InputError
-from harness.checks.tables import with_samples
+from harness.checks.edits import with_samples
 
 HEAD = 'schema = 2\n# of what\n[data]\nname = "zoo" # ours\nclasses = [\n    "a",\n]\n'
 ROW = '\n# first\n[[check]]\nid = "clean"\n'
@@ -26,7 +26,12 @@ def test_all_but_the_samples_stays_as_it_was(before, lines, after):
     assert with_samples(before, lines) == after
 
 
-@pytest.mark.parametrize("text", ["[data]\nsamples = { a = 1 }\n", "data.name = 1\n", ""])
+def test_samples_within_the_table_of_the_data_get_one_of_their_own():
+    before = "[data]\nsamples = { a = 1 }\nn = 3  # ours\n"
+    assert with_samples(before, SAMPLES) == "[data]\nn = 3  # ours\n\n" + "\n".join(SAMPLES) + "\n"
+
+
+@pytest.mark.parametrize("text", ["data.name = 1\n", "data = { n = 3 }\n", ""])
 def test_samples_that_are_written_otherwise_are_told(text):
     with pytest.raises(InputError, match="write it as a table of its own"):
         with_samples(text, SAMPLES)

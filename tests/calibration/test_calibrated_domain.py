@@ -9,7 +9,7 @@ from zoo import CLEAN, TRAINING, Zoo, hypothesis_as_it_starts, network
 from harness.base.errors import InputError
 from harness.calibration.panel import read_panel
 from harness.checks import ChecksError, read_checks
-from harness.checks.tables import with_domain
+from harness.checks.edits import with_domain
 from harness.cli import main
 from harness.data.domain import AugmentationRange, Domain
 from harness.inference import Classifier

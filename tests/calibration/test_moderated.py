@@ -1,4 +1,4 @@
-"""Few reference models: how checks borrow strength, where they may not, and how seldom a sound network fails."""
+"""Few reference models: how checks borrow strength, where they may not, and how seldom a healthy network fails."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from panels import calibrate
 from scipy import special, stats
 
 from harness.base.errors import InputError
-from harness.calibration.moderated_variance import CHECK_DF, INFLATION, moderated
+from harness.calibration.moderated_variance import CHECK_DF, INFLATION, moderated_variances
 from harness.calibration.panel import Chance, Panel, ReferenceModel
 from harness.calibration.summary import plan_lines
 from harness.calibration.thresholds import thresholds_of
@@ -49,19 +49,19 @@ def reference(reference_models, seed=0, std=STD, checks=ROWS):
 
 def test_variances_are_smyths_between_the_rows_own_and_the_prior():
     values = reference(3)
-    found = moderated(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
+    found = moderated_variances(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
     own = values.var(axis=0, ddof=1)
     prior = (found.variance * (CHECK_DF + 2) - 2 * own) / CHECK_DF
     assert prior == pytest.approx(np.full(ROWS, prior[0]), rel=1e-9), "one inflation for the family"
     assert prior[0] == pytest.approx(STD**2, rel=0.3)
     loss = np.array([0, 0.02, 0.05, 0.1, 0.4])
-    found = moderated(reference(3, checks=5), np.full(5, CHANCE), loss)
-    assert (np.diff(found.worth[1:]) < 0).all()
-    assert found.worth[0] == CHECK_DF
+    found = moderated_variances(reference(3, checks=5), np.full(5, CHANCE), loss)
+    assert (np.diff(found.prior_df[1:]) < 0).all()
+    assert found.prior_df[0] == CHECK_DF
     assert (np.diff(found.variance) > 0).all()
-    assert found.worth[-1] == pytest.approx(3, abs=0.1)
+    assert found.prior_df[-1] == pytest.approx(3, abs=0.1)
     values = reference(6)
-    found = moderated(values, np.full(ROWS, np.nan), np.zeros(ROWS))
+    found = moderated_variances(values, np.full(ROWS, np.nan), np.zeros(ROWS))
     assert found.variance == pytest.approx(values.var(axis=0, ddof=1))
     assert found.df(6) == pytest.approx(np.full(ROWS, 5.0))
 
@@ -79,17 +79,17 @@ def test_a_spread_of_one_panel_in_1000_contradicts_the_prior_of_a_row(chance_of_
     by_chance = (prior := 1.6 * CHANCE + shift) and 1.6 * CHANCE / prior
     worth = 1 / (by_chance**2 / CHECK_DF + (1 - by_chance) ** 2 / 3)
     values = with_variance(prior * stats.f.isf(chance_of_it, 4, worth))
-    found = moderated(values, np.full(1, CHANCE), np.full(1, 0.1))
-    assert found.worth == pytest.approx([worth if keeps else 0.0])
+    found = moderated_variances(values, np.full(1, CHANCE), np.full(1, 0.1))
+    assert found.prior_df == pytest.approx([worth if keeps else 0.0])
 
 
 def test_a_check_that_contradicts_its_prior_says_nothing_about_its_family():
     """One odd check among eight: the others keep the thresholds that they have without it."""
     values = reference(3)
     values[2, 0] -= 0.03
-    odd = moderated(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
-    without = moderated(values[:, 1:], np.full(ROWS - 1, CHANCE), np.zeros(ROWS - 1))
-    assert odd.worth[0] == 0
+    odd = moderated_variances(values, np.full(ROWS, CHANCE), np.zeros(ROWS))
+    without = moderated_variances(values[:, 1:], np.full(ROWS - 1, CHANCE), np.zeros(ROWS - 1))
+    assert odd.prior_df[0] == 0
     assert odd.variance[1:] == pytest.approx(without.variance)
     others = range(1, ROWS)
     each = np.full(ROWS, 0.0004 / (ROWS - 1))
@@ -100,14 +100,16 @@ def test_a_check_that_contradicts_its_prior_says_nothing_about_its_family():
 def test_the_inflation_lies_between_the_usual_and_the_rows_own():
     """8 degrees of freedom for 1.6, and (K - 1) for each of the checks, three at most."""
     values = np.tile(with_variance(2.4 * CHANCE), (1, 5))
-    found = moderated(values, np.full(5, CHANCE), np.zeros(5))
+    found = moderated_variances(values, np.full(5, CHANCE), np.zeros(5))
     inflation = (8 * 1.6 + 3 * 4 * 2.4) / (8 + 3 * 4)
     assert found.variance == pytest.approx(
         np.full(5, (CHECK_DF * inflation + 4 * 2.4) / (CHECK_DF + 4) * CHANCE)
     )
     half = np.sqrt(0.5 * 1.6 * CHANCE) / 0.074
     inflation_df = [
-        moderated(reference(5, checks=1), np.full(1, CHANCE), np.full(1, loss)).inflation_df
+        moderated_variances(
+            reference(5, checks=1), np.full(1, CHANCE), np.full(1, loss)
+        ).inflation_df
         for loss in (0.99 * half, half * 1.01)
     ]
     assert inflation_df == [8 + 4, 8]
@@ -115,7 +117,10 @@ def test_the_inflation_lies_between_the_usual_and_the_rows_own():
 
 @pytest.mark.parametrize("sharing", [range(ROWS), range(3)], ids=["all", "some"])
 def test_a_family_uses_its_part_although_its_rows_share_an_inflation(sharing):
-    found, share = moderated(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)), 0.005 / 12
+    found, share = (
+        moderated_variances(reference(1), np.full(ROWS, CHANCE), np.zeros(ROWS)),
+        0.005 / 12,
+    )
     each = np.full(ROWS, share / len(sharing))
     k, rng, draws = found.multipliers(each, 1, sharing), np.random.default_rng(0), 200_000
     inflation, own = (

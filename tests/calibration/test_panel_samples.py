@@ -8,7 +8,7 @@ import pytest
 from zoo import CLEAN, ROWS, Zoo, checks_text, network, zoo_for_all
 
 from harness.calibration.panel import read_panel
-from harness.calibration.thresholds import spread_of
+from harness.calibration.thresholds import variances_of
 from harness.checks import read_checks
 from harness.checks.rows import ChecksError
 from harness.cli import main
@@ -125,7 +125,7 @@ def test_thresholds_and_verdicts_are_of_the_weighted_sample(zoo, pytester):
     )
     checks = panel.family("confidence")[:1]
     (variance,), (less,) = (
-        spread_of(each, checks, panel.values(checks)).variance for each in (panel, shown)
+        variances_of(each, checks, panel.values(checks)).variance for each in (panel, shown)
     )
     assert hidden > 0
     assert variance == pytest.approx(less + hidden)

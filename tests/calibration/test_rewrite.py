@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from panels import calibrate, check, panel_of
 from harness.calibration.calibrate import by_hand
 from harness.calibration.thresholds import PROVISIONAL, thresholds_of
 from harness.checks import Threshold, read_checks
-from harness.checks.tables import with_thresholds
+from harness.checks.edits import with_thresholds
 
 OWN = Path(__file__).parents[2] / "stress_tests" / "checks.toml"
 WRITTEN = """\
@@ -165,6 +166,37 @@ def test_comments_and_order_of_this_repositorys_checks_survive(tmp_path):
     before, after = read(tmp_path, content), read(tmp_path, rewritten(content))
     assert [check.id for check in after.checks] == [check.id for check in before.checks]
     assert after.checks[1].panel.threshold == calibrated()[1].threshold
+
+
+def test_a_comment_stays_above_the_row_that_it_is_about():
+    result = rewritten()
+    assert '\n\n# Turning.\n[[check]]\nid       = "ccw-010"' in result
+    assert '}\n\n# Without calibration.\n[[check]]\nid = "left"' in result
+
+
+def test_rows_that_other_tables_separate_stay_where_they_are():
+    start, end = WRITTEN.index("# Whose reference"), WRITTEN.index("# Turning.")
+    tables = WRITTEN[start:end]
+    content = WRITTEN.replace(tables, "").replace("# Without", f"{tables}# Without")
+    result = rewritten(content)
+    headers = [line for line in result.splitlines() if line.startswith(("#", "["))]
+    expected = [line for line in content.splitlines() if line.startswith(("#", "["))]
+    expected.insert(expected.index("[recipe]") + 1, "[recipe.training]")
+    assert headers == expected
+
+
+def test_a_row_in_several_tables_gets_a_threshold():
+    spread = WRITTEN.replace("pose     = {degrees = 10}\n", "")
+    spread = spread.replace("# not to be touched\n", "#\n\n  [check.pose]\n  degrees = 10\n")
+    assert "  [check.pose]\n  degrees = 10\n" in rewritten(spread)
+    rows = tomllib.loads(rewritten(spread))["check"]
+    assert rows[0]["pose"] == {"degrees": 10}
+    assert rows[0]["panel"]["date"] == DATE
+    table = WRITTEN.replace("pose     = {degrees = 10}\n", "").replace(
+        "# not to be touched\n", "#\n[check.panel]\nthreshold = 0.1\n"
+    )
+    rows = tomllib.loads(rewritten(table))["check"]
+    assert rows[0]["panel"] == tomllib.loads(rewritten())["check"][0]["panel"]
 
 
 def test_a_file_without_recipe_and_rows_gets_both_and_a_new_row(tmp_path):

@@ -25,7 +25,7 @@ from harness.calibration.thresholds import (
     thresholds_of,
 )
 from harness.checks import Threshold, read_checks
-from harness.checks.tables import with_thresholds
+from harness.checks.edits import with_thresholds
 from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
 

@@ -7,14 +7,8 @@ import pytest
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
-from harness.checks.tables import (
-    hash_of,
-    hash_of_checks,
-    read_table,
-    split,
-    with_settings,
-    with_thresholds,
-)
+from harness.checks.edits import with_settings, with_thresholds
+from harness.checks.tables import hash_of, hash_of_checks, read_table, split
 
 SHIPPED = Path(__file__).parents[2] / "stress_tests/checks.toml"
 VALUES = {

@@ -14,7 +14,7 @@ from harness.calibration.panel import read_panel
 from harness.calibration.record import expect_rows_of_panel
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import ChecksError, Threshold, read_checks
-from harness.checks.tables import with_thresholds
+from harness.checks.edits import with_thresholds
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("checks", "checks-quick")

@@ -199,9 +199,7 @@ def test_a_group_without_a_command_prints_its_help(capsys, group):
     assert bare.err == ""
 
 
-def test_outputs_have_one_option_and_its_former_name_is_read():
-    from harness.cli.options import Command
-
+def test_outputs_have_one_option():
     outputs = {}
     for name in COMMANDS:
         command = commands.get_command(click.Context(commands), name)
@@ -217,11 +215,6 @@ def test_outputs_have_one_option_and_its_former_name_is_read():
         "leakage",
         "shortcuts",
     }
-    report = commands.get_command(click.Context(commands), "report")
-    assert isinstance(report, Command)
-    for former in (["--out", "again"], ["--out=again"]):
-        context = report.make_context("report", ["reports/stress.json", *former])
-        assert context.params["output"] == Path("again")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from zoo import ARGUMENTS, CLASSES, Zoo
 
-from harness.checks.tables import with_settings
+from harness.checks.edits import with_settings
 from harness.cli import main
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint

@@ -8,7 +8,7 @@ from zoo import Zoo
 
 from harness.base.errors import InputError
 from harness.checks import read_checks
-from harness.checks.tables import with_settings
+from harness.checks.edits import with_settings
 from harness.cli import main
 from harness.cli.group import commands
 from harness.run.settings import SETTINGS, option_of_pytest

@@ -7,7 +7,7 @@ import pytest
 
 from harness.base.user_code import is_name
 from harness.checks import read_checks
-from harness.checks.tables import with_settings
+from harness.checks.edits import with_settings
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 

@@ -73,6 +73,13 @@ def test_they_are_named_as_files_of_the_repository(zoo, arguments, expected):
     assert collected(zoo, *arguments) == expected
 
 
+def test_they_are_named_as_files_beside_another_checks_file(zoo):
+    (zoo.root / "other").mkdir()
+    (zoo.root / "other/checks.toml").write_text(zoo.checks.read_text())
+    names = collected(zoo, "--checks=other/checks.toml", "other/test_clean.py")
+    assert names == {name.replace("stress_tests/", "other/") for name in (CLEAN, BEE)}
+
+
 @pytest.mark.parametrize("name", ["test_clean.py::test_none", "test_golden.py", "test_none.py"])
 def test_what_is_not_there_is_not_found(zoo, name):
     result = run(zoo, f"stress_tests/{name}")

@@ -288,6 +288,17 @@ def test_checks_that_are_skipped_or_may_fail_leave_a_partial_verdict(gate):
 
 
 @UNCHECKED
+def test_errors_of_tests_stay_in_the_refusal_of_a_run_that_another_plugin_ends(gate):
+    code = "def pytest_sessionfinish():\n    raise ValueError('mine')\n"
+    broken = {"stress_tests/test_broken.py": "import absent_module\n", CONFTEST: code}
+    ran = gate.once(files=broken)
+    assert ran.ending == (4, "error")
+    first, last = ran.report["errors"]
+    assert "test_broken.py: cannot be collected" in first
+    assert "ValueError: mine" in last
+
+
+@UNCHECKED
 def test_a_run_whose_checks_are_all_skipped_is_inconclusive(gate):
     code = (
         "import pytest\n\ndef pytest_collection_modifyitems(items):\n    for item in items:\n"
@@ -480,7 +491,7 @@ def test_interrupt_keeps_pytests_status_even_after_an_error(gate):
 def test_a_command_line_overrides_the_configuration_and_a_training(gate, monkeypatch):
     ini = "[pytest]\naddopts = -p no:cacheprovider --candidate=none.safetensors\n"
     monkeypatch.setattr(
-        "harness.plugin.run.train_missing",
+        "harness.plugin.start.train_missing",
         lambda request: {"baseline": gate.root / "b.safetensors"},
     )
     gate.save("b.safetensors", jitter=0.1)

@@ -219,3 +219,15 @@ def test_a_worker_that_is_killed_is_an_error_not_a_failure(shared, files):
     ran = shared.once(*WORKERS, "-p", "no:html", files=files)
     assert ran.ending == (4, "error")
     assert "crashed" in ran.why or "worker gw0 died: " in ran.why
+
+
+@pytest.mark.processes
+def test_a_worker_that_refuses_to_work_leaves_the_reports_to_the_controller(shared):
+    code = (
+        "import pytest\n\ndef pytest_sessionstart(session):\n"
+        "    if hasattr(session.config, 'workerinput'):\n"
+        "        raise pytest.UsageError('mine')\n"
+    )
+    ran = shared.once(*WORKERS, "-p", "no:html", files={"stress_tests/conftest.py": code})
+    assert ran.ending == (4, "error")
+    assert "the run that started this one writes there" not in ran.said

@@ -25,7 +25,7 @@ from harness.calibration.calibrate import by_hand
 from harness.calibration.panel import read_panel
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import Check, read_checks
-from harness.checks.tables import with_thresholds
+from harness.checks.edits import with_thresholds
 from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
 from harness.run.stress_json import stress_json

@@ -28,6 +28,10 @@ NO_MESSAGE = re.compile(r"\n|\\[bdsw]|\.\*|\(\?|</|\{%|;(?! [\w`'\"])|[={}]")
 SILENCED = re.compile(r"(noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?|type: ignore(\[[\w,-]+\])?)\s*")
 """Comments for tools."""
 BULLET = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
+SECTION = re.compile(r"^\s*(?:Args|Returns|Raises|Yields):$")
+"""The first line of a section of a docstring, such as its arguments."""
+ENTRY = re.compile(r"^\s+\*{0,2}\w+: ")
+"""The first line of an argument, or of an error, in such a section."""
 HEADING = re.compile(r"^#+ (?:What|Whether|Why|Which|How (?!to\b)).*", re.MULTILINE)
 """A heading that is no noun phrase and no "How to …"."""
 FENCED = re.compile(r"<!--.*?-->|^(```|~~~|:::).*?^\1.*?$", re.DOTALL | re.MULTILINE)
@@ -40,9 +44,15 @@ def paragraphs(text: str) -> list[str]:
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"https?://\S+|<[^>\n]{1,200}>", "", text)
     found, lines = [], []
+    in_section = False
     for line in [*text.splitlines(), ""]:
+        if SECTION.match(line):
+            in_section = True
+        elif not line.strip():
+            in_section = False
         ends = (
             not line.strip()
+            or (in_section and ENTRY.match(line))
             or line.lstrip().startswith(("|", "#", ">>>", "..."))
             or BULLET.match(line)
         )
@@ -208,6 +218,8 @@ def test_no_prose_breaks_a_rule():
         ("One two three. " * 20, 0),
         ("word " * 34, 1),
         ("- " + "word " * 20 + "\n- " + "word " * 20, 0),
+        ("Args:\n    a: " + "word " * 20 + "\n    b: " + "word " * 20, 0),
+        ("Args:\n    a: " + "word " * 34, 1),
         ("```\n" + "word " * 40 + "\n```\n| " + "word " * 40 + "|\n", 0),
         ("It comes to an end, and it comes to nothing.", 1),
         ("Twenty retrains set the floors.", 2),
@@ -222,6 +234,8 @@ def test_no_prose_breaks_a_rule():
         "short",
         "long",
         "items",
+        "arguments",
+        "long-argument",
         "code",
         "phrase",
         "terms",

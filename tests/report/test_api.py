@@ -293,9 +293,7 @@ def test_a_run_that_crashes_is_a_verdict_with_reports(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports/stress.json").write_text('{"verdict": "pass"}')
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", "")
-    )
+    monkeypatch.setattr("harness.run.inner._captured", lambda *_: (-11, ()))
     result = gate("new.safetensors", progress=False)
     assert (result.verdict, result.exit_status, result.status) == ("error", 4, -11)
     assert "the signal SIGSEGV and without a verdict" in result.errors[0]

@@ -28,6 +28,7 @@ from harness.checks import Threshold, read_checks
 from harness.features.batch_norm.metrics import BATCH_NORM_DISTANCE_MINIMUM, BATCH_NORM_MISFIT
 from harness.features.consensus.soft import SOFT_CONFUSION
 from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
+from harness.features.label_probability.measures import LABEL_PROBABILITY_CHANGE
 from harness.features.shortcut.metrics import SHORTCUT_PULL
 from harness.measures.metric import Measurement
 from harness.perturb import IDENTITY
@@ -174,6 +175,27 @@ def test_scaled_probabilities_are_calibration_on_the_consensus_set_too():
     failing = {verdict.check.id for verdict in verdicts if verdict.status == "fail"}
     assert "consensus-divergence" in failing
     assert likely_cause(verdicts).group == "calibration"
+
+
+@pytest.mark.parametrize(
+    ("change", "group"),
+    [pytest.param(9, "calibration", id="smaller"), pytest.param(20, UNCLEAR, id="as large")],
+)
+def test_label_probabilities_that_change_less_than_confidence_follow_from_it(change, group, checks):
+    """Probabilities that are lower on all images change more between two views, too."""
+    sound = verdicts_on("healthy-seed-101", checks)
+    calibration = next(each for each in sound if each.check.id == "calibration-error-clean")
+    unsure = deviating(calibration, 22)
+    view = deviating(
+        replace(
+            calibration,
+            metric=LABEL_PROBABILITY_CHANGE.name,
+            check=replace(calibration.check, id="shifted", family="augmentation_gap"),
+        ),
+        change,
+    )
+    rest = [each for each in sound if each is not calibration]
+    assert likely_cause([*rest, unsure, view]).group == group
 
 
 def test_failures_of_groups_golden_images_and_pipelines_are_no_drift(checks):

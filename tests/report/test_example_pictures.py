@@ -324,7 +324,7 @@ def made(*sizes: int, gallery: int = 0, turn: int = 0):
     faces = (Face("", "", "", "", "g" * (gallery - none)),) if gallery else ()
     return {
         "turn": turn,
-        "made": as_json(
+        "pictures": as_json(
             Pictures(tuple(Case((), "c" * (size - empty)) for size in sizes), "", faces)
         ),
     }

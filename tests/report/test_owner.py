@@ -181,7 +181,10 @@ def test_an_error_of_the_outer_process_itself_is_4(tmp_path, monkeypatch, error)
 
     monkeypatch.setattr("harness.report.owner.run_inner", fail)
     result = judge(
-        lambda: RunRequest(root=tmp_path), Launch((), ("pytest",)), reports=tmp_path, shown=True
+        lambda: RunRequest(root=tmp_path),
+        Launch((), ("pytest",)),
+        reports=tmp_path,
+        in_terminal=True,
     )
     assert (result.exit_status, result.verdict) == (4, "error")
     assert "the run came to no end" in " ".join(result.errors)

@@ -95,7 +95,7 @@ def accept_command(
         checkpoint, checks_path, incumbent, force, provisional, original, options.for_gate()
     )
     options.tell(*_finished(request))
-    why, forced = accept(request, judge=partial(judged, shown=True))
+    why, forced = accept(request, judge=partial(judged, in_terminal=True))
     if why:
         options.tell(f"{checkpoint}: not accepted, {why}")
         return options.NEGATIVE

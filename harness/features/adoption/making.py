@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import tempfile
 import tomllib
@@ -20,6 +19,7 @@ from harness.calibration.panel import readable_panel
 from harness.calibration.samples import choose_samples
 from harness.checks import read_checks
 from harness.checks.declaration import declaration_of_none, declaration_path
+from harness.checks.edits import with_data, with_domain, with_rows, with_settings
 from harness.checks.families import (
     DEFAULT,
     FAMILIES,
@@ -32,7 +32,7 @@ from harness.checks.families import (
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.checks.shipped import shipped_tests
 from harness.checks.slices import PAIR, SLICE
-from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries, with_domain, with_settings
+from harness.checks.tables import HEAD, UNTIL_CALIBRATED, entries
 from harness.data.groups import groups_in_words, groups_sha256
 from harness.data.options import DataOptions
 from harness.features.adoption.trial import expect_above_chance
@@ -371,16 +371,14 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
             "has this id; rename that one",
             code=Code.CHECKS,
         )
-    content = checks.path.read_text("utf-8")
+    text = checks.path.read_bytes().decode()
     if any(row.family == SLICE for row in rows) and checks.data.groups_sha256 is None:
-        of_groups = f'[data]\ngroups_sha256 = "{groups_sha256(images.groups)}"\n'
-        content = re.sub(r"(?m)^\[data\]\n", of_groups, content, count=1)
-    made = "\n\n".join([content.rstrip("\n"), *(row.as_toml() for row in rows)]) + "\n"
-    with contextlib.suppress(
-        ValueError
-    ):  # Checks in another form than tables take no further ones.
-        if len(tomllib.loads(made)["check"]) == len(checks.written) + len(rows):
-            return made
+        text = with_data(text, {"groups_sha256": groups_sha256(images.groups)})
+    text = with_rows(text, [row.as_toml() for row in rows])
+    # Checks in another form than tables take no further ones.
+    with contextlib.suppress(ValueError):
+        if len(tomllib.loads(text)["check"]) == len(checks.written) + len(rows):
+            return text
     raise InputError(
         f"{checks.path}: rows cannot be added; write them as [[check]] by hand", code=Code.CHECKS
     )

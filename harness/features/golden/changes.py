@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from harness.base.progress import Progress
 from harness.base.records import as_plain
 from harness.calibration.panel import reference_models_of
 from harness.checks import ChecksError, read_checks
-from harness.checks.tables import with_table
+from harness.checks.edits import with_entries, with_table
 from harness.data.image_files import SUFFIXES, as_png
 from harness.data.images import labelled_like, pixels_like
 from harness.data.pipeline import Pipeline
@@ -47,9 +46,8 @@ _HEAD = f"""\
 
 schema = {kept.SCHEMA}
 """
-_TABLE = re.compile(r"(?m)^\n?(?:<{7}.*\n)?\[golden\]\n((?:[^\[\n][^\n]*(?:\n|\Z)|\n)*)")
-_ENTRY = re.compile(r"(?m)^(?:[ \t]*\w+[ \t]*=|<{7}|={7}|>{7}).*(?:\n|\Z)")
-"""An entry, or a conflict marker of version control."""
+_CONFLICT = ("<<<<<<<", "=======", ">>>>>>>")
+"""Beginnings of the lines that version control writes about a conflict."""
 
 
 def add(
@@ -233,13 +231,16 @@ def _declaring_files(checks: Path) -> list[Path]:
     """
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
-        text = path.read_text("utf-8", "replace") if path.is_file() else ""
-        if all(
-            re.search(rf"(?m)^[ \t]*{wanted}", text)
-            for wanted in (r"schema\b", r"\[[ \t]*data[ \t]*\]")
-        ):
+        if path.is_file() and _is_checks_file(path.read_text("utf-8", "replace")):
             found.setdefault(path.resolve(), path)
     return [end if path.is_symlink() else path for end, path in found.items()]
+
+
+def _is_checks_file(text: str) -> bool:
+    """Return whether a text, perhaps no TOML, has the schema and the table [data] of a checks file."""
+    lines = [line.replace(" ", "").replace("\t", "") for line in text.split("\n")]
+    has_schema = any(line.startswith("schema=") for line in lines)
+    return has_schema and any(line.startswith("[data]") for line in lines)
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -247,10 +248,6 @@ def _parsed(text: str) -> dict[str, Any] | None:
         return tomllib.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _without(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if name != GOLDEN}
 
 
 def _write(
@@ -273,26 +270,53 @@ def _write(
     if golden:
         kept.images_in(content, folder / kept.LIST)
         files[folder / kept.LIST] = content
-        table = {GOLDEN: {"sha256": hashlib.sha256(content).hexdigest(), "n": len(golden)}}
+        table = {"sha256": hashlib.sha256(content).hexdigest(), "n": len(golden)}
     for path in _declaring_files(checks):
-        # Comments of the table stay, since a person wrote them.
-        without = _TABLE.sub(
-            lambda found: _ENTRY.sub("", found[1]), text := path.read_text("utf-8")
-        )
-        made = with_table(without, GOLDEN, tomlkit.dumps(table), behind="data")
-        after = _parsed(made)
-        # Two declarations of merged branches are no valid TOML.
-        before = _parsed(text) or _parsed(without)
-        if before is None or after != {**_without(before), **table}:
-            why = (
-                "not valid TOML with its table [golden]"
-                if after is None
-                else "its other tables would change"
-            )
-            mended = "correct it, or finish the merge, then `golden list --declare`"
-            raise ChecksError(f"{path}: {why}; {mended}")
-        files[path] = made.encode()
+        files[path] = _declaring(path, table).encode()
     write_all_or_none(files)
     if not golden:
         (folder / kept.LIST).unlink(missing_ok=True)
     return [path for path in files if path.name not in pictures]
+
+
+def _declaring(path: Path, declaration: Mapping[str, Any]) -> str:
+    """Return the text of a checks file with this declaration; comments in its table stay.
+
+    Raises `ChecksError` for a file that is not valid TOML, also without its table [golden].
+    """
+    mended = "correct it, or finish the merge, then `golden list --declare`"
+    text = path.read_bytes().decode()
+    content = _parsed(text)
+    if content is None:  # Two declarations of merged branches are no valid TOML.
+        text = _without_declarations(text)
+        content = _parsed(text)
+    if content is None:
+        raise ChecksError(f"{path}: not valid TOML with its table [golden]; {mended}")
+
+    if declaration and GOLDEN in content:
+        declaring = with_entries(text, GOLDEN, declaration)
+    elif declaration:
+        declaring = with_table(text, GOLDEN, tomlkit.dumps({GOLDEN: declaration}), behind="data")
+    else:
+        declaring = with_table(text, GOLDEN, "")
+    others = {name: value for name, value in content.items() if name != GOLDEN}
+    expected = {**others, GOLDEN: declaration} if declaration else others
+    if _parsed(declaring) != expected:
+        raise ChecksError(f"{path}: its other tables would change; {mended}")
+    return declaring
+
+
+def _without_declarations(text: str) -> str:
+    """Return a text in the middle of a merge without its tables [golden], of which comments stay."""
+    lines: list[str] = []
+    in_table = False
+    for line in text.split("\n"):
+        if line.startswith("["):
+            in_table = line.startswith(f"[{GOLDEN}]")
+            if in_table and lines and lines[-1].startswith(_CONFLICT):
+                lines.pop()
+        is_entry = "=" in line or line.startswith((f"[{GOLDEN}]", *_CONFLICT))
+        is_comment = line.lstrip().startswith("#")
+        if not in_table or is_comment or not is_entry:
+            lines.append(line)
+    return "\n".join(lines)

@@ -40,6 +40,7 @@ LABEL_PROBABILITY_CHANGE = Metric(
     better="more",
     words="change of the label's mean probability from the clean images",
     weighted=True,
+    of_probabilities=True,
 )
 LOG_LOSS_CHANGE = Metric(
     "log_loss_change",
@@ -48,6 +49,7 @@ LOG_LOSS_CHANGE = Metric(
     words="change of the log loss from the clean images",
     range=(-np.inf, np.inf),
     weighted=True,
+    of_probabilities=True,
 )
 
 
