@@ -62,15 +62,14 @@ def _outcome_of(run: GateRun) -> Outcome:
         run=run_id_of(run.config),
         default=_default_checks(run),
     )
-    return replace(
-        outcome,
-        recipe=_recipe(run),
-        reference_curves=_reference_curves(run) if outcome.overview is not None else {},
-        input_faults=_input_faults(run) if looks_for_faults else None,
-        pictures=run.pictures.book.shown(),
-        thumbnails=_thumbnails(session, outcome) if run.pictured else {},
-        brief=not run.pictured,
-    )
+    outcome = replace(outcome, recipe=_recipe(run), brief=not run.pictured)
+    if outcome.overview is not None:
+        outcome = replace(outcome, reference_curves=_reference_curves(run))
+    if looks_for_faults:
+        outcome = replace(outcome, input_faults=_input_faults(run))
+    if run.pictured:
+        outcome = replace(outcome, thumbnails=_thumbnails(session, outcome))
+    return replace(outcome, pictures=run.pictures.book.chosen())
 
 
 def _looks_for_faults_of_inputs(run: GateRun) -> bool:
@@ -117,7 +116,7 @@ def _default_checks(run: GateRun) -> ChecksFile | None:
 
 
 def _recipe(run: GateRun) -> dict[str, object]:
-    """Return the recipe of the reference models, with the SHA-256 of their panel as it is now."""
+    """Return the recipe of the reference models, with the SHA-256 of their panel."""
     recipe = run.prepare().checks.recipe
     panel = recipe.get("panel")
     sha256 = hash_of_file(run.request.root / str(panel)) if panel else None
