@@ -86,13 +86,13 @@ class StressCall:
 
     def _arguments(self, session: StressSession, evidence: Evidence) -> dict[str, object] | None:
         """Return the arguments of the function in a session; None if it cannot give one."""
-        given = dict[str, object]()
+        arguments = dict(self.own)
         try:
             for name in gate_arguments().intersection(parameters(self.function)):
-                given[name] = self._argument(name, session, evidence)
+                arguments[name] = self._argument(name, session, evidence)
         except Exception:  # A feature's argument may need a network, for example.
             return None
-        return {**self.own, **given}
+        return arguments
 
     def _argument(self, name: str, session: StressSession, evidence: Evidence) -> object:
         match name:
@@ -136,18 +136,25 @@ def call_of(item: pytest.Function) -> StressCall:
     return StressCall(item.obj, check_of(item), own)
 
 
-def check_of(item: pytest.Function) -> Check:
+def check_of(item: pytest.Item) -> Check:
     """Return the row of the checks file that a stress test is about."""
-    check = item.callspec.params["stress_check"]
-    assert isinstance(check, Check)
+    check = check_or_none(item)
+    assert check is not None
     return check
+
+
+def check_or_none(item: pytest.Item | pytest.Collector) -> Check | None:
+    """Return the row of the checks file that a stress test is about; None for anything else."""
+    callspec = getattr(item, "callspec", None)
+    check = callspec.params.get("stress_check") if callspec else None
+    return check if isinstance(check, Check) else None
 
 
 def takes_only_gate_arguments(item: pytest.Function) -> bool:
     """Return whether a test takes no fixture of the user's, of a class or of another plugin."""
-    known = gate_arguments()
-    no_other_fixtures = set(item.fixturenames) <= known | _BEHIND_THE_GATES
-    return item.cls is None and no_other_fixtures and set(parameters(item.obj)) <= known
+    of_gate = gate_arguments()
+    no_other_fixtures = set(item.fixturenames) <= of_gate | _BEHIND_THE_GATES
+    return item.cls is None and no_other_fixtures and set(parameters(item.obj)) <= of_gate
 
 
 def twin_of(item: pytest.Function) -> pytest.Function:
@@ -164,12 +171,13 @@ def _parametrized(item: pytest.Function) -> dict[str, object]:
     """Return the arguments that marks give to a test directly, which are no fixtures."""
     values = dict[str, object]()
     for mark in item.iter_markers("parametrize"):
-        given = mark.args[0] if mark.args else mark.kwargs["argnames"]
-        names = given.replace(",", " ").split() if isinstance(given, str) else given
         indirect = mark.kwargs.get("indirect", False)
         if indirect is True:
             continue
-        values |= {
-            name: item.callspec.params[name] for name in names if name not in (indirect or ())
-        }
+        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        if isinstance(names, str):
+            names = names.replace(",", " ").split()
+        for name in names:
+            if not indirect or name not in indirect:
+                values[name] = item.callspec.params[name]
     return values

@@ -170,14 +170,14 @@ def failures_left_out(reporter: pytest.TerminalReporter) -> Iterator[None]:
 
     shows_error = False
     for name, reports in all_reports.items():
-        shown = []
+        printed_reports = []
         for report in reports:
             if not _verdicts_in(report):
-                shown.append(report)
+                printed_reports.append(report)
             elif not shows_error and _is_error_of_test(report):
-                shown.append(report)
+                printed_reports.append(report)
                 shows_error = True
-        reporter.stats[name] = shown
+        reporter.stats[name] = printed_reports
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from harness.plugin.refusals import (
     BEGUN,
     command_of,
     reason_of,
-    refusing_record,
+    refusal_record,
     status_of,
     typed_reports_folder,
 )
@@ -49,7 +49,7 @@ def _leave_refusal(config: pytest.Config, handover: Handover, error: BaseExcepti
     """Leave the reason for the outer process, which takes the exit status from that record."""
     reason = reason_of(error)
     with suppress(OSError):  # The outer process then says that there is no record.
-        handover.leave(refusing_record(config, reason, status=status_of(error)))
+        handover.leave(refusal_record(config, reason, status=status_of(error)))
     if not _pytest_prints(error):
         print(f"ERROR: {reason}", file=sys.stderr)
 

@@ -33,7 +33,7 @@ class Caller:
         self.arguments = arguments
         self.result: RunResult | None = None
         self.is_listing_or_plan: bool | None = None
-        """True where nothing is to be judged; None until pytest has loaded its plugins."""
+        """True for a run that judges nothing; None until pytest has loaded its plugins."""
         self.refused = False
         """True if the reports refuse a run that pytest has not begun."""
 

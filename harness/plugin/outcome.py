@@ -77,7 +77,7 @@ def _outcome_of(run: GateRun) -> Outcome:
         run=replace(outcome.run, brief=not run.pictured),
         inputs=replace(outcome.inputs, recipe=_recipe(run)),
         findings=findings,
-        images=ReportImages(run.pictures.book.shown(), thumbnails),
+        images=ReportImages(run.pictures.book.chosen(), thumbnails),
     )
 
 
@@ -125,7 +125,7 @@ def _default_checks(run: GateRun) -> ChecksFile | None:
 
 
 def _recipe(run: GateRun) -> dict[str, object]:
-    """Return the recipe of the reference models, with the SHA-256 of their panel as it is now."""
+    """Return the recipe of the reference models, with the SHA-256 of their panel."""
     recipe = run.prepare().checks.recipe
     panel = recipe.get("panel")
     sha256 = hash_of_file(run.request.root / str(panel)) if panel else None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.checks import Check
 from harness.checks.shipped import SHIPPED, shipped_tests
+from harness.plugin.calls import check_or_none
 from harness.plugin.invocation import gate_folder
 from harness.plugin.run import RUN
 
@@ -59,7 +59,7 @@ class PackagedTests(pytest.Module):
         """Return the tests of the checks file's checks."""
         definitions = self.config.stash[RUN].definitions
         for item in super().collect():
-            check = _check_of(item)
+            check = check_or_none(item)
             if check is not None and check.definition in definitions:
                 yield item
 
@@ -79,7 +79,8 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, object]:
     """Add the files that ship, and that it lacks, to a folder of the gate."""
     report = yield
-    config, folder = collector.config, collector.path
+    config = collector.config
+    folder = collector.path
     run = config.stash[RUN]
     if not isinstance(collector, pytest.Directory):
         return report
@@ -174,16 +175,8 @@ def _ships(item: pytest.Item) -> bool:
 
 
 def _check_id(item: pytest.Item) -> str:
-    check = _check_of(item)
+    check = check_or_none(item)
     return "" if check is None else check.id
-
-
-def _check_of(item: pytest.Item | pytest.Collector) -> Check | None:
-    """Return the row of a stress test; None for anything else."""
-    if not hasattr(item, "callspec"):
-        return None
-    check = item.callspec.params.get("stress_check")
-    return check if isinstance(check, Check) else None
 
 
 def _places_on_disk(config: pytest.Config, arguments: Sequence[str]) -> list[str]:
@@ -192,8 +185,10 @@ def _places_on_disk(config: pytest.Config, arguments: Sequence[str]) -> list[str
     places = []
     for argument in arguments:
         path = config.invocation_params.dir / str(argument).partition("::")[0]
-        ships = path.name in SHIPPED and not path.exists() and path.parent.resolve() in folders
-        places.append(str(path.parent) if ships else argument)
+        if path.name in SHIPPED and not path.exists() and path.parent.resolve() in folders:
+            places.append(str(path.parent))
+        else:
+            places.append(argument)
     return places
 
 

@@ -11,7 +11,7 @@ from harness.checks import Check
 from harness.checks.families import FAMILIES
 from harness.checks.rows import LONGEST, declared_keys, id_without_check, is_id
 from harness.measures.panel.pairing import PANEL_FIXTURES
-from harness.plugin.calls import check_of
+from harness.plugin.calls import check_or_none
 from harness.plugin.packaged import ELSEWHERE, PackagedTests
 from harness.plugin.run import RUN
 
@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
 
     for item in items:
-        row = _row_of(item)
+        row = check_or_none(item)
         if row is not None and isinstance(item, pytest.Function):
             run.collected.tests[row.id] = item
 
@@ -131,13 +131,6 @@ def _family_of(item: pytest.Item) -> str | None:
     return None if marker is None else str(marker.args[0])
 
 
-def _row_of(item: pytest.Item) -> Check | None:
-    """Return the row of a stress test; None for any other test."""
-    if _family_of(item) is None or not isinstance(item, pytest.Function):
-        return None
-    return check_of(item)
-
-
 class _Selection:
     """Chooses the tests of a run among all that are collected."""
 
@@ -163,7 +156,7 @@ class _Selection:
 
     def leaves_out(self, item: pytest.Item) -> bool:
         """Return whether the run deselects a test."""
-        row = _row_of(item)
+        row = check_or_none(item)
         if self._data.sample is not None and self._is_new(item):
             return True  # A checks file for a sample says all that its profile measures.
         if self._request.stopped is not None and (
@@ -176,18 +169,18 @@ class _Selection:
 
     def _is_new(self, item: pytest.Item) -> bool:
         """Return whether a stress test has no row in the checks file."""
-        row = _row_of(item)
+        row = check_or_none(item)
         return row is not None and row.definition not in self._definitions
 
     def _is_recorded(self, item: pytest.Item) -> bool:
         """Return whether a recording names a test's family or row."""
         record = self._request.record or frozenset()
-        row = _row_of(item)
+        row = check_or_none(item)
         return _family_of(item) in record or (row is not None and row.id in record)
 
     def _asks_panel(self, item: pytest.Item) -> bool:
         """Return whether a test needs predictions of reference models."""
-        row = _row_of(item)
+        row = check_or_none(item)
         if row is not None and self._data.by_panel(row.family):
             return True
         return not PANEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))

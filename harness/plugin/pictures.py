@@ -73,7 +73,8 @@ class PictureMaker:
         # Consensus-set errors have their own section, which shows the worst row of any status.
         is_limited = verdict.passed and not verdict.leads
         if is_limited and self.first_bytes[verdict.status] >= int(_SHARE_OF_PASSED * MAX_BYTES):
-            pictures = Pictures(omitted=None if evidence.has_examples else 0)
+            omitted = None if evidence.has_examples else 0
+            pictures = Pictures(omitted=omitted)
         else:
             pictures = _pictures_of(evidence, session)
             if pictures.cases:
@@ -116,6 +117,7 @@ class _Entry:
     def fitting(self) -> Pictures:
         """Return the pictures that are shown, and how many are left out."""
         missing = len(self.sizes) - self.shown
+        faces = () if missing else self.pictures.faces
         omitted: int | None = missing
         # The number is not known where pictures of tests that passed were not made.
         if self.pictures.omitted is None or (missing and self.verdict.passed):
@@ -123,7 +125,7 @@ class _Entry:
         return replace(
             self.pictures,
             cases=self.pictures.cases[: self.shown],
-            faces=() if missing else self.pictures.faces,
+            faces=faces,
             omitted=omitted,
         )
 
@@ -139,18 +141,18 @@ class PictureBook:
         self.entries: list[_Entry] = []
 
     def take(self, verdict: Verdict, sent: Mapping[str, Any]) -> None:
-        """Keep a test's verdict and its pictures until `shown`."""
+        """Keep a test's verdict and its pictures until `chosen`."""
         pictures = read_json(Pictures, sent["pictures"], where="a worker's pictures")
         self.entries.append(_Entry(verdict, sent["turn"], pictures))
 
-    def shown(self) -> dict[str, Pictures]:
+    def chosen(self) -> dict[str, Pictures]:
         """Return the pictures that the page has room for, by the id of the check."""
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
         leading = [entry for entry in ranked if entry.verdict.leads][:1]
         failing = [entry for entry in ranked if not entry.verdict.passed]
         passing = [entry for entry in ranked if entry.verdict.passed]
 
-        spent = _share_out(leading, MAX_BYTES, most=_LEADING)
+        spent = _share_out(leading, MAX_BYTES, ranks=_LEADING)
         spent += _share_out(failing, MAX_BYTES - spent)
         _share_out(passing, min(MAX_BYTES - spent, int(_SHARE_OF_PASSED * MAX_BYTES)))
 
@@ -158,15 +160,15 @@ class PictureBook:
         return {entry.verdict.check.id: entry.fitting for entry in in_order}
 
 
-def _share_out(entries: Sequence[_Entry], room: int, *, most: int | None = None) -> int:
-    """Give each entry its first picture, then each its second, `most` at most.
+def _share_out(entries: Sequence[_Entry], room: int, *, ranks: int | None = None) -> int:
+    """Give each entry its first picture, then each its second, up to `ranks`.
 
     It ends at the first picture that finds no room. Returns the bytes that they take.
     Each process knows only its own pictures, so it may make more; these are dropped.
     """
     spent = 0
-    ranks = max((len(entry.sizes[:most]) for entry in entries), default=0)
-    for rank in range(ranks):
+    longest = max((len(entry.sizes[:ranks]) for entry in entries), default=0)
+    for rank in range(longest):
         for entry in entries:
             if not entry.shown <= rank < len(entry.sizes):
                 continue

@@ -33,7 +33,7 @@ RUN_ID = pytest.StashKey[str]()
 """The id of a run that this process judges without an outer one."""
 
 
-def refusing_record(config: pytest.Config, *reasons: str, status: int = NOT_JUDGED) -> RunRecord:
+def refusal_record(config: pytest.Config, *reasons: str, status: int = NOT_JUDGED) -> RunRecord:
     """Return the record of a run without a verdict, for these reasons."""
     run_id = run_id_of(config)
     report = refusal(reasons, command_of(config), run=run_id)

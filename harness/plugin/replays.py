@@ -36,7 +36,7 @@ def keep_call(run: GateRun, item: pytest.Function) -> None:
     """Keep the call of a test that is about to run, for the self-checks."""
     check = check_of(item)
     if run.collected.tests.get(check.id) is item:
-        run.collected.calls[check.id] = None if _depends(run, item) else _kept(call_of(item))
+        run.collected.calls[check.id] = None if _depends(run, item) else _with_state(call_of(item))
 
 
 def note_fixture(run: GateRun, definition: pytest.FixtureDef[Any]) -> None:
@@ -112,11 +112,11 @@ class Replays:
         """
         run = self._run
         if takes_only_gate_arguments(test):
-            return _kept(StressCall(test.obj, check_of(test)))
+            return _with_state(StressCall(test.obj, check_of(test)))
         if _depends(run, test):
             return None
         twin = self._set_up(test, run.prepare())
-        return None if twin is None or _depends(run, test) else _kept(call_of(twin))
+        return None if twin is None or _depends(run, test) else _with_state(call_of(twin))
 
     def _set_up(self, test: pytest.Function, session: StressSession) -> pytest.Function | None:
         """Return a twin of a test, set up by pytest in a session.
@@ -124,36 +124,42 @@ class Replays:
         None if a fixture fails or skips the test. The last twin's fixtures of a wider scope stay,
         unless this test has fixtures that depend on the session.
         """
-        run, twin = self._run, twin_of(test)
-        known_as_dependent = _depends(run, test)
-        self._end(before=None if known_as_dependent else twin)
+        run = self._run
+        twin = twin_of(test)
+        was_dependent = _depends(run, test)
+        next_test = None if was_dependent else twin
+        self._end(before=next_test)
         self._set_up_last = twin
 
-        of_the_run = run.session, run.evidence
-        run.session, run.evidence = session, Evidence()
+        session_of_run = run.session
+        evidence_of_run = run.evidence
+        run.session = session
+        run.evidence = Evidence()
         try:
             test.ihook.pytest_runtest_setup(item=twin)
         except (Exception, *_OUTCOMES):
             return None
         finally:
-            run.session, run.evidence = of_the_run
+            run.session = session_of_run
+            run.evidence = evidence_of_run
 
-        if _depends(run, test) and not known_as_dependent:
+        if _depends(run, test) and not was_dependent:  # Its fixtures are those of the last twin.
             return self._set_up(test, session)
         return twin
 
     def _end(self, *, before: pytest.Function | None) -> None:
         """End the fixtures set up last, except those that the next test shares.
 
-        What they raise changes no verdict.
+        An error there changes no verdict.
         """
-        last, self._set_up_last = self._set_up_last, None
+        last = self._set_up_last
+        self._set_up_last = None
         if last is not None:
             with suppress(Exception, *_OUTCOMES):
                 last.ihook.pytest_runtest_teardown(item=last, nextitem=before)
 
 
-def _kept(call: StressCall) -> StressCall:
+def _with_state(call: StressCall) -> StressCall:
     """Return a call with the state of its values before the first use."""
     return replace(call, state=call.state_now())
 

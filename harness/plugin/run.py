@@ -20,6 +20,7 @@ from harness.base.errors import (
     printable,
 )
 from harness.checks.tables import OF_PROJECT, hint_of_project
+from harness.plugin.calls import StressCall, check_or_none
 from harness.plugin.invocation import handed_request, is_gate_run, only_collects, plans
 from harness.plugin.options import request_of_config
 from harness.plugin.pictures import PictureBook, PictureMaker
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from harness.checks import Check, ChecksFile
-    from harness.plugin.calls import StressCall
     from harness.run.budget import Costs
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
@@ -75,7 +75,7 @@ class TestPictures:
 
 @dataclass
 class RunOutput:
-    """What a run leaves for its reports: an outcome, or a plan.
+    """The results of a run, for its reports: an outcome, or a plan.
 
     `report` is the text of `stress.json`, and `pictures` are the files that it names, by their
     paths in the folder of reports. `plan` is the plan as JSON. `replaces_run` is true once a plan,
@@ -154,7 +154,7 @@ class GateRun:
     def has_overview(self) -> bool:
         """Return whether the run measures an overview.
 
-        A run by checks that are made for a sample does not, since it is to be quick.
+        A run by checks that are made for a sample does not, since it must be quick.
         """
         if self.request.no_overview or self.request.record is not None:
             return False
@@ -275,8 +275,8 @@ class GateRun:
 
 def selected_checks(session: pytest.Session) -> list[Check]:
     """Return the rows of the tests that run."""
-    items = [item for item in session.items if item.get_closest_marker("stress_check")]
-    return [item.callspec.params["stress_check"] for item in items]  # type: ignore[attr-defined]
+    checks = map(check_or_none, session.items)
+    return [check for check in checks if check is not None]
 
 
 def _expect_same(now: Mapping[str, str], before: Mapping[str, str]) -> None:

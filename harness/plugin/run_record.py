@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +18,7 @@ from harness.plugin.refusals import (
     RUN_STATE,
     command_of,
     reason_of,
-    refusing_record,
+    refusal_record,
     run_id_of,
     status_of,
 )
@@ -25,7 +27,7 @@ from harness.run.handover import RunRecord, new_run_id
 from harness.run.status import INTERRUPTED, NOT_JUDGED
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from harness.plugin.run import GateRun
     from harness.run.handover import Handover
@@ -33,58 +35,52 @@ if TYPE_CHECKING:
 
 def leave_record(config: pytest.Config, handover: Handover) -> Generator[None, Any, int]:
     """Leave the record for the outer process, and return the exit status that it says."""
-    try:
-        status = int((yield) or 0)
-    except BaseException as error:
-        record = _record_of_error(config, error)
-        _leave(config, handover, record)
-        if isinstance(error, pytest.UsageError):  # pytest prints it.
-            raise
-        return record.status
-
-    record = _record_of_status(config, status)
-    _leave(config, handover, record)
-    return record.status
+    return _record_pytests_end(config, partial(_leave, config, handover))
 
 
 def own_verdict(config: pytest.Config) -> Generator[None, Any, int]:
-    """Own the verdict in this process, which no outer process survives."""
+    """Own the verdict in this process, for want of an outer one, and return the exit status."""
     run_id = new_run_id()
     config.stash[RUN_ID] = run_id
     reports = reports_of_config(config)
     owner = Owner(reports, command_of(config), run_id)
     try:
         owner.take(lambda: request_of_config(config))
-        return (yield from _conclude(config, owner))
+        return (yield from _record_pytests_end(config, owner.conclude))
     except (InputError, OSError) as error:
         raise pytest.UsageError(explained(reason(error), reports)) from None
     finally:
         owner.release()
 
 
-def _conclude(config: pytest.Config, owner: Owner) -> Generator[None, Any, int]:
+def _record_pytests_end(
+    config: pytest.Config, conclude: Callable[[RunRecord], int]
+) -> Generator[None, Any, int]:
+    """Let pytest work, conclude the run by the record of it, and return the exit status."""
     try:
         status = int((yield) or 0)
     except BaseException as error:
-        status = owner.conclude(_record_of_error(config, error))
-        if isinstance(error, pytest.UsageError):
+        status = conclude(_record_of_error(config, error))
+        if isinstance(error, pytest.UsageError):  # pytest prints it.
             raise
         return status
-    return owner.conclude(_record_of_status(config, status))
+    return conclude(_record_of_status(config, status))
 
 
-def _leave(config: pytest.Config, handover: Handover, record: RunRecord) -> None:
-    """Leave a record for the outer process; one that finds no room is replaced by that reason."""
+def _leave(config: pytest.Config, handover: Handover, record: RunRecord) -> int:
+    """Leave a record for the outer process, and return its exit status.
+
+    A record that finds no room is replaced by that reason.
+    """
     try:
         handover.leave(record)
     except OSError as error:
         cause = error.strerror or error
         why = coded(Code.OUTPUT, f"the record of the run cannot be written: {cause}")
         print(why, file=sys.stderr)
-        try:
-            handover.leave(refusing_record(config, why))
-        except OSError:
-            return  # The outer process finds none.
+        with suppress(OSError):  # The outer process finds no record.
+            handover.leave(refusal_record(config, why))
+    return record.status
 
 
 def _record_of_status(config: pytest.Config, status: int) -> RunRecord:
@@ -94,12 +90,13 @@ def _record_of_status(config: pytest.Config, status: int) -> RunRecord:
         Code.PYTEST, f"pytest ended the run with exit status {status} and without a verdict"
     )
     if run is None:
-        return refusing_record(config, no_verdict)
+        return refusal_record(config, no_verdict)
 
     if run.judges and run.output.outcome is None:
-        interrupted = status == INTERRUPTED and run.reported.interrupted
+        if status != INTERRUPTED or not run.reported.interrupted:
+            status = NOT_JUDGED
         reasons = run.reported.errors or [no_verdict]
-        return refusing_record(config, *reasons, status=INTERRUPTED if interrupted else NOT_JUDGED)
+        return refusal_record(config, *reasons, status=status)
 
     output = run.output
     return RunRecord(
@@ -118,7 +115,7 @@ def _record_of_error(config: pytest.Config, error: BaseException) -> RunRecord:
     else:
         why = unfinished(error)
         print(why, file=sys.stderr)
-    return refusing_record(config, *_errors_so_far(config), why, status=status_of(error))
+    return refusal_record(config, *_errors_so_far(config), why, status=status_of(error))
 
 
 def _errors_so_far(config: pytest.Config) -> tuple[str, ...]:

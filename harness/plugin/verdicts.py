@@ -19,8 +19,7 @@ from harness.base.errors import (
     printable,
 )
 from harness.base.records import as_json
-from harness.checks import Check
-from harness.plugin.calls import arguments_of, check_of
+from harness.plugin.calls import arguments_of, check_of, check_or_none
 from harness.plugin.not_applicable import NotApplicable
 from harness.plugin.pictures import PICTURES, panels
 from harness.plugin.replays import keep_call, note_fixture
@@ -31,7 +30,7 @@ from harness.run.hypothesis_poses import expect_answers_to_draws, inner_test, wi
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from harness.checks import Verdict
+    from harness.checks import Check, Verdict
     from harness.plugin.run import GateRun
     from harness.run.session import StressSession
 
@@ -78,9 +77,8 @@ def pytest_fixture_setup(
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Skip a stress test that does not apply to this model or data, or lacks a row."""
     run = pyfuncitem.config.stash[RUN]
-    callspec = getattr(pyfuncitem, "callspec", None)
-    row = callspec.params.get("stress_check") if callspec else None
-    if not run.active or run.checks is None or not isinstance(row, Check):
+    row = check_or_none(pyfuncitem)
+    if not run.active or run.checks is None or row is None:
         return (yield)
     try:
         session = run.prepare()
@@ -178,11 +176,11 @@ def _verdict_of(
     if report.failed and not (_shows_failure(run) and _asserted(error)):
         return _verdict_of_error(row, report, call)
 
-    shown = run.evidence.verdict
-    mistake = _mistake(run, row, shown)
-    if shown is None or mistake:
+    own_verdict = run.evidence.verdict
+    mistake = _mistake(run, row, own_verdict)
+    if own_verdict is None or mistake:
         return row.unjudged("error", mistake, code=Code.TEST)
-    return shown
+    return own_verdict
 
 
 def _verdict_of_error(
@@ -190,7 +188,8 @@ def _verdict_of_error(
 ) -> Verdict:
     """Return the verdict on a row whose test failed otherwise than by what it showed."""
     if call.excinfo is None:  # A plugin failed the report.
-        message, code = str(report.longrepr), str(Code.TEST)
+        message = str(report.longrepr)
+        code = str(Code.TEST)
     else:
         error = call.excinfo.value
         message = str(error) if isinstance(error, InputError) else call.excinfo.exconly()
@@ -205,33 +204,34 @@ def _asserted(error: BaseException | None) -> bool:
     return isinstance(error, (AssertionError, pytest.fail.Exception, BaseExceptionGroup))
 
 
-def _mistake(run: GateRun, row: Check, shown: Verdict | None) -> str:
+def _mistake(run: GateRun, row: Check, verdict: Verdict | None) -> str:
     """Return why the verdict that a test shows is not one on its row; empty if it is."""
-    if shown is None:
+    if verdict is None:
         return "the test judged nothing; end it with `stress_check.judge` and `evidence.show`"
 
     session = run.prepare()
     # Judging adds the direction of the metric alone.
     own_check = replace(session.scaled(row), direction=None)
-    if replace(shown.check, direction=None) != own_check:
+    if replace(verdict.check, direction=None) != own_check:
         return (
-            f"the test shows the verdict of another check than its own ({shown.check.id}, "
-            f"threshold {shown.threshold}); let `stress_check.judge` judge, without a change to "
+            f"the test shows the verdict of another check than its own ({verdict.check.id}, "
+            f"threshold {verdict.threshold}); let `stress_check.judge` judge, without a change to "
             "the check"
         )
 
     images = len(session.images)
-    if shown.stopped and shown.n != images:
+    if verdict.stopped and verdict.n != images:
         return (
-            f"the run has stopped for {images} images, and the test measured {shown.n}; measure "
+            f"the run has stopped for {images} images, and the test measured {verdict.n}; measure "
             "the accuracy over `images`, or run the gate without stop"
         )
 
     has_weights = session.of_check(row).images.strata is not None
-    if shown.value is not None and shown.sampling is None and has_weights:
+    if verdict.value is not None and verdict.sampling is None and has_weights:
         return (
-            f"the test measured {shown.metric!r} without the weights of its sample; give `images` "
-            "to `share_of`, `count_of` or `mean_of`, or write a number of images in [data.samples]"
+            f"the test measured {verdict.metric!r} without the weights of its sample; give "
+            "`images` to `share_of`, `count_of` or `mean_of`, or write a number of images in "
+            "[data.samples]"
         )
     return ""
 

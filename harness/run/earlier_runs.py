@@ -12,6 +12,7 @@ from harness.run.history import LAST, attempt_of, chance_of_a_pass, history_of, 
 from harness.run.history_line import line_of, line_of_incumbent
 
 if TYPE_CHECKING:
+    from harness.run.history import History, Line
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
 
@@ -20,50 +21,77 @@ _CLOCKS_DIFFER = timedelta(hours=1)
 
 
 def expect_to_leave(request: RunRequest) -> None:
-    """Raise `InputError` for a history that was named and takes no line.
-
-    Which is better known before a run than after.
-    """
+    """Raise `InputError` for a named history that takes no line, before the run."""
     path = request.history_path
-    if request.history is not None and path is not None:
-        try:
-            history_of(request, path).expect_own()
-        except InputError as error:
-            raise InputError(error.message, setting="history", code=error.code) from None
-        read_history(path)
-        if path.exists() and not os.access(path, os.W_OK):
-            raise OutputError(
-                "cannot be written; name another file, or none", setting=f"history {path}"
-            )
+    if request.history is None or path is None:
+        return
+    try:
+        history_of(request, path).expect_own()
+    except InputError as error:
+        raise InputError(error.message, setting="history", code=error.code) from None
+    read_history(path)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(
+            "cannot be written; name another file, or none", setting=f"history {path}"
+        )
 
 
 def with_history(outcome: Outcome, request: RunRequest) -> Outcome:
-    """Return the outcome with the earlier runs that its report shows, its attempt, and remarks on unreadable runs."""
+    """Return the outcome with earlier runs, its attempt, and remarks on unreadable runs."""
     path = request.history_path
     if path is None or request.record is not None:
         return outcome
-    remarks = outcome.results.remarks
     try:
         history_of(request, path).expect_own()
-        before = read_history(path)
-        remarks += tuple(f"history: {line}" for line in before.damaged)
-        now = line_of(outcome)
-        if late := sum(line.at > now.at + _CLOCKS_DIFFER for line in before.lines):
-            remarks += (
-                f"history: {late} runs are dated after this one; check the clock of this machine",
-            )
-        every = replace(before, lines=(*before.lines, now))
-        notices, attempt = outcome.results.notices, attempt_of(now, before.lines)
-        if attempt > 1:
-            notices += (
-                f"attempt {attempt} on this test set: a recipe at the minimum detectable drop passes at least one of "
-                f"{attempt} attempts with a probability of {chance_of_a_pass(attempt):.0%}",
-            )
-        results = replace(outcome.results, remarks=remarks, notices=notices)
-        whole = replace(outcome, results=results, history=every, attempt=attempt)
-        shown = [*every.series.get(now.series, ())[-LAST:], line_of_incumbent(whole), now]
-        kept = tuple(line for line in every.lines if any(line is each for each in shown))
-        return replace(whole, history=replace(every, lines=kept))
+        return _with_runs_before(outcome, read_history(path))
     except Exception as error:  # It could be read when the run began; no verdict depends on it.
-        remarks = (*remarks, f"history: this run leaves no line ({said_of(error)})")
-        return replace(outcome, results=replace(outcome.results, remarks=remarks))
+        remark = f"history: this run leaves no line ({said_of(error)})"
+        results = outcome.results
+        results = replace(results, remarks=(*results.remarks, remark))
+        return replace(outcome, results=results)
+
+
+def _with_runs_before(outcome: Outcome, before: History) -> Outcome:
+    line = line_of(outcome)
+    attempt = attempt_of(line, before.lines)
+    results = outcome.results
+    results = replace(
+        results,
+        remarks=(*results.remarks, *_remarks_on(before, line)),
+        notices=(*results.notices, *_notices_of(attempt)),
+    )
+    history = replace(before, lines=(*before.lines, line))
+    whole = replace(outcome, results=results, history=history, attempt=attempt)
+    return replace(whole, history=_shown_history(whole, line))
+
+
+def _remarks_on(before: History, line: Line) -> list[str]:
+    """Return remarks on unreadable runs, and on runs by a clock that is ahead."""
+    remarks = [f"history: {damaged}" for damaged in before.damaged]
+    later = sum(earlier.at > line.at + _CLOCKS_DIFFER for earlier in before.lines)
+    if later:
+        remarks.append(
+            f"history: {later} runs are dated after this one; check the clock of this machine"
+        )
+    return remarks
+
+
+def _notices_of(attempt: int) -> list[str]:
+    """Return a notice on the chance that one of several attempts passes."""
+    if attempt <= 1:
+        return []
+    chance = chance_of_a_pass(attempt)
+    return [
+        f"attempt {attempt} on this test set: a recipe at the minimum detectable drop passes at "
+        f"least one of {attempt} attempts with a probability of {chance:.0%}"
+    ]
+
+
+def _shown_history(outcome: Outcome, line: Line) -> History:
+    """Return the runs that a report shows: the last of the series, the incumbent's and this one."""
+    history = outcome.history
+    assert history is not None
+    shown_lines = [*history.series.get(line.series, ())[-LAST:], line_of_incumbent(outcome), line]
+    # By identity: equal lines may be of different runs.
+    lines = [line for line in history.lines if any(line is other for other in shown_lines)]
+    return replace(history, lines=tuple(lines))

@@ -1,7 +1,7 @@
-"""Exchange between the two processes of a run: the request of the outer one, and the record of the inner one.
+"""Exchange between the two processes of a run: the request of the outer one, and the record.
 
-It needs the standard library alone. A plugin of the inner pytest holds the file, so no other process knows it: neither
-a worker nor what a model starts.
+It needs the standard library alone. A plugin of the inner pytest holds the file, so no other
+process knows it: neither a worker nor what a model starts.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def new_run_id() -> str:
 class RunRecord:
     """Record that the inner process of a run leaves at its end.
 
-    `run` is the id of the run, and `status` the exit status with which pytest ended. `report` is the text of
-    `stress.json`, and `pictures` are the files that it names; a plan and a listing have none. `plan` is the plan as
-    JSON, empty without one. `code` has the SHA-256 of each file of the user's code that ran.
+    `run` is the id of the run, and `status` the exit status with which pytest ended. `report` is
+    the text of `stress.json`, and `pictures` are the files that it names; a plan and a listing have
+    none. `plan` is the plan as JSON, empty without one. `code` has the SHA-256 of each file of the
+    user's code that ran.
     """
 
     run: str
@@ -53,7 +54,7 @@ class RunRecord:
 
     @staticmethod
     def of_json(content: bytes) -> RunRecord:
-        """Return the record in its JSON; raises `ValueError`, `TypeError` or `KeyError` for anything else."""
+        """Return the record in its JSON; `ValueError`, `TypeError` or `KeyError` if it has none."""
         plain = json.loads(content)
         pictures = {name: base64.b64decode(text) for name, text in plain["pictures"].items()}
         return RunRecord(**{**plain, "pictures": pictures})
@@ -68,7 +69,7 @@ class Handover:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """Return what is asked for: the id of the run, its request, and the command line for people."""
+        """Return the content of the file: the id of the run, its request, and its command line."""
         return dict(json.loads(self.path.read_bytes()))
 
     @property

@@ -1,4 +1,4 @@
-"""The inner process of a run: pytest with the request of the outer process, which waits for its record.
+"""The inner process of a run: pytest with the request of the outer process.
 
 No other module starts pytest. This one needs neither PyTorch nor NumPy.
 """
@@ -164,9 +164,8 @@ def _command(handover: Handover, launch: Launch) -> list[str]:
 
 def _interpreter_options() -> list[str]:
     """Return the options -O, -W and -X of this interpreter, which its environment may have set."""
-    options = ["-O"] * sys.flags.optimize
-    options += [f"-W{filter_}" for filter_ in sys.warnoptions]
-
+    options = ["-O" for _ in range(sys.flags.optimize)]
+    options += [f"-W{warning_filter}" for warning_filter in sys.warnoptions]
     for name, value in sys._xoptions.items():  # Documented, in spite of its name.
         if value is True:
             options.append(f"-X{name}")
@@ -225,7 +224,8 @@ def execute(
 
     request = with_options_read(request).but(run_id=new_run_id())
     end = run_inner(request, Launch.of(request), on_line=on_line, runner=runner)
-    reports, record = request.reports_folder, end.record
+    reports = request.reports_folder
+    record = end.record
 
     if record is None:
         # A process that exits with 0 before its end has done nothing.
@@ -290,7 +290,7 @@ def _output(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
 
 
 def _lines(output: Iterator[bytes]) -> Iterator[str]:
-    """Yield the lines of output as they come, without their ends."""
+    """Yield each line of output at once, without its end."""
     to_text = codecs.getincrementaldecoder(locale.getencoding())(errors="replace")
     decoder = io.IncrementalNewlineDecoder(to_text, translate=True)
     line = ""

@@ -26,8 +26,11 @@ from harness.run.session import OtherImages, RunScope, StressSession
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness.base.cache import Store
     from harness.data import LabelledImages
+    from harness.data.exported import Export
     from harness.inference import RoleModel
+    from harness.inference.cluster import Cluster
     from harness.measures.panel.predictions import PanelPredictions
     from harness.run.request import RunRequest
 
@@ -40,7 +43,10 @@ _ahead: dict[str, LabelledImages] = {}
 
 
 def load_ahead(options: Sequence[str]) -> None:
-    """Load the images of later runs in this process and its copies; one that cannot load them will say so."""
+    """Load the images of later runs in this process and its copies.
+
+    A run that cannot load them will say so.
+    """
     with suppress(Exception):
         request = request_of(options, root=Path())
         _ahead[_made_by(request)] = request.load(request.transform_named)
@@ -51,86 +57,53 @@ def _made_by(request: RunRequest) -> str:
 
 
 def checks_of(request: RunRequest) -> ChecksFile:
-    """Return the checks of a run: those of its file, and those that features make of its request."""
+    """Return the checks of a run: of its file, and those that features make of its request."""
     checks = read_checks(request.checks_path)
-    made = (resolve(feature.rows)(request) for feature in features() if feature.rows)
-    return replace(checks, checks=(*checks.checks, *(row for rows in made for row in rows)))
+    rows = list(checks.checks)
+    for feature in features():
+        if feature.rows:
+            rows += resolve(feature.rows)(request)
+    return replace(checks, checks=tuple(rows))
 
 
 def open_session(
     request: RunRequest, *, checks: ChecksFile | None = None, workers: int | None = None
 ) -> StressSession:
-    """Load and check everything that a run needs; raises `InputError` for anything that cannot be used.
+    """Load and check everything that a run needs.
 
-    `checks` is the checks file if it has been read: all that use it then have the same content.
+    Args:
+        request: what the run is asked for.
+        checks: the checks file if it has been read: all that use it then have the same content.
+        workers: the most threads of a model; None for all cores.
+
+    Raises:
+        InputError: something cannot be used.
     """
-    from harness.base.cache import Store
-    from harness.checks.slices import expect_elsewhere_of
     from harness.data import stratified_sample
-    from harness.data.sources import load_elsewhere
-    from harness.inference import open_model, placed, spread_of
-    from harness.inference.engine import Engine
-    from harness.run.recorded import scope_of_recorded
 
-    network, words = request.part(NetworkOptions), request.transform_named
     checks = checks or checks_of(request)
-    if (images := _ahead.get(_made_by(request))) is None:
-        images = request.load(words, spread=spread_of(request))
-    expect_data_of(checks, images)
-    expect_profile_of(checks, request.profile)
-    if request.record is None and request.answers is None:
-        expect_domain_of(checks, images)
-        checks.expect_rows_as_calibrated()
-    if checks.data.classes:
-        images = replace(images, classes=checks.data.classes)
-    elsewhere = None
-    if request.unknown is not None:
-        elsewhere = load_elsewhere(request.unknown, images, request.whole_pipeline(words))
-    expect_elsewhere_of(checks, elsewhere, recording=request.record is not None)
-    panel_predictions, whole, labels = (
-        _panel_predictions(request, checks, images),
-        None,
-        images.labels.numpy(),
-    )
-    if (size := request.sample_size(checks.data)) is not None:
-        whole = None if request.samples is not None else images
-        images = stratified_sample(images, size)
-    cluster, device = placed(request, request.device)
-    cache = None if request.no_cache else Store.of_user()
-    if cache:
-        cache.prune()
-    roles: dict[str, RoleModel] = {}
-    for role in () if request.instead else filter(request.checkpoints.__contains__, ROLES):
-        model = open_model(
-            request.checkpoints[role],
-            images,
-            role=role,
-            network=network,
-            device=device,
-            workers=workers,
-            cache=cache,
-            backend=cluster or Engine,
-            others=roles.values(),
-            rounded=checks.data.pixels is not None,
-        )
-        roles[role] = replace(model, layer=_layer(model, images, request.layer))
+    all_images = _images_of(request, checks)
+    elsewhere = _images_elsewhere(request, checks, all_images)
+    panel_predictions = _panel_predictions(request, checks, all_images)
+
+    images = all_images
+    whole = None
+    size = request.sample_size(checks.data)
+    if size is not None:
+        images = stratified_sample(all_images, size)
+        if request.samples is None:  # A sample that was asked for is all that the run knows.
+            whole = all_images
+    cluster, roles, cache = _models_of(request, checks, images, workers=workers)
     if panel_predictions and roles:  # The candidate may be one of the reference models.
         panel_predictions = panel_predictions.without(roles["candidate"].model_sha256)
     _expect_declared(request, roles)
-    if request.record is not None and not all(model.provides.live for model in roles.values()):
-        checks.data.expect_numbers(
-            {check.family for check in checks.checks}, "the models are recorded predictions"
-        )
-    recorded = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
-    if recorded and recorded.samples and request.record is not None:
-        raise AnswersError(
-            "the predictions are of an export with --budget, and thresholds need all images; export without it"
-        )
+
+    export = _recorded_scope(request, checks, roles)
     scope = RunScope(
         recording=request.record is not None,
         thorough=request.profile == "thorough",
-        fitted=recorded.samples if recorded else {},
-        answered=recorded.families if recorded else (),
+        fitted=export.samples if export else {},
+        answered=export.families if export else (),
     )
     of_rows = _images_of_rows(checks, images, request)
     session = StressSession(
@@ -139,7 +112,7 @@ def open_session(
         roles,
         panel_predictions,
         scope,
-        OtherImages(whole, labels, of_rows, elsewhere),
+        OtherImages(whole, all_images.labels.numpy(), of_rows, elsewhere),
         declared=request.declared,
         waived=request.waived,
         cache=cache,
@@ -151,32 +124,122 @@ def open_session(
     return session if request.stopped is None else session.stopped_at(*request.stopped)
 
 
+def _images_of(request: RunRequest, checks: ChecksFile) -> LabelledImages:
+    """Return all images of the data, which are those that the checks file was made for."""
+    from harness.inference import spread_of
+
+    images = _ahead.get(_made_by(request))
+    if images is None:
+        images = request.load(request.transform_named, spread=spread_of(request))
+    expect_data_of(checks, images)
+    expect_profile_of(checks, request.profile)
+    if request.record is None and request.answers is None:
+        expect_domain_of(checks, images)
+        checks.expect_rows_as_calibrated()
+    if checks.data.classes:
+        images = replace(images, classes=checks.data.classes)
+    return images
+
+
+def _images_elsewhere(
+    request: RunRequest, checks: ChecksFile, images: LabelledImages
+) -> LabelledImages | None:
+    """Return the images of none of the classes, if the request names some."""
+    from harness.checks.slices import expect_elsewhere_of
+    from harness.data.sources import load_elsewhere
+
+    elsewhere = None
+    if request.unknown is not None:
+        pipeline = request.whole_pipeline(request.transform_named)
+        elsewhere = load_elsewhere(request.unknown, images, pipeline)
+    expect_elsewhere_of(checks, elsewhere, recording=request.record is not None)
+    return elsewhere
+
+
+def _models_of(
+    request: RunRequest, checks: ChecksFile, images: LabelledImages, *, workers: int | None
+) -> tuple[Cluster | None, dict[str, RoleModel], Store | None]:
+    """Return the cluster that models run on, the models by role, and their cache of predictions.
+
+    Work in place of a run has no models.
+    """
+    from harness.base.cache import Store
+    from harness.inference import open_model, placed
+    from harness.inference.engine import Engine
+
+    cluster, device = placed(request, request.device)
+    cache = None if request.no_cache else Store.of_user()
+    if cache is not None:
+        cache.prune()
+
+    roles: dict[str, RoleModel] = {}
+    for role in ROLES:
+        if request.instead or role not in request.checkpoints:
+            continue
+        model = open_model(
+            request.checkpoints[role],
+            images,
+            role=role,
+            network=request.part(NetworkOptions),
+            device=device,
+            workers=workers,
+            cache=cache,
+            backend=cluster or Engine,
+            others=roles.values(),
+            rounded=checks.data.pixels is not None,
+        )
+        roles[role] = replace(model, layer=_layer(model, images, request.layer))
+    return cluster, roles, cache
+
+
+def _recorded_scope(
+    request: RunRequest, checks: ChecksFile, roles: Mapping[str, RoleModel]
+) -> Export | None:
+    """Return what recorded predictions were exported for; `InputError` if that does not suffice."""
+    from harness.run.recorded import scope_of_recorded
+
+    is_recording = request.record is not None
+    if is_recording and not all(model.provides.live for model in roles.values()):
+        families = {check.family for check in checks.checks}
+        checks.data.expect_numbers(families, "the models are recorded predictions")
+
+    scope = scope_of_recorded(roles, checks, profile=request.profile, measured=request.samples)
+    if is_recording and scope and scope.samples:
+        raise AnswersError(
+            "the predictions are of an export with --budget, and thresholds need all images; "
+            "export without it"
+        )
+    return scope
+
+
 def _images_of_rows(
     checks: ChecksFile, images: LabelledImages, request: RunRequest
 ) -> dict[str, LabelledImages]:
-    """Return the images that rows of families are about, by family."""
+    """Return the images that the rows of a family are about, by the family's name."""
     of_rows = {}
     for name, family in families_of_features().items():
-        if family.images and checks.family(name):
-            own_images = resolve(family.images)(checks, images, request)
-            if own_images is not None:
-                of_rows[name] = own_images
+        if not family.images or not checks.family(name):
+            continue
+        images_of_family = resolve(family.images)(checks, images, request)
+        if images_of_family is not None:
+            of_rows[name] = images_of_family
     return of_rows
 
 
 def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:
-    """Raise `InputError` where nothing was named and there is nothing by default, before anything is trained."""
+    """Raise `InputError` where no candidate is named, and the default is missing."""
     if request.shipped and checks.data.name != request.data:
         raise DataError(
             f'{checks.path}: made for the data {checks.data.name!r}; name them by data = "…" '
             "below [gate] in stress_tests/checks.toml, or by --stress-set data=…"
         )
-    named = "candidate" in request.roles or "candidate" in request.shipped
+    if "candidate" in request.roles or "candidate" in request.shipped:
+        return
     candidate = request.checkpoints["candidate"]
-    if not (named or isinstance(candidate, str) or candidate.exists()):
+    if isinstance(candidate, Path) and not candidate.exists():
         raise UnusableModelError(
-            f"{candidate}: there is no such file, and no shipped model is for these data; name the checkpoint to judge "
-            "with --candidate"
+            f"{candidate}: there is no such file, and no shipped model is for these data; name the "
+            "checkpoint to judge with --candidate"
         )
 
 
@@ -200,7 +263,7 @@ def train_missing(request: RunRequest) -> dict[str, Path]:
 def _panel_predictions(
     request: RunRequest, checks: ChecksFile, images: LabelledImages
 ) -> PanelPredictions | None:
-    """Return what reference models know, checked against what the thresholds were made with."""
+    """Return the predictions of reference models that the thresholds were made with."""
     from harness.measures.panel.collection import PredictionRecorder
     from harness.measures.panel.predictions import read_panel_predictions
 
@@ -219,28 +282,30 @@ def _panel_predictions(
 
 
 def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> None:
-    """Raise `InputError` for an incumbent that was loaded by its declaration, and has another SHA-256."""
-    loaded, declared = roles.get(INCUMBENT), request.declared
+    """Raise `InputError` if the incumbent was loaded by its declaration, and is another file."""
+    loaded = roles.get(INCUMBENT)
+    declared = request.declared
     if loaded is None or declared is None or INCUMBENT in request.roles:
         return
     if loaded.sha256 != declared.sha256:
         raise IncumbentError(declared.refusal(loaded.sha256))
 
 
-def _layer(model: RoleModel, images: LabelledImages, wanted: str | None) -> str | None:
-    """Return the layer to look at, checked; a model that lacks the candidate's is looked at where it is by default.
+def _layer(model: RoleModel, images: LabelledImages, name: str | None) -> str | None:
+    """Return the layer for Grad-CAM, checked; None for the default layer.
 
-    A model that gives predictions only has none.
+    The default stands also for a layer that another model than the candidate lacks. A model that
+    gives only predictions has no layer.
     """
     from harness.inference.layers import chosen_layer
 
-    if wanted is None or not model.provides.layers:
+    if name is None or not model.provides.layers:
         return None
     try:
-        return chosen_layer(model.classifier, images, wanted)[0]
+        return chosen_layer(model.classifier, images, name)[0]
     except InputError as error:
         if model.role == "candidate":
             raise InputError(
-                f"{model.role} {model.path}: {error}", setting=f"layer {wanted}", code=error.code
+                f"{model.role} {model.path}: {error}", setting=f"layer {name}", code=error.code
             ) from error
         return None

@@ -1,4 +1,4 @@
-"""A repository's gate: its data, its settings, and what `list` shows."""
+"""A repository's gate: its data, its settings, and the tables that `list` prints."""
 
 from __future__ import annotations
 
@@ -21,71 +21,78 @@ from harness.run.settings import GROUPS, SETTINGS, option_of_pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness.checks.check import Check
 
 Table = list[tuple[str, ...]]
 
 
-def table_of(what: str, checks: Path) -> Table:
-    """Return a table that `list` prints, titles first; raises `InputError` for a checks file that is refused."""
+def table_of(title: str, checks: Path) -> Table:
+    """Return a table that `list` prints, column titles first.
+
+    Raises `InputError` for a checks file that is refused.
+    """
+    tables: dict[str, Callable[[], Table]] = {
+        "checks": lambda: _table_of_checks(checks),
+        "settings": _table_of_settings,
+        "metrics": _table_of_metrics,
+        "corruptions": _table_of_corruptions,
+        "sources": _table_of_sources,
+        "predictors": _table_of_predictors,
+    }
+    return tables[title]()
+
+
+def _table_of_checks(path: Path) -> Table:
+    rows: Table = [("check", "family", "metric", "direction", "threshold", "provenance")]
+    for check in read_checks(path).checks:
+        threshold = "informational"
+        provenance = ""
+        if check.binding:
+            threshold = f"{check.binding.threshold:g}"
+            provenance = str(check.provenance)
+        direction = check.direction or ""
+        rows.append((check.id, check.family, check.metric, direction, threshold, provenance))
+    return rows
+
+
+def _table_of_settings() -> Table:
+    titles = list(dict.fromkeys(GROUPS.values()))
+    settings = sorted(SETTINGS.values(), key=lambda setting: titles.index(GROUPS[setting.group]))
+    about = "meaning (without dashes: in the table [gate], or by --set)"
+    rows: Table = [("setting", "topic", "value", about)]
+    for setting in (*map(setting_of, ROLES), *settings):
+        topic = GROUPS.get(setting.group, "Models")
+        rows.append((option_of_pytest(setting.name), topic, setting.value or "–", setting.help))
+    return rows
+
+
+def _table_of_metrics() -> Table:
+    rows: Table = [("metric", "unit", "better", "meaning")]
+    for name, metric in METRICS.items():
+        rows.append((name, metric.unit.value, metric.better, metric.sentence))
+    return rows
+
+
+def _table_of_corruptions() -> Table:
+    rows: Table = [("corruption", "levels", "effect")]
+    for name, corruption in CORRUPTIONS.items():
+        rows.append((name, corruption.levels_in_words, corruption.effect))
+    return rows
+
+
+def _table_of_sources() -> Table:
+    rows: Table = [("source", "meaning")]
+    for name, source in SOURCES.items():
+        rows.append((source.form(name), source.about))
+    return [*rows, CALLABLE]
+
+
+def _table_of_predictors() -> Table:
     from harness.inference.predictors.kinds import KINDS
 
-    order = list(dict.fromkeys(GROUPS.values()))
-    settings = sorted(SETTINGS.values(), key=lambda each: order.index(GROUPS[each.group]))
-    tables: dict[str, Callable[[], Table]] = {
-        "checks": lambda: [
-            ("check", "family", "metric", "direction", "threshold", "provenance"),
-            *map(_check_row, read_checks(checks).checks),
-        ],
-        "settings": lambda: [
-            (
-                "setting",
-                "topic",
-                "value",
-                "meaning (without dashes: in the table [gate], or by --set)",
-            ),
-            *(
-                (
-                    option_of_pytest(each.name),
-                    GROUPS.get(each.group, "Models"),
-                    each.value or "–",
-                    each.help,
-                )
-                for each in (*map(setting_of, ROLES), *settings)
-            ),
-        ],
-        "metrics": lambda: [
-            ("metric", "unit", "better", "meaning"),
-            *(
-                (name, each.unit.value, each.better, each.sentence)
-                for name, each in METRICS.items()
-            ),
-        ],
-        "corruptions": lambda: [
-            ("corruption", "levels", "effect"),
-            *((name, kind.levels_in_words, kind.effect) for name, kind in CORRUPTIONS.items()),
-        ],
-        "sources": lambda: [
-            ("source", "meaning"),
-            *((source.form(name), source.about) for name, source in SOURCES.items()),
-            CALLABLE,
-        ],
-        "predictors": lambda: [
-            ("candidate", "provides", "extra", "meaning"),
-            *(
-                (each.form, each.provides, each.extra or "–", each.help)
-                for each in dict.fromkeys(KINDS.values())
-            ),
-        ],
-    }
-    return tables[what]()
-
-
-def _check_row(check: Check) -> tuple[str, ...]:
-    threshold, of = "informational", ""
-    if check.binding:
-        threshold, of = f"{check.binding.threshold:g}", str(check.provenance)
-    return check.id, check.family, check.metric, check.direction or "", threshold, of
+    rows: Table = [("candidate", "provides", "extra", "meaning")]
+    for kind in dict.fromkeys(KINDS.values()):  # A kind may have several suffixes.
+        rows.append((kind.form, kind.provides, kind.extra or "–", kind.help))
+    return rows
 
 
 SHIPPED = "fashion-mnist"
@@ -94,7 +101,10 @@ SHIPPED = "fashion-mnist"
 
 @dataclass(frozen=True)
 class Project:
-    """The gate of a repository: `request` has all its settings. `data_from` says where its data are named."""
+    """The gate of a repository.
+
+    `request` has all its settings. `data_from` says where its data are named.
+    """
 
     request: RunRequest
     data_from: str
@@ -102,42 +112,53 @@ class Project:
     @property
     def data_line(self) -> str:
         """Return the line that says which data a command uses, and where they are named."""
-        given = {
+        pipeline_settings = {
             name: value
             for name, value in self.request.given.items()
-            if name in DataOptions.model_fields
+            if name in DataOptions.model_fields and name != "data"
         }
-        given.pop("data", None)
-        pipeline = [pair.replace("=", " ", 1) for pair in pairs_of(given)]
+        pipeline = [pair.replace("=", " ", 1) for pair in pairs_of(pipeline_settings)]
         return f"data: {', '.join([self.request.data, *pipeline])} (from {self.data_from})"
 
 
-def project_of(checks: Path, given: Mapping[str, Any], arguments: Sequence[str] = ()) -> Project:
-    """Return the gate of this repository; `given` settings win over its own, and options of pytest over both.
+def project_of(checks: Path, settings: Mapping[str, Any], arguments: Sequence[str] = ()) -> Project:
+    """Return the gate of this repository.
 
-    Raises `InputError` where nothing names the data. The checks file says so for the shipped ones.
+    Raises `InputError` where nothing names the data; a checks file made for the shipped data names
+    them.
+
+    Args:
+        checks: the checks file.
+        settings: win over those of the repository.
+        arguments: options of pytest, which win over the `settings`.
     """
-    own = own_settings(Path())
-    line, rest = read_line(arguments)
-    request = RunRequest.of(own, given, line, options=rest)
-    return Project(request, _data_from(checks, own, {**given, **line}))
+    of_table = own_settings(Path())
+    of_line, options = read_line(arguments)
+    request = RunRequest.of(of_table, settings, of_line, options=options)
+    return Project(request, _data_from(checks, of_table, {**settings, **of_line}))
 
 
-def _data_from(checks: Path, own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """Return what names the data: the command line, the project's table, or a checks file for the shipped ones."""
-    if "data" in given:
+def _data_from(checks: Path, of_table: Mapping[str, Any], of_line: Mapping[str, Any]) -> str:
+    """Return what names the data: the command line, the project's table, or a checks file."""
+    if "data" in of_line:
         return "the command line"
-    if "data" in own:
+    if "data" in of_table:
         return str(OWN)
-    made_for = read_checks(checks).data.name if checks.exists() else None
-    if made_for == SHIPPED:
-        return str(checks)
-    there = f"{checks} is made for {made_for!r}" if made_for else f"there is no {checks}"
-    if hint := hint_of_project(checks):
+
+    situation = f"there is no {checks}"
+    if checks.exists():
+        name = read_checks(checks).data.name
+        if name == SHIPPED:
+            return str(checks)
+        situation = f"{checks} is made for {name!r}"
+
+    hint = hint_of_project(checks)
+    if hint:
         raise ConfigurationError(
-            f"no data are named: {there}. {hint}, or name the images with --data"
+            f"no data are named: {situation}. {hint}, or name the images with --data"
         )
     raise ConfigurationError(
-        f"no data are named: {there}, and {OWN} has no data below {HEAD}. Name the images with --data, such as "
-        f"folder:photos/test or {SHIPPED}; `stress-harness init --data` writes it down for all commands"
+        f"no data are named: {situation}, and {OWN} has no data below {HEAD}. Name the images with "
+        f"--data, such as folder:photos/test or {SHIPPED}; `stress-harness init --data` writes it "
+        "down for all commands"
     )

@@ -1,4 +1,4 @@
-"""Request for a gate run: its settings, from a command line, a project's table or Python, and what else it needs."""
+"""Request for a gate run: its settings, from a command line, a project's table or Python."""
 
 from __future__ import annotations
 
@@ -41,29 +41,36 @@ QUICK_SAMPLES = 2_000
 TIMEOUT_SECONDS = {"quick": 1_800.0, "default": 1_800.0, "thorough": 18_000.0}
 """Time limit of a check, by profile: far more than a ResNet-50 needs on one core."""
 _ON_CI = ("CI", "BUILD_NUMBER", "TF_BUILD")
-"""Environment variables of continuous integration, at least one of them set; pytest looks at the first two."""
+"""Environment variables of which CI sets at least one; pytest looks at the first two."""
 Spec = str | Path
 
 
-def model_spec(given: Spec) -> Path | str:
-    """Return a path, or the SPEC of a predictor as text; see `harness.inference.predictors.kinds.model_spec`."""
-    if ":" not in str(given):  # Most are paths, and PyTorch is not imported for them.
-        return Path(given)
+def model_spec(spec: Spec) -> Path | str:
+    """Return a path, or the SPEC of a predictor as text.
+
+    See `harness.inference.predictors.kinds.model_spec`.
+    """
+    if ":" not in str(spec):  # Most are paths, and PyTorch is not imported for them.
+        return Path(spec)
     from harness.inference.predictors import kinds
 
-    return kinds.model_spec(given)
+    return kinds.model_spec(spec)
 
 
 class RunRequest(RunSettings):
     """All that a gate run is asked for: the settings, and more.
 
-    `roles` are the named checkpoints, "none" for none. A missing value, or None, means the default, relative to `root`,
-    the folder of the project. `tests` are files or folders of stress tests, and `options` further options of pytest.
-    Only calibration uses the next three. `record` has the families or rows to measure without judging, empty for all.
-    `answers` is the folder for the candidate's predictions. `panel_predictions` replaces the file that the recipe of
-    the checks file names. `instead` names a module, and what its function `run_instead` does in place of a run.
-    `run_id` is the id of the run, or empty. A run that has `stopped` has a check's id and the positions of its images;
-    its workers get them.
+    `roles` are the named checkpoints, "none" for none. A missing value, or None, means the default,
+    relative to `root`, the folder of the project. `tests` are files or folders of stress tests, and
+    `options` further options of pytest.
+
+    Only calibration uses the next three. `record` has the families or rows to measure without
+    judging, empty for all. `answers` is the folder for the candidate's predictions.
+    `panel_predictions` replaces the file that the recipe of the checks file names.
+
+    `instead` names a module, and what its function `run_instead` does in place of a run. `run_id`
+    is the id of the run, or empty. A run that has `stopped` has a check's id and the positions of
+    its images; its workers get them.
     """
 
     roles: dict[str, Place] = Field(default_factory=dict)
@@ -79,12 +86,23 @@ class RunRequest(RunSettings):
 
     @staticmethod
     def of(*layers: Mapping[str, Any], **more: Any) -> RunRequest:
-        """Return the request of settings by name: later ones win, and tables are joined entry by entry."""
+        """Return the request of settings by name.
+
+        Of layers with the same setting, the later one wins; tables are joined entry by entry.
+        """
         values: dict[str, Any] = {}
-        for name, value in (item for layer in layers for item in layer.items()):
-            values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
-        named = {role: found for role in ROLES if (found := values.pop(role, None)) is not None}
-        return RunRequest(**{**values, "roles": {**values.get("roles", {}), **named}, **more})
+        for layer in layers:
+            for name, value in layer.items():
+                if isinstance(value, dict):
+                    value = {**values.get(name, {}), **value}  # noqa: PLW2901
+                values[name] = value
+
+        roles = dict(values.pop("roles", {}))
+        for role in ROLES:
+            checkpoint = values.pop(role, None)
+            if checkpoint is not None:
+                roles[role] = checkpoint
+        return RunRequest(**{**values, "roles": roles, **more})
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -93,23 +111,24 @@ class RunRequest(RunSettings):
 
     @cached_property
     def checkpoints(self) -> dict[str, Path | str]:
-        """Return the models of the roles that have one: a path, or the SPEC of a predictor as text.
+        """Return the model of each role that has one: a path, or the SPEC of a predictor as text.
 
         Raises `InputError` for a role that needs one.
         """
-        found: dict[str, Path | str] = {}
+        checkpoints: dict[str, Path | str] = {}
         for name, role in ROLES.items():
-            given = self.roles.get(name)
-            if given == "none":
-                if not role.optional:
-                    raise InputError(
-                        f"the gate needs a {name}; name a checkpoint", setting=f"{name} none"
-                    )
-            elif given is not None:
-                found[name] = model_spec(given)
-            elif (path := role.default(self.root / "models", shipped_data=self._ours)) is not None:
-                found[name] = path
-        return found
+            checkpoint = self.roles.get(name)
+            if checkpoint is None:
+                path = role.default(self.root / "models", shipped_data=self._ours)
+                if path is not None:
+                    checkpoints[name] = path
+            elif checkpoint != "none":
+                checkpoints[name] = model_spec(checkpoint)
+            elif not role.optional:
+                raise InputError(
+                    f"the gate needs a {name}; name a checkpoint", setting=f"{name} none"
+                )
+        return checkpoints
 
     @cached_property
     def declared(self) -> Declaration | None:
@@ -127,16 +146,17 @@ class RunRequest(RunSettings):
 
     @property
     def incumbent(self) -> Path | str:
-        """Return the incumbent; raises `InputError` without one, and for another file than the declared one."""
+        """Return the incumbent; `InputError` without one, or if it is not the declared one."""
         self.expect_incumbent()
-        if (found := self.checkpoints.get(INCUMBENT)) is None:
+        incumbent = self.checkpoints.get(INCUMBENT)
+        if incumbent is None:
             raise IncumbentError(
                 "there is no incumbent yet; `stress-harness accept` makes one, or name two models"
             )
-        return found
+        return incumbent
 
     def expect_incumbent(self) -> None:
-        """Raise `InputError` for a declared incumbent that is missing, or another file, where none is named."""
+        """Raise `InputError` if none is named, and the declared one is missing or another file."""
         if INCUMBENT not in self.roles and self.declared is not None:
             self.declared.expect_weights()
 
@@ -147,6 +167,7 @@ class RunRequest(RunSettings):
 
     @property
     def _ours(self) -> bool:
+        """Return whether the data are those of the shipped models."""
         return self.part(DataOptions) == DataOptions()
 
     @property
@@ -155,7 +176,9 @@ class RunRequest(RunSettings):
         if self.checks is not None:
             return Path(self.checks)
         quick = self.default_checks_path.with_name("checks-quick.toml")
-        return quick if self.profile == "quick" and quick.exists() else self.default_checks_path
+        if self.profile == "quick" and quick.exists():
+            return quick
+        return self.default_checks_path
 
     @property
     def default_checks_path(self) -> Path:
@@ -172,12 +195,13 @@ class RunRequest(RunSettings):
         """Return the file of the run history; by default in the folder of reports, in CI none."""
         if self.history is not None:
             return None if self.history == "none" else self.root / self.history
+        # A machine of CI keeps no file for the next run.
         on_ci = any(os.environ.get(name, "") not in {"", "0", "false"} for name in _ON_CI)
         return None if on_ci else self.reports_folder / HISTORY_FILE
 
     @property
     def budget_seconds(self) -> float | None:
-        """Return the time that the run must fit into; raises `InputError` for a text that is no time."""
+        """Return the time that the run must fit into; `InputError` for a text that is no time."""
         return None if self.budget is None else seconds_in(self.budget)
 
     @property
@@ -195,15 +219,19 @@ class RunRequest(RunSettings):
 
     def expect_sound(self) -> None:
         """Raise `InputError` for a setting that contradicts another, before anything is loaded."""
-        _ = self.checkpoints, self.budget_seconds
+        # Both are made of settings, and raise for wrong ones.
+        _ = self.checkpoints
+        _ = self.budget_seconds
 
 
 def own_settings(root: Path) -> dict[str, Any]:
-    """Return the settings in the table of a project's own checks file, whatever checks file a run uses.
+    """Return the settings in the table of a project's own checks file.
 
-    Raises `InputError` for an unknown setting, and a wrong value.
+    They apply whatever checks file a run uses. Raises `InputError` for an
+    unknown setting or a wrong value.
     """
-    table, where = read_table(root / OWN), f"{root / OWN}: {HEAD}"
+    table = read_table(root / OWN)
+    where = f"{root / OWN}: {HEAD}"
     for name in table.keys() - IN_TABLE.keys():
         if name in ON_LINE:
             raise ConfigurationError(
@@ -217,86 +245,112 @@ def own_settings(root: Path) -> dict[str, Any]:
 
 
 def set_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of `KEY=VALUE` pairs; raises `InputError` for one that pytest has an option for."""
-    if named := next(
-        (name for name in ON_LINE if any(pair.startswith(f"{name}=") for pair in pairs)), None
-    ):
-        raise InputError(
-            f"it is an option of its own, {option_of_pytest(named)}", setting=f"set {named}"
-        )
+    """Return the settings of `KEY=VALUE` pairs.
+
+    Raises `InputError` for a setting that pytest has an option for.
+    """
+    keys = {pair.partition("=")[0] for pair in pairs if "=" in pair}
+    for name in ON_LINE:
+        if name in keys:
+            raise InputError(
+                f"it is an option of its own, {option_of_pytest(name)}", setting=f"set {name}"
+            )
     return values_of(pairs, IN_TABLE)
 
 
 def setting_of(role: str) -> Setting:
     """Return the setting that names the checkpoint of a role."""
-    about = ROLES[role]
-    text = (
-        f"{about.about}{', or none' if about.optional else ''} (default: {about.default_in_words})."
-    )
-    return Setting(
-        role, text, "", metavar="MODEL|none" if about.optional else "MODEL", line=True, reads=True
-    )
+    facts = ROLES[role]
+    about = facts.about
+    metavar = "MODEL"
+    if facts.optional:
+        about = f"{about}, or none"
+        metavar = "MODEL|none"
+    text = f"{about} (default: {facts.default_in_words})."
+    return Setting(role, text, "", metavar=metavar, line=True, reads=True)
 
 
 def add_options(add: Any, *, bare: bool = True) -> None:
-    """Add pytest's options to a parser; those with a common name only if they are `bare`. See `line_values`."""
-    known = [*map(setting_of, ROLES), *ON_LINE.values()]
-    named = [each for each in known if bare or option_of_pytest(each.name).startswith("--stress")]
-    add_settings(add, named, option_of_pytest)
-    how = {"action": "append", "default": [], "metavar": SET.metavar, "help": SET.help}
-    add(option_of_pytest(SET.name), dest="stress_set", **how)
+    """Add pytest's options to a parser, see `line_values`.
 
-
-def line_values(namespace: object) -> dict[str, Any]:
-    """Return the settings in the result of a parser with `add_options`; of two, the later one counts."""
-    found = values_in(namespace)
-    last = {pair.partition("=")[0]: pair for pair in found.pop("set", ())}
-    return {**set_values(list(last.values())), **found}
-
-
-def read_line(arguments: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the settings on a command line of pytest, and its other arguments; raises `InputError` for a wrong one."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    add_options(parser.add_argument)
-    try:
-        found, rest = parser.parse_known_args(list(arguments))
-    except argparse.ArgumentError as error:
-        raise InputError(str(error)) from None
-    return line_values(found), tuple(rest)
-
-
-def request_of(arguments: Sequence[str], *, root: Path | None = None) -> RunRequest:
-    """Return the request of a command line of pytest; other arguments, such as paths of tests, stand in `options`.
-
-    With the `root` of a project, its own settings count, too. Raises `InputError` for a wrong value.
+    Options with a common name are added only if they may be `bare`, without the prefix `--stress`.
     """
-    values, rest = read_line(arguments)
-    return RunRequest.of(
-        own_settings(root) if root else {}, values, options=rest, root=root or Path()
+    settings = [*map(setting_of, ROLES), *ON_LINE.values()]
+    if not bare:
+        settings = [
+            setting for setting in settings if option_of_pytest(setting.name).startswith("--stress")
+        ]
+    add_settings(add, settings, option_of_pytest)
+    add(
+        option_of_pytest(SET.name),
+        dest="stress_set",
+        action="append",
+        default=[],
+        metavar=SET.metavar,
+        help=SET.help,
     )
 
 
+def line_values(namespace: object) -> dict[str, Any]:
+    """Return the settings in the result of a parser with `add_options`; the last value counts."""
+    values = values_in(namespace)
+    last_pairs = {pair.partition("=")[0]: pair for pair in values.pop("set", ())}
+    return {**set_values(list(last_pairs.values())), **values}
+
+
+def read_line(arguments: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the settings on a command line of pytest, and its other arguments.
+
+    Raises `InputError` for a wrong setting.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_options(parser.add_argument)
+    try:
+        namespace, others = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from None
+    return line_values(namespace), tuple(others)
+
+
+def request_of(arguments: Sequence[str], *, root: Path | None = None) -> RunRequest:
+    """Return the request of a command line of pytest.
+
+    Other arguments, such as paths of tests, stand in `options`. With the `root` of a project, its
+    own settings count, too. Raises `InputError` for a wrong value.
+    """
+    of_project = own_settings(root) if root else {}
+    of_line, options = read_line(arguments)
+    return RunRequest.of(of_project, of_line, options=options, root=root or Path())
+
+
 def with_options_read(request: RunRequest) -> RunRequest:
-    """Return a request with the settings among its options in their own places; raises `InputError` for a wrong one."""
-    typed, others = read_line(request.options)
-    return RunRequest.of(request.given, typed, options=others)
+    """Return a request with the settings among its options in their own places.
+
+    Raises `InputError` for a wrong setting.
+    """
+    settings, options = read_line(request.options)
+    return RunRequest.of(request.given, settings, options=options)
 
 
 def command_line(request: RunRequest) -> list[str]:
-    """Return how a person starts the run of a request with pytest; the fields of calibration have no option."""
-    given = {name: value for name, value in request.given.items() if name in SETTINGS}
-    return [*request.tests, *as_options({**request.roles, **given}), *request.options]
+    """Return how a person starts the run of a request; fields of calibration have no option."""
+    settings = {name: value for name, value in request.given.items() if name in SETTINGS}
+    return [*request.tests, *as_options({**request.roles, **settings}), *request.options]
 
 
 def rerun_command(command: Sequence[str], check: str) -> str:
-    """Return the shell line that runs one check of a run again; `command` is the command line of the run.
+    """Return the shell line that runs one check of a run again.
 
-    Its reports go into a folder of the check's name in that of the run, and it selects nothing else by `-k`.
+    Its reports go into a folder of the check's name in that of the run.
+
+    Args:
+        command: the command line of the run, whose `-k` does not apply.
+        check: the id of the check.
     """
+    option = option_of_pytest("reports")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    reports = parser.add_argument(
-        option_of_pytest("reports"), dest="reports", default="reports"
-    ).option_strings[0]
+    parser.add_argument(option, dest="reports", default="reports")
     parser.add_argument("-k")
-    found, kept = parser.parse_known_args(command)
-    return shlex.join([*kept, "-k", f"[{check}]", reports, f"{found.reports.rstrip('/')}/{check}"])
+    namespace, others = parser.parse_known_args(command)
+    folder = namespace.reports.rstrip("/")
+    return shlex.join([*others, "-k", f"[{check}]", option, f"{folder}/{check}"])

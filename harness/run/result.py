@@ -28,12 +28,13 @@ _SHOWN = 8
 _SIDE = 112
 """Pixels of the width that images in a notebook have at most."""
 _NUMBERS = ("value", "threshold", "reference_mean", "reference_std", "minimum_detectable_drop")
+"""Columns of a table that have a number, or none."""
 _COLUMNS = (
     *("id", "role", "family", "metric", "unit", "status", "direction", "n", "provenance"),
     *_NUMBERS,
     *("detail", "explanation"),
 )
-"""Fields of a check in `stress.json` that are columns of a table, and those of them with a number or none."""
+"""Fields of a check in `stress.json` that are columns of a table."""
 _NOT_PASSED = {"error", "fail", "inconclusive"}
 """Statuses of the checks that a notebook shows first."""
 
@@ -42,7 +43,8 @@ _NOT_PASSED = {"error", "fail", "inconclusive"}
 class Measured:
     """Result of one check: the `value` measured on `n` images, and its threshold.
 
-    In a run that stops after n of its `stopped` images, the value is the best that the others can make it.
+    In a run that stops after n of its `stopped` images, the value is the best that the remaining
+    images allow.
     """
 
     id: str
@@ -65,11 +67,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Result of a run. An inconclusive run has the verdict `error` and `exit_status` 4; `errors` say why.
+    """Result of a run.
 
-    `report` is the content of `stress.json` and `reports` its folder; None if the run left no report, and `refused`
-    says why. `status` is the exit status of its pytest. `printed` are the last lines that it printed, empty where they
-    went to the terminal. `plan` is the answer to a request for a plan alone.
+    An inconclusive run has the verdict `error` and `exit_status` 4; `errors` say why.
+
+    `report` is the content of `stress.json` and `reports` its folder; None if the run left no
+    report, and `refused` says why. `status` is the exit status of its pytest. `printed` are the
+    last lines that it printed, empty where they went to the terminal. `plan` is the answer to a
+    request for a plan alone.
     """
 
     exit_status: int
@@ -107,7 +112,9 @@ class RunResult:
     @cached_property
     def checks(self) -> tuple[Measured, ...]:
         """Return the results, check by check."""
-        return tuple(map(Measured.of, self.report["checks"])) if self.report else ()
+        if self.report is None:
+            return ()
+        return tuple(map(Measured.of, self.report["checks"]))
 
     @property
     def failed(self) -> tuple[Measured, ...]:
@@ -125,7 +132,8 @@ class RunResult:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the headline, images of failing checks, and tables.
 
-        Checks that do not pass come first, the worst on top. All others are folded if there are such checks.
+        Checks that do not pass come first, the worst on top. All others are folded if there are
+        such checks.
         """
         checks = self._worst_first()
         failing = [check for check in checks if check.status in _NOT_PASSED]
@@ -137,9 +145,11 @@ class RunResult:
         parts = [
             f"<p><b>{escape(self.headline)}</b></p>",
             self._images([check.id for check in failing]),
-            _table(failing) if failing else "",
-            folded if others else "",
         ]
+        if failing:
+            parts.append(_table(failing))
+        if others:
+            parts.append(folded)
         return "".join(parts)
 
     def to_pandas(self) -> DataFrame:
@@ -154,7 +164,8 @@ class RunResult:
             from pandas import DataFrame
         except ImportError as error:
             raise PackageError(
-                f"to_pandas: needs pandas, which cannot be imported ({error}); pip install 'stress-harness[pandas]'"
+                f"to_pandas: needs pandas, which cannot be imported ({error}); pip install "
+                "'stress-harness[pandas]'"
             ) from None
 
         entries = self.report["checks"] if self.report else ()
@@ -179,18 +190,20 @@ class RunResult:
         return [by_id[verdict.check.id] for verdict in worst_first(verdicts)]
 
     def _images(self, names: Sequence[str]) -> str:
-        """Return the first images of these checks, with words; images that are gone are left out."""
-        pictures = (self.report or {}).get("pictures", {})
-        words: dict[str, str] = {}
+        """Return the first images of these checks, with captions; missing images are left out."""
+        if self.report is None:
+            return ""
+        pictures = self.report.get("pictures", {})
+        captions: dict[str, str] = {}
         for name in names:
-            shown = read_record(Pictures, pictures.get(name, {}), where=REPORT)
-            for image, said in shown.seen:
-                words.setdefault(image, said)
+            pictures_of_check = read_record(Pictures, pictures.get(name, {}), where=REPORT)
+            for image, caption in pictures_of_check.seen:
+                captions.setdefault(image, caption)
 
         figures = []
-        for image, said in [*words.items()][:_SHOWN]:
+        for image, caption in [*captions.items()][:_SHOWN]:
             with suppress(InputError):
-                figures.append(_figure(image_in(self.reports, image), said))
+                figures.append(_figure(image_in(self.reports, image), caption))
         return f"<div>{''.join(figures)}</div>" if figures else ""
 
 
@@ -199,13 +212,13 @@ def _table(checks: Sequence[Measured]) -> str:
     sign = {"at_least": "≥ ", "at_most": "≤ "}
     lines = []
     for check in checks:
-        cells = (
-            check.id,
-            check.status.replace("_", " "),
-            _number(check.value, "at most " if check.stopped else ""),
-            _number(check.threshold, sign[check.direction]),
-            f"{check.n} of {check.stopped}" if check.stopped else f"{check.n}",
-        )
+        value = _number(check.value)
+        n = f"{check.n}"
+        if check.stopped:
+            value = _number(check.value, "at most ")
+            n = f"{check.n} of {check.stopped}"
+        threshold = _number(check.threshold, sign[check.direction])
+        cells = (check.id, check.status.replace("_", " "), value, threshold, n)
         lines.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
 
     titles = ("check", "status", "value", "threshold", "n")
@@ -214,18 +227,19 @@ def _table(checks: Sequence[Measured]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _figure(content: bytes, words: str) -> str:
-    """Return an image as HTML with its words below.
+def _figure(content: bytes, caption: str) -> str:
+    """Return an image as HTML with its caption below.
 
     A small image is enlarged by a whole factor, without smoothing, because a browser would blur it.
     """
     width = _width_of(content)
     factor = max(1, _SIDE // width)
-    shown = min(width * factor, _SIDE)
-    look = ' style="image-rendering:pixelated"' if factor > 1 else ""
-    image = f'<img src="{address_of(content)}" width="{shown}"{look} alt="{escape(words)}">'
+    shown_width = min(width * factor, _SIDE)
+    style = ' style="image-rendering:pixelated"' if factor > 1 else ""
+    text = escape(caption)
+    image = f'<img src="{address_of(content)}" width="{shown_width}"{style} alt="{text}">'
     frame = f"display:inline-block;margin:4px;max-width:{_SIDE + 24}px;vertical-align:top"
-    return f'<figure style="{frame}">{image}<br>{escape(words)}</figure>'
+    return f'<figure style="{frame}">{image}<br>{text}</figure>'
 
 
 def _width_of(content: bytes) -> int:

@@ -31,14 +31,15 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
     """
 
     samples: int | None = setting(
-        "Measure a stratified sample of N images only; the verdict of a gate is then partial (default: those of the "
-        "checks file, or all).",
+        "Measure a stratified sample of N images only; the verdict of a gate is then partial "
+        "(default: those of the checks file, or all).",
         metavar="N",
         line=True,
     )
     device: Text = setting(
         default="auto",
-        about="Where to run: auto, cpu, cuda or mps; auto is the first available of cuda, mps and cpu (default: auto).",
+        about="Where to run: auto, cpu, cuda or mps; auto is the first available of cuda, mps and "
+        "cpu (default: auto).",
         metavar="DEVICE",
         line=True,
     )
@@ -59,9 +60,9 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
         from harness.data.sources import SHIPPED
 
         try:
-            return (
-                load_fashion_mnist("train") if spec == SHIPPED else self.but(data=spec).all_images()
-            )
+            if spec == SHIPPED:
+                return load_fashion_mnist("train")
+            return self.but(data=spec).all_images()
         except InputError as error:
             if error.setting.partition(" ")[0] == "data":
                 raise DataError(error.message, setting=f"train {spec}", code=error.code) from error
@@ -72,7 +73,9 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
         from harness.data import stratified_sample
 
         images = self.all_images()
-        return images if self.samples is None else stratified_sample(images, self.samples)
+        if self.samples is None:
+            return images
+        return stratified_sample(images, self.samples)
 
     def open(
         self,
@@ -82,9 +85,10 @@ class ModelSettings(DataOptions, NetworkOptions, BackendOptions):
         others: Iterable[RoleModel] = (),
         ordered: bool = True,
     ) -> RoleModel:
-        """Return a checkpoint opened for the images; its predictions are cached, and found again by the gate.
+        """Return a checkpoint opened for the images.
 
-        One that is not `ordered` may have its classes in another order than the data.
+        Its predictions are cached, and found again by the gate. One that is not `ordered` may have
+        its classes in another order than the data.
         """
         from harness.base.cache import Store
         from harness.inference import open_model, placed
@@ -111,8 +115,8 @@ class ReportSettings(Settings):
 
     no_overview: bool = setting(
         default=False,
-        about="Leave out the comparison of the models, with its curves, confusions and maps (default: compare, in at "
-        "most a fifth of the run's work).",
+        about="Leave out the comparison of the models, with its curves, confusions and maps "
+        "(default: compare, in at most a fifth of the run's work).",
     )
     reports: Place = setting(
         default="reports",
@@ -122,12 +126,13 @@ class ReportSettings(Settings):
     )
     no_wait: bool = setting(
         default=False,
-        about="End with 4 if another run writes to the folder of reports (default: wait for it to end).",
+        about="End with 4 if another run writes to the folder of reports (default: wait for it to "
+        "end).",
     )
     history: Place | None = setting(
         "The file of the run history, or none (default: "
-        f"{HISTORY_FILE} in the folder of reports; in CI none). The run adds a line, and the report draws the last "
-        "runs.",
+        f"{HISTORY_FILE} in the folder of reports; in CI none). The run adds a line, and the "
+        "report draws the last runs.",
         metavar="FILE",
     )
 
@@ -148,45 +153,49 @@ class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore
         reads=True,
     )
     unknown: Text | None = setting(
-        "Images of none of the classes, for checks of the family unknown: a folder of pictures, folder:PATH, or a SPEC "
-        "of data. Labels do not count, and at most 1,000 images are used (default: none).",
+        "Images of none of the classes, for checks of the family unknown: a folder of pictures, "
+        "folder:PATH, or a SPEC of data. Labels do not count, and at most 1,000 images are used "
+        "(default: none).",
         metavar="SPEC",
         reads=True,
     )
     layer: Text | None = setting(
-        "The layer for Grad-CAM, by its name in the model (default: the end of the last block of convolutions, behind "
-        "its ReLU). In a transformer, the default is the last layer whose patches decide.",
+        "The layer for Grad-CAM, by its name in the model (default: the end of the last block of "
+        "convolutions, behind its ReLU). In a transformer, the default is the last layer whose "
+        "patches decide.",
         metavar="NAME",
     )
     profile: Literal["quick", "default", "thorough"] = setting(
         default="default",
         about="The amount of work (default: default). quick runs the few checks of "
-        "stress_tests/checks-quick.toml on their sample. With other checks, it measures 2,000 images, and the verdict "
-        "is partial. The profile thorough takes many minutes: grids of poses on all images, and Hypothesis searches "
-        "ten times as long.",
+        "stress_tests/checks-quick.toml on their sample. With other checks, it measures 2,000 "
+        "images, and the verdict is partial. The profile thorough takes many minutes: grids of "
+        "poses on all images, and Hypothesis searches ten times as long.",
         line=True,
     )
     no_cache: bool = setting(
         default=False,
-        about="Predict anew instead of using the predictions of earlier runs in the user's cache (default: use them).",
+        about="Predict anew instead of using the predictions of earlier runs in the user's cache "
+        "(default: use them).",
         line=True,
     )
     plan: bool = setting(
         default=False,
-        about="Print the cost of a run by family, without running anything. Like --collect-only, it ends with 0 and "
-        "leaves no report (default: run).",
+        about="Print the cost of a run by family, without running anything. Like --collect-only, "
+        "it ends with 0 and leaves no report (default: run).",
         line=True,
     )
     budget: Text | None = setting(
-        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: no limit). If it takes "
-        "longer, families measure stratified samples, and the verdict is partial. `calibrate --budget` makes "
-        "thresholds for samples that fit. With plan, the run only prints the samples.",
+        "Fit the run into this time on this machine, such as 90s, 20m or 1.5h (default: no limit). "
+        "If it takes longer, families measure stratified samples, and the verdict is partial. "
+        "`calibrate --budget` makes thresholds for samples that fit. With plan, the run only "
+        "prints the samples.",
         metavar="TIME",
         line=True,
     )
     timeout: float | None = setting(
-        "Time limit of one check; a model that hangs makes the run inconclusive. 0 means no limit (default: 1800, in "
-        "the thorough profile 18000).",
+        "Time limit of one check; a model that hangs makes the run inconclusive. 0 means no limit "
+        "(default: 1800, in the thorough profile 18000).",
         metavar="SECONDS",
         ge=0,
         lt=threading.TIMEOUT_MAX,
@@ -195,14 +204,15 @@ class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore
 
 SETTINGS = settings_of(RunSettings)
 """Every setting by its name, but the roles, which have one each."""
-ON_LINE = {name: each for name, each in SETTINGS.items() if each.line}
+ON_LINE = {name: setting for name, setting in SETTINGS.items() if setting.line}
 """The settings that pytest has an option for."""
-IN_TABLE = {name: each for name, each in SETTINGS.items() if not each.line}
+IN_TABLE = {name: setting for name, setting in SETTINGS.items() if not setting.line}
 """The settings that describe the project: in its table, or given by `set`."""
 SET = Setting(
     "set",
-    "A setting of the project for this run alone, such as crop=224; may be repeated. `stress-harness list settings` "
-    "prints all (default: the table [gate] of stress_tests/checks.toml, before any default above).",
+    "A setting of the project for this run alone, such as crop=224; may be repeated. "
+    "`stress-harness list settings` prints all (default: the table [gate] of "
+    "stress_tests/checks.toml, before any default above).",
     "set",
     metavar="KEY=VALUE",
 )
@@ -220,35 +230,34 @@ GROUPS = {
 
 
 def option_of_pytest(name: str) -> str:
-    """Return pytest's option for a setting, `--candidate` or `--stress-samples`, or its key in the table, `size`.
+    """Return pytest's option for a setting, such as `--stress-samples`, or its key in the table.
 
-    Roles and the checks file have no prefix; all others have one, so two plugins never share an option.
+    Roles and the checks file have no prefix; all others have one, so two plugins never share an
+    option.
     """
     if name in IN_TABLE:
         return name
-    return (
-        f"--stress-{name.replace('_', '-')}"
-        if name in {*ON_LINE, SET.name} - {"checks"}
-        else f"--{name}"
-    )
+    is_role = name not in {*ON_LINE, SET.name}
+    if is_role or name == "checks":
+        return f"--{name}"
+    return f"--stress-{name.replace('_', '-')}"
 
 
 def as_options(
     values: Mapping[str, Any], option_of: Callable[[str], str] = option_of_pytest
 ) -> list[str]:
-    """Return settings by name as options: those of the line each by its own, all others by `set`."""
-    table = {
-        name: value for name, value in values.items() if name in IN_TABLE and value is not None
-    }
-    line = [(option_of(name), value) for name, value in values.items() if name not in IN_TABLE]
-    return [
-        *(
-            option if value is True else f"{option}={value}"
-            for option, value in line
-            if value not in {None, False}
-        ),
-        *(f"{option_of(SET.name)}={pair}" for pair in pairs_of(table)),
-    ]
+    """Return settings by name as options: those of the line by their own, all others by `set`."""
+    options = []
+    table = {}
+    for name, value in values.items():
+        if name in IN_TABLE:
+            if value is not None:
+                table[name] = value
+        elif value is True:
+            options.append(option_of(name))
+        elif value not in {None, False}:
+            options.append(f"{option_of(name)}={value}")
+    return [*options, *(f"{option_of(SET.name)}={pair}" for pair in pairs_of(table))]
 
 
 def option_of_command(name: str) -> str:

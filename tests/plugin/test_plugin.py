@@ -288,7 +288,7 @@ def test_checks_that_are_skipped_or_may_fail_leave_a_partial_verdict(gate):
 
 
 @UNCHECKED
-def test_errors_of_tests_stay_in_the_refusal_of_a_run_that_another_plugin_ends(gate):
+def test_errors_of_tests_stay_in_the_refusal_of_a_run(gate):
     code = "def pytest_sessionfinish():\n    raise ValueError('mine')\n"
     broken = {"stress_tests/test_broken.py": "import absent_module\n", CONFTEST: code}
     ran = gate.once(files=broken)

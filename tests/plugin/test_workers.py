@@ -222,7 +222,7 @@ def test_a_worker_that_is_killed_is_an_error_not_a_failure(shared, files):
 
 
 @pytest.mark.processes
-def test_a_worker_that_refuses_to_work_leaves_the_reports_to_the_controller(shared):
+def test_a_worker_that_refuses_to_work_writes_no_reports(shared):
     code = (
         "import pytest\n\ndef pytest_sessionstart(session):\n"
         "    if hasattr(session.config, 'workerinput'):\n"
