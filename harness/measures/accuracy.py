@@ -1,6 +1,7 @@
-"""Accuracy, precision, recall, F1, confusion matrices and pairs, confident errors, and changes from another model.
+"""Accuracy, precision, recall, F1, confusions, confident errors, and changes from another model.
 
-Negative flips are lost correct predictions of the incumbent, which users notice even at the same accuracy.
+Negative flips are lost correct predictions of the incumbent, which users notice even at the same
+accuracy.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 class Scores:
     """Precision, recall and F1 of a class, in [0, 1], or an average of theirs; None if undefined.
 
-    Precision is undefined for a class that was never predicted, recall for one without images, F1 for both.
+    Precision is undefined for a class that was never predicted, recall for one without images, and
+    F1 for both.
     """
 
     name: str
@@ -57,7 +59,8 @@ class Scores:
 class ClassificationReport:
     """Scores by class and their averages; `absent` and `never_predicted` name classes.
 
-    `macro` gives all classes the same weight, `weighted` that of their number of images; both ignore undefined scores.
+    `macro` gives all classes the same weight, `weighted` that of their number of images. Both
+    ignore undefined scores.
     """
 
     n: int
@@ -70,56 +73,107 @@ class ClassificationReport:
 
 
 def classification_report(predictions: Predictions) -> ClassificationReport:
-    """Return precision, recall, F1 and support of every class and their averages, as scikit-learn defines them."""
-    from sklearn.metrics import precision_recall_fscore_support
+    """Return precision, recall, F1 and support of every class, and their averages.
 
-    labels, predicted, names = predictions.labels, predictions.predicted, predictions.classes
+    They are defined as in scikit-learn.
+
+    Raises:
+        InputError: There are no images.
+    """
+    labels = predictions.labels
     if not len(labels):
         raise InputError("classification report: the data have no images")
-
-    def scores(average: str | None, rows: Sequence[str]) -> tuple[Scores, ...]:
-        found: Any = precision_recall_fscore_support(
-            labels, predicted, labels=range(len(names)), average=average, zero_division=np.nan
-        )
-        support = [len(labels)] if average else found[3].astype(int).tolist()
-        columns = (
-            [None if math.isnan(one) else float(one) for one in np.atleast_1d(each)]
-            for each in found[:3]
-        )
-        return tuple(Scores(*row) for row in zip(rows, *columns, support, strict=True))
-
-    absent, unpredicted = (
-        tuple(name for label, name in enumerate(names) if not (which == label).any())
-        for which in (labels, predicted)
-    )
-    (macro,), (weighted,) = (scores(name, [f"{name} average"]) for name in ("macro", "weighted"))
-    share = float(predictions.correct.mean())
+    names = predictions.classes
     return ClassificationReport(
-        len(labels), share, scores(None, names), macro, weighted, absent, unpredicted
+        n=len(labels),
+        accuracy=float(predictions.correct.mean()),
+        classes=_scores(predictions),
+        macro=_average_scores(predictions, "macro"),
+        weighted=_average_scores(predictions, "weighted"),
+        absent=_names_without_images(names, labels),
+        never_predicted=_names_without_images(names, predictions.predicted),
     )
+
+
+def _scores(predictions: Predictions) -> tuple[Scores, ...]:
+    """Return the scores of each class."""
+    precision, recall, f1, support = _sklearn_scores(predictions, average=None)
+    rows = zip(predictions.classes, precision, recall, f1, support, strict=True)
+    return tuple(
+        Scores(name, _defined(row[0]), _defined(row[1]), _defined(row[2]), int(row[3]))
+        for name, *row in rows
+    )
+
+
+def _average_scores(predictions: Predictions, average: str) -> Scores:
+    precision, recall, f1, _ = _sklearn_scores(predictions, average=average)
+    return Scores(
+        f"{average} average",
+        _defined(precision),
+        _defined(recall),
+        _defined(f1),
+        support=len(predictions.labels),
+    )
+
+
+def _sklearn_scores(predictions: Predictions, *, average: str | None) -> Any:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    return precision_recall_fscore_support(
+        predictions.labels,
+        predictions.predicted,
+        labels=range(len(predictions.classes)),
+        average=average,
+        zero_division=np.nan,  # Undefined scores are not perfect, nor zero.
+    )
+
+
+def _defined(score: float) -> float | None:
+    if math.isnan(score):
+        return None
+    return float(score)
+
+
+def _names_without_images(names: Sequence[str], class_numbers: np.ndarray) -> tuple[str, ...]:
+    present = set(class_numbers.tolist())
+    return tuple(name for number, name in enumerate(names) if number not in present)
 
 
 def confusion_matrix(predictions: Predictions, among: np.ndarray | None = None) -> np.ndarray:
-    """Return the number of images of each class (rows) predicted as each (columns), (classes, classes) int64.
+    """Return the number of images of each class (rows) that are predicted as each (columns).
 
-    It counts all images, or those `among` them, (N,) bool.
+    Args:
+        predictions: Predictions for N images.
+        among: The images to count, (N,) bool; all by default.
+
+    Returns:
+        The counts, (classes, classes) int64.
     """
     count = len(predictions.classes)
     pairs = predictions.labels * count + predictions.predicted
-    counts = np.bincount(pairs if among is None else pairs[among], minlength=count * count)
+    if among is not None:
+        pairs = pairs[among]
+    counts = np.bincount(pairs, minlength=count * count)
     return np.asarray(counts.reshape(count, count))
 
 
 def confused_pairs(predictions: Predictions, *, most: int = 3) -> list[tuple[str, str]]:
-    """Return the pairs of classes that are confused most often, in either direction, at least once.
+    """Return the pairs of classes that are confused most often, in either direction.
 
-    Equally frequent pairs are in the order of their classes.
+    They are at most `most` pairs, each confused at least once. Equally frequent pairs are in the
+    order of their classes.
     """
-    confusions, classes = confusion_matrix(predictions), predictions.classes
+    confusions = confusion_matrix(predictions)
     either_way = np.triu(confusions + confusions.T, k=1)
-    order = np.argsort(-either_way, axis=None, kind="stable")[:most]
-    numbers = [divmod(int(at), len(classes)) for at in order if either_way.flat[at] > 0]
-    return [(classes[first], classes[second]) for first, second in numbers]
+    most_frequent = np.argsort(-either_way, axis=None, kind="stable")[:most]
+
+    classes = predictions.classes
+    pairs = []
+    for cell in most_frequent:
+        if either_way.flat[cell] > 0:
+            first, second = divmod(int(cell), len(classes))
+            pairs.append((classes[first], classes[second]))
+    return pairs
 
 
 ACCURACY = Metric(
@@ -177,14 +231,21 @@ NEGATIVE_FLIPS = Metric(
 def accuracy(
     predictions: Predictions, *, of_class: str | None = None, clean: Predictions | None = None
 ) -> Measurement:
-    """Return the share of correct predictions in [0, 1], of all images or of one true class (its recall).
+    """Return the share of correct predictions in [0, 1], of all images or of one true class.
 
-    The failures are wrong predictions. With `clean`, the predictions of the same images without a perturbation, only
-    those that were correct there. Raises `InputError` for a class that the data lack.
+    The accuracy of one class is its recall. The interval is Wilson's.
+
+    Args:
+        predictions: The predictions to measure.
+        of_class: The true class; all images by default.
+        clean: Predictions of the same images without a perturbation. The failures are then only
+            those images that were correct there; without it, all wrong predictions.
+
+    Raises:
+        InputError: The data lack the class, or images of it.
     """
-    return share_right(
-        ACCURACY, predictions, members_of(predictions, of_class, "accuracy"), clean=clean
-    )
+    chosen = members_of(predictions, of_class, "accuracy")
+    return share_right(ACCURACY, predictions, chosen, clean=clean)
 
 
 def share_right(
@@ -194,30 +255,46 @@ def share_right(
     *,
     clean: Predictions | None = None,
 ) -> Measurement:
-    """Return the share of correct predictions among `chosen` images, (N,) bool and not empty, as `accuracy` does."""
-    wrong, images = chosen & ~predictions.correct, predictions.images
+    """Return the share of correct predictions among `chosen` images, as `accuracy` does.
+
+    `chosen`, (N,) bool, is not empty.
+    """
+    images = predictions.images
     if images.strata is not None:
         images = replace(images, strata=images.strata.among(chosen))
+
+    wrong = chosen & ~predictions.correct
+    failures = wrong
+    clean_accuracy = None
+    if clean is not None:
+        failures = wrong & clean.correct
+        clean_accuracy = mean_over(images, clean.correct[chosen])
     return share_of(
         metric,
         predictions.correct[chosen],
         detail=_top_confusion(predictions, wrong, chosen),
-        failures=likely_most_confident(predictions, wrong & clean.correct if clean else wrong),
-        rest=mean_over(images, clean.correct[chosen]) if clean else None,
+        failures=likely_most_confident(predictions, failures),
+        rest=clean_accuracy,
         images=images,
     )
 
 
 def pair_failures(predictions: Predictions, *, pair: tuple[str, str]) -> Measurement:
-    """Return the number of images of either class of the pair that are predicted as the other, among all images."""
-    if pair[0] == pair[1]:
+    """Return the number of images of either class of the pair that are predicted as the other.
+
+    It is a number among all images. Raises `InputError` for two equal classes, and for a class that
+    the data lack.
+    """
+    first, second = pair
+    if first == second:
         raise InputError(
-            f"pair failures: both classes of the pair are {pair[0]!r}; name two different classes"
+            f"pair failures: both classes of the pair are {first!r}; name two different classes"
         )
     for name in pair:
         members_of(predictions, name, "pair failures")
-    forth, back = confused(predictions, *pair), confused(predictions, *pair[::-1])
-    detail = f"{pair[0]}→{pair[1]} {forth.sum()}, {pair[1]}→{pair[0]} {back.sum()}"
+    forth = confused(predictions, first, second)
+    back = confused(predictions, second, first)
+    detail = f"{first}→{second} {forth.sum()}, {second}→{first} {back.sum()}"
     return _count(PAIR_FAILURES, predictions, forth | back, detail)
 
 
@@ -229,77 +306,97 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
 
 
 def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
-    """Return the accuracy minus that of the baseline on the same images, in [-1, 1], with the interval of `Flips`."""
-    return _difference(ACCURACY_GAIN, predictions, baseline, flips(predictions, baseline))
+    """Return the accuracy less that of the baseline on the same images, in [-1, 1].
+
+    The interval is that of `Flips`. Raises `InputError` if the images differ.
+    """
+    changed = flips(predictions, baseline)
+    return _difference(ACCURACY_GAIN, predictions, baseline, changed)
 
 
 def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measurement:
-    """Return the change of accuracy since the incumbent, in [-1, 1], with the changed images and McNemar's p.
+    """Return the change of accuracy since the incumbent, in [-1, 1], with the changed images.
 
-    The interval and the exact test are those of `Flips`. Raises `InputError` if the images differ.
+    The interval and the exact McNemar test are those of `Flips`. Raises `InputError` if the images
+    differ.
     """
     changed = flips(predictions, incumbent)
     measured = _difference(ACCURACY_CHANGE, predictions, incumbent, changed)
-    pairs = [
-        f"{name} {lost} lost, {gained} gained"
-        for name, (lost, gained) in list(changed.by_pair.items())[:1]
-    ]
-    detail = "; ".join([f"{measured.detail} (McNemar p {related(changed.p_value)})", *pairs])
+    detail = f"{measured.detail} (McNemar p {related(changed.p_value)})"
+    if changed.by_pair:
+        most_frequent, (lost, gained) = next(iter(changed.by_pair.items()))
+        detail += f"; {most_frequent} {lost} lost, {gained} gained"
     return replace(measured, detail=detail, p_value=changed.p_value, flips=changed)
 
 
 def _difference(
     metric: Metric, predictions: Predictions, other: Predictions, changed: Flips
 ) -> Measurement:
-    more: Any = {
+    lost = ~predictions.correct & other.correct
+    described: Any = {
         "detail": f"{len(changed.gained)} images gained, {len(changed.lost)} lost",
-        "failures": likely_most_confident(predictions, ~predictions.correct & other.correct),
+        "failures": likely_most_confident(predictions, lost),
     }
-    each = predictions.correct.astype(np.int8) - other.correct
+    differences = predictions.correct.astype(np.int8) - other.correct
     if predictions.images.strata is not None:
-        return mean_of(metric, each, images=predictions.images, **more)
-    return Measurement(metric, changed.net, changed.n, changed.interval, each=each, **more)
+        return mean_of(metric, differences, images=predictions.images, **described)
+    return Measurement(
+        metric, changed.net, changed.n, changed.interval, each=differences, **described
+    )
 
 
 def _count(
     metric: Metric, predictions: Predictions, failures: np.ndarray, detail: str
 ) -> Measurement:
-    shown = likely_most_confident(predictions, failures)
-    more: Any = {"failures": shown, "each": failures, "images": predictions.images}
-    return count_of(metric, int(failures.sum()), len(failures), detail=detail, **more)
+    return count_of(
+        metric,
+        int(failures.sum()),
+        len(failures),
+        detail=detail,
+        failures=likely_most_confident(predictions, failures),
+        each=failures,
+        images=predictions.images,
+    )
 
 
 def _top_confusion(predictions: Predictions, failures: np.ndarray, measured: np.ndarray) -> str:
+    """Say which confusion is the most frequent among the failures; empty without failures."""
     if not failures.any():
         return ""
-    counts, names = confusion_matrix(predictions, failures), predictions.classes
-    true, taken = divmod(int(counts.argmax()), len(names))
-    n = int((measured & (predictions.labels == true)).sum())
-    return f"top confusion {names[true]}→{names[taken]} {counts[true, taken] / n:.0%} of {n:,}"
+    names = predictions.classes
+    counts = confusion_matrix(predictions, failures)
+    true, predicted = divmod(int(counts.argmax()), len(names))
+    of_true_class = int((measured & (predictions.labels == true)).sum())
+    share = counts[true, predicted] / of_true_class
+    return f"top confusion {names[true]}→{names[predicted]} {share:.0%} of {of_true_class:,}"
 
 
 def golden_right(predictions: Predictions, image: int, *, because: str = "") -> Measurement:
-    """Return 1 if the image at this position is predicted correctly, else 0; `because` is the reason for the check."""
+    """Return 1 if the image at this position is predicted correctly, else 0.
+
+    `because` is the reason for the check. Raises `InputError` for a position beyond the images.
+    """
     if not 0 <= image < len(predictions.labels):
         raise InputError(
             f"golden image {image}: expected a position among {len(predictions.labels)} images"
         )
-    at = np.array([image])
-    right = bool(predictions.correct[image])
-    taken, label = (
-        predictions.classes[int(each[image])]
-        for each in (predictions.predicted, predictions.labels)
-    )
-    answer = f"{label}, {'as it should be' if right else f'predicted as {taken}'}"
+    position = np.array([image])
+    label = predictions.classes[int(predictions.labels[image])]
+    predicted = predictions.classes[int(predictions.predicted[image])]
+
+    if predictions.correct[image]:
+        failures = position[:0]
+        detail = f"{label}, as it should be"
+    else:
+        failures = position
+        detail = f"{label}, predicted as {predicted}"
     if predictions.has_confidence:
-        answer += f" ({float(predictions.probabilities_at(at).max()):.0%} confidence)"
-    detail = "; ".join(filter(None, (answer, because)))
+        confidence = float(predictions.probabilities_at(position).max())
+        detail += f" ({confidence:.0%} confidence)"
+    if because:
+        detail += f"; {because}"
     return share_of(
-        GOLDEN_RIGHT,
-        predictions.correct[at],
-        detail=detail,
-        failures=at[: int(not right)],
-        each=None,
+        GOLDEN_RIGHT, predictions.correct[position], detail=detail, failures=failures, each=None
     )
 
 
@@ -311,29 +408,41 @@ def negative_flips(
     among: np.ndarray | None = None,
     correction: float = 1.0,
 ) -> Measurement:
-    """Return the number of negative flips: images with a correct prediction of the incumbent and a wrong one now.
+    """Return the number of negative flips: images that the incumbent alone predicts correctly.
 
-    Yan et al. 2021, "Positive-Congruent Training", section 3, divide it by the number of images. `before` marks the
-    correct predictions of the incumbent, (N,) bool. `of_class` counts images of one class only, and `among` only these,
-    (N,) bool, though the rate is among all. The number is multiplied by a `correction`, see `PairedIncumbent`. The
-    failures are the most confident first. Raises `NotApplicableError` without an image to count.
+    Yan et al. 2021, "Positive-Congruent Training", section 3, divide it by the number of images.
+    The failures are the most confident first.
+
+    Args:
+        predictions: The candidate's predictions for N images.
+        before: The correct predictions of the incumbent, (N,) bool.
+        of_class: The only class whose images count.
+        among: The only images that count, (N,) bool, although the rate is among all.
+        correction: Factor of the number, see `PairedIncumbent`.
+
+    Raises:
+        NotApplicableError: There is no image to count.
     """
-    looked_at = selection.of_class(predictions, of_class)
-    if not (n := int(looked_at.sum())):
+    of_interest = selection.of_class(predictions, of_class)
+    n = int(of_interest.sum())
+    if not n:
         raise NotApplicableError(
-            f"negative flips: none of {len(looked_at)} images is of class {of_class!r}"
+            f"negative flips: none of {len(of_interest)} images is of class {of_class!r}"
         )
     if among is not None:
-        looked_at = looked_at & among
-    lost, gained = (
-        looked_at & before & ~predictions.correct,
-        looked_at & ~before & predictions.correct,
-    )
-    count, detail = int(lost.sum()), f"{int(gained.sum())} gained in return"
-    if top := commonest(predictions.labels, predictions.predicted, lost):
-        (true, taken), most = top
-        detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {most}"
-    corrected = count if correction == 1 else count * correction
+        of_interest = of_interest & among
+    lost = of_interest & before & ~predictions.correct
+    gained = of_interest & ~before & predictions.correct
+
+    detail = f"{int(gained.sum())} gained in return"
+    top_flip = commonest(predictions.labels, predictions.predicted, lost)
+    if top_flip is not None:
+        (true, taken), times = top_flip
+        detail += f"; most often {predictions.classes[true]}→{predictions.classes[taken]}, {times}"
+
+    count: float = int(lost.sum())
+    if correction != 1:
+        count *= correction
     return count_of(
-        NEGATIVE_FLIPS, corrected, n, detail=detail, failures=most_confident(predictions, lost)
+        NEGATIVE_FLIPS, count, n, detail=detail, failures=most_confident(predictions, lost)
     )

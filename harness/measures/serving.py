@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 
-_DOES = "predictions that another serving pipeline"
 SERVED_PREDICTIONS_CHANGED = Metric(
-    "served_predictions_changed", Unit.SHARE, better="less", words=f"{_DOES} changes"
+    "served_predictions_changed",
+    Unit.SHARE,
+    better="less",
+    words="predictions that another serving pipeline changes",
 )
 SERVED_CORRECT_PREDICTIONS_LOST = Metric(
     "served_correct_predictions_lost",
     Unit.DIFFERENCE,
     better="less",
-    words=f"correct {_DOES} loses, less those gained",
+    words="correct predictions that another serving pipeline loses, less those gained",
 )
 OF_SERVING = frozenset((SERVED_PREDICTIONS_CHANGED.name, SERVED_CORRECT_PREDICTIONS_LOST.name))
 """The names of these metrics. A tolerance on one counts until reference models give a threshold."""
@@ -32,45 +34,77 @@ OF_SERVING = frozenset((SERVED_PREDICTIONS_CHANGED.name, SERVED_CORRECT_PREDICTI
 def served_predictions_changed(
     served: Predictions, reference: Predictions, *, through: str = ""
 ) -> Measurement:
-    """Return the share of predictions that another serving pipeline changes, in [0, 1]; the bounds are exact.
+    """Return the share of predictions that another serving pipeline changes, in [0, 1].
 
-    `through` describes the difference of the pipeline. The failures are the changes, the lost ones first.
+    The bounds are exact (Clopper-Pearson). `through` describes the difference of the pipeline. The
+    failures are the changes, the lost ones first.
     """
-    return _measured(SERVED_PREDICTIONS_CHANGED, served, reference, through)
+    differ = changed(served, reference)
+    quantity = equivalence.proportion(int(differ.sum()), len(differ))
+    return _measured(
+        SERVED_PREDICTIONS_CHANGED, quantity, served, reference, through, contributions=differ
+    )
 
 
 def served_correct_predictions_lost(
     served: Predictions, reference: Predictions, *, through: str = ""
 ) -> Measurement:
-    """Return the correct predictions that another serving pipeline loses, less those gained, as a share in [-1, 1].
+    """Return the correct predictions lost by another serving pipeline, less those gained.
 
-    `through` describes the difference of the pipeline. The bounds are conservative, see `net_limits`. The failures are
-    the changes, the lost ones first.
+    The value is a share of all images, in [-1, 1]. The bounds are conservative, see `net_limits`.
+    `through` describes the difference of the pipeline. The failures are the changes, the lost ones
+    first.
     """
-    return _measured(SERVED_CORRECT_PREDICTIONS_LOST, served, reference, through)
+    differ = changed(served, reference)
+    lost, gained = lost_and_gained(served, reference, differ)
+    quantity = equivalence.net_loss(int(lost.sum()), int(gained.sum()), len(differ))
+    net_losses = lost.astype(np.int8) - gained.astype(np.int8)
+    return _measured(
+        SERVED_CORRECT_PREDICTIONS_LOST,
+        quantity,
+        served,
+        reference,
+        through,
+        contributions=net_losses,
+    )
 
 
 def _measured(
-    metric: Metric, served: Predictions, reference: Predictions, through: str
+    metric: Metric,
+    quantity: equivalence.Quantity,
+    served: Predictions,
+    reference: Predictions,
+    through: str,
+    *,
+    contributions: np.ndarray,
 ) -> Measurement:
     differ = changed(served, reference)
     lost, gained = lost_and_gained(served, reference, differ)
-    counts, n = (int(lost.sum()), int(gained.sum())), len(differ)
-    if metric is SERVED_PREDICTIONS_CHANGED:
-        quantity, each = equivalence.proportion(int(differ.sum()), n), differ
-    else:
-        quantity, each = (
-            equivalence.net_loss(*counts, n),
-            lost.astype(np.int8) - gained.astype(np.int8),
-        )
-    net = 100 * (counts[0] - counts[1]) / n
-    said = (
-        f"lose {net:.1f} points"
-        if net > 0
-        else f"gain {-net:.1f} points"
-        if net < 0
-        else "lose no accuracy"
+    return measured(
+        metric,
+        quantity,
+        detail=_detail(int(lost.sum()), int(gained.sum()), differ, through),
+        failures=ordered(differ, ~lost),
+        each=contributions,
     )
-    share = f"{differ.sum() / n:.1%} of its predictions ({counts[0]:,} lost, {counts[1]:,} gained)"
-    detail = f"{f'served with {through}, ' if through else ''}it would {said} and change {share}"
-    return measured(metric, quantity, detail=detail, failures=ordered(differ, ~lost), each=each)
+
+
+def _detail(lost: int, gained: int, differ: np.ndarray, through: str) -> str:
+    """Say what another pipeline would do to the predictions."""
+    n = len(differ)
+    net_points = 100 * (lost - gained) / n
+    if net_points > 0:
+        effect = f"lose {net_points:.1f} points"
+    elif net_points < 0:
+        effect = f"gain {-net_points:.1f} points"
+    else:
+        effect = "lose no accuracy"
+
+    pipeline = ""
+    if through:
+        pipeline = f"served with {through}, "
+    share = differ.sum() / n
+    return (
+        f"{pipeline}it would {effect} and change {share:.1%} of its predictions "
+        f"({lost:,} lost, {gained:,} gained)"
+    )

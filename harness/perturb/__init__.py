@@ -1,4 +1,4 @@
-"""Changes of pixels under the pinned protocol: poses, their grids and strategies, corruptions and backgrounds."""
+"""Changes of pixels under the pinned protocol: poses, their grids, corruptions, backgrounds."""
 
 from harness.perturb.grids import augmentation_range_corners, augmentation_range_poses
 from harness.perturb.poses import (

@@ -1,4 +1,7 @@
-"""Augmentation of training with the same draws for all models: random poses and flips, or the user's function."""
+"""Augmentation of training, with the same draws for all models.
+
+The draws are random poses and flips, or those of the user's own function.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +40,20 @@ class FlippedPose:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images (N, C, H, W), flipped or not, in the pose."""
-        return self.pose(images.flip(-1) if self.flipped else images)
+        if self.flipped:
+            images = images.flip(-1)
+        return self.pose(images)
 
 
 @record
 class Augmentation:
     """Ranges of a training's augmentation, under the names of `[recipe.training]`.
 
-    Images are flipped with a probability, then rotated within ± some degrees and translated within ± a share of their
-    side. All draws are uniform, those of degrees in fractions.
+    Images are flipped with a probability, then rotated within ± some degrees and translated within
+    ± a share of their side. All draws are uniform, those of degrees in fractions.
+
+    >>> Augmentation(rotation_degrees=10, shift_fraction=0.07).in_words()
+    'rotated within ±10°, translated within ±7.0%, 0.0% flipped'
     """
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
@@ -53,34 +61,48 @@ class Augmentation:
     flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     def draws(self, height: int, width: int) -> tuple[FlippedPose, ...]:
-        """Return 50 draws for images of this size, a Latin hypercube; translations are whole pixels."""
-        rng, levels = np.random.Generator(np.random.PCG64(0)), (np.arange(_DRAWS) + 0.5) / _DRAWS
-        flips, turns, right, down = (levels[rng.random(_DRAWS).argsort()] for _ in range(4))
-        degrees = self.rotation_degrees * (2 * turns - 1)
-        dx, dy = (
-            np.round(self.shift_fraction * side * (2 * share - 1))
-            for side, share in ((width, right), (height, down))
-        )
-        flipped = flips < self.flip_probability
+        """Return 50 draws for images of this size; translations are whole pixels.
+
+        The draws are a Latin hypercube (McKay, Beckman & Conover 1979), so that few of them cover
+        each range evenly.
+        """
+        rng = np.random.Generator(np.random.PCG64(0))
+        levels = (np.arange(_DRAWS) + 0.5) / _DRAWS
+
+        def shuffled_levels() -> np.ndarray:
+            return np.asarray(levels[rng.random(_DRAWS).argsort()])
+
+        flip_levels = shuffled_levels()
+        rotation_levels = shuffled_levels()
+        right_levels = shuffled_levels()
+        down_levels = shuffled_levels()
+
+        flipped = flip_levels < self.flip_probability
+        degrees = self.rotation_degrees * (2 * rotation_levels - 1)
+        dx = np.round(self.shift_fraction * width * (2 * right_levels - 1))
+        dy = np.round(self.shift_fraction * height * (2 * down_levels - 1))
+
         return tuple(
-            FlippedPose(flipped=bool(flip), pose=Pose(float(angle), float(x), float(y)))
-            for flip, angle, x, y in zip(flipped, degrees, dx, dy, strict=True)
+            FlippedPose(bool(flip), Pose(float(angle), float(right), float(down)))
+            for flip, angle, right, down in zip(flipped, degrees, dx, dy, strict=True)
         )
 
     def in_words(self) -> str:
         """Return a description of the ranges."""
         return (
-            f"rotated within ±{self.rotation_degrees:g}°, translated within ±{self.shift_fraction:.1%}, "
+            f"rotated within ±{self.rotation_degrees:g}°, "
+            f"translated within ±{self.shift_fraction:.1%}, "
             f"{self.flip_probability:.1%} flipped"
         )
 
 
 @record
 class UserDraw:
-    """One random draw of the user's function for augmentation; each image of a batch gets the same draw.
+    """One random draw of the user's augmentation function; all images of a batch get the same draw.
 
-    The function gets one image (C, H, W), pixels in [0, 1], and a `torch.Generator`. It returns the augmented image, of
-    the same shape. A batch of several images would make the result depend on the size of the batch.
+    The function gets one image (C, H, W), pixels in [0, 1], and a `torch.Generator`. It returns the
+    augmented image, of the same shape. It never gets a batch, because its result would then depend
+    on the size of the batch.
     """
 
     of_user: ClassVar[bool] = True
@@ -89,34 +111,41 @@ class UserDraw:
     seed: int
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the augmented images (N, C, H, W); raises `UserCodeError` if the function fails."""
+        """Return the augmented images (N, C, H, W).
+
+        Raises:
+            UserCodeError: The function raises, or returns another shape or pixels beyond [0, 1].
+        """
         import torch
 
         function = imported(self.function, setting=_FUNCTION_KEY)
         augmented = torch.empty_like(images)
         for row, image in enumerate(images):
-            augmented[row] = self._augmented(
-                function, image, torch.Generator().manual_seed(self.seed)
-            )
+            generator = torch.Generator().manual_seed(self.seed)
+            augmented[row] = self._augmented(function, image, generator)
         return augmented
 
     def _augmented(self, function: Any, image: Tensor, generator: torch.Generator) -> Tensor:
+        expected_shape = tuple(image.shape)
         try:
             with foreign_code():
                 result: Tensor = function(image.clone(), generator)
         except Exception as error:  # The user's code may raise any exception.
-            raise self._error(
-                f"raised {error!r} for an image of shape {tuple(image.shape)}"
-            ) from error
+            problem = f"raised {error!r} for an image of shape {expected_shape}"
+            raise self._error(problem) from error
+
         shape = tuple(getattr(result, "shape", ()))
-        if shape != tuple(image.shape):
+        if shape != expected_shape:
+            kind = type(result).__name__
+            raise self._error(f"returned {kind} {shape}; expected a tensor {expected_shape}")
+
+        lowest = float(result.min())
+        highest = float(result.max())
+        in_range = lowest >= 0 and highest <= 1  # False if a pixel is NaN.
+        if not in_range:
             raise self._error(
-                f"returned {type(result).__name__} {shape}; expected a tensor {tuple(image.shape)}"
-            )
-        lowest, highest = float(result.min()), float(result.max())
-        if not (lowest >= 0 and highest <= 1):  # False for pixels that are not a number, too.
-            raise self._error(
-                f"returned pixels from {lowest:g} to {highest:g}; expected 0 to 1, before normalization"
+                f"returned pixels from {lowest:g} to {highest:g}; "
+                "expected 0 to 1, before normalization"
             )
         return result
 
@@ -126,7 +155,7 @@ class UserDraw:
 
 @record
 class UserAugmentation:
-    """The user's own function for augmentation, as `package.module:name`; see `UserDraw` for what it gets."""
+    """The user's own augmentation function, as `package.module:name`; `UserDraw` calls it."""
 
     function: str
 

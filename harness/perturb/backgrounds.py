@@ -1,8 +1,9 @@
-"""Interventions on the content of an image: another background, an erased object, or a black half.
+"""Interventions on the content of an image: another background, or an erased object.
 
-Attention maps alone prove little, since random networks also look at the center. The causal test is the prediction: it
-must stay when the background changes, and change when the object disappears. Backgrounds of other images follow
-ImageNet-9's "Mixed" sets (Xiao et al. 2020, "Noise or Signal", section 2).
+Attention maps alone prove little, since random networks also look at the center. The causal test is
+the prediction: it must stay when the background changes, and change when the object disappears.
+Backgrounds of other images follow ImageNet-9's "Mixed" sets (Xiao et al. 2020, "Noise or Signal",
+section 2).
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-    Behind = Callable[[slice], np.ndarray]
-    """Returns the backgrounds of a part of the images, (M, C, H, W) levels; called once for each part, in order."""
+    BackgroundsOf = Callable[[slice], np.ndarray]
+    """Returns the backgrounds of a part of the images, (M, C, H, W) levels.
+
+    It is called once for each part, in order, because it may draw random numbers.
+    """
 
 
 _WORK_BYTES = 24
@@ -43,9 +47,8 @@ class Intervention:
 
     def perturbation_of(self, position: int) -> Shown:
         """Return the perturbation that shows the changed image at this position."""
-        return Shown(
-            self.changed.pixels[position], f"{self.what}, image {position} of {self.changed.sha256}"
-        )
+        picture = self.changed.pixels[position]
+        return Shown(picture, f"{self.what}, image {position} of {self.changed.sha256}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +60,16 @@ class Shown:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the picture for each image, (N, C, H, W) in [0, 1]."""
-        return (self.picture.to(images.device).float() / 255).expand_as(images)
+        pixels = self.picture.to(images.device).float() / 255
+        return pixels.expand_as(images)
 
     def __repr__(self) -> str:
         return f"Shown({self.what})"
 
     def in_words(self) -> str:
         """Return a description of the change."""
-        return self.what.partition(", image ")[0].removesuffix(" 1")
+        change = self.what.partition(", image ")[0]
+        return change.removesuffix(" 1")
 
 
 def with_background(
@@ -75,39 +80,55 @@ def with_background(
     strength: float | None = None,
     seed: int = 0,
 ) -> Intervention:
-    """Replace the background outside of the masks, (N, H, W) bool, with the weight `strength` (default 1).
+    """Replace the background of images, that is, the pixels outside of the masks.
 
-    `kind` is one of `BACKGROUNDS`. The same seed and images give the same pictures.
+    Args:
+        images: The images to change.
+        masks: The object of each image, (N, H, W) bool.
+        kind: One of `BACKGROUNDS`.
+        strength: Weight of the new background, in [0, 1]; 1 by default.
+        seed: The same seed and images give the same pictures.
+
+    Raises:
+        InputError: The kind is unknown.
     """
     if kind is None or kind not in BACKGROUNDS:
-        raise InputError(
-            f"background {kind!r} is unknown; expected one of {', '.join(BACKGROUNDS)}"
-        )
-    strength = 1.0 if strength is None else strength
-    behind = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
+        expected = ", ".join(BACKGROUNDS)
+        raise InputError(f"background {kind!r} is unknown; expected one of {expected}")
+    if strength is None:
+        strength = 1.0
+    new_backgrounds = BACKGROUNDS[kind](images, masks, np.random.default_rng(seed))
 
     def changed(part: slice) -> np.ndarray:
         own = np.asarray(images.pixels[part], dtype=np.float32)
-        mixed = (1 - strength) * own + strength * behind(part).astype(np.float32)
+        mixed = (1 - strength) * own + strength * new_backgrounds(part).astype(np.float32)
         return np.where(masks[part, None], own, mixed).round().astype(np.uint8)
 
     return _intervention(images, changed, f"background {kind} {strength:g}")
 
 
 def without_object(images: LabelledImages, masks: np.ndarray) -> Intervention:
-    """Erase the objects: each mask, (N, H, W) bool, gets the color of its image's background.
+    """Erase the objects: each mask gets the color of its image's background.
 
-    This color is the median of the pixels outside of the mask, or that of the plain background if the mask covers all.
+    This color is the median of the pixels outside of the mask, or that of the plain background if
+    the mask covers the whole image.
+
+    Args:
+        images: The images to change.
+        masks: The object of each image, (N, H, W) bool.
     """
 
     def changed(part: slice) -> np.ndarray:
         pixels = np.asarray(images.pixels[part], dtype=np.float32)
-        outside = np.where(masks[part, None], np.nan, pixels).reshape(*pixels.shape[:2], -1)
+        outside = np.where(masks[part, None], np.nan, pixels)
+        outside = outside.reshape(*pixels.shape[:2], -1)
+
         covered = np.isnan(outside).all(axis=(1, 2))
         if covered.any():
             outside[covered] = background(images)[:, None]
-        colours = np.nanmedian(outside, axis=2)[..., None, None]
-        return np.where(masks[part, None], colours, pixels).round().astype(np.uint8)
+
+        colors = np.nanmedian(outside, axis=2)[..., None, None]
+        return np.where(masks[part, None], colors, pixels).round().astype(np.uint8)
 
     return _intervention(images, changed, "object erased")
 
@@ -116,67 +137,86 @@ def _intervention(
     images: LabelledImages, changed: Callable[[slice], np.ndarray], what: str
 ) -> Intervention:
     shape = tuple(images.pixels.shape)
-    parts = parts_of(len(images), math.prod(shape[1:]) * _WORK_BYTES)
-    return Intervention(images, replace(images, pixels=gathered(map(changed, parts), shape)), what)
+    bytes_per_image = math.prod(shape[1:]) * _WORK_BYTES
+    parts = parts_of(len(images), bytes_per_image)
+    changed_pixels = gathered(map(changed, parts), shape)
+    return Intervention(images, replace(images, pixels=changed_pixels), what)
 
 
-def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
+def _noise(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> BackgroundsOf:
     """Return uniform and independent levels for each pixel and channel."""
-    return lambda part: rng.integers(0, 256, (part.stop - part.start, *images.pixels.shape[1:]))
+
+    def backgrounds(part: slice) -> np.ndarray:
+        count = part.stop - part.start
+        return rng.integers(0, 256, (count, *images.pixels.shape[1:]))
+
+    return backgrounds
 
 
-def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> Behind:
-    """Return sine gratings of random direction, phase and wavelength (3 to 8 pixels), equal in all channels."""
+def _texture(images: LabelledImages, _masks: np.ndarray, rng: np.random.Generator) -> BackgroundsOf:
+    """Return sine gratings of random direction, phase and wavelength, equal in all channels.
+
+    The wavelength is 3 to 8 pixels.
+    """
     count, channels, height, width = images.pixels.shape
-    angle, phase = (
-        np.pi * rng.uniform(0, 1, (count, 1, 1)),
-        np.pi * rng.uniform(0, 2, (count, 1, 1)),
-    )
-    wavelength = rng.uniform(3, 8, (count, 1, 1))
+    angles = np.pi * rng.uniform(0, 1, (count, 1, 1))
+    phases = np.pi * rng.uniform(0, 2, (count, 1, 1))
+    wavelengths = rng.uniform(3, 8, (count, 1, 1))
     rows, columns = np.mgrid[:height, :width]
 
-    def behind(part: slice) -> np.ndarray:
-        along = np.cos(angle[part]) * columns + np.sin(angle[part]) * rows
-        grating = 127.5 * (1 + np.sin(2 * np.pi * along / wavelength[part] + phase[part]))
-        return np.repeat(grating[:, None], channels, axis=1)
+    def backgrounds(part: slice) -> np.ndarray:
+        distances = np.cos(angles[part]) * columns + np.sin(angles[part]) * rows
+        waves = np.sin(2 * np.pi * distances / wavelengths[part] + phases[part])
+        gratings = 127.5 * (1 + waves)
+        return np.repeat(gratings[:, None], channels, axis=1)
 
-    return behind
+    return backgrounds
 
 
-def _other(
+def _other_image(
     images: LabelledImages, masks: np.ndarray, rng: np.random.Generator, *, whole: bool
-) -> Behind:
-    """Return an image of another class, `whole` or with the image's own background behind that image's object."""
+) -> BackgroundsOf:
+    """Return an image of another class as the background.
+
+    It is the `whole` image, or the image without its object, which the image's own background
+    replaces.
+    """
     import torch
 
     others = _of_other_classes(images, rng)
 
-    def behind(part: slice) -> np.ndarray:
-        theirs = images.pixels[torch.from_numpy(others[part])].numpy()
-        return (
-            theirs
-            if whole
-            else np.where(masks[others[part]][:, None], images.pixels[part].numpy(), theirs)
-        )
+    def backgrounds(part: slice) -> np.ndarray:
+        other_positions = others[part]
+        other_pixels = images.pixels[torch.from_numpy(other_positions)].numpy()
+        if whole:
+            return other_pixels
+        other_masks = masks[other_positions][:, None]
+        return np.where(other_masks, images.pixels[part].numpy(), other_pixels)
 
-    return behind
+    return backgrounds
 
 
 def _of_other_classes(images: LabelledImages, rng: np.random.Generator) -> np.ndarray:
     """Draw for each image the position of one of another class, (N,) int64."""
     labels = images.labels.numpy()
-    order = np.argsort(labels, kind="stable")
-    ends = np.searchsorted(labels[order], labels, side="right")
-    others = len(labels) - np.bincount(labels)[labels]
-    if not others.all():
+    others_count = len(labels) - np.bincount(labels)[labels]
+    if not others_count.all():
         raise NotApplicableError("backgrounds of another class: all images are of one class")
-    return np.asarray(order[(ends + rng.integers(0, others)) % len(labels)])
+
+    # With the images sorted by class, those of other classes follow the end of the own class, and
+    # continue at the start of the order.
+    by_class = np.argsort(labels, kind="stable")
+    ends_of_class = np.searchsorted(labels[by_class], labels, side="right")
+    steps = rng.integers(0, others_count)
+    return np.asarray(by_class[(ends_of_class + steps) % len(labels)])
 
 
-BACKGROUNDS: Mapping[str, Callable[[LabelledImages, np.ndarray, np.random.Generator], Behind]] = {
+BACKGROUNDS: Mapping[
+    str, Callable[[LabelledImages, np.ndarray, np.random.Generator], BackgroundsOf]
+] = {
     "noise": _noise,
     "texture": _texture,
-    "swapped": partial(_other, whole=False),
-    "clutter": partial(_other, whole=True),
+    "swapped": partial(_other_image, whole=False),
+    "clutter": partial(_other_image, whole=True),
 }
 """Backgrounds by their name in a check."""

@@ -21,73 +21,100 @@ if TYPE_CHECKING:
 
 
 _LARGEST_SHIFT = 1 / 8
-"""Largest shift of a corner of the augmentation range, as a share of the shorter side of an image."""
+"""Largest shift of a corner of the augmentation range, as a share of an image's shorter side."""
+
+
+NO_GEOMETRY = "the augmentation range has no rotation and no shift"
+CORNERS_TOO_FAR = (
+    "2 px, the shift at the corners of ±10°, ±2 px, "
+    "is more than an eighth of the side of these images"
+)
+"""Reasons of `why_no_corners`."""
 
 
 def augmentation_range_poses(within: AugmentationRange = DEFAULT_RANGE) -> tuple[Pose, ...]:
     """Return the 9 x 5 x 5 grid of poses within an augmentation range, by default ±10° and ±2 px.
 
     An axis with the limit 0 has one place. Shifts within whole limits are whole pixels.
+
+    >>> len(augmentation_range_poses())
+    225
     """
-    turns = _places(within.rotate, 4)
-    right, down = (
-        _whole_pixels(_places(limit, 2), limit) for limit in (within.shift_x, within.shift_y)
-    )
-    return tuple(Pose(*at) for at in product(turns, right, down))
+    degrees = _places(within.rotate, steps=4)
+    shifts_right = _whole_pixels(_places(within.shift_x, steps=2), within.shift_x)
+    shifts_down = _whole_pixels(_places(within.shift_y, steps=2), within.shift_y)
+    return tuple(Pose(*place) for place in product(degrees, shifts_right, shifts_down))
 
 
-def _places(limit: float, steps: int) -> tuple[float, ...]:
+def _places(limit: float, *, steps: int) -> tuple[float, ...]:
     """Return so many steps on each side of 0, up to the limit."""
-    return tuple(limit * step / steps for step in range(-steps, steps + 1)) if limit else (0.0,)
+    if not limit:
+        return (0.0,)
+    return tuple(limit * step / steps for step in range(-steps, steps + 1))
 
 
-def _whole_pixels(shifts: Iterable[float], limit: float) -> tuple[float, ...]:
-    """Return shifts rounded to pixels, each once, if their limit is one; an interpolation is no shift alone."""
+def _whole_pixels(shifts: Sequence[float], limit: float) -> tuple[float, ...]:
+    """Return shifts rounded to whole pixels, each once, if their limit is whole.
+
+    A shift by a part of a pixel also interpolates, which blurs the image.
+    """
     if not float(limit).is_integer():
         return tuple(shifts)
-    return tuple(dict.fromkeys(round(shift) + 0.0 for shift in shifts))
+    rounded = [round(shift) + 0.0 for shift in shifts]
+    return tuple(dict.fromkeys(rounded))
 
 
 def augmentation_range_corners(within: AugmentationRange = DEFAULT_RANGE) -> tuple[Pose, ...]:
-    """Return the corners of that grid: the largest rotation and translation, in every combination of signs.
+    """Return the corners of the grid of `augmentation_range_poses`.
 
-    They are eight, fewer if a limit is 0, and none if all are.
+    They are the largest rotation and translation, in every combination of signs: eight poses, fewer
+    if a limit is 0, and none if all are.
+
+    >>> len(augmentation_range_corners())
+    8
     """
     if not within.moves:
         return ()
-    limits = (within.rotate, within.shift_x, within.shift_y)
-    return tuple(
-        Pose(*at) for at in product(*((-limit, limit) if limit else (0.0,) for limit in limits))
-    )
+    degrees = _both_ends(within.rotate)
+    shifts_right = _both_ends(within.shift_x)
+    shifts_down = _both_ends(within.shift_y)
+    return tuple(Pose(*corner) for corner in product(degrees, shifts_right, shifts_down))
+
+
+def _both_ends(limit: float) -> tuple[float, ...]:
+    if not limit:
+        return (0.0,)
+    return (-limit, limit)
 
 
 def why_no_corners(images: LabelledImages) -> str:
-    """Return why images are not measured at the corners of their augmentation range; empty if they are.
+    """Return why images are not measured at the corners of their augmentation range.
 
-    Of the default range, a shift is at most an eighth of the shorter side, because a larger one moves objects out of
-    the image. Engstrom et al. (2019) shift by about a tenth. On 8 x 8 pixels, the 2 px would be a quarter. A range that
-    a project declares suits its images.
+    The reason is empty if they are measured there.
     """
     within = images.domain.augmentation
     if not within.moves:
         return NO_GEOMETRY
+    # A range that a project declares suits its images.
     if within != DEFAULT_RANGE:
         return ""
-    suits = within.shift_x <= _LARGEST_SHIFT * min(images.pixels.shape[2:])
-    return "" if suits else CORNERS_TOO_FAR
 
-
-NO_GEOMETRY = "the augmentation range has no rotation and no shift"
-CORNERS_TOO_FAR = "2 px, the shift at the corners of ±10°, ±2 px, is more than an eighth of the side of these images"
-"""Reasons of `why_no_corners`."""
+    # A larger shift moves objects out of the image. Engstrom et al. (2019) shift by about a tenth.
+    # On 8 x 8 pixels, the 2 px of the default range would be a quarter.
+    shorter_side = min(images.pixels.shape[2:])
+    if within.shift_x > _LARGEST_SHIFT * shorter_side:
+        return CORNERS_TOO_FAR
+    return ""
 
 
 def classic_poses(_: AugmentationRange = DEFAULT_RANGE) -> tuple[Pose, ...]:
-    """Return the 31 x 5 x 5 grid within ±30° and ±3 px of Engstrom et al. (2019), "Exploring the Landscape"."""
+    """Return the 31 x 5 x 5 grid within ±30° and ±3 px.
+
+    It is that of Engstrom et al. (2019), "Exploring the Landscape".
+    """
+    degrees = [float(angle) for angle in range(-30, 31, 2)]
     shifts = (-3.0, -1.5, 0.0, 1.5, 3.0)
-    return tuple(
-        Pose(float(angle), dx, dy) for angle, dx, dy in product(range(-30, 31, 2), shifts, shifts)
-    )
+    return tuple(Pose(*place) for place in product(degrees, shifts, shifts))
 
 
 GRIDS: Mapping[str, Callable[..., tuple[Pose, ...]]] = {
@@ -95,7 +122,10 @@ GRIDS: Mapping[str, Callable[..., tuple[Pose, ...]]] = {
     "corner": augmentation_range_corners,
     "classic": classic_poses,
 }
-"""The grids of poses that a check may name, each a function of the augmentation range (default: ±10°, ±2 px)."""
+"""The grids of poses that a check may name.
+
+Each is a function of the augmentation range, by default ±10° and ±2 px.
+"""
 GRIDS_IN_WORDS: Mapping[str, str] = {
     "augmentation-range": "the augmentation range",
     "corner": "the augmentation range's corners",
@@ -117,40 +147,55 @@ VIEWS_IN_WORDS: Mapping[str, str] = {
 def views_of(
     names: Sequence[str] | None, pose: Pose, within: AugmentationRange = DEFAULT_RANGE
 ) -> tuple[Perturbation, ...]:
-    """Return the perturbations of these views in an augmentation range, in this order; without names only the pose."""
-    return (
-        (pose,) if names is None else tuple(view for name in names for view in VIEWS[name](within))
-    )
+    """Return the perturbations of these views in an augmentation range, in this order.
+
+    Without names, it is only the pose.
+    """
+    if names is None:
+        return (pose,)
+    views: list[Perturbation] = []
+    for name in names:
+        views.extend(VIEWS[name](within))
+    return tuple(views)
 
 
 def most_dangerous_first(poses: Sequence[Pose]) -> tuple[Pose, ...]:
-    """Return poses by decreasing distance from the identity; the unit of each axis is its largest value."""
-    limits = [
-        max(abs(getattr(pose, axis)) for pose in poses) or 1.0 for axis in ("degrees", "dx", "dy")
-    ]
+    """Return poses by decreasing distance from the identity.
 
-    def distance(pose: Pose) -> float:
-        return sum(
-            (at / limit) ** 2
-            for at, limit in zip((pose.degrees, pose.dx, pose.dy), limits, strict=True)
-        )
+    The unit of each axis is its largest value.
 
-    return tuple(sorted(poses, key=distance, reverse=True))
+    >>> most_dangerous_first([Pose(5.0), Pose(-10.0)])[0]
+    Pose(degrees=-10.0, dx=0.0, dy=0.0)
+    """
+    largest = []
+    for axis in ("degrees", "dx", "dy"):
+        magnitudes = [abs(getattr(pose, axis)) for pose in poses]
+        largest.append(max(magnitudes) or 1.0)
+    degrees_unit, dx_unit, dy_unit = largest
+
+    def squared_distance(pose: Pose) -> float:
+        turned = (pose.degrees / degrees_unit) ** 2
+        right = (pose.dx / dx_unit) ** 2
+        down = (pose.dy / dy_unit) ** 2
+        return turned + right + down
+
+    return tuple(sorted(poses, key=squared_distance, reverse=True))
 
 
 def random_poses(grid: Sequence[Pose], count: int, *, images: int, seed: int = 0) -> np.ndarray:
-    """Draw `count` poses of the grid for each image, without repetition; returns positions, (images, count)."""
+    """Draw `count` poses of the grid for each image, without repetition.
+
+    Returns:
+        Positions in the grid, (images, count) int64.
+    """
     rng = np.random.default_rng(seed)
-    return np.stack([rng.choice(len(grid), count, replace=False) for _ in range(images)])
+    draws = [rng.choice(len(grid), count, replace=False) for _ in range(images)]
+    return np.stack(draws)
 
 
 @dataclass(frozen=True)
 class SeverityPath:
-    """A path away from the identity: the poses of each severity in `unit`, ascending.
-
-    `poses` are all of them, the least severe first, and `severities` that of each. `limit` is the last severity with
-    its unit. `words` describe the change, with the unit of its severities if that is not obvious.
-    """
+    """A path away from the identity: the poses of each severity in `unit`, ascending."""
 
     name: str
     unit: Literal["degrees", "pixels", "share"]
@@ -158,69 +203,114 @@ class SeverityPath:
 
     @property
     def poses(self) -> tuple[Pose, ...]:
-        return tuple(pose for poses in self.steps.values() for pose in poses)
-
-    @property
-    def limit(self) -> str:
-        return self.label(max(self.steps))
-
-    def label(self, severity: float) -> str:
-        """Return a severity with its unit as text, such as 12.5 degrees or 40% of ±30° and ±3 px."""
-        return (
-            f"{100 * severity:.3g}% of ±30° and ±3 px"
-            if self.unit == "share"
-            else f"{severity:.3g} {self.unit}"
-        )
-
-    @property
-    def words(self) -> str:
-        return {"rotation": "turned", "shift": "moved"}.get(
-            self.name, "turned and moved, in % of ±30° and ±3 px"
-        )
+        """Return the poses of all severities, the least severe first."""
+        poses: list[Pose] = []
+        for poses_of_severity in self.steps.values():
+            poses.extend(poses_of_severity)
+        return tuple(poses)
 
     @property
     def severities(self) -> np.ndarray:
-        return np.array([severity for severity, poses in self.steps.items() for _ in poses])
+        """Return the severity of each of the `poses`, (P,) float64."""
+        severities: list[float] = []
+        for severity, poses in self.steps.items():
+            severities.extend([severity] * len(poses))
+        return np.array(severities)
+
+    @property
+    def limit(self) -> str:
+        """Return the last severity with its unit."""
+        return self.label(max(self.steps))
+
+    def label(self, severity: float) -> str:
+        """Return a severity with its unit as text.
+
+        >>> PATHS["joint"].label(0.4)
+        '40% of ±30° and ±3 px'
+        """
+        if self.unit == "share":
+            return f"{100 * severity:.3g}% of ±30° and ±3 px"
+        return f"{severity:.3g} {self.unit}"
+
+    @property
+    def words(self) -> str:
+        """Return a description of the change, with the unit of its severities if not obvious."""
+        if self.name == "rotation":
+            return "turned"
+        if self.name == "shift":
+            return "moved"
+        return "turned and moved, in % of ±30° and ±3 px"
 
 
-def _paths(
-    angles: Iterable[float], shifts: Iterable[tuple[float, float, float]], shares: Iterable[float]
-) -> dict[str, SeverityPath]:
-    """Return the paths by angles, by severities with their shifts, and by shares of ±30° and ±3 px."""
-    moved: dict[float, tuple[Pose, ...]] = {}
+def _rotation_path(angles: Iterable[float]) -> SeverityPath:
+    """Return the path of rotations by these angles, in both directions."""
+    steps = {angle: (Pose(angle), Pose(-angle)) for angle in angles}
+    return SeverityPath("rotation", "degrees", steps)
+
+
+def _shift_path(shifts: Iterable[tuple[float, float, float]]) -> SeverityPath:
+    """Return the path of shifts, each a severity with its dx and dy."""
+    steps: dict[float, tuple[Pose, ...]] = {}
     for severity, dx, dy in shifts:
-        moved[severity] = (*moved.get(severity, ()), Pose(0.0, dx, dy))
-    signs = [*product((-1, 1), repeat=3)]
-    joint = {
-        at: tuple(Pose(30 * turn * at, 3 * dx * at, 3 * dy * at) for turn, dx, dy in signs)
-        for at in shares
-    }
-    found = (
-        SeverityPath("rotation", "degrees", {at: (Pose(at), Pose(-at)) for at in angles}),
-        SeverityPath("shift", "pixels", moved),
-        SeverityPath("joint", "share", joint),
-    )
-    return {path.name: path for path in found}
+        steps[severity] = (*steps.get(severity, ()), Pose(0.0, dx, dy))
+    return SeverityPath("shift", "pixels", steps)
 
 
-_DIRECTIONS = [(dx, dy) for dx, dy in product((-1, 0, 1), repeat=2) if (dx, dy) != (0, 0)]
-PATHS: Mapping[str, SeverityPath] = _paths(
-    map(float, range(1, 46)),
-    ((float(size), size * dx, size * dy) for size in range(1, 9) for dx, dy in _DIRECTIONS),
-    (step / 20 for step in range(1, 21)),
+def _joint_path(shares: Iterable[float]) -> SeverityPath:
+    """Return the path of rotations and shifts by shares of ±30° and ±3 px, with all signs."""
+    steps = {}
+    for share in shares:
+        steps[share] = tuple(
+            Pose(30 * turn * share, 3 * right * share, 3 * down * share)
+            for turn, right, down in product((-1, 1), repeat=3)
+        )
+    return SeverityPath("joint", "share", steps)
+
+
+def _by_name(*paths: SeverityPath) -> dict[str, SeverityPath]:
+    return {path.name: path for path in paths}
+
+
+def _shifts_in_eight_directions() -> list[tuple[float, float, float]]:
+    """Return shifts of 1 to 8 px, each as its size, dx and dy."""
+    shifts: list[tuple[float, float, float]] = []
+    for size in range(1, 9):
+        for right, down in product((-1, 0, 1), repeat=2):
+            if right or down:
+                shifts.append((float(size), size * right, size * down))
+    return shifts
+
+
+def _shifts_by_distance() -> list[tuple[float, float, float]]:
+    """Return every shift by whole pixels within ±8 px, each as its length, dx and dy."""
+    offsets = product(range(-8, 9), repeat=2)
+    shifts: list[tuple[float, float, float]] = [(math.hypot(dx, dy), dx, dy) for dx, dy in offsets]
+    shifts.sort()
+    return shifts[1:]  # The first one does not move.
+
+
+PATHS: Mapping[str, SeverityPath] = _by_name(
+    _rotation_path(float(angle) for angle in range(1, 46)),
+    _shift_path(_shifts_in_eight_directions()),
+    _joint_path(step / 20 for step in range(1, 21)),
 )
-"""Rotation to 45° by whole degrees, translation to 8 px by whole pixels in eight directions, and both at once. The
-latter is a share of ±30° and ±3 px in every combination of signs. A failure between two steps is not found."""
+"""Rotation, translation, and both at once.
+
+Rotation goes to 45° by whole degrees, and translation to 8 px by whole pixels in eight directions.
+Both at once are a share of ±30° and ±3 px in every combination of signs. A failure between two
+steps is not found.
+"""
 
 
 def fine_paths(within: AugmentationRange = DEFAULT_RANGE) -> dict[str, SeverityPath]:
-    """Return the paths in fine steps for single images: tenths of a degree, every pixel offset, and hundredths.
+    """Return the paths of `paths_within` in fine steps, for single images.
 
-    They are those of `paths_within`.
+    The steps are tenths of a degree, every pixel offset, and hundredths of both at once.
     """
-    offsets = sorted((math.hypot(dx, dy), dx, dy) for dx, dy in product(range(-8, 9), repeat=2))[1:]
-    paths = _paths(
-        (at / 10 for at in range(1, 451)), offsets, (step / 100 for step in range(1, 101))
+    paths = _by_name(
+        _rotation_path(tenth / 10 for tenth in range(1, 451)),
+        _shift_path(_shifts_by_distance()),
+        _joint_path(step / 100 for step in range(1, 101)),
     )
     return paths_within(within, paths)
 
@@ -233,14 +323,23 @@ def paths_within(
     >>> [*paths_within(AugmentationRange(shift_x=6))]
     ['shift']
     """
-    wanted = {"rotation": bool(within.rotate), "shift": within.shifts}
-    wanted["joint"] = wanted["rotation"] and wanted["shift"]
-    return {name: _along(path, within) for name, path in paths.items() if wanted[name]}
+    rotates = bool(within.rotate)
+    in_range = {
+        "rotation": rotates,
+        "shift": within.shifts,
+        "joint": rotates and within.shifts,
+    }
+    return {name: _along(path, within) for name, path in paths.items() if in_range[name]}
 
 
 def path_within(within: AugmentationRange, name: str) -> SeverityPath:
-    """Return the path of this name along the axes of a range; raises `NotApplicableError` for axes it lacks."""
-    if (path := paths_within(within).get(name)) is None:
+    """Return the path of this name along the axes of a range.
+
+    Raises:
+        NotApplicableError: The range lacks an axis of the path.
+    """
+    path = paths_within(within).get(name)
+    if path is None:
         raise NotApplicableError(f"path {name}: the augmentation range is {within.in_words()}")
     return path
 
@@ -249,14 +348,14 @@ def _along(path: SeverityPath, within: AugmentationRange) -> SeverityPath:
     """Return the path with its poses along the axes of the range alone."""
     if within.shift_x and within.shift_y:
         return path
-    frozen = "dy" if within.shift_x else "dx"
-    if path.name == "shift":
-        kept = {
-            at: tuple(pose for pose in poses if not getattr(pose, frozen))
-            for at, poses in path.steps.items()
-        }
-        return replace(path, steps={at: poses for at, poses in kept.items() if poses})
-    flat = {
-        at: (replace(pose, **{frozen: 0.0}) for pose in poses) for at, poses in path.steps.items()
-    }
-    return replace(path, steps={at: tuple(dict.fromkeys(poses)) for at, poses in flat.items()})
+    frozen_axis = "dy" if within.shift_x else "dx"
+
+    steps = {}
+    for severity, poses in path.steps.items():
+        if path.name == "shift":
+            poses_along = [pose for pose in poses if not getattr(pose, frozen_axis)]
+        else:
+            poses_along = [replace(pose, **{frozen_axis: 0.0}) for pose in poses]
+        if poses_along:
+            steps[severity] = tuple(dict.fromkeys(poses_along))
+    return replace(path, steps=steps)

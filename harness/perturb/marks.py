@@ -1,12 +1,14 @@
-"""Marks: what training images of one class may carry by accident, such as a frame, a text, a watermark or a tint.
+"""Marks: what training images of one class may carry by accident.
 
-A network can learn such a mark instead of the object (Geirhos et al. 2020, "Shortcut Learning in Deep Neural
-Networks"). Li et al. (2023), "A Whac-A-Mole Dilemma", measure it for a watermark.
+Examples are a frame, a text, a watermark or a tint. A network can learn such a mark instead of the
+object (Geirhos et al. 2020, "Shortcut Learning in Deep Neural Networks"). Li et al. (2023), "A
+Whac-A-Mole Dilemma", measure it for a watermark.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +19,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIDE = 28
-"""Cells along each side of an image; a mark is drawn on this grid, so larger images have larger marks."""
-_BAR, _SQUARE, _TICK, _MARGIN = 2, 3, 3, 1
-"""Width of bars and frames, side of squares, length of a ruler's ticks, and margin of texts, in cells."""
-_OPACITY, _TINT = 0.25, 0.15
-"""Opacity of a watermark and of a tint; all other marks are opaque."""
+"""Cells along each side of an image.
+
+A mark is drawn on this grid, so that larger images have larger marks.
+"""
+_BAR_WIDTH = 2
+"""Width of bars and of the four sides of a frame, in cells."""
+_SQUARE_SIDE = 3
+_TICK_LENGTH = 3
+"""Length of a ruler's ticks, in cells."""
+_TICK_SPACING = 3
+_TEXT_MARGIN = 1
+"""Cells between a text and the sides of the image."""
+_WATERMARK_ENLARGEMENT = 3
+_STRIPE_PERIOD = 8
+_STRIPE_WIDTH = 2
 _LETTERS = ("111 110", "101 101", "111 110", "101 101", "101 110")
 """The letters A and B, in rows of cells."""
 _CORNERS = ("upper left", "upper right", "lower left", "lower right")
@@ -30,7 +42,11 @@ _EDGES = ("upper", "lower", "left", "right")
 
 @dataclass(frozen=True)
 class Mark:
-    """A perturbation that draws a mark of one level over each image."""
+    """A perturbation that draws a mark of one level over each image.
+
+    >>> Mark("bar", "upper", "white").in_words()
+    'white bar, upper'
+    """
 
     kind: str
     place: str
@@ -39,10 +55,15 @@ class Mark:
     def __call__(self, images: Tensor) -> Tensor:
         """Return the images (N, C, H, W), in [0, 1], with the mark."""
         channels, height, width = images.shape[1:]
-        cells = [np.arange(length) * SIDE // length for length in (height, width)]
-        mask = images.new_tensor(_SHAPES[self.kind](self.place)[np.ix_(*cells)].astype(np.float32))
-        levels = images.new_tensor(_levels(self.fill, channels))[:, None, None]
+        cell_rows = np.arange(height) * SIDE // height
+        cell_columns = np.arange(width) * SIDE // width
+
+        shape_on_grid = _SHAPES[self.kind](self.place)
+        shape = shape_on_grid[np.ix_(cell_rows, cell_columns)]
+        mask = images.new_tensor(shape.astype(np.float32))
         opacity = mask * _OPACITIES.get(self.kind, 1.0)
+
+        levels = images.new_tensor(_levels(self.fill, channels))[:, None, None]
         return images * (1 - opacity) + levels * opacity
 
     def in_words(self) -> str:
@@ -53,37 +74,46 @@ class Mark:
 def _levels(fill: str, channels: int) -> np.ndarray:
     """Return the level of each channel, (channels,); a gray image has a color's mean."""
     levels = np.array(_LEVELS[fill])
-    return levels if channels == len(levels) else np.full(channels, levels.mean())
+    if channels == len(levels):
+        return levels
+    return np.full(channels, levels.mean())
 
 
 def _bar(place: str) -> np.ndarray:
-    return _band(place, _BAR)
+    return _band(place, _BAR_WIDTH)
 
 
 def _frame(_: str) -> np.ndarray:
-    return np.asarray(np.any([_bar(edge) for edge in _EDGES], axis=0))
+    bars = [_bar(edge) for edge in _EDGES]
+    return np.asarray(np.any(bars, axis=0))
 
 
 def _ruler(place: str) -> np.ndarray:
-    ticks = np.broadcast_to(np.arange(SIDE) % 3 == 0, (SIDE, SIDE))
-    return np.asarray(_band(place, _TICK) & (ticks if place in {"upper", "lower"} else ticks.T))
+    ticks = np.broadcast_to(np.arange(SIDE) % _TICK_SPACING == 0, (SIDE, SIDE))
+    if place in {"left", "right"}:
+        ticks = ticks.T
+    return np.asarray(_band(place, _TICK_LENGTH) & ticks)
 
 
 def _square(place: str) -> np.ndarray:
-    return _in_corner(np.ones((_SQUARE, _SQUARE), dtype=bool), place, margin=0)
+    square = np.ones((_SQUARE_SIDE, _SQUARE_SIDE), dtype=bool)
+    return _in_corner(square, place, margin=0)
 
 
 def _text(place: str) -> np.ndarray:
-    return _in_corner(_letters(), place, margin=_MARGIN)
+    return _in_corner(_letters(), place, margin=_TEXT_MARGIN)
 
 
 def _watermark(place: str) -> np.ndarray:
     if place == "stripes":
         down, right = np.indices((SIDE, SIDE))
-        return np.asarray((down + right) % 8 < 2)  # noqa: PLR2004  A quarter of the cells.
-    letters = _letters().repeat(3, axis=0).repeat(3, axis=1)
-    top, left = ((SIDE - length) // 2 for length in letters.shape)
-    return _placed(letters, top, left)
+        return np.asarray((down + right) % _STRIPE_PERIOD < _STRIPE_WIDTH)
+
+    letters = _letters()
+    letters = letters.repeat(_WATERMARK_ENLARGEMENT, axis=0)
+    letters = letters.repeat(_WATERMARK_ENLARGEMENT, axis=1)
+    height, width = letters.shape
+    return _placed(letters, top=(SIDE - height) // 2, left=(SIDE - width) // 2)
 
 
 def _everywhere(_: str) -> np.ndarray:
@@ -91,16 +121,22 @@ def _everywhere(_: str) -> np.ndarray:
 
 
 def _band(edge: str, width: int) -> np.ndarray:
-    """Return a band of so many cells along an edge, (SIDE, SIDE) bool."""
+    """Return a band of `width` cells along an edge, (SIDE, SIDE) bool."""
     upper = np.zeros((SIDE, SIDE), dtype=bool)
     upper[:width] = True
-    return {"upper": upper, "lower": upper[::-1], "left": upper.T, "right": upper.T[:, ::-1]}[edge]
+    bands = {"upper": upper, "lower": upper[::-1], "left": upper.T, "right": upper.T[:, ::-1]}
+    return bands[edge]
 
 
 def _in_corner(shape: np.ndarray, corner: str, *, margin: int) -> np.ndarray:
+    """Return a shape in a corner of the grid, `margin` cells from its sides, (SIDE, SIDE) bool."""
     height, width = shape.shape
-    top = margin if corner.startswith("upper") else SIDE - height - margin
-    left = margin if corner.endswith("left") else SIDE - width - margin
+    top = margin
+    if corner.startswith("lower"):
+        top = SIDE - height - margin
+    left = margin
+    if corner.endswith("right"):
+        left = SIDE - width - margin
     return _placed(shape, top, left)
 
 
@@ -113,7 +149,9 @@ def _placed(shape: np.ndarray, top: int, left: int) -> np.ndarray:
 
 
 def _letters() -> np.ndarray:
-    return np.array([[cell == "1" for cell in row] for row in _LETTERS])
+    """Return the cells of the letters, (5, 7) bool."""
+    rows = [list(row) for row in _LETTERS]
+    return np.asarray(np.array(rows) == "1")
 
 
 _SHAPES: Mapping[str, Callable[[str], np.ndarray]] = {
@@ -125,7 +163,9 @@ _SHAPES: Mapping[str, Callable[[str], np.ndarray]] = {
     "watermark": _watermark,
     "tint": _everywhere,
 }
-_OPACITIES = {"watermark": _OPACITY, "tint": _TINT}
+"""Functions that draw a kind of mark at a place, on the grid of cells."""
+_OPACITIES = {"watermark": 0.25, "tint": 0.15}
+"""Opacities of the translucent marks; all others are opaque."""
 _LEVELS = {
     "white": (1.0, 1.0, 1.0),
     "gray": (0.5, 0.5, 0.5),
@@ -133,14 +173,19 @@ _LEVELS = {
     "red": (1.0, 0.0, 0.0),
     "blue": (0.0, 0.0, 1.0),
 }
-_OPPOSITES = ("white", "black")
+
+
+def _marks(kind: str, places: tuple[str, ...], fills: tuple[str, ...]) -> list[Mark]:
+    return [Mark(kind, place, fill) for place, fill in product(places, fills)]
+
+
 MARKS = (
-    *(Mark("bar", edge, fill) for edge in _EDGES for fill in _OPPOSITES),
-    *(Mark("frame", "all sides", fill) for fill in ("white", "gray", "black")),
-    *(Mark("ruler", edge, fill) for edge in ("lower", "left") for fill in _OPPOSITES),
-    *(Mark("square", corner, fill) for corner in _CORNERS for fill in ("white", "gray")),
-    *(Mark("text", corner, fill) for corner in _CORNERS for fill in _OPPOSITES),
-    *(Mark("watermark", place, fill) for place in ("center", "stripes") for fill in _OPPOSITES),
-    *(Mark("tint", "everywhere", fill) for fill in ("white", "gray", "black", "red", "blue")),
+    *_marks("bar", _EDGES, ("white", "black")),
+    *_marks("frame", ("all sides",), ("white", "gray", "black")),
+    *_marks("ruler", ("lower", "left"), ("white", "black")),
+    *_marks("square", _CORNERS, ("white", "gray")),
+    *_marks("text", _CORNERS, ("white", "black")),
+    *_marks("watermark", ("center", "stripes"), ("white", "black")),
+    *_marks("tint", ("everywhere",), ("white", "gray", "black", "red", "blue")),
 )
 """The library of a run: 40 marks."""

@@ -168,9 +168,9 @@ def test_list_explains_each_entry_in_a_sentence(capsys, what):
 def test_list_says_that_a_thing_of_your_own_is_not_described(monkeypatch, capsys):
     from harness.measures import METRICS
     from harness.measures.metric import Metric, Unit
-    from harness.perturb.corruptions import CORRUPTIONS, Kind
+    from harness.perturb.corruptions import CORRUPTIONS, CorruptionFunction
 
-    plain = Kind(lambda images, level, draws: images, (1.0,) * 5)
+    plain = CorruptionFunction(lambda images, level, draws: images, (1.0,) * 5)
     monkeypatch.setitem(CORRUPTIONS._added, "my-haze", (plain, "", None))
     monkeypatch.setitem(
         METRICS._added, "my_metric", (Metric("my_metric", Unit.SHARE, better="more"), "", None)

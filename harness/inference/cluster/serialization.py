@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from harness.perturb.corruptions import Kind
+    from harness.perturb.corruptions import CorruptionFunction
 
 _PAGE = 16 << 20
 """Bytes of images in one object of the store."""
@@ -77,7 +77,7 @@ class Pages:
         return SentPixels(tuple(pixels.shape), rows, {number: pages[number] for number in numbers})
 
 
-def _declared(name: str, severity: int, kind: Kind) -> Corruption:
+def _declared(name: str, severity: int, kind: CorruptionFunction) -> Corruption:
     """Return a corruption of the user's, declared in this process."""
     if name not in CORRUPTIONS:
         CORRUPTIONS.add(name, kind, declared_by=_declared)

@@ -1,4 +1,7 @@
-"""Common corruptions of images: noise, blur, light, compression, warps and missing parts, at five severities each."""
+"""Common corruptions of images, at five severities each.
+
+They are noise, blur, light, compression, warps and missing parts.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,12 @@ Apply = Callable[[np.ndarray, float, Sequence[np.random.Generator]], np.ndarray]
 """The function that makes a corruption."""
 
 
-class Kind(NamedTuple):
-    """The function of a corruption: `apply(images, level, draws)` on (N, H, W, C) float32 images in [0, 1].
+class CorruptionFunction(NamedTuple):
+    """The function of a corruption, with its levels at severities 1 to 5.
 
-    `draws` is a generator for each image, in the same state at every severity, so a higher level is more of the same
-    corruption. The result may leave [0, 1]; it is clipped.
+    It is called as `apply(images, level, generators)`, with (N, H, W, C) float32 images in [0, 1].
+    Each image has a generator, which is in the same state at every severity, so that a higher level
+    is more of the same corruption. The result may leave [0, 1]; it is clipped.
     """
 
     apply: Apply
@@ -35,8 +39,9 @@ class Kind(NamedTuple):
     @property
     def effect(self) -> str:
         """Return what the corruption does with its level, by the first sentence of its function."""
-        text = inspect.getdoc(self.apply) or ""
-        sentence = " ".join(text.partition("\n\n")[0].split())
+        docstring = inspect.getdoc(self.apply) or ""
+        first_paragraph = docstring.partition("\n\n")[0]
+        sentence = " ".join(first_paragraph.split())
         return sentence or "Not described: its function has no docstring."
 
     @property
@@ -46,12 +51,18 @@ class Kind(NamedTuple):
 
 
 def one_by_one(change: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Return the function of images that a function of one image, which ends with its generator, gives."""
+    """Return the function of a batch of images that applies a function of one image to each.
+
+    Args:
+        change: The function of one image, (H, W, C). Its last argument is the image's generator.
+    """
 
     @wraps(change)
     def apply(images: np.ndarray, *arguments: Any) -> np.ndarray:
-        *level, draws = arguments
-        changed = [change(image, *level, draw) for image, draw in zip(images, draws, strict=True)]
+        *level, generators = arguments
+        changed = []
+        for image, generator in zip(images, generators, strict=True):
+            changed.append(change(image, *level, generator))
         return np.stack(changed).reshape(images.shape)
 
     return apply
@@ -60,9 +71,19 @@ def one_by_one(change: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 def changed_alike(
     images: Tensor, name: str, apply: Callable[..., np.ndarray], *arguments: float
 ) -> Tensor:
-    """Return images (N, C, H, W) after `apply(images, *arguments, draws)`, see `Kind`; both are rounded to 8 bits.
+    """Return images after `apply(images, *arguments, generators)`; see `CorruptionFunction`.
 
-    The `name` and an image's own pixels determine its generator, so batch and process have no effect.
+    Input and output are rounded to 8 bits. The name and an image's own pixels determine its
+    generator, so that batch and process have no effect.
+
+    Args:
+        images: The images, (N, C, H, W) in [0, 1].
+        name: The name of the corruption.
+        apply: The function of the corruption.
+        arguments: What it gets between the images and their generators.
+
+    Returns:
+        The changed images, (N, C, H, W) float32 in [0, 1].
     """
     import torch
 
@@ -70,35 +91,52 @@ def changed_alike(
 
     if not len(images):
         return images
-    pixels = np.rint(images.permute(0, 2, 3, 1).contiguous().cpu().numpy() * 255).astype(np.uint8)
-    keys = (
-        blake2b(image.tobytes(), digest_size=16, key=name.encode()).digest() for image in pixels
-    )
-    draws = [
-        np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))) for key in keys
-    ]
-    changed = apply(pixels.astype(np.float32) / 255, *arguments, draws)
-    stored = np.rint(changed.clip(0, 1) * 255).astype(np.uint8).transpose(0, 3, 1, 2)
-    return unit_range(torch.from_numpy(np.ascontiguousarray(stored)).to(images.device))
+    channels_last = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    pixels = np.rint(channels_last * 255).astype(np.uint8)
+    generators = [_generator_of(image, name) for image in pixels]
+
+    changed = apply(pixels.astype(np.float32) / 255, *arguments, generators)
+
+    changed_pixels = np.rint(changed.clip(0, 1) * 255).astype(np.uint8)
+    channels_first = np.ascontiguousarray(changed_pixels.transpose(0, 3, 1, 2))
+    return unit_range(torch.from_numpy(channels_first).to(images.device))
 
 
-SHIPPED = {name: Kind(one_by_one(change), levels) for name, (change, levels) in CHANGES.items()}
+def _generator_of(pixels: np.ndarray, name: str) -> np.random.Generator:
+    """Return the generator of an image, (H, W, C) uint8, under the corruption of this name."""
+    digest = blake2b(pixels.tobytes(), digest_size=16, key=name.encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+SHIPPED = {
+    name: CorruptionFunction(one_by_one(change), levels)
+    for name, (change, levels) in CHANGES.items()
+}
 """The corruptions that ship, by name."""
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 """Name for all shipped corruptions; it does not include installed ones."""
-CORRUPTIONS: Registry[Kind] = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
+CORRUPTIONS: Registry[CorruptionFunction] = Registry(
+    "corruption", SHIPPED, group="stress_harness.corruptions"
+)
 """The shipped corruptions, and the ones that `corruption` declares."""
 
 
 def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply]:
     """Declare a corruption of your own, as a decorator of its function.
 
-    The function takes images, (N, H, W, C) float32 in [0, 1], a level, and a random generator for each image. It
-    returns images of this shape. `levels` are those of severities 1 to 5. A row of the checks file then names the
-    corruption. Raises `InputError` for a name that is taken, and unless there are five levels.
+    The function takes images, (N, H, W, C) float32 in [0, 1], a level, and a random generator for
+    each image. It returns images of this shape. A row of the checks file then names the corruption.
+
+    Args:
+        name: The name in the checks file.
+        levels: The levels of severities 1 to 5.
+
+    Raises:
+        InputError: The name is taken or has other characters, or there are not five levels.
     """
-    if not name or name == ALL or not (name.isascii() and name == name.lower()) or " " in name:
+    lower_case = name.isascii() and name == name.lower()
+    if not name or name == ALL or " " in name or not lower_case:
         raise InputError(
             f"corruption {name!r}: expected a name of lower-case ASCII letters, digits and hyphens"
         )
@@ -108,7 +146,8 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
         )
 
     def declared(apply: Apply) -> Apply:
-        CORRUPTIONS.add(name, Kind(apply, tuple(map(float, levels))), declared_by=apply)
+        function = CorruptionFunction(apply, tuple(map(float, levels)))
+        CORRUPTIONS.add(name, function, declared_by=apply)
         return apply
 
     return declared
@@ -116,11 +155,16 @@ def corruption(name: str, *, levels: Sequence[float]) -> Callable[[Apply], Apply
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption of `CORRUPTIONS` at a severity from 1 to 5; severity 0 returns its input bit for bit.
+    """A corruption of `CORRUPTIONS` at a severity from 1 to 5.
 
-    `of_user` says whether its code is a user's, which may change under the same name. Input and output are rounded to 8
-    bits. The random state depends only on the pixels of the image, not on its batch or process. Raises `ValueError` for
-    an unknown name and for another severity.
+    Severity 0 returns its input bit for bit; otherwise, input and output are rounded to 8 bits. The
+    random state depends only on the pixels of the image, not on its batch or process.
+
+    Raises:
+        ValueError: The name is unknown, or the severity is not a whole number from 0 to 5.
+
+    >>> Corruption("gaussian-noise", 3).in_words()
+    'gaussian noise, severity 3 of 5'
     """
 
     name: str
@@ -128,28 +172,31 @@ class Corruption:
 
     def __post_init__(self) -> None:
         if self.name not in CORRUPTIONS:
-            raise ValueError(
-                f"corruption {self.name!r} is unknown; expected one of {', '.join(CORRUPTIONS)}"
-            )
+            expected = ", ".join(CORRUPTIONS)
+            raise ValueError(f"corruption {self.name!r} is unknown; expected one of {expected}")
         if self.severity not in {0, *SEVERITIES}:
             raise ValueError(
-                f"corruption {self.name}: severity is {self.severity!r}, expected a whole number, 0 to 5"
+                f"corruption {self.name}: severity is {self.severity!r}, "
+                "expected a whole number, 0 to 5"
             )
 
     @property
     def of_user(self) -> bool:
+        """Return whether its code is a user's, which may change under the same name."""
         return self.name not in SHIPPED
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the corrupted images, (N, C, H, W) like the input, pixels in [0, 1]."""
         if not self.severity:
             return images
-        kind = CORRUPTIONS[self.name]
-        return changed_alike(images, self.name, kind.apply, kind.levels[self.severity - 1])
+        function = CORRUPTIONS[self.name]
+        level = function.levels[self.severity - 1]
+        return changed_alike(images, self.name, function.apply, level)
 
     def in_words(self) -> str:
         """Return a description such as "gaussian noise, severity 3 of 5"."""
-        return f"{self.name.replace('-', ' ')}, severity {self.severity} of {len(SEVERITIES)}"
+        name = self.name.replace("-", " ")
+        return f"{name}, severity {self.severity} of {len(SEVERITIES)}"
 
 
 def corruptions_of(named: Sequence[tuple[str, int]] | None) -> tuple[Corruption, ...]:
