@@ -83,8 +83,9 @@ class DataOptions(Settings):
     transform: Text | None = setting(
         "A pipeline in place of size to antialias: module:callable, timm or torchvision. A "
         "callable takes a picture (PIL, RGB) and always returns the same tensor (C, H, W) or "
-        "array, in [0, 1] or uint8. The words timm and torchvision stand for the network's own pipeline, by "
-        "timm's data config or torchvision's default weights. A last Normalize of torchvision "
+        "array, in [0, 1] or uint8. The words timm and torchvision stand for the network's own "
+        "pipeline, by timm's data config or torchvision's default weights. A last Normalize of "
+        "torchvision "
         "becomes the network's, unless `normalization` sets another (default: none).",
         metavar="SPEC",
         reads=True,
