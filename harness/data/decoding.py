@@ -428,7 +428,7 @@ def decoded(
 
 
 def _undecoded(pictures: Pictures, array: np.ndarray) -> LabelledImages:
-    """Return the images of pictures that are in memory, (N, H, W, C) uint8, as they are."""
+    """Return the images of pictures that are in memory, (N, H, W, C) uint8, unchanged."""
     decoder = Decoder(pictures, Pipeline(), array.shape[1:])
     pixels = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
     labels, classes = pictures.labelled
@@ -512,7 +512,7 @@ def _opened(decoder: Decoder, key: str, *, verified: bool) -> LabelledImages | N
     """Return the images of an entry, in memory if they are few, else rows of its file.
 
     Returns None without an entry. Unless it is `verified`, also for a damaged one, and if the
-    user's code would now make other pixels: the key of an entry covers the code's own file, but not
+    user's code would now make other pixels. The key of an entry covers the code's own file, but not
     the modules that it imports.
     """
     import torch

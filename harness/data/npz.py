@@ -26,8 +26,8 @@ def read_npz(place: str, *, split: str = "test", labeled: bool = True) -> Pictur
     """Return the pictures of an npz file with `images` and `labels`.
 
     `images` are (N, H, W) or (N, H, W, C) uint8, C 1 or 3, and `labels` (N,) or (N, 1) integers
-    from 0. Optional are `masks`, (N, H, W) bool or uint8, zero outside the object; `groups`, see
-    `groups_of_array`; and `classes`, names in place of numbers.
+    from 0. Three arrays are optional: `masks`, (N, H, W) bool or uint8, zero outside the object,
+    `groups`, see `groups_of_array`, and `classes`, names in place of numbers.
 
     Args:
         place: The path of the file.

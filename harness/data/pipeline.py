@@ -71,7 +71,7 @@ class Pipeline:
         resize: Each size that a picture passes through.
         crop: The part that is kept.
         scale: The numbers made of levels.
-        normalise: The normalization of these numbers.
+        `normalise`: The normalization of these numbers.
         transform: A callable of the user's, one opaque stage in the place of resizing and cropping;
             the crop then only moves its result.
         encoded: Whether pictures come as the bytes of a file; if not, the data's own pixels come
@@ -204,7 +204,7 @@ class Pipeline:
         )
 
     def _stretching(self, picture: Image) -> float:
-        """Return the factor by which the first size changes the aspect ratio, at least 1."""
+        """Return how much the first size changes the aspect ratio, as a factor of at least 1."""
         if not self.resize or not isinstance(self.resize[0].size, tuple):
             return 1.0
         height, width = self.resize[0].size

@@ -244,8 +244,8 @@ class Crop:
 
     Attributes:
         size: The (height, width) of the part, None for that of the picture.
-        right: Pixels by which it is moved to the right.
-        down: Pixels by which it is moved down.
+        right: Its move to the right in pixels.
+        down: Its move down in pixels.
         fill: The level of pixels beyond the picture.
     """
 

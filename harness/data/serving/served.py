@@ -186,11 +186,7 @@ def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Se
     A pipeline is the reference only if it gives the pixels of the data, bit by bit, for some of the
     pictures. Where none does, or the data have no pictures, the images' own pixels are the first
     that is known.
-
-    Args:
-        images: The images.
-        normalise: The normalization of the reference pipeline, which is the network's; by default
-            none.
+    The normalization of the reference pipeline is the network's, by default none.
     """
     pipeline, origin, note = _once(images, "reference", lambda: _reference_of(images))
     return Serving(images, replace(pipeline, normalise=normalise or Normalise()), origin, note)
