@@ -1,8 +1,8 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): places of its files, verification and download.
 
-The 10,000 test images ship with this package. The 60,000 training images are searched in a fixed order of places. Files
-are gzipped IDX (http://yann.lecun.com/exdb/mnist/). The SHA-256 of their decompressed bytes verifies them, since gzip
-headers differ between distributors.
+The 10,000 test images ship with this package. The 60,000 training images are searched in a fixed
+order of places. Files are gzipped IDX (http://yann.lecun.com/exdb/mnist/). The SHA-256 of their
+decompressed bytes verifies them, since gzip headers differ between distributors.
 """
 
 from __future__ import annotations
@@ -40,10 +40,18 @@ CLASSES = (
     "Ankle boot",
 )
 Split = Literal["train", "test"]
-_BEGIN = {"train": "train", "test": "t10k"}
+_FILES: dict[Split, tuple[str, str]] = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+"""The files of images and of labels by split."""
 _SHA256 = {
-    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "train-images-idx3-ubyte.gz": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+    ),
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
@@ -56,33 +64,40 @@ _REMEDY = "Restore it from the distribution, or run `stress-harness fetch-data` 
 def load_fashion_mnist(split: Split = "test", *, data_dir: Path | None = None) -> LabelledImages:
     """Load and verify one split: 10,000 images for "test" (embedded), 60,000 for "train".
 
-    Raises `InputError`, which lists the places, if none has the files, and for files that are not intact. Damaged files
-    end the search with an error, so they never go unnoticed.
+    Raises `InputError`, which lists the places, if none has the files, and for files that are not
+    intact. Damaged files end the search with an error, so they never go unnoticed.
     """
-    names = [name for name in _SHA256 if name.startswith(_BEGIN[split])]
-    folder = EMBEDDED if split == "test" and data_dir is None else _place_of(names, split, data_dir)
-    pixels, labels = (_read(folder / name) for name in names)
+    if split == "test" and data_dir is None:
+        folder = EMBEDDED
+    else:
+        folder = _place_of(split, data_dir)
+    images_file, labels_file = _FILES[split]
+    pixels = _read(folder / images_file)
+    labels = _read(folder / labels_file)
     return LabelledImages(pixels.unsqueeze(1), labels.long(), CLASSES, "fashion-mnist", split)
 
 
-def _place_of(names: list[str], split: Split, data_dir: Path | None) -> Path:
-    own = os.environ.get("FASHION_MNIST_DIR")
-    looked_in = {
-        "--data-dir": data_dir,
-        "$FASHION_MNIST_DIR": Path(own) if own else None,
-        "the user's cache": user_folder("fashion-mnist"),
-        "Debian's package dataset-fashion-mnist": DEBIAN,
-    }
-    for folder in filter(None, looked_in.values()):
+def _place_of(split: Split, data_dir: Path | None) -> Path:
+    """Return the first folder with the files of a split; raises `InputError` without one."""
+    places = {}
+    if data_dir is not None:
+        places["--data-dir"] = data_dir
+    if os.environ.get("FASHION_MNIST_DIR"):
+        places["$FASHION_MNIST_DIR"] = Path(os.environ["FASHION_MNIST_DIR"])
+    places["the user's cache"] = user_folder("fashion-mnist")
+    places["Debian's package dataset-fashion-mnist"] = DEBIAN
+
+    names = _FILES[split]
+    for folder in places.values():
         if all((folder / name).exists() for name in names):
             return folder
-    remedy = (
-        "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get install "
-        "dataset-fashion-mnist`, or name their folder with `--data-dir`."
-    )
     raise DataError(
         f"Fashion-MNIST's {split} images ({', '.join(names)}) are in none of these places:",
-        below=[*(f"  {name}: {folder}" for name, folder in looked_in.items() if folder), remedy],
+        below=[
+            *(f"  {name}: {folder}" for name, folder in places.items()),
+            "Run `stress-harness fetch-data` to download them, on Debian or Ubuntu `apt-get "
+            "install dataset-fashion-mnist`, or name their folder with `--data-dir`.",
+        ],
     )
 
 
@@ -94,7 +109,10 @@ def _read(path: Path) -> Tensor:
 
 
 def _unpacked(content: bytes, name: str, *, where: str) -> Tensor:
-    """Return the array of unsigned bytes in a gzipped IDX file; raises `InputError` for another or a damaged one."""
+    """Return the array of unsigned bytes in a gzipped IDX file.
+
+    Raises `InputError` for another or a damaged file.
+    """
     import torch
 
     try:
@@ -105,10 +123,12 @@ def _unpacked(content: bytes, name: str, *, where: str) -> Tensor:
         ) from None
     except (OSError, zlib.error) as error:
         raise DataError(f"{where}: not an intact gzip file ({error}). {_REMEDY}") from None
-    if (found := hashlib.sha256(content).hexdigest()) != _SHA256[name]:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != _SHA256[name]:
         raise DataError(
-            f"{where}: wrong content, SHA-256 {found} instead of {_SHA256[name]}. {_REMEDY}"
+            f"{where}: wrong content, SHA-256 {digest} instead of {_SHA256[name]}. {_REMEDY}"
         )
+    # IDX: the fourth byte is the number of dimensions, whose lengths follow, then the bytes.
     shape = struct.unpack_from(f">{content[3]}I", content, 4)
     pixels = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape))
     return torch.from_numpy(pixels.reshape(shape).copy())
@@ -117,15 +137,17 @@ def _unpacked(content: bytes, name: str, *, where: str) -> Tensor:
 def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_URL) -> Path:
     """Download the four files into `destination` (default: the user's cache) and return it.
 
-    Each file is verified before an atomic rename; intact files are kept. Raises `InputError` if the download fails or
-    its content is not Fashion-MNIST.
+    Each file is verified before an atomic rename; intact files are kept. Raises `InputError` if the
+    download fails or its content is not Fashion-MNIST.
     """
-    destination = destination or user_folder("fashion-mnist")
+    if destination is None:
+        destination = user_folder("fashion-mnist")
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{destination}: the folder cannot be created ({error.strerror}); name another with --data-dir"
+            f"{destination}: the folder cannot be created ({error.strerror}); "
+            "name another with --data-dir"
         ) from None
     for name in _SHA256:
         try:
@@ -138,7 +160,10 @@ def fetch_fashion_mnist(destination: Path | None = None, *, url: str = DOWNLOAD_
 def _download(url: str, target: Path) -> None:
     from harness.base.progress import Progress
 
-    remedy = "Check the connection and run the command again, or on Debian `apt-get install dataset-fashion-mnist`."
+    remedy = (
+        "Check the connection and run the command again, or on Debian `apt-get install "
+        "dataset-fashion-mnist`."
+    )
     try:
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310  The caller gives the address.
             total = int(response.headers.get("Content-Length") or 0) or None

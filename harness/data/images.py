@@ -132,12 +132,12 @@ class LabelledImages:
         classes: The names of the classes.
         name: The name of the data set.
         split: The name of the split.
-        indices: Each image's position in the full split, (N,) int64, by which reports name it;
+        indices: Each image's position in the full split, (N,) int64, which names it in reports;
             None for 0 to N - 1.
         masks: (N, H, W) bool, true on the object, for data that have masks. `object_masks` makes
             them for others.
         notes: Lines about how the images were read.
-        pipeline: The steps from pictures to pixels, in words.
+        pipeline: The steps from pictures to pixels, as text.
         normalization: The mean and the standard deviation of each channel, the last step of their
             pipeline, which the network takes over.
         groups: The group of each image by column, such as camera, as (N,) text.

@@ -470,10 +470,10 @@ def _words(part: str) -> list[str]:
     """Return the words that a part of a pattern stands for, at most one more than allowed."""
     if not part.startswith("{"):
         return [part]
-    bounds = re.fullmatch(r"\{(\d{1,9})\.\.(\d{1,9})\}", part)
-    if bounds is None:
+    limits = re.fullmatch(r"\{(\d{1,9})\.\.(\d{1,9})\}", part)
+    if limits is None:
         return part[1:-1].split(",")
-    first, last = bounds.groups()
+    first, last = limits.groups()
     numbers = range(int(first), int(last) + 1)[: _MAX_SHARDS + 1]
     return [str(number).zfill(len(first)) for number in numbers]
 

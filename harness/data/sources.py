@@ -1,4 +1,7 @@
-"""Sources of labeled test images, and of images of no class: a table by the first word of a specification."""
+"""Sources of labeled test images, and of images of no class.
+
+A table has them by the first word of a specification.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A source of labeled test images: the function that reads their pictures, and words for the help of `data`.
+    """A source of labeled test images, with words for the help of the setting `data`.
 
-    `read`, `module:function` of `harness.data`, takes the part of a specification after the colon. It returns
-    `Pictures`, or whole images that no pipeline changes, and raises `InputError` for others. `takes` names that part,
-    empty without one; `about` describes it. The part may be a URL if `at_url`. If labels are `optional`, the function
-    takes `labeled=False` for images whose labels do not count.
+    Attributes:
+        read: `module:function` of `harness.data`. It takes the part of a specification after the
+            colon, and returns `Pictures`, or whole images that no pipeline changes. It raises
+            `InputError` for others.
+        takes: The name of that part, empty without one.
+        about: The description of the source.
+        at_url: Whether the part may be a URL.
+        optional: Whether labels are optional; the function then takes `labeled=False` for images
+            whose labels do not count.
     """
 
     read: str
@@ -34,14 +42,17 @@ class Source:
 
     def form(self, name: str) -> str:
         """Return the form of a specification of this source."""
-        return f"{name}:{self.takes}" if self.takes else name
+        if not self.takes:
+            return name
+        return f"{name}:{self.takes}"
 
 
 SHIPPED = "fashion-mnist"
 SOURCES: dict[str, Source] = {
     SHIPPED: Source(
         "fashion_mnist:load_fashion_mnist",
-        about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the harness.",
+        about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the "
+        "harness.",
     ),
     "folder": Source(
         "readers:read_folder",
@@ -51,8 +62,8 @@ SOURCES: dict[str, Source] = {
     "npz": Source(
         "npz:read_npz",
         "PATH",
-        "A file of NumPy with the arrays images (uint8) and labels, perhaps classes, masks and groups; or MedMNIST's "
-        "test_images and test_labels.",
+        "A file of NumPy with the arrays images (uint8) and labels, perhaps classes, masks and "
+        "groups; or MedMNIST's test_images and test_labels.",
         optional=True,
     ),
     "csv": Source(
@@ -64,7 +75,8 @@ SOURCES: dict[str, Source] = {
     "hf": Source(
         "arrow_files:read_arrow",
         "PATH",
-        "A folder that datasets.save_to_disk of Hugging Face wrote, or Parquet files, which may be at a URL.",
+        "A folder that datasets.save_to_disk of Hugging Face wrote, or Parquet files, which may be "
+        "at a URL.",
         at_url=True,
         optional=True,
     ),
@@ -86,7 +98,8 @@ SOURCES: dict[str, Source] = {
 """The sources of test images by the first word of a specification."""
 CALLABLE = (
     "module:callable",
-    "A data set of your own code: an object with items (picture, label), or a callable that returns one.",
+    "A data set of your own code: an object with items (picture, label), or a callable that "
+    "returns one.",
 )
 """A specification that no word of the table begins, and its description."""
 OF_NO_CLASS = -1
@@ -106,39 +119,63 @@ def load_images(
 ) -> LabelledImages:
     """Load the labeled test images that a specification names, such as `folder:photographs`.
 
-    The `pipeline` makes the images. Without one, they are resized to `size` (height, width) and converted to gray (1
-    channel) or color (3); None leaves them unchanged. `spread`, for example a cluster, decodes many pictures; without
-    it, this process does. Bytes other than UTF-8 in class names are escaped. Raises `InputError` for a specification of
-    another form, and for images that its source cannot load.
+    Bytes other than UTF-8 in class names are escaped.
 
-    Unless `labeled`, labels do not count: they need not exist, and all images are of one class.
+    Args:
+        spec: The specification.
+        size: The (height, width) that images are resized to without a pipeline; None leaves them
+            unchanged.
+        channels: Gray (1) or color (3) without a pipeline; None leaves them unchanged.
+        pipeline: The pipeline that makes the images.
+        spread: Decodes many pictures, for example on a cluster; without it, this process does.
+        labeled: Read the labels. If not, they need not exist, and all images are of one class.
+
+    Raises:
+        InputError: The specification has another form, or its source cannot load the images.
     """
     from harness.data.pipeline import Pipeline
     from harness.data.readers import read_named
-    from harness.data.remote import is_url
     from harness.data.stages import Color, Resize
 
-    kind, colon, rest = spec.partition(":")
-    source = SOURCES.get(kind)
-    resize = () if size is None else (Resize(size),)
-    pipeline = pipeline or Pipeline(color=Color(channels), resize=resize)
+    if pipeline is None:
+        resize: tuple[Resize, ...] = ()
+        if size is not None:
+            resize = (Resize(size),)
+        pipeline = Pipeline(color=Color(channels), resize=resize)
+
+    word, colon, part = spec.partition(":")
+    source = SOURCES.get(word)
     if source is None and is_name(spec):
-        named = read_named(spec, otherwise=f"; expected {specs_in_words()}", labeled=labeled)
-        return _decoded(named if labeled else _of_one_class(named), pipeline, spread)
-    if source is None or bool(rest) != bool(source.takes) or bool(colon) != bool(source.takes):
+        pictures = read_named(spec, otherwise=f"; expected {specs_in_words()}", labeled=labeled)
+        if not labeled:
+            pictures = _of_one_class(pictures)
+        return _decoded(pictures, pipeline, spread)
+
+    if source is None or bool(part) != bool(source.takes) or bool(colon) != bool(source.takes):
         raise DataError(f"unknown data; expected {specs_in_words()}", setting=f"data {spec}")
-    if is_url(rest) and not source.at_url:
-        others = ", ".join(name for name, each in SOURCES.items() if each.at_url)
+    images = _read(source, spec, part, labeled=labeled)
+    return replace(_decoded(images, pipeline, spread), source=part)
+
+
+def _read(source: Source, spec: str, part: str, *, labeled: bool) -> Pictures | LabelledImages:
+    """Return what the function of a source reads; raises `InputError` for a URL it cannot read."""
+    from harness.data.remote import is_url
+
+    if is_url(part) and not source.at_url:
+        others = ", ".join(name for name, other in SOURCES.items() if other.at_url)
         raise DataError(
             f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}"
         )
     # A module is imported when it is needed: the help of commands lists the sources without NumPy.
     read = pkgutil.resolve_name(f"harness.data.{source.read}")
+    images: Pictures | LabelledImages
     if not labeled and source.optional:
-        found = _of_one_class(read(rest, labeled=False))
+        images = _of_one_class(read(part, labeled=False))
+    elif part:
+        images = read(part)
     else:
-        found = read(rest) if rest else read()
-    return replace(_decoded(found, pipeline, spread), source=rest)
+        images = read()
+    return images
 
 
 def _of_one_class(pictures: Pictures) -> Pictures:
@@ -159,10 +196,19 @@ def load_elsewhere(
     most: int | None = MOST,
     grouped: bool = False,
 ) -> LabelledImages:
-    """Load images of no class, of the shape of the data's images, by default at most 1,000; their labels are ignored.
+    """Load images of no class, of the shape of the data's images; their labels are ignored.
 
-    A folder may have any subfolders; `grouped` reads its groups. Without a size, crop or transform, pictures are
-    stretched to the size of the data. Raises `InputError` about the setting for unreadable images or another shape.
+    Args:
+        spec: Their specification. A folder may have any subfolders.
+        images: The images of the data.
+        pipeline: The pipeline that makes them. Without a size, crop or transform, pictures are
+            stretched to the size of the data.
+        setting: The name of the setting in messages.
+        most: The largest number of images, None for all; a fixed sample replaces more.
+        grouped: Read the groups of a folder.
+
+    Raises:
+        InputError: The images are unreadable, or of another shape.
     """
     import torch
 
@@ -176,47 +222,62 @@ def load_elsewhere(
         if not (pipeline.resize or pipeline.crop.size):
             pipeline = replace(pipeline, resize=(Resize((height, width)),))
         pipeline = pipeline.but("color", channels=pipeline.color.channels or channels)
-    kind, _, path = spec.partition(":")
+    word, _, path = spec.partition(":")
     try:
-        if kind == "folder":
-            found = _decoded(read_unlabelled(path, grouped=grouped), pipeline)
+        if word == "folder":
+            elsewhere = _decoded(read_unlabelled(path, grouped=grouped), pipeline)
+        elif spec == SHIPPED:
+            elsewhere = load_images(spec, pipeline=Pipeline(), labeled=False)
         else:
-            stages = Pipeline() if spec == SHIPPED else pipeline
-            found = load_images(spec, pipeline=stages, labeled=False)
+            elsewhere = load_images(spec, pipeline=pipeline, labeled=False)
     except InputError as error:
         raise DataError(error.message, setting=f"{setting} {spec}") from error
-    if (shape := tuple(found.pixels.shape[1:])) != (channels, height, width):
-        own, wanted = (
-            f"{each[1]}x{each[2]} pixels (channels: {each[0]})"
-            for each in (shape, (channels, height, width))
-        )
-        hint = "name the pipeline that makes pictures of that size (size, resize, transform)"
+
+    shape = tuple(elsewhere.pixels.shape[1:])
+    if shape != (channels, height, width):
         raise DataError(
-            f"has images of {own}, the data have {wanted}; {hint}", setting=f"{setting} {spec}"
+            f"has images of {shape[1]}x{shape[2]} pixels (channels: {shape[0]}), the data have "
+            f"{height}x{width} pixels (channels: {channels}); name the pipeline that makes "
+            "pictures of that size (size, resize, transform)",
+            setting=f"{setting} {spec}",
         )
-    sample = found if most is None else sample_up_to(found, most)
-    labels = torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64)
-    sample = replace(sample, labels=labels, masks=None, name=f"elsewhere {found.name}")
-    return replace(sample, classes=images.classes, domain=images.domain)
+    sample = elsewhere
+    if most is not None:
+        sample = sample_up_to(elsewhere, most)
+    return replace(
+        sample,
+        labels=torch.full((len(sample),), OF_NO_CLASS, dtype=torch.int64),
+        masks=None,
+        name=f"elsewhere {elsewhere.name}",
+        classes=images.classes,
+        domain=images.domain,
+    )
 
 
 def _decoded(
-    found: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None
+    images: Pictures | LabelledImages, pipeline: Pipeline, spread: Spread | None = None
 ) -> LabelledImages:
-    """Return pictures as images with writable names: bytes other than UTF-8, as in some folders' names, are escaped."""
+    """Return pictures as images with writable names.
+
+    Bytes other than UTF-8 in names, as in those of some folders, are escaped.
+    """
     from harness.data.decoding import decoded
     from harness.data.images import LabelledImages
     from harness.data.pipeline import Pipeline
 
-    if isinstance(found, LabelledImages) and pipeline != Pipeline():
-        always = f"the images of {found.name} are always {found.pixels.shape[2]}x{found.pixels.shape[3]} pixels"
+    if not isinstance(images, LabelledImages):
+        images = decoded(images, pipeline, spread=spread)
+    elif pipeline != Pipeline():
+        height, width = images.pixels.shape[2:]
         raise InputError(
-            f"size, channels and the other options of a pipeline are for other data; {always}"
+            "size, channels and the other options of a pipeline are for other data; "
+            f"the images of {images.name} are always {height}x{width} pixels"
         )
-    images = found if isinstance(found, LabelledImages) else decoded(found, pipeline, spread=spread)
-    return replace(images, name=writable(images.name), classes=tuple(map(writable, images.classes)))
+    classes = tuple(writable(name) for name in images.classes)
+    return replace(images, name=writable(images.name), classes=classes)
 
 
 def specs_in_words() -> str:
     """Return the forms of a specification as text."""
-    return f"{', '.join(source.form(name) for name, source in SOURCES.items())} or {CALLABLE[0]}"
+    forms = ", ".join(source.form(name) for name, source in SOURCES.items())
+    return f"{forms} or {CALLABLE[0]}"

@@ -1,14 +1,14 @@
-"""Stages of decoded pictures: color, resizing, cropping, scaling and normalizing, each a setting and what it does.
+"""Stages of decoded pictures: color, resizing, cropping, scaling and normalizing.
 
-Arrays are (H, W, C) uint8 until `Scale`, with one channel or three in the order red, green, blue. A filter has other
-pixels in each library.
+Each is a setting, as data, with a method that does it. Arrays are (H, W, C) uint8 until `Scale`,
+with one channel or three in the order red, green, blue. A filter has other pixels in each library.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -23,13 +23,31 @@ if TYPE_CHECKING:
 COLOR: Final = 3
 Filter = Literal["nearest", "bilinear", "bicubic", "area", "lanczos", "hamming"]
 FILTERS: Mapping[str, Mapping[Filter, str]] = {
-    "pillow": {name: "BOX" if name == "area" else name.upper() for name in get_args(Filter)},
-    "opencv": dict(
-        zip(get_args(Filter), ("NEAREST", "LINEAR", "CUBIC", "AREA", "LANCZOS4"), strict=False)
-    ),
-    "torch": {name: name for name in get_args(Filter)[:4]},
+    "pillow": {
+        "nearest": "NEAREST",
+        "bilinear": "BILINEAR",
+        "bicubic": "BICUBIC",
+        "area": "BOX",
+        "lanczos": "LANCZOS",
+        "hamming": "HAMMING",
+    },
+    "opencv": {
+        "nearest": "NEAREST",
+        "bilinear": "LINEAR",
+        "bicubic": "CUBIC",
+        "area": "AREA",
+        "lanczos": "LANCZOS4",
+    },
+    "torch": {
+        "nearest": "nearest",
+        "bilinear": "bilinear",
+        "bicubic": "bicubic",
+        "area": "area",
+    },
 }
-"""The filters of each library by our names, with the library's own."""
+"""The filters of each library by the harness's names, with the library's own."""
+_BYTE = 8
+"""Bits of a level."""
 _NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 
 
@@ -37,9 +55,13 @@ _NAMES = {"pillow": "Pillow", "opencv": "OpenCV", "torch": "torch"}
 class Color:
     """The channels of a picture, their order, and the levels that stand for black, gray and white.
 
-    `channels` is 1, 3, or None for as in the file. `gray` makes color pictures gray and keeps their channels. `gamma`
-    is the power that levels in [0, 1] are raised to. `levels` of video run from 16 to 235. Both are `late` after
-    resizing.
+    Attributes:
+        channels: 1, 3, or None for as in the file.
+        order: The order of the channels.
+        gray: Make color pictures gray, and keep their channels.
+        gamma: The power that levels in [0, 1] are raised to.
+        levels: The range of levels; those of video run from 16 to 235.
+        late: Apply gamma and levels after resizing.
     """
 
     channels: Literal[1, 3] | None = None
@@ -50,45 +72,60 @@ class Color:
     late: bool = False
 
     def __str__(self) -> str:
-        kind = {1: "gray", 3: self.order, None: "channels as in the file"}[self.channels]
-        kind = f"{kind} made gray" if self.gray else kind
-        gamma = f", gamma {self.gamma:g}" if self.gamma != 1 else ""
-        return (
-            kind
-            + gamma
-            + (", levels 16-235" if self.levels == "video" else "")
-            + (LATE if self.late else "")
-        )
+        words = {1: "gray", 3: self.order, None: "channels as in the file"}[self.channels]
+        if self.gray:
+            words += " made gray"
+        if self.gamma != 1:
+            words += f", gamma {self.gamma:g}"
+        if self.levels == "video":
+            words += ", levels 16-235"
+        if self.late:
+            words += LATE
+        return words
 
     def apply(self, picture: Image) -> Image:
         """Return a picture in these channels, as gray or RGB."""
         picture = in_channels(picture, self.channels)
         if self.gray:
-            picture = in_channels(picture.convert("L"), len(picture.getbands()))
-        return as_picture(levels_of(picture)[..., ::-1]) if self.order == "BGR" else picture
+            channels = len(picture.getbands())
+            picture = in_channels(picture.convert("L"), channels)
+        if self.order == "BGR":
+            picture = as_picture(levels_of(picture)[..., ::-1])
+        return picture
 
     def leveled(self, picture: Image) -> Image:
         """Return the picture in these levels."""
         if self.gamma == 1 and self.levels == "full":
             return picture
-        return as_picture(_levels(self.gamma, self.levels)[levels_of(picture)])
+        new_levels = _levels(self.gamma, self.levels)
+        return as_picture(new_levels[levels_of(picture)])
 
 
 def antialiasing(library: str, filtered: str) -> tuple[bool, ...]:
-    """Return whether a library's filter antialiases: both where that is a choice, by default the first."""
+    """Return whether a library's filter antialiases.
+
+    Where that is a choice, the result has both values, the default first.
+    """
     if library == "torch" and filtered in {"bilinear", "bicubic"}:
         return False, True
-    return (filtered == "area" or (library == "pillow" and filtered != "nearest"),)
+    if library == "pillow":
+        return (filtered != "nearest",)
+    return (filtered == "area",)
 
 
 @dataclass(frozen=True)
 class Resize:
     """A size that pictures are resized to, and the library and filter that do it.
 
-    `size` is that of the shorter or the longer side, the other in proportion, or (height, width) to stretch to. Whether
-    a filter antialiases is a choice in torch alone: Pillow's do but for nearest, OpenCV's do not but for area. The
-    `middle` is cropped first: a share of each side, or a square of more than one pixel. `stretch` multiplies the height
-    and the width of that size.
+    Attributes:
+        size: The length of a side, the other in proportion, or (height, width) to stretch to.
+        library: The library that resizes; torch as torchvision does for tensors.
+        filter: The filter, one of the library's in `FILTERS`.
+        antialias: Whether it antialiases, which is a choice in torch alone. Pillow's filters do but
+            for nearest, OpenCV's do not but for area.
+        side: The side that a single length is of.
+        middle: What is cropped first: a share of each side, or a square of more than one pixel.
+        stretch: Factors of the height and the width of that size.
     """
 
     size: int | tuple[int, int]
@@ -100,27 +137,49 @@ class Resize:
     stretch: tuple[float, float] = (1.0, 1.0)
 
     def __str__(self) -> str:
-        to = written(self.size) if isinstance(self.size, tuple) else f"{self.side} side {self.size}"
-        how = "antialiased" if self.antialias else "not antialiased"
-        part = f"{self.middle:.1%} of each side" if self.middle < 1 else f"{self.middle:g} px"
-        first = "" if self.middle == 1 else f"middle {part} cropped, then "
-        return f"{first}{to}{self._stretched} {self.filter} {how} by {_NAMES[self.library]}"
+        size = f"{self.side} side {self.size}"
+        if isinstance(self.size, tuple):
+            size = written(self.size)
+        smooth = "not antialiased"
+        if self.antialias:
+            smooth = "antialiased"
+        library = _NAMES[self.library]
+        return f"{self._cropped}{size}{self._stretched} {self.filter} {smooth} by {library}"
+
+    @property
+    def _cropped(self) -> str:
+        if self.middle == 1:
+            return ""
+        part = f"{self.middle:g} px"
+        if self.middle < 1:
+            part = f"{self.middle:.1%} of each side"
+        return f"middle {part} cropped, then "
 
     @property
     def _stretched(self) -> str:
-        named = zip(("vertically", "horizontally"), self.stretch, strict=True)
-        factors = [f"{way} to {factor:.1%}" for way, factor in named if factor != 1]
-        return f" stretched {' and '.join(factors)}" if factors else ""
+        vertical, horizontal = self.stretch
+        factors = []
+        if vertical != 1:
+            factors.append(f"vertically to {vertical:.1%}")
+        if horizontal != 1:
+            factors.append(f"horizontally to {horizontal:.1%}")
+        if not factors:
+            return ""
+        return f" stretched {' and '.join(factors)}"
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) that a picture of this size is resized to, rounded down as torchvision does."""
+        """Return the (height, width) that a picture of this size is resized to.
+
+        The longer side is rounded down, as by torchvision's `Resize`.
+        """
         if isinstance(self.size, tuple):
             new_height, new_width = self.size
         else:
-            length = min(height, width) if self.side == "shorter" else max(height, width)
-            new_height, new_width = (
-                max(int(self.size * side / length), 1) for side in (height, width)
-            )
+            length = max(height, width)
+            if self.side == "shorter":
+                length = min(height, width)
+            new_height = max(int(self.size * height / length), 1)
+            new_width = max(int(self.size * width / length), 1)
         if self.stretch == (1.0, 1.0):
             return new_height, new_width
         vertical, horizontal = self.stretch
@@ -129,44 +188,65 @@ class Resize:
     def apply(self, picture: Image) -> Image:
         """Return a picture resized, with whole levels."""
         if self.middle != 1:
-            kept = [
-                self.middle * (side if self.middle < 1 else 1)
-                for side in (picture.height, picture.width)
-            ]
-            picture = Crop((round(kept[0]), round(kept[1]))).apply(picture)
+            picture = self._middle_of(picture)
         height, width = self.of(picture.height, picture.width)
         if (width, height) == picture.size:
             return picture
-        named = FILTERS[self.library][self.filter]
         if self.library == "pillow":
-            from PIL.Image import Resampling
-
-            return picture.resize((width, height), Resampling[named])
-        pixels = levels_of(picture)
+            return self._by_pillow(picture, height, width)
         if self.library == "opencv":
-            import cv2
+            return self._by_opencv(picture, height, width)
+        return self._by_torch(picture, height, width)
 
-            return as_picture(
-                cv2.resize(pixels, (width, height), interpolation=getattr(cv2, f"INTER_{named}"))
-            )
+    def _middle_of(self, picture: Image) -> Image:
+        if self.middle < 1:
+            size = round(self.middle * picture.height), round(self.middle * picture.width)
+        else:
+            size = round(self.middle), round(self.middle)
+        return Crop(size).apply(picture)
+
+    def _by_pillow(self, picture: Image, height: int, width: int) -> Image:
+        from PIL.Image import Resampling
+
+        return picture.resize((width, height), Resampling[FILTERS["pillow"][self.filter]])
+
+    def _by_opencv(self, picture: Image, height: int, width: int) -> Image:
+        import cv2
+
+        interpolation = getattr(cv2, f"INTER_{FILTERS['opencv'][self.filter]}")
+        pixels = cv2.resize(levels_of(picture), (width, height), interpolation=interpolation)
+        return as_picture(pixels)
+
+    def _by_torch(self, picture: Image, height: int, width: int) -> Image:
         import torch
 
-        choice = len(antialiasing(self.library, self.filter)) > 1
-        floats = torch.nn.functional.interpolate(
-            torch.tensor(pixels).permute(2, 0, 1)[None].float(),
-            (height, width),
-            mode=named,
-            align_corners=False if choice else None,
-            antialias=self.antialias and choice,
-        )
-        return as_picture(floats[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+        # Contiguous, since torch's antialiasing differs by the memory's order if the width is 1.
+        # Floats, since torchvision resizes uint8 by another algorithm on some processors.
+        pixels = torch.tensor(levels_of(picture)).permute(2, 0, 1).contiguous().float()
+        if self.filter == "area":  # Torchvision does not have it.
+            resized = torch.nn.functional.interpolate(pixels[None], (height, width), mode="area")[0]
+        else:
+            # Imported here, since it takes as long as the import of torch.
+            from torchvision.transforms import InterpolationMode
+            from torchvision.transforms.v2 import functional
+
+            interpolation = InterpolationMode(FILTERS["torch"][self.filter])
+            resized = functional.resize(
+                pixels, [height, width], interpolation, antialias=self.antialias
+            )
+        levels = resized.round().clamp(0, 255).to(torch.uint8)
+        return as_picture(levels.permute(1, 2, 0).numpy())
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of a picture that is kept: the middle of `size` (height, width), moved `right` and `down` by pixels.
+    """The part of a picture that is kept: its middle, or a part beside it.
 
-    Without a size it is as large as the picture. Pixels beyond the picture have the level `fill`.
+    Attributes:
+        size: The (height, width) of the part, None for that of the picture.
+        right: Its move to the right in pixels.
+        down: Its move down in pixels.
+        fill: The level of pixels beyond the picture.
     """
 
     size: tuple[int, int] | None = None
@@ -175,37 +255,62 @@ class Crop:
     fill: int = 0
 
     def __str__(self) -> str:
-        whole = "whole picture" if self.right or self.down else "uncropped"
-        kept = whole if self.size is None else f"center crop {written(self.size)}"
-        moves = {"right": self.right, "down": self.down}
-        opposite = {"right": "left", "down": "up"}
-        off = [
-            f"{abs(by)} px {way if by > 0 else opposite[way]}" for way, by in moves.items() if by
-        ]
-        return " ".join([kept, *(["moved", *off] if off else [])]) + (
-            f" on gray {self.fill}" if self.fill else ""
-        )
+        words = []
+        if self.size is not None:
+            words.append(f"center crop {written(self.size)}")
+        elif self.right or self.down:
+            words.append("whole picture")
+        else:
+            words.append("uncropped")
+
+        if self.right or self.down:
+            words.append("moved")
+        if self.right > 0:
+            words.append(f"{self.right} px right")
+        elif self.right < 0:
+            words.append(f"{-self.right} px left")
+        if self.down > 0:
+            words.append(f"{self.down} px down")
+        elif self.down < 0:
+            words.append(f"{-self.down} px up")
+        if self.fill:
+            words.append(f"on gray {self.fill}")
+        return " ".join(words)
 
     def apply(self, picture: Image) -> Image:
-        """Return the part that is kept; the same as torchvision's center crop where it is not moved."""
+        """Return the part that is kept.
+
+        It is the same as by torchvision's `center_crop`, which neither moves the part nor fills
+        pixels with a level.
+        """
         if self == Crop():
             return picture
         from PIL import Image
 
-        whole = picture.height, picture.width
-        size, moves = self.size or whole, (self.down, self.right)
-        top, left = (
-            round((max(kept, side) - kept) / 2) - max(kept - side, 0) // 2 + move
-            for side, kept, move in zip(whole, size, moves, strict=True)
-        )
-        made = Image.new(picture.mode, size[::-1], (self.fill,) * len(picture.getbands()))
-        made.paste(picture, (-left, -top))
-        return made
+        height, width = self.size or (picture.height, picture.width)
+        top = _start_of_middle(picture.height, height) + self.down
+        left = _start_of_middle(picture.width, width) + self.right
+        background = (self.fill,) * len(picture.getbands())
+        cropped = Image.new(picture.mode, (width, height), background)
+        cropped.paste(picture, (-left, -top))
+        return cropped
+
+
+def _start_of_middle(length: int, kept: int) -> int:
+    """Return where the middle of a side begins, negative beyond the picture.
+
+    It rounds as torchvision does, which pads a shorter picture before it crops.
+    """
+    padding = max(kept - length, 0) // 2
+    return round((max(kept, length) - kept) / 2) - padding
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers made of levels 0 to 255: cut to `bits`, divided by `divisor`, plus `offset`, in a precision."""
+    """Numbers made of levels 0 to 255, in a precision.
+
+    Levels are cut to `bits`, divided by `divisor`, and `offset` is added.
+    """
 
     divisor: float = 255.0
     offset: float = 0.0
@@ -213,24 +318,30 @@ class Scale:
     precision: Literal["float32", "float16"] = "float32"
 
     def __str__(self) -> str:
-        cut = f"{self.bits} bits, " if self.bits != 8 else ""  # noqa: PLR2004  Of a byte.
-        offset = f" {'+' if self.offset > 0 else '-'} {abs(self.offset):g}" if self.offset else ""
-        return f"{cut}/{self.divisor:g}{offset}" + (
-            " in float16" if self.precision == "float16" else ""
-        )
+        words = f"/{self.divisor:g}"
+        if self.bits != _BYTE:
+            words = f"{self.bits} bits, {words}"
+        if self.offset > 0:
+            words += f" + {self.offset:g}"
+        elif self.offset:
+            words += f" - {abs(self.offset):g}"
+        if self.precision == "float16":
+            words += " in float16"
+        return words
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Return the numbers, float32, or float16 where that is the precision."""
-        if self.bits != 8:  # noqa: PLR2004  As above.
-            step = 1 << (8 - self.bits)
+        if self.bits != _BYTE:
+            step = 1 << (_BYTE - self.bits)
             pixels = (pixels // step) * step
-        kind = np.dtype(self.precision).type
-        return np.asarray(pixels.astype(kind) / kind(self.divisor) + kind(self.offset))
+        number = np.dtype(self.precision).type
+        scaled = pixels.astype(number) / number(self.divisor)
+        return np.asarray(scaled + number(self.offset))
 
 
 @dataclass(frozen=True)
 class Normalise:
-    """The mean that is taken from each channel, and the standard deviation that it is divided by."""
+    """The mean that is taken from each channel, and the standard deviation that divides it."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -242,24 +353,28 @@ class Normalise:
             )
 
     def __str__(self) -> str:
-        known = next((name for name, values in NORMALISATIONS.items() if values == self), "")
-        if known:
-            return known
-        mean, std = (
-            ", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std)
-        )
+        for name, normalization in NORMALISATIONS.items():
+            if normalization == self:
+                return name
+        mean = ", ".join(f"{value:.4g}" for value in self.mean)
+        std = ", ".join(f"{value:.4g}" for value in self.std)
         return f"mean {mean} and std {std}"
 
     def apply(self, numbers: np.ndarray) -> np.ndarray:
-        """Return normalized numbers (H, W, C), in their precision."""
-        kind = numbers.dtype.type
-        return np.asarray((numbers - np.asarray(self.mean, kind)) / np.asarray(self.std, kind))
+        """Return normalized numbers (H, W, C), in their precision.
+
+        They are the same as by torchvision's `normalize`.
+        """
+        # In NumPy, since the import of torchvision takes as long as that of torch.
+        mean = np.asarray(self.mean, numbers.dtype)
+        std = np.asarray(self.std, numbers.dtype)
+        return np.asarray((numbers - mean) / std)
 
     def undone(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the pixels (H, W, C) that a network with this normalization makes these numbers of."""
-        return np.asarray(
-            numbers * np.asarray(self.std, np.float32) + np.asarray(self.mean, np.float32)
-        )
+        """Return the pixels (H, W, C) that this normalization turns into these numbers."""
+        mean = np.asarray(self.mean, np.float32)
+        std = np.asarray(self.std, np.float32)
+        return np.asarray(numbers * std + mean)
 
 
 NORMALISATIONS: Mapping[str, Normalise] = {
@@ -278,11 +393,17 @@ NORMALISATIONS: Mapping[str, Normalise] = {
 
 def written(size: tuple[int, int]) -> str:
     """Return a size (height, width) as people write it: one number for a square."""
-    return f"{size[0]}" if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    height, width = size
+    if height == width:
+        return f"{height}"
+    return f"{height}x{width}"
 
 
 @cache
 def _levels(gamma: float, kind: str) -> np.ndarray:
     """Return the level that each of 256 levels becomes, (256,) uint8."""
-    levels = (np.arange(256) / 255) ** gamma
-    return np.rint(16 + 219 * levels if kind == "video" else 255 * levels).astype(np.uint8)
+    shares = (np.arange(256) / 255) ** gamma
+    levels = 255 * shares
+    if kind == "video":
+        levels = 16 + 219 * shares
+    return np.rint(levels).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""The user's transforms: imported by name, called with RGB pictures, with results converted to 8-bit pixels.
+"""The user's transforms: imported by name and called with RGB pictures, for 8-bit pixels.
 
-Perturbations act on pixels in [0, 1], before normalization. A last `Normalize` of torchvision is therefore split off
-and becomes the network's first step.
+Perturbations act on pixels in [0, 1], before normalization. A last `Normalize` of torchvision is
+therefore split off and becomes the network's first step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Normalisation = tuple[Sequence[float], Sequence[float]]
 
 WORDS = ("timm", "torchvision")
-"""Words for the network's own transform, from timm's data config or torchvision's default weights."""
+"""Words for the network's own transform: of timm's data config, or torchvision's weights."""
 _EXPECTED = "expected a picture of 1 or 3 channels: a PIL image, uint8, or floats in [0, 1]"
 
 
@@ -33,8 +33,13 @@ _EXPECTED = "expected a picture of 1 or 3 channels: a PIL image, uint8, or float
 class Transform:
     """A deterministic callable from an RGB picture to a tensor or array, uint8 or in [0, 1].
 
-    `about` describes it, and `identity` is a text with all known facts about its code. `normalization`, (mean, std) of
-    each channel, is the step that was split off.
+    Attributes:
+        spec: Its name, as the user gives it.
+        call: The callable.
+        about: Its description.
+        identity: A text with all known facts about its code.
+        normalization: The mean and the standard deviation of each channel, of the step that was
+            split off; None without one.
     """
 
     spec: str
@@ -44,114 +49,165 @@ class Transform:
     normalization: Normalisation | None = None
 
     def picture(self, picture: Image, *, where: str) -> tuple[Image, float]:
-        """Return what is made of an RGB picture, and the largest rounding error in levels of 255."""
+        """Return the result for an RGB picture, and the largest rounding error in levels of 255.
+
+        Raises `InputError`, which names `where`, for any exception and for an invalid result.
+        """
         try:
             with foreign_code():
-                made = self.call(picture)
+                result = self.call(picture)
         except Exception as error:  # The user's code may raise any exception.
             raise PipelineError(
                 f"failed on {where} ({error!r})", setting=f"transform {self.spec}"
             ) from error
-        return picture_of(made, where=f"transform {self.spec}: of {where}")
+        return picture_of(result, where=f"transform {self.spec}: of {where}")
 
 
 def named_transform(spec: str) -> Transform:
-    """Return the transform that `module:callable` names; the harness calls this object with RGB pictures.
+    """Return the transform that `module:callable` names; the harness calls it with RGB pictures.
 
-    The working directory is importable. Raises `InputError` for an object that cannot be imported or called.
+    The working directory is importable. Raises `InputError` for an object that cannot be imported
+    or called.
     """
     named = imported(spec, setting="transform")
-    wrong = (
-        ""
-        if callable(named)
-        else f"is a {type(named).__name__}, expected something to call with a picture"
-    )
+    fault = ""
     if isinstance(named, type):
-        wrong = f"is a class; name an object made of it, such as transform = {named.__name__}(...)"
-    if wrong:
-        raise PipelineError(wrong, setting=f"transform {spec}")
+        fault = f"is a class; name an object made of it, such as transform = {named.__name__}(...)"
+    elif not callable(named):
+        fault = f"is a {type(named).__name__}, expected something to call with a picture"
+    if fault:
+        raise PipelineError(fault, setting=f"transform {spec}")
     return transform_of(spec, named, identity=source_digest(spec))
 
 
 def transform_of(spec: str, named: Any, *, identity: str = "") -> Transform:
     """Return an object as a transform, with its last normalization split off."""
     call, normalization = _split(named)
-    about = str(call.__name__) if hasattr(call, "__name__") else " ".join(repr(call).split())
-    about = about if " at 0x" not in about else type(named).__name__
+    about = " ".join(repr(call).split())
+    if hasattr(call, "__name__"):
+        about = str(call.__name__)
+    if " at 0x" in about:  # An address, which differs in each process.
+        about = type(named).__name__
+
     packages = _packages(named)
-    versions = packages | ({"torch", "torchvision"} if packages & set(WORDS) else set())
     if "albumentations" in packages:
-        inner = call
+        call = _with_array(call)
+    versions = set(packages)
+    if packages & set(WORDS):
+        versions |= {"torch", "torchvision"}
+    facts = f"{about} {normalization} {' '.join(installed(sorted(versions)))} {identity}"
+    return Transform(spec, call, about, facts, normalization)
 
-        def call(picture: Image) -> Any:
-            return inner(image=np.array(picture))["image"]
 
-    known = f"{about} {normalization} {' '.join(installed(sorted(versions)))} {identity}"
-    return Transform(spec, call, about, known, normalization)
+def _with_array(call: Callable[..., Any]) -> Callable[[Image], Any]:
+    """Return a transform of albumentations as a callable with a picture."""
+
+    def call_with_picture(picture: Image) -> Any:
+        return call(image=np.array(picture))["image"]
+
+    return call_with_picture
 
 
 def picture_of(value: Any, *, where: str) -> tuple[Image, float]:
-    """Return a picture, array or tensor as a PIL picture, gray or RGB, and the largest rounding error in levels of 255.
+    """Return a picture, array or tensor as a PIL picture, gray or RGB, and its rounding error.
 
-    Tensors are (C, H, W) or (H, W), arrays (H, W), (H, W, C) or (C, H, W), in uint8, or floats in [0, 1]. Raises
-    `InputError` for anything else.
+    Args:
+        value: A PIL picture, a tensor, (C, H, W) or (H, W), or an array, (H, W), (H, W, C) or
+            (C, H, W). Tensors and arrays are uint8, or floats in [0, 1].
+        where: The name of the value in messages.
+
+    Returns:
+        The picture, and the largest rounding error in levels of 255.
+
+    Raises:
+        InputError: The value is anything else.
     """
     if hasattr(value, "convert"):
-        return (value if value.mode == "L" else in_channels(value, 3)), 0.0
-    if is_tensor := hasattr(value, "detach"):
-        value = value.detach().cpu()
-        short = (
-            value.dtype.is_floating_point and value.dtype.itemsize < np.dtype(np.float64).itemsize
-        )
-        array = (value.float() if short else value).numpy()
+        if value.mode == "L":
+            return value, 0.0
+        return in_channels(value, 3), 0.0
+
+    is_tensor = hasattr(value, "detach")
+    if is_tensor:
+        array = _numpy_of(value)
     else:
         array = np.asarray(value)
-    found = f"{where}: is a {type(value).__name__}"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        found = (
-            f"{where}: is {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
-        )
-    if array.ndim == 2:  # noqa: PLR2004  Without channels.
-        array = array[..., None]
-    elif (
-        array.ndim == 3 and array.shape[0] in {1, 3} and (is_tensor or array.shape[2] not in {1, 3})  # noqa: PLR2004
-    ):
-        array = array.transpose(1, 2, 0)
-    levels = array.dtype == np.uint8
-    known = levels or np.issubdtype(array.dtype, np.floating)
-    if array.ndim != 3 or 0 in array.shape or array.shape[2] not in {1, 3} or not known:  # noqa: PLR2004
-        raise PipelineError(f"{found}; {_EXPECTED}")
-    if levels:
+    array = _channels_last(array, is_tensor=is_tensor)
+    is_levels = array.dtype == np.uint8
+    is_known = is_levels or np.issubdtype(array.dtype, np.floating)
+    if array.ndim != 3 or 0 in array.shape or array.shape[2] not in {1, 3} or not is_known:  # noqa: PLR2004
+        raise PipelineError(f"{where}: is {_in_words(value)}; {_EXPECTED}")
+    if is_levels:
         return as_picture(array), 0.0
+
     lowest, highest = float(array.min()), float(array.max())
-    if not (lowest >= 0 and highest <= 1):
+    if not (lowest >= 0 and highest <= 1):  # NaN compares as false.
         raise PipelineError(
-            f"{found} from {lowest:.3g} to {highest:.3g}, expected [0, 1], where perturbations act. Remove Normalize "
-            "and set the option `normalization` instead, or clamp the overshoot of resizing"
+            f"{where}: is {_in_words(value)} from {lowest:.3g} to {highest:.3g}, expected [0, 1], "
+            "where perturbations act. Remove Normalize and set the option `normalization` instead, "
+            "or clamp the overshoot of resizing"
         )
     exact = array * 255
     rounded = exact.round()
-    return as_picture(rounded.astype(np.uint8)), float(np.abs(exact - rounded).max())
+    rounding_error = float(np.abs(exact - rounded).max())
+    return as_picture(rounded.astype(np.uint8)), rounding_error
+
+
+def _numpy_of(tensor: Any) -> np.ndarray:
+    """Return a tensor as an array, short floats such as bfloat16 as float32."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype.is_floating_point and tensor.dtype.itemsize < np.dtype(np.float64).itemsize:
+        tensor = tensor.float()
+    return np.asarray(tensor.numpy())
+
+
+def _channels_last(array: np.ndarray, *, is_tensor: bool) -> np.ndarray:
+    """Return pixels (H, W), (H, W, C) or, always for tensors, (C, H, W) as (H, W, C)."""
+    if array.ndim == 2:  # noqa: PLR2004  Without channels.
+        return array[..., None]
+    if array.ndim != 3 or array.shape[0] not in {1, 3}:  # noqa: PLR2004
+        return array
+    if not is_tensor and array.shape[2] in {1, 3}:
+        return array
+    return array.transpose(1, 2, 0)
+
+
+def _in_words(value: Any) -> str:
+    """Return the type and the shape of an array or tensor, and the class of another value."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def _packages(named: Any) -> set[str]:
-    return {kind.__module__.partition(".")[0] for kind in type(named).__mro__} - {"builtins"}
+    """Return the names of the packages that have the classes of an object."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(named).__mro__}
+    return packages - {"builtins"}
 
 
 def _split(named: Any) -> tuple[Any, Normalisation | None]:
-    """Return a transform of torchvision or timm without its last `Normalize`, with mean and std; others unchanged."""
+    """Return a transform of torchvision or timm without its last `Normalize`, with mean and std.
+
+    Other transforms are unchanged.
+    """
     if "torchvision" not in _packages(named):
         return named, None
     if type(named).__name__ == "ImageClassification":
         # The transform of pretrained weights normalizes in the same call.
         plain = copy.copy(named)
-        plain.mean, plain.std = [0.0] * len(named.mean), [1.0] * len(named.std)
+        plain.mean = [0.0] * len(named.mean)
+        plain.std = [1.0] * len(named.std)
         return plain, (tuple(named.mean), tuple(named.std))
+
     steps: Any = getattr(named, "transforms", None)
-    last: Any = steps[-1] if isinstance(steps, list | tuple) and steps else None
+    if not isinstance(steps, list | tuple) or not steps:
+        return named, None
+    last: Any = steps[-1]
     if type(last).__name__ != "Normalize" or "torchvision" not in _packages(last):
         return named, None
-    mean, std = (
-        tuple(float(value) for value in np.ravel(values)) for values in (last.mean, last.std)
-    )
-    return type(named)(list(steps[:-1])), (mean, std)
+    without_last = type(named)(list(steps[:-1]))
+    return without_last, (_floats(last.mean), _floats(last.std))
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.ravel(values))

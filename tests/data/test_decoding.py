@@ -49,9 +49,9 @@ def in_memory(photos, monkeypatch) -> LabelledImages:
 
 def reads(monkeypatch) -> list[int]:
     """Return a list that grows with each picture that is decoded."""
-    seen, made = [], decoding.Decoder.made
+    seen, made = [], decoding.Decoder.decode
     monkeypatch.setattr(
-        decoding.Decoder, "made", lambda this, at: (seen.append(at), made(this, at))[1]
+        decoding.Decoder, "decode", lambda this, at: (seen.append(at), made(this, at))[1]
     )
     return seen
 

@@ -46,9 +46,9 @@ def server():
 @pytest.fixture
 def made(monkeypatch):
     """The positions of pictures that were decoded but for the first of each data set, which is always looked at."""
-    seen, own = [], decoding.Decoder.made
+    seen, own = [], decoding.Decoder.decode
     monkeypatch.setattr(
-        decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1]
+        decoding.Decoder, "decode", lambda this, at: (seen.append(at), own(this, at))[1]
     )
     return seen
 

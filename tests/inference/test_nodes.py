@@ -42,9 +42,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def made(monkeypatch):
     """A list that grows with each picture that this process decodes, but for the first, which it always looks at."""
-    seen, own = [], decoding.Decoder.made
+    seen, own = [], decoding.Decoder.decode
     monkeypatch.setattr(
-        decoding.Decoder, "made", lambda this, at: (seen.append(at), own(this, at))[1]
+        decoding.Decoder, "decode", lambda this, at: (seen.append(at), own(this, at))[1]
     )
     return seen
 

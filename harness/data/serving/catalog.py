@@ -1,4 +1,4 @@
-"""The catalog of skews: single changes of a serving pipeline, by name, and those that apply to some data.
+"""The catalog of skews: single changes of a serving pipeline, by name.
 
 Besides these: pipelines with other values of a stage's parameters, and the neighbors of a pipeline.
 """
@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     Change = Callable[["Pipeline", "Pictured"], "Pipeline"]
 
 _DETOUR = 8 / 7
-"""By how much pictures are resized beyond the size of the images: 224 pixels become 256, 28 become 32."""
-_PLAIN, _HALF = (NORMALISATIONS[name] for name in ("no normalization", "mean 0.5 and std 0.5"))
+"""Factor of the size of the images that pictures are resized to: 224 pixels become 256."""
+_PLAIN = NORMALISATIONS["no normalization"]
+_HALF = NORMALISATIONS["mean 0.5 and std 0.5"]
 
 
 @dataclass(frozen=True)
 class Pictured:
     """Facts about the pictures of some data that decide which skews apply.
 
-    `formats` are those of the files, empty for pictures without bytes; `turned` says that the EXIF data of some turn
-    it. `channels` and `size` (height, width) are those of the images.
+    Attributes:
+        channels: The channels of the images.
+        size: The (height, width) of the images.
+        formats: The formats of the files, empty for pictures without bytes.
+        turned: Whether the EXIF data of some picture turn it.
     """
 
     channels: int
@@ -42,9 +46,13 @@ class Pictured:
 
 @dataclass(frozen=True)
 class Skew:
-    """A single change of a serving pipeline: its name, its stage, and what it does.
+    """A single change of a serving pipeline.
 
-    `change` makes another pipeline of the reference. It needs facts of `_met`, named by `needs`.
+    Attributes:
+        name: Its name.
+        stage: The stage that it changes.
+        change: Makes another pipeline of the reference.
+        needs: The names of the facts of `_unmet_needs` that must hold.
     """
 
     name: str
@@ -53,25 +61,21 @@ class Skew:
     needs: tuple[str, ...] = ()
 
     def of(self, reference: Pipeline, pictured: Pictured) -> Pipeline:
-        """Return the skewed pipeline; raises `NotApplicableError` where the skew changes nothing."""
-        met = _met(reference, pictured)
-        if why := next((met[need] for need in self.needs if met[need]), None):
-            raise NotApplicableError(why)
+        """Return the skewed pipeline; raises `NotApplicableError` if it changes nothing."""
+        unmet = _unmet_needs(reference, pictured)
+        for need in self.needs:
+            if unmet[need]:
+                raise NotApplicableError(unmet[need])
         skewed = self.change(reference, pictured)
-        codec, normalise = CODECS[skewed.decode.library], skewed.normalise
-        if self.stage == "decode" and importlib.util.find_spec(codec.module) is None:
-            raise NotApplicableError(f"{codec.module} is not installed")
-        if self.stage == "decode" and (others := pictured.formats - set(codec.formats)):
-            raise NotApplicableError(
-                f"{skewed.decode.library} does not decode {', '.join(sorted(others))}"
-            )
-        if self.stage == "normalise" and (count := len(normalise.mean)) not in {
-            1,
-            pictured.channels,
-        }:
-            raise NotApplicableError(
-                f"{normalise} are of {count} channels, the images have {pictured.channels}"
-            )
+        if self.stage == "decode":
+            _expect_decoder(skewed.decode.library, pictured.formats)
+        if self.stage == "normalise":
+            count = len(skewed.normalise.mean)
+            if count not in {1, pictured.channels}:
+                raise NotApplicableError(
+                    f"{skewed.normalise} are of {count} channels, "
+                    f"the images have {pictured.channels}"
+                )
         if skewed == reference:
             raise NotApplicableError(
                 f"the reference pipeline is served so already: {reference.words[self.stage]}"
@@ -79,38 +83,61 @@ class Skew:
         return skewed
 
 
-def _met(reference: Pipeline, pictured: Pictured) -> dict[str, str]:
+def _expect_decoder(library: str, formats: frozenset[str]) -> None:
+    """Raise `NotApplicableError` unless a library is installed and decodes these formats."""
+    codec = CODECS[library]
+    if importlib.util.find_spec(codec.module) is None:
+        raise NotApplicableError(f"{codec.module} is not installed")
+    others = formats - set(codec.formats)
+    if others:
+        raise NotApplicableError(f"{library} does not decode {', '.join(sorted(others))}")
+
+
+def _unmet_needs(reference: Pipeline, pictured: Pictured) -> dict[str, str]:
     """Return why a skew with each need does not apply; empty where the need is met."""
-    files = (
-        f"the files are {', '.join(sorted(pictured.formats))}"
-        if pictured.formats
-        else "there are no files"
-    )
-    transform = reference.transform
-    opaque = (
-        f"transform {transform.spec} is one opaque stage, which resizes and crops"
-        if transform
-        else ""
-    )
-    half = "the reference pipeline normalizes with mean 0.5 and std 0.5, which is the same"
-    needs = {
-        "jpeg": ("JPEG" in pictured.formats, f"decoders differ on JPEG, and {files}"),
-        "turned": (pictured.turned, "no picture looked at has an EXIF orientation"),
-        "color": (pictured.channels == COLOR, "the images are gray"),
-        "square": (pictured.size[0] == pictured.size[1], "the images are no squares"),
-        "stages": (not opaque, opaque),
-        "resize": (bool(reference.resize), opaque or "the reference pipeline resizes nothing"),
-        "normalized": (reference.normalise != _PLAIN, "the network normalizes nothing"),
-        "not half": (reference.normalise != _HALF, half),
+    files = "there are no files"
+    if pictured.formats:
+        files = f"the files are {', '.join(sorted(pictured.formats))}"
+    opaque = ""
+    if reference.transform is not None:
+        opaque = (
+            f"transform {reference.transform.spec} is one opaque stage, which resizes and crops"
+        )
+    height, width = pictured.size
+    reasons = {
+        "jpeg": f"decoders differ on JPEG, and {files}",
+        "turned": "no picture looked at has an EXIF orientation",
+        "color": "the images are gray",
+        "square": "the images are no squares",
+        "stages": opaque,
+        "resize": opaque or "the reference pipeline resizes nothing",
+        "normalized": "the network normalizes nothing",
+        "not half": "the reference pipeline normalizes with mean 0.5 and std 0.5, "
+        "which is the same",
     }
-    return {need: "" if holds else why for need, (holds, why) in needs.items()}
+    met = {
+        "jpeg": "JPEG" in pictured.formats,
+        "turned": pictured.turned,
+        "color": pictured.channels == COLOR,
+        "square": height == width,
+        "stages": reference.transform is None,
+        "resize": bool(reference.resize),
+        "normalized": reference.normalise != _PLAIN,
+        "not half": reference.normalise != _HALF,
+    }
+    for need, holds in met.items():
+        if holds:
+            reasons[need] = ""
+    return reasons
 
 
 def _set(name: str, stage: str, *needs: str, to: Any = None, **settings: Any) -> Skew:
     """Return the skew that replaces a stage, or gives it other settings."""
 
     def change(reference: Pipeline, _: Pictured) -> Pipeline:
-        return reference.but(stage, **settings) if to is None else replace(reference, **{stage: to})
+        if to is not None:
+            return replace(reference, **{stage: to})
+        return reference.but(stage, **settings)
 
     return Skew(name, stage, change, needs)
 
@@ -127,42 +154,62 @@ def _late(skew: Skew) -> Skew:
 def _by(
     pipeline: Pipeline, library: Any, filtered: Any, *, antialias: bool | None = None
 ) -> Pipeline:
-    """Return a pipeline that resizes by another library and filter, by default antialiased where that is its way."""
-    smooth = antialiasing(library, filtered)[0] if antialias is None else antialias
-    how = {"library": library, "filter": filtered, "antialias": smooth}
-    return replace(pipeline, resize=tuple(replace(each, **how) for each in pipeline.resize))
+    """Return a pipeline that resizes by another library and filter, antialiased by its default."""
+    if antialias is None:
+        antialias = antialiasing(library, filtered)[0]
+    resizes = []
+    for resize in pipeline.resize:
+        changed = replace(resize, library=library, filter=filtered, antialias=antialias)
+        resizes.append(changed)
+    return replace(pipeline, resize=tuple(resizes))
 
 
 def _filters() -> Iterator[Skew]:
-    """Yield the skew of each other filter; pictures of a fixed size take a detour by a larger size and back."""
-
-    def skew(library: str, filtered: str, how: str, *, antialias: bool) -> Skew:
-        def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-            detour = (
-                Resize((_enlarged(pictured.size[0]), _enlarged(pictured.size[1]))),
-                Resize(pictured.size),
-            )
-            resized = replace(reference, resize=reference.resize or detour)
-            return _by(resized, library, filtered, antialias=antialias)
-
-        return Skew(f"resize-{library}-{filtered}{how}", "resize", change, ("stages",))
-
+    """Yield the skew of each other filter."""
     for library, filters in FILTERS.items():
-        for filtered in [name for name in filters if name != "hamming"]:
-            for antialias in reversed(choices := antialiasing(library, filtered)):
-                how = ("-plain", "-antialiased")[antialias] if len(choices) > 1 else ""
-                yield skew(library, filtered, how, antialias=antialias)
+        for filtered in filters:
+            if filtered == "hamming":
+                continue
+            name = f"resize-{library}-{filtered}"
+            choices = antialiasing(library, filtered)
+            if len(choices) == 1:
+                yield _filtered(name, library, filtered, antialias=choices[0])
+            else:
+                yield _filtered(f"{name}-antialiased", library, filtered, antialias=True)
+                yield _filtered(f"{name}-plain", library, filtered, antialias=False)
+
+
+def _filtered(name: str, library: str, filtered: str, *, antialias: bool) -> Skew:
+    """Return the skew of another filter.
+
+    Pictures of a fixed size take a detour by a larger size and back.
+    """
+
+    def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
+        height, width = pictured.size
+        detour = (Resize((_enlarged(height), _enlarged(width))), Resize(pictured.size))
+        resized = replace(reference, resize=reference.resize or detour)
+        return _by(resized, library, filtered, antialias=antialias)
+
+    return Skew(name, "resize", change, ("stages",))
 
 
 def _enlarged(side: int) -> int:
     return round(side * _DETOUR)
 
 
+def _last_resize(reference: Pipeline, size: tuple[int, int]) -> Resize:
+    """Return the last resizing of a pipeline, by default to the size of the images."""
+    if reference.resize:
+        return reference.resize[-1]
+    return Resize(size)
+
+
 def _fitted(name: str, size: Callable[[int, int], Any], *needs: str, middle: float = 1) -> Skew:
     """Return the skew of another `size`, from that of the images, and a center crop."""
 
     def change(reference: Pipeline, pictured: Pictured) -> Pipeline:
-        last = reference.resize[-1] if reference.resize else Resize(pictured.size)
+        last = _last_resize(reference, pictured.size)
         resized = replace(last, size=size(*pictured.size), side="shorter", middle=middle)
         return replace(reference, resize=(resized,)).but("crop", size=pictured.size)
 
@@ -179,9 +226,11 @@ def _aspect(name: str, *, vertical: float = 1.0, horizontal: float = 1.0) -> Ske
 
 
 def stretched(reference: Pipeline, size: tuple[int, int], factors: tuple[float, float]) -> Pipeline:
-    """Return a pipeline that stretches pictures by `factors` and cuts or pads them to `size`, both (height, width)."""
-    last = reference.resize[-1] if reference.resize else Resize(size)
-    resized = replace(last, stretch=factors)
+    """Return a pipeline that stretches pictures by `factors` and cuts or pads them to `size`.
+
+    Both are (height, width).
+    """
+    resized = replace(_last_resize(reference, size), stretch=factors)
     return replace(reference, resize=(*reference.resize[:-1], resized)).but("crop", size=size)
 
 
@@ -199,7 +248,16 @@ def _twice(reference: Pipeline, _: Pictured) -> Pipeline:
     """Return the pipeline of a server that normalizes, before a network that does so, too."""
     once = reference.normalise
     mean = tuple(mean + mean * std for mean, std in zip(once.mean, once.std, strict=True))
-    return replace(reference, normalise=Normalise(mean, tuple(std * std for std in once.std)))
+    std = tuple(std * std for std in once.std)
+    return replace(reference, normalise=Normalise(mean, std))
+
+
+def _exif_other(reference: Pipeline, _: Pictured) -> Pipeline:
+    return reference.but("orient", exif=not reference.orient.exif)
+
+
+def _order_other(reference: Pipeline, _: Pictured) -> Pipeline:
+    return reference.but("color", order=reference.color.order[::-1])
 
 
 _CURVED = (_set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "color", gamma=2.2))
@@ -207,30 +265,20 @@ SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
         *(
-            _set(f"decode-{each}", "decode", "jpeg", library=each)
-            for each in CODECS
-            if each != "simplejpeg"
+            _set(f"decode-{library}", "decode", "jpeg", library=library)
+            for library in CODECS
+            if library != "simplejpeg"
         ),
         _set("decode-fast-dct", "decode", "jpeg", library="simplejpeg"),
         *(
-            _set(f"decode-draft-{by}", "decode", "jpeg", "resize", to=Decode("pillow", by))
-            for by in (2, 4)
+            _set(f"decode-draft-{factor}", "decode", "jpeg", "resize", to=Decode("pillow", factor))
+            for factor in (2, 4)
         ),
-        Skew(
-            "exif",
-            "orient",
-            lambda given, _: given.but("orient", exif=not given.orient.exif),
-            ("turned",),
-        ),
+        Skew("exif", "orient", _exif_other, ("turned",)),
         *(_set(f"jpeg-{quality}", "jpeg", to=Jpeg(quality)) for quality in (95, 85, 75)),
         _late(_set("jpeg-75", "jpeg", to=Jpeg(75))),
         _set("chroma-420", "jpeg", "color", to=Jpeg(100, "4:2:0")),
-        Skew(
-            "bgr",
-            "color",
-            lambda given, _: given.but("color", order=given.color.order[::-1]),
-            ("color",),
-        ),
+        Skew("bgr", "color", _order_other, ("color",)),
         _set("gray", "color", "color", gray=True),
         *_CURVED,
         *map(_late, _CURVED),
@@ -264,12 +312,15 @@ SKEWS: Mapping[str, Skew] = {
 
 
 def catalog(reference: Pipeline, pictured: Pictured) -> dict[str, Pipeline]:
-    """Return the skewed pipelines that apply to a reference pipeline and some data, by the names of their skews."""
-    found: dict[Pipeline, str] = {}
+    """Return the skewed pipelines that apply to a reference pipeline and some data.
+
+    They are by the names of their skews; of equal pipelines, the first one counts.
+    """
+    names: dict[Pipeline, str] = {}
     for name, skew in SKEWS.items():
         with suppress(NotApplicableError):
-            found.setdefault(skew.of(reference, pictured), name)
-    return {name: pipeline for pipeline, name in found.items()}
+            names.setdefault(skew.of(reference, pictured), name)
+    return {name: pipeline for pipeline, name in names.items()}
 
 
 _MOVES = (
@@ -295,7 +346,10 @@ _FILTERED = (
 _SIZES = (0.87, 0.93, 1.04, 1.07, 1.1, 1.15, 1.2, 1.25, 1.3)
 _STEPS = (0.8, 1.25, 0.94, 1.06, 0.985, 1.015, 0.996, 1.004)
 _MIDDLES = (0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.15, 1.3)
-"""Middles of pictures: shares of each side, and from 1 on the sides of squares over the images' shorter side."""
+"""Middles of pictures: shares of each side, and from 1 on sides of squares.
+
+The latter are factors of the images' shorter side.
+"""
 _STRETCHES = (0.8, 0.875, 0.94, 1.06, 1.25)
 """Factors of one side of a picture; those below 1 leave a margin."""
 _SHARE = 0.015
@@ -307,137 +361,172 @@ def variations(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]
 
     `size` is the (height, width) of the images.
     """
-    yield from (replace(reference, jpeg=Jpeg(quality)) for quality in (90, 65, 50, 35, 20))
-    yield from (reference.but("color", gamma=gamma) for gamma in (0.6, 0.75, 0.9, 1.1, 1.3, 1.7))
-    yield from (reference.but("crop", right=right, down=down) for right, down in _MOVES)
-    yield from (reference.but("scale", bits=bits) for bits in (7, 5, 4, 3))
-    yield from (reference.but("scale", divisor=divisor) for divisor in _DIVISORS)
+    for quality in (90, 65, 50, 35, 20):
+        yield replace(reference, jpeg=Jpeg(quality))
+    for gamma in (0.6, 0.75, 0.9, 1.1, 1.3, 1.7):
+        yield reference.but("color", gamma=gamma)
+    for right, down in _MOVES:
+        yield reference.but("crop", right=right, down=down)
+    for bits in (7, 5, 4, 3):
+        yield reference.but("scale", bits=bits)
+    for divisor in _DIVISORS:
+        yield reference.but("scale", divisor=divisor)
     yield from _normalised(reference)
     if reference.transform is None:
         yield from _resized(reference, size)
 
 
 def neighbors(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
-    """Yield pipelines one step away in the parameters of the stages in which a pipeline differs from the reference.
+    """Yield pipelines one step away in the stages in which a pipeline differs from the reference.
 
     Long steps come before short ones.
     """
-    differing, color, crop, scale = (
-        pipeline.differing(reference),
-        pipeline.color,
-        pipeline.crop,
-        pipeline.scale,
-    )
-    jpeg, resized, curved = (
-        pipeline.jpeg if "jpeg" in differing else None,
-        pipeline.resize,
-        "color" in differing,
-    )
-    qualities = [] if jpeg is None else [jpeg.quality + more for more in (-12, 12, -4, 4, -1, 1)]
-    factors = (
-        (0.9, 1.1, 0.98, 1.02, 0.996, 1.004) if scale.divisor != reference.scale.divisor else ()
-    )
-    moved = (crop.right, crop.down) != (reference.crop.right, reference.crop.down)
-    moves = ((1, 0), (-1, 0), (0, 1), (0, -1)) if moved else ()
-    yield from (pipeline.but("jpeg", quality=each) for each in qualities if 1 <= each <= 100)  # noqa: PLR2004
-    for subsampling in (
-        get_args(Subsampling) if jpeg is not None and reference.color.channels != 1 else ()
-    ):
-        yield pipeline.but("jpeg", subsampling=subsampling)
-    yield from (
-        pipeline.but("color", gamma=color.gamma * step)
-        for step in _STEPS
-        if curved and color.gamma != 1
-    )
-    if jpeg is not None and resized:
-        yield pipeline.but("jpeg", late=not jpeg.late)
-    if curved and resized:
-        yield pipeline.but("color", late=not color.late)
-    yield from (
-        pipeline.but("crop", right=crop.right + right, down=crop.down + down)
-        for right, down in moves
-    )
-    yield from (pipeline.but("scale", divisor=scale.divisor * factor) for factor in factors)
-    offsets = (
-        (-0.05, 0.05, -0.01, 0.01, -0.002, 0.002) if scale.offset != reference.scale.offset else ()
-    )
-    yield from (pipeline.but("scale", offset=scale.offset + step) for step in offsets)
+    differing = pipeline.differing(reference)
+    in_color = reference.color.channels != 1
+    if "jpeg" in differing:
+        yield from _other_jpegs(pipeline, in_color=in_color)
+    if "color" in differing and pipeline.color.gamma != 1:
+        for factor in _STEPS:
+            yield pipeline.but("color", gamma=pipeline.color.gamma * factor)
+    if pipeline.resize:
+        if "jpeg" in differing and pipeline.jpeg is not None:
+            yield pipeline.but("jpeg", late=not pipeline.jpeg.late)
+        if "color" in differing:
+            yield pipeline.but("color", late=not pipeline.color.late)
+    yield from _other_crops(pipeline, reference)
+    yield from _other_scales(pipeline, reference)
     if "normalise" in differing:
         yield from _normalised(pipeline)
-    if "resize" in differing and resized and pipeline.transform is None:
+    if "resize" in differing and pipeline.resize and pipeline.transform is None:
         yield from _resized_nearby(pipeline)
 
 
+def _other_jpegs(pipeline: Pipeline, *, in_color: bool) -> Iterator[Pipeline]:
+    """Yield other qualities, and other subsamplings of color pictures."""
+    if pipeline.jpeg is None:
+        return
+    for step in (-12, 12, -4, 4, -1, 1):
+        quality = pipeline.jpeg.quality + step
+        if 1 <= quality <= 100:  # noqa: PLR2004  The range of JPEG.
+            yield pipeline.but("jpeg", quality=quality)
+    if in_color:
+        for subsampling in get_args(Subsampling):
+            yield pipeline.but("jpeg", subsampling=subsampling)
+
+
+def _other_crops(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
+    """Yield crops moved by a pixel, if the pipeline's is moved."""
+    crop = pipeline.crop
+    if (crop.right, crop.down) == (reference.crop.right, reference.crop.down):
+        return
+    for right, down in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        yield pipeline.but("crop", right=crop.right + right, down=crop.down + down)
+
+
+def _other_scales(pipeline: Pipeline, reference: Pipeline) -> Iterator[Pipeline]:
+    """Yield other divisors and offsets, if the pipeline has others than the reference."""
+    scale = pipeline.scale
+    if scale.divisor != reference.scale.divisor:
+        for factor in (0.9, 1.1, 0.98, 1.02, 0.996, 1.004):
+            yield pipeline.but("scale", divisor=scale.divisor * factor)
+    if scale.offset != reference.scale.offset:
+        for step in (-0.05, 0.05, -0.01, 0.01, -0.002, 0.002):
+            yield pipeline.but("scale", offset=scale.offset + step)
+
+
 def _normalised(pipeline: Pipeline) -> Iterator[Pipeline]:
-    mean, std = pipeline.normalise.mean, pipeline.normalise.std
+    """Yield other means and standard deviations."""
     for step in (-0.1, 0.1, -0.02, 0.02, -0.005, 0.005):
-        yield pipeline.but("normalise", mean=tuple(each + step for each in mean))
-    yield from (
-        pipeline.but("normalise", std=tuple(each * step for each in std)) for step in _STEPS
-    )
+        mean = tuple(value + step for value in pipeline.normalise.mean)
+        yield pipeline.but("normalise", mean=mean)
+    for factor in _STEPS:
+        std = tuple(value * factor for value in pipeline.normalise.std)
+        yield pipeline.but("normalise", std=std)
 
 
 def _resized(reference: Pipeline, size: tuple[int, int]) -> Iterator[Pipeline]:
-    """Yield other sizes and parts of pictures, by several filters; where nothing is resized, also detours and back."""
-    last = reference.resize[-1] if reference.resize else Resize(size)
-    side = last.size if isinstance(last.size, int) else min(size)
-    sides = [round(side * factor) for factor in _SIZES]
-    resizes: list[tuple[Resize, ...]] = [
-        (replace(last, size=each, side="shorter"),) for each in sides
-    ]
-    if reference.resize:
-        sizes = [(each * size[0] // min(size), each * size[1] // min(size)) for each in sides]
-        resizes += [(replace(last, size=each),) for each in sizes]
-    resizes += [
-        (replace(last, size=size, middle=kept if kept < 1 else round(min(size) * kept)),)
-        for kept in _MIDDLES
-    ]
-    if not reference.resize:
-        detours = [
-            (round(size[0] * factor), round(size[1] * factor)) for factor in (0.5, 0.75, 2.0)
-        ]
-        resizes += [(Resize(each), last) for each in detours]
+    """Yield other sizes and parts of pictures, by several filters.
+
+    Where nothing is resized, pictures also take detours by another size and back.
+    """
     for factor in _STRETCHES:
         yield stretched(reference, size, (factor, 1.0))
         yield stretched(reference, size, (1.0, factor))
-    for resize in resizes:
+    for resize in _other_resizes(reference, size):
         other = replace(reference, resize=resize).but("crop", size=size)
         yield other
-        yield from (_by(other, library, filtered) for library, filtered in _FILTERED)
+        for library, filtered in _FILTERED:
+            yield _by(other, library, filtered)
+
+
+def _other_resizes(reference: Pipeline, size: tuple[int, int]) -> Iterator[tuple[Resize, ...]]:
+    """Yield the resizings to other sizes and of other parts."""
+    height, width = size
+    shorter = min(size)
+    last = _last_resize(reference, size)
+    side = shorter
+    if isinstance(last.size, int):
+        side = last.size
+    sides = [round(side * factor) for factor in _SIZES]
+    for new_side in sides:
+        yield (replace(last, size=new_side, side="shorter"),)
+    if reference.resize:
+        for new_side in sides:
+            new_size = (new_side * height // shorter, new_side * width // shorter)
+            yield (replace(last, size=new_size),)
+    for middle in _MIDDLES:
+        if middle < 1:
+            yield (replace(last, size=size, middle=middle),)
+        else:
+            yield (replace(last, size=size, middle=round(shorter * middle)),)
+    if not reference.resize:
+        for factor in (0.5, 0.75, 2.0):
+            detour = Resize((round(height * factor), round(width * factor)))
+            yield detour, last
 
 
 def _resized_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
-    first, *rest = pipeline.resize
+    """Yield sizes, parts, factors and filters one step away."""
+    following = pipeline.resize[1:]
+    for resize in _resizes_nearby(pipeline):
+        yield replace(pipeline, resize=(resize, *following))
+    for library, filters in FILTERS.items():
+        for filtered in filters:
+            yield _by(pipeline, library, filtered)
 
-    def but(**settings: Any) -> Pipeline:
-        return replace(pipeline, resize=(replace(first, **settings), *rest))
 
+def _resizes_nearby(pipeline: Pipeline) -> Iterator[Resize]:
+    """Yield the first resizing of a pipeline with a parameter one step away."""
+    first = pipeline.resize[0]
     if first.stretch != (1.0, 1.0):
-        yield from (but(stretch=factors) for factors in _stretches_nearby(first.stretch))
-        yield from _filtered_nearby(pipeline)
+        for factors in _stretches_nearby(first.stretch):
+            yield replace(first, stretch=factors)
         return
     if pipeline.crop.size and first.middle == 1:
-        yield but(size=(first.size, first.size) if isinstance(first.size, int) else min(first.size))
+        if isinstance(first.size, int):
+            yield replace(first, size=(first.size, first.size))
+        else:
+            yield replace(first, size=min(first.size))
     for step in (-4, 4, -1, 1):
-        if first.middle != 1:
-            yield but(middle=first.middle + (step if first.middle > 1 else step * _SHARE))
+        if first.middle > 1:
+            yield replace(first, middle=first.middle + step)
+        elif first.middle < 1:
+            yield replace(first, middle=first.middle + step * _SHARE)
         elif isinstance(first.size, int):
-            yield but(size=first.size + step)
-        elif rest or pipeline.crop.size:
-            yield but(size=(first.size[0] + step, first.size[1] + step))
-    yield from _filtered_nearby(pipeline)
-
-
-def _filtered_nearby(pipeline: Pipeline) -> Iterator[Pipeline]:
-    yield from (
-        _by(pipeline, library, filtered)
-        for library, filters in FILTERS.items()
-        for filtered in filters
-    )
+            yield replace(first, size=first.size + step)
+        elif len(pipeline.resize) > 1 or pipeline.crop.size:
+            height, width = first.size
+            yield replace(first, size=(height + step, width + step))
 
 
 def _stretches_nearby(factors: tuple[float, float]) -> Iterator[tuple[float, float]]:
-    """Yield factors one step away; the other side keeps its factor, since both together are another size."""
+    """Yield factors one step away.
+
+    The other side keeps its factor, since both together are another size.
+    """
     vertical, horizontal = factors
     for step in (-0.04, 0.04, -0.01, 0.01):
-        yield (vertical + step, 1.0) if vertical != 1 else (1.0, horizontal + step)
+        if vertical != 1:
+            yield vertical + step, 1.0
+        else:
+            yield 1.0, horizontal + step

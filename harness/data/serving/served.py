@@ -27,14 +27,23 @@ if TYPE_CHECKING:
     from harness.data.pictures import Origin
 
 T = TypeVar("T")
+_COMPARED = 8
+"""Number of pictures for which a reference pipeline must give the pixels of the data."""
+_MAX_KEPT = 1 << 28
+"""Bytes of decoded pictures that a search keeps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Serving:
     """Images with their reference pipeline, which can be served by other pipelines.
 
-    `origin` is None where the images' own pixels are the first that is known; `note` then says why. A search keeps
-    pictures as the reference pipeline decodes them, `kept` by their positions in the full split.
+    Attributes:
+        images: The images.
+        reference: The pipeline that makes them.
+        origin: Their pictures; None where the images' own pixels are the first that is known.
+        note: Why there are no pictures, empty with some.
+        kept: Pictures as the reference pipeline decodes them, by their positions in the full split;
+            a search keeps them, others have None.
     """
 
     images: LabelledImages
@@ -44,7 +53,12 @@ class Serving:
     kept: dict[int, np.ndarray] | None = field(default=None, repr=False)
 
     def skewed(self, name: str) -> Pipeline:
-        """Return the pipeline of a skew; raises `InputError` for no skew, `NotApplicableError` where none applies."""
+        """Return the pipeline of a skew.
+
+        Raises:
+            InputError: There is no skew of this name.
+            NotApplicableError: The skew does not apply to these images.
+        """
         if name not in SKEWS:
             raise PipelineError(
                 f"unknown; expected one of {', '.join(SKEWS)}", setting=f"skew {name}"
@@ -54,20 +68,22 @@ class Serving:
     @property
     def pictured(self) -> Pictured:
         """Return the facts that decide which skews apply, of some pictures."""
-        # Few of a phone's pictures may be turned.
-        some = (
-            spread_positions(len(self.images), 1_000)
-            if self.origin is not None and self.origin.encoded
-            else ()
-        )
+        return _once(self.images, "pictured", self._look)
 
-        def look() -> Pictured:
-            facts = [format_and_orientation(self.picture(at), where=self.where(at)) for at in some]
-            turned = any(orientation != 1 for _, orientation in facts)
-            channels, height, width = self.images.pixels.shape[1:]
-            return Pictured(channels, (height, width), frozenset(kind for kind, _ in facts), turned)
-
-        return _once(self.images, "pictured", look)
+    def _look(self) -> Pictured:
+        positions: list[int] = []
+        if self.origin is not None and self.origin.encoded:
+            # Many, since few of a phone's pictures may be turned.
+            positions = spread_positions(len(self.images), 1_000)
+        formats = set()
+        turned = False
+        for position in positions:
+            where = self.where(position)
+            kind, orientation = format_and_orientation(self.picture(position), where=where)
+            formats.add(kind)
+            turned = turned or orientation != 1
+        channels, height, width = self.images.pixels.shape[1:]
+        return Pictured(channels, (height, width), frozenset(formats), turned)
 
     @cached_property
     def catalog(self) -> dict[str, Pipeline]:
@@ -75,31 +91,32 @@ class Serving:
         return catalog(self.reference, self.pictured)
 
     def by(self, pipeline: Pipeline) -> LabelledImages:
-        """Return the images as a pipeline serves them, as float32 levels; the reference gives the pixels themselves.
+        """Return the images as a pipeline serves them, as float32 levels.
 
-        Pixels are made when they are asked for, so none is held in memory.
+        The reference pipeline gives the images themselves. Pixels are made at their use, so none is
+        held in memory.
         """
         if pipeline == self.reference:
             return self.images
         import torch
 
-        pixels = cast(
-            "Tensor", Rows(partial(self._made, pipeline), self.images.pixels.shape, torch.float32)
-        )
-        # A hash of the pictures' bytes, since several files may give the same pixels.
-        digest = (
-            self.images.sha256
-            if self.origin is None
-            else _once(self.images, "digest", self._hashed)
-        )
-        known = f"{digest} {pipeline.identity} {self.reference.normalise}"
-        hashed = pixels, self.images.labels, None, hashlib.sha256(known.encode()).hexdigest()
+        read = partial(self._serve, pipeline)
+        pixels = cast("Tensor", Rows(read, self.images.pixels.shape, torch.float32))
+        digest = self.images.sha256
+        if self.origin is not None:
+            # A hash of the pictures' bytes, since several files may give the same pixels.
+            digest = _once(self.images, "digest", self._pictures_sha256)
+        facts = f"{digest} {pipeline.identity} {self.reference.normalise}"
+        hashed = pixels, self.images.labels, None, hashlib.sha256(facts.encode()).hexdigest()
         return replace(
             self.images, pixels=pixels, masks=None, pipeline=str(pipeline), hashed=hashed
         )
 
     def picture(self, position: int) -> Any:
-        """Return the picture of the image at a position: bytes of a file, or pixels (H, W, C) uint8."""
+        """Return the picture of the image at a position.
+
+        It is the bytes of a file, or pixels (H, W, C) uint8.
+        """
         if self.origin is None:
             return self.images.pixels[position].numpy().transpose(1, 2, 0)
         return self.origin.picture(int(self.images.positions[position]))
@@ -107,88 +124,108 @@ class Serving:
     def where(self, position: int) -> str:
         """Return the name of the picture of the image at a position, for messages."""
         number = int(self.images.positions[position])
-        return f"image {number}" if self.origin is None else self.origin.where(number)
+        if self.origin is None:
+            return f"image {number}"
+        return self.origin.where(number)
 
     def _picture_for(self, pipeline: Pipeline, position: int) -> Any:
-        """Return the picture of the image at a position, decoded if it is kept so and the pipeline decodes it so."""
-        first, number = self.reference, int(self.images.positions[position])
-        if self.kept is None or (pipeline.decode, pipeline.orient) != (first.decode, first.orient):
-            return self.picture(position)
-        if (known := self.kept.get(number)) is None:
-            as_decoded = Pipeline(decode=first.decode, orient=first.orient)
-            known = as_decoded.picture(self.picture(position), where=self.where(position)).pixels
-            if known.nbytes * len(self.kept) < 2**28:
-                self.kept[number] = known
-        return known
+        """Return the picture of the image at a position, for a pipeline.
 
-    def _made(self, pipeline: Pipeline, positions: np.ndarray) -> Tensor:
-        """Return the images at these positions as a pipeline serves them, (M, C, H, W) float32, from 0 to 255."""
+        It is decoded if decoded pictures are kept and the pipeline decodes it in the same way.
+        """
+        reference = self.reference
+        decoders = (reference.decode, reference.orient)
+        if self.kept is None or (pipeline.decode, pipeline.orient) != decoders:
+            return self.picture(position)
+
+        number = int(self.images.positions[position])
+        if number in self.kept:
+            return self.kept[number]
+        decoder = Pipeline(decode=reference.decode, orient=reference.orient)
+        where = self.where(position)
+        pixels = decoder.picture(self.picture(position), where=where).pixels
+        if pixels.nbytes * len(self.kept) < _MAX_KEPT:
+            self.kept[number] = pixels
+        return pixels
+
+    def _serve(self, pipeline: Pipeline, positions: np.ndarray) -> Tensor:
+        """Return the images at these positions as a pipeline serves them.
+
+        They are (M, C, H, W) float32, from 0 to 255.
+        """
         import torch
 
         shape = tuple(self.images.pixels.shape[1:])
-        made = np.empty((len(positions), *shape), dtype=np.float32)
+        levels = np.empty((len(positions), *shape), dtype=np.float32)
         for row, position in enumerate(positions.tolist()):
-            where, picture = self.where(position), self._picture_for(pipeline, position)
-            seen = pipeline.apply(picture, network=self.reference.normalise, where=where)
-            if seen.shape != shape:
+            where = self.where(position)
+            picture = self._picture_for(pipeline, position)
+            pixels = pipeline.apply(picture, network=self.reference.normalise, where=where)
+            if pixels.shape != shape:
                 raise PipelineError(
-                    f"{where}: is {seen.shape} as served by {pipeline}, the images are {shape} (channels, height, "
-                    "width); serve them in this size"
+                    f"{where}: is {pixels.shape} as served by {pipeline}, the images are {shape} "
+                    "(channels, height, width); serve them in this size"
                 )
-            made[row] = seen * np.float32(255)
-        return torch.from_numpy(made)
+            levels[row] = pixels * np.float32(255)
+        return torch.from_numpy(levels)
 
-    def _hashed(self) -> str:
+    def _pictures_sha256(self) -> str:
+        """Return a SHA-256 over the hash of the images and the content of their pictures."""
         digest = hashlib.sha256(self.images.sha256.encode())
         for position in range(len(self.images)):
-            picture = self.picture(position)
-            content = (
-                picture
-                if isinstance(picture, bytes)
-                else np.ascontiguousarray(np.asarray(picture)).tobytes()
-            )
+            content = self.picture(position)
+            if not isinstance(content, bytes):
+                content = np.ascontiguousarray(np.asarray(content)).tobytes()
             digest.update(hashlib.sha256(content).digest())
         return digest.hexdigest()
 
 
 def serving_of(images: LabelledImages, normalise: Normalise | None = None) -> Serving:
-    """Return images with their reference pipeline, whose normalization is the network's, by default none.
+    """Return images with their reference pipeline.
 
-    A pipeline is the reference only if it gives the pixels of the data, bit by bit, for some of the pictures. Where
-    none does, or the data have no pictures, the images' own pixels are the first that is known.
+    A pipeline is the reference only if it gives the pixels of the data, bit by bit, for some of the
+    pictures. Where none does, or the data have no pictures, the images' own pixels are the first
+    that is known.
+    The normalization of the reference pipeline is the network's, by default none.
     """
     pipeline, origin, note = _once(images, "reference", lambda: _reference_of(images))
     return Serving(images, replace(pipeline, normalise=normalise or Normalise()), origin, note)
 
 
-_known: WeakKeyDictionary[LabelledImages, dict[str, Any]] = WeakKeyDictionary()
+_computed: WeakKeyDictionary[LabelledImages, dict[str, Any]] = WeakKeyDictionary()
 
 
 def _once(images: LabelledImages, what: str, compute: Callable[[], T]) -> T:
-    """Return what `compute` gave for these images first, while somebody has them."""
-    known = _known.setdefault(images, {})
-    if what not in known:
-        known[what] = compute()
-    return cast("T", known[what])
+    """Return a value of these images, which is computed once while somebody has them."""
+    values = _computed.setdefault(images, {})
+    if what not in values:
+        values[what] = compute()
+    return cast("T", values[what])
 
 
 def _reference_of(images: LabelledImages) -> tuple[Pipeline, Origin | None, str]:
-    """Return the reference pipeline without normalization, where its pictures come from, and why from nowhere."""
-    kind: Any = images.pixels.shape[1]
-    of_pixels = Pipeline(color=Color(kind), encoded=False)
-    if (origin := images.origin) is None:
+    """Return the reference pipeline without normalization, its pictures, and why it has none."""
+    channels: Any = images.pixels.shape[1]
+    of_pixels = Pipeline(color=Color(channels), encoded=False)
+    origin = images.origin
+    if origin is None:
         return of_pixels, None, "the data have pixels, not pictures: decoders do not apply"
+
     serving = Serving(images, of_pixels, origin)
     for pipeline in origin.pipelines:
-        some = spread_positions(len(images), 8)
-        made = ((at, pipeline.picture(serving.picture(at), where=serving.where(at))) for at in some)
-        if all(
-            np.array_equal(each.pixels.transpose(2, 0, 1), images.pixels[at].numpy())
-            for at, each in made
-        ):
+        if _gives_pixels(pipeline, serving):
             return pipeline, origin, ""
-    return (
-        of_pixels,
-        None,
-        "no known pipeline gives the pixels of the data, so skews begin at these pixels",
-    )
+    note = "no known pipeline gives the pixels of the data, so skews begin at these pixels"
+    return of_pixels, None, note
+
+
+def _gives_pixels(pipeline: Pipeline, serving: Serving) -> bool:
+    """Return whether a pipeline gives the pixels of the images for some of their pictures."""
+    images = serving.images
+    for position in spread_positions(len(images), _COMPARED):
+        where = serving.where(position)
+        picture = pipeline.picture(serving.picture(position), where=where)
+        pixels = picture.pixels.transpose(2, 0, 1)
+        if not np.array_equal(pixels, images.pixels[position].numpy()):
+            return False
+    return True
