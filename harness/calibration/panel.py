@@ -1,4 +1,4 @@
-"""Reference panel: the measurements of each reference model, and their file, `models/panel.json`."""
+"""Reference panel: the measurements of each reference model, and their file, `panel.json`."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 MAX_BYTES = 256 << 20
-"""Size of the largest file."""
+"""Size of the largest file that is read."""
 _NEXT = "`stress-harness calibrate` makes a panel"
 ALONE = 0.4
-"""Variance of a mean between trainings as a part of the variance between images, for a panel of one model.
+"""Variance of a mean between trainings, as a part of that between images, with one model.
 
-It is between 0.24 and 0.37 for 90% of the yes-or-no checks of the shipped panel, with a median of 0.29."""
+One training does not show how trainings differ. On the shipped panel, this part is between 0.24 and
+0.37 for 90% of the yes-or-no checks, with a median of 0.29.
+"""
 
 
 @record
@@ -52,8 +54,11 @@ class ReferenceModel:
 class Chance:
     """Variance of a check's value by chance alone, as if models erred independently on each image.
 
-    `rest` is the mean value on the same clean images, if the check has one. `answers` is true if each image contributes
-    yes or no. `hidden` is the variance by sampling that reference models do not show, see `Sampling`.
+    Attributes:
+        variance: The variance of the value, in the square of the check's unit.
+        rest: The mean value on the same clean images; None without a perturbation.
+        answers: Whether each image contributes yes or no.
+        hidden: The variance by sampling that reference models do not show, see `Sampling`.
     """
 
     variance: float
@@ -65,45 +70,61 @@ class Chance:
     def of(measured: Sequence[Mapping[str, Any]]) -> Chance | None:
         """Return the variance by chance of a check from its entries in the reports of K models.
 
-        It is the sum over the images of the unbiased variance of the models' contributions, over n^2 except for counts.
-        None if the reports have no contributions. Raises `InputError` for different numbers of images.
+        Raises:
+            InputError: If the models have different numbers of images.
+
+        Returns:
+            The variance, or None if the reports have no contributions of images.
         """
         texts = [str(entry.get("each") or "") for entry in measured]
         if not all(texts):
             return None
-        found = [unpacked(text) for text in texts]
-        each = [values.astype(np.float64) for values in found]
-        if len({len(values) for values in each}) > 1:
+        contributions = [unpacked(text) for text in texts]
+        if len({len(by_image) for by_image in contributions}) > 1:
             raise PanelError(
-                f"check {measured[0]['id']}: networks have different numbers of images; measure again"
+                f"check {measured[0]['id']}: networks have different numbers of images; measure "
+                "again"
             )
-        n = len(each[0])
-        by_image = (
-            np.var(each, axis=0, ddof=1).sum() if len(each) > 1 else ALONE * n * np.var(each[0])
-        )
+
+        sum_of_variances = _sum_of_variances(contributions)
+        variance = sum_of_variances
+        if Unit(measured[0]["unit"]) is not Unit.IMAGES:
+            variance = sum_of_variances / len(contributions[0]) ** 2  # Of a mean, not a count.
+
         rests = [entry["rest"] for entry in measured if entry.get("rest") is not None]
+        rest = None
+        if len(rests) == len(measured):
+            rest = float(np.mean(rests))
+
+        samplings = [entry.get("sampling") or {} for entry in measured]
+        hidden = float(np.mean([sampling.get("hidden", 0.0) for sampling in samplings]))
         return Chance(
-            variance=float(
-                by_image if Unit(measured[0]["unit"]) is Unit.IMAGES else by_image / n**2
-            ),
-            rest=float(np.mean(rests)) if len(rests) == len(measured) else None,
-            answers=all(values.dtype == np.bool_ for values in found),
-            hidden=max(
-                float(
-                    np.mean(
-                        [(entry.get("sampling") or {}).get("hidden", 0.0) for entry in measured]
-                    )
-                ),
-                0.0,
-            ),
+            variance=variance,
+            rest=rest,
+            answers=all(by_image.dtype == np.bool_ for by_image in contributions),
+            hidden=max(hidden, 0.0),
         )
+
+
+def _sum_of_variances(contributions: Sequence[np.ndarray]) -> float:
+    """Return the sum over the images of the variance between models, (images,) for each of K.
+
+    With errors that are independent given the image, it is the variance of the sum of all
+    contributions (Jordan 2023, arXiv:2304.01910). The estimate of each image is unbiased.
+    """
+    by_model = [by_image.astype(np.float64) for by_image in contributions]
+    if len(by_model) == 1:
+        images = len(by_model[0])
+        return float(ALONE * images * np.var(by_model[0]))
+    return float(np.var(by_model, axis=0, ddof=1).sum())
 
 
 @record
 class Panel:
     """Reference models of one recipe, measured on the same images by the same tests.
 
-    `sample` is the number of images that a quick profile measured, among those with this hash; None for all.
+    `sample` is the number of images that a quick profile measured, among those with this hash; None
+    for all.
     """
 
     data_sha256: str
@@ -138,45 +159,51 @@ class Panel:
         )
 
     def at_chance(self, check: PanelCheck) -> float | None:
-        """Return the value of a model at chance level; None if the metric has none or the classes are not known."""
+        """Return the value of a check for a model at chance level.
+
+        None if the metric has no such value, or if the number of classes is not known.
+        """
         metric = METRICS.get(check.metric)
-        return (
-            metric.at_chance(self.classes) if metric and metric.at_chance and self.classes else None
-        )
+        if metric is None or metric.at_chance is None or not self.classes:
+            return None
+        return metric.at_chance(self.classes)
 
     def curves(self) -> dict[str, tuple[Curve, ...]]:
         """Return the curves of all models by their name."""
-        names = dict.fromkeys(curve.name for model in self.models for curve in model.curves)
-        return {
-            name: tuple(
-                curve for model in self.models for curve in model.curves if curve.name == name
-            )
-            for name in names
-        }
+        by_name: dict[str, list[Curve]] = {}
+        for model in self.models:
+            for curve in model.curves:
+                by_name.setdefault(curve.name, []).append(curve)
+        return {name: tuple(curves) for name, curves in by_name.items()}
 
     def joined(self, other: Panel, rows: Sequence[PanelCheck], *, curved: bool = False) -> Panel:
-        """Return the panel with these checks of another panel of the same models in front, and its curves if `curved`.
+        """Return the panel with checks of another panel of the same models in front of its own.
 
-        Of curves with one name, it keeps its own.
+        Args:
+            other: The other panel.
+            rows: The checks of the other panel to take.
+            curved: Whether to take the other panel's curves, too. The panel keeps its own curve
+                where both have one of the same name.
         """
         ids = [row.id for row in rows]
-        models = tuple(
-            replace(
-                model,
-                values={**{name: old.values[name] for name in ids}, **model.values},
-                curves=tuple(
-                    {
-                        each.name: each for each in (*(old.curves if curved else ()), *model.curves)
-                    }.values()
-                ),
+        models = []
+        for model, other_model in zip(self.models, other.models, strict=True):
+            values = {check_id: other_model.values[check_id] for check_id in ids}
+            curves: dict[str, Curve] = {}
+            if curved:
+                curves.update((curve.name, curve) for curve in other_model.curves)
+            curves.update((curve.name, curve) for curve in model.curves)
+            models.append(
+                replace(model, values=values | model.values, curves=tuple(curves.values()))
             )
-            for model, old in zip(self.models, other.models, strict=True)
+
+        chance = {name: by_chance for name, by_chance in other.chance.items() if name in ids}
+        return replace(
+            self,
+            checks=(*rows, *self.checks),
+            models=tuple(models),
+            chance=chance | self.chance,
         )
-        chance = {
-            **{name: found for name, found in other.chance.items() if name in ids},
-            **self.chance,
-        }
-        return replace(self, checks=(*rows, *self.checks), models=models, chance=chance)
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -187,25 +214,40 @@ class Panel:
 
 
 def recorded_curves(checks: ChecksFile, root: Path) -> dict[str, tuple[Curve, ...]]:
-    """Return the curves of the reference models by name, from the panel below `root`; raises as `read_panel` does."""
-    named = checks.recipe.get("panel")
-    return (
-        read_panel(path, checks).curves() if named and (path := root / str(named)).exists() else {}
-    )
+    """Return the curves of the reference models by name, from the panel of a checks file.
+
+    Args:
+        checks: The checks file, whose recipe names the panel's file.
+        root: The folder that this name is relative to.
+
+    Raises:
+        InputError: As `read_panel` does, if that file exists.
+    """
+    name = checks.recipe.get("panel")
+    if not name:
+        return {}
+    path = root / str(name)
+    if not path.exists():
+        return {}
+    return read_panel(path, checks).curves()
 
 
 def reference_models_of(checks: ChecksFile, root: Path = Path()) -> list[tuple[Path | str, str]]:
-    """Return path and SHA-256 of each model in the panel of a checks file, in a project at `root`.
+    """Return SPEC and SHA-256 of each model in the panel of a checks file, in a project at `root`.
 
     Raises `InputError` without a panel.
     """
-    if not (named := checks.recipe.get("panel")):
+    name = checks.recipe.get("panel")
+    if not name:
         raise PanelError("the checks file names no panel")
-    specs = [
-        (model_spec(each.path), each.sha256)
-        for each in read_panel(root / str(named), checks).models
-    ]
-    return [(root / spec if isinstance(spec, Path) else spec, sha256) for spec, sha256 in specs]
+
+    models: list[tuple[Path | str, str]] = []
+    for model in read_panel(root / str(name), checks).models:
+        spec = model_spec(model.path)
+        if isinstance(spec, Path):
+            spec = root / spec
+        models.append((spec, model.sha256))
+    return models
 
 
 def readable_panel(path: Path) -> Panel | None:
@@ -219,59 +261,84 @@ def readable_panel(path: Path) -> Panel | None:
 def read_panel(path: Path, checks: ChecksFile | None = None) -> Panel:
     """Read a panel; raises `InputError` if it is invalid or does not fit the checks."""
     try:
-        plain = json.loads(read_regular(path, max_bytes=MAX_BYTES))
-        schema = plain.pop("schema", None) if isinstance(plain, dict) else None
-        if schema != SCHEMA:
-            raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
-        plain.pop("multipliers", None)  # Earlier versions wrote them.
-        panel = read_record(Panel, plain, where=f"{path}", error=PanelError)
-        for model in panel.models:
-            if lacking := [check.id for check in panel.checks if check.id not in model.values]:
-                raise PanelError(
-                    f"{path}: not a panel: {model.path} has no value for check {lacking[0]}"
-                )
-        for name, curves in panel.curves().items():
-            points = {
-                len(row)
-                for curve in curves
-                for row in (curve.at, curve.values, curve.counts or curve.at)
-            }
-            if len(points) > 1 or len(curves) != len(panel.models):
-                raise PanelError(
-                    f"{path}: not a panel: curves {name!r}: expected one of each model, as many points"
-                )
+        panel = _parsed_panel(path)
     except OSError as unreadable:
         raise PanelError(f"{path}: cannot be read ({unreadable.strerror}); {_NEXT}") from None
     except (ValueError, RecursionError) as invalid:
         raise PanelError(f"{path}: not a panel ({invalid}); {_NEXT}") from None
     except PanelError as refused:
         raise PanelError(f"{refused}; {_NEXT}") from None
+
     if panel.protocol != PROTOCOL:
         raise PanelError(
             f"{path}: measured under protocol {panel.protocol}, this is {PROTOCOL}; calibrate again"
         )
-    if checks is not None:
-        if panel.data_sha256 != checks.data.sha256:
+    if checks is None:
+        return panel
+    _expect_data_of(checks, panel, path)
+    return replace(panel, classes=len(checks.data.classes))
+
+
+def _parsed_panel(path: Path) -> Panel:
+    """Return the panel in a file, with a value of each check and a curve of each name per model."""
+    plain = json.loads(read_regular(path, max_bytes=MAX_BYTES))
+    schema = None
+    if isinstance(plain, dict):
+        schema = plain.pop("schema", None)
+    if schema != SCHEMA:
+        raise PanelError(refusal_of_schema(path, schema, expected=SCHEMA))
+    plain.pop("multipliers", None)  # Earlier versions wrote them.
+    panel = read_record(Panel, plain, where=f"{path}", error=PanelError)
+
+    for model in panel.models:
+        lacking = [check.id for check in panel.checks if check.id not in model.values]
+        if lacking:
             raise PanelError(
-                f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
-                f"{checks.data.sha256[:12]}; calibrate again"
+                f"{path}: not a panel: {model.path} has no value for check {lacking[0]}"
             )
-        expect_sample_of(checks, panel, path)
-        if panel.domain != checks.data.domain:
+    for name, curves in panel.curves().items():
+        lengths = set[int]().union(*map(_lengths_of, curves))
+        if len(lengths) > 1 or len(curves) != len(panel.models):
             raise PanelError(
-                f"{path}: measured with {domain_in_words(panel.domain)}, {checks.path} is for "
-                f"{domain_in_words(checks.data.domain)}; calibrate again"
+                f"{path}: not a panel: curves {name!r}: expected one of each model, as many points"
             )
-        panel = replace(panel, classes=len(checks.data.classes))
     return panel
+
+
+def _lengths_of(curve: Curve) -> set[int]:
+    """Return the numbers of places, values and counts; a curve may have no counts."""
+    lengths = {len(curve.at), len(curve.values)}
+    if curve.counts:
+        lengths.add(len(curve.counts))
+    return lengths
+
+
+def _expect_data_of(checks: ChecksFile, panel: Panel, path: Path) -> None:
+    """Raise `InputError` for a panel of other images than those of the checks file."""
+    if panel.data_sha256 != checks.data.sha256:
+        raise PanelError(
+            f"{path}: measured on data with SHA-256 {panel.data_sha256[:12]}, {checks.path} is for "
+            f"{checks.data.sha256[:12]}; calibrate again"
+        )
+    expect_sample_of(checks, panel, path)
+    if panel.domain != checks.data.domain:
+        raise PanelError(
+            f"{path}: measured with {domain_in_words(panel.domain)}, {checks.path} is for "
+            f"{domain_in_words(checks.data.domain)}; calibrate again"
+        )
 
 
 def expect_sample_of(checks: ChecksFile, panel: Panel, path: Path) -> None:
     """Raise `InputError` for a panel of another sample than that of the checks file."""
-    if panel.sample != checks.data.sample:
-        measured, made_for = (
-            f"a sample of {size}" if size else "all" for size in (panel.sample, checks.data.sample)
-        )
-        raise PanelError(
-            f"{path}: measured on {measured} images, {checks.path} is for {made_for}; name its own --panel"
-        )
+    if panel.sample == checks.data.sample:
+        return
+    raise PanelError(
+        f"{path}: measured on {_images_in_words(panel.sample)}, {checks.path} is for "
+        f"{_images_in_words(checks.data.sample)}; name its own --panel"
+    )
+
+
+def _images_in_words(sample: int | PanelSample | None) -> str:
+    if not sample:
+        return "all images"
+    return f"a sample of {sample} images"

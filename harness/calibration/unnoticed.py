@@ -1,4 +1,4 @@
-"""Faults that checks cannot notice by arithmetic, whatever a mutant does: a calibration says so."""
+"""Faults that no threshold of a check can show, by arithmetic: a calibration names them."""
 
 from __future__ import annotations
 
@@ -16,40 +16,56 @@ if TYPE_CHECKING:
 
 
 def unnoticed_lines(
-    panel: Panel,
-    calibrated: Sequence[Calibrated],
-    hands: Mapping[str, Threshold],
+    panel: Panel, thresholds: Sequence[Calibrated], hands: Mapping[str, Threshold]
 ) -> list[str]:
-    """Return a line on each check of confidence whose threshold no overconfident model of this accuracy exceeds.
+    """Return a line on each check of confidence that no overconfident model can fail.
 
-    The accuracy is the mean of the reference models on the same number of clean images.
+    A model that is certain of every prediction, right or wrong, has the largest value that
+    overconfidence can cause at its accuracy. If the threshold allows that value, then the check
+    cannot notice overconfidence. The accuracy is the mean of the reference models on the same
+    number of clean images.
+
+    Args:
+        panel: The reference models and their values.
+        thresholds: The thresholds of the calibration.
+        hands: Thresholds by hand, by the check's id. They win over those of the calibration, unless
+            they were until calibrated.
     """
     lines = []
-    for item in calibrated:
-        check = item.check
-        errors = _share_of_errors(panel, images=check.n)
-        hand = hands.get(check.id)
-        if hand is not None and ends(item, hand.reason):
-            hand = None
-        if errors is None or (item.informational and hand is None):
+    for calibrated in thresholds:
+        check = calibrated.check
+        if check.family != "confidence":
             continue
-        largest = largest_if_certain(check.metric, errors, check.n)
-        threshold = item.threshold if hand is None else hand.threshold
-        if check.family != "confidence" or largest is None or largest > threshold:
+        threshold = _threshold_that_judges(calibrated, hands.get(check.id))
+        error_rate = _error_rate(panel, images=check.n)
+        if threshold is None or error_rate is None:
             continue
-        number = check.unit.format
+        largest = largest_if_certain(check.metric, error_rate, check.n)
+        if largest is None or largest > threshold:
+            continue
+
+        largest_text = check.unit.format(largest, decimals=4)
+        threshold_text = check.unit.format(threshold, decimals=4)
         lines.append(
-            f"{check.id}: this check cannot notice overconfidence at this accuracy: {errors:.1%} of errors allow at "
-            f"most {number(largest, decimals=4)}, and its threshold is {number(threshold, decimals=4)}"
+            f"{check.id}: this check cannot notice overconfidence at this accuracy: "
+            f"{error_rate:.1%} of errors allow at most {largest_text}, and its threshold is "
+            f"{threshold_text}"
         )
     return lines
 
 
-def _share_of_errors(panel: Panel, *, images: int) -> float | None:
-    """Return the mean share of errors of the reference models on so many clean images; None without such a check."""
-    checks = [
-        check for check in panel.family("clean") if (check.metric, check.n) == ("accuracy", images)
-    ]
-    if not checks:
+def _threshold_that_judges(calibrated: Calibrated, hand: Threshold | None) -> float | None:
+    """Return the threshold by hand or by the panel that judges a candidate; None without one."""
+    if hand is not None and not ends(calibrated, hand.reason):
+        return hand.threshold
+    if calibrated.informational:
         return None
-    return float(1 - panel.values(tuple(checks[:1])).mean())
+    return calibrated.threshold
+
+
+def _error_rate(panel: Panel, *, images: int) -> float | None:
+    """Return the mean error rate of the models on so many clean images; None if not measured."""
+    for check in panel.family("clean"):
+        if check.metric == "accuracy" and check.n == images:
+            return float(1 - panel.values((check,)).mean())
+    return None
