@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.base.cache import Store
 from harness.base.errors import InputError, PanelError, some_of
-from harness.base.files import user_folder, write_atomically
 from harness.base.progress import Progress
 from harness.base.records import as_plain, read_record
 from harness.calibration.panel import Chance, Panel, ReferenceModel
@@ -277,6 +277,5 @@ def with_predictions(
     new = merge(new, old)
     content = new.as_bytes()
     new = replace(new, sha256=hashlib.sha256(content).hexdigest())
-    path = user_folder("measured") / f"{new.sha256}.predictions.npz"
-    write_atomically(path, content)
+    path = Store.of_user("panel_predictions", suffix=".npz").write(new.sha256, content)
     return replace(recording, panel_predictions=path), new, old

@@ -201,6 +201,7 @@ def kept_or_made(
         for each in checkpoints
     ]
     store = Store.of_user("measured")
+    store.prune()
     found: dict[int, T] = {}
     for at, checkpoint in enumerate(checkpoints):
         with suppress(ValueError):

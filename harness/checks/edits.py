@@ -1,7 +1,8 @@
-"""Edits of a checks file, which a person edits, too: comments, order and layout of everything else stay.
+"""Edits of a checks file, which keep the comments, the order and the layout of everything else.
 
-A file is cut before each table's header, and tomlkit edits one table at a time. It cannot edit the file as a whole,
-because it moves rows that other tables separate next to each other, and the comments above them to other rows.
+A file is cut before each table's header, and tomlkit edits one table at a time. It cannot edit the
+whole file, because it moves rows that other tables separate next to each other, and the comments
+above them to other rows.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ _DIGITS = 12
 
 
 def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
-    """Return the text with a table in place of the one of this name and its subtables; no `table` removes it.
+    """Return the text with a table in place of the one of this name and its sub-tables.
 
-    A new table is put behind the last one named `behind` or below it, or else before the first table.
+    An empty `table` removes them. A new table is put behind the table `behind` and its sub-tables,
+    or else before the first table.
     """
     parts = list(parts_of(text))
     places = _places(parts, name)
@@ -60,9 +62,9 @@ def with_table(text: str, name: str, table: str, *, behind: str = "") -> str:
 
 
 def with_entries(text: str, name: str, values: Mapping[str, object]) -> str:
-    """Return the text with these entries in the table of this name; the value None removes an entry.
+    """Return the text with these entries in the table of this name; None removes an entry.
 
-    A new entry stands behind the others of its table. Raises `LookupError` for a text without the table.
+    A new entry stands behind the others of its table. Raises `LookupError` for a text without it.
     """
     parts = list(parts_of(text))
     places = [place for place, part in enumerate(parts) if name_of(part) == name]
@@ -81,7 +83,10 @@ def with_entries(text: str, name: str, values: Mapping[str, object]) -> str:
 
 
 def with_settings(text: str, values: Mapping[str, object]) -> str:
-    """Return the text of a checks file with these entries in its table [gate], a new one before all others."""
+    """Return the text of a checks file with these entries in its table [gate].
+
+    A new table is put before all others.
+    """
     if not values:
         return text
     parts = list(parts_of(text))
@@ -92,7 +97,9 @@ def with_settings(text: str, values: Mapping[str, object]) -> str:
 
 
 def with_domain(text: str, domain: Domain) -> str:
-    """Return the text of a checks file whose [data] names this augmentation range and border, or none by default.
+    """Return the text of a checks file whose [data] has this augmentation range and border.
+
+    The table has no entry for the default range or border.
 
     Raises `InputError` for a table in another form.
     """
@@ -105,7 +112,7 @@ def with_domain(text: str, domain: Domain) -> str:
 
 
 def with_data(text: str, values: Mapping[str, object]) -> str:
-    """Return the text of a checks file with these entries in its [data]; the value None removes an entry.
+    """Return the text of a checks file with these entries in its [data]; None removes an entry.
 
     Raises `InputError` for a table in another form.
     """
@@ -122,7 +129,7 @@ def with_data(text: str, values: Mapping[str, object]) -> str:
 
 
 def with_samples(text: str, lines: Sequence[str]) -> str:
-    """Return the text of a checks file with these lines as its `[data.samples]`; no lines for no samples.
+    """Return the text of a checks file with these lines as its [data.samples], or without any.
 
     Raises `InputError` for data in another form than a table of their own.
     """
@@ -137,12 +144,13 @@ def with_samples(text: str, lines: Sequence[str]) -> str:
 
 def _refusal_of_data() -> CalibrationError:
     return CalibrationError(
-        "the checks file's [data] cannot be rewritten; write it as a table of its own, with a line for each entry"
+        "the checks file's [data] cannot be rewritten; write it as a table of its own, with a "
+        "line for each entry"
     )
 
 
 def with_rows(text: str, rows: Sequence[str]) -> str:
-    """Return the text of a checks file with more rows, each a table [[check]], behind its last row."""
+    """Return the text of a checks file with these tables [[check]] behind its last one."""
     if not rows:
         return text
     parts = list(parts_of(text))
@@ -152,7 +160,10 @@ def with_rows(text: str, rows: Sequence[str]) -> str:
 
 
 def uncalibrated(text: str) -> str:
-    """Return the text of a checks file without samples, thresholds of a panel, and what names files beside it."""
+    """Return the text of a checks file without samples and thresholds of a panel.
+
+    Tables that name files beside the checks file go, too.
+    """
     document = tomlkit.parse(with_samples(text, ()))
     for name in ("recipe", *families_with_rows()):
         document.pop(name, None)
@@ -166,10 +177,15 @@ def with_thresholds(
 ) -> str:
     """Return the text of a checks file with the panel's thresholds in its checks.
 
-    A calibrated check without an entry is appended. A check that cannot use its threshold has the reason in
-    `informational`. A check that was not calibrated loses the threshold of a former panel. A threshold by hand "until
-    calibrated" is removed if the panel's counts. `recipe` replaces the file's `[recipe]`; each threshold has the
-    `date`.
+    A calibrated check without a row gets one. A check that cannot use its threshold has the reason
+    in `informational`. A check that was not calibrated loses the threshold of a former panel. A
+    threshold by hand "until calibrated" is removed if the panel's counts.
+
+    Args:
+        text: The text of the checks file.
+        calibrated: The thresholds of the panel.
+        recipe: The new content of the table [recipe].
+        date: The day of the calibration, which each threshold has, as YYYY-MM-DD.
     """
     parts = list(parts_of(with_table(text, "recipe", tomlkit.dumps({"recipe": recipe}))))
     items = {item.check.id: item for item in calibrated}
@@ -225,7 +241,10 @@ def _set_threshold(row: Table, item: Calibrated, date: str) -> None:
 
 
 def ends(item: Calibrated, reason: str) -> bool:
-    """Return whether a panel's threshold replaces one by hand with this reason; it needs at least three models."""
+    """Return whether a panel's threshold replaces one by hand with this reason.
+
+    It needs at least three reference models.
+    """
     from harness.measures.panel.threshold import PROVISIONAL
 
     return (
@@ -263,7 +282,7 @@ def _set(table: Table, name: str, value: Item) -> None:
 
 
 def _with_table_replaced(parts: list[str], places: Sequence[int], table: str) -> str:
-    """Return the whole with a table in place of all at these places, without any if there is no `table`."""
+    """Return the whole with a table in place of these parts, or without any if it is empty."""
     first = places[0]
     for place in reversed(places):
         _, remarks = cut(parts[place])
@@ -283,7 +302,7 @@ def _without_empty_lines_below(part: str) -> str:
 
 
 def _with_text_behind(parts: list[str], place: int, text: str) -> str:
-    """Return the whole with a text behind a part: an empty line before it and, if a table follows, below it."""
+    """Return the whole with a text behind a part, between empty lines."""
     content, remarks = cut(parts[place])
     if not remarks and place + 1 < len(parts):
         remarks = "\n"
@@ -295,7 +314,7 @@ def _with_text_behind(parts: list[str], place: int, text: str) -> str:
 def _with_first_table(parts: Sequence[str], table: str, *, apart: bool) -> str:
     """Return the text with a new table before the first one and the comment above that.
 
-    An empty line follows it, and stands before it if the tables are to stand `apart` from what is before them.
+    An empty line follows the table. If it stands `apart`, an empty line also precedes it.
     """
     content, remarks = cut(parts[0])
     lines = io.StringIO(remarks).readlines()

@@ -1,4 +1,4 @@
-"""Known issues: checks and images that a team has accepted for a time; they change no verdict."""
+"""Known issues: failing checks and images that a team accepts for a time; no verdict changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _Text = Annotated[str, Field(min_length=1)]
 
 @record
 class KnownIssue:
-    """An issue that `owner` has accepted for a `reason` until a day, written YYYY-MM-DD: of a check or of an image."""
+    """An issue of a check or of an image, which its owner accepts until a day.
+
+    `until` is a day as YYYY-MM-DD. Either `check` or `image` has a value.
+    """
 
     reason: _Text
     owner: _Text
@@ -53,8 +56,8 @@ class _File:
 def read_known(checks: ChecksFile) -> tuple[KnownIssue, ...]:
     """Return the known issues beside a checks file; empty without their file.
 
-    Raises `ChecksError` for a file that cannot be read and for a day that does not exist. So it does for an issue that
-    names both or neither of a check and an image.
+    Raises `ChecksError` for a file that cannot be read, for a day that does not exist, and for an
+    issue that names both or neither of a check and an image.
     """
     path = checks.path.parent / KNOWN
     if not path.exists():
@@ -62,16 +65,19 @@ def read_known(checks: ChecksFile) -> tuple[KnownIssue, ...]:
     _, table = read_toml(path, error=ChecksError, mended="correct the file or remove it")
     issues = read_record(_File, table, where=f"{path}", error=ChecksError).issue
     for number, issue in enumerate(issues, start=1):
-        where = f"{path}: issue {number}"
-        if (issue.check is None) == (issue.image is None):
-            found = "neither" if issue.check is None else "both"
-            raise ChecksError(
-                f"{where}: names {found} of `check` and `image`, expected one; correct the issue"
-            )
-        try:
-            _ = issue.last_day
-        except ValueError:
-            raise ChecksError(
-                f"{where}: until is {issue.until!r}, expected a day such as 2026-12-31"
-            ) from None
+        _expect_sound(issue, where=f"{path}: issue {number}")
     return issues
+
+
+def _expect_sound(issue: KnownIssue, *, where: str) -> None:
+    if (issue.check is None) == (issue.image is None):
+        count = "neither" if issue.check is None else "both"
+        raise ChecksError(
+            f"{where}: names {count} of `check` and `image`, expected one; correct the issue"
+        )
+    try:
+        _ = issue.last_day
+    except ValueError:
+        raise ChecksError(
+            f"{where}: until is {issue.until!r}, expected a day such as 2026-12-31"
+        ) from None

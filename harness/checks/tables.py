@@ -1,6 +1,7 @@
-"""Text of a checks file: read, hashed, and written for new files. `harness.checks.edits` edits one that is there.
+"""Text of a checks file: read, hashed, and written for a new file.
 
-The table [gate] describes the project. Thresholds do not depend on it, so the hash of a checks file leaves it out.
+`harness.checks.edits` edits a file that is there. The table [gate] describes the project. No
+threshold depends on it, so the hash of a checks file leaves it out.
 """
 
 from __future__ import annotations
@@ -35,9 +36,13 @@ _PIXELS = ("size", "resize", "crop")
 def read_toml(
     path: Path, *, error: type[InputError], mended: str, content: bytes | None = None
 ) -> tuple[bytes, dict[str, Any]]:
-    """Return the content and the table of a file; raises `error`, with what to do, where that cannot be read."""
+    """Return the content of a file and its table; a given `content` is parsed in its place.
+
+    Raises `error`, which ends with the remedy `mended`, for a file that cannot be read.
+    """
     try:
-        content = read_regular(path, max_bytes=MAX_BYTES) if content is None else content
+        if content is None:
+            content = read_regular(path, max_bytes=MAX_BYTES)
         return content, parsed(content)
     except OSError as unreadable:
         raise error(f"{path}: cannot be read ({unreadable.strerror}); {mended}") from None
@@ -46,7 +51,7 @@ def read_toml(
 
 
 def hint_of_project(path: Path) -> str:
-    """Return a sentence on the gate in a folder above a missing checks file; empty if no folder has one."""
+    """Return a hint at the gate of a folder above a missing checks file; empty without one."""
     if path.exists():
         return ""
     for folder in path.absolute().parents:
@@ -56,10 +61,11 @@ def hint_of_project(path: Path) -> str:
 
 
 def parsed(content: bytes) -> dict[str, Any]:
-    """Return the table in the content of a file; raises `ValueError` for anything but TOML in UTF-8."""
+    """Return the table that a file has as its content; raises `ValueError` unless it is TOML."""
     text = content.decode("utf-8")
     for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > _MAX_PARTS:  # These can take minutes to parse.
+        key = line.partition("=")[0]
+        if key.count(".") > _MAX_PARTS:  # Such a key can take minutes to parse.
             raise ValueError(f"line {number}: a dotted key of more than {_MAX_PARTS} parts")
     return tomllib.loads(text)
 
@@ -101,7 +107,10 @@ def name_of(part: str) -> str:
 
 
 def cut(part: str) -> tuple[str, str]:
-    """Return a part up to its last entry, and the empty lines and comments below, which are about the next table."""
+    """Return a part up to its last entry, and the empty lines and comments below.
+
+    The latter are about the next table.
+    """
     lines = io.StringIO(part).readlines()
     end = len(lines)
     while end and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
@@ -121,7 +130,7 @@ def _is_toml(text: str) -> bool:
 
 
 def split(text: str) -> tuple[str, str]:
-    """Return the table [gate] of a checks file, empty without one, and all else, as it was before it was added."""
+    """Return the table [gate] of a checks file, empty without one, and the text without it."""
     if HEAD[:-1] not in text:
         return "", text
     before = table = ""
@@ -146,14 +155,13 @@ def split(text: str) -> tuple[str, str]:
 def hash_of(content: bytes) -> str:
     """Return the SHA-256 of a checks file without its table [gate]."""
     if b"[gate" in content:
-        content = split(content.decode("utf-8", "surrogateescape"))[1].encode(
-            "utf-8", "surrogateescape"
-        )
+        _, others = split(content.decode("utf-8", "surrogateescape"))
+        content = others.encode("utf-8", "surrogateescape")
     return hashlib.sha256(content).hexdigest()
 
 
 def hash_of_checks(path: Path) -> str | None:
-    """Return the SHA-256 of a checks file without its table [gate]; None where it cannot be read."""
+    """Return the SHA-256 of a checks file without its table [gate]; None if it cannot be read."""
     try:
         return hash_of(read_regular(path, max_bytes=MAX_BYTES))
     except OSError:
@@ -161,18 +169,17 @@ def hash_of_checks(path: Path) -> str | None:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Return the entries of the table [gate] in a project's own checks file; empty without the file or the table.
+    """Return the table [gate] of a project's own checks file; empty without the file or the table.
 
-    Raises `InputError` where it cannot be read.
+    Raises `InputError` if it cannot be read.
     """
     try:
-        return dict(
-            tomllib.loads(split(read_regular(path, max_bytes=MAX_BYTES).decode())[0]).get(
-                "gate", {}
-            )
-        )
-    except OSError:  # A gate without a file of its own; what reads its checks says more.
+        content = read_regular(path, max_bytes=MAX_BYTES)
+    except OSError:  # The gate has no file of its own; the reader of its checks says more.
         return {}
+    try:
+        table, _ = split(content.decode())
+        return dict(tomllib.loads(table).get("gate", {}))
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{path}: its table {HEAD} cannot be read ({error})") from None
 
@@ -180,10 +187,14 @@ def read_table(path: Path) -> dict[str, Any]:
 def in_toml(value: object) -> str:
     """Return text, a number, or a list or table of these in TOML."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {in_toml(each)}" for key, each in value.items()) + " }"
-    # TOML writes strings, numbers and lists as JSON does, but escapes unprintable characters differently.
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in text)
+        pairs = [f"{key} = {in_toml(entry)}" for key, entry in value.items()]
+        return "{ " + ", ".join(pairs) + " }"
+    # TOML has strings, numbers and lists as JSON has them, and other escapes.
+    return "".join(map(_escaped, json.dumps(value, ensure_ascii=False)))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def entries(values: Mapping[str, object]) -> list[str]:

@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 EQUIVALENCE = "equivalence"
 """The family of checks with such a tolerance."""
-TOLERANCE, OF_A_PART = 0.01, 0.05
-"""Share of all images that may change, and of the images of the worst class or group."""
+TOLERANCE = 0.01
+"""Share of all predictions that may change."""
+OF_A_PART = 0.05
+"""Share of the predictions of the worst class or group that may change."""
 
 
 @dataclass(frozen=True, eq=False)
 class ToleranceTest:
     """A distance from an original, compared with a tolerance by its exact bounds.
 
-    Tests of one decision share its level: `sharing` is their number. A test `follows` from another one if it has to be
-    equal where the other is.
+    Tests of one decision share its level: `sharing` is their number. A test `follows` another one
+    if it has to be equal where the other is.
     """
 
     measurement: Measurement
@@ -64,12 +66,10 @@ class ToleranceTest:
 
     @cached_property
     def outcome(self) -> Outcome:
-        found = self.confidence_limits.outcome(self.tolerance)
-        return (
-            "equal"
-            if found == "inconclusive" and self.follows and self.follows.outcome == "equal"
-            else found
-        )
+        outcome = self.confidence_limits.outcome(self.tolerance)
+        if outcome == "inconclusive" and self.follows and self.follows.outcome == "equal":
+            return "equal"
+        return outcome
 
     @cached_property
     def limits(self) -> tuple[float, float]:
@@ -85,34 +85,41 @@ class ToleranceTest:
     @property
     def in_brief(self) -> str:
         """Return the value beside its tolerance, and the bound that decided, as text."""
-        value, held = self.measurement.unit.told_apart(self.measurement.value, self.tolerance)
+        unit = self.measurement.unit
+        value, tolerance = unit.told_apart(self.measurement.value, self.tolerance)
         lower, upper = map(self.written, self.limits)
-        bound = {"equal": f"at most {upper}", "inconclusive": f"between {lower} and {upper}"}.get(
-            self.outcome
-        )
-        return f"{value}{f', {bound} with 99% confidence' if bound else ''}, tolerance {held}"
+        parts = [value]
+        if self.outcome == "equal":
+            parts.append(f"at most {upper} with 99% confidence")
+        elif self.outcome == "inconclusive":
+            parts.append(f"between {lower} and {upper} with 99% confidence")
+        return ", ".join([*parts, f"tolerance {tolerance}"])
 
     @property
     def in_words(self) -> str:
         """Return the bounds behind the outcome, and the number of images needed, as text."""
-        (lower, upper), held = map(self.written, self.limits), self.written(self.tolerance)
+        lower, upper = map(self.written, self.limits)
+        tolerance = self.written(self.tolerance)
         if self.outcome == "equal":
-            return f"equal: at most {upper} (99% confidence), tolerance {held}"
+            return f"equal: at most {upper} (99% confidence), tolerance {tolerance}"
         if self.outcome == "different":
             least = self.written(self.quantity.limits(1 - self.level)[0])
-            return (
-                f"different: at least {least} ({1 - self.level:.4g} confidence), tolerance {held}"
-            )
+            confidence = f"{1 - self.level:.4g} confidence"
+            return f"different: at least {least} ({confidence}), tolerance {tolerance}"
         if self.outcome == "informational":
-            return f"informational: {least_images(self.tolerance):,} images of a group prove {held}, all have fewer"
-        more = images_needed(self.quantity, self.tolerance)
-        tells = (
-            "no number of images would tell"
-            if more is None
-            else f"about {more - self.quantity.n:,} more would tell"
-        )
+            images = f"{least_images(self.tolerance):,} images of a group"
+            return f"informational: {images} prove {tolerance}, all have fewer"
+
         between = f"cannot tell: between {lower} and {upper} (99% confidence each)"
-        return f"{between}, tolerance {held}; of {self.quantity.n:,} images, {tells}"
+        images = f"of {self.quantity.n:,} images, {self._images_that_tell}"
+        return f"{between}, tolerance {tolerance}; {images}"
+
+    @property
+    def _images_that_tell(self) -> str:
+        images = images_needed(self.quantity, self.tolerance)
+        if images is None:
+            return "no number of images would tell"
+        return f"about {images - self.quantity.n:,} more would tell"
 
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:
@@ -120,33 +127,40 @@ def overall(outcomes: Iterable[Outcome]) -> Outcome:
 
     Informational outcomes do not count.
     """
-    found = set(outcomes)
-    return (
-        "different"
-        if "different" in found
-        else "equal"
-        if found - {"informational"} == {"equal"}
-        else "inconclusive"
-    )
+    counting = set(outcomes) - {"informational"}
+    if "different" in counting:
+        return "different"
+    return "equal" if counting == {"equal"} else "inconclusive"
 
 
 def what_decides(tests: Sequence[ToleranceTest], outcome: Outcome) -> tuple[str, str]:
-    """Return the test that decided if the first did not, and the number of images that would tell, as text."""
+    """Return the test that decided if the first did not, and the number of images that would tell.
+
+    Both are text, and may be empty.
+    """
     first, *others = tests
-    decides = more = ""
-    decided = next((test for test in others if test.outcome == outcome), None)
-    if outcome not in {"equal", first.outcome} and decided is not None:
-        name = decided.quantity.group
-        decides = f"; {decided.title}{f' ({name})' if name else ''}: {decided.in_brief}"
-    if outcome == "inconclusive":
-        undecided = [test for test in tests if test.outcome == "inconclusive" and not test.follows]
-        needed = [
-            (images_needed(test.quantity, test.tolerance), test.quantity.n) for test in undecided
-        ]
-        more = "; it lies too close to the tolerance for any number of images"
-        if all(images for images, _ in needed):
-            more = f"; about {max(images - n for images, n in needed if images):,} more images would tell"
-    return decides, more
+    decides = ""
+    deciding = next((test for test in others if test.outcome == outcome), None)
+    if outcome not in {"equal", first.outcome} and deciding is not None:
+        group = f" ({deciding.quantity.group})" if deciding.quantity.group else ""
+        decides = f"; {deciding.title}{group}: {deciding.in_brief}"
+
+    if outcome != "inconclusive":
+        return decides, ""
+    return decides, _images_for_all(tests)
+
+
+def _images_for_all(tests: Sequence[ToleranceTest]) -> str:
+    """Return how many more images all inconclusive tests together need."""
+    missing: list[int] = []
+    for test in tests:
+        if test.outcome != "inconclusive" or test.follows:
+            continue
+        images = images_needed(test.quantity, test.tolerance)
+        if not images:
+            return "; it lies too close to the tolerance for any number of images"
+        missing.append(images - test.quantity.n)
+    return f"; about {max(missing):,} more images would tell"
 
 
 def expect_tolerance(tolerance: float) -> None:
@@ -162,17 +176,23 @@ def tolerance_tests(
 ) -> tuple[ToleranceTest, ...]:
     """Return the tests of an artifact on clean images, that of all predictions first.
 
-    At most the share `tolerance` of all predictions may change, and 5% of a class or group, or the tolerance if larger.
+    At most the share `tolerance` of all predictions may change. Of a class or group, 5% may, or the
+    tolerance if that is larger.
     """
-    part, both = max(OF_A_PART, tolerance), (artifact, original)
+    part = max(OF_A_PART, tolerance)
+    models = (artifact, original)
     measured = [
-        ("all predictions", predictions_changed(*both), tolerance),
-        ("the worst class", worst_class_predictions_changed(*both, tolerance=part), part),
-        ("correct predictions, net", correct_predictions_lost(*both), tolerance),
+        ("all predictions", predictions_changed(*models), tolerance),
+        ("the worst class", worst_class_predictions_changed(*models, tolerance=part), part),
+        ("correct predictions, net", correct_predictions_lost(*models), tolerance),
     ]
     for column in original.images.groups:
-        worst = worst_group_predictions_changed(*both, by=column, tolerance=part)
+        worst = worst_group_predictions_changed(*models, by=column, tolerance=part)
         measured.append((f"the worst group by {column}", worst, part))
-    tests = [ToleranceTest(found, held, len(measured), title) for title, found, held in measured]
+
+    tests = [
+        ToleranceTest(measurement, limit, len(measured), title)
+        for title, measurement, limit in measured
+    ]
     tests[2] = replace(tests[2], follows=tests[0])  # No more predictions are lost than change.
     return tuple(tests)

@@ -1,4 +1,4 @@
-"""Verdicts as text: value and threshold, the distance between them, and one line for a failing test."""
+"""Verdicts as text: value and threshold, the distance between them, a line for a failing test."""
 
 from __future__ import annotations
 
@@ -18,37 +18,56 @@ _FEW = 10
 
 
 def numbers(verdict: Verdict, *, decimals: int | None = None) -> tuple[str, str]:
-    """Return value and threshold with enough digits to tell them apart, at least `decimals`; empty for a missing one.
+    """Return value and threshold with enough digits to tell them apart, at least `decimals`.
 
-    The threshold of a count of images is the last whole number that holds. The value of a run that stops is a bound.
+    A missing one is empty. The threshold of a count of images is the last whole number that holds.
+    The value of a run that stops is a bound.
     """
     value, limit, unit = verdict.value, verdict.threshold, verdict.unit
-    if value is None or limit is None:
-        return "" if value is None else unit.format(value, decimals=decimals), ""
-    if unit is Unit.IMAGES and not value % 1:
+    if value is None:
+        return "", ""
+    if limit is None:
+        return unit.format(value, decimals=decimals), ""
+    if unit is Unit.IMAGES and value % 1 == 0:
         limit = math.floor(limit) if verdict.check.direction == "at_most" else math.ceil(limit)
-    told, required = unit.told_apart(value, limit, plain=decimals)
-    return f"at most {told}" if verdict.stopped else told, required
+
+    shown, required = unit.told_apart(value, limit, plain=decimals)
+    if verdict.stopped:
+        shown = f"at most {shown}"
+    return shown, required
 
 
 def missed(verdict: Verdict) -> str:
-    """Return the distance of a failing check from its threshold, such as 38.2 points or 1 image of 10,000."""
-    value, threshold, out_of = verdict.value, verdict.threshold, verdict.stopped or verdict.out_of
+    """Return the distance of a failing check from its threshold, such as 38.2 points.
+
+    A small distance is a number of images, such as 1 image of 10,000.
+    """
+    value, threshold = verdict.value, verdict.threshold
     if verdict.passed or verdict.status == "inconclusive" or value is None or threshold is None:
         return ""
-    gap, counted = abs(value - threshold), value * out_of
-    of_images = verdict.unit is Unit.IMAGES
-    counts = of_images or (verdict.unit is Unit.SHARE and abs(counted - round(counted)) < _ROUNDING)
-    images = math.ceil(gap * (1 if of_images else out_of) - _ROUNDING) if counts else 0
-    if of_images or 0 < images <= _FEW:
+    gap = abs(value - threshold)
+    out_of = verdict.stopped or verdict.out_of
+    images = _missed_images(verdict, gap, value * out_of, out_of)
+    if images is not None:
         least = "at least " if verdict.stopped else ""
-        return f"{least}{images:,} image{'' if images == 1 else 's'} of {out_of:,}"
+        plural = "" if images == 1 else "s"
+        return f"{least}{images:,} image{plural} of {out_of:,}"
     unit = Unit.DIFFERENCE if verdict.unit is Unit.SHARE else verdict.unit
     return unit.told_apart(gap, 0.0)[0].removeprefix("+")
 
 
+def _missed_images(verdict: Verdict, gap: float, counted: float, out_of: int) -> int | None:
+    """Return a distance from the threshold as a number of images; None if it is no small number."""
+    if verdict.unit is Unit.IMAGES:
+        return math.ceil(gap - _ROUNDING)
+    if verdict.unit is not Unit.SHARE or abs(counted - round(counted)) >= _ROUNDING:
+        return None
+    images = math.ceil(gap * out_of - _ROUNDING)
+    return images if 0 < images <= _FEW else None
+
+
 def excused(verdict: Verdict) -> str:
-    """Return why a check passes although its value lies beyond the threshold; else an empty text."""
+    """Return why a check passes although its value lies beyond the threshold; else empty."""
     if verdict.status != "pass" or verdict.value is None or verdict.threshold is None:
         return ""
     if verdict.check.holds(verdict.value, verdict.threshold):
@@ -60,9 +79,9 @@ def excused(verdict: Verdict) -> str:
 
 
 def _images(verdict: Verdict) -> str:
-    """Return the number of images behind a value, and of how many measured ones if these are more."""
+    """Return the number of images behind a value, and that of all measured images if larger."""
     metric = METRICS.get(verdict.metric)
-    # Such a count has the size of the largest class as its n, which no reader looks for beside the worst class.
+    # The n of such a count is the size of the largest class, which says nothing of the worst class.
     of_worst_class = verdict.unit is Unit.IMAGES and metric is not None and metric.about_one
     if of_worst_class or verdict.out_of == verdict.n:
         return f"{verdict.out_of}"
@@ -70,56 +89,95 @@ def _images(verdict: Verdict) -> str:
 
 
 def explained(verdict: Verdict, report: str = "") -> str:
-    """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
-    check, metric = verdict.check, verdict.metric.replace("_", " ")
+    """Return one line with value, threshold, number of images and interval.
+
+    `report` is the page with pictures, which the line then names.
+    """
+    check = verdict.check
     if verdict.value is None:
         return f"{check.id}: {verdict.status.replace('_', ' ')}: {verdict.detail}"
-    value, must_be = numbers(verdict, decimals=4)
-    beyond, held = (">", "<=") if check.direction == "at_most" else ("<", ">=")
+
+    value, required = numbers(verdict, decimals=4)
+    metric = verdict.metric.replace("_", " ")
+    facts = [_measured(verdict), _reference(verdict)]
+    if check.by_hand and verdict.threshold is not None:
+        limit = "tolerance" if check.is_tolerance else "threshold"
+        facts.append(f"{limit} set by hand")
+    relation = _relation(verdict, required)
+    in_parentheses = "; ".join(filter(None, facts))
+    parts = [f"{check.id}: {metric} {value} {relation} ({in_parentheses})", verdict.detail]
+    if ROLES[check.role].precondition and verdict.status == "error":
+        parts.append(f"the {check.role} fails its own check, so no model can be compared with it")
+    if report:
+        parts.append(f"pictures in {report}#{check.id}")
+    return "; ".join(filter(None, parts))
+
+
+def _relation(verdict: Verdict, required: str) -> str:
+    """Return how the value relates to the threshold `required`, such as `< threshold 0.9`."""
+    check = verdict.check
     if verdict.threshold is None:
-        how = "--convert COMMAND" if verdict.metric in OF_ORIGINAL else f"--family {check.family}"
-        more = (
-            f" yet, `stress-harness calibrate {how}` makes one" if check.role == "candidate" else ""
-        )
-        why = check.informational or never_judged(verdict.metric) or f"no threshold{more}"
-        relation = f"(informational: {why})"
-    elif verdict.is_open:
+        return f"(informational: {_why_informational(verdict)})"
+    if verdict.is_open:
         relation = (
-            f"is inconclusive: threshold {must_be} lies within the 95% interval of this sample"
+            f"is inconclusive: threshold {required} lies within the 95% interval of this sample"
         )
         if check.significance is not None:
             relation += ", or the change is not significant"
-    elif verdict.status == "inconclusive":
-        relation = f"is inconclusive at tolerance {must_be}"
-    elif excused(verdict):
-        why = "not significant" if check.significance else "within the 95% interval on other images"
-        relation = f"beyond threshold {must_be}, {why}"
-    else:
-        relation = f"{held if verdict.status == 'pass' else beyond} threshold {must_be}"
+        return relation
+    if verdict.status == "inconclusive":
+        return f"is inconclusive at tolerance {required}"
+    if excused(verdict):
+        reason = "within the 95% interval on other images"
+        if check.significance:
+            reason = "not significant"
+        return f"beyond threshold {required}, {reason}"
 
-    def number(each: float) -> str:
-        return verdict.unit.format(each, decimals=4)
+    holds, fails = ("<=", ">") if check.direction == "at_most" else (">=", "<")
+    sign = holds if verdict.status == "pass" else fails
+    return f"{sign} threshold {required}"
 
-    low, high = verdict.interval or (math.nan, math.nan)
-    facts = f"n={_images(verdict)}, 95% CI {number(low)} to {number(high)}"
+
+def _why_informational(verdict: Verdict) -> str:
+    check = verdict.check
+    reason = check.informational or never_judged(verdict.metric)
+    if reason:
+        return reason
+    if check.role != "candidate":
+        return "no threshold"
+    option = f"--family {check.family}"
+    if verdict.metric in OF_ORIGINAL:
+        option = "--convert COMMAND"
+    return f"no threshold yet, `stress-harness calibrate {option}` makes one"
+
+
+def _measured(verdict: Verdict) -> str:
+    """Return the number of images and the interval behind a value."""
     if verdict.counted == 0:
-        facts = "no image counts"
-    elif verdict.stopped:
+        return "no image counts"
+    if verdict.stopped and verdict.value is not None:
         errors = round((1 - verdict.value) * verdict.stopped)
-        facts = f"at least {errors:,} errors, after {verdict.n:,} of {verdict.stopped:,} images, hardest first"
-    reference = check.reference
-    if reference and reference.mean is not None and reference.std is not None:
-        count = reference.reference_models
-        spread = f"{reference.std:.1f}" if verdict.unit is Unit.IMAGES else number(reference.std)
-        models = (
-            f"{count} reference model{'' if count == 1 else 's'}" if count else "reference models"
-        )
-        whose = f"conversions of {models}" if reference.conversions else models
-        facts += f"; {whose} {number(reference.mean)} ± {spread}"
-    if check.by_hand and verdict.threshold is not None:
-        facts += f"; {'tolerance' if check.is_tolerance else 'threshold'} set by hand"
-    parts = [f"{check.id}: {metric} {value} {relation} ({facts})", verdict.detail]
-    if ROLES[check.role].precondition and verdict.status == "error":
-        parts.append(f"the {check.role} fails its own check, so no model can be compared with it")
-    parts.append(f"pictures in {report}#{check.id}" if report else "")
-    return "; ".join(part for part in parts if part)
+        images = f"{verdict.n:,} of {verdict.stopped:,} images"
+        return f"at least {errors:,} errors, after {images}, hardest first"
+    low, high = verdict.interval or (math.nan, math.nan)
+    format_ = verdict.unit.format
+    interval = f"{format_(low, decimals=4)} to {format_(high, decimals=4)}"
+    return f"n={_images(verdict)}, 95% CI {interval}"
+
+
+def _reference(verdict: Verdict) -> str:
+    """Return mean and standard deviation of the reference models; empty without them."""
+    reference = verdict.check.reference
+    if reference is None or reference.mean is None or reference.std is None:
+        return ""
+    mean = verdict.unit.format(reference.mean, decimals=4)
+    std = verdict.unit.format(reference.std, decimals=4)
+    if verdict.unit is Unit.IMAGES:
+        std = f"{reference.std:.1f}"
+    models = "reference models"
+    if reference.reference_models:
+        plural = "" if reference.reference_models == 1 else "s"
+        models = f"{reference.reference_models} reference model{plural}"
+    if reference.conversions:
+        models = f"conversions of {models}"
+    return f"{models} {mean} ± {std}"

@@ -37,8 +37,8 @@ def convert_command(source: Path, destination: Path) -> int:
     "cache",
     cls=options.Command,
     example="cache --clear",
-    help="Show or empty the cache of predictions and of decoded images, which makes a second run of the gate quick. "
-    "Beyond the sizes shown, the least recently used entries are deleted.",
+    help="Show or empty the cache of predictions, decoded images and measurements of reference models, which makes a "
+    "second run quick. Beyond the sizes shown, the least recently used entries are deleted.",
 )
 @click.option("--info", is_flag=True, help="Show where it is and how much it holds (the default).")
 @click.option("--clear", is_flag=True, help="Delete every entry.")
@@ -46,19 +46,15 @@ def cache_command(*, info: bool, clear: bool) -> int:
     """Show or empty the cache."""
     if info and clear:
         raise click.UsageError("--info and --clear exclude each other")
-    from harness.base.cache import Store
+    from harness.base.cache import stores_of_user
 
-    done = "deleted" if clear else "kept"
-    predictions, facts = Store.of_user(), Store.of_user("remote")
-    caches = [("predictions", predictions), ("sets of decoded images", Store.of_user("images"))]
-    caches += [("facts about files at URLs", facts)] * bool(facts.info().entries)
-    caches += [("files with predictions of servers", predictions.answers)] * bool(
-        predictions.answers.info().entries
-    )
-    for what, store in caches:
-        found = store.clear() if clear else store.info()
-        room = f"{found.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
-        options.tell(f"{found.folder}: {found.entries} {what} {done}, {room}")
+    always_shown = ("predictions", "sets of decoded images")
+    for content, store in stores_of_user().items():
+        before = store.clear() if clear else store.info()
+        if before.entries or content in always_shown:
+            state = "deleted" if clear else "kept"
+            sizes = f"{before.bytes / 1e6:.1f} of at most {store.max_bytes / 1e6:.0f} MB"
+            options.tell(f"{before.folder}: {before.entries} {content} {state}, {sizes}")
     return options.OK
 
 

@@ -267,6 +267,26 @@ def test_the_command_shows_and_empties_it(monkeypatch, tmp_path, capsys):
     assert cache.info().entries == 0
 
 
+def test_the_command_shows_and_empties_all_stores(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    Store.of_user("measured").keep(KEY, b"{}", {})
+    path = Store.of_user("panel_predictions", suffix=".npz").write(KEY, b"PK")
+    assert path.read_bytes() == b"PK"
+    assert cli.main(["cache", "--clear"]) == 0
+    lines = capsys.readouterr().out
+    assert "1 measurements of reference models deleted" in lines
+    assert "1 files with predictions of panels deleted" in lines
+    assert not path.exists()
+    assert Store.of_user("measured").content(KEY) is None
+
+
+def test_an_entry_of_another_version_is_a_miss(cache):
+    cache.store(KEY, VALUES)
+    path = cache.path(KEY)
+    path.write_bytes(path.read_bytes().replace(b"stress-entry-1", b"stress-entry-0"))
+    assert cache.load(KEY, VALUES.shape) is None
+
+
 def test_an_entry_copied_to_another_name_counts_as_absent(tmp_path):
     """Else the answers of a good model could stand in for a bad one's."""
     cache = Store(tmp_path)

@@ -46,7 +46,6 @@ REASONS = {
     "base/outputs.py": "outputs",
     "features/adoption/making.py": "files of a new gate, which are not there, or those that it has just read",
     "calibration/growth.py": "its own copy of a reference model, named by its content",
-    "calibration/measure.py": "a cache in the user's folder",
     "calibration/retrain.py": "its own unfinished checkpoint",
     "calibration/samples.py": "a temporary folder",
     "calibration/warm.py": "what passes between two processes, in a temporary folder",
