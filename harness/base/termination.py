@@ -1,4 +1,4 @@
-"""End of processes: a child that ends with its parent, and signals that ask this process to end."""
+"""Ends: a child that ends with its parent, signals that ask this process to end, and waits that end in time."""
 
 from __future__ import annotations
 
@@ -87,3 +87,27 @@ def termination_raised() -> Iterator[None]:
 
     with on_termination(stop):
         yield
+
+
+@contextmanager
+def within(seconds: float | None, end: Callable[[], object]) -> Iterator[threading.Event]:
+    """Yield an event that is set, before a call of `end`, once the block has taken too long; None is no limit.
+
+    `end` runs in another thread and must end the block's wait, as the shutdown of a socket does.
+    """
+    late = threading.Event()
+    if seconds is None:
+        yield late
+        return
+
+    def ring() -> None:
+        late.set()
+        end()
+
+    timer = threading.Timer(seconds, ring)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()

@@ -1,19 +1,21 @@
-"""Training of the panel: one recipe with seeds 1 to K, one network per core, stored in half precision."""
+"""Training of the panel: one recipe with seeds 1 to K, a network per core, in half precision."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import CalibrationError
+from harness.base.launcher import Child, ChildError
 from harness.base.progress import Progress
 from harness.inference import available_cores, pick_device
 from harness.networks.training import SHIPPED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from harness.checks import ChecksFile
@@ -28,18 +30,20 @@ def train_reference_models(
     jobs: int | None = None,
     device: str = "auto",
 ) -> list[Path]:
-    """Train the seeds 1 to `reference_models` of the shipped recipe; return their checkpoints in that order.
+    """Train the seeds 1 to `reference_models` of the shipped recipe, and return their checkpoints.
 
-    `jobs` networks train at a time, by default one per core, or one on another device than the CPU. Existing
-    checkpoints of exactly this recipe are kept, and a killed training is resumed. Raises `InputError` for a checks file
-    of other data than the recipe's, and if a checkpoint of another recipe is in the way.
+    `jobs` networks train at a time, by default one per core, or one on another device than the CPU.
+    Existing checkpoints of exactly this recipe are kept, and a killed training is resumed. Raises
+    `InputError` for a checks file of other data than the recipe's, and if a checkpoint of another
+    recipe is in the way.
     """
     device = pick_device(device)
     config = SHIPPED["augmented"].resolved(device)
     if checks.data.name != "fashion-mnist":
         raise CalibrationError(
-            f"{checks.path} is for {checks.data.name}, but this command only trains networks for Fashion-MNIST; name "
-            "at least three reference models of your own, --checkpoints FILE FILE FILE"
+            f"{checks.path} is for {checks.data.name}, but this command only trains networks for "
+            "Fashion-MNIST; name at least three reference models of your own, --checkpoints FILE "
+            "FILE FILE"
         )
     models = {
         seed: folder / f"seed-{seed:03}.safetensors" for seed in range(1, reference_models + 1)
@@ -49,32 +53,48 @@ def train_reference_models(
     ]
     if not missing:
         return list(models.values())
-    # The parent handles Ctrl-C and ends its workers.
-    pool = ProcessPoolExecutor(
-        jobs or (available_cores() if device == "cpu" else 1),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    with (
-        pool,
-        Progress(total=reference_models, unit="network", desc="training", smoothing=0) as bar,
-    ):
+    if jobs is None:
+        jobs = available_cores() if device == "cpu" else 1
+    children = [Child(path=sys.path) for _ in range(min(jobs, len(missing)))]
+    with Progress(total=reference_models, unit="network", desc="training", smoothing=0) as bar:
         bar.update(reference_models - len(missing))
-        try:
-            waiting = [
-                pool.submit(_train_model, replace(config, seed=at), models[at], device)
-                for at in missing
-            ]
-            for future in as_completed(waiting):
-                future.result()
-                bar.update()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+        tasks = [(replace(config, seed=seed), models[seed], device) for seed in missing]
+        _train_models(children, tasks, on_model=bar.update)
     return list(models.values())
+
+
+def _train_models(
+    children: Sequence[Child],
+    tasks: Sequence[tuple[TrainingConfig, Path, str]],
+    on_model: Callable[[], object],
+) -> None:
+    """Train one network at a time in each child; the first error, and Ctrl-C, end all trainings."""
+    idle: SimpleQueue[Child] = SimpleQueue()
+    for child in children:
+        idle.put(child)
+
+    def train_in_child(task: tuple[TrainingConfig, Path, str]) -> None:
+        child = idle.get()
+        try:
+            child.call(train_model, *task)
+        finally:
+            idle.put(child)
+
+    with ThreadPoolExecutor(len(children)) as threads:
+        paths = {threads.submit(train_in_child, task): task[1] for task in tasks}
+        try:
+            for future in as_completed(paths):
+                try:
+                    future.result()
+                except ChildError as error:
+                    raise CalibrationError(
+                        f"{paths[future]}: the training failed: {error}"
+                    ) from None
+                on_model()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for child in children:
+                child.close()
 
 
 def _is_done(path: Path, config: TrainingConfig) -> bool:
@@ -89,13 +109,15 @@ def _is_done(path: Path, config: TrainingConfig) -> bool:
             name for name in asdict(config) if found.get(name) != asdict(config)[name]
         )
         raise CalibrationError(
-            f"{path}: a checkpoint of another recipe (differs in {', '.join(differing)}) is in the way; "
+            f"{path}: a checkpoint of another recipe (differs in {', '.join(differing)}) is in "
+            "the way; "
             "move it, or name another folder with --panel"
         )
     return True
 
 
-def _train_model(config: TrainingConfig, path: Path, device: str) -> None:
+def train_model(config: TrainingConfig, path: Path, device: str) -> None:
+    """Train a network, or resume its training, and save it in half precision."""
     from harness.data import load_fashion_mnist
     from harness.networks.checkpoints import load_checkpoint, save_checkpoint
     from harness.networks.training import train, write_history

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
+import io
 import sys
-import tempfile
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.base.errors import InputError, UnusableModelError
-from harness.base.termination import end_with_parent
+from harness.base.launcher import ChildError, call_in_child
 from harness.data.pictures import Item, Origin
 from harness.inference.role import open_model
 
@@ -27,9 +23,9 @@ if TYPE_CHECKING:
     from harness.inference.predictors.protocol import Provides
 
 ALONE = 16
-"""Images that the model predicts one by one, at most: milliseconds for a small network, seconds for a large one."""
+"""Most images to predict one by one, which takes seconds with a large network."""
 SEEDS = "10", "74"
-"""Hash seeds of the other processes, the same in each run: no model passes with one seed and fails with another.
+"""Hash seeds of the other processes, the same in each run, so that the verdict is the same, too.
 
 Hashes of most short words differ in parity between these two.
 """
@@ -38,14 +34,16 @@ _APART = 3
 _STATE = "it keeps state between calls, or answers at random"
 _MIXED = "it mixes up predictions, or its prediction for an image depends on others"
 _ACROSS = (
-    "a served model would give other predictions than those judged. Let no step work across the batch, such as "
-    "`.squeeze()` without a dimension, a branch on its size, or a norm over it"
+    "a served model would give other predictions than those judged. Let no step work across the "
+    "batch, such as `.squeeze()` without a dimension, a branch on its size, or a norm over it"
 )
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to ask the given model, neither traced nor folded; `why` is the reason if it gives other logits.
+    """A way to ask the given model, neither traced nor folded.
+
+    `why` is the reason if it gives other logits.
 
     Images are `step` apart, in reverse order if it is negative. Their batches are of `size` without
     padding, or padded as in a run.
@@ -68,7 +66,10 @@ class Way:
         return np.arange(count if self.size is None else min(ALONE, count))[:: self.step]
 
     def logits(self, classifier: Classifier, images: LabelledImages) -> np.ndarray:
-        """Return the logits of the images at `positions`, (M, classes); raises `ModelError` as `predict` does."""
+        """Return the logits of the images at `positions`, (M, classes).
+
+        Raises `ModelError` as `predict` does.
+        """
         return classifier.asked_anew(images, self.positions(len(images)), size=self.size)
 
 
@@ -84,11 +85,13 @@ WAYS = (
 
 
 def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, ...]:
-    """Return the ways to ask a model here, or in another process: there, a network only as it was given.
+    """Return the ways to ask a model here, or in another process.
 
-    A predictor may crash in smaller batches than it was promised, which must happen elsewhere. If it
-    is judged in batches of one size, no other is tried. Other sizes already put a network's images
-    beside other ones.
+    There, a network is asked only as it was given.
+
+    A predictor may crash in smaller batches than it was promised, which must happen elsewhere. If
+    it is judged in batches of one size, no other is tried. Other sizes already put a network's
+    images beside other ones.
     """
     if classifier.provides.network:
         return WAYS[:1] if elsewhere else WAYS[:-1]
@@ -102,60 +105,68 @@ def ways_for(classifier: Classifier, *, elsewhere: bool = False) -> tuple[Way, .
 def asked_elsewhere(
     openings: Sequence[Mapping[str, Any]], images: LabelledImages
 ) -> Iterator[list[dict[Way, np.ndarray]]]:
-    """Return the logits of each model by the way of asking, from one process after the other; each takes seconds.
+    """Yield the logits of each model by the way of asking, of one process after the other.
+
+    Each process takes seconds.
 
     Raises `InputError` if a model cannot be opened or asked there.
     """
     pictures = None
     if images.origin is not None and images.origin.encoded:
-        pictures = {at: images.origin.picture(at) for at in images.positions.tolist()}
+        pictures = {
+            position: images.origin.picture(position) for position in images.positions.tolist()
+        }
     images = replace(images, pixels=images.pixels[:], masks=None, origin=None)
+
     for seed in SEEDS if openings else ():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "answers.npz")
-            done = subprocess.run(  # noqa: S603  Our own module.
-                [sys.executable, "-P", "-m", __name__],
-                input=pickle.dumps((os.getpid(), path, openings, images, pictures)),
-                env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-                capture_output=True,
-                check=False,
+        try:
+            answer = call_in_child(
+                answer_otherwise, openings, images, pictures, path=sys.path, hash_seed=seed
             )
-            if done.returncode:
-                told = [
-                    each
-                    for each in done.stderr.decode(errors="replace").splitlines()
-                    if ": " in each
-                ]
-                said = (
-                    told[-1] if told else f"status {done.returncode}"
-                )  # An error's last line may be its note.
-                raise UnusableModelError(
-                    f"in another process, the model cannot be opened or asked: {said}"
-                )
-            with np.load(path) as found:
-                numbers = range(len(openings))
-                yield [
-                    {way: found[key] for way in WAYS if (key := f"{at} {way.how}") in found}
-                    for at in numbers
-                ]
+        except (InputError, ChildError) as error:
+            raise UnusableModelError(
+                f"in another process, the model cannot be opened or asked: {error}"
+            ) from None
+        with np.load(io.BytesIO(answer["logits"])) as archive:
+            yield [_logits_by_way(archive, number) for number in range(len(openings))]
 
 
-def answer(source: IO[bytes]) -> None:
-    """Answer an order of `asked_elsewhere` in another process."""
-    parent, path, openings, images, pictures = pickle.load(source)  # noqa: S301  Written by the parent process.
-    end_with_parent(parent)
+def _logits_by_way(archive: Mapping[str, np.ndarray], number: int) -> dict[Way, np.ndarray]:
+    """Return the logits of a model, by its number, from the archive of a process."""
+    logits = {}
+    for way in WAYS:
+        key = _key(number, way)
+        if key in archive:
+            logits[way] = archive[key]
+    return logits
+
+
+def _key(number: int, way: Way) -> str:
+    return f"{number} {way.how}"
+
+
+def answer_otherwise(
+    openings: Sequence[Mapping[str, Any]],
+    images: LabelledImages,
+    pictures: Mapping[int, bytes] | None,
+) -> dict[str, Any]:
+    """Open models and ask them in all ways; `asked_elsewhere` calls it in a child process.
+
+    Returns:
+        An archive of NumPy with the `logits` by `_key`. A model need not answer in batches of other
+        sizes.
+    """
     if pictures is not None:
-        images = replace(
-            images, origin=Origin({at: Item(pictures.get, at) for at in pictures}, (), encoded=True)
-        )
-    found: dict[str, Any] = {}
+        items = {position: Item(pictures.get, position) for position in pictures}
+        images = replace(images, origin=Origin(items, (), encoded=True))
+
+    logits: dict[str, Any] = {}
     for number, opening in enumerate(openings):
         classifier = open_model(images=images, ordered=False, workers=1, **opening).classifier
         for way in ways_for(classifier, elsewhere=True):
             with suppress(InputError) if way.size else nullcontext():
-                found[f"{number} {way.how}"] = way.logits(classifier, images)
-    np.savez(path, **found)
+                logits[_key(number, way)] = way.logits(classifier, images)
 
-
-if __name__ == "__main__":
-    answer(sys.stdin.buffer)
+    archive = io.BytesIO()
+    np.savez(archive, **logits)
+    return {"logits": archive.getvalue()}

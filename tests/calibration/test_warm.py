@@ -1,6 +1,8 @@
 """Runs of the gate in copies of one process: what one run does to its process is no matter of the next."""
 
 import signal
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -61,31 +63,66 @@ def test_runs_are_those_of_processes_of_their_own(pytester, monkeypatch):
         assert record(two, recording, process.run)[0]["value"] != here[0]["value"]
 
 
-def test_a_process_that_is_lost_is_started_again(tmp_path, monkeypatch):
-    code = "import os, sys\nfor line in sys.stdin: os.abort() if 'end' in line else print(3, flush=True)"
-    monkeypatch.setattr("harness.calibration.warm._CODE", code)
-    with closing(WarmProcess(0, ())) as process:
-        asked = [
-            process.ask(tmp_path / "request.json", [word])[0]
-            for word in ("one", "end", "two", "end")
-        ]
-    assert asked == [3, -signal.SIGABRT, 3, -signal.SIGABRT]
+DATA = """
+import os, time
+from pathlib import Path
+
+def load():
+    with Path("loads.txt").open("a") as file:
+        print(os.getpid(), file=file)
+    if Path("crash").exists():
+        os.abort()
+    while Path("slow").exists():
+        time.sleep(0.1)
+    raise ValueError("no data")
+"""
+OWN_DATA = ("--stress-set", "data=own_data:load")
 
 
-def test_processes_stay_for_the_next_round(tmp_path, monkeypatch):
-    code = "import os, sys\nfor line in sys.stdin: print(os.getpid(), flush=True)"
-    monkeypatch.setattr("harness.calibration.warm._CODE", code)
-    rounds = []
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_data.py").write_text(DATA)
+    return tmp_path
+
+
+def test_a_process_that_is_lost_is_started_again(own_data):
+    request, crash = own_data / "request.json", own_data / "crash"
+    crash.touch()
+    with closing(WarmProcess(0, OWN_DATA)) as process:
+        status, printed = process.ask(request, ["--version"])
+        assert status == -signal.SIGABRT
+        assert "the process of the run was lost: its process was ended by SIGABRT" in printed[-1]
+
+        crash.unlink()
+        assert process.ask(request, ["--version"])[0] == 0
+
+
+def test_processes_stay_for_the_next_round(own_data):
+    statuses = []
 
     def ask(process):
-        status, _ = process.ask(tmp_path / "request.json", ["run"])
-        rounds.append(status)
+        status, _ = process.ask(own_data / "request.json", ["--version"])
+        statuses.append(status)
 
-    with closing(WarmProcesses(())) as processes:
+    with closing(WarmProcesses(OWN_DATA)) as processes:
         processes.share(ask, most=1)
         processes.share(ask, most=1)
-    first, second = rounds
-    assert first == second
+    assert statuses == [0, 0]
+    assert len((own_data / "loads.txt").read_text().split()) == 1
+
+
+def test_a_closed_process_ends_its_run_and_starts_no_other(own_data):
+    (own_data / "slow").touch()
+    process = WarmProcess(0, OWN_DATA)
+    start = time.monotonic()
+    threading.Timer(8.0, process.close).start()
+    status, _ = process.ask(own_data / "request.json", ["--version"])
+    again, printed = process.ask(own_data / "request.json", ["--version"])
+
+    assert status == again == -signal.SIGKILL
+    assert "its process was closed" in printed[-1]
+    assert time.monotonic() - start < 45
 
 
 def test_the_error_of_a_call_is_raised_after_all_have_ended():

@@ -164,7 +164,7 @@ def test_calibrate_trains_and_measures_on_the_device_asked_for(zoo, monkeypatch)
 
 def test_networks_of_the_shipped_recipe_are_not_trained_for_other_data(zoo, monkeypatch, capsys):
     monkeypatch.setattr(
-        "harness.calibration.retrain.ProcessPoolExecutor", lambda *_, **__: pytest.fail("trained")
+        "harness.calibration.retrain.Child", lambda *_, **__: pytest.fail("trained")
     )
     assert main(["calibrate", "--", "--stress-set", f"data={zoo.data}"]) == 2
     assert "--checkpoints FILE FILE FILE" in capsys.readouterr().err

@@ -18,9 +18,9 @@ from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images
 from harness.inference import open_model
 from harness.inference.predictors.answers import provided
-from harness.inference.predictors.child import _plain
 from harness.inference.predictors.kinds import model_spec
 from harness.inference.predictors.protocol import PredictorError
+from harness.inference.predictors.user_callable import _plain
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 
@@ -220,7 +220,7 @@ CHANNEL = """
     ],
 )
 def test_no_message_holds_the_run_up(opened, monkeypatch, does, message):
-    monkeypatch.setattr("harness.inference.predictors.callables._ENDING", 0.5)
+    monkeypatch.setattr("harness.base.launcher._ENDING_SECONDS", 0.5)
     large = LabelledImages(
         torch.zeros((40, 1, 128, 128), dtype=torch.uint8),
         IMAGES.labels,

@@ -111,7 +111,7 @@ def test_a_model_that_opens_nowhere_else_is_refused_with_its_reason(opened):
 def test_a_shipped_architecture_needs_no_other_process(monkeypatch, tmp_path):
     from zoo import Zoo
 
-    monkeypatch.setattr(anew.subprocess, "run", None)
+    monkeypatch.setattr(anew, "call_in_child", None)
     model = open_model(Zoo(tmp_path).save("net.safetensors"), images_of(400))
     assert not unsteady([model], images_of(400))
 

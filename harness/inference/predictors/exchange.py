@@ -13,8 +13,9 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
+from harness.base.termination import within
 from harness.inference.predictors.credentials import TOKEN
-from harness.inference.predictors.protocol import PredictorError, within
+from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,10 +1,8 @@
-"""The protocol of predictors, their identity, the kind of their answers, and the deadline of a call."""
+"""The protocol of predictors, their identity, and the kind of their answers."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -12,7 +10,7 @@ from harness.base.codes import Code
 from harness.base.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
 
@@ -148,24 +146,3 @@ class Predictor(Protocol):
 
     def close(self) -> None:
         """End processes and connections; it may be called twice."""
-
-
-@contextmanager
-def within(seconds: float, end: Callable[[], None]) -> Iterator[threading.Event]:
-    """Yield an event that is set, before a call of `end`, once the block has taken too long.
-
-    `end` runs in another thread and must end the block's wait, as the shutdown of a socket does.
-    """
-    late = threading.Event()
-
-    def ring() -> None:
-        late.set()
-        end()
-
-    timer = threading.Timer(seconds, ring)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield late
-    finally:
-        timer.cancel()

@@ -1,14 +1,10 @@
-"""Networks in native code: run once in a process of their own with limits, before any other process runs them.
+"""Networks in native code: each runs once in a process with limits, before any other runs it.
 
-As a script, this file is that process: `python trial.py ENGINE MEGABYTES SECONDS LENGTH CHANNELS HEIGHT WIDTH`. On
-standard input, LENGTH bytes describe the network, and the rest are weights. The script imports nothing of this package.
-It ends with 0 if the network ran, even with an error, since only exhaustion counts here.
+That process loads this file alone, so this module imports nothing of the package.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,9 +17,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 LIMITS = {"onnxruntime": (1_500, 25), "openvino": (4_000, 60)}
-"""Megabytes, plus four times the network's size, and seconds of one core that a trial may take, by its engine."""
+"""Megabytes, plus four times the network's size, and seconds of one core for a trial, by engine."""
 _PATIENCE = 10
-"""Factor from these seconds to the time limit of a trial, since other processes share the machine."""
+"""Factor from these seconds to the time limit, since other processes share the machine."""
 _KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """Types of an input of images, as ONNX Runtime names them; uint8 takes pixels from 0 to 255."""
 IMAGES = 4
@@ -39,37 +35,79 @@ def expect_moderate(
     advice: str,
     weights: bytes = b"",
 ) -> None:
-    """Raise `CheckpointRefused` for a network that takes too long, or too much memory, for one blank image.
+    """Raise `CheckpointRefused` for a network that needs too much time or memory for one image.
 
-    `content` describes it, `weights` are external ones, and `shape` is (C, H, W). A small file may expand to any size
-    or loop forever, and this process could not stop native code.
+    `content` describes it, `weights` are external ones, and `shape` is (C, H, W). A small file may
+    expand to any size or loop forever, and this process could not stop native code.
     """
+    from harness.base.launcher import ChildError, call_in_child
     from harness.networks.checkpoints.files import CheckpointRefused
 
     megabytes, seconds = LIMITS[engine]
     megabytes += 4 * ((len(content) + len(weights)) >> 20)
-    command = [
-        sys.executable,
-        "-P",
-        __file__,
-        engine,
-        *map(str, (megabytes, seconds, len(content), *shape)),
-    ]
-    ended = None
-    with suppress(subprocess.TimeoutExpired):
-        patience = _PATIENCE * seconds
-        ended = subprocess.run(  # noqa: S603  This script.
-            command, input=content + weights, capture_output=True, timeout=patience, check=False
+    try:
+        answer = call_in_child(
+            try_network,
+            engine,
+            content,
+            weights,
+            shape,
+            (megabytes, seconds),
+            alone=True,
+            timeout_s=_PATIENCE * seconds,
         )
-    if ended is None or ended.returncode:
-        fact = f"to open it and compute one image took more than {megabytes} MB or {seconds} s, or crashed"
+        exhausted = bool(answer["exhausted"])
+    except ChildError:
+        exhausted = True
+    if exhausted:
+        fact = (
+            f"to open it and compute one image took more than {megabytes} MB or {seconds} s, "
+            "or crashed"
+        )
         raise CheckpointRefused("RESOURCE", path, fact, advice)
 
 
-class Runner:
-    """A network that native code computes, by `run` for one batch of its size; copies of a network share it.
+def try_network(
+    engine: str,
+    content: bytes,
+    weights: bytes,
+    shape: Sequence[int],
+    limits: tuple[int, int],
+) -> dict[str, Any]:
+    """Run a network on one blank image, within `limits` in megabytes and seconds.
 
-    `batch` is None for any size. `kind` is the type of its input; uint8 takes 0 to 255. Channels may be `last`.
+    The limits hold for everything but the imports. It is called in a child process. The network is
+    `exhausted` if it lacks memory. Any other error counts for nothing.
+    """
+    import_module(engine)
+    _limit_process(*limits)
+    try:
+        if engine == "onnxruntime":
+            _run_onnx(content, shape)
+        else:
+            _run_openvino(content, weights, shape)
+    except Exception as error:
+        lacks_memory = isinstance(error, MemoryError) or "alloc" in str(error).lower()
+        return {"exhausted": lacks_memory}
+    return {"exhausted": False}
+
+
+def _limit_process(megabytes: int, seconds: int) -> None:
+    with suppress(ImportError):  # Windows has no such limits; the caller still limits the time.
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class Runner:
+    """A network that native code computes, by `run` for one batch of its size.
+
+    Copies of a network share it.
+
+    `batch` is None for any size. `kind` is the type of its input; uint8 takes 0 to 255. Channels
+    may be `last`.
     """
 
     batch: int | None
@@ -101,8 +139,8 @@ class OnnxRunner(Runner):
     """A network in a session of ONNX Runtime on one thread, which has no state.
 
     `sizes` (C, H, W) are those that the file fixes, or None for any. A `batch` size that the file
-    fixes wins over the given one. Raises `ValueError` without one input of images and one output, and
-    for an invalid file any exception of ONNX Runtime.
+    fixes wins over the given one. Raises `ValueError` without one input of images and one output,
+    and for an invalid file any exception of ONNX Runtime.
     """
 
     def __init__(self, content: bytes, batch: int | None = None) -> None:
@@ -131,7 +169,7 @@ class OnnxRunner(Runner):
         self.sizes = (sizes[2], *sizes[:2]) if self.last else tuple(sizes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the network's bytes, so another process makes a new session; this one has validated them."""
+        """Pickle the bytes, which this process has validated: another one makes a new session."""
         return OnnxRunner, (self.content, self.batch)
 
     def run(self, part: np.ndarray) -> np.ndarray:
@@ -139,44 +177,20 @@ class OnnxRunner(Runner):
         return np.asarray(self.session.run(None, {self.input: part})[0])
 
 
-def _onnx(content: bytes, length: int, shape: list[int]) -> None:
-    runner = OnnxRunner(content[:length])
-    sizes = [size or known for size, known in zip(runner.sizes, shape, strict=True)]
+def _run_onnx(content: bytes, shape: Sequence[int]) -> None:
+    runner = OnnxRunner(content)
+    sizes = [fixed or size for fixed, size in zip(runner.sizes, shape, strict=True)]
     runner(np.zeros((1, *sizes), dtype=np.float32))
 
 
-def _openvino(content: bytes, length: int, shape: list[int]) -> None:
+def _run_openvino(content: bytes, weights: bytes, shape: Sequence[int]) -> None:
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(content[:length], content[length:])
+    model = core.read_model(content, weights)
     (images,) = model.inputs
-    sizes = [
-        known if size.is_dynamic else size.get_length()
-        for size, known in zip(images.partial_shape, [1, *shape], strict=True)
-    ]
+    sizes = []
+    for size, own in zip(images.partial_shape, [1, *shape], strict=True):
+        sizes.append(own if size.is_dynamic else size.get_length())
     compiled = core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
     compiled([np.zeros(sizes, dtype=images.element_type.to_dtype())])
-
-
-def main(arguments: list[str]) -> int:
-    """Run the network from standard input on one blank image, with limits on everything but the imports."""
-    engine, *numbers = arguments
-    megabytes, seconds, length, *shape = map(int, numbers)
-    import_module(engine)
-    content = sys.stdin.buffer.read()
-    with suppress(ImportError):  # Windows has no such limits; the caller still limits the time.
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (megabytes << 20, megabytes << 20))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        (_onnx if engine == "onnxruntime" else _openvino)(content, length, shape)
-    except Exception as error:
-        return int(isinstance(error, MemoryError) or "alloc" in str(error).lower())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
