@@ -27,7 +27,7 @@ _FAR_CLASS = 4.0
 One of 60 healthy controls has such a class.
 """
 _FAR_BETTER = 3.0
-"""Standard deviations by which a model that expects other pixels is better under two corruptions."""
+"""Deviation of a model that expects other pixels: it is better under two corruptions."""
 
 
 def never_predicted(evidence: Evidence) -> str:

@@ -131,7 +131,7 @@ def _view_of_model(example: Example, name: str, model_view: ModelView) -> View:
 
 
 def _brightest_ninth(heat: np.ndarray) -> str:
-    """Return in words in which ninth of the image a heat map (H, W) is highest."""
+    """Return as text in which ninth of the image a heat map (H, W) is highest."""
     height, width = heat.shape
     row, column = divmod(int(heat.argmax()), width)
     vertical = ("upper", "middle", "lower")[3 * row // height]

@@ -181,7 +181,7 @@ def test_scaled_probabilities_are_calibration_on_the_consensus_set_too():
     ("change", "group"),
     [pytest.param(9, "calibration", id="smaller"), pytest.param(20, UNCLEAR, id="as large")],
 )
-def test_label_probabilities_that_change_less_than_confidence_follow_from_it(change, group, checks):
+def test_small_changes_of_probability_follow_from_confidence(change, group, checks):
     """Probabilities that are lower on all images change more between two views, too."""
     sound = verdicts_on("healthy-seed-101", checks)
     calibration = next(each for each in sound if each.check.id == "calibration-error-clean")
