@@ -28,7 +28,7 @@ NO_MESSAGE = re.compile(r"\n|\\[bdsw]|\.\*|\(\?|</|\{%|;(?! [\w`'\"])|[={}]")
 SILENCED = re.compile(r"(noqa(:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*)?|type: ignore(\[[\w,-]+\])?)\s*")
 """Comments for tools."""
 BULLET = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
-SECTION = re.compile(r"^\s*(?:Args|Returns|Raises|Yields):$")
+SECTION = re.compile(r"^\s*(?:Args|Attributes|Returns|Raises|Yields):$")
 """The first line of a section of a docstring, such as its arguments."""
 ENTRY = re.compile(r"^\s+\*{0,2}\w+: ")
 """The first line of an argument, or of an error, in such a section."""
