@@ -13,7 +13,7 @@ prior comes from the contributions of single images to these values:
 
 - `chance` is the variance of the check if models err independently given the image. For a mean
   over n images, it is the sum of the images' variances over n^2 (Jordan 2023, arXiv:2304.01910).
-- `inflation` is the ratio of the variance between models to that chance, above 1 because errors on
+- `inflation` is the ratio of the real variance to that by chance. It is above 1, because errors on
   similar images are correlated. The checks of a family share it.
 - `loss` is the cost of the perturbation against clean images. Under a strong shift, models differ
   in proportion to this cost.
