@@ -80,14 +80,14 @@ class Child:
     The functions are those of modules. An answer is a dict, or None for an empty one. Its values
     are those of JSON, or bytes. Calls of several threads wait for each other.
 
-    Args:
-        path: Folders in which the child looks for modules before those in which Python does. alone:
-        Whether it loads the file of a function without this package, and so without PyTorch. forks:
-        Whether it is for `call_in_copy`. A fork of a process with threads may hang, so no thread of
-        the child
-            ends it with this process. A function has to call `end_with_parent`.
-        hash_seed: Seed of the hashes of texts; by default that of the environment, or else 0, the
-        same in each run.
+    In the child, folders of `path` come before those in which Python looks for modules. A child
+    that is `alone` loads the file of a function without this package, and so without PyTorch.
+
+    A child that `forks` is for `call_in_copy`. A fork of a process with threads may hang, so no
+    thread of the child ends it with this process. A function has to call `end_with_parent`.
+
+    `hash_seed` is the seed for the hashes of texts. By default it is that of the environment, or
+    else 0, the same in each run.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Child:
             self._process.kill()
 
     def _target(self, function: Callable[..., object]) -> tuple[str, str, str]:
-        """Return the module, the file if that is to be loaded alone, and the name of a function."""
+        """Return the module, the file for a child that is alone, and the name of a function."""
         file = inspect.getfile(function) if self._alone else ""
         return function.__module__, file, function.__qualname__
 
