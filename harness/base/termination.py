@@ -1,4 +1,4 @@
-"""Ends: a child that ends with its parent, signals that ask this process to end, and waits that end in time."""
+"""Ends of processes, by their parents and by signals, and of waits that take too long."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def termination_raised() -> Iterator[None]:
 
 @contextmanager
 def within(seconds: float | None, end: Callable[[], object]) -> Iterator[threading.Event]:
-    """Yield an event that is set, before a call of `end`, once the block has taken too long; None is no limit.
+    """Yield an event that is set, before a call of `end`, once the block has taken too long.
+
+    With None there is no limit.
 
     `end` runs in another thread and must end the block's wait, as the shutdown of a socket does.
     """
