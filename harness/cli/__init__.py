@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, Interruption, code_of, harmless, lacking, told
-from harness.base.features import Command, features
+from harness.base.features import Command
+from harness.base.registry import Registry
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ OWN = {
     )
 }
 """The commands by name, but those of features."""
-COMMANDS = OWN | {
-    name: command for feature in features() for name, command in feature.commands.items()
-}
+COMMANDS = Registry("command", Command, OWN, hook="stress_commands")
+"""The commands by name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One for each kind of end.

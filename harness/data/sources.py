@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import DataError, InputError, writable
+from harness.base.registry import Registry
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.data.decoding import Spread
     from harness.data.images import LabelledImages
     from harness.data.pictures import Pictures
@@ -20,13 +23,13 @@ if TYPE_CHECKING:
 class Source:
     """A source of labeled test images: the function that reads their pictures, and words for the help of `data`.
 
-    `read`, `module:function` of `harness.data`, takes the part of a specification after the colon. It returns
-    `Pictures`, or whole images that no pipeline changes, and raises `InputError` for others. `takes` names that part,
-    empty without one; `about` describes it. The part may be a URL if `at_url`. If labels are `optional`, the function
-    takes `labeled=False` for images whose labels do not count.
+    `read` takes the part of a specification after the colon: a function, or the `module:function` of `harness.data`,
+    which is imported at the first use. It returns `Pictures`, or whole images that no pipeline changes, and raises
+    `InputError` for others. `takes` names that part, empty without one; `about` describes it. The part may be a URL if
+    `at_url`. If labels are `optional`, the function takes `labeled=False` for images whose labels do not count.
     """
 
-    read: str
+    read: str | Callable[..., Any]
     takes: str = ""
     about: str = ""
     at_url: bool = False
@@ -38,7 +41,7 @@ class Source:
 
 
 SHIPPED = "fashion-mnist"
-SOURCES: dict[str, Source] = {
+OWN_SOURCES: dict[str, Source] = {
     SHIPPED: Source(
         "fashion_mnist:load_fashion_mnist",
         about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the harness.",
@@ -83,6 +86,8 @@ SOURCES: dict[str, Source] = {
         optional=True,
     ),
 }
+"""The sources of the harness itself, by the first word of a specification."""
+SOURCES = Registry("source of data", Source, OWN_SOURCES, hook="stress_sources")
 """The sources of test images by the first word of a specification."""
 CALLABLE = (
     "module:callable",
@@ -132,8 +137,10 @@ def load_images(
         raise DataError(
             f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}"
         )
-    # A module is imported when it is needed: the help of commands lists the sources without NumPy.
-    read = pkgutil.resolve_name(f"harness.data.{source.read}")
+    read = source.read
+    if isinstance(read, str):
+        # A module is imported when it is needed: the help of commands lists the sources without NumPy.
+        read = pkgutil.resolve_name(f"harness.data.{read}")
     if not labeled and source.optional:
         found = _of_one_class(read(rest, labeled=False))
     else:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.base.errors import Interruption, foreign_code, lacking
-from harness.base.features import features, resolve
+from harness.base.features import implementations
 from harness.base.records import as_json, read_json
 from harness.plugin.progress import bar
 from harness.plugin.replays import Replays
@@ -17,7 +17,7 @@ from harness.run.side_by_side import overview_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.base.features import Feature
+    from harness.base.features import Implementation
     from harness.checks import Check
     from harness.plugin.run import GateRun
 
@@ -61,23 +61,23 @@ def work_after_tests(run: GateRun, selected: Sequence[Check]) -> None:
     if compares_models(run) and not run.hung:
         _add_part(run, "the overview", lambda: _compare_models(run), on_error=_not_compared)
     if _is_its_turn(run, worker=1) and run.request.stopped is None:
-        _add_differences(run, {check.family for check in selected})
+        _add_differences(run, frozenset(check.family for check in selected))
 
 
-def _add_differences(run: GateRun, families: set[str]) -> None:
+def _add_differences(run: GateRun, families: frozenset[str]) -> None:
     """Add what features with a check in these families say of differences from other models."""
-    for feature in features():
-        if run.hung or not feature.differences:
-            continue
-        if families.isdisjoint(family.name for family in feature.families):
-            continue
-        step = partial(_differences_of, feature, run)
+    for implementation in implementations("stress_differences"):
+        if run.hung:
+            return
+        step = partial(_differences_of, implementation, run, families)
         _add_part(run, "differences from other models", step, on_error=lambda _: Part())
 
 
-def _differences_of(feature: Feature, run: GateRun) -> Part:
-    part: Part = resolve(feature.differences)(run.prepare(), run.request)
-    return part
+def _differences_of(implementation: Implementation, run: GateRun, families: frozenset[str]) -> Part:
+    part: Part | None = implementation(
+        session=run.prepare(), request=run.request, families=families
+    )
+    return part or Part()
 
 
 def _add_part(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import some_of
-from harness.base.features import features, resolve
+from harness.base.features import listed
 from harness.checks.families import families_in_words
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
@@ -113,7 +113,10 @@ def diagnose(outcome: Outcome) -> Diagnosis:
         if check.reason not in outcome.errors
         and not check.detail.endswith(met)  # A cause that checks met, too.
     ]
-    inconclusive, notices = [*outcome.errors], [*outcome.notices, *_notes_of_features(outcome)]
+    inconclusive, notices = (
+        [*outcome.errors],
+        [*outcome.notices, *listed("stress_notes", outcome=outcome)],
+    )
     (inconclusive if outcome.verdict == "error" else notices).extend(failed_checks)
     return Diagnosis(
         sentence=_sentence(outcome, weaker=bool(found)),
@@ -130,11 +133,6 @@ def diagnose(outcome: Outcome) -> Diagnosis:
             Group(name, tuple(failing), judged[name]) for name, failing in families.items()
         ),
     )
-
-
-def _notes_of_features(outcome: Outcome) -> list[str]:
-    functions = [resolve(name) for feature in features() for name in feature.notes]
-    return [note for notes_of in functions for note in notes_of(outcome)]
 
 
 def _sentence(outcome: Outcome, *, weaker: bool) -> str:

@@ -14,8 +14,9 @@ from harness.base.errors import (
     InputError,
     UnusableModelError,
 )
-from harness.base.features import families_of_features, features, resolve
+from harness.base.features import implementations, listed
 from harness.checks import ChecksFile, read_checks
+from harness.checks.families import FAMILIES
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
@@ -53,8 +54,8 @@ def _made_by(request: RunRequest) -> str:
 def checks_of(request: RunRequest) -> ChecksFile:
     """Return the checks of a run: those of its file, and those that features make of its request."""
     checks = read_checks(request.checks_path)
-    made = (resolve(feature.rows)(request) for feature in features() if feature.rows)
-    return replace(checks, checks=(*checks.checks, *(row for rows in made for row in rows)))
+    rows_of_features = listed("stress_rows", request=request)
+    return replace(checks, checks=(*checks.checks, *rows_of_features))
 
 
 def open_session(
@@ -135,13 +136,7 @@ def open_session(
         cache=cache,
         fitted=recorded.samples if recorded else {},
         answered=recorded.families if recorded else (),
-        of_rows={
-            name: found
-            for name, family in families_of_features().items()
-            if family.images
-            and checks.family(name)
-            and (found := resolve(family.images)(checks, images, request)) is not None
-        },
+        of_rows=_images_of_rows(checks, images, request),
         elsewhere=elsewhere,
         panel_predictions=panel_predictions,
         cluster=cluster,
@@ -150,10 +145,23 @@ def open_session(
         declared=request.declared,
         labels=labels,
     )
-    for feature in features():
-        if feature.opened and feature.concerns(checks):
-            session = resolve(feature.opened)(session, request)
+    for reopen in implementations("stress_session_opened"):
+        session = reopen(session=session, request=request) or session
     return session if request.stopped is None else session.stopped_at(*request.stopped)
+
+
+def _images_of_rows(
+    checks: ChecksFile, images: LabelledImages, request: RunRequest
+) -> dict[str, LabelledImages]:
+    """Return the images that the rows of a family are about, by the family's name."""
+    of_rows = {}
+    for name, family in FAMILIES.items():
+        if family.images is None or not checks.family(name):
+            continue
+        images_of_family = family.images(checks, images, request)
+        if images_of_family is not None:
+            of_rows[name] = images_of_family
+    return of_rows
 
 
 def expect_candidate(request: RunRequest, checks: ChecksFile) -> None:

@@ -1,17 +1,35 @@
 """Equivalence: an export, a quantized or a compiled copy predicts as the model that it was made from."""
 
-from harness.base.features import Command, Family, Feature
+from __future__ import annotations
 
-FEATURE = Feature(
-    commands={
+from typing import TYPE_CHECKING
+
+from harness.base.features import Command, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.checks.first_checks import Row, StarterData
+    from harness.report.page import Section
+    from harness.run.mutants import Finding, Judge
+    from harness.run.outcome import Outcome, Part
+    from harness.run.request import RunRequest
+    from harness.run.session import StressSession
+
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "equal": Command(
             "Gate",
             "harness.features.equivalence.command",
             "Say whether an export predicts as the model that it was made from.",
             judges=True,
         )
-    },
-    families=(
+    }
+
+
+def stress_families() -> list[Family]:
+    return [
         Family(
             "equivalence",
             "Equal to the original",
@@ -20,12 +38,38 @@ FEATURE = Feature(
             "other preprocessing and too few bits.",
             page="equivalence",
             area="changes from the original",
-            starter_checks="harness.features.equivalence.family:starter_checks",
+            starter_checks=_starter_checks,
             needs_role="original",
             before="unknown",
-        ),
-    ),
-    sections={"harness.features.equivalence.report:section": "slices"},
-    self_checks={"changed-original": "harness.features.equivalence.family:changes_are_noticed"},
-    differences="harness.features.equivalence.report:differences",
-)
+        )
+    ]
+
+
+def _starter_checks(about: StarterData) -> list[Row]:
+    from harness.features.equivalence.family import starter_checks
+
+    return starter_checks(about)
+
+
+def stress_self_checks(
+    session: StressSession, judge: Judge
+) -> dict[str, Callable[[], Finding] | None]:
+    from harness.features.equivalence.family import changes_are_noticed
+
+    return {"changed-original": changes_are_noticed(session, judge)}
+
+
+def stress_differences(
+    session: StressSession, request: RunRequest, families: frozenset[str]
+) -> Part | None:
+    if "equivalence" not in families:
+        return None
+    from harness.features.equivalence.report import differences
+
+    return differences(session, request)
+
+
+def stress_sections(outcome: Outcome) -> list[Section | None]:
+    from harness.features.equivalence.report import section
+
+    return [section(outcome)]

@@ -1,25 +1,66 @@
 """Found slices: groups of images that nobody named, and what a model loses there against the reference models."""
 
-from harness.base.features import Family, Feature
+from __future__ import annotations
 
-FEATURE = Feature(
-    families=(
+from typing import TYPE_CHECKING
+
+from harness.base.features import Family
+
+if TYPE_CHECKING:
+    from harness.checks.damages import Damage
+    from harness.checks.first_checks import Row, StarterData
+    from harness.measures import Metric
+    from harness.report.page import Section
+    from harness.run.outcome import Outcome, Part
+    from harness.run.request import RunRequest
+    from harness.run.session import StressSession
+
+
+def stress_families() -> list[Family]:
+    return [
         Family(
             "slices",
             "Found slices",
             measures="Probability of the label that the candidate loses on images that reference models predict alike.",
             failure="Look at the pictures of the slice for what its images share, and at such images in training.",
             area="clean images",
-            starter_checks="harness.features.slices.measures:starter_checks",
-            damage="harness.features.slices.mutant:MOVED",
+            starter_checks=_starter_checks,
+            damage=_moved_slice,
             needs_row=True,
             before="rotation",
-        ),
-    ),
-    sections={"harness.features.slices.report:found_slices": "label_error_section"},
-    differences="harness.features.slices.report:differences",
-    metrics=(
-        "harness.features.slices.measures:WORST_SLICE",
-        "harness.features.slices.measures:SLICE_LOSS",
-    ),
-)
+        )
+    ]
+
+
+def _starter_checks(about: StarterData) -> list[Row]:
+    from harness.features.slices.measures import starter_checks
+
+    return starter_checks(about)
+
+
+def _moved_slice() -> Damage:
+    from harness.features.slices.mutant import MOVED
+
+    return MOVED
+
+
+def stress_metrics() -> list[Metric]:
+    from harness.features.slices.measures import SLICE_LOSS, WORST_SLICE
+
+    return [WORST_SLICE, SLICE_LOSS]
+
+
+def stress_differences(
+    session: StressSession, request: RunRequest, families: frozenset[str]
+) -> Part | None:
+    if "slices" not in families:
+        return None
+    from harness.features.slices.report import differences
+
+    return differences(session, request)
+
+
+def stress_sections(outcome: Outcome) -> list[Section | None]:
+    from harness.features.slices.report import found_slices
+
+    return [found_slices(outcome)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.base.user_code import Registry
+from harness.base.registry import Registry
 from harness.perturb.corruptions.shipped import CHANGES
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ SHIPPED = {name: Kind(one_by_one(change), levels) for name, (change, levels) in 
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 """Name for all shipped corruptions; it does not include installed ones."""
-CORRUPTIONS: Registry[Kind] = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
+CORRUPTIONS = Registry("corruption", Kind, SHIPPED, hook="stress_corruptions")
 """The shipped corruptions, and the ones that `corruption` declares."""
 
 
