@@ -1,8 +1,9 @@
-"""Features: modules that add to the harness by hooks, those that ship and those of installed packages.
+"""Features: modules that add to the harness by hooks, shipped or of installed packages.
 
-A feature is a module. Each of its functions with the name of a hook, as `harness.features.hookspecs` specifies them, is
-called where that hook says. Features that ship are packages of `harness.features`, found by their folders: no room
-imports one by its name. An installed package names its module in the entry-point group `stress_harness`.
+A feature is a module. Each of its functions with the name of a hook, as
+`harness.features.hookspecs` specifies them, is called where that hook says. Features that ship are
+packages of `harness.features`, found by their folders: no room imports one by its name. An
+installed package names its module in the entry-point group `stress_harness`.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ if TYPE_CHECKING:
 GROUP = "stress_harness"
 """The entry-point group in which an installed package names the module of its feature."""
 _PREFIX = "stress_"
-_REMEDY = "repair or remove the package"
+REMEDY = "repair or remove the package"
+"""What to do about a feature that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the command line: its module has it as `NAME_command`, and help lists it by its purpose.
+    """A command of the command line: its `module` has it as `NAME_command`.
 
-    One that `judges` a model ends with 4 if it has no verdict.
+    Help lists it by its `purpose`, with the `summary`. One that `judges` a model ends with 4 if it has no verdict.
     """
 
     purpose: str
@@ -48,19 +50,21 @@ class Command:
 class Family:
     """Checks of one behavior.
 
-    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
-    by default the one of its name. `area` is the title under which its failures are counted. An area that `explains`
-    is a likely cause if no rule explains the other checks that fail. `cause` is a function of a run's verdicts on the
-    candidate. It returns the group, evidence and advice of a cause that the family's checks show, or None. It comes
-    before the rules of the report. `starter_checks` makes the checks of a first checks file from its `StarterData`;
-    `init` does not offer a family without. `damage` returns a mutant of the candidate that a check of the family must
-    fail. A family that `needs_row` is no part of a run without one. Nor is one that `needs_role` without a model in
-    that role, unless it has a row.
+    `measures` says what the checks measure, and `failure` what a failure means. `page` is the
+    family's page in docs/, by default the one of its name. `area` is the title under which its
+    failures are counted. An area that `explains` is a likely cause if no rule explains the other
+    checks that fail. `cause` is a function of a run's verdicts on the candidate. It returns the
+    group, evidence and advice of a cause that the family's checks show, or None. It comes before
+    the rules of the report. `starter_checks` makes the checks of a first checks file from its
+    `StarterData`; `init` does not offer a family without. `damage` returns a mutant of the
+    candidate that a check of the family must fail. A family that `needs_row` is no part of a run
+    without one. Nor is one that `needs_role` without a model in that role, unless it has a row.
 
-    `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. Their files lie
-    in a folder of that name. `images` opens their images from the checks file, the images of the run and its request.
-    Every run measures them whole. It returns None for a run without. With `rows`, each row has one, in their order.
-    They are an argument of stress tests, `NAME_images`. In the list of families it stands `before` another.
+    `rows` makes rows from the path of a checks file and the file's table of the family's name, or
+    None. Their files lie in a folder of that name. `images` opens their images from the checks
+    file, the images of the run and its request. Every run measures them whole. It returns None for
+    a run without. With `rows`, each row has one, in their order. They are an argument of stress
+    tests, `NAME_images`. In the list of families it stands `before` another.
     """
 
     name: str
@@ -90,14 +94,17 @@ class Feature:
     name: str
     module: ModuleType
     entry_point: str = ""
-    """The entry point in words, with the package and its version; empty for a feature that ships."""
+    """The entry point in words, with package and version; empty for a feature that ships."""
 
     def __str__(self) -> str:
         return self.entry_point or f"feature {self.name}"
 
     @property
     def installed_files(self) -> list[Path]:
-        """Return the Python files of the installed package, any of which may decide a result; none if it ships."""
+        """Return the Python files of the installed package; none for a feature that ships.
+
+        Any of them may decide a result, so kept results depend on all.
+        """
         if not self.entry_point:
             return []
         package = sys.modules[self.module.__name__.partition(".")[0]]
@@ -116,7 +123,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Implementation:
-    """What a feature does for a hook: a function of the hook's arguments, which may leave some out."""
+    """What a feature does for a hook: a function of some of the hook's arguments."""
 
     feature: Feature
     hook: str
@@ -137,13 +144,11 @@ class Implementation:
         except InputError:
             raise
         except Exception as error:
-            raise FeatureError(
-                f"{self.feature}: {self.hook} raises {error!r}; {_REMEDY}"
-            ) from error
+            raise FeatureError(f"{self.feature}: {self.hook} raises {error!r}; {REMEDY}") from error
 
 
 class _Manager(pluggy.PluginManager):
-    """Takes each function that is named after a hook as its implementation, as pytest does, without a mark."""
+    """Manager that knows implementations by their names, as pytest does, without a mark."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         if not name.startswith(_PREFIX) or not inspect.isroutine(getattr(plugin, name)):
@@ -158,14 +163,18 @@ class _Manager(pluggy.PluginManager):
         )
 
     def add(self, feature: Feature) -> None:
-        """Register a feature; raises `FeatureError` for a hook that does not exist, or with other arguments."""
+        """Register a feature.
+
+        Raises `FeatureError` for a function that is named after no hook, or has other arguments.
+        """
         try:
             self.register(feature.module, feature.name)
             self.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
             cause = " ".join(str(error).split())
             raise FeatureError(
-                f"{feature}: cannot be registered ({cause}); `stress-harness docs reference/hooks` lists the hooks"
+                f"{feature}: cannot be registered ({cause}); `stress-harness docs reference/hooks` "
+                "lists the hooks"
             ) from None
 
 
@@ -202,9 +211,9 @@ def _installed() -> Iterator[Feature]:
             with foreign_code():
                 module = point.load()
         except Exception as error:  # The import runs a package's code, which may raise anything.
-            raise FeatureError(f"{words}: cannot be loaded ({error!r}); {_REMEDY}") from error
+            raise FeatureError(f"{words}: cannot be loaded ({error!r}); {REMEDY}") from error
         if not inspect.ismodule(module):
-            raise FeatureError(f"{words}: names no module, but {module!r}; {_REMEDY}")
+            raise FeatureError(f"{words}: names no module, but {module!r}; {REMEDY}")
         yield Feature(point.name, module, words)
 
 
@@ -237,12 +246,12 @@ def listed(hook: str, **arguments: Any) -> list[Any]:
 
 @cache
 def families_of_features() -> dict[str, Family]:
-    """Return the families that features add, by name; `harness.checks.families` has all families."""
+    """Return the families that features add, by name; `FAMILIES` has all families."""
     return {family.name: family for family in listed("stress_families")}
 
 
 def families_with_rows() -> dict[str, Callable[..., Any]]:
-    """Return by its name what makes the rows of a family from a table of the checks file, if its feature does."""
+    """Return the functions that make rows of a table of the checks file, by the family's name."""
     return {
         name: family.rows
         for name, family in families_of_features().items()

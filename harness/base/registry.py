@@ -1,4 +1,4 @@
-"""Tables of what a file or a command line names: the harness's own entries, those of features, and the user's."""
+"""Tables of what a file or a command line names: own entries, those of features, and the user's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.base.errors import FeatureError, UserCodeError
-from harness.base.features import implementations
+from harness.base.features import REMEDY, implementations
 
 if TYPE_CHECKING:
     from harness.base.features import Feature, Implementation
@@ -36,13 +36,14 @@ class _Declared(Generic[T]):
 
 
 class Registry(Mapping[str, T]):
-    """A table of entries by name: the harness's `own`, then those that features and the user's code add.
+    """A table of entries by name: the harness's `own`, those of features, and the user's.
 
-    Features add entries of this `kind` by the `hook`, which returns a list of them, or a table of them by name. The
-    user's code adds them by `add`. `what` names an entry in messages. An entry of a feature whose `before` names
-    another one stands before it.
+    Features add entries of this `kind` by the `hook`, which returns a list of them, or a table of
+    them by name. The user's code adds them by `add`. `what` names an entry in messages. An entry of
+    a feature whose `before` names another one stands before it.
 
-    Looking up a name, and listing all, raises `FeatureError` where features add entries of the same name.
+    Looking up a name, and listing all, raises `FeatureError` where features add entries of the same
+    name.
     """
 
     def __init__(self, what: str, kind: type[T], own: Mapping[str, T], *, hook: str) -> None:
@@ -51,20 +52,25 @@ class Registry(Mapping[str, T]):
 
     @cached_property
     def _of_features(self) -> dict[str, _OfFeature[T]]:
-        """Return the entries of features; modules of features are imported at the first look, when all rooms are there."""
+        """Return the entries of features, which are made when a name is first looked up.
+
+        Then all rooms are imported, and a hook may import any of them.
+        """
         found: dict[str, _OfFeature[T]] = {}
         for implementation in implementations(self._hook):
             feature = implementation.feature
             for name, entry in self._entries_of(implementation):
                 if not isinstance(entry, self._kind):
                     raise FeatureError(
-                        f"{feature}: {self._hook} returns {entry!r}, expected a {self._kind.__name__}"
+                        f"{feature}: {self._hook} returns {entry!r}, expected a "
+                        f"{self._kind.__name__}; {REMEDY}"
                     )
                 taken_by = found[name].feature if name in found else None
                 if name in self.own or taken_by:
                     other = taken_by or "the harness itself"
                     raise FeatureError(
-                        f"{feature}: the {self.what} {name!r} is there already, of {other}; rename one of them"
+                        f"{feature}: the {self.what} {name!r} is there already, of {other}; "
+                        "rename one of them"
                     )
                 found[name] = _OfFeature(entry, feature)
         return found
@@ -84,7 +90,8 @@ class Registry(Mapping[str, T]):
     def add(self, name: str, entry: T, *, declared_by: Any) -> None:
         """Add an entry under a name; `declared_by` is the function or class of the declaration.
 
-        Raises `InputError`, which names both, if the name is taken. The same code may declare it again.
+        Raises `InputError`, which names both, if the name is taken. The same code may declare it
+        again.
         """
         try:
             file = Path(inspect.getfile(declared_by)).resolve()
@@ -93,17 +100,18 @@ class Registry(Mapping[str, T]):
         by = f"{declared_by.__module__}.{declared_by.__qualname__}" + (f" ({file})" if file else "")
         if self.ships(name):
             raise UserCodeError(
-                f"{self.what} {name!r} is declared by {by}, but one of this name ships with the harness; choose "
-                "another name"
+                f"{self.what} {name!r} is declared by {by}, but one of this name ships with the "
+                "harness; choose another name"
             )
         if name in self._of_features:
             raise UserCodeError(
-                f"{self.what} {name!r} is declared by {by}, and added by {self._of_features[name].feature}; choose "
-                "another name"
+                f"{self.what} {name!r} is declared by {by}, and added by "
+                f"{self._of_features[name].feature}; choose another name"
             )
         if (old := self._declared.get(name)) and old.by != by:
             raise UserCodeError(
-                f"{self.what} {name!r} is declared twice, by {old.by} and by {by}; rename one of them"
+                f"{self.what} {name!r} is declared twice, by {old.by} and by {by}; rename one of "
+                "them"
             )
         self._declared[name] = _Declared(entry, by, file)
 
@@ -112,7 +120,7 @@ class Registry(Mapping[str, T]):
         return tuple(sorted({each.file for each in self._declared.values() if each.file}))
 
     def ships(self, name: str) -> bool:
-        """Return whether the entry of this name is the harness's own, or of a feature that ships with it."""
+        """Return whether the entry of this name is the harness's, or of a feature that ships."""
         if name in self.own:
             return True
         added = self._of_features.get(name)

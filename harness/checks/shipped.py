@@ -1,4 +1,4 @@
-"""The stress tests that ship: in the package or, in a checkout, beside it; those of a feature in its folder."""
+"""The stress tests that ship: in the package, beside it in a checkout, and those of features."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "stress_tests", _PACKAGE.parent / "stress_t
 
 
 def _by_name() -> dict[str, Path]:
-    """Return the files by name; raises `FeatureError` for a feature with a file of a name that is there already."""
+    """Return the files by name; raises `FeatureError` for a feature with a file of a taken name."""
     own = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
     files = {path.name: path.resolve() for path in sorted(own.glob("test_*.py"))}
     for feature in features():
         for path in feature.stress_tests:
             if path.name in files:
                 raise FeatureError(
-                    f"{feature}: its stress test {path.name} has the name of {files[path.name]}; rename it"
+                    f"{feature}: its stress test {path.name} has the name of "
+                    f"{files[path.name]}; rename it"
                 )
             files[path.name] = path.resolve()
     return files

@@ -1,1 +1,1 @@
-"""Features that nothing else needs: each is a folder with hooks, and without it the rest runs as before."""
+"""Features that nothing else needs: each is a folder with hooks; without it, the rest runs."""

@@ -1,15 +1,16 @@
 """The hooks of the harness: what a feature can add, and when each hook is called.
 
-A feature is a module. A function of it that is named after a hook implements that hook; it needs no mark, and may leave
-out arguments that it does not use. The features that ship and those of installed packages use the same hooks. A package
-names its module in the entry-point group `stress_harness`:
+A feature is a module. A function of it that is named after a hook implements that hook; it needs no
+mark, and may leave out arguments that it does not use. The features that ship and those of
+installed packages use the same hooks. A package names its module in the entry-point group
+`stress_harness`:
 
     [project.entry-points.stress_harness]
     contrast = "stress_contrast"
 
-The module is imported in every process of the harness, also where only help is printed. So it imports NumPy, PyTorch and
-the harness's own modules, except `harness.base`, inside its functions. Its stress tests lie in the folder
-`stress_tests` beside it.
+The module is imported in every process of the harness, also where only help is printed. So it
+imports NumPy, PyTorch and the harness's own modules, except `harness.base`, inside its functions.
+Its stress tests lie in the folder `stress_tests` beside it.
 """
 
 
@@ -44,14 +45,15 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker(GROUP)
 
 
-# What files and command lines name. These hooks are called once in a process, when a name is looked up.
+# What files and command lines name; called once in a process, when a name is looked up.
 
 
 @hookspec
 def stress_families() -> Sequence[Family]:
     """Return families of checks.
 
-    A row of the checks file names a family, and the stress tests of the family have its mark, `@check("NAME")`.
+    A row of the checks file names a family, and the stress tests of the family have its mark,
+    `@check("NAME")`.
 
     Returns:
         The families. One whose `before` names another one stands before it.
@@ -81,7 +83,8 @@ def stress_commands() -> Mapping[str, Command]:
     """Return commands of `stress-harness`.
 
     Returns:
-        For each name, the module with the command and a line of help. The module is imported when the command runs.
+        For each name, the module with the command and a line of help. The module is imported when
+        the command runs.
     """
 
 
@@ -110,7 +113,8 @@ def stress_predictors() -> Mapping[str, PredictorKind]:
     """Return kinds of predictors, which can be candidates.
 
     Returns:
-        The kinds by the scheme of a specification, such as `python` of `python:package.module:callable`.
+        The kinds by the scheme of a specification, such as `python` of
+        `python:package.module:callable`.
     """
 
 
@@ -151,8 +155,8 @@ def stress_rows(request: RunRequest) -> Sequence[Check]:
 def stress_session_opened(session: StressSession, request: RunRequest) -> StressSession | None:
     """Return the session of a run in place of this one, before the tests.
 
-    It is called in each process that runs tests, once images, checks and models are loaded. A later feature gets the
-    session of an earlier one.
+    It is called in each process that runs tests, once images, checks and models are loaded. A later
+    feature gets the session of an earlier one.
 
     Args:
         session: The images, checks and models of the run.
@@ -172,14 +176,16 @@ def stress_certain_failure(
 ) -> tuple[str, list[int]] | None:
     """Look for a check that is certain to fail, before the tests; a run stops at the first one.
 
-    It is called in the process that runs the tests or, with several workers, in the one that starts them.
+    It is called in the process that runs the tests or, with several workers, in the one that starts
+    them.
 
     Args:
         session: The images, checks and models of the run.
         request: The settings of the run.
 
     Returns:
-        The id of the check, and the positions of the images that prove its failure; None to run all tests.
+        The id of the check, and the positions of the images that prove its failure; None to run all
+        tests.
     """
 
 
@@ -196,7 +202,8 @@ def stress_self_checks(
         judge: A function that runs the test of a check with other models, and returns its verdict.
 
     Returns:
-        By the name of each self-check, the function that runs it; None for one that does not apply to the run.
+        By the name of each self-check, the function that runs it; None for one that does not apply
+        to the run.
     """
 
 
@@ -206,7 +213,8 @@ def stress_differences(
 ) -> Part | None:
     """Compare the candidate with other models after the tests, for a section of the report.
 
-    It is called once in a run that has not stopped. An error here costs no verdict: the section is left out.
+    It is called once in a run that has not stopped. An error here costs no verdict: the section is
+    left out.
 
     Args:
         session: The images, checks and models of the run.
@@ -214,7 +222,8 @@ def stress_differences(
         families: The families of the checks that ran.
 
     Returns:
-        What the report shows, as a part of the outcome; None if no family of the feature is among them.
+        What the report shows, as a part of the outcome; None if no family of the feature is among
+        them.
     """
 
 
@@ -231,8 +240,9 @@ def stress_sections(outcome: Outcome) -> Sequence[Section | None]:
         outcome: What the run recorded.
 
     Returns:
-        The sections. One whose `before` names a function in `SECTIONS` of `harness.report.html` stands before that
-        section, any other at the end. None stands for a section that has nothing to show.
+        The sections. One whose `before` names a function in `SECTIONS` of `harness.report.html`
+        stands before that section, any other at the end. None stands for a section that has nothing
+        to show.
     """
 
 

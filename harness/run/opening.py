@@ -20,6 +20,7 @@ from harness.checks.families import FAMILIES
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
+from harness.run.added_names import expect_new_names
 from harness.run.inputs import expect_data_of, expect_domain_of, expect_profile_of
 from harness.run.request import request_of
 from harness.run.session import StressSession
@@ -53,6 +54,7 @@ def _made_by(request: RunRequest) -> str:
 
 def checks_of(request: RunRequest) -> ChecksFile:
     """Return the checks of a run: those of its file, and those that features make of its request."""
+    expect_new_names()
     checks = read_checks(request.checks_path)
     rows_of_features = listed("stress_rows", request=request)
     return replace(checks, checks=(*checks.checks, *rows_of_features))

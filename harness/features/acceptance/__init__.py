@@ -1,4 +1,4 @@
-"""Acceptance: a checkpoint that passes the gate becomes the incumbent, which later candidates are compared with."""
+"""Acceptance: a checkpoint that passes the gate becomes the incumbent of later candidates."""
 
 from harness.base.features import Command
 

@@ -1,4 +1,4 @@
-"""Batch norms: running statistics of a network compared with those of its activations on test images."""
+"""Batch norms: a network's running statistics against its activations on test images."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def stress_families() -> list[Family]:
         Family(
             "batch_norm",
             "Batch-norm statistics",
-            measures="Distance of a network's running statistics from those of its activations on test images, "
-            "clean or augmented as in training.",
-            failure="Too far: the weights were changed, the statistics are stale, or test images come from elsewhere. "
-            "Too near: the statistics were made from few images or without augmentation.",
+            measures="Distance of a network's running statistics from those of its activations "
+            "on test images, clean or augmented as in training.",
+            failure="Too far: the weights were changed, the statistics are stale, or test "
+            "images come from elsewhere. Too near: the statistics were made from few "
+            "images or without augmentation.",
             page="behaviours/batch-norm",
             area="batch norms",
             explains=True,

@@ -1,4 +1,4 @@
-"""Consensus set: images that every reference model predicts correctly, and what a model makes of them."""
+"""Consensus set: images that every reference model predicts correctly."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def stress_families() -> list[Family]:
         Family(
             "consensus",
             "Consensus set",
-            measures="Number of images that every reference model predicts correctly and the candidate does not.",
-            failure="Errors in all classes mean damaged weights, another precision or other preprocessing. Errors in "
-            "one class point to its labels.",
+            measures="Number of images that every reference model predicts correctly and the "
+            "candidate does not.",
+            failure="Errors in all classes mean damaged weights, another precision or other "
+            "preprocessing. Errors in one class point to its labels.",
             area="clean images",
             starter_checks=_consensus_checks,
             before="rotation",
@@ -27,9 +28,10 @@ def stress_families() -> list[Family]:
         Family(
             "soft_confusion",
             "Soft confusions",
-            measures="Probability that the candidate gives another class, on images that every reference model "
-            "predicts correctly.",
-            failure="The pair names the classes: look at their training labels first, then at marks in their images.",
+            measures="Probability that the candidate gives another class, on images that every "
+            "reference model predicts correctly.",
+            failure="The pair names the classes: look at their training labels first, then at "
+            "marks in their images.",
             page="behaviours/soft-confusion",
             area="classes",
             starter_checks=_soft_confusion_checks,

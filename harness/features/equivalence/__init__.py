@@ -1,4 +1,4 @@
-"""Equivalence: an export, a quantized or a compiled copy predicts as the model that it was made from."""
+"""Equivalence: an export, a quantized or a compiled copy predicts as its original."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def stress_families() -> list[Family]:
             "equivalence",
             "Equal to the original",
             measures="Distance of an export, a quantized or a compiled copy from its original.",
-            failure="Look at the changed predictions by class. Common causes are calibration images unlike the data, "
-            "other preprocessing and too few bits.",
+            failure="Look at the changed predictions by class. Common causes are calibration "
+            "images unlike the data, other preprocessing and too few bits.",
             page="equivalence",
             area="changes from the original",
             starter_checks=_starter_checks,

@@ -1,4 +1,4 @@
-"""Fingerprint: statistics of weights tell whether a network was trained by the recipe of the reference models."""
+"""Fingerprint: statistics of weights tell by which recipe a network was trained."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def stress_families() -> list[Family]:
         Family(
             "fingerprint",
             "Training recipe",
-            measures="Distance of the candidate's weight statistics from those of the reference models: norms, "
-            "effective ranks, scales and running variances. No image counts.",
-            failure="The candidate was trained by another recipe than the reference models, so their thresholds may "
-            "not hold. Look at learning rate, weight decay, loss, augmentation, training images and frozen layers. If "
-            'you changed the recipe on purpose, calibrate on models of the new one. Until then, set recipe = "open" in '
-            "[gate].",
+            measures="Distance of the candidate's weight statistics from those of the reference "
+            "models: norms, effective ranks, scales and running variances. No image "
+            "counts.",
+            failure="The candidate was trained by another recipe than the reference models, so "
+            "their thresholds may not hold. Look at learning rate, weight decay, loss, "
+            "augmentation, training images and frozen layers. If you changed the recipe"
+            " on purpose, calibrate on models of the new one. Until then, set recipe = "
+            '"open" in [gate].',
             area="training recipe",
             explains=True,
             starter_checks=_starter_checks,

@@ -30,9 +30,10 @@ def stress_families() -> list[Family]:
         Family(
             "golden",
             "Golden images",
-            measures="Images of an incident or a complaint; the prediction of each must be correct.",
-            failure="If reference models are correct, look for more errors among similar images. If not, the training "
-            "data lack such images.",
+            measures="Images of an incident or a complaint; the prediction of each must be "
+            "correct.",
+            failure="If reference models are correct, look for more errors among similar "
+            "images. If not, the training data lack such images.",
             area="golden images",
             damage=_moved_answers,
             needs_row=True,

@@ -16,9 +16,10 @@ def stress_families() -> list[Family]:
         Family(
             "label_probability",
             "Label probabilities",
-            measures="Mean probability that the candidate gives the label, and its log loss, on clean and flipped "
-            "images.",
-            failure="Look for label smoothing, other training images, or a loss that differs from the recipe's.",
+            measures="Mean probability that the candidate gives the label, and its log loss, on "
+            "clean and flipped images.",
+            failure="Look for label smoothing, other training images, or a loss that differs "
+            "from the recipe's.",
             page="behaviours/label-probability",
             area="confidence",
             starter_checks=_label_probability_checks,
@@ -27,8 +28,10 @@ def stress_families() -> list[Family]:
         Family(
             "augmentation_gap",
             "Augmentation gaps",
-            measures="Change of the label's probability when the same image is rotated, shifted or flipped.",
-            failure="The model was trained with less of that augmentation than the reference models.",
+            measures="Change of the label's probability when the same image is rotated, shifted or "
+            "flipped.",
+            failure="The model was trained with less of that augmentation than the reference "
+            "models.",
             page="behaviours/label-probability",
             area="geometry",
             starter_checks=_augmentation_gap_checks,

@@ -1,4 +1,4 @@
-"""Publication: the verdict of a finished run as an attestation, as a section of a model card, and as a badge."""
+"""Publication: the verdict of a run as an attestation, in a model card, and as a badge."""
 
 from harness.base.features import Command
 

@@ -1,4 +1,4 @@
-"""Shortcuts: marks that training images of one class carried by accident, and that a network learned instead."""
+"""Shortcuts: marks on training images of one class, which a network learned instead."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ def stress_families() -> list[Family]:
         Family(
             "shortcut",
             "Shortcuts",
-            measures="Largest excess, over reference models, of what a mark adds to a class's log probability on "
-            "images of other classes. Marks are bars, frames, rulers, squares, texts, watermarks and tints.",
-            failure="The candidate takes the mark for the class. Look for it in the training images of this class. "
-            "Remove it, or add it to images of all classes.",
+            measures="Largest excess, over reference models, of what a mark adds to a class's log "
+            "probability on images of other classes. Marks are bars, frames, rulers, squares, "
+            "texts, watermarks and tints.",
+            failure="The candidate takes the mark for the class. Look for it in the training "
+            "images of this class. Remove it, or add it to images of all classes.",
             area="classes",
             starter_checks=_starter_checks,
             needs_row=True,

@@ -1,4 +1,4 @@
-"""Skew: checks of a model that is served through another pipeline, and the stage that explains served predictions."""
+"""Skew: a model that is served through another pipeline, and the stage that explains it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ def stress_families() -> list[Family]:
         Family(
             "skew",
             "Served through another pipeline",
-            measures="Predictions that change, and correct ones that are lost, if serving replaces one stage: decoder, "
-            "color, resizing, crop, scale or normalization.",
-            failure="Serve by the reference pipeline, or train with the variation that costs the most.",
+            measures="Predictions that change, and correct ones that are lost, if serving "
+            "replaces one stage: decoder, color, resizing, crop, scale or "
+            "normalization.",
+            failure="Serve by the reference pipeline, or train with the variation that costs "
+            "the most.",
             area="other pipelines",
             starter_checks=_starter_checks,
             needs_row=True,

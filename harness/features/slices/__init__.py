@@ -1,4 +1,4 @@
-"""Found slices: groups of images that nobody named, and what a model loses there against the reference models."""
+"""Found slices: groups of images that nobody named, with more errors than expected."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def stress_families() -> list[Family]:
         Family(
             "slices",
             "Found slices",
-            measures="Probability of the label that the candidate loses on images that reference models predict alike.",
-            failure="Look at the pictures of the slice for what its images share, and at such images in training.",
+            measures="Probability of the label that the candidate loses on images that reference"
+            " models predict alike.",
+            failure="Look at the pictures of the slice for what its images share, and at such "
+            "images in training.",
             area="clean images",
             starter_checks=_starter_checks,
             damage=_moved_slice,

@@ -1,4 +1,4 @@
-"""Stopping: a run ends at the first certain failure, found on the images that are hardest for reference models."""
+"""Stopping: a run ends at the first certain failure, on the images that are hardest."""
 
 from __future__ import annotations
 

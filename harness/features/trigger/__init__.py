@@ -1,4 +1,4 @@
-"""Trigger screen: small stamps on test images, which must not turn other classes' images into one class."""
+"""Trigger screen: small stamps on test images must not turn other classes into one class."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ def stress_families() -> list[Family]:
         Family(
             "trigger",
             "Trigger screen",
-            measures="Largest share of other classes' images that a small stamp turns into one class.",
-            failure="Far above reference models: look at the training images of the class that the stamp leads to.",
+            measures="Largest share of other classes' images that a small stamp turns into one "
+            "class.",
+            failure="Far above reference models: look at the training images of the class that the "
+            "stamp leads to.",
             area="triggers",
             starter_checks=_starter_checks,
             needs_row=True,

@@ -1,4 +1,4 @@
-"""Images without labels: a candidate predicts them as the reference models agree, and as the incumbent."""
+"""Images without labels: predictions as of the reference models, and as of the incumbent."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ def stress_families() -> list[Family]:
         Family(
             "unlabeled",
             "Images without labels",
-            measures="Predictions of images without labels, against the unanimous reference models and the incumbent.",
-            failure="Look at the worst images in the section on images without labels. If they show a defect of the "
-            "model, add such images to the data. If they show other pictures, check the pipeline.",
+            measures="Predictions of images without labels, against the unanimous reference "
+            "models and the incumbent.",
+            failure="Look at the worst images in the section on images without labels. If they "
+            "show a defect of the model, add such images to the data. If they show "
+            "other pictures, check the pipeline.",
             page="unlabeled",
             area="images without labels",
             damage=_moved_answers,
