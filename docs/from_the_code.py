@@ -23,6 +23,7 @@ from docs import options_page
 from docs.options_page import code, escaped, table
 from harness.base.errors import InputError
 from harness.checks.families import FAMILIES
+from harness.features import hookspecs
 from harness.measures import METRICS
 from harness.perturb.corruptions import CORRUPTIONS
 from harness.plugin import fixtures
@@ -153,6 +154,31 @@ def corruptions() -> str:
     return table(("corruption", "effect", "level at severities 1 to 5"), rows)
 
 
+def hooks() -> str:
+    """Return the hooks of features in the order of their module: what each returns, its arguments, and when it is called."""
+    specified = [each for each in vars(hookspecs).items() if each[0].startswith("stress_")]
+    return "\n\n".join(_hook(name, function) for name, function in specified)
+
+
+def _hook(name: str, function: Any) -> str:
+    """Return a section on a hook, with the parts of its docstring in the Google style."""
+    described, *rest = re.split(
+        r"\n\n(?=(?:Args|Returns|Raises):\n)", inspect.getdoc(function) or ""
+    )
+    paragraphs = " ".join(described.split())
+    lines = [f"### {name}", "", code(signature(name, function)), "", escaped(paragraphs), ""]
+    for part in rest:
+        title, _, text = part.partition(":\n")
+        if title == "Returns":
+            lines.append(f"- Returns: {escaped(' '.join(text.split()))}")
+            continue
+        verb = "Raises " if title == "Raises" else ""
+        for entry in re.split(r"\n(?=    \w+: )", text):
+            argument, _, meaning = " ".join(entry.split()).partition(": ")
+            lines.append(f"- {verb}{code(argument)}: {escaped(meaning)}")
+    return "\n".join(lines)
+
+
 PARTS = {
     "options": options_page.page,
     "measures": measures,
@@ -160,6 +186,7 @@ PARTS = {
     "families": families,
     "fixtures": given_to_tests,
     "corruptions": corruptions,
+    "hooks": hooks,
 }
 
 

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import signal
 import sys
+from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -222,6 +223,31 @@ def unchecked(monkeypatch):
     monkeypatch.setattr("harness.run.selfcheck.self_checks", lambda *_, **__: made)
 
 
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a package with a feature of some code, as if by pip, for this test; return the file of its module.
+
+    Tables that exist already keep what they have.
+    """
+    from harness.base import features
+
+    def installed(name: str, code: str, *, module: str = "") -> Path:
+        place = tmp_path / f"{name}-installed"
+        info = place / f"stress_{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: stress-{name}\nVersion: 1.0\n"
+        )
+        (info / "entry_points.txt").write_text(f"[stress_harness]\n{name} = {module or name}\n")
+        (place / f"{name}.py").write_text(code)
+        monkeypatch.syspath_prepend(place)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setattr(features, "_loaded", cache(features._loaded.__wrapped__))
+        return place / f"{name}.py"
+
+    return installed
+
+
 @pytest.fixture(autouse=True)
 def nothing_declared_stays(monkeypatch):
     """Hide from each test what user code of another test has declared in this process."""
@@ -229,4 +255,4 @@ def nothing_declared_stays(monkeypatch):
     from harness.perturb.corruptions import CORRUPTIONS
 
     for table in (CORRUPTIONS, METRICS):
-        monkeypatch.setattr(table, "_added", {})
+        monkeypatch.setattr(table, "_declared", {})

@@ -77,6 +77,10 @@ class PackageError(InputError, code=Code.PACKAGE):
     """A package that is missing or too old."""
 
 
+class FeatureError(InputError, code=Code.FEATURE):
+    """A feature of an installed package that cannot be used; every command then ends with 4."""
+
+
 class PanelError(InputError, code=Code.PANEL):
     """A panel of reference models, or its predictions, that cannot be used."""
 

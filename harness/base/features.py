@@ -1,28 +1,43 @@
-"""Features: the packages of `harness.features`, found by their folders; no room imports one by its name.
+"""Features: modules that add to the harness by hooks, shipped or of installed packages.
 
-A feature is a table of names. It names its code as `module:attribute`, which is imported where it is used.
+A feature is a module. Each of its functions with the name of a hook, as
+`harness.features.hookspecs` specifies them, is called where that hook says. Features that ship are
+packages of `harness.features`, found by their folders: no room imports one by its name. An
+installed package names its module in the entry-point group `stress_harness`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import inspect
+import sys
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from harness.base.errors import FeatureError, InputError, foreign_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
 
-T = TypeVar("T")
+GROUP = "stress_harness"
+"""The entry-point group in which an installed package names the module of its feature."""
+_PREFIX = "stress_"
+REMEDY = "repair or remove the package"
+"""What to do about a feature that cannot be used."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the command line: its module has it as `NAME_command`, and help lists it by its purpose.
+    """A command of the command line: its `module` has it as `NAME_command`.
 
-    One that `judges` a model ends with 4 if it has no verdict.
+    Help lists it by its `purpose`, with the `summary`. One that `judges` a model ends with 4 if it has no verdict.
     """
 
     purpose: str
@@ -35,19 +50,21 @@ class Command:
 class Family:
     """Checks of one behavior.
 
-    `measures` says what the checks measure, and `failure` what a failure means. `page` is the family's page in docs/,
-    by default the one of its name. `area` is the title under which its failures are counted. An area that `explains`
-    is a likely cause if no rule explains the other checks that fail. `cause` is a function of a run's verdicts on the
-    candidate. It returns the group, evidence and advice of a cause that the family's checks show, or None. It comes
-    before the rules of the report. `starter_checks` makes the checks of a first
-    checks file; `init` does not offer a family without. `damage` makes a mutant of the candidate that a check of the
-    family must fail. A family that `needs_row` is no part of a run without one. Nor is one that `needs_role` without a
-    model in that role, unless it has a row.
+    `measures` says what the checks measure, and `failure` what a failure means. `page` is the
+    family's page in docs/, by default the one of its name. `area` is the title under which its
+    failures are counted. An area that `explains` is a likely cause if no rule explains the other
+    checks that fail. `cause` is a function of a run's verdicts on the candidate. It returns the
+    group, evidence and advice of a cause that the family's checks show, or None. It comes before
+    the rules of the report. `starter_checks` makes the checks of a first checks file from its
+    `StarterData`; `init` does not offer a family without. `damage` returns a mutant of the
+    candidate that a check of the family must fail. A family that `needs_row` is no part of a run
+    without one. Nor is one that `needs_role` without a model in that role, unless it has a row.
 
-    `rows` makes rows from the path of a checks file and the file's table of the family's name, or None. Their files lie
-    in a folder of that name. `images` opens their images, which every run measures whole, or returns None for a run
-    without. With `rows`, each row has one, in their order. They are an argument of stress tests, `NAME_images`. In the
-    list of families it stands `before` another.
+    `rows` makes rows from the path of a checks file and the file's table of the family's name, or
+    None. Their files lie in a folder of that name. `images` opens their images from the checks
+    file, the images of the run and its request. Every run measures them whole. It returns None for
+    a run without. With `rows`, each row has one, in their order. They are an argument of stress
+    tests, `NAME_images`. In the list of families it stands `before` another.
     """
 
     name: str
@@ -57,13 +74,13 @@ class Family:
     page: str = ""
     area: str = ""
     explains: bool = False
-    cause: str = ""
-    starter_checks: Any = None
-    damage: Any = None
+    cause: Callable[..., Any] | None = None
+    starter_checks: Callable[..., Any] | None = None
+    damage: Callable[[], Any] | None = None
     needs_row: bool = False
     needs_role: str = ""
-    rows: str = ""
-    images: str = ""
+    rows: Callable[..., Any] | None = None
+    images: Callable[..., Any] | None = None
     before: str = ""
 
     def __post_init__(self) -> None:
@@ -72,76 +89,176 @@ class Family:
 
 @dataclass(frozen=True)
 class Feature:
-    """Additions of a feature; stress tests that ship with it lie in its folder `stress_tests`.
+    """A module with hooks; one of an installed package has an `entry_point`."""
 
-    `sections` of the report are functions of an outcome, each with the name of the section that it stands before.
-    `lines` are functions that return lines of the summary, and `notes` those that return notes on a run, which every
-    report shows at its top. `self_checks` by name are functions of a session and of its
-    judge of a check; they return a function for the result, or None. `settings` are models, each with the title of its
-    group. `rows` is a function of a run's request, which returns rows besides those of the checks file. `opened` is one
-    of a session and the request, which returns the session of the run. `differences` is one of both, too. After the
-    tests it returns the feature's `record` of the run, or None. That names a class of the feature's, a `FeatureRecord`,
-    and `record_key` is its key in `stress.json`. `metrics` are
-    those of its own, beside its functions that compute them. `begun` is a function of a session and the request, which
-    is called before the tests. It returns None, or the id of a check and positions of images: the run then stops there,
-    see `StressSession.stopped_at`.
+    name: str
+    module: ModuleType
+    entry_point: str = ""
+    """The entry point in words, with package and version; empty for a feature that ships."""
+
+    def __str__(self) -> str:
+        return self.entry_point or f"feature {self.name}"
+
+    @property
+    def installed_files(self) -> list[Path]:
+        """Return the Python files of the installed package; none for a feature that ships.
+
+        Any of them may decide a result, so kept results depend on all.
+        """
+        if not self.entry_point:
+            return []
+        package = sys.modules[self.module.__name__.partition(".")[0]]
+        places = [Path(place) for place in getattr(package, "__path__", ())]
+        files = [file for place in places for file in sorted(place.rglob("*.py"))]
+        return files or [Path(str(package.__file__))]
+
+    @property
+    def stress_tests(self) -> list[Path]:
+        """Return the files of stress tests that ship with it; only a package has some."""
+        places = getattr(self.module, "__path__", ())
+        return sorted(
+            file for place in places for file in Path(place).glob("stress_tests/test_*.py")
+        )
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What a feature does for a hook: a function of some of the hook's arguments."""
+
+    feature: Feature
+    hook: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Return what the feature's function returns for its arguments.
+
+        Raises `FeatureError`, which names the entry point, for any other error than `InputError`.
+        """
+        used = {name: arguments[name] for name in self.arguments}
+        if not self.feature.entry_point:
+            return self.function(**used)
+        try:
+            with foreign_code():
+                return self.function(**used)
+        except InputError:
+            raise
+        except Exception as error:
+            raise FeatureError(f"{self.feature}: {self.hook} raises {error!r}; {REMEDY}") from error
+
+
+class _Manager(pluggy.PluginManager):
+    """Manager that knows implementations by their names, as pytest does, without a mark."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if not name.startswith(_PREFIX) or not inspect.isroutine(getattr(plugin, name)):
+            return None
+        return pluggy.HookimplOpts(
+            wrapper=False,
+            hookwrapper=False,
+            optionalhook=False,
+            tryfirst=False,
+            trylast=False,
+            specname=None,
+        )
+
+    def add(self, feature: Feature) -> None:
+        """Register a feature.
+
+        Raises `FeatureError` for a function that is named after no hook, or has other arguments.
+        """
+        try:
+            self.register(feature.module, feature.name)
+            self.check_pending()
+        except (ValueError, pluggy.PluginValidationError) as error:
+            cause = " ".join(str(error).split())
+            raise FeatureError(
+                f"{feature}: cannot be registered ({cause}); `stress-harness docs reference/hooks` "
+                "lists the hooks"
+            ) from None
+
+
+def features() -> tuple[Feature, ...]:
+    """Return the features that are there, in the order of their names, those that ship first.
+
+    Raises `FeatureError`, which names the entry point, for one that cannot be used.
     """
-
-    commands: Mapping[str, Command] = field(default_factory=dict)
-    families: tuple[Family, ...] = ()
-    sections: Mapping[str, str] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    self_checks: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
-    rows: str = ""
-    opened: str = ""
-    differences: str = ""
-    record: str = ""
-    record_key: str = ""
-    begun: str = ""
-    metrics: tuple[str, ...] = ()
-
-    def concerns(self, checks: Any) -> bool:
-        """Return whether a family of this feature has checks; `opened` is called for such runs."""
-        return any(checks.family(family.name) for family in self.families)
+    return _loaded()[1]
 
 
 @cache
-def features() -> tuple[Feature, ...]:
-    """Return the features that are there; each package of `harness.features` has one as `FEATURE`."""
+def _loaded() -> tuple[_Manager, tuple[Feature, ...]]:
+    """Return all features, with their implementations of hooks."""
+    manager = _Manager(GROUP)
+    manager.add_hookspecs(import_module("harness.features.hookspecs"))
+    found = (*_shipped(), *_installed())
+    for feature in found:
+        manager.add(feature)
+    return manager, found
+
+
+def _shipped() -> Iterator[Feature]:
     folder = Path(__file__).parents[1] / "features"
-    names = sorted(found.name for found in iter_modules([str(folder)]))
-    return tuple(import_module(f"harness.features.{name}").FEATURE for name in names)
+    packages = [module.name for module in iter_modules([str(folder)]) if module.ispkg]
+    for name in sorted(packages):
+        yield Feature(name, import_module(f"harness.features.{name}"))
 
 
+def _installed() -> Iterator[Feature]:
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        words = _in_words(point)
+        try:
+            with foreign_code():
+                module = point.load()
+        except Exception as error:  # The import runs a package's code, which may raise anything.
+            raise FeatureError(f"{words}: cannot be loaded ({error!r}); {REMEDY}") from error
+        if not inspect.ismodule(module):
+            raise FeatureError(f"{words}: names no module, but {module!r}; {REMEDY}")
+        yield Feature(point.name, module, words)
+
+
+def _in_words(point: EntryPoint) -> str:
+    package = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
+    return f"entry point {point.name} = {point.value} of {package}"
+
+
+def implementations(hook: str) -> list[Implementation]:
+    """Return what each feature does for a hook, in the order of features."""
+    manager, found = _loaded()
+    by_name = {feature.name: feature for feature in found}
+    caller = getattr(manager.hook, hook)
+    return [
+        Implementation(by_name[each.plugin_name], hook, each.function, each.argnames)
+        for each in caller.get_hookimpls()
+    ]
+
+
+def results(hook: str, **arguments: Any) -> list[Any]:
+    """Return what features return for a hook, in their order, without None."""
+    returned = [implementation(**arguments) for implementation in implementations(hook)]
+    return [result for result in returned if result is not None]
+
+
+def listed(hook: str, **arguments: Any) -> list[Any]:
+    """Return the items of the lists that features return for a hook, in their order."""
+    return [item for items in results(hook, **arguments) for item in items]
+
+
+@cache
 def families_of_features() -> dict[str, Family]:
-    """Return the families that features add, by name."""
-    return {family.name: family for feature in features() for family in feature.families}
+    """Return the families that features add, by name; `FAMILIES` has all families."""
+    return {family.name: family for family in listed("stress_families")}
 
 
-def families_with_rows() -> dict[str, Family]:
-    """Return the families whose rows a feature makes, by name."""
-    return {name: family for name, family in families_of_features().items() if family.rows}
+def families_with_rows() -> dict[str, Callable[..., Any]]:
+    """Return the functions that make rows of a table of the checks file, by the family's name."""
+    return {
+        name: family.rows
+        for name, family in families_of_features().items()
+        if family.rows is not None
+    }
 
 
 def record_keys() -> set[str]:
     """Return the keys of `stress.json` under which features have a record."""
-    return {feature.record_key for feature in features() if feature.record_key}
-
-
-def resolve(named: Any) -> Any:
-    """Return what `module:attribute` names; anything but a text is returned unchanged."""
-    if not isinstance(named, str):
-        return named
-    module, _, attribute = named.partition(":")
-    return getattr(import_module(module), attribute)
-
-
-def with_added(own: Mapping[str, T], added: Iterable[tuple[str, T, str]]) -> dict[str, T]:
-    """Return a table with more entries, each before the one that it names, or else at the end."""
-    found = list(own.items())
-    for name, value, before in added:
-        at = next((at for at, (other, _) in enumerate(found) if other == before), len(found))
-        found.insert(at, (name, value))
-    return dict(found)
+    return {key for types in results("stress_record_types") for key in types}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import InputError, some_of
-from harness.base.features import Family, families_of_features, resolve, with_added
+from harness.base.features import Family
+from harness.base.registry import Registry
 from harness.checks import first_checks
 from harness.checks.file import SCHEMA
 from harness.checks.first_checks import (
@@ -87,12 +88,14 @@ _STARTERS: dict[str, Callable[[StarterData], list[Row]]] = {
 _ENTRIES: dict[str, dict[str, Any]] = tomllib.loads(
     Path(__file__).with_suffix(".toml").read_text("utf-8")
 )
-FAMILIES = with_added(
+FAMILIES = Registry(
+    "family",
+    Family,
     {
         name: Family(name, **entry, starter_checks=_STARTERS.get(name))
         for name, entry in _ENTRIES.items()
     },
-    [(family.name, family, family.before) for family in families_of_features().values()],
+    hook="stress_families",
 )
 """The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
 
@@ -122,12 +125,15 @@ def damages(checks: ChecksFile) -> dict[str, Damage]:
     """Return by family the mutant that its checks must catch; that of one that needs a row only if the file has one."""
     from harness.checks.damages import DAMAGES  # It needs PyTorch.
 
-    found = {name: DAMAGES.get(name, family.damage) for name, family in FAMILIES.items()}
-    return {
-        name: resolve(damage)
-        for name, damage in found.items()
-        if damage is not None and (not FAMILIES[name].needs_row or checks.family(name))
-    }
+    mutants = {}
+    for name, family in FAMILIES.items():
+        if family.needs_row and not checks.family(name):
+            continue
+        if name in DAMAGES:
+            mutants[name] = DAMAGES[name]
+        elif family.damage is not None:
+            mutants[name] = family.damage()
+    return mutants
 
 
 # The first checks file for a user's data: checks of the families wanted, without thresholds.
@@ -145,12 +151,11 @@ _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
 
 def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
     """Return the families that a first checks file may have, each with the function that makes its checks."""
-    made = {
+    return {
         family.name: family.starter_checks
         for family in FAMILIES.values()
         if family.starter_checks is not None
     }
-    return {name: resolve(starter) for name, starter in made.items()}
 
 
 def families_of(names: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.base.errors import PanelError, PipelineError, some_of
-from harness.base.features import families_of_features, families_with_rows, resolve
+from harness.base.features import families_of_features, families_with_rows
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
 from harness.checks.rows import COMMON_KEYS, LONGEST, RESERVED_KEYS, ChecksError, is_id
@@ -250,7 +250,7 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
         raise ChecksError(f"{path}: [data] classes names a class twice: {', '.join(data.classes)}")
     checks = (
         *(_check(row, f"{path}: check {number}", data) for number, row in enumerate(rows, start=1)),
-        *(check for name in families for check in resolve(families[name].rows)(path, tables[name])),
+        *(check for name, rows_of in families.items() for check in rows_of(path, tables[name])),
     )
     first_row: dict[str, int] = {}
     for number, check in enumerate(checks, start=1):

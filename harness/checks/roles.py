@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.base.registry import Registry
 from harness.checks.declaration import Declaration, read_declaration
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Role:
 
 INCUMBENT = "incumbent"
 """The role of the last accepted model."""
-ROLES: dict[str, Role] = {
+OWN_ROLES: dict[str, Role] = {
     "candidate": Role(
         "The model under test (`stress-harness list predictors` prints the kinds)",
         shipped="augmented",
@@ -80,6 +81,8 @@ ROLES: dict[str, Role] = {
         "The model that the candidate was made from, by an export, quantization or pruning"
     ),
 }
+"""The roles of the harness itself."""
+ROLES = Registry("role", Role, OWN_ROLES, hook="stress_roles")
 """The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
 
 

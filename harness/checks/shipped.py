@@ -1,21 +1,36 @@
-"""The stress tests that ship: in the package or, in a checkout, beside it; those of a feature in its folder."""
+"""The stress tests that ship: in the package, beside it in a checkout, and those of features."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.base.errors import FeatureError
+from harness.base.features import features
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PACKAGE = Path(__file__).parents[1]
-_OWN = "stress_tests" if (_PACKAGE / "stress_tests").is_dir() else "../stress_tests"
-_PLACES = (_OWN, "features/*/stress_tests")
-SHIPPED = {
-    path.name: path.resolve()
-    for place in _PLACES
-    for path in sorted(_PACKAGE.glob(f"{place}/test_*.py"))
-}
+_IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "stress_tests", _PACKAGE.parent / "stress_tests"
+
+
+def _by_name() -> dict[str, Path]:
+    """Return the files by name; raises `FeatureError` for a feature with a file of a taken name."""
+    own = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
+    files = {path.name: path.resolve() for path in sorted(own.glob("test_*.py"))}
+    for feature in features():
+        for path in feature.stress_tests:
+            if path.name in files:
+                raise FeatureError(
+                    f"{feature}: its stress test {path.name} has the name of "
+                    f"{files[path.name]}; rename it"
+                )
+            files[path.name] = path.resolve()
+    return files
+
+
+SHIPPED = _by_name()
 """The files by name."""
 
 

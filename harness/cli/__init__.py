@@ -6,8 +6,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
-from harness.base.errors import InputError, Interruption, code_of, harmless, lacking, told
-from harness.base.features import Command, features
+from harness.base.errors import (
+    FeatureError,
+    InputError,
+    Interruption,
+    code_of,
+    harmless,
+    lacking,
+    told,
+)
+from harness.base.features import Command
+from harness.base.registry import Registry
 from harness.run.status import NOT_JUDGED
 
 if TYPE_CHECKING:
@@ -41,9 +50,8 @@ OWN = {
     )
 }
 """The commands by name, but those of features."""
-COMMANDS = OWN | {
-    name: command for feature in features() for name, command in feature.commands.items()
-}
+COMMANDS = Registry("command", Command, OWN, hook="stress_commands")
+"""The commands by name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One for each kind of end.
@@ -52,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
     Commands that judge a model have 4 for bad usage and refused input; the status of `gate` is the gate's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _expect_features(given)
+    except FeatureError as error:
+        return _said(error.code, str(error), NOT_JUDGED)
     refused = (
         NOT_JUDGED if given and given[0] in COMMANDS and COMMANDS[given[0]].judges else _REFUSED
     )
@@ -86,6 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One f
         )
         return _INTERRUPTED
     return int(status or 0)
+
+
+def _expect_features(arguments: Sequence[str]) -> None:
+    """Raise `FeatureError` for a feature of an installed package that cannot be used.
+
+    Help needs the commands alone, and does not import what names of metrics are compared with.
+    """
+    list(COMMANDS)
+    if arguments and not {"-h", "--help"}.intersection(arguments):
+        from harness.run.added_names import expect_new_names
+
+        expect_new_names()
 
 
 def _said(code: str, message: str, status: int) -> int:

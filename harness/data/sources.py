@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import DataError, InputError, writable
+from harness.base.registry import Registry
 from harness.base.user_code import is_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.data.decoding import Spread
     from harness.data.images import LabelledImages
     from harness.data.pictures import Pictures
@@ -24,9 +27,9 @@ class Source:
     """A source of labeled test images, with words for the help of the setting `data`.
 
     Attributes:
-        read: `module:function` of `harness.data`. It takes the part of a specification after the
-            colon, and returns `Pictures`, or whole images that no pipeline changes. It raises
-            `InputError` for others.
+        read: The function that takes the part of a specification after the colon, or the
+            `module:function` of `harness.data`, which is imported at the first use. It returns
+            `Pictures`, or whole images that no pipeline changes. It raises `InputError` for others.
         takes: The name of that part, empty without one.
         about: The description of the source.
         at_url: Whether the part may be a URL.
@@ -34,7 +37,7 @@ class Source:
             whose labels do not count.
     """
 
-    read: str
+    read: str | Callable[..., Any]
     takes: str = ""
     about: str = ""
     at_url: bool = False
@@ -48,7 +51,7 @@ class Source:
 
 
 SHIPPED = "fashion-mnist"
-SOURCES: dict[str, Source] = {
+OWN_SOURCES: dict[str, Source] = {
     SHIPPED: Source(
         "fashion_mnist:load_fashion_mnist",
         about="The 10,000 test images of Fashion-MNIST, gray, 28 × 28 pixels, which ship with the "
@@ -95,6 +98,8 @@ SOURCES: dict[str, Source] = {
         optional=True,
     ),
 }
+"""The sources of the harness itself, by the first word of a specification."""
+SOURCES = Registry("source of data", Source, OWN_SOURCES, hook="stress_sources")
 """The sources of test images by the first word of a specification."""
 CALLABLE = (
     "module:callable",
@@ -166,8 +171,10 @@ def _read(source: Source, spec: str, part: str, *, labeled: bool) -> Pictures | 
         raise DataError(
             f"is at a URL, expected a path; {others} may be at one", setting=f"data {spec}"
         )
-    # A module is imported when it is needed: the help of commands lists the sources without NumPy.
-    read = pkgutil.resolve_name(f"harness.data.{source.read}")
+    read = source.read
+    if isinstance(read, str):
+        # Imported at the first use: the help of commands lists the sources without NumPy.
+        read = pkgutil.resolve_name(f"harness.data.{read}")
     images: Pictures | LabelledImages
     if not labeled and source.optional:
         images = _of_one_class(read(part, labeled=False))

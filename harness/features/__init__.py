@@ -1,1 +1,1 @@
-"""Features of the command line that nothing else needs: without the folder of one, the rest runs as before."""
+"""Features that nothing else needs: each is a folder with hooks; without it, the rest runs."""

@@ -14,6 +14,7 @@ import torch
 
 from harness.base.cache import installed
 from harness.base.errors import some_of
+from harness.base.features import features
 from harness.inference import screening
 
 if TYPE_CHECKING:
@@ -52,8 +53,15 @@ def computing_code() -> str:
 
 @cache
 def measuring_code(package: Path = _PACKAGE) -> str:
-    """Return a hash of the source of all rooms that measure, and of the stress tests that ship."""
-    return hash_of_code(package, _MEASURING)
+    """Return a hash of the source of all rooms that measure, of the stress tests that ship, and of installed features."""
+    own = hash_of_code(package, _MEASURING)
+    installed_files = [path for feature in features() for path in feature.installed_files]
+    if not installed_files:
+        return own
+    digest = hashlib.sha256(own.encode())
+    for path in installed_files:
+        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def hash_of_code(package: Path, rooms: Sequence[str] = _ROOMS) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.base.features import features, resolve
-from harness.base.user_code import Registry
+from harness.base.registry import Registry
 from harness.measures.accuracy import *
 from harness.measures.changed_predictions import *
 from harness.measures.confidence import *
@@ -29,15 +28,11 @@ Measure = TypeVar("Measure", bound="Callable[..., Measurement]")
 """A function that measures."""
 
 
-def _shipped() -> dict[str, Metric]:
-    added = [resolve(name) for feature in features() for name in feature.metrics]
-    return {item.name: item for item in [*globals().values(), *added] if isinstance(item, Metric)}
-
-
-METRICS: Registry[Metric] = Registry(
+METRICS = Registry(
     "metric",
-    _shipped,
-    group="stress_harness.measures",
+    Metric,
+    {item.name: item for item in [*globals().values()] if isinstance(item, Metric)},
+    hook="stress_metrics",
 )
 """Metrics by their name in the checks file: the shipped ones, and those that `measure` declares."""
 

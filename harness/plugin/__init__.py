@@ -15,7 +15,7 @@ import pytest
 
 from harness.base import imports
 from harness.base.codes import Code, coded
-from harness.base.errors import lacking
+from harness.base.errors import InputError, lacking, reason
 from harness.plugin.early_end import refuse_early_end
 from harness.plugin.invocation import expect_own_root, handover_to, is_gate_run, judges, plans
 from harness.plugin.refusals import BEGUN
@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         import_module("harness.plugin.options").add_options(parser, config)
     except Exception as error:  # A package that is missing or broken raises anything.
         if is_gate_run(config):
-            raise pytest.UsageError(coded(Code.PACKAGE, lacking(error))) from None
+            raise pytest.UsageError(_unusable(error)) from None
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
@@ -101,7 +101,14 @@ def _load_modules(config: pytest.Config) -> None:
         raise
     except Exception as error:
         if is_gate_run(config):
-            raise pytest.UsageError(coded(Code.PACKAGE, lacking(error))) from None
+            raise pytest.UsageError(_unusable(error)) from None
+
+
+def _unusable(error: Exception) -> str:
+    """Return why modules of the plugin cannot be imported: a feature, or else a package."""
+    if isinstance(error, InputError):
+        return reason(error)
+    return coded(Code.PACKAGE, lacking(error))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.base.errors import Interruption, foreign_code, lacking
-from harness.base.features import features, resolve
+from harness.base.features import implementations
 from harness.base.records import as_json, read_json
 from harness.plugin.progress import bar
 from harness.plugin.replays import Replays
@@ -17,7 +17,7 @@ from harness.run.side_by_side import overview_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.base.features import Feature
+    from harness.base.features import Implementation
     from harness.checks import Check
     from harness.plugin.run import GateRun
     from harness.run.feature_records import FeatureRecord
@@ -62,28 +62,30 @@ def work_after_tests(run: GateRun, selected: Sequence[Check]) -> None:
     if compares_models(run) and not run.hung:
         _add_findings(run, "the overview", lambda: _compare_models(run), on_error=_not_compared)
     if _is_its_turn(run, worker=1) and run.request.stopped is None:
-        _add_records(run, {check.family for check in selected})
+        _add_records(run, frozenset(check.family for check in selected))
 
 
-def _add_records(run: GateRun, families: set[str]) -> None:
-    """Add the records of features with a check in these families."""
-    for feature in features():
-        if run.hung or not feature.differences:
-            continue
-        if families.isdisjoint(family.name for family in feature.families):
-            continue
-        step = partial(_record_of, feature, run)
-        record = run_step(run, "differences from other models", step, on_error=lambda _: None)
-        if record is not None:
-            run.reported.parts[feature.record_key] = record
+def _add_records(run: GateRun, families: frozenset[str]) -> None:
+    """Add what features with a check in these families record of the run."""
+    for implementation in implementations("stress_run_records"):
+        if run.hung:
+            return
+        step = partial(_records_of, implementation, run, families)
+        name = "differences from other models"
+        run.reported.parts |= run_step(run, name, step, on_error=lambda _: {})
 
 
-def _record_of(feature: Feature, run: GateRun) -> FeatureRecord | None:
-    """Return the record of a feature; None if the feature has nothing to say of the run."""
-    record: FeatureRecord | None = resolve(feature.differences)(run.prepare(), run.request)
-    if record is not None:
-        _expect_readable(record, where=feature.record_key)
-    return record
+def _records_of(
+    implementation: Implementation, run: GateRun, families: frozenset[str]
+) -> dict[str, FeatureRecord]:
+    records: dict[str, FeatureRecord] | None = implementation(
+        session=run.prepare(), request=run.request, families=families
+    )
+    if records is None:
+        return {}
+    for key, record in records.items():
+        _expect_readable(record, where=key)
+    return records
 
 
 def _add_findings(

@@ -6,16 +6,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from harness.base.errors import InputError, Interruption
-from harness.base.features import features, resolve
+from harness.base.features import implementations
 from harness.run.opening import expect_candidate, train_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from harness.base.features import Implementation
     from harness.checks import ChecksFile
     from harness.plugin.run import GateRun
-    from harness.run.request import RunRequest
-    from harness.run.session import StressSession
 
 
 def start_run(run: GateRun, checks: ChecksFile) -> None:
@@ -32,9 +29,8 @@ def start_run(run: GateRun, checks: ChecksFile) -> None:
     if run.fits_a_budget:
         run.costs = run.measured_costs()
     if run.judges:
-        for feature in features():
-            if feature.begun:
-                _stop_where(run, resolve(feature.begun))
+        for certain_failure in implementations("stress_certain_failure"):
+            _stop_where(run, certain_failure)
 
 
 def _expect_alone(run: GateRun) -> None:
@@ -76,14 +72,11 @@ def _train_missing(run: GateRun) -> None:
     run.request = run.request.but(roles={**run.request.roles, **trained})
 
 
-def _stop_where(
-    run: GateRun,
-    certain_failure: Callable[[StressSession, RunRequest], tuple[str, list[int]] | None],
-) -> None:
+def _stop_where(run: GateRun, certain_failure: Implementation) -> None:
     """Have all processes stop at the check and the images that a feature names, if any."""
     session = run.prepare()
     try:
-        stopped = certain_failure(session, run.request)
+        stopped = certain_failure(session=session, request=run.request)
     except Interruption as error:
         raise InputError(str(error), code=error.code) from None
     if stopped is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from harness.base.features import resolve
 from harness.checks.families import FAMILIES
 from harness.checks.roles import ROLES
 from harness.report.cause_classes import never_predicted
@@ -104,7 +103,7 @@ def _shown_by_family(evidence: Evidence) -> Shown | None:
     if expects_other_pixels(evidence, by=SURELY_BETTER):
         return None
     for family in FAMILIES.values():
-        shown = resolve(family.cause)(evidence.verdicts) if family.cause else None
+        shown = family.cause(evidence.verdicts) if family.cause else None
         if shown:
             return tuple(shown)
     return None

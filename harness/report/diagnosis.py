@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import some_of
-from harness.base.features import features, resolve
+from harness.base.features import listed
 from harness.checks.families import families_in_words
 from harness.measures import Unit
 from harness.measures.accuracy import ACCURACY
@@ -118,7 +118,7 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     ]
     inconclusive, notices = (
         [*outcome.results.errors],
-        [*outcome.results.notices, *_notes_of_features(outcome)],
+        [*outcome.results.notices, *listed("stress_notes", outcome=outcome)],
     )
     (inconclusive if outcome.verdict == "error" else notices).extend(failed_checks)
     return Diagnosis(
@@ -136,11 +136,6 @@ def diagnose(outcome: Outcome) -> Diagnosis:
             Group(name, tuple(failing), judged[name]) for name, failing in families.items()
         ),
     )
-
-
-def _notes_of_features(outcome: Outcome) -> list[str]:
-    functions = [resolve(name) for feature in features() for name in feature.notes]
-    return [note for notes_of in functions for note in notes_of(outcome)]
 
 
 def _sentence(outcome: Outcome, *, weaker: bool) -> str:

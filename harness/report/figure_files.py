@@ -38,8 +38,7 @@ def figure_files(
 def _named(outcome: Outcome) -> dict[str, Illustration]:
     """Return the figures by a name from their title; a second one of a name has a number."""
     figures: dict[str, Illustration] = {}
-    for section_of in all_sections():
-        section = section_of(outcome)
+    for section in all_sections(outcome):
         if section is None:
             continue
         for illustration in section.figures:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from harness.base.errors import printable
-from harness.base.features import features, resolve, with_added
+from harness.base.features import listed
 from harness.checks.roles import role_title
 from harness.report.diagnosis import conclusion, data_in_words, diagnose, notes
 from harness.report.history import history
@@ -80,7 +80,7 @@ def page_of(outcome: Outcome) -> str:
     said = [f"{kind}: {line}" for kind, lines in remarks.items() for line in lines]
     title = " · ".join(filter(None, (outcome.verdict.upper(), name, TITLE)))
     lead = paragraphs(*found.margins, *said, outcome.run.scope)
-    sections = (show(outcome) for show in all_sections())
+    sections = all_sections(outcome)
     return whole_page(title, lead, sections, banner=banner, first=examples(outcome))
 
 
@@ -219,12 +219,14 @@ The examples are not among them: they stand above the contents, on the first scr
 """
 
 
-def all_sections() -> list[Callable[[Outcome], Section | None]]:
-    """Return what makes the sections of a report, those of features among them."""
-    own = {show.__name__: show for show in SECTIONS}
-    added = [
-        (made, resolve(made), before)
-        for each in features()
-        for made, before in each.sections.items()
-    ]
-    return [*with_added(own, added).values()]
+def all_sections(outcome: Outcome) -> list[Section | None]:
+    """Return the sections of a report from top to bottom, those of features among them; None for an empty one."""
+    names = [show.__name__ for show in SECTIONS]
+    sections = [show(outcome) for show in SECTIONS]
+    for section in listed("stress_sections", outcome=outcome):
+        if section is None:
+            continue
+        place = names.index(section.before) if section.before in names else len(names)
+        names.insert(place, "")
+        sections.insert(place, section)
+    return sections

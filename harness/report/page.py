@@ -27,13 +27,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Section:
     """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name.
 
-    `figures` are those of its body, for files of their own.
+    `figures` are those of its body, for files of their own. A feature's section stands `before` the one that a function
+    of `harness.report.html.SECTIONS` returns, by default at the end.
     """
 
     name: str
     title: str
     body: Markup | str = ""
     figures: tuple[Illustration, ...] = ()
+    before: str = ""
 
 
 class Illustration(NamedTuple):

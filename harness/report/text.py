@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.base.errors import printable, some_of
-from harness.base.features import features, resolve
+from harness.base.features import listed
 from harness.base.markdown import code, plain, relative
 from harness.checks.roles import role_title
 from harness.checks.wording import missed
@@ -87,9 +87,7 @@ def markdown(outcome: Outcome) -> str:
         more = len(lines) - _MOST_SHOWN
         said += [f"- **{kind}**: {more} more, listed in {PAGE}"] if more > 0 else []
     said += [f"- {plain(outcome.run.scope)}"] if outcome.run.scope else []
-    added = [
-        line for feature in features() for made in feature.lines for line in resolve(made)(outcome)
-    ]
+    added = listed("stress_summary_lines", outcome=outcome)
     known = [f"- {plain(line)}" for line in (*notes(outcome)[1:], *added)]
     rows = (
         [("family", "failing", "the worst", "measured", "threshold", "missed by", "others")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.base.features import features, resolve
+from harness.base.features import results
 from harness.base.records import as_plain, read_record
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class FeatureRecord:
 def record_types() -> dict[str, type[FeatureRecord]]:
     """Return the types of the records that features leave, by their keys in `stress.json`."""
     return {
-        feature.record_key: resolve(feature.record) for feature in features() if feature.record_key
+        key: record_type()
+        for types in results("stress_record_types")
+        for key, record_type in types.items()
     }
 
 

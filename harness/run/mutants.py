@@ -125,7 +125,7 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
     verdicts = [verdict for verdict in shown if verdict is not None and verdict.value is not None]
     if len(verdicts) <= 1:
         return None
-    shipped = check.metric in METRICS.shipped
+    shipped = METRICS.ships(check.metric)
     if len({verdict.value for verdict in verdicts}) == 1:
         # Another metric may be the same for all models, unless it is another with other models in the other roles.
         other = None if shipped else judged(standins.right, others=standins.wrong_by(1))

@@ -14,11 +14,13 @@ from harness.base.errors import (
     InputError,
     UnusableModelError,
 )
-from harness.base.features import families_of_features, features, resolve
+from harness.base.features import implementations, listed
 from harness.checks import ChecksFile, read_checks
+from harness.checks.families import FAMILIES
 from harness.checks.roles import INCUMBENT, ROLES
 from harness.data.options import DataOptions
 from harness.networks import NetworkOptions
+from harness.run.added_names import expect_new_names
 from harness.run.inputs import expect_data_of, expect_domain_of, expect_profile_of
 from harness.run.request import request_of
 from harness.run.session import OtherImages, RunScope, StressSession
@@ -58,12 +60,10 @@ def _made_by(request: RunRequest) -> str:
 
 def checks_of(request: RunRequest) -> ChecksFile:
     """Return the checks of a run: of its file, and those that features make of its request."""
+    expect_new_names()
     checks = read_checks(request.checks_path)
-    rows = list(checks.checks)
-    for feature in features():
-        if feature.rows:
-            rows += resolve(feature.rows)(request)
-    return replace(checks, checks=tuple(rows))
+    rows_of_features = listed("stress_rows", request=request)
+    return replace(checks, checks=(*checks.checks, *rows_of_features))
 
 
 def open_session(
@@ -118,9 +118,8 @@ def open_session(
         cache=cache,
         cluster=cluster,
     )
-    for feature in features():
-        if feature.opened and feature.concerns(checks):
-            session = resolve(feature.opened)(session, request)
+    for reopen in implementations("stress_session_opened"):
+        session = reopen(session=session, request=request) or session
     return session if request.stopped is None else session.stopped_at(*request.stopped)
 
 
@@ -217,10 +216,10 @@ def _images_of_rows(
 ) -> dict[str, LabelledImages]:
     """Return the images that the rows of a family are about, by the family's name."""
     of_rows = {}
-    for name, family in families_of_features().items():
-        if not family.images or not checks.family(name):
+    for name, family in FAMILIES.items():
+        if family.images is None or not checks.family(name):
             continue
-        images_of_family = resolve(family.images)(checks, images, request)
+        images_of_family = family.images(checks, images, request)
         if images_of_family is not None:
             of_rows[name] = images_of_family
     return of_rows

@@ -17,7 +17,7 @@ from harness.base import imports
 from harness.base.cache import installed
 from harness.base.codes import Code
 from harness.base.errors import InputError, NotApplicableError, printable
-from harness.base.features import features, resolve
+from harness.base.features import results
 from harness.base.records import as_json, read_json
 from harness.checks.families import damages
 from harness.data import sample_up_to
@@ -195,11 +195,9 @@ def self_checks(
         checks[name] = partial(
             _until_it_holds, on_sample, session, [*([STOOD_IN] if name == FOLLOW else []), *sizes]
         )
-    for feature in features() if broken else ():
-        made = (
-            (name, resolve(check)(session, judge)) for name, check in feature.self_checks.items()
-        )
-        checks |= {name: check for name, check in made if check is not None}
+    if broken:
+        for added in results("stress_self_checks", session=session, judge=judge):
+            checks |= {name: check for name, check in added.items() if check is not None}
 
     def conclude(name: str) -> SelfCheck:
         try:

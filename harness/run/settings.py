@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Literal
 
 from harness.base.errors import printable
-from harness.base.features import features, resolve
+from harness.base.features import results
 from harness.base.groups import Place, Setting, Settings, Text, pairs_of, setting, settings_of
 from harness.data.options import DataOptions
 from harness.networks.options import BackendOptions, NetworkOptions
@@ -137,9 +137,9 @@ class ReportSettings(Settings):
     )
 
 
-_OF_FEATURES = {
-    resolve(model): title for feature in features() for model, title in feature.settings.items()
-}
+_OF_FEATURES: dict[type[Settings], str] = {}
+for _models in results("stress_settings"):
+    _OF_FEATURES |= _models
 
 
 class RunSettings(ModelSettings, ReportSettings, *_OF_FEATURES):  # type: ignore[misc] # Features add to them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING, Any
 
 from harness.base.files import read_regular
@@ -32,11 +32,17 @@ _PACKAGES = {"torch": "torch", "hypothesis": "hypothesis", "harness": "stress-ha
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a report names, without those that are not installed."""
+    """Return the versions of Python and of the packages that a report names, if they are installed.
+
+    These are libraries, and packages that add features.
+    """
     found = {"python": platform.python_version()}
     for name, package in _PACKAGES.items():
         with suppress(PackageNotFoundError):
             found[name] = version(package)
+    for point in entry_points(group="stress_harness"):
+        if point.dist is not None:
+            found[point.dist.name] = point.dist.version
     return found
 
 

@@ -23,7 +23,7 @@ DAMAGE = Damage("lights-out", logits=lambda _, logits: logits)
 
 
 def test_one_entry_adds_a_family_everywhere(monkeypatch, tmp_path):
-    monkeypatch.setitem(FAMILIES, "dim", DIM)
+    monkeypatch.setitem(FAMILIES.own, "dim", DIM)
     monkeypatch.setitem(DAMAGES, "dim", DAMAGE)
     pixels = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
     images = LabelledImages(pixels, torch.tensor([0, 1]), ("a", "b"), "shop", "test")

@@ -171,10 +171,9 @@ def test_list_says_that_a_thing_of_your_own_is_not_described(monkeypatch, capsys
     from harness.perturb.corruptions import CORRUPTIONS, CorruptionFunction
 
     plain = CorruptionFunction(lambda images, level, draws: images, (1.0,) * 5)
-    monkeypatch.setitem(CORRUPTIONS._added, "my-haze", (plain, "", None))
-    monkeypatch.setitem(
-        METRICS._added, "my_metric", (Metric("my_metric", Unit.SHARE, better="more"), "", None)
-    )
+    monkeypatch.setitem(CORRUPTIONS.own, "my-haze", plain)
+    mine = Metric("my_metric", Unit.SHARE, better="more")
+    monkeypatch.setitem(METRICS.own, "my_metric", mine)
     assert main(["list", "corruptions"]) == 0
     assert re.search(
         r"^my-haze +1.0, .* +Not described: its function has no docstring\.$",

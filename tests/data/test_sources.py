@@ -370,7 +370,7 @@ def test_a_source_is_one_entry_in_a_table(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "harness.data.noise", SimpleNamespace(read=read))
     monkeypatch.setitem(
-        SOURCES, "noise", Source("noise:read", takes="COUNT", about="images of nothing")
+        SOURCES.own, "noise", Source("noise:read", takes="COUNT", about="images of nothing")
     )
     assert load_images("noise:6", size=(4, 5), channels=1).pixels.shape == (6, 1, 4, 5)
     assert DataOptions(data="noise:6").load().pixels.shape == (6, 3, 8, 8)

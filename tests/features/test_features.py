@@ -1,4 +1,4 @@
-"""A feature is a folder that registers what it adds: without it, the command line and the gate run as before."""
+"""A feature is a folder with hooks for what it adds: without it, the command line and the gate run as before."""
 
 import json
 import os
@@ -11,17 +11,12 @@ import pytest
 from outcomes import EMPTY, outcome_with
 from zoo import ROWS, Zoo, checks_text
 
-from harness.base import features as registry
-from harness.base.features import (
-    Family,
-    Feature,
-    families_of_features,
-    features,
-    resolve,
-    with_added,
-)
-from harness.checks.families import FAMILIES
+from harness.base import features as features_module
+from harness.base.features import GROUP, Family, Feature, families_of_features, features
+from harness.base.registry import Registry
+from harness.checks.families import FAMILIES, offered
 from harness.cli import COMMANDS, OWN
+from harness.features import hookspecs
 from harness.measures import METRICS
 from harness.report.html import page_of
 from harness.report.page import Section
@@ -32,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = {
     path.parent.name: path.parent for path in (ROOT / "harness/features").glob("*/__init__.py")
 }
-ADDED = dict(zip(sorted(FOLDERS), features(), strict=True))
+ADDED = {feature.name: feature for feature in features()}
 WITHOUT = """
 import importlib, pathlib, pkgutil, sys
 
@@ -81,43 +76,38 @@ for each in asked:
 SKEWED = '\n[[check]]\nid = "skew-bits-6"\nfamily = "skew"\nmetric = "served_predictions_changed"\nskew = "bits-6"\n'
 
 
-def names_of(feature: Feature) -> list[object]:
-    """Return all that a feature names by `module:attribute`."""
-    of_families = [
-        value
-        for each in feature.families
-        for value in (each.starter_checks, each.damage, each.rows, each.images)
-    ]
-    tables = (feature.sections, feature.self_checks, feature.settings, feature.lines)
-    named = [*of_families, feature.rows, feature.opened, feature.differences, feature.begun]
-    named += [*feature.self_checks.values(), *feature.metrics]
-    return [*filter(None, named), *(name for table in tables for name in table if ":" in name)]
+def returned(feature: Feature, hook: str) -> list[object]:
+    """Return what a feature adds by a hook without arguments."""
+    added = getattr(feature.module, hook, list)()
+    return [*added]
 
 
-@pytest.mark.parametrize("name", ADDED)
-def test_what_a_feature_names_is_its_own_and_there(name):
-    named = names_of(ADDED[name])
-    assert named or ADDED[name].commands
-    for each in named:
-        assert each.startswith(f"harness.features.{name}.")
-        assert resolve(each) is not None
-    assert {*ADDED[name].commands} <= COMMANDS.keys() - OWN.keys()
+def test_features_are_the_folders():
+    assert list(ADDED) == sorted(FOLDERS)
+    for feature in features():
+        hooks = [name for name in vars(feature.module) if name.startswith("stress_")]
+        assert hooks, f"{feature} adds nothing"
+        assert feature.entry_point == ""
 
 
 def test_all_that_is_added_is_there():
-    assert (
-        set().union(*(feature.commands for feature in features())) == COMMANDS.keys() - OWN.keys()
-    )
-    own = {"batch_norm", "consensus", "equivalence", "fingerprint", "golden", "shortcut", "skew"}
-    own |= {
+    commands = {name for feature in features() for name in returned(feature, "stress_commands")}
+    assert commands == COMMANDS.keys() - OWN.keys()
+    assert set(families_of_features()) == {
         "augmentation_gap",
+        "batch_norm",
+        "consensus",
+        "equivalence",
+        "fingerprint",
+        "golden",
         "label_probability",
+        "shortcut",
+        "skew",
         "slices",
         "soft_confusion",
         "trigger",
         "unlabeled",
     }
-    assert set(families_of_features()) == own
     assert list(FAMILIES)[-8:] == [
         "golden",
         "shortcut",
@@ -129,37 +119,60 @@ def test_all_that_is_added_is_there():
         "unknown",
     ]
     assert METRICS["consensus_set_errors"].leads == "consensus-set errors"
+    assert METRICS.ships("consensus_set_errors")
 
 
-def test_an_entry_stands_before_the_one_that_it_names():
-    own = {"a": 1, "b": 2}
-    assert list(with_added(own, [("x", 3, "b"), ("y", 4, "gone"), ("z", 5, "x")])) == [
-        "a",
-        "z",
-        "x",
-        "b",
-        "y",
-    ]
+def test_damages_and_first_checks_of_families_are_there():
+    for family in families_of_features().values():
+        assert family.damage is None or family.damage().name
+        assert family.starter_checks is None or family.name in offered()
 
 
-def test_sections_and_lines_of_a_feature_are_on_the_page(monkeypatch):
-    toy = Feature(
-        sections={"toys:section": "checks"},
-        lines=("toys:lines",),
-        families=(Family("toy", "Toys", measures="Toys.", failure="No toys."),),
-    )
-    shown = {
-        "toys:section": lambda _: Section("toys", "Toys on the page", ""),
-        "toys:lines": lambda _: ["3 toys"],
-    }
-    for place in ("html", "text"):
-        monkeypatch.setattr(f"harness.report.{place}.features", lambda: (toy,))
-        monkeypatch.setattr(f"harness.report.{place}.resolve", shown.get)
+class Toy:
+    """A feature with a section, a line of the summary, and families in their places."""
+
+    @staticmethod
+    def stress_families():
+        words = {"measures": "Toys.", "failure": "No toys."}
+        return [
+            Family("toy", "Toys", **words, before="clean"),
+            Family("last", "Last", **words, before="gone"),
+            Family("first", "First", **words, before="toy"),
+        ]
+
+    @staticmethod
+    def stress_sections(outcome):
+        return [Section("toys", "Toys on the page", "", before="checks"), None]
+
+    @staticmethod
+    def stress_summary_lines():
+        return ["3 toys"]
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A feature that is the only one."""
+    manager = features_module._Manager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    feature = Feature("toy", Toy)
+    manager.add(feature)
+    monkeypatch.setattr(features_module, "_loaded", lambda: (manager, (feature,)))
+    return feature
+
+
+def test_sections_and_lines_of_a_feature_are_on_the_page(toy):
     page = page_of(outcome_with(EMPTY))
     assert page.index("Toys on the page") < page.index("All checks")
     assert "- 3 toys\n" in markdown(EMPTY)
-    monkeypatch.setattr(registry, "features", lambda: (toy,))
-    assert families_of_features()["toy"].page == "behaviours/toy"
+
+
+def test_an_entry_stands_before_the_one_that_it_names(toy):
+    words = {"measures": "", "failure": ""}
+    own = {name: Family(name, name, **words) for name in ("all", "clean")}
+    table = Registry("family", Family, own, hook="stress_families")
+    assert list(table) == ["all", "first", "toy", "clean", "last"]
+    assert table["toy"].page == "behaviours/toy"
+    assert len(table) == 5
 
 
 def house_without(name: str, place: Path) -> Path:
@@ -210,8 +223,10 @@ def test_without_its_folder_the_rest_runs(tmp_path):
 
 def runs_without(name: str, root: Path, output: str, house: str) -> None:
     feature = ADDED[name]
-    gone = {*feature.commands, *(each.name for each in feature.families)}
-    gone |= {field for model in feature.settings for field in resolve(model).model_fields}
+    families = [family.name for family in returned(feature, "stress_families")]
+    models = returned(feature, "stress_settings")
+    gone = {*returned(feature, "stress_commands"), *families}
+    gone |= {field for model in models for field in model.model_fields}
     said, *_ = (line.split() for line in output.splitlines() if line.startswith("has "))
     assert gone
     assert set(said[1:]) == ({*COMMANDS, *FAMILIES, *SETTINGS} - gone)

@@ -46,7 +46,7 @@ class Made:
 def opened(monkeypatch, tmp_path):
     def open_it(predictor, *, batch=32, cache=None):
         kind = Kind("made:NAME", "", "", open=lambda spec, options, images: predictor)
-        monkeypatch.setitem(KINDS, "made", kind)
+        monkeypatch.setitem(KINDS.own, "made", kind)
         options = NetworkOptions(predictor_batch=batch)
         return open_model(
             model_spec("made:it"), IMAGES, role="candidate", network=options, cache=cache

@@ -1,18 +1,17 @@
 """Corruptions and metrics of a user's own, by name in rows of the checks file: declared in conftest.py or a package."""
 
-import sys
-
 import numpy as np
 import pytest
 from zoo import ROWS, images_of, role_model, write
 
 from harness.base.cache import Store
 from harness.base.errors import InputError
-from harness.base.user_code import Registry
+from harness.base.registry import Registry
 from harness.calibration.recording import Recording
 from harness.checks import Check, read_checks
+from harness.inference.platforms import measuring_code
 from harness.measures import Measurement, Metric, Unit, measure
-from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, corruption
+from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, Kind, corruption
 
 DUSK = '''
 import numpy as np
@@ -176,42 +175,36 @@ def test_calibration_measures_anew_when_the_code_changes(zoo):
     assert recording.definition() != before
 
 
-# Declared by an installed package.
+# Added by an installed package.
 
-METADATA = "Metadata-Version: 2.1\nName: twilight\nVersion: 1.0\n"
-POINTS = "[stress_harness.corruptions]\ntwilight = {module}\n"
+TWILIGHT = """
+def stress_corruptions():
+    from harness.perturb.corruptions import Kind
 
-
-@pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """A package that declares corruptions by its entry point, and is on the path."""
-    (tmp_path / "twilight.py").write_text(
-        DUSK.replace('"dusk"', '"twilight"').replace('"torn"', '"torn-too"')
-    )
-    info = tmp_path / "twilight-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(METADATA)
-    (info / "entry_points.txt").write_text(POINTS.format(module="twilight"))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "twilight", raising=False)
-    return tmp_path
+    return {"twilight": Kind(darker, (0.1, 0.2, 0.3, 0.4, 0.5))}
 
 
-def test_an_installed_package_declares_some_by_its_entry_point(installed, monkeypatch):
-    monkeypatch.setattr(CORRUPTIONS, "_loaded", False)
-    assert Corruption("twilight", 2).of_user
-    assert installed / "twilight.py" in CORRUPTIONS.sources(), (
-        "so that calibration notices when it changes"
-    )
+def darker(images, share, draws):
+    return images * (1 - share)
+"""
 
 
-def test_a_package_that_cannot_be_imported_is_named(installed):
-    (installed / "twilight-1.0.dist-info/entry_points.txt").write_text(
-        POINTS.format(module="nowhere")
-    )
-    table = Registry("corruption", SHIPPED, group="stress_harness.corruptions")
-    assert table["fog"], "what ships needs no package"
+def test_an_installed_package_adds_some_by_a_hook(install):
+    install("twilight", TWILIGHT)
+    table = Registry("corruption", Kind, SHIPPED, hook="stress_corruptions")
+    assert [*table] == [*SHIPPED, "twilight"]
+    assert table["twilight"].levels[1] == 0.2
+    assert table.ships("fog")
+    assert not table.ships("twilight")
     with pytest.raises(
-        InputError, match=r"entry point twilight = nowhere of twilight .*cannot be loaded"
+        InputError, match=r"'twilight' is declared by .*darker .* and added by entry point tw"
     ):
-        list(table)
+        table.add("twilight", table["fog"], declared_by=darker)
+
+
+def test_measurements_know_the_code_of_installed_packages(install):
+    before = measuring_code.__wrapped__()
+    path = install("twilight", TWILIGHT)
+    installed = measuring_code.__wrapped__()
+    path.write_text(TWILIGHT.replace("1 - share", "1 - share / 2"))
+    assert len({before, installed, measuring_code.__wrapped__()}) == 3

@@ -46,7 +46,7 @@ def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(
     shared, monkeypatch, model, ending, row
 ):
     monkeypatch.setitem(
-        ROLES, "teacher", Role("The model that the candidate learnt from", precondition=True)
+        ROLES.own, "teacher", Role("The model that the candidate learnt from", precondition=True)
     )
     shared.save("big.safetensors", seed=1, jitter=0.02)
     shared.save("blind.safetensors", blind=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from harness.base.errors import NotApplicableError
+from harness.base.registry import Registry
 from harness.data.image_files import CODECS, Decode, Jpeg, Subsampling
 from harness.data.stages import COLOR, FILTERS, NORMALISATIONS, Normalise, Resize, antialiasing
 
@@ -261,7 +262,7 @@ def _order_other(reference: Pipeline, _: Pictured) -> Pipeline:
 
 
 _CURVED = (_set("gamma-twice", "color", gamma=1 / 2.2), _set("gamma-linear", "color", gamma=2.2))
-SKEWS: Mapping[str, Skew] = {
+OWN_SKEWS: Mapping[str, Skew] = {
     skew.name: skew
     for skew in (
         *(
@@ -308,7 +309,9 @@ SKEWS: Mapping[str, Skew] = {
         _set("normalise-mnist", "normalise", to=NORMALISATIONS["MNIST mean and std"]),
     )
 }
-"""The skews by name, in the order of the stages."""
+"""The skews of the harness itself by name, in the order of the stages."""
+SKEWS = Registry("skew", Skew, OWN_SKEWS, hook="stress_skews")
+"""The skews by name."""
 
 
 def catalog(reference: Pipeline, pictured: Pictured) -> dict[str, Pipeline]:

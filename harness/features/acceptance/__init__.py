@@ -1,13 +1,13 @@
-"""Acceptance: a checkpoint that passes the gate becomes the incumbent, which later candidates are compared with."""
+"""Acceptance: a checkpoint that passes the gate becomes the incumbent of later candidates."""
 
-from harness.base.features import Command, Feature
+from harness.base.features import Command
 
-FEATURE = Feature(
-    commands={
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "accept": Command(
             "Gate",
             "harness.features.acceptance.command",
             "Gate a checkpoint and, if it passes, make it the incumbent.",
         )
     }
-)

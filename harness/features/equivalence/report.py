@@ -94,7 +94,7 @@ def section(outcome: Outcome) -> Section | None:
         return None
     parts = [folded(part.title, part.body, opened=not at) for at, part in enumerate(_parts(found))]
     body = Markup().join([paragraphs(found.caution, found.sentence), *parts])
-    return Section("original", "Differences from the original", body)
+    return Section("original", "Differences from the original", body, before="slices")
 
 
 def equality_lines(done: Equality) -> list[str]:

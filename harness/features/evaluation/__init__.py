@@ -1,10 +1,12 @@
 """Evaluation of one model: its accuracy, its failures, and the smallest pose that it fails on."""
 
-from harness.base.features import Command, Feature
+from harness.base.features import Command
 
 _COMMAND = "harness.features.evaluation.command"
-FEATURE = Feature(
-    {
+
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "evaluate": Command(
             "Inspect",
             _COMMAND,
@@ -14,4 +16,3 @@ FEATURE = Feature(
             "Inspect", _COMMAND, "Find the smallest rotation and shift that a checkpoint fails on."
         ),
     }
-)

@@ -1,13 +1,13 @@
 """Exports of the images that checks ask about, for predictions in another system."""
 
-from harness.base.features import Command, Feature
+from harness.base.features import Command
 
-FEATURE = Feature(
-    {
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "export-inputs": Command(
             "Maintain",
             "harness.features.exports.command",
             "Write the images of the checks, for predictions in another system.",
         )
     }
-)

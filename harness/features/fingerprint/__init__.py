@@ -1,28 +1,78 @@
-"""Fingerprint: statistics of weights tell whether a network was trained by the recipe of the reference models."""
+"""Fingerprint: statistics of weights tell by which recipe a network was trained."""
 
-from harness.base.features import Family, Feature
+from __future__ import annotations
 
-FEATURE = Feature(
-    families=(
+from typing import TYPE_CHECKING
+
+from harness.base.features import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.base.groups import Settings
+    from harness.checks.first_checks import Row, StarterData
+    from harness.measures import Metric
+    from harness.run.mutants import Finding, Judge
+    from harness.run.outcome import Outcome
+    from harness.run.request import RunRequest
+    from harness.run.session import StressSession
+
+
+def stress_families() -> list[Family]:
+    return [
         Family(
             "fingerprint",
             "Training recipe",
-            measures="Distance of the candidate's weight statistics from those of the reference models: norms, "
-            "effective ranks, scales and running variances. No image counts.",
-            failure="The candidate was trained by another recipe than the reference models, so their thresholds may "
-            "not hold. Look at learning rate, weight decay, loss, augmentation, training images and frozen layers. If "
-            'you changed the recipe on purpose, calibrate on models of the new one. Until then, set recipe = "open" in '
-            "[gate].",
+            measures="Distance of the candidate's weight statistics from those of the reference "
+            "models: norms, effective ranks, scales and running variances. No image "
+            "counts.",
+            failure="The candidate was trained by another recipe than the reference models, so "
+            "their thresholds may not hold. Look at learning rate, weight decay, loss, "
+            "augmentation, training images and frozen layers. If you changed the recipe"
+            " on purpose, calibrate on models of the new one. Until then, set recipe = "
+            '"open" in [gate].',
             area="training recipe",
             explains=True,
-            starter_checks="harness.features.fingerprint.family:starter_checks",
+            starter_checks=_starter_checks,
             needs_row=True,
             before="rotation",
-        ),
-    ),
-    metrics=("harness.features.fingerprint.metrics:WEIGHT_DISTANCE",),
-    settings={"harness.features.fingerprint.settings:RecipeSettings": "Scope"},
-    opened="harness.features.fingerprint.family:with_recipe",
-    notes=("harness.features.fingerprint.report:recipe_note",),
-    self_checks={"other-recipe": "harness.features.fingerprint.family:another_recipe_is_noticed"},
-)
+        )
+    ]
+
+
+def _starter_checks(about: StarterData) -> list[Row]:
+    from harness.features.fingerprint.family import starter_checks
+
+    return starter_checks(about)
+
+
+def stress_metrics() -> list[Metric]:
+    from harness.features.fingerprint.metrics import WEIGHT_DISTANCE
+
+    return [WEIGHT_DISTANCE]
+
+
+def stress_settings() -> dict[type[Settings], str]:
+    from harness.features.fingerprint.settings import RecipeSettings
+
+    return {RecipeSettings: "Scope"}
+
+
+def stress_session_opened(session: StressSession, request: RunRequest) -> StressSession:
+    from harness.features.fingerprint.family import with_recipe
+
+    return with_recipe(session, request)
+
+
+def stress_self_checks(
+    session: StressSession, judge: Judge
+) -> dict[str, Callable[[], Finding] | None]:
+    from harness.features.fingerprint.family import another_recipe_is_noticed
+
+    return {"other-recipe": another_recipe_is_noticed(session, judge)}
+
+
+def stress_notes(outcome: Outcome) -> list[str]:
+    from harness.features.fingerprint.report import recipe_note
+
+    return recipe_note(outcome)

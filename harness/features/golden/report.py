@@ -30,4 +30,4 @@ def section(outcome: Outcome) -> Section | None:
             )
     correct = sum(one.passed for one in verdicts)
     lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
-    return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces))
+    return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces), before="slices")

@@ -1,13 +1,13 @@
 """Leakage: test images with a near-duplicate among the training images."""
 
-from harness.base.features import Command, Feature
+from harness.base.features import Command
 
-FEATURE = Feature(
-    {
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "leakage": Command(
             "Inspect",
             "harness.features.leakage.command",
             "Find near-duplicates between training and test images.",
         )
     }
-)

@@ -1,10 +1,12 @@
-"""Publication: the verdict of a finished run as an attestation, as a section of a model card, and as a badge."""
+"""Publication: the verdict of a run as an attestation, in a model card, and as a badge."""
 
-from harness.base.features import Command, Feature
+from harness.base.features import Command
 
 _COMMAND = "harness.features.publication.command"
-FEATURE = Feature(
-    {
+
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "attest": Command(
             "Gate", _COMMAND, "Write the verdict of a run as an in-toto statement, for signing."
         ),
@@ -13,4 +15,3 @@ FEATURE = Feature(
         ),
         "badge": Command("Gate", _COMMAND, "Write the verdict of a run as a badge of shields.io."),
     }
-)

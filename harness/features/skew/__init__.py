@@ -1,29 +1,59 @@
-"""Skew: checks of a model that is served through another pipeline, and the stage that explains served predictions."""
+"""Skew: a model that is served through another pipeline, and the stage that explains it."""
 
-from harness.base.features import Command, Family, Feature
+from __future__ import annotations
 
-FEATURE = Feature(
-    commands={
+from typing import TYPE_CHECKING
+
+from harness.base.features import Command, Family
+
+if TYPE_CHECKING:
+    from harness.checks.first_checks import Row, StarterData
+    from harness.report.page import Section
+    from harness.run.outcome import Outcome
+
+
+def stress_commands() -> dict[str, Command]:
+    return {
         "skew": Command(
             "Gate",
             "harness.features.skew.command",
             "Name the stage of a serving pipeline that explains the predictions of production.",
             judges=True,
         )
-    },
-    families=(
+    }
+
+
+def stress_families() -> list[Family]:
+    return [
         Family(
             "skew",
             "Served through another pipeline",
-            measures="Predictions that change, and correct ones that are lost, if serving replaces one stage: decoder, "
-            "color, resizing, crop, scale or normalization.",
-            failure="Serve by the reference pipeline, or train with the variation that costs the most.",
+            measures="Predictions that change, and correct ones that are lost, if serving "
+            "replaces one stage: decoder, color, resizing, crop, scale or "
+            "normalization.",
+            failure="Serve by the reference pipeline, or train with the variation that costs "
+            "the most.",
             area="other pipelines",
-            starter_checks="harness.features.skew.family:starter_checks",
+            starter_checks=_starter_checks,
             needs_row=True,
             before="slice",
-        ),
-    ),
-    sections={"harness.features.skew.family:section": "differing_predictions"},
-    lines=("harness.features.skew.family:costliest",),
-)
+        )
+    ]
+
+
+def _starter_checks(about: StarterData) -> list[Row]:
+    from harness.features.skew.family import starter_checks
+
+    return starter_checks(about)
+
+
+def stress_sections(outcome: Outcome) -> list[Section | None]:
+    from harness.features.skew.family import section
+
+    return [section(outcome)]
+
+
+def stress_summary_lines(outcome: Outcome) -> list[str]:
+    from harness.features.skew.family import costliest
+
+    return costliest(outcome)

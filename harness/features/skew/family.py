@@ -111,4 +111,6 @@ def section(outcome: Outcome) -> Section | None:
         f"{told} The costliest first:" if costly else told,
     )
     body += render("listed", lines=costly)
-    return Section("serving", "Served through another pipeline", body)
+    return Section(
+        "serving", "Served through another pipeline", body, before="differing_predictions"
+    )

@@ -102,4 +102,4 @@ def found_slices(outcome: Outcome) -> Section | None:
     body += render("copied", row=in_lines(row), about=f"slice {name}") + sheet(
         found.title, found.faces
     )
-    return Section("found-slices", "Found slices", body)
+    return Section("found-slices", "Found slices", body, before="label_error_section")

@@ -162,4 +162,4 @@ def section(outcome: Outcome) -> Section | None:
             table(("change", "images"), found.pairs, numbers=True),
         )
     body += folded("Classes and groups", table(titles, rows, numbers=True))
-    return Section(FAMILY, "Images without labels", body)
+    return Section(FAMILY, "Images without labels", body, before="slices")

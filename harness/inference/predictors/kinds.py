@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.base.errors import InputError, UnusableModelError
+from harness.base.registry import Registry
 
 if TYPE_CHECKING:
     from harness.data import LabelledImages
@@ -20,8 +21,8 @@ class Kind:
     """One kind of predictor: its `form` in an option, a line of help, and a text on its answers.
 
     `extra` is the package's extra that it needs, "" for none. `open` returns the predictor of a SPEC, options, and the
-    images of the run. Without images the predictor only gives its identity. `open` may be the name of a function in a
-    module of this folder, which is imported at the first use. It is None for files of networks.
+    images of the run. Without images the predictor only gives its identity. `open` is a function, or the
+    `module:function` of this folder, which is imported at the first use. It is None for files of networks.
     """
 
     form: str
@@ -39,7 +40,7 @@ _SERVED = Kind(
     "http:HttpPredictor",
 )
 
-KINDS: dict[str, Kind] = {
+OWN_KINDS: dict[str, Kind] = {
     ".safetensors": Kind(
         "runs/new.safetensors, .pth, .pt",
         "A PyTorch checkpoint, run in this process.",
@@ -74,6 +75,8 @@ KINDS: dict[str, Kind] = {
         open="recorded:open_recorded",
     ),
 }
+"""The kinds of the harness itself, by the scheme of a SPEC, or by the suffix of a file."""
+KINDS = Registry("kind of predictor", Kind, OWN_KINDS, hook="stress_predictors")
 """The kinds by the scheme of a SPEC, or by the suffix of a file."""
 
 

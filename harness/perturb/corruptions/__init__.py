@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.base.errors import InputError
-from harness.base.user_code import Registry
+from harness.base.registry import Registry
 from harness.perturb.corruptions.shipped import CHANGES
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ SHIPPED = {
 SEVERITIES = (1, 2, 3, 4, 5)
 ALL = "all"
 """Name for all shipped corruptions; it does not include installed ones."""
-CORRUPTIONS: Registry[CorruptionFunction] = Registry(
-    "corruption", SHIPPED, group="stress_harness.corruptions"
-)
+CORRUPTIONS = Registry("corruption", CorruptionFunction, SHIPPED, hook="stress_corruptions")
 """The shipped corruptions, and the ones that `corruption` declares."""
 
 
