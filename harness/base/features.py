@@ -51,7 +51,7 @@ class Family:
     """Checks of one behavior.
 
     `measures` says what the checks measure, and `failure` what a failure means. `page` is the
-    family's page in docs/, by default the one of its name. `area` is the title under which its
+    family's page in docs/, by default the one of its name, or an address. `area` is the title under which its
     failures are counted. An area that `explains` is a likely cause if no rule explains the other
     checks that fail. `cause` is a function of a run's verdicts on the candidate. It returns the
     group, evidence and advice of a cause that the family's checks show, or None. It comes before

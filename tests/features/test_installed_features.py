@@ -136,7 +136,7 @@ def test_every_command_names_a_broken_feature_and_ends_with_4(install, zoo, name
     commands = [
         ("list", "checks"),
         ("rank", "reports"),
-        ("gate", "--set", f"data={zoo.data}"),
+        ("gate", f"--stress-set=data={zoo.data}"),
     ]
     for command in commands:
         done = started(path, "-m", "harness", *command, cwd=zoo.root)

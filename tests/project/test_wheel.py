@@ -7,6 +7,7 @@ import shutil
 import site
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -17,6 +18,8 @@ import torch
 from PIL import Image
 from ruamel.yaml import YAML
 from workflow_runner import Runner
+from zoo import CLEAN as CLEAN_ROW
+from zoo import Zoo
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.wheel
@@ -84,10 +87,8 @@ def wheel(tmp_path_factory) -> Path:
     return built(source)
 
 
-@pytest.fixture(scope="module")
-def python(wheel, tmp_path_factory) -> Path:
-    """Return the interpreter of a new environment that has the wheel; what it depends on is taken from this one."""
-    folder = tmp_path_factory.mktemp("environment")
+def environment_with(folder: Path, *wheels: Path) -> Path:
+    """Return the interpreter of a new environment that has these wheels, and what they depend on from this one."""
     venv.create(folder, with_pip=False)
     interpreter = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -101,10 +102,25 @@ def python(wheel, tmp_path_factory) -> Path:
         "install",
         "-q",
         "--no-deps",
-        wheel,
+        *wheels,
         cwd=folder,
     )
     return interpreter
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory) -> Path:
+    """Return the interpreter of a new environment that has the wheel."""
+    return environment_with(tmp_path_factory.mktemp("environment"), wheel)
+
+
+@pytest.fixture(scope="module")
+def python_with_feature(wheel, tmp_path_factory) -> Path:
+    """Return the interpreter of a new environment that has the wheel, and that of `examples/feature`."""
+    source = tmp_path_factory.mktemp("feature") / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    shutil.copytree(REPOSITORY / "examples/feature", source, ignore=ignored)
+    return environment_with(tmp_path_factory.mktemp("with-feature"), wheel, built(source))
 
 
 @pytest.fixture
@@ -225,6 +241,74 @@ def test_its_tests_are_collected_where_the_checks_file_is(shop, python):
     assert [line for line in collected if line.endswith("[clean]")] == [
         "stress_tests/test_clean.py::test_mine[clean]"
     ]
+
+
+DARK = """
+[[check]]
+id = "darkness-080"
+family = "darkness"
+metric = "changed_in_the_dark"
+light = 0.8
+hand = { threshold = 0.3 }
+"""
+
+
+def test_a_feature_of_another_package_is_part_of_the_gate(tmp_path, python_with_feature):
+    """The example of a feature: its family, metric, stress test, section, command, setting and self-check."""
+    zoo = Zoo(tmp_path, tests=("clean",))
+    zoo.bind(CLEAN_ROW + DARK)
+
+    def harness(*arguments: str, ok: int = 0) -> str:
+        return run(python_with_feature, "-m", "harness", *arguments, cwd=tmp_path, ok=ok).stdout
+
+    data = ("--data", zoo.data)
+    assert "Print a model's accuracy in less and less light." in harness("--help")
+    printed = harness("darkness", "models/augmented.safetensors", *data)
+    assert " 80% of the light" not in printed
+    assert re.search(r"^100% of the light: 92.0%$", printed, re.MULTILINE)
+    assert re.search(r"^light +Scope +SHARE ", harness("list", "settings"), re.MULTILINE)
+    assert "changed_in_the_dark" in harness("list", "metrics")
+
+    gate = ("-m", "pytest", "-v", f"--stress-set=data={zoo.data}", "--stress-set=light=0.9")
+    for workers in ((), ("-n", "2")):
+        done = run(python_with_feature, *gate, *workers, "stress_tests", cwd=tmp_path)
+        assert "stress_tests/test_darkness.py::test_predictions_hold_in_the_dark" in done.stdout
+        report = json.loads((tmp_path / "reports/stress.json").read_text())
+        checks = {check["id"]: check["status"] for check in report["checks"]}
+        assert checks["darkness-080"] == "pass"
+        assert checks["darkness-0-9"] == "informational"
+        self_checks = {check["name"]: check["status"] for check in report["self_checks"]}
+        assert self_checks["lost-in-the-dark"] == "pass"
+        assert report["versions"]["stress-darkness"] == "0.1.0"
+        assert 'id="report-darkness"' in (tmp_path / "reports/stress.html").read_text()
+
+    harness("gate", f"--stress-set=data={zoo.data}")
+    zoo.bind(CLEAN_ROW + DARK.replace("0.3 }", "0.01 }"))
+    harness("gate", f"--stress-set=data={zoo.data}", ok=1)
+
+
+def test_the_first_checks_of_a_feature_are_offered(shop, python_with_feature):
+    wanted = ("--families", "clean,darkness", "--budget", "none")
+    run(python_with_feature, "-m", "harness", "init", *GIVEN, *wanted, cwd=shop)
+    rows = tomllib.loads((shop / "stress_tests/checks.toml").read_text())["check"]
+    assert {"id": "darkness-080", "family": "darkness", "light": 0.8}.items() <= rows[-1].items()
+
+
+def test_without_its_package_the_rows_of_a_feature_do_not_run(tmp_path, python):
+    zoo = Zoo(tmp_path, tests=("clean",))
+    zoo.bind(CLEAN_ROW + DARK)
+    gate = ("gate", f"--stress-set=data={zoo.data}")
+    run(python, "-m", "harness", *gate, cwd=tmp_path, ok=4)
+    report = json.loads((tmp_path / "reports/stress.json").read_text())
+    (omission,) = report["omissions"]
+    assert omission.endswith("did not run: darkness-080; families without a test: darkness")
+
+
+def test_nothing_of_the_harness_names_the_example():
+    files = [
+        path for path in (REPOSITORY / "harness").rglob("*") if path.suffix in {".py", ".toml"}
+    ]
+    assert [path for path in files if "darkness" in path.read_text("utf-8")] == []
 
 
 def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
