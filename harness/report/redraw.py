@@ -94,7 +94,7 @@ def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
     Raises `OutputError` for a folder in which a run writes, or with another record: its page would show another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    advice = "name another folder with --out"
+    advice = "name another folder with --output"
     with ExitStack() as hold:
         try:
             hold.enter_context(held(folder))

@@ -270,7 +270,7 @@ TESTED = (
 def test_a_file_of_another_tool_in_the_same_form_stays(run, tmp_path, command, text, changes):
     run(PASS, **changes)
     (tmp_path / "theirs.json").write_text(text)
-    assert main([command, "stress.json", "--out", "theirs.json"]) == 2
+    assert main([command, "stress.json", "--output", "theirs.json"]) == 2
     assert (tmp_path / "theirs.json").read_text() == text
 
 

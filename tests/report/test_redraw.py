@@ -212,24 +212,24 @@ def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
     before = {path: path.read_bytes() for path in failing.parent.glob("stress.*") if path.is_file()}
     moved = failing.with_name("passing.json")
     moved.write_bytes(passing.read_bytes())
-    for arguments in ((passing, "--out", failing.parent), (moved,)):
+    for arguments in ((passing, "--output", failing.parent), (moved,)):
         assert main(["report", *map(str, arguments)]) == 2
         assert f"{failing}: is the record of another run" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in before} == before
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "stress.json").write_bytes(passing.read_bytes())
-    assert main(["report", str(passing), "--out", str(copy)]) == 0
+    assert main(["report", str(passing), "--output", str(copy)]) == 0
 
 
 def test_a_folder_in_which_a_run_writes_is_refused(tmp_path, capsys):
     record = written(WHOLE, tmp_path / "one")
     (busy := tmp_path / "busy").mkdir()
     with held(busy):
-        assert main(["report", str(record), "--out", str(busy)]) == 2
+        assert main(["report", str(record), "--output", str(busy)]) == 2
     assert f"{busy}: a run of the gate writes there" in capsys.readouterr().err
     assert list(busy.iterdir()) == []
-    assert main(["report", str(record), "--out", str(busy)]) == 0
+    assert main(["report", str(record), "--output", str(busy)]) == 0
 
 
 def _other(folder: Path) -> None:
