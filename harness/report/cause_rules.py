@@ -322,7 +322,7 @@ def _drift(evidence: Evidence) -> str:
 def _outstanding(evidence: Evidence) -> str:
     """Return as text which classes stand out in a drift, if any do."""
     predicted = evidence.predicted
-    if len(evidence.never_predicted) > len(predicted):
+    if predicted and len(evidence.never_predicted) > len(predicted):
         if len(predicted) == 1:
             return f"{predicted[0]} is the only class predicted"
         return f"the only classes predicted are {some_of(predicted)}"

@@ -11,7 +11,13 @@ from harness.calibration.recording import Recording
 from harness.checks import Check, read_checks
 from harness.inference.platforms import measuring_code
 from harness.measures import Measurement, Metric, Unit, measure
-from harness.perturb.corruptions import CORRUPTIONS, SHIPPED, Corruption, Kind, corruption
+from harness.perturb.corruptions import (
+    CORRUPTIONS,
+    SHIPPED,
+    Corruption,
+    CorruptionFunction,
+    corruption,
+)
 
 DUSK = '''
 import numpy as np
@@ -179,9 +185,9 @@ def test_calibration_measures_anew_when_the_code_changes(zoo):
 
 TWILIGHT = """
 def stress_corruptions():
-    from harness.perturb.corruptions import Kind
+    from harness.perturb.corruptions import CorruptionFunction
 
-    return {"twilight": Kind(darker, (0.1, 0.2, 0.3, 0.4, 0.5))}
+    return {"twilight": CorruptionFunction(darker, (0.1, 0.2, 0.3, 0.4, 0.5))}
 
 
 def darker(images, share, draws):
@@ -191,7 +197,7 @@ def darker(images, share, draws):
 
 def test_an_installed_package_adds_some_by_a_hook(install):
     install("twilight", TWILIGHT)
-    table = Registry("corruption", Kind, SHIPPED, hook="stress_corruptions")
+    table = Registry("corruption", CorruptionFunction, SHIPPED, hook="stress_corruptions")
     assert [*table] == [*SHIPPED, "twilight"]
     assert table["twilight"].levels[1] == 0.2
     assert table.ships("fog")

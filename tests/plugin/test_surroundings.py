@@ -35,7 +35,7 @@ def test_a_clock_that_is_set_back_between_two_runs_changes_no_verdict(zoo, monke
     kept = [path for folder in (cache, zoo.root) for path in folder.rglob("*") if path.is_file()]
     for path in kept:
         os.utime(path, (later, later))
-    monkeypatch.setattr("harness.run.outcome.datetime", Past)
+    monkeypatch.setattr("harness.run.history_line.datetime", Past)
     zoo.save("worse.safetensors", blind=True)
     ran = zoo.run("--candidate", "worse.safetensors")
     assert (ran.ret, agreed_verdict(zoo.root / "reports", run=zoo.report()["run"])) == (1, "fail")
