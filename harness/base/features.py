@@ -30,7 +30,7 @@ GROUP = "stress_harness"
 """The entry-point group in which an installed package names the module of its feature."""
 _PREFIX = "stress_"
 REMEDY = "repair or remove the package"
-"""What to do about a feature that cannot be used."""
+"""The remedy for a feature that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Feature:
     name: str
     module: ModuleType
     entry_point: str = ""
-    """The entry point in words, with package and version; empty for a feature that ships."""
+    """The entry point as text, with package and version; empty for a feature that ships."""
 
     def __str__(self) -> str:
         return self.entry_point or f"feature {self.name}"
@@ -123,7 +123,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Implementation:
-    """What a feature does for a hook: a function of some of the hook's arguments."""
+    """The function of a feature for a hook, with some of the hook's arguments."""
 
     feature: Feature
     hook: str

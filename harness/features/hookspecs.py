@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 hookspec = pluggy.HookspecMarker(GROUP)
 
 
-# What files and command lines name; called once in a process, when a name is looked up.
+# Names in files and command lines; called once in a process, when a name is looked up.
 
 
 @hookspec
@@ -66,7 +66,7 @@ def stress_metrics() -> Sequence[Metric]:
     """Return metrics, which rows of the checks file name.
 
     Returns:
-        The metrics, as they stand beside the functions that measure.
+        The metrics, which stand beside the functions that measure.
     """
 
 
@@ -164,7 +164,7 @@ def stress_session_opened(session: StressSession, request: RunRequest) -> Stress
         request: The settings of the run.
 
     Returns:
-        The session with other checks, such as informational ones; None to leave it as it is.
+        The session with other checks, such as informational ones; None to leave it unchanged.
 
     Raises:
         InputError: The feature cannot be used with these inputs. The run is then inconclusive.

@@ -118,6 +118,7 @@ def started(path: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProce
     """Run Python where a feature in this folder is installed, too."""
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{path.parent}"}
+    environment.pop("PYTEST_XDIST_WORKER", None)  # This test may run in a worker itself.
     return subprocess.run(
         [sys.executable, *arguments],
         env=environment,

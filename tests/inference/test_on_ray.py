@@ -138,7 +138,7 @@ def test_corruptions_of_ones_own_and_halved_batches_have_the_same_bits(pair):
         )
         assert np.array_equal(mine, theirs)
     finally:
-        CORRUPTIONS._added.pop("ever-darker", None)
+        CORRUPTIONS._declared.pop("ever-darker", None)
     images = images_of(100)
     here, there = pair(Hungry(), screen=False)
     assert np.array_equal(here.predict(images).answers, there.predict(images).answers)

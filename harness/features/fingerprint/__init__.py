@@ -1,4 +1,4 @@
-"""Fingerprint: statistics of weights tell by which recipe a network was trained."""
+"""Fingerprint: statistics of weights tell the training recipe of a network."""
 
 from __future__ import annotations
 
