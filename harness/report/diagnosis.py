@@ -119,7 +119,7 @@ def diagnose(outcome: Outcome) -> Diagnosis:
     )
 
 
-def _groups(verdicts: Sequence[Verdict]) -> tuple[Group, ...]:
+def _groups(verdicts: tuple[Verdict, ...]) -> tuple[Group, ...]:
     """Return the families with checks that do not pass, the worst first."""
     failing: dict[str, list[Verdict]] = {}
     for verdict in worst_first(verdicts):
