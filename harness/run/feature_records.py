@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.base.features import results
-from harness.base.records import as_plain, read_record
+from harness.base.records import as_plain, read_record, record
+from harness.run.shown import Face
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,34 @@ class FeatureRecord:
     def headline_caution(self) -> str:
         """Return why a pass is worth little, for the headline; empty by default."""
         return ""
+
+
+GroupCounts = tuple[str, str, int, int, int, int]
+"""Name of a class or a group, what groups the images, and four counts of images."""
+
+
+@record
+class PicturedRecord(FeatureRecord):
+    """Record of a feature that shows images, in one schema for all such features.
+
+    `sentence` is the result. `caution` is the reason why it is worth little, or empty. `faces` are
+    images under a `title`, the most telling first. `pairs` are changes from class to class with
+    their counts. `groups` are rows of a table of classes and groups. `facts` are further sentences.
+    A feature leaves empty what it does not show.
+    """
+
+    sentence: str
+    caution: str
+    title: str = ""
+    faces: tuple[Face, ...] = ()
+    pairs: tuple[tuple[str, int], ...] = ()
+    groups: tuple[GroupCounts, ...] = ()
+    facts: tuple[str, ...] = ()
+
+    @property
+    def summary_lines(self) -> tuple[str, ...]:
+        """Return the sentence."""
+        return (self.sentence,)
 
 
 def record_types() -> dict[str, type[FeatureRecord]]:

@@ -13,7 +13,7 @@ from harness.checks.tolerance import EQUIVALENCE, what_decides
 from harness.measures.changed_predictions import lost_and_gained, top_change
 from harness.report.page import Section, folded, inputs, paragraphs, render, table, whole_page
 from harness.report.pictures import sheet, source_of
-from harness.run.feature_records import FeatureRecord
+from harness.run.feature_records import PicturedRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -30,28 +30,13 @@ _KINDS = {"equal": "pass", "different": "fail", "inconclusive": "error"}
 
 
 @record
-class OriginalDifferences(FeatureRecord):
+class OriginalDifferences(PicturedRecord):
     """Differences of a candidate from its original, as the record of a run has them.
 
     `sentence` says how many predictions changed. `caution` says why equality to this original is
-    worth little, or is empty. `faces` are changed images under a `title`. `pairs` are changes of
-    class with their counts. `groups` are rows of a table: name, column, changed images, all images,
-    correct predictions lost, and gained. `facts` are empty; they are a key of the schema of
-    `stress.json`.
+    worth little, or is empty. `faces` are changed images. The counts of a group are changed images,
+    all images, correct predictions lost, and gained. `facts` are empty.
     """
-
-    sentence: str
-    caution: str
-    title: str = ""
-    faces: tuple[Face, ...] = ()
-    pairs: tuple[tuple[str, int], ...] = ()
-    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
-    facts: tuple[str, ...] = ()
-
-    @property
-    def summary_lines(self) -> tuple[str, ...]:
-        """Return how many predictions changed."""
-        return (self.sentence,)
 
     @property
     def headline_caution(self) -> str:

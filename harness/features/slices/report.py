@@ -13,7 +13,7 @@ from harness.measures.selection import ordered
 from harness.report.page import Section, in_lines, paragraphs, render
 from harness.report.pictures import sheet, source_of
 from harness.report.wording import reference
-from harness.run.feature_records import FeatureRecord
+from harness.run.feature_records import PicturedRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -25,21 +25,17 @@ FAMILY, _SHOWN = "slices", 24
 
 
 @record
-class WorstSlice(FeatureRecord):
+class WorstSlice(PicturedRecord):
     """The slice on which the candidate loses most, as the record of a run has it.
 
-    `faces` are its images, the largest loss first, under a `title`. `facts` are the name of the
-    slice, and what its images share. `caution`, `pairs` and `groups` are empty; they are keys of
-    the schema of `stress.json`.
+    `faces` are its images, the largest loss first. `facts` are the name of the slice, and what its
+    images share. `caution`, `pairs` and `groups` are empty.
     """
 
-    sentence: str
-    caution: str
-    title: str = ""
-    faces: tuple[Face, ...] = ()
-    pairs: tuple[tuple[str, int], ...] = ()
-    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
-    facts: tuple[str, ...] = ()
+    @property
+    def summary_lines(self) -> tuple[str, ...]:
+        """Return nothing: some slice is always the worst."""
+        return ()
 
 
 def differences(session: StressSession, request: RunRequest) -> WorstSlice | None:

@@ -16,7 +16,7 @@ from harness.data.sources import OF_NO_CLASS
 from harness.features.unlabeled.measures import against
 from harness.report.page import Section, folded, paragraphs, table
 from harness.report.pictures import sheet, source_of
-from harness.run.feature_records import FeatureRecord
+from harness.run.feature_records import PicturedRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
@@ -37,27 +37,14 @@ UNSEEN = (
 
 
 @record
-class Disagreements(FeatureRecord):
+class Disagreements(PicturedRecord):
     """Disagreements on images without labels, as the record of a run has them.
 
-    `caution` says what these checks cannot see. `faces` are the worst images under a `title`.
-    `pairs` are disagreements from class to class with their counts. `groups` are rows of a table:
-    name, column, disagreements with the unanimous models, their images, predictions other than the
+    `caution` says what these checks cannot see. `faces` are the images with disagreements, and
+    `pairs` lead from the class of the reference models to that of the candidate. The counts of a
+    group are disagreements with the unanimous models, their images, predictions other than the
     incumbent's, and all images. `facts` say how these images differ from the test images.
     """
-
-    sentence: str
-    caution: str
-    title: str = ""
-    faces: tuple[Face, ...] = ()
-    pairs: tuple[tuple[str, int], ...] = ()
-    groups: tuple[tuple[str, str, int, int, int, int], ...] = ()
-    facts: tuple[str, ...] = ()
-
-    @property
-    def summary_lines(self) -> tuple[str, ...]:
-        """Return how many images the candidate and the reference models disagree on."""
-        return (self.sentence,)
 
 
 def differences(session: StressSession, request: RunRequest) -> Disagreements | None:  # noqa: ARG001
