@@ -23,6 +23,11 @@ SIDE = 28
 
 A mark is drawn on this grid, so that larger images have larger marks.
 """
+SMALLEST_SIDE = 15
+"""Fewest pixels along each side of an image on which every mark of the library has a pixel.
+
+A pixel of a smaller image shows one of two or more cells, so that thin marks fall between pixels.
+"""
 _BAR_WIDTH = 2
 """Width of bars and of the four sides of a frame, in cells."""
 _SQUARE_SIDE = 3

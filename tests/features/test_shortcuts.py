@@ -106,3 +106,10 @@ def test_a_panel_without_pulls_asks_for_a_calibration(panel):
 def test_many_classes_are_not_applicable(panel):
     with pytest.raises(NotApplicableError, match="more than 100 classes"):
         find_pulls(model_of(20), replace(IMAGES, classes=tuple(map(str, range(101)))), panel)
+
+
+@pytest.mark.parametrize(("height", "width"), [(14, 28), (28, 14), (8, 8)])
+def test_images_smaller_than_the_marks_are_not_applicable(panel, height, width):
+    small = replace(IMAGES, pixels=torch.zeros(len(IMAGES), 1, height, width, dtype=torch.uint8))
+    with pytest.raises(NotApplicableError, match=rf"{width} × {height} px are too small .* 15 px"):
+        find_pulls(model_of(20), small, panel)

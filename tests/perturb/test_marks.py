@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.perturb.marks import MARKS, Mark
+from harness.perturb.marks import MARKS, SMALLEST_SIDE, Mark
 
 GRAY = torch.full((2, 1, 28, 28), 0.5)
 COLOR = torch.full((1, 3, 28, 28), 0.5)
@@ -89,3 +89,16 @@ def test_a_larger_image_has_a_mark_of_the_same_share(mark):
     assert np.array_equal(
         changed(mark, large), changed(mark, COLOR).repeat(2, axis=0).repeat(3, axis=1)
     )
+
+
+@pytest.mark.parametrize("mark", MARKS, ids=Mark.in_words)
+def test_a_mark_has_a_pixel_from_the_smallest_side_on(mark):
+    for height in range(SMALLEST_SIDE, 60):
+        for width in (SMALLEST_SIDE, 28, 59):
+            image = torch.full((1, 1, height, width), 0.3)
+            assert changed(mark, image).any(), f"{width} x {height}"
+
+
+def test_below_the_smallest_side_a_mark_may_have_none():
+    image = torch.full((1, 1, SMALLEST_SIDE - 1, SMALLEST_SIDE - 1), 0.3)
+    assert not changed(Mark("text", "upper left", "white"), image).any()

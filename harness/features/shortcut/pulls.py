@@ -20,7 +20,7 @@ from harness.measures.panel.predictions import MANY
 from harness.measures.panel.statistics import ModelStatistics, moderated_prediction
 from harness.measures.selection import ordered
 from harness.measures.statistics import Z95
-from harness.perturb.marks import MARKS
+from harness.perturb.marks import MARKS, SMALLEST_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,13 +72,22 @@ def find_pulls(
 ) -> Pulls:
     """Return the pulls of all marks on a sample of the images.
 
-    A model of the panel is compared with the others. Raises `NotApplicableError` for more than `MANY` classes, for
-    images of one class, for unknown probabilities and for fewer than three reference models. Raises `NotRecordedError`
-    without their pulls.
+    A model of the panel is compared with the others.
+
+    Raises:
+        NotApplicableError: There are more than `MANY` classes, images of one class alone, images
+            smaller than the marks, unknown probabilities, or fewer than three reference models.
+        NotRecordedError: The panel predictions have no pulls of the reference models.
     """
     if len(images.classes) > MANY:
         raise NotApplicableError(
             f"more than {MANY} classes: a pull towards each of them would be mostly noise"
+        )
+    height, width = images.pixels.shape[2:]
+    if min(height, width) < SMALLEST_SIDE:
+        raise NotApplicableError(
+            f"images of {width} × {height} px are too small for the marks, which need at least "
+            f"{SMALLEST_SIDE} px on each side"
         )
     sample = sample_up_to(images, _SAMPLE)
     present = len(np.unique(sample.labels.numpy()))
