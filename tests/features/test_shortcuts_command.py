@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from harness.cli import main
 from harness.data import LabelledImages
-from harness.features.shortcut.associations import area_under_curve, associations
+from harness.features.shortcut.associations import areas_under_curves, associations
 from harness.features.shortcut.properties import properties_of
 
 CLASSES = ("ant", "bee", "cat")
@@ -48,10 +48,31 @@ def test_the_area_is_that_of_sklearn_and_its_variance_that_of_simulation(ties):
         positive = rng.random(300) < 0.3
         values = rng.normal(size=300) + 0.5 * positive
         values = values.round() if ties else values
-        area, variance = area_under_curve(values, positive)
+        areas_of_class, variances = areas_under_curves(values, positive.astype(int), np.array([1]))
+        area, variance = areas_of_class.item(), variances.item()
         assert area == pytest.approx(roc_auc_score(positive, values))
         areas.append(area)
     assert variance == pytest.approx(np.var(areas), rel=0.3)
+
+
+def area_by_pairs(values, positive):
+    """Return the area and its variance by DeLong's definition: each image of the class beside each other one."""
+    own, others = np.sort(values[positive]), np.sort(values[~positive])
+    wins = (own[:, None] > others) + 0.5 * (own[:, None] == others)
+    of_own, of_others = wins.mean(axis=1), wins.mean(axis=0)
+    return of_own.mean(), of_own.var(ddof=1) / len(own) + of_others.var(ddof=1) / len(others)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9], ids=["many ties", "ties", "no ties"])
+def test_areas_of_many_classes_are_those_of_each_class_alone(decimals):
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 30, 900)
+    values = np.round(rng.normal(size=900) + 0.02 * labels, decimals)
+    classes = np.array([0, 3, 4, 17, 29])
+    areas, variances = areas_under_curves(values, labels, classes)
+    expected = [area_by_pairs(values, labels == label) for label in classes]
+    assert areas == pytest.approx([area for area, _ in expected], rel=1e-12)
+    assert variances == pytest.approx([variance for _, variance in expected], rel=1e-10)
 
 
 def test_a_mark_on_a_fifth_of_a_class_is_named_with_its_place(project, capsys):
