@@ -51,7 +51,7 @@ REASONS = {
     "calibration/warm.py": "what a run printed, in a temporary folder",
     "cli/options.py": "text of the help, which click collects",
     "data/fashion_mnist.py": "files of the data set that are missing or damaged",
-    "features/acceptance/accepting.py": "the incumbent and the checks file that it has just read",
+    "features/acceptance/acceptance.py": "the incumbent and the checks file that it has just read",
     "features/golden/changes.py": "the golden set that it has just read",
     "inference/anew.py": "an archive in memory",
     "inference/predictors/user_callable.py": "what the system asks of a process",

@@ -15,7 +15,7 @@ from harness.checks.declaration import (
     read_declaration,
 )
 from harness.cli import main
-from harness.features.acceptance import accepting as acceptance
+from harness.features.acceptance import acceptance
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 NAMED = "not compared with an incumbent"

@@ -14,7 +14,7 @@ from harness.cli import options
 
 if TYPE_CHECKING:
     from harness.calibration.calibrate import CalibrationRequest
-    from harness.features.acceptance.accepting import AcceptRequest
+    from harness.features.acceptance.acceptance import AcceptRequest
 
 
 @click.command(
@@ -71,7 +71,7 @@ def accept_command(
     grow_panel: bool | None,
 ) -> int:
     """Gate a checkpoint and accept it."""
-    from harness.features.acceptance.accepting import AcceptRequest, accept
+    from harness.features.acceptance.acceptance import AcceptRequest, accept
     from harness.report.api import judged
 
     # The last one counts: another model would be judged under this one's name, or another run's report be read.
