@@ -79,7 +79,7 @@ from harness.cli import options
 @options.run_options("data", "size", "model", "device")
 def init_command(folder: Path, ci: str | None, **chosen: Any) -> int:
     """Make a gate."""
-    from harness.features.adoption.making import InitRequest, initialize
+    from harness.features.adoption.gate_files import InitRequest, initialize
     from harness.run.settings import IN_TABLE
 
     if not folder.is_dir():
