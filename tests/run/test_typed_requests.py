@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from zoo import Zoo
 
-from harness.features.comparison.comparing import compare
+from harness.features.comparison.comparison import compare
 from harness.features.evaluation.breaking import break_image
 from harness.features.evaluation.evaluating import evaluate
 from harness.inference import Classifier

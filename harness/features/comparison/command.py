@@ -43,7 +43,7 @@ def compare_command(
 ) -> int:
     """Compare two checkpoints by their predictions."""
     from harness.base.outputs import PAGE, table_kind
-    from harness.features.comparison.comparing import compare
+    from harness.features.comparison.comparison import compare
     from harness.report.exports import changes_csv
     from harness.report.html import comparison_page
     from harness.report.pictures import source_of
