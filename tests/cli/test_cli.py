@@ -519,7 +519,7 @@ def test_evaluate_failures_writes_every_failure_with_its_probabilities(failures)
 def test_evaluate_poses_prints_what_the_measures_say(tmp_path, monkeypatch):
     images, poses = some_images(), (IDENTITY, Pose(10), Pose(0, 2, 0))
     monkeypatch.setattr(
-        "harness.features.evaluation.evaluating.augmentation_range_poses", lambda _: poses
+        "harness.features.evaluation.evaluation.augmentation_range_poses", lambda _: poses
     )
     found, classifier = (
         json.loads(evaluate(tmp_path, "--poses", "--json")),

@@ -6,7 +6,7 @@ from zoo import Zoo
 
 from harness.features.comparison.comparison import compare
 from harness.features.evaluation.breaking import break_image
-from harness.features.evaluation.evaluating import evaluate
+from harness.features.evaluation.evaluation import evaluate
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint
 from harness.run.settings import ModelSettings

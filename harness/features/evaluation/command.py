@@ -130,7 +130,7 @@ def evaluate_command(
     **asked: Any,
 ) -> int:
     """Evaluate a checkpoint."""
-    from harness.features.evaluation.evaluating import FILES, evaluate
+    from harness.features.evaluation.evaluation import FILES, evaluate
     from harness.features.evaluation.per_image import kind_of
     from harness.run.inputs import inputs_of_command
 
