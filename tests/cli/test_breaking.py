@@ -10,7 +10,7 @@ import torch
 
 from harness import cli
 from harness.data import LabelledImages
-from harness.features.evaluation import breaking
+from harness.features.evaluation import breaking_poses
 from harness.inference import Classifier
 from harness.networks.architectures import FashionCNN
 from harness.networks.checkpoints import Record, save_checkpoint
@@ -46,8 +46,8 @@ def shop(tmp_path):
 def test_break_finds_the_smallest_pose_of_one_image(shop, tmp_path, capsys, monkeypatch):
     """Its picture has the words of the report."""
     path, data = shop
-    shown, drawn = [], breaking.strip
-    monkeypatch.setattr(breaking, "strip", lambda tiles: shown.extend(tiles) or drawn(tiles))
+    shown, drawn = [], breaking_poses.strip
+    monkeypatch.setattr(breaking_poses, "strip", lambda tiles: shown.extend(tiles) or drawn(tiles))
     picture = tmp_path / "out/broken.png"
     arguments = ["break", str(path), "--image", "1", "--data", data, "--output", str(picture)]
     assert cli.main([*arguments, "--json"]) == 0
@@ -133,7 +133,7 @@ def test_the_search_over_all_images_shows_progress_before_a_pose_is_done(
     """A pose of many images takes seconds: its batches count. Here nothing is waited for."""
     path, data = shop
     monkeypatch.setattr("harness.base.progress._FIRST_S", 0.0)
-    monkeypatch.setattr(breaking, "Progress", partial(breaking.Progress, mininterval=0))
+    monkeypatch.setattr(breaking_poses, "Progress", partial(breaking_poses.Progress, mininterval=0))
     output = tmp_path / "survival.png"
     assert cli.main(["break", str(path), "--data", data, "--output", str(output)]) == 0
     first, *_, last = [

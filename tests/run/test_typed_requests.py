@@ -5,7 +5,7 @@ import pytest
 from zoo import Zoo
 
 from harness.features.comparison.comparison import compare
-from harness.features.evaluation.breaking import break_image
+from harness.features.evaluation.breaking_poses import break_image
 from harness.features.evaluation.evaluation import evaluate
 from harness.inference import Classifier
 from harness.networks.checkpoints import load_checkpoint

@@ -34,7 +34,7 @@ def break_command(
 ) -> int:
     """Find how little it takes."""
     from harness.base.outputs import PICTURE
-    from harness.features.evaluation.breaking import break_image, survival
+    from harness.features.evaluation.breaking_poses import break_image, survival
     from harness.run.inputs import inputs_of_command
 
     settings = options.project_with(as_json=as_json).request
