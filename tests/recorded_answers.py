@@ -53,4 +53,4 @@ def manifest(folder):
 def order(folder, *, families=(), speed=100.0, overview=False):
     """Return what a run is asked for to export its images in place of it."""
     what = {"folder": str(folder), "families": families, "speed": speed, "overview": overview}
-    return {"instead": ("harness.features.exports.write", what)}
+    return {"instead": ("harness.features.exports.image_export", what)}

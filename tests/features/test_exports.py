@@ -10,7 +10,7 @@ from zoo import ROWS, asked_to_record
 from harness.base.errors import InputError
 from harness.data.exported import Export, hash_of_names, names_of
 from harness.data.images import unit_range
-from harness.features.exports import write
+from harness.features.exports import image_export
 from harness.perturb import Pose
 
 TESTS = ("clean", "rotation", "confident_errors")
@@ -115,7 +115,7 @@ def test_it_holds_the_images_that_fixtures_ask_about(zoo, export, budget):
 
 
 def test_an_interrupted_export_resumes(export, monkeypatch):
-    monkeypatch.setattr(write, "SHARD_BYTES", 100 * 16 * 16 * 4)
+    monkeypatch.setattr(image_export, "SHARD_BYTES", 100 * 16 * 16 * 4)
     done = export()
     whole = contents(done.folder)
     assert sum(name.startswith("shard") for name in whole) == 8
@@ -159,7 +159,9 @@ def test_another_export_is_not_overwritten(zoo, export):
 
 def test_the_size_is_told_first_and_no_disk_is_filled(export, monkeypatch):
     monkeypatch.setattr(
-        write.shutil, "disk_usage", lambda _: SimpleNamespace(free=write.MARGIN + 1_000)
+        image_export.shutil,
+        "disk_usage",
+        lambda _: SimpleNamespace(free=image_export.MARGIN + 1_000),
     )
     done = export()
     assert done.status == 4

@@ -129,7 +129,7 @@ def test_only_the_plugin_and_what_starts_pytest_know_it():
     ] == []
 
 
-PRINTING = {"cli/__init__.py", "cli/docs.py", "cli/options.py", "features/exports/write.py"}
+PRINTING = {"cli/__init__.py", "cli/docs.py", "cli/options.py", "features/exports/image_export.py"}
 """Modules with a `print` of their own: before click is imported, pages that ship, for all others, and inside pytest."""
 
 

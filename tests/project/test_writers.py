@@ -60,7 +60,7 @@ REASONS = {
     "report/figures.py": "a figure in memory",
     "run/inner.py": "what passes between two processes, in a temporary folder",
     "run/handover.py": "the record of a run for the process that waits for it, in that folder",
-    "features/exports/write.py": "files of an export, in a folder that was empty or its own",
+    "features/exports/image_export.py": "files of an export, in a folder that was empty or its own",
     "run/history.py": "a line of an output",
 }
 

@@ -49,7 +49,7 @@ model_args = { width = 2, depth = 3 }
 
 def test_a_request_travels_as_json_and_is_shown_as_a_line():
     asked = ASKED.but(
-        instead=("harness.features.exports.write", {"folder": "out"}),
+        instead=("harness.features.exports.image_export", {"folder": "out"}),
         record=frozenset({"clean"}),
         answers=Path("answers"),
     )

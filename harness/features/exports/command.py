@@ -85,7 +85,7 @@ def export_inputs_command(
             reports=reports,
             tests=(str(checks_path.parent),),
             options=("-q", "-s", "-p", "no:cacheprovider", *options.for_gate()),
-            instead=("harness.features.exports.write", order),
+            instead=("harness.features.exports.image_export", order),
         )
         result = execute(request, on_line=_tell_progress)
     if result.status:
