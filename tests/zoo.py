@@ -5,6 +5,7 @@ Here is one factory each for labeled images, networks, and models in their role;
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -41,6 +42,8 @@ from harness.run.status import REPORTS
 
 STRESS_TESTS = Path(__file__).parents[1] / "stress_tests"
 CLASSES = ("ant", "bee", "cat", "dog")
+HANGS_AFTER_S = 600
+"""Seconds after which a process that a test starts is held to hang."""
 ARGUMENTS = {
     "conv_channels": [1],
     "fc_sizes": [],
@@ -486,6 +489,22 @@ _REMEMBERED: dict[str, tuple[int, str, str, bytes]] = {}
 
 _REPORTS, _RUN = b"@REPORTS@", b"@RUN@"
 """Stand in what is remembered for the folder of the reports and the run's id, which are others each time."""
+
+
+def run_python(*arguments: str, cwd: Path, code: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, with the modules in the folder `code` before all others."""
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": f"{code}{os.pathsep}{root}"}
+    environment.pop("PYTEST_XDIST_WORKER", None)  # The test may run in a worker itself.
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=HANGS_AFTER_S,
+        check=False,
+    )
 
 
 def in_this_process(pytester, runs: list[list[str]]):

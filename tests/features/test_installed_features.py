@@ -1,13 +1,9 @@
 """Features of installed packages: found by their entry points, and refused by name if unusable."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from zoo import CLEAN
+from zoo import CLEAN, run_python
 
 from harness.base.errors import FeatureError
 from harness.base.features import Command, Family, features, implementations
@@ -114,21 +110,6 @@ def test_of_entries_one_has_to_be_of_the_kind(install):
         table.get("x")
 
 
-def started(path: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python where a feature in this folder is installed, too."""
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{path.parent}"}
-    environment.pop("PYTEST_XDIST_WORKER", None)  # This test may run in a worker itself.
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.processes
 @pytest.mark.parametrize("name", BROKEN)
 def test_every_command_names_a_broken_feature_and_ends_with_4(install, zoo, name):
@@ -140,7 +121,7 @@ def test_every_command_names_a_broken_feature_and_ends_with_4(install, zoo, name
         ("gate", f"--stress-set=data={zoo.data}"),
     ]
     for command in commands:
-        done = started(path, "-m", "harness", *command, cwd=zoo.root)
+        done = run_python("-m", "harness", *command, cwd=zoo.root, code=path.parent)
         assert done.returncode == 4, done.stdout + done.stderr
         assert f"error: [FEATURE] {NAMED}" in done.stderr
         assert message in done.stderr
@@ -158,7 +139,7 @@ def test_a_gate_in_pytest_names_a_broken_feature_in_its_reports(install, zoo, na
     code, message = BROKEN[name]
     path = install("dim", code)
     gate = ("stress_tests", f"--stress-set=data={zoo.data}", "-p", "harness.plugin")
-    done = started(path, "-m", "pytest", *gate, *workers, cwd=zoo.root)
+    done = run_python("-m", "pytest", *gate, *workers, cwd=zoo.root, code=path.parent)
     printed = done.stdout + done.stderr
     assert done.returncode == 4, printed
     assert f"[FEATURE] {NAMED}" in printed
@@ -186,7 +167,9 @@ def stress_session_opened(session):
         "-p",
         "harness.plugin",
     )
-    done = started(path, "-m", "pytest", "stress_tests", *settings, *workers, cwd=zoo.root)
+    done = run_python(
+        "-m", "pytest", "stress_tests", *settings, *workers, cwd=zoo.root, code=path.parent
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     opened = set((zoo.root / "opened.txt").read_text().split())
     assert opened == ({"controller", "gw0", "gw1"} if workers else {"controller"})

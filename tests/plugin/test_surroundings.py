@@ -2,21 +2,18 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from outcomes import agreed_verdict
+from zoo import run_python
 
 from harness.run.history import read_history
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 ROOT = Path(__file__).parents[2]
-SECONDS = 600
-"""After which a run is held to hang."""
 
 
 class Past(datetime):
@@ -49,21 +46,11 @@ def test_a_clock_that_is_set_back_between_two_runs_changes_no_verdict(zoo, monke
     assert len(lines) == 3
 
 
-def started(zoo, *arguments, code: Path):
-    """Run the gate in a process of its own with the modules in `code` before all others; return how it ended."""
-    paths = os.pathsep.join([str(code), str(ROOT)])
-    environment = {**os.environ, "PYTHONPATH": paths}
-    command = [sys.executable, "-m", "pytest", "-p", "harness.plugin", "-p", "no:cacheprovider"]
-    line = [*command, "stress_tests", "--stress-set", "data=npz:zoo.npz"]
-    return subprocess.run(
-        [*line, *arguments],
-        cwd=zoo.root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+def run_gate(zoo, *options, code: Path):
+    """Run the gate with the modules in `code` before all others; return how it ended."""
+    plugins = ("-p", "harness.plugin", "-p", "no:cacheprovider")
+    gate = ("stress_tests", "--stress-set", "data=npz:zoo.npz")
+    return run_python("-m", "pytest", *plugins, *gate, *options, cwd=zoo.root, code=code)
 
 
 @pytest.mark.processes
@@ -82,7 +69,7 @@ def test_two_versions_of_the_harness_share_a_cache_and_no_prediction(zoo, tmp_pa
     values = []
     for run in (
         zoo.run,
-        lambda: started(zoo, "-p", "no:html", code=other),
+        lambda: run_gate(zoo, "-p", "no:html", code=other),
         zoo.run,
     ):  # The first and last: here.
         run()
@@ -103,6 +90,6 @@ def test_packages_that_a_run_does_without_change_no_verdict(zoo, tmp_path):
         (tmp_path / "broken" / name / "__init__.py").write_text(
             f"raise ImportError('on purpose', name={name!r})\n"
         )
-    ran = started(zoo, code=tmp_path / "broken")
+    ran = run_gate(zoo, code=tmp_path / "broken")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert agreed_verdict(zoo.root / "reports", run=zoo.report()["run"]) == "pass"
