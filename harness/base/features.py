@@ -250,6 +250,14 @@ def families_of_features() -> dict[str, Family]:
     return {family.name: family for family in listed("stress_families")}
 
 
+def missing_feature(family: str) -> str:
+    """Return the feature that ships with a family and is not there; empty for any other family."""
+    if family in families_of_features():
+        return ""
+    catalog: dict[str, str] = import_module("harness.features.catalog").FEATURE_OF_FAMILY
+    return catalog.get(family, "")
+
+
 def families_with_rows() -> dict[str, Callable[..., Any]]:
     """Return the functions that make rows of a table of the checks file, by the family's name."""
     return {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, some_of
+from harness.base.features import missing_feature
 from harness.base.records import as_plain
 from harness.checks.families import families_in_words, family_in_words
 from harness.checks.known import KNOWN, read_known
@@ -119,8 +120,12 @@ def outcome_of(
     """
     checks = session.checks
     rows = {check.id: position for position, check in enumerate(checks.checks)}
-    verdicts = sorted(
+    measured = sorted(
         reported.verdicts.values(),
+        key=lambda verdict: (rows.get(verdict.check.id, len(rows)), verdict.check.id),
+    )
+    verdicts = sorted(
+        [*measured, *_of_missing_features(reported, session)],
         key=lambda verdict: (rows.get(verdict.check.id, len(rows)), verdict.check.id),
     )
     run_facts = RunFacts(
@@ -144,7 +149,7 @@ def outcome_of(
     results = Results(
         verdicts=tuple(verdicts),
         errors=reported.reasons,
-        omissions=tuple(_omissions(reported, verdicts, session)),
+        omissions=tuple(_omissions(reported, measured, session)),
         failed_tests=tuple(reported.failed_tests),
         tests=_fitting(sorted(reported.tests, key=lambda test: test.name)),
         notices=(
@@ -153,10 +158,26 @@ def outcome_of(
             *_known_notices(inputs.known, verdicts, run_facts.day),
         ),
         remarks=_remarks(session, verdicts),
-        costs=_costs(reported, verdicts),
+        costs=_costs(reported, measured),
     )
     outcome = Outcome(run_facts, inputs, results, reported.findings, reported.parts)
     return outcome if outcome.fails_in_earnest else _with_failed_self_checks(outcome)
+
+
+def _of_missing_features(reported: Reported, session: StressSession) -> list[Verdict]:
+    """Return verdicts on rows that no test measures, because the feature with their tests is not there.
+
+    The rows count as not measured, so the run is partial.
+    """
+    if session.scope.stopped is not None or session.scope.recording:
+        return []
+    verdicts = []
+    for check in session.checks.checks:
+        feature = missing_feature(check.family)
+        if feature and check.id not in reported.verdicts:
+            reason = f"the feature {feature} is not there (harness/features/{feature})"
+            verdicts.append(check.unjudged("not_applicable", reason))
+    return verdicts
 
 
 def _with_failed_self_checks(outcome: Outcome) -> Outcome:

@@ -17,6 +17,7 @@ from harness.base.registry import Registry
 from harness.checks.families import FAMILIES, offered
 from harness.cli import COMMANDS, OWN
 from harness.features import hookspecs
+from harness.features.catalog import FEATURE_OF_FAMILY
 from harness.measures import METRICS
 from harness.report.html import page_of
 from harness.report.page import Section
@@ -128,6 +129,15 @@ def test_damages_and_first_checks_of_families_are_there():
         assert family.starter_checks is None or family.name in offered()
 
 
+def test_the_catalog_names_the_feature_of_each_family():
+    names = {
+        family.name: feature.name
+        for feature in features()
+        for family in returned(feature, "stress_families")
+    }
+    assert names == FEATURE_OF_FAMILY
+
+
 class Toy:
     """A feature with a section, a line of the summary, and families in their places."""
 
@@ -175,6 +185,21 @@ def test_an_entry_stands_before_the_one_that_it_names(toy):
     assert len(table) == 5
 
 
+def families_with_own_tests(feature: Feature) -> list[str]:
+    """Return the families whose rows no test measures without the feature; golden ones are a table of their own."""
+    families = [family for family in returned(feature, "stress_families") if family.rows is None]
+    return [family.name for family in families] if feature.stress_tests else []
+
+
+def rows_of_feature(feature: Feature) -> str:
+    """Return a row for each family of a feature, on a metric of its own if it has one."""
+    metric = next((metric.name for metric in returned(feature, "stress_metrics")), "accuracy")
+    return "".join(
+        f'\n[[check]]\nid = "of-{family.replace("_", "-")}"\nfamily = "{family}"\nmetric = "{metric}"\n'
+        for family in families_with_own_tests(feature)
+    )
+
+
 def house_without(name: str, place: Path) -> Path:
     """Make a house of links, without the folder of a feature."""
     (place / "harness/features").mkdir(parents=True)
@@ -194,7 +219,7 @@ def test_without_its_folder_the_rest_runs(tmp_path):
         house, root = house_without(name, tmp_path / name / "house"), tmp_path / name / "zoo"
         root.mkdir()
         zoo = Zoo(root, tests=("clean", "skew"))
-        zoo.bind(ROWS + SKEWED)
+        zoo.bind(ROWS + SKEWED + rows_of_feature(ADDED[name]))
         if name != "golden":
             shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
         golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
@@ -239,3 +264,8 @@ def runs_without(name: str, root: Path, output: str, house: str) -> None:
     statuses = {check["id"]: check["status"] for check in report["checks"]}
     assert (statuses["clean"], statuses["skew-bits-6"]) == ("pass", "informational")
     assert not [check for check in statuses if "golden" in check], "its test is there, and no row"
+    details = {check["id"]: check["detail"] for check in report["checks"]}
+    for family in families_with_own_tests(feature):
+        row = f"of-{family.replace('_', '-')}"
+        assert statuses[row] == "not_applicable"
+        assert f"the feature {name} is not there" in details[row]
