@@ -15,11 +15,12 @@ from overviews import CHANGES, model, overview, rate
 from harness.checks import Check, Threshold, Verdict
 from harness.checks.families import FAMILIES
 from harness.features.consensus.measures import CONSENSUS_SET_ERRORS
+from harness.features.golden.measures import GOLDEN_RIGHT
 from harness.features.golden.report import section as golden
 from harness.features.skew.family import costliest
 from harness.features.skew.family import section as serving
 from harness.measures import Measurement, Unit
-from harness.measures.accuracy import ACCURACY, GOLDEN_RIGHT, PAIR_FAILURES
+from harness.measures.accuracy import ACCURACY, PAIR_FAILURES
 from harness.measures.failures import UNIQUE_CONFIDENT
 from harness.measures.panel.label_errors import LabelError, LabelErrors, WithoutLabelErrors
 from harness.measures.worst_poses import ROBUST_ACCURACY

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.checks import Check, ChecksFile
     from harness.checks.damages import Damage
     from harness.data import LabelledImages
+    from harness.measures import Metric
     from harness.report.page import Section
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
@@ -62,6 +63,12 @@ def _images(
     from harness.features.golden.golden_set import labelled_images
 
     return labelled_images(checks, images, request)
+
+
+def stress_metrics() -> list[Metric]:
+    from harness.features.golden.measures import GOLDEN_RIGHT
+
+    return [GOLDEN_RIGHT]
 
 
 def stress_sections(outcome: Outcome) -> list[Section | None]:

@@ -20,7 +20,7 @@ from harness.checks import Check, ChecksError, Threshold
 from harness.checks.tables import parsed
 from harness.data.images import labelled_like, pixels_like
 from harness.data.pipeline import Pipeline
-from harness.measures.accuracy import GOLDEN_RIGHT
+from harness.features.golden.measures import GOLDEN_RIGHT
 
 if TYPE_CHECKING:
     from pathlib import Path

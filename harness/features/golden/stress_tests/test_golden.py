@@ -1,7 +1,7 @@
 """Golden images, which must never be wrong again, are correct."""
 
 from harness.checks import Key
-from harness.measures import golden_right
+from harness.features.golden.measures import golden_right
 from harness.plugin import check
 
 IMAGE, BECAUSE = Key("image", int, ""), Key("because", str)
