@@ -1,7 +1,8 @@
-"""Slices that nobody named: images that the reference models predict alike, and what a model loses there.
+"""Found slices: images that the reference models predict alike, and what a model loses there.
 
-k-means of the reference models' mean probabilities makes the slices. They follow from the panel predictions alone, to
-the bit: from no model, sample, thread or version of a library. So a check that names a slice finds the same images.
+k-means of the reference models' mean probabilities makes the slices. They follow from the panel
+predictions alone, to the bit: from no model, sample, thread or version of a library. So a check
+that names a slice finds the same images.
 """
 
 from __future__ import annotations
@@ -24,10 +25,20 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
     from harness.measures.panel.predictions import PanelPredictions, PanelView
 
-IMAGES, FEWEST, MOST, LEAST = 200, 30, 60, 20
-"""Images of the split for each slice, the fewest and the most slices at first, and the least images of one."""
-_ROUNDS, _NAMED, _RARE = 30, 3, 0.02
-"""Rounds of k-means; the most classes that a description names, and the least probability of one."""
+IMAGES = 200
+"""Images of the split for each slice, at first."""
+FEWEST = 30
+"""Fewest slices at first."""
+MOST = 60
+"""Most slices at first."""
+LEAST = 20
+"""Fewest images of a slice."""
+_ROUNDS = 30
+"""Rounds of k-means."""
+_NAMED = 3
+"""Most classes that a description names."""
+_RARE = 0.02
+"""Smallest probability of a class that a description names."""
 WORST_SLICE = Metric(
     "worst_slice",
     Unit.SCORE,
@@ -49,12 +60,14 @@ starter_checks = always(("slices-worst", "worst_slice"))
 
 
 class Slices(NamedTuple):
-    """A model's clean predictions of N images, the slices by name, and the number of each image's, `of` (N,) int64.
+    """A model's clean predictions of N images in slices.
 
-    `expected`, (N, C), are the reference models' mean probabilities, and `lost`, (N,), the label's loss against them.
-    `chance`, (slices,), is the standard deviation of the sum of a slice's losses by chance, as if labels were drawn
-    with their expected probability. It is at least one image, as for counts. A model of the panel has its
-    `own` part in the mean of all, which is not in `expected`; 0 for others.
+    `names` are those of the slices, and `of`, (N,) int64, is the number of each image's slice.
+    `expected`, (N, C), are the reference models' mean probabilities, and `lost`, (N,), the label's
+    loss against them. `chance`, (slices,), is the standard deviation of the sum of a slice's losses
+    by chance, as if labels were drawn with their expected probability. It is at least one image, as
+    for counts. A model of the panel has its `own` part in the mean of all, which is not in
+    `expected`; 0 for others.
     """
 
     predictions: Predictions
@@ -68,112 +81,178 @@ class Slices(NamedTuple):
     @property
     def worst(self) -> int:
         """Return the number of the slice with the largest loss in these standard deviations."""
-        return int((np.bincount(self.of, self.lost, len(self.names)) / self.chance).argmax())
+        losses = np.bincount(self.of, self.lost, len(self.names))
+        return int((losses / self.chance).argmax())
 
     def facts(self, number: int) -> list[str]:
-        """Return the labels of a slice, and the mean probabilities of the reference models and of the model there."""
-        some, names, said = self.of == number, self.predictions.classes, []
-        labels = np.eye(len(names))[self.predictions.labels]
+        """Return the labels of a slice, and the mean probabilities that models give there."""
+        classes = self.predictions.classes
+        in_slice = self.of == number
         tables = {
-            "labels": labels,
+            "labels": np.eye(len(classes))[self.predictions.labels],
             "reference models": self.expected,
             "candidate": self.predictions.probabilities,
         }
-        for what, table in tables.items():
-            mean = table[some].mean(axis=0)
-            first = np.argsort(-mean, kind="stable")[:_NAMED]
-            said.append(
-                f"{what} {', '.join(f'{names[at]} {mean[at]:.1%}' for at in first if mean[at] >= _RARE)}"
-            )
-        return said
+        facts = []
+        for title, table in tables.items():
+            mean = table[in_slice].mean(axis=0)
+            likeliest = np.argsort(-mean, kind="stable")[:_NAMED]
+            shares = [
+                f"{classes[label]} {mean[label]:.1%}" for label in likeliest if mean[label] >= _RARE
+            ]
+            facts.append(f"{title} {', '.join(shares)}")
+        return facts
 
 
 def find_slices(predictions: Predictions, panel_predictions: PanelPredictions) -> Slices:
-    """Return a model's clean predictions in slices; raises as `PanelPredictions.mean_of_others` does.
+    """Return a model's clean predictions in slices.
 
-    Raises `NotApplicableError` for more than `MANY` classes, and for images that make no two slices.
+    Raises:
+        NotApplicableError: There are more than `MANY` classes, or too few images for two slices.
+        InputError: As `PanelPredictions.mean_of_others` does.
     """
     panel_predictions.consensus_sets([predictions])  # While a panel is recorded, this records them.
     predictions.expect_known()
-    expected, at = panel_predictions.mean_of_others(predictions), np.arange(len(predictions.labels))
-    names, of = _slices_of(panel_predictions.view())
-    of, usual = of[predictions.images.positions.numpy()], expected[at, predictions.labels]
-    chance = np.sqrt(np.maximum(np.bincount(of, usual * (1 - usual), len(names)), 1))
-    lost = usual - predictions.probabilities[at, predictions.labels]
-    own = 1 / len(panel_predictions.models) if panel_predictions.excluded is not None else 0.0
-    return Slices(predictions, names, of, expected, lost, chance, own)
+    expected = panel_predictions.mean_of_others(predictions)
+    names, slice_of_image = _slices_of(panel_predictions.view())
+    slice_of_image = slice_of_image[predictions.images.positions.numpy()]
+
+    rows = np.arange(len(predictions.labels))
+    expected_of_label = expected[rows, predictions.labels]
+    lost = expected_of_label - predictions.probabilities[rows, predictions.labels]
+    # The variance of a label that is drawn with probability p is p (1 - p).
+    variances = np.bincount(slice_of_image, expected_of_label * (1 - expected_of_label), len(names))
+    chance = np.sqrt(np.maximum(variances, 1))
+
+    own = 0.0
+    if panel_predictions.excluded is not None:
+        own = 1 / len(panel_predictions.models)
+    return Slices(predictions, names, slice_of_image, expected, lost, chance, own)
 
 
 @lru_cache(maxsize=2)
 def _slices_of(view: PanelView) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the names of the slices, hashes of their images' numbers, and the number of each image's slice.
+    """Return the names of the slices, and the number of each image's slice.
 
-    A slice with fewer than `LEAST` images is dissolved, the smallest first: its images go to the nearest other one.
+    A name is a hash of the numbers of the images, so it names these images alone.
     """
-    from scipy.spatial.distance import cdist
-
-    known = np.flatnonzero(view.wrong != NOT_ASKED)
+    asked = np.flatnonzero(view.wrong != NOT_ASKED)
     if view.mean is None:
         raise NotApplicableError(
             f"more than {MANY} classes: the panel predictions have no means of so many"
         )
-    points = view.mean[known].astype(np.float64)
-    count = max(1, min(max(len(known) // IMAGES, FEWEST), MOST, len(known) // LEAST))
-    # The start of k-means++ (Arthur & Vassilvitskii 2007). No version of NumPy changes this generator's stream.
-    rng, near, first = np.random.RandomState(0), np.full(len(points), 2.0), list[int]()
-    for _ in range(count):
-        total = np.cumsum(near)
-        first.append(int(np.searchsorted(total, rng.random_sample() * total[-1])))
-        near = np.minimum(near, cdist(points, points[first[-1:]], "sqeuclidean")[:, 0])
-    centers = points[first]
+    points = view.mean[asked].astype(np.float64)
+    count = min(max(len(asked) // IMAGES, FEWEST), MOST, len(asked) // LEAST)
+    nearest = _nearest_large_centers(points, _k_means(points, max(1, count)))
+    slices = int(nearest.max()) + 1
+    if slices == 1:
+        raise NotApplicableError(f"{len(asked)} images make no two slices of at least {LEAST}")
+
+    slice_of_image = np.zeros(len(view.wrong), dtype=np.int64)
+    slice_of_image[asked] = nearest
+    names = []
+    for number in range(slices):
+        members = asked[nearest == number].astype("<i8")
+        names.append(hashlib.sha256(members.tobytes()).hexdigest()[:12])
+    return tuple(names), slice_of_image
+
+
+def _k_means(points: np.ndarray, count: int) -> np.ndarray:
+    """Return the centers of so many clusters of points (N, C), (count, C)."""
+    from scipy.spatial.distance import cdist
+
+    centers = points[_first_centers(points, count)]
     for _ in range(_ROUNDS):
-        chosen = cdist(points, centers, "sqeuclidean").argmin(axis=1)
-        sizes = np.bincount(chosen, minlength=count)[:, None]
-        sums = np.stack([np.bincount(chosen, column, count) for column in points.T], axis=1)
-        centers = np.where(sizes, sums / np.maximum(sizes, 1), centers)
-    far = cdist(points, centers, "sqeuclidean")
-    while (sizes := np.bincount(far.argmin(axis=1), minlength=far.shape[1])).min() < LEAST and len(
-        sizes
-    ) > 1:
-        far = np.delete(far, sizes.argmin(), axis=1)
-    if len(sizes) == 1:
-        raise NotApplicableError(f"{len(known)} images make no two slices of at least {LEAST}")
-    of = np.zeros(len(view.wrong), dtype=np.int64)
-    of[known] = far.argmin(axis=1)
-    members = (known[of[known] == number].astype("<i8").tobytes() for number in range(len(sizes)))
-    return tuple(hashlib.sha256(each).hexdigest()[:12] for each in members), of
+        nearest = cdist(points, centers, "sqeuclidean").argmin(axis=1)
+        sizes = np.bincount(nearest, minlength=count)[:, None]
+        columns = [np.bincount(nearest, column, count) for column in points.T]
+        means = np.stack(columns, axis=1) / np.maximum(sizes, 1)
+        centers = np.where(sizes, means, centers)
+    return np.asarray(centers)
 
 
-def worst_slice(seen: Slices) -> Measurement:
-    """Return the largest loss of a slice, in standard deviations by chance."""
-    return _measured(WORST_SLICE, seen, seen.worst, seen.chance[seen.worst], n=len(seen.of))
+def _first_centers(points: np.ndarray, count: int) -> list[int]:
+    """Return the positions of the first centers, as k-means++ chooses them.
 
-
-def slice_loss(seen: Slices, name: str) -> Measurement:
-    """Return the mean loss of a slice; raises `InputError` for one that the panel predictions do not make.
-
-    While a new panel is measured, that is a `NotApplicableError`: the row must not stand in the way of a calibration.
+    Arthur & Vassilvitskii (2007), "k-means++: the advantages of careful seeding".
     """
-    if name not in seen.names:
-        error = NotApplicableError if seen.own else PanelError
+    from scipy.spatial.distance import cdist
+
+    rng = np.random.RandomState(0)  # No version of NumPy changes this generator's stream.
+    distances = np.full(len(points), 2.0)
+    positions: list[int] = []
+    for _ in range(count):
+        total = np.cumsum(distances)
+        position = int(np.searchsorted(total, rng.random_sample() * total[-1]))
+        positions.append(position)
+        to_center = cdist(points, points[position : position + 1], "sqeuclidean")[:, 0]
+        distances = np.minimum(distances, to_center)
+    return positions
+
+
+def _nearest_large_centers(points: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Return the number of each point's nearest center, (N,), of those with `LEAST` points or more.
+
+    The smallest cluster is dissolved first. Its points go to the nearest of the others.
+    """
+    from scipy.spatial.distance import cdist
+
+    distances = cdist(points, centers, "sqeuclidean")
+    while True:
+        nearest = distances.argmin(axis=1)
+        sizes = np.bincount(nearest, minlength=distances.shape[1])
+        if sizes.min() >= LEAST or len(sizes) == 1:
+            return np.asarray(nearest)
+        distances = np.delete(distances, sizes.argmin(), axis=1)
+
+
+def worst_slice(slices: Slices) -> Measurement:
+    """Return the largest loss of a slice, in standard deviations by chance."""
+    unit = slices.chance[slices.worst]
+    return _measured(WORST_SLICE, slices, slices.worst, unit, n=len(slices.of))
+
+
+def slice_loss(slices: Slices, name: str) -> Measurement:
+    """Return the mean loss of a slice.
+
+    Raises:
+        InputError: The panel predictions make no slice of this name.
+        NotApplicableError: The same while a new panel is measured, because the row must not stand
+            in the way of a calibration; or no measured image is of the slice.
+    """
+    if name not in slices.names:
+        error = NotApplicableError if slices.own else PanelError
         raise error(
-            f"slice {name!r}: none of the {len(seen.names)} slices of the panel predictions has these images. The "
-            "reference models or the data have changed; copy the row of a new report, or remove this one"
+            f"slice {name!r}: none of the {len(slices.names)} slices of the panel predictions has "
+            "these images. The reference models or the data have changed; copy the row of a new "
+            "report, or remove this one"
         )
-    if not (size := int((seen.of == seen.names.index(name)).sum())):
-        raise NotApplicableError(f"none of the {len(seen.of)} measured images is of slice {name}")
-    # A loss against the mean of all, as a candidate's is. Their spread then tells that of candidates.
-    seen = seen._replace(lost=seen.lost * (1 - seen.own))
-    return _measured(SLICE_LOSS, seen, seen.names.index(name), size, n=size)
+    number = slices.names.index(name)
+    size = int((slices.of == number).sum())
+    if not size:
+        raise NotApplicableError(f"none of the {len(slices.of)} measured images is of slice {name}")
+
+    # A loss against the mean of all, as a candidate's is. Their spread then tells that of
+    # candidates.
+    against_all = slices._replace(lost=slices.lost * (1 - slices.own))
+    return _measured(SLICE_LOSS, against_all, number, size, n=size)
 
 
-def _measured(metric: Metric, seen: Slices, number: int, unit: float, *, n: int) -> Measurement:
-    some = seen.of == number
-    lost = seen.lost[some]
-    value, factor = float(lost.sum() / unit), len(lost) / unit
-    low, high = (end * factor for end in mean_interval(lost, SLICE_LOSS.range, ddof=1))
-    detail = "; ".join([f"slice {seen.names[number]} of {len(seen.names)}", *seen.facts(number)])
-    each, failures = lost if n == len(lost) else None, ordered(some & (seen.lost > 0), -seen.lost)
+def _measured(metric: Metric, slices: Slices, number: int, unit: float, *, n: int) -> Measurement:
+    """Return the sum of a slice's losses, in this unit."""
+    in_slice = slices.of == number
+    losses = slices.lost[in_slice]
+    factor = len(losses) / unit
+    low, high = mean_interval(losses, SLICE_LOSS.range, ddof=1)
+    name = f"slice {slices.names[number]} of {len(slices.names)}"
+    contributions = losses if n == len(losses) else None
     return Measurement(
-        metric, value, n, (low, high), detail, failures, each=each, counted=len(lost)
+        metric,
+        float(losses.sum() / unit),
+        n,
+        (low * factor, high * factor),
+        "; ".join([name, *slices.facts(number)]),
+        ordered(in_slice & (slices.lost > 0), -slices.lost),
+        each=contributions,
+        counted=len(losses),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from harness.base.errors import NotApplicableError
@@ -17,11 +16,14 @@ from harness.run.feature_records import PicturedRecord
 from harness.run.shown import Face
 
 if TYPE_CHECKING:
+    from harness.features.slices.measures import Slices
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
     from harness.run.session import StressSession
 
-FAMILY, _SHOWN = "slices", 24
+FAMILY = "slices"
+_SHOWN = 24
+"""Images that the report shows."""
 
 
 @record
@@ -39,63 +41,84 @@ class WorstSlice(PicturedRecord):
 
 
 def differences(session: StressSession, request: RunRequest) -> WorstSlice | None:
-    """Return what the report shows of the worst slice; nothing where slices do not apply."""
-    if (panel := session.panel_predictions) is None or request.record is not None:
+    """Return the worst slice as the report shows it; None where slices do not apply."""
+    panel = session.panel_predictions
+    if panel is None or request.record is not None:
         return None
-    row = next(
-        (each for each in session.checks.family(FAMILY) if each.metric == WORST_SLICE.name), None
+    measured = _session_of_check(session)
+    try:
+        predictions = measured.roles["candidate"].predict(measured.images)
+        slices = find_slices(predictions, panel)
+        loss = worst_slice(slices).value
+    except NotApplicableError:
+        return None
+
+    in_slice = slices.of == slices.worst
+    name = slices.names[slices.worst]
+    faces = [_face_of(slices, int(row)) for row in ordered(in_slice, -slices.lost)[:_SHOWN]]
+    count = int(in_slice.sum())
+    images = "1 image" if count == 1 else f"{count:,} images"
+    sentence = (
+        f"Of {len(slices.names)} slices, {name} is the worst: {loss:.1f} standard deviations "
+        f"by chance, {images}."
     )
-    own, faces = session.of_family(FAMILY) if row is None else session.of_check(row), []
-    with suppress(NotApplicableError):
-        seen = find_slices(own.roles["candidate"].predict(own.images), panel)
-        some, name, classes = seen.of == seen.worst, seen.names[seen.worst], own.images.classes
-        for at in ordered(some, -seen.lost)[:_SHOWN].tolist():
-            label, predicted = (
-                int(each[at]) for each in (seen.predictions.labels, seen.predictions.predicted)
-            )
-            sure = (
-                f"{each[at, label]:.0%}" for each in (seen.predictions.probabilities, seen.expected)
-            )
-            about = (
-                f"label {', reference models '.join(sure)} · image {int(own.images.positions[at])}"
-            )
-            picture = source_of(own.images.pixels[at].permute(1, 2, 0).numpy())
-            words, wrong = (
-                f"{classes[label]} predicted as {classes[predicted]}, {about}",
-                label != predicted,
-            )
-            faces.append(
-                Face(picture, classes[label], classes[predicted], about, words, wrong=wrong)
-            )
-        away, n = worst_slice(seen).value, int(some.sum())
-        of = f"{n:,} image{'' if n == 1 else 's'}"
-        said = f"Of {len(seen.names)} slices, {name} is the worst: {away:.1f} standard deviations by chance, {of}."
-        title, facts = (
-            f"{len(faces)} of {of}, the largest loss first",
-            (name, *seen.facts(seen.worst)),
-        )
-        return WorstSlice(said, "", title, tuple(faces), facts=facts)
-    return None
+    return WorstSlice(
+        sentence,
+        caution="",
+        title=f"{len(faces)} of {images}, the largest loss first",
+        faces=tuple(faces),
+        facts=(name, *slices.facts(slices.worst)),
+    )
+
+
+def _session_of_check(session: StressSession) -> StressSession:
+    """Return the session with the images that the check of the worst slice measures."""
+    for check in session.checks.family(FAMILY):
+        if check.metric == WORST_SLICE.name:
+            return session.of_check(check)
+    return session.of_family(FAMILY)
+
+
+def _face_of(slices: Slices, row: int) -> Face:
+    """Return an image of a slice with its prediction, and the probabilities of its label."""
+    predictions, images = slices.predictions, slices.predictions.images
+    label = int(predictions.labels[row])
+    predicted = int(predictions.predicted[row])
+    about = (
+        f"label {predictions.probabilities[row, label]:.0%}, "
+        f"reference models {slices.expected[row, label]:.0%} · "
+        f"image {int(images.positions[row])}"
+    )
+    return Face(
+        source_of(images.pixels[row].permute(1, 2, 0).numpy()),
+        predictions.classes[label],
+        predictions.classes[predicted],
+        about,
+        f"{predictions.classes[label]} predicted as {predictions.classes[predicted]}, {about}",
+        wrong=label != predicted,
+    )
 
 
 def found_slices(outcome: Outcome) -> Section | None:
-    """Return the worst slice, described, with pictures and the row that makes a check of it; None without one."""
-    if (found := outcome.part(WorstSlice)) is None:
+    """Return the section on the worst slice, with pictures and the row that makes a check of it."""
+    worst = outcome.part(WorstSlice)
+    if worst is None:
         return None
-    name, *facts = found.facts
-    known = [
-        reference(verdict)
-        for verdict in outcome.results.verdicts
-        if verdict.metric == WORST_SLICE.name
-    ]
-    usual = (
-        f"Worst slices of reference models: {known[0]}."
-        if any(known)
-        else "Some slice is always the worst."
-    )
+    name, *facts = worst.facts
+    advice = f"{_usual_values(outcome)} Look for what the images share."
     row = as_row({"id": f"slice-{name}", "family": FAMILY, "metric": "slice_loss", "slice": name})
-    body = paragraphs(found.sentence, *facts, f"{usual} Look for what the images share.")
-    body += render("copied", row=in_lines(row), about=f"slice {name}") + sheet(
-        found.title, found.faces
-    )
+    body = paragraphs(worst.sentence, *facts, advice)
+    body += render("copied", row=in_lines(row), about=f"slice {name}")
+    body += sheet(worst.title, worst.faces)
     return Section("found-slices", "Found slices", body, before="label_error_section")
+
+
+def _usual_values(outcome: Outcome) -> str:
+    """Return a sentence on the worst slices of the reference models."""
+    verdicts = [
+        verdict for verdict in outcome.results.verdicts if verdict.metric == WORST_SLICE.name
+    ]
+    usual = reference(verdicts[0]) if verdicts else ""
+    if usual:
+        return f"Worst slices of reference models: {usual}."
+    return "Some slice is always the worst."

@@ -1,4 +1,4 @@
-"""In no group of images that look alike to reference models, the model must lose the probability of labels."""
+"""The model must not lose the probability of labels in any slice of the reference models."""
 
 from harness.checks import Key
 from harness.features.slices.measures import find_slices, slice_loss, worst_slice
