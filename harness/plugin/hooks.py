@@ -115,7 +115,7 @@ def _limit_hypothesis(run: GateRun) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Note that a worker has collected stress tests in a run that is none of their gate."""
+    """Note that a worker has collected stress tests in a run that does not judge them."""
     if MISPLACED in getattr(node, "workeroutput", {}):
         node.config.stash[_IS_MISPLACED] = True
 
