@@ -15,15 +15,13 @@ from torch import Tensor
 
 from harness.base import imports
 from harness.base.cache import installed
-from harness.base.codes import Code
-from harness.base.errors import InputError, NotApplicableError, printable
+from harness.base.errors import InputError, NotApplicableError
 from harness.base.features import results
 from harness.base.records import as_json, read_json
 from harness.checks.families import damages
 from harness.data import sample_up_to
 from harness.data.domain import DEFAULT_BORDER
 from harness.data.groups import groups_sha256
-from harness.inference.anew import WAYS, asked_elsewhere, ways_for
 from harness.inference.attention import attend
 from harness.inference.platforms import measuring_code
 from harness.inference.predictors.protocol import UnknownPixelsError
@@ -38,14 +36,14 @@ from harness.run.mutants import (
     checks_follow_the_candidate,
     is_noticed,
 )
-from harness.run.session import UNSEEDED
+from harness.run.steadiness import MAX_PERTURBATIONS, other_answers, unsteady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.base.cache import Store
     from harness.data import LabelledImages
-    from harness.inference import Classifier, RoleModel
+    from harness.inference import RoleModel
     from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
@@ -57,14 +55,6 @@ ALIKE = 0.5
 STOOD_IN = 200
 """Images on which stand-ins are judged at first."""
 
-ASKED, TOLERANCE = 32, 1e-3
-"""Images that are asked about otherwise, at most, and the tolerance of their logits, relative or absolute."""
-ROUNDING = 1e-5
-"""Tolerance of a logit by the largest one of its image: other batches add in another order, in float32."""
-ALONE = 4
-"""Images that are predicted alone to find out whether others in their batches change them."""
-ANSWERS = 16
-"""Largest number of perturbations that are predicted again."""
 MAPS = "maps-follow-weights"
 _LIBRARIES = (
     "stress-harness",
@@ -166,7 +156,7 @@ def self_checks(
     if not model.provides.live:
         # Recorded predictions cover only the images of the checks, and cost nothing.
         sizes, anew = [len(session.images)], rest.images
-    most, few = min(ANSWERS, extent.answers // extent.few), extent.few
+    most, few = min(MAX_PERTURBATIONS, extent.answers // extent.few), extent.few
     checks: dict[str, Callable[[], Finding]] = {
         "identity-equals-clean": lambda: _identity_changes_nothing(model, anew),
         "model-equals-itself": lambda: _unless(
@@ -325,102 +315,3 @@ def _maps_follow_weights(sampled: StressSession) -> Finding:
         return Finding(holds=True, detail=f"{facts}, below {ALIKE}")
     advice = "they do not depend on what the model has learned; name another by the setting layer"
     return Finding(holds=False, detail=f"{facts}, not below {ALIKE}: {advice}")
-
-
-def expect_steady(models: Sequence[RoleModel], images: LabelledImages) -> None:
-    """Raise `InputError` for a model that predicts otherwise if it is asked otherwise, or again."""
-    if found := next(filter(None, map(other_answers, models)), "") or unsteady(models, images):
-        raise InputError(found, code=Code.SELF_CHECK)
-
-
-def unsteady(models: Sequence[RoleModel], images: LabelledImages) -> str:
-    """Say which model gives other predictions for these images if it is asked otherwise; empty if none does.
-
-    It is asked as it was given, in another order and without padding. If it runs code of the user's, other processes
-    are asked, too. In a run, tracing loses state between calls, and all batches are filled up to one size. Where the
-    model is served they are not.
-    """
-    some, live = sample_up_to(images, ASKED), [model for model in models if model.provides.live]
-    in_the_run = {
-        id(model): model.classifier.like(model.classifier.model).predict(some).computed
-        for model in live
-    }
-    foreign = [model for model in live if model.classifier.opening]
-    for answers in asked_elsewhere(
-        [model.classifier.opening for model in foreign if model.classifier.opening], some
-    ):
-        for model, given in zip(foreign, answers, strict=True):
-            for way, logits in given.items():
-                if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
-                    why = UNSEEDED if way == WAYS[0] else way.reason(model.provides)
-                    return f"{model.path}: asked {way.how} in another process, {found}: {why}"
-    for model in live:  # After the other processes, since the code may depend on the time.
-        for way in ways_for(model.classifier):
-            try:
-                logits = way.logits(model.classifier, some)
-            except InputError as error:
-                why = way.reason(model.provides)
-                return f"{model.path}: asked {way.how}, the model fails ({error}): {why}"
-            if found := _others(logits, in_the_run[id(model)][way.positions(len(some))]):
-                return f"{model.path}: asked {way.how}, {found}: {way.reason(model.provides)}"
-    return ""
-
-
-def _others(logits: np.ndarray, in_the_run: np.ndarray) -> str:
-    """Say how many images have other logits than in the run; empty for none."""
-    # Sums of large terms round to a part of the largest, also where they cancel to a small logit.
-    largest = np.abs(in_the_run).max(axis=1, keepdims=True, initial=0)
-    within = np.maximum(TOLERANCE, ROUNDING * largest) + TOLERANCE * np.abs(in_the_run)
-    distances = np.abs(logits - in_the_run)
-    others = ~(distances <= within).all(axis=1)
-    by = distances.max(initial=0)
-    return (
-        f"{others.sum()} of {len(others)} images get other logits, by up to {by:.3g}"
-        if others.any()
-        else ""
-    )
-
-
-def other_answers(model: RoleModel, *, most: int = ANSWERS, few: int = ASKED) -> str:
-    """Say how many predictions of this run, from the cache or not, the model gives otherwise now; empty for none.
-
-    The model is asked about `few` images of at most `most` of the run's perturbations: predictions of another model
-    differ on many images.
-    """
-    fresh, answered = model.classifier.like(model.classifier.model), model.classifier.answered
-    count, changed_count, example = 0, 0, None
-    for before in answered[:: -(-len(answered) // most)] if answered else ():
-        chosen = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
-        anew = fresh.predict(before.images.take(torch.from_numpy(chosen)), before.perturbation)
-        count += len(chosen)
-        if others := int((anew.predicted != before.predicted[chosen]).sum()):
-            changed_count += others
-            example = example or anew
-    if example is None:
-        return ""
-    changes = (
-        f"{changed_count} of {count} predictions of this run are others when predicted anew, "
-        f"as under {printable(example.perturbation)}"
-    )
-    if _depends_on_batch(fresh, example.images):
-        shared = "its prediction for an image depends on the others in its batch"
-        return f"{changes}: {shared}. {model.provides.batch_advice}."
-    return (
-        f"{changes}: it keeps state, or the cache is of another. Empty it with "
-        "`stress-harness cache --clear`. Your own perturbations must change an image alike in any batch."
-    )
-
-
-def _depends_on_batch(fresh: Classifier, images: LabelledImages) -> bool:
-    """Return whether images get other logits alone in a batch, and beside the same images do not."""
-
-    def computed(positions: Sequence[int]) -> np.ndarray:
-        return fresh.predict(images.take(torch.tensor(positions)), keep=False).computed
-
-    everywhere = range(len(images))
-    before, again = computed(everywhere), computed(everywhere)
-    if _others(again, before):
-        return False
-    some = everywhere[:: -(-len(images) // ALONE)]
-    alone = np.concatenate([computed([position]) for position in some])
-    return bool(_others(alone, before[some]))

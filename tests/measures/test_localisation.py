@@ -219,7 +219,7 @@ def gallery(pytester, monkeypatch):
     """A repository with squares, a model of its own, and the tests of attention and background."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
     # The network is code of the user's, which a run would ask in three other processes, too.
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
+    monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: [])
     root = pytester.path
     (root / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     (root / "stress_tests").mkdir()

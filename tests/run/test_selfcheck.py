@@ -21,7 +21,7 @@ from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
-from harness.run import selfcheck
+from harness.run import selfcheck, steadiness
 from harness.run.session import StressSession
 from harness.run.stress_json import stress_json
 
@@ -525,7 +525,7 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
 
 def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, session_of):
     candidate = stale_in(*(Pose(degrees) for degrees in range(1, 40))).roles["candidate"]
-    text = selfcheck.other_answers(candidate, most=16, few=32)
+    text = steadiness.other_answers(candidate, most=16, few=32)
     assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), (
         "of 14 perturbations, 32 images each"
     )
@@ -534,7 +534,7 @@ def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, s
     said = (
         r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch"
     )
-    assert re.search(said, selfcheck.other_answers(candidate))
+    assert re.search(said, steadiness.other_answers(candidate))
 
 
 # A check that fails makes the run fail.
