@@ -128,7 +128,7 @@ def run_step(
 
 
 def _check_itself(run: GateRun) -> Findings:
-    from harness.run.selfcheck import memory_of, self_checks
+    from harness.run.self_checks import memory_of, self_checks
 
     session = run.prepare()
     steps = itertools.count()

@@ -25,7 +25,7 @@ from harness.measures.localisation import (
     rank_correlation,
 )
 from harness.perturb import IDENTITY, Pose
-from harness.run import selfcheck
+from harness.run import self_checks as module
 from harness.run.session import StressSession
 
 STRESS_TESTS = Path(__file__).parents[2] / "stress_tests"
@@ -345,7 +345,7 @@ def session_of(tmp_path):
 def follows(session):
     (found,) = (
         check
-        for check in selfcheck.self_checks(session, lambda *_: None)
+        for check in module.self_checks(session, lambda *_: None)
         if check.name == "maps-follow-weights"
     )
     return found
