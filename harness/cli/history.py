@@ -18,8 +18,8 @@ HISTORY = Path("reports/history.jsonl")
     "history",
     cls=options.Command,
     example="history reports/history.jsonl",
-    help="Print the last runs of the gate, and the first run of each failure. A page of their own draws clean "
-    "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
+    help="Print the last runs of the gate, and the first run of each failure. A page of their own "
+    "draws clean accuracy, worst pose, failing checks and the smallest margin of each behavior.",
 )
 @click.argument("file", type=options.FILE, default=HISTORY)
 @click.option(

@@ -87,7 +87,8 @@ class Command(click.Command):
         if self.passes_on:
             formatter.write_paragraph()
             formatter.write_text(
-                "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline none"
+                "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline "
+                "none"
             )
         formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
 
@@ -203,7 +204,8 @@ checks_option = click.option(
     type=FILE,
     default=CHECKS,
     metavar="FILE",
-    help="The checks file; the stress tests are those of its folder (default: stress_tests/checks.toml).",
+    help="The checks file; the stress tests are those of its folder (default: "
+    "stress_tests/checks.toml).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
