@@ -136,7 +136,10 @@ RECIPE_SETTINGS = (
     _recipe("validation-size", "Images held out to choose the best epoch", 6_000),
     _recipe("split-seed", "Seed of the validation split", 42),
 )
-"""A setting for each field of a training config, written out so that help needs no torch; a test compares them."""
+"""A setting for each field of a training config.
+
+They are written out so that help needs no PyTorch; a test compares them with the config.
+"""
 
 
 @click.command(
@@ -199,7 +202,8 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
         as_png(training_curves({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch))
     )
     options.tell(
-        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}",
+        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy "
+        f"{best.validation_accuracy:.4f}",
         f"history: {history}",
         f"curves: {curves.path}",
     )
