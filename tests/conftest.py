@@ -220,7 +220,7 @@ def unchecked(monkeypatch):
     from harness.run.findings import SelfCheck
 
     made = (SelfCheck("none", "pass", "not tried here"),)
-    monkeypatch.setattr("harness.run.selfcheck.self_checks", lambda *_, **__: made)
+    monkeypatch.setattr("harness.run.self_checks.self_checks", lambda *_, **__: made)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ COPIED = (
     "README.md",
 )
 OF_STATUS = (
-    *("run/test_outcome", "run/test_reported", "project/test_writers", "report/test_report"),
+    *("run/test_outcome", "run/test_conclusion", "project/test_writers", "report/test_report"),
     *("plugin/test_plugin", "plugin/test_endings", "plugin/test_two_runs", "report/test_owner"),
 )
 PARTS = {

@@ -37,7 +37,8 @@ REMEDY = "repair or remove the package"
 class Command:
     """A command of the command line: its `module` has it as `NAME_command`.
 
-    Help lists it by its `purpose`, with the `summary`. One that `judges` a model ends with 4 if it has no verdict.
+    Help lists it by its `purpose`, with the `summary`. One that `judges` a model ends with 4 if it
+    has no verdict.
     """
 
     purpose: str
@@ -51,9 +52,9 @@ class Family:
     """Checks of one behavior.
 
     `measures` says what the checks measure, and `failure` what a failure means. `page` is the
-    family's page in docs/, by default the one of its name, or an address. `area` is the title under which its
-    failures are counted. An area that `explains` is a likely cause if no rule explains the other
-    checks that fail. `cause` is a function of a run's verdicts on the candidate. It returns the
+    family's page in docs/, by default the one of its name, or an address. `area` is the title under
+    which its failures are counted. An area that `explains` is a likely cause if no rule explains
+    the other checks that fail. `cause` is a function of a run's verdicts on the candidate. It returns the
     group, evidence and advice of a cause that the family's checks show, or None. It comes before
     the rules of the report. `starter_checks` makes the checks of a first checks file from its
     `StarterData`; `init` does not offer a family without. `damage` returns a mutant of the

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PRINTED = "printed.txt"
 _MODULES = (
-    *("harness.run.opening", "harness.run.hypothesis_poses", "harness.run.selfcheck"),
+    *("harness.run.opening", "harness.run.hypothesis_poses", "harness.run.self_checks"),
     *(
         "harness.checks.families",
         "harness.inference.attention",

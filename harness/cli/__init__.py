@@ -55,9 +55,11 @@ COMMANDS = Registry("command", Command, OWN, hook="stress_commands")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911  One for each kind of end.
-    """Run one command; returns 0, 1 for a negative answer, 2 for bad usage and refused input, 130 for Ctrl-C.
+    """Run one command and return its exit status.
 
-    Commands that judge a model have 4 for bad usage and refused input; the status of `gate` is the gate's own.
+    It is 0, or 1 for a negative answer, 2 for bad usage and refused input, and 130 for Ctrl-C.
+    Commands that judge a model have 4 for bad usage and refused input. The status of `gate` is the
+    gate's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:

@@ -32,15 +32,16 @@ if TYPE_CHECKING:
     passes_on=True,
     many=("--checkpoints",),
     example="calibrate --checkpoints runs/seed-*.safetensors",
-    help="Set the thresholds of a checks file by a panel of reference models: trained now (a killed run is resumable), "
-    "or given as checkpoints.",
+    help="Set the thresholds of a checks file by a panel of reference models: trained now (a "
+    "killed run is resumable), or given as checkpoints.",
 )
 @click.option(
     "--checkpoints",
     type=MODEL,
     multiple=True,
     metavar="FILE...",
-    help="Reference models, three or more; 1 or 2 give provisional thresholds (default: train them).",
+    help="Reference models, three or more; 1 or 2 give provisional thresholds (default: train "
+    "them).",
 )
 @click.option(
     "--reference-models",
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
     "--panel",
     type=FILE,
     metavar="FILE",
-    help="The file of all measurements (default: the panel that the checks file's recipe names, else "
-    "models/panel.json). Trained networks go into the folder of this name without .json.",
+    help="The file of all measurements (default: the panel that the checks file's recipe names, "
+    "else models/panel.json). Trained networks go into the folder of this name without .json.",
 )
 @checks_option
 @click.option(
@@ -69,40 +70,42 @@ if TYPE_CHECKING:
     "families",
     multiple=True,
     metavar="NAME",
-    help="Measure this family only, on the checkpoints of the panel; may be given several times (default: all).",
+    help="Measure this family only, on the checkpoints of the panel; may be given several times "
+    "(default: all).",
 )
 @click.option(
     "--check",
     "check_ids",
     multiple=True,
     metavar="ID",
-    help="Measure only this check, or those that match a pattern such as 'corrupt-fog-*', and keep all other "
-    "measurements; may be given several times (default: all).",
+    help="Measure only this check, or those that match a pattern such as 'corrupt-fog-*', and "
+    "keep all other measurements; may be given several times (default: all).",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="First choose samples with which the gate takes this time on this machine, such as 30m. The value none means "
-    "all images (default: the samples in the checks file).",
+    help="First choose samples with which the gate takes this time on this machine, such as 30m. "
+    "The value none means all images (default: the samples in the checks file).",
 )
 @click.option(
     "--convert",
     metavar="COMMAND",
-    help="Set the thresholds of the family equivalence by conversions: apply this command, such as 'python export.py "
-    "{input} {output}', to each model of the panel. It writes {output}, an ONNX file, or what a suffix such as "
-    "{output}.xml says (default: none).",
+    help="Set the thresholds of the family equivalence by conversions: apply this command, such "
+    "as 'python export.py {input} {output}', to each model of the panel. It writes {output}, an "
+    "ONNX file, or what a suffix such as {output}.xml says (default: none).",
 )
 @click.option(
     "--power",
     is_flag=True,
-    help="Measure nothing: print the minimum detectable drop of each check (95% power), and how many reference models "
-    "would detect its allowed loss.",
+    help="Measure nothing: print the minimum detectable drop of each check (95% power), and how "
+    "many reference models would detect its allowed loss.",
 )
 @click.option(
     "--plan",
     is_flag=True,
-    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or the named checkpoints. "
-    "It lists checks with a threshold, minimum detectable drop, and time of training.",
+    help="Set no threshold: print the gain of 3, 5, 8 and 20 reference models, by the panel or "
+    "the named checkpoints. It lists checks with a threshold, minimum detectable drop, and time "
+    "of training.",
 )
 @click.option(
     "--drop",

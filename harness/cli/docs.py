@@ -11,8 +11,8 @@ from harness.cli import options
     "docs",
     cls=options.Command,
     example="docs troubleshooting#data",
-    help="Print a page of the documentation, or a section of it, as Markdown. Without PAGE, print the names and titles "
-    "of all pages.",
+    help="Print a page of the documentation, or a section of it, as Markdown. Without PAGE, print "
+    "the names and titles of all pages.",
 )
 @click.argument("page", required=False, metavar="[PAGE[#SECTION]]")
 def docs_command(page: str | None) -> int:

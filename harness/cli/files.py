@@ -37,8 +37,9 @@ def convert_command(source: Path, destination: Path) -> int:
     "cache",
     cls=options.Command,
     example="cache --clear",
-    help="Show or empty the cache of predictions, decoded images and measurements of reference models, which makes a "
-    "second run quick. Beyond the sizes shown, the least recently used entries are deleted.",
+    help="Show or empty the cache of predictions, decoded images and measurements of reference "
+    "models, which makes a second run quick. Beyond the sizes shown, the least recently used "
+    "entries are deleted.",
 )
 @click.option("--info", is_flag=True, help="Show where it is and how much it holds (the default).")
 @click.option("--clear", is_flag=True, help="Delete every entry.")
@@ -82,8 +83,8 @@ def fetch_data_command(data_dir: Path | None) -> int:
     "list",
     cls=options.Command,
     example="list checks",
-    help="Print WHAT there is: the checks of the checks file, or all settings, metrics, corruptions, sources of data "
-    "or predictors, those of installed packages included.",
+    help="Print WHAT there is: the checks of the checks file, or all settings, metrics, "
+    "corruptions, sources of data or predictors, those of installed packages included.",
 )
 @click.argument(
     "what",
@@ -102,7 +103,7 @@ def list_command(what: str, checks_path: Path) -> int:
 
 
 def _recipe(name: str, about: str, default: float | str, *choices: str) -> Setting:
-    """Return the setting of a field of the training config; `default` is that of the default recipe."""
+    """Return the setting of a field of the training config; its `default` is the recipe's."""
     text = f"{about} (default recipe: {default})."
     return Setting(
         name,
@@ -135,7 +136,10 @@ RECIPE_SETTINGS = (
     _recipe("validation-size", "Images held out to choose the best epoch", 6_000),
     _recipe("split-seed", "Seed of the validation split", 42),
 )
-"""A setting for each field of a training config, written out so that help needs no torch; a test compares them."""
+"""A setting for each field of a training config.
+
+They are written out so that help needs no PyTorch; a test compares them with the config.
+"""
 
 
 @click.command(
@@ -160,8 +164,8 @@ RECIPE_SETTINGS = (
     *RECIPE_SETTINGS,
     Setting(
         "model-arg",
-        "An argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or dropout=0.25 "
-        "(default recipe: dropout=0.1).",
+        "An argument of the network, for example conv_channels=[16,32], fc_sizes=[64] or "
+        "dropout=0.25 (default recipe: dropout=0.1).",
         "training",
         metavar="KEY=VALUE",
     ),
@@ -198,7 +202,8 @@ def train_command(destination: Path, preset: str, data_dir: Path | None, *, augm
         as_png(training_curves({destination.stem: [*map(asdict, epochs)]}, kept=best.epoch))
     )
     options.tell(
-        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy {best.validation_accuracy:.4f}",
+        f"{destination}: best epoch {best.epoch} of {len(epochs)}, validation accuracy "
+        f"{best.validation_accuracy:.4f}",
         f"history: {history}",
         f"curves: {curves.path}",
     )

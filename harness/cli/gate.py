@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ALLOW_PARTIAL = "--allow-partial"
 _PARTIAL = coded(
     Code.PARTIAL,
-    "the verdict is partial, so the run is inconclusive (exit 4): stress.md lists what was left out. Run all checks on "
+    "the verdict is partial, so the run is inconclusive (exit 4): stress.md lists what was left "
+    "out. Run all checks on "
     f"all images, or accept a partial verdict with {ALLOW_PARTIAL}.",
 )
 
@@ -41,10 +42,11 @@ class _Gate(options.Command):
     "gate",
     cls=_Gate,
     example="gate stress_tests --candidate runs/new.safetensors -n 2",
-    help="Run the stress tests by pytest, which gets all arguments but --allow-partial; `stress-harness list settings` "
-    "prints those of the gate. The exit status is 0 if every check of a whole run passes and the reports say so, and 1 "
-    "if a check fails. It is 4 if the run is inconclusive: without a verdict, as after a crash, or partial, since "
-    "checks or images were left out. With --allow-partial a partial verdict has the status of the checks that ran.",
+    help="Run the stress tests by pytest, which gets all arguments but --allow-partial; "
+    "`stress-harness list settings` prints those of the gate. The exit status is 0 if every check "
+    "of a whole run passes and the reports say so, and 1 if a check fails. It is 4 if the run is "
+    "inconclusive: without a verdict, as after a crash, or partial, since checks or images were "
+    "left out. With --allow-partial a partial verdict has the status of the checks that ran.",
 )
 @click.argument("arguments", nargs=-1)
 def gate_command(arguments: tuple[str, ...]) -> int:
@@ -89,7 +91,7 @@ def _run_pytest(arguments: Sequence[str], *, allow_partial: bool) -> int:
 
 
 def _refused(arguments: Sequence[str], why: str) -> int:
-    """Have the reports refuse a run that pytest has not begun, as for a wrong option of its own, and say so."""
+    """Have the reports refuse a run that pytest has not begun, and print the reason."""
     from harness.report.refusal import refuse_unbegun
     from harness.run.request import RunRequest, with_options_read
 

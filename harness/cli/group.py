@@ -43,8 +43,8 @@ class _Commands(click.Group):
     invoke_without_command=True,
     commands={name: click.Command(name) for name in COMMANDS},  # Their names.
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Each command has --help with an example. Each error has a code, which `stress-harness docs "
-    "troubleshooting` explains.",
+    epilog="Each command has --help with an example. Each error has a code, which `stress-harness "
+    "docs troubleshooting` explains.",
 )
 @click.version_option(package_name="stress-harness", prog_name="stress-harness")
 @click.pass_context

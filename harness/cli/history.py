@@ -18,8 +18,8 @@ HISTORY = Path("reports/history.jsonl")
     "history",
     cls=options.Command,
     example="history reports/history.jsonl",
-    help="Print the last runs of the gate, and the first run of each failure. A page of their own draws clean "
-    "accuracy, worst pose, failing checks and the smallest margin of each behavior.",
+    help="Print the last runs of the gate, and the first run of each failure. A page of their own "
+    "draws clean accuracy, worst pose, failing checks and the smallest margin of each behavior.",
 )
 @click.argument("file", type=options.FILE, default=HISTORY)
 @click.option(
@@ -38,8 +38,8 @@ def history_command(file: Path, last: int, output: Path, *, as_json: bool) -> in
         raise InputError(f"--last {last}: expected a number of candidates, at least 1")
     if not file.exists():
         raise InputError(
-            f"{file}: there is no such file. Runs of the gate write to the file of the setting history, by default "
-            f"reports/history.jsonl. In CI, they need the setting.",
+            f"{file}: there is no such file. Runs of the gate write to the file of the setting "
+            "history, by default reports/history.jsonl. In CI, they need the setting.",
             code=Code.HISTORY,
         )
     page = options.own_output(output, PAGE, Inputs((file,)))

@@ -47,8 +47,8 @@ _GIVEN, _PASSED_ON = "harness.given", "harness.passed_on"
 class Command(click.Command):
     """A command whose help ends with an example.
 
-    If the command `passes_on`, arguments after `--` go to the gate. An option named in `many` takes all values up to
-    the next option, as a shell's pattern gives them.
+    If the command `passes_on`, arguments after `--` go to the gate. An option named in `many`
+    takes all values up to the next option, as a shell's pattern gives them.
     """
 
     def __init__(
@@ -87,7 +87,8 @@ class Command(click.Command):
         if self.passes_on:
             formatter.write_paragraph()
             formatter.write_text(
-                "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline none"
+                "Options after -- go to the gate, for example: -- --stress-samples 500 --baseline "
+                "none"
             )
         formatter.write(f"\nExample:\n  stress-harness {self.example}\n")
 
@@ -177,7 +178,7 @@ model_options = run_options("data", "size", "model", "samples", "device", "backe
 
 
 def given() -> dict[str, Any]:
-    """Return the settings on the command line by name: those with an option of their own, and those of `--set`."""
+    """Return the settings on the command line by name, from their own options and from `--set`."""
     from harness.run.request import set_values
 
     found = dict(click.get_current_context().meta.get(_GIVEN, {}))
@@ -190,7 +191,7 @@ def given_line() -> list[str]:
 
 
 def for_gate(*without: str) -> tuple[str, ...]:
-    """Return the settings on the command line but some, and what follows `--`, as options of pytest."""
+    """Return settings on the command line, and what follows `--`, as options of pytest."""
     return (
         *as_options({name: value for name, value in given().items() if name not in without}),
         *passed_on(),
@@ -203,7 +204,8 @@ checks_option = click.option(
     type=FILE,
     default=CHECKS,
     metavar="FILE",
-    help="The checks file; the stress tests are those of its folder (default: stress_tests/checks.toml).",
+    help="The checks file; the stress tests are those of its folder (default: "
+    "stress_tests/checks.toml).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -216,9 +218,10 @@ def page_option(default: str) -> Callable[[F], F]:
 def output_option(
     metavar: str, about: str, *, default: str = "", in_words: str = ""
 ) -> Callable[[F], F]:
-    """Add the option `--output`, which names what a command writes: a file or, with metavar `DIR`, a folder.
+    """Add the option `--output`, the file that a command writes, or a folder with metavar `DIR`.
 
-    For a `default` that depends on other arguments, help shows `in_words`, and the command gets None.
+    For a `default` that depends on other arguments, help shows `in_words`, and the command gets
+    None.
     """
     text = f"{about} (default: {in_words or default})."
     path = Path(default) if default else None
@@ -266,7 +269,7 @@ def say(plain: object, lines: Iterable[object], *, as_json: bool) -> None:
 
 
 def tell(*lines: object, to: TextIO | None = None) -> None:
-    """Print lines, by default to standard output; whatever they name, they control no terminal and no CI."""
+    """Print lines, by default to standard output, so that they control no terminal and no CI."""
     for line in lines:
         print(harmless(line), file=to or sys.stdout, flush=True)
 
@@ -281,9 +284,9 @@ def own_output(path: Path, kind: Kind, inputs: Inputs) -> Output:
 
 
 def project_with(checks_path: Path = CHECKS, *, as_json: bool = False) -> Project:
-    """Return the gate of the repository with the settings given here, and say in a line which data it has.
+    """Return the gate of the repository with the settings given here, and print which data it has.
 
-    The line goes to standard error beside JSON.
+    With JSON, this line goes to standard error.
     """
     from harness.run.project import project_of
 

@@ -1,4 +1,4 @@
-"""The commands on the record of a run: `report` draws it again, and `schema` prints its JSON schema."""
+"""The commands on the record of a run: `report` and `schema`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     "report",
     cls=options.Command,
     example="report reports/stress.json",
-    help="Draw the page and the Markdown summary of a run again, from its record stress.json and the folder of "
-    "pictures beside it. Nothing runs, and neither the model nor the data is needed.",
+    help="Draw the page and the Markdown summary of a run again, from its record stress.json and "
+    "the folder of pictures beside it. Nothing runs, and neither the model nor the data is needed.",
 )
 @click.argument("record", type=options.FILE)
 @options.output_option(
@@ -83,7 +83,8 @@ def report_command(
     "schema",
     cls=options.Command,
     example="schema > stress.schema.json",
-    help="Print the JSON schema of stress.json (draft 2020-12), for tools that read the record of a run.",
+    help="Print the JSON schema of stress.json (draft 2020-12), for tools that read the record of "
+    "a run.",
 )
 def schema_command() -> int:
     """Print the schema of the record."""

@@ -55,7 +55,7 @@ def work_after_tests(run: GateRun, selected: Sequence[Check]) -> None:
     Each is done by one process. Only features with a `selected` check say what differs. A model may
     fail here; the verdicts of the checks stand.
     """
-    if run.reported.interrupted:
+    if run.tally.interrupted:
         return
     if checks_itself(run):
         _add_findings(run, "self-checks", lambda: _check_itself(run), on_error=_unchecked)
@@ -72,7 +72,7 @@ def _add_records(run: GateRun, families: frozenset[str]) -> None:
             return
         step = partial(_records_of, implementation, run, families)
         name = "differences from other models"
-        run.reported.parts |= run_step(run, name, step, on_error=lambda _: {})
+        run.tally.parts |= run_step(run, name, step, on_error=lambda _: {})
 
 
 def _records_of(
@@ -102,7 +102,7 @@ def _add_findings(
         _expect_readable(findings, where=name)
         return findings
 
-    run.reported.findings += run_step(run, name, checked_step, on_error=on_error)
+    run.tally.findings += run_step(run, name, checked_step, on_error=on_error)
 
 
 def _expect_readable(record: Findings | FeatureRecord, *, where: str) -> None:
@@ -128,7 +128,7 @@ def run_step(
 
 
 def _check_itself(run: GateRun) -> Findings:
-    from harness.run.selfcheck import memory_of, self_checks
+    from harness.run.self_checks import memory_of, self_checks
 
     session = run.prepare()
     steps = itertools.count()

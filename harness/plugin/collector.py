@@ -19,8 +19,8 @@ from harness.plugin.progress import announce
 from harness.plugin.verdicts import SECONDS, VERDICT
 from harness.run.feature_records import read_records
 from harness.run.findings import Findings
-from harness.run.reported import LONGEST, MOST, shortened
 from harness.run.results import OtherTest
+from harness.run.tally import MAX_TEXT_LENGTH, shortened, shortened_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Collector:
     def __init__(self, run: GateRun, session: pytest.Session) -> None:
         self.run = run
         self.session = session
-        self.reported = run.reported
+        self.tally = run.tally
         self.ended = 0
         """Tests that have ended."""
         self.failures = 0
@@ -50,8 +50,8 @@ class Collector:
         verdicts = _verdicts_in(report)
         seconds = sum(filter(_is_float, _properties(report, SECONDS)))
         for verdict in verdicts:
-            self.reported.take(verdict, test=report.nodeid)
-            self.reported.seconds[verdict.check.family] += seconds
+            self.tally.take(verdict, test=report.nodeid)
+            self.tally.seconds[verdict.check.family] += seconds
             for pictures in _properties(report, PICTURES):
                 self.run.pictures.book.take(verdict, pictures)
 
@@ -60,7 +60,7 @@ class Collector:
         if report.failed and not verdicts:
             crash = getattr(report.longrepr, "reprcrash", None)
             message = crash.message if crash else str(report.longrepr)
-            self.reported.take_failure(message, test=report.nodeid, called=report.when == "call")
+            self.tally.take_failure(message, test=report.nodeid, called=report.when == "call")
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self) -> None:
@@ -83,7 +83,7 @@ class Collector:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Take a failure that another plugin adds, such as a limit of coverage."""
-        if session.testsfailed > self.failures and not self.reported.interrupted:
+        if session.testsfailed > self.failures and not self.tally.interrupted:
             self._add_error(Code.PYTEST, _LIMIT_OF_COVERAGE)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -94,9 +94,9 @@ class Collector:
         if isinstance(excinfo.value, pytest.exit.Exception):
             self._add_error(Code.PYTEST, f"the run was ended by pytest.exit: {excinfo.value}")
             return
-        self.reported.interrupted = type(excinfo.value) is KeyboardInterrupt
+        self.tally.interrupted = type(excinfo.value) is KeyboardInterrupt
         handover = handover_to(self.session.config)
-        if self.reported.interrupted and handover is not None:
+        if self.tally.interrupted and handover is not None:
             handover.note_interrupt()
 
     @pytest.hookimpl(optionalhook=True)
@@ -108,15 +108,15 @@ class Collector:
             self._add_error(Code.CRASH, f"worker {node.gateway.id} died: {error}")
         if "findings" in worker_output:
             where = "a worker's findings"
-            self.reported.findings += read_json(Findings, worker_output["findings"], where=where)
-            self.reported.parts |= read_records(worker_output["parts"], where=where)
+            self.tally.findings += read_json(Findings, worker_output["findings"], where=where)
+            self.tally.parts |= read_records(worker_output["parts"], where=where)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Take errors of pytest itself."""
         self._add_error(Code.INTERNAL, f"internal error: {str(excrepr).splitlines()[-1]}")
 
     def _add_error(self, code: str, message: str) -> None:
-        self.reported.errors.append(coded(code, message))
+        self.tally.errors.append(coded(code, message))
 
     def _list(self, report: pytest.TestReport | pytest.CollectReport, *, has_verdict: bool) -> None:
         """List a test in the report if it has no verdict, or has printed something."""
@@ -127,11 +127,9 @@ class Collector:
         text = _text_of(report, with_message=not has_verdict)
         if not text and has_verdict and outcome != "rerun":
             return
-        name = report.nodeid
-        if len(name) > LONGEST:
-            name = f"{name[:LONGEST]}…"
-        text = shortened(without_secrets(text), MOST)
-        self.reported.tests.append(OtherTest(writable(name), outcome, writable(text)))
+        name = shortened_name(report.nodeid)
+        text = shortened(without_secrets(text), MAX_TEXT_LENGTH)
+        self.tally.tests.append(OtherTest(writable(name), outcome, writable(text)))
 
 
 def _outcome_of(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -115,7 +115,7 @@ def _limit_hypothesis(run: GateRun) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Note that a worker has collected stress tests in a run that is none of their gate."""
+    """Note that a worker has collected stress tests in a run that does not judge them."""
     if MISPLACED in getattr(node, "workeroutput", {}):
         node.config.stash[_IS_MISPLACED] = True
 
@@ -152,8 +152,8 @@ def _report_to_controller(session: pytest.Session, run: GateRun) -> None:
     work_after_tests(run, selected_checks(session))
     session.config.workeroutput.update(  # type: ignore[attr-defined]
         code=imports.files(),
-        findings=as_json(run.reported.findings),
-        parts=plain_records(run.reported.parts),
+        findings=as_json(run.tally.findings),
+        parts=plain_records(run.tally.parts),
     )
 
 
@@ -162,11 +162,11 @@ def _conclude(session: pytest.Session, run: GateRun) -> None:
 
     An interrupted run keeps the exit status that pytest has for it.
     """
-    interrupted = run.reported.interrupted
+    interrupted = run.tally.interrupted
     if run.request.no_overview:
         why = "no_overview" if run.request.stopped is None else "the run stopped"
         missing = f"The models were not compared ({why})."
-        run.reported.findings += Findings(overview_missing=missing)
+        run.tally.findings += Findings(overview_missing=missing)
     if not interrupted:
         session.exitstatus = NOT_JUDGED  # Until there is a verdict.
         announce(session.config, checks=checks_itself(run), compares=compares_models(run))

@@ -13,10 +13,10 @@ from harness.base.files import hash_of_file
 from harness.checks import read_checks
 from harness.plugin.after_tests import run_step
 from harness.plugin.refusals import command_of, run_id_of
+from harness.run.conclusion import outcome_of
 from harness.run.earlier_runs import with_history
 from harness.run.margins import worst_first
 from harness.run.outcome import ReportImages
-from harness.run.reported import outcome_of
 from harness.run.shown import ROWS_PICTURED
 from harness.run.status import REPORT
 from harness.run.stress_json import record_and_images
@@ -51,7 +51,7 @@ def _outcome_of(run: GateRun) -> Outcome:
     try:
         run.expect_same_code()
     except InputError as error:
-        run.reported.errors.append(reason(error))
+        run.tally.errors.append(reason(error))
 
     looks_for_faults = _looks_for_faults_of_inputs(run)
     if looks_for_faults:
@@ -59,7 +59,7 @@ def _outcome_of(run: GateRun) -> Outcome:
 
     session = run.prepare()
     outcome = outcome_of(
-        run.reported,
+        run.tally,
         session,
         profile=run.request.profile,
         command=command_of(run.config),
@@ -85,11 +85,11 @@ def _looks_for_faults_of_inputs(run: GateRun) -> bool:
     """Return whether a failure on clean images may have a cause in the inputs, and may be tried."""
     from harness.run.input_faults import ON_CLEAN_IMAGES
 
-    if run.reported.interrupted or run.hung:
+    if run.tally.interrupted or run.hung:
         return False
     if run.request.stopped or run.request.record is not None:
         return False
-    verdicts = run.reported.verdicts.values()
+    verdicts = run.tally.verdicts.values()
     failing_families = {verdict.check.family for verdict in verdicts if verdict.status == "fail"}
     return not failing_families.isdisjoint(ON_CLEAN_IMAGES)
 
@@ -102,7 +102,7 @@ def _report_other_order_of_classes(run: GateRun) -> None:
         run, "order of classes", lambda: other_order_of(run.prepare()), on_error=lambda _: ""
     )
     if error:
-        run.reported.errors.append(error)
+        run.tally.errors.append(error)
 
 
 def _input_faults(run: GateRun) -> InputFaults | None:

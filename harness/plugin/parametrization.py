@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.plugin.run import GateRun
 
 MISPLACED = "stress_misplaced"
-"""The name under which a worker says that it has stress tests in a run of no gate."""
+"""The name under which a worker says that it has stress tests in a run that does not judge them."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -28,8 +28,8 @@ from harness.plugin.refusals import RUN_STATE
 from harness.run.budget import REPORT_SECONDS
 from harness.run.evidence import Evidence
 from harness.run.opening import open_session
-from harness.run.reported import Reported
 from harness.run.session import UNSEEDED
+from harness.run.tally import Tally
 from harness.run.time_limit import time_limit
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class GateRun:
         self.collected = CollectedTests()
         self.evidence = Evidence()
         self.pictures = TestPictures()
-        self.reported = Reported()
+        self.tally = Tally()
         self.hung = False
         """True if a model gave no answer in time, or its backend is lost; none is asked again."""
         self.output = RunOutput()

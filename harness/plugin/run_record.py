@@ -93,9 +93,9 @@ def _record_of_status(config: pytest.Config, status: int) -> RunRecord:
         return refusal_record(config, no_verdict)
 
     if run.judges and run.output.outcome is None:
-        if status != INTERRUPTED or not run.reported.interrupted:
+        if status != INTERRUPTED or not run.tally.interrupted:
             status = NOT_JUDGED
-        reasons = run.reported.errors or [no_verdict]
+        reasons = run.tally.errors or [no_verdict]
         return refusal_record(config, *reasons, status=status)
 
     output = run.output
@@ -124,4 +124,4 @@ def _errors_so_far(config: pytest.Config) -> tuple[str, ...]:
         return ()
     if run.output.outcome is not None:
         return run.output.outcome.results.errors
-    return tuple(run.reported.errors)
+    return tuple(run.tally.errors)

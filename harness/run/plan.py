@@ -34,7 +34,7 @@ from harness.run.budget import (
     plan_from,
     rows_passes,
 )
-from harness.run.selfcheck import self_checks
+from harness.run.self_checks import self_checks
 from harness.run.side_by_side import overview_of
 from harness.run.time_limit import TimeLimitExceededError, time_limit
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from harness.base.records import record
 from harness.checks import Verdict
 from harness.checks.roles import INCUMBENT, ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SETTLED = 3
 """Reference models from which on thresholds are not provisional."""
@@ -121,10 +125,15 @@ class Results:
     @property
     def without_incumbent(self) -> bool:
         """Return whether a check with a threshold lacks an incumbent."""
-        lacking = [verdict for verdict in self.verdicts if verdict.without == INCUMBENT]
-        return any(verdict.check.binding is not None for verdict in lacking)
+        return bool(binding_checks_without_incumbent(self.verdicts))
 
 
-def _judge_candidate(verdicts: tuple[Verdict, ...] | list[Verdict]) -> bool:
+def binding_checks_without_incumbent(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the ids of checks with a threshold that have no verdict for want of an incumbent."""
+    lacking = [verdict for verdict in verdicts if verdict.without == INCUMBENT]
+    return [verdict.check.id for verdict in lacking if verdict.check.binding is not None]
+
+
+def _judge_candidate(verdicts: Sequence[Verdict]) -> bool:
     """Return whether a check among these is more than a precondition on another model."""
     return any(not ROLES[verdict.check.role].precondition for verdict in verdicts)

@@ -1,4 +1,4 @@
-"""Pictures of a report, as its record has them: images in their places, in files of a folder beside the record."""
+"""Pictures in the record of a run: captioned images, whose files lie in a folder beside it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ADDRESS = "data:image/webp;base64,"
-"""Begin of the address of an image that is part of a page."""
+"""Start of the address of an image that is part of a page."""
 _NAME = re.compile(rf"{PICTURES}/([0-9a-f]{{16}})\.webp")
 _MAX_BYTES = 1 << 20
-_LEAST = 0.005
-"""Smallest share that is not 0%."""
+_MIN_ROUNDED_SHARE = 0.005
+"""Smallest share that rounds to 1% at least."""
 AS_SEEN = "→ as seen"
 """The title of an image that a check has changed."""
 ROWS_PICTURED = 48
@@ -31,7 +31,7 @@ ROWS_PICTURED = 48
 
 @record
 class Line:
-    """A line below an image: a text, `right`, `wrong` or neither, and the share of a class, in [0, 1]."""
+    """A line below an image: its text, whether it is right, and the share of a class, in [0, 1]."""
 
     text: str
     kind: Literal["", "right", "wrong"] = ""
@@ -40,13 +40,11 @@ class Line:
     @property
     def percent(self) -> str:
         """Return the share as text."""
-        return (
-            ""
-            if self.share is None
-            else f"{self.share:.0%}"
-            if self.share >= _LEAST or not self.share
-            else "<1%"
-        )
+        if self.share is None:
+            return ""
+        if 0 < self.share < _MIN_ROUNDED_SHARE:
+            return "<1%"
+        return f"{self.share:.0%}"
 
 
 @record
@@ -72,20 +70,26 @@ class Case:
     @property
     def seen(self) -> str:
         """Return the image that the candidate predicted, without a map; empty without one."""
-        changed = [column.image for column in self.columns if column.title == AS_SEEN]
-        unchanged = [column.image for column in self.columns[:1]]
-        return (changed or unchanged or [""])[0]
+        for column in self.columns:
+            if column.title == AS_SEEN:
+                return column.image
+        return self.columns[0].image if self.columns else ""
 
     @property
     def mapped(self) -> str:
         """Return the image under the candidate's Grad-CAM map; without a map, the image as seen."""
-        return (self.columns[-1].image if self.columns else "") or self.seen
+        last_image = self.columns[-1].image if self.columns else ""
+        return last_image or self.seen
 
     @property
     def wrong(self) -> str:
         """Return the candidate's wrong prediction as text; empty for a correct one."""
-        lines = self.columns[-1].lines if self.columns else ()
-        return next((line.text for line in lines if line.kind == "wrong"), "")
+        if not self.columns:
+            return ""
+        for line in self.columns[-1].lines:
+            if line.kind == "wrong":
+                return line.text
+        return ""
 
     @property
     def said(self) -> str:
@@ -96,10 +100,11 @@ class Case:
 
 @record
 class Face:
-    """An image of a sheet, with its class `true`, and what is `said` of it: a prediction or a state.
+    """An image of a sheet, with its `true` class and its caption.
 
-    `wrong` marks that as an error. `about` and `known` have further facts. `words` describes the
-    image for those who cannot see it. It may have no image.
+    The caption is `said`: a prediction or a state. `wrong` marks that as an error. `about` and
+    `known` have further facts. `words` describes the image for those who cannot see it. It may have
+    no image.
     """
 
     image: str
@@ -125,10 +130,10 @@ class Pictures:
 
     @property
     def seen(self) -> list[tuple[str, str]]:
-        """Return the images that the candidate predicted, the most telling first, and their words."""
+        """Return the images that the candidate predicted and their captions, most telling first."""
         cases = [(case.seen, case.said) for case in self.cases]
         faces = [(face.image, f"{face.true}: {face.said}") for face in self.faces]
-        return [(image, words) for image, words in (*cases, *faces) if image]
+        return [(image, caption) for image, caption in (*cases, *faces) if image]
 
 
 def address_of(content: bytes) -> str:
@@ -137,7 +142,10 @@ def address_of(content: bytes) -> str:
 
 
 def named(address: str, images: dict[str, bytes]) -> str:
-    """Return the name of an image in a record, which follows from its content; put it among `images`."""
+    """Return the name of an image in a record, which follows from its content.
+
+    The content is added to `images` under this name.
+    """
     content = base64.b64decode(address.removeprefix(ADDRESS))
     name = f"{PICTURES}/{hashlib.sha256(content).hexdigest()[:16]}.webp"
     images[name] = content
@@ -145,17 +153,23 @@ def named(address: str, images: dict[str, bytes]) -> str:
 
 
 def image_in(folder: Path, name: str) -> bytes:
-    """Return the image of a record in this folder; raises `InputError` for one that is missing or another."""
-    if (found := _NAME.fullmatch(name)) is None:
+    """Return the image of a record in this folder.
+
+    Raises `InputError` for a missing image, and for one with another content than its name says.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
         raise InputError(
             f"{name!r} is no name of a picture, such as {PICTURES}/0123456789abcdef.webp"
         )
     try:
         content = read_regular(folder / name, max_bytes=_MAX_BYTES)
     except OSError as error:
-        why = f"a picture of the record cannot be read ({said_of(error)}); copy the folder {PICTURES} with it"
-        raise InputError(f"{folder / name}: {why}") from None
-    if hashlib.sha256(content).hexdigest()[:16] != found[1]:
+        raise InputError(
+            f"{folder / name}: a picture of the record cannot be read ({said_of(error)}); copy the "
+            f"folder {PICTURES} with it"
+        ) from None
+    if hashlib.sha256(content).hexdigest()[:16] != match[1]:
         raise InputError(f"{folder / name}: the picture is not that of the record; copy it again")
     return content
 
@@ -176,8 +190,7 @@ def with_images(plain: dict[str, Any], change: Callable[[str], str]) -> dict[str
             return change(value)
         return value
 
-    with_pictures = {
-        name: changed(plain[name]) for name in ("pictures", *record_keys() & plain.keys())
-    }
+    keys_with_images = ("pictures", *record_keys() & plain.keys())
+    with_pictures = {name: changed(plain[name]) for name in keys_with_images}
     thumbnails = {name: change(image) for name, image in plain["thumbnails"].items()}
     return plain | with_pictures | {"thumbnails": thumbnails}

@@ -1,9 +1,10 @@
-"""Measurement of the models of a report: once for each, on the same images, with cached predictions."""
+"""Measurement of the models of a run side by side, each once, on the same images."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -44,17 +45,21 @@ if TYPE_CHECKING:
     from harness.inference import Predictions, RoleModel
     from harness.measures import Measurement
     from harness.measures.failures import FailureKind
-    from harness.measures.panel.predictions import PanelPredictions, PanelView
+    from harness.measures.panel.label_errors import LabelErrors
+    from harness.measures.panel.predictions import PanelPredictions
     from harness.run.session import StressSession
 
 SAMPLES = 1_000
 """Images at corners: enough for an interval of ±2 points, few enough to take seconds."""
-CORNERS, CONFIDENCE = "accuracy rotated and translated", "expected calibration error"
-"""Titles of what a run leaves out if it can afford too few images for it."""
+CORNERS = "accuracy rotated and translated"
+CONFIDENCE = "expected calibration error"
+"""Titles of measurements that a run leaves out if it can afford too few images for them."""
 CHANGED_SHOWN = 27
-"""New failures, and fixed ones, that an overview names, each with the predictions of both models."""
-SHOWN, OF_CONFUSION = 300, 20
-"""Mistakes that an overview names, at most: of all confusions, and of one."""
+"""New failures, and fixed ones, that an overview names with the predictions of both models."""
+SHOWN = 300
+"""Mistakes that an overview names, at most."""
+OF_CONFUSION = 20
+"""Mistakes of one confusion that an overview names, at most."""
 _LEFT_OUT = frozenset({"original"})
 """Roles with checks of their own, which a comparison with the candidate adds nothing to."""
 
@@ -62,13 +67,15 @@ _LEFT_OUT = frozenset({"original"})
 def overview_of(
     session: StressSession, *, on_measured: Callable[[int, int], None] | None = None
 ) -> Overview:
-    """Measure the models of a run, each once whatever its roles, on as many images as the run can afford.
+    """Measure the models of a run, each once whatever its roles.
 
-    Where families are measured on samples, these are the images.
+    The images are as many as the run can afford. Where families are measured on samples, these are
+    the images.
     """
     extent = extent_of(session)
+    models = {role: model for role, model in session.roles.items() if role not in _LEFT_OUT}
     return measure_overview(
-        {role: model for role, model in session.roles.items() if role not in _LEFT_OUT},
+        models,
         session.of_family("clean").images,
         corners=extent.corners,
         confidences=extent.confidences,
@@ -79,10 +86,13 @@ def overview_of(
 
 
 def sample_sizes(images: LabelledImages) -> list[int]:
-    """Return the sizes that the sample at corners may have, descending: few, since runs then find it in the cache."""
-    least = min(TELLING, len(images))
-    most = min(SAMPLES, max(len(images) // 4, least))
-    return sorted({least, min(SAMPLES // 2, most), most}, reverse=True)
+    """Return the sizes that the sample at corners may have, descending.
+
+    They are few, so that later runs find its predictions in the cache.
+    """
+    smallest = min(TELLING, len(images))
+    largest = min(SAMPLES, max(len(images) // 4, smallest))
+    return sorted({smallest, min(SAMPLES // 2, largest), largest}, reverse=True)
 
 
 def measure_overview(
@@ -95,124 +105,201 @@ def measure_overview(
     labels: np.ndarray | None = None,
     on_measured: Callable[[int, int], None] | None = None,
 ) -> Overview:
-    """Measure models, by role, on the same images; those with equal weights once, under the first of their roles.
+    """Measure models on the same images; models of equal weights once, under their first role.
 
-    Corners use a stratified sample of at most `corners` images, and confidence, which needs a pass in full precision,
-    at most `confidences`, all by default. Either is left out if that is below 200 images, or below all of fewer.
-    Images that are too small for the corners are not measured there.
-    `labels` are those of the whole split, for the panel predictions of a sample. `on_measured` is called with (models
-    done, all).
+    Corners and confidences are left out if they would be measured on fewer than 200 images, or on
+    fewer than all of a smaller set. Corners are also left out of images that are too small for
+    them.
+
+    Args:
+        models: The models by role; the first is compared with the others.
+        images: The images.
+        corners: The largest size of the stratified sample at the corners of the augmentation range.
+        confidences: The largest number of images for confidence, which needs a pass in full
+            precision; by default all.
+        panel_predictions: Predictions of the reference models for the images.
+        labels: The labels of the whole split, for the panel predictions of a sample.
+        on_measured: A function that is called with the number of models done, and of all.
     """
-    roles: dict[str, list[str]] = {}
-    for role, model in models.items():
-        twin = next(
-            (name for name in roles if models[name].model_sha256 == model.model_sha256), role
-        )
-        roles.setdefault(twin, []).append(role)
-    suited = not why_no_corners(images)
-    size = next((size for size in sample_sizes(images) if suited and size <= corners), 0)
-    sure = len(images) if confidences is None else confidences
-    sure = 0 if sure < min(TELLING, len(images)) else sure
-    first, found, owned, missing = next(iter(models.values())), None, None, ""
-    if panel_predictions is not None:
-        with suppress(NotApplicableError):  # The panel has no predictions for clean images.
-            owned = owners(first.predict(images), panel_predictions)
-        try:
-            found = label_errors(images, panel_predictions, labels)
-        except NotApplicableError as error:
-            missing = str(error)
-    kinds = kinds_for(first.predict(images), owned)
-    if any(
-        model.provides.known == 0 for model in models.values()
-    ):  # A kind is counted for every model.
+    roles = _roles_by_model(models)
+    has_corners = not why_no_corners(images)
+    corner_images = _corner_images(images, corners) if has_corners else 0
+    confident_images = _confident_images(images, confidences)
+
+    candidate = next(iter(models.values()))
+    predictions = candidate.predict(images)
+    errors, errors_missing = _label_errors(images, panel_predictions, labels)
+    kinds = kinds_for(predictions, _owners(predictions, panel_predictions))
+    if any(model.provides.known == 0 for model in models.values()):
+        # A kind is counted for every model, also for one without confidence.
         kinds = tuple(kind for kind in kinds if kind.above is None)
+
     measured = []
     for role, names in roles.items():
-        one = _measured(models[role], images, kinds, size=size, sure=sure)
-        if found is not None and found.rows and panel_predictions is not None:
-            one["without_label_errors"] = without(
-                models[role].predict(images), panel_predictions, found
-            )
-        measured.append(ModelOverview(name=role, roles=tuple(names), **one))
+        model = models[role]
+        facts = _measured(model, images, kinds, size=corner_images, sure=confident_images)
+        if errors is not None and errors.rows and panel_predictions is not None:
+            own = model.predict(images)
+            facts["without_label_errors"] = without(own, panel_predictions, errors)
+        measured.append(ModelOverview(name=role, roles=tuple(names), **facts))
         if on_measured:
             on_measured(len(measured), len(roles))
+
+    left_out = []
+    if has_corners and not corner_images:
+        left_out.append(CORNERS)
+    if not confident_images:
+        left_out.append(CONFIDENCE)
     overview = Overview(
         data=images.name,
         n=len(images),
-        sample=size,
+        sample=corner_images,
         classes=images.classes,
         models=tuple(measured),
-        mistakes=mistakes_of(first.predict(images), panel_predictions),
-        label_errors=found,
-        label_errors_missing=missing,
+        mistakes=mistakes_of(predictions, panel_predictions),
+        label_errors=errors,
+        label_errors_missing=errors_missing,
         augmentation=images.domain.augmentation,
-        left_out=tuple(
-            title
-            for title, count in ((CORNERS, size or not suited), (CONFIDENCE, sure))
-            if not count
-        ),
+        left_out=tuple(left_out),
     )
-    if (reference := overview.reference) is None:
+    reference = overview.reference
+    if reference is None:
         return overview
-    return replace(
-        overview,
-        changes=_changes(first, models[reference.roles[0]], images, kinds, against=reference.name),
-    )
+    other = models[reference.roles[0]]
+    changes = _changes(candidate, other, images, kinds, against=reference.name)
+    return replace(overview, changes=changes)
+
+
+def _roles_by_model(models: Mapping[str, RoleModel]) -> dict[str, list[str]]:
+    """Return the roles of each model, by its first one."""
+    first_roles: dict[str, str] = {}
+    roles: dict[str, list[str]] = {}
+    for role, model in models.items():
+        first_role = first_roles.setdefault(model.model_sha256, role)
+        roles.setdefault(first_role, []).append(role)
+    return roles
+
+
+def _corner_images(images: LabelledImages, limit: int) -> int:
+    """Return the size of the sample at the corners; 0 if `limit` allows none."""
+    for size in sample_sizes(images):
+        if size <= limit:
+            return size
+    return 0
+
+
+def _confident_images(images: LabelledImages, limit: int | None) -> int:
+    """Return the number of images for confidence; 0 if `limit` allows too few."""
+    count = len(images) if limit is None else limit
+    return count if count >= min(TELLING, len(images)) else 0
+
+
+def _owners(
+    predictions: Predictions, panel: PanelPredictions | None
+) -> dict[str, frozenset[int]] | None:
+    """Return whose errors the candidate's are; None without panel predictions of clean images."""
+    if panel is None:
+        return None
+    with suppress(NotApplicableError):
+        return owners(predictions, panel)
+    return None
+
+
+def _label_errors(
+    images: LabelledImages, panel: PanelPredictions | None, labels: np.ndarray | None
+) -> tuple[LabelErrors | None, str]:
+    """Return suspected label errors, or None and why the reference models cannot tell."""
+    if panel is None:
+        return None, ""
+    try:
+        return label_errors(images, panel, labels), ""
+    except NotApplicableError as error:
+        return None, str(error)
 
 
 def _measured(
     model: RoleModel, images: LabelledImages, kinds: Sequence[FailureKind], *, size: int, sure: int
 ) -> dict[str, Any]:
-    """Measure a model on clean images, its confidence on `sure` of them, and `size` of them at the corners."""
-    from harness.networks.training import CURVES
+    """Return the fields of a model's overview.
 
+    Confidence is measured on `sure` images, and `size` of them are measured at the corners.
+    """
     predictions = model.predict(images)
     confusions = confusion_matrix(predictions)
-    found: dict[str, Any] = {
+    class_accuracies: list[Rate | None] = []
+    for name, count in zip(images.classes, confusions.sum(axis=1), strict=True):
+        rate = _rate(accuracy(predictions, of_class=name)) if count else None
+        class_accuracies.append(rate)
+    facts: dict[str, Any] = {
         "path": str(model.path),
         "accuracy": _rate(accuracy(predictions)),
-        "per_class": tuple(
-            _rate(accuracy(predictions, of_class=name)) if count else None
-            for name, count in zip(images.classes, confusions.sum(axis=1), strict=True)
-        ),
+        "per_class": tuple(class_accuracies),
         "confusion": tuple(tuple(map(int, row)) for row in confusions),
+        "history": _epochs(model),
     }
-    epochs: Any = model.record.history if model.record else ()
-    with suppress(OSError, ValueError, TypeError, KeyError):  # Epochs that make no sense are none.
-        epochs = epochs or json.loads(Path(model.path).with_suffix(".history.json").read_bytes())
+    if predictions.has_confidence:
+        facts["confident_errors"] = int(confident_errors(predictions, above=CONFIDENT).value)
+        if sure:
+            facts |= _confidence_facts(model.predict(sample_up_to(images, sure)))
+
+    corner_shares: list[float | None] = [None] * len(kinds)
+    if size:
+        corner_facts, corner_shares = _at_corners(model, sample_up_to(images, size), kinds)
+        facts |= corner_facts
+    counts = []
+    for kind, share in zip(kinds, corner_shares, strict=True):
+        counts.append(KindCount(kind.name, int(kind.among(predictions).sum()), share))
+    return facts | {"failures": tuple(counts)}
+
+
+def _epochs(model: RoleModel) -> tuple[dict[str, float], ...]:
+    """Return the epochs of a model's training; none if they are not recorded, or make no sense."""
+    from harness.networks.training import CURVES
+
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        epochs: Any = model.record.history if model.record else ()
+        if not epochs:
+            path = Path(model.path).with_suffix(".history.json")
+            epochs = json.loads(path.read_bytes())
         curves = tuple({name: float(epoch[name]) for name in CURVES} for epoch in epochs)
         if all(math.isfinite(value) for epoch in curves for value in epoch.values()):
-            found["history"] = curves
-    if predictions.has_confidence:
-        found["confident_errors"] = int(confident_errors(predictions, above=CONFIDENT).value)
-        if sure:
-            exact = model.predict(sample_up_to(images, sure))
-            curve = reliability(exact)
-            bins = zip(curve.counts, curve.at, curve.values, strict=True)
-            found["calibration_error"] = float(calibration_error(exact).value)
-            found["reliability"] = tuple(ReliabilityBin(*each) for each in bins)
-    shares: list[float | None] = [None] * len(kinds)
-    if size:
-        sample = sample_up_to(images, size)
-        corners = augmentation_range_corners(images.domain.augmentation)
-        moved = [model.predict(sample, corner) for corner in corners]
-        views = [model.predict(sample), *moved]
-        right = np.stack([each.correct for each in moved]).mean(axis=0)
-        predicted = np.stack([each.predicted for each in views], axis=1)
-        confidence = None
-        if views[0].has_confidence:
-            confidence = np.stack([each.confidence_of_errors() for each in views], axis=1)
-        shares = [float(np.mean([kind.among(each).mean() for each in moved])) for kind in kinds]
-        # Predictions for one image depend on each other, so n is the number of images.
-        found["corners"] = Rate(float(right.mean()), *mean_interval(right, (0.0, 1.0)), len(right))
-        found["persistent"] = persistent_failures(sample, predicted, confidence)
-    failures = zip(kinds, shares, strict=True)
-    return found | {
-        "failures": tuple(
-            KindCount(kind.name, int(kind.among(predictions).sum()), share)
-            for kind, share in failures
-        )
+            return curves
+    return ()
+
+
+def _confidence_facts(exact: Predictions) -> dict[str, Any]:
+    curve = reliability(exact)
+    bins = zip(curve.counts, curve.at, curve.values, strict=True)
+    return {
+        "calibration_error": float(calibration_error(exact).value),
+        "reliability": tuple(ReliabilityBin(*values) for values in bins),
     }
+
+
+def _at_corners(
+    model: RoleModel, sample: LabelledImages, kinds: Sequence[FailureKind]
+) -> tuple[dict[str, Any], list[float | None]]:
+    """Return the facts of a model at the corners, and the share of each kind of failure there."""
+    corners = augmentation_range_corners(sample.domain.augmentation)
+    moved = [model.predict(sample, corner) for corner in corners]
+    views = [model.predict(sample), *moved]
+    accuracies = np.stack([view.correct for view in moved]).mean(axis=0)
+    predicted = np.stack([view.predicted for view in views], axis=1)
+    confidence = None
+    if views[0].has_confidence:
+        confidence = np.stack([view.confidence_of_errors() for view in views], axis=1)
+    shares: list[float | None] = [_mean_share(kind, moved) for kind in kinds]
+    # Predictions for one image depend on each other, so n is the number of images.
+    interval = mean_interval(accuracies, (0.0, 1.0))
+    facts = {
+        "corners": Rate(float(accuracies.mean()), *interval, len(accuracies)),
+        "persistent": persistent_failures(sample, predicted, confidence),
+    }
+    return facts, shares
+
+
+def _mean_share(kind: FailureKind, views: Sequence[Predictions]) -> float:
+    return float(np.mean([kind.among(view).mean() for view in views]))
 
 
 def _rate(measured: Measurement) -> Rate:
@@ -228,59 +315,87 @@ def _changes(
     *,
     against: str,
 ) -> Changes:
-    """Compare a model's failures on clean images with those of the one named `against`; `kinds[0]` is any."""
+    """Return how a model's failures on clean images differ from those of the one named `against`.
+
+    The first of the `kinds` is any failure.
+    """
     import torch
 
-    mine, theirs = model.predict(images), reference.predict(images)
-    found = [changed_positions(mine, theirs, kind) for kind in kinds]
-    named = []
-    for positions in found[0][
-        :2
-    ]:  # Asked alone: for all images, the correct prediction would cost another pass.
-        few = images.take(torch.from_numpy(positions[:CHANGED_SHOWN]))
-        both = (model.predict(few), reference.predict(few)) if len(few) else ()
-        named.append(compared_at(*both, np.arange(len(few))) if both else ())
-    counts = (
-        KindChange(kind.name, *map(len, positions))
-        for kind, positions in zip(kinds, found, strict=True)
-    )
-    return Changes(against, tuple(counts), *named)
+    own_predictions = model.predict(images)
+    other_predictions = reference.predict(images)
+    positions_by_kind = [
+        changed_positions(own_predictions, other_predictions, kind) for kind in kinds
+    ]
+    new_and_fixed = positions_by_kind[0][:2]
+    comparisons = []
+    for positions in new_and_fixed:
+        # Predicted alone: for all images, the correct prediction would cost another pass.
+        shown = images.take(torch.from_numpy(positions[:CHANGED_SHOWN]))
+        if len(shown):
+            own, other = model.predict(shown), reference.predict(shown)
+            comparisons.append(compared_at(own, other, np.arange(len(shown))))
+        else:
+            comparisons.append(())
+    counts = []
+    for kind, new_fixed_shared in zip(kinds, positions_by_kind, strict=True):
+        counts.append(KindChange(kind.name, *map(len, new_fixed_shared)))
+    return Changes(against, tuple(counts), *comparisons)
 
 
 def mistakes_of(predictions: Predictions, panel: PanelPredictions | None) -> tuple[Mistake, ...]:
-    """Return mistakes of each confusion, the most confident first; every confusion has one before any has two."""
+    """Return mistakes of each confusion, the most confident first.
+
+    Every confusion has one before any has two.
+    """
     confidence = predictions.confidence_of_errors() if predictions.has_confidence else None
+    chosen = _chosen_mistakes(predictions, confidence)
+    classes = predictions.classes
+    positions = predictions.images.positions.numpy()
+    references = _references(panel, positions[chosen], classes)
+    mistakes = []
+    for at, reference in zip(chosen.tolist(), references, strict=True):
+        mistake = Mistake(
+            index=int(positions[at]),
+            true=classes[int(predictions.labels[at])],
+            predicted=classes[int(predictions.predicted[at])],
+            confidence=None if confidence is None else float(confidence[at]),
+            reference=reference,
+        )
+        mistakes.append(mistake)
+    return tuple(mistakes)
+
+
+def _chosen_mistakes(predictions: Predictions, confidence: np.ndarray | None) -> np.ndarray:
+    """Return the indices of the mistakes that the overview names, in their order, int64."""
     wrong = np.flatnonzero(~predictions.correct)
     if confidence is not None:
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    ranks: dict[tuple[int, int], int] = {}
+    counts: Counter[tuple[int, int]] = Counter()
     ranked = []
     for at in wrong.tolist():
         confusion = int(predictions.labels[at]), int(predictions.predicted[at])
-        ranks[confusion] = rank = ranks.get(confusion, -1) + 1
-        ranked.append((rank, at))
-    chosen = [at for rank, at in sorted(ranked, key=lambda item: item[0]) if rank < OF_CONFUSION][
-        :SHOWN
-    ]
-    classes, positions = predictions.classes, predictions.images.positions.numpy()
-    view: PanelView | None = None
-    if panel is not None and panel.excluded is None and chosen:
-        with suppress(NotApplicableError):
-            view = panel.view().take(positions[np.array(chosen)])
+        if counts[confusion] < OF_CONFUSION:
+            ranked.append((counts[confusion], at))
+        counts[confusion] += 1
+    ranked.sort(key=lambda item: item[0])
+    return np.array([at for _, at in ranked[:SHOWN]], dtype=np.int64)
 
-    def reference(row: int) -> Reference | None:
-        if view is None or panel is None or view.wrong[row] < 0:
-            return None
-        predicted, share = classes[int(view.likeliest[row, 0])], float(view.shares[row, 0])
-        return Reference(panel.reference_models, int(view.wrong[row]), predicted, share)
 
-    return tuple(
-        Mistake(
-            int(positions[at]),
-            classes[int(predictions.labels[at])],
-            classes[int(predictions.predicted[at])],
-            None if confidence is None else float(confidence[at]),
-            reference(row),
-        )
-        for row, at in enumerate(chosen)
-    )
+def _references(
+    panel: PanelPredictions | None, positions: np.ndarray, classes: Sequence[str]
+) -> list[Reference | None]:
+    """Return the reference models' predictions for images at these positions of the split."""
+    references: list[Reference | None] = [None] * len(positions)
+    if panel is None or panel.excluded is not None or not len(positions):
+        return references
+    try:
+        view = panel.view().take(positions)
+    except NotApplicableError:  # The panel has no predictions for clean images.
+        return references
+    for row in range(len(positions)):
+        wrong = int(view.wrong[row])
+        if wrong >= 0:
+            predicted = classes[int(view.likeliest[row, 0])]
+            share = float(view.shares[row, 0])
+            references[row] = Reference(panel.reference_models, wrong, predicted, share)
+    return references

@@ -16,8 +16,8 @@ from harness.measures import Measurement
 from harness.measures.accuracy import ACCURACY
 from harness.report.mistakes import confusions
 from harness.report.sections import checks
+from harness.run.notices import known_issue_notices
 from harness.run.overview import Mistake
-from harness.run.reported import _known_notices
 from harness.run.stress_json import stress_json
 
 ISSUE = """
@@ -83,11 +83,11 @@ def test_reports_mark_what_is_known_and_the_verdict_stands():
     some = overview(mistakes=(Mistake(17, "top", "shirt", 0.9),))
     page = html.unescape(str(confusions(outcome_with(outcome, overview=some)).body))
     assert "known issue, expired on 2020-01-01: odd (Bob)" in page
-    assert _known_notices(known, outcome.results.verdicts, outcome.run.day) == [
+    assert known_issue_notices(known, outcome.results.verdicts, outcome.run.day) == [
         "known issues among the failing checks: clean-shirt; the verdict counts them",
         "expired known issues: image 17 (2020-01-01, Bob); fix or renew them in known.toml",
     ]
-    (said,) = _known_notices(
+    (said,) = known_issue_notices(
         (replace(known[0], until="2020-01-01"),), outcome.results.verdicts, outcome.run.day
     )
     assert (

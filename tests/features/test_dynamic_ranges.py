@@ -15,7 +15,7 @@ from harness.inference.engine import BackendLostError
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
-from harness.run.selfcheck import expect_steady, other_answers, unsteady
+from harness.run.steadiness import expect_steady, other_answers, unsteady
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

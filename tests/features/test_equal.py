@@ -30,7 +30,7 @@ def zoo(tmp_path, monkeypatch):
     zoo = Zoo(tmp_path)
     zoo.asked = []
     monkeypatch.setattr(
-        "harness.run.selfcheck.asked_elsewhere",
+        "harness.run.steadiness.asked_elsewhere",
         lambda openings, _: zoo.asked.extend(openings) or [],
     )
     return zoo

@@ -18,6 +18,7 @@ from harness.base.errors import InputError
 from harness.checks import Check, Threshold, Verdict
 from harness.cli import main
 from harness.features.equivalence.report import OriginalDifferences
+from harness.features.fingerprint.report import OPEN
 from harness.features.publication.card import inserted
 from harness.run.findings import SelfCheck
 from harness.run.stress_json import record_and_images
@@ -148,6 +149,22 @@ WITHOUT_INCUMBENT = replace(
     verdict("not_applicable", "regression", family="regression"), without="incumbent"
 )
 
+OF_ANOTHER_RECIPE = Verdict(
+    Check(
+        "weights",
+        "fingerprint",
+        "weight_distance",
+        # Wide enough that the value is no sign of a weaker model.
+        panel=Threshold(1.0, mean=0.0, std=1.0, reference_models=3),
+        direction="at_most",
+        informational=OPEN,
+    ),
+    "informational",
+    "weight_distance",
+    value=1.1,
+    n=100,
+)
+
 
 @pytest.mark.parametrize(
     ("verdicts", "changes"),
@@ -158,6 +175,7 @@ WITHOUT_INCUMBENT = replace(
         ),
         ((PASS,), {"scope": "quick profile: 1 check of 12", "profile": "quick"}),
         ((PASS, WITHOUT_INCUMBENT), {}),
+        ((PASS, OF_ANOTHER_RECIPE), {}),
         (
             (PASS,),
             {
@@ -169,7 +187,7 @@ WITHOUT_INCUMBENT = replace(
             },
         ),
     ],
-    ids=["notice", "quick profile", "no incumbent", "doubtful original"],
+    ids=["notice", "quick profile", "no incumbent", "another recipe", "doubtful original"],
 )
 def test_a_pass_that_the_gate_qualifies_is_warned(run, tmp_path, verdicts, changes):
     run(*verdicts, **changes)

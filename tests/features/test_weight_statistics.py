@@ -1,5 +1,6 @@
 """Fingerprint: weight statistics against linear algebra of PyTorch, distances by hand, and a gate that reads them."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -379,7 +380,12 @@ def calibrated(pytester, runs):
 
 
 def test_another_recipe_fails_and_an_open_one_is_told(calibrated):
+    def stated_recipe():
+        record = json.loads((calibrated.zoo.root / "reports" / "stress.json").read_text())
+        return record["fingerprint"]
+
     assert calibrated.gate().ret == 0
+    assert stated_recipe() == {"recipe": "same"}
 
     other = calibrated.gate(factor=3)
     assert other.ret == 1
@@ -392,5 +398,6 @@ def test_another_recipe_fails_and_an_open_one_is_told(calibrated):
 
     opened = calibrated.gate("--stress-set=recipe=open", factor=3)
     assert opened.ret == 0
+    assert stated_recipe() == {"recipe": "open"}
     opened.stdout.fnmatch_lines(["*note: trained by another recipe than the reference panel*"])
     opened.stdout.no_fnmatch_line("*signs of a weaker model*")

@@ -19,7 +19,7 @@ from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
 from harness.networks.declared import load_model
 from harness.perturb import Pose
-from harness.run.selfcheck import unsteady
+from harness.run.steadiness import unsteady
 
 TESTS = Path(__file__).parents[1]
 ov = pytest.importorskip("openvino")

@@ -25,7 +25,7 @@ from harness.measures.localisation import (
     rank_correlation,
 )
 from harness.perturb import IDENTITY, Pose
-from harness.run import selfcheck
+from harness.run import self_checks as module
 from harness.run.session import StressSession
 
 STRESS_TESTS = Path(__file__).parents[2] / "stress_tests"
@@ -219,7 +219,7 @@ def gallery(pytester, monkeypatch):
     """A repository with squares, a model of its own, and the tests of attention and background."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
     # The network is code of the user's, which a run would ask in three other processes, too.
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
+    monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: [])
     root = pytester.path
     (root / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     (root / "stress_tests").mkdir()
@@ -345,7 +345,7 @@ def session_of(tmp_path):
 def follows(session):
     (found,) = (
         check
-        for check in selfcheck.self_checks(session, lambda *_: None)
+        for check in module.self_checks(session, lambda *_: None)
         if check.name == "maps-follow-weights"
     )
     return found

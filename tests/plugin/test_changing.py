@@ -89,7 +89,7 @@ def changed(project, ran, name, change=lambda text: text + b"\n") -> str:
 
 def test_what_is_an_input_of_a_run(project, monkeypatch):
     """Code that nothing imports is none, and the same bytes written again are no change."""
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
+    monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: [])
     ran = project.once(*project.own)
     assert ran.ending == (0, "pass"), ran.said
     for name in (*CODE, "net.pth", "zoo.npz", "stress_tests/checks.toml", "pytest.ini"):

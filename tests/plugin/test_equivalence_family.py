@@ -41,7 +41,7 @@ def self_checks(zoo):
 @pytest.fixture
 def one_process(monkeypatch):
     """Ask code of a user's again in this process alone."""
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
+    monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: [])
 
 
 def test_an_artifact_that_changes_nothing_is_equal(zoo):

@@ -103,7 +103,7 @@ KNOWN = {
 )
 def test_a_scikit_learn_classifier_is_gated(gate, monkeypatch, name, workers):
     monkeypatch.setattr(
-        "harness.run.selfcheck.asked_elsewhere", lambda *_: []
+        "harness.run.steadiness.asked_elsewhere", lambda *_: []
     )  # See run/test_steadiness.py.
     ran = gate.once(f"--candidate=python:own:{name}", *workers, overview=name == "Labels")
     assert ran.ending == (0, "pass"), ran.summary

@@ -71,7 +71,7 @@ def expect_error(shop, ended, *, said: str, status: int = 4):
 @pytest.mark.parametrize("leave", ["sys.exit(0)", "pytest.exit('end', returncode=0)"])
 def test_a_model_that_leaves_is_not_judged(shared, monkeypatch, leave):
     monkeypatch.syspath_prepend(shared.root)
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: [])
+    monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: [])
     as_state_dict(shared.save("leaving.safetensors"))
     model = (
         "--candidate",

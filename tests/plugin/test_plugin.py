@@ -163,7 +163,7 @@ def moody(gate, monkeypatch):
     torch.save(network().state_dict(), gate.root / "moody.pth")
     monkeypatch.syspath_prepend(gate.root)
     monkeypatch.setattr(
-        "harness.run.selfcheck.asked_elsewhere", lambda *_: []
+        "harness.run.steadiness.asked_elsewhere", lambda *_: []
     )  # See run/test_steadiness.py.
     return lambda mood: (
         *(

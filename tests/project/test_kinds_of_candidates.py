@@ -99,7 +99,7 @@ def shop(pytester, monkeypatch):
         )
     started = subprocess.run
     # That other processes answer alike is a self-check, with tests of its own; each takes seconds to start.
-    monkeypatch.setattr("harness.run.selfcheck.asked_elsewhere", lambda *_: ())
+    monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: ())
     run_here(monkeypatch, pytester, [])
     here = subprocess.run
     monkeypatch.setattr(

@@ -11,7 +11,7 @@ from zoo import CLASSES, images_of, network, role_model
 
 from harness.inference import Classifier
 from harness.networks.declared import load_model
-from harness.run.selfcheck import unsteady
+from harness.run.steadiness import unsteady
 
 
 class Squeezed(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 from harness.checks import Check, Threshold, Verdict
 from harness.measures import METRICS, Measurement
 from harness.run.evidence import Evidence
-from harness.run.reported import Reported
+from harness.run.tally import Tally
 
 
 def judged(
@@ -79,7 +79,7 @@ def test_of_a_hypothesis_test_the_last_failure_stands_for_all():
 
 @pytest.mark.parametrize(("first", "second"), [(FAIL, PASS), (FAIL, judged(0.6)), (ERROR, PASS)])
 def test_a_test_that_runs_again_keeps_its_graver_verdict(first, second):
-    reported = Reported()
-    reported.take(first, test="test_it")
-    reported.take(second, test="test_it")
-    assert reported.verdicts["row"] is first
+    tally = Tally()
+    tally.take(first, test="test_it")
+    tally.take(second, test="test_it")
+    assert tally.verdicts["row"] is first

@@ -18,7 +18,7 @@ from harness.checks import read_checks
 from harness.inference.platforms import measuring_code
 from harness.run.budget import FEWEST, FREE_PASSES, affordable_passes, extent_of
 from harness.run.findings import SelfCheck
-from harness.run.selfcheck import Memory, memory_of
+from harness.run.self_checks import Memory, memory_of
 from harness.run.session import OtherImages, StressSession
 
 
@@ -106,7 +106,7 @@ def test_code_is_that_of_the_tests_and_what_they_import(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["stress_tests/test_clean.py", "harness/measures/accuracy.py", "harness/run/selfcheck.py"],
+    ["stress_tests/test_clean.py", "harness/measures/accuracy.py", "harness/run/self_checks.py"],
 )
 def test_a_packaged_test_and_a_metric_decide(tmp_path, monkeypatch, name):
     here = Path(harness.__file__).parents[1]

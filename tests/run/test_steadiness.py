@@ -16,7 +16,7 @@ from harness.inference.predictors.audit import Audit
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
 from harness.run.inputs import expect_data_of
-from harness.run.selfcheck import expect_steady, unsteady
+from harness.run.steadiness import expect_steady, unsteady
 
 CODE = """
 import os

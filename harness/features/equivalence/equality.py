@@ -26,8 +26,8 @@ from harness.measures.changed_predictions import (
 )
 from harness.perturb import IDENTITY
 from harness.run.history import read_history
-from harness.run.selfcheck import expect_steady
 from harness.run.settings import HISTORY_FILE
+from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.base.groups import Settings
     from harness.checks.first_checks import Row, StarterData
     from harness.measures import Metric
+    from harness.run.feature_records import FeatureRecord
     from harness.run.mutants import Finding, Judge
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
@@ -70,6 +71,23 @@ def stress_self_checks(
     from harness.features.fingerprint.family import another_recipe_is_noticed
 
     return {"other-recipe": another_recipe_is_noticed(session, judge)}
+
+
+def stress_record_types() -> dict[str, Callable[[], type[FeatureRecord]]]:
+    def record_type() -> type[FeatureRecord]:
+        from harness.features.fingerprint.report import RecipeStatement
+
+        return RecipeStatement
+
+    return {"fingerprint": record_type}
+
+
+def stress_run_records(request: RunRequest, families: frozenset[str]) -> dict[str, FeatureRecord]:
+    from harness.features.fingerprint.report import FAMILY, RecipeStatement
+
+    if FAMILY not in families:
+        return {}
+    return {"fingerprint": RecipeStatement(request.recipe or "same")}
 
 
 def stress_notes(outcome: Outcome) -> list[str]:

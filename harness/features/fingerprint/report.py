@@ -1,10 +1,12 @@
-"""The note of a report on a candidate of another recipe; it needs no PyTorch."""
+"""The record of the recipe setting, and the note on a candidate of another recipe."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from harness.base.records import record
 from harness.measures.panel.threshold import STATED
+from harness.run.feature_records import FeatureRecord
 
 if TYPE_CHECKING:
     from harness.checks import Check
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
 FAMILY = "fingerprint"
 OPEN = f'{STATED} recipe = "open"'
 """The reason why a check of the family is informational."""
+
+
+@record
+class RecipeStatement(FeatureRecord):
+    """The effective value of the setting `recipe`: `same` unless the project states an open one."""
+
+    recipe: Literal["same", "open"]
 
 
 def recipe_note(outcome: Outcome) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import said_of
+from harness.base.features import listed
 from harness.base.files import hash_of_file
 from harness.base.outputs import Kind
 from harness.report.signs import rare, signs
@@ -91,9 +92,11 @@ def statement(
 
 
 def _warned(outcome: Outcome) -> bool:
-    """Return whether the gate qualifies a pass: in its headline, by a notice, or by signs of a weaker model.
+    """Return whether the gate qualifies a pass.
 
-    The headline names provisional thresholds, the quick profile, a missing incumbent and a doubtful original.
+    It does so in its headline, by a notice, by a note of a feature, or by signs of a weaker model.
+    The headline names provisional thresholds, the quick profile, a missing incumbent and a doubtful
+    original.
     """
     results = outcome.results
     in_headline = (
@@ -102,7 +105,9 @@ def _warned(outcome: Outcome) -> bool:
         results.without_incumbent,
         outcome.cautions,
     )
-    return any(in_headline) or bool(results.notices or signs(outcome))
+    if any(in_headline) or results.notices:
+        return True
+    return bool(listed("stress_notes", outcome=outcome) or signs(outcome))
 
 
 def _configuration(outcome: Outcome, record: bytes) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from harness.features.skew.trials import AFFINE, FEW, FIRST, Trials, causes_of, 
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
-from harness.run.selfcheck import expect_steady
+from harness.run.steadiness import expect_steady
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,8 @@ from harness.measures import accuracy, confident_errors
 from harness.perturb import Pose
 from harness.report.html import page_of
 from harness.report.text import markdown, summary_lines
-from harness.run import selfcheck
+from harness.run import self_checks as module
+from harness.run import steadiness
 from harness.run.session import StressSession
 from harness.run.stress_json import stress_json
 
@@ -78,7 +79,7 @@ def judge(session, check):
 
 def self_checks(session, judge=judge):
     """Return the checks by name, in their order, without those for which the zoo has no test."""
-    made = selfcheck.self_checks(session, judge)
+    made = module.self_checks(session, judge)
     found = {check.name: check for check in made}
     assert len(found) == len(made)
     assert {found.pop(name).status for name in ELSEWHERE} == {"not_applicable"}
@@ -94,7 +95,7 @@ def noticed(session, name, judge=judge):
     family, damage = next(
         (family, each) for family, each in damages(session.checks).items() if each.name == name
     )
-    return selfcheck.is_noticed(family, damage, session, judge)
+    return module.is_noticed(family, damage, session, judge)
 
 
 # A sound run.
@@ -525,7 +526,7 @@ def test_stale_answers_of_the_cache_are_found_by_one_check_alone(stale_in):
 
 def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, session_of):
     candidate = stale_in(*(Pose(degrees) for degrees in range(1, 40))).roles["candidate"]
-    text = selfcheck.other_answers(candidate, most=16, few=32)
+    text = steadiness.other_answers(candidate, most=16, few=32)
     assert re.match(r"[1-9]\d* of 448 predictions of this run are others", text), (
         "of 14 perturbations, 32 images each"
     )
@@ -534,7 +535,7 @@ def test_some_of_many_perturbations_are_asked_again_and_one_is_named(stale_in, s
     said = (
         r"under NoiseOfABatch\(\):.* Your own perturbations must change an image alike in any batch"
     )
-    assert re.search(said, selfcheck.other_answers(candidate))
+    assert re.search(said, steadiness.other_answers(candidate))
 
 
 # A check that fails makes the run fail.
@@ -574,7 +575,7 @@ def test_an_unsound_run_is_an_error_in_every_report(session_of):
 def failed_self_check(
     name="left-half-blanked", detail="all 1 checks of family 'clean' let it pass", check=""
 ):
-    return selfcheck.SelfCheck(name, "fail", detail, check)
+    return module.SelfCheck(name, "fail", detail, check)
 
 
 @pytest.mark.parametrize(

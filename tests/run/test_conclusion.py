@@ -16,10 +16,11 @@ from harness.measures.metric import Sampling
 from harness.measures.panel.predictions import PanelPredictions
 from harness.perturb import IDENTITY
 from harness.report.text import summary_lines
+from harness.run.conclusion import outcome_of
 from harness.run.findings import Findings, SelfCheck
-from harness.run.reported import Reported, outcome_of
 from harness.run.results import OtherTest
 from harness.run.session import RunScope, StressSession
+from harness.run.tally import Tally
 
 IMAGES = images_of(400)
 SOUND = (SelfCheck("identity-equals-clean", "pass", "they are"),)
@@ -48,16 +49,16 @@ def verdict_of(check: Check, *, value=None, n=400) -> Verdict:
     return check.judge(Measurement(METRICS[check.metric], value, n, (value, value)))
 
 
-def report_all(session, *, but=()) -> Reported:
-    reported = Reported(findings=Findings(SOUND))
+def report_all(session, *, but=()) -> Tally:
+    tally = Tally(findings=Findings(SOUND))
     for check in reversed(session.checks.checks):
         if check.id not in but:
-            reported.take(verdict_of(check), test=f"test_{check.family}.py::test[{check.id}]")
-    return reported
+            tally.take(verdict_of(check), test=f"test_{check.family}.py::test[{check.id}]")
+    return tally
 
 
-def finished(reported, session, profile="default", **facts):
-    return outcome_of(reported, session, profile=profile, command=COMMAND, **facts)
+def finished(tally, session, profile="default", **facts):
+    return outcome_of(tally, session, profile=profile, command=COMMAND, **facts)
 
 
 # Outcomes of a whole run.
@@ -65,16 +66,16 @@ def finished(reported, session, profile="default", **facts):
 
 def test_a_cause_that_many_met_is_one_reason(session_of):
     session = session_of()
-    reported = Reported()
+    tally = Tally()
     for check in session.checks.checks:
         error = check.unjudged("error", "the predictor returned NaN", code="PREDICTOR")
         for _ in range(2):  # As a plugin of retries has it.
-            reported.take(error, test=f"test[{check.id}]")
+            tally.take(error, test=f"test[{check.id}]")
     cause = "the predictor returned NaN"
-    reported.findings = Findings(
+    tally.findings = Findings(
         (SelfCheck("self-checks", "fail", f"they could not run: {cause}", cause=cause),)
     )
-    outcome = finished(reported, session)
+    outcome = finished(tally, session)
     ids = ", ".join(check.id for check in session.checks.checks)
     assert outcome.results.errors == (f"[PREDICTOR] {ids}: error: the predictor returned NaN",)
     assert sum("NaN" in line for line in summary_lines(outcome, Path("reports"))) == 1
@@ -118,20 +119,20 @@ def test_a_whole_run_is_a_verdict_in_the_order_of_the_rows(session_of):
 
 def test_tests_without_a_row_come_last_by_name(session_of):
     session = session_of()
-    reported = report_all(session)
+    tally = report_all(session)
     for name in ("zebra", "aardvark"):
-        reported.take(verdict_of(Check(name, name, "accuracy")), test=name)
-    outcome = finished(reported, session)
+        tally.take(verdict_of(Check(name, name, "accuracy")), test=name)
+    outcome = finished(tally, session)
     assert [verdict.check.id for verdict in outcome.results.verdicts[-2:]] == ["aardvark", "zebra"]
     assert outcome.verdict == "pass"
 
 
 def test_what_else_was_reported_is_in_the_outcome(session_of):
     session = session_of()
-    reported = report_all(session)
-    reported.tests = [OtherTest("z", "failed"), OtherTest("a", "passed")]
-    reported.findings += Findings(overview_missing="they could not be compared")
-    outcome = finished(reported, session, "thorough")
+    tally = report_all(session)
+    tally.tests = [OtherTest("z", "failed"), OtherTest("a", "passed")]
+    tally.findings += Findings(overview_missing="they could not be compared")
+    outcome = finished(tally, session, "thorough")
     assert [each.name for each in outcome.results.tests] == ["a", "z"]
     assert (outcome.findings.overview, outcome.findings.overview_missing) == (
         None,
@@ -146,17 +147,17 @@ def test_what_else_was_reported_is_in_the_outcome(session_of):
 @pytest.mark.parametrize("other", ["test_another.py::test[clean]", "test_own.py::test[clean]"])
 def test_two_tests_of_one_name_are_an_error_but_not_one_told_twice(session_of, other):
     session = session_of()
-    reported = report_all(session)
+    tally = report_all(session)
     (clean, *_) = session.checks.checks
-    reported.take(verdict_of(clean), test="test_clean.py::test[clean]")
-    assert reported.errors == []
-    reported.take(verdict_of(clean), test=other)
-    (error,) = reported.errors
+    tally.take(verdict_of(clean), test="test_clean.py::test[clean]")
+    assert tally.errors == []
+    tally.take(verdict_of(clean), test=other)
+    (error,) = tally.errors
     names = f"test_clean.py::test[clean] and {other}"
     assert error.startswith(
         f"[TEST] clean: two tests have a verdict of this name, {names}; name a metric in their "
     )
-    assert finished(reported, session).exit_status == 4
+    assert finished(tally, session).exit_status == 4
 
 
 @pytest.mark.parametrize(
@@ -164,10 +165,10 @@ def test_two_tests_of_one_name_are_an_error_but_not_one_told_twice(session_of, o
 )
 def test_of_a_test_that_runs_again_the_gravest_verdict_counts(session_of, values):
     session = session_of()
-    reported, (check,) = report_all(session, but={"clean"}), session.checks.family("clean")
+    tally, (check,) = report_all(session, but={"clean"}), session.checks.family("clean")
     for value in values:  # As a plugin of retries has it.
-        reported.take(verdict_of(check, value=value), test="test_clean.py::test[clean]")
-    outcome = finished(reported, session)
+        tally.take(verdict_of(check, value=value), test="test_clean.py::test[clean]")
+    outcome = finished(tally, session)
     assert (outcome.exit_status, [verdict.check.id for verdict in outcome.results.failed]) == (
         1,
         ["clean"],
@@ -176,10 +177,10 @@ def test_of_a_test_that_runs_again_the_gravest_verdict_counts(session_of, values
 
 def test_a_verdict_that_is_an_error_is_told(session_of):
     session = session_of()
-    reported = report_all(session, but=["clean"])
-    reported.take(session.checks.checks[0].unjudged("error", "NaN"), test="test_clean.py")
-    assert reported.reasons == ("[TEST] clean: error: NaN",)
-    assert finished(reported, session).verdict == "error"
+    tally = report_all(session, but=["clean"])
+    tally.take(session.checks.checks[0].unjudged("error", "NaN"), test="test_clean.py")
+    assert tally.reasons == ("[TEST] clean: error: NaN",)
+    assert finished(tally, session).verdict == "error"
 
 
 @pytest.mark.parametrize(
@@ -194,16 +195,16 @@ def test_a_verdict_that_is_an_error_is_told(session_of):
     ids=["asserts", "asserts-by-name", "a-fixture-asserts", "raises", "says-nothing"],
 )
 def test_only_what_a_test_asserts_is_a_failure(message, called, failed, errors):
-    reported = Reported()
-    reported.take_failure(message, test="t", called=called)
-    assert (reported.failed_tests, reported.errors) == (failed, errors)
+    tally = Tally()
+    tally.take_failure(message, test="t", called=called)
+    assert (tally.failed_tests, tally.errors) == (failed, errors)
 
 
 def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
     session = session_of()
-    reported = report_all(session)
-    reported.take_failure("assert 1 == 2", test="test_own.py::test_mine", called=True)
-    outcome = finished(reported, session)
+    tally = report_all(session)
+    tally.take_failure("assert 1 == 2", test="test_own.py::test_mine", called=True)
+    outcome = finished(tally, session)
     assert (outcome.results.failed_tests, outcome.results.errors) == (
         ("test_own.py::test_mine",),
         (),
@@ -212,26 +213,22 @@ def test_a_test_without_a_row_that_failed_fails_the_run_by_its_name(session_of):
 
 
 def test_a_failed_test_without_a_row_is_a_verdict_without_thresholds(session_of):
-    session, reported = session_of(), Reported(findings=Findings(SOUND))
+    session, tally = session_of(), Tally(findings=Findings(SOUND))
     assert (
-        finished(reported, session).results.judged,
-        finished(reported, session).exit_status,
+        finished(tally, session).results.judged,
+        finished(tally, session).exit_status,
     ) == (
         False,
         4,
     )
-    reported.take_failure("assert 1 == 2", test="t", called=True)
+    tally.take_failure("assert 1 == 2", test="t", called=True)
     assert (
-        finished(reported, session).results.judged,
-        finished(reported, session).exit_status,
+        finished(tally, session).results.judged,
+        finished(tally, session).exit_status,
     ) == (
         True,
         1,
     )
-
-
-def test_checks_that_came_up_are_something_to_report():
-    assert Reported()
 
 
 # Parts that a run left out.
@@ -264,26 +261,24 @@ def test_a_row_is_missed_though_another_of_its_family_ran(session_of):
 
 def test_a_row_is_missed_though_a_test_without_a_row_has_its_name(session_of):
     session = session_of()
-    reported = report_all(session, but=["clean"])
-    reported.take(verdict_of(Check("clean", "brightness", "accuracy")), test="t")
-    assert finished(reported, session).results.omissions == (
+    tally = report_all(session, but=["clean"])
+    tally.take(verdict_of(Check("clean", "brightness", "accuracy")), test="t")
+    assert finished(tally, session).results.omissions == (
         "1 of 4 checks did not run: clean; families without a test: clean images",
     )
 
 
 def test_a_run_that_did_not_check_itself_is_partial_unless_it_records(session_of):
     session = session_of()
-    reported = replace(report_all(session), findings=Findings())
-    assert finished(reported, session).results.omissions == ("the run did not check itself",)
-    assert (
-        finished(reported, replace(session, scope=RunScope(recording=True))).results.omissions == ()
-    )
+    tally = replace(report_all(session), findings=Findings())
+    assert finished(tally, session).results.omissions == ("the run did not check itself",)
+    assert finished(tally, replace(session, scope=RunScope(recording=True))).results.omissions == ()
 
 
 def test_a_run_that_was_interrupted_is_partial(session_of):
     session = session_of()
-    reported = replace(report_all(session), interrupted=True, findings=Findings())
-    assert finished(reported, session).results.omissions == (
+    tally = replace(report_all(session), interrupted=True, findings=Findings())
+    assert finished(tally, session).results.omissions == (
         "the run was interrupted, and did not check itself",
     )
 
@@ -291,9 +286,9 @@ def test_a_run_that_was_interrupted_is_partial(session_of):
 def test_a_run_without_a_threshold_is_inconclusive(session_of):
     unbound = "\n".join(line for line in ROWS.splitlines() if not line.startswith("hand"))
     session = session_of(unbound + BASELINE + "hand = { threshold = 0.9 }\n")
-    reported = report_all(session)
-    assert {verdict.status for verdict in reported.verdicts.values()} == {"informational", "pass"}
-    outcome = finished(reported, session)
+    tally = report_all(session)
+    assert {verdict.status for verdict in tally.verdicts.values()} == {"informational", "pass"}
+    outcome = finished(tally, session)
     assert outcome.results.omissions == (
         f"no threshold of {session.checks.path} judged the candidate",
     )
@@ -316,10 +311,10 @@ def test_a_test_of_other_images_than_its_threshold_is_made_for_is_partial(
         session_of(ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }")),
         scope=RunScope(thorough=thorough),
     )
-    reported = report_all(session, but=["rotate-ccw-010"])
-    reported.take(verdict_of(session.checks.checks[2], n=n), test="t")
+    tally = report_all(session, but=["rotate-ccw-010"])
+    tally.take(verdict_of(session.checks.checks[2], n=n), test="t")
     said = "other images than their thresholds are made for: rotate-ccw-010; calibrate them anew"
-    assert finished(reported, session).results.omissions == ((said,) if others else ())
+    assert finished(tally, session).results.omissions == ((said,) if others else ())
 
 
 @pytest.mark.parametrize(
@@ -335,11 +330,9 @@ def test_another_draw_of_as_many_images_is_partial(session_of, sample, others, *
     session = replace(session_of(f"{text}{ROWS}"), panel_predictions=panel)
     check = replace(session.checks.checks[2], hand=None, panel=Threshold(0.5, n=150, sample=sample))
     verdict = replace(verdict_of(check, n=150), sampling=Sampling(0.0, 0.0) if weighted else None)
-    reported = report_all(session, but=[check.id])
-    reported.take(verdict, test="t")
-    assert len(finished(reported, session).results.omissions) == (
-        others if weighted else sample != ""
-    )
+    tally = report_all(session, but=[check.id])
+    tally.take(verdict, test="t")
+    assert len(finished(tally, session).results.omissions) == (others if weighted else sample != "")
 
 
 def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
@@ -347,10 +340,10 @@ def test_a_sample_is_partial_and_a_test_of_fewer_images_no_more_so(session_of):
         ROWS.replace("threshold = 0.5 }", "threshold = 0.5, n = 400 }"),
         IMAGES.take(torch.arange(40)),
     )
-    reported = Reported(findings=Findings(SOUND))
+    tally = Tally(findings=Findings(SOUND))
     for check in session.checks.checks:
-        reported.take(verdict_of(session.scaled(check), n=40), test=check.id)
-    outcome = finished(reported, session)
+        tally.take(verdict_of(session.scaled(check), n=40), test=check.id)
+    outcome = finished(tally, session)
     assert (outcome.results.omissions, outcome.inputs.data["n"]) == (
         ("40 of 400 images were measured",),
         40,
@@ -364,23 +357,23 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
     default = session_of().checks
     rows = "\n[[check]]".join(ROWS.split("\n[[check]]")[:3])
     session = session_of(rows, IMAGES.take(torch.arange(100)), sample=100)
-    reported = report_all(session)
+    tally = report_all(session)
     measured = "quick profile: 2 checks, made for a sample of 100 of 400 images; left out are "
-    assert finished(reported, session, default=default).run.scope == (
+    assert finished(tally, session, default=default).run.scope == (
         measured
         + "2 of the default profile's 4 checks (all of rotated images, confidence and calibration) and the "
         "comparison of the models"
     )
-    assert finished(reported, session).run.scope == measured + "the comparison of the models"
-    assert finished(reported, session).results.omissions == ()
+    assert finished(tally, session).run.scope == measured + "the comparison of the models"
+    assert finished(tally, session).results.omissions == ()
     own = replace(default, checks=default.checks[1:])
-    assert finished(reported, session, default=own).run.scope.endswith(
+    assert finished(tally, session, default=own).run.scope.endswith(
         "; of this profile alone: 1 of its 2"
     )
     whole = replace(default, checks=session.checks.checks)
     assert (
         "0 of the default profile's 2 checks and the comparison"
-        in finished(reported, session, default=whole).run.scope
+        in finished(tally, session, default=whole).run.scope
     )
 
 
