@@ -51,7 +51,7 @@ PARTS = {
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),
     "predictors": (
-        ("inference/predictors", "features/served_models"),
+        ("inference/predictors", "features/onnx", "features/openvino", "features/served_models"),
         (
             "tests/inference/test_predictors.py",
             "tests/inference/test_callables.py",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from harness.data.sources import Source
     from harness.inference.predictors.kinds import Kind as PredictorKind
     from harness.measures import Metric
+    from harness.networks.formats import NetworkFormat
     from harness.perturb.corruptions import CorruptionFunction
     from harness.report.page import Section
     from harness.run.feature_records import FeatureRecord
@@ -116,6 +117,15 @@ def stress_predictors() -> Mapping[str, PredictorKind]:
     Returns:
         The kinds by the scheme of a specification, such as `python` of
         `python:package.module:callable`.
+    """
+
+
+@hookspec
+def stress_network_formats() -> Mapping[str, NetworkFormat]:
+    """Return formats of files that contain a whole network.
+
+    Returns:
+        The formats by the suffix of a file, in lower case, such as `.onnx`.
     """
 
 

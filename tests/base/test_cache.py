@@ -200,7 +200,7 @@ def test_the_protocol_and_the_code_that_computes_are_part_of_the_key(
 
 
 @pytest.mark.parametrize(
-    "room", ["data", "perturb", "networks", "inference", "features/served_models"]
+    "room", ["data", "perturb", "networks", "inference", "features/served_models", "features/onnx"]
 )
 def test_each_decisive_file_decides_the_version_of_the_code(tmp_path, room):
     shutil.copytree(

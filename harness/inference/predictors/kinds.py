@@ -45,24 +45,11 @@ OWN_KINDS: dict[str, Kind] = {
         "A PyTorch checkpoint, run in this process.",
         "logits or probabilities, attention",
     ),
-    ".onnx": Kind(
-        "runs/new.onnx",
-        "A network in an ONNX file, run by ONNX Runtime.",
-        "logits or probabilities",
-        "onnx",
-    ),
     "python": Kind(
         "python:package.module:callable",
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
         open="callables:CallablePredictor",
-    ),
-    "openvino": Kind(
-        "openvino:model.xml",
-        "A network in OpenVINO's format, float or int8, run on the CPU.",
-        "logits, probabilities or labels",
-        "openvino",
-        "openvino_ir:OpenVinoPredictor",
     ),
     "predictions": Kind(
         "predictions:answers.npz, .csv, .parquet",
