@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.predictors.server import SIZE, answered, network
 from benchmarks.runner import few, keep, option, run, status, table, versions, write_between
-from harness.inference.devices import in_batches
 from harness.features.served_models.served_model import ServedModel
+from harness.inference.devices import in_batches
 from harness.networks import NetworkOptions
 
 HERE = Path(__file__).parent

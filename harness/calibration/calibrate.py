@@ -30,7 +30,7 @@ from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks
 from harness.checks.tolerance import EQUIVALENCE
 from harness.data.domain import domain_in_words
-from harness.inference.cluster import cluster_of
+from harness.inference.backends import cluster_of
 from harness.measures.panel.threshold import PROVISIONAL
 from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions
@@ -224,7 +224,7 @@ def _measured_panel(
     checks = _with_domain_of_project(request, checks)
     network, backend = request.model.part(NetworkOptions), request.model.part(BackendOptions)
     path, predictions_path = request.paths(checks)
-    cluster = cluster_of(backend) if backend.on_ray else None
+    cluster = cluster_of(backend)
     recording = Recording(checks.path.parent, checks, options=options, cluster=cluster)
     if request.convert is not None:
         known = read_panel(path, checks)

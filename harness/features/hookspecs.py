@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from harness.checks.roles import Role
     from harness.data.serving import Skew
     from harness.data.sources import Source
+    from harness.inference.backends import Backend
     from harness.inference.predictors.kinds import Kind as PredictorKind
     from harness.measures import Metric
     from harness.networks.formats import NetworkFormat
@@ -126,6 +127,15 @@ def stress_network_formats() -> Mapping[str, NetworkFormat]:
 
     Returns:
         The formats by the suffix of a file, in lower case, such as `.onnx`.
+    """
+
+
+@hookspec
+def stress_backends() -> Mapping[str, Backend]:
+    """Return backends that run models elsewhere than in this process.
+
+    Returns:
+        The backends by the value of the setting `backend`, such as `ray`.
     """
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "perturb", "networks", "inference")
 """The rooms that compute pixels, perturbations and predictions."""
-_COMPUTING_HOOKS = ("stress_network_formats", "stress_predictors")
+_COMPUTING_HOOKS = ("stress_backends", "stress_network_formats", "stress_predictors")
 """The hooks of features that do so."""
 # A wheel has the tests inside the package, a checkout beside it.
 _MEASURING = (
