@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.base.groups import Settings
     from harness.checks import Check
     from harness.checks.roles import Role
-    from harness.data.serving import Skew
+    from harness.data.skews import Skew
     from harness.data.sources import Source
     from harness.inference.backends import Backend
     from harness.inference.predictors.kinds import Kind as PredictorKind

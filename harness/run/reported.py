@@ -258,7 +258,7 @@ def _fitting(tests: Sequence[OtherTest]) -> tuple[OtherTest, ...]:
 
 
 def _reference_pipeline(session: StressSession) -> str:
-    from harness.data.serving.served import serving_of
+    from harness.data.serving import serving_of
     from harness.inference.serving import normalization_of
 
     candidate = session.roles.get("candidate")
