@@ -30,10 +30,10 @@ from harness.features.consensus.measures import consensus_set_errors, find_conse
 from harness.features.consensus.soft import find_known_images, largest_soft_confusion
 from harness.features.fingerprint.distance import find_weight_distance
 from harness.features.label_probability.measures import label_probability_change
+from harness.features.skew.serving import under_skew
 from harness.features.slices.measures import find_slices, worst_slice
 from harness.inference import open_model
 from harness.inference.search import breaking, first_failures
-from harness.inference.serving import under_skew
 from harness.measures import (
     accuracy,
     attention_lift,

@@ -51,10 +51,12 @@ PARTS = {
     ),
     "checkpoints": (("networks/checkpoints",), ("tests/networks",)),
     "predictors": (
-        ("inference/predictors",),
-        tuple(
-            f"tests/inference/test_{name}.py"
-            for name in ("predictors", "callables", "recorded", "served_models")
+        ("inference/predictors", "features/onnx", "features/openvino", "features/served_models"),
+        (
+            "tests/inference/test_predictors.py",
+            "tests/inference/test_callables.py",
+            "tests/inference/test_recorded.py",
+            "tests/features/test_served_models.py",
         ),
     ),
 }

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.predictors.server import SIZE, answered, network
 from benchmarks.runner import few, keep, option, run, status, table, versions, write_between
+from harness.features.served_models.served_model import ServedModel
 from harness.inference.devices import in_batches
-from harness.inference.predictors.http import HttpPredictor
 from harness.networks import NetworkOptions
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ def served(tensors: str) -> Iterator[str]:
 
 def asked(url: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return what predicts images with the served network, as a run does: batches side by side, and then confirmed."""
-    predictor = HttpPredictor(url, NetworkOptions(), None)
+    predictor = ServedModel(url, NetworkOptions(), None)
 
     def predict(images: np.ndarray) -> np.ndarray:
         calls = predictor.provides.calls

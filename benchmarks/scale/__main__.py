@@ -30,9 +30,8 @@ from benchmarks.scale.model import Constants, predicted
 from harness.data import LabelledImages
 from harness.data.options import DataOptions
 from harness.data.rows import rows_of_file
+from harness.features.cluster.backend import RayCluster, ranges
 from harness.inference import Classifier
-from harness.inference.cluster import Cluster
-from harness.inference.cluster.backend import ranges
 from harness.inference.devices import batch_size
 from harness.inference.engine import Engine
 from harness.networks.options import BackendOptions
@@ -99,7 +98,7 @@ def side_by_side(
     Both have as many workers; the start of the cluster is apart.
     """
     model = made("resnet18", images.take(torch.arange(min(50, len(images)))))
-    cluster = Cluster(BackendOptions(ray_workers=workers))
+    cluster = RayCluster(BackendOptions(ray_workers=workers))
     taken: dict[str, list[tuple[float, float]]] = {
         "process": [],
         "ray": [],
@@ -131,7 +130,7 @@ def side_by_side(
 
 def constants(images: LabelledImages, *, compute_ms: float) -> Constants:
     """Return what each part takes on this machine by itself, the fastest of several times, since noise only adds."""
-    cluster, device, count = Cluster(BackendOptions(ray_workers=1)), torch.device("cpu"), 64
+    cluster, device, count = RayCluster(BackendOptions(ray_workers=1)), torch.device("cpu"), 64
     cluster.start()
     classifier = Classifier(Nothing(), backend=cluster, screen=False)
     size = batch_size((3, 8, 8), device, screening=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from harness.inference.cluster.backend import ranges
+from harness.features.cluster.backend import ranges
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import partial
 
 from harness.data.image_files import Jpeg
 from harness.data.pipeline import Pipeline
-from harness.data.serving.served import Serving
+from harness.data.serving import Serving
 from harness.data.stages import Normalise, Resize
 from harness.features.skew.diagnosis import combined
 from harness.features.skew.trials import causes_of

@@ -13,7 +13,7 @@ from benchmarks.runner import few, keep, read
 from benchmarks.skew.faults import Fault
 from benchmarks.skew.report import LEAST_CHANGED, Results
 from harness.data import LabelledImages
-from harness.data.serving.served import Serving
+from harness.data.serving import Serving
 from harness.features.skew.diagnosis import diagnosis
 from harness.inference import RoleModel
 from harness.inference.serving import model_serving, served_predictions

@@ -24,7 +24,7 @@ from benchmarks.skew.report import Results, write_photographs
 from harness.base.cache import Store
 from harness.data import LabelledImages, load_images
 from harness.data.options import DataOptions
-from harness.data.serving import SKEWS
+from harness.data.skews import SKEWS
 from harness.inference import RoleModel, open_model
 from harness.inference.serving import model_serving, served_predictions
 from harness.networks import NetworkOptions

@@ -30,9 +30,9 @@ from harness.checks.slices import SLICE
 from harness.checks.tables import UNTIL_CALIBRATED, hash_of_checks
 from harness.checks.tolerance import EQUIVALENCE
 from harness.data.domain import domain_in_words
-from harness.inference.cluster import cluster_of
+from harness.inference.backends import cluster_of
+from harness.measures import is_tolerated_at_first
 from harness.measures.panel.threshold import PROVISIONAL
-from harness.measures.serving import OF_SERVING
 from harness.networks.options import BackendOptions, NetworkOptions
 from harness.run.budget import seconds_in
 from harness.run.inputs import inputs_of_run
@@ -200,7 +200,9 @@ def _settled_by_hand(checks: ChecksFile, panel: Panel) -> frozenset[str]:
 def _hands(checks: ChecksFile, panel: Panel) -> dict[str, Threshold]:
     converted = {row.id for row in panel.checks if row.conversions}
     replaced = {
-        check.id for check in checks.checks if check.id in converted or check.metric in OF_SERVING
+        check.id
+        for check in checks.checks
+        if check.id in converted or is_tolerated_at_first(check.metric)
     }
     found = {
         check.id: check.hand if check.id in replaced else check.by_hand for check in checks.checks
@@ -224,7 +226,7 @@ def _measured_panel(
     checks = _with_domain_of_project(request, checks)
     network, backend = request.model.part(NetworkOptions), request.model.part(BackendOptions)
     path, predictions_path = request.paths(checks)
-    cluster = cluster_of(backend) if backend.on_ray else None
+    cluster = cluster_of(backend)
     recording = Recording(checks.path.parent, checks, options=options, cluster=cluster)
     if request.convert is not None:
         known = read_panel(path, checks)

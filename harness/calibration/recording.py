@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks import ChecksFile
-    from harness.inference.cluster import Cluster
+    from harness.inference.backends import Cluster
     from harness.networks.checkpoints import Checkpoint
     from harness.run.result import RunResult
 

@@ -16,8 +16,8 @@ from harness.base.errors import InputError
 from harness.base.records import read_record, record
 from harness.checks.conditions import Conditions
 from harness.checks.roles import ROLES
+from harness.measures import is_tolerated_at_first
 from harness.measures.metric import Direction
-from harness.measures.serving import OF_SERVING
 from harness.perturb.poses import IDENTITY, Pose
 
 if TYPE_CHECKING:
@@ -182,9 +182,10 @@ class Row:
 
     @property
     def _tolerated(self) -> Threshold | None:
-        if self.tolerance is None or (
-            self.metric in OF_SERVING and self.panel and not self.informational
-        ):
+        if self.tolerance is None:
+            return None
+        has_own_threshold = bool(self.panel) and not self.informational
+        if has_own_threshold and is_tolerated_at_first(self.metric):
             return None
         return Threshold(self.tolerance, reason=self.reason)
 

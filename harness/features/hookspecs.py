@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from harness.base.groups import Settings
     from harness.checks import Check
     from harness.checks.roles import Role
-    from harness.data.serving import Skew
+    from harness.data.skews import Skew
     from harness.data.sources import Source
+    from harness.inference.backends import Backend
     from harness.inference.predictors.kinds import Kind as PredictorKind
     from harness.measures import Metric
+    from harness.networks.formats import NetworkFormat
     from harness.perturb.corruptions import CorruptionFunction
     from harness.report.page import Section
     from harness.run.feature_records import FeatureRecord
@@ -116,6 +118,24 @@ def stress_predictors() -> Mapping[str, PredictorKind]:
     Returns:
         The kinds by the scheme of a specification, such as `python` of
         `python:package.module:callable`.
+    """
+
+
+@hookspec
+def stress_network_formats() -> Mapping[str, NetworkFormat]:
+    """Return formats of files that contain a whole network.
+
+    Returns:
+        The formats by the suffix of a file, in lower case, such as `.onnx`.
+    """
+
+
+@hookspec
+def stress_backends() -> Mapping[str, Backend]:
+    """Return backends that run models elsewhere than in this process.
+
+    Returns:
+        The backends by the value of the setting `backend`, such as `ray`.
     """
 
 

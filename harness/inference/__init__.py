@@ -1,7 +1,7 @@
 """Predictions of a model over images and perturbations: in fixed batches, in parallel over shards, cached."""
 
+from harness.inference.backends import placed, spread_of
 from harness.inference.classifier import Classifier
-from harness.inference.cluster import placed, spread_of
 from harness.inference.devices import available_cores, pick_device
 from harness.inference.engine import ModelError
 from harness.inference.predictions import Predictions

@@ -14,7 +14,7 @@ import torch
 
 from harness.base.cache import installed
 from harness.base.errors import some_of
-from harness.base.features import features
+from harness.base.features import features, implementations
 from harness.inference import screening
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]
 _ROOMS = ("data", "perturb", "networks", "inference")
 """The rooms that compute pixels, perturbations and predictions."""
+_COMPUTING_HOOKS = ("stress_backends", "stress_network_formats", "stress_predictors")
+"""The hooks of features that do so."""
 # A wheel has the tests inside the package, a checkout beside it.
 _MEASURING = (
     "base",
@@ -64,17 +66,34 @@ def measuring_code(package: Path = _PACKAGE) -> str:
     return digest.hexdigest()
 
 
-def hash_of_code(package: Path, rooms: Sequence[str] = _ROOMS) -> str:
+def hash_of_code(package: Path, rooms: Sequence[str] | None = None) -> str:
     """Return a hash of the names and contents of the Python files in these rooms of a package.
 
-    A version number is not enough, since it stays the same while somebody edits a checkout.
+    By default, these are the rooms and the features that compute. A version number is not enough,
+    since it stays the same while somebody edits a checkout.
     """
+    if rooms is None:
+        rooms = _computing_rooms()
     digest = hashlib.sha256()
     for path in sorted(path for room in rooms for path in (package / room).rglob("*.py")):
         digest.update(
             f"{path.relative_to(package.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0"
         )
     return digest.hexdigest()
+
+
+def _computing_rooms() -> list[str]:
+    """Return the folders of the package whose code decides a cached value.
+
+    An installed feature is not among them: its predictor has an identity, which has to change with
+    its code.
+    """
+    names = set()
+    for hook in _COMPUTING_HOOKS:
+        for implementation in implementations(hook):
+            if not implementation.feature.entry_point:
+                names.add(implementation.feature.name)
+    return [*_ROOMS, *(f"features/{name}" for name in sorted(names))]
 
 
 @dataclass(frozen=True)

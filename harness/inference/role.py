@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,6 +22,7 @@ from harness.inference.predictors.protocol import OF_NETWORKS, Provides, Unknown
 from harness.networks import NetworkOptions
 from harness.networks.checkpoints import Checkpoint
 from harness.networks.declared import load_model
+from harness.networks.native_code import NativeNetwork
 from harness.networks.process import settings_kept
 from harness.perturb import IDENTITY
 from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
@@ -29,13 +30,14 @@ from harness.perturb.corruptions import ALL, SEVERITIES, SHIPPED, Corruption
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from torch import nn
+
     from harness.base.cache import Store
     from harness.data import LabelledImages
     from harness.inference.attention import Attention
     from harness.inference.engine import MakeBackend
     from harness.inference.predictions import Predictions
     from harness.networks.checkpoints import Record
-    from harness.networks.declared import DeclaredNetwork
     from harness.perturb import Perturbation
 
 
@@ -176,8 +178,7 @@ def open_model(
         checkpoint = load(path, network, images)
     model = checkpoint.model
     if not isinstance(model, PredictorModel):
-        provides = _provided_by_onnx(model) if checkpoint.architecture == "onnx" else OF_NETWORKS
-        model = Network(model, device=device, provides=provides)
+        model = Network(model, device=device, provides=_provided_by(model))
     twin = next((other for other in others if other.model_sha256 == checkpoint.model_sha256), None)
     with _named(role, path):
         where = model.fit(images, network.model_outputs)
@@ -209,9 +210,11 @@ def open_model(
     )
 
 
-def _provided_by_onnx(model: DeclaredNetwork) -> Provides:
-    """Return the kind of answers of an ONNX file; with dynamic ranges, they hold for one batch size."""
-    network: Any = model.network
+def _provided_by(model: nn.Module) -> Provides:
+    """Return the kind of answers of a network; with dynamic ranges, they hold for one batch size."""
+    network = getattr(model, "network", model)
+    if not isinstance(network, NativeNetwork):
+        return OF_NETWORKS
     if not network.dynamic_ranges:
         return Provides(network=True)
     return Provides(network=True, batch=network.runner.batch, dynamic=True)

@@ -1,17 +1,15 @@
-"""A model's predictions for images from another pipeline and from the reference pipeline, and for those of no class."""
+"""A model's predictions for images as another pipeline serves them, and for images of no class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from harness.base.errors import InputError, NotApplicableError
-from harness.data.serving.catalog import SKEWS
-from harness.data.serving.served import Serving, serving_of
+from harness.data.serving import Serving, serving_of
 from harness.data.stages import Normalise
-from harness.perturb.backgrounds import Intervention
 from harness.perturb.unfamiliar import UNFAMILIAR, Unfamiliar
 
 if TYPE_CHECKING:
@@ -23,43 +21,6 @@ if TYPE_CHECKING:
 
 _DIGITS = 7
 """Significant digits that recover the written form of a normalization from float32."""
-
-
-@dataclass(frozen=True, eq=False)
-class Skewed:
-    """Predictions of the same images by the reference pipeline and by another.
-
-    `served` are those of the other pipeline, with the images of the reference. `words` describe the difference. `shown`
-    has both images, for pictures.
-    """
-
-    reference: Predictions
-    served: Predictions
-    words: str
-    shown: Intervention
-
-
-def under_skew(model: RoleModel, images: LabelledImages, name: str | None) -> Skewed:
-    """Predict images by the reference pipeline and with one of its stages skewed, `name` of `SKEWS`.
-
-    Raises `InputError` for an unknown name, and `NotApplicableError` if the skew changes nothing.
-    """
-    if name is None:
-        raise NotApplicableError("no skew is named; write skew in the row")
-    serving = model_serving(model, images)
-    skewed = serving.skewed(name)
-    if skewed.scale.offset or skewed.normalise != serving.reference.normalise:
-        if model.classifier.rounded:
-            raise NotApplicableError(
-                "the checks file rounds images to 8 bits, which hold no other normalization"
-            )
-        if not model.provides.network:
-            raise NotApplicableError(
-                "a predictor takes pixels in [0, 1], so another normalization cannot be sent to it"
-            )
-    words = skewed.words[SKEWS[name].stage]
-    shown = Intervention(images, serving.by(skewed), f"served with {words}")
-    return Skewed(model.predict(images), served_predictions(model, serving, skewed), words, shown)
 
 
 def model_serving(model: RoleModel, images: LabelledImages) -> Serving:

@@ -16,7 +16,6 @@ from harness.measures.localisation import *
 from harness.measures.metric import *
 from harness.measures.panel.pairing import *
 from harness.measures.relations import *
-from harness.measures.serving import *
 from harness.measures.slices import *
 from harness.measures.unknown import *
 from harness.measures.worst_poses import *
@@ -40,6 +39,12 @@ METRICS = Registry(
 def never_judged(name: str) -> str:
     """Return why checks of a metric never have a threshold from reference models; empty for other metrics."""
     return metric.informational if (metric := METRICS.get(name)) else ""
+
+
+def is_tolerated_at_first(name: str) -> bool:
+    """Return whether a tolerance on a metric counts only until reference models give a threshold."""
+    metric = METRICS.get(name)
+    return metric is not None and metric.tolerated_at_first
 
 
 def measure(metric: Metric) -> Callable[[Measure], Measure]:

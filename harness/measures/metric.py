@@ -123,8 +123,8 @@ class Metric:
     these and no predictions, so the likely cause counts it as confidence. Pictures of one that `leads`, as
     this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
     reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
-    contributes, so a sample with strata estimates it; others need all images. `at_chance` returns the value
-    of a model that gives each of so many classes the same probability, whatever the image. Declare a metric beside the
+    contributes, so a sample with strata estimates it; others need all images. A tolerance on a metric that is
+    `tolerated_at_first` counts until reference models give a threshold. `at_chance` returns the value of a model that gives each of so many classes the same probability, whatever the image. Declare a metric beside the
     function that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
     """
 
@@ -142,6 +142,7 @@ class Metric:
     leads: str = ""
     informational: str = ""
     weighted: bool = False
+    tolerated_at_first: bool = False
     at_chance: Callable[[int], float] | None = None
 
     def __post_init__(self) -> None:

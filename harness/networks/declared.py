@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.base.errors import UnusableModelError, some_of
 from harness.networks.checkpoints import Checkpoint, load_checkpoint
+from harness.networks.formats import NETWORK_FORMATS
 from harness.networks.options import NetworkOptions, parse_normalization
 from harness.networks.process import evaluation_copy, foreign_network, logits_of
 
@@ -77,22 +78,22 @@ class DeclaredNetwork(nn.Module):
 def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
     """Load a checkpoint; if it is not of a shipped architecture, the options describe its network.
 
-    An `.onnx` file contains its network. If it takes bytes, it normalizes by itself, and a declared normalization is
-    for the other models. Raises `CheckpointRefused` for an irregular file, and `InputError` for options that do not
-    apply.
+    A file of one of the `NETWORK_FORMATS` contains its network. If that takes bytes, it normalizes
+    by itself, and a declared normalization is for the other models. Raises `CheckpointRefused` for
+    an irregular file, and `InputError` for options that do not apply.
     """
     options = options or NetworkOptions()
     normalization = parse_normalization(options.normalization)
-    if path.suffix.lower() == ".onnx":
-        from harness.networks.checkpoints.onnx_files import load_onnx
-
-        checkpoint = load_onnx(path, batch=options.predictor_batch)
-        if checkpoint.model.takes_bytes:
-            normalization = None
-    else:
+    network_format = NETWORK_FORMATS.get(path.suffix.lower())
+    if network_format is None:
         checkpoint = load_checkpoint(path, builder=options.builder(), choice=options)
-    if checkpoint.architecture not in {"user", "onnx"}:
-        return checkpoint
+        if checkpoint.architecture != "user":
+            return checkpoint
+    else:
+        checkpoint = network_format.load(path, options)
+        if getattr(checkpoint.model, "takes_bytes", False):
+            normalization = None
+
     probabilities = options.model_outputs == "probabilities"
     network = DeclaredNetwork(
         checkpoint.model, normalization=normalization, probabilities=probabilities

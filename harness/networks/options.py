@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.transforms import Transform
 
-PROCESS, RAY = "process", "ray"
+PROCESS = "process"
 _IMAGES_PER_CALL = 32
 _LONGEST = 255
 """Most characters of a file's path; longer text is a list of names."""
@@ -279,6 +279,6 @@ class BackendOptions(Settings):
     )
 
     @property
-    def on_ray(self) -> bool:
-        """Return whether networks run on a Ray cluster."""
-        return self.backend == RAY
+    def on_cluster(self) -> bool:
+        """Return whether networks run on a cluster."""
+        return self.backend != PROCESS

@@ -39,7 +39,7 @@ def _expect_alone(run: GateRun) -> None:
     workers = getattr(options, "numprocesses", None) or 0
     if workers < 0:
         raise InputError(f"-n {workers}: expected a number of workers from 0")
-    if not run.request.on_ray:
+    if not run.request.on_cluster:
         return
 
     if getattr(options, "dist", "no") != "no":

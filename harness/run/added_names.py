@@ -14,7 +14,7 @@ def expect_new_names() -> None:
         return
     from harness.checks.families import FAMILIES
     from harness.checks.roles import ROLES
-    from harness.data.serving import SKEWS
+    from harness.data.skews import SKEWS
     from harness.data.sources import SOURCES
     from harness.inference.predictors.kinds import KINDS
     from harness.measures import METRICS

@@ -155,7 +155,7 @@ def _data_of(session: StressSession) -> dict[str, Any]:
 
 
 def _reference_pipeline(session: StressSession) -> str:
-    from harness.data.serving.served import serving_of
+    from harness.data.serving import serving_of
     from harness.inference.serving import normalization_of
 
     candidate = session.roles.get("candidate")

@@ -12,8 +12,8 @@ import torch
 from harness.base.codes import Code, coded
 from harness.base.errors import InputError, NotApplicableError
 from harness.data.pipeline import Pipeline
-from harness.data.serving.catalog import SKEWS, Pictured
-from harness.data.serving.served import Serving
+from harness.data.serving import Serving
+from harness.data.skews import SKEWS, Pictured
 from harness.data.stages import Color, Normalise, Scale
 from harness.inference.predictors.answers import other_order
 from harness.inference.serving import normalization_of, served_predictions

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.data.exported import Export
     from harness.inference import RoleModel
-    from harness.inference.cluster import Cluster
+    from harness.inference.backends import Cluster
     from harness.measures.panel.predictions import PanelPredictions
     from harness.run.request import RunRequest
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.checks.declaration import Declaration
     from harness.data import LabelledImages as LabelledImages  # noqa: PLC0414  Fixtures name it, too.
     from harness.inference import RoleModel
-    from harness.inference.cluster import Cluster
+    from harness.inference.backends import Cluster
     from harness.measures.panel.confidence import ConfidenceStrata
     from harness.measures.panel.predictions import PanelPredictions
 

@@ -199,7 +199,9 @@ def test_the_protocol_and_the_code_that_computes_are_part_of_the_key(
     assert cache.info().entries == 2
 
 
-@pytest.mark.parametrize("room", ["data", "perturb", "networks", "inference"])
+@pytest.mark.parametrize(
+    "room", ["data", "perturb", "networks", "inference", "features/served_models", "features/onnx"]
+)
 def test_each_decisive_file_decides_the_version_of_the_code(tmp_path, room):
     shutil.copytree(
         Path(harness.__file__).parent, tmp_path / "harness", ignore=shutil.ignore_patterns("*.gz")

@@ -76,7 +76,7 @@ def test_an_onnx_file_is_not_screened(zoo, monkeypatch):
     """ONNX Runtime computes in float32 whatever autocast says: screening would add half the work again."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from harness.networks.checkpoints.onnx_files import OnnxNetwork
+    from harness.networks.native_code import NativeNetwork
 
     make = onnx.helper
     weights = np.random.default_rng(0).normal(size=(256, 4)).astype(np.float32)
@@ -93,13 +93,13 @@ def test_an_onnx_file_is_not_screened(zoo, monkeypatch):
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9)
     (zoo.root / "model.onnx").write_bytes(model.SerializeToString())
     monkeypatch.setattr("harness.inference.screening.has_bfloat16", lambda _: True)
-    screened, forward = [], OnnxNetwork.forward
+    screened, forward = [], NativeNetwork.forward
 
     def watched(self, pixels):
         screened.append(torch.is_autocast_enabled("cpu"))
         return forward(self, pixels)
 
-    monkeypatch.setattr(OnnxNetwork, "forward", watched)
+    monkeypatch.setattr(NativeNetwork, "forward", watched)
     assert (
         main([*COMMANDS["evaluate"]("model.onnx", zoo.data), "--set", "model_outputs=logits"]) == 0
     )

@@ -17,12 +17,13 @@ from zoo import CLASSES, Zoo, images_of, network, role_model
 from harness.checks.tolerance import ToleranceTest
 from harness.cli import main
 from harness.data import LabelledImages, load_images
-from harness.data.serving.catalog import stretched, variations
 from harness.data.stages import Resize
 from harness.features.skew.diagnosis import Diagnosis, diagnosis
 from harness.features.skew.explanation import Explanation, explanation, is_unrelated
 from harness.features.skew.report import diagnosis_json, diagnosis_lines
+from harness.features.skew.resizing import stretched
 from harness.features.skew.trials import AFFINE, MANY, WHOLE, Trial, Trials
+from harness.features.skew.variations import variations
 from harness.inference import Classifier
 from harness.inference.predictors.network import PredictorModel
 from harness.inference.predictors.protocol import Identity, Provides

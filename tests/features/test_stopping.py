@@ -24,13 +24,13 @@ from zoo import (
 from harness.base.errors import InputError
 from harness.checks import Check, ChecksError, Threshold, read_checks
 from harness.checks.conditions import Conditions
+from harness.features.served_models import exchange
 from harness.features.stopping.certain import (
     LEAST,
     certain_failure,
     hardest_first,
     images_until_failure,
 )
-from harness.inference.predictors import exchange
 from harness.measures.accuracy import ACCURACY
 from harness.measures.metric import share_of
 from harness.measures.panel.predictions import PanelPredictions

@@ -265,7 +265,7 @@ def test_what_dies_during_a_gate_changes_nothing_until_no_node_is_left(zoo, node
         nodes.add_node(num_cpus=1)
     # Another test holds that a run waits for half a minute at most.
     (zoo.root / "conftest.py").write_text(
-        "from harness.inference.cluster import nodes\n\nnodes.PATIENCE = 5.0\n"
+        "from harness.features.cluster import nodes\n\nnodes.PATIENCE = 5.0\n"
     )
     process = started(zoo, *RAY, "--stress-no-cache", address=nodes.address)
     for worker in workers_at_work(zoo, count=2):

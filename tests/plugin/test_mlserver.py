@@ -22,9 +22,9 @@ from zoo import images_of
 
 from harness.base.cache import Store
 from harness.base.errors import InputError
+from harness.features.served_models import exchange
 from harness.inference import open_model
 from harness.inference.engine import BackendLostError
-from harness.inference.predictors import exchange
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 

@@ -7,7 +7,7 @@ import torch
 from inference_servers import dropped, inference_server
 from zoo import network
 
-from harness.inference.predictors import exchange
+from harness.features.served_models import exchange
 
 ALONE = ("--baseline", "none", "--incumbent", "none")
 

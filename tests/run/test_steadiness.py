@@ -11,8 +11,8 @@ from zoo import images_of, network
 
 from harness.base.errors import InputError
 from harness.data import sample_up_to
+from harness.features.served_models.audit import Audit
 from harness.inference import anew, open_model
-from harness.inference.predictors.audit import Audit
 from harness.inference.predictors.kinds import model_spec
 from harness.networks import NetworkOptions
 from harness.run.inputs import expect_data_of

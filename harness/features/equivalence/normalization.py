@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from harness.data.images import spread_positions
-from harness.data.serving.catalog import SKEWS
+from harness.data.skews import SKEWS
 from harness.data.stages import Normalise
 from harness.inference.levels import (
     fitted_levels,

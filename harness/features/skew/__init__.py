@@ -8,6 +8,8 @@ from harness.base.features import Command, Family
 
 if TYPE_CHECKING:
     from harness.checks.first_checks import Row, StarterData
+    from harness.data.skews import Skew
+    from harness.measures import Metric
     from harness.report.page import Section
     from harness.run.outcome import Outcome
 
@@ -39,6 +41,21 @@ def stress_families() -> list[Family]:
             before="slice",
         )
     ]
+
+
+def stress_metrics() -> list[Metric]:
+    from harness.features.skew.measures import (
+        SERVED_CORRECT_PREDICTIONS_LOST,
+        SERVED_PREDICTIONS_CHANGED,
+    )
+
+    return [SERVED_PREDICTIONS_CHANGED, SERVED_CORRECT_PREDICTIONS_LOST]
+
+
+def stress_skews() -> list[Skew]:
+    from harness.features.skew.catalog import shipped_skews
+
+    return list(shipped_skews())
 
 
 def _starter_checks(about: StarterData) -> list[Row]:

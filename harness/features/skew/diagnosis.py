@@ -10,7 +10,6 @@ import torch
 
 from harness.base.errors import AnswersError
 from harness.checks.tolerance import TOLERANCE, expect_tolerance, overall, tolerance_tests
-from harness.data.serving.catalog import variations
 from harness.features.skew.explanation import (
     ALPHA,
     Explanation,
@@ -22,6 +21,7 @@ from harness.features.skew.explanation import (
 )
 from harness.features.skew.probabilities import ServedProbabilities, moves_of, noise_of, rounding
 from harness.features.skew.trials import AFFINE, FEW, FIRST, Trials, causes_of, of_each_cause
+from harness.features.skew.variations import variations
 from harness.inference.predictors.recorded import UNDECIDED, answers_to_some
 from harness.inference.serving import model_serving
 from harness.measures.changed_predictions import changed, class_places, order_in_words
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.checks.tolerance import ToleranceTest
     from harness.data import LabelledImages
     from harness.data.pipeline import Pipeline
-    from harness.data.serving.served import Serving
+    from harness.data.serving import Serving
     from harness.features.skew.probabilities import Moves
     from harness.features.skew.trials import Trial
     from harness.inference import RoleModel

@@ -8,8 +8,8 @@ from harness.base.errors import InputError, NotApplicableError
 from harness.base.progress import Progress
 from harness.checks.tolerance import ToleranceTest
 from harness.data import sample_up_to
-from harness.data.serving.served import serving_of
-from harness.measures.serving import (
+from harness.data.serving import serving_of
+from harness.features.skew.measures import (
     SERVED_CORRECT_PREDICTIONS_LOST,
     SERVED_PREDICTIONS_CHANGED,
     served_correct_predictions_lost,
@@ -69,7 +69,7 @@ def starter_checks(about: StarterData) -> list[Row]:
 
 def _survived(model: RoleModel, images: LabelledImages, names: tuple[str, ...]) -> set[str]:
     """Return the skews at which a model keeps the tolerance, and with some distance; none on few images."""
-    from harness.inference.serving import under_skew
+    from harness.features.skew.serving import under_skew
 
     if len(images) < _LEAST:
         return set()

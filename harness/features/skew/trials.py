@@ -11,8 +11,8 @@ import torch
 
 from harness.base.errors import InputError
 from harness.base.progress import Progress
-from harness.data.serving.catalog import neighbors
 from harness.features.skew.explanation import NOISE, Explanation, explanation
+from harness.features.skew.variations import neighbors
 from harness.inference.levels import fitted_levels, log_likelihood_below_top
 from harness.inference.serving import served_predictions
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from harness.data.pipeline import Pipeline
-    from harness.data.serving.served import Serving
+    from harness.data.serving import Serving
     from harness.features.skew.probabilities import ServedProbabilities
     from harness.inference import Predictions, RoleModel
     from harness.inference.levels import Levels

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of predictor: its `form` in an option, a line of help, and a text on its answers.
+    """One kind of predictor, which a SPEC names.
 
-    `extra` is the package's extra that it needs, "" for none. `open` returns the predictor of a SPEC, options, and the
-    images of the run. Without images the predictor only gives its identity. `open` is a function, or the
-    `module:function` of this folder, which is imported at the first use. It is None for files of networks.
+    Attributes:
+        form: The form of a SPEC, as help shows it.
+        help: A line of help.
+        provides: A text on its answers.
+        extra: The extra of this package that it needs, "" for none.
+        open: A function of a SPEC, the options and the images of the run that returns the
+            predictor, which without images only gives its identity. Or the `module:function` of
+            this folder, which is imported at its first use. None for files of networks.
+        before: The scheme of the kind that it stands before in lists, "" for the end.
     """
 
     form: str
@@ -30,15 +36,8 @@ class Kind:
     provides: str
     extra: str = ""
     open: Any = None
+    before: str = ""
 
-
-_SERVED = Kind(
-    "https://HOST/v2/models/NAME",
-    "A served model, by the Open Inference Protocol (KServe v2 REST) of Triton and MLServer.",
-    "logits, probabilities or labels",
-    "http",
-    "http:HttpPredictor",
-)
 
 OWN_KINDS: dict[str, Kind] = {
     ".safetensors": Kind(
@@ -46,27 +45,12 @@ OWN_KINDS: dict[str, Kind] = {
         "A PyTorch checkpoint, run in this process.",
         "logits or probabilities, attention",
     ),
-    ".onnx": Kind(
-        "runs/new.onnx",
-        "A network in an ONNX file, run by ONNX Runtime.",
-        "logits or probabilities",
-        "onnx",
-    ),
     "python": Kind(
         "python:package.module:callable",
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
         open="callables:CallablePredictor",
     ),
-    "openvino": Kind(
-        "openvino:model.xml",
-        "A network in OpenVINO's format, float or int8, run on the CPU.",
-        "logits, probabilities or labels",
-        "openvino",
-        "openvino_ir:OpenVinoPredictor",
-    ),
-    "https": _SERVED,
-    "http": _SERVED,
     "predictions": Kind(
         "predictions:answers.npz, .csv, .parquet",
         "Recorded predictions for exported images, or only for clean images. An npz file has one array of labels, "

@@ -29,10 +29,10 @@ from PIL import Image
 from harness.base.cache import Store
 from harness.base.errors import InputError
 from harness.data import LabelledImages, load_images
+from harness.features.served_models import exchange
+from harness.features.served_models.credentials import Credentials
 from harness.inference import open_model
 from harness.inference.engine import BackendLostError
-from harness.inference.predictors import exchange
-from harness.inference.predictors.credentials import Credentials
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
 

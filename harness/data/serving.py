@@ -15,7 +15,7 @@ from harness.data.image_files import format_and_orientation
 from harness.data.images import spread_positions
 from harness.data.pipeline import Pipeline
 from harness.data.rows import Rows
-from harness.data.serving.catalog import SKEWS, Pictured, catalog
+from harness.data.skews import SKEWS, Pictured, catalog
 from harness.data.stages import Color, Normalise
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.codes import Code
 from harness.base.termination import within
-from harness.inference.predictors.credentials import TOKEN
+from harness.features.served_models.credentials import TOKEN
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from harness.inference.predictors.credentials import Credentials
+    from harness.features.served_models.credentials import Credentials
     from harness.networks.options import PredictorOptions
 
     _Line = tuple[httpx.Client, list[socket.socket]]

@@ -16,8 +16,8 @@ from harness.data import decoding, load_images
 from harness.data.options import DataOptions
 from harness.data.pipeline import Pipeline
 from harness.data.transforms import transform_of
+from harness.features.cluster.backend import cluster_of
 from harness.inference import spread_of
-from harness.inference.cluster import cluster_of
 from harness.networks.options import BackendOptions
 
 pytestmark = pytest.mark.cluster

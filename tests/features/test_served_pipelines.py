@@ -19,11 +19,11 @@ from harness.data.image_files import CODECS, Decode, Jpeg, read_picture
 from harness.data.options import DataOptions
 from harness.data.pictures import Item
 from harness.data.pipeline import Pipeline
-from harness.data.serving import SKEWS
-from harness.data.serving.catalog import Pictured, catalog, neighbors
-from harness.data.serving.served import serving_of
+from harness.data.serving import serving_of
+from harness.data.skews import SKEWS, Pictured, catalog
 from harness.data.stages import NORMALISATIONS, Color, Crop, Normalise, Resize, Scale
 from harness.features.skew.trials import causes_of
+from harness.features.skew.variations import neighbors
 from harness.networks import NetworkOptions
 
 IMAGENET = NORMALISATIONS["ImageNet mean and std"]

@@ -17,21 +17,20 @@ import numpy as np
 import torch
 
 from harness.base.errors import ClusterError, InputError, printable
-from harness.inference.cluster.nodes import Nodes, held, put
-from harness.inference.cluster.serialization import Pages
-from harness.inference.devices import pick_device, usable_cores
+from harness.features.cluster.nodes import Nodes, held, put
+from harness.features.cluster.serialization import Pages
+from harness.inference.devices import usable_cores
 from harness.inference.engine import BackendLostError, Engine
 from harness.inference.platforms import this_platform
 from harness.inference.screening import Screen
-from harness.networks.options import BackendOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 
     from torch import nn
 
-    from harness.data.decoding import Spread
     from harness.inference.engine import BatchTask, Perturbed
+    from harness.networks.options import BackendOptions
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +43,7 @@ _ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
 """Variables with the places of code and data, which the nodes take from this process."""
 
 
-class Cluster(Nodes):
+class RayCluster(Nodes):
     """A cluster that makes backends, which run models on its workers, and runs other functions on its cores."""
 
     def __init__(self, options: BackendOptions) -> None:
@@ -127,30 +126,9 @@ class Cluster(Nodes):
 
 
 @cache
-def cluster_of(options: BackendOptions) -> Cluster:
+def cluster_of(options: BackendOptions) -> RayCluster:
     """Return the cluster of these options, one for this process."""
-    return Cluster(options)
-
-
-def placed(options: BackendOptions, device: str) -> tuple[Cluster | None, str]:
-    """Return the started cluster for the models, None without one, and the device of this process.
-
-    Raises `InputError` for an unavailable device, for a device together with a cluster, and for a cluster that fails.
-    """
-    if not options.on_ray:
-        return None, pick_device(device)
-    if device not in {"auto", "cpu"}:
-        raise InputError(
-            f"device {device!r}: a cluster's workers get GPUs from ray_gpus; remove the device"
-        )
-    cluster = cluster_of(options.part(BackendOptions))
-    cluster.start()
-    return cluster, "cpu"
-
-
-def spread_of(options: BackendOptions) -> Spread | None:
-    """Return the decoder of many pictures on the nodes of the models' cluster; None without a cluster."""
-    return cluster_of(options.part(BackendOptions)).decoded if options.on_ray else None
+    return RayCluster(options)
 
 
 def _on_a_core(
@@ -225,7 +203,7 @@ class _OnCluster(Engine):
     Ranges are whole batches, so the bits are the same too.
     """
 
-    def __init__(self, model: nn.Module, cluster: Cluster, *, screen: bool) -> None:
+    def __init__(self, model: nn.Module, cluster: RayCluster, *, screen: bool) -> None:
         super().__init__(model, device=cluster.device, workers=1, screen=False)
         self.screen = Screen(model) if screen and cluster.bfloat16 else None
         self._cluster = cluster

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from harness.base.errors import ClusterError, InputError, PackageError
-from harness.inference.cluster.serialization import packed
+from harness.features.cluster.serialization import packed
 from harness.inference.devices import available_cores
 from harness.inference.engine import BackendLostError
 from harness.inference.platforms import this_platform

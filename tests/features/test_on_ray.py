@@ -17,11 +17,12 @@ from zoo import images_of, network
 from harness.base.errors import InputError
 from harness.data import LabelledImages
 from harness.data.rows import rows_of_file
+from harness.features.cluster import nodes as calls
+from harness.features.cluster import serialization
+from harness.features.cluster.backend import RayCluster
+from harness.features.cluster.nodes import connect
 from harness.inference import Classifier, ModelError
 from harness.inference.attention import attend
-from harness.inference.cluster import Cluster, serialization
-from harness.inference.cluster import nodes as calls
-from harness.inference.cluster.nodes import connect
 from harness.inference.engine import BackendLostError
 from harness.inference.search import first_failures
 from harness.networks.options import BackendOptions
@@ -42,7 +43,7 @@ def nodes(two_nodes):
 
 @pytest.fixture(scope="module")
 def shared(nodes):
-    return Cluster(BackendOptions(ray_address=nodes.address))
+    return RayCluster(BackendOptions(ray_address=nodes.address))
 
 
 @pytest.fixture
@@ -261,7 +262,7 @@ def test_nodes_that_leave_and_come_change_no_bit(pair, nodes):
 
 
 def test_a_node_of_another_kind_takes_no_part(nodes):
-    cluster = Cluster(BackendOptions(ray_address=nodes.address))
+    cluster = RayCluster(BackendOptions(ray_address=nodes.address))
     classifier = Classifier(network(), backend=cluster)
     cluster.kinds.clear()
     cluster.kinds["other"] = 2
@@ -274,7 +275,7 @@ def test_a_range_that_fails_three_times_ends_the_run(nodes):
     pixels = images.pixels.clone()
     pixels[100] = 255
     classifier = Classifier(
-        Crashing(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False
+        Crashing(), backend=RayCluster(BackendOptions(ray_address=nodes.address)), screen=False
     )
     began = time.monotonic()
     with pytest.raises(
@@ -290,7 +291,7 @@ def test_a_cluster_without_a_node_ends_the_run_within_a_minute(nodes, monkeypatc
     assert calls.PATIENCE <= 30
     monkeypatch.setattr(calls, "PATIENCE", 2.0)
     classifier = Classifier(
-        network(), backend=Cluster(BackendOptions(ray_address=nodes.address)), screen=False
+        network(), backend=RayCluster(BackendOptions(ray_address=nodes.address)), screen=False
     )
     classifier.predict(images_of(40))
 
@@ -326,14 +327,14 @@ def test_nodes_that_do_not_answer_or_leave_at_the_start_end_the_run(nodes, monke
         with pytest.raises(
             BackendLostError, match="no node can work: none has answered within 1 s"
         ):
-            Cluster(BackendOptions(ray_address=nodes.address)).start()
+            RayCluster(BackendOptions(ray_address=nodes.address)).start()
         monkeypatch.setattr(calls, "STARTING", 100.0)
         thread.start()
         with pytest.raises(
             BackendLostError,
             match=r"no node can work: the last one was lost .*\(TaskUnschedulableError",
         ):
-            Cluster(BackendOptions(ray_address=nodes.address)).start()
+            RayCluster(BackendOptions(ray_address=nodes.address)).start()
     finally:
         calls._task.cache_clear()
         thread.join()

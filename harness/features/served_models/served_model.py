@@ -15,14 +15,14 @@ import numpy as np
 from harness.base.cache import Answers
 from harness.base.codes import Code
 from harness.base.errors import ServerError
+from harness.features.served_models import open_inference
+from harness.features.served_models.audit import Audit, differing
+from harness.features.served_models.credentials import Address, credentials_for
+from harness.features.served_models.exchange import Exchange, ServerLostError
+from harness.features.served_models.open_inference import BINARY, FILES, Metadata
 from harness.inference.engine import BackendLostError
-from harness.inference.predictors import open_inference
 from harness.inference.predictors.answers import provided
-from harness.inference.predictors.audit import Audit, differing
-from harness.inference.predictors.credentials import Address, credentials_for
 from harness.inference.predictors.encoded import EncodedPictures
-from harness.inference.predictors.exchange import Exchange, ServerLostError
-from harness.inference.predictors.open_inference import BINARY, FILES, Metadata
 from harness.inference.predictors.protocol import Identity, PredictorError, Provides
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DoubtfulServerError(PredictorError):
     code = Code.SERVER
 
 
-class HttpPredictor:
+class ServedModel:
     """A served model; threads may share it. It is opened for images, or only for its identity.
 
     Its metadata are read first, and must fit the images before any is sent. All predictions are of the version at the

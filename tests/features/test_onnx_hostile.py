@@ -2,6 +2,7 @@
 
 import os
 import resource
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,8 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.networks.checkpoints import CheckpointRefused, trial
-from harness.networks.checkpoints.onnx_files import load_onnx
+from harness.features.onnx import network_file
+from harness.features.onnx.network_file import load_onnx
+from harness.networks.checkpoints import CheckpointRefused
 
 IMAGES = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 1, 28, 28])
 PLAIN = helper.make_opsetid("", 17)
@@ -128,7 +130,8 @@ def busy_seconds():
     ids=["functions", "constant", "loop-uint8"],
 )
 def test_a_small_file_that_asks_for_too_much_is_refused(tmp_path, monkeypatch, made):
-    monkeypatch.setitem(trial.LIMITS, "onnxruntime", (1_500, 1))
+    one_second = replace(network_file.ONNX_RUNTIME, seconds=1)
+    monkeypatch.setattr(network_file, "ONNX_RUNTIME", one_second)
     path = made(tmp_path / "small.onnx")
     assert path.stat().st_size < 100_000
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, busy_seconds()

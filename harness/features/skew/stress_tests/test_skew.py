@@ -1,9 +1,12 @@
 """A model keeps its predictions when it is served through another pipeline than the one that judged it."""
 
 from harness.checks import Key, one_of
-from harness.data.serving import SKEWS
-from harness.inference.serving import under_skew
-from harness.measures import served_correct_predictions_lost, served_predictions_changed
+from harness.data.skews import SKEWS
+from harness.features.skew.measures import (
+    served_correct_predictions_lost,
+    served_predictions_changed,
+)
+from harness.features.skew.serving import under_skew
 from harness.plugin import check
 
 SKEW = Key("skew", one_of(SKEWS), "served with {}")

@@ -9,8 +9,11 @@ from zoo import CLASSES
 
 from harness.checks import Check, Threshold
 from harness.data import LabelledImages
+from harness.features.skew.measures import (
+    served_correct_predictions_lost,
+    served_predictions_changed,
+)
 from harness.inference import Predictions
-from harness.measures import served_correct_predictions_lost, served_predictions_changed
 from harness.perturb import IDENTITY
 
 LABELS = np.arange(1000) % 4

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from test_onnx import EXPECTED, IMAGES, WEIGHTS, model_of
 
+from harness.features.onnx import weights
 from harness.inference import Classifier
-from harness.networks.checkpoints import CheckpointRefused, onnx_files
+from harness.networks.checkpoints import CheckpointRefused
 from harness.networks.declared import load_model
 
 onnx = pytest.importorskip("onnx")
@@ -157,7 +158,7 @@ def test_more_than_the_files_or_the_limit_have_is_refused(tmp_path, monkeypatch)
     with pytest.raises(CheckpointRefused, match="claim more bytes than their files have") as caught:
         load_model(path)
     assert caught.value.code == "RESOURCE"
-    monkeypatch.setattr(onnx_files, "MAX_TOTAL", 300)
+    monkeypatch.setattr(weights, "MAX_TOTAL", 300)
     with pytest.raises(CheckpointRefused, match="more than the limit of 300") as caught:
         load_model(with_data(tmp_path))
     assert caught.value.code == "TOO_LARGE"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from harness.base.errors import InputError
+from harness.features.cluster.backend import ranges
 from harness.inference import placed
-from harness.inference.cluster.backend import ranges
 from harness.inference.engine import Perturbed
 from harness.inference.platforms import note_on_platforms
 from harness.networks.options import BackendOptions
@@ -43,8 +43,8 @@ def test_inputs_are_cut_into_parts_and_workers_of_several_kinds_are_told():
 
 
 def test_options_of_a_cluster_count_with_ray_alone_and_need_it(monkeypatch):
-    assert not BackendOptions(ray_workers=2).on_ray
-    assert BackendOptions(backend="ray", ray_gpus=0.5).on_ray
+    assert not BackendOptions(ray_workers=2).on_cluster
+    assert BackendOptions(backend="ray", ray_gpus=0.5).on_cluster
     with pytest.raises(InputError, match="get GPUs from ray_gpus"):
         placed(BackendOptions(backend="ray"), "cuda")
     monkeypatch.setitem(sys.modules, "ray", None)
