@@ -507,7 +507,7 @@ def _read_view(
     each = _errors_by_model(tables.get(f"{prefix}each"), values["wrong"], head, where=where)
     mean = tables.get(f"{prefix}mean")
     soft = tables.get(f"{prefix}soft")
-    if mean is not None and soft is not None:
+    if mean is not None or soft is not None:
         mean = _mean_probabilities(mean, soft, has_predictions, head, where=where)
     return PanelView(
         wrong=values["wrong"].astype(np.int16),
@@ -560,20 +560,27 @@ def _errors_by_model(
 
 
 def _mean_probabilities(
-    mean: np.ndarray, soft: np.ndarray, has_predictions: np.ndarray, head: _Head, *, where: str
+    mean: np.ndarray | None,
+    soft: np.ndarray | None,
+    has_predictions: np.ndarray,
+    head: _Head,
+    *,
+    where: str,
 ) -> np.ndarray:
     """Return the mean probabilities of all classes, (N, C) float32.
 
-    Raises `PanelError` unless types and shapes are right, also those of `soft`.
+    Raises `PanelError` unless a file has both tables, of the right types and shapes.
     """
     models = len(head.models)
     classes = len(head.classes)
+    refusal = PanelError(
+        f"{where}: expected tables of mean probabilities of {classes} classes by {models} models"
+    )
+    if mean is None or soft is None:
+        raise refusal
     right_types = mean.dtype == np.dtype("<u2") and soft.dtype == np.dtype("<f4")
     right_shapes = mean.shape == (head.n, classes) and soft.shape == (models, classes, classes)
     if not right_types or not right_shapes or np.isinf(soft).any():
-        raise PanelError(
-            f"{where}: expected tables of mean probabilities of {classes} classes by {models} "
-            "models"
-        )
+        raise refusal
     probabilities = np.square(mean / _STEPS)
     return np.where(has_predictions[:, None], probabilities, np.nan).astype(np.float32)
