@@ -231,7 +231,7 @@ def consensus_predictions_changed(
 ) -> Measurement:
     """Return the share of predictions that differ, in [0, 1], on the consensus set.
 
-    `among`, (N,) bool, are its images. Raises `NotApplicableError` if there are none.
+    `among`, (N,) bool, are its images. Raises `NotApplicableError` without such images.
     """
     if not among.any():
         raise NotApplicableError(f"none of {len(among)} images is in the consensus set")

@@ -112,12 +112,13 @@ def decimals(unit: Unit) -> int:
 class Calibrated:
     """Threshold of a check with its provenance, in the unit of the metric.
 
+    `centre` is the mean of the reference models on the check's scale.
+
     Attributes:
         check: The check.
         mean: The mean of the reference models.
         std: Their standard deviation.
-        centre: Their mean on the check's scale.
-        spread: The standard deviation that counts on that scale, see `least_of`.
+        spread: The standard deviation that counts on the check's scale, see `least_of`.
         k: The multiplier: deviations of a prediction between mean and threshold.
         reference_models: The number of reference models.
         prior: Whether the spread uses more information than the values of these models.
