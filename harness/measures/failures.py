@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 class FailureKind:
     """A kind of failures, by default any wrong prediction.
 
-    A `pair` of classes selects confusions of the two in either direction. `above` selects errors with a confidence over
-    it, in [0, 1]. `only` selects images by their positions in the full split.
+    Attributes:
+        name: The name of the kind, for readers.
+        pair: Two classes; selects confusions of the two in either direction.
+        above: Selects errors with a confidence over this, in [0, 1].
+        only: Selects images by their positions in the full split.
     """
 
     name: str
@@ -33,15 +36,21 @@ class FailureKind:
     only: frozenset[int] | None = None
 
     def among(self, predictions: Predictions) -> np.ndarray:
-        """Return which predictions are failures of this kind, (N,) bool; raises `InputError` for an unknown class."""
+        """Return which predictions are failures of this kind, (N,) bool.
+
+        Raises `InputError` for an unknown class.
+        """
         failures = ~predictions.correct
         if self.pair is not None:
-            failures = confused(predictions, *self.pair) | confused(predictions, *self.pair[::-1])
+            first, second = self.pair
+            forth = confused(predictions, first, second)
+            back = confused(predictions, second, first)
+            failures = forth | back
         if self.above is not None:
             failures = failures & (predictions.confidence_of_errors() > self.above)
         if self.only is not None:
-            named = np.fromiter(self.only, dtype=np.int64, count=len(self.only))
-            failures = failures & np.isin(predictions.images.positions.numpy(), named)
+            selected = np.fromiter(self.only, dtype=np.int64, count=len(self.only))
+            failures = failures & np.isin(predictions.images.positions.numpy(), selected)
         return np.asarray(failures)
 
 
@@ -49,12 +58,22 @@ ANY = FailureKind("any error")
 
 
 def confident(above: float) -> FailureKind:
-    """Return the kind of errors with a confidence over `above`, in [0, 1]."""
+    """Return the kind of errors with a confidence over `above`, in [0, 1].
+
+    >>> confident(0.9).name
+    'errors over 90% confidence'
+    """
     return FailureKind(f"errors over {above:.0%} confidence", above=above)
 
 
 def confusion(first: str, second: str) -> FailureKind:
-    """Return the kind of confusions of two classes; raises `InputError` for twice the same class."""
+    """Return the kind of confusions of two classes, in either direction.
+
+    Raises `InputError` for twice the same class.
+
+    >>> confusion("Coat", "Pullover").name
+    'Coat↔Pullover'
+    """
     if first == second:
         raise InputError(
             f"a confusion of {first!r} with itself is no failure; name two different classes"
@@ -71,6 +90,7 @@ STUDY_KINDS = (
     confusion("Ankle boot", "Sneaker"),
 )
 """The six kinds of failures in the Fashion-MNIST study."""
+_STUDY_CLASSES = frozenset[str]().union(*(kind.pair or () for kind in STUDY_KINDS))
 
 UNIQUE = "unique: every reference model is correct"
 """The kind of errors that no reference model makes."""
@@ -83,50 +103,67 @@ _PAIRS = 5
 def kinds_for(
     predictions: Predictions, owners: Mapping[str, frozenset[int]] | None = None
 ) -> tuple[FailureKind, ...]:
-    """Return the kinds of failures for a report: any error, and for Fashion-MNIST's classes the study's six.
+    """Return the kinds of failures for a report.
 
-    Other data have errors over 90% confidence, and the pairs of classes that these predictions confuse most often. With
-    `owners`, see `harness.measures.panel.label_errors`, any error is divided into shared, seed-dependent and unique
-    ones. Confident unique errors are then a kind too.
+    They are any error, and for Fashion-MNIST's classes the study's six. Other data have errors over
+    90% confidence, and the pairs of classes that these predictions confuse most often.
+
+    Args:
+        predictions: The predictions of the report.
+        owners: Images by kind of error, see `harness.measures.panel.label_errors`. With them, any
+            error is divided into shared, seed-dependent and unique ones, and confident unique
+            errors are a kind, too.
     """
-    if all(name in predictions.classes for kind in STUDY_KINDS for name in kind.pair or ()):
-        sure, *pairs = STUDY_KINDS
+    if _STUDY_CLASSES.issubset(predictions.classes):
+        confident_errors, *pairs = STUDY_KINDS
     else:
-        sure, pairs = (
-            confident(0.9),
-            [confusion(*pair) for pair in confused_pairs(predictions, most=_PAIRS)],
-        )
+        confident_errors = confident(0.9)
+        pairs = [confusion(*pair) for pair in confused_pairs(predictions, most=_PAIRS)]
+
     if not predictions.has_confidence:
         return ANY, *pairs
-    divided = [FailureKind(name, only=images) for name, images in (owners or {}).items()]
-    own = [replace(sure, name=UNIQUE_CONFIDENT, only=owners[UNIQUE])] if owners else []
-    return ANY, *divided, sure, *own, *pairs
+    if not owners:
+        return ANY, confident_errors, *pairs
+    divided = [FailureKind(name, only=images) for name, images in owners.items()]
+    unique = replace(confident_errors, name=UNIQUE_CONFIDENT, only=owners[UNIQUE])
+    return ANY, *divided, confident_errors, unique, *pairs
 
 
 LISTED = 100
-"""Most classes for which tables of failures list every probability; for 1,000 they would take gigabytes."""
+"""Most classes for which tables of failures list every probability.
+
+For 1,000 classes, all probabilities would take gigabytes.
+"""
 _LIKELIEST = 3
 
 
 @record
 class Answer:
-    """Prediction for one image: its position in the full split, the class, and the probability of each class.
+    """Prediction for one image.
 
-    For many classes, only those in `named`, with the true one among them, may have a probability.
+    Attributes:
+        index: The position of the image in the full split.
+        true: The true class.
+        predicted: The predicted class.
+        confidence: The probability of the predicted class; None if only labels are known.
+        probabilities: The probability of each class.
+        named: The classes that have a probability, with the true one among them, if not all have;
+            empty for all.
     """
 
     index: int
     true: str
     predicted: str
     confidence: float | None
-    """None if only labels are known."""
     probabilities: tuple[float, ...]
     named: tuple[str, ...] = ()
 
     @property
     def sure(self) -> str:
         """Return the confidence as text, such as 97%; empty if unknown."""
-        return "" if self.confidence is None else f"{self.confidence:.0%}"
+        if self.confidence is None:
+            return ""
+        return f"{self.confidence:.0%}"
 
     def shares(self, classes: Sequence[str]) -> dict[str, float]:
         """Return the known probabilities by class; `classes` are those of the data."""
@@ -137,9 +174,14 @@ class Answer:
 class FailureTable:
     """The failures of one kind among `n` images, the most confident first.
 
-    `seen` describes the perturbation of the images. `absent` names the classes of the kind without images.
-    Probabilities are in the order of `classes`; with more than `LISTED` classes, only the likeliest three and the true
-    one have some.
+    Attributes:
+        kind: The name of the kind.
+        seen: A description of the perturbation of the images.
+        classes: The names of the classes, in the order of the probabilities.
+        n: The number of images.
+        absent: The classes of the kind without images.
+        rows: The failures. With more than `LISTED` classes, only the likeliest three and the true
+            one have a probability.
     """
 
     kind: str
@@ -151,16 +193,19 @@ class FailureTable:
 
 
 def failure_table(predictions: Predictions, kind: FailureKind = ANY) -> FailureTable:
-    """List the failures of this kind; raises `InputError` if the kind names a class that the data lack."""
+    """List the failures of this kind.
+
+    Raises `InputError` if the kind names a class that the data lack.
+    """
+    absent = [name for name in kind.pair or () if not of_class(predictions, name).any()]
+    failures = most_confident(predictions, kind.among(predictions))
     return FailureTable(
         kind=kind.name,
         seen=in_words(predictions.perturbation),
         classes=predictions.classes,
         n=len(predictions.labels),
-        absent=tuple(name for name in kind.pair or () if not of_class(predictions, name).any()),
-        rows=answers_at(
-            predictions, most_confident(predictions, kind.among(predictions)), listed=LISTED
-        ),
+        absent=tuple(absent),
+        rows=answers_at(predictions, failures, listed=LISTED),
     )
 
 
@@ -169,34 +214,69 @@ def answers_at(
 ) -> tuple[Answer, ...]:
     """Return the model's predictions for the images at these positions, (M,) int64.
 
-    With more than `listed` classes, only the likeliest three and the true one have a probability. A predictor of labels
-    gives none, and one of top classes only theirs. It costs a forward pass only if a prediction is correct, see
-    `Predictions.probabilities_at`.
+    It costs a forward pass only if a prediction is correct, see `Predictions.probabilities_at`.
+
+    Args:
+        predictions: The predictions of the model.
+        positions: The positions of the images in the predictions, (M,) int64.
+        listed: With more classes than this, only the likeliest three and the true one have a
+            probability. A predictor of labels gives none, and one of top classes only theirs.
     """
-    classes, top = predictions.classes, predictions.known
-    few = listed is not None and len(classes) > listed
+    if predictions.known == 0:
+        probabilities = np.empty((len(positions), 0))
+    else:
+        probabilities = predictions.probabilities_at(positions)
+    indices = predictions.images.positions.numpy()[positions]
+    answers = []
+    for position, index, row in zip(positions, indices, probabilities, strict=True):
+        answers.append(_answer_at(predictions, position, int(index), row, listed=listed))
+    return tuple(answers)
 
-    def said(number: int, label: int, taken: int, row: np.ndarray) -> Answer:
-        chosen, ranked = None, np.argsort(-row, kind="stable").tolist()
-        if top is not None:
-            chosen = ranked[:top]
-        elif few:
-            chosen = list(dict.fromkeys([*ranked[:_LIKELIEST], int(label)]))
-        sure = None if top == 0 else float(row[taken])
-        shares = tuple(map(float, row if chosen is None else row[chosen]))
-        return Answer(
-            int(number),
-            classes[label],
-            classes[taken],
-            sure,
-            shares,
-            tuple(classes[at] for at in chosen or ()),
-        )
 
-    shares = np.empty((len(positions), 0)) if top == 0 else predictions.probabilities_at(positions)
-    numbers = predictions.images.positions.numpy()
-    each = (table[positions] for table in (numbers, predictions.labels, predictions.predicted))
-    return tuple(said(*one) for one in zip(*each, shares, strict=True))
+def _answer_at(
+    predictions: Predictions,
+    position: int,
+    index: int,
+    probabilities: np.ndarray,
+    *,
+    listed: int | None,
+) -> Answer:
+    """Return the prediction for one image.
+
+    Args:
+        predictions: The predictions of the model.
+        position: The position of the image in the predictions.
+        index: Its position in the full split.
+        probabilities: The probabilities of all classes, (C,), or of none.
+        listed: See `answers_at`.
+    """
+    classes = predictions.classes
+    label = int(predictions.labels[position])
+    predicted = int(predictions.predicted[position])
+    confidence = None
+    if predictions.known != 0:
+        confidence = float(probabilities[predicted])
+
+    named: list[int] | None = None
+    likeliest_first = np.argsort(-probabilities, kind="stable").tolist()
+    if predictions.known is not None:
+        named = likeliest_first[: predictions.known]
+    elif listed is not None and len(classes) > listed:
+        named = list(dict.fromkeys([*likeliest_first[:_LIKELIEST], label]))
+    if named is None:
+        shown = probabilities
+        names = []
+    else:
+        shown = probabilities[named]
+        names = [classes[number] for number in named]
+    return Answer(
+        index,
+        classes[label],
+        classes[predicted],
+        confidence,
+        tuple(map(float, shown)),
+        tuple(names),
+    )
 
 
 @record
@@ -210,32 +290,35 @@ class Comparison:
 def changed_positions(
     predictions: Predictions, other: Predictions, kind: FailureKind = ANY
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the positions of new, fixed and shared failures of this kind, each (M,) int64, the most confident first.
+    """Return the positions of new, fixed and shared failures of this kind, (M,) int64 for each.
 
-    They are failures of the first model only, of the other only, and of both. The confidence is the first model's, for
-    fixed ones the other's. It costs no forward pass. Raises `InputError` if the images differ.
+    They are failures of the first model only, of the other only, and of both. The most confident
+    come first. The confidence is the first model's, for fixed ones the other's. It costs no forward
+    pass. Raises `InputError` if the images differ.
     """
     expect_same_images("failure changes", predictions, other)
-    ours, theirs = kind.among(predictions), kind.among(other)
+    failures = kind.among(predictions)
+    other_failures = kind.among(other)
     return (
-        most_confident(predictions, ours & ~theirs),
-        most_confident(other, theirs & ~ours),
-        most_confident(predictions, ours & theirs),
+        most_confident(predictions, failures & ~other_failures),
+        most_confident(other, other_failures & ~failures),
+        most_confident(predictions, failures & other_failures),
     )
 
 
 def failure_changes(
     predictions: Predictions, other: Predictions, kind: FailureKind = ANY
 ) -> dict[str, tuple[Comparison, ...]]:
-    """Return the new, fixed and shared failures of this kind by these names, in the order of `changed_positions`.
+    """Return the new, fixed and shared failures of this kind by these names.
 
-    Probabilities are as in a `FailureTable`. Raises `InputError` if the images differ.
+    They are in the order of `changed_positions`. Probabilities are as in a `FailureTable`. Raises
+    `InputError` if the images differ.
     """
-    found = zip(
-        ("new", "fixed", "shared"), changed_positions(predictions, other, kind), strict=True
-    )
+    new, fixed, shared = changed_positions(predictions, other, kind)
     return {
-        name: compared_at(predictions, other, positions, listed=LISTED) for name, positions in found
+        "new": compared_at(predictions, other, new, listed=LISTED),
+        "fixed": compared_at(predictions, other, fixed, listed=LISTED),
+        "shared": compared_at(predictions, other, shared, listed=LISTED),
     }
 
 
@@ -246,6 +329,10 @@ def compared_at(
     *,
     listed: int | None = None,
 ) -> tuple[Comparison, ...]:
-    """Return the predictions of two models for the images at these positions, (M,) int64; see `answers_at`."""
-    both = (answers_at(each, positions, listed=listed) for each in (predictions, other))
-    return tuple(Comparison(*each) for each in zip(*both, strict=True))
+    """Return the predictions of two models for the images at these positions, (M,) int64.
+
+    See `answers_at`.
+    """
+    answers = answers_at(predictions, positions, listed=listed)
+    other_answers = answers_at(other, positions, listed=listed)
+    return tuple(map(Comparison, answers, other_answers))

@@ -8,7 +8,7 @@ import math
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from harness.measures.statistics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from harness.data import LabelledImages
     from harness.data.strata import Strata
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Direction = Literal["at_least", "at_most"]
 """The good side of a threshold: at least a minimum, or at most a maximum."""
 
-
 Scale = Literal["plain", "root"]
 """The scale that thresholds are calibrated on."""
 
@@ -43,6 +42,9 @@ class Unit(Enum):
     """Units: a share in [0, 1], a difference of shares, images, a severity, a factor or a score.
 
     `range` has the least and the greatest possible value.
+
+    >>> Unit.SHARE.format(0.8716), Unit.DIFFERENCE.format(-0.012), Unit.IMAGES.format(1)
+    ('87.2%', '-1.2 points', '1 image')
     """
 
     SHARE = "share"
@@ -55,16 +57,18 @@ class Unit(Enum):
 
     @property
     def range(self) -> tuple[float, float]:
-        return {Unit.SHARE: (0.0, 1.0), Unit.DIFFERENCE: (-1.0, 1.0)}.get(self, (0.0, math.inf))
+        if self is Unit.SHARE:
+            return 0.0, 1.0
+        if self is Unit.DIFFERENCE:
+            return -1.0, 1.0
+        return 0.0, math.inf
 
     def format(self, value: float, *, decimals: int | None = None) -> str:
         """Return a value as text, such as 87.2% or 12 images; with `decimals` as a plain number.
 
         Numbers of images are integers in both forms.
         """
-        if decimals is None:
-            return self._written(value, _FORMS[self][1], plain=False)
-        return self._written(value, 0 if self is Unit.IMAGES else decimals, plain=True)
+        return self._as_text(value, self._fewest_decimals(decimals), plain=decimals is not None)
 
     def told_apart(
         self, value: float, other: float, *, plain: int | None = None
@@ -72,60 +76,102 @@ class Unit(Enum):
         """Return two values as text, with enough digits to distinguish different ones.
 
         With `plain`, they are plain numbers with at least that many decimals.
+
+        >>> Unit.SHARE.told_apart(0.87214, 0.87211)
+        ('87.214%', '87.211%')
         """
-        least = _FORMS[self][1] if plain is None else 0 if self is Unit.IMAGES else plain
-        for decimals in range(least, _MOST_DECIMALS):
-            first, second = (
-                self._written(each, decimals, plain=plain is not None) for each in (value, other)
-            )
+        as_plain_numbers = plain is not None
+        for decimals in range(self._fewest_decimals(plain), _MOST_DECIMALS):
+            first = self._as_text(value, decimals, plain=as_plain_numbers)
+            second = self._as_text(other, decimals, plain=as_plain_numbers)
             if first != second or value == other:
                 return first, second
         return repr(value), repr(other)
 
     def told_from(self, value: float, other: float) -> str:
-        """Return a value as text, with enough digits to distinguish it from another one and, if not 0, from 0."""
-        return max(self.told_apart(value, other)[0], self.told_apart(value, 0.0)[0], key=len)
+        """Return a value as text, with enough digits to distinguish it from another value.
 
-    def _written(self, value: float, decimals: int, *, plain: bool) -> str:
+        They also distinguish it from 0, unless it is 0.
+        """
+        from_other, _ = self.told_apart(value, other)
+        from_zero, _ = self.told_apart(value, 0.0)
+        return max(from_other, from_zero, key=len)
+
+    def _fewest_decimals(self, plain: int | None) -> int:
+        """Return the decimals of a value with its unit, or of a plain number with so many."""
+        if plain is None:
+            return _FORMS[self].decimals
+        if self is Unit.IMAGES:
+            return 0
+        return plain
+
+    def _as_text(self, value: float, decimals: int, *, plain: bool) -> str:
         if plain:
             return f"{value:.{decimals}f}"
-        scale, _, form = _FORMS[self]
-        sign, comma = "+" if self is Unit.DIFFERENCE else "", "," if self is Unit.IMAGES else ""
-        number = f"{scale * value:{sign}{comma}.{decimals}f}"
-        return form.format(number).removesuffix(
-            "s" if form == "{} images" and number == "1" else ""
-        )
+        form = _FORMS[self]
+        number = f"{form.factor * value:{form.flag}.{decimals}f}"
+        if self is Unit.IMAGES and number == "1":
+            return "1 image"
+        return form.text.format(number)
 
 
 _MOST_DECIMALS = 12
 
-_FORMS: Mapping[Unit, tuple[int, int, str]] = {
-    Unit.SHARE: (100, 1, "{}%"),
-    Unit.DIFFERENCE: (100, 1, "{} points"),
-    Unit.IMAGES: (1, 0, "{} images"),
-    Unit.DEGREES: (1, 1, "{}°"),
-    Unit.PIXELS: (1, 2, "{} px"),
-    Unit.FACTOR: (1, 2, "{} times"),
-    Unit.SCORE: (1, 3, "{}"),
+
+class _Form(NamedTuple):
+    """Form of a value as text; `flag` is that of the format specification before the decimals."""
+
+    factor: int
+    decimals: int
+    text: str
+    flag: str = ""
+
+
+_FORMS = {
+    Unit.SHARE: _Form(100, 1, "{}%"),
+    Unit.DIFFERENCE: _Form(100, 1, "{} points", flag="+"),
+    Unit.IMAGES: _Form(1, 0, "{} images", flag=","),
+    Unit.DEGREES: _Form(1, 1, "{}°"),
+    Unit.PIXELS: _Form(1, 2, "{} px"),
+    Unit.FACTOR: _Form(1, 2, "{} times"),
+    Unit.SCORE: _Form(1, 3, "{}"),
 }
-"""Factor, decimals and format of a value as text."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric: its name in the checks file, its unit, and the direction that is better.
 
-    `range` is by default that of the unit. `words` describe it for readers of a report, unless its name does. `about`
-    explains a metric without words to those who choose one. `scale` is the scale on which the spread of reference
-    models is uniform: plain, or the root for counts of rare events. A `heavy_tailed` metric, such as the logarithm of
-    a small mean, takes no part in the search for outliers. A metric may be `about_one` of several, such as the worst
-    class. The detail of one that `names_cause` is the likely cause of its failure. One `of_probabilities` measures
-    these and no predictions, so the likely cause counts it as confidence. Pictures of one that `leads`, as
-    this noun, are the first of a page. An `informational` metric has no threshold from reference models, for this
-    reason, and its pictures are always shown. A `weighted` metric is the mean, or the number, of what each image
-    contributes, so a sample with strata estimates it; others need all images. A tolerance on a metric that is
-    `tolerated_at_first` counts until reference models give a threshold. `at_chance` returns the value of a model that gives each of so many classes the same probability, whatever the image. Declare a metric beside the
-    function that computes it. The `direction` of its thresholds, their validation and their calibration follow from it.
+    Declare a metric beside the function that computes it. The `direction` of its thresholds, their
+    validation and their calibration follow from it.
+
+    >>> CLOSE_CALLS = Metric("close_calls", Unit.SHARE, better="less")
+    >>> CLOSE_CALLS.direction, CLOSE_CALLS.range
+    ('at_most', (0.0, 1.0))
+
+    Attributes:
+        name: The name in the checks file.
+        unit: The unit of its values.
+        better: Whether more or less is better.
+        words: A description for readers of a report, unless the name describes the metric.
+        about: An explanation of a metric without words, for those who choose one.
+        range: The least and the greatest possible value; by default those of the unit.
+        scale: The scale on which the spread of reference models is uniform: plain, or the root for
+            counts of rare events.
+        heavy_tailed: Whether the metric takes no part in the search for outliers, such as the
+            logarithm of a small mean.
+        about_one: Whether the value describes one of several, such as the worst class.
+        names_cause: Whether the detail is the likely cause of a failure.
+        of_probabilities: Whether it measures probabilities and no predictions, so that the likely
+            cause counts it as confidence.
+        leads: The noun for its pictures, if they are the first of a page.
+        informational: The reason why the metric has no threshold from reference models. Its
+            pictures are then always shown.
+        weighted: Whether the value is the mean, or the number, of what each image contributes, so
+            that a sample with strata estimates it. Other metrics need all images.
+        tolerated_at_first: Whether a tolerance counts until reference models give a threshold.
+        at_chance: Returns, for a number of classes, the value of a model that gives each of them
+            the same probability, whatever the image.
     """
 
     name: str
@@ -160,7 +206,9 @@ class Metric:
 
     @property
     def direction(self) -> Direction:
-        return "at_least" if self.better == "more" else "at_most"
+        if self.better == "more":
+            return "at_least"
+        return "at_most"
 
     @property
     def sentence(self) -> str:
@@ -173,25 +221,39 @@ class Metric:
 
         A metric with words must have some in each case, and one without words none.
         """
-        unsaid = replace(self, unit=declared.unit, range=declared.range, words=declared.words)
-        return unsaid == declared and bool(self.words) == bool(declared.words)
+        alike = replace(self, unit=declared.unit, range=declared.range, words=declared.words)
+        return alike == declared and bool(self.words) == bool(declared.words)
 
     def worst(self, images: int) -> float:
         """Return the worst possible value for a number of images."""
         low, high = self.range
-        return low if self.better == "more" else images if self.unit is Unit.IMAGES else high
+        if self.better == "more":
+            return low
+        if self.unit is Unit.IMAGES:
+            return images
+        return high
 
 
 def one_in(classes: int) -> float:
-    """Return the share of images that a model at chance level predicts correctly."""
+    """Return the share of images that a model at chance level predicts correctly.
+
+    >>> one_in(10)
+    0.1
+    """
     return 1 / classes
 
 
 @record
 class Curve:
-    """The curve that a figure draws: `values` at the places `at`, each of so many images; `counts` may be empty.
+    """The curve that a figure draws.
 
-    Curves of one `name` have the same places or the same bins, whatever the model. An empty bin has None.
+    Curves of one `name` have the same places or the same bins, whatever the model.
+
+    Attributes:
+        name: The name of the curve.
+        at: The places; None for an empty bin.
+        values: The value at each place; None for an empty bin.
+        counts: The number of images behind each value; may be empty.
     """
 
     name: str
@@ -202,9 +264,14 @@ class Curve:
 
 @record
 class Sampling:
-    """Error of a value by sampling: the variance that the model's own strata hide, and that of a loss of one unit.
+    """Error of a value by sampling.
 
-    Reference models define the strata, so their values vary less by sampling than those of a candidate.
+    Reference models define the strata, so their values vary less by sampling than those of a
+    candidate.
+
+    Attributes:
+        hidden: The variance that the model's own strata hide.
+        of_loss: The variance of a loss of one unit.
     """
 
     hidden: float
@@ -215,13 +282,25 @@ class Sampling:
 class Measurement:
     """One number about a model, measured on `n` images, with its 95% confidence interval.
 
-    `counted` is the number of images behind value and interval, if not all n count, for example only those of one
-    group. It may depend on the model; n does not. `detail` is a short explanation of the number. `failures` are the
-    positions of its images in the predictions, the most telling first. A comparison of two models has a `p_value` and
-    the `flips`. `each` has the contribution of each image, in the same order for every model. The value is their mean,
-    or their sum if it counts images; calibration estimates the effect of chance from it. `rest` is the value on the
-    same clean images, if it was measured. A distance from an original has a `quantity` for a tolerance. The panel keeps
-    the `curve` behind the value, if a figure draws it.
+    Attributes:
+        metric: The metric.
+        value: The value, in the unit of the metric.
+        n: The number of images, the same for every model.
+        interval: The lower and the upper end of the 95% interval.
+        detail: A short explanation of the number.
+        failures: The positions of its images in the predictions, (M,) int64, the most telling
+            first.
+        p_value: The p-value of a comparison of two models.
+        flips: The changed images of a comparison of two models.
+        each: The contribution of each image, (N,), in the same order for every model. The value is
+            their mean, or their sum if it counts images; calibration estimates the effect of
+            chance from them.
+        rest: The value on the same clean images, if it was measured.
+        quantity: The quantity that a tolerance judges, for a distance from an original.
+        counted: The number of images behind value and interval, if not all n count, for example
+            only those of one group. It may depend on the model.
+        curve: The curve behind the value, if a figure draws it; the panel keeps it.
+        sampling: The error of the value by sampling, for a sample with strata.
     """
 
     metric: Metric
@@ -247,24 +326,42 @@ class Measurement:
 def share_of(
     metric: Metric, held: np.ndarray, *, images: LabelledImages | None = None, **more: Any
 ) -> Measurement:
-    """Return the share of images with a property, `held` (N,) bool, in [0, 1], with Wilson's interval (Wilson 1927).
+    """Return the share of images with a property, in [0, 1], with Wilson's interval (Wilson 1927).
 
-    If the N `images` have strata, the share is weighted.
+    >>> import numpy as np
+    >>> CLOSE_CALLS = Metric("close_calls", Unit.SHARE, better="less")
+    >>> measured = share_of(CLOSE_CALLS, np.array([True, False, False, False]))
+    >>> measured.value, measured.n
+    (0.25, 4)
+
+    Args:
+        metric: The metric that the share is a value of.
+        held: Whether each image has the property, (N,) bool.
+        images: The N images; if they have strata, the share is weighted.
+        more: Further fields of the measurement; `each` is by default `held`.
     """
     if images is not None and images.strata is not None:
         return _weighted(metric, held, images.strata, **more)
-    right, n = int(held.sum()), len(held)
-    return Measurement(
-        metric, right / n, n, proportion_interval(right, n), **{"each": held, **more}
-    )
+    more.setdefault("each", held)
+    count = int(held.sum())
+    n = len(held)
+    return Measurement(metric, count / n, n, proportion_interval(count, n), **more)
 
 
 def count_of(
     metric: Metric, count: float, n: int, *, images: LabelledImages | None = None, **more: Any
 ) -> Measurement:
-    """Return a number of images among `n`; the interval is that of its rate (Wilson 1927) times the number.
+    """Return a number of images among `n`; the interval is that of its share, times `n`.
 
-    If the `images` have strata, it is the number of all images that the sample stands for, by what `each` contributes.
+    The interval of the share is Wilson's (Wilson 1927).
+
+    Args:
+        metric: The metric that the number is a value of.
+        count: The number of images; a corrected one need not be whole.
+        n: The number of all images.
+        images: The n images. If they have strata, the value is the number of all images that the
+            sample stands for, by what `each` contributes.
+        more: Further fields of the measurement.
     """
     if images is not None and images.strata is not None:
         return _weighted(metric, more.pop("each"), images.strata, **more)
@@ -281,83 +378,142 @@ def mean_of(
     images: LabelledImages | None = None,
     **more: Any,
 ) -> Measurement:
-    """Return the mean of values, one for each image that counts, with its normal 95% interval, see `mean_interval`.
+    """Return the mean of values, one for each image that counts, with its normal 95% interval.
 
-    The `n` images are by default these, and the greatest possible value, `high`, is that of the metric. If the N
-    `images` have strata, there is a value for each of them, and the mean is weighted.
+    >>> import numpy as np
+    >>> measured = mean_of(Metric("margin", Unit.SCORE, better="more"), np.array([1.0, 2.0]))
+    >>> measured.value, measured.n
+    (1.5, 2)
+
+    Args:
+        metric: The metric that the mean is a value of.
+        values: The values, (M,), one for each of the N `images` if these have strata.
+        n: The number of images, M by default.
+        high: The greatest possible value, that of the metric by default.
+        ddof: 1 for the standard deviation of a sample, 0 for that of the population, see
+            `mean_interval`.
+        images: The images; if they have strata, the mean is weighted.
+        more: Further fields of the measurement; `each` is by default `values`.
     """
     if images is not None and images.strata is not None:
         return _weighted(metric, values, images.strata, **more)
-    low, most = metric.range
-    interval = mean_interval(values, (low, most if high is None else high), ddof=ddof)
-    return Measurement(
-        metric, float(values.mean()), n or len(values), interval, **{"each": values, **more}
-    )
+    low, greatest = metric.range
+    if high is not None:
+        greatest = high
+    interval = mean_interval(values, (low, greatest), ddof=ddof)
+    more.setdefault("each", values)
+    return Measurement(metric, float(values.mean()), n or len(values), interval, **more)
 
 
 def mean_over(images: LabelledImages, values: np.ndarray) -> float:
     """Return the mean of a value of each image, (N,), weighted if the images have strata."""
-    return float(values.mean()) if images.strata is None else images.strata.mean(values)
+    if images.strata is None:
+        return float(values.mean())
+    return images.strata.mean(values)
 
 
 def _weighted(metric: Metric, values: np.ndarray, strata: Strata, **more: Any) -> Measurement:
-    """Return the weighted mean of the values of all sampled images, (N,), or for counts their number among all images.
+    """Return the weighted mean of the values of all sampled images, (N,).
 
-    The variance has two parts: that of all images, as without a sample, and that of sampling. The interval of yes-or-no
-    values is Wilson's for as many images as have this variance; others are normal.
+    For counts, it is their number among all images.
     """
-    value, sampled, n = strata.mean(values), strata.variance(values), len(values)
-    spread = strata.mean(np.square(values - value))
-    variance = sampled + spread / strata.images
-    if values.dtype == np.bool_:
-        # No error at all is as likely as if each image had the largest weight.
-        low, high = effective_interval(
-            value, spread / variance if spread else strata.images / (1 + strata.heaviest)
-        )
-    else:
-        margin = Z95 * math.sqrt(variance)
-        low, high = max(value - margin, metric.range[0]), min(value + margin, metric.range[1])
-    hidden = sampled - strata.variance(values, own=True)
-    most = (
-        metric.range[1] if math.isfinite(metric.range[1]) else 1.0
-    )  # An image contributes no more.
-    of_loss = float(f"{most * strata.heaviest / strata.images:.4g}")  # A checks file has it.
-    each, factor = values * strata.weights * n / strata.images, 1
-    detail = f"weighted for {strata.images:,} images"
-    more["detail"] = "; ".join(filter(None, (more.get("detail"), detail)))
+    value = strata.mean(values)
+    low, high = _weighted_interval(metric, values, strata)
+    hidden = strata.variance(values) - strata.variance(values, own=True)
+    of_loss = _sampling_variance_of_loss(metric, strata)
+
+    n = len(values)
+    total = n
+    factor = 1
+    each = values * strata.weights * n / strata.images
     if metric.unit is Unit.IMAGES:
-        factor, each = strata.images, each * strata.images / n
-        more |= {"counted": n}
-    return Measurement(
-        metric,
-        value * factor,
-        strata.images if factor > 1 else n,
-        (low * factor, high * factor),
-        **{**more, "each": each, "sampling": Sampling(hidden * factor**2, of_loss * factor)},
-    )
+        total = strata.images
+        factor = strata.images
+        each = each * strata.images / n
+        more["counted"] = n
+
+    weighting = f"weighted for {strata.images:,} images"
+    if more.get("detail"):
+        weighting = f"{more['detail']}; {weighting}"
+    more["detail"] = weighting
+    more["each"] = each
+    more["sampling"] = Sampling(hidden * factor**2, of_loss * factor)
+    return Measurement(metric, value * factor, total, (low * factor, high * factor), **more)
+
+
+def _weighted_interval(metric: Metric, values: np.ndarray, strata: Strata) -> tuple[float, float]:
+    """Return the 95% interval of a weighted mean of values, (N,).
+
+    That of yes-or-no values is Wilson's for as many images as have the variance of the mean; others
+    are normal.
+    """
+    mean = strata.mean(values)
+    spread = strata.mean(np.square(values - mean))
+    # The variance has two parts: that of sampling, and that of all images, as without a sample.
+    variance = strata.variance(values) + spread / strata.images
+
+    if values.dtype == np.bool_:
+        if spread:
+            effective_images = spread / variance
+        else:
+            # No error at all is as likely as if each image had the largest weight.
+            effective_images = strata.images / (1 + strata.heaviest)
+        return effective_interval(mean, effective_images)
+
+    margin = Z95 * math.sqrt(variance)
+    return max(mean - margin, metric.range[0]), min(mean + margin, metric.range[1])
+
+
+def _sampling_variance_of_loss(metric: Metric, strata: Strata) -> float:
+    """Return the largest variance by sampling of a loss of one unit."""
+    most_per_image = 1.0
+    if math.isfinite(metric.range[1]):
+        most_per_image = metric.range[1]
+    exact = most_per_image * strata.heaviest / strata.images
+    # A checks file has it, in four digits.
+    return float(f"{exact:.4g}")
 
 
 def contributions(values: np.ndarray, counted: np.ndarray, n: int) -> np.ndarray:
-    """Return the contribution of each of n images to the mean of `values`, the values of the images `counted`.
+    """Return the contribution of each of n images to a mean over some of them, (n,).
 
-    By the delta method for a ratio of two means, it is mean + (value - mean) n / m for the m images that count.
+    >>> import numpy as np
+    >>> contributions(np.array([1.0, 0.0]), np.array([True, False, True]), 3)
+    array([ 1.25,  0.5 , -0.25])
+
+    Args:
+        values: The values of the m images that count, (m,).
+        counted: The images that count, (n,) bool.
+        n: The number of images.
     """
     each = np.full(n, values.mean())
+    # The delta method for a ratio of two means: mean + (value - mean) n / m for images that count.
     each[counted] += (values - values.mean()) * n / len(values)
     return each
 
 
 def packed(each: np.ndarray) -> str:
     """Return contributions as text, compressed, with reals and large numbers as float32."""
+    if each.dtype.name not in {"bool", "int8"}:
+        each = each.astype(np.float32)
     content = io.BytesIO()
-    np.save(content, each if each.dtype.name in {"bool", "int8"} else each.astype(np.float32))
+    np.save(content, each)
     return base64.b85encode(zlib.compress(content.getvalue(), 1)).decode()
 
 
 def unpacked(text: str) -> np.ndarray:
-    """Return the contributions that `packed` wrote; raises `InputError` for another text."""
+    """Return the contributions that `packed` wrote, (N,).
+
+    >>> import numpy as np
+    >>> unpacked(packed(np.array([True, False])))
+    array([ True, False])
+
+    Raises:
+        InputError: The text is another one.
+    """
     try:
-        return np.asarray(np.load(io.BytesIO(zlib.decompress(base64.b85decode(text)))))
+        content = zlib.decompress(base64.b85decode(text))
+        return np.asarray(np.load(io.BytesIO(content)))
     except (ValueError, EOFError, zlib.error) as error:
         raise InputError(
             f"contributions of images: not readable ({error}); measure again"

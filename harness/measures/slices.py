@@ -1,4 +1,7 @@
-"""Groups of images, such as a camera or a site: accuracy, the gap between them, and the difference to the others."""
+"""Groups of images, such as a camera or a site.
+
+Measures are the accuracy of a group, the gap between groups, and the difference to other images.
+"""
 
 from __future__ import annotations
 
@@ -55,20 +58,26 @@ OF_ONE_GROUP = frozenset({GROUP_ACCURACY.name, GROUP_DIFFERENCE.name, CLASS_DIFF
 OF_GROUPS = OF_ONE_GROUP | {WORST_GROUP_ACCURACY.name, GROUP_GAP.name}
 
 
-class _Served(NamedTuple):
-    """A group, its number of images, the number of correct ones, their share and Wilson's interval of it."""
+class _GroupAccuracy(NamedTuple):
+    """The accuracy of a group of `n` images, with Wilson's interval."""
 
     name: str
     n: int
-    right: int
     accuracy: float
     interval: tuple[float, float]
 
 
 def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurement:
-    """Return the share of correct predictions in [0, 1] for one group, such as `group` front of the column `by` camera.
+    """Return the share of correct predictions in one group, in [0, 1].
 
-    Raises `InputError` for a column that the data lack, and `NotApplicableError` if no measured image is in the group.
+    Args:
+        predictions: The predictions to measure.
+        by: A column of the data, such as camera.
+        group: A value in it, such as front.
+
+    Raises:
+        InputError: The data lack the column.
+        NotApplicableError: No measured image is in the group.
     """
     return share_right(GROUP_ACCURACY, predictions, _members(predictions, by, group))
 
@@ -76,16 +85,19 @@ def group_accuracy(predictions: Predictions, *, by: str, group: str) -> Measurem
 def worst_group(predictions: Predictions, *, by: str, least: int | None = None) -> Measurement:
     """Return the accuracy, in [0, 1], of the worst group with at least `least` images.
 
-    `n` counts the images of all these groups, and is the same for every model. The interval is Wilson's for the group's
-    own images (Wilson 1927), without a correction for the selection. Raises as `group_accuracy` does, and
-    `NotApplicableError` for fewer than two groups.
+    `n` counts the images of all these groups, and is the same for every model. The interval is
+    Wilson's for the group's own images (Wilson 1927), without a correction for the selection.
+
+    Raises:
+        InputError: The data lack the column `by`.
+        NotApplicableError: There are fewer than two groups.
     """
-    groups = _served(predictions, by, least)
-    worst = min(groups, key=lambda one: one.accuracy)
+    groups = _accuracies(predictions, by, least)
+    worst = min(groups, key=lambda group: group.accuracy)
     return Measurement(
         WORST_GROUP_ACCURACY,
         worst.accuracy,
-        sum(one.n for one in groups),
+        sum(group.n for group in groups),
         worst.interval,
         detail=f"worst of {len(groups)} groups by {by}: {worst.name}, {worst.n} images",
         failures=_failures(predictions, by, worst),
@@ -94,44 +106,65 @@ def worst_group(predictions: Predictions, *, by: str, least: int | None = None) 
 
 
 def group_gap(predictions: Predictions, *, by: str, least: int | None = None) -> Measurement:
-    """Return the difference in accuracy, in [0, 1], between the best and the worst group, see `worst_group`.
+    """Return the difference in accuracy between the best and the worst group, in [0, 1].
 
-    The interval is that of a difference of two independent proportions (Newcombe 1998, method 10), within [0, 1].
+    The interval is that of a difference of two independent proportions, within [0, 1]. Groups
+    count, and errors are raised, as in `worst_group`.
     """
-    groups = _served(predictions, by, least)
-    worst, best = (
-        min(groups, key=lambda one: one.accuracy),
-        max(groups, key=lambda one: one.accuracy),
-    )
+    groups = _accuracies(predictions, by, least)
+    worst = min(groups, key=lambda group: group.accuracy)
+    best = max(groups, key=lambda group: group.accuracy)
     gap = best.accuracy - worst.accuracy
-    (low, high), (lower, upper) = best.interval, worst.interval
-    down = math.hypot(best.accuracy - low, upper - worst.accuracy)
-    up = math.hypot(high - best.accuracy, worst.accuracy - lower)
-    detail = f"{best.name} {best.accuracy:.1%} of {best.n}, {worst.name} {worst.accuracy:.1%} of {worst.n} images"
-    interval, n = (max(gap - down, 0.0), min(gap + up, 1.0)), sum(one.n for one in groups)
+
+    # Newcombe (1998), "Interval estimation for the difference between independent proportions",
+    # method 10: the distances to Wilson's limits of both, added as squares.
+    best_low, best_high = best.interval
+    worst_low, worst_high = worst.interval
+    down = math.hypot(best.accuracy - best_low, worst_high - worst.accuracy)
+    up = math.hypot(best_high - best.accuracy, worst.accuracy - worst_low)
     return Measurement(
-        GROUP_GAP, gap, n, interval, detail=detail, failures=_failures(predictions, by, worst)
+        GROUP_GAP,
+        gap,
+        sum(group.n for group in groups),
+        (max(gap - down, 0.0), min(gap + up, 1.0)),
+        detail=(
+            f"{best.name} {best.accuracy:.1%} of {best.n}, "
+            f"{worst.name} {worst.accuracy:.1%} of {worst.n} images"
+        ),
+        failures=_failures(predictions, by, worst),
     )
 
 
 def group_difference(
     predictions: Predictions, *, by: str, group: str, paired_by: str | None = None
 ) -> Measurement:
-    """Return the mean probability of the label on the images of one group, less that on all others, in [-1, 1].
+    """Return the mean probability of the label in one group, less that on all others, in [-1, 1].
 
-    Both means move alike if a whole network is surer, or less sure. The images of a pair, equal in the column
-    `paired_by`, show the same thing, such as one scene by two cameras. With it, the value is the mean over the pairs
-    that have images on both sides, and `n` their number. Without, `n` is the number of the group's images. Raises
-    `InputError` and `NotApplicableError` as `group_accuracy` does, and `NotApplicableError` for predictions without all
-    probabilities and for a group without others.
+    Both means move alike if a whole network is surer, or less sure. `n` is the number of the
+    group's images or, with `paired_by`, of the pairs that have images on both sides. The value is
+    then the mean over these pairs.
+
+    Args:
+        predictions: The predictions to measure.
+        by: A column of the data, such as camera.
+        group: A value in it, such as front.
+        paired_by: A column that is equal for images of a pair. They show the same thing, such as
+            one scene by two cameras.
+
+    Raises:
+        InputError: The data lack a column.
+        NotApplicableError: The group has no measured image, or there are no others, or not all
+            probabilities are known.
     """
     chosen = _members(predictions, by, group)
-    pairs = None if paired_by is None else selection.column(predictions, paired_by)
-    return _difference(GROUP_DIFFERENCE, predictions, chosen, group, pairs)
+    if paired_by is None:
+        return _difference(GROUP_DIFFERENCE, predictions, chosen, group)
+    pairs = selection.column(predictions, paired_by)
+    return _difference_of_pairs(GROUP_DIFFERENCE, predictions, chosen, group, pairs)
 
 
 def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
-    """Return the mean probability of the label on the images of one class, less that on all others, in [-1, 1].
+    """Return the mean probability of the label in one class, less that on all others, in [-1, 1].
 
     It is as `group_difference` without pairs. Raises `InputError` for a class that the data lack.
     """
@@ -142,51 +175,103 @@ def class_difference(predictions: Predictions, *, of_class: str) -> Measurement:
 
 
 def _difference(
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, name: str
+) -> Measurement:
+    """Return the difference between the `chosen` images, (N,) bool, and all others."""
+    if chosen.all():
+        raise NotApplicableError(
+            f"all {len(chosen)} images are of {name!r}, so there are no others to compare with"
+        )
+    label_probabilities = _label_probabilities(predictions)
+    own = label_probabilities[chosen]
+    others = label_probabilities[~chosen]
+    n = len(own)
+    other_n = len(others)
+
+    # Each of the n images takes its part of the others. The n contributions then have the variance
+    # of both sides.
+    shares_of_others = np.bincount(np.arange(other_n) % n, others, minlength=n)
+    each = own - shares_of_others * (n / other_n)
+
+    standard_error = math.inf  # Unknown for a single image.
+    if min(n, other_n) > 1:
+        standard_error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / other_n)
+    detail = f"{name} {own.mean():.1%} of {n}, others {others.mean():.1%} of {other_n} images"
+    return _measured_difference(
+        metric, predictions, chosen, each, standard_error=standard_error, detail=detail
+    )
+
+
+def _difference_of_pairs(
+    metric: Metric, predictions: Predictions, chosen: np.ndarray, name: str, pairs: np.ndarray
+) -> Measurement:
+    """Return the mean difference between the images of a pair that are `chosen` and the others.
+
+    `pairs`, (N,), are equal for images of one pair.
+    """
+    _, pair_numbers = np.unique(pairs, return_inverse=True)
+    label_probabilities = _label_probabilities(predictions)
+    own_sums, own_counts = _sums_by_pair(pair_numbers, label_probabilities, chosen)
+    other_sums, other_counts = _sums_by_pair(pair_numbers, label_probabilities, ~chosen)
+    on_both_sides = (own_counts > 0) & (other_counts > 0)
+    if not on_both_sides.any():
+        raise NotApplicableError(
+            f"no image of group {name!r} has another one of its pair outside of the group"
+        )
+
+    own = own_sums[on_both_sides] / own_counts[on_both_sides]
+    others = other_sums[on_both_sides] / other_counts[on_both_sides]
+    each = own - others
+    n = len(each)
+    standard_error = math.inf  # Unknown for a single pair.
+    if n > 1:
+        standard_error = float(each.std(ddof=1)) / math.sqrt(n)
+    paired = chosen & on_both_sides[pair_numbers]
+    detail = f"{name} {own.mean():.1%}, others {others.mean():.1%} of {n} pairs"
+    return _measured_difference(
+        metric, predictions, paired, each, standard_error=standard_error, detail=detail
+    )
+
+
+def _sums_by_pair(
+    pair_numbers: np.ndarray, values: np.ndarray, side: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the values, and their number, over the images of each pair on one side."""
+    pairs = pair_numbers.max() + 1
+    sums = np.bincount(pair_numbers[side], values[side], minlength=pairs)
+    counts = np.bincount(pair_numbers[side], minlength=pairs)
+    return sums, counts
+
+
+def _measured_difference(
     metric: Metric,
     predictions: Predictions,
     chosen: np.ndarray,
-    named: str,
-    pairs: np.ndarray | None = None,
+    each: np.ndarray,
+    *,
+    standard_error: float,
+    detail: str,
 ) -> Measurement:
-    if pairs is None and chosen.all():
-        raise NotApplicableError(
-            f"all {len(chosen)} images are of {named!r}, so there are no others to compare with"
-        )
-    labels, error = predictions.labels, math.inf  # Unknown for one image or pair.
-    sure = np.asarray(predictions.probabilities[np.arange(len(labels)), labels], dtype=np.float64)
-    if pairs is None:
-        own, others = sure[chosen], sure[~chosen]
-        n, rest = len(own), len(others)
-        # Each of the n images takes its part of the others. The n contributions then have the variance of both sides.
-        each = own - np.bincount(np.arange(rest) % n, others, minlength=n) * (n / rest)
-        if min(n, rest) > 1:
-            error = math.sqrt(own.var(ddof=1) / n + others.var(ddof=1) / rest)
-        detail = f"{named} {own.mean():.1%} of {n}, others {others.mean():.1%} of {rest} images"
-    else:
-        members = np.unique(pairs, return_inverse=True)[1]
-        sums, counts = (
-            np.stack(
-                [
-                    np.bincount(members[side], of[side], minlength=members.max() + 1)
-                    for side in (chosen, ~chosen)
-                ]
-            )
-            for of in (sure, np.ones(len(sure)))
-        )
-        both = np.asarray((counts > 0).all(axis=0))
-        if not both.any():
-            raise NotApplicableError(
-                f"no image of group {named!r} has another one of its pair outside of the group"
-            )
-        own, others = sums[:, both] / counts[:, both]
-        each, n, chosen = own - others, int(both.sum()), chosen & both[members]
-        if n > 1:
-            error = float(each.std(ddof=1)) / math.sqrt(n)
-        detail = f"{named} {own.mean():.1%}, others {others.mean():.1%} of {n} pairs"
-    value, (low, high) = float(each.mean()), metric.range
-    interval = (max(value - Z95 * error, low), min(value + Z95 * error, high))
-    failures = selection.likely_most_confident(predictions, ~predictions.correct & chosen)
-    return Measurement(metric, value, n, interval, detail=detail, failures=failures, each=each)
+    """Return the mean of the contributions `each`; the failures are among the `chosen` images."""
+    value = float(each.mean())
+    low, high = metric.range
+    margin = Z95 * standard_error
+    return Measurement(
+        metric,
+        value,
+        len(each),
+        (max(value - margin, low), min(value + margin, high)),
+        detail=detail,
+        failures=selection.likely_most_confident(predictions, ~predictions.correct & chosen),
+        each=each,
+    )
+
+
+def _label_probabilities(predictions: Predictions) -> np.ndarray:
+    """Return the probability of each image's label, (N,) float64."""
+    labels = predictions.labels
+    of_labels = predictions.probabilities[np.arange(len(labels)), labels]
+    return np.asarray(of_labels, dtype=np.float64)
 
 
 def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
@@ -198,25 +283,29 @@ def _members(predictions: Predictions, by: str, group: str) -> np.ndarray:
     return chosen
 
 
-def _served(predictions: Predictions, by: str, least: int | None) -> list[_Served]:
-    names, members, counts = np.unique(
+def _accuracies(predictions: Predictions, by: str, least: int | None) -> list[_GroupAccuracy]:
+    """Return the accuracy of each group with at least `least` images."""
+    names, members, sizes = np.unique(
         selection.column(predictions, by), return_inverse=True, return_counts=True
     )
-    right = np.bincount(members, weights=predictions.correct).astype(int)
-    served = [
-        _Served(str(name), n, hits, hits / n, proportion_interval(hits, n))
-        for name, n, hits in zip(names, counts.tolist(), right.tolist(), strict=True)
-        if n >= (least or 1)
-    ]
-    if len(served) < 2:  # noqa: PLR2004  A single group has no worst.
-        of = f" of at least {least} images" if least else ""
+    correct_counts = np.bincount(members, weights=predictions.correct).astype(int)
+    groups = []
+    for name, n, correct in zip(names, sizes.tolist(), correct_counts.tolist(), strict=True):
+        if n >= (least or 1):
+            interval = proportion_interval(correct, n)
+            groups.append(_GroupAccuracy(str(name), n, correct / n, interval))
+
+    if len(groups) < 2:  # noqa: PLR2004  A single group has no worst.
+        of_size = ""
+        if least:
+            of_size = f" of at least {least} images"
         raise NotApplicableError(
-            f"by {by!r} the measured images have {len(served)} groups{of}, expected at least two"
+            f"by {by!r} the measured images have {len(groups)} groups{of_size}, expected at least "
+            "two"
         )
-    return served
+    return groups
 
 
-def _failures(predictions: Predictions, by: str, group: _Served) -> np.ndarray:
-    return selection.likely_most_confident(
-        predictions, ~predictions.correct & (selection.column(predictions, by) == group.name)
-    )
+def _failures(predictions: Predictions, by: str, group: _GroupAccuracy) -> np.ndarray:
+    in_group = selection.column(predictions, by) == group.name
+    return selection.likely_most_confident(predictions, ~predictions.correct & in_group)

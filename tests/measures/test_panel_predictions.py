@@ -225,6 +225,8 @@ def with_table(name, values, dtype="<u2"):
         (with_table("wrong", [None] * 8, object), "never unpickled"),
         (with_table("likeliest", [[3] * 3] * 8), "not predictions of 3 models for 8 images"),
         (with_table("shares", [[65_535] * 3] * 8), "not predictions of 3 models for 8 images"),
+        (with_table("mean", [[0] * 3] * 8), "expected tables of mean probabilities of 3 classes"),
+        (with_table("soft", [0.0], "<f4"), "expected tables of mean probabilities of 3 classes"),
         (lambda _: {"images": np.zeros(3)}, "not panel predictions"),
     ],
 )

@@ -1,1 +1,4 @@
-"""Reference panel in a run: its predictions, consensus-set errors, suspected label errors and paired incumbents."""
+"""Reference panel in a run: its predictions, thresholds, and what follows from them.
+
+These are consensus sets, suspected label errors and paired incumbents.
+"""

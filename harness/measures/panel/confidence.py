@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 _TENTHS = 5
-"""Tenths of the images with a stratum of their own, the least confident first; all others are one stratum."""
+"""Tenths of the images with a stratum of their own, the least confident first.
+
+All other images are one stratum.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class ConfidenceStrata:
-    """Samples with strata by the confidence of a model, such as the incumbent, in its predictions of clean images.
+    """Samples with strata by the confidence of a model, such as the incumbent, on clean images.
 
-    `predict` returns the model's predictions of images. A stratum's share of errors is planned as its mean 1 - p.
+    `predict` returns the model's predictions of images.
     """
 
     predict: Callable[[LabelledImages], Predictions]
@@ -38,14 +41,21 @@ class ConfidenceStrata:
         seed: int = 0,
     ) -> LabelledImages:
         """Return a sample of `size` images; raises as the model does."""
-        doubt = 1 - self.predict(images).confidence.astype(np.float64)
-        of = np.empty(len(images), dtype=np.int64)
-        of[np.argsort(-doubt, kind="stable")] = np.minimum(
-            np.arange(len(images)) * 10 // len(images), _TENTHS
-        )
-        rate = np.bincount(of, doubt, _TENTHS + 1) / np.maximum(
-            np.bincount(of, minlength=_TENTHS + 1), 1
-        )
+        doubts = 1 - self.predict(images).confidence.astype(np.float64)
+        least_confident_first = np.argsort(-doubts, kind="stable")
+        tenths = np.arange(len(images)) * 10 // len(images)
+        strata = np.empty(len(images), dtype=np.int64)
+        strata[least_confident_first] = np.minimum(tenths, _TENTHS)
+
+        # The share of errors of a stratum is planned as its mean of 1 - p.
+        count = _TENTHS + 1
+        sizes = np.maximum(np.bincount(strata, minlength=count), 1)
+        error_rates = np.bincount(strata, doubts, count) / sizes
         return weighted_sample(
-            images, size, of=of, unseen=of, deviations=planned_deviations(rate), seed=seed
+            images,
+            size,
+            of=strata,
+            unseen=strata,
+            deviations=planned_deviations(error_rates),
+            seed=seed,
         )

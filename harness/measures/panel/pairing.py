@@ -1,9 +1,12 @@
-"""Paired incumbent: the model that a candidate is compared with, another of the panel during calibration."""
+"""Paired incumbent: the model that a candidate is compared with.
+
+During calibration, it is another model of the panel.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,9 +27,14 @@ PANEL_FIXTURES = frozenset({"panel_predictions", "paired_incumbent"})
 class PairedIncumbent:
     """Correct predictions of the incumbent on the candidate's images, and the consensus set.
 
-    `incumbent` returns the incumbent of a run. During calibration, `reference` is the hash of the reference model in
-    the role of the candidate. The next model of the panel is then its incumbent; the first follows the last. Each model
-    therefore has both roles once. No two pairs share both models, so the pairs are as independent as one panel allows.
+    During calibration, the next model of the panel is the incumbent; the first follows the last.
+    Each model therefore has both roles once. No two pairs share both models, so the pairs are as
+    independent as one panel allows.
+
+    Attributes:
+        incumbent: Returns the incumbent of a run.
+        panel: The panel predictions, if there are any.
+        reference: During calibration, the hash of the reference model in the role of the candidate.
     """
 
     incumbent: Callable[[], RoleModel]
@@ -36,50 +44,47 @@ class PairedIncumbent:
     def right(self, predictions: Predictions) -> np.ndarray:
         """Return the clean images that the incumbent predicts correctly, (N,) bool."""
         pair = self._pair(predictions)
-        return (
-            self.incumbent().predict(predictions.images).correct
-            if pair is None
-            else ~pair[0][pair[1][1]]
-        )
+        if pair is None:
+            return self.incumbent().predict(predictions.images).correct
+        return np.asarray(~pair.errors[pair.incumbent])
 
     def consensus(self, predictions: Predictions, among: str | None) -> np.ndarray | None:
-        """Return the images of the consensus set, (N,) bool, or None unless the check is `among` these.
+        """Return the images of the consensus set, (N,) bool; None unless the check is `among` them.
 
-        For a pair of the panel, only the other models count. Raises `NotRecordedError` without panel predictions.
+        For a pair of the panel, only the other models count.
+
+        Raises:
+            NotRecordedError: There are no panel predictions.
+            NotApplicableError: The panel has no model besides the pair.
         """
         if among is None:
             return None
-        if pair := self._pair(predictions):
-            each, models = pair
-            if len(each) == len(models):
-                raise NotApplicableError(
-                    f"a panel of {len(each)} has no reference model besides the pair; add a third one"
-                )
-            return np.asarray(~np.delete(each, models, axis=0).any(axis=0))
+        pair = self._pair(predictions)
+        if pair is not None:
+            return pair.consensus_of_others()
         if self.panel is None:
             raise NotRecordedError(
                 "there are no panel predictions; `stress-harness calibrate` records them"
             )
-        return self.panel.consensus_sets([predictions])[0].consensus
+        consensus_set = self.panel.consensus_sets([predictions])[0]
+        return consensus_set.consensus
 
     def correction(self, among: str | None) -> float:
-        """Return the factor of the flips `among` the consensus set, see `PanelPredictions.correction`; 1 for others.
+        """Return the factor of the flips `among` the consensus set; 1 for other flips.
 
-        The two models of a pair and the others judge a pair of the panel; in a run, one model more than the panel has.
-        So K - 1 models predict an image of the set correctly, and K + 1 in a run.
+        See `PanelPredictions.correction`.
         """
-        if (
-            among is None
-            or self.panel is None
-            or self.reference is None
-            or self.panel.correction == 1
-        ):
+        if among is None or self.panel is None or self.reference is None:
             return 1.0
+        if self.panel.correction == 1:
+            return 1.0
+        # An image is a flip if the incumbent and the models of the set predict it correctly: K - 1
+        # models for a pair of the panel, and K + 1 in a run.
         count = len(self.panel.models)
         return (count - 1) / (count + 1)
 
-    def _pair(self, predictions: Predictions) -> tuple[np.ndarray, tuple[int, int]] | None:
-        # The errors of each reference model, (K, N), and the numbers of candidate and incumbent, during calibration.
+    def _pair(self, predictions: Predictions) -> _Pair | None:
+        """Return the pair of models during calibration; None in a run."""
         if self.panel is None or self.reference is None:
             return None
         self.panel.consensus_sets([predictions])  # A recorder takes the predictions here.
@@ -89,7 +94,26 @@ class PairedIncumbent:
                 "the errors of each reference model were not recorded; calibrate again"
             )
         candidate = self.panel.models.index(self.reference)
-        return each[:, predictions.images.positions.numpy()], (
-            candidate,
-            (candidate + 1) % len(each),
+        return _Pair(
+            each[:, predictions.images.positions.numpy()],
+            candidate=candidate,
+            incumbent=(candidate + 1) % len(each),
         )
+
+
+class _Pair(NamedTuple):
+    """The errors of K reference models, (K, N) bool, and the positions of two of them."""
+
+    errors: np.ndarray
+    candidate: int
+    incumbent: int
+
+    def consensus_of_others(self) -> np.ndarray:
+        """Return the images that all other models predict correctly, (N,) bool."""
+        errors_of_others = np.delete(self.errors, (self.candidate, self.incumbent), axis=0)
+        if not len(errors_of_others):
+            raise NotApplicableError(
+                f"a panel of {len(self.errors)} has no reference model besides the pair; add a "
+                "third one"
+            )
+        return np.asarray(~errors_of_others.any(axis=0))

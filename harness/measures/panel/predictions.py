@@ -1,9 +1,13 @@
-"""Panel predictions: errors and mean probabilities of the reference models for each image, and their file."""
+"""Panel predictions of the reference models for each image, and their file.
+
+They are the errors and the mean probabilities of the models.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -31,39 +35,66 @@ if TYPE_CHECKING:
 SCHEMA = 4
 NOT_ASKED = -1
 LIKELIEST: Final = 3
-"""Number of classes with a stored mean probability, for pictures; 1,000 classes would take 100 MB for 50,000 images."""
+"""Number of classes with a stored mean probability, for pictures.
+
+A probability for each of 1,000 classes would take 100 MB for 50,000 images.
+"""
 MANY: Final = 100
 """Number of classes up to which the mean probability of every class is stored."""
 TINY: Final = 1e-9
 """Smallest mean probability; about the smallest that is stored."""
 CORRECTED = range(3, 8)
-"""Sizes of a panel where the consensus set of all but one differs much from that of all, and still predicts it."""
-STRATA, PLANNED_ERRORS = 6, 0.01
-"""Number of strata by votes, and the least share of errors that a sample is planned for.
+"""Sizes of a panel whose consensus set without one model differs much from that of all.
 
-Where no reference model errs, a sound model errs on 0.2% of the images, and a damaged one on more."""
+In these sizes, the former still predicts the latter.
+"""
+STRATA = 6
+"""Number of strata by votes."""
+PLANNED_ERRORS = 0.01
+"""Least share of errors that a sample is planned for.
+
+Where no reference model errs, a healthy model errs on 0.2% of the images, and a damaged one on
+more.
+"""
 _NEXT = "`stress-harness calibrate` makes one"
 _NOBODY: Final = 65_535
+"""Mark, in the tables of a file, of an image without predictions."""
 _STEPS: Final = 65_534
-"""Steps of the roots of mean probabilities. The smallest one above 0 is 2e-10, so images can be ordered by them."""
-TABLES, _ROOTS = ("wrong", "of_label", "likeliest", "shares"), ("of_label", "shares")
-"""Tables of each view, a row for each image. In a file, they are unsigned numbers of 16 bits.
+"""Steps of the roots of mean probabilities.
 
-`_NOBODY` marks images without predictions there, and probabilities are stored as roots, in units of 1 / `_STEPS`. A
-further table, `each`, has bits, a row for each model. `mean` has roots, too, and `soft` logarithms."""
+The smallest one above 0 is 2e-10, so images can be ordered by them.
+"""
+TABLES = ("wrong", "of_label", "likeliest", "shares")
+"""Tables of each view, with a row for each image.
+
+In a file, they are unsigned numbers of 16 bits, and `_NOBODY` marks images without predictions.
+Three further tables are not in every view: `each` has bits, a row for each model; `mean` has roots,
+and `soft` logarithms.
+"""
+_ROOTS = ("of_label", "shares")
+"""Tables of probabilities, which a file has as roots, in units of 1 / `_STEPS`."""
 
 
 @dataclass(frozen=True, eq=False)
 class PanelView:
     """Predictions of K reference models for the N images of a split under one perturbation.
 
-    `wrong`, (N,) int16, counts the models that err on each image. `of_label`, (N,) float32, is the mean probability of
-    each label. `likeliest`, (N, C) int32, are the at most `LIKELIEST` classes of the highest mean probability in
-    descending order, and `shares`, (N, C) float32, their probabilities. Images without predictions have `NOT_ASKED` and
-    NaN. `each`, (K, N) bool, has the errors of each model, False without predictions; it exists only for clean images.
-    So do two others, for at most `MANY` classes: `mean`, (N, C) float32, has the mean probability of every class.
-    `soft`, (K, C, C) float32, has logarithms of each model's mean probability of a class, the column, on images of
-    another, the row. All other models predict these images correctly; without such images it is NaN.
+    Images without predictions have `NOT_ASKED` in tables of numbers, and NaN in those of
+    probabilities.
+
+    Attributes:
+        wrong: The number of models that err on each image, (N,) int16.
+        of_label: The mean probability of each image's label, (N,) float32.
+        likeliest: The classes with the highest mean probability in descending order, at most
+            `LIKELIEST`, (N, C) int32.
+        shares: The mean probabilities of these classes, (N, C) float32.
+        each: The errors of each model, (K, N) bool, False without predictions; for clean images
+            alone.
+        mean: The mean probability of every class, (N, C) float32; for clean images of at most
+            `MANY` classes.
+        soft: For the same images, the logarithm of each model's mean probability of a class
+            (column) on images of another (row), (K, C, C) float32. They are the images that all
+            other models predict correctly; without such images it is NaN.
     """
 
     wrong: np.ndarray
@@ -77,17 +108,20 @@ class PanelView:
     def take(self, positions: np.ndarray) -> PanelView:
         """Return the view of the images at these positions, (M,) int64."""
         tables = {name: getattr(self, name)[positions] for name in TABLES}
-        each = None if self.each is None else self.each[:, positions]
-        return PanelView(
-            **tables,
-            each=each,
-            mean=None if self.mean is None else self.mean[positions],
-            soft=self.soft,
-        )
+        each = None
+        if self.each is not None:
+            each = self.each[:, positions]
+        mean = None
+        if self.mean is not None:
+            mean = self.mean[positions]
+        return PanelView(**tables, each=each, mean=mean, soft=self.soft)
 
 
 class ConsensusSet(NamedTuple):
-    """Images that every reference model predicts correctly, (M,) bool, and mean probabilities of labels, (M,)."""
+    """The images that every reference model predicts correctly, among M images.
+
+    `consensus`, (M,) bool, marks them. `of_label`, (M,), has the mean probability of each label.
+    """
 
     consensus: np.ndarray
     of_label: np.ndarray
@@ -95,15 +129,16 @@ class ConsensusSet(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PanelPredictions:
-    """Predictions of a reference panel for the images with the hash `data_sha256`, by the `repr` of a perturbation.
+    """Predictions of a reference panel for the images of a split.
 
-    `models` are the models' hashes over their tensors. `excluded` is a model of the panel that does not count among the
-    `reference_models`. `sha256` is that of the file.
-
-    `correction` is the factor from the excluded model's errors on the others' consensus set to those on a set of all K.
-    It is (K - 1) / K. Most images are nearly sure to be right or wrong. One more model then errs on the consensus set
-    in inverse proportion to the size of the panel. It is 1 for any other model, and for panels of other sizes.
-    `benchmarks.few` measures it.
+    Attributes:
+        data_sha256: The hash of the images.
+        classes: The names of the classes.
+        models: The models' hashes over their tensors.
+        views: The predictions by the `repr` of a perturbation.
+        excluded: A model of the panel that does not count among the `reference_models`.
+        sha256: The hash of the file.
+        statistics: Statistics of the models themselves, by kind.
     """
 
     data_sha256: str
@@ -113,35 +148,49 @@ class PanelPredictions:
     excluded: str | None = None
     sha256: str = ""
     statistics: Mapping[str, PanelStatistics] = field(default_factory=dict)
-    """Statistics of the models themselves, by kind."""
 
     @property
     def reference_models(self) -> int:
-        return len(self.models) - (self.excluded is not None)
+        if self.excluded is None:
+            return len(self.models)
+        return len(self.models) - 1
 
     @property
     def correction(self) -> float:
+        """Return the factor from the excluded model's errors to those on a set of all K models.
+
+        The excluded model is judged by the consensus set of the others, which is larger. The factor
+        is 1 for any other model, and for panels whose size is not among `CORRECTED`.
+        """
+        # Most images are nearly sure to be right or wrong, so one more model errs on the consensus
+        # set in inverse proportion to the size of the panel. `benchmarks.few` measures it.
         count = len(self.models)
-        return (count - 1) / count if self.excluded is not None and count in CORRECTED else 1.0
+        if self.excluded is None or count not in CORRECTED:
+            return 1.0
+        return (count - 1) / count
 
     def without(self, model_sha256: str) -> PanelPredictions:
-        """Return the predictions of the other models if this model is in the panel, else all of them.
+        """Return the predictions of the other models if this model is in the panel, else all.
 
         A reference model makes no errors on a consensus set that includes its own predictions.
         """
-        return replace(self, excluded=model_sha256 if model_sha256 in self.models else None)
+        excluded = None
+        if model_sha256 in self.models:
+            excluded = model_sha256
+        return replace(self, excluded=excluded)
 
     def expect(self, images: LabelledImages) -> None:
-        """Raise `InputError` unless these are the images of the panel's predictions, all of them."""
+        """Raise `InputError` unless these are all of the images of the panel predictions."""
         if images.sha256 != self.data_sha256:
             raise PanelError(
-                f"the panel predictions are for data with SHA-256 {self.data_sha256[:12]}…, these {len(images)} images "
-                f"of {images.name} have {images.sha256[:12]}…; calibrate again"
+                f"the panel predictions are for data with SHA-256 {self.data_sha256[:12]}…, these "
+                f"{len(images)} images of {images.name} have {images.sha256[:12]}…; calibrate again"
             )
 
     def view(self, perturbation: Perturbation = IDENTITY) -> PanelView:
         """Return the predictions under a perturbation; raises `NotRecordedError` without any."""
-        if (view := self.views.get(repr(perturbation))) is None:
+        view = self.views.get(repr(perturbation))
+        if view is None:
             raise NotRecordedError(
                 f"there are no panel predictions of these images ({in_words(perturbation)}); "
                 "`stress-harness calibrate` records them for the rows of the checks file"
@@ -149,52 +198,74 @@ class PanelPredictions:
         return view
 
     def clean(self, images: LabelledImages, perturbation: Perturbation = IDENTITY) -> PanelView:
-        """Return the predictions of these images, by default without a perturbation; raises as `consensus_sets`."""
+        """Return the predictions of these images, by default without a perturbation.
+
+        Raises:
+            NotRecordedError: Some images have no panel predictions.
+            NotApplicableError: The model that is measured is the only reference model.
+        """
         if not self.reference_models:
             raise NotApplicableError(
                 "the model itself is the only reference model; add a second one to the panel"
             )
         view = self.view(perturbation).take(images.positions.numpy())
-        if missing := int((view.wrong == NOT_ASKED).sum()):
-            advice = ". Calibrate a family that records them for all images, such as flips"
-            raise NotRecordedError(
-                f"there are no panel predictions of {missing} of {len(images)} images ({in_words(perturbation)}): "
-                f"the panel was measured on another sample{advice if perturbation == IDENTITY else ''}"
+        missing = int((view.wrong == NOT_ASKED).sum())
+        if missing:
+            message = (
+                f"there are no panel predictions of {missing} of {len(images)} images "
+                f"({in_words(perturbation)}): the panel was measured on another sample"
             )
+            if perturbation == IDENTITY:
+                message += ". Calibrate a family that records them for all images, such as flips"
+            raise NotRecordedError(message)
         return view
 
     def consensus_sets(self, predictions: Sequence[Predictions]) -> list[ConsensusSet]:
-        """Return the consensus set among the images of each of a model's predictions, some or all of the split.
+        """Return the consensus set among the images of each of a model's predictions.
 
-        For a model of the panel, only the others count. Raises `NotRecordedError` without panel predictions, and
-        `NotApplicableError` without other models.
+        The images are some or all of the split. For a model of the panel, only the others count.
+
+        Raises:
+            NotRecordedError: Some images have no panel predictions.
+            NotApplicableError: There are no other models.
         """
-        views = [self.clean(each.images, each.perturbation) for each in predictions]
-        # A model's own error is among those counted.
-        own = [0 if self.excluded is None else ~each.correct for each in predictions]
-        return [
-            ConsensusSet(view.wrong == each, view.of_label)
-            for view, each in zip(views, own, strict=True)
-        ]
+        views = [self.clean(of_model.images, of_model.perturbation) for of_model in predictions]
+        sets = []
+        for view, of_model in zip(views, predictions, strict=True):
+            own_errors: np.ndarray | int = 0
+            if self.excluded is not None:
+                # A model's own error is among those counted.
+                own_errors = ~of_model.correct
+            sets.append(ConsensusSet(view.wrong == own_errors, view.of_label))
+        return sets
 
     def mean_of_others(self, predictions: Predictions) -> np.ndarray:
-        """Return the reference models' mean probabilities, (N, C) float64, for the images of clean predictions.
+        """Return the reference models' mean probabilities for the images of clean predictions.
 
-        For a model of the panel, its own are taken out. Of more than `MANY` classes, there are two columns: the label
-        and all others. Raises `NotRecordedError` without them.
+        For a model of the panel, its own are taken out.
+
+        Returns:
+            The probabilities, (N, C) float64, each row with the sum 1. Of more than `MANY` classes,
+            there are two columns: the label and all others.
+
+        Raises:
+            NotRecordedError: The panel predictions lack them.
         """
-        view, own = self.clean(predictions.images), predictions.probabilities.astype(np.float64)
-        mean, count = view.mean, len(self.models)
+        view = self.clean(predictions.images)
+        mean = view.mean
+        own = predictions.probabilities.astype(np.float64)
         if len(self.classes) > MANY:
-            of_label = own[np.arange(len(own)), predictions.labels]
-            mean, own = (np.stack([each, 1 - each], axis=1) for each in (view.of_label, of_label))
+            mean = _label_and_others(view.of_label)
+            own = _label_and_others(own[np.arange(len(own)), predictions.labels])
         if mean is None:
             raise NotRecordedError(
                 "the panel predictions have no probabilities of all classes; calibrate again"
             )
-        others = (
-            mean.astype(np.float64) if self.excluded is None else (count * mean - own) / (count - 1)
-        )
+
+        others = mean.astype(np.float64)
+        if self.excluded is not None:
+            count = len(self.models)
+            others = (count * mean - own) / (count - 1)
         others = np.maximum(others, TINY)
         return np.asarray(others / others.sum(axis=1, keepdims=True))
 
@@ -204,16 +275,24 @@ class PanelPredictions:
         *,
         clean: Callable[[], Predictions],  # noqa: ARG002  A recorder asks it.
     ) -> np.ndarray:
-        """Return the statistics of the reference models, (models, S) float64, in the order of the model's own.
+        """Return the statistics of the reference models, (models, S) float64, in the own order.
 
-        For a model of the panel, only the others count. Raises `NotRecordedError` without statistics of this kind.
-        Raises `NotApplicableError` for a model that has others, and for fewer than three reference models. `clean`
-        predicts the images.
+        For a model of the panel, only the others count.
+
+        Args:
+            own: The statistics of the model that is compared, with S names.
+            clean: Predicts the images.
+
+        Raises:
+            NotRecordedError: The panel has no statistics of this kind.
+            NotApplicableError: The model's statistics have other names, or there are fewer than
+                three reference models.
         """
         statistics = self.statistics.get(own.kind)
         if statistics is None:
             raise NotRecordedError(
-                f"there are no statistics {own.kind!r} of the reference models; `stress-harness calibrate` records them"
+                f"there are no statistics {own.kind!r} of the reference models; "
+                "`stress-harness calibrate` records them"
             )
         others = [position for position, model in enumerate(self.models) if model != self.excluded]
         values = statistics.of(others, own.names)
@@ -236,69 +315,91 @@ class PanelPredictions:
         clean: Callable[[], Predictions],  # noqa: ARG002  A recorder asks it.
         seed: int = 0,
     ) -> LabelledImages:
-        """Return a sample of `size` images, with strata by the number of reference models that err on a clean image.
+        """Return a sample with strata by the number of reference models that err on a clean image.
 
-        It is the same for each model: models of the panel count, too. `clean` predicts all images; recording the panel
-        needs that. Raises `NotRecordedError` as `clean` does.
+        It is the same for each model: models of the panel count, too.
+
+        Args:
+            images: The images to draw from.
+            size: The number of images in the sample.
+            clean: Predicts all images; recording the panel needs that.
+            seed: The seed of the draw.
+
+        Raises:
+            NotRecordedError: Some images have no panel predictions.
         """
-        wrong = replace(self, excluded=None).clean(images).wrong.astype(np.int64)
-        others, count = wrong, len(self.models)
-        if self.excluded is not None and (each := self.view().each) is not None:
-            others = wrong - each[self.models.index(self.excluded), images.positions.numpy()]
-        of, unseen = _stratum(wrong, count), _stratum(others, self.reference_models)
-        sizes = np.maximum(np.bincount(of, minlength=STRATA), 1)
-        rate = (np.bincount(of, wrong, STRATA) / sizes + 0.5) / (count + 1)
+        of_all_models = replace(self, excluded=None).clean(images)
+        wrong = of_all_models.wrong.astype(np.int64)
+        wrong_by_others = wrong
+        errors_by_model = self.view().each
+        if self.excluded is not None and errors_by_model is not None:
+            own_errors = errors_by_model[self.models.index(self.excluded)]
+            wrong_by_others = wrong - own_errors[images.positions.numpy()]
+
+        models = len(self.models)
+        strata = _stratum(wrong, models)
+        sizes = np.maximum(np.bincount(strata, minlength=STRATA), 1)
+        mean_wrong = np.bincount(strata, wrong, STRATA) / sizes
+        error_rates = (mean_wrong + 0.5) / (models + 1)
         return weighted_sample(
-            images, size, of=of, unseen=unseen, deviations=planned_deviations(rate), seed=seed
+            images,
+            size,
+            of=strata,
+            unseen=_stratum(wrong_by_others, self.reference_models),
+            deviations=planned_deviations(error_rates),
+            seed=seed,
         )
 
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
-        images = len(next(iter(self.views.values())).wrong)
+        first_view = next(iter(self.views.values()))
         head = _Head(
             SCHEMA,
             PROTOCOL,
             self.data_sha256,
-            images,
+            len(first_view.wrong),
             self.classes,
             self.models,
             tuple(sorted(self.views)),
         )
-        tables: dict[str, Any] = {
-            _HEAD: np.frombuffer(json.dumps(as_plain(head)).encode(), dtype=np.uint8)
-        }
-        for number, name in enumerate(head.views):
-            view = self.views[name]
-            asked = view.wrong != NOT_ASKED
-            for table in TABLES:
-                values = getattr(view, table)
-                values = np.rint(np.sqrt(values) * _STEPS) if table in _ROOTS else values
-                stored = tables[f"{number}.{table}"] = np.full(values.shape, _NOBODY, dtype="<u2")
-                stored[asked] = values[asked]
-            if view.each is not None:
-                tables[f"{number}.each"] = np.packbits(view.each)
-            if view.mean is not None and view.soft is not None:
-                tables[f"{number}.mean"] = np.rint(
-                    np.sqrt(np.nan_to_num(view.mean)) * _STEPS
-                ).astype("<u2")
-                tables[f"{number}.soft"] = view.soft.astype("<f4")
+        head_text = json.dumps(as_plain(head))
+        tables: dict[str, Any] = {_HEAD: np.frombuffer(head_text.encode(), dtype=np.uint8)}
+        for number, view_name in enumerate(head.views):
+            for table_name, table in _stored_tables(self.views[view_name]).items():
+                tables[f"{number}.{table_name}"] = table
         tables |= tables_of(self.statistics)
+
         content = io.BytesIO()
         np.savez_compressed(content, **tables)
         return content.getvalue()
 
 
+def _label_and_others(of_label: np.ndarray) -> np.ndarray:
+    """Return the probabilities of the label, (N,), and of all other classes, (N, 2)."""
+    return np.stack([of_label, 1 - of_label], axis=1)
+
+
 def planned_deviations(errors: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of an error in strata with these shares of errors, `PLANNED_ERRORS` at least."""
+    """Return the standard deviation of an error in strata with these shares of errors, (H,).
+
+    Each share counts as at least `PLANNED_ERRORS`.
+
+    >>> import numpy as np
+    >>> planned_deviations(np.array([0.5]))
+    array([0.5])
+    """
     rate = np.maximum(errors, PLANNED_ERRORS)
     return np.asarray(np.sqrt(rate * (1 - rate)))
 
 
 def _stratum(wrong: np.ndarray, models: int) -> np.ndarray:
-    """Return strata by the number of models of so many that err: none, all, and the rest by quarters."""
-    mixed = 1 + (wrong - 1) * (STRATA - 2) // max(models - 1, 1)
-    return np.asarray(np.where(wrong == 0, 0, np.where(wrong == models, STRATA - 1, mixed)))
+    """Return strata by the number of models that err: none, all, and quarters between them."""
+    strata = 1 + (wrong - 1) * (STRATA - 2) // max(models - 1, 1)
+    strata = np.where(wrong == models, STRATA - 1, strata)
+    return np.asarray(np.where(wrong == 0, 0, strata))
 
+
+# The file.
 
 _HEAD = "panel_predictions"
 """The first table of a file, text in JSON."""
@@ -315,27 +416,41 @@ class _Head:
     views: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
+def _stored_tables(view: PanelView) -> dict[str, np.ndarray]:
+    """Return the tables of a view as a file has them, by name."""
+    has_predictions = view.wrong != NOT_ASKED
+    stored = {}
+    for name in TABLES:
+        values = getattr(view, name)
+        if name in _ROOTS:
+            values = _roots(values)
+        table = np.full(values.shape, _NOBODY, dtype="<u2")
+        table[has_predictions] = values[has_predictions]
+        stored[name] = table
+
+    if view.each is not None:
+        stored["each"] = np.packbits(view.each)
+    if view.mean is not None and view.soft is not None:
+        stored["mean"] = _roots(np.nan_to_num(view.mean)).astype("<u2")
+        stored["soft"] = view.soft.astype("<f4")
+    return stored
+
+
+def _roots(probabilities: np.ndarray) -> np.ndarray:
+    return np.asarray(np.rint(np.sqrt(probabilities) * _STEPS))
+
+
 def read_panel_predictions(path: Path) -> PanelPredictions:
-    """Read a file of panel predictions; raises `InputError` for any other file and for another protocol."""
+    """Read a file of panel predictions.
+
+    Raises:
+        InputError: The file is another one, damaged, or of another protocol.
+    """
     try:
-        with opened(path) as (archive, members):
-            if _HEAD not in members:
-                raise PanelError(f"{path}: not panel predictions")
-            text = array_in(archive, members[_HEAD]).tobytes()
-            head = read_json(_Head, text, where=f"{path}", error=PanelError)
-            if head.schema != SCHEMA:
-                raise PanelError(refusal_of_schema(path, head.schema, expected=SCHEMA))
-            if head.protocol != PROTOCOL:
-                raise PanelError(
-                    f"{path}: recorded under protocol {head.protocol}, this is {PROTOCOL}"
-                )
-            tables = {
-                name: array_in(archive, each) for name, each in members.items() if name != _HEAD
-            }
-        views = {
-            name: _view(tables, f"{number}.", head, where=f"{path}: {name}")
-            for number, name in enumerate(head.views)
-        }
+        head, tables = _read_tables(path)
+        views = {}
+        for number, name in enumerate(head.views):
+            views[name] = _read_view(tables, f"{number}.", head, where=f"{path}: {name}")
         statistics = statistics_in(tables, models=len(head.models), path=path)
     except InputError as refused:
         raise PanelError(f"{refused}; {_NEXT}") from None
@@ -349,52 +464,123 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
     )
 
 
-def _view(tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str) -> PanelView:
-    found: dict[str, np.ndarray] = {}
-    asked = np.empty(0, dtype=bool)
-    for name, most in zip(
-        TABLES, (len(head.models), _STEPS, len(head.classes) - 1, _STEPS), strict=True
-    ):
-        shape = (
-            (head.n, min(LIKELIEST, len(head.classes)))
-            if name in {"likeliest", "shares"}
-            else (head.n,)
-        )
-        table = tables.get(f"{prefix}{name}")
-        if table is None or table.dtype != np.dtype("<u2") or table.shape != shape:
-            raise PanelError(f"{where}: expected a table {name} of 16-bit numbers, {shape}")
-        asked = asked if found else table != _NOBODY
-        if (table[asked] > most).any():
+def _read_tables(path: Path) -> tuple[_Head, dict[str, np.ndarray]]:
+    """Return the head of a file and its other tables by name."""
+    with opened(path) as (archive, members):
+        if _HEAD not in members:
+            raise PanelError(f"{path}: not panel predictions")
+        text = array_in(archive, members[_HEAD]).tobytes()
+        head = read_json(_Head, text, where=f"{path}", error=PanelError)
+        if head.schema != SCHEMA:
+            raise PanelError(refusal_of_schema(path, head.schema, expected=SCHEMA))
+        if head.protocol != PROTOCOL:
+            raise PanelError(f"{path}: recorded under protocol {head.protocol}, this is {PROTOCOL}")
+
+        tables = {}
+        for name, member in members.items():
+            if name != _HEAD:
+                tables[name] = array_in(archive, member)
+    return head, tables
+
+
+def _read_view(
+    tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str
+) -> PanelView:
+    """Return the view whose tables have this prefix; raises `PanelError` for tables of no view."""
+    greatest = {
+        "wrong": len(head.models),
+        "of_label": _STEPS,
+        "likeliest": len(head.classes) - 1,
+        "shares": _STEPS,
+    }
+    counts = _expected_table(tables, prefix, "wrong", head, where=where)
+    has_predictions = counts != _NOBODY
+    values = {}
+    for name in TABLES:
+        table = _expected_table(tables, prefix, name, head, where=where)
+        if (table[has_predictions] > greatest[name]).any():
             raise PanelError(
                 f"{where}: not predictions of {len(head.models)} models for {head.n} images"
             )
-        values = (
-            np.square(table / _STEPS).astype(np.float32)
-            if name in _ROOTS
-            else table.astype(np.int32)
-        )
-        values[~asked] = np.nan if name in _ROOTS else NOT_ASKED
-        found[name] = values
-    each = None
-    if (bits := tables.get(f"{prefix}each")) is not None:
-        size = len(head.models) * head.n
-        if bits.dtype == np.uint8 and bits.shape == (-(-size // 8),):
-            each = np.unpackbits(bits, count=size).reshape(len(head.models), head.n).astype(bool)
-        if each is None or not np.array_equal(each.sum(axis=0), np.where(asked, found["wrong"], 0)):
-            raise PanelError(f"{where}: the errors of each model do not add up to the counts")
-    mean, soft = (tables.get(f"{prefix}{name}") for name in ("mean", "soft"))
-    if mean is not None and soft is not None:
-        count, classes = len(head.models), len(head.classes)
-        known = (
-            mean.dtype == np.dtype("<u2")
-            and soft.dtype == np.dtype("<f4")
-            and not np.isinf(soft).any()
-        )
-        if not known or mean.shape != (head.n, classes) or soft.shape != (count, classes, classes):
-            raise PanelError(
-                f"{where}: expected tables of mean probabilities of {classes} classes by {count} models"
-            )
-        mean = np.where(asked[:, None], np.square(mean / _STEPS), np.nan).astype(np.float32)
+        values[name] = _values_in(table, name, has_predictions)
+
+    each = _errors_by_model(tables.get(f"{prefix}each"), values["wrong"], head, where=where)
+    mean = tables.get(f"{prefix}mean")
+    soft = tables.get(f"{prefix}soft")
+    if mean is not None or soft is not None:
+        mean = _mean_probabilities(mean, soft, has_predictions, head, where=where)
     return PanelView(
-        **found | {"wrong": found["wrong"].astype(np.int16)}, each=each, mean=mean, soft=soft
+        wrong=values["wrong"].astype(np.int16),
+        of_label=values["of_label"],
+        likeliest=values["likeliest"],
+        shares=values["shares"],
+        each=each,
+        mean=mean,
+        soft=soft,
     )
+
+
+def _expected_table(
+    tables: Mapping[str, np.ndarray], prefix: str, name: str, head: _Head, *, where: str
+) -> np.ndarray:
+    """Return a table of a view; raises `PanelError` unless its type and its shape are right."""
+    shape: tuple[int, ...] = (head.n,)
+    if name in {"likeliest", "shares"}:
+        shape = (head.n, min(LIKELIEST, len(head.classes)))
+    table = tables.get(f"{prefix}{name}")
+    if table is None or table.dtype != np.dtype("<u2") or table.shape != shape:
+        raise PanelError(f"{where}: expected a table {name} of 16-bit numbers, {shape}")
+    return table
+
+
+def _values_in(table: np.ndarray, name: str, has_predictions: np.ndarray) -> np.ndarray:
+    """Return the probabilities (float32) or numbers (int32) of a table in a file."""
+    if name in _ROOTS:
+        values = np.square(table / _STEPS).astype(np.float32)
+        values[~has_predictions] = np.nan
+    else:
+        values = table.astype(np.int32)
+        values[~has_predictions] = NOT_ASKED
+    return values
+
+
+def _errors_by_model(
+    bits: np.ndarray | None, wrong: np.ndarray, head: _Head, *, where: str
+) -> np.ndarray | None:
+    """Return the errors of each model, (K, N) bool; raises `PanelError` unless they add up."""
+    if bits is None:
+        return None
+    size = len(head.models) * head.n
+    each = None
+    if bits.dtype == np.uint8 and bits.shape == (math.ceil(size / 8),):
+        each = np.unpackbits(bits, count=size).reshape(len(head.models), head.n).astype(bool)
+    if each is None or not np.array_equal(each.sum(axis=0), np.maximum(wrong, 0)):
+        raise PanelError(f"{where}: the errors of each model do not add up to the counts")
+    return each
+
+
+def _mean_probabilities(
+    mean: np.ndarray | None,
+    soft: np.ndarray | None,
+    has_predictions: np.ndarray,
+    head: _Head,
+    *,
+    where: str,
+) -> np.ndarray:
+    """Return the mean probabilities of all classes, (N, C) float32.
+
+    Raises `PanelError` unless a file has both tables, of the right types and shapes.
+    """
+    models = len(head.models)
+    classes = len(head.classes)
+    refusal = PanelError(
+        f"{where}: expected tables of mean probabilities of {classes} classes by {models} models"
+    )
+    if mean is None or soft is None:
+        raise refusal
+    right_types = mean.dtype == np.dtype("<u2") and soft.dtype == np.dtype("<f4")
+    right_shapes = mean.shape == (head.n, classes) and soft.shape == (models, classes, classes)
+    if not right_types or not right_shapes or np.isinf(soft).any():
+        raise refusal
+    probabilities = np.square(mean / _STEPS)
+    return np.where(has_predictions[:, None], probabilities, np.nan).astype(np.float32)

@@ -1,4 +1,7 @@
-"""Statistics of models themselves, such as norms of their weights: of one model, and of the models of a panel."""
+"""Statistics of models themselves, such as norms of their weights.
+
+They are those of one model, and those of the models of a panel.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LEAST_STD = 0.1
-"""Smallest standard deviation of a logarithm of a probability, in nats: smaller ones of few models are chance."""
-_PREFIX, _NAMES, _VALUES = "statistics.", ".names", ".values"
+"""Smallest standard deviation of a logarithm of a probability, in nats.
+
+Smaller ones of few models are chance.
+"""
+_PREFIX = "statistics."
+_NAMES = ".names"
+_VALUES = ".values"
 
 
 @dataclass(frozen=True, eq=False)
 class ModelStatistics:
-    """Statistics of one model: `values` (S,) float64 by `names`. A feature chooses the name of their `kind`."""
+    """Statistics of one model: `values` (S,) float64 by `names`.
+
+    A feature chooses the name of their `kind`.
+    """
 
     kind: str
     names: tuple[str, ...]
@@ -31,7 +42,7 @@ class ModelStatistics:
 
 @dataclass(frozen=True, eq=False)
 class PanelStatistics:
-    """Statistics of the models of a panel: `values` (K, S) float64, a row for each model, by `names`."""
+    """Statistics of the models of a panel: `values` (K, S) float64, a row for each model."""
 
     names: tuple[str, ...]
     values: np.ndarray
@@ -44,26 +55,32 @@ class PanelStatistics:
         missing = [name for name in self.names if name not in names]
         added = [name for name in names if name not in self.names]
         if missing or added:
-            facts = [
-                f"it lacks {some_of(missing)}" if missing else "",
-                f"it has {some_of(added)}" if added else "",
-            ]
+            facts = []
+            if missing:
+                facts.append(f"it lacks {some_of(missing)}")
+            if added:
+                facts.append(f"it has {some_of(added)}")
             raise NotApplicableError(
-                f"the model differs from the reference models: {' and '.join(filter(None, facts))}"
+                f"the model differs from the reference models: {' and '.join(facts)}"
             )
         columns = [self.names.index(name) for name in names]
         return np.asarray(self.values[np.ix_(models, columns)])
 
     def in_order(self, models: Sequence[int]) -> PanelStatistics:
-        """Return the statistics with the models in another order, by their positions in this one."""
+        """Return the statistics with the models in another order.
+
+        `models` are their positions in this one.
+        """
         return replace(self, values=self.values[list(models)])
 
 
 def moderated_prediction(logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of a prediction for one more model, (N,) each.
 
-    `logs`, (K, N), are logarithms of probabilities of K models, at least two. They share strength about their
-    variances, see `moderated_variances`.
+    The N variances share strength, see `moderated_variances`.
+
+    Args:
+        logs: Logarithms of probabilities of K models, at least two, (K, N).
     """
     count = len(logs)
     variances = moderated_variances(logs.var(axis=0, ddof=1), df=count - 1)
@@ -80,15 +97,18 @@ def combined_statistics(
     """
     if not recorded:
         return {}
-    by_kind = [{statistics.kind: statistics for statistics in of_model} for of_model in recorded]
     combined = {}
-    for kind, first in by_kind[0].items():
-        of_kind = [statistics[kind] for statistics in by_kind if kind in statistics]
-        if len(of_kind) == len(recorded) and all(
-            statistics.names == first.names for statistics in of_kind
-        ):
-            values = np.stack([statistics.values for statistics in of_kind])
-            combined[kind] = PanelStatistics(first.names, values)
+    for first in recorded[0]:
+        alike = []
+        for of_model in recorded:
+            alike += [
+                statistics
+                for statistics in of_model
+                if (statistics.kind, statistics.names) == (first.kind, first.names)
+            ]
+        if len(alike) == len(recorded):
+            values = np.stack([statistics.values for statistics in alike])
+            combined[first.kind] = PanelStatistics(first.names, values)
     return combined
 
 
@@ -96,9 +116,8 @@ def tables_of(statistics: Mapping[str, PanelStatistics]) -> dict[str, np.ndarray
     """Return the tables of a file of panel predictions."""
     tables = {}
     for kind, of_kind in sorted(statistics.items()):
-        tables[f"{_PREFIX}{kind}{_NAMES}"] = np.frombuffer(
-            json.dumps(of_kind.names).encode(), dtype=np.uint8
-        )
+        names = json.dumps(of_kind.names)
+        tables[f"{_PREFIX}{kind}{_NAMES}"] = np.frombuffer(names.encode(), dtype=np.uint8)
         tables[f"{_PREFIX}{kind}{_VALUES}"] = of_kind.values.astype("<f8")
     return tables
 
@@ -106,7 +125,10 @@ def tables_of(statistics: Mapping[str, PanelStatistics]) -> dict[str, np.ndarray
 def statistics_in(
     tables: Mapping[str, np.ndarray], *, models: int, path: Path
 ) -> dict[str, PanelStatistics]:
-    """Return the statistics in the tables of a file; raises `PanelError` for tables of another form."""
+    """Return the statistics in the tables of a file, by kind.
+
+    Raises `PanelError` for tables of another form.
+    """
     named = [name for name in tables if name.startswith(_PREFIX) and name.endswith(_NAMES)]
     kinds = [name.removeprefix(_PREFIX).removesuffix(_NAMES) for name in named]
     return {kind: _statistics_of_kind(tables, kind, models=models, path=path) for kind in kinds}
@@ -115,21 +137,28 @@ def statistics_in(
 def _statistics_of_kind(
     tables: Mapping[str, np.ndarray], kind: str, *, models: int, path: Path
 ) -> PanelStatistics:
+    names = _names_in(tables[f"{_PREFIX}{kind}{_NAMES}"])
     values = tables.get(f"{_PREFIX}{kind}{_VALUES}")
+    refusal = PanelError(
+        f"{path}: expected statistics {kind!r} of {models} models, finite numbers of 64 bits"
+    )
+    if names is None or values is None:
+        raise refusal
+    if values.shape != (models, len(names)) or values.dtype != np.dtype("<f8"):
+        raise refusal
+    if not np.isfinite(values).all():
+        raise refusal
+    return PanelStatistics(names, values)
+
+
+def _names_in(table: np.ndarray) -> tuple[str, ...] | None:
+    """Return the different names in a table; None for a table of something else."""
     try:
-        names = json.loads(tables[f"{_PREFIX}{kind}{_NAMES}"].tobytes())
+        names = json.loads(table.tobytes())
     except (ValueError, RecursionError):
-        names = None
-    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    is_list = is_list and len(set(names)) == len(names)
-    shape = (models, len(names)) if is_list else None
-    if (
-        values is None
-        or values.shape != shape
-        or values.dtype != np.dtype("<f8")
-        or not np.isfinite(values).all()
-    ):
-        raise PanelError(
-            f"{path}: expected statistics {kind!r} of {models} models, finite numbers of 64 bits"
-        )
-    return PanelStatistics(tuple(names), values)
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    if len(set(names)) < len(names):
+        return None
+    return tuple(names)
