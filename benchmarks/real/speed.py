@@ -91,7 +91,7 @@ def pictures(count: int) -> LabelledImages:
     return LabelledImages(pixels, labels, tuple("abcdefghij"), "pictures", "test")
 
 
-def made(name: str, images: LabelledImages) -> nn.Module:
+def made(name: str, images: LabelledImages) -> DeclaredNetwork:
     """Return the network, ten classes, its weights drawn from a fixed seed, its last layer fitted to images in poses.
 
     Pixels are normalized first, as for any network. Raw pixels are far from zero and differ little from each other, so

@@ -397,13 +397,13 @@ def _possible(check: Check, metric: Metric) -> list[Calibrated]:
         half = HALF * 10**-digits
         return numbers[key] - half, numbers[key] + half
 
-    means, spreads = around("mean", decimals(unit)), around("std", decimals(unit) + 1)
+    means, (low, high) = around("mean", decimals(unit)), around("std", decimals(unit) + 1)
     centres = [(mean, mean) for mean in means]
     if metric.scale == "root":
-        centres, spreads = (
-            list(product(means, around("root_mean", ROOT_DECIMALS))),
-            around("root_std", ROOT_DECIMALS),
-        )
+        centres = list(product(means, around("root_mean", ROOT_DECIMALS)))
+        low, high = around("root_std", ROOT_DECIMALS)
+    # No spread is negative; one that the file rounds to zero may be any from zero on.
+    spreads = max(low, 0.0), high
     # The file does not store whether few models had a prior, so both are possible.
     priors = (False, True) if models < FEW else (False,)
     found = []

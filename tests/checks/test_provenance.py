@@ -15,6 +15,8 @@ from harness.calibration.record import expect_rows_of_panel
 from harness.calibration.thresholds import thresholds_of
 from harness.checks import ChecksError, Threshold, read_checks
 from harness.checks.edits import with_thresholds
+from harness.measures.metric import Unit
+from harness.measures.panel.threshold import Calibrated, PanelCheck
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ("checks", "checks-quick")
@@ -118,6 +120,26 @@ def test_rows_that_their_panel_or_their_own_numbers_contradict_are_refused():
         == ""
     )
     assert refused(checks, replace(second, panel=None), *others) == ""
+
+
+def test_a_spread_that_the_file_rounds_to_zero_is_as_calibrated():
+    """A model that is correct everywhere has a Brier score, and a spread of it, of almost zero."""
+    checks = shipped("checks")
+    row = next(check for check in checks.checks if check.panel and check.metric == "brier_score")
+    about = PanelCheck(row.id, row.family, row.metric, Unit.SCORE, "at_most", 40)
+    spread = 2e-7
+    calibrated = Calibrated(about, 0.0, spread, 0.0, spread, k=1393.89, reference_models=1)
+    written = calibrated.written
+    assert written["std"] == 0 < written["minimum_detectable_drop"]
+
+    almost_zero = replace(row.panel, **written)
+    row = replace(row, panel=almost_zero, informational=calibrated.informational)
+
+    assert refused(checks, row) == ""
+    larger = replace(almost_zero, minimum_detectable_drop=0.02)
+    assert "minimum_detectable_drop of the panel threshold is 0.02" in refused(
+        checks, replace(row, panel=larger)
+    )
 
 
 @pytest.mark.zoo(tests=("clean",))

@@ -1,5 +1,6 @@
 """Corruptions: what they do to pixels, against known values and torchvision, and which models the gate fails."""
 
+import hashlib
 import math
 import runpy
 from pathlib import Path
@@ -13,8 +14,8 @@ from torchvision.transforms.v2 import functional
 from harness.data import load_images, stratified_sample
 from harness.data.images import unit_range
 from harness.inference import Classifier, RoleModel, under_corruption
-from harness.perturb import IDENTITY
-from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption
+from harness.perturb import IDENTITY, corruptions
+from harness.perturb.corruptions import ALL, CORRUPTIONS, SEVERITIES, Corruption, shipped
 from harness.perturb.corruptions.shipped import stroke
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,41 @@ def test_an_image_is_corrupted_alike_in_every_batch_and_run(name, garments):
         torch.cat([corrupt(garments[a : a + 7]) for a in range(0, len(garments), 7)]), whole
     )
     assert torch.equal(corrupt(garments.contiguous(memory_format=torch.channels_last)), whole)
+
+
+@everywhere
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 28, 28), (3, 96, 96)])
+def test_images_that_are_changed_together_are_as_on_their_own(name, shape):
+    images = blobs(5, *shape)
+    corrupt = Corruption(name, 4)
+
+    together = corrupt(images)
+
+    alone = [corrupt(images[position : position + 1]) for position in range(len(images))]
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_the_generator_of_an_image_is_philox_with_the_digest_as_its_key():
+    """The pinned protocol; Philox with a key from its arguments is slower, and the same."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=b"fog").digest()
+    expected = np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+    generator = corruptions._generator_of(pixels, "fog")
+
+    assert np.array_equal(generator.random(20), expected.random(20))
+    assert np.array_equal(generator.permutation(50), expected.permutation(50))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (96, 64, 3), (224, 224, 3)])
+def test_channel_means_are_those_of_numpy_to_the_last_bit(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    images = pixels.astype(np.float32) / 255
+
+    means = shipped._channel_means(images)
+
+    of_numpy = [image.mean(axis=(0, 1), dtype=np.float64) for image in images]
+    assert np.array_equal(means, np.stack(of_numpy))
 
 
 def test_names_are_those_of_rows_and_others_are_refused():
