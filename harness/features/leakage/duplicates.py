@@ -172,13 +172,13 @@ def nearest(images: Tensor, others: Tensor, *, same: bool = False, desc: str = "
 def _seen(block: Tensor, views: Tensor) -> Tensor:
     """Return the images of a block in views, (B, K): one image for each, (B·K, C, H, W).
 
-    The number of a view is twice that of its scale and shift, and odd if it is mirrored.
+    The number of a view is twice that of its scale and shift, and odd if it is flipped.
     """
     queries = torch.arange(len(block)).repeat_interleave(views.shape[1])
-    mirrored = views.flatten() % 2 == 1
+    flipped = views.flatten() % 2 == 1
     scales = torch.tensor(_VIEWS)[views.flatten() // 2]
     shown = block[queries]
-    shown[mirrored] = shown[mirrored].flip(3)
+    shown[flipped] = shown[flipped].flip(3)
     return _warped(shown, scales)
 
 
@@ -228,7 +228,7 @@ def _candidates(
 
 
 def _descriptors_of_views(block: Tensor) -> list[Tensor]:
-    """Return the descriptors of a block's views, (B, V) each: as it is and mirrored in turn."""
+    """Return the descriptors of a block's views, (B, V) each: unchanged and flipped in turn."""
     descriptors = []
     for view in _VIEWS:
         scales = torch.tensor([view]).expand(len(block), 3)

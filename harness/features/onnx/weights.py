@@ -46,7 +46,7 @@ def with_weights_inside(description: Any, content: bytes, path: Path) -> tuple[b
         path: Its path.
 
     Returns:
-        The new content, the hash, and a note on the files of weights, "" if there are none.
+        The new content, the hash, and a note on the files of weights; empty without such files.
 
     Raises:
         CheckpointRefused: For a file of weights that is not a regular one.
