@@ -167,7 +167,7 @@ def _time_inner_process() -> None:
     from harness.data.options import DataOptions
     from harness.inference import attention, devices, engine, moments, screening
     from harness.plugin import after_tests, hooks
-    from harness.run import selfcheck
+    from harness.run import self_checks as own_checks
 
     def in_batches(work: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return devices.in_batches(as_work(INFERENCE, work), *arguments, **options)
@@ -177,7 +177,7 @@ def _time_inner_process() -> None:
     perturbed = as_work(PERTURBING, engine.Perturbed.__call__)
     engine.Perturbed.__call__ = perturbed  # type: ignore[method-assign]
     DataOptions.load = as_part(DECODING, DataOptions.load)  # type: ignore[method-assign]
-    selfcheck.self_checks = _by_self_check(selfcheck.self_checks)
+    own_checks.self_checks = _by_self_check(own_checks.self_checks)
     after_tests.overview_of = as_part(OVERVIEW, after_tests.overview_of)
     hooks.set_outcome = as_part(REPORT, hooks.set_outcome)
 

@@ -33,7 +33,7 @@ from benchmarks.real.part_times import (
     SECOND_OPINIONS,
     SELF_CHECKS,
 )
-from benchmarks.real.speed import MODELS, made, pictures
+from benchmarks.real.speed import MODELS, SIDE, made, pictures
 from benchmarks.runner import ROOT, few, load, option, run, table, versions
 from harness.base.errors import InputError
 from harness.data import LabelledImages
@@ -133,7 +133,7 @@ def make_project(
     torch.save(model.network.state_dict(), folder / "model.pth")
     (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -q\n")
 
-    command = ["init", "--data", "folder:photos", "--size", "224", "--budget", "none"]
+    command = ["init", "--data", "folder:photos", "--size", str(SIDE), "--budget", "none"]
     command += ["--model", BUILDERS[network], "--checkpoint", "model.pth"]
     command += ["--set", "model_args.num_classes=10", "--set", "normalization=imagenet"]
     command += ["--augmentation", AUGMENTATION]
@@ -244,4 +244,5 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "--images 60 --models resnet18 --precisions bfloat16"))
+    few_parts = "--precisions bfloat16 --families clean,rotation"
+    sys.exit(run(COMMANDS, f"--images 100 --models resnet18 {few_parts}"))

@@ -19,7 +19,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from benchmarks.runner import keep, load, option, read, run, table, versions, write_between
+from benchmarks.runner import few, keep, load, option, read, run, table, versions, write_between
 from benchmarks.speed.stopwatch import cores, peak_memory_mb, timed
 from harness.data import LabelledImages
 from harness.data.images import unit_range
@@ -47,6 +47,8 @@ POSES = (
 )
 """One for each repetition, since a model asked again remembers."""
 BATCH = 32
+SIDE = few(224, 64)
+"""Width and height of the pictures."""
 FITTED = (IDENTITY, Pose(4, 2, -1), Pose(-7, -2, 1), Pose(9, 0, 2))
 """Poses for the fit of the last layer; none is measured."""
 RIDGE = 0.1
@@ -79,14 +81,14 @@ class Measured:
 
 
 def pictures(count: int) -> LabelledImages:
-    """Return this many color pictures of 224 px: smooth like photographs, with a color for each of ten classes."""
+    """Return so many color pictures, smooth like photographs, with a color for each of ten classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 10
     coarse = torch.rand(10, 3, 7, 7, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (224, 224), mode="bilinear").mul(200).byte()
-    pixels = torch.empty(count, 3, 224, 224, dtype=torch.uint8)
+    smooth = torch.nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bilinear").mul(200).byte()
+    pixels = torch.empty(count, 3, SIDE, SIDE, dtype=torch.uint8)
     for number, label in enumerate(labels.tolist()):
-        noise = torch.randint(0, 50, (3, 224, 224), generator=generator, dtype=torch.uint8)
+        noise = torch.randint(0, 50, (3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
         pixels[number] = smooth[label] + noise
     return LabelledImages(pixels, labels, tuple("abcdefghij"), "pictures", "test")
 

@@ -43,7 +43,7 @@ def added():
     tests = {"test_brightness.py": new, "conftest.py": DUSK, "test_torn.py": USED}
     tests |= {
         f"test_{name}.py": (STRESS_TESTS / f"test_{name}.py").read_text()
-        for name in ("gain_over_baseline", "corruption", "skew")
+        for name in ("gain_over_baseline", "corruption")
     }
     rows = "\n[data.samples]\nrotation = 100\n" + ROWS + GAIN + OWN + SKEWED
     return {"rows": rows, "files": {f"stress_tests/{name}": text for name, text in tests.items()}}
