@@ -311,24 +311,24 @@ def heat_maps(*maps: HeatMap, x: str, y: str, width: float = WIDTH, height: floa
 
 
 def _draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
-    import seaborn
-
     rows = short_names(heat_map.rows)
     columns = short_names(heat_map.columns or heat_map.rows)
     is_square = len(rows) == len(columns)
     lowest, highest = heat_map.limits
-    seaborn.heatmap(
-        heat_map.values,
-        mask=np.isnan(heat_map.values),
+    axes.pcolormesh(
+        np.ma.masked_invalid(heat_map.values),
+        cmap=_color_map(heat_map.colors),
         vmin=lowest,
         vmax=highest,
-        cmap=_color_map(heat_map.colors),
-        cbar=False,
-        ax=axes,
-        xticklabels=columns,
-        yticklabels=rows,
-        square=is_square,
+        linewidth=0,
+        edgecolor="white",
     )
+    axes.invert_yaxis()
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, va="center")
+    if is_square:
+        axes.set_aspect("equal")
     axes.set_facecolor(_MUTED)
     if len(rows) <= _LABELED or not is_square:
         _write_cells(axes, heat_map)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
 
-_PACKAGES = ("cv2", "jinja2", "matplotlib", "PIL", "scipy", "seaborn")
+_PACKAGES = ("cv2", "jinja2", "matplotlib", "PIL", "scipy")
 """Packages without which no report can be drawn; their import takes a second, at the end."""
 
 

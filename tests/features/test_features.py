@@ -79,7 +79,7 @@ sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """Code that a house without a feature runs; its inner process is a fork, and workers are other processes."""
 FORKS = """
 import gc, json, os, sys
-import cv2, hypothesis, jinja2, PIL.Image, pydantic, pytest, scipy.stats, seaborn, torch, torch._dynamo
+import cv2, hypothesis, jinja2, PIL.Image, pydantic, pytest, scipy.stats, torch, torch._dynamo
 
 gc.freeze()  # Pytest collects garbage at its end, and most of it is of this process.
 code, asked = sys.argv[1], json.loads(sys.argv[2])

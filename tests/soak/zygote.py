@@ -14,7 +14,6 @@ import sys
 import hypothesis  # noqa: F401
 import matplotlib.backends.backend_svg  # noqa: F401
 import pytest
-import seaborn  # noqa: F401
 
 import harness.plugin
 import harness.report.html
