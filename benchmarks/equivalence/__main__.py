@@ -232,4 +232,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "--work work --networks panel shipped resnet18"))
+    sys.exit(run(COMMANDS, "--work work --networks panel shipped"))
