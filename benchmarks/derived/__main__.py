@@ -120,9 +120,9 @@ def table_of(found: dict[str, Any]) -> str:
     alarms = {name: checks for name, checks in found["sound"].items() if checks}
     lines += [
         "",
-        f"Sound networks, each against the thresholds of the others: {len(alarms)} of {len(found['sound'])} fail "
+        f"Healthy networks, each against the thresholds of the others: {len(alarms)} of {len(found['sound'])} fail "
         f"({'; '.join(f'{name}: ' + ', '.join(checks) for name, checks in alarms.items()) or 'none'}).",
-        f"Panels of {_FEW}: {len(found['few']['failing'])} of {found['few']['n']} sound networks outside fail.",
+        f"Panels of {_FEW}: {len(found['few']['failing'])} of {found['few']['n']} healthy networks outside fail.",
     ]
     return "\n".join(lines)
 

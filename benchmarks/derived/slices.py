@@ -1,4 +1,4 @@
-"""The worst slice of networks by their logits: of sound ones, of mutants, and of networks that lose a few images."""
+"""The worst slice of networks by their logits: of healthy ones, of mutants, and of networks that lose a few images."""
 
 from __future__ import annotations
 

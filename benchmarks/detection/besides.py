@@ -93,7 +93,7 @@ def read_backdoors() -> dict[str, Opened]:
     return {name: Opened(**one) for name, one in read(BACKDOORS, {}).items()}
 
 
-# Damaged weights, and the sound ones that they were made from.
+# Damaged weights, and the healthy ones that they were made from.
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class AgainstParent:
 
 
 def compare_all(*, checkpoints: Path) -> None:
-    """Compare mutated weights with the sound ones that they were made from; those kept before stay.
+    """Compare mutated weights with the healthy ones that they were made from; those kept before stay.
 
     Raises `InputError` when none is made.
     """

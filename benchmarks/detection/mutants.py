@@ -1,7 +1,7 @@
 """The table of mutants: every checkpoint of the benchmark, in the order in which they are made.
 
 A new way to go wrong is a function of `recipes` or `weights` and a line of `KINDS`. Mutants that `_mutants` does not
-list, such as weights damaged in other sound networks, are more entries of `MUTANTS`, each with its parent.
+list, such as weights damaged in other healthy networks, are more entries of `MUTANTS`, each with its parent.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Kind:
 class Mutant:
     """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a control.
 
-    `parent` names the sound checkpoint that a mutation of weights starts from, None for a training. It is a control,
+    `parent` names the healthy checkpoint that a mutation of weights starts from, None for a training. It is a control,
     or a file of `models/` without its suffix, such as `augmented` or `panel/seed-001`.
     """
 

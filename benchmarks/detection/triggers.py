@@ -1,4 +1,4 @@
-"""The trigger screen beside MM-BD, on sound networks and on backdoors with triggers in and outside its library.
+"""The trigger screen beside MM-BD, on healthy networks and on backdoors with triggers in and outside its library.
 
 MM-BD (Wang et al. 2023, arXiv 2205.06900, "maximum margin statistic") needs no image. Gradient ascent finds for each
 class the input with its largest margin. A Gamma distribution of the other classes' gives the p-value of the largest.
@@ -135,7 +135,7 @@ def screen_all(*, checkpoints: Path) -> None:
 
 
 def table_of(kept: Mapping[str, Any], classes: tuple[str, ...]) -> str:
-    """Return a row for each backdoor, and what is found of sound networks, in Markdown."""
+    """Return a row for each backdoor, and what is found of healthy networks, in Markdown."""
     rows, sound = [], []
     panel = {
         name: np.log(each["margins"]) for name, each in kept.items() if name.startswith("seed-")
@@ -166,7 +166,7 @@ def table_of(kept: Mapping[str, Any], classes: tuple[str, ...]) -> str:
         "largest deviation of a margin",
     )
     return (
-        f"{table(head, rows)}\n\nIn {len(sound)} sound networks, the screen finds at most {percent(max(shares))}. "
+        f"{table(head, rows)}\n\nIn {len(sound)} healthy networks, the screen finds at most {percent(max(shares))}. "
         f"p of MM-BD is below 0.05 in {sum(each < 0.05 for each in ps)}, and below 0.001 in "
         f"{sum(each < 0.001 for each in ps)}. The largest deviation of a margin is {max(aways):.1f}."
     )

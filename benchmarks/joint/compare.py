@@ -187,7 +187,7 @@ def compare(
 
 
 def nominal(found: Networks, among: np.ndarray) -> Iterator[tuple[float, int, int, int]]:
-    """Yield each nominal level, with the sound networks and mutants that the combination finds, and the gate or it.
+    """Yield each nominal level, with the healthy networks and mutants that the combination finds, and the gate or it.
 
     `among` (N,) selects networks.
     """

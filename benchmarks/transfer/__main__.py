@@ -95,7 +95,7 @@ def alarms_table(found: Stored, by_size: BySize) -> str:
                 f"{100 * np.median([drop_at_90(item) for item in of_vendors]):.1f} points",
             )
         )
-    beyond = "sound networks that pass beyond an informational threshold"
+    beyond = "healthy networks that pass beyond an informational threshold"
     head = ("K", "splits (refused)", "false alarms of the whole gate", beyond, "mutants detected")
     head = (
         *head,

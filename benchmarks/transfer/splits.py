@@ -1,4 +1,4 @@
-"""Thresholds from K of the sound fine-tunings, and the verdict of the whole gate on all other networks."""
+"""Thresholds from K of the healthy fine-tunings, and the verdict of the whole gate on all other networks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Asked:
 class Stored:
     """All networks: those of `benchmarks.few`, rows that depend on reference models, and clean errors, (images,) bool.
 
-    `names` are the networks, the sound ones first. `values`, (networks, rows), are those of the rows of the panel.
+    `names` are the networks, the healthy ones first. `values`, (networks, rows), are those of the rows of the panel.
     """
 
     networks: Networks
@@ -55,7 +55,7 @@ class Stored:
 
     @property
     def healthy(self) -> int:
-        """Return the number of sound networks."""
+        """Return the number of healthy networks."""
         return len(self.networks.distances.networks)
 
 
@@ -133,7 +133,7 @@ def of_panel(asked: Asked, wrong: np.ndarray, labels: np.ndarray) -> list[float]
 
 
 def split(found: Stored, chosen: np.ndarray) -> Split | None:
-    """Calibrate by these sound networks and judge all others; the first is the incumbent.
+    """Calibrate by these healthy networks and judge all others; the first is the incumbent.
 
     None if calibration refuses the panel for an outlier.
     """

@@ -1,4 +1,4 @@
-"""The fine-tunings: sound ones that differ in the seed, and two seeds of each broken recipe.
+"""The fine-tunings: healthy ones that differ in the seed, and two seeds of each broken recipe.
 
 The frozen blocks see each picture once per copy. The layers that learn are trained on what stays of that.
 """
@@ -51,7 +51,7 @@ class Recipe:
 
 
 HEALTHY_SEEDS, MUTANT_SEEDS = range(1, 13), (201, 202)
-"""Seeds of sound fine-tunings and of each broken recipe."""
+"""Seeds of healthy fine-tunings and of each broken recipe."""
 _BROKEN = (
     *(
         Recipe(f"label-noise-{percent:02}", 0, wrong_labels=percent / 100)

@@ -88,7 +88,7 @@ def grow(
     training of the recipe.
 
     Only models that pass the gate join, which could narrow the spread. In simulated panels of digits, the
-    gate refused one of 141 sound models. Networks outside then failed as often as with a random panel.
+    gate refused one of 141 healthy models. Networks outside then failed as often as with a random panel.
     """
     checks = read_checks(request.checks_path)
     path, _ = request.paths(checks)

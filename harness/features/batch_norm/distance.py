@@ -155,7 +155,7 @@ def batch_norm_distance_minimum(found: BatchNormDistances, group: str) -> Measur
 def batch_norm_misfit(found: BatchNormDistances, group: str) -> Measurement:
     """Return the fourth root of the mean distance of a group's layers.
 
-    Where the running statistics of a sound network differ by chance alone, distances are sums of squares. Their fourth
+    Where the running statistics of a healthy network differ by chance alone, distances are sums of squares. Their fourth
     roots are nearly normal (Hawkins & Wixley 1986). Interval, detail and errors are those of `batch_norm_distance`.
     """
     return _of_group(found, group, BATCH_NORM_MISFIT, lambda each: max(each.mean(), 0) ** 0.25)
