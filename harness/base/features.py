@@ -268,6 +268,11 @@ def families_with_rows() -> dict[str, Callable[..., Any]]:
     }
 
 
+def record_tables() -> dict[str, Callable[[], type]]:
+    """Return the functions that return the types of features' tables of the checks file, by name."""
+    return {name: kind for tables in results("stress_tables") for name, kind in tables.items()}
+
+
 def record_keys() -> set[str]:
     """Return the keys of `stress.json` under which features have a record."""
     return {key for types in results("stress_record_types") for key in types}

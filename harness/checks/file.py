@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.base.errors import PanelError, PipelineError, some_of
-from harness.base.features import families_of_features, families_with_rows
+from harness.base.features import families_of_features, families_with_rows, record_tables
 from harness.base.records import read_record, record, refusal_of_schema
 from harness.checks.check import Check
 from harness.checks.rows import COMMON_KEYS, LONGEST, RESERVED_KEYS, ChecksError, is_id
@@ -135,8 +135,8 @@ class _Head:
 class ChecksFile:
     """A checks file in memory.
 
-    `recipe` describes the reference models behind the thresholds. Checks that features make of `tables` of their own
-    come last.
+    `recipe` describes the reference models behind the thresholds. Features have `tables` of their own, by name. Some
+    make checks of theirs, which come last; others have a record, None without the table.
     """
 
     path: Path
@@ -216,6 +216,7 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
         raise ChecksError(f"{path}: check must be an array of tables, written [[check]]")
     families = families_with_rows()
     tables = {name: table.pop(name, None) for name in families}
+    tables |= _records_of_features(table, path)
     _expect_samples(table.get("data"), f"{path}: data")
     head = read_record(_Head, table, where=f"{path}", error=ChecksError)
     if head.gate and "gate" in tomllib.loads(split(content.decode())[1]):
@@ -259,6 +260,17 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
                 f"{path}: check {number} ({check.id!r}): check {first} has this id already"
             )
     return ChecksFile(path, hash_of(content), data, head.recipe, checks, tables)
+
+
+def _records_of_features(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Take features' tables with records out of the table of a file, and return their records, None without one."""
+    records: dict[str, Any] = {}
+    for name, kind in record_tables().items():
+        plain = table.pop(name, None)
+        records[name] = None
+        if plain is not None:
+            records[name] = read_record(kind(), plain, where=f"{path}: {name}", error=ChecksError)
+    return records
 
 
 def _expect_border(data: DataFingerprint, path: Path) -> None:

@@ -92,6 +92,19 @@ def stress_commands() -> Mapping[str, Command]:
 
 
 @hookspec
+def stress_tables() -> Mapping[str, Callable[[], type]]:
+    """Return tables of the checks file that are a feature's own and change no check.
+
+    It is called wherever a checks file is read. `session.checks.tables` has what a file says.
+
+    Returns:
+        For each name of a table, a function that returns the type of its record, see
+        `harness.base.records.record`. A key that the record does not have is refused. The function
+        is called for a file with the table, so the module of the type is imported inside it.
+    """
+
+
+@hookspec
 def stress_settings() -> Mapping[type[Settings], str]:
     """Return settings of a run, which stand in the table `[gate]` or follow `--stress-set`.
 

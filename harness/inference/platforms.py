@@ -110,11 +110,11 @@ def this_platform(device: torch.device) -> Platform:
     """Return the platform of this process on a device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     on = "" if name == "cpu" else f"{name} of "
-    kind = f"{on}{_processor()} ({torch.backends.cpu.get_cpu_capability()}), {', '.join(installed(LIBRARIES))}"
+    kind = f"{on}{processor()} ({torch.backends.cpu.get_cpu_capability()}), {', '.join(installed(LIBRARIES))}"
     return Platform(kind, screening.has_bfloat16(device), hash_of_code(_PACKAGE))
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's model name from Linux, or else its kind."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():

@@ -128,7 +128,9 @@ def refusal(
         "error_codes": [code_in(reason) for reason in reasons],
         **{name: [] for name in empty},
         **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
-        **dict.fromkeys(("overview", "history", "input_faults", *_keys_of_features())),
+        **dict.fromkeys(
+            ("overview", "history", "input_faults", "environment", *_keys_of_features())
+        ),
         **dict.fromkeys(("overview_missing", "stopped"), ""),
         "day": datetime.now(UTC).date().isoformat(),
         "brief": True,

@@ -13,6 +13,7 @@ from harness.base.features import missing_feature
 from harness.base.records import as_plain
 from harness.checks.families import families_in_words
 from harness.checks.known import read_known
+from harness.run.environment import environment_of
 from harness.run.notices import notices_of, remarks_of, stop_notice
 from harness.run.omissions import MAX_FAMILIES_NAMED, omissions_of
 from harness.run.outcome import Outcome, RunFacts, RunInputs
@@ -60,6 +61,7 @@ def outcome_of(
         day=datetime.now(UTC).date(),
         scope=_scope(checks, default),
         stopped=stop_notice(session),
+        environment=environment_of(session),
     )
     inputs = RunInputs(
         models={role: model.as_json() for role, model in session.roles.items()},

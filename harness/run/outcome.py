@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.base.records import record
 from harness.checks.known import KnownIssue
+from harness.run.environment import Environment
 from harness.run.findings import STEADINESS, Findings
 from harness.run.shown import Pictures
 from harness.run.status import NOT_JUDGED, PASSED, WORSE
@@ -29,7 +30,8 @@ class RunFacts:
     `folder` is where the run was started; paths within it are shown relative to it. `day` is the
     day of the run, UTC. `scope` names the parts that a complete run of the quick profile leaves
     out, and is empty for any other. `stopped` says where the run stopped, and is empty for a whole
-    run. A `brief` run makes no pictures, and its page has no figures.
+    run. A `brief` run makes no pictures, and its page has no figures. A record of an earlier version
+    has no `environment`.
     """
 
     command: str
@@ -41,6 +43,7 @@ class RunFacts:
     scope: str = ""
     stopped: str = ""
     brief: bool = False
+    environment: Environment | None = None
 
 
 @record

@@ -89,7 +89,9 @@ def read_outcome(plain: Mapping[str, Any], read: Callable[[str], bytes], *, wher
     `read` returns the image of a name. Raises `InputError` for a value of another type, and
     `KeyError` for a key that is missing.
     """
-    plain = with_images(dict(plain), lambda name: address_of(read(name)))
+    # An earlier version wrote no environment, and nothing that is judged depends on it.
+    plain = {"environment": None} | dict(plain)
+    plain = with_images(plain, lambda name: address_of(read(name)))
     arranged = {
         "id": plain["run"],
         "models": {role: plain[role] for role in ROLES if plain[role] or role == "candidate"},

@@ -33,7 +33,19 @@ from harness.networks.training import PRESETS, seconds_of_training
 from harness.perturb import IDENTITY, Pose, augmentation_range_corners
 
 COMMANDS = [
-    *("gate", "history", "report", "accept", "equal", "golden", "attest", "card", "badge", "skew"),
+    *(
+        "gate",
+        "history",
+        "report",
+        "accept",
+        "equal",
+        "evidence",
+        "golden",
+        "attest",
+        "card",
+        "badge",
+        "skew",
+    ),
     *("calibrate", "init"),
     *("list", "schema", "docs", "compare", "rank", "evaluate", "break", "leakage", "shortcuts"),
     *("train", "convert", "cache", "fetch-data", "export-inputs"),
@@ -211,6 +223,7 @@ def test_outputs_have_one_option():
         "badge",
         "compare",
         "break",
+        "evidence",
         "leakage",
         "shortcuts",
     }

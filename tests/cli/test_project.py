@@ -46,7 +46,7 @@ WITHOUT_DATA = {
     "convert",
     "cache",
     "fetch-data",
-} | {*("attest", "card", "badge")}
+} | {*("attest", "card", "badge", "evidence")}
 """They load none, or say in their help that theirs are Fashion-MNIST."""
 each_command = pytest.mark.parametrize("arguments", LOADING.values(), ids=LOADING)
 

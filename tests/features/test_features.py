@@ -51,7 +51,7 @@ from harness.run.settings import SETTINGS
 print("has", *COMMANDS, *FAMILIES, *SETTINGS, *KINDS, *BACKENDS)
 main(["--help"])
 try:
-    read_checks(pathlib.Path("stress_tests/with-a-set.toml"))
+    read_checks(pathlib.Path("stress_tests/with-a-table.toml"))
 except InputError as error:
     print("refused", error)
 import os
@@ -246,8 +246,10 @@ def test_without_its_folder_the_rest_runs(tmp_path):
         zoo.bind(rows + rows_of_feature(ADDED[name]))
         if name != "golden":
             shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
-        golden = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
-        (zoo.tests / "with-a-set.toml").write_text(checks_text(zoo.images, golden))
+        table = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
+        if name == "evidence":
+            table = '[evidence]\nintended_purpose = "sorting"\n'
+        (zoo.tests / "with-a-table.toml").write_text(checks_text(zoo.images, table))
         asked[name] = {
             "house": str(house),
             "root": str(root),
@@ -282,9 +284,10 @@ def runs_without(name: str, root: Path, output: str, house: str) -> None:
     assert set(said[1:]) == ({*COMMANDS, *FAMILIES, *SETTINGS, *KINDS, *BACKENDS} - gone)
     assert house in output
     refused = next(line for line in output.splitlines() if line.startswith("refused "))
-    assert (
-        "unknown key 'golden'" if name == "golden" else "images.toml: cannot be read"
-    ) in refused
+    reason = f"unknown key '{name}'"
+    if name not in {"golden", "evidence"}:
+        reason = "images.toml: cannot be read"
+    assert reason in refused
     report = json.loads((root / "reports/stress.json").read_text())
     statuses = {check["id"]: check["status"] for check in report["checks"]}
     assert statuses["clean"] == "pass"
