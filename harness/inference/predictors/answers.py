@@ -64,9 +64,10 @@ def provided(
 def checked(
     answers: np.ndarray, scores: str, *, images: int, classes: int | None, top: bool = False
 ) -> np.ndarray:
-    """Return the answers for N images as labels, (N,) int64, or as other scores, (N, classes) float32.
+    """Return the answers for N images: labels, (N,) int64, a score each, (N,) float32, or values per class.
 
-    Raises `PredictorError` for another type or shape, for labels that are no class, and for scores that are not finite.
+    These are (N, classes) float32. Raises `PredictorError` for another type or shape, for labels that are no class, for
+    values that are not finite, and for scores of images outside of [0, 1].
     NaN stands for unknown probabilities of the `top` classes. None stands for any number of classes.
     """
     if scores == "labels":
@@ -82,6 +83,8 @@ def checked(
                 f"{outside.sum()} of {images} labels are no class: {found}; the data have classes 0 to {most}"
             )
         return answers.astype(np.int64)
+    if scores == "scores":
+        return _checked_scores(answers, images=images)
     if not np.issubdtype(answers.dtype, np.floating):
         raise PredictorError(
             f"its {scores} are {answers.dtype} of shape {answers.shape}, expected floats"
@@ -101,10 +104,31 @@ def checked(
     return answers
 
 
+def _checked_scores(scores: np.ndarray, *, images: int) -> np.ndarray:
+    """Return a score of each image, (N,) float32; raises `PredictorError` unless all are numbers in [0, 1]."""
+    if scores.dtype.kind not in "biuf" or scores.shape != (images,):
+        raise PredictorError(
+            f"its scores are {scores.dtype} of shape {scores.shape}, expected {images} numbers from 0 to 1, one for "
+            "each image"
+        )
+    if missing := int(np.isnan(scores.astype(np.float64)).sum()):
+        raise PredictorError(
+            f"{missing} of {images} scores are NaN; give a score for each image, such as 0 where nothing was found"
+        )
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        examples = some_of([f"{score:g}" for score in np.unique(scores[outside])])
+        raise PredictorError(
+            f"{outside.sum()} of {images} scores are outside of 0 to 1: {examples}; rescale them, so that 1 is best"
+        )
+    return scores.astype(np.float32)
+
+
 def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: int) -> np.ndarray:
     """Return logits, (N, classes) float32, of a predictor's answers for N images.
 
-    The softmax of the logits gives the predictor's probabilities. A label becomes logits with the largest at the label.
+    The softmax of the logits gives the predictor's probabilities. A label becomes logits with the largest at the label,
+    and a score of an image stands in every column, which no order of classes changes.
     Raises `PredictorError` for invalid answers, see `checked`, and for probabilities that do not sum to one.
     """
     answers = checked(
@@ -112,6 +136,8 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
     )
     if provides.scores == "labels":
         return np.asarray(np.eye(classes, dtype=np.float32)[answers])
+    if provides.scored:
+        return np.asarray(np.repeat(answers[:, None], classes, axis=1))
     if provides.scores == "logits":
         return answers.copy()
     if provides.top is not None:
