@@ -16,7 +16,7 @@ from harness.base.errors import AnswersError, PackageError, UnusableModelError, 
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
-from harness.inference.predictors.answers import checked, order_of
+from harness.inference.predictors.answers import checked, checked_scores, order_of
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def read_scores(path: Path) -> Answers:
         arrays = _scores_of_table(_parts(path, (_SCORE,)))
     values = _rows(arrays["scores"])
     try:
-        values = checked(values, "scores", images=len(values), classes=None)
+        values = checked_scores(values, images=len(values))
     except PredictorError as error:
         raise AnswersError(error.message) from None
     return _answers("scores", values, arrays)

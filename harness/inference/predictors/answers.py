@@ -64,10 +64,9 @@ def provided(
 def checked(
     answers: np.ndarray, scores: str, *, images: int, classes: int | None, top: bool = False
 ) -> np.ndarray:
-    """Return the answers for N images: labels, (N,) int64, a score each, (N,) float32, or values per class.
+    """Return the answers for N images as labels, (N,) int64, or as other scores, (N, classes) float32.
 
-    These are (N, classes) float32. Raises `PredictorError` for another type or shape, for labels that are no class, for
-    values that are not finite, and for scores of images outside of [0, 1].
+    Raises `PredictorError` for another type or shape, for labels that are no class, and for scores that are not finite.
     NaN stands for unknown probabilities of the `top` classes. None stands for any number of classes.
     """
     if scores == "labels":
@@ -83,8 +82,6 @@ def checked(
                 f"{outside.sum()} of {images} labels are no class: {found}; the data have classes 0 to {most}"
             )
         return answers.astype(np.int64)
-    if scores == "scores":
-        return _checked_scores(answers, images=images)
     if not np.issubdtype(answers.dtype, np.floating):
         raise PredictorError(
             f"its {scores} are {answers.dtype} of shape {answers.shape}, expected floats"
@@ -104,7 +101,7 @@ def checked(
     return answers
 
 
-def _checked_scores(scores: np.ndarray, *, images: int) -> np.ndarray:
+def checked_scores(scores: np.ndarray, *, images: int) -> np.ndarray:
     """Return a score of each image, (N,) float32; raises `PredictorError` unless all are numbers in [0, 1]."""
     if scores.dtype.kind not in "biuf" or scores.shape != (images,):
         raise PredictorError(
@@ -131,13 +128,14 @@ def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: 
     and a score of an image stands in every column, which no order of classes changes.
     Raises `PredictorError` for invalid answers, see `checked`, and for probabilities that do not sum to one.
     """
+    if provides.scored:
+        by_image = checked_scores(answers, images=images)
+        return np.asarray(np.repeat(by_image[:, None], classes, axis=1))
     answers = checked(
         answers, provides.scores, images=images, classes=classes, top=provides.top is not None
     )
     if provides.scores == "labels":
         return np.asarray(np.eye(classes, dtype=np.float32)[answers])
-    if provides.scored:
-        return np.asarray(np.repeat(answers[:, None], classes, axis=1))
     if provides.scores == "logits":
         return answers.copy()
     if provides.top is not None:
