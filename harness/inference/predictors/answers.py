@@ -19,7 +19,7 @@ _SUMS_TO_ONE = 1e-3
 """The largest distance of the sum of an image's probabilities from one."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model_outputs logits"
-_KNOWN = ("logits", "probabilities", "labels")
+_KNOWN = ("logits", "probabilities", "labels", "scores")
 _LEAST, _CHANCE = 5, 1e-3
 """Least images of a clear class, and most probability that a guess puts as many in its place; a swap has the square."""
 _FEWER, _EXPLAINED, _CLEAR = 5, 1 / 2, 3 / 4
@@ -44,6 +44,8 @@ def provided(
         raise PredictorError(
             f"declares the top {top} classes and {own}; the scores of top classes must be probabilities"
         )
+    if own == "scores":
+        return Provides("scores")
     if answers.ndim == 1:
         if own not in {None, "labels"}:
             raise PredictorError(
