@@ -46,6 +46,26 @@ def answer(folder, checkpoint, path, **changed):
     return f"predictions:{path}"
 
 
+def score(folder, checkpoint, path, *, labels, measure, **changed):
+    """Write a score of each image of an export as npz, in another order.
+
+    `measure` returns the scores, (N,), of a checkpoint's logits, (N, classes), and the labels, (N,).
+    """
+    shards = [np.load(shard) for shard in sorted(folder.glob("shard-*.npz"))]
+    names = np.concatenate([shard["image"] for shard in shards])
+    logits = scores_of(np.concatenate([shard["pixels"] for shard in shards]), checkpoint)
+    index = np.concatenate([shard["index"] for shard in shards])
+    order = np.random.default_rng(0).permutation(len(names))
+    content = {
+        "export": manifest(folder)["export"],
+        "image": names[order],
+        "scores": measure(logits, labels[index])[order],
+        **changed,
+    }
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    return f"scores:{path}"
+
+
 def manifest(folder):
     return json.loads((folder / "manifest.json").read_text())
 

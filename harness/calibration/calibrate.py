@@ -378,6 +378,8 @@ def _write(
             for name, value in checks.recipe.items()
             if name.startswith("panel_predictions")
         }
+    if panel.scored:
+        recipe["scores"] = True
     if panel.recipe:
         recipe["training"] = {name: each for name, each in panel.recipe.items() if each is not None}
     with locked(checks.path):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.checks.file import DataFingerprint
+    from harness.inference import RoleModel
     from harness.networks import NetworkOptions
     from harness.networks.checkpoints import Checkpoint
     from harness.run.request import RunRequest
@@ -72,6 +73,7 @@ def load_reference_models(
     for choice in dict.fromkeys(checkpoint.note for checkpoint in loaded if checkpoint.note):
         note(f"{some_of([str(each.path) for each in loaded if each.note == choice])}: {choice}")
     _common_recipe(loaded)
+    _are_scored(loaded)
     request = request_of(recording.options, root=Path())
     few = sample_up_to(request.load(network.transform_named if network else None), _FEW)
     others: dict[Path | str, tuple[str, np.ndarray]] = {}
@@ -82,12 +84,17 @@ def load_reference_models(
         logits = model.predict(few).computed
         for other, (sha256, theirs) in others.items():
             close = np.abs(logits - theirs).max() <= _ROUNDING * np.ptp(theirs)
-            if checkpoint.model_sha256 == sha256 or (model.provides.scores != "labels" and close):
+            if checkpoint.model_sha256 == sha256 or (_tells_models_apart(model) and close):
                 raise PanelError(
                     f"{checkpoint.path}: is the same network as {other}, up to rounding; a panel needs different ones"
                 )
         others[checkpoint.path] = checkpoint.model_sha256, logits
     return loaded
+
+
+def _tells_models_apart(model: RoleModel) -> bool:
+    """Return whether equal predictions of few images show that two models are the same."""
+    return model.provides.scores != "labels" and not model.provides.scored
 
 
 def measure_panel(
@@ -162,7 +169,21 @@ def measure_panel(
         data.groups_sha256,
         data.domain,
         len(data.classes),
+        _are_scored(loaded),
     )
+
+
+def _are_scored(checkpoints: Sequence[Checkpoint]) -> bool:
+    """Return whether the models give a score for each image; `PanelError` if only some do."""
+    provided = [getattr(checkpoint.model, "provides", None) for checkpoint in checkpoints]
+    scored = [provides is not None and provides.scored for provides in provided]
+    if any(scored) and not all(scored):
+        first, other = scored.index(True), scored.index(False)
+        raise PanelError(
+            f"{checkpoints[first].path} gives a score for each image, and {checkpoints[other].path} predicts classes; "
+            "the reference models of a panel must all do the same"
+        )
+    return any(scored)
 
 
 def _common_recipe(checkpoints: Sequence[Checkpoint]) -> Mapping[str, Any]:

@@ -141,6 +141,8 @@ class Panel:
     """The augmentation range and the border of the measurements."""
     classes: int = 0
     """Number of classes of the data; 0 in a panel of an earlier version."""
+    scored: bool = False
+    """Whether the models give a score for each image, and no classes."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""
@@ -161,8 +163,10 @@ class Panel:
     def at_chance(self, check: PanelCheck) -> float | None:
         """Return the value of a check for a model at chance level.
 
-        None if the metric has no such value, or if the number of classes is not known.
+        None if the metric has no such value, if the number of classes is not known, and for scores.
         """
+        if self.scored:
+            return None
         metric = METRICS.get(check.metric)
         if metric is None or metric.at_chance is None or not self.classes:
             return None
@@ -210,6 +214,8 @@ class Panel:
         content = {"schema": SCHEMA, **as_plain(self)}
         if self.domain == Domain():
             del content["domain"]
+        if not self.scored:
+            del content["scored"]
         return (json.dumps(content, indent=1) + "\n").encode()
 
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.base.errors import NotApplicableError
+from harness.inference.predictors.protocol import NO_CLASSES
 from harness.inference.standins import CERTAIN
 from harness.perturb import Pose
 
@@ -117,8 +119,11 @@ class Redirected(nn.Module):
 def half_wrong(candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
     """Return the mutant of a model that takes about every second image for another class, and is always certain.
 
-    The other class is the next one. Each of the two watched classes is predicted as the other.
+    The other class is the next one. Each of the two watched classes is predicted as the other. Raises
+    `NotApplicableError` for a model of scores, which has no classes.
     """
+    if candidate.provides.scored:
+        raise NotApplicableError(NO_CLASSES)
     taken = torch.arange(1, len(classes) + 1) % len(classes)
     first, second = _watched(checks, classes)
     taken[[first, second]] = torch.tensor([second, first])

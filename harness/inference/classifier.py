@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from torch import nn
 
+from harness.base.errors import NotApplicableError
 from harness.inference.engine import Engine, Logits, Perturbed, named
 from harness.inference.platforms import computing_code
 from harness.inference.predictions import Predictions
 from harness.inference.predictors.network import Network, PredictorModel
+from harness.inference.predictors.protocol import NO_CLASSES
 from harness.networks.process import keep_freed_buffers
 from harness.perturb import IDENTITY, PROTOCOL, Perturbation
 from harness.perturb.poses import within_border
@@ -132,6 +134,7 @@ class Classifier:
             perturbation,
             exact=exact,
             known=self.provides.known,
+            scored=self.provides.scored,
         )
 
     def _answers(
@@ -158,8 +161,10 @@ class Classifier:
     ) -> np.ndarray:
         """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs; returns classes, (M,) int64.
 
-        Groups of equal poses run fastest. Raises `ModelError` as `predict` does.
+        Groups of equal poses run fastest. Raises `ModelError` as `predict` does, and `NotApplicableError` for scores.
         """
+        if self.provides.scored:
+            raise NotApplicableError(NO_CLASSES)
         seen = tuple(within_border(pose, images.domain.border) for pose in poses)
         inputs = Perturbed(images.pixels, positions, self.device, seen, which, rounded=self.rounded)
         return np.asarray(self.backend.logits(inputs, classes=len(images.classes)).argmax(axis=1))

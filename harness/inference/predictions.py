@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.base.errors import NotApplicableError
+from harness.inference.predictors.protocol import NO_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +33,17 @@ class Predictions:
     exact: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     known: int | None = None
     """The number of leading classes with a known probability: 0 for labels only, None for every class."""
+    scored: bool = False
+    """Whether the answers are a score for each image, the same in each column, and no classes."""
+
+    def expect_classes(self) -> None:
+        """Raise `NotApplicableError` if there is a score for each image, and no predicted class."""
+        if self.scored:
+            raise NotApplicableError(NO_CLASSES)
 
     def expect_known(self, least: int | None = None) -> None:
         """Raise `NotApplicableError` unless every class has a known probability, or as many leading ones as `least`."""
+        self.expect_classes()
         if self.known == 0:
             raise NotApplicableError("the predictor returns labels only")
         if self.known is not None and (least is None or self.known < least):
@@ -45,7 +54,7 @@ class Predictions:
     @property
     def has_confidence(self) -> bool:
         """Return whether the probability of each predicted class is known."""
-        return self.known != 0
+        return self.known != 0 and not self.scored
 
     @cached_property
     def computed(self) -> np.ndarray:
@@ -88,13 +97,21 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """Return the predicted class of each image, (N,) int64."""
+        """Return the predicted class of each image, (N,) int64; raises `NotApplicableError` for scores."""
+        self.expect_classes()
         return np.asarray(self.answers.argmax(axis=1))
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Return whether each prediction is correct, (N,) bool."""
+        """Return whether each prediction is correct, (N,) bool; raises `NotApplicableError` for scores."""
         return np.asarray(self.predicted == self.labels)
+
+    @cached_property
+    def image_scores(self) -> np.ndarray:
+        """Return the score of each image, (N,) float64 in [0, 1]; raises `NotApplicableError` for classes."""
+        if not self.scored:
+            raise NotApplicableError("the predictor gives classes and no score for each image")
+        return np.asarray(self.answers[:, 0], dtype=np.float64)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -128,6 +145,7 @@ class Predictions:
     @cached_property
     def confidence_as_answered(self) -> np.ndarray:
         """Return the approximate confidence, (N,) in [0, 1], of possibly inexact answers; costs no forward pass."""
+        self.expect_classes()
         return np.asarray(softmax(self.answers).max(axis=1))
 
     def probabilities_at(self, positions: np.ndarray) -> np.ndarray:

@@ -243,7 +243,7 @@ def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: 
     """
     with suppress(UnknownPixelsError):  # Recorded predictions may be of other images only.
         classifier.predict(images.take(torch.tensor([0])))
-        if ordered and not classifier.provides.layers:
+        if ordered and not classifier.provides.layers and not classifier.provides.scored:
             sample = sample_up_to(
                 images, max(_ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS * len(images.classes))
             )

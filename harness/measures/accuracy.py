@@ -22,21 +22,25 @@ from harness.measures.metric import (
     count_of,
     mean_of,
     mean_over,
+    mean_score_of,
     one_in,
     share_of,
 )
 from harness.measures.selection import (
     commonest,
     confused,
+    expect_same_images,
     likely_most_confident,
     members_of,
     most_confident,
+    ordered,
 )
-from harness.measures.statistics import related
+from harness.measures.statistics import paired_p, related
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.data import LabelledImages
     from harness.inference import Predictions
 
 
@@ -226,7 +230,8 @@ def accuracy(
 ) -> Measurement:
     """Return the share of correct predictions in [0, 1], of all images or of one true class.
 
-    The accuracy of one class is its recall. The interval is Wilson's.
+    The accuracy of one class is its recall. The interval is Wilson's. For a predictor of scores, it
+    is the mean score, with the interval of `score_interval`.
 
     Args:
         predictions: The predictions to measure.
@@ -255,6 +260,8 @@ def share_right(
     images = predictions.images
     if images.strata is not None:
         images = replace(images, strata=images.strata.among(chosen))
+    if predictions.scored:
+        return _mean_score(metric, predictions, chosen, images, clean=clean)
 
     wrong = chosen & ~predictions.correct
     failures = wrong
@@ -268,6 +275,36 @@ def share_right(
         detail=_top_confusion(predictions, wrong, chosen),
         failures=likely_most_confident(predictions, failures),
         rest=clean_accuracy,
+        images=images,
+    )
+
+
+def _mean_score(
+    metric: Metric,
+    predictions: Predictions,
+    chosen: np.ndarray,
+    images: LabelledImages,
+    *,
+    clean: Predictions | None,
+) -> Measurement:
+    """Return the mean score of the `chosen` images, (N,) bool, whose strata `images` have.
+
+    The failures are the images that lose most of their clean score or, without `clean`, those with
+    the lowest scores.
+    """
+    scores = predictions.image_scores
+    worst = ordered(chosen & (scores < 1), scores)
+    clean_score = None
+    if clean is not None:
+        lost = clean.image_scores - scores
+        worst = ordered(chosen & (lost > 0), -lost)
+        clean_score = mean_over(images, clean.image_scores[chosen])
+    return mean_score_of(
+        metric,
+        scores[chosen],
+        detail=f"mean score; the lowest is {scores[chosen].min():.3f}",
+        failures=worst,
+        rest=clean_score,
         images=images,
     )
 
@@ -301,8 +338,11 @@ def confident_errors(predictions: Predictions, *, above: float) -> Measurement:
 def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measurement:
     """Return the accuracy less that of the baseline on the same images, in [-1, 1].
 
-    The interval is that of `Flips`. Raises `InputError` if the images differ.
+    The interval is that of `Flips`. For predictors of scores, it is the mean difference of the
+    scores. Raises `InputError` if the images differ.
     """
+    if predictions.scored or baseline.scored:
+        return _score_difference(ACCURACY_GAIN, predictions, baseline)
     changed = flips(predictions, baseline)
     return _difference(ACCURACY_GAIN, predictions, baseline, changed)
 
@@ -310,9 +350,14 @@ def accuracy_gain(predictions: Predictions, baseline: Predictions) -> Measuremen
 def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measurement:
     """Return the change of accuracy since the incumbent, in [-1, 1], with the changed images.
 
-    The interval and the exact McNemar test are those of `Flips`. Raises `InputError` if the images
-    differ.
+    The interval and the exact McNemar test are those of `Flips`. For predictors of scores, it is
+    the mean difference of the scores with a paired t test. Raises `InputError` if the images differ.
     """
+    if predictions.scored or incumbent.scored:
+        measured = _score_difference(ACCURACY_CHANGE, predictions, incumbent)
+        p_value = paired_p(predictions.image_scores - incumbent.image_scores)
+        detail = f"{measured.detail} (paired t test p {related(p_value)})"
+        return replace(measured, detail=detail, p_value=p_value)
     changed = flips(predictions, incumbent)
     measured = _difference(ACCURACY_CHANGE, predictions, incumbent, changed)
     detail = f"{measured.detail} (McNemar p {related(changed.p_value)})"
@@ -335,6 +380,24 @@ def _difference(
         return mean_of(metric, differences, images=predictions.images, **described)
     return Measurement(
         metric, changed.net, changed.n, changed.interval, each=differences, **described
+    )
+
+
+def _score_difference(metric: Metric, predictions: Predictions, other: Predictions) -> Measurement:
+    """Return the mean difference of two models' scores; raises as `accuracy_change` does.
+
+    Also raises `NotApplicableError` if one of them predicts classes.
+    """
+    expect_same_images(metric.name, predictions, other)
+    differences = predictions.image_scores - other.image_scores
+    higher, lower = int((differences > 0).sum()), int((differences < 0).sum())
+    return mean_of(
+        metric,
+        differences,
+        ddof=1,
+        detail=f"{higher} images with a higher score, {lower} with a lower one",
+        failures=ordered(differences < 0, differences),
+        images=predictions.images,
     )
 
 

@@ -20,6 +20,7 @@ from harness.measures.statistics import (
     effective_interval,
     mean_interval,
     proportion_interval,
+    score_interval,
 )
 
 if TYPE_CHECKING:
@@ -403,6 +404,28 @@ def mean_of(
     interval = mean_interval(values, (low, greatest), ddof=ddof)
     more.setdefault("each", values)
     return Measurement(metric, float(values.mean()), n or len(values), interval, **more)
+
+
+def mean_score_of(
+    metric: Metric, scores: np.ndarray, *, images: LabelledImages | None = None, **more: Any
+) -> Measurement:
+    """Return the mean of a score of each image, with the interval of `score_interval`.
+
+    >>> import numpy as np
+    >>> measured = mean_score_of(Metric("dice", "share", better="more"), np.array([0.5, 1.0]))
+    >>> measured.value, measured.n
+    (0.75, 2)
+
+    Args:
+        metric: The metric that the mean is a value of.
+        scores: The scores, (N,) in [0, 1].
+        images: The N images; if they have strata, the mean is weighted.
+        more: Further fields of the measurement; `each` is by default `scores`.
+    """
+    if images is not None and images.strata is not None:
+        return _weighted(metric, scores, images.strata, **more)
+    more.setdefault("each", scores)
+    return Measurement(metric, float(scores.mean()), len(scores), score_interval(scores), **more)
 
 
 def mean_over(images: LabelledImages, values: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from harness.base.errors import NotApplicableError
 from harness.measures import selection
 from harness.measures.accuracy import share_right
 from harness.measures.metric import Measurement, Metric, Unit, one_in
-from harness.measures.statistics import Z95, proportion_interval
+from harness.measures.statistics import Z95, proportion_interval, score_interval
 
 if TYPE_CHECKING:
     from harness.inference import Predictions
@@ -288,10 +288,18 @@ def _accuracies(predictions: Predictions, by: str, least: int | None) -> list[_G
     names, members, sizes = np.unique(
         selection.column(predictions, by), return_inverse=True, return_counts=True
     )
-    correct_counts = np.bincount(members, weights=predictions.correct).astype(int)
     groups = []
-    for name, n, correct in zip(names, sizes.tolist(), correct_counts.tolist(), strict=True):
-        if n >= (least or 1):
+    for number, (name, n) in enumerate(zip(names, sizes.tolist(), strict=True)):
+        if n < (least or 1):
+            continue
+        in_group = members == number
+        if predictions.scored:
+            scores = predictions.image_scores[in_group]
+            groups.append(
+                _GroupAccuracy(str(name), n, float(scores.mean()), score_interval(scores))
+            )
+        else:
+            correct = int(predictions.correct[in_group].sum())
             interval = proportion_interval(correct, n)
             groups.append(_GroupAccuracy(str(name), n, correct / n, interval))
 
@@ -308,4 +316,6 @@ def _accuracies(predictions: Predictions, by: str, least: int | None) -> list[_G
 
 def _failures(predictions: Predictions, by: str, group: _GroupAccuracy) -> np.ndarray:
     in_group = selection.column(predictions, by) == group.name
+    if predictions.scored:
+        return selection.ordered(in_group, predictions.image_scores)
     return selection.likely_most_confident(predictions, ~predictions.correct & in_group)

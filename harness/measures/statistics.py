@@ -56,6 +56,29 @@ def effective_interval(share: float, n: float) -> tuple[float, float]:
     return low, high
 
 
+def score_interval(scores: np.ndarray) -> tuple[float, float]:
+    """Return the 95% interval of a mean of scores in [0, 1], within these limits.
+
+    It is Wilson's interval of a share that is as uncertain as the mean, and for scores of 0 and 1
+    that of their share. Equal scores, which show no spread, have the interval of a share, since no
+    scores in [0, 1] with this mean vary more.
+
+    >>> import numpy as np
+    >>> low, high = score_interval(np.array([0.0] * 10 + [1.0] * 90))
+    >>> round(low, 3), round(high, 3)
+    (0.826, 0.945)
+
+    Args:
+        scores: The scores, (N,).
+    """
+    mean = float(scores.mean())
+    effective_images = float(len(scores))
+    if scores.min() < scores.max():
+        # A share of n images has the variance m (1 - m) / n. See `effective_interval`.
+        effective_images *= mean * (1 - mean) / float(scores.var())
+    return effective_interval(mean, effective_images)
+
+
 def count_interval(count: float, n: int) -> tuple[float, float]:
     """Return the 95% interval of a count of `n`: Wilson's interval of its share, times `n`.
 
@@ -133,6 +156,29 @@ def mcnemar_p(lost: int, gained: int) -> float:
         return 1.0
     # If both models are equally good, a changed image is lost or gained with equal probability.
     return float(binomtest(lost, changed, 0.5).pvalue)
+
+
+def paired_p(differences: np.ndarray) -> float:
+    """Return the p-value of the two-sided paired t test, of a mean difference of zero.
+
+    It is 1 without any difference, and for a single image, which shows no spread.
+
+    >>> import numpy as np
+    >>> round(paired_p(np.array([-0.1, 0.0, -0.2, -0.1])), 3)
+    0.092
+
+    Args:
+        differences: The difference for each image, (N,).
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    if n == 1 or not differences.any():
+        return 1.0
+    standard_error = float(differences.std(ddof=1)) / math.sqrt(n)
+    if standard_error == 0:
+        return 0.0
+    return float(2 * t.sf(abs(float(differences.mean())) / standard_error, n - 1))
 
 
 def combined_p(p: Sequence[float], weights: Sequence[float]) -> float:

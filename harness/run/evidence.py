@@ -46,9 +46,12 @@ class Evidence:
 
     @property
     def has_examples(self) -> bool:
-        """Return whether there may be images to show: those of a failure, a count of failures, or a screen."""
+        """Return whether there may be images to show: those of a failure, a count of failures, or a screen.
+
+        There are none of scores, since the pictures show predicted classes.
+        """
         verdict = self.verdict
-        if verdict is None or self.seen is None:
+        if verdict is None or self.seen is None or getattr(self.seen, "scored", False):
             return False
         screens = bool(verdict.failures and never_judged(verdict.metric))
         return not verdict.passed or verdict.unit is Unit.IMAGES or screens

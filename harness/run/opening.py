@@ -97,6 +97,8 @@ def open_session(
     if panel_predictions and roles:  # The candidate may be one of the reference models.
         panel_predictions = panel_predictions.without(roles["candidate"].model_sha256)
     _expect_declared(request, roles)
+    if request.record is None:
+        _expect_kind_of_panel(checks, roles)
 
     export = _recorded_scope(request, checks, roles)
     scope = RunScope(
@@ -288,6 +290,24 @@ def _expect_declared(request: RunRequest, roles: Mapping[str, RoleModel]) -> Non
         return
     if loaded.sha256 != declared.sha256:
         raise IncumbentError(declared.refusal(loaded.sha256))
+
+
+def _expect_kind_of_panel(checks: ChecksFile, roles: Mapping[str, RoleModel]) -> None:
+    """Raise `InputError` if thresholds of accuracies would judge scores, or the other way round."""
+    candidate = roles.get("candidate")
+    of_panel = [check for check in checks.checks if check.panel and check.by_hand is None]
+    if candidate is None or not of_panel:
+        return
+    scored = candidate.provides.scored
+    if scored == bool(checks.recipe.get("scores", False)):
+        return
+    gives, expected = "predicts classes", "scores of images"
+    if scored:
+        gives, expected = "gives a score for each image", "predicted classes"
+    raise AnswersError(
+        f"candidate {candidate.path}: {gives}, and the thresholds of {checks.path} are made for {expected}; "
+        "calibrate with reference models of the candidate's kind"
+    )
 
 
 def _layer(model: RoleModel, images: LabelledImages, name: str | None) -> str | None:

@@ -323,7 +323,7 @@ class StressSession:
         if self.has_votes:
             return self.panel_predictions
         incumbent = None if self.scope.recording else self.roles.get(INCUMBENT)
-        if incumbent is None or incumbent.provides.scores == "labels":
+        if incumbent is None or incumbent.provides.known == 0:
             return None
         return ConfidenceStrata(incumbent.predict)
 

@@ -27,6 +27,16 @@ class Labels(Probabilities):
     def predict(self, pixels):
         return super().predict(pixels).argmax(axis=1)
 
+class Rewards(Probabilities):
+    outputs = "scores"
+
+    def predict(self, pixels):
+        return super().predict(pixels).max(axis=1)
+
+class Percentages(Rewards):
+    def predict(self, pixels):
+        return 100 * super().predict(pixels)
+
 class Top(Probabilities):
     top = 2
 
@@ -149,3 +159,20 @@ def test_a_candidate_that_cannot_be_opened_is_inconclusive(gate, scheme):
     ran = gate.once(f"--candidate={scheme}")
     assert ran.ending == (4, "error")
     assert f"candidate {scheme}: " in ran.summary
+
+
+def test_a_callable_that_scores_images_is_gated(gate, monkeypatch):
+    monkeypatch.setattr(
+        "harness.run.steadiness.asked_elsewhere", lambda *_: []
+    )  # See run/test_steadiness.py.
+    ran = gate.once("--candidate=python:own:Rewards", "--stress-stop")
+    assert ran.ending == (0, "pass"), ran.summary
+    assert {name for name, status in ran.statuses.items() if status == "pass"} == KNOWN["Labels"]
+    assert "the predictor gives a score for each image and no class" in ran.summary
+    assert set(ran.self_checks.values()) <= {"pass", "not_applicable"}
+
+
+def test_scores_of_a_callable_outside_of_zero_to_one_are_inconclusive(gate):
+    ran = gate.once("--candidate=python:own:Percentages")
+    assert ran.ending == (4, "error")
+    assert "scores are outside of 0 to 1" in ran.summary

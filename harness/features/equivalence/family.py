@@ -150,4 +150,4 @@ class _Permuted(standins.StandIn):
             np.linspace(0, len(answers) - 1, math.ceil(self._share * len(answers))).astype(np.int64)
         )
         answers[at] = np.roll(answers[at], 1, axis=1)
-        return Predictions(answers, images, perturbation, known=found.known)
+        return replace(found, answers=answers, images=images, perturbation=perturbation, exact=None)

@@ -42,13 +42,14 @@ _ORDERED, _OF_A_CLASS = 500, 50
 def certain_failure(session: StressSession, request: RunRequest) -> tuple[str, list[int]] | None:
     """Return a check of the candidate that fails for certain, by its id, and the positions of the images that show it.
 
-    Checks that allow the fewest errors are tried first. None if no failure is certain, and for recorded predictions,
-    which cost nothing. Nor does a run stop that may be inconclusive, since the candidate's classes seem to have another
+    Checks that allow the fewest errors are tried first. None if no failure is certain, for recorded predictions,
+    which cost nothing, and for scores of images. Nor does a run stop that may be inconclusive, since the candidate's classes seem to have another
     order or the baseline may fail its check. Raises `InputError` for a run of samples, and where the model fails.
     """
     if not request.stop or request.record is not None or request.answers is not None:
         return None
-    if not (candidate := session.roles["candidate"]).provides.live:
+    candidate = session.roles["candidate"]
+    if not candidate.provides.live or candidate.provides.scored:
         return None
     if session.share != 1 or request.budget is not None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Files of recorded predictions, read as data only: `.npz`, `.csv` and `.parquet`."""
+"""Files of recorded predictions or scores, read as data only: `.npz`, `.csv` and `.parquet`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.base.errors import AnswersError, PackageError, UnusableModelError, 
 from harness.base.files import require_regular
 from harness.data.exported import NAME, Export
 from harness.data.npz import array_in, opened
-from harness.inference.predictors.answers import checked, order_of
+from harness.inference.predictors.answers import checked, checked_scores, order_of
 from harness.inference.predictors.protocol import PredictorError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SCORES: tuple[Scores, ...] = ("labels", "probabilities", "logits")
 _KEYS = ("image", "export", "label")
+_SCORE = "score"
+"""The column of a table with a score for each image; an npz file has the array `scores`."""
 _NAMED, _BYTES, _NUMBER = (
     re.compile(r"[0-9a-f]{64}"),
     re.compile(r"b'[0-9a-f]{64}'"),
@@ -40,11 +42,11 @@ _LONGEST_HEAD = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The rows of a file of predictions.
+    """The rows of a file of predictions or scores.
 
     `images` are names of exported images, (N,) of type `NAME`, numbers of images in the data, (N,) integers, or names
-    of files, (N,) text. They are None if the rows are in the order of the data. `values` are labels, (N,) int64,
-    or scores, (N, classes) float32. They are `named` if the file names their classes, so these are in the data's order.
+    of files, (N,) text. They are None if the rows are in the order of the data. `values` are labels, (N,) int64, values
+    per class, (N, classes) float32, or a score of each image, (N,) float32. They are `named` if the file names their classes, so these are in the data's order.
     """
 
     scores: Scores
@@ -59,16 +61,12 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
 
     Raises `InputError` for a file without valid predictions of these classes.
     """
-    kind = path.suffix.lower()
-    if kind not in {".npz", ".csv", ".parquet"}:
-        raise AnswersError(f"{path.name} is no file of predictions; expected .npz, .csv, .parquet")
-    with _reading(""):
-        require_regular(path)
-    arrays = _of_npz(path) if kind == ".npz" else _of_table(_parts(path, classes), classes, outputs)
+    if _is_npz(path, "predictions"):
+        arrays = _of_npz(path, _SCORES)
+    else:
+        arrays = _of_table(_parts(path, classes), classes, outputs)
     scores = next(name for name in _SCORES if name in arrays)
-    values = np.atleast_1d(arrays[scores])
-    if not len(values):
-        raise AnswersError("has no rows; expected a row for each image")
+    values = _rows(arrays[scores])
     try:
         values = checked(values, scores, images=len(values), classes=len(classes))
         if "classes" in arrays:
@@ -76,10 +74,47 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
             values = np.argsort(order)[values] if scores == "labels" else values[:, order]
     except (PredictorError, UnusableModelError) as error:
         raise AnswersError(error.message) from None
+    return _answers(scores, values, arrays)
+
+
+def read_scores(path: Path) -> Answers:
+    """Return the score of each image in a file; raises `InputError` unless all are numbers from 0 to 1."""
+    if _is_npz(path, "scores"):
+        arrays = _of_npz(path, ("scores",))
+    else:
+        arrays = _scores_of_table(_parts(path, (_SCORE,)))
+    values = _rows(arrays["scores"])
+    try:
+        values = checked_scores(values, images=len(values))
+    except PredictorError as error:
+        raise AnswersError(error.message) from None
+    return _answers("scores", values, arrays)
+
+
+def _is_npz(path: Path, content: str) -> bool:
+    """Return whether a file is an npz file, and no table; raises `InputError` for a file of another kind."""
+    suffix = path.suffix.lower()
+    if suffix not in {".npz", ".csv", ".parquet"}:
+        raise AnswersError(f"{path.name} is no file of {content}; expected .npz, .csv, .parquet")
+    with _reading(""):
+        require_regular(path)
+    return suffix == ".npz"
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    values = np.atleast_1d(values)
+    if not len(values):
+        raise AnswersError("has no rows; expected a row for each image")
+    return values
+
+
+def _answers(scores: Scores, values: np.ndarray, arrays: dict[str, np.ndarray]) -> Answers:
+    """Return checked values with the images that they are for."""
     images = arrays.get("image")
     if images is not None and len(images) != len(values):
+        what = "scores" if scores == "scores" else "predictions"
         raise AnswersError(
-            f"has {len(images)} images and {len(values)} predictions; expected one for each image"
+            f"has {len(images)} images and {len(values)} {what}; expected one for each image"
         )
     exports = arrays.get("export", np.empty(0)).reshape(-1).tolist()
     if len(exports) > 1:
@@ -103,18 +138,23 @@ def _reading(kind: str) -> Iterator[None]:
         raise AnswersError(f"cannot be read{kind and f' as {kind}'} ({printable(said)})") from None
 
 
-def _of_npz(path: Path) -> dict[str, np.ndarray]:
+def _of_npz(path: Path, expected: tuple[Scores, ...]) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file, with exactly one of those `expected`."""
+    scored = expected == ("scores",)
     with opened(path) as (archive, members):
-        kinds = [name for name in _SCORES if name in members]
+        kinds = [name for name in expected if name in members]
         if len(kinds) != 1:
             found = ", ".join(sorted(members)) or "none"
-            raise AnswersError(
-                f"has the arrays {found}; expected exactly one of labels, probabilities and logits"
-            )
-        if others := sorted(set(members) - {*kinds, "image", "export", "classes"}):
-            raise AnswersError(
-                f"has the arrays {some_of(others)}; expected {kinds[0]}, image, export and classes only"
-            )
+            wanted = "exactly one of labels, probabilities and logits"
+            if scored:
+                wanted = "scores, and image and export for exported images"
+            raise AnswersError(f"has the arrays {found}; expected {wanted}")
+        besides = {"image", "export"} if scored else {"image", "export", "classes"}
+        if others := sorted(set(members) - {*kinds, *besides}):
+            allowed = "scores, image and export"
+            if not scored:
+                allowed = f"{kinds[0]}, image, export and classes"
+            raise AnswersError(f"has the arrays {some_of(others)}; expected {allowed} only")
         arrays = {name: array_in(archive, member) for name, member in members.items()}
         return arrays | ({"image": _images(arrays["image"])} if "image" in arrays else {})
 
@@ -242,6 +282,41 @@ def _of_table(
         return _labels(labels, classes) | arrays
     scores = "logits" if outputs == "logits" else "probabilities"
     return arrays | {scores: np.concatenate(values), "classes": np.array(classes)}
+
+
+def _scores_of_table(parts: Iterator[Any]) -> dict[str, np.ndarray]:
+    """Return the arrays of a table: `image`, perhaps `export`, and `scores`. Other columns do not count."""
+    head = next(parts, ())
+    if not head:
+        raise AnswersError("is empty; expected a line with the names of columns")
+    if "image" not in head or _SCORE not in head:
+        raise AnswersError(
+            f"has the columns {printable(some_of(head, shown=12))}; expected image and {_SCORE}"
+        )
+    if twice := [name for name in ("image", "export", _SCORE) if head.count(name) > 1]:
+        raise AnswersError(f"has the columns {some_of(twice)} twice")
+    images: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    exports: set[str] = set()
+    for columns in parts:
+        images.append(_images(np.array(columns["image"], dtype=np.str_)))
+        exports.update(filter(None, columns.get("export", ())))
+        try:
+            scores.append(np.array(columns[_SCORE], dtype=np.float64))
+        except (ValueError, TypeError) as error:
+            raise AnswersError(
+                f"the column {_SCORE} has empty cells or other values than numbers "
+                f"({printable(error)}); write a number from 0 to 1 for each image"
+            ) from None
+    if not scores:
+        raise AnswersError("has no rows; expected a row for each image")
+    if len({part.dtype.kind for part in images}) > 1:
+        raise AnswersError("image has both names and numbers of images; expected one of them")
+    return {
+        "image": np.concatenate(images),
+        "export": np.array(list(exports)),
+        "scores": np.concatenate(scores),
+    }
 
 
 def _labels(texts: Sequence[str], classes: Sequence[str]) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ _SUMS_TO_ONE = 1e-3
 """The largest distance of the sum of an image's probabilities from one."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _TAKEN = "its first outputs are 0 to 1 with sums of 1, so they are probabilities; if not, set model_outputs logits"
-_KNOWN = ("logits", "probabilities", "labels")
+_KNOWN = ("logits", "probabilities", "labels", "scores")
 _LEAST, _CHANCE = 5, 1e-3
 """Least images of a clear class, and most probability that a guess puts as many in its place; a swap has the square."""
 _FEWER, _EXPLAINED, _CLEAR = 5, 1 / 2, 3 / 4
@@ -44,6 +44,8 @@ def provided(
         raise PredictorError(
             f"declares the top {top} classes and {own}; the scores of top classes must be probabilities"
         )
+    if own == "scores":
+        return Provides("scores")
     if answers.ndim == 1:
         if own not in {None, "labels"}:
             raise PredictorError(
@@ -101,12 +103,36 @@ def checked(
     return answers
 
 
+def checked_scores(scores: np.ndarray, *, images: int) -> np.ndarray:
+    """Return a score of each image, (N,) float32; raises `PredictorError` unless all are numbers in [0, 1]."""
+    if scores.dtype.kind not in "biuf" or scores.shape != (images,):
+        raise PredictorError(
+            f"its scores are {scores.dtype} of shape {scores.shape}, expected {images} numbers from 0 to 1, one for "
+            "each image"
+        )
+    if missing := int(np.isnan(scores.astype(np.float64)).sum()):
+        raise PredictorError(
+            f"{missing} of {images} scores are NaN; give a score for each image, such as 0 where nothing was found"
+        )
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        examples = some_of([f"{score:g}" for score in np.unique(scores[outside])])
+        raise PredictorError(
+            f"{outside.sum()} of {images} scores are outside of 0 to 1: {examples}; rescale them, so that 1 is best"
+        )
+    return scores.astype(np.float32)
+
+
 def as_logits(answers: np.ndarray, provides: Provides, *, images: int, classes: int) -> np.ndarray:
     """Return logits, (N, classes) float32, of a predictor's answers for N images.
 
-    The softmax of the logits gives the predictor's probabilities. A label becomes logits with the largest at the label.
+    The softmax of the logits gives the predictor's probabilities. A label becomes logits with the largest at the label,
+    and a score of an image stands in every column, which no order of classes changes.
     Raises `PredictorError` for invalid answers, see `checked`, and for probabilities that do not sum to one.
     """
+    if provides.scored:
+        by_image = checked_scores(answers, images=images)
+        return np.asarray(np.repeat(by_image[:, None], classes, axis=1))
     answers = checked(
         answers, provides.scores, images=images, classes=classes, top=provides.top is not None
     )

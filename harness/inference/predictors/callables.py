@@ -99,7 +99,7 @@ class CallablePredictor:
     def provides(self) -> Provides:
         """Return the kind of the answers, by those for the first images and the declarations."""
         if self._images is None:
-            return Provides()
+            return Provides("scores") if self._facts["outputs"] == "scores" else Provides()
         some = self._images.pixels[: self._options.images_per_call]
         first = self.predict(unit_range(some).numpy())
         found = provided(

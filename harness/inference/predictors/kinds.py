@@ -58,6 +58,13 @@ OWN_KINDS: dict[str, Kind] = {
         "logits, probabilities or labels, for the images of `export-inputs`",
         open="recorded:open_recorded",
     ),
+    "scores": Kind(
+        "scores:scores.npz, .csv, .parquet",
+        "A recorded score in [0, 1] for each exported image, such as a Dice coefficient; more is better. An npz file has "
+        "the array scores, and perhaps image and export.",
+        "one score per image, for the images of `export-inputs`",
+        open="recorded:open_recorded",
+    ),
 }
 """The kinds of the harness itself, by the scheme of a SPEC, or by the suffix of a file."""
 KINDS = Registry("kind of predictor", Kind, OWN_KINDS, hook="stress_predictors")

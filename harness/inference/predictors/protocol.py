@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-Scores = Literal["logits", "probabilities", "labels"]
+Scores = Literal["logits", "probabilities", "labels", "scores"]
+
+
+NO_CLASSES = "the predictor gives a score for each image and no class"
+"""The reason why checks do not apply to a predictor of scores."""
 
 
 class PredictorError(InputError):
@@ -34,7 +38,8 @@ class UnknownPixelsError(PredictorError):
 class Provides:
     """The answers that a predictor gives.
 
-    `scores` is the kind of values per class, or "labels" for predicted classes only. With `top`, only the K largest
+    `scores` is the kind of values per class, "labels" for predicted classes only, or "scores" for one number in [0, 1]
+    per image, such as a Dice coefficient, where more is better. With `top`, only the K largest
     probabilities are known. A `network` of PyTorch runs in this process, and may normalize pixels itself. `layers`
     allows attention and gradients. A `live` predictor answers any pixels; another only those recorded before the run.
     Up to `calls` calls of `predict` run at a time, each in a thread of its own.
@@ -79,7 +84,12 @@ class Provides:
     @property
     def known(self) -> int | None:
         """Return the number of leading classes with a known probability; 0 for labels only, None for every class."""
-        return 0 if self.scores == "labels" else self.top
+        return 0 if self.scores == "labels" or self.scored else self.top
+
+    @property
+    def scored(self) -> bool:
+        """Return whether the predictor gives a score for each image, and no class."""
+        return self.scores == "scores"
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -87,6 +97,8 @@ class Provides:
         found = []
         if self.scores == "labels":
             found.append("the predictor returns labels only: no check of confidence applies")
+        elif self.scored:
+            found.append(f"{NO_CLASSES}: no check of classes or of confidence applies")
         elif self.top is not None:
             found.append(
                 f"the predictor returns the top {self.top} classes only: no probability beyond them is known"

@@ -1,4 +1,4 @@
-"""Recorded predictions as a predictor, which finds them by the hash of an image's pixels."""
+"""Recorded predictions or scores as a predictor, which finds them by the hash of an image's pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
 from harness.data.rows import parts_of
 from harness.inference.predictions import softmax
-from harness.inference.predictors.answer_files import Answers, read_answers
+from harness.inference.predictors.answer_files import Answers, read_answers, read_scores
 from harness.inference.predictors.answers import are_probabilities
 from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
 from harness.perturb.poses import PROTOCOL
@@ -71,11 +71,12 @@ class RecordedAnswers:
 def open_recorded(
     spec: str, options: NetworkOptions, images: LabelledImages | None
 ) -> RecordedAnswers:
-    """Open the file of a SPEC `predictions:FILE`; without images the predictor only has an identity.
+    """Open the file of a SPEC `predictions:FILE` or `scores:FILE`; without images it only has an identity.
 
     Raises `InputError` for a file that lacks images, repeats them, or belongs to another export.
     """
-    path = Path(spec.partition(":")[2])
+    scheme, _, name = spec.partition(":")
+    path, scored = Path(name), scheme == "scores"
     try:
         require_regular(path)
         sha256 = hash_of_file(path)
@@ -83,14 +84,15 @@ def open_recorded(
         raise AnswersError(
             f"cannot be read ({error.strerror}); name a .npz, .csv or .parquet file"
         ) from None
-    identity = Identity(
-        "recorded", {"file": str(sha256), "declared": str(options.model_outputs)}, lasting=False
-    )
+    declared = "scores" if scored else str(options.model_outputs)
+    identity = Identity("recorded", {"file": str(sha256), "declared": declared}, lasting=False)
     if images is None:
-        return RecordedAnswers(
-            identity, Provides("labels", live=False), np.empty(0, "S64"), np.empty(0, np.int64)
-        )
-    answers = _answers_in(path, images, options.model_outputs)
+        provides = Provides("scores" if scored else "labels", live=False)
+        return RecordedAnswers(identity, provides, np.empty(0, "S64"), np.empty(0, np.int64))
+    if scored:
+        answers = _with_numbers(read_scores(path), images)
+    else:
+        answers = _answers_in(path, images, options.model_outputs)
     if hash_of_file(path) != sha256:
         raise ChangedError("changed during reading; run again when nothing writes to it")
     names, values = (
@@ -99,8 +101,9 @@ def open_recorded(
     once, first, which = np.unique(names, return_index=True, return_inverse=True)
     predicted = values if values.ndim == 1 else values.argmax(axis=1)
     if differing := int((predicted != predicted[first][which]).sum()):
+        what = "scores" if scored else "predictions"
         raise AnswersError(
-            f"has other predictions for {differing} images than for images with the same pixels"
+            f"has other {what} for {differing} images than for images with the same pixels"
         )
     provides = Provides(answers.scores, live=False, classes=images.classes if answers.named else ())
     return RecordedAnswers(identity, provides, once, values[first], answers.export)
@@ -166,7 +169,11 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
         raise AnswersError(
             f"is the file of the data, {data}, so its labels are no predictions; name their own file"
         )
-    answers = read_answers(path, images.classes, outputs=outputs)
+    return _with_numbers(read_answers(path, images.classes, outputs=outputs), images)
+
+
+def _with_numbers(answers: Answers, images: LabelledImages) -> Answers:
+    """Return the answers with numbers of images in place of the names of their files."""
     if answers.images is None or answers.images.dtype.kind != "U":
         return answers
     return replace(answers, images=_numbers_of_files(answers.images.tolist(), images))
