@@ -41,7 +41,7 @@ from harness.report.pictures import SIZE, strip
 from harness.run.opening import open_session
 from harness.run.overview import Overview, Rate
 from harness.run.request import RunRequest
-from harness.run.shown import Line
+from harness.run.shown import CaptionLine
 from harness.run.side_by_side import measure_overview
 from harness.run.status import report_in
 
@@ -302,7 +302,7 @@ def failure(report: Mapping[str, Any], folder: Path) -> Figure:
             pixels = np.asarray(
                 Image.open(folder / column["image"], formats=["WEBP"]).convert("RGB")
             )
-        lines = (Line(**line) for line in column["lines"])
+        lines = (CaptionLine(**line) for line in column["lines"])
         tiles.append(
             (pixels, column["title"], "\n".join(f"{line.text} {line.percent}" for line in lines))
         )

@@ -288,7 +288,7 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class Answers:
+class CachedAnswers:
     """Single answers as bytes by keys as bytes, one file for each source; processes may share it.
 
     Each answer has a checksum over key and content, so a damaged one counts as absent. If the

@@ -30,7 +30,7 @@ _MARK = b"tEXtSoftware\0stress-harness"
 
 
 @dataclass(frozen=True)
-class Kind:
+class OutputKind:
     """A kind of output: its name in messages, and a pattern (DOTALL) that the beginning of its own files matches.
 
     An empty file is of every kind.
@@ -40,45 +40,47 @@ class Kind:
     pattern: bytes
 
 
-PAGE = Kind(
+PAGE = OutputKind(
     "a page of the harness",
     rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")',
 )
 _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="head-title")'
 """Pattern of a text that could pass as the verdict of a run; that of an earlier run must not remain."""
-REPORT_PAGE = Kind("the page of a gate run", _VERDICT)
-REPORT_JSON = Kind("the record of a gate run", _VERDICT)
-REPORT_MARKDOWN = Kind("the summary of a gate run", _VERDICT)
-REPORT_PICTURE = Kind("a picture of a gate run", rb"RIFF.{4}WEBP")
-HISTORY = Kind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
-PICTURE = Kind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
-FIGURE = Kind(
+REPORT_PAGE = OutputKind("the page of a gate run", _VERDICT)
+REPORT_JSON = OutputKind("the record of a gate run", _VERDICT)
+REPORT_MARKDOWN = OutputKind("the summary of a gate run", _VERDICT)
+REPORT_PICTURE = OutputKind("a picture of a gate run", rb"RIFF.{4}WEBP")
+HISTORY = OutputKind("a run history", rb'(?:[^\0]*\n)?\s*(?:\{[^\n]*"candidate"\s*:|<{7}|>{7})')
+PICTURE = OutputKind("a picture of the harness", re.escape(_PNG) + rb".{25,70}" + re.escape(_MARK))
+FIGURE = OutputKind(
     "a figure of the harness", rb"\s*<\?xml[^\0]*?<dc:title>Matplotlib v|" + PICTURE.pattern
 )
-CURVES = Kind(
+CURVES = OutputKind(
     "curves of a training",
     re.escape(_PNG) + rb".{25,70}tEXtSoftware\0(?:stress-harness|Matplotlib)",
 )
-CHECKPOINT = Kind("a native checkpoint", rb'.{8}\{.*?"__metadata__"\s*:\s*\{[^\n]*?"harness"\s*:')
-ONNX = Kind("an ONNX file", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
-TRAINING_STATE = Kind("the state of a training", rb".{32}PK\x03\x04")
-EPOCHS = Kind("the epochs of a training", rb'\[\s*(?:\{\s*"epoch"|\])')
-PANEL = Kind(
+CHECKPOINT = OutputKind(
+    "a native checkpoint", rb'.{8}\{.*?"__metadata__"\s*:\s*\{[^\n]*?"harness"\s*:'
+)
+ONNX = OutputKind("an ONNX file", rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]")
+TRAINING_STATE = OutputKind("the state of a training", rb".{32}PK\x03\x04")
+EPOCHS = OutputKind("the epochs of a training", rb'\[\s*(?:\{\s*"epoch"|\])')
+PANEL = OutputKind(
     "a reference panel",
     rb'\s*\{\s*"schema"(?!.*?"verdict"\s*:)(?=.*?"data_sha256"\s*:)(?=.*?"recipe"\s*:)',
 )
-PANEL_PREDICTIONS = Kind(
+PANEL_PREDICTIONS = OutputKind(
     "the predictions of a reference panel", rb"PK\x03\x04.{26}panel_predictions\.npy"
 )
-INCUMBENT_DECLARATION = Kind(
+INCUMBENT_DECLARATION = OutputKind(
     "the declaration of an incumbent", rb"(?:#[^\n]*\n|\s)*schema\s*=\s*\d+\s*\n\s*file\s*="
 )
-CHECKS = Kind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
+CHECKS = OutputKind("a checks file", rb"(?:[^\0]*\n)?\s*schema\s*=\s*\d")
 
 
-def table_kind(name: str, first_title: str) -> Kind:
+def table_kind(name: str, first_title: str) -> OutputKind:
     """Return the kind of CSV files called `name`, with this title first in the line of titles."""
-    return Kind(name, re.escape(first_title.encode()) + rb",")
+    return OutputKind(name, re.escape(first_title.encode()) + rb",")
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Output:
     """
 
     path: Path
-    kind: Kind
+    kind: OutputKind
     inputs: Inputs = Inputs()
     within: Path | None = None
 

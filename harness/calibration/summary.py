@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from harness.calibration.panel import Panel
     from harness.checks import Threshold
     from harness.measures.panel.threshold import Calibrated, PanelCheck
-    from harness.run.budget import Line
+    from harness.run.budget import CostLine
 
 
 TYPICAL = 0.9
@@ -78,7 +78,7 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
     )
 
 
-def planned_drop(family: str, line: Line) -> float | None:
+def planned_drop(family: str, line: CostLine) -> float | None:
     """Return the minimum detectable drop of the line of a family in a plan, by its smallest class or group.
 
     None for no detectable drop, and for a shipped family of other metrics than accuracies, such as counts. Any other

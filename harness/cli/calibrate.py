@@ -12,7 +12,7 @@ from harness.cli.options import (
     FILE,
     MODEL,
     OK,
-    Command,
+    CommandWithExample,
     checks_option,
     for_gate,
     number,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "calibrate",
-    cls=Command,
+    cls=CommandWithExample,
     passes_on=True,
     many=("--checkpoints",),
     example="calibrate --checkpoints runs/seed-*.safetensors",

@@ -9,7 +9,7 @@ from harness.cli import options
 
 @click.command(
     "docs",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="docs troubleshooting#data",
     help="Print a page of the documentation, or a section of it, as Markdown. Without PAGE, print "
     "the names and titles of all pages.",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "convert",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="convert baseline_best.pth baseline.safetensors",
     help="Turn a state dict of the shipped architecture into the native format.",
 )
@@ -35,7 +35,7 @@ def convert_command(source: Path, destination: Path) -> int:
 
 @click.command(
     "cache",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="cache --clear",
     help="Show or empty the cache of predictions, decoded images and measurements of reference "
     "models, which makes a second run quick. Beyond the sizes shown, the least recently used "
@@ -61,7 +61,7 @@ def cache_command(*, info: bool, clear: bool) -> int:
 
 @click.command(
     "fetch-data",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="fetch-data",
     help="Download Fashion-MNIST, verify it and keep it in the user's cache.",
 )
@@ -81,7 +81,7 @@ def fetch_data_command(data_dir: Path | None) -> int:
 
 @click.command(
     "list",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="list checks",
     help="Print WHAT there is: the checks of the checks file, or all settings, metrics, "
     "corruptions, sources of data or predictors, those of installed packages included.",
@@ -144,7 +144,7 @@ They are written out so that help needs no PyTorch; a test compares them with th
 
 @click.command(
     "train",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="train runs/new.safetensors --augment --seed 7",
     help="Train a Fashion-MNIST classifier. A killed run is resumable: start it again.",
 )

@@ -27,7 +27,7 @@ _PARTIAL = coded(
 )
 
 
-class _Gate(options.Command):
+class _Gate(options.CommandWithExample):
     """A command that passes on all that it is given, but for a request for help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -16,7 +16,7 @@ HISTORY = Path("reports/history.jsonl")
 
 @click.command(
     "history",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="history reports/history.jsonl",
     help="Print the last runs of the gate, and the first run of each failure. A page of their own "
     "draws clean accuracy, worst pose, failing checks and the smallest margin of each behavior.",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness.base.groups import Setting
-    from harness.base.outputs import Inputs, Kind, Output
+    from harness.base.outputs import Inputs, Output, OutputKind
     from harness.run.project import Project
 
 F = TypeVar("F", bound="Callable[..., Any] | click.Command")
@@ -44,7 +44,7 @@ CHECKS = Path("stress_tests/checks.toml")
 _GIVEN, _PASSED_ON = "harness.given", "harness.passed_on"
 
 
-class Command(click.Command):
+class CommandWithExample(click.Command):
     """A command whose help ends with an example.
 
     If the command `passes_on`, arguments after `--` go to the gate. An option named in `many`
@@ -274,7 +274,7 @@ def tell(*lines: object, to: TextIO | None = None) -> None:
         print(harmless(line), file=to or sys.stdout, flush=True)
 
 
-def own_output(path: Path, kind: Kind, inputs: Inputs) -> Output:
+def own_output(path: Path, kind: OutputKind, inputs: Inputs) -> Output:
     """Return the output of a command; raises `InputError` where something else is in its place."""
     from harness.base.outputs import Output
 

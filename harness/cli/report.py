@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "report",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="report reports/stress.json",
     help="Draw the page and the Markdown summary of a run again, from its record stress.json and "
     "the folder of pictures beside it. Nothing runs, and neither the model nor the data is needed.",
@@ -81,7 +81,7 @@ def report_command(
 
 @click.command(
     "schema",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="schema > stress.schema.json",
     help="Print the JSON schema of stress.json (draft 2020-12), for tools that read the record of "
     "a run.",

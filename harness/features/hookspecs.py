@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from harness.data.skews import Skew
     from harness.data.sources import Source
     from harness.inference.backends import Backend
-    from harness.inference.predictors.kinds import Kind as PredictorKind
+    from harness.inference.predictors.kinds import PredictorKind
     from harness.measures import Metric
     from harness.networks.formats import NetworkFormat
     from harness.perturb.corruptions import CorruptionFunction

@@ -129,14 +129,14 @@ class _Looking:
             logits = finite(shaped(logits, (size, self.classes), images=len(positions)))
             return torch.cat([logits, maps[: len(positions)].flatten(1)], dim=1).cpu().numpy()
 
-        tap = _Tap(self.layer, self.grid)
+        tap = _AttentionTap(self.layer, self.grid)
         with evaluating(model, tap.hooks):
             return np.concatenate(
                 in_batches(look, np.arange(len(inputs)), size=size, workers=workers)
             )
 
 
-class _Tap(threading.local):
+class _AttentionTap(threading.local):
     """A forward hook that cuts the graph at a layer: only the layers after it are differentiated.
 
     Each thread has its own activation, since batches run in parallel through one model.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from harness.base.errors import InputError, Interruption, raised
-from harness.networks.process import Settings, streams_open
+from harness.networks.process import ProcessSettings, streams_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +63,7 @@ def in_batches(
             finished.put(number)
 
     with _one_thread_per_worker(), streams_open():
-        settings = Settings()
+        settings = ProcessSettings()
         ended = [_started(take) for _ in range(min(workers, len(batches)))]
         try:
             for _ in batches:

@@ -31,7 +31,7 @@ def channel_moments(
     A part has every so many-th batch of `size` inputs. `layers` are batch norms of the model by name. A layer that the
     model does not call has zeros.
     """
-    tap = _Tap()
+    tap = _MomentsTap()
 
     def look(positions: np.ndarray) -> np.ndarray:
         tap.seen = {}
@@ -48,7 +48,7 @@ def channel_moments(
     return np.stack([counts, means, variances], axis=1).astype(np.float32)
 
 
-class _Tap(threading.local):
+class _MomentsTap(threading.local):
     """Hooks that keep number, sum and sum of squares of each channel's inputs, apart for each thread."""
 
     seen: dict[str, np.ndarray]

@@ -97,7 +97,7 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
 """Reader and writer of each setting."""
 
 
-class Settings:
+class ProcessSettings:
     """Present settings of this process and of this thread."""
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ def settings_kept() -> Iterator[None]:
 
     Time limits depend on these handlers.
     """
-    before = Settings()
+    before = ProcessSettings()
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
     with warnings.catch_warnings() if main else nullcontext():

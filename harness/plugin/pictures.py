@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.records import as_json, read_json
 from harness.run.margins import urgency
-from harness.run.shown import Case, Pictures
+from harness.run.shown import Case, ExamplePictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ def panels(sent: Mapping[str, Any]) -> dict[str, Any]:
     from harness.report.page import render
     from harness.report.pictures import sheet
 
-    pictures = read_json(Pictures, sent["pictures"], where="a test's pictures")
+    pictures = read_json(ExamplePictures, sent["pictures"], where="a test's pictures")
     parts = [render("picture", case=case) for case in pictures.cases]
     if pictures.faces:
         parts.append(sheet(pictures.title, pictures.faces))
@@ -74,7 +74,7 @@ class PictureMaker:
         is_limited = verdict.passed and not verdict.leads
         if is_limited and self.first_bytes[verdict.status] >= int(_SHARE_OF_PASSED * MAX_BYTES):
             omitted = None if evidence.has_examples else 0
-            pictures = Pictures(omitted=omitted)
+            pictures = ExamplePictures(omitted=omitted)
         else:
             pictures = _pictures_of(evidence, session)
             if pictures.cases:
@@ -82,16 +82,16 @@ class PictureMaker:
         return {"turn": turn, "pictures": as_json(pictures)}
 
 
-def _pictures_of(evidence: Evidence, session: StressSession) -> Pictures:
+def _pictures_of(evidence: Evidence, session: StressSession) -> ExamplePictures:
     from harness.report.pictures import case_of, gallery
 
-    pictures = Pictures()
+    pictures = ExamplePictures()
     verdict = evidence.verdict
     try:
         tiles, count = evidence.gallery(session)
         if tiles and verdict is not None:
             check = verdict.check
-            pictures = Pictures((), *gallery(check.keys["pair"], check.pose, tiles, count))
+            pictures = ExamplePictures((), *gallery(check.keys["pair"], check.pose, tiles, count))
         cases = tuple(map(case_of, evidence.examples(session)))
     except Exception as error:
         # A user's model that answers may still not be one that can be looked into.
@@ -105,7 +105,7 @@ class _Entry:
 
     verdict: Verdict
     turn: int
-    pictures: Pictures
+    pictures: ExamplePictures
     shown: int = 0
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ class _Entry:
             self.sizes.append(sum(len(as_json(face)) for face in self.pictures.faces))
 
     @property
-    def fitting(self) -> Pictures:
+    def fitting(self) -> ExamplePictures:
         """Return the pictures that are shown, and how many are left out."""
         missing = len(self.sizes) - self.shown
         faces = () if missing else self.pictures.faces
@@ -142,10 +142,10 @@ class PictureBook:
 
     def take(self, verdict: Verdict, sent: Mapping[str, Any]) -> None:
         """Keep a test's verdict and its pictures until `chosen`."""
-        pictures = read_json(Pictures, sent["pictures"], where="a worker's pictures")
+        pictures = read_json(ExamplePictures, sent["pictures"], where="a worker's pictures")
         self.entries.append(_Entry(verdict, sent["turn"], pictures))
 
-    def chosen(self) -> dict[str, Pictures]:
+    def chosen(self) -> dict[str, ExamplePictures]:
         """Return the pictures that the page has room for, by the id of the check."""
         ranked = sorted(self.entries, key=lambda entry: (urgency(entry.verdict), entry.turn))
         leading = [entry for entry in ranked if entry.verdict.leads][:1]

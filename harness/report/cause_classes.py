@@ -13,7 +13,7 @@ from harness.report.cause_evidence import (
     CONFIDENCE_AREA,
     LEAST_CLASSES,
     TWO,
-    Evidence,
+    CauseEvidence,
     is_of_class,
 )
 from harness.report.signs import FAR, deviation
@@ -30,7 +30,7 @@ _FAR_BETTER = 3.0
 """Deviation of a model that expects other pixels: it is better under two corruptions."""
 
 
-def never_predicted(evidence: Evidence) -> str:
+def never_predicted(evidence: CauseEvidence) -> str:
     """Name the classes that are never predicted, if they carry the loss of accuracy.
 
     Most other classes must be predicted.
@@ -44,14 +44,14 @@ def never_predicted(evidence: Evidence) -> str:
     return f"{missing_in_words(evidence)}."
 
 
-def missing_in_words(evidence: Evidence) -> str:
+def missing_in_words(evidence: CauseEvidence) -> str:
     """Return which classes are never predicted, as text."""
     missing = evidence.never_predicted
     verb = "is" if len(missing) == 1 else "are"
     return f"{some_of([*missing])} {verb} never predicted (of {sum(missing.values()):,} images)"
 
 
-def by_margin(evidence: Evidence) -> str:
+def by_margin(evidence: CauseEvidence) -> str:
     """Compare the largest deviation of each class with that of the accuracy on all images."""
     by_class: dict[str, float] = {}
     largest_miss = 0.0
@@ -82,7 +82,7 @@ def by_margin(evidence: Evidence) -> str:
     )
 
 
-def by_class(evidence: Evidence) -> str:
+def by_class(evidence: CauseEvidence) -> str:
     """Compare the accuracies of classes where accuracy, geometry and corruptions hold.
 
     Wrong labels of one class cost confidence first; the loss of its accuracy stays within the
@@ -106,7 +106,7 @@ def by_class(evidence: Evidence) -> str:
     )
 
 
-def by_points(evidence: Evidence) -> str:
+def by_points(evidence: CauseEvidence) -> str:
     """Compare the points that classes lose: one or two carry the loss, and no third class fails."""
     names, lost = evidence.carrying, evidence.lost
     of_classes = [failing.verdict for failing in evidence.failing if is_of_class(failing.verdict)]
@@ -120,7 +120,7 @@ def by_points(evidence: Evidence) -> str:
     return f"{gaps} against reference models: {share:.0%} of what all classes lose."
 
 
-def by_swap(evidence: Evidence) -> str:
+def by_swap(evidence: CauseEvidence) -> str:
     """Compare confusions with the incumbent's.
 
     Where two classes are mostly swapped, other errors follow from that.

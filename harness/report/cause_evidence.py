@@ -150,7 +150,7 @@ def _row_shares(counts: np.ndarray, images: np.ndarray) -> np.ndarray:
     return shares
 
 
-class Evidence:
+class CauseEvidence:
     """Verdicts on the candidate, and what they show of a cause.
 
     Attributes:

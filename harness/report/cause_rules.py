@@ -28,7 +28,7 @@ from harness.report.cause_evidence import (
     OF_ALL_IMAGES,
     OTHER_AREA,
     TWO,
-    Evidence,
+    CauseEvidence,
 )
 from harness.report.signs import FAR, deviation
 
@@ -80,7 +80,7 @@ By chance, 9 of 60 healthy controls have two kinds of corruption that are better
 """
 
 
-def expects_other_pixels(evidence: Evidence, *, by: float) -> bool:
+def expects_other_pixels(evidence: CauseEvidence, *, by: float) -> bool:
     """Return whether the candidate seems to expect another pipeline.
 
     Two kinds of corruption are then better by at least `by` standard deviations of the reference
@@ -89,7 +89,7 @@ def expects_other_pixels(evidence: Evidence, *, by: float) -> bool:
     return len(evidence.better(by)) >= TWO and max(evidence.kinds.values()) >= _WORSE
 
 
-def _labels(evidence: Evidence) -> str:
+def _labels(evidence: CauseEvidence) -> str:
     """Return evidence for wrong training labels.
 
     Contradictory labels lower the confidence on all images, hardly its order, and accuracy less.
@@ -122,7 +122,7 @@ def _labels(evidence: Evidence) -> str:
     )
 
 
-def _first_verdicts_on_clean(evidence: Evidence) -> dict[str, Verdict]:
+def _first_verdicts_on_clean(evidence: CauseEvidence) -> dict[str, Verdict]:
     """Return the first verdict of each metric on clean images, by name of the metric."""
     first: dict[str, Verdict] = {}
     for verdict in evidence.verdicts:
@@ -132,7 +132,7 @@ def _first_verdicts_on_clean(evidence: Evidence) -> dict[str, Verdict]:
     return first
 
 
-def _calibration(evidence: Evidence) -> str:
+def _calibration(evidence: CauseEvidence) -> str:
     """Return evidence for wrong probabilities of right predictions."""
     of_confidence = _failing_in(evidence, CONFIDENCE_AREA)
     if not of_confidence or by_class(evidence):
@@ -171,13 +171,13 @@ def _names_pair(verdict: Verdict) -> bool:
     return bool(metric and metric.names_cause)
 
 
-def _attention(evidence: Evidence) -> str:
+def _attention(evidence: CauseEvidence) -> str:
     if evidence.areas != {ATTENTION_AREA}:
         return ""
     return "Only checks of attention fail."
 
 
-def _geometry(evidence: Evidence) -> str:
+def _geometry(evidence: CauseEvidence) -> str:
     if not evidence.mostly(GEOMETRY_AREA):
         return ""
     families = [check.verdict.check.family for check in _failing_in(evidence, GEOMETRY_AREA)]
@@ -188,17 +188,17 @@ def _geometry(evidence: Evidence) -> str:
     )
 
 
-def _failing_in(evidence: Evidence, area: str) -> list[FailingCheck]:
+def _failing_in(evidence: CauseEvidence, area: str) -> list[FailingCheck]:
     return [check for check in evidence.failing if check.area == area]
 
 
-def _clean_in_words(evidence: Evidence) -> str:
+def _clean_in_words(evidence: CauseEvidence) -> str:
     if evidence.clean_passes:
         return "Clean accuracy passes"
     return "Clean accuracy deviates far less than other checks"
 
 
-def _group(evidence: Evidence) -> str:
+def _group(evidence: CauseEvidence) -> str:
     """Return evidence for a cause in one group of a column.
 
     It compares the odds of an error by group, because damage to all images moves all odds alike,
@@ -249,7 +249,7 @@ def _log_odds_of_error(accuracy: float, n: int) -> float:
     return float(np.log((n + 1 - correct) / correct))
 
 
-def _pipeline(evidence: Evidence) -> str:
+def _pipeline(evidence: CauseEvidence) -> str:
     if not expects_other_pixels(evidence, by=_BETTER) or evidence.areas <= {CORRUPTION_AREA}:
         return ""
     first, second, *_ = evidence.better(_BETTER)
@@ -260,7 +260,7 @@ def _pipeline(evidence: Evidence) -> str:
     )
 
 
-def _corruption(evidence: Evidence) -> str:
+def _corruption(evidence: CauseEvidence) -> str:
     if not evidence.mostly(CORRUPTION_AREA):
         return ""
     failing = _failing_in(evidence, CORRUPTION_AREA)
@@ -269,7 +269,7 @@ def _corruption(evidence: Evidence) -> str:
     return f"{_clean_in_words(evidence)}, and most failing checks are of corruptions ({names})."
 
 
-def _named(evidence: Evidence) -> str:
+def _named(evidence: CauseEvidence) -> str:
     """Return the detail of the failing check that names the cause and deviates most.
 
     It is empty if a check of all images fails, or one of the whole network's probabilities or
@@ -296,7 +296,7 @@ def _named(evidence: Evidence) -> str:
     return f"{detail}."
 
 
-def _drift(evidence: Evidence) -> str:
+def _drift(evidence: CauseEvidence) -> str:
     """Return evidence that the candidate is worse in most respects."""
     largest_miss = max((failing.miss for failing in evidence.failing), default=0.0)
     for failing in evidence.failing:
@@ -319,7 +319,7 @@ def _drift(evidence: Evidence) -> str:
     )
 
 
-def _outstanding(evidence: Evidence) -> str:
+def _outstanding(evidence: CauseEvidence) -> str:
     """Return as text which classes stand out in a drift, if any do."""
     predicted = evidence.predicted
     if predicted and len(evidence.never_predicted) > len(predicted):
@@ -339,7 +339,7 @@ def by_count(names: Sequence[str]) -> list[str]:
     return sorted(unique_names, key=lambda name: -names.count(name))
 
 
-RULES: tuple[tuple[str, str, Callable[[Evidence], str]], ...] = (
+RULES: tuple[tuple[str, str, Callable[[CauseEvidence], str]], ...] = (
     (LABELS, "Look at wrong training labels first.", _labels),
     (CALIBRATION, _LOOK_AT_TRAINING, _calibration),
     (ATTENTION, "Look at what stands beside the objects in training images.", _attention),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from harness.checks.families import FAMILIES
 from harness.checks.roles import ROLES
 from harness.report.cause_classes import never_predicted
-from harness.report.cause_evidence import Evidence, FailingCheck, area_of, own_areas
+from harness.report.cause_evidence import CauseEvidence, FailingCheck, area_of, own_areas
 from harness.report.cause_rules import (
     COMPARE_PIXELS,
     LOOK_FOR_CLASS,
@@ -74,7 +74,7 @@ def likely_cause(
         f"{area} {failing.count(area)} of {judged.count(area)}" for area in by_count(failing)
     )
     own = {area: family for area, family in own_areas().items() if area in failing}
-    evidence = Evidence(on_candidate, overview)
+    evidence = CauseEvidence(on_candidate, overview)
     shown = (
         _shown_by_pixels(faults)
         or _shown_by_classes(evidence)
@@ -93,12 +93,12 @@ def _shown_by_pixels(faults: InputFaults | None) -> Shown | None:
     return PIPELINE, f"{shares}: the pixels, not the weights ({images}).", COMPARE_PIXELS
 
 
-def _shown_by_classes(evidence: Evidence) -> Shown | None:
+def _shown_by_classes(evidence: CauseEvidence) -> Shown | None:
     missing = never_predicted(evidence)
     return (MISSING, missing, LOOK_FOR_CLASS) if missing else None
 
 
-def _shown_by_family(evidence: Evidence) -> Shown | None:
+def _shown_by_family(evidence: CauseEvidence) -> Shown | None:
     """Return the cause that the checks of one family show; None if corruptions show that other pixels are expected."""
     if expects_other_pixels(evidence, by=SURELY_BETTER):
         return None
@@ -109,7 +109,7 @@ def _shown_by_family(evidence: Evidence) -> Shown | None:
     return None
 
 
-def _shown_by_rule(evidence: Evidence, own: Mapping[str, Family]) -> Shown | None:
+def _shown_by_rule(evidence: CauseEvidence, own: Mapping[str, Family]) -> Shown | None:
     for group, advice, rule in RULES:
         words = rule(evidence)
         if words:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from harness.run.history import History, Line
+    from harness.run.history import History, HistoryLine
     from harness.run.outcome import Outcome
 
 _TITLES = (
@@ -90,14 +90,14 @@ def history_lines(known: History, *, last: int = LAST) -> list[str]:
     return said[:-1] or [f"{len(known.lines)} runs, none with the verdict pass or fail"]
 
 
-def _title(like: tuple[str, str], lines: Sequence[Line]) -> str:
+def _title(like: tuple[str, str], lines: Sequence[HistoryLine]) -> str:
     profile, data = like
     candidates = f"{len(lines)} candidates" if len(lines) != 1 else "1 candidate"
     name = next((line.data_name for line in reversed(lines) if line.data_name), "")
     return f"{candidates}, {profile} profile, data {f'{name} ({data[:8]})' if name else data[:8]}"
 
 
-def _body(lines: Sequence[Line]) -> Markup:
+def _body(lines: Sequence[HistoryLine]) -> Markup:
     body = Markup()
     if since := _since(lines):
         rows = table(("check", "fails since", "for"), since)
@@ -109,7 +109,7 @@ def _body(lines: Sequence[Line]) -> Markup:
     )
 
 
-def _illustrations(lines: Sequence[Line]) -> list[Illustration]:
+def _illustrations(lines: Sequence[HistoryLine]) -> list[Illustration]:
     """Return the figures of several runs; one run has none."""
     if len(lines) <= 1:
         return []
@@ -136,7 +136,7 @@ def _illustrations(lines: Sequence[Line]) -> list[Illustration]:
     return [accuracy, smallest]
 
 
-def _since(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
+def _since(lines: Sequence[HistoryLine]) -> list[tuple[str, str, str]]:
     """Return the start of the failure of each check, and the number of its candidates, as text."""
     rows = []
     for check, first, count, before in failing_since(lines):
@@ -146,7 +146,7 @@ def _since(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _row(line: Line) -> tuple[str, ...]:
+def _row(line: HistoryLine) -> tuple[str, ...]:
     nearest = min(line.margins, key=line.margins.__getitem__, default=None)
     return (
         line.date,
@@ -162,7 +162,7 @@ def _share(value: float | None) -> str:
     return "–" if value is None else Unit.SHARE.format(value)
 
 
-def accuracy_over_runs(lines: Sequence[Line]) -> Figure:
+def accuracy_over_runs(lines: Sequence[HistoryLine]) -> Figure:
     """Plot accuracy, clean and under pose, for each run, oldest first; below, the number of failing checks."""
     from matplotlib.ticker import MaxNLocator
 
@@ -201,7 +201,7 @@ def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -
     return heat_maps(shown, x="", y="", height=1.9 + 0.24 * len(names))
 
 
-def _runs(lines: Sequence[Line]) -> list[str]:
+def _runs(lines: Sequence[HistoryLine]) -> list[str]:
     """Return names of the runs by day and candidate, the last one among them; empty for those between."""
     named = range(len(lines) - 1, -1, len(lines) // -_TICKS)
     return [

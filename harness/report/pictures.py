@@ -18,7 +18,7 @@ from harness.measures.panel.predictions import LIKELIEST
 from harness.perturb import IDENTITY
 from harness.report.figures import figure, styled
 from harness.report.page import render
-from harness.run.shown import AS_SEEN, Case, Column, Face, Line, address_of
+from harness.run.shown import AS_SEEN, CaptionLine, Case, Column, Face, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +56,7 @@ class View(NamedTuple):
 
     title: str
     pixels: np.ndarray | None
-    lines: tuple[Line, ...]
+    lines: tuple[CaptionLine, ...]
     words: str
 
 
@@ -103,7 +103,7 @@ def views_of(example: Example) -> list[View]:
     views = [_original_view(example)]
     if _is_changed(example):
         description = f"image {example.index}, {example.pose}"
-        views.append(View(AS_SEEN, _rgb(example.seen), (Line(example.pose),), description))
+        views.append(View(AS_SEEN, _rgb(example.seen), (CaptionLine(example.pose),), description))
     for name, model_view in _models(example):
         views.append(_view_of_model(example, name, model_view))
     return views
@@ -111,10 +111,10 @@ def views_of(example: Example) -> list[View]:
 
 def _original_view(example: Example) -> View:
     title = f"image {example.index}"
-    lines = [Line(f"true: {example.true}", "right")]
+    lines = [CaptionLine(f"true: {example.true}", "right")]
     if example.pose and example.at_rest is not None:
         answer = example.at_rest
-        lines.append(Line(f"{example.name}: {marked(answer)}", _kind(answer)))
+        lines.append(CaptionLine(f"{example.name}: {marked(answer)}", _kind(answer)))
     return View(title, _rgb(example.original), tuple(lines), f"{title}, {example.true}")
 
 
@@ -125,7 +125,7 @@ def _view_of_model(example: Example, name: str, model_view: ModelView) -> View:
     if heat is None:
         return View(name, None, lines, f"{name} looks nowhere")
     if not heat.any():
-        return View(name, None, (Line("looks nowhere"), *lines), f"{name} looks nowhere")
+        return View(name, None, (CaptionLine("looks nowhere"), *lines), f"{name} looks nowhere")
     pixels = _heated(_rgb(example.seen), heat / heat.max())
     return View(name, pixels, lines, f"{name} looks most at the {_brightest_ninth(heat)}")
 
@@ -174,14 +174,14 @@ def _kind(answer: Answer) -> Literal["right", "wrong"]:
     return "right" if answer.predicted == answer.true else "wrong"
 
 
-def _class_lines(example: Example, view: ModelView) -> tuple[Line, ...]:
+def _class_lines(example: Example, view: ModelView) -> tuple[CaptionLine, ...]:
     """Return a line for each of the leading classes and for the true class, with its share.
 
     The number of leading classes is that which panel predictions hold.
     """
     shares = view.answer.shares(example.classes)
     if not shares:
-        return (Line(marked(view.answer), _kind(view.answer)),)
+        return (CaptionLine(marked(view.answer), _kind(view.answer)),)
 
     lines = []
     ranked = sorted(shares, key=lambda name: -shares[name])
@@ -198,7 +198,7 @@ def _class_lines(example: Example, view: ModelView) -> tuple[Line, ...]:
         text = name
         if is_predicted:
             text = f"✓ {name}" if is_true else f"✗ {name}"
-        lines.append(Line(text, kind, float(shares[name])))
+        lines.append(CaptionLine(text, kind, float(shares[name])))
     return tuple(lines)
 
 

@@ -32,7 +32,7 @@ from harness.report.wording import SIGNS, case, explained, points, reference, ro
 from harness.run.history_line import line_of_incumbent
 from harness.run.margins import worst_first
 from harness.run.request import rerun_command
-from harness.run.shown import Pictures
+from harness.run.shown import ExamplePictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -269,7 +269,10 @@ def checks(outcome: Outcome) -> Section:
     rows = []
     for order, verdict in enumerate(verdicts):
         name = verdict.check.id
-        rerun, shown = rerun_command(command, name), outcome.images.pictures.get(name, Pictures())
+        rerun, shown = (
+            rerun_command(command, name),
+            outcome.images.pictures.get(name, ExamplePictures()),
+        )
         more = render("details", id=name, explanation=verdict.explain(), shown=shown, command=rerun)
         facts = {
             "order": order,

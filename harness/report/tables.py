@@ -44,7 +44,7 @@ class Cell(NamedTuple):
         return f"{self.value:,}" if isinstance(self.value, int) else _share(self.value)
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A metric of the models side by side, None where not measured.
 
     The mark is that of the first model, if it is worse than the compared one on as many images.
@@ -55,7 +55,7 @@ class Row(NamedTuple):
     mark: str = ""
 
 
-def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
+def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[TableRow]:
     """Return the main metrics that some model has; `robust` is robust accuracy by role, on the images of its check."""
     known, at = (
         overview.models,
@@ -81,7 +81,7 @@ def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
             else None
             for rate in rates
         ]
-        rows.append(Row(title, cells, mark))
+        rows.append(TableRow(title, cells, mark))
     counts: list[Cell | None] = []
     for model in known:  # Without reference models, no error is unique.
         unique = next(
@@ -95,9 +95,9 @@ def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[Row]:
         if counts[0] and (beside := counts[at])
         else ""
     )
-    rows.append(Row("errors above 90% confidence", counts, mark))
+    rows.append(TableRow("errors above 90% confidence", counts, mark))
     gaps = [None if (error := model.calibration_error) is None else Cell(error) for model in known]
-    return [row for row in (*rows, Row("expected calibration error", gaps)) if any(row.cells)]
+    return [row for row in (*rows, TableRow("expected calibration error", gaps)) if any(row.cells)]
 
 
 def models(overview: Overview, robust: Mapping[str, Rate] = {}) -> Markup:
@@ -134,7 +134,7 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
     first, second = overview.models
     clean, *others = metrics(overview)
     by_class = [
-        Row(f"  {name}", [Cell(rate.value) if rate else None for rate in rates])
+        TableRow(f"  {name}", [Cell(rate.value) if rate else None for rate in rates])
         for name, *rates in zip(overview.classes, first.per_class, second.per_class, strict=True)
     ]
     rows: list[tuple[str, ...]] = [("", first.name, second.name, "difference")]

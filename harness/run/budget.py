@@ -34,7 +34,7 @@ _ROUNDS, _TOLERANCE = 5, 1.05
 
 
 @record
-class Line:
+class CostLine:
     """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
     A family has so many `tests`, which measure `images` out of all that they may measure. `fewest` are the images of
@@ -65,7 +65,7 @@ class Costs:
     cores: int = 1
     besides_seconds: float = 0.0
 
-    def seconds(self, asked: Asked | Line) -> float:
+    def seconds(self, asked: Asked | CostLine) -> float:
         """Return the seconds of the clock for all that is not cached."""
         return (asked.poses * self.seconds_per_pose + asked.maps * self.map_seconds) / self.cores
 
@@ -79,7 +79,7 @@ class Plan:
     too long to count. The families `by_hand` have thresholds by hand, and keep their images.
     """
 
-    lines: dict[str, Line]
+    lines: dict[str, CostLine]
     costs: Costs
     uncounted: tuple[str, ...] = ()
     budget: float | None = None
@@ -88,10 +88,12 @@ class Plan:
     by_hand: tuple[str, ...] = ()
 
     @property
-    def total(self) -> Line:
+    def total(self) -> CostLine:
         """Return the line of all work."""
         names = ("seconds", "passes", "poses", "maps", "cached")
-        return Line(*(sum(getattr(line, name) for line in self.lines.values()) for name in names))
+        return CostLine(
+            *(sum(getattr(line, name) for line in self.lines.values()) for name in names)
+        )
 
     @property
     def samples(self) -> dict[str, int]:
@@ -135,11 +137,11 @@ def plan_from(
         measured = samples.get(name, size)
         fewest = round(measured * (shares or {}).get(name, 1))
         counts = asked.passes, asked.poses, asked.maps, asked.cached
-        lines[name] = Line(
+        lines[name] = CostLine(
             costs.seconds(asked), *counts, (tests or {}).get(name, 0), measured, size, fewest
         )
     if besides:
-        lines[START] = Line(besides, 0, 0, 0, 0)
+        lines[START] = CostLine(besides, 0, 0, 0, 0)
     all_images = besides + sum(map(costs.seconds, whole.asked.values()))
     return Plan(lines, costs, whole.uncounted, budget, all_images, images, tuple(by_hand))
 

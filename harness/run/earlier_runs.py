@@ -12,7 +12,7 @@ from harness.run.history import LAST, attempt_of, chance_of_a_pass, history_of, 
 from harness.run.history_line import line_of, line_of_incumbent
 
 if TYPE_CHECKING:
-    from harness.run.history import History, Line
+    from harness.run.history import History, HistoryLine
     from harness.run.outcome import Outcome
     from harness.run.request import RunRequest
 
@@ -65,7 +65,7 @@ def _with_runs_before(outcome: Outcome, before: History) -> Outcome:
     return replace(whole, history=_shown_history(whole, line))
 
 
-def _remarks_on(before: History, line: Line) -> list[str]:
+def _remarks_on(before: History, line: HistoryLine) -> list[str]:
     """Return remarks on unreadable runs, and on runs by a clock that is ahead."""
     remarks = [f"history: {damaged}" for damaged in before.damaged]
     later = sum(earlier.at > line.at + _CLOCKS_DIFFER for earlier in before.lines)
@@ -87,7 +87,7 @@ def _notices_of(attempt: int) -> list[str]:
     ]
 
 
-def _shown_history(outcome: Outcome, line: Line) -> History:
+def _shown_history(outcome: Outcome, line: HistoryLine) -> History:
     """Return the runs that a report shows: the last of the series, the incumbent's and this one."""
     history = outcome.history
     assert history is not None

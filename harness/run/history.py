@@ -43,7 +43,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @record
-class Line:
+class HistoryLine:
     """One run: its candidate, its time (UTC), its verdict and its main values.
 
     `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `data_name`
@@ -88,7 +88,7 @@ class Since(NamedTuple):
     """
 
     check: str
-    first: Line
+    first: HistoryLine
     runs: int
     before: bool
 
@@ -97,20 +97,20 @@ class Since(NamedTuple):
 class History:
     """The runs of a file, oldest first, and its unreadable lines, a line of text each."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[HistoryLine, ...]
     damaged: tuple[str, ...] = ()
 
     @property
-    def series(self) -> dict[tuple[str, str], tuple[Line, ...]]:
+    def series(self) -> dict[tuple[str, str], tuple[HistoryLine, ...]]:
         """Return whole verdicts by profile and data, the latest first: the last run of each candidate, oldest first."""
-        last: dict[tuple[str, str], dict[str, Line]] = {}
+        last: dict[tuple[str, str], dict[str, HistoryLine]] = {}
         for line in reversed(self.lines):
             if line.verdict in WHOLE and not line.stopped:
                 last.setdefault(line.series, {}).setdefault(line.candidate, line)
         return {like: tuple(reversed(lines.values())) for like, lines in last.items()}
 
 
-def attempt_of(now: Line, before: Sequence[Line]) -> int:
+def attempt_of(now: HistoryLine, before: Sequence[HistoryLine]) -> int:
     """Return how many different candidates the same checks have judged on the same data, this run's among them.
 
     Equal files count once. It is 0 for a run without a whole verdict.
@@ -125,7 +125,7 @@ def chance_of_a_pass(attempts: int) -> float:
     return 1.0 - POWER**attempts
 
 
-def failing_since(lines: Sequence[Line]) -> list[Since]:
+def failing_since(lines: Sequence[HistoryLine]) -> list[Since]:
     """Return the start of the failure of each check that fails in the last of these runs, the longest first."""
     found = []
     for check in lines[-1].failing if lines else ():
@@ -142,7 +142,7 @@ def history_of(request: RunRequest, path: Path) -> Output:
     return Output(path, HISTORY, inputs_of_run(request), within=request.reports_folder)
 
 
-def leave_line(output: Output, line: Line) -> str:
+def leave_line(output: Output, line: HistoryLine) -> str:
     """Add the line of a run to its history, one process at a time; return what failed, which changes no verdict."""
     try:
         output.append_line(as_json(line))
@@ -163,7 +163,7 @@ def read_history(path: Path) -> History:
         raise InputError(
             f"{path}: the history cannot be read ({said_of(error)})", code=Code.HISTORY
         ) from None
-    lines: dict[bytes, Line] = {}
+    lines: dict[bytes, HistoryLine] = {}
     damaged: list[str] = []
     for number, content in numbered:
         where = f"{path}: line {number}"
@@ -176,7 +176,7 @@ def read_history(path: Path) -> History:
             plain = json.loads(content)
             if (schema := plain.get("schema") if isinstance(plain, dict) else None) != SCHEMA:
                 raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
-            line = read_json(Line, content, where=where)
+            line = read_json(HistoryLine, content, where=where)
             line.at.astimezone(UTC)
             lines[content.strip()] = line
         except (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import writable
 from harness.checks.roles import INCUMBENT
 from harness.perturb import IDENTITY
-from harness.run.history import FARTHEST, SCHEMA, Line
+from harness.run.history import FARTHEST, SCHEMA, HistoryLine
 from harness.run.margins import margin
 
 if TYPE_CHECKING:
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from harness.run.outcome import Outcome
 
 
-def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
+def line_of(outcome: Outcome, *, at: datetime | None = None) -> HistoryLine:
     """Return the line of a run in the history; `at` is its end, by default now."""
     inputs, results = outcome.inputs, outcome.results
     # A run that stopped measured one check, which does not compare with those of whole runs.
     measured = () if outcome.run.stopped else results.verdicts
     robust = robust_verdict(outcome)
-    return Line(
+    return HistoryLine(
         candidate=inputs.models["candidate"]["sha256"],
         at=(at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0),
         schema=SCHEMA,
@@ -44,7 +44,7 @@ def line_of(outcome: Outcome, *, at: datetime | None = None) -> Line:
     )
 
 
-def line_of_incumbent(outcome: Outcome) -> Line | None:
+def line_of_incumbent(outcome: Outcome) -> HistoryLine | None:
     """Return the latest run of the incumbent with the same checks on the same data.
 
     None without such a run, and if the candidate is the incumbent.

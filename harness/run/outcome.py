@@ -10,7 +10,7 @@ from harness.base.records import record
 from harness.checks.known import KnownIssue
 from harness.run.environment import Environment
 from harness.run.findings import STEADINESS, Findings
-from harness.run.shown import Pictures
+from harness.run.shown import ExamplePictures
 from harness.run.status import NOT_JUDGED, PASSED, WORSE
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ReportImages:
     number, and images of rows that are about one image each, by the id of their check.
     """
 
-    pictures: dict[str, Pictures] = field(default_factory=dict)
+    pictures: dict[str, ExamplePictures] = field(default_factory=dict)
     thumbnails: dict[str, str] = field(default_factory=dict)
 
 

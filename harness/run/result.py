@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.base.errors import InputError, PackageError
 from harness.base.records import read_record
-from harness.run.shown import Pictures, address_of, image_in
+from harness.run.shown import ExamplePictures, address_of, image_in
 from harness.run.status import PAGE, REPORT
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class RunResult:
         pictures = self.report.get("pictures", {})
         captions: dict[str, str] = {}
         for name in names:
-            pictures_of_check = read_record(Pictures, pictures.get(name, {}), where=REPORT)
+            pictures_of_check = read_record(ExamplePictures, pictures.get(name, {}), where=REPORT)
             for image, caption in pictures_of_check.seen:
                 captions.setdefault(image, caption)
 

@@ -30,7 +30,7 @@ ROWS_PICTURED = 48
 
 
 @record
-class Line:
+class CaptionLine:
     """A line below an image: its text, whether it is right, and the share of a class, in [0, 1]."""
 
     text: str
@@ -53,7 +53,7 @@ class Column:
 
     title: str
     image: str
-    lines: tuple[Line, ...]
+    lines: tuple[CaptionLine, ...]
     words: str
 
 
@@ -117,7 +117,7 @@ class Face:
 
 
 @record
-class Pictures:
+class ExamplePictures:
     """Pictures of a check: cases, the most telling first, and a sheet of faces under a `title`.
 
     So many were `omitted` to keep the page small; None if their number is not known.

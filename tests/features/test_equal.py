@@ -17,7 +17,7 @@ from harness.data import LabelledImages
 from harness.data.stages import NORMALISATIONS
 from harness.features.equivalence.normalization import fitted_normalization
 from harness.networks.checkpoints import Record, save_checkpoint
-from harness.run.history import Line
+from harness.run.history import HistoryLine
 
 ORIGINAL = "models/augmented.safetensors"
 SWAPPED = [1, 0, 2, 3]
@@ -381,7 +381,9 @@ def test_an_original_that_failed_its_own_gate_is_said_first(equal, zoo):
         ("error", "has no verdict"),
         ("pass", "Equal"),
     ):
-        line = Line(original, at, 2, ORIGINAL, verdict, "default", zoo.images.sha256, "0" * 64, 5)
+        line = HistoryLine(
+            original, at, 2, ORIGINAL, verdict, "default", zoo.images.sha256, "0" * 64, 5
+        )
         (zoo.root / "reports/history.jsonl").write_text(as_json(line) + "\n")
         assert said in equal(name)[1].splitlines()[0]
 

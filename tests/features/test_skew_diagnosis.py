@@ -18,7 +18,7 @@ from harness.checks.tolerance import ToleranceTest
 from harness.cli import main
 from harness.data import LabelledImages, load_images
 from harness.data.stages import Resize
-from harness.features.skew.diagnosis import Diagnosis, diagnosis
+from harness.features.skew.diagnosis import SkewDiagnosis, diagnosis
 from harness.features.skew.explanation import Explanation, explanation, is_unrelated
 from harness.features.skew.report import diagnosis_json, diagnosis_lines
 from harness.features.skew.resizing import stretched
@@ -494,7 +494,7 @@ def of_counts(serving, p, changed, explained, introduced):
     check = Measurement(PREDICTIONS_CHANGED, changed / 2000, 2000, (0, 1), quantity=quantity)
     checks = (ToleranceTest(check, 0.01, title="all"),)
     facts = {"best": best, "runner_up": best, "p": p, "p_next": 1e-9, "comparisons": 60_762}
-    return Diagnosis(serving, best.explains, checks, **facts)
+    return SkewDiagnosis(serving, best.explains, checks, **facts)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from harness.base.cache import Store
 from harness.base.errors import InputError, NotApplicableError
 from harness.data import LabelledImages, load_images, stratified_sample
 from harness.inference import Classifier, ModelError, RoleModel
-from harness.inference.attention import _Tap, attend
+from harness.inference.attention import _AttentionTap, attend
 from harness.inference.layers import chosen_layer, default_layer, relu_follows, spatial_layers
 from harness.networks.checkpoints import load_checkpoint
 from harness.networks.process import evaluating
@@ -38,7 +38,7 @@ def shipped():
 
 def grad_cam(model, pixels, *, layer, size=None):
     """Return the logits of one batch, and the maps of the predicted classes."""
-    tap = _Tap(layer, size)
+    tap = _AttentionTap(layer, size)
     with evaluating(model, tap.hooks):
         return tap.grad_cam(model, pixels)
 

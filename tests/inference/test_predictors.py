@@ -10,7 +10,7 @@ from linear import IMAGES, WEIGHTS
 from harness.base.cache import Store
 from harness.base.errors import InputError, NotApplicableError
 from harness.inference import open_model
-from harness.inference.predictors.kinds import KINDS, Kind, model_spec
+from harness.inference.predictors.kinds import KINDS, PredictorKind, model_spec
 from harness.inference.predictors.protocol import Identity, Provides
 from harness.networks import NetworkOptions
 from harness.perturb import Pose
@@ -45,7 +45,7 @@ class Made:
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
     def open_it(predictor, *, batch=32, cache=None):
-        kind = Kind("made:NAME", "", "", open=lambda spec, options, images: predictor)
+        kind = PredictorKind("made:NAME", "", "", open=lambda spec, options, images: predictor)
         monkeypatch.setitem(KINDS.own, "made", kind)
         options = NetworkOptions(predictor_batch=batch)
         return open_model(

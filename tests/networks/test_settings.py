@@ -16,7 +16,7 @@ from harness.inference import Classifier
 from harness.inference.layers import default_layer
 from harness.networks.declared import expect_fit
 from harness.networks.options import Builder
-from harness.networks.process import Settings, settings_kept
+from harness.networks.process import ProcessSettings, settings_kept
 from harness.perturb import Pose
 
 EFFECTS = {
@@ -70,7 +70,9 @@ OF_ITS_OWN = {"threads", "precision", "mkldnn"}
 
 
 def state():
-    return Settings()._values, [signal.getsignal(each) for each in (signal.SIGALRM, signal.SIGINT)]
+    return ProcessSettings()._values, [
+        signal.getsignal(each) for each in (signal.SIGALRM, signal.SIGINT)
+    ]
 
 
 def answers(model, *, workers=2):

@@ -172,6 +172,20 @@ def test_an_arrow_upwards_is_seen_however_it_is_written(code):
     assert upward(code, HOUSE / "cli/gating.py") == []
 
 
+CALLBACKS = {"GateCallback"}
+"""Of two trainers, which both call it so."""
+
+
+def test_a_class_name_has_one_meaning():
+    modules = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                modules.setdefault(node.name, []).append(str(path.relative_to(HOUSE)))
+    shared = {name: paths for name, paths in modules.items() if len(paths) > 1}
+    assert {name: paths for name, paths in shared.items() if name not in CALLBACKS} == {}
+
+
 TESTS = Path(__file__).parents[1]
 LONGEST = 70
 """Characters of a test's name."""

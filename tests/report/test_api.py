@@ -35,7 +35,7 @@ from harness.run.outcome import Outcome
 from harness.run.request import RunRequest
 from harness.run.result import RunResult
 from harness.run.settings import SETTINGS
-from harness.run.shown import Case, Column, Face, Line, Pictures
+from harness.run.shown import CaptionLine, Case, Column, ExamplePictures, Face
 from harness.run.stress_json import record_and_images
 
 PAGE = Path(__file__).parents[2] / "docs/python.md"
@@ -139,7 +139,7 @@ def left_by(outcome: Outcome, folder: Path) -> RunResult:
 
 def test_a_notebook_shows_the_images_that_fail(tmp_path):
     small, shifted, large = image(28, 10), image(28, 90), image(160, 200)
-    said = (Line("✗ ant <b>", "wrong", 0.9), Line("bee", "right", 0.1))
+    said = (CaptionLine("✗ ant <b>", "wrong", 0.9), CaptionLine("bee", "right", 0.1))
     view = Column("candidate", image(28, 50), said, "")
     moved = (
         Column("image 1", small, (), "image 1, bee"),
@@ -148,8 +148,8 @@ def test_a_notebook_shows_the_images_that_fail(tmp_path):
     )
     clean = (Column("image 2", small, (), "image 2, bee"), view)
     face = Face(large, "cat", "dog 90%", "", "")
-    shown = Pictures((Case(moved, ""), Case(clean, "")), faces=(face,))
-    passing = Pictures((Case((replace(moved[0], image=image(28, 70)),), ""),))
+    shown = ExamplePictures((Case(moved, ""), Case(clean, "")), faces=(face,))
+    passing = ExamplePictures((Case((replace(moved[0], image=image(28, 70)),), ""),))
     pictures = {"bad": shown, "good": passing}
     result = left_by(outcome_with(EMPTY, verdicts=(FAIL, PASS), pictures=pictures), tmp_path)
 

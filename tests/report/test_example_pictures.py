@@ -30,7 +30,7 @@ from harness.report.pictures import (
     wrapped,
 )
 from harness.run.examples import Example, ModelView, Tile
-from harness.run.shown import Case, Face, Pictures
+from harness.run.shown import Case, ExamplePictures, Face
 
 CLASSES = ("Shirt", "Coat", "Bag")
 LOOKED = np.random.default_rng(9).random((28, 28), dtype=np.float32)
@@ -325,7 +325,7 @@ def made(*sizes: int, gallery: int = 0, turn: int = 0):
     return {
         "turn": turn,
         "pictures": as_json(
-            Pictures(tuple(Case((), "c" * (size - empty)) for size in sizes), "", faces)
+            ExamplePictures(tuple(Case((), "c" * (size - empty)) for size in sizes), "", faces)
         ),
     }
 

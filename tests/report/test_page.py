@@ -48,7 +48,7 @@ from harness.run.history_line import line_of
 from harness.run.overview import KindChange, KindCount, Mistake, Reference
 from harness.run.request import rerun_command
 from harness.run.results import OtherTest
-from harness.run.shown import Case, Column, Pictures
+from harness.run.shown import Case, Column, ExamplePictures
 
 ROOT = Path(__file__).parents[2]
 EVIL = "</h2><script>alert('x')</script>"
@@ -265,7 +265,7 @@ def test_many_reasons_stand_below_the_box():
 
 
 def test_examples_stand_right_below_the_verdict():
-    shown = Pictures((Case((Column("image 1", "data:1", (), "image 1"),), "Image 1."),))
+    shown = ExamplePictures((Case((Column("image 1", "data:1", (), "image 1"),), "Image 1."),))
     page = page_of(outcome_with(OUTCOME, pictures={"turned": shown}))
 
     assert page.index('class="headline') < page.index('id="report-example"') < page.index("<nav")
@@ -303,7 +303,7 @@ def test_terminal_and_page_count_the_same_self_checks():
             )
         },
         {
-            "pictures": {"turned": Pictures((Case((), EVIL),), EVIL)},
+            "pictures": {"turned": ExamplePictures((Case((), EVIL),), EVIL)},
             "tests": (OtherTest(EVIL, EVIL, EVIL),),
         },
     ],
@@ -385,8 +385,10 @@ def lost(value: int, check: Check = CONSENSUS) -> Verdict:
     )
 
 
-def pictured(*names: str) -> dict[str, Pictures]:
-    return {name: Pictures(tuple(Case((), f"{name} {rank}") for rank in "123")) for name in names}
+def pictured(*names: str) -> dict[str, ExamplePictures]:
+    return {
+        name: ExamplePictures(tuple(Case((), f"{name} {rank}") for rank in "123")) for name in names
+    }
 
 
 def test_consensus_set_errors_lead_the_examples_then_the_worst_check():
@@ -414,9 +416,9 @@ def test_details_hold_the_explanation_pictures_and_what_is_left_out():
     assert "turned 3" in shown
     assert "omitted" not in shown
     left_out = {
-        "turned": Pictures(omitted=2),
-        "hair": Pictures(omitted=1),
-        "good": Pictures(omitted=None),
+        "turned": ExamplePictures(omitted=2),
+        "hair": ExamplePictures(omitted=1),
+        "good": ExamplePictures(omitted=None),
     }
     shown = html.unescape(str(checks(outcome_with(OUTCOME, pictures=left_out)).body))
     for said in ("2 pictures omitted", "1 picture omitted", '<p class="omitted">pictures omitted'):

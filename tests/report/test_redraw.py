@@ -26,12 +26,14 @@ from harness.run.headline import headline
 from harness.run.history import History
 from harness.run.history_line import line_of
 from harness.run.results import OtherTest
-from harness.run.shown import Case, Column, Face, Line, Pictures
+from harness.run.shown import CaptionLine, Case, Column, ExamplePictures, Face
 from harness.run.status import INCONCLUSIVE
 from harness.run.stress_json import record_and_images
 
 IMAGES = [source_of(np.full((28, 28, 1), level, np.uint8)) for level in (10, 200)]
-CASE = Case((Column("image 7", IMAGES[0], (Line("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7.")
+CASE = Case(
+    (Column("image 7", IMAGES[0], (CaptionLine("✗ Coat", "wrong", 0.9),), "looks"),), "Image 7."
+)
 WHOLE = outcome_with(
     EMPTY,
     verdicts=(PASS, FAIL, replace(REPORTED, value=float("inf"))),
@@ -45,7 +47,9 @@ WHOLE = outcome_with(
     },
     input_faults=InputFaults(9, "BGR", 100, 40, 41, 0.5),
     tests=(OtherTest("test_own.py::test_own", "failed", "E   assert 1 == 2\n<script>"),),
-    pictures={"bad": Pictures((CASE,), "gallery", (Face(IMAGES[0], "a", "b", "", "words"),), None)},
+    pictures={
+        "bad": ExamplePictures((CASE,), "gallery", (Face(IMAGES[0], "a", "b", "", "words"),), None)
+    },
     thumbnails={"17": IMAGES[1]},
     reference_curves={"reliability": (Curve("reliability", (0.5, None), (0.5, None), (9, 0)),)},
     remarks=("a name that is no text: \udcff",),

@@ -23,7 +23,7 @@ from harness.report.wording import measured_and_required, non_inferiority
 from harness.run.findings import SelfCheck
 from harness.run.headline import counts_in_words, headline
 from harness.run.outcome import Outcome
-from harness.run.shown import Case, Column, Face, Line, Pictures, address_of
+from harness.run.shown import CaptionLine, Case, Column, ExamplePictures, Face, address_of
 from harness.run.stress_json import record_and_images
 
 REPORTS = Path("reports")
@@ -177,27 +177,31 @@ def picture(level: int) -> str:
 
 
 PLAIN, MAP, FACE = picture(10), picture(100), picture(200)
-SHIRT = Column("image 7", PLAIN, (Line("true: Shirt", "right"),), "image 7, Shirt")
+SHIRT = Column("image 7", PLAIN, (CaptionLine("true: Shirt", "right"),), "image 7, Shirt")
 MAPPED = Case(
-    (SHIRT, Column("candidate", MAP, (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt."
+    (SHIRT, Column("candidate", MAP, (CaptionLine("✗ Coat", "wrong", 0.9),), "looks")),
+    "Image 7, Shirt.",
 )
 WITHOUT_MAP = Case(
-    (SHIRT, Column("candidate", "", (Line("✗ Coat", "wrong", 0.9),), "looks")), "Image 7, Shirt."
+    (SHIRT, Column("candidate", "", (CaptionLine("✗ Coat", "wrong", 0.9),), "looks")),
+    "Image 7, Shirt.",
 )
-FACED = Pictures(faces=(Face(FACE, "Shirt", "Coat", "", "image 9: Shirt predicted as <Coat>"),))
+FACED = ExamplePictures(
+    faces=(Face(FACE, "Shirt", "Coat", "", "image 9: Shirt predicted as <Coat>"),)
+)
 
 
 @pytest.mark.parametrize(
     ("pictures", "image", "alt", "caption"),
     [
         (
-            Pictures((MAPPED,)),
+            ExamplePictures((MAPPED,)),
             MAP,
             "image 7, Shirt: ✗ Coat",
             "rotate-ccw-015: ✗ Coat. Image 7, Shirt.",
         ),
         (
-            Pictures((WITHOUT_MAP,)),
+            ExamplePictures((WITHOUT_MAP,)),
             PLAIN,
             "image 7, Shirt: ✗ Coat",
             "rotate-ccw-015: ✗ Coat. Image 7, Shirt.",
@@ -213,7 +217,7 @@ FACED = Pictures(faces=(Face(FACE, "Shirt", "Coat", "", "image 9: Shirt predicte
 )
 def test_a_summary_shows_one_picture_of_the_worst_failing_check(pictures, image, alt, caption):
     near = replace(FAIL, value=0.85, check=replace(TURNED, id="near"))
-    other = Pictures((Case((replace(SHIRT, image=picture(50)),), "Another."),))
+    other = ExamplePictures((Case((replace(SHIRT, image=picture(50)),), "Another."),))
     shown = {"rotate-ccw-015": pictures, "near": other, "clean": other}
     outcome = outcome_with(OUTCOME, verdicts=(HELD, near, FAIL), pictures=shown)
     _, images = record_and_images(outcome)

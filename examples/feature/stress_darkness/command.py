@@ -9,7 +9,7 @@ LIGHTS = (1.0, 0.7, 0.5, 0.3, 0.1)
 
 @click.command(
     "darkness",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="darkness runs/new.safetensors",
     help="Print a model's accuracy on the test images in less and less light.",
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "accept",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     passes_on=True,
     example="accept runs/new.safetensors",
     help="Run the gate on a checkpoint and, if it passes, make it the incumbent, which later candidates are compared "

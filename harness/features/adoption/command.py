@@ -14,7 +14,7 @@ from harness.cli import options
 
 @click.command(
     "init",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="init --data folder:test --checkpoint a.pth --model torchvision.models:resnet50 --set "
     "transform=torchvision --set model_args.num_classes=5",
     help="Make a gate in your own repository FOLDER (default: this one). It writes a checks file with checks of the "

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "compare",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="compare runs/new.safetensors models/augmented.safetensors",
     help="Compare model A with model B, or with the incumbent: accuracy, confusions, failures and calibration, clean "
     "and posed. Prints a table and writes a page. `rank` ranks any number of finished runs.",
@@ -83,7 +83,7 @@ def compare_command(
 
 @click.command(
     "rank",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="rank reports/*/stress.json",
     help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, then by the number of "
     "other candidates that each beats. A candidate beats another if it leads more of their checks, each by at least a "

@@ -24,7 +24,7 @@ _SILENCE = 8.0
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class ModelComparison:
     """Two models on the same images, the candidate first: measured side by side, and the predictions that differ.
 
     `changed` are the flips from the second model to the first.
@@ -37,7 +37,7 @@ class Comparison:
     changed: Flips
 
 
-def compare(paths: tuple[Path | str, Path | str], settings: ModelSettings) -> Comparison:
+def compare(paths: tuple[Path | str, Path | str], settings: ModelSettings) -> ModelComparison:
     """Compare two checkpoints; raises `InputError` for one that is refused, and where both hold the same network."""
     images = settings.images()
     names = [path if isinstance(path, str) else path.stem for path in paths]
@@ -56,4 +56,4 @@ def compare(paths: tuple[Path | str, Path | str], settings: ModelSettings) -> Co
     ):
         measured = measure_overview({model.role: model for model in (first, second)}, images)
     mine, theirs = first.predict(images), second.predict(images)
-    return Comparison(images, (first, second), (mine, theirs), measured, flips(mine, theirs))
+    return ModelComparison(images, (first, second), (mine, theirs), measured, flips(mine, theirs))

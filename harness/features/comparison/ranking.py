@@ -42,7 +42,7 @@ _TEXT = (0, 1, 2, 3, 5, 6, 7)
 
 
 @record
-class Row:
+class RankedCheck:
     """One check of the candidate, as its entry in `stress.json` has it."""
 
     id: str
@@ -92,7 +92,7 @@ class Run:
     sha256: str
     verdict: str
     alike: Mapping[str, object]
-    rows: tuple[Row, ...]
+    rows: tuple[RankedCheck, ...]
     compared: int
     failed_tests: tuple[str, ...] = ()
 
@@ -228,7 +228,7 @@ def run_of(plain: Any, source: str) -> Run:
         "profile": found.profile,
     }
     own = [entry for entry in found.checks if entry.get("role") == "candidate"]
-    rows = tuple(_picked(Row, entry, f"{source}: check {entry.get('id')}") for entry in own)
+    rows = tuple(_picked(RankedCheck, entry, f"{source}: check {entry.get('id')}") for entry in own)
     path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
     # Also checks of another role, such as the baseline itself: the headline of the run counts them.
     compared = sum(entry.get("status") in _COMPARED for entry in found.checks)
@@ -315,7 +315,7 @@ def _pairs(runs: Mapping[str, Run]) -> dict[str, dict[str, Pair]]:
     return pairs
 
 
-def _pair(first: Mapping[str, Row], second: Mapping[str, Row]) -> Pair:
+def _pair(first: Mapping[str, RankedCheck], second: Mapping[str, RankedCheck]) -> Pair:
     """Return how many checks each of two candidates leads, of those on as many images.
 
     Smaller differences are chance: reference models of one recipe differ by as much.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "equal",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="equal int8.onnx --original models/augmented.safetensors --tolerance 1%",
     help="Say whether an artifact predicts as the model that it was made from, in one sentence and on one page. An "
     "artifact is an export, a quantized or a compiled copy. Exact bounds of 99% confidence decide. The exit status is "

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "break",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="break models/augmented.safetensors --image 123",
     help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
     "picture. Without --image, draw the survival curve of all images.",
@@ -57,7 +57,7 @@ def break_command(
 
 @click.command(
     "evaluate",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="evaluate runs/new.safetensors --failures",
     help="Print a model's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Options "
     "add precision and recall by class, failures by kind and suspected label errors.",

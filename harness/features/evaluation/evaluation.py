@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import InputError, NotApplicableError, PanelError, printable
-from harness.base.outputs import Kind, table_kind
+from harness.base.outputs import OutputKind, table_kind
 from harness.base.progress import Progress
 from harness.base.records import as_plain
 from harness.checks import read_checks
@@ -51,7 +51,7 @@ _OF_FAILURES = {
     "failures.csv": table_kind("a table of failures", "kind,seen,image"),
     "persistent.csv": table_kind("a table of persistent failures", "image,true,predicted"),
     "classes.csv": table_kind("a table of classes", "class,precision,recall"),
-    "failures.md": Kind("a list of failures", rb"# Failures of "),
+    "failures.md": OutputKind("a list of failures", rb"# Failures of "),
 }
 _OF_LABELS = table_kind("a table of suspected label errors", "image,label,reference answer")
 FILES = {**_OF_FAILURES, _LABEL_ERRORS_FILE: _OF_LABELS}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.base.errors import OutputError, PackageError
-from harness.base.outputs import Kind, table_kind
+from harness.base.outputs import OutputKind, table_kind
 from harness.data.rows import parts_of
 from harness.report.exports import csv_text
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _FIRST = "id,image,degrees"
 KINDS = {
     ".csv": table_kind("a table of images", _FIRST),
-    ".parquet": Kind("a table of images", rb"PAR1"),
+    ".parquet": OutputKind("a table of images", rb"PAR1"),
 }
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> OutputKind:
     """Return the kind of the file at this path; raises `InputError` for another suffix, and without pyarrow."""
     if (kind := KINDS.get(path.suffix.lower())) is None:
         raise OutputError(f"{path}: expected a name that ends in {' or '.join(KINDS)}")

@@ -27,7 +27,7 @@ WITHOUT_VERDICT = "the run has no verdict, so its record shows a refusal and no 
 
 
 @dataclass(frozen=True)
-class Row:
+class AssessedClause:
     """A clause with its evidence.
 
     `judged` are the verdicts that count. `not_counted` has the ids of other checks by the reason. `fields` has the known values of the
@@ -61,7 +61,7 @@ class Row:
 class Assessment:
     """Rows for all clauses, the limits of the run that every reader must know, and the claim."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[AssessedClause, ...]
     limits: tuple[str, ...]
     claim: AccuracyClaim | None = None
 
@@ -91,7 +91,9 @@ def assessment_of(outcome: Outcome | None, plain: Mapping[str, Any]) -> Assessme
 
 def _of_a_refusal(plain: Mapping[str, Any]) -> Assessment:
     reasons = tuple(f"refused: {reason}" for reason in plain.get("errors", ()))
-    rows = tuple(Row(clause, "not covered", missing=(WITHOUT_VERDICT,)) for clause in CLAUSES)
+    rows = tuple(
+        AssessedClause(clause, "not covered", missing=(WITHOUT_VERDICT,)) for clause in CLAUSES
+    )
     return Assessment(rows, (WITHOUT_VERDICT, *reasons))
 
 
@@ -118,7 +120,7 @@ def _row(
     plain: Mapping[str, Any],
     limits: Sequence[str],
     claim: AccuracyClaim | None,
-) -> Row:
+) -> AssessedClause:
     judged, not_counted = _checks_of(clause, outcome)
     fields = {path: value_at(plain, path) for path in clause.fields}
     known = {path: value for path, value in fields.items() if is_known(value)}
@@ -147,7 +149,7 @@ def _row(
     if claim is not None and DECLARED_ACCURACY in clause.fields:
         comparison = claim.in_words
         status = _status_of_claim(claim)
-    return Row(
+    return AssessedClause(
         clause,
         status,
         judged=tuple(judged),

@@ -13,7 +13,7 @@ _RECORD = Path("reports/stress.json")
 
 @click.command(
     "evidence",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="evidence reports/stress.json",
     help="Say which clauses of the EU AI Act and of ISO/IEC standards on testing the record of a run "
     "has evidence for (default: reports/stress.json), and which it does not cover. Writes Markdown, "

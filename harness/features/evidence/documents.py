@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from harness.base.errors import some_of
 from harness.base.markdown import code, plain
-from harness.base.outputs import Kind
+from harness.base.outputs import OutputKind
 from harness.base.records import as_plain
 from harness.features.evidence.assessment import Status
 from harness.report.wording import measured_and_required
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.checks import Verdict
-    from harness.features.evidence.assessment import Assessment, Row
+    from harness.features.evidence.assessment import AssessedClause, Assessment
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status of a clause, from full cover to none."""
 TITLE = "# Evidence of a gate run"
 KIND = "evidence of stress-harness"
-MARKDOWN = Kind("a page of evidence", rb"# Evidence of a gate run\n")
-JSON = Kind("evidence as JSON", rb'\s*\{\s*"kind"\s*:\s*"evidence of stress-harness"')
+MARKDOWN = OutputKind("a page of evidence", rb"# Evidence of a gate run\n")
+JSON = OutputKind("evidence as JSON", rb'\s*\{\s*"kind"\s*:\s*"evidence of stress-harness"')
 _LONGEST = 100
 """Characters of a value in a cell."""
 _NOTE = (
@@ -77,7 +77,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record.get(name) for name in names}
 
 
-def _row_as_json(row: Row) -> dict[str, Any]:
+def _row_as_json(row: AssessedClause) -> dict[str, Any]:
     return {
         "source": row.clause.source,
         "clause": row.clause.number,
@@ -140,7 +140,7 @@ def _thresholds(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} by {plain(str(name))}" for name, count in origins.items()) or "none"
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[AssessedClause]) -> list[str]:
     lines = [
         "| clause | asks to (our paraphrase) | status | what covers it | missing or not counted |",
         "| --- | --- | --- | --- | --- |",
@@ -158,7 +158,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _evidence(row: Row) -> str:
+def _evidence(row: AssessedClause) -> str:
     parts = []
     if row.comparison:
         parts.append(plain(row.comparison))
@@ -176,7 +176,7 @@ def _evidence(row: Row) -> str:
     return "<br>".join(parts) or "–"
 
 
-def _missing(row: Row) -> str:
+def _missing(row: AssessedClause) -> str:
     parts = [plain(item) for item in row.missing]
     for reason, ids in row.not_counted.items():
         parts.append(f"not counted, {plain(reason)}: {len(ids)} ({_ids(ids)})")

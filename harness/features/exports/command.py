@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "export-inputs",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
     help="Write the images of the checks into the folder OUT, with every perturbation applied, for predictions in "

@@ -29,7 +29,7 @@ def golden_command(context: click.Context) -> None:
 
 @golden_command.command(
     "add",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     passes_on=True,
     example="golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
     help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it, a picture "
@@ -72,7 +72,7 @@ def _add(images: tuple[str, ...], reason: str, class_name: str | None, checks_pa
 
 @golden_command.command(
     "list",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     passes_on=True,
     example="golden list",
     help="List the images, and check that each is there and undamaged.",
@@ -117,7 +117,7 @@ def _list(checks_path: Path, *, declare: bool) -> int:
 
 @golden_command.command(
     "remove",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     passes_on=True,
     example="golden remove golden-1a2b3c4d",
     help="Remove images, and with them their checks.",

@@ -37,7 +37,7 @@ _DECLARE = "look at the list, then declare it with `stress-harness golden list -
 
 
 @record
-class Declaration:
+class GoldenDeclaration:
     """The table of the checks file: the SHA-256 of the list, and the number of images."""
 
     sha256: str
@@ -88,7 +88,7 @@ def read_set(checks: Path, table: Any) -> tuple[GoldenImage, ...]:
                 f"{checks}: {path} is beside it, but it declares no golden set; {_DECLARE}"
             )
         return ()
-    declared = read_record(Declaration, table, where=f"{checks}: [golden]", error=ChecksError)
+    declared = read_record(GoldenDeclaration, table, where=f"{checks}: [golden]", error=ChecksError)
     mended = (
         f"[golden] in {checks} declares {declared.n} images. Restore the folder from version control, or remove "
         f"[golden] to give up the set; after a change on purpose, {_DECLARE}"

@@ -25,7 +25,7 @@ _SURE = 0.001
 
 @click.command(
     "leakage",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="leakage --train folder:photos/train",
     help="Find test images with a near-duplicate among the training images: re-encoded, resized, "
     "flipped, or cropped by about 5%. Pixels are compared after alignment, so no model is needed. "

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.inference.predictors.kinds import Kind
+    from harness.inference.predictors.kinds import PredictorKind
     from harness.networks.checkpoints import Checkpoint
     from harness.networks.formats import NetworkFormat
     from harness.networks.options import NetworkOptions
 
 
-def stress_predictors() -> dict[str, Kind]:
-    from harness.inference.predictors.kinds import Kind
+def stress_predictors() -> dict[str, PredictorKind]:
+    from harness.inference.predictors.kinds import PredictorKind
 
-    onnx_file = Kind(
+    onnx_file = PredictorKind(
         "runs/new.onnx",
         "A network in an ONNX file, run by ONNX Runtime.",
         "logits or probabilities",

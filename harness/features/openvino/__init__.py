@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.features.openvino.predictor import OpenVinoPredictor
-    from harness.inference.predictors.kinds import Kind
+    from harness.inference.predictors.kinds import PredictorKind
     from harness.networks.options import NetworkOptions
 
 
-def stress_predictors() -> dict[str, Kind]:
-    from harness.inference.predictors.kinds import Kind
+def stress_predictors() -> dict[str, PredictorKind]:
+    from harness.inference.predictors.kinds import PredictorKind
 
-    network = Kind(
+    network = PredictorKind(
         "openvino:model.xml",
         "A network in OpenVINO's format, float or int8, run on the CPU.",
         "logits, probabilities or labels",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import said_of
 from harness.base.features import listed
 from harness.base.files import hash_of_file
-from harness.base.outputs import Kind
+from harness.base.outputs import OutputKind
 from harness.report.signs import rare, signs
 from harness.run.headline import headline
 
@@ -23,7 +23,7 @@ TYPE, PREDICATE = (
 )
 _MAX_BYTES = 16 << 30
 """Size of the largest model that is hashed: a record from elsewhere may name any file."""
-STATEMENT = Kind(
+STATEMENT = OutputKind(
     "a statement of the harness",
     rb'\s*\{\s*"_type"\s*:\s*"https://in-toto\.io/Statement.*?"predicateType"\s*:\s*"'
     + re.escape(PREDICATE.encode())

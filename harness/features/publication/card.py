@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import InputError, said_of
 from harness.base.files import read_regular
 from harness.base.markdown import plain
-from harness.base.outputs import Kind
+from harness.base.outputs import OutputKind
 from harness.checks.families import family_title
 from harness.report.signs import signs
 from harness.report.wording import SIGNS, candidate_name, measured_and_required
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.checks import Verdict
     from harness.run.outcome import Outcome
 
-CARD = Kind("a model card", rb"")
+CARD = OutputKind("a model card", rb"")
 _MAX_BYTES = 64 << 20
 _MARKS = {"front": ("# stress-harness: begin", "# stress-harness: end")}
 _MARKS["section"] = ("<!-- stress-harness: begin -->", "<!-- stress-harness: end -->")

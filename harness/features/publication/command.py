@@ -18,7 +18,7 @@ _BESIDE_RECORD = "{}, in RECORD's folder"
 
 @click.command(
     "attest",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="attest reports/stress.json --output new.intoto.json",
     help="Write the verdict of a run as an in-toto statement with the predicate test-result, for signing. Its subject "
     "is the model's file. A run without a whole verdict, or a file that has changed since, gives none (exit status 1).",
@@ -56,7 +56,7 @@ def attest_command(record: Path, output: Path | None, model: Path | None) -> int
 
 @click.command(
     "card",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="card reports/stress.json --into README.md",
     help="Print the verdict of a run as a section of a model card, or write it into one: model-index for Hugging Face, "
     "and a table. Only text between the marks of this command is replaced.",
@@ -86,7 +86,7 @@ def card_command(record: Path, into: Path | None) -> int:
 
 @click.command(
     "badge",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="badge reports/stress.json",
     help="Write the verdict of a run as the endpoint of a badge of shields.io.",
 )
@@ -94,7 +94,7 @@ def card_command(record: Path, into: Path | None) -> int:
 @options.output_option("JSON", _WRITTEN, in_words=_BESIDE_RECORD.format("stress-badge.json"))
 def badge_command(record: Path, output: Path | None) -> int:
     """Write a badge."""
-    from harness.base.outputs import Inputs, Kind
+    from harness.base.outputs import Inputs, OutputKind
     from harness.report.redraw import outcome_at
 
     colors = {
@@ -114,7 +114,9 @@ def badge_command(record: Path, output: Path | None) -> int:
         "message": verdict,
         "color": colors[verdict],
     }
-    kind = Kind("a badge", rb'\s*\{\s*"schemaVersion"\s*:\s*1\s*,\s*"label"\s*:\s*"stress tests"')
+    kind = OutputKind(
+        "a badge", rb'\s*\{\s*"schemaVersion"\s*:\s*1\s*,\s*"label"\s*:\s*"stress tests"'
+    )
     options.own_output(path, kind, Inputs((record,))).write(json.dumps(badge).encode())
     options.tell(f"{verdict}: {path}")
     return options.OK

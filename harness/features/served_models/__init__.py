@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.data import LabelledImages
     from harness.features.served_models.served_model import ServedModel
-    from harness.inference.predictors.kinds import Kind
+    from harness.inference.predictors.kinds import PredictorKind
     from harness.networks.options import NetworkOptions
 
 
-def stress_predictors() -> dict[str, Kind]:
-    from harness.inference.predictors.kinds import Kind
+def stress_predictors() -> dict[str, PredictorKind]:
+    from harness.inference.predictors.kinds import PredictorKind
 
-    served = Kind(
+    served = PredictorKind(
         "https://HOST/v2/models/NAME",
         "A served model, by the Open Inference Protocol (KServe v2 REST) of Triton and MLServer.",
         "logits, probabilities or labels",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.base.cache import Answers
+from harness.base.cache import CachedAnswers
 from harness.base.codes import Code
 from harness.base.errors import ServerError
 from harness.features.served_models import open_inference
@@ -66,7 +66,7 @@ class ServedModel:
         self._named: str | None = None
         self._like: Any = None
         """The version that answers name, and an answer for one image: all others must be like the first one."""
-        self._answers: Answers | None = None
+        self._answers: CachedAnswers | None = None
         self._added: set[bytes] = set()
         """The keys of all predictions that this process has stored."""
         with self._credentials.hidden():
@@ -137,7 +137,7 @@ class ServedModel:
         """
         if self.version is None:
             return
-        answers = Answers(cache, self.identity.sha256)
+        answers = CachedAnswers(cache, self.identity.sha256)
         kept = answers.find([_PROBES]).get(_PROBES)
         if kept is None:
             answers.add({_PROBES: self._probed.tobytes()})

@@ -19,7 +19,7 @@ _NAMED = 10
 
 @click.command(
     "shortcuts",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="shortcuts --train folder:photos/train",
     help="Find shortcuts: simple properties that predict one class in the training images far better than in the test "
     "images, or the reverse. These are the level of each edge and corner, the mean of each channel, contrast and "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "skew",
-    cls=options.Command,
+    cls=options.CommandWithExample,
     example="skew models/augmented.safetensors --served predictions.csv",
     help="Say whether a served model predicts known images as CANDIDATE does here. If not, name the stage of "
     "its serving pipeline that explains the predictions best: decoding, JPEG, color, resizing, cropping, scaling or "

@@ -54,7 +54,7 @@ _NO_NOISE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Diagnosis:
+class SkewDiagnosis:
     """The outcome for a served model, and the pipelines that explain its answers.
 
     `checks` compare it with the reference as an artifact with its original. `lost` counts correct predictions lost,
@@ -123,7 +123,7 @@ def skew(
     *,
     tolerance: float = TOLERANCE,
     served_precision: Precision | None = None,
-) -> Diagnosis:
+) -> SkewDiagnosis:
     """Diagnose served predictions. The share `tolerance`, in (0, 1), may differ from the candidate's.
 
     `served` is the file of the predictions, or the SPEC of a served model, which is asked about the images.
@@ -162,7 +162,7 @@ def _of_served_model(
     model: ModelSettings,
     tolerance: float,
     precision: Precision | None,
-) -> Diagnosis:
+) -> SkewDiagnosis:
     images = model.images()
     other = model.open(served, images)
     predictions = other.predict(images)
@@ -188,7 +188,7 @@ def diagnosis(
     tolerance: float = TOLERANCE,
     probabilities: np.ndarray | None = None,
     precision: Precision | None = None,
-) -> Diagnosis:
+) -> SkewDiagnosis:
     """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie.
 
     `probabilities` are those served, (N, classes), if they are known. `precision` is the one in which the weights of
@@ -236,7 +236,7 @@ def diagnosis(
     )
     if compared is None and probabilities is not None and not model.provides.layers:
         serving = replace(serving, note=". ".join(filter(None, (serving.note, _NO_NOISE))))
-    found = Diagnosis(
+    found = SkewDiagnosis(
         serving,
         Explanation(len(served), int(changed(artifact, original).sum()), 0, 0),
         tolerance_tests(artifact, original, tolerance),
@@ -272,7 +272,7 @@ def _compared(
     return None if noise is None else ServedProbabilities(probabilities, noise, step)
 
 
-def explained(found: Diagnosis, trials: Trials) -> Diagnosis:
+def explained(found: SkewDiagnosis, trials: Trials) -> SkewDiagnosis:
     """Return the diagnosis of answers that differ, with the pipelines that explain them.
 
     The catalog comes first, then other parameters, then pairs of stages.

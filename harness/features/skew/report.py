@@ -12,7 +12,7 @@ from harness.inference.levels import levels_between
 from harness.measures.statistics import related
 
 if TYPE_CHECKING:
-    from harness.features.skew.diagnosis import Diagnosis
+    from harness.features.skew.diagnosis import SkewDiagnosis
     from harness.features.skew.probabilities import Moves
     from harness.features.skew.trials import Trial
     from harness.inference.levels import Levels
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusive": "Cannot tell"}
 
 
-def diagnosis_lines(found: Diagnosis) -> list[str]:
+def diagnosis_lines(found: SkewDiagnosis) -> list[str]:
     """Return the outcome in a sentence, the reference pipeline, and what explains the served predictions."""
     lines = [_sentence(found)]
     if found.moves is not None:
@@ -51,7 +51,7 @@ def diagnosis_lines(found: Diagnosis) -> list[str]:
     return lines
 
 
-def _sentence(found: Diagnosis) -> str:
+def _sentence(found: SkewDiagnosis) -> str:
     counts = found.reference
     changed = f"{counts.changed:,} of {counts.n:,} predictions ({found.checks[0].in_brief})"
     verdict = "Skew found" if _only_probabilities_differ(found) else _VERDICTS[found.outcome]
@@ -65,7 +65,7 @@ def _sentence(found: Diagnosis) -> str:
     return f"{start}{decides}; {lost}{more}."
 
 
-def _only_probabilities_differ(found: Diagnosis) -> bool:
+def _only_probabilities_differ(found: SkewDiagnosis) -> bool:
     by_predictions = found.order or any(check.outcome == "different" for check in found.checks)
     return found.is_moved and not by_predictions
 
@@ -89,7 +89,7 @@ def _moved(moves: Moves) -> str:
     return f"{counted}. This is within the noise: {explained}.{more}"
 
 
-def _not_proven(found: Diagnosis, best: Trial) -> list[str]:
+def _not_proven(found: SkewDiagnosis, best: Trial) -> list[str]:
     """Say why no cause is named: too few changed predictions, or no pipeline that explains enough of them."""
     needed, changed = least_changes(max(found.comparisons, 1)), best.explains.changed
     if changed < needed:
@@ -108,7 +108,7 @@ def _not_proven(found: Diagnosis, best: Trial) -> list[str]:
     return ["cause: none of them", f"  the best, {said}", f"  {remedy}"]
 
 
-def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
+def diagnosis_json(found: SkewDiagnosis) -> dict[str, Any]:
     """Return the diagnosis as a record; `causes` has each cause with the order of classes if that is another."""
     classes = ["classes"] if found.order else []
     stages = [[*classes, *causes] for causes in found.causes] if found.named else []
@@ -156,7 +156,7 @@ def _moves_record(moves: Moves) -> dict[str, Any]:
     }
 
 
-def _record(found: Diagnosis, trial: Trial) -> dict[str, Any]:
+def _record(found: SkewDiagnosis, trial: Trial) -> dict[str, Any]:
     counts, levels = trial.explains, _levels(found, trial)
     return {
         "skew": trial.skew,
@@ -173,7 +173,7 @@ def _record(found: Diagnosis, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _words(found: Diagnosis, trial: Trial) -> str:
+def _words(found: SkewDiagnosis, trial: Trial) -> str:
     """Return the stages in which a pipeline differs as text, with the name of its skew if it has one."""
     words = trial.pipeline.words
     stages = trial.pipeline.differing(found.serving.reference)
@@ -183,7 +183,7 @@ def _words(found: Diagnosis, trial: Trial) -> str:
     return f"{text} (skew {trial.skew})" if trial.skew else text
 
 
-def _levels(found: Diagnosis, trial: Trial) -> Levels | None:
+def _levels(found: SkewDiagnosis, trial: Trial) -> Levels | None:
     """Return the gain and offset of pixels that a pipeline amounts to; None for one that does anything else."""
     return (
         levels_between(trial.pipeline, found.serving.reference)
@@ -192,14 +192,14 @@ def _levels(found: Diagnosis, trial: Trial) -> Levels | None:
     )
 
 
-def _share(found: Diagnosis, trial: Trial) -> str:
+def _share(found: SkewDiagnosis, trial: Trial) -> str:
     counts = trial.explains
     low, high = counts.interval
     share = f"{counts.explained:,} of {counts.changed:,} {_counted(found)} ({counts.explained / counts.changed:.1%}"
     return f"explains {share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
 
 
-def _counted(found: Diagnosis) -> str:
+def _counted(found: SkewDiagnosis) -> str:
     return "probabilities that moved" if found.by_probabilities else "changed predictions"
 
 

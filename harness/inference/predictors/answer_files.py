@@ -41,7 +41,7 @@ _LONGEST_HEAD = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class AnswerTable:
     """The rows of a file of predictions or scores.
 
     `images` are names of exported images, (N,) of type `NAME`, numbers of images in the data, (N,) integers, or names
@@ -56,7 +56,7 @@ class Answers:
     named: bool = False
 
 
-def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> Answers:
+def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> AnswerTable:
     """Return the predictions in a file; `outputs` declares columns of classes as logits or probabilities.
 
     Raises `InputError` for a file without valid predictions of these classes.
@@ -77,7 +77,7 @@ def read_answers(path: Path, classes: Sequence[str], *, outputs: str | None) -> 
     return _answers(scores, values, arrays)
 
 
-def read_scores(path: Path) -> Answers:
+def read_scores(path: Path) -> AnswerTable:
     """Return the score of each image in a file; raises `InputError` unless all are numbers from 0 to 1."""
     if _is_npz(path, "scores"):
         arrays = _of_npz(path, ("scores",))
@@ -108,7 +108,7 @@ def _rows(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _answers(scores: Scores, values: np.ndarray, arrays: dict[str, np.ndarray]) -> Answers:
+def _answers(scores: Scores, values: np.ndarray, arrays: dict[str, np.ndarray]) -> AnswerTable:
     """Return checked values with the images that they are for."""
     images = arrays.get("image")
     if images is not None and len(images) != len(values):
@@ -122,7 +122,7 @@ def _answers(scores: Scores, values: np.ndarray, arrays: dict[str, np.ndarray]) 
             f"has {len(exports)} different lines in export, expected one line of text"
         )
     export = Export.read(_text(exports[0])) if exports else None
-    return Answers(scores, values, images, export, named="classes" in arrays)
+    return AnswerTable(scores, values, images, export, named="classes" in arrays)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Kind:
+class PredictorKind:
     """One kind of predictor, which a SPEC names.
 
     Attributes:
@@ -39,26 +39,26 @@ class Kind:
     before: str = ""
 
 
-OWN_KINDS: dict[str, Kind] = {
-    ".safetensors": Kind(
+OWN_KINDS: dict[str, PredictorKind] = {
+    ".safetensors": PredictorKind(
         "runs/new.safetensors, .pth, .pt",
         "A PyTorch checkpoint, run in this process.",
         "logits or probabilities, attention",
     ),
-    "python": Kind(
+    "python": PredictorKind(
         "python:package.module:callable",
         "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
         open="callables:CallablePredictor",
     ),
-    "predictions": Kind(
+    "predictions": PredictorKind(
         "predictions:answers.npz, .csv, .parquet",
         "Recorded predictions for exported images, or only for clean images. An npz file has one array of labels, "
         "probabilities and logits, and perhaps image, export and classes.",
         "logits, probabilities or labels, for the images of `export-inputs`",
         open="recorded:open_recorded",
     ),
-    "scores": Kind(
+    "scores": PredictorKind(
         "scores:scores.npz, .csv, .parquet",
         "A recorded score in [0, 1] for each exported image, such as a Dice coefficient; more is better. An npz file has "
         "the array scores, and perhaps image and export.",
@@ -67,7 +67,7 @@ OWN_KINDS: dict[str, Kind] = {
     ),
 }
 """The kinds of the harness itself, by the scheme of a SPEC, or by the suffix of a file."""
-KINDS = Registry("kind of predictor", Kind, OWN_KINDS, hook="stress_predictors")
+KINDS = Registry("kind of predictor", PredictorKind, OWN_KINDS, hook="stress_predictors")
 """The kinds by the scheme of a SPEC, or by the suffix of a file."""
 
 

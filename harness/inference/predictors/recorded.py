@@ -16,7 +16,7 @@ from harness.data.exported import FLOAT32, as_stored, hash_of_names, names_of
 from harness.data.images import unit_range
 from harness.data.rows import parts_of
 from harness.inference.predictions import softmax
-from harness.inference.predictors.answer_files import Answers, read_answers, read_scores
+from harness.inference.predictors.answer_files import AnswerTable, read_answers, read_scores
 from harness.inference.predictors.answers import are_probabilities
 from harness.inference.predictors.protocol import Identity, Provides, UnknownPixelsError
 from harness.perturb.poses import PROTOCOL
@@ -150,7 +150,7 @@ def answers_to_some(path: Path, images: LabelledImages, *, outputs: str | None) 
     return in_file._replace(positions=found[order])
 
 
-def _probabilities(answers: Answers) -> np.ndarray | None:
+def _probabilities(answers: AnswerTable) -> np.ndarray | None:
     if answers.scores == "logits":
         return softmax(answers.values)
     if answers.scores == "probabilities" and are_probabilities(answers.values):
@@ -158,7 +158,7 @@ def _probabilities(answers: Answers) -> np.ndarray | None:
     return None
 
 
-def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answers:
+def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> AnswerTable:
     """Return the answers in a file, with numbers of images in place of the names of their files.
 
     Raises `InputError` for the file of the data itself, under any name: its labels are the truth.
@@ -172,14 +172,14 @@ def _answers_in(path: Path, images: LabelledImages, outputs: str | None) -> Answ
     return _with_numbers(read_answers(path, images.classes, outputs=outputs), images)
 
 
-def _with_numbers(answers: Answers, images: LabelledImages) -> Answers:
+def _with_numbers(answers: AnswerTable, images: LabelledImages) -> AnswerTable:
     """Return the answers with numbers of images in place of the names of their files."""
     if answers.images is None or answers.images.dtype.kind != "U":
         return answers
     return replace(answers, images=_numbers_of_files(answers.images.tolist(), images))
 
 
-def _of_export(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+def _of_export(answers: AnswerTable) -> tuple[np.ndarray, np.ndarray]:
     """Return the names of the rows, which must be exactly those of the export, and their predictions."""
     export, names = answers.export, answers.images
     assert export is not None
@@ -204,7 +204,7 @@ def _of_export(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     return names, answers.values
 
 
-def _of_clean(answers: Answers, images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
+def _of_clean(answers: AnswerTable, images: LabelledImages) -> tuple[np.ndarray, np.ndarray]:
     """Return the names of the data's clean images, and their predictions; raises `InputError` for images without."""
     row_of = {number: row for row, number in enumerate(_numbers(answers, images).tolist())}
     rows = [row_of.get(position, -1) for position in images.positions.tolist()]
@@ -219,7 +219,7 @@ def _of_clean(answers: Answers, images: LabelledImages) -> tuple[np.ndarray, np.
     return np.concatenate(names), answers.values[np.array(rows, dtype=np.int64)]
 
 
-def _numbers(answers: Answers, images: LabelledImages) -> np.ndarray:
+def _numbers(answers: AnswerTable, images: LabelledImages) -> np.ndarray:
     """Return the number in the full split of each row's image, (N,); raises `InputError` unless it has one, once."""
     numbers, positions, count = answers.images, images.positions.numpy(), len(answers.values)
     if numbers is None:

@@ -353,7 +353,7 @@ class PanelPredictions:
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         first_view = next(iter(self.views.values()))
-        head = _Head(
+        head = _PredictionsHead(
             SCHEMA,
             PROTOCOL,
             self.data_sha256,
@@ -406,7 +406,7 @@ _HEAD = "panel_predictions"
 
 
 @record
-class _Head:
+class _PredictionsHead:
     schema: int
     protocol: int
     data_sha256: str
@@ -464,13 +464,13 @@ def read_panel_predictions(path: Path) -> PanelPredictions:
     )
 
 
-def _read_tables(path: Path) -> tuple[_Head, dict[str, np.ndarray]]:
+def _read_tables(path: Path) -> tuple[_PredictionsHead, dict[str, np.ndarray]]:
     """Return the head of a file and its other tables by name."""
     with opened(path) as (archive, members):
         if _HEAD not in members:
             raise PanelError(f"{path}: not panel predictions")
         text = array_in(archive, members[_HEAD]).tobytes()
-        head = read_json(_Head, text, where=f"{path}", error=PanelError)
+        head = read_json(_PredictionsHead, text, where=f"{path}", error=PanelError)
         if head.schema != SCHEMA:
             raise PanelError(refusal_of_schema(path, head.schema, expected=SCHEMA))
         if head.protocol != PROTOCOL:
@@ -484,7 +484,7 @@ def _read_tables(path: Path) -> tuple[_Head, dict[str, np.ndarray]]:
 
 
 def _read_view(
-    tables: Mapping[str, np.ndarray], prefix: str, head: _Head, *, where: str
+    tables: Mapping[str, np.ndarray], prefix: str, head: _PredictionsHead, *, where: str
 ) -> PanelView:
     """Return the view whose tables have this prefix; raises `PanelError` for tables of no view."""
     greatest = {
@@ -521,7 +521,7 @@ def _read_view(
 
 
 def _expected_table(
-    tables: Mapping[str, np.ndarray], prefix: str, name: str, head: _Head, *, where: str
+    tables: Mapping[str, np.ndarray], prefix: str, name: str, head: _PredictionsHead, *, where: str
 ) -> np.ndarray:
     """Return a table of a view; raises `PanelError` unless its type and its shape are right."""
     shape: tuple[int, ...] = (head.n,)
@@ -545,7 +545,7 @@ def _values_in(table: np.ndarray, name: str, has_predictions: np.ndarray) -> np.
 
 
 def _errors_by_model(
-    bits: np.ndarray | None, wrong: np.ndarray, head: _Head, *, where: str
+    bits: np.ndarray | None, wrong: np.ndarray, head: _PredictionsHead, *, where: str
 ) -> np.ndarray | None:
     """Return the errors of each model, (K, N) bool; raises `PanelError` unless they add up."""
     if bits is None:
@@ -563,7 +563,7 @@ def _mean_probabilities(
     mean: np.ndarray | None,
     soft: np.ndarray | None,
     has_predictions: np.ndarray,
-    head: _Head,
+    head: _PredictionsHead,
     *,
     where: str,
 ) -> np.ndarray:

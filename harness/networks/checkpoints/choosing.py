@@ -48,7 +48,7 @@ class StateDict:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fit:
+class _NormalizationFit:
     """A state dict without `prefix` in its names, compared with the tensors that a network needs.
 
     `matched` are its tensors with names of the network; `missing`, `misshapen` and `unknown` are names.
@@ -83,7 +83,7 @@ def _alike(tensor: StoredTensor, own: Tensor) -> bool:
 
 def _fits(
     dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None
-) -> list[_Fit]:
+) -> list[_NormalizationFit]:
     """Return the fits for a prefix, or if None for "" and all that precede a name of the network, parts with a dot."""
     fits = []
     for held in dicts:
@@ -100,7 +100,7 @@ def _fits(
                 if name not in found and not name.endswith("num_batches_tracked")
             ]
             misshapen = [name for name, tensor in found.items() if not _alike(tensor, needed[name])]
-            fits.append(_Fit(needed, held, before, found, missing, misshapen))
+            fits.append(_NormalizationFit(needed, held, before, found, missing, misshapen))
     return fits
 
 
@@ -178,7 +178,7 @@ def choose(
     return fit.tensors, "; ".join(note for applies, note in notes if applies)
 
 
-def _differences(fit: _Fit) -> str:
+def _differences(fit: _NormalizationFit) -> str:
     needed, held = fit.needed, fit.tensors
 
     def described(name: str) -> str:
@@ -204,7 +204,7 @@ def _differences(fit: _Fit) -> str:
     )
 
 
-def _advice(fit: _Fit) -> str:
+def _advice(fit: _NormalizationFit) -> str:
     """Return the likely cause of tensors that do not fit, and what to do: the first row of a table that applies."""
     needed, held = list(fit.needed), fit.tensors
     outer = needed[0].partition(".")[0] + "." if needed else ""
@@ -238,7 +238,7 @@ def _advice(fit: _Fit) -> str:
     return next(advice for applies, advice in table if applies)
 
 
-def _of_sizes(fit: _Fit) -> str:
+def _of_sizes(fit: _NormalizationFit) -> str:
     """Return advice if numbers of channels and of classes alone explain the differences; else empty."""
     found: dict[int, tuple[int, int]] = {}
     for name in fit.misshapen:
