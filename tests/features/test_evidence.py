@@ -22,6 +22,7 @@ responsible_person = "A. Person"
 declared_accuracy = 0.9
 ground_truth = "Two people each"
 """
+REFUSAL = refusal(["[DATA] no data"], ["pytest"], models={"candidate": "c.pt"})
 OTHERS = ("--baseline", "models/other.safetensors", "--incumbent", "models/other.safetensors")
 CLEAN_ACCURACY = ("EU AI Act", "Annex IV, 2(g): accuracy")
 DECLARED = ("EU AI Act", "Article 15(3)")
@@ -106,6 +107,22 @@ def test_a_run_records_declared_facts_and_its_environment(run_record, assess):
     assert document["accuracy"]["check"] == "clean"
 
 
+@pytest.fixture
+def sample_record(zoo):
+    """Return the record of a run on a quarter of the images."""
+    zoo.run("--stress-samples", "100")
+    return zoo.report()
+
+
+def test_a_run_on_a_sample_is_partial(sample_record, assess):
+    status, document = assess(sample_record)
+    assert status == 0
+    assert "partial run: 100 of 400 images were measured" in document["limits"]
+    by_checks = [row["status"] for row in document["rows"] if row["judged"]]
+    assert by_checks
+    assert "covered" not in by_checks
+
+
 def test_two_runs_have_one_environment(zoo):
     zoo.run()
     first = zoo.report()["environment"]
@@ -179,7 +196,7 @@ def test_a_partial_run_covers_in_part(assess):
     "record",
     [
         record_with(PASS, BROKEN, declared=DeclaredFacts(declared_accuracy=0.5)),
-        json.dumps(refusal(["[DATA] no data"], ["pytest"], models={"candidate": "c.pt"})),
+        json.dumps(REFUSAL),
     ],
     ids=["error", "refusal"],
 )
@@ -272,8 +289,11 @@ def test_the_page_claims_no_conformity(assess, tmp_path):
         ("no JSON", "is not the whole record of a run"),
         ('{"schema": 1}', "schema 1, and this version reads schema 2"),
         ("[]", "schema None"),
+        ('{"schema": 2, "finished": false}', "stress.json"),
+        (json.dumps(REFUSAL | {"candidate": "c.pt"}), "is not the whole record of a run"),
+        (json.dumps(REFUSAL | {"errors": None}), "is not the whole record of a run"),
     ],
-    ids=["missing", "no-json", "other-schema", "list"],
+    ids=["missing", "no-json", "other-schema", "list", "empty", "candidate", "errors"],
 )
 def test_what_is_no_record_ends_with_2(tmp_path, monkeypatch, capsys, content, message):
     monkeypatch.chdir(tmp_path)
