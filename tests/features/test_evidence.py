@@ -267,6 +267,25 @@ def test_changed_files_are_no_documented_commit(run_record, assess):
     assert "no value of environment.processor" in row["missing"]
 
 
+@pytest.mark.parametrize("fact", ["accelerator", "precision"])
+def test_an_unknown_device_is_no_evidence(run_record, assess, fact):
+    environment = run_record["environment"] | {fact: "unknown: the predictor chooses it"}
+    _, document = assess(run_record | {"environment": environment})
+    row = rows_of(document)["ISO/IEC TS 4213:2022", "5.3.12"]
+    assert f"environment.{fact}" not in row["fields"]
+    assert f"no value of environment.{fact}" in row["missing"]
+
+
+def test_a_predictor_chooses_its_own_device(zoo):
+    (zoo.root / "answers.py").write_text(
+        "import numpy as np\n\n\ndef predict(pixels):\n    return np.eye(4)[np.zeros(len(pixels), int)]\n"
+    )
+    zoo.run("--candidate", "python:answers:predict")
+    environment = zoo.report()["environment"]
+    assert environment["accelerator"] == "unknown: the predictor chooses it"
+    assert environment["precision"] == "unknown: the predictor chooses it"
+
+
 def test_the_page_claims_no_conformity(assess, tmp_path):
     assess(record_with(*(verdict_on(family) for family in FAMILIES)))
     page = (tmp_path / "evidence.md").read_text()
