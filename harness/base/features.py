@@ -23,7 +23,7 @@ import pluggy
 from harness.base.errors import FeatureError, InputError, foreign_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
 
 GROUP = "stress_harness"
@@ -268,9 +268,20 @@ def families_with_rows() -> dict[str, Callable[..., Any]]:
     }
 
 
-def record_tables() -> dict[str, Callable[[], type]]:
-    """Return the functions that return the types of features' tables of the checks file, by name."""
-    return {name: kind for tables in results("stress_tables") for name, kind in tables.items()}
+def record_tables(taken: Iterable[str]) -> dict[str, Callable[[], type]]:
+    """Return the functions that return the types of features' tables of the checks file, by name.
+
+    Raises `FeatureError`, which names the feature, for a table whose name is `taken`.
+    """
+    tables: dict[str, Callable[[], type]] = {}
+    for implementation in implementations("stress_tables"):
+        for name, kind in implementation().items():
+            if name in tables or name in taken:
+                raise FeatureError(
+                    f"{implementation.feature}: the table {name!r} is there already; {REMEDY}"
+                )
+            tables[name] = kind
+    return tables
 
 
 def record_keys() -> set[str]:

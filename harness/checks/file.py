@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -265,7 +265,8 @@ def read_checks(path: Path, *, content: bytes | None = None) -> ChecksFile:
 def _records_of_features(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """Take features' tables with records out of the table of a file, and return their records, None without one."""
     records: dict[str, Any] = {}
-    for name, kind in record_tables().items():
+    taken = {item.name for item in fields(_Head)} | families_with_rows().keys()
+    for name, kind in record_tables(taken).items():
         plain = table.pop(name, None)
         records[name] = None
         if plain is not None:

@@ -67,7 +67,7 @@ def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
 
     A record of a whole verdict names the model and the data, with their hashes.
     """
-    with _unreadable(path):
+    with reading_record(path):
         record = read_regular(path, max_bytes=MAX_BYTES)
         outcome = outcome_in(json.loads(record), lambda _: b"", where=str(path))
         if outcome is not None and outcome.verdict in {"pass", "fail"}:
@@ -82,7 +82,7 @@ def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
 
 def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
     """Return the outcome and the reports of the record at this path; raises `InputError` if it cannot be read."""
-    with _unreadable(path):
+    with reading_record(path):
         record = read_regular(path, max_bytes=MAX_BYTES)
         return reports_of(record, partial(image_in, path.parent), where=str(path))
 
@@ -117,8 +117,8 @@ def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
 
 
 @contextmanager
-def _unreadable(path: Path) -> Iterator[None]:
-    """Turn any error of reading a record into an `InputError`."""
+def reading_record(path: Path) -> Iterator[None]:
+    """Turn any error of reading the record at this path, or of its content, into an `InputError`."""
     try:
         yield
     except OSError as error:

@@ -22,6 +22,7 @@ responsible_person = "A. Person"
 declared_accuracy = 0.9
 ground_truth = "Two people each"
 """
+REFUSAL = refusal(["[DATA] no data"], ["pytest"], models={"candidate": "c.pt"})
 OTHERS = ("--baseline", "models/other.safetensors", "--incumbent", "models/other.safetensors")
 CLEAN_ACCURACY = ("EU AI Act", "Annex IV, 2(g): accuracy")
 DECLARED = ("EU AI Act", "Article 15(3)")
@@ -106,6 +107,22 @@ def test_a_run_records_declared_facts_and_its_environment(run_record, assess):
     assert document["accuracy"]["check"] == "clean"
 
 
+@pytest.fixture
+def sample_record(zoo):
+    """Return the record of a run on a quarter of the images."""
+    zoo.run("--stress-samples", "100")
+    return zoo.report()
+
+
+def test_a_run_on_a_sample_is_partial(sample_record, assess):
+    status, document = assess(sample_record)
+    assert status == 0
+    assert "partial run: 100 of 400 images were measured" in document["limits"]
+    by_checks = [row["status"] for row in document["rows"] if row["judged"]]
+    assert by_checks
+    assert "covered" not in by_checks
+
+
 def test_two_runs_have_one_environment(zoo):
     zoo.run()
     first = zoo.report()["environment"]
@@ -179,7 +196,7 @@ def test_a_partial_run_covers_in_part(assess):
     "record",
     [
         record_with(PASS, BROKEN, declared=DeclaredFacts(declared_accuracy=0.5)),
-        json.dumps(refusal(["[DATA] no data"], ["pytest"], models={"candidate": "c.pt"})),
+        json.dumps(REFUSAL),
     ],
     ids=["error", "refusal"],
 )
@@ -250,6 +267,25 @@ def test_changed_files_are_no_documented_commit(run_record, assess):
     assert "no value of environment.processor" in row["missing"]
 
 
+@pytest.mark.parametrize("fact", ["accelerator", "precision"])
+def test_an_unknown_device_is_no_evidence(run_record, assess, fact):
+    environment = run_record["environment"] | {fact: "unknown: the predictor chooses it"}
+    _, document = assess(run_record | {"environment": environment})
+    row = rows_of(document)["ISO/IEC TS 4213:2022", "5.3.12"]
+    assert f"environment.{fact}" not in row["fields"]
+    assert f"no value of environment.{fact}" in row["missing"]
+
+
+def test_a_predictor_chooses_its_own_device(zoo):
+    (zoo.root / "answers.py").write_text(
+        "import numpy as np\n\n\ndef predict(pixels):\n    return np.eye(4)[np.zeros(len(pixels), int)]\n"
+    )
+    zoo.run("--candidate", "python:answers:predict")
+    environment = zoo.report()["environment"]
+    assert environment["accelerator"] == "unknown: the predictor chooses it"
+    assert environment["precision"] == "unknown: the predictor chooses it"
+
+
 def test_the_page_claims_no_conformity(assess, tmp_path):
     assess(record_with(*(verdict_on(family) for family in FAMILIES)))
     page = (tmp_path / "evidence.md").read_text()
@@ -272,8 +308,11 @@ def test_the_page_claims_no_conformity(assess, tmp_path):
         ("no JSON", "is not the whole record of a run"),
         ('{"schema": 1}', "schema 1, and this version reads schema 2"),
         ("[]", "schema None"),
+        ('{"schema": 2, "finished": false}', "stress.json"),
+        (json.dumps(REFUSAL | {"candidate": "c.pt"}), "is not the whole record of a run"),
+        (json.dumps(REFUSAL | {"errors": None}), "is not the whole record of a run"),
     ],
-    ids=["missing", "no-json", "other-schema", "list"],
+    ids=["missing", "no-json", "other-schema", "list", "empty", "candidate", "errors"],
 )
 def test_what_is_no_record_ends_with_2(tmp_path, monkeypatch, capsys, content, message):
     monkeypatch.chdir(tmp_path)

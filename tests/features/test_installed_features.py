@@ -1,6 +1,7 @@
 """Features of installed packages: found by their entry points, and refused by name if unusable."""
 
 import json
+from pathlib import Path
 
 import pytest
 from zoo import CLEAN, run_python
@@ -8,6 +9,7 @@ from zoo import CLEAN, run_python
 from harness.base.errors import FeatureError
 from harness.base.features import Command, Family, features, implementations
 from harness.base.registry import Registry
+from harness.checks import read_checks
 from harness.run.status import versions
 
 NOTE = """
@@ -45,6 +47,7 @@ BROKEN = {
     "metric-twice": (METRIC, "the metric 'accuracy' is there already, of the harness itself"),
 }
 """Code of features that cannot be used, each with a part of the message."""
+CHECKS = Path(__file__).parents[2] / "stress_tests/checks.toml"
 NAMED = "entry point dim = dim of stress-dim 1.0"
 
 
@@ -99,6 +102,13 @@ def test_names_of_two_features_clash(install):
         FeatureError, match=r"entry point dusk .*'dim' is there already, of entry p"
     ):
         list(table)
+
+
+@pytest.mark.parametrize("name", ["data", "golden", "evidence"])
+def test_a_table_of_the_checks_file_has_one_owner(install, name):
+    install("dim", f"def stress_tables(): return {{'{name}': lambda: dict}}")
+    with pytest.raises(FeatureError, match=rf"^{NAMED}: the table '{name}' is there already"):
+        read_checks(CHECKS)
 
 
 def test_of_entries_one_has_to_be_of_the_kind(install):

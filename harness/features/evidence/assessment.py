@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Status = Literal["covered", "covered in part", "tested and failed", "declared", "not covered"]
 _UNKNOWN = ("unknown", "of unknown origin", "by hand")
 """Beginnings of texts in a record that say that a fact is not known."""
+_OTHER_MODELS = ("baseline.sha256", "incumbent.sha256")
+"""Models that the candidate is compared with; a comparison with itself says nothing."""
 WITHOUT_VERDICT = "the run has no verdict, so its record shows a refusal and no test result"
 """Why the record of a run that refused covers no clause."""
 
@@ -90,10 +92,8 @@ def assessment_of(outcome: Outcome | None, plain: Mapping[str, Any]) -> Assessme
 
 
 def _of_a_refusal(plain: Mapping[str, Any]) -> Assessment:
-    reasons = tuple(f"refused: {reason}" for reason in plain.get("errors", ()))
-    rows = tuple(
-        AssessedClause(clause, "not covered", missing=(WITHOUT_VERDICT,)) for clause in CLAUSES
-    )
+    reasons = tuple(f"refused: {reason}" for reason in plain["errors"])
+    rows = tuple(AssessedClause(clause, "not covered", missing=(WITHOUT_VERDICT,)) for clause in CLAUSES)
     return Assessment(rows, (WITHOUT_VERDICT, *reasons))
 
 
@@ -110,7 +110,7 @@ def _limits(outcome: Outcome) -> tuple[str, ...]:
     if results.provisional:
         limits.append("thresholds are provisional: they come from one or two reference models")
     limits += [f"self-check {check.name} fails" for check in outcome.findings.unsound]
-    limits += [f"{caution}" for caution in outcome.cautions]
+    limits += outcome.cautions
     return tuple(limits)
 
 
@@ -122,23 +122,11 @@ def _row(
     claim: AccuracyClaim | None,
 ) -> AssessedClause:
     judged, not_counted = _checks_of(clause, outcome)
-    fields = {path: value_at(plain, path) for path in clause.fields}
-    known = {path: value for path, value in fields.items() if is_known(value)}
-    missing = [f"no value of {path}" for path in fields if path not in known]
-    # A comparison of the candidate with itself compares with nothing.
-    candidate = value_at(plain, "candidate.sha256")
-    for path in ("baseline.sha256", "incumbent.sha256"):
-        if path in known and known[path] == candidate:
-            del known[path]
-            missing.append(f"{path} is that of the candidate")
-    if "environment.commit" in known and value_at(plain, "environment.is_changed"):
-        missing.append("environment.commit does not have the files as they were: some had changes")
+    known, missing = _fields_of(clause, plain)
     judged_families = {verdict.check.family for verdict in judged}
-    missing += [
-        f"no judged check of family {family}"
-        for family in clause.families
-        if family not in judged_families
-    ]
+    for family in clause.families:
+        if family not in judged_families:
+            missing.append(f"no judged check of family {family}")
     if clause.families:
         missing += limits
     if clause.gap:
@@ -158,6 +146,23 @@ def _row(
         missing=tuple(missing),
         comparison=comparison,
     )
+
+
+def _fields_of(clause: Clause, plain: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the known fields of a clause by their paths, and what is missing among all."""
+    known = {}
+    missing = []
+    for path in clause.fields:
+        value = value_at(plain, path)
+        if not is_known(value):
+            missing.append(f"no value of {path}")
+        elif path in _OTHER_MODELS and value == value_at(plain, "candidate.sha256"):
+            missing.append(f"{path} is that of the candidate")
+        else:
+            known[path] = value
+    if "environment.commit" in known and value_at(plain, "environment.is_changed"):
+        missing.append("environment.commit does not have the files as they were: some had changes")
+    return known, missing
 
 
 def _status(

@@ -32,7 +32,7 @@ def evidence_command(record: Path, output: Path | None, *, as_json: bool) -> int
     from harness.base.outputs import Inputs, write_together
     from harness.features.evidence import documents
     from harness.features.evidence.assessment import assessment_of
-    from harness.report.redraw import outcome_at
+    from harness.report.redraw import outcome_at, reading_record
 
     page = output or record.with_name("evidence.md")
     if page.suffix != ".md":
@@ -43,14 +43,13 @@ def evidence_command(record: Path, output: Path | None, *, as_json: bool) -> int
     json_file = options.own_output(page.with_suffix(".json"), documents.JSON, inputs)
 
     plain = json.loads(content)
-    assessment = assessment_of(outcome, plain)
     file = documents.RecordFile(record.name, content)
-    write_together(
-        {
-            markdown_file: documents.as_markdown(assessment, plain, file),
-            json_file: documents.as_json(assessment, plain, file),
-        }
-    )
+    # Nothing has validated the content of a refusal.
+    with reading_record(record):
+        assessment = assessment_of(outcome, plain)
+        markdown = documents.as_markdown(assessment, plain, file)
+        document = documents.as_json(assessment, plain, file)
+    write_together({markdown_file: markdown, json_file: document})
 
     counts = {status: assessment.count(status) for status in documents.STATUSES}
     lines = [f"verdict of the run: {plain['headline']}"]

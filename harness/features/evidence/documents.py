@@ -108,20 +108,20 @@ def _verdict_as_json(verdict: Verdict) -> dict[str, Any]:
 
 def as_markdown(assessment: Assessment, record: Mapping[str, Any], file: RecordFile) -> bytes:
     """Return the assessment of a record, which this file has, as Markdown."""
-    candidate = record.get("candidate") or {}
+    candidate = record["candidate"] or {}
     lines = [
         TITLE,
         "",
         _NOTE,
         "",
         f"- record: {code(file.name)}, SHA-256 {code(file.sha256)}",
-        f"- run: {code(str(record.get('run', '')))} on {plain(str(record.get('day', '')))}",
+        f"- run: {code(record['run'])} on {plain(record['day'])}",
         f"- candidate: {code(str(candidate.get('path', '')))}, SHA-256 "
         f"{code(str(candidate.get('sha256', '')))}",
-        f"- verdict: **{plain(str(record.get('headline', '')))}**",
+        f"- verdict: **{plain(record['headline'])}**",
     ]
     lines.append(f"- thresholds of the judged checks: {_thresholds(record)}")
-    lines += [f"- notice: {plain(str(notice))}" for notice in record.get("notices", ())]
+    lines += [f"- notice: {plain(str(notice))}" for notice in record["notices"]]
     lines += [f"- limit: {plain(limit)}" for limit in assessment.limits]
     lines += ["", "| status | clauses | meaning |", "| --- | --- | --- |"]
     for status in STATUSES:
