@@ -142,7 +142,7 @@ class Panel:
     classes: int = 0
     """Number of classes of the data; 0 in a panel of an earlier version."""
     scored: bool = False
-    """Whether the models give a score for each image, and no classes."""
+    """True if the models give a score for each image, and no classes."""
 
     def family(self, name: str) -> tuple[PanelCheck, ...]:
         """Return the checks of a family."""

@@ -267,7 +267,10 @@ def variances_of(
     hidden = np.zeros(len(checks))
     for at, check in enumerate(checks):
         recorded = panel.chance.get(check.id)
-        chance[at] = _chance_on_scale(check, recorded, means[at], reference_models=len(values))
+        # The scores of sound models may differ by far more than chance, and the inflation of
+        # accuracies does not hold for them: see `benchmarks/scores`.
+        if not panel.scored:
+            chance[at] = _chance_on_scale(check, recorded, means[at], reference_models=len(values))
         if recorded is None:
             continue
 

@@ -34,7 +34,7 @@ class Predictions:
     known: int | None = None
     """The number of leading classes with a known probability: 0 for labels only, None for every class."""
     scored: bool = False
-    """Whether the answers are a score for each image, the same in each column, and no classes."""
+    """True if the answers are a score for each image, the same in each column, and no classes."""
 
     def expect_classes(self) -> None:
         """Raise `NotApplicableError` if there is a score for each image, and no predicted class."""

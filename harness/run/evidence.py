@@ -48,7 +48,7 @@ class Evidence:
     def has_examples(self) -> bool:
         """Return whether there may be images to show: those of a failure, a count of failures, or a screen.
 
-        There are none of scores, since the pictures show predicted classes.
+        Pictures show predicted classes, which a model of scores does not have.
         """
         verdict = self.verdict
         if verdict is None or self.seen is None or getattr(self.seen, "scored", False):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.data import LabelledImages
-    from harness.inference import Classifier, RoleModel
+    from harness.inference import Classifier, Predictions, RoleModel
 
 MAX_IMAGES = 32
 """Images for which each model is asked in other ways, at most."""
@@ -25,6 +25,8 @@ TOLERANCE = 1e-3
 """Tolerance of a logit, absolute and relative to the logit."""
 ROUNDING = 1e-5
 """Tolerance relative to the largest logit of an image: other batches add in another order."""
+SCORE_ROUNDING = 1e-4
+"""Largest difference of two scores of an image that count as equal."""
 _IMAGES_ALONE = 4
 """Images that are predicted alone to find out whether others in their batches change them."""
 MAX_PERTURBATIONS = 16
@@ -137,7 +139,7 @@ def other_answers(model: RoleModel, *, most: int = MAX_PERTURBATIONS, few: int =
         positions = np.unique(np.linspace(0, len(before.labels) - 1, few).astype(np.int64))
         images = before.images.take(torch.from_numpy(positions))
         anew = fresh.predict(images, before.perturbation)
-        changed = int((anew.predicted != before.predicted[positions]).sum())
+        changed = int(_differ(anew, before, positions).sum())
         count += len(positions)
         changed_count += changed
         if changed and example is None:
@@ -157,6 +159,14 @@ def other_answers(model: RoleModel, *, most: int = MAX_PERTURBATIONS, few: int =
         "`stress-harness cache --clear`. Your own perturbations must change an image alike in any "
         "batch."
     )
+
+
+def _differ(anew: Predictions, before: Predictions, positions: np.ndarray) -> np.ndarray:
+    """Return which images have another predicted class than before, or another score, (M,) bool."""
+    if not before.scored:
+        return np.asarray(anew.predicted != before.predicted[positions])
+    distances = np.abs(anew.image_scores - before.image_scores[positions])
+    return np.asarray(distances > SCORE_ROUNDING)
 
 
 def _depends_on_batch(fresh: Classifier, images: LabelledImages) -> bool:

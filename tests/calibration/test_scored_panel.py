@@ -51,7 +51,7 @@ def scores(zoo, pytester):
 
 
 def test_a_panel_of_scores_judges_scores(zoo, scores, capsys):
-    models = [scores.write(zoo.root / f"seed-{seed}.npz", seed) for seed in range(1, 4)]
+    models = [scores.write(zoo.root / f"seed-{seed}.npz", seed) for seed in range(1, 9)]
     assert main(["calibrate", "--checkpoints", *models, "--", *DATA]) == 0
     checks = read_checks(zoo.checks)
     panel = read_panel(zoo.root / "models/panel.json", checks)
@@ -79,6 +79,17 @@ def test_a_panel_of_scores_judges_scores(zoo, scores, capsys):
     capsys.readouterr()
     assert main(["calibrate", "--checkpoints", *models[:2], labels, "--", *DATA]) == 2
     assert "must all do the same" in capsys.readouterr().err
+
+
+def test_three_reference_models_of_scores_set_no_threshold(zoo, scores):
+    """The prior by chance, image by image, does not hold for scores; see `benchmarks/scores`."""
+    models = [scores.write(zoo.root / f"seed-{seed}.npz", seed) for seed in range(1, 4)]
+    assert main(["calibrate", "--checkpoints", *models, "--", *DATA]) == 0
+    informational = {check.id: check.informational for check in read_checks(zoo.checks).checks}
+    for name in ("clean", "clean-bee", "rotate-ccw-010"):
+        assert "three reference models cannot show" in informational[name]
+    assert zoo.run("--candidate", scores.write(zoo.root / "sound.npz", 9)).ret == 4
+    assert "no threshold" in str(zoo.report())
 
 
 def test_thresholds_of_classifiers_do_not_judge_scores(zoo, scores):

@@ -169,6 +169,7 @@ def test_a_callable_that_scores_images_is_gated(gate, monkeypatch):
     assert ran.ending == (0, "pass"), ran.summary
     assert {name for name, status in ran.statuses.items() if status == "pass"} == KNOWN["Labels"]
     assert "the predictor gives a score for each image and no class" in ran.summary
+    assert ran.self_checks["answers-are-the-models"] == "pass"
     assert set(ran.self_checks.values()) <= {"pass", "not_applicable"}
 
 

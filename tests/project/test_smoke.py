@@ -47,6 +47,7 @@ EXAMPLES = {
         "photographs.py retrain resnet18 runs --size 64 --count 14",
         "photographs.py retrain vit runs --size 64 --count 14",
     ),
+    "silhouettes": ("silhouettes.py data",),
 }
 
 

@@ -16,6 +16,7 @@ from harness.base.records import as_plain
 from harness.checks import read_checks
 from harness.data import stratified_sample
 from harness.features.evaluation.per_image import per_image
+from harness.inference.predictors.protocol import NO_CLASSES
 from harness.measures import accuracy, confident_errors
 from harness.measures.accuracy import classification_report
 from harness.measures.failures import FailureKind, confusion, failure_table, kinds_for
@@ -198,7 +199,8 @@ def _numbers(clean: Predictions, on_grid: np.ndarray | None) -> Part:
         numbers["robust_accuracy"] = float(correct.all(axis=1).mean())
     lines = [f"{name.replace('_', ' ')}: {value:.4g}" for name, value in numbers.items()]
     if not clean.has_confidence:
-        lines.append("confident errors: not applicable, the predictor returns labels only")
+        reason = NO_CLASSES if clean.scored else "the predictor returns labels only"
+        lines.append(f"confident errors: not applicable, {reason}")
     return Part(numbers, lines)
 
 
