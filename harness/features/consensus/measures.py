@@ -1,4 +1,4 @@
-"""Consensus-set errors: images that every reference model predicts correctly and a model does not."""
+"""Consensus-set errors: a model is wrong where every reference model is correct."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.base.errors import NotApplicableError, NotRecordedError, PanelError
+from harness.base.errors import InputError, NotApplicableError, NotRecordedError, PanelError
 from harness.measures.accuracy import confusion_matrix
 from harness.measures.metric import Measurement, Metric, Unit, count_of
 from harness.measures.selection import ordered
@@ -39,13 +39,18 @@ WORST_CLASS_CONSENSUS_SET_ERRORS = replace(
 
 @dataclass(frozen=True, eq=False)
 class ConsensusErrors:
-    """Errors of a model on the consensus set of `reference_models` models, under one or several perturbations.
+    """Errors of a model on the consensus set, under one or several perturbations.
 
-    `known` is the size of the set over all perturbations, among `n` predictions. `pairs`, (classes, classes) int64,
-    counts the errors by class and predicted class. `telling`, (perturbations, N), is above 0 for each error on
-    `images`, the more telling, the higher. `positions`, (M,) int64, are the places of those with an error, the most
-    telling first. `correction` is the factor of these counts for a reference model of few, see
-    `PanelPredictions.correction`.
+    Attributes:
+        images: The N images of the largest sample.
+        perturbations: Those that the model was asked under.
+        n: Number of predictions, over all perturbations.
+        known: Size of the consensus set, over all perturbations.
+        pairs: Number of errors by class and predicted class, (classes, classes) int64.
+        telling: (perturbations, N), above 0 for each error; the more telling, the higher.
+        reference_models: Number of models that define the consensus set.
+        correction: Factor of these counts for a reference model of a small panel, see
+            `PanelPredictions.correction`.
     """
 
     images: LabelledImages
@@ -61,102 +66,137 @@ class ConsensusErrors:
 
     @property
     def positions(self) -> np.ndarray:
-        most = self.telling.max(axis=0)
-        return ordered(most > 0, -most)
+        """Return the places of the images with an error, (M,) int64, the most telling first."""
+        largest = self.telling.max(axis=0)
+        return ordered(largest > 0, -largest)
 
     def perturbation_of(self, position: int) -> Perturbation:
-        """Return the perturbation under which the error on the image at this position is most telling."""
+        """Return the perturbation under which the error on the image here is most telling."""
         return self.perturbations[int(self.telling[:, position].argmax())]
 
 
 def find_consensus_set_errors(
     answers: Sequence[Predictions], panel_predictions: PanelPredictions
 ) -> ConsensusErrors:
-    """Return the errors of a model on the consensus set, by its predictions under one or several perturbations.
+    """Return the errors of a model on the consensus set.
 
-    The predictions may be for different samples of one split if one sample contains the others. An error is telling in
-    proportion to the reference models' confidence in the label, times the model's in its wrong class. Raises
-    `InputError` for no predictions, and `NotRecordedError` for missing panel predictions and an empty consensus set.
-    For a model of the panel, an empty set raises `NotApplicableError`.
+    An error is telling in proportion to the reference models' confidence in the label, times the
+    model's in its wrong class.
+
+    Args:
+        answers: The model's predictions under one or several perturbations. They may be for
+            different samples of one split if one sample contains the others.
+        panel_predictions: Predictions of the reference models, which define the consensus set.
+
+    Raises:
+        InputError: There are no predictions.
+        NotRecordedError: Panel predictions are missing, or the consensus set is empty.
+        NotApplicableError: The set is empty for a model of the panel.
     """
     if not answers:
         raise PanelError("consensus: the check names no perturbation; add some with `under`")
-    images = max((each.images for each in answers), key=len)
-    places = np.full(int(images.positions.max()) + 1, -1)
-    places[images.positions.numpy()] = np.arange(len(images))
+    images = max((predictions.images for predictions in answers), key=len)
+    columns = np.full(int(images.positions.max()) + 1, -1)
+    columns[images.positions.numpy()] = np.arange(len(images))
+
     telling = np.zeros((len(answers), len(images)))
-    known, pairs = 0, np.zeros((len(images.classes),) * 2, dtype=np.int64)
-    for row, each, reference in zip(
-        telling, answers, panel_predictions.consensus_sets(answers), strict=True
-    ):
-        lost = reference.consensus & ~each.correct
-        sureness = reference.of_label[lost]
-        if each.has_confidence:
-            sureness = sureness * each.confidence_of_errors()[lost]
-        row[places[each.images.positions.numpy()[lost]]] = (
-            1e-9 + sureness
-        )  # Above 0 at any confidence.
-        known += int(reference.consensus.sum())
-        pairs += confusion_matrix(each, lost)
-    if not known:
-        error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
-        count = panel_predictions.reference_models
-        raise error(
-            f"consensus: the {count} reference models agree on no image, so the set is empty"
-        )
-    perturbations, n = (
-        tuple(each.perturbation for each in answers),
-        sum(len(each.labels) for each in answers),
+    pairs = np.zeros((len(images.classes),) * 2, dtype=np.int64)
+    set_size = 0
+    references = panel_predictions.consensus_sets(answers)
+    for row, predictions, reference in zip(telling, answers, references, strict=True):
+        errors = reference.consensus & ~predictions.correct
+        weights = reference.of_label[errors]
+        if predictions.has_confidence:
+            weights = weights * predictions.confidence_of_errors()[errors]
+        error_columns = columns[predictions.images.positions.numpy()[errors]]
+        row[error_columns] = 1e-9 + weights  # Above 0 at any confidence.
+        pairs += confusion_matrix(predictions, errors)
+        set_size += int(reference.consensus.sum())
+
+    if not set_size:
+        raise empty_set(panel_predictions, "consensus: ")
+    return ConsensusErrors(
+        images,
+        perturbations=tuple(predictions.perturbation for predictions in answers),
+        n=sum(len(predictions.labels) for predictions in answers),
+        known=set_size,
+        pairs=pairs,
+        telling=telling,
+        reference_models=panel_predictions.reference_models,
+        correction=panel_predictions.correction,
     )
-    models, correction = panel_predictions.reference_models, panel_predictions.correction
-    return ConsensusErrors(images, perturbations, n, known, pairs, telling, models, correction)
+
+
+def empty_set(panel_predictions: PanelPredictions, prefix: str = "") -> InputError:
+    """Return the error for an empty consensus set.
+
+    Without one model of the panel, the others may agree on nothing. That concerns this model alone.
+    """
+    error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
+    count = panel_predictions.reference_models
+    return error(f"{prefix}the {count} reference models agree on no image, so the set is empty")
 
 
 def consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors over all perturbations.
 
-    For a reference model of three to seven it is the number that is expected on the consensus set of them all.
-    The interval is that of their rate among all predictions (Wilson 1927) times the number of predictions.
+    For a reference model of three to seven it is the number that is expected on the consensus set
+    of them all. The interval is that of their rate among all predictions (Wilson 1927) times the
+    number of predictions.
     """
-    detail = f"of {lost.known:,} that each of {lost.reference_models} reference models predicts correctly"
+    detail = (
+        f"of {lost.known:,} that each of {lost.reference_models} reference models predicts "
+        "correctly"
+    )
     if lost.pairs.any():
-        true, taken = divmod(int(lost.pairs.argmax()), len(lost.pairs))
+        label, predicted = divmod(int(lost.pairs.argmax()), len(lost.pairs))
         names = lost.images.classes
-        detail += f"; most often {names[true]}→{names[taken]}, {lost.pairs[true, taken]}"
-    every = np.ones(len(lost.images), dtype=bool)
-    return _measured(CONSENSUS_SET_ERRORS, lost, every, lost.n, detail, correction=lost.correction)
+        count = lost.pairs[label, predicted]
+        detail += f"; most often {names[label]}→{names[predicted]}, {count}"
+    all_images = np.ones(len(lost.images), dtype=bool)
+    return _count(
+        CONSENSUS_SET_ERRORS, lost, all_images, lost.n, detail, correction=lost.correction
+    )
 
 
 def worst_class_consensus_set_errors(lost: ConsensusErrors) -> Measurement:
     """Return the number of consensus-set errors of the class that has most of them.
 
-    A defect of one class shows here and not in the sum. `n` counts the predictions for the largest class, the most
-    errors that a class can have, and is the same for every model. `counted` are the predictions for the worst class.
-    The interval follows from `n` as in `consensus_set_errors`. The largest of several counts falls less than their sum
-    where the set shrinks, so it has no correction.
+    A defect of one class shows here and not in the sum. `n` counts the predictions for the largest
+    class, the most errors that a class can have, and is the same for every model. `counted` are the
+    predictions for the worst class. The interval follows from `n` as in `consensus_set_errors`.
     """
-    of_each, labels = lost.pairs.sum(axis=1), lost.images.labels.numpy()
-    worst, largest = int(of_each.argmax()), int(np.bincount(labels).max())
-    detail = f"of {lost.images.classes[worst]}, of {int(of_each.sum())} of all classes"
-    of_worst = labels == worst
-    n, counted = (count * len(lost.perturbations) for count in (largest, int(of_worst.sum())))
-    return replace(
-        _measured(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, of_worst, n, detail), counted=counted
-    )
+    errors_by_class = lost.pairs.sum(axis=1)
+    worst = int(errors_by_class.argmax())
+    labels = lost.images.labels.numpy()
+    in_worst = labels == worst
+    largest_size = int(np.bincount(labels).max())
+    worst_size = int(in_worst.sum())
+    detail = f"of {lost.images.classes[worst]}, of {int(errors_by_class.sum())} of all classes"
+
+    # The largest of several counts falls less than their sum where the set shrinks, so it has no
+    # correction.
+    n = largest_size * len(lost.perturbations)
+    measurement = _count(WORST_CLASS_CONSENSUS_SET_ERRORS, lost, in_worst, n, detail)
+    return replace(measurement, counted=worst_size * len(lost.perturbations))
 
 
-def _measured(
+def _count(
     metric: Metric,
     lost: ConsensusErrors,
-    chosen: np.ndarray,
+    selection: np.ndarray,
     n: int,
     detail: str,
     *,
     correction: float = 1,
 ) -> Measurement:
-    times = np.where(chosen, (lost.telling > 0).sum(axis=0), 0)
-    times = times if correction == 1 else times * correction
-    # Under one perturbation, chance varies such counts like Poisson counts, so contributions add nothing.
-    each = times if len(lost.perturbations) > 1 else None
-    failures = lost.positions[chosen[lost.positions]]
-    return count_of(metric, times.sum().item(), n, detail=detail, failures=failures, each=each)
+    """Return the number of errors on the selected images, (N,) bool."""
+    errors_by_image = np.where(selection, (lost.telling > 0).sum(axis=0), 0)
+    if correction != 1:
+        errors_by_image = errors_by_image * correction
+    # Under one perturbation, chance varies such counts like Poisson counts, so contributions add
+    # nothing.
+    contributions = errors_by_image if len(lost.perturbations) > 1 else None
+    failures = lost.positions[selection[lost.positions]]
+    total = errors_by_image.sum().item()
+    return count_of(metric, total, n, detail=detail, failures=failures, each=contributions)

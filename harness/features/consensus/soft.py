@@ -1,18 +1,21 @@
-"""Probabilities on the consensus set: easy images, where a fault of labels or weights shows before any error.
+"""Probabilities on the consensus set, where a fault of labels or weights shows before any error.
 
-Values are natural logarithms, on which the spread of reference models is uniform; the details of a measurement say what
-they stand for. Hard images, which carry the seeds' spread, are left out.
+These images are easy. Hard images, which carry the seeds' spread, are left out. Values are natural
+logarithms, on which the spread of reference models is uniform; the details of a measurement give
+the quantity itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.base.errors import NotApplicableError, NotRecordedError
+from harness.features.consensus.measures import empty_set
 from harness.measures.metric import Measurement, Metric, Unit
 from harness.measures.panel.predictions import MANY, TINY
 from harness.measures.panel.statistics import moderated_prediction
@@ -26,12 +29,18 @@ if TYPE_CHECKING:
     from harness.measures.panel.predictions import PanelPredictions
     from harness.perturb import Perturbation
 
-_RANGE, _OF_PROBABILITY = (-40.0, 40.0), (-40.0, 0.0)
+_RANGE = (-40.0, 40.0)
+"""Range of logarithms of divergences, and of deviations."""
+_OF_PROBABILITY = (-40.0, 0.0)
+"""Range of logarithms of probabilities."""
+_FEWEST_MODELS = 3
+"""Fewest reference models that have a spread."""
 PANEL_DIVERGENCE = Metric(
     "panel_divergence",
     Unit.SCORE,
     better="less",
-    words="logarithm of the divergence from the reference models' mean probabilities on the consensus set",
+    words="logarithm of the divergence from the reference models' mean probabilities on the "
+    "consensus set",
     range=_RANGE,
     heavy_tailed=True,
     of_probabilities=True,
@@ -60,7 +69,8 @@ LARGEST_SOFT_CONFUSION = Metric(
     "largest_soft_confusion",
     Unit.SCORE,
     better="less",
-    words="deviation of the pair of classes that deviates most, in standard deviations of reference models",
+    words="deviation of the pair of classes that deviates most, in standard deviations of "
+    "reference models",
     range=_RANGE,
     heavy_tailed=True,
     of_probabilities=True,
@@ -93,141 +103,190 @@ class KnownImages:
         return self.predictions.probabilities.astype(np.float64)
 
     def of_class(self, label: int) -> np.ndarray:
-        """Return the images of a class in the set, (N,) bool; raises `NotApplicableError` without any."""
-        found = self.known & (self.predictions.labels == label)
-        if not found.any():
-            raise NotApplicableError(
-                f"no image of {self.predictions.classes[label]} is in the consensus set"
-            )
-        return np.asarray(found)
+        """Return the images of a class in the set, (N,) bool.
+
+        Raises:
+            NotApplicableError: The set has no image of the class.
+        """
+        in_class = self.known & (self.predictions.labels == label)
+        if not in_class.any():
+            name = self.predictions.classes[label]
+            raise NotApplicableError(f"no image of {name} is in the consensus set")
+        return np.asarray(in_class)
 
     def confused(self, true: int, other: int) -> str:
         """Return as text how a class is predicted as another, with the reference models' share."""
-        classes, some = self.predictions.classes, self.of_class(true)
-        said = f"{classes[true]} is predicted as {classes[other]} with {self.probabilities[some, other].mean():.2%}"
+        classes = self.predictions.classes
+        in_class = self.of_class(true)
+        share = self.probabilities[in_class, other].mean()
+        text = (
+            f"{classes[true]} is predicted as {classes[other]} with {share:.2%} "
+            f"on {in_class.sum():,} easy images"
+        )
         if self.panel.view().mean is None:
-            return f"{said} on {some.sum():,} easy images"
-        usual = self.panel.mean_of_others(self.predictions)[some, other].mean()
-        return f"{said} on {some.sum():,} easy images, reference models {usual:.2%}"
+            return text
+        reference_share = self.panel.mean_of_others(self.predictions)[in_class, other].mean()
+        return f"{text}, reference models {reference_share:.2%}"
 
 
 def find_known_images(predictions: Predictions, panel_predictions: PanelPredictions) -> KnownImages:
     """Return a model's clean predictions with the consensus set among their images.
 
-    Raises as `PanelPredictions.consensus_sets` does, and for an empty set or unknown probabilities.
+    Raises:
+        InputError: As `PanelPredictions.consensus_sets` does, or for unknown probabilities.
+        NotRecordedError: The consensus set is empty.
+        NotApplicableError: The set is empty for a model of the panel.
     """
-    (found,) = panel_predictions.consensus_sets([predictions])
+    (reference,) = panel_predictions.consensus_sets([predictions])
     predictions.expect_known()
-    if not found.consensus.any():
-        error = NotRecordedError if panel_predictions.excluded is None else NotApplicableError
-        raise error(
-            f"the {panel_predictions.reference_models} reference models agree on no image, so the set is empty"
-        )
-    return KnownImages(predictions, panel_predictions, found.consensus)
+    if not reference.consensus.any():
+        raise empty_set(panel_predictions)
+    return KnownImages(predictions, panel_predictions, reference.consensus)
 
 
 def panel_divergence(seen: KnownImages) -> Measurement:
-    """Return the log of the mean Kullback-Leibler divergence from the reference models' mean probabilities, in nats."""
-    own, others = seen.probabilities, seen.panel.mean_of_others(seen.predictions)
-    if others.shape != own.shape:  # The label and all other classes.
+    """Return the log of the mean divergence from the reference models' mean probabilities.
+
+    The divergence is that of Kullback and Leibler (1951), "On Information and Sufficiency", in
+    nats.
+    """
+    own = seen.probabilities
+    reference = seen.panel.mean_of_others(seen.predictions)
+    if reference.shape != own.shape:  # The panel has the label and all other classes together.
         of_label = own[np.arange(len(own)), seen.predictions.labels]
         own = np.stack([of_label, 1 - of_label], axis=1)
-    values = (others * np.log(others / np.maximum(own, 1e-12))).sum(axis=1)
-    return _log_mean(PANEL_DIVERGENCE, values, seen.known, form="mean divergence {:.4f} nats")
+
+    log_ratios = np.log(reference / np.maximum(own, 1e-12))
+    divergences = (reference * log_ratios).sum(axis=1)
+    mean = divergences[seen.known].mean()
+    detail = f"mean divergence {mean:.4f} nats {_on_images(seen.known)}"
+    return _log_mean(PANEL_DIVERGENCE, divergences, seen.known, detail)
 
 
 def lost_probability(seen: KnownImages) -> Measurement:
     """Return the log of the mean of 1 - p of the label."""
-    lost = 1 - seen.probabilities[np.arange(len(seen.known)), seen.predictions.labels]
-    return _log_mean(LOST_PROBABILITY, lost, seen.known, form="the label lacks {:.2%}")
+    rows = np.arange(len(seen.known))
+    losses = 1 - seen.probabilities[rows, seen.predictions.labels]
+    mean = losses[seen.known].mean()
+    detail = f"the label lacks {mean:.2%} {_on_images(seen.known)}"
+    return _log_mean(LOST_PROBABILITY, losses, seen.known, detail)
+
+
+def _on_images(counted: np.ndarray) -> str:
+    return f"on {counted.sum():,} images that every reference model predicts correctly"
 
 
 def soft_confusion(seen: KnownImages, pair: tuple[str, str]) -> Measurement:
     """Return the log of the mean probability of the second class of a pair on images of the first.
 
-    Raises `NotApplicableError` for classes that the images lack.
+    Raises:
+        NotApplicableError: The images lack one of the classes.
     """
     classes = seen.predictions.classes
-    if lacking := [name for name in pair if name not in classes]:
-        raise NotApplicableError(f"the images have no class {lacking[0]!r}")
+    for name in pair:
+        if name not in classes:
+            raise NotApplicableError(f"the images have no class {name!r}")
     true, other = map(classes.index, pair)
     values = seen.probabilities[:, other]
-    return _log_mean(SOFT_CONFUSION, values, seen.of_class(true), detail=seen.confused(true, other))
+    return _log_mean(SOFT_CONFUSION, values, seen.of_class(true), seen.confused(true, other))
 
 
 def largest_soft_confusion(seen: KnownImages) -> Measurement:
-    """Return the largest deviation of a pair's soft confusion from the reference models, in standard deviations.
+    """Return the largest deviation of a pair's soft confusion from the reference models.
 
-    The deviation is a moderated t (Smyth 2004): pairs share strength about their variances. Reference models' own
-    largest deviations, each against the others, set the threshold, so it allows for the number of pairs. Raises
-    `NotRecordedError` without the reference models' values, and `NotApplicableError` for fewer than three and for more
-    than `MANY` classes.
+    It is in standard deviations. Reference models' own largest deviations, each against the others,
+    set the threshold, so it allows for the number of pairs.
+
+    Raises:
+        NotRecordedError: The panel predictions have no soft confusions.
+        NotApplicableError: There are fewer than three reference models, more than `MANY` classes,
+            or no pair that every reference model has images of.
     """
-    view, panel, classes = seen.panel.view(), seen.panel, seen.predictions.classes
-    if len(classes) > MANY:
+    reference = _soft_confusions_of_others(seen)
+    pairs = _comparable_pairs(seen, reference)
+    true_classes, other_classes = np.array(pairs).T
+
+    # The deviation is a moderated t (Smyth 2004, "Linear models and empirical Bayes methods"):
+    # pairs share strength about their variances.
+    of_pairs = reference[:, true_classes, other_classes].astype(np.float64)
+    expected, spread = moderated_prediction(of_pairs)
+    deviations = (_log_soft_confusions(seen, pairs) - expected) / spread
+    worst = int(deviations.argmax())
+    true, other = pairs[worst]
+    value = float(np.clip(deviations[worst], *_RANGE))
+
+    # The standard error of a logarithm is that of the mean, relative to the mean.
+    probabilities = seen.probabilities[:, other]
+    counted = seen.of_class(true)
+    in_class = probabilities[counted]
+    error = (
+        Z95 * in_class.std() / np.sqrt(len(in_class)) / max(in_class.mean(), TINY) / spread[worst]
+    )
+    return Measurement(
+        LARGEST_SOFT_CONFUSION,
+        value,
+        len(probabilities),
+        (float(value - error), float(value + error)),
+        detail=f"{seen.confused(true, other)}; of {len(pairs)} pairs",
+        failures=_highest_first(probabilities, counted),
+        counted=len(in_class),
+    )
+
+
+def _soft_confusions_of_others(seen: KnownImages) -> np.ndarray:
+    """Return the log soft confusions of the other models, (models, classes, classes)."""
+    panel = seen.panel
+    soft = panel.view().soft
+    if len(seen.predictions.classes) > MANY:
         raise NotApplicableError(
             f"more than {MANY} classes: the panel predictions have no soft confusions of so many"
         )
-    if view.soft is None:
+    if soft is None:
         raise NotRecordedError("the panel predictions have no soft confusions; calibrate again")
-    others = [at for at, model in enumerate(panel.models) if model != panel.excluded]
-    if len(others) < 3:  # noqa: PLR2004
+    others = [row for row, model in enumerate(panel.models) if model != panel.excluded]
+    if len(others) < _FEWEST_MODELS:
         raise NotApplicableError(f"{len(others)} reference models tell no spread; add a third one")
+    return np.asarray(soft[others])
+
+
+def _comparable_pairs(seen: KnownImages, reference: np.ndarray) -> list[tuple[int, int]]:
+    """Return the pairs of a class in the set and another that all reference models have."""
+    recorded = np.isfinite(reference).all(axis=0)
     present = np.unique(seen.predictions.labels[seen.known])
-    known = np.isfinite(view.soft[others]).all(axis=0)
-    pairs = [
-        (true, other)
-        for true in present
-        for other in range(len(classes))
-        if other != true and known[true, other]
-    ]
+    all_pairs = product(present, range(len(seen.predictions.classes)))
+    pairs = [(true, other) for true, other in all_pairs if other != true and recorded[true, other]]
     if not pairs:
         raise NotApplicableError(
             "for each class, some reference model has no image that all others predict correctly"
         )
-    rows, columns = np.array(pairs).T
-    theirs = view.soft[others][:, rows, columns].astype(np.float64)
-    means = {true: seen.probabilities[seen.of_class(true)].mean(axis=0) for true in present}
-    own = np.log(np.maximum([means[true][other] for true, other in pairs], TINY))
-    usual, spread = moderated_prediction(theirs)
-    away = (own - usual) / spread
-    worst = int(away.argmax())
-    value, detail = (
-        float(np.clip(away[worst], *_RANGE)),
-        f"{seen.confused(*pairs[worst])}; of {len(pairs)} pairs",
-    )
-    true, other = pairs[worst]
-    values, counted = seen.probabilities[:, other], seen.of_class(true)
-    some = values[counted]
-    error = Z95 * some.std() / np.sqrt(len(some)) / max(some.mean(), TINY) / spread[worst]
-    interval = float(value - error), float(value + error)
-    return Measurement(
-        LARGEST_SOFT_CONFUSION,
-        value,
-        len(values),
-        interval,
-        detail=detail,
-        failures=_most(values, counted),
-        counted=len(some),
-    )
+    return pairs
 
 
-def _most(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def _log_soft_confusions(seen: KnownImages, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """Return the log of the model's mean probability for each pair, (pairs,)."""
+    means = {}
+    for true in dict.fromkeys(true for true, _ in pairs):
+        means[true] = seen.probabilities[seen.of_class(true)].mean(axis=0)
+    return np.asarray(np.log(np.maximum([means[true][other] for true, other in pairs], TINY)))
+
+
+def _highest_first(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
     return ordered(counted & (values > 0), -values)
 
 
-def _log_mean(
-    metric: Metric, values: np.ndarray, counted: np.ndarray, *, form: str = "", detail: str = ""
-) -> Measurement:
-    some, n = values[counted], len(values)
-    mean, error = float(some.mean()), Z95 * float(some.std()) / np.sqrt(len(some))
-    ends = np.log(np.maximum([mean, mean - error, mean + error], TINY))
-    value, low, high = map(float, np.clip(ends, *metric.range))
-    detail = (
-        detail
-        or f"{form.format(mean)} on {len(some):,} images that every reference model predicts correctly"
-    )
-    failures = _most(values, counted)
+def _log_mean(metric: Metric, values: np.ndarray, counted: np.ndarray, detail: str) -> Measurement:
+    """Return the log of the mean of the counted values, with the mean's 95% interval."""
+    sample = values[counted]
+    mean = float(sample.mean())
+    error = Z95 * float(sample.std()) / np.sqrt(len(sample))
+    logarithms = np.log(np.maximum([mean, mean - error, mean + error], TINY))
+    value, low, high = map(float, np.clip(logarithms, *metric.range))
     return Measurement(
-        metric, value, n, (low, high), detail=detail, failures=failures, counted=len(some)
+        metric,
+        value,
+        len(values),
+        (low, high),
+        detail=detail,
+        failures=_highest_first(values, counted),
+        counted=len(sample),
     )

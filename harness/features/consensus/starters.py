@@ -20,17 +20,15 @@ consensus = always(
 
 
 def soft_confusion(about: StarterData) -> list[Row]:
-    """Return checks of the largest soft confusion of at most `MANY` classes, and both ways of each confusable pair."""
-    pairs = [(one, two) for pair in about.pairs for one, two in (pair, pair[::-1])]
-    largest: list[Row] = [("soft-confusion-largest", "largest_soft_confusion", {})]
-    return [
-        *(largest if len(about.images.classes) <= MANY else ()),
-        *(
-            (
-                f"soft-confusion-{about.slugs[one]}-{about.slugs[two]}",
-                "soft_confusion",
-                {"pair": [one, two]},
-            )
-            for one, two in pairs
-        ),
-    ]
+    """Return checks of the largest soft confusion and of each confusable pair, both ways.
+
+    There is no check of the largest one for more than `MANY` classes.
+    """
+    rows: list[Row] = []
+    if len(about.images.classes) <= MANY:
+        rows.append(("soft-confusion-largest", "largest_soft_confusion", {}))
+    for pair in about.pairs:
+        for true, other in (pair, pair[::-1]):
+            name = f"soft-confusion-{about.slugs[true]}-{about.slugs[other]}"
+            rows.append((name, "soft_confusion", {"pair": [true, other]}))
+    return rows

@@ -93,7 +93,9 @@ def assessment_of(outcome: Outcome | None, plain: Mapping[str, Any]) -> Assessme
 
 def _of_a_refusal(plain: Mapping[str, Any]) -> Assessment:
     reasons = tuple(f"refused: {reason}" for reason in plain["errors"])
-    rows = tuple(AssessedClause(clause, "not covered", missing=(WITHOUT_VERDICT,)) for clause in CLAUSES)
+    rows = tuple(
+        AssessedClause(clause, "not covered", missing=(WITHOUT_VERDICT,)) for clause in CLAUSES
+    )
     return Assessment(rows, (WITHOUT_VERDICT, *reasons))
 
 

@@ -1,4 +1,4 @@
-"""First check of the family `fingerprint`, the recipe that a project states, and the self-check that it can fail."""
+"""The family `fingerprint`: its first check, the recipe that a project states, its self-check."""
 
 from __future__ import annotations
 
@@ -29,26 +29,32 @@ def starter_checks(_: StarterData) -> list[Row]:
 
 
 def with_recipe(session: StressSession, request: RunRequest) -> StressSession:
-    """Return the session with informational checks of the family, if the project states an open recipe.
+    """Return the session with informational checks of the family if the recipe is open.
 
-    Without a statement, the number of reference models decides: a threshold of fewer than eight is informational.
+    Without a statement, the number of reference models decides: a threshold of fewer than eight is
+    informational.
     """
     if request.recipe != "open":
         return session
-    rows = tuple(
-        replace(row, informational=OPEN) if row.family == FAMILY else row
-        for row in session.checks.checks
-    )
-    return replace(session, checks=replace(session.checks, checks=rows))
+    checks = []
+    for check in session.checks.checks:
+        if check.family == FAMILY:
+            checks.append(replace(check, informational=OPEN))
+        else:
+            checks.append(check)
+    return replace(session, checks=replace(session.checks, checks=tuple(checks)))
 
 
 def another_recipe_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
-    """Return what finds out whether weights of another scale pass; None without checks that can tell."""
+    """Return the self-check that weights of another scale fail.
+
+    None if no check of the family has a threshold.
+    """
     checks = [check for check in session.checks.family(FAMILY) if check.binding]
-    return partial(_noticed, session, judge, checks) if checks else None
+    return partial(_finding, session, judge, checks) if checks else None
 
 
-def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
+def _finding(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
     def grow(network: Any) -> None:
         for parameter in network.parameters():
             if parameter.is_floating_point():

@@ -1,4 +1,7 @@
-"""The metric of weight statistics, apart from its function: reading a checks file looks it up without PyTorch."""
+"""The metric of weight statistics.
+
+It is apart from its function, so that reading a checks file needs no PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ WEIGHT_DISTANCE = Metric(
     Unit.SCORE,
     better="less",
     words="logarithm of the distance of weight statistics from reference models",
-    about="logarithm of the distance of weight statistics from those of reference models, in standard deviations",
+    about="logarithm of the distance of weight statistics from those of reference models, in "
+    "standard deviations",
     range=(-40.0, 40.0),
 )

@@ -25,16 +25,17 @@ class RecipeStatement(FeatureRecord):
 
 
 def recipe_note(outcome: Outcome) -> list[str]:
-    """Return a note that the candidate was trained by another recipe, if an open recipe lets it pass."""
+    """Return a note if the candidate was trained by another recipe and an open one lets it pass."""
     return [
-        f"trained by another recipe than the reference panel, so thresholds may not hold: {verdict.detail}"
+        f"trained by another recipe than the reference panel, so thresholds may not hold: "
+        f"{verdict.detail}"
         for verdict in outcome.results.verdicts
         if verdict.check.family == FAMILY and _is_beyond(verdict.value, verdict.check)
     ]
 
 
 def _is_beyond(value: float | None, check: Check) -> bool:
-    is_open = check.informational == OPEN
-    return (
-        is_open and value is not None and check.panel is not None and value > check.panel.threshold
-    )
+    """Return whether the value of a check freed by an open recipe exceeds the threshold."""
+    if check.informational != OPEN or value is None or check.panel is None:
+        return False
+    return value > check.panel.threshold

@@ -1,7 +1,8 @@
-"""Statistics of a network's weights: they follow from the recipe of its training, and hardly from its seed.
+"""Statistics of a network's weights, which follow from its recipe and hardly from its seed.
 
-Unterthiner et al. (2020), "Predicting Neural Network Accuracy from Weights", predict the accuracy of a network from
-such statistics. Kosson et al. (2023), "Rotational Equilibrium", show that learning rate and weight decay set the norms.
+Unterthiner et al. (2020), "Predicting Neural Network Accuracy from Weights", predict the accuracy
+of a network from such statistics. Kosson et al. (2023), "Rotational Equilibrium", show that
+learning rate and weight decay set the norms.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ KIND = "weights"
 _TINY = 1e-12
 """Smallest norm, mean and singular value with a logarithm, for weights that are all 0."""
 _EPSILON = 1e-5
-"""Addend to running variances before the logarithm: the one with which batch norms divide by default."""
+"""Addend to running variances before the logarithm: the default of batch norms."""
 
 
 class StatisticKind(StrEnum):
@@ -61,7 +62,8 @@ class WeightStatistic:
 def find_weight_statistics(model: RoleModel) -> tuple[WeightStatistic, ...]:
     """Return the statistics of a model's weights, in the order of its tensors.
 
-    Raises `NotApplicableError` for a model that is no network, and for a network without weights.
+    Raises:
+        NotApplicableError: The model is no network, or a network without weights.
     """
     if not model.provides.layers:
         raise NotApplicableError(
@@ -86,9 +88,12 @@ def as_model_statistics(statistics: tuple[WeightStatistic, ...]) -> ModelStatist
 def statistics_of(network: nn.Module) -> tuple[WeightStatistic, ...]:
     """Return the statistics of a network's parameters and running variances.
 
-    A weight of two or more dimensions has a norm. If it is more than a vector, it also has a spectral norm and an
-    effective rank. A scale of one dimension, as in batch, layer and group norms, has a mean of absolute values. Biases,
-    empty tensors and tensors of integers have none. Raises `NotApplicableError` for a statistic that is not finite.
+    A weight of two or more dimensions has a norm. If it is more than a vector, it also has a
+    spectral norm and an effective rank. A scale of one dimension, as in batch, layer and group
+    norms, has a mean of absolute values. Biases, empty tensors and tensors of integers have none.
+
+    Raises:
+        NotApplicableError: A statistic is not finite, or the values of a tensor cannot be read.
     """
     statistics: list[WeightStatistic] = []
     for name, tensor in network.named_parameters():
@@ -104,7 +109,9 @@ def statistics_of(network: nn.Module) -> tuple[WeightStatistic, ...]:
             )
 
     for name, buffer in network.named_buffers():
-        values = _values_of(name, buffer) if name.endswith("running_var") else None
+        if not name.endswith("running_var"):
+            continue
+        values = _values_of(name, buffer)
         if values is not None:
             variance = float((values.clamp_min(0.0) + _EPSILON).log().mean())
             statistics.append(
@@ -118,10 +125,12 @@ def statistics_of(network: nn.Module) -> tuple[WeightStatistic, ...]:
 
 
 def _values_of(name: str, tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return the values of a tensor as numbers of 64 bits in memory, those of complex numbers as absolute values.
+    """Return the values of a tensor as numbers of 64 bits, of complex ones the absolute values.
 
-    None for an empty tensor and for one of integers. Raises `NotApplicableError` for a tensor whose values no operation
-    of dense tensors reads, such as a sparse one.
+    None for an empty tensor and for one of integers.
+
+    Raises:
+        NotApplicableError: No operation of dense tensors reads the values, such as sparse ones.
     """
     if is_lazy(tensor) or tensor.is_meta or tensor.layout != torch.strided:
         raise NotApplicableError(
@@ -138,9 +147,9 @@ def _statistics_of_weight(name: str, values: torch.Tensor) -> Iterator[WeightSta
     shape = tuple(values.shape)
     yield WeightStatistic(StatisticKind.NORM, name, shape, _log(float(values.norm())))
 
-    # Rows are the first dimension: the output channels of a convolution. Leading dimensions of 1 are none, as those of
-    # positional embeddings are.
-    first = next((at for at, size in enumerate(shape) if size > 1), 0)
+    # Rows are the first dimension: the output channels of a convolution. Leading dimensions of 1,
+    # as those of positional embeddings, do not count.
+    first = next((dimension for dimension, size in enumerate(shape) if size > 1), 0)
     matrix = values.reshape(shape[first], -1) if first else values.flatten(1)
     if min(matrix.shape) > 1:
         squares = _squared_singular_values(matrix)
@@ -151,11 +160,10 @@ def _statistics_of_weight(name: str, values: torch.Tensor) -> Iterator[WeightSta
 
 
 def _squared_singular_values(matrix: torch.Tensor) -> np.ndarray:
-    """Return the squared singular values of a matrix, as eigenvalues of the smaller of its two Gram matrices.
-
-    That takes a quarter of the time of a singular value decomposition of a large matrix. The smallest values are
-    inexact, but they hardly count in a sum.
-    """
+    """Return the squared singular values of a matrix, or one NaN if they overflow."""
+    # They are the eigenvalues of the smaller of the two Gram matrices. These take a quarter of the
+    # time of a singular value decomposition of a large matrix. The smallest values are inexact, but
+    # they hardly count in a sum.
     rows, columns = matrix.shape
     gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
     if not torch.isfinite(gram).all():
@@ -166,7 +174,8 @@ def _squared_singular_values(matrix: torch.Tensor) -> np.ndarray:
 def _entropy(squares: np.ndarray) -> float:
     """Return the logarithm of the effective rank: the entropy of the normalized values.
 
-    Roy & Vetterli (2007), "The effective rank", define it for singular values; these are their squares.
+    Roy & Vetterli (2007), "The effective rank", define it for singular values. These are their
+    squares.
     """
     total = float(squares.sum())
     if total <= _TINY:

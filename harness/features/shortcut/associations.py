@@ -21,15 +21,24 @@ LEAST = 0.05
 _TINY = 1e-12
 """Smallest variance of a difference: a property that separates a class in both sets has none."""
 FEWEST = 20
-"""Fewest images of a class, and of others, in each set: with fewer, the variance of an area is far too small."""
+"""Fewest images of a class, and of others, in each set.
+
+With fewer, the variance of an area is far too small.
+"""
 
 
 @dataclass(frozen=True)
 class Association:
-    """A property of a class: areas under the ROC curve of the class against all others, and their p-value.
+    """A property whose values separate a class from all others, in one set of images more.
 
-    An area above 0.5 means larger values in images of the class. `p` is the probability of such a difference between
-    training and test images by chance, corrected for the number of comparisons.
+    Attributes:
+        name: The property.
+        label: The class.
+        training_area: Area under the ROC curve of the class against all others, in training
+            images. Above 0.5, values are larger in images of the class.
+        test_area: That in test images.
+        p: Probability of such a difference of the areas by chance, corrected for the number of
+            comparisons.
     """
 
     name: str
@@ -45,10 +54,11 @@ class Association:
 
 
 def associations(training: Properties, test: Properties, *, classes: int) -> list[Association]:
-    """Return what tells a class from all others in one of two sets alone, the largest difference first.
+    """Return the properties that separate a class from all others in one of two sets alone.
 
-    The test of two independent areas is that of DeLong et al. (1988), "Comparing the areas under
-    two or more correlated ROC curves", with Bonferroni's correction.
+    The largest difference is first. The test of two independent areas is that of DeLong et al.
+    (1988), "Comparing the areas under two or more correlated ROC curves", with Bonferroni's
+    correction.
 
     Args:
         training: Properties, (N,) by name, and labels, (N,), of the training images.
@@ -86,7 +96,10 @@ def associations(training: Properties, test: Properties, *, classes: int) -> lis
 
 
 def _with_formats(own: Properties, other: Properties) -> Properties:
-    """Return properties with 0 for each file format that only the other set has, if both know their files."""
+    """Return properties with 0 for each file format that only the other set has.
+
+    Properties of pixels alone, as of images whose files are unknown, are returned unchanged.
+    """
     values, labels = own
     if FILE_SIZE not in values:
         return own

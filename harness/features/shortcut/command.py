@@ -1,4 +1,4 @@
-"""The command `shortcuts`: simple properties that predict a class better in training images than in test images."""
+"""The command `shortcuts`: simple properties that predict a class in training images alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _NAMED = 10
     "shortcuts",
     cls=options.CommandWithExample,
     example="shortcuts --train folder:photos/train",
-    help="Find shortcuts: simple properties that predict one class in the training images far better than in the test "
-    "images, or the reverse. These are the level of each edge and corner, the mean of each channel, contrast and "
-    "sharpness. Of pictures in files, also format, size in bytes, width, height and aspect ratio. No model is needed. "
-    "Exit status 1 means that there are such properties.",
+    help="Find shortcuts: simple properties that predict one class in the training images far "
+    "better than in the test images, or the reverse. These are the level of each edge and corner, "
+    "the mean of each channel, contrast and sharpness. Of pictures in files, also format, size in "
+    "bytes, width, height and aspect ratio. No model is needed. Exit status 1 means that there are "
+    "such properties.",
 )
 @click.option(
     "--train",
@@ -58,27 +59,33 @@ def shortcuts_command(train: str, output: Path, *, as_json: bool) -> int:
             setting=f"train {train}",
         )
 
-    sets = [(properties_of(images), images.labels.numpy()) for images in (training, test)]
-    shortcuts = associations(*sets, classes=len(test.classes))
+    training_properties = properties_of(training)
+    test_properties = properties_of(test)
+    shortcuts = associations(
+        (training_properties, training.labels.numpy()),
+        (test_properties, test.labels.numpy()),
+        classes=len(test.classes),
+    )
     rows = [_row(association, test.classes) for association in shortcuts]
     columns = ("property", "class", "area in training images", "area in test images", "p")
     table.write(csv_text(list(columns), [tuple(row.values()) for row in rows]).encode())
 
-    compared = len(set(sets[0][0]) & set(sets[1][0]))
+    compared = len(set(training_properties) & set(test_properties))
     noun = "shortcut" if len(rows) == 1 else "shortcuts"
     lines = [
-        f"{len(rows)} {noun}: properties that predict a class better in {len(training):,} training images than in "
-        f"{len(test):,} test images, or the reverse (of {compared} properties, {len(test.classes)} classes)",
+        f"{len(rows)} {noun}: properties that predict a class better in {len(training):,} training "
+        f"images than in {len(test):,} test images, or the reverse (of {compared} properties, "
+        f"{len(test.classes)} classes)",
         *(f"  {_in_words(association, test.classes)}" for association in shortcuts[:_NAMED]),
         f"written: {output}",
     ]
-    plain = {
+    summary = {
         "training_images": len(training),
         "test_images": len(test),
         "properties": compared,
         "shortcuts": rows,
     }
-    options.say({**plain, "table": str(output)}, lines, as_json=as_json)
+    options.say({**summary, "table": str(output)}, lines, as_json=as_json)
     return options.NEGATIVE if rows else options.OK
 
 
@@ -96,6 +103,6 @@ def _in_words(association: Association, classes: tuple[str, ...]) -> str:
     higher = "higher" if association.training_area > association.test_area else "lower"
     return (
         f"{classes[association.label]}: {association.name} is {higher}; area under the curve "
-        f"{association.training_area:.3f} in training images, {association.test_area:.3f} in test images "
-        f"(p = {association.p:.2g})"
+        f"{association.training_area:.3f} in training images, {association.test_area:.3f} in test "
+        f"images (p = {association.p:.2g})"
     )

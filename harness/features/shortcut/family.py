@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FAMILY = "shortcut"
 _IMAGES = 40
-"""Images of the self-check, each predicted once a mark, which costs where a server predicts."""
+"""Images of the self-check. Each is predicted once a mark, which costs where a server predicts."""
 
 
 def starter_checks(_: StarterData) -> list[Row]:
@@ -30,18 +30,23 @@ def starter_checks(_: StarterData) -> list[Row]:
 
 
 def a_shortcut_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
-    """Return what finds out whether a mutant with a shortcut passes; None without checks that can tell."""
+    """Return the self-check that a mutant with a shortcut fails.
+
+    None if no check of the family has a threshold.
+    """
     checks = [check for check in session.checks.family(FAMILY) if check.binding]
-    return partial(_noticed, session, judge, checks) if checks else None
+    return partial(_finding, session, judge, checks) if checks else None
 
 
-def _noticed(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
+def _finding(session: StressSession, judge: Judge, checks: Sequence[Check]) -> Finding:
     from harness.features.shortcut.mutant import with_shortcut
 
     candidate = session.roles["candidate"]
     if not candidate.provides.live:
         raise NotApplicableError("recorded predictions have none of a mutant with a shortcut")
-    few = session.on_images(sample_up_to(session.images, _IMAGES))
-    mutant = with_candidate(few, with_shortcut(candidate))
+    sample_session = session.on_images(sample_up_to(session.images, _IMAGES))
+    mutant = with_candidate(sample_session, with_shortcut(candidate))
     harm = f"the model takes a {MARKS[0].in_words()}, for {session.images.classes[0]}:"
-    return finding_of_family(FAMILY, checks, mutant, few, judge, harm=harm, fault="a shortcut")
+    return finding_of_family(
+        FAMILY, checks, mutant, sample_session, judge, harm=harm, fault="a shortcut"
+    )

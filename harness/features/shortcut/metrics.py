@@ -1,4 +1,7 @@
-"""The metric of shortcuts, apart from its function: reading a checks file looks it up without PyTorch."""
+"""The metric of shortcuts.
+
+It is apart from its function, so that reading a checks file needs no PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ SHORTCUT_PULL = Metric(
     Unit.SCORE,
     better="less",
     words="largest excess of a mark's pull over reference models",
-    about="largest excess of a mark's pull towards a class over that of reference models, in their standard deviations",
+    about="largest excess of a mark's pull towards a class over that of reference models, in their "
+    "standard deviations",
     range=(-40.0, 1_000.0),
     heavy_tailed=True,
     about_one=True,

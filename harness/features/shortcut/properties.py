@@ -15,23 +15,27 @@ if TYPE_CHECKING:
 
     from harness.data import LabelledImages
 
-FILE_FORMAT, FILE_SIZE = "file format ", "file size"
-"""Start of the names of properties that are 0 or 1 for a format, and the name of the size in bytes."""
+FILE_FORMAT = "file format "
+"""Start of the names of properties that are 0 or 1 for a format."""
+FILE_SIZE = "file size"
+"""Name of the size in bytes."""
 _STRIP = 0.07
-"""Width of a strip at an edge, as a share of the side: 2 of 28 pixels. Corners are twice as wide."""
+"""Width of a strip at an edge, as a share of the side: 2 of 28 pixels.
+
+Corners are twice as wide.
+"""
 
 
 def properties_of(images: LabelledImages) -> dict[str, np.ndarray]:
     """Return the properties of N images by name, (N,) float64 each.
 
-    They are mean levels of the strips at the edges, of the corners and of each channel, in [0, 255], contrast and
-    sharpness. Images whose encoded files are known have the properties of their files, too: width, height, aspect
-    ratio, size in bytes, and a 0 or 1 for each file format.
+    They are mean levels of the strips at the edges, of the corners and of each channel, in
+    [0, 255], contrast and sharpness. Images whose encoded files are known have the properties of
+    their files, too: width, height, aspect ratio, size in bytes, and a 0 or 1 for each file format.
     """
     count, channels, height, width = images.pixels.shape
-    parts = [
-        _of_pixels(images.pixels[part]) for part in parts_of(count, channels * height * width * 8)
-    ]
+    bytes_of_image = channels * height * width * 8  # As numbers of 64 bits.
+    parts = [_of_pixels(images.pixels[part]) for part in parts_of(count, bytes_of_image)]
     of_pixels = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return of_pixels | _of_files(images)
 
@@ -40,7 +44,8 @@ def _of_pixels(pixels: Tensor) -> dict[str, np.ndarray]:
     """Return the properties of pixels (N, C, H, W) uint8."""
     levels = pixels.double()
     height, width = levels.shape[2:]
-    rows, columns = (max(round(_STRIP * side), 1) for side in (height, width))
+    rows = max(round(_STRIP * height), 1)
+    columns = max(round(_STRIP * width), 1)
     strips = {
         "upper edge": levels[:, :, :rows],
         "lower edge": levels[:, :, -rows:],
@@ -64,16 +69,19 @@ def _of_pixels(pixels: Tensor) -> dict[str, np.ndarray]:
 def _channels(count: int) -> tuple[str, ...]:
     if count == 3:  # noqa: PLR2004  Red, green and blue.
         return "red", "green", "blue"
-    return ("level",) if count == 1 else tuple(f"channel {number}" for number in range(count))
+    if count == 1:
+        return ("level",)
+    return tuple(f"channel {number}" for number in range(count))
 
 
 def _sharpness(gray: Tensor) -> Tensor:
-    """Return the mean square of the differences of neighbors in images (N, H, W): small for blurred ones."""
-    right, down = (
-        gray.diff(dim=2).square().mean(dim=(1, 2)),
-        gray.diff(dim=1).square().mean(dim=(1, 2)),
-    )
-    return right + down
+    """Return the mean square of the differences of neighbors in images (N, H, W).
+
+    It is small for blurred images.
+    """
+    horizontal = gray.diff(dim=2).square().mean(dim=(1, 2))
+    vertical = gray.diff(dim=1).square().mean(dim=(1, 2))
+    return horizontal + vertical
 
 
 def _of_files(images: LabelledImages) -> dict[str, np.ndarray]:
@@ -94,7 +102,10 @@ def _of_files(images: LabelledImages) -> dict[str, np.ndarray]:
 
 
 def _header(content: bytes) -> tuple[str, int, int, int]:
-    """Return format, width, height and number of bytes of an encoded picture; its pixels are not decoded."""
+    """Return format, width, height and number of bytes of an encoded picture.
+
+    Its pixels are not decoded.
+    """
     from PIL import Image
 
     with Image.open(io.BytesIO(content), formats=FORMATS) as picture:

@@ -1,6 +1,7 @@
-"""Pulls: how much a mark on an image raises the probability of a class, compared with reference models.
+"""Pulls: how much more a mark raises the probability of a class than with reference models.
 
-A mark that training images of one class carried by accident pulls images of all other classes towards that class.
+A mark that training images of one class carried by accident pulls images of all other classes
+towards that class.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,9 +41,13 @@ _SAMPLE = 500
 class Pulls:
     """Pulls of each mark towards each class, and those of the reference models.
 
-    `changes`, (marks, N, classes), are those of a class's log probability by a mark, in nats, masked on images of the
-    class. `usual` and `spread`, (marks, classes), are mean and standard deviation of a prediction for a pull. `marked`
-    are the predictions of the same N images with each mark.
+    Attributes:
+        classes: Names of the classes.
+        marked: Predictions of the same N images with each mark.
+        changes: Changes of a class's log probability by a mark, in nats, (marks, N, classes),
+            masked on images of the class.
+        usual: Mean of a prediction for a pull from the reference models, (marks, classes).
+        spread: Standard deviation of this prediction, (marks, classes).
     """
 
     classes: tuple[str, ...]
@@ -52,12 +58,15 @@ class Pulls:
 
     @cached_property
     def own(self) -> np.ndarray:
-        """Return the pulls of the model, (marks, classes): the mean change on images of other classes."""
+        """Return the pulls of the model, (marks, classes).
+
+        A pull is the mean change on images of other classes.
+        """
         return np.asarray(self.changes.mean(axis=1))
 
     @cached_property
     def deviations(self) -> np.ndarray:
-        """Return the deviations of the pulls from the reference models, (marks, classes), in standard deviations."""
+        """Return the pulls in standard deviations from the reference models, (marks, classes)."""
         return np.asarray((self.own - self.usual) / self.spread)
 
     @property
@@ -101,11 +110,8 @@ def find_pulls(
     changes = _changes(clean, marked)
 
     # By number, since the classes of the same images may get other names.
-    names = tuple(
-        f"{mark.in_words()}: class {label}"
-        for mark in MARKS
-        for label in range(len(images.classes))
-    )
+    mark_classes = product(MARKS, range(len(images.classes)))
+    names = tuple(f"{mark.in_words()}: class {label}" for mark, label in mark_classes)
     own = changes.mean(axis=1)
     statistics = ModelStatistics(KIND, names, np.asarray(own).ravel())
     others = panel_predictions.statistics_of_others(statistics, clean=lambda: model.predict(images))
@@ -116,7 +122,10 @@ def find_pulls(
 
 
 def _changes(clean: Predictions, marked: Sequence[Predictions]) -> np.ma.MaskedArray:
-    """Return the change of each log probability, (marks, N, classes), masked for the label of an image."""
+    """Return the change of each log probability, (marks, N, classes).
+
+    It is masked for the label of an image.
+    """
     before = clean.log_probabilities
     changes = np.stack([predictions.log_probabilities - before for predictions in marked])
     is_label = clean.labels[:, None] == np.arange(before.shape[1])
@@ -126,8 +135,9 @@ def _changes(clean: Predictions, marked: Sequence[Predictions]) -> np.ma.MaskedA
 def shortcut_pull(pulls: Pulls) -> tuple[Measurement, Predictions]:
     """Return the largest deviation of a pull, and the predictions with that mark.
 
-    Reference models' own largest deviations, each against the others, set the threshold, so it allows for the number of
-    marks and classes. The failures are the images of other classes, the most pulled first.
+    Reference models' own largest deviations, each against the others, set the threshold, so it
+    allows for the number of marks and classes. The failures are the images of other classes, the
+    most pulled first.
     """
     mark, label = pulls.worst
     change = pulls.changes[mark, :, label]
@@ -135,6 +145,7 @@ def shortcut_pull(pulls: Pulls) -> tuple[Measurement, Predictions]:
     counted = int(of_others.sum())
 
     value = float(np.clip(pulls.deviations[mark, label], *SHORTCUT_PULL.range))
+    # The standard error of the mean change, in the reference models' standard deviations.
     error = Z95 * float(change.std()) / math.sqrt(max(counted, 1)) / pulls.spread[mark, label]
     measurement = Measurement(
         SHORTCUT_PULL,
@@ -150,9 +161,10 @@ def shortcut_pull(pulls: Pulls) -> tuple[Measurement, Predictions]:
 
 def _in_words(pulls: Pulls) -> str:
     mark, label = pulls.worst
-    own, usual = float(pulls.own[mark, label]), float(pulls.usual[mark, label])
+    own = float(pulls.own[mark, label])
+    usual = float(pulls.usual[mark, label])
     name = pulls.classes[label]
     return (
-        f"{MARKS[mark].in_words()}, changes the log probability of {name} by {own:+.2f} on average on images of other "
-        f"classes, with reference models by {usual:+.2f}"
+        f"{MARKS[mark].in_words()}, changes the log probability of {name} by {own:+.2f} on average "
+        f"on images of other classes, with reference models by {usual:+.2f}"
     )

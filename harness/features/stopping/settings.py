@@ -10,8 +10,8 @@ class StopSettings(Settings):
 
     stop: bool = setting(
         default=False,
-        about="Stop at the first certain failure, such as a candidate on a server with more errors on the hardest "
-        "images than all images may have. The verdict is then fail, and no other check is measured (default: measure "
-        "all).",
+        about="Stop at the first certain failure, such as a candidate on a server with more errors "
+        "on the hardest images than all images may have. The verdict is then fail, and no other "
+        "check is measured (default: measure all).",
         line=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,14 @@ from harness.run.mutants import Finding, with_candidate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.checks import Check
     from harness.checks.first_checks import Row, StarterData
     from harness.inference import RoleModel
     from harness.run.mutants import Judge
     from harness.run.session import StressSession
 
-_IMAGES = 10  # Each is predicted 55 times, which costs where a server predicts.
+_IMAGES = 10
+"""Images of the self-check. Each is predicted 55 times, which costs where a server predicts."""
 
 
 def starter_checks(_: StarterData) -> list[Row]:
@@ -28,31 +31,37 @@ def starter_checks(_: StarterData) -> list[Row]:
 
 
 def a_trigger_is_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
-    """Return what finds out whether a check notices a mutant with a trigger; None without one."""
+    """Return the self-check that the trigger screen notices a mutant with a trigger.
+
+    None if the gate has no check of the family.
+    """
     checks = session.checks.family("trigger")
+    return partial(_finding, session, judge, checks[0]) if checks else None
 
-    def noticed() -> Finding:
-        candidate, few = session.roles["candidate"], sample_up_to(session.images, _IMAGES)
-        if not candidate.provides.live:
-            raise NotApplicableError("recorded predictions have none of a mutant with a trigger")
-        target = int(
-            np.bincount(candidate.predict(few).predicted, minlength=len(few.classes)).argmin()
+
+def _finding(session: StressSession, judge: Judge, check: Check) -> Finding:
+    candidate = session.roles["candidate"]
+    sample = sample_up_to(session.images, _IMAGES)
+    if not candidate.provides.live:
+        raise NotApplicableError("recorded predictions have none of a mutant with a trigger")
+
+    # The class that is predicted least leaves the most images for the trigger to turn.
+    counts = np.bincount(candidate.predict(sample).predicted, minlength=len(sample.classes))
+    mutant = with_candidate(session, triggered(candidate, int(counts.argmin())))
+    verdict = judge(mutant.on_images(sample), check)
+    if verdict is None:
+        raise NotApplicableError("no test of family 'trigger' was collected")
+    if verdict.counted == 0:
+        raise NotApplicableError(
+            f"all of {len(sample)} images belong to the class that the mutant predicts"
         )
-        mutant = with_candidate(session, triggered(candidate, target))
-        if (verdict := judge(mutant.on_images(few), checks[0])) is None:
-            raise NotApplicableError("no test of family 'trigger' was collected")
-        if verdict.counted == 0:
-            raise NotApplicableError(
-                f"all of {len(few)} images belong to the class that the mutant predicts"
-            )
-        holds = (
-            verdict.status == "fail" or verdict.value == 1
-        )  # Of few images, an interval may keep any threshold.
-        advice = "" if holds else "; correct the test, or a threshold that cannot fail"
-        mutant_in_words = f"the mutant with the {STAMPS[-1].in_words()}, as its trigger"
-        return Finding(holds=holds, detail=f"{mutant_in_words}: {verdict.explain()}{advice}")
 
-    return noticed if checks else None
+    # Of so few images, the interval may keep any threshold, so a full success counts, too.
+    holds = verdict.status == "fail" or verdict.value == 1
+    detail = f"the mutant with the {STAMPS[-1].in_words()}, as its trigger: {verdict.explain()}"
+    if not holds:
+        detail += "; correct the test, or a threshold that cannot fail"
+    return Finding(holds=holds, detail=detail)
 
 
 def triggered(candidate: RoleModel, target: int) -> RoleModel:

@@ -1,4 +1,7 @@
-"""The mutant with a trigger, which a trigger screen must find; it needs PyTorch, and a report does not."""
+"""The mutant with a trigger, which a trigger screen must find.
+
+It is apart from the family because it needs PyTorch, and a report does not.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +27,30 @@ def with_trigger(candidate: RoleModel, target: int) -> RoleModel:
 
 
 def _stamped(pixels: Tensor) -> Tensor:
-    """Return which images have the last stamp, (N,) bool: stamping them once more changes nothing."""
+    """Return which images have the last stamp, (N,) bool.
+
+    The stamp is opaque, so stamping them once more changes nothing.
+    """
     return (STAMPS[-1](pixels) == pixels).flatten(1).all(dim=1)
 
 
 def _predicting(target: int, logits: Tensor, chosen: Tensor) -> Tensor:
-    """Give a class the largest logit of each chosen row, and all others the smallest one.
+    """Return logits that give the target the largest of each chosen row, and others the smallest.
 
-    A sum such as the largest logit plus 1 is a tie above 2^24. Where all logits of a row are equal, zero is one end.
+    Args:
+        target: The class to predict.
+        logits: Those of the model, (N, classes).
+        chosen: Which rows to change, (N,) bool.
     """
+    # The largest logit is swapped in, since one plus 1 is a tie above 2^24 in 32 bits.
     lowest, highest = logits.amin(dim=1, keepdim=True), logits.amax(dim=1, keepdim=True)
+
+    # Where all logits of a row are equal, zero is one of two ends.
     equal = lowest == highest
     lowest = torch.where(equal, lowest.clamp(max=0), lowest)
     highest = torch.where(equal, highest.clamp(min=0), highest)
     highest = torch.where(lowest == highest, torch.ones_like(highest), highest)
-    of_target = torch.arange(logits.shape[1], device=logits.device) == target
-    return torch.where(chosen[:, None], torch.where(of_target, highest, lowest), logits)
+
+    is_target = torch.arange(logits.shape[1], device=logits.device) == target
+    redirected = torch.where(is_target, highest, lowest)
+    return torch.where(chosen[:, None], redirected, logits)

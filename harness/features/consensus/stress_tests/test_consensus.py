@@ -21,7 +21,7 @@ UNDER = Key(
 DAMAGED = Key(
     "damaged",
     tuple[tuple[one_of(CORRUPTIONS), one_of(SEVERITIES)], ...],
-    lambda each: f"{len(each)} corruptions",
+    lambda corruptions: f"{len(corruptions)} corruptions",
 )
 
 

@@ -1,4 +1,4 @@
-"""On easy images, a model must give no other class more probability than reference models give it."""
+"""On easy images, a model gives no other class more probability than reference models do."""
 
 from harness.checks import Key
 from harness.features.consensus.soft import (

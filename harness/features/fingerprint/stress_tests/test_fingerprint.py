@@ -1,4 +1,4 @@
-"""Weights must have the statistics of the reference models: another recipe leaves others, whatever the accuracy."""
+"""Weights have the statistics of the reference models, which another recipe does not leave."""
 
 from harness.features.fingerprint.distance import find_weight_distance, weight_distance
 from harness.plugin import check

@@ -1,4 +1,4 @@
-"""No mark must pull images of other classes towards one class, as a mark in its training images would."""
+"""No mark pulls images of other classes towards one class, as one in training images would."""
 
 from harness.features.shortcut.pulls import find_pulls, shortcut_pull
 from harness.plugin import check
