@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import nn
 
@@ -103,7 +103,9 @@ class Recording:
 
 def _hashes_of_files(options: Sequence[str]) -> list[str]:
     # The content of a file that an option names decides, not its name.
-    return [found for option in options if (found := hash_of_file(Path(option.rpartition("=")[2])))]
+    files = [Path(option.rpartition("=")[2]) for option in options]
+    hashes = [hash_of_file(path) for path in files]
+    return [file_hash for file_hash in hashes if file_hash]
 
 
 def record(
@@ -189,69 +191,141 @@ def kept_or_made(
     what: str = "json",
     on_model: Callable[[], object] = lambda: None,
 ) -> list[T]:
-    """Return the content for each checkpoint, parsed by `read`: from the user's cache, or by `make`, one per core.
+    """Return the content for each checkpoint: from the user's cache, or measured now, one per core.
 
-    A predictor without a lasting identity is measured again each time, and each model once the user's code has changed
-    that measured it. The cores are this machine's, with a process that has loaded the data, or those of the recording's
-    cluster. `make` gets the function that runs the gate there. `what` names the kind of content.
+    A predictor without a lasting identity is measured again each time. So is each model once the
+    user's code that measured it has changed. The cores are those of the recording's cluster, or
+    this machine's, each with a process that has loaded the data.
+
+    Args:
+        checkpoints: The models, in the order of the result.
+        recording: The stress tests and how they run.
+        make: Measures a checkpoint with the function that runs the gate on a core.
+        read: Parses the content of the cache or of `make`.
+        what: The kind of content; contents of two kinds do not share an entry of the cache.
+        on_model: Called once for each model that has its content.
+
+    Raises:
+        ChangedError: The stress tests, or a file that they use, changed while they ran.
     """
-    definition, cluster = recording.definition(), recording.cluster
+    definition = recording.definition()
     keys = [
-        hashlib.sha256(f"{each.sha256} {definition} {what}".encode()).hexdigest()
-        for each in checkpoints
+        hashlib.sha256(f"{checkpoint.sha256} {definition} {what}".encode()).hexdigest()
+        for checkpoint in checkpoints
     ]
     store = Store.of_user("measured")
     store.prune()
-    found: dict[int, T] = {}
-    for at, checkpoint in enumerate(checkpoints):
-        with suppress(ValueError):
-            if checkpoint.lasting and (kept := store.content(keys[at])) is not None:
-                found[at] = read(kept)
-                on_model()
-    waiting = deque(at for at in range(len(checkpoints)) if at not in found)
+    panel = _PanelContents(checkpoints, recording, definition, keys, store, make, read, on_model)
 
-    def made(at: int, process: WarmProcess) -> T:
-        checkpoint = checkpoints[at]
-        light = replace(
-            checkpoint, model=nn.Identity()
-        )  # A node of the cluster reads the model from its file.
+    panel.read_store()
+    if panel.waiting and recording.cluster:
+        panel.measure_on_cluster(recording.cluster)
+    elif panel.waiting:
+        panel.measure_here()
 
-        def on_node(core: int) -> tuple[bytes, dict[str, str]]:
-            with closing(WarmProcess(core, recording.options)) as own:
-                return make(light, own.run), imports.files()
+    return [panel.contents[position] for position in range(len(checkpoints))]
 
-        made_there = cluster.result(str(light.path), on_node) if cluster else None
-        content, code = made_there or (make(checkpoint, process.run), imports.files())
-        if recording.definition() != definition:
+
+@dataclass
+class _PanelContents(Generic[T]):
+    """The contents of a panel's checkpoints, by position, and the positions still to measure."""
+
+    checkpoints: Sequence[Checkpoint]
+    recording: Recording
+    definition: str
+    keys: Sequence[str]
+    store: Store
+    make: Callable[[Checkpoint, Callable[[RunRequest], RunResult]], bytes]
+    read: Callable[[bytes], T]
+    on_model: Callable[[], object]
+    contents: dict[int, T] = field(default_factory=dict)
+    waiting: deque[int] = field(default_factory=deque)
+
+    def read_store(self) -> None:
+        """Read the contents that the cache has; the other positions wait to be measured."""
+        for position, checkpoint in enumerate(self.checkpoints):
+            # An entry that cannot be parsed is measured again.
+            with suppress(ValueError):
+                self._read_entry(position, checkpoint)
+
+        for position in range(len(self.checkpoints)):
+            if position not in self.contents:
+                self.waiting.append(position)
+
+    def _read_entry(self, position: int, checkpoint: Checkpoint) -> None:
+        if not checkpoint.lasting:
+            return
+        content = self.store.content(self.keys[position])
+        if content is None:
+            return
+        self.contents[position] = self.read(content)
+        self.on_model()
+
+    def measure_on_cluster(self, cluster: Cluster) -> None:
+        """Measure the waiting checkpoints, one at a time on each core of the cluster."""
+        # They stay unused unless the cluster is lost: a node has processes of its own.
+        local_processes = [WarmProcess(core, self.recording.options) for core in cluster.cores]
+        with ThreadPoolExecutor(len(local_processes)) as pool:
+            list(pool.map(self._work, local_processes))
+
+    def measure_here(self) -> None:
+        """Measure the waiting checkpoints, one at a time on each core of this machine."""
+        with ExitStack() as stack:
+            processes = self.recording.processes
+            if not processes:
+                own_processes = WarmProcesses(self.recording.options)
+                processes = stack.enter_context(closing(own_processes))
+            processes.share(self._work, most=len(self.waiting))
+
+    def _work(self, process: WarmProcess) -> None:
+        # Another thread may take the last position between a test of `waiting` and `popleft`.
+        while True:
+            try:
+                position = self.waiting.popleft()
+            except IndexError:
+                return
+            try:
+                self.contents[position] = self._measure(position, process)
+            except BaseException:
+                self._abandon()
+                raise
+            self.on_model()
+
+    def _abandon(self) -> None:
+        self.waiting.clear()
+        cluster = self.recording.cluster
+        if cluster:  # No result is needed any more.
+            cluster.lost = "the calibration was abandoned"
+
+    def _measure(self, position: int, process: WarmProcess) -> T:
+        checkpoint = self.checkpoints[position]
+        result = self._result_of_node(checkpoint)
+        if not result:
+            result = self.make(checkpoint, process.run), imports.files()
+        content, code = result
+
+        # The key names the definition, so it must hold for the whole time of the measurement.
+        if self.recording.definition() != self.definition:
             raise ChangedError(
-                f"{recording.tests}: the stress tests, or a file that they use, changed while they were run; "
-                "calibrate again when nothing writes to them"
+                f"{self.recording.tests}: the stress tests, or a file that they use, changed while "
+                "they were run; calibrate again when nothing writes to them"
             )
         if checkpoint.lasting:
-            store.keep(keys[at], content, code)
-        return read(content)
+            self.store.keep(self.keys[position], content, code)
+        return self.read(content)
 
-    def work(process: WarmProcess) -> None:
-        for at in iter(lambda: waiting.popleft() if waiting else None, None):
-            try:
-                found[at] = made(at, process)
-            except BaseException:
-                waiting.clear()
-                if cluster:  # No result is needed any more.
-                    cluster.lost = "the calibration was abandoned"
-                raise
-            on_model()
+    def _result_of_node(self, checkpoint: Checkpoint) -> tuple[bytes, dict[str, str]] | None:
+        cluster = self.recording.cluster
+        if not cluster:
+            return None
 
-    if waiting and cluster:
-        unused = [
-            WarmProcess(core, recording.options) for core in cluster.cores
-        ]  # A node has processes of its own.
-        with ThreadPoolExecutor(len(unused)) as pool:
-            list(pool.map(work, unused))
-    elif waiting:
-        with ExitStack() as stack:
-            own = recording.processes or stack.enter_context(
-                closing(WarmProcesses(recording.options))
-            )
-            own.share(work, most=len(waiting))
-    return [found[at] for at in range(len(checkpoints))]
+        # A node reads the model from its file.
+        light_checkpoint = replace(checkpoint, model=nn.Identity())
+        # The function goes to a node: it holds only what it needs there.
+        make, options = self.make, self.recording.options
+
+        def on_node(core: int) -> tuple[bytes, dict[str, str]]:
+            with closing(WarmProcess(core, options)) as process:
+                return make(light_checkpoint, process.run), imports.files()
+
+        return cluster.result(str(light_checkpoint.path), on_node)
