@@ -173,7 +173,7 @@ def test_an_arrow_upwards_is_seen_however_it_is_written(code):
 
 
 CALLBACKS = {"GateCallback"}
-"""Of two trainers, which both call it so."""
+"""Two trainers call theirs so."""
 
 
 def test_a_class_name_has_one_meaning():
