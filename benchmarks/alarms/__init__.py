@@ -1,0 +1,1 @@
+"""The rate of false alarms, measured with thousands of small networks of one recipe."""
