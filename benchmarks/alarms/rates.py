@@ -50,7 +50,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Setting:
-    """What was measured with so many images and reference models.
+    """The rates with so many images and reference models.
 
     `promised` is the sum of the shares of families with a threshold. `power` has the share of runs
     in which networks of a kind fail.

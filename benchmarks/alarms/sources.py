@@ -71,7 +71,7 @@ class Trained:
 
 
 def trained_source(name: str) -> Trained:
-    """Return the recorded networks of a domain; raises `InputError` if there are none of a kind."""
+    """Return the recorded networks of a domain; raises `InputError` if a kind is missing."""
     domain, (_, images) = DOMAINS[name], images_of(name)
     for kind in (HEALTHY, *BROKEN):
         if not any(batch.path.exists() for batch in batches_of(name, kind)):
