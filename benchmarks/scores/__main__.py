@@ -220,5 +220,7 @@ def compare() -> int:
     return 0
 
 
+COMMANDS = {"": (compare,)}
+
 if __name__ == "__main__":
-    sys.exit(run({"": (compare,)}))
+    sys.exit(run(COMMANDS))

@@ -171,9 +171,14 @@ def _git(*arguments: str) -> str:
     # A run changes no input, so git must not write its index.
     command = ["git", "--no-optional-locks", *arguments]
     try:
-        finished = subprocess.run(  # noqa: S603  Our own command.
-            command, capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=False
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
+        with subprocess.Popen(  # noqa: S603  Our own command.
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                printed, _ = process.communicate(timeout=_GIT_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return ""
+    except (OSError, ValueError):
         return ""
-    return finished.stdout.strip() if finished.returncode == 0 else ""
+    return printed.strip() if process.returncode == 0 else ""
