@@ -256,7 +256,7 @@ def measure(half: str, folder: Path) -> None:
         for seed in range(REFERENCES)
     ]
     broken = {}
-    for number, (name, case) in list(enumerate(CASES.items()))[:: few(1, 5)]:
+    for number, (name, case) in list(enumerate(CASES.items()))[:: few(1, 10)]:
         broken[name] = _checkpoint(folder, name, case, alphabet, first_seed + number)
 
     if not (folder / "panel.json").exists():

@@ -122,4 +122,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run(COMMANDS, "--draws 2000 --write"))
+    sys.exit(run(COMMANDS, "--draws 200 --write"))

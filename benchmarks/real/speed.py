@@ -47,7 +47,7 @@ POSES = (
 )
 """One for each repetition, since a model asked again remembers."""
 BATCH = 32
-SIDE = few(224, 64)
+SIDE = few(224, 32)
 """Width and height of the pictures."""
 FITTED = (IDENTITY, Pose(4, 2, -1), Pose(-7, -2, 1), Pose(9, 0, 2))
 """Poses for the fit of the last layer; none is measured."""

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
@@ -221,81 +222,116 @@ def rows_of_feature(feature: Feature) -> str:
     )
 
 
-def house_without(name: str, place: Path) -> Path:
-    """Make a house of links, without the folder of a feature."""
+def houses() -> dict[str, frozenset[str]]:
+    """Return the features that each house lacks, so that of any two some house lacks only the second.
+
+    Each feature is missing in three houses of seven, no two of them in the same three.
+    """
+    codes = list(combinations(range(7), 3))
+    assert len(FOLDERS) <= len(codes)
+    missing_from = dict(zip(sorted(FOLDERS), codes, strict=False))
+    return {
+        f"house-{number}": frozenset(name for name, code in missing_from.items() if number in code)
+        for number in range(7)
+    }
+
+
+def house_without(missing: frozenset[str], place: Path) -> Path:
+    """Make a house of links, without the folders of some features."""
     (place / "harness/features").mkdir(parents=True)
     (place / "stress_tests").symlink_to(ROOT / "stress_tests")
     for folder in ("harness", "harness/features"):
         for path in (ROOT / folder).iterdir():
-            if path.name not in {"features", name, "__pycache__"}:
+            if path.name not in {"features", "__pycache__"} | missing:
                 (place / folder / path.name).symlink_to(path)
     return place
 
 
-@pytest.mark.processes
-def test_without_its_folder_the_rest_runs(tmp_path):
-    """All libraries are imported once, in a process that forks one for each house; that without golden has workers."""
-    asked = {}
-    for name in FOLDERS:
-        house, root = house_without(name, tmp_path / name / "house"), tmp_path / name / "zoo"
-        root.mkdir()
-        tests, rows = ("clean", "skew"), ROWS + SKEWED
-        if name == "skew":
-            tests, rows = ("clean",), ROWS
-        zoo = Zoo(root, tests=tests)
-        zoo.bind(rows + rows_of_feature(ADDED[name]))
-        if name != "golden":
-            shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
+def zoo_for(missing: frozenset[str], root: Path) -> None:
+    """Make a project with rows of the missing features, and a checks file with a table of one of them."""
+    root.mkdir(parents=True)
+    has_skew = "skew" not in missing
+    zoo = Zoo(root, tests=("clean", "skew") if has_skew else ("clean",))
+    rows = ROWS + SKEWED if has_skew else ROWS
+    zoo.bind(rows + "".join(rows_of_feature(ADDED[name]) for name in sorted(missing)))
+    if "golden" not in missing:
+        shutil.copy(ROOT / "harness/features/golden/stress_tests/test_golden.py", zoo.tests)
+    table = '[evidence]\nintended_purpose = "sorting"\n'
+    if table_of(missing) != "evidence":
         table = f'[golden]\nsha256 = "{"0" * 64}"\nn = 1\n'
-        if name == "evidence":
-            table = '[evidence]\nintended_purpose = "sorting"\n'
-        (zoo.tests / "with-a-table.toml").write_text(checks_text(zoo.images, table))
-        asked[name] = {
-            "house": str(house),
-            "root": str(root),
-            "workers": ["-n", "1"] if name == "golden" else [],
+    (zoo.tests / "with-a-table.toml").write_text(checks_text(zoo.images, table))
+
+
+def table_of(missing: frozenset[str]) -> str | None:
+    """Return the table that a house without these features does not know, if any."""
+    return next((name for name in ("golden", "evidence") if name in missing), None)
+
+
+def test_of_any_two_features_a_house_has_only_the_first():
+    for present, absent in permutations(FOLDERS, 2):
+        assert any(absent in missing and present not in missing for missing in houses().values())
+
+
+@pytest.mark.processes
+def test_without_their_folders_the_rest_runs(tmp_path):
+    """All libraries are imported once, in a process that forks one for each house; those without golden have workers."""
+    asked = {}
+    for house, missing in houses().items():
+        zoo_for(missing, tmp_path / house / "zoo")
+        asked[house] = {
+            "house": str(house_without(missing, tmp_path / house / "house")),
+            "root": str(tmp_path / house / "zoo"),
+            "workers": ["-n", "1"] if "golden" in missing else [],
         }
     environment = {**os.environ, "PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    environment.pop(
-        "PYTHONPYCACHEPREFIX", None
-    )  # Houses share files, and the bytecode beside them.
+    # Houses share files, and the bytecode beside them.
+    environment.pop("PYTHONPYCACHEPREFIX", None)
     command = [sys.executable, "-c", FORKS, WITHOUT, json.dumps([*asked.values()])]
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    statuses = dict(zip(FOLDERS, map(int, done.stdout.split()), strict=True))
-    for name in FOLDERS:
-        root = tmp_path / name / "zoo"
+    for (house, missing), status in zip(houses().items(), done.stdout.split(), strict=True):
+        root = tmp_path / house / "zoo"
         output = (root / "output.txt").read_text()
-        assert statuses[name] == 0, f"{name}: {output}"
-        runs_without(name, root, output, asked[name]["house"])
+        assert status == "0", f"without {', '.join(sorted(missing))}: {output}"
+        assert asked[house]["house"] in output
+        runs_without(missing, root, output)
 
 
-def runs_without(name: str, root: Path, output: str, house: str) -> None:
-    feature = ADDED[name]
-    families = [family.name for family in returned(feature, "stress_families")]
-    models = returned(feature, "stress_settings")
-    gone = {*returned(feature, "stress_commands"), *families}
-    gone |= {field for model in models for field in model.model_fields}
+def runs_without(missing: frozenset[str], root: Path, output: str) -> None:
+    gone = set()
+    for name in missing:
+        added = what_it_adds(ADDED[name])
+        assert added
+        gone |= added
     said, *_ = (line.split() for line in output.splitlines() if line.startswith("has "))
-    gone |= {*returned(feature, "stress_predictors"), *returned(feature, "stress_backends")}
-    assert gone
     assert set(said[1:]) == ({*COMMANDS, *FAMILIES, *SETTINGS, *KINDS, *BACKENDS} - gone)
-    assert house in output
+
     refused = next(line for line in output.splitlines() if line.startswith("refused "))
-    reason = f"unknown key '{name}'"
-    if name not in {"golden", "evidence"}:
-        reason = "images.toml: cannot be read"
-    assert reason in refused
+    unknown = table_of(missing)
+    assert (f"unknown key '{unknown}'" if unknown else "images.toml: cannot be read") in refused
+
     report = json.loads((root / "reports/stress.json").read_text())
     statuses = {check["id"]: check["status"] for check in report["checks"]}
+    details = {check["id"]: check["detail"] for check in report["checks"]}
     assert statuses["clean"] == "pass"
-    if name != "skew":
+    if "skew" not in missing:
         assert statuses["skew-bits-6"] == "informational"
     assert not [check for check in statuses if "golden" in check], "its test is there, and no row"
-    details = {check["id"]: check["detail"] for check in report["checks"]}
-    for family in families_with_own_tests(feature):
-        row = f"of-{family.replace('_', '-')}"
-        assert statuses[row] == "not_applicable"
-        assert f"the feature {name} is not there" in details[row]
+    for name in missing:
+        for family in families_with_own_tests(ADDED[name]):
+            row = f"of-{family.replace('_', '-')}"
+            assert statuses[row] == "not_applicable"
+            assert f"the feature {name} is not there" in details[row]
+
+
+def what_it_adds(feature: Feature) -> set[str]:
+    """Return the names of all that a feature adds to the tables that a house prints."""
+    return {
+        *returned(feature, "stress_commands"),
+        *(family.name for family in returned(feature, "stress_families")),
+        *(field for model in returned(feature, "stress_settings") for field in model.model_fields),
+        *returned(feature, "stress_predictors"),
+        *returned(feature, "stress_backends"),
+    }
