@@ -1,4 +1,4 @@
-"""Files of checkpoints: refusals, the bytes of a regular file, tensors in them, and the native format.
+"""Files of checkpoints: refusals, regular files, tensors in them, and the native format.
 
 The native format is safetensors with a record in the header and a hash over the tensors.
 """
@@ -53,7 +53,12 @@ RECORD_KEY = "harness"
 """The key of the record in a safetensors file's metadata."""
 _SCHEMA = 1
 MAX_HEADER_BYTES = 4 << 20
-"""Largest header; it is enough for tens of thousands of tensors, and parsed JSON takes more memory."""
+"""Largest header.
+
+It is enough for tens of thousands of tensors, and parsed JSON takes more memory.
+"""
+_LENGTH_BYTES = 8
+"""Bytes at the start of a safetensors file with the length of its header."""
 _DTYPES = {
     **{f"F{bits}": getattr(torch, f"float{bits}") for bits in (16, 32, 64)},
     **{f"I{bits}": getattr(torch, f"int{bits}") for bits in (8, 16, 32, 64)},
@@ -90,7 +95,12 @@ class Refusal(Exception):  # noqa: N818  As above.
 
 @contextmanager
 def refusals_of(path: Path, advice: str = SAVE_WEIGHTS_ALONE) -> Iterator[None]:
-    """Turn refusals of the content of a file into a `CheckpointRefused`; `advice` is for those without a next step."""
+    """Turn refusals of the content of a file into a `CheckpointRefused`.
+
+    Args:
+        path: The file, for the message.
+        advice: The next step for refusals without one.
+    """
     try:
         yield
     except Refusal as refusal:
@@ -105,14 +115,17 @@ def refusals_of(path: Path, advice: str = SAVE_WEIGHTS_ALONE) -> Iterator[None]:
 
 
 def shown(text: object, *, length: int = 120) -> str:
-    """Return text from a file for a message: one line, printable, shortened to `length` characters."""
+    """Return text from a file for a message: one printable line, cut after `length` characters."""
     line = str(text)
-    line = line if len(line) <= length else f"{line[:length]}..."
-    return line if line.isprintable() else ascii(line)[1:-1]
+    if len(line) > length:
+        line = f"{line[:length]}..."
+    if not line.isprintable():
+        line = ascii(line)[1:-1]
+    return line
 
 
 def require_file(path: Path) -> None:
-    """Raise `CheckpointRefused` unless `path` is a regular file; for an early check before long work."""
+    """Raise `CheckpointRefused` unless `path` is a regular file; an early check before long work."""
     try:
         files.require_regular(path)
     except OSError as error:
@@ -120,9 +133,15 @@ def require_file(path: Path) -> None:
 
 
 def read_regular(path: Path, *, beside: str = "") -> bytes:
-    """Return the content of a regular file of at most `MAX_BYTES`, or of one `beside` it, with this name.
+    """Return the content of a regular file of at most `MAX_BYTES`.
 
-    A link beside it is refused, since it may lead anywhere. Raises `CheckpointRefused` about `path` for anything else.
+    Args:
+        path: The file.
+        beside: The name of another file in its folder, which is then read instead. A link there is
+            refused, since it may lead anywhere.
+
+    Raises:
+        CheckpointRefused: It is no regular file, too large, or unreadable; about `path`.
     """
     place = path.parent / beside if beside else path
     try:
@@ -134,23 +153,30 @@ def read_regular(path: Path, *, beside: str = "") -> bytes:
 
 
 def _unreadable(path: Path, error: OSError, beside: str = "") -> CheckpointRefused:
-    too_large = error.errno == errno.EFBIG
-    next_step = (
-        SAVE_WEIGHTS_ALONE if too_large else "Name a checkpoint file (.safetensors, .pt or .pth)."
-    )
+    """Return the refusal of a file, or of one `beside` it, that cannot be read."""
+    code: Code = "NOT_REGULAR"
+    next_step = "Name a checkpoint file (.safetensors, .pt or .pth)."
+    if error.errno == errno.EFBIG:
+        code = "TOO_LARGE"
+        next_step = SAVE_WEIGHTS_ALONE
+
     fact = f"cannot be opened ({error.strerror or error})"
     if beside:
-        next_step = "Copy both files into one folder, or export it again with its weights inside (external_data=False)."
         fact = f"its weights are in {shown(beside)!r} beside it, which {fact}"
-    return CheckpointRefused("TOO_LARGE" if too_large else "NOT_REGULAR", path, fact, next_step)
+        next_step = (
+            "Copy both files into one folder, or export it again with its weights inside "
+            "(external_data=False)."
+        )
+    return CheckpointRefused(code, path, fact, next_step)
 
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
     """A tensor within the bytes `content`; `offset` and `stride` count elements.
 
-    Every element must lie inside `content`, and there must be no more elements than it holds; the caller verifies both.
-    Reading a tensor therefore takes no more memory than the file. Without a `stride` it is contiguous.
+    Every element must lie inside `content`, and there must be no more elements than it holds; the
+    caller verifies both. Reading a tensor therefore takes no more memory than the file. Without a
+    `stride` it is contiguous.
     """
 
     dtype: torch.dtype
@@ -164,29 +190,30 @@ class StoredTensor:
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
         size = self.dtype.itemsize
+        byte_strides = None
+        if self.stride is not None:
+            byte_strides = [step * size for step in self.stride]
         # Untyped bytes, since the content may not be aligned; NumPy verifies the limits once more.
         elements = np.ndarray(
             self.shape,
             np.dtype(f"V{size}"),
             self.content,
             offset=self.offset * size,
-            strides=None if self.stride is None else [step * size for step in self.stride],
+            strides=byte_strides,
         )
-        return (
-            torch.from_numpy(elements.reshape(-1).copy().view(np.uint8))
-            .view(self.dtype)
-            .reshape(self.shape)
-        )
+        copied_bytes = elements.reshape(-1).copy().view(np.uint8)
+        return torch.from_numpy(copied_bytes).view(self.dtype).reshape(self.shape)
 
 
 def hash_tensors(tensors: Mapping[str, Tensor] | Mapping[str, StoredTensor]) -> str:
     """Return the SHA-256 over names, dtypes, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        given = tensors[name]
-        tensor = (
-            given.read() if isinstance(given, StoredTensor) else given.detach().cpu().contiguous()
-        )
+        tensor = tensors[name]
+        if isinstance(tensor, StoredTensor):
+            tensor = tensor.read()
+        else:
+            tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -226,72 +253,97 @@ def _parsed(text: str) -> Any:
     """Return JSON as Python objects; raises `ValueError` for a duplicate key."""
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found := dict(pairs)) < len(pairs):
-            raise ValueError(f"duplicate key among {shown(list(found))}")
-        return found
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            raise ValueError(f"duplicate key among {shown(list(entries))}")
+        return entries
 
     return json.loads(text, object_pairs_hook=mapping)
 
 
 def read_native(content: bytes) -> tuple[dict[str, StoredTensor], Record | None]:
-    """Return the tensors of a safetensors file and its record, None without one; raises `Refusal`.
+    """Return the tensors of a safetensors file and its record, None without one.
 
-    Besides the format's own rules, no key may occur twice. The record and the tensors must have the hashes in the
-    record; the former protects the normalization, among others.
+    Besides the format's own rules, no key may occur twice.
+
+    Raises:
+        Refusal: The file is not intact, its header is too long, or the record or the tensors have
+            other hashes than the record names.
     """
-    end = 8 + int.from_bytes(content[:8], "little")
-    if 8 + MAX_HEADER_BYTES < end <= len(content):
-        fact = f"its header has {end - 8} bytes, more than the limit of {MAX_HEADER_BYTES}"
-        raise Refusal("RESOURCE", fact, "Save the weights alone, without long metadata.")
-    try:
-        if end > len(content):
-            raise ValueError(f"its header claims {end - 8} bytes of a file of {len(content)}")
-        entries = _parsed(content[8:end].decode())
-        metadata = entries.pop("__metadata__", None) or {}
-        if not all(isinstance(text, str) for text in metadata.values()):
-            raise ValueError("its metadata are not text")
-        tensors = _tensors(entries, memoryview(content)[end:])
-    except _MALFORMED as error:
-        raise Refusal(
-            "FORMAT", f"not an intact safetensors file ({shown(error)})", COPY_AGAIN
-        ) from None
+    tensors, metadata = _read_safetensors(content)
     if RECORD_KEY not in metadata:
         return tensors, None
-    try:
-        entries = _parsed(metadata[RECORD_KEY])
-        named = entries.pop("record_sha256", None)
-        if named is not None and named != (found := _hash(entries)):
-            raise Refusal(
-                "HASH_MISMATCH", f"SHA-256 of its record is {found}, expected {shown(named)}"
-            )
-        schema, expected = entries.pop("schema"), entries.pop("tensors_sha256")
-        if schema != _SCHEMA:
-            raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
-        if not isinstance(expected, str):
-            raise TypeError("wrong type of tensors_sha256")
-        record = read_json(Record, json.dumps(entries), where="record")
-    except _MALFORMED as error:
-        fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
-        raise Refusal("SCHEMA", fact, "Train or convert it with this version.") from None
-    if (found := hash_tensors(tensors)) != expected:
+
+    record, expected = _read_record(metadata[RECORD_KEY])
+    tensors_sha256 = hash_tensors(tensors)
+    if tensors_sha256 != expected:
         raise Refusal(
-            "HASH_MISMATCH", f"SHA-256 of the tensors is {found}, expected {shown(expected)}"
+            "HASH_MISMATCH",
+            f"SHA-256 of the tensors is {tensors_sha256}, expected {shown(expected)}",
         )
     return tensors, record
 
 
+def _read_safetensors(content: bytes) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file."""
+    header_bytes = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    end = _LENGTH_BYTES + header_bytes
+    if header_bytes > MAX_HEADER_BYTES and end <= len(content):
+        fact = f"its header has {header_bytes} bytes, more than the limit of {MAX_HEADER_BYTES}"
+        raise Refusal("RESOURCE", fact, "Save the weights alone, without long metadata.")
+
+    try:
+        if end > len(content):
+            raise ValueError(f"its header claims {header_bytes} bytes of a file of {len(content)}")
+        entries = _parsed(content[_LENGTH_BYTES:end].decode())
+        metadata = entries.pop("__metadata__", None) or {}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("its metadata are not text")
+        return _tensors(entries, memoryview(content)[end:]), metadata
+    except _MALFORMED as error:
+        fact = f"not an intact safetensors file ({shown(error)})"
+        raise Refusal("FORMAT", fact, COPY_AGAIN) from None
+
+
+def _read_record(text: str) -> tuple[Record, str]:
+    """Return a record from its JSON, and the hash of the tensors that it names."""
+    try:
+        entries = _parsed(text)
+        # This hash protects the normalization, among others, which is not in the tensors.
+        expected = entries.pop("record_sha256", None)
+        if expected is not None:
+            _expect_hash(entries, expected)
+
+        schema = entries.pop("schema")
+        tensors_sha256 = entries.pop("tensors_sha256")
+        if schema != _SCHEMA:
+            raise ValueError(f"schema {schema}, this version reads {_SCHEMA}")
+        if not isinstance(tensors_sha256, str):
+            raise TypeError("wrong type of tensors_sha256")
+        return read_json(Record, json.dumps(entries), where="record"), tensors_sha256
+    except _MALFORMED as error:
+        fact = f"the record in its header is malformed ({shown(str(error) or repr(error))})"
+        raise Refusal("SCHEMA", fact, "Train or convert it with this version.") from None
+
+
+def _expect_hash(entries: dict[str, Any], expected: object) -> None:
+    """Raise `Refusal` unless the entries of a record have the expected hash."""
+    record_sha256 = _hash(entries)
+    if record_sha256 != expected:
+        raise Refusal(
+            "HASH_MISMATCH", f"SHA-256 of its record is {record_sha256}, expected {shown(expected)}"
+        )
+
+
 def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTensor]:
     """Return the described tensors, which must cover all of the data without gap or overlap."""
-    tensors, extents = {}, [(0, 0)]
+    tensors = {}
+    extents = [(0, 0)]
     for name, entry in entries.items():
-        dtype, shape, (begin, end) = (
-            _DTYPES[entry["dtype"]],
-            tuple(entry["shape"]),
-            entry["data_offsets"],
-        )
-        if len(shape) > MAX_DIMENSIONS or not all(
-            type(size) is int and 0 <= size < 1 << 63 for size in shape
-        ):
+        dtype = _DTYPES[entry["dtype"]]
+        shape = tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        if not _is_possible_shape(shape):
             raise ValueError(f"tensor {name} has an impossible shape")
         if not (type(begin) is type(end) is int and 0 <= begin <= end <= len(data)):
             raise ValueError(f"tensor {name} lies at {begin}-{end} of {len(data)} bytes")
@@ -301,6 +353,7 @@ def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTe
             )
         tensors[name] = StoredTensor(dtype, shape, data[begin:end])
         extents.append((begin, end))
+
     extents = [*sorted(extents), (len(data), len(data))]
     for (_, end), (begin, _) in pairwise(extents):
         if begin != end:
@@ -310,10 +363,16 @@ def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, StoredTe
     return tensors
 
 
-def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
-    """Write model and record to `path` in the native format; the file appears complete or not at all.
+def _is_possible_shape(shape: tuple[Any, ...]) -> bool:
+    if len(shape) > MAX_DIMENSIONS:
+        return False
+    return all(type(size) is int and 0 <= size < 1 << 63 for size in shape)
 
-    Raises `InputError` if `path` is a file of another kind.
+
+def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
+    """Write model and record to `path` in the native format.
+
+    The file appears complete or not at all. Raises `InputError` if `path` is a file of another kind.
     """
     from safetensors.torch import save
 
