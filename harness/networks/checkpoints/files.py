@@ -125,7 +125,7 @@ def shown(text: object, *, length: int = 120) -> str:
 
 
 def require_file(path: Path) -> None:
-    """Raise `CheckpointRefused` unless `path` is a regular file; an early check before long work."""
+    """Raise `CheckpointRefused` unless `path` is a regular file, before long work."""
     try:
         files.require_regular(path)
     except OSError as error:
@@ -372,7 +372,10 @@ def _is_possible_shape(shape: tuple[Any, ...]) -> bool:
 def save_checkpoint(path: Path, model: nn.Module, record: Record) -> None:
     """Write model and record to `path` in the native format.
 
-    The file appears complete or not at all. Raises `InputError` if `path` is a file of another kind.
+    The file appears complete or not at all.
+
+    Raises:
+        InputError: `path` is a file of another kind.
     """
     from safetensors.torch import save
 
