@@ -1,4 +1,4 @@
-"""Networks, shipped or the user's own with declared normalization and outputs; their checkpoints and training."""
+"""Networks, shipped or the user's own; their checkpoints, declared outputs and training."""
 
 from harness.networks.options import NetworkOptions
 

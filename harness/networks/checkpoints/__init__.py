@@ -1,7 +1,8 @@
 """Safe loading and saving of checkpoints; only this package opens files with weights.
 
-Native files are safetensors with a JSON record in the header. Files of `torch.save`, with a state dict or a whole
-training, are read without an unpickler. No file is ever executed: an irregular one is refused, without a fallback.
+Native files are safetensors with a JSON record in the header. Files of `torch.save`, with a state
+dict or a whole training, are read without an unpickler. No file is ever executed: an irregular one
+is refused, without a fallback.
 """
 
 from harness.networks.checkpoints.files import (

@@ -26,18 +26,27 @@ from harness.networks.checkpoints.pickled import Name, read_members, read_pickle
 from harness.networks.options import ChoiceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from harness.networks.checkpoints.files import Record
 
 MAX_ARGUMENTS = 4_096
-"""Most characters of an architecture's arguments as JSON, since a list in them may define a layer per number."""
-_MAX_DEPTH, _MAX_DICTS, _MAX_PLACES = 6, 20_000, 10
-"""Depth and number of dicts to search for tensors, and most paths that are kept of one. An optimizer alone may have
-thousands of dicts; weights do not lie deeper."""
+"""Most characters of an architecture's arguments as JSON.
+
+A list in them may define a layer per number.
+"""
+_MAX_DEPTH = 6
+"""Depth of the dicts that are searched for tensors; weights do not lie deeper."""
+_MAX_DICTS = 20_000
+"""Most dicts that are searched for tensors; an optimizer alone may have thousands."""
+_MAX_PLACES = 10
+"""Most paths that are kept of one dict."""
 _LONGEST_NAME = 200
-"""Most characters of a name; longer ones are ignored, since each is compared with a network's in many ways."""
+"""Most characters of a name.
+
+Longer ones are ignored, since each is compared with a network's in many ways.
+"""
 _OF_ANOTHER = (
     "For a network that is not the shipped architecture name the callable that builds it as model."
 )
@@ -48,10 +57,11 @@ _NOT_ITS_OWN = (
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded model with its origin; `sha256` is that of the file, `model_sha256` that of the network.
+    """A loaded model with its origin.
 
-    For a predictor, `path` is the text of its SPEC, and `model` has a hash of its own. `note` describes the choice of
-    the file's tensors, "" without one.
+    `sha256` is that of the file, `model_sha256` that of the network. For a predictor, `path` is the
+    text of its SPEC, and `model` has a hash of its own. `note` describes the choice of the file's
+    tensors, "" without one.
     """
 
     path: Path | str
@@ -77,36 +87,55 @@ def load_checkpoint(
     builder: Callable[[], nn.Module] | None = None,
     choice: ChoiceOptions | None = None,
 ) -> Checkpoint:
-    """Load a checkpoint, native or of `torch.save`, into an evaluation-mode model with float32 weights.
+    """Load a checkpoint, native or of `torch.save`, as a model in evaluation mode.
 
-    The file's architecture id selects the network. Without a shipped id, the user's `builder` makes the network; its
-    default is the notebook's. The state dict and the prefix of its names are then recognized, or set by `choice`.
-    Raises `CheckpointRefused` for an irregular file.
+    The model has float32 weights. The file's architecture id selects the network. The state dict
+    and the prefix of its names are recognized, or set by `choice`.
+
+    Args:
+        path: The file.
+        builder: The user's function that makes the network of a file without a shipped id. Without
+            one, it is the notebook's network.
+        choice: Options that select the state dict and the prefix.
+
+    Raises:
+        CheckpointRefused: The file is irregular or does not fit the network.
     """
     note = ""
     with refusals_of(path):
         content = read_regular(path)
         dicts, record = _read(content)
         if record is not None and (builder is None or record.architecture in ARCHITECTURES):
-            architecture, tensors = record.architecture, dicts[0].tensors
+            architecture = record.architecture
+            tensors = dicts[0].tensors
             model = _of_record(record, dicts)
         else:
-            architecture = "fashion-cnn" if builder is None else "user"
-            model = build("fashion-cnn", {}) if builder is None else builder()
-            next_step = _OF_ANOTHER if builder is None else ""
+            if builder is None:
+                architecture, next_step = "fashion-cnn", _OF_ANOTHER
+                model = build("fashion-cnn", {})
+            else:
+                architecture, next_step = "user", ""
+                model = builder()
             tensors, note = choose(dicts, model, choice or ChoiceOptions(), next_step=next_step)
-        weights = {}
-        for (
-            name,
-            own,
-        ) in model.state_dict().items():  # A tensor that the file lacks keeps its initial value.
-            weights[name] = tensors[name].read().to(own.dtype) if name in tensors else own
-            if not weights[name].isfinite().all():
-                raise Refusal("NONFINITE", f"tensor {name} holds NaN or infinity")
-        model.load_state_dict(weights)
-    return Checkpoint(
-        path, hashlib.sha256(content).hexdigest(), model.eval(), architecture, record, note
-    )
+        _load_weights(model, tensors)
+
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Checkpoint(path, sha256, model.eval(), architecture, record, note)
+
+
+def _load_weights(model: nn.Module, tensors: Mapping[str, StoredTensor]) -> None:
+    """Copy a file's tensors into a model; raises `Refusal` for NaN and infinity.
+
+    A tensor that the file lacks keeps its initial value.
+    """
+    weights = {}
+    for name, initial in model.state_dict().items():
+        weights[name] = initial
+        if name in tensors:
+            weights[name] = tensors[name].read().to(initial.dtype)
+        if not weights[name].isfinite().all():
+            raise Refusal("NONFINITE", f"tensor {name} holds NaN or infinity")
+    model.load_state_dict(weights)
 
 
 def _read(content: bytes) -> tuple[list[StateDict], Record | None]:
@@ -118,86 +147,122 @@ def _read(content: bytes) -> tuple[list[StateDict], Record | None]:
     start = content[:8].hex() or "nothing"
     raise Refusal(
         "FORMAT",
-        f"neither a safetensors file nor a zip file of torch.save (PyTorch 1.6 or later); it starts with {start}",
+        "neither a safetensors file nor a zip file of torch.save (PyTorch 1.6 or later); it starts "
+        f"with {start}",
         "Save it again: torch.save(model.state_dict(), path), or, without the model, "
         "torch.save(torch.load(path, weights_only=True), another_path).",
     )
 
 
 def _state_dicts(loaded: object) -> list[StateDict]:
-    """Return every dict that holds tensors by name, outermost first; raises `Refusal` without any.
+    """Return every dict that holds tensors by name, outermost first.
 
-    An empty dict may be the file of a network without weights. Lists are not searched, as they hold states of
-    optimizers.
+    An empty dict may be the file of a network without weights.
+
+    Raises:
+        Refusal: No dict holds tensors.
     """
-    places: dict[int, list[str]] = {id(loaded): [""]}
-    reached: list[tuple[dict[object, object], int]] = (
-        [(loaded, 0)] if isinstance(loaded, dict) else []
-    )
-    for outer, depth in reached:  # The list grows meanwhile.
-        for key, value in outer.items() if depth < _MAX_DEPTH and len(reached) < _MAX_DICTS else ():
-            if (
-                isinstance(value, dict)
-                and isinstance(key, str | int)
-                and len(str(key)) <= _LONGEST_NAME
-            ):
-                if id(value) not in places:
-                    reached.append((value, depth + 1))
-                if (
-                    len(known := places.setdefault(id(value), [])) < _MAX_PLACES
-                ):  # One dict may have two paths.
-                    known.append(".".join(filter(None, (places[id(outer)][0], str(key)))))
-    dicts = []
-    for each, _ in reached:
-        named = {
-            key: value
-            for key, value in each.items()
-            if isinstance(key, str) and len(key) <= _LONGEST_NAME
-        }
-        tensors = {key: value for key, value in named.items() if isinstance(value, StoredTensor)}
-        others = {
-            key: getattr(value, "full", "") for key, value in named.items() if key not in tensors
-        }
-        dicts.append(StateDict(tensors, places[id(each)], others))
-    if loaded == {} or any(each.tensors for each in dicts):
-        return [each for each in dicts if each.tensors or not loaded]
-    inner = loaded.values() if isinstance(loaded, dict) else [loaded]
-    if wanted := next((value.full for value in inner if isinstance(value, Name)), None):
-        raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(wanted)}")
+    dicts = _dicts_within(loaded)
+    if loaded == {}:
+        return dicts
+    with_tensors = [state_dict for state_dict in dicts if state_dict.tensors]
+    if with_tensors:
+        return with_tensors
+
+    inner: Iterable[object] = [loaded]
+    if isinstance(loaded, dict):
+        inner = loaded.values()
+    for value in inner:
+        if isinstance(value, Name):
+            raise Refusal("PICKLE_GLOBAL", f"its pickle wants {shown(value.full)}")
     fact = "not a state dict, that is, a dict of names and tensors"
     if isinstance(loaded, dict):
-        fact += f", and none is in it: it has {some_of([shown(repr(key)) for key in list(loaded)[:1_000]])}"
+        keys = [shown(repr(key)) for key in list(loaded)[:1_000]]
+        fact += f", and none is in it: it has {some_of(keys)}"
     raise Refusal("SCHEMA", fact)
+
+
+def _dicts_within(loaded: object) -> list[StateDict]:
+    """Return the loaded dict and those within it, outermost first, with or without tensors.
+
+    Lists are not searched, as they hold states of optimizers.
+    """
+    if not isinstance(loaded, dict):
+        return []
+    # A dict may have two paths, so places are kept by identity.
+    places: dict[int, list[str]] = {id(loaded): [""]}
+    queue: list[tuple[dict[object, object], int]] = [(loaded, 0)]
+    for outer, depth in queue:  # The queue grows meanwhile.
+        if depth >= _MAX_DEPTH or len(queue) >= _MAX_DICTS:
+            continue
+        for key, value in outer.items():
+            if not isinstance(value, dict) or not _is_short_key(key):
+                continue
+            if id(value) not in places:
+                queue.append((value, depth + 1))
+            value_places = places.setdefault(id(value), [])
+            if len(value_places) < _MAX_PLACES:
+                path_parts = filter(None, (places[id(outer)][0], str(key)))
+                value_places.append(".".join(path_parts))
+    return [_as_state_dict(values, places[id(values)]) for values, _ in queue]
+
+
+def _is_short_key(key: object) -> bool:
+    return isinstance(key, str | int) and len(str(key)) <= _LONGEST_NAME
+
+
+def _as_state_dict(values: Mapping[object, object], places: Sequence[str]) -> StateDict:
+    """Return the tensors of a dict by name, and the types of its other values."""
+    tensors: dict[str, StoredTensor] = {}
+    others: dict[str, str] = {}
+    for key, value in values.items():
+        if not isinstance(key, str) or len(key) > _LONGEST_NAME:
+            continue
+        if isinstance(value, StoredTensor):
+            tensors[key] = value
+        else:
+            others[key] = getattr(value, "full", "")
+    return StateDict(tensors, places, others)
 
 
 def _of_record(record: Record, dicts: Sequence[StateDict]) -> nn.Module:
     """Return the network that a record describes; raises `Refusal` if the tensors do not fit it.
 
-    The network is allocated after the tensors are known to fit, so it takes no more memory than they do.
+    The network is allocated after the tensors are known to fit, so it takes no more memory than
+    they do.
     """
     name, arguments = record.architecture, record.arguments
     if name not in ARCHITECTURES:
         fact = f"unknown architecture id {shown(repr(name))}, known are {sorted(ARCHITECTURES)}"
         raise Refusal("ARCHITECTURE", fact, _OF_ANOTHER)
-    if (length := len(json.dumps(arguments))) > MAX_ARGUMENTS:
-        fact = f"the arguments of its architecture have {length} characters, more than the limit of {MAX_ARGUMENTS}"
+    length = len(json.dumps(arguments))
+    if length > MAX_ARGUMENTS:
+        fact = (
+            f"the arguments of its architecture have {length} characters, more than the limit of "
+            f"{MAX_ARGUMENTS}"
+        )
         raise Refusal("RESOURCE", fact, _NOT_ITS_OWN)
+
     try:
-        with torch.device(
-            "meta"
-        ):  # Arguments may claim any size, so nothing is allocated before the shapes agree.
-            choose(
-                dicts,
-                build(name, arguments),
-                ChoiceOptions(strip_prefix=""),
-                next_step=_NOT_ITS_OWN,
-            )
+        # Arguments may claim any size, so nothing is allocated before the shapes agree.
+        with torch.device("meta"):
+            network = build(name, arguments)
+            own_names = ChoiceOptions(strip_prefix="")
+            choose(dicts, network, own_names, next_step=_NOT_ITS_OWN)
         model = build(name, arguments)
     except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as error:
-        fact = f"architecture {name!r} rejects its arguments ({shown(str(error).partition(chr(10))[0])})"
+        first_line = str(error).partition("\n")[0]
+        fact = f"architecture {name!r} rejects its arguments ({shown(first_line)})"
         raise Refusal("ARCHITECTURE", fact, _NOT_ITS_OWN) from None
-    for buffer_name, buffer in model.named_buffers():
-        if not buffer.isfinite().all() or (buffer_name == "std" and not buffer.all()):
-            fact = f"{buffer_name} of its normalization is {shown(buffer.flatten().tolist())}"
-            raise Refusal("NONFINITE", fact, _NOT_ITS_OWN)
+
+    _expect_usable_buffers(model)
     return model
+
+
+def _expect_usable_buffers(model: nn.Module) -> None:
+    """Raise `Refusal` for a normalization that is not finite, or that divides by zero."""
+    for name, buffer in model.named_buffers():
+        divides_by_zero = name == "std" and not buffer.all()
+        if divides_by_zero or not buffer.isfinite().all():
+            fact = f"{name} of its normalization is {shown(buffer.flatten().tolist())}"
+            raise Refusal("NONFINITE", fact, _NOT_ITS_OWN)
