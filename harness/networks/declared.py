@@ -28,10 +28,11 @@ _SMALLEST = torch.finfo(torch.float32).tiny
 
 
 class DeclaredNetwork(nn.Module):
-    """A user's network with its declared steps: normalization of its input, and a logarithm of probabilities.
+    """A user's network with its declared normalization and outputs.
 
-    `mean` and `std` are (C,) or a single number, of pixels in [0, 1]; without them pixels pass unchanged. The softmax
-    of the logarithm of probabilities gives these probabilities, so confidences are the network's own.
+    `mean` and `std` are (C,) or a single number, of pixels in [0, 1]; without them pixels pass
+    unchanged. Of probabilities it returns the logarithm, whose softmax gives these probabilities,
+    so confidences are the network's own.
     """
 
     mean: Tensor | None
@@ -47,32 +48,33 @@ class DeclaredNetwork(nn.Module):
         super().__init__()
         self.network, self.probabilities = network, probabilities
         for name, values in zip(("mean", "std"), normalization or (None, None), strict=True):
-            tensor = (
-                None
-                if values is None
-                else torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
-            )
+            tensor = None
+            if values is not None:
+                tensor = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) in [0, 1] to logits (N, classes)."""
         outputs: Tensor = logits_of(self.network(self.normalised(pixels)))[0]
-        return outputs.clamp_min(_SMALLEST).log() if self.probabilities else outputs
+        if self.probabilities:
+            return outputs.clamp_min(_SMALLEST).log()
+        return outputs
 
     @property
     def declared(self) -> dict[str, str]:
         """Return the declaration of outputs and normalization as text."""
-        steps = "none"
+        outputs = "probabilities" if self.probabilities else "logits"
+        normalization = "none"
         if self.mean is not None and self.std is not None:
-            steps = f"mean {self.mean.flatten().tolist()}, std {self.std.flatten().tolist()}"
-        return {
-            "outputs": "probabilities" if self.probabilities else "logits",
-            "normalization": steps,
-        }
+            mean, std = self.mean.flatten().tolist(), self.std.flatten().tolist()
+            normalization = f"mean {mean}, std {std}"
+        return {"outputs": outputs, "normalization": normalization}
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Return the network's input for pixels in [0, 1]."""
-        return pixels if self.mean is None or self.std is None else (pixels - self.mean) / self.std
+        if self.mean is None or self.std is None:
+            return pixels
+        return (pixels - self.mean) / self.std
 
 
 def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
@@ -102,73 +104,131 @@ def load_model(path: Path, options: NetworkOptions | None = None) -> Checkpoint:
 
 
 def expect_fit(model: nn.Module, images: LabelledImages, *, outputs: str | None) -> str:
-    """Raise `InputError`, with both numbers, if a model does not fit the data in channels, size or classes.
+    """Raise `UnusableModelError`, with both numbers, if a model does not fit the data.
 
-    Also if a user's network returns other outputs than declared: "logits", "probabilities", or None without a
-    declaration. Other failures of the model occur later, at its use. Returns a description of the place of its logits
-    in its output, "" for a model that returns only logits.
+    Other failures of the model occur later, at its use.
+
+    Args:
+        model: The model; a `DeclaredNetwork` if it is the user's.
+        images: The data.
+        outputs: The declared outputs, "logits" or "probabilities", or None without a declaration.
+
+    Returns:
+        A description of the place of its logits in its output, "" for a model that returns only
+        logits.
+
+    Raises:
+        UnusableModelError: The model takes other channels or sizes, or has other classes than the
+            data; or a user's network returns other outputs than declared.
     """
     model = evaluation_copy(model)
-    some = images.pixels[:8].float() / 255
-    _, channels, height, width = some.shape
     declared = model if isinstance(model, DeclaredNetwork) else None
-    network: Any = declared.network if declared else model
-    given = 0 if declared is None or declared.mean is None else declared.mean.numel()
-    if given not in {0, 1, channels}:
-        raise UnusableModelError(
-            f"has {given} means, the data have {channels} channels; give one for each, or set channels for the data",
-            setting="normalization",
-        )
-    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    wanted = getattr(network, "in_channels", None) or getattr(first, "in_channels", None)
-    if isinstance(wanted, int) and wanted != channels:
-        found = f"the model takes images of {wanted} channels, the data have {channels}"
-        loading = f"load them with channels {wanted}, or " if wanted in {1, 3} else ""
-        raise UnusableModelError(f"{found}; {loading}build the model for {channels}")
-
-    def computed(inputs: Tensor) -> Any:
-        with torch.inference_mode(), foreign_network():
-            return network(inputs)
+    network: nn.Module = declared.network if declared else model
+    pixels = images.pixels[:8].float() / 255
+    channels = pixels.shape[1]
+    if declared:
+        _expect_means_for(declared, channels)
+    _expect_channels(network, channels)
 
     try:
-        answers = computed(declared.normalised(some) if declared else some)
+        inputs = declared.normalised(pixels) if declared else pixels
+        answers = _outputs_of(network, inputs)
     except Exception as error:  # A model may raise any exception for images that it rejects.
-        sizes: list[Any] = [
-            getattr(network, "image_size", None),
-            *((size, size) for size in _USUAL_SIZES),
-        ]
-        for size in sizes:
-            with suppress(Exception):
-                computed(some.new_zeros(1, channels, *size))
-                if size != (height, width):
-                    break
-        else:
-            return ""
-        taken, found = (f"{across}x{down}" for across, down in (size, (height, width)))
-        raise UnusableModelError(
-            f"the model takes images of {taken} pixels (height x width), the data have {found}. Set size {taken}, or "
-            f"build the model for {found} ({error})"
-        ) from error
-    answers, where = logits_of(answers) if declared else (answers, "")
-    if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes); the engine raises the error.
+        _expect_size(network, pixels, error)
         return ""
-    if answers.shape[1] != len(images.classes):
+
+    place = ""
+    if declared:
+        answers, place = logits_of(answers)
+    if not isinstance(answers, Tensor) or answers.ndim != 2:  # noqa: PLR2004  (N, classes)
+        return ""  # The engine raises the error.
+    _expect_classes(answers, images.classes)
+    if declared:
+        _expect_declared_outputs(answers, outputs)
+    return place
+
+
+def _outputs_of(network: nn.Module, inputs: Tensor) -> Any:
+    with torch.inference_mode(), foreign_network():
+        return network(inputs)
+
+
+def _expect_means_for(declared: DeclaredNetwork, channels: int) -> None:
+    """Raise an error unless the normalization has one mean, or one for each channel."""
+    count = 0 if declared.mean is None else declared.mean.numel()
+    if count not in {0, 1, channels}:
         raise UnusableModelError(
-            f"the model has {answers.shape[1]} classes, the data have {len(images.classes)} classes "
-            f"({some_of(images.classes)}); build it for these, such as with model_args.num_classes="
-            f"{len(images.classes)}, or name the data that it was trained for"
+            f"has {count} means, the data have {channels} channels; give one for each, or set "
+            "channels for the data",
+            setting="normalization",
         )
-    sums = answers.float().sum(dim=1)
-    alike = bool((answers >= 0).all()) and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
-    if declared and outputs == "probabilities" and not alike:
+
+
+def _expect_channels(network: nn.Module, channels: int) -> None:
+    """Raise an error if the network, or its first convolution, takes other channels."""
+    layers = network.modules()
+    first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
+    expected: Any = getattr(network, "in_channels", None) or getattr(first, "in_channels", None)
+    if not isinstance(expected, int) or expected == channels:
+        return
+    loading = f"load them with channels {expected}, or " if expected in {1, 3} else ""
+    raise UnusableModelError(
+        f"the model takes images of {expected} channels, the data have {channels}; {loading}build "
+        f"the model for {channels}"
+    )
+
+
+def _expect_size(network: nn.Module, pixels: Tensor, error: Exception) -> None:
+    """Raise an error with the size that a network takes, if that is why it rejects the data.
+
+    Args:
+        network: The network.
+        pixels: Images that it rejects, (N, C, H, W).
+        error: The exception that it raised for them.
+    """
+    _, channels, height, width = pixels.shape
+    own_size: Any = getattr(network, "image_size", None)
+    sizes = [own_size, *((size, size) for size in _USUAL_SIZES)]
+    for size in sizes:
+        with suppress(Exception):
+            _outputs_of(network, pixels.new_zeros(1, channels, *size))
+            if size != (height, width):
+                break
+    else:
+        return
+
+    expected_size, data_size = f"{size[0]}x{size[1]}", f"{height}x{width}"
+    raise UnusableModelError(
+        f"the model takes images of {expected_size} pixels (height x width), the data have "
+        f"{data_size}. Set size {expected_size}, or build the model for {data_size} ({error})"
+    ) from error
+
+
+def _expect_classes(answers: Tensor, classes: Sequence[str]) -> None:
+    """Raise an error unless answers (N, classes) have as many classes as the data."""
+    if answers.shape[1] != len(classes):
         raise UnusableModelError(
-            f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of {sums.min():.3g} to "
-            f"{sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set model_outputs logits",
+            f"the model has {answers.shape[1]} classes, the data have {len(classes)} classes "
+            f"({some_of(classes)}); build it for these, such as with model_args.num_classes="
+            f"{len(classes)}, or name the data that it was trained for"
+        )
+
+
+def _expect_declared_outputs(answers: Tensor, outputs: str | None) -> None:
+    """Raise an error if answers (N, classes) are not of the declared kind."""
+    sums = answers.float().sum(dim=1)
+    not_negative = bool((answers >= 0).all())
+    like_probabilities = not_negative and bool(((sums - 1).abs() < _SUMS_TO_ONE).all())
+    if outputs == "probabilities" and not like_probabilities:
+        raise UnusableModelError(
+            f"the model's outputs are {answers.min():.3g} to {answers.max():.3g} with sums of "
+            f"{sums.min():.3g} to {sums.max():.3g} per image, expected 0 to 1 and a sum of 1. Set "
+            "model_outputs logits",
             setting="model_outputs probabilities",
         )
-    if declared and outputs is None and alike and answers.shape[1] > 1:
+    if outputs is None and like_probabilities and answers.shape[1] > 1:
         raise UnusableModelError(
-            "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, but are not declared. "
-            "Set model_outputs probabilities, or model_outputs logits if they are logits"
+            "the model's outputs look like probabilities, 0 to 1 with a sum of 1 for each image, "
+            "but are not declared. Set model_outputs probabilities, or model_outputs logits if "
+            "they are logits"
         )
-    return where

@@ -75,7 +75,7 @@ class Checkpoint:
 
     @property
     def model_sha256(self) -> str:
-        """Return the SHA-256 over weights and buffers: equal for one network in all files and formats."""
+        """Return the SHA-256 over weights and buffers, equal for one network in all formats."""
         if not isinstance(self.model, nn.Module):
             return str(self.model.sha256)
         return hash_tensors({**self.model.state_dict(), **dict(self.model.named_buffers())})
