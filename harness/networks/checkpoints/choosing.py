@@ -111,48 +111,38 @@ def choose(
     *,
     next_step: str = "",
 ) -> tuple[dict[str, StoredTensor], str]:
-    """Return the tensors that fit the network, by its own names, and a description of the choice, empty without one.
+    """Return the tensors that fit the network, and a description of the choice.
 
-    Exactly one pair of state dict and prefix must fit. If none does, the `Refusal` states the differences,
-    and `next_step` or else advice on the user's network. If several do, it states the options that select one.
+    Exactly one pair of state dict and prefix must fit.
+
+    Args:
+        dicts: The state dicts of a file.
+        network: The network that needs the tensors.
+        choice: Options that select the state dict and the prefix.
+        next_step: What to do if no pair fits; by default advice on the user's network.
+
+    Returns:
+        The tensors by the network's own names, and a description, "" without a choice.
+
+    Raises:
+        Refusal: No pair fits, with the differences, or several do, with the options that select
+            one.
     """
-    needed, key, prefix = network.state_dict(), choice.checkpoint_key, choice.strip_prefix
-    if key is not None and [held.places[0] for held in dicts] != [
-        ""
-    ]:  # Else the whole file is one.
-        inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
-        if not (dicts := [held for held in dicts if key in held.places]):
-            fact = f"it has no tensors under {shown(key)!r}; state dicts in it are {inner}"
-            next_step = "Name one of these with checkpoint_key, or remove the option."
-            raise Refusal("SCHEMA", fact, next_step)
+    needed, prefix = network.state_dict(), choice.strip_prefix
+    dicts = _dicts_under(choice.checkpoint_key, dicts)
     if prefix and not prefix.endswith("."):
         prefix += "."
     fits = _fits(dicts, needed, prefix)
     if prefix and not any(fit.matched for fit in fits):
-        # Candidate and incumbent share the options, and one of them may have the network's own names.
-        fits = [fit for fit in _fits(dicts, needed, "") if not (fit.missing or fit.misshapen)]
-        if not fits:
-            named = some_of([shown(name) for held in dicts for name in held.tensors], shown=3)
-            fact = f"no tensor's name begins with {shown(prefix)!r}; they are {named}"
-            raise Refusal("SCHEMA", fact, "Name another with strip_prefix, or remove the option.")
-    if len(fitting := [fit for fit in fits if not (fit.missing or fit.misshapen)]) > 1:
-        fact = f"{len(fitting)} of its state dicts fit the network: {some_of([fit.place for fit in fitting])}"
-        places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
-        prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
-        ways = (
-            [f"checkpoint_key {' or '.join(filter(None, places[:5]))}"] if len(places) > 1 else []
-        )
-        ways += [f"strip_prefix {' or '.join(prefixes[:5])}"] if len(places) < len(fitting) else []
-        raise Refusal("ARCHITECTURE", fact, f"Select one with {', and '.join(ways)}.")
+        fits = _fits_without_prefix(dicts, needed, prefix)
+
+    fitting = _without_differences(fits)
+    if len(fitting) > 1:
+        raise _ambiguous(fitting)
     fit = max(
         fitting or fits, key=lambda fit: (len(fit.matched), -len(fit.prefix), len(fit.held.tensors))
     )
-    if strange := next(
-        (f"{name} to be {of}" for name, of in fit.held.others.items() if of and not fit.prefix),
-        None,
-    ):
-        fact = f"its pickle wants {shown(strange)}, which is no tensor"
-        raise Refusal("PICKLE_GLOBAL", fact)
+    _expect_tensors_alone(fit)
     if not fitting or fit.unknown:
         fact = f"the tensors of {fit.place} are not those of the network: {_differences(fit)}"
         raise Refusal("ARCHITECTURE", fact, next_step or _advice(fit))
@@ -160,22 +150,89 @@ def choose(
         fact = (
             f"{fit.place} fits the network, except that its names begin with {shown(fit.prefix)!r}"
         )
-        raise Refusal(
-            "ARCHITECTURE", fact, f"If that is correct, set strip_prefix {fit.prefix[:-1]}."
-        )
+        advice = f"If that is correct, set strip_prefix {fit.prefix[:-1]}."
+        raise Refusal("ARCHITECTURE", fact, advice)
+    return fit.tensors, _note(fit)
+
+
+def _without_differences(fits: Sequence[_NormalizationFit]) -> list[_NormalizationFit]:
+    return [fit for fit in fits if not (fit.missing or fit.misshapen)]
+
+
+def _dicts_under(key: str | None, dicts: Sequence[StateDict]) -> Sequence[StateDict]:
+    """Return the state dicts with the path `key`, or all without a key."""
+    is_whole_file = [held.places[0] for held in dicts] == [""]
+    if key is None or is_whole_file:
+        return dicts
+    selected = [held for held in dicts if key in held.places]
+    if not selected:
+        inner = some_of([shown(held.places[0]) for held in dicts if held.places[0]]) or "none"
+        fact = f"it has no tensors under {shown(key)!r}; state dicts in it are {inner}"
+        advice = "Name one of these with checkpoint_key, or remove the option."
+        raise Refusal("SCHEMA", fact, advice)
+    return selected
+
+
+def _fits_without_prefix(
+    dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str
+) -> list[_NormalizationFit]:
+    """Return the fits under the network's own names; raises `Refusal` about the prefix if none.
+
+    Candidate and incumbent share the options, and one of them may have the network's own names.
+    """
+    fits = _without_differences(_fits(dicts, needed, ""))
+    if not fits:
+        all_names: list[str] = []
+        for held in dicts:
+            all_names += [shown(name) for name in held.tensors]
+        examples = some_of(all_names, shown=3)
+        fact = f"no tensor's name begins with {shown(prefix)!r}; they are {examples}"
+        raise Refusal("SCHEMA", fact, "Name another with strip_prefix, or remove the option.")
+    return fits
+
+
+def _ambiguous(fitting: Sequence[_NormalizationFit]) -> Refusal:
+    """Return the refusal of several fits, with the options that select one of them."""
+    fit_places = some_of([fit.place for fit in fitting])
+    fact = f"{len(fitting)} of its state dicts fit the network: {fit_places}"
+    places = list(dict.fromkeys(shown(fit.held.places[0]) for fit in fitting))
+    prefixes = list(dict.fromkeys(shown(fit.prefix[:-1]) or repr("") for fit in fitting))
+    options = []
+    if len(places) > 1:
+        options.append(f"checkpoint_key {' or '.join(filter(None, places[:5]))}")
+    if len(places) < len(fitting):
+        options.append(f"strip_prefix {' or '.join(prefixes[:5])}")
+    return Refusal("ARCHITECTURE", fact, f"Select one with {', and '.join(options)}.")
+
+
+def _expect_tensors_alone(fit: _NormalizationFit) -> None:
+    """Raise `Refusal` if the state dict holds a value of an unread type beside its tensors."""
+    if fit.prefix:
+        return
+    for name, type_name in fit.held.others.items():
+        if type_name:
+            wanted = shown(f"{name} to be {type_name}")
+            fact = f"its pickle wants {wanted}, which is no tensor"
+            raise Refusal("PICKLE_GLOBAL", fact)
+
+
+def _note(fit: _NormalizationFit) -> str:
+    """Return a description of the choice of a state dict and a prefix, "" without a choice."""
     place = fit.held.places[0]
     ignored = [name for name in fit.held.tensors if not name.startswith(fit.prefix)]
-    ignored = [shown(name) for name in (*ignored, *([] if place else fit.held.others))]
-    notes = (
-        (place, f"its weights are those under {shown(place)!r}"),
-        (fit.prefix, f"the prefix {shown(fit.prefix)!r} is removed from the names"),
-        (ignored, f"{len(ignored)} others are ignored ({some_of(ignored, shown=3)})"),
-        (
-            len(fit.matched) < len(needed),
-            "num_batches_tracked is missing, but only training needs it",
-        ),
-    )
-    return fit.tensors, "; ".join(note for applies, note in notes if applies)
+    if not place:
+        ignored += fit.held.others
+    notes = []
+    if place:
+        notes.append(f"its weights are those under {shown(place)!r}")
+    if fit.prefix:
+        notes.append(f"the prefix {shown(fit.prefix)!r} is removed from the names")
+    if ignored:
+        examples = some_of([shown(name) for name in ignored], shown=3)
+        notes.append(f"{len(ignored)} others are ignored ({examples})")
+    if len(fit.matched) < len(fit.needed):
+        notes.append("num_batches_tracked is missing, but only training needs it")
+    return "; ".join(notes)
 
 
 def _differences(fit: _NormalizationFit) -> str:
