@@ -1,4 +1,4 @@
-"""Choice of a file's tensors for a network, by names, shapes and dtypes, never by a guess; advice if none fit."""
+"""Choice of a file's tensors for a network, by names, shapes and dtypes; advice if none fit."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ _WRAPPERS = {
     *("model", "_model", "base_model", "net", "network", "backbone"),
     *("ema", "ema_model", "model_ema", "averaged_model"),
 }
-"""Names that training libraries give to a wrapped network; a prefix of these is removed without an option."""
+"""Names that training libraries give to a wrapped network.
+
+A prefix of these is removed without an option.
+"""
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _INTEGERS = {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool}
 _CONVOLUTION = 4
 """Dimensions of a convolution's weight, its channels in the second one."""
 _SIZES = {0: ("classes", "num_classes"), 1: ("channels", "in_channels")}
-"""The meaning of the only differing size of tensors by its dimension, and a usual name of its argument."""
+"""Meaning of the only differing size of tensors by its dimension, and its argument's usual name."""
 
 
 @dataclass(frozen=True, eq=False)
 class StateDict:
     """A dict of a file that holds tensors under names.
 
-    `places` are the paths to it, keys joined by dots, the shortest first, and "" for the whole file. `others` are the
-    names of its other values, with the name of the type for an unread value, else "".
+    `places` are the paths to it, keys joined by dots, the shortest first, and "" for the whole
+    file. `others` are the names of its other values, with the name of the type for an unread value,
+    else "".
     """
 
     tensors: Mapping[str, StoredTensor]
@@ -51,7 +55,8 @@ class StateDict:
 class _NormalizationFit:
     """A state dict without `prefix` in its names, compared with the tensors that a network needs.
 
-    `matched` are its tensors with names of the network; `missing`, `misshapen` and `unknown` are names.
+    `matched` are its tensors with names of the network. `missing`, `misshapen` and `unknown` are
+    names.
     """
 
     needed: Mapping[str, Tensor]
@@ -84,24 +89,36 @@ def _alike(tensor: StoredTensor, own: Tensor) -> bool:
 def _fits(
     dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None
 ) -> list[_NormalizationFit]:
-    """Return the fits for a prefix, or if None for "" and all that precede a name of the network, parts with a dot."""
+    """Return the fits of all dicts for a prefix.
+
+    If it is None, return those for "" and for all that precede a name of the network, parts with a
+    dot.
+    """
     fits = []
     for held in dicts:
-        matched: dict[str, dict[str, StoredTensor]] = {prefix or "": {}}
-        for name, tensor in held.tensors.items():
-            for at in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
-                if name[at:] in needed and prefix in {None, name[:at]}:
-                    matched.setdefault(name[:at], {})[name[at:]] = tensor
-        for before, found in matched.items():
+        for own_prefix, matched in _matches(held, needed, prefix).items():
             # The counter of a batch norm is for training only, and old files lack it.
-            missing = [
-                name
-                for name in needed
-                if name not in found and not name.endswith("num_batches_tracked")
+            required = [name for name in needed if not name.endswith("num_batches_tracked")]
+            missing = [name for name in required if name not in matched]
+            misshapen = [
+                name for name, tensor in matched.items() if not _alike(tensor, needed[name])
             ]
-            misshapen = [name for name, tensor in found.items() if not _alike(tensor, needed[name])]
-            fits.append(_NormalizationFit(needed, held, before, found, missing, misshapen))
+            fits.append(_NormalizationFit(needed, held, own_prefix, matched, missing, misshapen))
     return fits
+
+
+def _matches(
+    held: StateDict, needed: Mapping[str, Tensor], prefix: str | None
+) -> dict[str, dict[str, StoredTensor]]:
+    """Return, for each prefix, the tensors whose names without it are names of the network."""
+    matches: dict[str, dict[str, StoredTensor]] = {prefix or "": {}}
+    for full_name, tensor in held.tensors.items():
+        starts = [0, *(dot.end() for dot in re.finditer(r"\.", full_name))]
+        for start in starts:
+            own_prefix, name = full_name[:start], full_name[start:]
+            if name in needed and prefix in {None, own_prefix}:
+                matches.setdefault(own_prefix, {})[name] = tensor
+    return matches
 
 
 def choose(
@@ -255,70 +272,85 @@ def _differences(fit: _NormalizationFit) -> str:
         (fit.missing, len(needed), "are missing"),
         (fit.unknown, len(held), "of the file are unknown to it"),
     )
-    said = [(names, f"{len(names)} of {of} {what}") for names, of, what in rows if names]
-    return "; ".join(
-        f"{what} ({some_of([described(name) for name in names], shown=3)})" for names, what in said
-    )
+    differences = []
+    for names, total, meaning in rows:
+        if names:
+            examples = some_of([described(name) for name in names], shown=3)
+            differences.append(f"{len(names)} of {total} {meaning} ({examples})")
+    return "; ".join(differences)
 
 
 def _advice(fit: _NormalizationFit) -> str:
-    """Return the likely cause of tensors that do not fit, and what to do: the first row of a table that applies."""
+    """Return the likely cause of tensors that do not fit, and what to do."""
+    size_advice = _of_sizes(fit)
+    if size_advice:
+        return size_advice
+
     needed, held = list(fit.needed), fit.tensors
     outer = needed[0].partition(".")[0] + "." if needed else ""
-
-    def kinds(names: Iterable[str]) -> set[str]:
-        return {re.sub(r"\d+", "0", name) for name in names}
-
-    sizes = _of_sizes(fit)
+    all_in_outer = all(name.startswith(outer) for name in needed)
+    if all_in_outer and any(name.removeprefix(outer) in held for name in needed):
+        return (
+            f"The network of model has these names under {outer[:-1]!r}: name a callable that "
+            "builds the inner network, or save the outer network's state dict."
+        )
+    if not held.keys().isdisjoint(needed) and _has_same_kinds(fit):
+        return (
+            "It has the same kinds of layers in another number or width: set model and model_args "
+            "to the depth or variant of the training."
+        )
     differing = [*fit.missing, *fit.unknown, *fit.misshapen]
     parts = dict.fromkeys(shown(name.rpartition(".")[0] or name, length=60) for name in differing)
-    table = (
-        (sizes, sizes),
-        (
-            all(name.startswith(outer) for name in needed)
-            and any(name.removeprefix(outer) in held for name in needed),
-            f"The network of model has these names under {outer[:-1]!r}: name a callable that builds the inner "
-            "network, or save the outer network's state dict.",
-        ),
-        (
-            not held.keys().isdisjoint(needed)
-            and kinds(fit.unknown or fit.missing) <= kinds(needed if fit.unknown else held),
-            "It has the same kinds of layers in another number or width: set model and model_args to the depth or "
-            "variant of the training.",
-        ),
-        (
-            True,
-            f"Its layers differ in {some_of(list(parts), shown=3)}: set model to the callable, and model_args to the "
-            "arguments, that built the network for its training.",
-        ),
+    return (
+        f"Its layers differ in {some_of(list(parts), shown=3)}: set model to the callable, and "
+        "model_args to the arguments, that built the network for its training."
     )
-    return next(advice for applies, advice in table if applies)
+
+
+def _has_same_kinds(fit: _NormalizationFit) -> bool:
+    """Return whether the differing names are those of the other side but for their numbers."""
+    if fit.unknown:
+        return _kinds(fit.unknown) <= _kinds(fit.needed)
+    return _kinds(fit.missing) <= _kinds(fit.tensors)
+
+
+def _kinds(names: Iterable[str]) -> set[str]:
+    return {re.sub(r"\d+", "0", name) for name in names}
 
 
 def _of_sizes(fit: _NormalizationFit) -> str:
-    """Return advice if numbers of channels and of classes alone explain the differences; else empty."""
-    found: dict[int, tuple[int, int]] = {}
+    """Return advice if numbers of channels and classes explain all differences; else empty."""
+    sizes_by_axis: dict[int, tuple[int, int]] = {}
     for name in fit.misshapen:
-        theirs, ours = fit.tensors[name].shape, fit.needed[name].shape
-        axes = [
-            axis
-            for axis, (one, other) in enumerate(zip(theirs, ours, strict=False))
-            if one != other
-        ]
-        if (
-            len(theirs) != len(ours)
-            or axes not in ([0], [1])
-            or (axes == [1] and len(ours) != _CONVOLUTION)
-        ):
+        file_shape, own_shape = fit.tensors[name].shape, tuple(fit.needed[name].shape)
+        axis = _differing_axis(file_shape, own_shape)
+        if axis is None:
             return ""
-        sizes = theirs[axes[0]], ours[axes[0]]
-        if found.setdefault(axes[0], sizes) != sizes:
+        sizes = file_shape[axis], own_shape[axis]
+        if sizes_by_axis.setdefault(axis, sizes) != sizes:
             return ""
-    if fit.missing or fit.unknown or (0 in found and list(fit.needed)[-1] not in fit.misshapen):
+    if fit.missing or fit.unknown:
         return ""
-    said = [(*_SIZES[axis], *sizes) for axis, sizes in sorted(found.items(), reverse=True)]
-    return " ".join(
-        f"The file's network has {theirs} {what}, model builds one with {ours}: build it for {theirs}, such as with "
-        f"model_args.{argument}={theirs}."
-        for what, argument, theirs, ours in said
-    )
+    # Classes are a size of the last layer.
+    if 0 in sizes_by_axis and list(fit.needed)[-1] not in fit.misshapen:
+        return ""
+
+    sentences = []
+    for axis, (file_size, own_size) in sorted(sizes_by_axis.items(), reverse=True):
+        meaning, argument = _SIZES[axis]
+        sentences.append(
+            f"The file's network has {file_size} {meaning}, model builds one with {own_size}: "
+            f"build it for {file_size}, such as with model_args.{argument}={file_size}."
+        )
+    return " ".join(sentences)
+
+
+def _differing_axis(file_shape: tuple[int, ...], own_shape: tuple[int, ...]) -> int | None:
+    """Return the only axis of differing size if it is one of classes or channels, else None."""
+    if len(file_shape) != len(own_shape):
+        return None
+    sizes = zip(file_shape, own_shape, strict=True)
+    axes = [axis for axis, (file_size, own_size) in enumerate(sizes) if file_size != own_size]
+    if axes == [0] or (axes == [1] and len(own_shape) == _CONVOLUTION):
+        return axes[0]
+    return None
