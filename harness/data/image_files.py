@@ -246,7 +246,7 @@ def _by_torchvision(content: bytes) -> np.ndarray:
 def _by_ffmpeg(content: bytes) -> Any:
     import av
 
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), mode="r") as container:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 

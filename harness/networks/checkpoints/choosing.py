@@ -52,7 +52,7 @@ class StateDict:
 
 
 @dataclass(frozen=True, eq=False)
-class _NormalizationFit:
+class _StateDictFit:
     """A state dict without `prefix` in its names, compared with the tensors that a network needs.
 
     `matched` are its tensors with names of the network. `missing`, `misshapen` and `unknown` are
@@ -88,7 +88,7 @@ def _alike(tensor: StoredTensor, own: Tensor) -> bool:
 
 def _fits(
     dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str | None
-) -> list[_NormalizationFit]:
+) -> list[_StateDictFit]:
     """Return the fits of all dicts for a prefix.
 
     If it is None, return those for "" and for all that precede a name of the network, parts with a
@@ -103,7 +103,7 @@ def _fits(
             misshapen = [
                 name for name, tensor in matched.items() if not _alike(tensor, needed[name])
             ]
-            fits.append(_NormalizationFit(needed, held, own_prefix, matched, missing, misshapen))
+            fits.append(_StateDictFit(needed, held, own_prefix, matched, missing, misshapen))
     return fits
 
 
@@ -172,7 +172,7 @@ def choose(
     return fit.tensors, _note(fit)
 
 
-def _without_differences(fits: Sequence[_NormalizationFit]) -> list[_NormalizationFit]:
+def _without_differences(fits: Sequence[_StateDictFit]) -> list[_StateDictFit]:
     return [fit for fit in fits if not (fit.missing or fit.misshapen)]
 
 
@@ -192,7 +192,7 @@ def _dicts_under(key: str | None, dicts: Sequence[StateDict]) -> Sequence[StateD
 
 def _fits_without_prefix(
     dicts: Sequence[StateDict], needed: Mapping[str, Tensor], prefix: str
-) -> list[_NormalizationFit]:
+) -> list[_StateDictFit]:
     """Return the fits under the network's own names; raises `Refusal` about the prefix if none.
 
     Candidate and incumbent share the options, and one of them may have the network's own names.
@@ -208,7 +208,7 @@ def _fits_without_prefix(
     return fits
 
 
-def _ambiguous(fitting: Sequence[_NormalizationFit]) -> Refusal:
+def _ambiguous(fitting: Sequence[_StateDictFit]) -> Refusal:
     """Return the refusal of several fits, with the options that select one of them."""
     fit_places = some_of([fit.place for fit in fitting])
     fact = f"{len(fitting)} of its state dicts fit the network: {fit_places}"
@@ -222,7 +222,7 @@ def _ambiguous(fitting: Sequence[_NormalizationFit]) -> Refusal:
     return Refusal("ARCHITECTURE", fact, f"Select one with {', and '.join(options)}.")
 
 
-def _expect_tensors_alone(fit: _NormalizationFit) -> None:
+def _expect_tensors_alone(fit: _StateDictFit) -> None:
     """Raise `Refusal` if the state dict holds a value of an unread type beside its tensors."""
     if fit.prefix:
         return
@@ -233,7 +233,7 @@ def _expect_tensors_alone(fit: _NormalizationFit) -> None:
             raise Refusal("PICKLE_GLOBAL", fact)
 
 
-def _note(fit: _NormalizationFit) -> str:
+def _note(fit: _StateDictFit) -> str:
     """Return a description of the choice of a state dict and a prefix, "" without a choice."""
     place = fit.held.places[0]
     ignored = [name for name in fit.held.tensors if not name.startswith(fit.prefix)]
@@ -252,7 +252,7 @@ def _note(fit: _NormalizationFit) -> str:
     return "; ".join(notes)
 
 
-def _differences(fit: _NormalizationFit) -> str:
+def _differences(fit: _StateDictFit) -> str:
     needed, held = fit.needed, fit.tensors
 
     def described(name: str) -> str:
@@ -280,7 +280,7 @@ def _differences(fit: _NormalizationFit) -> str:
     return "; ".join(differences)
 
 
-def _advice(fit: _NormalizationFit) -> str:
+def _advice(fit: _StateDictFit) -> str:
     """Return the likely cause of tensors that do not fit, and what to do."""
     size_advice = _of_sizes(fit)
     if size_advice:
@@ -307,7 +307,7 @@ def _advice(fit: _NormalizationFit) -> str:
     )
 
 
-def _has_same_kinds(fit: _NormalizationFit) -> bool:
+def _has_same_kinds(fit: _StateDictFit) -> bool:
     """Return whether the differing names are those of the other side but for their numbers."""
     if fit.unknown:
         return _kinds(fit.unknown) <= _kinds(fit.needed)
@@ -318,7 +318,7 @@ def _kinds(names: Iterable[str]) -> set[str]:
     return {re.sub(r"\d+", "0", name) for name in names}
 
 
-def _of_sizes(fit: _NormalizationFit) -> str:
+def _of_sizes(fit: _StateDictFit) -> str:
     """Return advice if numbers of channels and classes explain all differences; else empty."""
     sizes_by_axis: dict[int, tuple[int, int]] = {}
     for name in fit.misshapen:
