@@ -1,4 +1,4 @@
-"""Puts the stress tests that ship and the documentation into the wheel; all else stands in pyproject.toml."""
+"""Put the shipped stress tests and the documentation into the wheel; see pyproject.toml for the rest."""
 
 from pathlib import Path
 
@@ -6,18 +6,22 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 DATA = {"stress_tests": "test_*.py", "docs": "**/*.md"}
-"""Folders of a checkout, and the files of them that ship; an editable install reads them there, and no copy exists."""
+"""Folders of a checkout, and the pattern of their files that ship.
+
+An editable install reads them there and has no copy.
+"""
 
 
 class WithDataOfTheCheckout(build_py):
-    """Builds the package with these files as data of it, such as `harness/stress_tests` and `harness/docs`."""
+    """Builds the package with these files as its data, in `harness/stress_tests` and `harness/docs`."""
 
     def _copies(self) -> dict[str, str]:
         package = Path(self.build_lib, "harness")
-        files = [
-            path for folder, pattern in DATA.items() for path in sorted(Path(folder).glob(pattern))
-        ]
-        return {str(package / path): str(path) for path in files}
+        copies = {}
+        for folder, pattern in DATA.items():
+            for path in sorted(Path(folder).glob(pattern)):
+                copies[str(package / path)] = str(path)
+        return copies
 
     def run(self) -> None:
         """Build it; an editable install copies nothing."""
@@ -27,13 +31,16 @@ class WithDataOfTheCheckout(build_py):
                 self.mkpath(str(Path(target).parent))
                 self.copy_file(source, target, preserve_mode=False)
 
-    def get_outputs(self, include_bytecode: bool = True) -> list[str]:  # noqa: FBT001, FBT002  As setuptools calls it.
+    # setuptools passes this argument by position.
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:  # noqa: FBT001, FBT002
         """Return the files that are built."""
         outputs = super().get_outputs(include_bytecode)
-        return outputs if self.editable_mode else [*outputs, *self._copies()]
+        if self.editable_mode:
+            return outputs
+        return [*outputs, *self._copies()]
 
     def get_source_files(self) -> list[str]:
-        """Return what belongs into a source distribution."""
+        """Return the files of a source distribution."""
         return [*super().get_source_files(), *self._copies().values()]
 
 

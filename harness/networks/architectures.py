@@ -16,13 +16,23 @@ if TYPE_CHECKING:
 class FashionCNN(nn.Module):
     """The study's convolutional network; takes pixels in [0, 1] and returns logits.
 
-    Each block is a 3x3 convolution (padding 1), batch norm, ReLU and 2x2 max pooling. Fully connected layers with ReLU
-    and dropout follow. With the defaults it has 422,474 parameters, named `conv1.weight`, `bn1.weight`, ...,
-    `fc3.bias` as in the notebook. Normalization is the first step and not in the state dict.
+    Each block is a 3x3 convolution (padding 1), batch norm, ReLU and 2x2 max pooling. Fully
+    connected layers with ReLU and dropout follow. With the defaults it has 422,474 parameters,
+    named `conv1.weight`, `bn1.weight`, ..., `fc3.bias` as in the notebook. Normalization is the
+    first step and not in the state dict.
 
-    `conv_channels` and `fc_sizes` set the number and width of blocks and hidden layers. `mean` and `std` are the pixel
-    statistics of the training images, one number or one per channel. Raises `ValueError` if the pooling leaves no pixel
-    of an `image_size` (height, width) input.
+    Args:
+        conv_channels: The output channels of each block.
+        fc_sizes: The widths of the hidden layers.
+        dropout: The probability of dropout after each hidden layer.
+        in_channels: The channels of an image.
+        image_size: Height and width of an image in pixels.
+        classes: The number of classes.
+        mean: The mean of the training images' pixels, one number or one per channel.
+        std: Their standard deviation, likewise.
+
+    Raises:
+        ValueError: The pooling leaves no pixel of an image.
     """
 
     mean: Tensor
@@ -44,24 +54,26 @@ class FashionCNN(nn.Module):
         height, width = (size // 2 ** len(conv_channels) for size in image_size)
         if height < 1 or width < 1:
             raise ValueError(
-                f"FashionCNN: {len(conv_channels)} conv blocks leave no pixel of an image of {tuple(image_size)} "
-                f"pixels; use fewer blocks or images of at least {2 ** len(conv_channels)} pixels"
+                f"FashionCNN: {len(conv_channels)} conv blocks leave no pixel of an image of "
+                f"{tuple(image_size)} pixels; use fewer blocks or images of at least "
+                f"{2 ** len(conv_channels)} pixels"
             )
         self.in_channels, self.image_size, self.classes = in_channels, tuple(image_size), classes
         self.blocks, self.hidden = len(conv_channels), len(fc_sizes)
-        for number, (before, after) in enumerate(pairwise((in_channels, *conv_channels)), start=1):
-            self.add_module(f"conv{number}", nn.Conv2d(before, after, kernel_size=3, padding=1))
-            self.add_module(f"bn{number}", nn.BatchNorm2d(after))
+
+        channels = (in_channels, *conv_channels)
+        for number, (inputs, outputs) in enumerate(pairwise(channels), start=1):
+            self.add_module(f"conv{number}", nn.Conv2d(inputs, outputs, kernel_size=3, padding=1))
+            self.add_module(f"bn{number}", nn.BatchNorm2d(outputs))
+
         sizes = (conv_channels[-1] * height * width, *fc_sizes, classes)
-        for number, (before, after) in enumerate(pairwise(sizes), start=1):
-            self.add_module(f"fc{number}", nn.Linear(before, after))
+        for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
+            self.add_module(f"fc{number}", nn.Linear(inputs, outputs))
         self.dropout = nn.Dropout(dropout)
+
         for name, value in (("mean", mean), ("std", std)):
-            self.register_buffer(
-                name,
-                torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1),
-                persistent=False,
-            )
+            by_channel = torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, by_channel, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) in [0, 1] to logits (N, classes)."""
@@ -84,6 +96,8 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {"fashion-cnn": FashionC
 def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
     """Build the network of an architecture id and its arguments, with random weights.
 
-    Raises `KeyError` for an unknown id, and `TypeError` or `ValueError` for arguments that it rejects.
+    Raises:
+        KeyError: The id is unknown.
+        TypeError, ValueError: The architecture rejects the arguments.
     """
     return ARCHITECTURES[architecture](**arguments)

@@ -1,4 +1,4 @@
-"""Evaluation of networks: settings of the whole process, evaluation mode, and the logits within outputs."""
+"""Evaluation of networks: settings of the process, evaluation mode, and logits within outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,15 @@ _SIGNALS = [
 ]
 _one_at_a_time = threading.Lock()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LAYERS = 1 << 26
-"""Most bytes of a reused buffer, above a layer's output for a batch, see `harness.inference.devices`. Larger blocks
-are images, which would leave holes between the buffers."""
-_LAYERS_OF_OLD = 1 << 25
+"""Parameters of `mallopt`, from glibc's malloc.h."""
+_LARGEST_BUFFER = 1 << 26
+"""Most bytes of a reused buffer, above a layer's output for a batch, see `harness.inference.devices`.
+
+Larger blocks are images, which would leave holes between the buffers.
+"""
+_LARGEST_BUFFER_OLD_GLIBC = 1 << 25
 """The largest such threshold before glibc 2.35."""
-_KEPT = 1 << 28
+_MOST_FREE_BYTES = 1 << 28
 """Most free bytes at the end of the arena."""
 
 
@@ -58,36 +61,49 @@ def _if_possible(function: Callable[..., Any], *arguments: Any) -> Any:
         return ""
 
 
+def _set_default_device(device: torch.device) -> None:
+    # Setting any default device, even the usual one, makes each call slower. PyTorch before 2.7
+    # cannot name it then.
+    torch.set_default_device(None if device == _CPU else device)
+
+
+def _deterministic_algorithms() -> tuple[bool, bool]:
+    """Return whether PyTorch uses deterministic algorithms only, and whether it then only warns."""
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def _set_deterministic_algorithms(settings: tuple[bool, bool]) -> None:
+    enabled, warn_only = settings
+    torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+
+
+def _standard_streams() -> dict[str, Any]:
+    return {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+
+
+def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+    """Return reader and writer of an attribute."""
+    return partial(getattr, owner, name), partial(setattr, owner, name)
+
+
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
-    # Setting any default device, even the usual one, makes each call slower. PyTorch before 2.7 cannot name it then.
-    (
-        lambda: torch.empty(0).device,
-        lambda device: torch.set_default_device(None if device == _CPU else device),
-    ),
+    (lambda: torch.empty(0).device, _set_default_device),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    (
-        lambda: (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        ),
-        lambda set_to: torch.use_deterministic_algorithms(set_to[0], warn_only=set_to[1]),
-    ),
-    *(
-        (partial(getattr, backend, name), partial(setattr, backend, name))
-        for backend, name in (
-            *((torch.backends.mkldnn, name) for name in ("enabled", "deterministic")),
-            *((torch.backends.cudnn, name) for name in ("enabled", "deterministic", "benchmark")),
-        )
-    ),
+    (_deterministic_algorithms, _set_deterministic_algorithms),
+    _attribute(torch.backends.mkldnn, "enabled"),
+    _attribute(torch.backends.mkldnn, "deterministic"),
+    _attribute(torch.backends.cudnn, "enabled"),
+    _attribute(torch.backends.cudnn, "deterministic"),
+    _attribute(torch.backends.cudnn, "benchmark"),
     (lambda: dict(os.environ), _set_environment),
     (partial(_if_possible, os.getcwd), partial(_if_possible, os.chdir)),
-    (
-        lambda: {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")},
-        vars(sys).update,
-    ),
+    (_standard_streams, vars(sys).update),
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (
         partial(locale.setlocale, locale.LC_ALL),
@@ -115,7 +131,10 @@ class ProcessSettings:
 
 @contextmanager
 def foreign_network() -> Iterator[None]:
-    """Run code of a user's network: settings are restored, and `SystemExit` and the like become an `Exception`."""
+    """Run code of a user's network.
+
+    Settings are restored, and `SystemExit` and the like become an `Exception`.
+    """
     with settings_kept(), foreign_code():
         yield
 
@@ -146,43 +165,59 @@ def streams_open() -> Iterator[None]:
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Restore all settings after the user's code has run, and in the main thread also signal handlers and warnings.
+    """Restore all settings after the user's code has run.
 
-    Time limits depend on these handlers.
+    In the main thread, also restore warnings and signal handlers, on which time limits depend.
     """
-    before = ProcessSettings()
-    main = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS} if main else {}
-    with warnings.catch_warnings() if main else nullcontext():
-        try:
-            with streams_open() if main else nullcontext():
+    settings = ProcessSettings()
+    try:
+        # Python sets signal handlers in the main thread only, and the filters of warnings and the
+        # streams belong to all threads.
+        if threading.current_thread() is threading.main_thread():
+            with _signal_handlers_kept(), warnings.catch_warnings(), streams_open():
                 yield
-        finally:
-            before.restore()
-            for number, handler in handlers.items():
-                if signal.getsignal(number) != handler and handler is not None:
-                    signal.signal(number, handler)
+        else:
+            yield
+    finally:
+        settings.restore()
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Restore signal handlers, in the main thread only."""
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            # None stands for a handler that was not set from Python, and cannot be set.
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
 
 
 @cache
 def keep_freed_buffers() -> None:
-    """Make glibc's malloc reuse the buffers of layers, in one arena for all threads; without glibc do nothing.
+    """Make glibc's malloc reuse the buffers of layers; without glibc do nothing.
 
-    Layer outputs of a few megabytes are allocated and freed thousands of times a second. By default each is a new
-    memory mapping with page faults, which takes about half the time of inference on a CPU (mallopt(3)). Threads other
-    than the main one have arenas of 64 MiB heaps, and malloc unmaps an empty heap at any threshold. This cost 7 ms of
-    system time an image at 224 px, so all threads share the main thread's arena.
+    Layer outputs of a few megabytes are allocated and freed thousands of times a second. By default
+    each is a new memory mapping with page faults, which takes about half the time of inference on a
+    CPU (mallopt(3)).
     """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        if not libc.mallopt(_M_MMAP_THRESHOLD, _LAYERS):
-            libc.mallopt(_M_MMAP_THRESHOLD, _LAYERS_OF_OLD)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
-        libc.mallopt(_M_ARENA_MAX, 1)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    if not libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BUFFER):
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BUFFER_OLD_GLIBC)
+    libc.mallopt(_M_TRIM_THRESHOLD, _MOST_FREE_BYTES)
+    # Threads other than the main one have arenas of 64 MiB heaps, and malloc unmaps an empty heap at
+    # any threshold. This cost 7 ms of system time an image at 224 px, so all threads share the main
+    # thread's arena.
+    libc.mallopt(_M_ARENA_MAX, 1)
 
 
-_NAMES = ("logits", "out")
+_LOGITS_KEYS = ("logits", "out")
 _MATRIX = 2
+"""Dimensions of logits, (N, classes)."""
 
 
 @contextmanager
@@ -217,41 +252,55 @@ def evaluation_copy(model: nn.Module) -> nn.Module:
 
 
 def logits_of(outputs: Any) -> tuple[Any, str]:
-    """Return the logits of a network's output, and a description of their place; "" for a plain tensor.
+    """Return the logits of a network's output, and a description of their place.
 
-    An object has them as `logits`, a dict under `logits` or `out`. In a tuple they are the first tensor, (N, classes).
-    Raises `InputError` for an output without logits and for an ambiguous one.
+    An object has them as `logits`, a dict under `logits` or `out`. In a tuple they are the first
+    tensor, (N, classes), if no other has its shape. The description is "" for a plain tensor.
+
+    Raises:
+        UnusableModelError: The output has no logits, or their place is ambiguous.
     """
-    if isinstance(
-        outputs, Tensor | Proxy
-    ):  # A proxy has every attribute, and its value is not known yet.
+    # A proxy has every attribute, and its value is not known yet.
+    if isinstance(outputs, Tensor | Proxy):
         return outputs, ""
-    found = f"a {type(outputs).__name__}"
+
+    kind = type(outputs).__name__
     if isinstance(outputs, dict):
-        named = [name for name in _NAMES if isinstance(outputs.get(name), Tensor | Proxy)]
-        if len(named) == 1:
-            return outputs[named[0]], f"its logits are {named[0]!r} of the dict that it returns"
-        found = f"a dict of {some_of([repr(name) for name in outputs]) or 'nothing'}"
-    elif isinstance(getattr(outputs, "logits", None), Tensor | Proxy):
-        return (
-            outputs.logits,
-            f"its logits are .logits of the {type(outputs).__name__} that it returns",
-        )
-    elif isinstance(outputs, tuple | list) and outputs and isinstance(outputs[0], Tensor | Proxy):
+        keys = [key for key in _LOGITS_KEYS if isinstance(outputs.get(key), Tensor | Proxy)]
+        if len(keys) == 1:
+            return outputs[keys[0]], f"its logits are {keys[0]!r} of the dict that it returns"
+        all_keys = some_of([repr(key) for key in outputs]) or "nothing"
+        raise _without_logits(f"a dict of {all_keys}")
+
+    if isinstance(getattr(outputs, "logits", None), Tensor | Proxy):
+        return outputs.logits, f"its logits are .logits of the {kind} that it returns"
+
+    if isinstance(outputs, tuple | list) and outputs and isinstance(outputs[0], Tensor | Proxy):
         first, *others = outputs
         if isinstance(first, Proxy):
             return first, ""
-        if first.ndim == _MATRIX and not any(
-            isinstance(o, Tensor) and o.shape == first.shape for o in others
-        ):
-            return first, f"its logits are the first of the {len(outputs)} that it returns"
-        shapes = [
-            str(tuple(each.shape)) if isinstance(each, Tensor) else type(each).__name__
-            for each in outputs
+        same_shape = [
+            other for other in others if isinstance(other, Tensor) and other.shape == first.shape
         ]
-        found = f"{found} of {some_of(shapes)}"
-    raise UnusableModelError(
-        f"the model returned {found}; expected logits (N, classes), an object with .logits, a dict with 'logits' or "
-        "'out', or a tuple with logits first. Set model to a callable that wraps the network and returns the logits "
-        "alone"
+        if first.ndim == _MATRIX and not same_shape:
+            return first, f"its logits are the first of the {len(outputs)} that it returns"
+        shapes = [_shape_in_words(output) for output in outputs]
+        raise _without_logits(f"a {kind} of {some_of(shapes)}")
+
+    raise _without_logits(f"a {kind}")
+
+
+def _shape_in_words(output: Any) -> str:
+    """Return the shape of a tensor, or the type of another output."""
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    return type(output).__name__
+
+
+def _without_logits(description: str) -> UnusableModelError:
+    """Return the error about an output without logits, or with several."""
+    return UnusableModelError(
+        f"the model returned {description}; expected logits (N, classes), an object with .logits, a "
+        "dict with 'logits' or 'out', or a tuple with logits first. Set model to a callable that "
+        "wraps the network and returns the logits alone"
     )
