@@ -1,4 +1,4 @@
-"""Users' networks as the settings name them: how to build one, its weights, calls to predictors, and the backend."""
+"""Settings of users' networks: how to build one, its weights, calls to predictors, the backend."""
 
 from __future__ import annotations
 
@@ -28,36 +28,53 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def parse_normalization(text: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return mean and std, one number or one per channel, from `imagenet` or `MEAN,STD`; None for `none`.
+    """Return mean and standard deviation from `imagenet` or `MEAN,STD`; None for `none`.
 
-    Each is a number or a list of numbers: `0.286,0.353`, `[0.49,0.48,0.45],[0.25,0.24,0.26]`. Raises `InputError` for
-    anything else, and for a std that is not above 0.
+    Each is a number or a list of one number per channel, as in `0.286,0.353` and
+    `[0.49,0.48,0.45],[0.25,0.24,0.26]`.
+
+    >>> parse_normalization("0.286,0.353")
+    ((0.286,), (0.353,))
+
+    Raises:
+        UnusableModelError: The text is something else, or a standard deviation is not above 0.
     """
     if text is None or text == "none":
         return None
     if text == "imagenet":
         return IMAGENET
     try:
-        parts = [
-            part if isinstance(part, list | tuple) else [part] for part in ast.literal_eval(text)
-        ]
-        mean, std = (tuple(map(float, part)) for part in parts)
+        mean, std = (_by_channel(part) for part in ast.literal_eval(text))
     except (ValueError, TypeError, SyntaxError):
         mean, std = (), ()
-    if not (mean and len(mean) == len(std) and all(0 < value < float("inf") for value in std)):
+
+    std_is_positive = all(0 < value < float("inf") for value in std)
+    if not mean or len(mean) != len(std) or not std_is_positive:
         raise UnusableModelError(
             "expected imagenet, or mean and standard deviation of pixels in [0, 1], as "
-            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; or none",
+            "0.286,0.353 or [0.49,0.48,0.45],[0.25,0.24,0.26], the standard deviations above 0; "
+            "or none",
             setting=f"normalization {text}",
         )
     return mean, std
 
 
-class Builder:
-    """Builder of the user's network: the callable of `package.module:callable`, and `keywords` as its arguments.
+def _by_channel(value: Any) -> tuple[float, ...]:
+    """Return a number, or a list of numbers, as a tuple."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    return tuple(map(float, numbers))
 
-    The working directory is importable; the callable may be an attribute, as in `module:Class.method`. Raises
-    `InputError` for a callable that cannot be imported.
+
+class Builder:
+    """Builder of the user's network.
+
+    Args:
+        spec: The callable as `package.module:callable`, or an attribute as `module:Class.method`.
+            The working directory is importable.
+        keywords: Its arguments.
+
+    Raises:
+        InputError: The callable cannot be imported.
     """
 
     def __init__(self, spec: str, keywords: Mapping[str, Any]) -> None:
@@ -70,7 +87,7 @@ class Builder:
             self.function = named_object(spec, setting="model")
 
     def __call__(self) -> nn.Module:
-        """Return a new network; raises `InputError` if it cannot be built."""
+        """Return a new network; raises `UnusableModelError` if it cannot be built."""
         import torch
         from torch import nn
 
@@ -86,8 +103,8 @@ class Builder:
                 f"building the network failed ({error!r})", setting=about
             ) from error
         if not isinstance(model, nn.Module):
-            said = f"returned {type(model).__name__}, expected a torch.nn.Module"
-            raise UnusableModelError(said, setting=about)
+            fact = f"returned {type(model).__name__}, expected a torch.nn.Module"
+            raise UnusableModelError(fact, setting=about)
         return model
 
 
@@ -95,13 +112,13 @@ class ChoiceOptions(Settings):
     """Choice of the network's tensors within a file."""
 
     checkpoint_key: Text | None = setting(
-        "The member of a training file with the weights, such as state_dict_ema or the nested ema.model (default: the "
-        "only one that fits the network).",
+        "The member of a training file with the weights, such as state_dict_ema or the nested "
+        "ema.model (default: the only one that fits the network).",
         metavar="KEY",
     )
     strip_prefix: str | None = setting(
-        "A prefix to remove from the file's names, such as student.backbone (default: module., _orig_mod., model. or "
-        "another known one, if the names then fit).",
+        "A prefix to remove from the file's names, such as student.backbone (default: module., "
+        "_orig_mod., model. or another known one, if the names then fit).",
         metavar="PREFIX",
     )
 
@@ -110,23 +127,23 @@ class PredictorOptions(Settings):
     """Options of calls to predictors, such as callables and servers."""
 
     predictor_batch: int | None = setting(
-        "Send this many images to a predictor, such as a callable or a server, at a time. A file with "
-        "dynamic ranges (ONNX, OpenVINO) is judged in batches of exactly this size (default: 32; with "
-        "dynamic ranges 1).",
+        "Send this many images to a predictor, such as a callable or a server, at a time. A file "
+        "with dynamic ranges (ONNX, OpenVINO) is judged in batches of exactly this size (default: "
+        "32; with dynamic ranges 1).",
         metavar="N",
         ge=1,
     )
     predictor_timeout: float = setting(
         default=120.0,
-        about="Most seconds for loading a predictor and for each batch; beyond, the run is inconclusive (default: "
-        "120).",
+        about="Most seconds for loading a predictor and for each batch; beyond, the run is "
+        "inconclusive (default: 120).",
         metavar="SECONDS",
         gt=0,
         lt=threading.TIMEOUT_MAX,
     )
     classes: Text | None = setting(
-        "A predictor's classes in its own order, if it names none: joined by commas, or a file with one per line "
-        "(default: the data's).",
+        "A predictor's classes in its own order, if it names none: joined by commas, or a file "
+        "with one per line (default: the data's).",
         metavar="LIST",
         reads=True,
     )
@@ -140,7 +157,8 @@ class PredictorOptions(Settings):
         "Send at most this many requests a second, such as 10 (default: any).", metavar="N", gt=0
     )
     http_output: Text | None = setting(
-        "The output of a served model to measure (default: the only one, or the only one with a score per class).",
+        "The output of a served model to measure (default: the only one, or the only one with a "
+        "score per class).",
         metavar="NAME",
     )
 
@@ -151,7 +169,7 @@ class PredictorOptions(Settings):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Return the names in a text with commas, or the lines of the file that it names; none without the setting."""
+        """Return the names of `classes`, a text with commas or a file; none without the setting."""
         if self.classes is None:
             return ()
         if len(self.classes) < _LONGEST and Path(self.classes).is_file():
@@ -159,52 +177,62 @@ class PredictorOptions(Settings):
         return tuple(name.strip() for name in self.classes.split(","))
 
     def shared_by(self, processes: int) -> tuple[int, float | None]:
-        """Return concurrency and rate of one of several `processes` that share the server's limits."""
-        return max(
-            1, self.http_concurrency // processes
-        ), self.http_rate and self.http_rate / processes
+        """Return concurrency and rate of each of `processes` that share a server's limits."""
+        concurrency = max(1, self.http_concurrency // processes)
+        rate = self.http_rate
+        if rate is not None:
+            rate /= processes
+        return concurrency, rate
 
 
 class NetworkOptions(ChoiceOptions, PredictorOptions):
     """Options of networks other than the shipped architecture."""
 
     model: Text | None = setting(
-        "A callable that builds the checkpoints' network from model_args, such as torchvision.models:resnet18 "
-        "(default: the shipped architecture).",
+        "A callable that builds the checkpoints' network from model_args, such as "
+        "torchvision.models:resnet18 (default: the shipped architecture).",
         metavar="SPEC",
         reads=True,
     )
     model_args: dict[str, Any] = setting(
         default={},
-        about="The keyword arguments of model's callable, such as { num_classes = 10 }; model_args.num_classes=10 "
-        "sets one (default: none).",
+        about="The keyword arguments of model's callable, such as { num_classes = 10 }; "
+        "model_args.num_classes=10 sets one (default: none).",
         metavar="TABLE",
     )
     model_outputs: Literal["logits", "probabilities"] | None = setting(
-        "The kind of output of the network of model, or of an ONNX file (default: logits, and an error if they look "
-        "like probabilities)."
+        "The kind of output of the network of model, or of an ONNX file (default: logits, and an "
+        "error if they look like probabilities)."
     )
     normalization: Text | None = setting(
-        "The normalization of pixels in [0, 1] for the network of model or of an ONNX file: imagenet, or mean and "
-        "standard deviation. Each is a number or a list with one per channel, such as "
-        "[0.49,0.48,0.45],[0.25,0.24,0.26]. none overrides a configured one (default: none).",
+        "The normalization of pixels in [0, 1] for the network of model or of an ONNX file: "
+        "imagenet, or mean and standard deviation. Each is a number or a list with one per "
+        "channel, such as [0.49,0.48,0.45],[0.25,0.24,0.26]. none overrides a configured one "
+        "(default: none).",
         metavar="MEAN,STD",
     )
 
     def builder(self) -> Callable[[], nn.Module] | None:
         """Return the function that builds the user's network; None without `model`."""
-        return None if self.model is None else Builder(self.model, self.model_args)
+        if self.model is None:
+            return None
+        return Builder(self.model, self.model_args)
 
     def transform_named(self, word: str) -> Transform:
-        """Return the transform of the network of `model` for the word `timm` or `torchvision`.
+        """Return the transform of the network of `model`.
 
-        `timm` takes it from the data config of the built network. `torchvision` takes it from the default weights of
-        the callable, such as `torchvision.models:resnet50`, and downloads nothing. Raises `InputError` for a network
-        without a transform.
+        Args:
+            word: The library that knows it. `timm` takes it from the data config of the built
+                network. `torchvision` takes it from the default weights of the callable, such as
+                `torchvision.models:resnet50`, and downloads nothing.
+
+        Raises:
+            UnusableModelError: No network is set, or the network has no transform.
+            PackageError: The library is not installed.
         """
         from harness.data.transforms import transform_of
 
-        about, found = f"transform {word}", f"model {self.model} has none"
+        about = f"transform {word}"
         if self.model is None:
             raise UnusableModelError(
                 "belongs to the network of the option model, which is not set", setting=about
@@ -212,24 +240,9 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
         try:
             with foreign_code():
                 if word == "timm":
-                    from timm.data import create_transform, resolve_data_config
-
-                    network = Builder(self.model, self.model_args)()
-                    if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
-                        raise LookupError(
-                            "it has no data config of timm's, as timm:create_model gives it"
-                        )
-                    made = create_transform(
-                        **resolve_data_config({}, model=network), is_training=False
-                    )
-                elif not self.model.startswith("torchvision.models"):
-                    raise LookupError("model is no builder of torchvision.models")
+                    transform = _transform_of_timm(Builder(self.model, self.model_args))
                 else:
-                    from torchvision import models
-
-                    made = models.get_model_weights(
-                        self.model.partition(":")[2]
-                    ).DEFAULT.transforms()
+                    transform = _transform_of_torchvision(self.model)
         except InputError:
             raise
         except ImportError as error:
@@ -237,16 +250,41 @@ class NetworkOptions(ChoiceOptions, PredictorOptions):
             raise PackageError(needs, setting=about) from None
         except Exception as error:  # Both libraries may raise any exception.
             raise UnusableModelError(
-                f"{found} ({error}); name one with module:callable", setting=about
+                f"model {self.model} has none ({error}); name one with module:callable",
+                setting=about,
             ) from error
-        return transform_of(word, made, identity=self.model)
+        return transform_of(word, transform, identity=self.model)
 
     def after(self, images: LabelledImages) -> NetworkOptions:
-        """Return the options with the normalization of the images' pipeline, unless the user set another."""
+        """Return the options with the normalization of the images' pipeline.
+
+        A normalization that the user set stays.
+        """
         if self.normalization is not None or images.normalization is None:
             return self
         mean, std = (list(map(float, values)) for values in images.normalization)
         return self.but(normalization=f"{mean},{std}")
+
+
+def _transform_of_timm(build: Builder) -> Any:
+    """Return the transform of a network's data config; raises `LookupError` without one."""
+    from timm.data import create_transform, resolve_data_config
+
+    network = build()
+    if not (hasattr(network, "pretrained_cfg") or hasattr(network, "default_cfg")):
+        raise LookupError("it has no data config of timm's, as timm:create_model gives it")
+    config = resolve_data_config({}, model=network)
+    return create_transform(**config, is_training=False)
+
+
+def _transform_of_torchvision(spec: str) -> Any:
+    """Return the transform of a callable's default weights; raises `LookupError` without any."""
+    if not spec.startswith("torchvision.models"):
+        raise LookupError("model is no builder of torchvision.models")
+    from torchvision import models
+
+    name = spec.partition(":")[2]
+    return models.get_model_weights(name).DEFAULT.transforms()
 
 
 class BackendOptions(Settings):
@@ -254,12 +292,13 @@ class BackendOptions(Settings):
 
     backend: Literal["process", "ray"] = setting(
         default=PROCESS,
-        about="Run models in this process, or on a Ray cluster; the results are identical (default: process).",
+        about="Run models in this process, or on a Ray cluster; the results are identical "
+        "(default: process).",
         line=True,
     )
     ray_address: Text | None = setting(
-        "The cluster to join, such as 10.0.0.1:6379, or auto for a running one on this machine (default: RAY_ADDRESS, "
-        "else a new cluster for the run).",
+        "The cluster to join, such as 10.0.0.1:6379, or auto for a running one on this machine "
+        "(default: RAY_ADDRESS, else a new cluster for the run).",
         metavar="ADDRESS",
     )
     ray_workers: int | None = setting(
@@ -269,8 +308,8 @@ class BackendOptions(Settings):
     )
     ray_gpus: float = setting(
         default=0.0,
-        about="Give each worker this many GPUs, such as 1, or 0.5 for two workers on each; 0 uses CPUs only "
-        "(default: 0).",
+        about="Give each worker this many GPUs, such as 1, or 0.5 for two workers on each; 0 uses "
+        "CPUs only (default: 0).",
         metavar="N",
         ge=0,
     )
