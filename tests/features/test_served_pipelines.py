@@ -189,7 +189,7 @@ def test_other_decoders_give_nearly_the_same_pixels(library, least, most):
         quality=92,
         subsampling=2,
     )
-    seen = Decode(library).apply(content, upright=True, where="x")
+    seen = np.asarray(Decode(library).apply(content, upright=True, where="x"))
     apart = np.abs(seen.astype(int) - np.asarray(read_picture(content)))
     assert seen.shape == (320, 240, 3)
     assert least < apart.mean() < most
