@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.alarms import drawn as pictures
 from benchmarks.runner import fashion_mnist, few
 from harness.data import LabelledImages, stratified_sample
 from harness.data.domain import AugmentationRange, Domain
@@ -116,6 +117,40 @@ def fashion() -> tuple[Training, LabelledImages]:
     return Training(pixels, train.labels[:TRAINING_IMAGES]), images
 
 
+def drawn(
+    draw: Callable[..., tuple[np.ndarray, np.ndarray]],
+    classes: tuple[str, ...],
+    name: str,
+    *,
+    flip: bool,
+) -> tuple[Training, LabelledImages]:
+    """Return drawn images of a domain: those for training, and others for the test."""
+    train_pixels, train_labels = draw(TRAINING_IMAGES, seed=1)
+    test_pixels, test_labels = draw(TEST_IMAGES, seed=2)
+    test = LabelledImages(
+        torch.from_numpy(test_pixels)[:, None],
+        torch.from_numpy(test_labels),
+        classes,
+        name,
+        "test",
+        domain=Domain(AugmentationRange(rotate=10, shift_x=1, shift_y=1, flip=flip)),
+    )
+    train = Training(
+        torch.from_numpy(train_pixels).float() / 255, torch.from_numpy(train_labels)
+    )
+    return train, test
+
+
+def letters() -> tuple[Training, LabelledImages]:
+    """Return drawn letters."""
+    return drawn(pictures.letters, tuple(pictures.LETTERS), "letters", flip=False)
+
+
+def shapes() -> tuple[Training, LabelledImages]:
+    """Return drawn shapes."""
+    return drawn(pictures.shapes, pictures.SHAPES, "shapes", flip=True)
+
+
 def _halved(pixels: torch.Tensor) -> torch.Tensor:
     """Return images (N, 1, 28, 28) uint8 at 14 x 14, each pixel the mean of four."""
     means = functional.avg_pool2d(pixels.float(), 28 // SIDE)
@@ -140,6 +175,20 @@ DOMAINS = {
         "fashion",
         "Fashion-MNIST, 14 x 14",
         fashion,
+        Recipe(epochs=few(10, 1), rate=0.015, flip=True),
+        sizes=few((200, 500, 2_000), (60,)),  # type: ignore[type-var]
+    ),
+    "letters": NetworkDomain(
+        "letters",
+        "Letters, 14 x 14",
+        letters,
+        Recipe(epochs=few(10, 1), rate=0.015, flip=False),
+        sizes=few((200, 500, 2_000), (60,)),  # type: ignore[type-var]
+    ),
+    "shapes": NetworkDomain(
+        "shapes",
+        "Shapes, 14 x 14",
+        shapes,
         Recipe(epochs=few(10, 1), rate=0.015, flip=True),
         sizes=few((200, 500, 2_000), (60,)),  # type: ignore[type-var]
     ),
