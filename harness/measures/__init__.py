@@ -1,7 +1,10 @@
-"""Metrics of predictions; each is declared beside the function that computes it, and this package has them all.
+"""Metrics of predictions.
 
-Unless a function says otherwise, the interval of a share is Wilson's (Wilson 1927). That of a number of images is the
-interval of their share, times all images. The interval of a mean is normal, ± 1.96 standard errors.
+Each is declared beside the function that computes it, and this package has them all.
+
+Unless a function says otherwise, the interval of a share is Wilson's (Wilson 1927). That of a
+number of images is the interval of their share, times all images. The interval of a mean is normal,
+± 1.96 standard errors.
 """
 
 from __future__ import annotations
@@ -37,12 +40,18 @@ METRICS = Registry(
 
 
 def never_judged(name: str) -> str:
-    """Return why checks of a metric never have a threshold from reference models; empty for other metrics."""
-    return metric.informational if (metric := METRICS.get(name)) else ""
+    """Return why checks of a metric never have a threshold from reference models.
+
+    It is empty for other metrics.
+    """
+    metric = METRICS.get(name)
+    if metric is None:
+        return ""
+    return metric.informational
 
 
 def is_tolerated_at_first(name: str) -> bool:
-    """Return whether a tolerance on a metric counts only until reference models give a threshold."""
+    """Return whether a tolerance on a metric counts only until there is a threshold of a panel."""
     metric = METRICS.get(name)
     return metric is not None and metric.tolerated_at_first
 
@@ -50,7 +59,8 @@ def is_tolerated_at_first(name: str) -> bool:
 def measure(metric: Metric) -> Callable[[Measure], Measure]:
     """Declare a metric of your own, as a decorator of its function.
 
-    Reading a checks file then validates rows with this metric. Raises `InputError` for a name that is taken.
+    Reading a checks file then validates rows with this metric. Raises `InputError` for a name that
+    is taken.
     """
 
     def declared(function: Measure) -> Measure:

@@ -351,7 +351,8 @@ def accuracy_change(predictions: Predictions, incumbent: Predictions) -> Measure
     """Return the change of accuracy since the incumbent, in [-1, 1], with the changed images.
 
     The interval and the exact McNemar test are those of `Flips`. For predictors of scores, it is
-    the mean difference of the scores with a paired t test. Raises `InputError` if the images differ.
+    the mean difference of the scores with a paired t test. Raises `InputError` if the images
+    differ.
     """
     if predictions.scored or incumbent.scored:
         measured = _score_difference(ACCURACY_CHANGE, predictions, incumbent)
