@@ -72,10 +72,17 @@ _BELOW = 0.05
 class InitRequest:
     """A gate to make in a repository; paths are relative to its folder.
 
-    `families` are names joined by commas, None for the default ones. The tests of `copied` families are copied, to be
-    changed. `checkpoint` is a model: its confusions become checks, its run is timed, and a new gate is calibrated by it
-    unless `no_calibrate`. `budget` is a time limit that determines samples, or `none` for all images. `gate` are the
-    settings to write into the table of the checks file.
+    Attributes:
+        families: Names joined by commas; None for the default families.
+        copied: Families whose tests are copied, to be changed.
+        min_accuracy: A threshold by hand on clean accuracy.
+        checkpoint: A model. Its confusions become checks, its run is timed, and a new gate is
+            calibrated by it unless `no_calibrate`.
+        no_calibrate: Whether the checkpoint sets no thresholds.
+        budget: A time limit that determines samples, or `none` for all images.
+        workflow: Whether to write a workflow for CI.
+        model: Settings of models and data.
+        gate: Settings to write into the table of the checks file.
     """
 
     families: str | None = None
@@ -90,257 +97,408 @@ class InitRequest:
 
 
 def initialize(request: InitRequest, folder: Path) -> list[str]:
-    """Make the gate of the repository in this folder, and return lines on it and on the next steps.
+    """Make the gate of the repository in a folder.
 
-    No existing file is replaced; families that a checks file lacks are added to it. Raises `InputError` before
-    anything is written.
+    No existing file is replaced; families that a checks file lacks are added to it.
+
+    Args:
+        request: The gate to make.
+        folder: The repository.
+
+    Returns:
+        Lines on the gate and on the next steps.
+
+    Raises:
+        InputError: The gate cannot be made; then nothing is written.
     """
-    with contextlib.chdir(folder):  # Paths are relative to the folder that pytest runs in.
+    # Paths are relative to the folder that pytest runs in.
+    with contextlib.chdir(folder):
         if request.budget != "none":
             seconds_in(request.budget)
-        first = bool(request.checkpoint) and not request.no_calibrate and not _CHECKS.exists()
+        is_new = not _CHECKS.exists()
         files, lines = _planned(request, folder)
         write_all_or_none(files)
+
+        calibrates = bool(request.checkpoint) and not request.no_calibrate and is_new
         if _CHECKS in files and request.budget != "none":
-            try:
-                fit = _with_samples(request)
-            except InputError as error:
-                later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
-                lines.append(
-                    f"how long a run takes is not known ({str(error).splitlines()[0]}); {later}"
-                )
-            else:
-                # Calibration then states the drops of its own reference models.
-                lines += ["cost of a run:", *plan_lines(fit, drops=not first)]
-                if fit.samples:
-                    where = f"{folder / _CHECKS}, [data.samples]"
-                    lines.append(f"the samples stand in {where}; --budget none leaves them out")
-        if first and request.checkpoint is not None:
+            # Calibration then states the drops of its own reference models.
+            lines += _on_costs(request, folder, drops=not calibrates)
+        if calibrates and request.checkpoint is not None:
             lines += _calibrated(request, request.checkpoint)
-        further = _steps_to_thresholds(request, new=first)
-    steps = [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
-    if not request.checkpoint:
-        steps = [f"pytest {TESTS} --candidate FILE    # a checkpoint of yours"]
-        steps += [
-            "stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE"
-        ]
+        steps = [*_steps_to_run(request), *_steps_to_thresholds(request, new=calibrates)]
+
     if folder != Path():
         steps.insert(0, f"cd {shlex.quote(str(folder))}")
-    return [*lines, "next:", *(f"  {step}" for step in [*steps, *further])]
+    return [*lines, "next:", *(f"  {step}" for step in steps)]
+
+
+def _on_costs(request: InitRequest, folder: Path, *, drops: bool) -> list[str]:
+    """Choose samples that fit the budget, and return lines on the cost of a run."""
+    try:
+        plan = _with_samples(request)
+    except InputError as error:
+        reason = str(error).splitlines()[0]
+        later = "`stress-harness calibrate --budget 30m` chooses samples that fit"
+        return [f"how long a run takes is not known ({reason}); {later}"]
+
+    lines = ["cost of a run:", *plan_lines(plan, drops=drops)]
+    if plan.samples:
+        where = f"{folder / _CHECKS}, [data.samples]"
+        lines.append(f"the samples stand in {where}; --budget none leaves them out")
+    return lines
+
+
+def _steps_to_run(request: InitRequest) -> list[str]:
+    """Return the next steps to a run of the gate."""
+    if request.checkpoint:
+        return [f"pytest {TESTS} --candidate {shlex.quote(str(request.checkpoint))}"]
+    return [
+        f"pytest {TESTS} --candidate FILE    # a checkpoint of yours",
+        "stress-harness export-inputs inputs    # for a model elsewhere: gate its predictions:FILE",
+    ]
 
 
 def _steps_to_thresholds(request: InitRequest, *, new: bool) -> list[str]:
-    """Return the next steps to more thresholds; without any, no model passes, so none can be accepted."""
+    """Return the next steps to more thresholds.
+
+    Without any threshold no model passes, so that none can be accepted.
+    """
     checks = read_checks(_CHECKS)
     panel = readable_panel(CalibrationRequest(_CHECKS).paths(checks)[0])
-    judged = request.min_accuracy is not None or any(
+    has_threshold = request.min_accuracy is not None or any(
         check.provenance == "panel" for check in checks.checks
     )
-    accept = "stress-harness accept FILE    # a model that passes becomes the incumbent"
     steps = [
         "stress-harness calibrate --checkpoints FILE FILE ...    # 3 or more set the thresholds"
     ]
-    if new and judged and panel and grows_by_use(panel):
-        accept = "stress-harness accept --provisional FILE    # a retraining that passes joins the reference panel"
+    if new and has_threshold and panel and grows_by_use(panel):
+        accept = (
+            "stress-harness accept --provisional FILE    "
+            "# a retraining that passes joins the reference panel"
+        )
         return [*steps, accept]
+
     if request.checkpoint and not request.no_calibrate and not checks.recipe:
-        own = shlex.quote(str(request.checkpoint))
-        steps.insert(
-            0,
-            f"stress-harness calibrate --checkpoints {own}    # provisional thresholds by one model",
+        checkpoint = shlex.quote(str(request.checkpoint))
+        provisional = (
+            f"stress-harness calibrate --checkpoints {checkpoint}    "
+            "# provisional thresholds by one model"
         )
-    if new and not judged:
-        steps.insert(
-            0,
-            f"write a threshold as `hand` into {_CHECKS}    # --min-accuracy does so for a new gate",
+        steps.insert(0, provisional)
+    if new and not has_threshold:
+        by_hand = (
+            f"write a threshold as `hand` into {_CHECKS}    # --min-accuracy does so for a new gate"
         )
-    return [*steps, accept] if judged else steps
+        steps.insert(0, by_hand)
+    if has_threshold:
+        accept = "stress-harness accept FILE    # a model that passes becomes the incumbent"
+        steps.append(accept)
+    return steps
 
 
 def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[str]]:
     """Return the files to write, and lines on them."""
-    families = None if request.families is None else families_of(request.families)
-    table, files = _new_entries(request.gate), _copies(request.copied)
-    images, accuracy, pairs = request.model.all_images(), None, list[tuple[str, str]]()
-    model: RoleModel | None = None
-    if request.checkpoint is not None:
-        model = request.model.open(request.checkpoint, images)
-        predictions = model.predict(images)
-        expect_above_chance(model, predictions, request.checkpoint)
-        pairs, accuracy = confused_pairs(predictions), float(predictions.correct.mean())
-    declared = images.domain.augmentation if "augmentation" in request.model.given else None
+    families = None
+    if request.families is not None:
+        families = families_of(request.families)
+    settings = _new_entries(request.gate)
+    files = _copies(request.copied)
+    images = request.model.all_images()
+    trial = _trial(request, images)
+    augmentation = None
+    if "augmentation" in request.model.given:
+        augmentation = images.domain.augmentation
     rows = starter_checks(
         images,
         families,
-        pairs=pairs,
+        pairs=trial.pairs,
         min_accuracy=request.min_accuracy,
-        augmentation=declared,
-        model=model,
+        augmentation=augmentation,
+        model=trial.model,
     )
-    checks = read_checks(_CHECKS) if _CHECKS.exists() else None
-    if checks and (checks.data.name, checks.data.sha256) == (images.name, images.sha256):
+
+    checks = _checks_of(images)
+    if checks is not None:
         rows = _lacking(checks, rows, request)
-    else:
-        checks = None
-    if rows or (checks and table):
-        text = _with_rows(checks, rows, images) if checks else starter(images, rows)
-        if checks and not any(
-            check.panel for check in checks.checks
-        ):  # A panel's thresholds keep their domain.
-            text = with_domain(text, images.domain)
-        files[_CHECKS] = with_settings(text, table).encode()
+    if rows or (checks is not None and settings):
+        files[_CHECKS] = with_settings(_checks_text(checks, rows, images), settings).encode()
     if request.workflow:
         files[Path(WORKFLOW)] = workflow(request.model, request.checkpoint).encode()
-    weights, data = (
-        Path("models", f"{ROLES[INCUMBENT].own}.safetensors"),
-        request.model.part(DataOptions),
-    )
-    declaration = declaration_path(weights)
-    if not (data == DataOptions() or declaration.exists() or weights.exists()):
-        files[declaration] = declaration_of_none()
-    same = [path for path in files if path.exists() and path.read_bytes() == files[path]]
-    if other := [
-        path
-        for path in files
-        if path.exists() and path not in same and not (checks and path == _CHECKS)
-    ]:
-        raise OutputError(
-            f"{', '.join(map(str, other))}: exists with other content, so nothing was written. Move the file away if "
-            "you want a new one"
-        )
-    new = {path: content for path, content in files.items() if path not in same} | _beside()
-    lacking = [name for name in offered() if checks and not checks.family(name)]
-    said = (
-        f"{len(rows)} new, of {', '.join(dict.fromkeys(row.family for row in rows))}"
-        if rows
-        else "unchanged"
-    )
-    more = "" if rows else f"; --families adds some of {', '.join(lacking)}"
+    files |= _declaration(request)
+
+    unchanged = _unchanged(files, may_change=checks is not None)
+    new_files = {path: content for path, content in files.items() if path not in unchanged}
+    new_files |= _beside()
+    lacking_families: list[str] = []
+    if checks is not None:
+        unchanged.add(_CHECKS)
+        lacking_families = [name for name in offered() if not checks.family(name)]
+
     lines = [
-        f"checks: {said}, for {len(images)} images of {len(images.classes)} classes{more}",
-        *(f"written: {here / path}" for path in new),
-        *(
-            f"unchanged: {here / path}"
-            for path in sorted({*same, *([_CHECKS] if checks else [])} - new.keys())
-        ),
+        _on_rows(rows, lacking_families, images),
+        *(f"written: {here / path}" for path in new_files),
+        *(f"unchanged: {here / path}" for path in sorted(unchanged - new_files.keys())),
     ]
-    if not lacking:
-        held = ", ".join(row.id for row in rows if "hand" in row.more)
+    if not lacking_families:
+        by_hand = ", ".join(row.id for row in rows if "hand" in row.more)
         lines.append(
-            f"with a threshold by hand: {held or 'none'}; all others are informational until calibrated"
+            f"with a threshold by hand: {by_hand or 'none'}; "
+            "all others are informational until calibrated"
         )
-    if accuracy is not None:
-        advice = _on_threshold(request.min_accuracy, accuracy, rows)
-        lines.append(f"{request.checkpoint}: clean accuracy {accuracy:.1%}{advice}")
-    lines += _on_augmentation(rows, families, declared)
-    return new, lines + _on_groups(rows, lacking, images)
+    if trial.accuracy is not None:
+        advice = _on_threshold(request.min_accuracy, trial.accuracy, rows)
+        lines.append(f"{request.checkpoint}: clean accuracy {trial.accuracy:.1%}{advice}")
+    lines += _on_augmentation(rows, families, augmentation)
+    lines += _on_groups(rows, lacking_families, images)
+    return new_files, lines
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What the checkpoint shows on all images, if there is one.
+
+    Attributes:
+        model: The model.
+        pairs: Its confused pairs of classes.
+        accuracy: Its clean accuracy, in [0, 1].
+    """
+
+    model: RoleModel | None = None
+    pairs: Sequence[tuple[str, str]] = ()
+    accuracy: float | None = None
+
+
+def _trial(request: InitRequest, images: LabelledImages) -> _Trial:
+    """Return what the checkpoint of a request shows; raises `InputError` for one at chance."""
+    if request.checkpoint is None:
+        return _Trial()
+    model = request.model.open(request.checkpoint, images)
+    predictions = model.predict(images)
+    expect_above_chance(model, predictions, request.checkpoint)
+    accuracy = float(predictions.correct.mean())
+    return _Trial(model, confused_pairs(predictions), accuracy)
+
+
+def _checks_of(images: LabelledImages) -> ChecksFile | None:
+    """Return the checks file of the repository; None if there is none for these images."""
+    if not _CHECKS.exists():
+        return None
+    checks = read_checks(_CHECKS)
+    if (checks.data.name, checks.data.sha256) != (images.name, images.sha256):
+        return None
+    return checks
+
+
+def _checks_text(
+    checks: ChecksFile | None, rows: Sequence[StarterCheck], images: LabelledImages
+) -> str:
+    """Return the text of the checks file with new rows, without settings."""
+    if checks is None:
+        return starter(images, rows)
+    text = _with_rows(checks, rows, images)
+    # A panel's thresholds keep their domain.
+    if any(check.panel for check in checks.checks):
+        return text
+    return with_domain(text, images.domain)
+
+
+def _declaration(request: InitRequest) -> dict[Path, bytes]:
+    """Return the file that declares that there is no incumbent, if it is needed."""
+    weights = Path("models", f"{ROLES[INCUMBENT].own}.safetensors")
+    declaration = declaration_path(weights)
+    has_own_data = request.model.part(DataOptions) != DataOptions()
+    if not has_own_data or declaration.exists() or weights.exists():
+        return {}
+    return {declaration: declaration_of_none()}
+
+
+def _unchanged(files: Mapping[Path, bytes], *, may_change: bool) -> set[Path]:
+    """Return the files that exist with the same content.
+
+    Raises `OutputError` if others exist, except the checks file if it `may_change`.
+    """
+    existing = [path for path in files if path.exists()]
+    unchanged = [path for path in existing if path.read_bytes() == files[path]]
+    changed = [path for path in existing if path not in unchanged]
+    if may_change:
+        changed = [path for path in changed if path != _CHECKS]
+    if changed:
+        raise OutputError(
+            f"{', '.join(map(str, changed))}: exists with other content, so nothing was written. "
+            "Move the file away if you want a new one"
+        )
+    return set(unchanged)
+
+
+def _on_rows(
+    rows: Sequence[StarterCheck], lacking_families: Sequence[str], images: LabelledImages
+) -> str:
+    """Return the line on the checks file."""
+    scope = f"for {len(images)} images of {len(images.classes)} classes"
+    if not rows:
+        names = ", ".join(lacking_families)
+        return f"checks: unchanged, {scope}; --families adds some of {names}"
+    families = ", ".join(dict.fromkeys(row.family for row in rows))
+    return f"checks: {len(rows)} new, of {families}, {scope}"
 
 
 def _on_augmentation(
     rows: Sequence[StarterCheck], families: Sequence[str] | None, declared: AugmentationRange | None
 ) -> list[str]:
-    """Return lines on checks of geometry that are left out, with the option that they come with."""
+    """Return lines on checks of geometry that are left out, with the option that adds them."""
     if declared is None:
         if families is not None or not rows:
             return []
         return [
             "no checks of rotated, shifted or flipped images; they come with",
-            '  stress-harness init --families rotation,shift --augmentation "rotate=10,shift_x=2,shift_y=2,flip=false"',
+            "  stress-harness init --families rotation,shift "
+            '--augmentation "rotate=10,shift_x=2,shift_y=2,flip=false"',
         ]
-    made = {row.family for row in rows}
-    wanted = DEFAULT if families is None else families
-    lacking = [name for name in wanted if name in GEOMETRIC and name not in made]
-    if not lacking or not (rows or families):
+
+    if not rows and not families:
         return []
-    return [f"left out: {', '.join(lacking)}; the augmentation range is {declared.in_words()}"]
+    requested_families = families
+    if requested_families is None:
+        requested_families = DEFAULT
+    families_of_rows = {row.family for row in rows}
+    left_out = [
+        name for name in requested_families if name in GEOMETRIC and name not in families_of_rows
+    ]
+    if not left_out:
+        return []
+    return [f"left out: {', '.join(left_out)}; the augmentation range is {declared.in_words()}"]
 
 
 def _copies(families: Sequence[str]) -> dict[Path, bytes]:
-    if unknown := [name for name in families if not shipped_tests([name])]:
-        known = ",".join(name for name in FAMILIES if shipped_tests([name]))
-        raise InputError(
-            f"--copy {unknown[0]}: no stress test of it ships; expected one of {known}"
-        )
+    """Return copies of the stress tests of these families, by their paths."""
+    for name in families:
+        if not shipped_tests([name]):
+            choices = ",".join(family for family in FAMILIES if shipped_tests([family]))
+            raise InputError(
+                f"--copy {name}: no stress test of it ships; expected one of {choices}"
+            )
     return {Path(TESTS, test.name): test.read_bytes() for test in shipped_tests(families)}
 
 
 def _on_groups(
-    rows: Sequence[StarterCheck], lacking: Sequence[str], images: LabelledImages
+    rows: Sequence[StarterCheck], lacking_families: Sequence[str], images: LabelledImages
 ) -> list[str]:
     """Return lines on the groups of the data, with the next step if no check is about them."""
     groups = {column: values for column, values in images.groups.items() if column != PAIR}
-    said = f"groups: {printable(groups_in_words(groups))}"
-    if groups and (new := [row for row in rows if row.family == SLICE]):
-        paired = any("paired_by" in row.more for row in new)
-        return [said + (f"; differences are compared by the column {PAIR}" if paired else "")]
-    if groups and (SLICE in lacking if lacking else rows):
-        return [f"{said}; each group gets a check by", "  stress-harness init --families slice"]
-    return []
+    if not groups:
+        return []
+    line = f"groups: {printable(groups_in_words(groups))}"
+    slice_rows = [row for row in rows if row.family == SLICE]
+    if slice_rows:
+        if any("paired_by" in row.more for row in slice_rows):
+            line += f"; differences are compared by the column {PAIR}"
+        return [line]
+
+    is_offered = bool(rows)
+    if lacking_families:
+        is_offered = SLICE in lacking_families
+    if not is_offered:
+        return []
+    return [f"{line}; each group gets a check by", "  stress-harness init --families slice"]
 
 
-def _on_threshold(wanted: float | None, accuracy: float, rows: Sequence[StarterCheck]) -> str:
-    """Return advice on the first threshold by hand; one far below the accuracy cannot catch a mutant."""
-    if wanted is None:
-        first = f'hand = {{ threshold = {max(accuracy - _BELOW, 0.01):.2f}, reason = "{UNTIL_CALIBRATED}" }}'
-        new = any(row.id == "clean" for row in rows)
-        return f"; for a first threshold, write {first} into the check clean" if new else ""
-    if wanted > accuracy:
-        return f", below --min-accuracy {wanted:g}"
-    low = wanted < accuracy - 4 * _BELOW
-    return (
-        f"; a threshold as low as {wanted:g} may miss a mutant, and a run then ends with 4"
-        if low
-        else ""
-    )
+def _on_threshold(min_accuracy: float | None, accuracy: float, rows: Sequence[StarterCheck]) -> str:
+    """Return advice on the first threshold by hand, behind the model's accuracy."""
+    if min_accuracy is None:
+        if not any(row.id == "clean" for row in rows):
+            return ""
+        threshold = max(accuracy - _BELOW, 0.01)
+        by_hand = f'hand = {{ threshold = {threshold:.2f}, reason = "{UNTIL_CALIBRATED}" }}'
+        return f"; for a first threshold, write {by_hand} into the check clean"
+
+    if min_accuracy > accuracy:
+        return f", below --min-accuracy {min_accuracy:g}"
+    # A threshold far below the accuracy cannot catch a mutant.
+    if min_accuracy < accuracy - 4 * _BELOW:
+        return (
+            f"; a threshold as low as {min_accuracy:g} may miss a mutant, "
+            "and a run then ends with 4"
+        )
+    return ""
 
 
 _GUARD = '''\
-"""The stress tests are in the package stress-harness; without its plugin none is collected, which is no pass."""
+"""Without the plugin of stress-harness no stress test is collected, which is no pass."""
 
 import pytest
 
 
 def pytest_collection_modifyitems(config):
     if not config.pluginmanager.hasplugin("harness.plugin"):
-        raise pytest.UsageError("the gate in stress_tests needs the plugin harness.plugin; add -p harness.plugin")
+        raise pytest.UsageError(
+            "the gate in stress_tests needs the plugin harness.plugin; add -p harness.plugin"
+        )
 '''
 
 
-def _new_entries(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the table of the checks file lacks; raises `InputError` if it has other values."""
-    there = own_settings(Path())
-    if other := {name: value for name, value in wanted.items() if there.get(name, value) != value}:
-        has = "; ".join(entries({name: there[name] for name in other}))
+def _new_entries(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the table of the checks file lacks.
+
+    Raises `ConfigurationError` if the table has other values for some.
+    """
+    existing = own_settings(Path())
+    conflicts = {
+        name: value for name, value in settings.items() if existing.get(name, value) != value
+    }
+    if conflicts:
+        in_table = "; ".join(entries({name: existing[name] for name in conflicts}))
         raise ConfigurationError(
-            f"{_CHECKS}: its {HEAD} has {has}, but init was given {'; '.join(entries(other))}; nothing was written. "
+            f"{_CHECKS}: its {HEAD} has {in_table}, but init was given "
+            f"{'; '.join(entries(conflicts))}; nothing was written. "
             "Give init the same settings, or edit the table"
         )
-    return {name: value for name, value in wanted.items() if name not in there}
+    return {name: value for name, value in settings.items() if name not in existing}
 
 
 def _beside() -> dict[Path, bytes]:
-    """Return a configuration of pytest and a list of ignored files, where the repository lacks them.
+    """Return the configuration of pytest and the ignored files that a repository lacks."""
+    return _pytest_configuration() | _ignored_files()
 
-    With the configuration, pytest loads the gate before other packages' plugins, which may fail to import. A
-    guard stands beside a configuration that exists: it ends the run if pytest loads no plugins.
+
+def _pytest_configuration() -> dict[Path, bytes]:
+    """Return the configuration of pytest, or a guard beside a configuration that exists.
+
+    With the configuration, pytest loads the gate before other packages' plugins, which may fail to
+    import. The guard ends the run if pytest loads no plugins.
     """
-    files: dict[Path, bytes] = {}
     texts = {name: Path(name).read_text("utf-8") for name in _CONFIGURED if Path(name).is_file()}
+    is_configured = any(_CONFIGURED[name] in text for name, text in texts.items())
+    if not is_configured:
+        has_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
+        places = f"testpaths = {TESTS}\n"
+        if has_tests:
+            places = ""
+        return {Path("pytest.ini"): f"[pytest]\n{places}addopts = -p harness.plugin\n".encode()}
+
     guard = Path(TESTS, "conftest.py")
-    if not any(_CONFIGURED[name] in text for name, text in texts.items()):
-        own_tests = any(Path().glob("test*/")) or any(Path().glob("test_*.py"))
-        places = "" if own_tests else f"testpaths = {TESTS}\n"
-        files[Path("pytest.ini")] = f"[pytest]\n{places}addopts = -p harness.plugin\n".encode()
-    elif not (guard.exists() or any("harness.plugin" in text for text in texts.values())):
-        files[guard] = _GUARD.encode()
+    if guard.exists() or any("harness.plugin" in text for text in texts.values()):
+        return {}
+    return {guard: _GUARD.encode()}
+
+
+def _ignored_files() -> dict[Path, bytes]:
+    """Return a `.gitignore` with the reports, in the line ends of an existing one."""
     path = Path(".gitignore")
-    text = path.read_bytes() if path.is_file() else b""
-    if not path.is_dir() and b"reports" not in (
-        known.strip().strip(b"!/*") for known in text.splitlines()
-    ):
-        end = b"\r\n" if b"\r\n" in text else b"\n"
-        files[path] = text + (end if text and not text.endswith(b"\n") else b"") + b"reports/" + end
-    return files
+    if path.is_dir():
+        return {}
+    text = b""
+    if path.is_file():
+        text = path.read_bytes()
+    patterns = [line.strip().strip(b"!/*") for line in text.splitlines()]
+    if b"reports" in patterns:
+        return {}
+
+    end = b"\n"
+    if b"\r\n" in text:
+        end = b"\r\n"
+    if text and not text.endswith(b"\n"):
+        text += end
+    return {path: text + b"reports/" + end}
 
 
 def _lacking(
@@ -353,8 +511,9 @@ def _lacking(
     thresholds = [check.hand and check.hand.threshold for check in checks.family("clean")]
     if request.min_accuracy is not None and thresholds and request.min_accuracy not in thresholds:
         raise InputError(
-            f"--min-accuracy {request.min_accuracy:g}: {checks.path} has rows of the family clean already, which do "
-            f"not change; write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand",
+            f"--min-accuracy {request.min_accuracy:g}: {checks.path} has rows of the family clean "
+            "already, which do not change; "
+            f"write hand = {{ threshold = {request.min_accuracy:g} }} into one by hand",
             code=Code.CHECKS,
         )
     if request.families is None and checks.written:
@@ -363,14 +522,19 @@ def _lacking(
 
 
 def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: LabelledImages) -> str:
-    """Return the text of a checks file with these rows of the images at its end; raises `InputError` if none fits."""
-    known = {check.id: check.family for check in checks.checks}
-    if taken := next((row for row in rows if row.id in known), None):
-        raise InputError(
-            f"{checks.path}: the row {taken.id!r} of {taken.family} cannot be added, since one of {known[taken.id]} "
-            "has this id; rename that one",
-            code=Code.CHECKS,
-        )
+    """Return the text of a checks file with these rows at its end.
+
+    Raises `InputError` if an id is taken, or if the file has another form.
+    """
+    families_by_id = {check.id: check.family for check in checks.checks}
+    for row in rows:
+        if row.id in families_by_id:
+            raise InputError(
+                f"{checks.path}: the row {row.id!r} of {row.family} cannot be added, since one of "
+                f"{families_by_id[row.id]} has this id; rename that one",
+                code=Code.CHECKS,
+            )
+
     text = checks.path.read_bytes().decode()
     if any(row.family == SLICE for row in rows) and checks.data.groups_sha256 is None:
         text = with_data(text, {"groups_sha256": groups_sha256(images.groups)})
@@ -385,7 +549,7 @@ def _with_rows(checks: ChecksFile, rows: Sequence[StarterCheck], images: Labelle
 
 
 def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
-    """Set thresholds by the checkpoint, and return lines on them; the panel has a copy of a file."""
+    """Set thresholds by a checkpoint, whose copy joins the panel, and return lines on them."""
     calibration = CalibrationRequest(_CHECKS, model=request.model, gate_options=_device(request))
     keeping: AbstractContextManager[Path | str] = contextlib.nullcontext(model)
     if isinstance(model, Path) and model.is_file():
@@ -401,27 +565,38 @@ def _calibrated(request: InitRequest, model: Path | str) -> list[str]:
 
 
 def _device(request: InitRequest) -> tuple[str, ...]:
-    return () if request.model.device == "auto" else ("--stress-device", request.model.device)
+    """Return the options of a run for the device of a request."""
+    if request.model.device == "auto":
+        return ()
+    return ("--stress-device", request.model.device)
 
 
 def _with_samples(request: InitRequest) -> Plan:
     """Write samples that fit the budget into the checks file, and return the plan of a run.
 
-    Without a checkpoint, an untrained network is timed. Raises `InputError`, and writes nothing, without a network to
-    measure, or if it fails.
+    Raises `InputError`, and writes nothing, without a network to measure, or if it fails.
     """
     plans: list[Plan] = []
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = request.checkpoint
-        if not checkpoint:
-            import torch
-
-            if (build := request.model.builder()) is None:
-                raise InputError("without --checkpoint or --model")
-            checkpoint = Path(folder, "untrained.pth")
-            torch.save(build().state_dict(), checkpoint)
-        checks, options = read_checks(_CHECKS), _device(request)
+        checkpoint = request.checkpoint or _untrained(request, Path(folder))
         choose_samples(
-            request.budget, checks, checkpoint, options=options, on_fit=plans.append, anew=False
+            request.budget,
+            read_checks(_CHECKS),
+            checkpoint,
+            options=_device(request),
+            on_fit=plans.append,
+            anew=False,
         )
     return plans[0]
+
+
+def _untrained(request: InitRequest, folder: Path) -> Path:
+    """Return the file of an untrained network, which takes as long as a trained one."""
+    import torch
+
+    build = request.model.builder()
+    if build is None:
+        raise InputError("without --checkpoint or --model")
+    path = folder / "untrained.pth"
+    torch.save(build().state_dict(), path)
+    return path
