@@ -1,4 +1,7 @@
-"""A first trial of the model that `init` was given: chance accuracy is refused, with the input fault behind it."""
+"""A first trial of the model that `init` was given.
+
+A model at chance accuracy is refused, and the message names the input fault behind it.
+"""
 
 from __future__ import annotations
 
@@ -29,72 +32,94 @@ _PLACES = 4
 
 
 def expect_above_chance(model: RoleModel, predictions: Predictions, path: Path | str) -> None:
-    """Raise `InputError` for a model that predicts no better than chance; the message has what would help, if anything.
+    """Raise `UnusableModelError` for a model that predicts no better than chance.
 
-    Tried are another order of the classes, and the input faults that a failing run tries, too.
+    The message says what would help. Another order of the classes is tried, and the input faults
+    that a failing run tries, too.
+
+    Args:
+        model: The model.
+        predictions: Its predictions of the clean images.
+        path: Its name for the message.
     """
     if is_above_chance(predictions):
         return
-    n, classes = len(predictions.labels), len(predictions.classes)
-    said = (
-        f"{path}: accuracy {predictions.correct.mean():.1%} on {n:,} images of {classes} classes is no better than "
-        "chance, so nothing was written"
+    accuracy = predictions.correct.mean()
+    message = (
+        f"{path}: accuracy {accuracy:.1%} on {len(predictions.labels):,} images of "
+        f"{len(predictions.classes)} classes is no better than chance, so nothing was written"
     )
-    if (order := other_order(predictions)) is not None:
+
+    order = other_order(predictions)
+    if order is not None:
         raise UnusableModelError(
-            f"{said}. Its classes are in another order than those of the data: {order[1]}. Give the data the order of "
-            "its training"
+            f"{message}. Its classes are in another order than those of the data: {order[1]}. "
+            "Give the data the order of its training"
         )
-    images = predictions.images
-    found = best_fault(
-        model, predictions, few=_FEW, normalizations={"own": normalization_of_data(images)}
-    )
-    if found is None:
-        raise UnusableModelError(f"{said}. No other input could be tried. {_LOOK}")
-    faults, pipeline = found
+
+    own_normalization = normalization_of_data(predictions.images)
+    best = best_fault(model, predictions, few=_FEW, normalizations={"own": own_normalization})
+    if best is None:
+        raise UnusableModelError(f"{message}. No other input could be tried. {_LOOK}")
+    faults, pipeline = best
     if faults.explain and faults.correct_with > 2 * faults.correct:
-        accuracy = faults.correct_with / faults.n
+        remedy = _words_of(faults, pipeline, model)
+        accuracy_with = faults.correct_with / faults.n
         raise UnusableModelError(
-            f"{said}. {_words_of(faults, pipeline, model)}: {accuracy:.1%}. {_advice(pipeline, model)}"
+            f"{message}. {remedy}: {accuracy_with:.1%}. {_advice(pipeline, model)}"
         )
     raise UnusableModelError(
-        f"{said}. None of {faults.tried} other inputs helps (normalizations, levels, order of channels). {_LOOK}"
+        f"{message}. None of {faults.tried} other inputs helps "
+        f"(normalizations, levels, order of channels). {_LOOK}"
     )
 
 
-_LOOK = "Check that the file has trained weights, and the size, the classes and the normalization of the images"
+_LOOK = (
+    "Check that the file has trained weights, "
+    "and the size, the classes and the normalization of the images"
+)
 
 
 def is_above_chance(predictions: Predictions) -> bool:
-    """Return whether the mean accuracy over the classes is above that of a guess, by its 95% interval.
+    """Return whether the mean accuracy over the classes is above that of a guess.
 
-    The mean over classes is 1/K for a guess, and for a constant prediction, however many images each of K classes has.
+    The lower end of its 95% interval decides. The mean over K classes is 1/K for a guess, and for a
+    constant prediction, however many images each class has.
     """
-    of_class = [
+    correct_by_class = [
         predictions.correct[predictions.labels == label] for label in np.unique(predictions.labels)
     ]
-    if len(of_class) == 1:
+    classes = len(correct_by_class)
+    if classes == 1:
         return True
-    shares = np.array([correct.mean() for correct in of_class])
+
+    accuracies = np.array([correct.mean() for correct in correct_by_class])
     # Agresti & Coull (1998): two more correct and two more wrong, so that no variance is zero.
-    counts = np.array([len(correct) + 4 for correct in of_class])
-    adjusted = np.array([(correct.sum() + 2) / (len(correct) + 4) for correct in of_class])
-    error = np.sqrt((adjusted * (1 - adjusted) / counts).sum()) / len(of_class)
-    return bool(shares.mean() - Z95 * error > 1 / len(of_class))
+    counts = np.array([len(correct) + 4 for correct in correct_by_class])
+    adjusted = np.array([(correct.sum() + 2) / (len(correct) + 4) for correct in correct_by_class])
+    variances = adjusted * (1 - adjusted) / counts
+    standard_error = np.sqrt(variances.sum()) / classes
+    return bool(accuracies.mean() - Z95 * standard_error > 1 / classes)
 
 
 def normalization_of_data(images: LabelledImages) -> Normalise:
     """Return the mean and standard deviation of each channel of the images, in [0, 1], rounded."""
-    sums, squares, count = 0.0, 0.0, 0
+    sums = 0.0
+    squares = 0.0
+    count = 0
     for _, part in in_parts(images.pixels):
         levels = part.numpy().astype(np.float64) / 255
         sums = sums + levels.sum(axis=(0, 2, 3))
         squares = squares + np.square(levels).sum(axis=(0, 2, 3))
         count += levels.shape[0] * levels.shape[2] * levels.shape[3]
+
     mean = np.asarray(sums) / count
-    std = np.sqrt(np.maximum(np.asarray(squares) / count - np.square(mean), 1e-8))
+    variance = np.asarray(squares) / count - np.square(mean)
+    # Images of one color have no variance, and their normalization would divide by zero.
+    std = np.sqrt(np.maximum(variance, 1e-8)).round(_PLACES)
     return Normalise(
-        tuple(mean.round(_PLACES).tolist()), tuple(np.maximum(std.round(_PLACES), 1e-4).tolist())
+        tuple(mean.round(_PLACES).tolist()),
+        tuple(np.maximum(std, 1e-4).tolist()),
     )
 
 
@@ -104,30 +129,30 @@ def _words_of(faults: InputFaults, pipeline: Pipeline, model: RoleModel) -> str:
         return f"With other pixels ({faults.best})"
     if pipeline.normalise == Normalise():
         return "Without a normalization"
-    mean, std = (
-        ", ".join(f"{value:.2f}" for value in each)
-        for each in (pipeline.normalise.mean, pipeline.normalise.std)
-    )
+    mean = ", ".join(f"{value:.2f}" for value in pipeline.normalise.mean)
+    std = ", ".join(f"{value:.2f}" for value in pipeline.normalise.std)
     return f"With normalization mean {mean}, std {std}"
 
 
 def _advice(pipeline: Pipeline, model: RoleModel) -> str:
+    """Return the option that serves the model with the pixels of a pipeline."""
     if not _is_normalization(pipeline, model):
-        return "Serve the model these pixels, for example by the setting transform or by a module around it"
+        return (
+            "Serve the model these pixels, "
+            "for example by the setting transform or by a module around it"
+        )
     if pipeline.normalise == Normalise():
         return "Add --set normalization=none"
-    mean, std = (
-        ",".join(f"{value:g}" for value in each)
-        for each in (pipeline.normalise.mean, pipeline.normalise.std)
-    )
-    several = len(pipeline.normalise.mean) > 1
-    return f"Add --set normalization={f'[{mean}],[{std}]' if several else f'{mean},{std}'}"
+    mean = ",".join(f"{value:g}" for value in pipeline.normalise.mean)
+    std = ",".join(f"{value:g}" for value in pipeline.normalise.std)
+    if len(pipeline.normalise.mean) > 1:
+        return f"Add --set normalization=[{mean}],[{std}]"
+    return f"Add --set normalization={mean},{std}"
 
 
 def _is_normalization(pipeline: Pipeline, model: RoleModel) -> bool:
     """Return whether a pipeline differs from that of the model in the normalization alone."""
-    plain = (
-        pipeline.scale == Scale()
-        and pipeline.color.order == type(pipeline.color)(pipeline.color.channels).order
-    )
-    return plain and pipeline.normalise != normalization_of(model)
+    plain_color = type(pipeline.color)(pipeline.color.channels)
+    if pipeline.scale != Scale() or pipeline.color.order != plain_color.order:
+        return False
+    return pipeline.normalise != normalization_of(model)

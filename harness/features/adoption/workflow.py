@@ -22,16 +22,24 @@ _OTHERS = (
     *("models/*.json", "models/*.npz", "models/*.toml", "stress_tests/**", "**.py", WORKFLOW),
     *("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "requirements*.txt"),
 )
-"""Files besides checkpoints and images that decide a verdict: panel, checks, code and configuration."""
+"""Files besides checkpoints and images that decide a verdict.
+
+They are the panel, the checks, code and configuration.
+"""
 
 _TEXT = """\
-# Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks for. If checks, panel,
-# code, images or configuration change, it gates the incumbent, too. It gates a network once: reference models, in
-# @PANEL@, are no candidates, and neither is an incumbent with the network of a checkpoint that was gated, which
-# `stress-harness accept` copies. The test images must be in the repository, or a
-# step before the gate fetches them. Failing checks are annotations of the pull request, their table is on the job's
-# page, and the reports with pictures are an artifact. Exit status 1 means that a checkpoint is worse, 4 that a run is
-# inconclusive. If your package index lacks the harness, name the path or the address of its wheel instead.
+# Gates each checkpoint that a pull request adds or changes, or the one that "Run workflow" asks
+# for. If checks, panel, code, images or configuration change, it gates the incumbent, too.
+#
+# It gates a network once: reference models, in @PANEL@, are no candidates, and neither is an
+# incumbent with the network of a checkpoint that was gated, which `stress-harness accept` copies.
+#
+# The test images must be in the repository, or a step before the gate fetches them. Failing checks
+# are annotations of the pull request, their table is on the job's page, and the reports with
+# pictures are an artifact. Exit status 1 means that a checkpoint is worse, 4 that a run is
+# inconclusive.
+#
+# If your package index lacks the harness, name the path or the address of its wheel instead.
 # requirements.txt names what your data and models need besides, such as stress-harness[onnx].
 name: Model quality gate
 
@@ -140,41 +148,71 @@ jobs:
 
 
 def workflow(model: ModelSettings, checkpoint: Path | str | None) -> str:
-    """Return a workflow for the repository in this folder, for this version of Python and of the harness.
+    """Return a workflow for the repository in this folder.
 
-    A checkpoint in the repository is the default of "Run workflow". A predictor has no file that could change, so each
-    pull request gates it. The repository's packages come from its requirements and its own package.
+    It uses this version of Python and of the harness. The repository's packages come from its
+    requirements and its own package.
+
+    Args:
+        model: Settings of models and data.
+        checkpoint: A checkpoint in the repository becomes the default of "Run workflow". A
+            predictor has no file that could change, so that each pull request gates it.
     """
-    predictor, candidate = isinstance(checkpoint, str), checkpoint
-    if isinstance(checkpoint, Path):
-        path, root = checkpoint.resolve(), Path.cwd()
-        candidate = path.relative_to(root).as_posix() if path.is_relative_to(root) else None
-    quoted = (
-        "'" + str(candidate or "").replace("'", "''") + "'"
-    )  # An expression doubles each quote.
-    own = [] if predictor or candidate is None else re.findall(r"\.[A-Za-z0-9]+$", str(candidate))
-    suffixes = tuple(dict.fromkeys((*own, *SUFFIXES)))
-    data = model.data.partition(":")[2]
-    there = data and not Path(data).is_absolute() and Path(data).exists()
-    others = (*_OTHERS, *((data, f"{data}/**") if there else ()))
-    paths = (*(f"**{suffix}" for suffix in suffixes), *others)
-    lines = {
-        "PATHS": ""
-        if predictor
-        else "\n    paths:" + "".join(f"\n      - {json.dumps(path)}" for path in paths),
-        "DEFAULT": f"\n        default: {json.dumps(candidate, ensure_ascii=False)}"
-        if candidate
-        else "",
-        "CANDIDATE": f"${{{{ inputs.candidate{f' || {quoted}' if predictor else ''} }}}}",
+    is_predictor = isinstance(checkpoint, str)
+    candidate = _candidate(checkpoint)
+    suffixes = SUFFIXES
+    if candidate and not is_predictor:
+        own_suffix = re.findall(r"\.[A-Za-z0-9]+$", candidate)
+        suffixes = tuple(dict.fromkeys([*own_suffix, *SUFFIXES]))
+    others = [*_OTHERS, *_data_patterns(model)]
+
+    values = {
+        "PATHS": "",
+        "DEFAULT": "",
+        "CANDIDATE": "${{ inputs.candidate }}",
         "PATTERNS": " ".join(
             [*(f"'*{suffix}'" for suffix in suffixes), f"':(exclude,glob){_PANEL}/**'"]
         ),
         "PANEL": _PANEL,
         "SUFFIXES": ", ".join(suffixes),
-        "OTHERS": shlex.join(
-            f":(glob){path}" if "/" in path else path.replace("**", "*") for path in others
-        ),
+        "OTHERS": shlex.join([_pathspec(pattern) for pattern in others]),
         "HARNESS": f"stress-harness=={version('stress-harness')}",
         "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
-    return re.sub(r"@([A-Z]+)@", lambda found: lines[found[1]], _TEXT)
+    if candidate:
+        values["DEFAULT"] = f"\n        default: {json.dumps(candidate, ensure_ascii=False)}"
+    if is_predictor:
+        # An expression doubles each quote.
+        quoted = "'" + (candidate or "").replace("'", "''") + "'"
+        values["CANDIDATE"] = f"${{{{ inputs.candidate || {quoted} }}}}"
+    else:
+        patterns = [*(f"**{suffix}" for suffix in suffixes), *others]
+        lines = [f"\n      - {json.dumps(pattern)}" for pattern in patterns]
+        values["PATHS"] = "\n    paths:" + "".join(lines)
+    return re.sub(r"@([A-Z]+)@", lambda mark: values[mark[1]], _TEXT)
+
+
+def _candidate(checkpoint: Path | str | None) -> str | None:
+    """Return the predictor, or the path of a checkpoint in the repository; None for another one."""
+    if not isinstance(checkpoint, Path):
+        return checkpoint
+    path = checkpoint.resolve()
+    root = Path.cwd()
+    if not path.is_relative_to(root):
+        return None
+    return path.relative_to(root).as_posix()
+
+
+def _data_patterns(model: ModelSettings) -> list[str]:
+    """Return the patterns of the images, if they are in the repository."""
+    data = model.data.partition(":")[2]
+    if not data or Path(data).is_absolute() or not Path(data).exists():
+        return []
+    return [data, f"{data}/**"]
+
+
+def _pathspec(pattern: str) -> str:
+    """Return the pattern of a workflow as one of git."""
+    if "/" in pattern:
+        return f":(glob){pattern}"
+    return pattern.replace("**", "*")
