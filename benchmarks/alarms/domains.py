@@ -135,9 +135,7 @@ def drawn(
         "test",
         domain=Domain(AugmentationRange(rotate=10, shift_x=1, shift_y=1, flip=flip)),
     )
-    train = Training(
-        torch.from_numpy(train_pixels).float() / 255, torch.from_numpy(train_labels)
-    )
+    train = Training(torch.from_numpy(train_pixels).float() / 255, torch.from_numpy(train_labels))
     return train, test
 
 
