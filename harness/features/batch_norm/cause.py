@@ -1,4 +1,4 @@
-"""Causes that batch norms tell: weights that changed after training, and statistics that do not fit the weights."""
+"""Causes that batch norms show: weights changed after training, and statistics that misfit."""
 
 from __future__ import annotations
 
@@ -27,27 +27,36 @@ Measured: weight noise, flipped signs, 4 bits and pruned channels give 0.9 to 2.
 normalizations 2.9 to 7.8, and stale statistics 2.4 to 2.6. See `benchmarks/causes`.
 """
 _NEARER = -2.0
-"""Deviation of early layers below which statistics fit clean images too well; reference models vary by as much."""
+"""Deviation of early layers below which statistics fit clean images too well.
+
+Reference models vary by as much.
+"""
 _AREA = "batch norms"
 _MAXIMA = {BATCH_NORM_DISTANCE.name, BATCH_NORM_MISFIT.name}
 _ADVICE = (
     "Compare the file with the one that training saved: quantization, pruning, noise, a wrong "
     "conversion or a damaged file."
 )
-_ADVICE_FOR_STATISTICS = "Look at the running statistics of these layers first, then for changed weights and other pixels than in training."
+_ADVICE_FOR_STATISTICS = (
+    "Look at the running statistics of these layers first, then for changed weights and other "
+    "pixels than in training."
+)
 
 
 def cause_of_batch_norms(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
-    """Return the cause that batch norms show, its evidence and advice; None if other checks are stronger evidence."""
+    """Return the cause that batch norms show, its evidence and advice.
+
+    None if other checks are stronger evidence.
+    """
     return changed_weights(verdicts) or misfitting_statistics(verdicts)
 
 
 def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
     """Return the cause, its evidence and advice if the weights do not fit their batch norms.
 
-    The statistics must miss the activations in the early layers and in later ones. Other pixels miss little
-    there, and more with each layer. After another augmentation, or soon after a reset, statistics
-    lie nearer to clean images than those of reference models.
+    The statistics must miss the activations in the early layers and in later ones. Other pixels
+    miss little there, and more with each layer. After another augmentation, or soon after a reset,
+    statistics lie nearer to clean images than those of reference models.
     """
     of_maxima = [verdict for verdict in verdicts if verdict.metric in _MAXIMA]
     failing_groups = {_group_of(verdict) for verdict in of_maxima if verdict.status == "fail"}
@@ -56,14 +65,14 @@ def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
 
     deviations = dict.fromkeys(GROUPS, 0.0)
     for verdict in of_maxima:
-        group, away = _group_of(verdict), deviation(verdict) or 0.0
-        deviations[group] = max(deviations[group], away)
+        group = _group_of(verdict)
+        deviations[group] = max(deviations[group], deviation(verdict) or 0.0)
     early, *later = deviations.values()
     if max(later) > _GROWTH * early:
         return None
 
     measured = ", ".join(
-        f"{name} layers {away:.1f}" for name, away in deviations.items() if away > 0
+        f"{group} layers {distance:.1f}" for group, distance in deviations.items() if distance > 0
     )
     evidence = (
         "From the first layers on, activations do not fit the statistics that batch norms keep "
@@ -73,12 +82,13 @@ def changed_weights(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
 
 
 def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] | None:
-    """Return the cause, its evidence and advice if batch norms deviate more than every check of predictions that fails.
+    """Return the cause, its evidence and advice if batch norms deviate most.
 
-    Log loss and other checks of confidence have no largest value, so they may deviate by four times as much. A group
-    that training lacks moves the statistics a little, too, so batch norms must deviate by twice as much as the
-    difference of a group. Statistics that are too near to clean images, as after training without augmentation, are no
-    misfit. They count among the others.
+    They must deviate more than every failing check of predictions. Log loss and other checks of
+    confidence have no largest value, so that they may deviate by four times as much. A group that
+    training lacks moves the statistics a little, too, so that batch norms must deviate by twice as
+    much as the difference of a group. Statistics that are too near to clean images, as after
+    training without augmentation, are no misfit; they count among the others.
     """
     failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
     of_maxima = [check for check in failing if check.verdict.metric in _MAXIMA]
@@ -87,10 +97,15 @@ def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] |
     if unknown or all(check.miss < FAR for check in of_maxima):
         return None  # Checks without reference models may be stronger evidence.
 
-    most = _largest(of_maxima)
+    of_statistics = _largest(of_maxima)
     of_predictions = _largest(check for check in others if check.area != CONFIDENCE_AREA)
     of_groups = _largest(check for check in others if check.verdict.metric == GROUP_DIFFERENCE.name)
-    if most <= of_predictions or most < APART * of_groups or most < BESIDE * _largest(others):
+    is_largest = (
+        of_statistics > of_predictions
+        and of_statistics >= APART * of_groups
+        and of_statistics >= BESIDE * _largest(others)
+    )
+    if not is_largest:
         return None
 
     failing_groups = {_group_of(check.verdict) for check in of_maxima}
@@ -98,15 +113,12 @@ def misfitting_statistics(verdicts: Sequence[Verdict]) -> tuple[str, str, str] |
     if len(failing_groups) == len(GROUPS):
         layers = "all"
     evidence = (
-        f"Activations do not fit the running statistics of {layers} layers, by up to {most:.1f} standard deviations "
-        "of reference models"
+        f"Activations do not fit the running statistics of {layers} layers, by up to "
+        f"{of_statistics:.1f} standard deviations of reference models"
     )
-    beside = (
-        f"; checks of predictions deviate by at most {of_predictions:.1f}."
-        if of_predictions
-        else "."
-    )
-    return _AREA, f"{evidence}{beside}", _ADVICE_FOR_STATISTICS
+    if of_predictions:
+        evidence += f"; checks of predictions deviate by at most {of_predictions:.1f}"
+    return _AREA, f"{evidence}.", _ADVICE_FOR_STATISTICS
 
 
 def _largest(checks: Iterable[FailingCheck]) -> float:
