@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     "compare",
     cls=options.CommandWithExample,
     example="compare runs/new.safetensors models/augmented.safetensors",
-    help="Compare model A with model B, or with the incumbent: accuracy, confusions, failures and calibration, clean "
-    "and posed. Prints a table and writes a page. `rank` ranks any number of finished runs.",
+    help="Compare model A with model B, or with the incumbent: accuracy, confusions, failures and "
+    "calibration, clean and posed. Prints a table and writes a page. `rank` ranks any number of "
+    "finished runs.",
 )
 @click.argument("checkpoints", type=options.MODEL, nargs=-1, required=True, metavar="A [B]")
 @options.model_options
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     "--failures",
     type=options.FILE,
     metavar="CSV",
-    help="Also write every new, fixed and shared failure, by kind, with what both models predict (default: none).",
+    help="Also write every new, fixed and shared failure, by kind, with what both models predict "
+    "(default: none).",
 )
 @options.json_option
 def compare_command(
@@ -53,31 +55,44 @@ def compare_command(
 
     if len(checkpoints) > 2:  # noqa: PLR2004
         raise InputError(
-            f"compare takes two models, not {len(checkpoints)}; `stress-harness rank` ranks finished runs of several",
+            f"compare takes two models, not {len(checkpoints)}; `stress-harness rank` ranks "
+            "finished runs of several",
             code=Code.USAGE,
         )
     settings = options.project_with(checks_path, as_json=as_json).request
-    both = checkpoints[0], checkpoints[1] if len(checkpoints) > 1 else settings.incumbent
+    first = checkpoints[0]
+    second = checkpoints[1] if len(checkpoints) > 1 else settings.incumbent
+    both = (first, second)
+
     inputs = inputs_of_command(both, settings, checks=checks_path)
     page = options.own_output(output, PAGE, inputs)
-    changes = table_kind("a table of changes", "kind,change,image")
-    table = failures and options.own_output(failures, changes, inputs.and_more([output]))
-    done = compare(both, settings)
+    table = None
+    if failures:
+        kind = table_kind("a table of changes", "kind,change,image")
+        table = options.own_output(failures, kind, inputs.and_more([output]))
+
+    comparison = compare(both, settings)
+    images = comparison.images
+    command_line = ["stress-harness", "compare", *map(str, both), *options.given_line()]
     facts = {
-        **{model.role: f"{model.path} ({model.sha256[:12]})" for model in done.models},
-        "data": f"{done.images.name}, {done.images.split} split, {len(done.images)} images",
-        "reproduce": shlex.join(
-            ["stress-harness", "compare", *map(str, both), *options.given_line()]
-        ),
+        **{model.role: f"{model.path} ({model.sha256[:12]})" for model in comparison.models},
+        "data": f"{images.name}, {images.split} split, {len(images)} images",
+        "reproduce": shlex.join(command_line),
     }
-    shown, changed = thumbnails_of(done.images, done.overview), done.changed.as_json()
+
+    shown = thumbnails_of(images, comparison.overview)
     thumbnails = {number: source_of(pixels) for number, pixels in shown.items()}
-    page.write(comparison_page(done.overview, changed, facts, thumbnails).encode())
+    changed = comparison.changed.as_json()
+    page.write(comparison_page(comparison.overview, changed, facts, thumbnails).encode())
+
+    lines = list(comparison_lines(comparison.overview, comparison.changed))
     if table:
-        table.write(changes_csv(*done.predictions).encode())
-    written = [f"failures: {failures}"] * bool(failures) + [f"page: {output}"]
-    plain = {**done.overview.as_plain(), "flips": changed, "page": str(output)}
-    options.say(plain, [*comparison_lines(done.overview, done.changed), *written], as_json=as_json)
+        table.write(changes_csv(*comparison.predictions).encode())
+        lines.append(f"failures: {failures}")
+    lines.append(f"page: {output}")
+
+    plain = {**comparison.overview.as_plain(), "flips": changed, "page": str(output)}
+    options.say(plain, lines, as_json=as_json)
     return options.OK
 
 
@@ -85,10 +100,11 @@ def compare_command(
     "rank",
     cls=options.CommandWithExample,
     example="rank reports/*/stress.json",
-    help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, then by the number of "
-    "other candidates that each beats. A candidate beats another if it leads more of their checks, each by at least a "
-    "standard deviation of the reference models. Also name the checks that each candidate wins. Nothing runs. The runs "
-    "must have the same images, checks file, profile and protocol.",
+    help="Rank the candidates of finished runs of the gate by their stress.json: by verdict, then "
+    "by the number of other candidates that each beats. A candidate beats another if it leads more "
+    "of their checks, each by at least a standard deviation of the reference models. Also name the "
+    "checks that each candidate wins. Nothing runs. The runs must have the same images, checks "
+    "file, profile and protocol.",
 )
 @click.argument("records", type=options.FILE, nargs=-1, required=True, metavar="STRESS_JSON...")
 @options.json_option

@@ -25,9 +25,14 @@ _SILENCE = 8.0
 
 @dataclass(frozen=True, eq=False)
 class ModelComparison:
-    """Two models on the same images, the candidate first: measured side by side, and the predictions that differ.
+    """Two models on the same images, the candidate first.
 
-    `changed` are the flips from the second model to the first.
+    Attributes:
+        images: The images.
+        models: The models.
+        predictions: Their predictions of the clean images.
+        overview: Both models, measured side by side.
+        changed: The flips from the second model to the first.
     """
 
     images: LabelledImages
@@ -38,10 +43,16 @@ class ModelComparison:
 
 
 def compare(paths: tuple[Path | str, Path | str], settings: ModelSettings) -> ModelComparison:
-    """Compare two checkpoints; raises `InputError` for one that is refused, and where both hold the same network."""
+    """Compare two checkpoints.
+
+    Raises:
+        InputError: If a checkpoint is refused, or both hold the same network.
+    """
     images = settings.images()
     names = [path if isinstance(path, str) else path.stem for path in paths]
-    names = ["A", "B"] if names[0] == names[1] else names
+    if names[0] == names[1]:
+        names = ["A", "B"]
+
     first, second = (
         replace(settings.open(path, images), role=name)
         for path, name in zip(paths, names, strict=True)
@@ -50,10 +61,10 @@ def compare(paths: tuple[Path | str, Path | str], settings: ModelSettings) -> Mo
         raise InputError(
             f"{paths[0]} and {paths[1]} hold the same network; there is nothing to compare"
         )
-    with (
-        Progress(unit="image", desc="comparing", delay=2, silence=_SILENCE) as bar,
-        watched(bar.update),
-    ):
-        measured = measure_overview({model.role: model for model in (first, second)}, images)
-    mine, theirs = first.predict(images), second.predict(images)
-    return ModelComparison(images, (first, second), (mine, theirs), measured, flips(mine, theirs))
+
+    progress = Progress(unit="image", desc="comparing", delay=2, silence=_SILENCE)
+    with progress as bar, watched(bar.update):
+        overview = measure_overview({model.role: model for model in (first, second)}, images)
+
+    predictions = first.predict(images), second.predict(images)
+    return ModelComparison(images, (first, second), predictions, overview, flips(*predictions))

@@ -1,4 +1,4 @@
-"""Ranking of finished runs of the gate by their `stress.json`, with the checks that each candidate wins."""
+"""Ranking of finished runs of the gate by their `stress.json`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.run.margins import spread
 from harness.run.status import MAX_BYTES, SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
 _LED = 1.0
-"""Lead over the next candidate that wins a check, in standard deviations of the reference models."""
+"""Lead over the next candidate that wins a check, in standard deviations of reference models."""
 _ORDER = ("pass", "partial", "fail", "error")
 """Verdicts, the best first."""
 _COMPARED = frozenset({"pass", "fail", "inconclusive"})
@@ -56,17 +56,22 @@ class RankedCheck:
     reference_std: Unbounded | None
 
     def score(self, value: float) -> float:
-        """Return a value in the spread of this check, see `harness.run.outcome.spread`; more is better."""
-        threshold = self.threshold if self.threshold is not None else self.reference_mean or 0.0
-        return (
-            (-1 if self.direction == "at_most" else 1)
-            * value
-            / spread(threshold, self.reference_std)
-        )
+        """Return a value in units of this check's spread; more is better.
+
+        See `harness.run.margins.spread`.
+        """
+        threshold = self.threshold
+        if threshold is None:
+            threshold = self.reference_mean or 0.0
+
+        sign = -1 if self.direction == "at_most" else 1
+        return sign * value / spread(threshold, self.reference_std)
 
 
 @record
 class _Record:
+    """The entries of `stress.json` that a ranking needs."""
+
     protocol: int
     profile: str
     verdict: Literal["pass", "partial", "fail", "error"]
@@ -81,10 +86,17 @@ class _Record:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, from its record at `source`: the candidate's `path` and hash, and its checks.
+    """A finished run of the gate.
 
-    `compared` is the number of checks with a threshold, which the reports of the run count, too. `failed_tests` names
-    the failing tests without a check. Only runs with the same `alike` can be ranked together.
+    Attributes:
+        source: The path of its record.
+        path: The path of the candidate.
+        sha256: The hash of the candidate.
+        verdict: The verdict of the run.
+        alike: What only runs that are ranked together share: data, checks file, profile, protocol.
+        rows: The checks of the candidate.
+        compared: Number of checks with a threshold, of any role, as the reports of the run say it.
+        failed_tests: The failing tests without a check.
     """
 
     source: str
@@ -102,18 +114,23 @@ class Run:
 
     @property
     def margins(self) -> dict[str, float]:
-        """Return the smallest margin of each family, see `harness.run.outcome.margin`; the smallest first."""
-        found: dict[str, float] = {}
+        """Return the smallest margin of each family, the smallest first.
+
+        See `harness.run.margins.margin`.
+        """
+        margins: dict[str, float] = {}
         for row in self.rows:
-            if (
-                row.status in {"pass", "fail"}
-                and row.value is not None
-                and row.threshold is not None
-            ):
-                away = row.score(row.value) - row.score(row.threshold)
-                away = max(away, 0.0) if row.status == "pass" else max(min(away, 0.0), -FARTHEST)
-                found[row.family] = min(away, found.get(row.family, FARTHEST))
-        return dict(sorted(found.items(), key=lambda each: each[1]))
+            is_judged = row.status in {"pass", "fail"}
+            if not is_judged or row.value is None or row.threshold is None:
+                continue
+
+            margin = row.score(row.value) - row.score(row.threshold)
+            if row.status == "pass":
+                margin = max(margin, 0.0)
+            else:
+                margin = max(min(margin, 0.0), -FARTHEST)
+            margins[row.family] = min(margin, margins.get(row.family, FARTHEST))
+        return dict(sorted(margins.items(), key=lambda item: item[1]))
 
 
 @dataclass(frozen=True)
@@ -131,11 +148,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Runs by the name of their candidates, the best first, with the checks and behaviors that each wins.
+    """Candidates in their order, with the checks and families that each wins.
 
-    `pairs` compares each candidate with each other one, by their names.
-    `wins` are checks in which a candidate leads all others, with its lead, the greatest first. `best` are the families
-    in which its smallest margin does so.
+    Attributes:
+        runs: Runs by the name of their candidates, the best first.
+        pairs: Comparison of each candidate with each other one, by their names.
+        wins: Checks in which a candidate leads all others, with its lead; the greatest lead first.
+        best: Families in which the smallest margin of a candidate leads all others.
     """
 
     runs: Mapping[str, Run]
@@ -145,48 +164,63 @@ class Ranking:
 
     @property
     def lines(self) -> list[str]:
-        """Return the ranking as lines for the terminal, with the checks that each candidate wins."""
-        lines = aligned([_TITLES, *(tuple(row.values()) for row in self._rows)], text=_TEXT)
+        """Return the ranking as lines for the terminal, with the checks that each wins."""
+        table = [_TITLES, *(tuple(row.values()) for row in self._rows)]
+        lines = aligned(table, text=_TEXT)
+
         unit = "standard deviations of the reference models ahead of the next"
-        for name, one in self.runs.items():
-            if one.failed_tests:
-                lines.append(f"{name} fails tests without a check: {some_of(one.failed_tests)}")
-            if won := [f"{check} by {lead:.1f}" for check, lead in self.wins[name].items()]:
+        for name, run in self.runs.items():
+            if run.failed_tests:
+                lines.append(f"{name} fails tests without a check: {some_of(run.failed_tests)}")
+            won = [f"{check} by {lead:.1f}" for check, lead in self.wins[name].items()]
+            if won:
                 lines.append(f"{name} wins {some_of(won, shown=_NAMED)} ({unit})")
         return lines
 
     def as_json(self) -> dict[str, Any]:
         """Return the ranking in plain types."""
-        told = [
-            {
-                **row,
-                "path": one.path,
-                "record": one.source,
-                "failing": one.failing,
-                "failed_tests": one.failed_tests,
-                "margins": one.margins,
+        candidates = []
+        for row, (name, run) in zip(self._rows, self.runs.items(), strict=True):
+            facts = {
+                "path": run.path,
+                "record": run.source,
+                "failing": run.failing,
+                "failed_tests": run.failed_tests,
+                "margins": run.margins,
                 "won": self.wins[name],
                 "pairs": {other: asdict(pair) for other, pair in self.pairs[name].items()},
             }
-            for row, (name, one) in zip(self._rows, self.runs.items(), strict=True)
-        ]
-        return {"ranking": told}
+            candidates.append({**row, **facts})
+        return {"ranking": candidates}
 
     @property
     def _rows(self) -> list[dict[str, str]]:
+        """Return the cells of each candidate's row by their titles."""
         rows = []
-        for at, (name, one) in enumerate(self.runs.items(), start=1):
-            margin = next((f"{family} {away:+.1f}" for family, away in one.margins.items()), "–")
-            won, best = f"{len(self.wins[name])} checks", ", ".join(self.best[name]) or "–"
-            beats = f"{_beaten(self.pairs[name])} of {len(self.pairs[name])}"
-            failing = f"{len(one.failing)} of {one.compared}"
-            cells = str(at), name, one.verdict, beats, failing, margin, won, best
+        for place, (name, run) in enumerate(self.runs.items(), start=1):
+            margins = [f"{family} {margin:+.1f}" for family, margin in run.margins.items()]
+            smallest_margin = margins[0] if margins else "–"
+            cells = (
+                str(place),
+                name,
+                run.verdict,
+                f"{_beaten(self.pairs[name])} of {len(self.pairs[name])}",
+                f"{len(run.failing)} of {run.compared}",
+                smallest_margin,
+                f"{len(self.wins[name])} checks",
+                ", ".join(self.best[name]) or "–",
+            )
             rows.append(dict(zip(_TITLES, cells, strict=True)))
         return rows
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read finished runs from their `stress.json`; raises `InputError` for those that cannot be ranked together."""
+    """Read finished runs from their `stress.json`.
+
+    Raises:
+        InputError: If a file is no record of a run with a verdict, two have the same candidate, or
+            they judge by other images or checks.
+    """
     runs: list[Run] = []
     for path in paths:
         try:
@@ -195,50 +229,76 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
             raise InputError(
                 f"{path}: cannot be read as the stress.json of a run ({said_of(error)})"
             ) from None
-        one = run_of(plain, str(path))
-        if other := next((other for other in runs if one.sha256 == other.sha256), None):
-            raise InputError(
-                f"{path}: its candidate is the network of {other.source}; leave one of them out"
-            )
-        if unlike := [
-            name for name, value in one.alike.items() if runs and value != runs[0].alike[name]
-        ]:
-            raise InputError(
-                f"{path}: its run has another {' and '.join(unlike)} than {runs[0].source}; leave it out"
-            )
-        runs.append(one)
+
+        run = run_of(plain, str(path))
+        for other in runs:
+            if run.sha256 == other.sha256:
+                raise InputError(
+                    f"{path}: its candidate is the network of {other.source}; leave one of them out"
+                )
+        if runs:
+            _expect_alike(run, runs[0])
+        runs.append(run)
     return runs
 
 
+def _expect_alike(run: Run, first: Run) -> None:
+    """Raise `InputError` for a run that judges by other images or checks than the first."""
+    unlike = [name for name, value in run.alike.items() if value != first.alike[name]]
+    if unlike:
+        raise InputError(
+            f"{run.source}: its run has another {' and '.join(unlike)} than {first.source}; "
+            "leave it out"
+        )
+
+
 def run_of(plain: Any, source: str) -> Run:
-    """Return the run of a record, the content of `stress.json`; raises `InputError` if it has no verdict."""
+    """Return the run of a record, the content of `stress.json`.
+
+    Raises:
+        InputError: If it is no record of this version, or has no verdict.
+    """
     plain = plain if isinstance(plain, dict) else {}
     if plain.get("schema") != SCHEMA:
         raise InputError(refusal_of_schema(source, plain.get("schema"), expected=SCHEMA))
-    found: _Record = _picked(_Record, plain, source)
-    if found.verdict == "error" or found.candidate is None:
-        why = some_of(found.errors, shown=1) or "no reason is given"
+
+    run: _Record = _entries_of(_Record, plain, source)
+    if run.verdict == "error" or run.candidate is None:
+        why = some_of(run.errors, shown=1) or "no reason is given"
         raise InputError(f"{source}: the run is inconclusive and has no rank ({why}); leave it out")
-    if found.stopped:
-        raise InputError(f"{source}: the run {found.stopped}, so it has no rank; leave it out")
-    alike = {"set of images": found.data.get("sha256"), "checks file": found.checks_sha256}
-    alike |= {
-        "number of images": found.data.get("n"),
-        "protocol": found.protocol,
-        "profile": found.profile,
+    if run.stopped:
+        raise InputError(f"{source}: the run {run.stopped}, so it has no rank; leave it out")
+
+    alike = {
+        "set of images": run.data.get("sha256"),
+        "checks file": run.checks_sha256,
+        "number of images": run.data.get("n"),
+        "protocol": run.protocol,
+        "profile": run.profile,
     }
-    own = [entry for entry in found.checks if entry.get("role") == "candidate"]
-    rows = tuple(_picked(RankedCheck, entry, f"{source}: check {entry.get('id')}") for entry in own)
-    path, sha256 = (str(found.candidate.get(name)) for name in ("path", "sha256"))
-    # Also checks of another role, such as the baseline itself: the headline of the run counts them.
-    compared = sum(entry.get("status") in _COMPARED for entry in found.checks)
-    return Run(source, path, sha256, found.verdict, alike, rows, compared, found.failed_tests)
-
-
-def _picked(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
-    return read_record(
-        kind, {each.name: plain.get(each.name) for each in fields(kind)}, where=where
+    rows = tuple(
+        _entries_of(RankedCheck, entry, f"{source}: check {entry.get('id')}")
+        for entry in run.checks
+        if entry.get("role") == "candidate"
     )
+    # Also checks of another role, such as the baseline: the headline of the run counts them.
+    compared = sum(entry.get("status") in _COMPARED for entry in run.checks)
+    return Run(
+        source=source,
+        path=str(run.candidate.get("path")),
+        sha256=str(run.candidate.get("sha256")),
+        verdict=run.verdict,
+        alike=alike,
+        rows=rows,
+        compared=compared,
+        failed_tests=run.failed_tests,
+    )
+
+
+def _entries_of(kind: Any, plain: Mapping[str, Any], where: str) -> Any:
+    """Return a record of a kind from those entries of a table that it has fields for."""
+    entries = {field.name: plain.get(field.name) for field in fields(kind)}
+    return read_record(kind, entries, where=where)
 
 
 def rank(runs: Sequence[Run]) -> Ranking:
@@ -248,20 +308,20 @@ def rank(runs: Sequence[Run]) -> Ranking:
     standard deviation of the reference models. Ties are broken by the checks led less those behind
     over all pairs, then by failures and the smallest margin.
 
-    A candidate has the name of its file, or of its record where several share that. A check has a winner if every
-    candidate has a value of as many images, and a threshold or reference models are known. So has a behavior that
-    judges all of them.
+    A candidate has the name of its file, or of its record where several share that. A check has a
+    winner if every candidate has a value of as many images, and a threshold or reference models are
+    known. So has a family that judges all of them.
     """
-    stems = [one.path if "://" in one.path else Path(one.path).stem for one in runs]
-    named = {
-        stem if stems.count(stem) == 1 else one.source: one
-        for stem, one in zip(stems, runs, strict=True)
-    }
+    stems = [run.path if "://" in run.path else Path(run.path).stem for run in runs]
+    candidates: dict[str, Run] = {}
+    for stem, run in zip(stems, runs, strict=True):
+        name = stem if stems.count(stem) == 1 else run.source
+        candidates[name] = run
 
-    pairs = _pairs(named)
+    pairs = _pairs(candidates)
 
     def badness(name: str) -> tuple[int, int, int, int, float, str]:
-        run = named[name]
+        run = candidates[name]
         verdict = _ORDER.index(run.verdict)
         beaten = _beaten(pairs[name])
         net_lead = sum(pair.ahead - pair.behind for pair in pairs[name].values())
@@ -269,41 +329,60 @@ def rank(runs: Sequence[Run]) -> Ranking:
         smallest = next(iter(run.margins.values()), -math.inf)
         return verdict, -beaten, -net_lead, failures, -smallest, name
 
-    wins: dict[str, dict[str, float]] = {name: {} for name in named}
-    best: dict[str, list[str]] = {name: [] for name in named}
+    wins, unequal_families = _wins(candidates)
+    return Ranking(
+        runs={name: candidates[name] for name in sorted(candidates, key=badness)},
+        pairs=pairs,
+        wins=wins,
+        best=_best_families(candidates, runs[0].margins.keys() - unequal_families),
+    )
+
+
+def _wins(candidates: Mapping[str, Run]) -> tuple[dict[str, dict[str, float]], set[str]]:
+    """Return the checks that each candidate wins, and the families with unlike numbers of images.
+
+    Numbers of images differ where samples are chosen to fit a time, for example.
+    """
     rows = {
-        name: {row.id: row for row in one.rows if row.value is not None}
-        for name, one in named.items()
+        name: {row.id: row for row in run.rows if row.value is not None}
+        for name, run in candidates.items()
     }
-    unequal: set[str] = set()
-    for check in set.intersection(*(set(known) for known in rows.values())):
-        row = next(iter(rows.values()))[check]
-        if (
-            len({known[check].n for known in rows.values()}) > 1
-        ):  # Samples that fit a time, for example.
-            unequal.add(row.family)
-        elif row.reference_std is not None or row.threshold is not None:
-            name, lead = _leader(
-                {
-                    name: known[check].score(known[check].value or 0.0)
-                    for name, known in rows.items()
-                }
-            )
-            if lead >= _LED:
-                wins[name][check] = lead
-    for family in runs[0].margins.keys() - unequal:
-        margins = {
-            name: one.margins[family] for name, one in named.items() if family in one.margins
-        }
-        name, lead = _leader(margins)
-        if len(margins) == len(runs) and lead >= _LED:
-            best[name].append(family)
-    ordered = {
-        name: dict(sorted(won.items(), key=lambda win: (-win[1], win[0])))
+    common_checks = set.intersection(*(set(by_id) for by_id in rows.values()))
+
+    wins: dict[str, dict[str, float]] = {name: {} for name in candidates}
+    unequal_families: set[str] = set()
+    for check in common_checks:
+        of_check = {name: by_id[check] for name, by_id in rows.items()}
+        first = next(iter(of_check.values()))
+        if len({row.n for row in of_check.values()}) > 1:
+            unequal_families.add(first.family)
+            continue
+        if first.reference_std is None and first.threshold is None:
+            continue
+
+        scores = {name: row.score(row.value or 0.0) for name, row in of_check.items()}
+        name, lead = _leader(scores)
+        if lead >= _LED:
+            wins[name][check] = lead
+
+    in_order = {
+        name: dict(sorted(won.items(), key=lambda item: (-item[1], item[0])))
         for name, won in wins.items()
     }
-    ranked = {name: named[name] for name in sorted(named, key=badness)}
-    return Ranking(ranked, pairs, ordered, best)
+    return in_order, unequal_families
+
+
+def _best_families(candidates: Mapping[str, Run], families: Set[str]) -> dict[str, list[str]]:
+    """Return the families in which the smallest margin of each candidate leads all others."""
+    best: dict[str, list[str]] = {name: [] for name in candidates}
+    for family in families:
+        margins = {
+            name: run.margins[family] for name, run in candidates.items() if family in run.margins
+        }
+        name, lead = _leader(margins)
+        if len(margins) == len(candidates) and lead >= _LED:
+            best[name].append(family)
+    return best
 
 
 def _pairs(runs: Mapping[str, Run]) -> dict[str, dict[str, Pair]]:
