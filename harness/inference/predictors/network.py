@@ -1,4 +1,7 @@
-"""Models of a classifier, from pixels to logits: a network of PyTorch, or a predictor with the classes of the data."""
+"""Models of a classifier, from pixels to logits.
+
+A model is a network of PyTorch, or a predictor with the classes of the data.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
 class Network:
     """A network of PyTorch, which does not change; both of its copies are made at the first use.
 
-    `plain` is in evaluation mode, with layers under their own names. In `fast`, which predicts, batch norms are folded
-    into the convolutions before them. This changes logits by less than 1e-5.
+    `plain` is in evaluation mode, with layers under their own names. In `fast`, which predicts,
+    batch norms are folded into the convolutions before them. This changes logits by less than 1e-5.
     """
 
     order: np.ndarray | None = None
@@ -47,7 +50,9 @@ class Network:
         device: str | torch.device = "cpu",
         provides: Provides = OF_NETWORKS,
     ) -> None:
-        self._network, self.device, self.provides = network, torch.device(device), provides
+        self._network = network
+        self.device = torch.device(device)
+        self.provides = provides
 
     @cached_property
     def plain(self) -> nn.Module:
@@ -69,29 +74,38 @@ class Network:
     def fingerprint(self) -> str | None:
         """Return a hash of the whole computation, None for a network that cannot be traced.
 
-        The hash covers the traced code, the layers and every tensor. It is equal for the same network in another file,
-        and differs if only the code changes.
+        The hash covers the traced code, the layers and every tensor. It is equal for the same
+        network in another file, and differs if only the code changes.
         """
         model = self.fast
         if not isinstance(model, GraphModule):
             return None
-        taken = [str(node.target) for node in model.graph.nodes if node.op == "get_attr"]
+
+        attributes = [str(node.target) for node in model.graph.nodes if node.op == "get_attr"]
         tensors = {**model.state_dict(), **dict(model.named_buffers())}
-        tensors |= {name: operator.attrgetter(name)(model) for name in taken}
+        tensors |= {name: operator.attrgetter(name)(model) for name in attributes}
         if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
             return None
+
         layers = "".join(
             f"{name} {type(layer)} {_settings(layer)}" for name, layer in model.named_modules()
         )
-        return hashlib.sha256(f"{model.code} {layers} {hash_tensors(tensors)}".encode()).hexdigest()
+        computation = f"{model.code} {layers} {hash_tensors(tensors)}"
+        return hashlib.sha256(computation.encode()).hexdigest()
 
     def fit(self, images: LabelledImages, outputs: str | None) -> str:
-        """Return a description of the outputs; raises `InputError` for a network that does not fit the images."""
+        """Return a description of the outputs.
+
+        Raises:
+            InputError: The network does not fit the images.
+        """
         return expect_fit(self._network, images, outputs=outputs)
 
     def workers(self, wanted: int | None) -> int:
         """Return the number of parallel batches."""
-        return 1 if devices.is_accelerator(self.device) else wanted or devices.available_cores()
+        if devices.is_accelerator(self.device):
+            return 1
+        return wanted or devices.available_cores()
 
     def like(self, model: nn.Module) -> Network:
         """Return another network of this kind, on the same device."""
@@ -114,25 +128,35 @@ class Network:
 
 
 def _settings(layer: nn.Module) -> str:
-    """Return the settings of a layer as text; its `extra_repr` omits some, such as the alignment of an upsampling."""
-    named = {
+    """Return the settings of a layer as text.
+
+    Its `extra_repr` omits some, such as the alignment of an upsampling.
+    """
+    public = {
         name: value
         for name, value in vars(layer).items()
         if not name.startswith("_") and name != "training"
     }
     plain = {
         name: value
-        for name, value in named.items()
+        for name, value in public.items()
         if isinstance(value, bool | int | float | str | tuple | None)
     }
     return f"{layer.extra_repr()} {sorted(plain.items())!r}"
 
 
 class PredictorModel:
-    """A predictor with the members of a `Network`: a call maps pixels (N, C, H, W) to logits (N, classes).
+    """A predictor with the members of a `Network`.
 
-    `named` are the predictor's own classes in its order. It gets batches of one size, as many at a time
-    as it allows. A live one gets full ones only, the last padded with black images.
+    A call maps pixels (N, C, H, W) to logits (N, classes). The predictor gets batches of one size,
+    as many at a time as it allows. A live one gets full ones only, the last padded with black
+    images.
+
+    Args:
+        predictor: The predictor.
+        classes: The classes of the data.
+        named: The predictor's own classes in its order.
+        batch: The number of images in a batch.
     """
 
     device = torch.device("cpu")
@@ -145,14 +169,15 @@ class PredictorModel:
         named: Sequence[str] = (),
         batch: int = 32,
     ) -> None:
-        self.predictor, self.classes, self._batch = predictor, len(classes), batch
-        self.identity, self.provides = predictor.identity, predictor.provides
+        self.predictor = predictor
+        self.classes = len(classes)
+        self._batch = batch
+        self.identity = predictor.identity
+        self.provides = predictor.provides
         self.order = order_of(named, classes) if named and classes else None
         self.plain: Any = self
-        self.close, self.keep_in = (
-            predictor.close,
-            getattr(predictor, "keep_in", lambda _cache: None),
-        )
+        self.close = predictor.close
+        self.keep_in = getattr(predictor, "keep_in", lambda _cache: None)
 
     @property
     def fast(self) -> Any:
@@ -161,7 +186,7 @@ class PredictorModel:
 
     @property
     def fingerprint(self) -> str | None:
-        """Return a hash of everything that determines the logits; None for an identity that is not lasting."""
+        """Return a hash of all that determines the logits; None if the identity is not lasting."""
         if not self.identity.lasting:
             return None
         order = None if self.order is None else self.order.tolist()
@@ -181,17 +206,17 @@ class PredictorModel:
     def declared(self) -> dict[str, str]:
         """Return the facts of the predictor as text, for `stress.json`."""
         provides = self.provides
-        scores = (
-            provides.scores if provides.top is None else f"top {provides.top} {provides.scores}"
-        )
-        return {**self.identity.facts, "outputs": scores}
+        outputs: str = provides.scores
+        if provides.top is not None:
+            outputs = f"top {provides.top} {provides.scores}"
+        return {**self.identity.facts, "outputs": outputs}
 
     def fit(self, _images: LabelledImages, _outputs: str | None) -> str:
         """Return the note on its outputs; the predictor has compared itself with the images."""
         return self.provides.note
 
     def workers(self, _wanted: int | None) -> int:
-        """Return 1: its work does not use this machine's cores, and it limits the parallel calls itself."""
+        """Return 1: it does not use this machine's cores, and limits the parallel calls itself."""
         return 1
 
     def like(self, model: Any) -> PredictorModel:
@@ -201,23 +226,23 @@ class PredictorModel:
         return other
 
     def engine(self, model: Any, _make: MakeBackend, **_how: Any) -> Engine:
-        """Return an engine of this process, which asks a remote predictor to confirm its own answers."""
+        """Return an engine of this process; a remote predictor confirms its own answers."""
         confirm = getattr(self.predictor, "confirm", None) if model is self else None
-        how: dict[str, Any] = {
-            "batch": self._batch,
-            "fills": self.provides.live,
-            "confirm": confirm,
-        }
         return Engine(
-            model, device=self.device, workers=max(1, self.provides.calls), screen=False, **how
+            model,
+            device=self.device,
+            workers=max(1, self.provides.calls),
+            screen=False,
+            batch=self._batch,
+            fills=self.provides.live,
+            confirm=confirm,
         )
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map pixels, float32, to logits; raises `PredictorError` for invalid answers."""
-        asked = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
-        logits = as_logits(
-            self.predictor.predict(asked), self.provides, images=len(asked), classes=self.classes
-        )
-        return torch.from_numpy(
-            logits if self.order is None else np.ascontiguousarray(logits[:, self.order])
-        )
+        images = np.ascontiguousarray(pixels.detach().cpu().numpy(), dtype=np.float32)
+        answers = self.predictor.predict(images)
+        logits = as_logits(answers, self.provides, images=len(images), classes=self.classes)
+        if self.order is not None:
+            logits = np.ascontiguousarray(logits[:, self.order])
+        return torch.from_numpy(logits)
