@@ -23,7 +23,7 @@ NO_CLASSES = "the predictor gives a score for each image and no class"
 
 
 class PredictorError(InputError):
-    """A predictor without a valid answer: it crashed, hung, disappeared, or broke its declaration."""
+    """A predictor gave no valid answer: it crashed, hung, vanished, or broke its declaration."""
 
     code = Code.PREDICTOR
 
@@ -38,11 +38,20 @@ class UnknownPixelsError(PredictorError):
 class Provides:
     """The answers that a predictor gives.
 
-    `scores` is the kind of values per class, "labels" for predicted classes only, or "scores" for one number in [0, 1]
-    per image, such as a Dice coefficient, where more is better. With `top`, only the K largest
-    probabilities are known. A `network` of PyTorch runs in this process, and may normalize pixels itself. `layers`
-    allows attention and gradients. A `live` predictor answers any pixels; another only those recorded before the run.
-    Up to `calls` calls of `predict` run at a time, each in a thread of its own.
+    Attributes:
+        scores: The kind of values per class, "labels" for predicted classes only, or "scores" for
+            one number in [0, 1] per image, such as a Dice coefficient, where more is better.
+        top: The number of largest probabilities that alone are known; None for all.
+        network: Whether it is a network of PyTorch, which runs in this process and may normalize
+            pixels itself.
+        layers: Whether attention and gradients are possible.
+        live: Whether it answers any pixels; otherwise only those recorded before the run.
+        calls: The most calls of `predict` at a time, each in a thread of its own.
+        classes: The names of its classes in its own order, empty if unknown.
+        note: A note on the kind of answers, for the report; empty if it was declared.
+        batch: The only batch size for which the answers hold; None for any.
+        dynamic: Whether images of a batch share the ranges of its activations (dynamic
+            quantization).
     """
 
     scores: Scores = "logits"
@@ -52,13 +61,9 @@ class Provides:
     live: bool = True
     calls: int = 1
     classes: tuple[str, ...] = ()
-    """The names of its classes in its own order, empty if unknown."""
     note: str = ""
-    """A note on the kind of answers, for the report; empty if it was declared."""
     batch: int | None = None
-    """The only batch size for which the answers hold; None for any."""
     dynamic: bool = False
-    """Images of a batch share the ranges of its activations (dynamic quantization)."""
 
     @property
     def holds_for(self) -> str:
@@ -79,12 +84,20 @@ class Provides:
             )
         if self.network:
             return f"{cause}: quantize with static ranges"
-        return f"{cause}: quantize with static ranges, or judge and serve batches of 1 (predictor_batch=1)"
+        return (
+            f"{cause}: quantize with static ranges, "
+            "or judge and serve batches of 1 (predictor_batch=1)"
+        )
 
     @property
     def known(self) -> int | None:
-        """Return the number of leading classes with a known probability; 0 for labels only, None for every class."""
-        return 0 if self.scores == "labels" or self.scored else self.top
+        """Return the number of leading classes with a known probability.
+
+        It is 0 for labels only, and None for every class.
+        """
+        if self.scores == "labels" or self.scored:
+            return 0
+        return self.top
 
     @property
     def scored(self) -> bool:
@@ -94,18 +107,19 @@ class Provides:
     @property
     def limits(self) -> tuple[str, ...]:
         """Return the limits of the answers as text, for the report."""
-        found = []
+        limits = []
         if self.scores == "labels":
-            found.append("the predictor returns labels only: no check of confidence applies")
+            limits.append("the predictor returns labels only: no check of confidence applies")
         elif self.scored:
-            found.append(f"{NO_CLASSES}: no check of classes or of confidence applies")
+            limits.append(f"{NO_CLASSES}: no check of classes or of confidence applies")
         elif self.top is not None:
-            found.append(
-                f"the predictor returns the top {self.top} classes only: no probability beyond them is known"
+            limits.append(
+                f"the predictor returns the top {self.top} classes only: "
+                "no probability beyond them is known"
             )
         if not self.layers:
-            found.append("the predictor has no layers: no check of attention applies")
-        return tuple(found)
+            limits.append("the predictor has no layers: no check of attention applies")
+        return tuple(limits)
 
 
 OF_NETWORKS = Provides(network=True, layers=True)
@@ -114,35 +128,41 @@ OF_NETWORKS = Provides(network=True, layers=True)
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that determines a predictor's answers: `facts` by name, such as a file's SHA-256, a URL, a version.
+    """Everything that determines a predictor's answers.
 
-    If the facts do not determine the answers, as for a server without a version, the identity is not `lasting`. Answers
-    are then stored for this run only.
+    Attributes:
+        kind: The kind of predictor.
+        facts: Facts by name, such as a file's SHA-256, a URL or a version.
+        lasting: Whether the facts determine the answers. They do not for a server without a
+            version; its answers are then stored for this run only.
+        runtime: Versions of libraries, which affect the last bits of answers and are not in the
+            hash.
     """
 
     kind: str
     facts: Mapping[str, str]
     lasting: bool = True
     runtime: str = ""
-    """Versions of libraries, which affect the last bits of answers and are not in the hash."""
 
     @property
     def sha256(self) -> str:
         """Return a hash over the kind and all facts."""
-        return hashlib.sha256(repr((self.kind, sorted(self.facts.items()))).encode()).hexdigest()
+        content = repr((self.kind, sorted(self.facts.items())))
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Predictor(Protocol):
     """Anything that maps images to answers.
 
-    One on another machine, where each answer has a cost, may have two more functions. `keep_in(cache)` stores answers
-    beside a cache from then on, one by one. `confirm()` verifies some answers since the last call, and raises
-    `BackendLostError`, which ends the run, for wrong ones.
+    One on another machine, where each answer has a cost, may have two more functions.
+    `keep_in(cache)` stores answers beside a cache from then on, one by one. `confirm()` verifies
+    some answers since the last call, and raises `BackendLostError`, which ends the run, for wrong
+    ones.
     """
 
     @property
     def identity(self) -> Identity:
-        """Return the identity; it is equal in every process of a run, and known before the first answer."""
+        """Return the identity, which is equal in every process and known before any answer."""
 
     @property
     def provides(self) -> Provides:
@@ -151,9 +171,13 @@ class Predictor(Protocol):
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return the answers for pixels (N, C, H, W), float32 in [0, 1].
 
-        Logits or probabilities are (N, classes) float32, with NaN for unknown probabilities. Labels are (N,) int64.
-        Raises `PredictorError` without an answer. A predictor that is not live raises `UnknownPixelsError` for pixels
-        without a recorded prediction.
+        Logits or probabilities are (N, classes) float32, with NaN for unknown probabilities. Labels
+        are (N,) int64.
+
+        Raises:
+            PredictorError: There is no answer.
+            UnknownPixelsError: The predictor is not live, and has no recorded prediction for the
+                pixels.
         """
 
     def close(self) -> None:
