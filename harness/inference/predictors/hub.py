@@ -15,21 +15,28 @@ _FORM = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)@([0-9a-f]{40}):([^:]+\.safetensor
 def hub_file(spec: str) -> Path:
     """Return the file that a SPEC names, downloaded unless the cache of `huggingface_hub` has it.
 
-    The commit fixes the content, so a cached file needs no network. Raises `InputError` for another form, a file that
-    cannot be fetched, and without `huggingface_hub`.
+    The commit fixes the content, so a cached file needs no network.
+
+    Raises:
+        InputError: The SPEC has another form, the file cannot be fetched, or `huggingface_hub` is
+            missing.
     """
-    if (found := _FORM.fullmatch(spec)) is None:
+    parts = _FORM.fullmatch(spec)
+    if parts is None:
         raise UnusableModelError(
-            f"{spec}: expected hf:REPOSITORY@COMMIT:FILE.safetensors, with a full commit of 40 digits; a branch may "
-            "change, and no other format of the Hub is read"
+            f"{spec}: expected hf:REPOSITORY@COMMIT:FILE.safetensors, "
+            "with a full commit of 40 digits; a branch may change, "
+            "and no other format of the Hub is read"
         )
+
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
         raise PackageError(
             f"{spec}: needs huggingface_hub; pip install 'stress-harness[hub]'"
         ) from None
-    repository, commit, name = found.groups()
+
+    repository, commit, name = parts.groups()
     try:
         return Path(hf_hub_download(repository, name, revision=commit))
     except Exception as error:  # Its client raises exceptions of many libraries.
