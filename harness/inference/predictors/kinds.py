@@ -1,4 +1,4 @@
-"""The table of kinds of predictors by the scheme of a SPEC such as `python:package.module:callable`."""
+"""The kinds of predictors, by the scheme of a SPEC such as `python:package.module:callable`."""
 
 from __future__ import annotations
 
@@ -47,21 +47,23 @@ OWN_KINDS: dict[str, PredictorKind] = {
     ),
     "python": PredictorKind(
         "python:package.module:callable",
-        "Your own code, in a child process without PyTorch: pixels (N, H, W, C) in, scores or labels out.",
+        "Your own code, in a child process without PyTorch: "
+        "pixels (N, H, W, C) in, scores or labels out.",
         "logits, probabilities, top-k or labels",
         open="callables:CallablePredictor",
     ),
     "predictions": PredictorKind(
         "predictions:answers.npz, .csv, .parquet",
-        "Recorded predictions for exported images, or only for clean images. An npz file has one array of labels, "
-        "probabilities and logits, and perhaps image, export and classes.",
+        "Recorded predictions for exported images, or only for clean images. "
+        "An npz file has one array of labels, probabilities and logits, "
+        "and perhaps image, export and classes.",
         "logits, probabilities or labels, for the images of `export-inputs`",
         open="recorded:open_recorded",
     ),
     "scores": PredictorKind(
         "scores:scores.npz, .csv, .parquet",
-        "A recorded score in [0, 1] for each exported image, such as a Dice coefficient; more is better. An npz file has "
-        "the array scores, and perhaps image and export.",
+        "A recorded score in [0, 1] for each exported image, such as a Dice coefficient; "
+        "more is better. An npz file has the array scores, and perhaps image and export.",
         "one score per image, for the images of `export-inputs`",
         open="recorded:open_recorded",
     ),
@@ -74,8 +76,8 @@ KINDS = Registry("kind of predictor", PredictorKind, OWN_KINDS, hook="stress_pre
 def model_spec(text: str | Path) -> Path | str:
     """Return a SPEC as text if it begins with a scheme of `KINDS`, else as a path.
 
-    A SPEC of the Hugging Face Hub becomes the path of its file. A drive letter, or any other name before a colon, is
-    part of a path. `./python:x.pth` names a file.
+    A SPEC of the Hugging Face Hub becomes the path of its file. A drive letter, or any other name
+    before a colon, is part of a path. `./python:x.pth` names a file.
     """
     if isinstance(text, Path):
         return text
@@ -84,7 +86,9 @@ def model_spec(text: str | Path) -> Path | str:
 
         return hub_file(text)
     scheme, colon, _ = text.partition(":")
-    return text if colon and scheme in KINDS else Path(text)
+    if colon and scheme in KINDS:
+        return text
+    return Path(text)
 
 
 def open_predictor(spec: str, options: NetworkOptions, images: LabelledImages | None) -> Predictor:
