@@ -1,4 +1,7 @@
-"""Engines run a model over images under perturbations: fixed padded batches, in this process or on a cluster."""
+"""Engines run a model over images under perturbations.
+
+Batches are padded to a fixed size, and run in this process or on a cluster.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,16 @@ class BackendLostError(Interruption):
 class Perturbed:
     """M inputs of a model: image `at[i]` of `pixels`, under perturbation `which[i]`.
 
-    `pixels` is (N, C, H, W) uint8, `at` (M,) int64, `which` (M,) int64, or None if all inputs are under the first
-    perturbation. Another process can make the inputs from this description. Inputs may be `rounded` to 8 bits.
+    Another process can make the inputs from this description.
+
+    Attributes:
+        pixels: The images, (N, C, H, W) uint8.
+        at: The image of each input, (M,) int64.
+        device: The device of the inputs.
+        perturbations: The perturbations.
+        which: The perturbation of each input, (M,) int64, or None if all inputs are under the first
+            one.
+        rounded: Whether inputs are rounded to 8 bits.
     """
 
     pixels: Tensor
@@ -62,8 +73,13 @@ class Perturbed:
         return tuple(self.pixels.shape[1:])
 
     def __call__(self, numbers: np.ndarray) -> Tensor:
-        """Return the inputs of these numbers, (K,) int64, as pixels (K, C, H, W) float32 in [0, 1] on the device."""
-        pixels = unit_range(moved(self.pixels[torch.from_numpy(self.at[numbers])], self.device))
+        """Return the inputs of these numbers, (K,) int64, on the device.
+
+        Returns:
+            Pixels, (K, C, H, W) float32 in [0, 1].
+        """
+        positions = torch.from_numpy(self.at[numbers])
+        pixels = unit_range(moved(self.pixels[positions], self.device))
         if self.which is None:
             pixels = self.perturbations[0](pixels)
         else:
@@ -72,29 +88,27 @@ class Perturbed:
             cuts = [0, *(np.flatnonzero(np.diff(which)) + 1), len(which)]
             runs = [slice(*cut) for cut in pairwise(cuts)]
             pixels = torch.cat([self.perturbations[which[run.start]](pixels[run]) for run in runs])
-        return (
-            unit_range(pixels.clamp(0, 1).mul(255).round().to(torch.uint8))
-            if self.rounded
-            else pixels
-        )
+        if self.rounded:
+            return unit_range(pixels.clamp(0, 1).mul(255).round().to(torch.uint8))
+        return pixels
 
     def only(self, numbers: np.ndarray) -> Perturbed:
         """Return the inputs of these numbers, numbered from 0."""
-        return replace(
-            self, at=self.at[numbers], which=None if self.which is None else self.which[numbers]
-        )
+        which = None if self.which is None else self.which[numbers]
+        return replace(self, at=self.at[numbers], which=which)
 
     def __str__(self) -> str:
-        under = (
-            f"under {self.perturbations[0]}"
-            if self.which is None
-            else f"in {len(self.perturbations)} poses"
-        )
+        under = f"under {self.perturbations[0]}"
+        if self.which is not None:
+            under = f"in {len(self.perturbations)} poses"
         return f"images {(len(self), *self.shape)} {under}"
 
 
 BatchTask = Callable[[Any, Perturbed, int, int], np.ndarray]
-"""A picklable task on N inputs with a model, in batches of a size with so many in parallel; returns N rows in order."""
+"""A picklable task on N inputs with a model, in batches of a size with so many in parallel.
+
+It returns N rows in order.
+"""
 
 
 @dataclass(frozen=True)
@@ -109,16 +123,21 @@ class Logits:
     fills: bool = True
 
     def __call__(self, model: Any, inputs: Perturbed, size: int, workers: int) -> np.ndarray:
-        """Return the logits of each input; raises `ModelError` unless they are finite and one per class."""
+        """Return the logits of each input.
+
+        Raises:
+            ModelError: The logits are not finite, or not one per class.
+        """
         precision = torch.bfloat16 if self.low else None
 
-        def predict(some: np.ndarray) -> Tensor:
+        def predict(numbers: np.ndarray) -> Tensor:
+            images = len(numbers)
             with torch.inference_mode():
-                pixels = padded(inputs(some), size if self.fills else len(some))
+                pixels = padded(inputs(numbers), size if self.fills else images)
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
                 # Set in both cases, since a model may have left autocast on in this thread.
                 with torch.autocast(inputs.device.type, precision, enabled=self.low):
-                    return shaped(model(pixels), (len(pixels), self.classes), images=len(some))
+                    return shaped(model(pixels), (len(pixels), self.classes), images=images)
 
         parts = in_batches(predict, np.arange(len(inputs)), size=size, workers=workers)
         # Only this line waits for an accelerator.
@@ -126,12 +145,20 @@ class Logits:
 
 
 class Engine:
-    """The backend that runs a model in this process, with `workers` parallel batches on one thread each.
+    """The backend that runs a model in this process.
 
-    With `screen`, a first pass may use bfloat16, see `Screen`; the predicted classes are those of float32. One thread
-    feeds an accelerator. A predictor decides the size of a `batch`, and whether black images fill up the last one. A
-    function may `confirm` the answers of each call. The bits of a result do not depend on the number, order or
-    combination of calls.
+    The bits of a result do not depend on the number, order or combination of calls.
+
+    Args:
+        model: The model.
+        device: Its device.
+        workers: The number of parallel batches, on one thread each. One thread feeds an
+            accelerator.
+        screen: Whether a first pass may use bfloat16, see `Screen`. The predicted classes are those
+            of float32.
+        batch: The size of a batch that a predictor decides; None for the size that fits.
+        fills: Whether black images fill up the last batch.
+        confirm: A function that confirms the answers of each call.
     """
 
     def __init__(
@@ -145,41 +172,43 @@ class Engine:
         fills: bool = True,
         confirm: Callable[[], None] | None = None,
     ) -> None:
-        self.model, self.device, self._batch, self._fills, self._confirm = (
-            model,
-            device,
-            batch,
-            fills,
-            confirm,
-        )
+        self.model = model
+        self.device = device
+        self._batch = batch
+        self._fills = fills
+        self._confirm = confirm
         self.workers = 1 if devices.is_accelerator(device) else workers
-        self.screen = screening.Screen(model) if screen and screening.has_bfloat16(device) else None
+        screens = screen and screening.has_bfloat16(device)
+        self.screen = screening.Screen(model) if screens else None
         """Screen in bfloat16; None if only float32 runs."""
         self._halvings = 0
 
     @property
     def decides(self) -> Hashable:
-        """Return all that determines the bits besides model and inputs; its `repr` is part of cache keys.
+        """Return all that determines the bits besides model and inputs.
 
-        These are the limits of batch sizes, the inputs that measure the precision, and the platform. The sizes follow
-        from them.
+        XX
+                platform. The sizes follow from them.
         """
         capability = torch.backends.cpu.get_cpu_capability()
         if self._batch:
             return "predictor", self._batch, capability
         name = self.screen and (self.screen.name, screening.TRIED_IF_LARGE, screening.LARGE)
-        room = (
-            devices.ROOM
-            if self.device.type == "cpu"
-            else (devices.ACCELERATOR_BATCHES, devices.ACCELERATOR_ROOM)
-        )
+        room: Hashable = (devices.ACCELERATOR_BATCHES, devices.ACCELERATOR_ROOM)
+        if self.device.type == "cpu":
+            room = devices.ROOM
         platform = (self.device.type, name, torch.__version__, capability)
         return (devices.FLOAT32_BATCH, devices.BFLOAT16_BATCH), room, self._halvings, platform
 
     def measure_precision_on(self, inputs: Perturbed, *, name: str) -> None:
-        """Register the inputs that measure the error of bfloat16 at the first need; `name` identifies them.
+        """Register the inputs that measure the error of bfloat16 at the first need.
 
-        Without them the first inputs do, and the last bits of clear predictions depend on the order of calls.
+        Without them the first inputs do, and the last bits of clear predictions depend on the order
+        of calls.
+
+        Args:
+            inputs: The inputs.
+            name: A text that identifies them.
         """
         if self.screen is not None:
             self.screen = screening.Screen(self.model, inputs, name)
@@ -189,10 +218,16 @@ class Engine:
         return self.screen is not None and self.screen.saves_for(count)
 
     def logits(self, inputs: Perturbed, *, classes: int, exact: bool = False) -> np.ndarray:
-        """Return the logits of N inputs, (N, classes) float32, all computed in float32 if `exact`.
+        """Return the logits of N inputs, (N, classes) float32.
 
-        Otherwise only the class of the largest is that of float32. Raises `ModelError`, which names the inputs, if the
-        model fails.
+        Args:
+            inputs: The inputs.
+            classes: The number of classes.
+            exact: Whether all are computed in float32. Otherwise only the class of the largest is
+                that of float32.
+
+        Raises:
+            ModelError: The model fails; the message names the inputs.
         """
         run = partial(self._run, classes=classes)
         with named(inputs):
@@ -210,10 +245,8 @@ class Engine:
         """Return logits of the model, (N, classes), or those in bfloat16 of the model `low`."""
         if not len(inputs):
             return np.empty((0, classes), dtype=np.float32)
-        task, model = (
-            Logits(classes, low is not None, self._fills),
-            self.model if low is None else low,
-        )
+        task = Logits(classes, low is not None, self._fills)
+        model = self.model if low is None else low
         while True:
             size = self._size(inputs, low=task.low)
             try:
@@ -229,13 +262,17 @@ class Engine:
                 return rows
 
     def _size(self, inputs: Perturbed, *, low: bool = False) -> int:
-        return self._batch or max(
-            1, batch_size(inputs.shape, self.device, screening=low) >> self._halvings
-        )
+        if self._batch:
+            return self._batch
+        fitting = batch_size(inputs.shape, self.device, screening=low)
+        return max(1, fitting >> self._halvings)
 
 
 MakeBackend = Callable[..., Engine]
-"""Maker of a backend from a model in evaluation mode and Engine's arguments `device`, `workers` and `screen`."""
+"""Maker of a backend from a model in evaluation mode and some of Engine's arguments.
+
+These are `device`, `workers` and `screen`.
+"""
 
 
 @contextmanager
@@ -252,25 +289,31 @@ def named(what: object) -> Iterator[None]:
 def padded(pixels: Tensor, size: int) -> Tensor:
     """Return the images (N, C, H, W), padded with black ones to `size`."""
     missing = size - len(pixels)
-    return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])]) if missing else pixels
+    if not missing:
+        return pixels
+    return torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
 
 
 def shaped(logits: object, shape: tuple[int, int], *, images: int) -> Tensor:
-    """Return the logits of the first `images` as float32; raises `ModelError` unless they are of `shape`."""
+    """Return the logits of the first `images` as float32.
+
+    Raises:
+        ModelError: The logits are no tensor of this shape.
+    """
     if not isinstance(logits, Tensor):
         raise ModelError(f"the model returned {type(logits).__name__}, expected a tensor of logits")
     if logits.shape != shape:
         raise ModelError(
-            f"the model returned logits of shape {tuple(logits.shape)} for {shape[0]} images of data with "
-            f"{shape[1]} classes, expected {shape}"
+            f"the model returned logits of shape {tuple(logits.shape)} "
+            f"for {shape[0]} images of data with {shape[1]} classes, expected {shape}"
         )
     return logits[:images].float()
 
 
 def finite(logits: Tensor) -> Tensor:
     """Return the logits (N, classes); raises `ModelError` unless all are finite."""
-    if not logits.isfinite().all():
-        raise ModelError(
-            f"the model returned NaN or infinity for {int((~logits.isfinite()).any(1).sum())} images"
-        )
+    invalid = ~logits.isfinite()
+    if invalid.any():
+        images = int(invalid.any(1).sum())
+        raise ModelError(f"the model returned NaN or infinity for {images} images")
     return logits
