@@ -187,8 +187,8 @@ class Engine:
     def decides(self) -> Hashable:
         """Return all that determines the bits besides model and inputs.
 
-        XX
-                platform. The sizes follow from them.
+        It holds the limits of batch sizes, the inputs that measure the precision, and the platform.
+        The sizes follow from them. Its `repr` is part of cache keys.
         """
         capability = torch.backends.cpu.get_cpu_capability()
         if self._batch:
