@@ -1,4 +1,4 @@
-"""Judging: a check compares a measurement with its threshold, and its verdict says what came of it."""
+"""Judging: a check compares a measurement with its threshold and gives a verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.base.codes import Code
 from harness.base.records import Unbounded, as_plain, record
 from harness.checks.conditions import Conditions
 from harness.checks.roles import ROLES
-from harness.checks.rows import ChecksError, Row
+from harness.checks.rows import ChecksError, Row, Threshold
 from harness.checks.tolerance import ToleranceTest
 from harness.checks.wording import explained
 from harness.measures import METRICS
@@ -60,52 +60,67 @@ class Check(Row):
         return plain | conditions
 
     def with_metric(self, metric: Metric, *, images: int) -> Check:
-        """Return the check with the direction of its metric; `images` is the number that the thresholds are for.
+        """Return the check with the direction of its metric.
 
-        Raises `ChecksError` for another direction, for a threshold outside the metric's range, and for one by hand that
-        no measurement can fail.
+        Args:
+            metric: The metric that the check measures.
+            images: The number of images that the thresholds are for.
+
+        Raises:
+            ChecksError: The check has another direction, a threshold outside the metric's range, or
+                one by hand that no measurement can fail.
         """
         if self.direction not in {None, metric.direction}:
             raise ChecksError(
-                f'for {metric.name}, {metric.better} is better; write direction = "{metric.direction}", or leave it out'
+                f"for {metric.name}, {metric.better} is better; "
+                f'write direction = "{metric.direction}", or leave it out'
             )
         check = replace(self, direction=metric.direction)
+
         low, high = metric.range
         for threshold in filter(None, (check.by_hand, check.panel)):
             if not low <= threshold.threshold <= high or not math.isfinite(threshold.threshold):
                 raise ChecksError(
-                    f"threshold {threshold.threshold} is outside the range of {metric.name}, {low} to {high}"
+                    f"threshold {threshold.threshold} is outside the range of {metric.name}, "
+                    f"{low} to {high}"
                 )
+
         if check.hand and check.holds(metric.worst(images), check.hand.threshold):
             raise ChecksError(
-                f"no {metric.name} is beyond {check.hand.threshold}, so the check cannot fail; change the threshold, "
-                "or remove it: the check is then informational"
+                f"no {metric.name} is beyond {check.hand.threshold}, so the check cannot fail; "
+                "change the threshold, or remove it: the check is then informational"
             )
         return check
 
     def judge(self, measurement: Measurement) -> Verdict:
         """Compare a measurement with the threshold.
 
-        A run may measure other images than the threshold is for, for example a sample. Then the better end of the 95%
-        interval counts against the panel's threshold. A threshold by hand passes if the worse end keeps it, too, and
-        fails if the better end does not; otherwise the check is inconclusive. The threshold of a count is scaled.
-        Raises `ChecksError` for a check on another metric, a threshold outside the metric's range, a significance
-        without a p-value, and NaN. In a run that stops, the value is the accuracy if all other images are correct.
-        Raises `ChecksError` if that keeps the threshold.
+        A run may measure other images than the threshold is for, for example a sample. Then the
+        better end of the 95% interval counts against the panel's threshold. A threshold by hand
+        passes if the worse end keeps it, too, and fails if the better end does not; otherwise the
+        check is inconclusive. The threshold of a count is scaled. In a run that stops, the value is
+        the accuracy if all other images are correct.
+
+        Raises:
+            ChecksError: The check is on another metric, has a threshold outside the metric's range,
+                or has a significance without a p-value. The measurement is NaN. The run has
+                stopped, but the value keeps the threshold.
         """
         check = self._fitting(measurement)
-        compared, limits = measurement, None
+        confidence_limits = None
         if check._tolerated is not None:
             test = check._tolerance_test(measurement)
+            confidence_limits = test.confidence_limits
             detail = "; ".join(filter(None, (measurement.detail, test.in_words)))
-            compared, limits = replace(measurement, detail=detail), test.confidence_limits
+            measurement = replace(measurement, detail=detail)
         elif check.binding is not None and check.conditions.stopped:
             # The hardest images have other confusions than all.
-            compared = replace(measurement, value=check._best_value(measurement), detail="")
+            measurement = replace(measurement, value=check._best_value(measurement), detail="")
 
-        measured = check._measured(compared, limits)
+        measured = check._measured(measurement, confidence_limits)
         status, threshold = check.ruling(measured)
         verdict = replace(measured, status=status, threshold=threshold)
+
         if status == "error":
             return replace(verdict, code=Code.BASELINE)
         if verdict.judged and check.conditions.stopped:
@@ -114,69 +129,92 @@ class Check(Row):
         return verdict
 
     def ruling(self, measured: Verdict) -> tuple[Status, int | float | None]:
-        """Return the status that follows from what a verdict says was measured, and the threshold that it was held to.
+        """Return the status that follows from the measured fields of a verdict, and its threshold.
 
-        It depends on fields that a record has. Without a value, the reason decides: an error, or not applicable.
+        It depends on fields that a record has. Without a value, the reason decides: an error, or
+        not applicable.
         """
-        threshold = self.binding
         if measured.value is None:
             return ("error" if measured.status == "error" else "not_applicable"), None
+
+        threshold = self.binding
         if threshold is None:
             return "informational", None
         if self._tolerated is not None and self.tolerance is not None:
-            limits = measured.confidence_limits
-            outcome = "inconclusive" if limits is None else limits.outcome(self.tolerance)
-            return _STATUS_OF[outcome], None if outcome == "informational" else self.tolerance
+            return self._ruling_by_tolerance(measured, self.tolerance)
         if self.conditions.stopped:
-            return (
-                "pass" if self.holds(measured.value, threshold.threshold) else "fail"
-            ), threshold.threshold
+            keeps = self.holds(measured.value, threshold.threshold)
+            return ("pass" if keeps else "fail"), threshold.threshold
+        return self._ruling_by_threshold(measured, threshold)
 
-        share = measured.n / threshold.n if threshold.n else self.conditions.share_of_counts
-        limit = threshold.threshold * share if measured.unit is Unit.IMAGES else threshold.threshold
-        # Even with equal numbers, the images may differ; a threshold by hand knows no error by sampling. A thorough run
-        # may measure more images than it is for, which leaves nothing open.
+    def _ruling_by_tolerance(
+        self, measured: Verdict, tolerance: float
+    ) -> tuple[Status, float | None]:
+        """Return the status by the bounds of the distance, and the tolerance if it was judged."""
+        limits = measured.confidence_limits
+        outcome = "inconclusive" if limits is None else limits.outcome(tolerance)
+        if outcome == "informational":
+            return _STATUS_OF[outcome], None
+        return _STATUS_OF[outcome], tolerance
+
+    def _ruling_by_threshold(
+        self, measured: Verdict, threshold: Threshold
+    ) -> tuple[Status, int | float]:
+        """Return the status by the threshold that counts, and that threshold for these images."""
+        share = self.conditions.share_of_counts
+        if threshold.n:
+            share = measured.n / threshold.n
+        limit = threshold.threshold
+        if measured.unit is Unit.IMAGES:
+            limit = threshold.threshold * share
+
+        # Even with equal numbers, the images may differ; a threshold by hand knows no error by
+        # sampling. A thorough run may measure more images than it is for, which leaves nothing
+        # open.
         on_sample = share != 1 or self.conditions.share != 1
         if self.hand is not None:
             on_sample = share < 1 or self.conditions.share < 1 or measured.sampling is not None
-        status: Status = self._status_of(
-            measured, limit, ends=measured.interval if on_sample else None
-        )
+        ends = measured.interval if on_sample else None
+
+        status: Status = self._status_of(measured, limit, ends=ends)
         if status == "fail" and ROLES[self.role].precondition:
             status = "error"
         return status, limit
 
     def _fitting(self, measurement: Measurement) -> Check:
-        """Return the check with the direction of the metric; raises `ChecksError` for a measurement it cannot judge."""
-        metric, wrong = measurement.metric, ""
-        if self.metric not in {"", metric.name}:
-            wrong = (
-                f"the check holds a threshold on {self.metric!r}, the test measured {metric.name!r}; correct the "
-                "check's metric or the test"
-            )
-        elif not metric.is_case_of(METRICS.get(metric.name, metric)):
-            wrong = (
-                f"the test measured a metric {metric.name!r}, but this is the name of another, known metric; choose "
-                "another name for yours"
-            )
-        elif self.significance is not None and measurement.p_value is None:
-            wrong = (
-                f"the check asks for a significance, but {metric.name!r} compares no two models; remove `significance` "
-                "from the check"
-            )
-        elif math.isnan(measurement.value):
-            wrong = (
-                f"the test measured {metric.name!r} as NaN, expected a number; where there is nothing to measure, "
-                "raise NotApplicableError"
-            )
+        """Return the check with the direction of the measured metric.
+
+        Raises `ChecksError`, which names the check, for a measurement that it cannot judge.
+        """
+        images = round(measurement.n / self.conditions.share_of_counts)
         try:
-            if wrong:
-                raise ChecksError(wrong)
-            return self.with_metric(
-                metric, images=round(measurement.n / self.conditions.share_of_counts)
-            )
+            self._expect_fitting(measurement)
+            return self.with_metric(measurement.metric, images=images)
         except ChecksError as error:
             raise ChecksError(f"check {self.id}: {error}") from None
+
+    def _expect_fitting(self, measurement: Measurement) -> None:
+        metric = measurement.metric
+        if self.metric not in {"", metric.name}:
+            raise ChecksError(
+                f"the check holds a threshold on {self.metric!r}, "
+                f"the test measured {metric.name!r}; correct the check's metric or the test"
+            )
+        if not metric.is_case_of(METRICS.get(metric.name, metric)):
+            raise ChecksError(
+                f"the test measured a metric {metric.name!r}, but this is the name of another, "
+                "known metric; choose another name for yours"
+            )
+        if self.significance is not None and measurement.p_value is None:
+            raise ChecksError(
+                f"the check asks for a significance, but {metric.name!r} compares no two models; "
+                "remove `significance` from the check"
+            )
+        if math.isnan(measurement.value):
+            raise ChecksError(
+                f"the test measured {metric.name!r} as NaN, expected a number; where there is "
+                "nothing to measure, raise NotApplicableError"
+            )
 
     def _status_of(
         self, measured: Verdict, limit: float, *, ends: tuple[float, float] | None
@@ -201,11 +239,11 @@ class Check(Row):
         return measured.p_value >= self.significance
 
     def _tolerance_test(self, measurement: Measurement) -> ToleranceTest:
-        """Return the test by exact bounds: equal passes, different fails, and anything else is inconclusive."""
+        """Return the test by exact bounds; its outcome is equal, different or inconclusive."""
         if measurement.quantity is None or self.tolerance is None:
             raise ChecksError(
-                f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so the check cannot "
-                "have a tolerance; give it a threshold by hand"
+                f"check {self.id}: {measurement.metric.name!r} is no distance from an original, so "
+                "the check cannot have a tolerance; give it a threshold by hand"
             )
         return ToleranceTest(measurement, self.tolerance, self.conditions.sharing)
 
@@ -218,13 +256,20 @@ class Check(Row):
     def _expect_certain_failure(self, verdict: Verdict) -> None:
         if verdict.metric != "accuracy" or verdict.status != "fail":
             raise ChecksError(
-                f"check {self.id}: the run has stopped, but its {verdict.n} images do not show a certain failure. "
-                "The model or the test depends on more than the image; run the gate without stop"
+                f"check {self.id}: the run has stopped, but its {verdict.n} images do not show a "
+                "certain failure. The model or the test depends on more than the image; "
+                "run the gate without stop"
             )
 
     def _measured(self, measurement: Measurement, limits: ConfidenceLimits | None) -> Verdict:
         """Return a verdict with all that was measured, before it is compared with a threshold."""
-        recorded = self.conditions.recorded
+        contributions = ""
+        clean_value = None
+        if self.conditions.recorded:
+            clean_value = measurement.rest
+            if measurement.each is not None:
+                contributions = packed(measurement.each)
+
         return Verdict(
             check=self,
             status="informational",
@@ -241,8 +286,8 @@ class Check(Row):
             p_value=measurement.p_value,
             confidence_limits=limits,
             flips=measurement.flips.as_json() if measurement.flips else None,
-            each=packed(measurement.each) if recorded and measurement.each is not None else "",
-            rest=measurement.rest if recorded else None,
+            each=contributions,
+            rest=clean_value,
             sampling=measurement.sampling,
             curve=measurement.curve,
         )
@@ -250,7 +295,10 @@ class Check(Row):
     def unjudged(
         self, status: Literal["not_applicable", "error"], detail: str, *, code: str = ""
     ) -> Verdict:
-        """Return the verdict of a check without a measurement; an error has the code of its reason."""
+        """Return the verdict of a check without a measurement.
+
+        An error has the code of its reason.
+        """
         return Verdict(check=self, status=status, metric=self.metric, detail=detail, code=code)
 
 
@@ -292,13 +340,16 @@ class Verdict:
     curve: Curve | None = None
     """The curve behind the value, if a figure draws it."""
     stopped: int = 0
-    """Number of images of the whole check, in a run that stops after n; `value` is the best that others can make it."""
+    """Number of images of the whole check, in a run that stops after n.
+
+    `value` is then the best that the other images can make it.
+    """
     code: str = ""
     """The code of an error, see `harness.base.codes`."""
 
     @property
     def passed(self) -> bool:
-        """Return whether the test passes: the measurement keeps its threshold, or no threshold applies."""
+        """Return whether the measurement keeps its threshold, or no threshold applies."""
         return self.status in {"pass", "informational", "not_applicable"}
 
     @property
@@ -318,27 +369,31 @@ class Verdict:
 
     @property
     def leads(self) -> str:
-        """Return the noun of a count whose pictures are the first of a page; empty for other metrics."""
+        """Return the noun of a count whose pictures come first on a page; empty for others."""
         metric = METRICS.get(self.metric)
         return metric.leads if metric else ""
 
     def outranks(self, other: Verdict) -> bool:
-        """Return whether this verdict replaces another of the same check: the graver, or at equal gravity the worse."""
+        """Return whether this verdict replaces another of the same check.
+
+        The graver one counts, or at equal gravity the worse value.
+        """
         if self.status != other.status or self.value is None or other.value is None:
             return STATUSES.index(self.status) < STATUSES.index(other.status)
-        return (
-            self.value > other.value
-            if self.check.direction == "at_most"
-            else self.value < other.value
-        )
+        if self.check.direction == "at_most":
+            return self.value > other.value
+        return self.value < other.value
 
     def explain(self, report: str = "") -> str:
-        """Return one line with value, threshold, number of images and interval; `report` is the page with pictures."""
+        """Return one line with value, threshold, number of images and interval.
+
+        `report` is the page with pictures.
+        """
         return explained(self, report)
 
     @property
     def derived(self) -> dict[str, Any]:
-        """Return the facts of the check's entry in `stress.json` that a reader could derive from its other fields."""
+        """Return the facts in `stress.json` that follow from the check's other fields there."""
         reference = self.check.reference
         return {
             "id": self.check.id,
@@ -352,7 +407,7 @@ class Verdict:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Return the check's entry in `stress.json`: the verdict's fields, and what follows from them."""
+        """Return the check's entry in `stress.json`: the verdict's fields and the derived facts."""
         plain = as_plain(self) | {"check": self.check.as_json()}
         return {**self.derived, "explanation": self.explain(), **plain}
 
