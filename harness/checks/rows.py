@@ -1,4 +1,4 @@
-"""Rows of the checks file: the id of each, its thresholds, and the keys that a stress test declares."""
+"""Rows of the checks file: the ID of each, its thresholds, and its keys."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ChecksError(InputError):
     code = Code.CHECKS
 
 
-def _known(role: str) -> str:
+def _existing_role(role: str) -> str:
     if role not in ROLES:
         raise PydanticCustomError("role", "one of {known}", {"known": ", ".join(ROLES)})
     return role
@@ -65,10 +65,11 @@ def one_of(names: Iterable[str]) -> Any:
 class Key(Generic[T]):
     """Key of a family's checks: its name in the checks file, its type, and the words for its value.
 
-    `kind` is a type: `str`, `float`, `tuple[str, str]`, `Literal["wrong"]`, a frozen dataclass such as `Pose`, or one
-    with limits as in pydantic, `Annotated[float, Field(ge=0, le=1)]`. `words` are for the report: a format string for
-    the value, such as "fog of density {:.0%}", or a function of it. A stress test declares the key in `@check("fog",
-    DENSITY)` and reads its value as `stress_check[DENSITY]`.
+    `kind` is a type: `str`, `float`, `tuple[str, str]`, `Literal["wrong"]`, a frozen dataclass such
+    as `Pose`, or one with limits as in pydantic, `Annotated[float, Field(ge=0, le=1)]`. `words` are
+    for the report: a format string for the value, such as "fog of density {:.0%}", or a function of
+    it. A stress test declares the key in `@check("fog", DENSITY)` and reads its value as
+    `stress_check[DENSITY]`.
     """
 
     name: str
@@ -77,17 +78,21 @@ class Key(Generic[T]):
 
     def said(self, value: Any) -> str:
         """Return the words for a value."""
-        return self.words.format(value) if isinstance(self.words, str) else self.words(value)
+        if isinstance(self.words, str):
+            return self.words.format(value)
+        return self.words(value)
 
 
 @record
 class Threshold:
-    """A threshold and its provenance: mean and standard deviation of `reference_models` networks of other seeds.
+    """A threshold and its provenance, such as the reference models behind it.
 
-    The threshold is for `n` images, by default for all images of the data. A calibrated threshold lies `k` standard
-    deviations of prediction from the mean. With 95% power it detects a loss of `minimum_detectable_drop`, in the unit
-    of the metric. `definition` is the beginning of the check's own at the time of calibration. If `conversions` names a
-    command, that command converted the reference models, and each conversion was compared with its original.
+    `mean` and `std` are those of `reference_models` networks of other seeds. The threshold is for
+    `n` images, by default for all images of the data. A calibrated threshold lies `k` standard
+    deviations of prediction from the mean. With 95% power it detects a loss of
+    `minimum_detectable_drop`, in the unit of the metric. `definition` is the beginning of the
+    check's own at the time of calibration. If `conversions` names a command, that command converted
+    the reference models, and each conversion was compared with its original.
     """
 
     threshold: int | float
@@ -101,11 +106,17 @@ class Threshold:
     definition: str = ""
     date: str = ""
     root_mean: int | float | None = None
-    """Mean of 2 sqrt(x + 3/8), for a metric with a threshold on that scale; `root_std` is its standard deviation."""
+    """Mean of 2 sqrt(x + 3/8), for a metric with a threshold on that scale.
+
+    `root_std` is its standard deviation.
+    """
     root_std: int | float | None = None
     conversions: str = ""
     of_loss: float = 0.0
-    """Largest variance by sampling of a loss of one unit, in a sample with strata; `sample` names it."""
+    """Largest variance by sampling of a loss of one unit, in a sample with strata.
+
+    `sample` names the sample.
+    """
     sample: str = ""
 
 
@@ -113,18 +124,19 @@ class Threshold:
 class Row:
     """A row of the checks file: a case of a family, and the threshold for its measurement.
 
-    `role` names the model that the check measures. `direction` is the good side of the threshold, by default that of
-    the metric. A family's test decides what `pose`, `class_name` and its own `keys` mean. A check is informational if
-    it has no threshold, or if `informational` gives a reason to ignore the panel's. A comparison of two models fails
-    only if its p-value is below `significance`. A `tolerance` limits a distance from the original. The check passes if
-    the upper 99% bound lies within it, and fails if the lower one lies beyond it. Else it is inconclusive.
+    `role` names the model that the check measures. `direction` is the good side of the threshold,
+    by default that of the metric. A family's test decides what `pose`, `class_name` and its own
+    `keys` mean. A check is informational if it has no threshold, or if `informational` gives a
+    reason to ignore the panel's. A comparison of two models fails only if its p-value is below
+    `significance`. A `tolerance` limits a distance from the original. The check passes if the upper
+    99% bound lies within it, and fails if the lower one lies beyond it. Else it is inconclusive.
     """
 
     id: str
     family: str
     metric: str
     direction: Direction | None = None
-    role: Annotated[str, AfterValidator(_known)] = "candidate"
+    role: Annotated[str, AfterValidator(_existing_role)] = "candidate"
     pose: Pose = IDENTITY
     class_name: str | None = None
     significance: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -145,27 +157,34 @@ class Row:
             object.__setattr__(self, "definition", _definition(self))
 
     def __getitem__(self, key: Key[T]) -> T | None:
-        """Return the value of a key that the stress test declares, None if the check leaves it out."""
+        """Return the value of a key that the stress test declares; None if the check lacks it."""
         if key.name not in self.keys:
             raise ChecksError(
-                f"check {self.id}: the test reads the key {key.name!r} and does not declare it; add its Key to "
-                f'@check("{self.family}", ...)'
+                f"check {self.id}: the test reads the key {key.name!r} and does not declare it; "
+                f'add its Key to @check("{self.family}", ...)'
             )
         value: T | None = self.keys[key.name]
         return value
 
     def with_keys(self, declared: Sequence[Key[Any]], *, path: Path, test: str) -> Self:
-        """Return the check with the values of the keys that its test declares; a key left out is None.
+        """Return the check with the values of the keys that its test declares.
 
-        Raises `ChecksError`, which names file, check and test, for an undeclared key and for a value of another type.
+        The value of a key that the check leaves out is None.
+
+        Raises:
+            ChecksError: A key is undeclared, or its value has another type. The message names file,
+                check and test.
         """
         where = f"{path}: check {self.id!r} of {test}"
-        if unknown := sorted(set(self.keys) - {key.name for key in declared}):
-            names = ", ".join(sorted(key.name for key in declared)) or "none"
+        undeclared = sorted(set(self.keys) - {key.name for key in declared})
+        if undeclared:
+            common_keys = ", ".join(sorted(COMMON_KEYS))
+            declared_names = ", ".join(sorted(key.name for key in declared)) or "none"
             raise ChecksError(
-                f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(COMMON_KEYS))}, and those that the "
-                f"test declares: {names}"
+                f"{where}: unknown key {undeclared[0]!r}; known are {common_keys}, "
+                f"and those that the test declares: {declared_names}"
             )
+
         values, words = {}, []
         for key in declared:
             value = self.keys.get(key.name)
@@ -177,8 +196,14 @@ class Row:
 
     @property
     def binding(self) -> Threshold | None:
-        """Return the threshold that counts: one by hand, or a tolerance, wins over the panel's; None without one."""
-        return self.hand or self._tolerated or (None if self.informational else self.panel)
+        """Return the threshold that counts; None without one.
+
+        A threshold by hand, or a tolerance, wins over the panel's.
+        """
+        by_hand = self.hand or self._tolerated
+        if by_hand is None and not self.informational:
+            return self.panel
+        return by_hand
 
     @property
     def _tolerated(self) -> Threshold | None:
@@ -201,26 +226,36 @@ class Row:
 
     @property
     def by_conversions(self) -> bool:
-        """Return whether the threshold that counts comes from conversions; it then replaces a tolerance."""
-        return bool(
-            self.panel and self.panel.conversions and not self.informational and self.hand is None
-        )
+        """Return whether the threshold that counts comes from conversions.
+
+        It then replaces a tolerance.
+        """
+        if self.panel is None or self.informational or self.hand is not None:
+            return False
+        return bool(self.panel.conversions)
 
     @property
     def provenance(self) -> str | None:
-        """Return where the threshold that counts comes from: hand, panel or conversions; None without one."""
+        """Return the origin of the threshold that counts: hand, panel or conversions.
+
+        None without a threshold.
+        """
         if self.binding is None:
             return None
-        return "hand" if self.by_hand else "conversions" if self.by_conversions else "panel"
+        if self.by_hand:
+            return "hand"
+        return "conversions" if self.by_conversions else "panel"
 
     @property
     def reference(self) -> Threshold | None:
-        """Return the panel's threshold, binding or not, or else the one by hand; None without either."""
+        """Return the panel's threshold, binding or not, or else the one by hand, if any."""
         return self.panel or self.by_hand
 
     def holds(self, value: float, limit: float) -> bool:
         """Return whether the value is on the good side of the limit."""
-        return value <= limit if self.direction == "at_most" else value >= limit
+        if self.direction == "at_most":
+            return value <= limit
+        return value >= limit
 
 
 COMMON_KEYS = frozenset({"class", *(item.name for item in fields(Row))}) - {
@@ -235,8 +270,12 @@ RESERVED_KEYS = frozenset(item.name for item in (*fields(Row), *fields(Condition
 
 
 def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
-    """Return the keys that a test declares; raises `ChecksError`, which names the test, for an invalid one."""
+    """Return the keys that a test declares.
+
+    Raises `ChecksError`, which names the test, for an invalid one.
+    """
     declared: list[Key[Any]] = []
+    names: set[str] = set()
     for key in keys:
         if not isinstance(key, Key):
             raise ChecksError(
@@ -244,15 +283,18 @@ def declared_keys(keys: Sequence[object], *, test: str) -> tuple[Key[Any], ...]:
             )
         if key.name in COMMON_KEYS | RESERVED_KEYS:
             raise ChecksError(
-                f"{test} declares a key {key.name!r}, but every check has something of this name; choose another name"
+                f"{test} declares a key {key.name!r}, but every check has something of this name; "
+                "choose another name"
             )
-        if key.name in {each.name for each in declared}:
+        if key.name in names:
             raise ChecksError(f"{test} declares the key {key.name!r} twice; remove one")
         declared.append(key)
+        names.add(key.name)
     return tuple(declared)
 
 
 def _definition(check: Row) -> str:
+    """Return the hash of what the check measures."""
     content = {
         "id": check.id,
         "family": check.family,
@@ -263,4 +305,5 @@ def _definition(check: Row) -> str:
         "significance": check.significance,
         "keys": check.keys,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
