@@ -1,6 +1,7 @@
-"""The families of checks: the meaning of each, its checks in a first checks file, and the mutant that it must catch.
+"""The families of checks: their meaning, their checks in a first checks file, and their mutants.
 
-A new family is an entry of families.toml, its code in the table below, and a test. A feature may register one, too.
+A new family is an entry of families.toml, its code in the table below, and a test. A feature may
+register one, too.
 """
 
 from __future__ import annotations
@@ -97,17 +98,24 @@ FAMILIES = Registry(
     },
     hook="stress_families",
 )
-"""The families that ship, by name, in the order of a first checks file. A user's own family has no entry."""
+"""The families that ship, by name, in the order of a first checks file.
+
+A user's own family has no entry.
+"""
 
 
 def family_title(name: str) -> str:
     """Return the title of a family; for a family that does not ship, its name."""
     family = FAMILIES.get(name)
-    return family.title if family else name.replace("-", " ").replace("_", " ").capitalize()
+    if family:
+        return family.title
+    return name.replace("-", " ").replace("_", " ").capitalize()
 
 
 def family_in_words(name: str) -> str:
-    """Return a family's title within a sentence or a list: in lower case, without the examples behind a comma.
+    """Return a family's title within a sentence or a list.
+
+    It is in lower case, without the examples behind a comma.
 
     >>> family_in_words("slice")
     'groups of images'
@@ -117,12 +125,19 @@ def family_in_words(name: str) -> str:
 
 
 def families_in_words(names: Iterable[str], *, shown: int = 5) -> str:
-    """Return the titles of the first families as text, each once, and the number of others, as `some_of` does."""
-    return some_of([family_in_words(name) for name in dict.fromkeys(names)], shown=shown)
+    """Return the titles of the first families as text, each once, and the number of others.
+
+    The form is that of `some_of`.
+    """
+    titles = [family_in_words(name) for name in dict.fromkeys(names)]
+    return some_of(titles, shown=shown)
 
 
 def damages(checks: ChecksFile) -> dict[str, Damage]:
-    """Return by family the mutant that its checks must catch; that of one that needs a row only if the file has one."""
+    """Return by family the mutant that its checks must catch.
+
+    A family whose mutant needs a row has one only if the file has such a row.
+    """
     from harness.checks.damages import DAMAGES  # It needs PyTorch.
 
     mutants = {}
@@ -144,13 +159,19 @@ DEFAULT = (
 )
 """The families of a first checks file by default; data with groups have those of `slice`, too."""
 GEOMETRIC = ("rotation", "shift", "pose", "gain", "flip", "search", "augmentation_gap")
-"""Families of rotated, shifted and flipped images: by default only for a project with an augmentation range."""
+"""Families of rotated, shifted and flipped images.
+
+By default, only a project with an augmentation range has them.
+"""
 _OF_FEW_CLASSES = {CLASS_DIFFERENCE, "flips"}
-"""Families with further checks of each class; by default only up to `MOST` classes, as for groups."""
+"""Families with further checks of each class.
+
+By default, data have them only up to `MOST` classes, as for groups.
+"""
 
 
 def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
-    """Return the families that a first checks file may have, each with the function that makes its checks."""
+    """Return the families that a first checks file may have, with the function for their checks."""
     return {
         family.name: family.starter_checks
         for family in FAMILIES.values()
@@ -159,12 +180,18 @@ def offered() -> dict[str, Callable[[StarterData], list[Row]]]:
 
 
 def families_of(names: str) -> tuple[str, ...]:
-    """Return the families in text such as `clean,rotation`; raises `InputError` for a family that is not offered."""
-    families = tuple(filter(None, (name.strip() for name in names.split(","))))
-    if (unknown := [name for name in families if name not in offered()]) or not families:
+    """Return the families in text such as `clean,rotation`.
+
+    Raises `InputError` for a family that is not offered.
+    """
+    stripped = [name.strip() for name in names.split(",")]
+    families = tuple(filter(None, stripped))
+    unknown = [name for name in families if name not in offered()]
+    if unknown or not families:
         wrong = unknown[0] if unknown else ""
         raise InputError(
-            f"--families {wrong}: no stress test of it ships; expected some of {','.join(offered())}"
+            f"--families {wrong}: no stress test of it ships; "
+            f"expected some of {','.join(offered())}"
         )
     return families
 
@@ -178,39 +205,59 @@ def starter_checks(
     augmentation: AugmentationRange | None = None,
     model: RoleModel | None = None,
 ) -> tuple[StarterCheck, ...]:
-    """Return the checks of these families for these images; those of family `pairs` are for the given class pairs.
+    """Return the checks of these families for these images.
 
-    None stands for the default families: `DEFAULT`, and `slice` for columns with some groups of enough images. Those
-    of geometry are among them only with the `augmentation` range that a project declares, and follow it.
-    `min_accuracy` is a threshold by hand on clean accuracy, a share. Tolerances on skews are those that the `model`
-    keeps; without one, these checks are informational. Raises `InputError` for a threshold that is no
-    share, or that has no check.
+    Args:
+        images: The images that the checks measure.
+        families: None stands for the default families: `DEFAULT`, and `slice` for columns with
+            some groups of enough images. Those of geometry are among them only with an
+            `augmentation` range.
+        pairs: The class pairs that checks of family `pairs` are for.
+        min_accuracy: A threshold by hand on clean accuracy, a share.
+        augmentation: The range that a project declares, which checks of geometry follow.
+        model: Tolerances on skews are those that it keeps; without a model, these checks are
+            informational.
+
+    Raises:
+        InputError: The threshold is no share, or no check has it.
     """
     if families is None:
-        many = len(images.classes) > MOST
-        left_out = {
-            *(_OF_FEW_CLASSES if many else ()),
-            *(GEOMETRIC if augmentation is None else ()),
-        }
-        of_declared_range = ("flip", "augmentation_gap") if augmentation is not None else ()
-        families = tuple(name for name in (*DEFAULT, *of_declared_range) if name not in left_out)
-        if columns := compared_columns(images.groups):
-            groups = {
-                name: values for name, values in images.groups.items() if name in {*columns, PAIR}
-            }
-            images, families = replace(images, groups=groups), (*families, SLICE)
+        families = _default_families(images, augmentation)
+        columns = compared_columns(images.groups)
+        if columns:
+            compared = {*columns, PAIR}
+            groups = {name: values for name, values in images.groups.items() if name in compared}
+            images = replace(images, groups=groups)
+            families = (*families, SLICE)
+
     if min_accuracy is not None and not ("clean" in families and 0 < min_accuracy <= 1):
         raise InputError(
-            f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as 0.9, and the family "
-            "clean"
+            f"--min-accuracy {min_accuracy:g}: expected a share above 0 and at most 1, such as "
+            "0.9, and the family clean"
         )
+
     about = StarterData(images, tuple(pairs), min_accuracy, augmentation, model)
-    return with_ids_apart(
-        StarterCheck(name, family, metric, more)
-        for family, rows in offered().items()
-        if family in families
-        for name, metric, more in rows(about)
-    )
+    checks = []
+    for family, rows in offered().items():
+        if family in families:
+            checks += [
+                StarterCheck(name, family, metric, more) for name, metric, more in rows(about)
+            ]
+    return with_ids_apart(checks)
+
+
+def _default_families(
+    images: LabelledImages, augmentation: AugmentationRange | None
+) -> tuple[str, ...]:
+    families: tuple[str, ...] = DEFAULT
+    left_out: set[str] = set()
+    if len(images.classes) > MOST:
+        left_out |= _OF_FEW_CLASSES
+    if augmentation is None:
+        left_out |= set(GEOMETRIC)
+    else:
+        families = (*DEFAULT, "flip", "augmentation_gap")
+    return tuple(name for name in families if name not in left_out)
 
 
 def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
@@ -220,11 +267,14 @@ def starter(images: LabelledImages, checks: Sequence[StarterCheck]) -> str:
     if any(check.family == SLICE for check in checks):
         data["groups_sha256"] = groups_sha256(images.groups)
     data |= images.domain.declared()
+
     lines = [
-        "# `stress-harness calibrate` writes the thresholds, from reference models of your recipe. Until then, a check",
-        '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. It runs in the stress '
-        "test",
-        "# that is marked with its family. `stress-harness docs reference/checks` explains the keys.",
+        "# `stress-harness calibrate` writes the thresholds, from reference models of your "
+        "recipe. Until then, a check",
+        '# has one by hand, `hand = { threshold = 0.9, reason = "..." }`, or is informational. '
+        "It runs in the stress test",
+        "# that is marked with its family. `stress-harness docs reference/checks` explains the "
+        "keys.",
         f"\nschema = {SCHEMA}\nprotocol = {PROTOCOL}\n\n[data]",
         *(f"{key} = {in_toml(value)}" for key, value in data.items()),
         *(f"\n{check.as_toml()}" for check in checks),
