@@ -1,4 +1,7 @@
-"""Declared incumbent: a file beside the weights, under version control, names the last accepted model and its hash."""
+"""Declared incumbent: a file beside the weights names the last accepted model and its hash.
+
+The file is under version control.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 NONE = "none"
 """The value of `file` if no model is accepted yet."""
+_HEX_DIGITS = 64
+"""Hexadecimal digits of a SHA-256."""
 _HEAD = """\
 # The incumbent: the last accepted model, which the gate compares candidates with.
 # `stress-harness accept` writes this file. Commit it together with the weights.
@@ -35,9 +40,10 @@ class _Table:
 
 @dataclass(frozen=True)
 class Declaration:
-    """Incumbent that the file `path` declares: the file `weights` with this `sha256`, or none for a `reason`.
+    """Incumbent that the file `path` declares.
 
-    `acceptance` records how an artifact was accepted, with its original; None for other models.
+    It is the file `weights` with this `sha256`, or none for a `reason`. `acceptance` records how an
+    artifact was accepted, with its original; None for other models.
     """
 
     path: Path
@@ -53,20 +59,26 @@ class Declaration:
 
     def expect_weights(self) -> None:
         """Raise `InputError` if the declared weights are missing or have another SHA-256."""
-        if self.weights is not None and (found := self.found) != self.sha256:
-            raise IncumbentError(self.refusal(found))
+        if self.weights is None:
+            return
+        sha256 = self.found
+        if sha256 != self.sha256:
+            raise IncumbentError(self.refusal(sha256))
 
     def refusal(self, found: str | None) -> str:
-        """Return the error message for weights with the SHA-256 `found`, None for a missing file."""
+        """Return the error message for weights with this SHA-256, None for a missing file."""
         assert self.weights is not None
         fact = "does not exist" if found is None else f"has the SHA-256 {found[:12]}…"
-        fact = f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that {self.path} declares"
+        fact = (
+            f"{self.weights}: {fact}, expected {self.sha256[:12]}… of the incumbent that "
+            f"{self.path} declares"
+        )
         pending = pending_of(self.weights)
         if hash_of_file(pending) == self.sha256:
             return f"{fact}; an acceptance was interrupted, finish it: mv {pending} {self.weights}"
         return (
-            f"{fact}. Bring the file back (git checkout, git lfs pull), accept a model again, or compare with none: "
-            "--incumbent none"
+            f"{fact}. Bring the file back (git checkout, git lfs pull), accept a model again, "
+            "or compare with none: --incumbent none"
         )
 
 
@@ -81,30 +93,44 @@ def pending_of(weights: Path) -> Path:
 
 
 def read_declaration(path: Path) -> Declaration | None:
-    """Return the incumbent that a file declares, None without a file; raises `InputError` for invalid content."""
+    """Return the incumbent that a file declares, None without a file.
+
+    Raises `InputError` for invalid content.
+    """
     if not (path.exists() or path.is_symlink()):
         return None
     _, table = read_toml(path, error=IncumbentError, mended="restore it from the repository")
-    found = read_record(_Table, table, where=f"{path}")
-    file, sha256 = (printable(each) for each in (found.file, found.sha256))
-    if found.schema != SCHEMA:
+    declared = read_record(_Table, table, where=f"{path}")
+    if declared.schema != SCHEMA:
         raise IncumbentError(
-            f"{path}: schema is {found.schema}, expected {SCHEMA}; accept a model with this version"
+            f"{path}: schema is {declared.schema}, expected {SCHEMA}; "
+            "accept a model with this version"
         )
-    if found.file == NONE:
-        if found.sha256 or not found.reason.strip():
-            raise IncumbentError(
-                f"{path}: file is {NONE!r} with sha256 {found.sha256!r} and reason {printable(found.reason)!r}, "
-                "expected a reason and no sha256. Restore it from the repository, or write a reason"
-            )
-        return Declaration(path, None, "", found.reason)
-    if "/" in found.file or "\\" in found.file or found.file in {"", ".", ".."}:
+    if declared.file == NONE:
+        return _declared_none(declared, path)
+
+    name = declared.file
+    if "/" in name or "\\" in name or name in {"", ".", ".."}:
         raise IncumbentError(
-            f"{path}: file is {file!r}, expected the name of a file in the same folder"
+            f"{path}: file is {printable(name)!r}, expected the name of a file in the same folder"
         )
-    if len(found.sha256) != 64 or set(found.sha256) - set("0123456789abcdef"):  # noqa: PLR2004  Hexadecimal digits.
-        raise IncumbentError(f"{path}: sha256 is {sha256!r}, expected 64 hexadecimal digits")
-    return Declaration(path, path.with_name(found.file), found.sha256, "", found.acceptance)
+    sha256 = declared.sha256
+    if len(sha256) != _HEX_DIGITS or set(sha256) - set("0123456789abcdef"):
+        raise IncumbentError(
+            f"{path}: sha256 is {printable(sha256)!r}, expected 64 hexadecimal digits"
+        )
+    return Declaration(path, path.with_name(name), sha256, "", declared.acceptance)
+
+
+def _declared_none(declared: _Table, path: Path) -> Declaration:
+    """Return the declaration that no model is accepted yet, which needs a reason."""
+    if declared.sha256 or not declared.reason.strip():
+        raise IncumbentError(
+            f"{path}: file is {NONE!r} with sha256 {declared.sha256!r} and reason "
+            f"{printable(declared.reason)!r}, expected a reason and no sha256. "
+            "Restore it from the repository, or write a reason"
+        )
+    return Declaration(path, None, "", declared.reason)
 
 
 def declaration_of(
@@ -114,17 +140,29 @@ def declaration_of(
     date: str,
     acceptance: Mapping[str, bool | str | list[str]] | None = None,
 ) -> bytes:
-    """Return the content of the file that declares these weights, for an artifact with its `acceptance`."""
-    text = f'{_HEAD}schema = {SCHEMA}\nfile = {in_toml(weights.name)}\nsha256 = "{sha256}"\ndate = "{date}"\n'
+    """Return the content of the file that declares these weights.
+
+    An artifact has its `acceptance` in it.
+    """
+    lines = [
+        f"schema = {SCHEMA}",
+        f"file = {in_toml(weights.name)}",
+        f'sha256 = "{sha256}"',
+        f'date = "{date}"',
+    ]
     if acceptance is not None:
-        text += "\n[acceptance]\n" + "".join(
-            f"{key} = {in_toml(value)}\n" for key, value in acceptance.items()
-        )
+        lines += ["", "[acceptance]"]
+        lines += [f"{key} = {in_toml(value)}" for key, value in acceptance.items()]
+    text = _HEAD + "\n".join(lines) + "\n"
     return text.encode()
 
 
 def declaration_of_none() -> bytes:
     """Return the content of the file for a repository without an accepted model."""
-    return (
-        f'{_HEAD}schema = {SCHEMA}\nfile = "{NONE}"\nreason = "no model is accepted yet"\n'.encode()
-    )
+    lines = [
+        f"schema = {SCHEMA}",
+        f'file = "{NONE}"',
+        'reason = "no model is accepted yet"',
+    ]
+    text = _HEAD + "\n".join(lines) + "\n"
+    return text.encode()
