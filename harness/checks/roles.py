@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Role:
-    """The role of a checkpoint in a run; `about` begins the help of the option with the role's name.
+    """The role of a checkpoint in a run.
 
-    The default is the model that `models/OWN.toml` declares, or else `models/OWN.safetensors`. If neither exists, it is
-    the `shipped` model, for the shipped data and an existing folder. `known_as` names the role for a reader who has not
-    seen the options. A role that is not `optional` always has a checkpoint. If a check of a `precondition` fails, the
-    run is inconclusive. Checks against a role `of_another` are not applicable to a candidate that is the same network.
+    `about` begins the help of the option with the role's name. The default is the model that
+    `models/OWN.toml` declares, or else `models/OWN.safetensors`. If neither exists, it is the
+    `shipped` model, for the shipped data and an existing folder. `known_as` names the role for a
+    reader who has not seen the options.
+
+    A role that is not `optional` always has a checkpoint. If a check of a `precondition` fails, the
+    run is inconclusive. Checks against a role `of_another` are not applicable to a candidate that
+    is the same network.
     """
 
     about: str
@@ -35,16 +39,24 @@ class Role:
 
         Raises `InputError` for a declaration that cannot be read.
         """
-        if (declared := self.declared(models)) is not None:
-            return declared.weights
-        if self.own and (own := models / f"{self.own}.safetensors").exists():
-            return own
+        declaration = self.declared(models)
+        if declaration is not None:
+            return declaration.weights
+
+        own_checkpoint = models / f"{self.own}.safetensors"
+        if self.own and own_checkpoint.exists():
+            return own_checkpoint
+
         needed = not self.optional or (shipped_data and models.is_dir())
-        return models / f"{self.shipped}.safetensors" if self.shipped and needed else None
+        if self.shipped and needed:
+            return models / f"{self.shipped}.safetensors"
+        return None
 
     def declared(self, models: Path) -> Declaration | None:
         """Return the declaration of the role's model in this folder; None without one."""
-        return read_declaration(models / f"{self.own}.toml") if self.own else None
+        if not self.own:
+            return None
+        return read_declaration(models / f"{self.own}.toml")
 
     @property
     def default_in_words(self) -> str:
@@ -54,7 +66,10 @@ class Role:
             shipped += " for the shipped data, none for others"
         if not self.own:
             return shipped
-        return f"the declared one of models/{self.own}.toml; else models/{self.own}.safetensors, {shipped}"
+        return (
+            f"the declared one of models/{self.own}.toml; "
+            f"else models/{self.own}.safetensors, {shipped}"
+        )
 
 
 INCUMBENT = "incumbent"
@@ -83,10 +98,16 @@ OWN_ROLES: dict[str, Role] = {
 }
 """The roles of the harness itself."""
 ROLES = Registry("role", Role, OWN_ROLES, hook="stress_roles")
-"""The roles, in the order in which their models are opened; each has an option and a fixture of its name."""
+"""The roles, in the order in which their models are opened.
+
+Each has an option and a fixture of its name.
+"""
 
 
 def role_title(role: str) -> str:
-    """Return the name of a role in reports: the known one, with that of the option in parentheses."""
+    """Return the name of a role in reports.
+
+    It is the known name, with that of the option in parentheses.
+    """
     words = ROLES[role].known_as if role in ROLES else ""
     return f"{words} ({role})" if words else role
