@@ -41,11 +41,14 @@ def confident_errors(predictions: Predictions) -> np.ndarray:
 class Damage:
     """A way to break a model, and the images that the mutant fails.
 
-    `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C). Before these, the latter
-    takes the numbers of two classes: those of the first check that has a pair. Without any, they are the class of the
-    first check that has one, or else 0, and the next class. With a `metric`, only checks of this metric must fail.
-    Checks of the metric `unmoved` need not, as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions
-    need pixels, too. `fault` names what is wrong with the mutant, as text (default: its name).
+    `pixels` changes the images (N, C, H, W) before the model, and `logits` its logits (N, C).
+    Before these, the latter takes the numbers of two classes: those of the first check that has a
+    pair. Without any, they are the class of the first check that has one, or else 0, and the next
+    class.
+
+    With a `metric`, only checks of this metric must fail. Checks of the metric `unmoved` need not,
+    as the mutant keeps it. Unless it `costs_accuracy`, recorded predictions need pixels, too.
+    `fault` names what is wrong with the mutant, as text (default: its name).
     """
 
     name: str
@@ -70,16 +73,18 @@ class Damage:
         self, candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]
     ) -> RoleModel:
         """Return the candidate with the mutant in place of its model, and with an empty cache."""
-        watched = _watched(checks, classes)
-        pixels, logits, model = self.pixels, self.logits, candidate.classifier.model
+        pixels = self.pixels
+        logits = self.logits
         if pixels and self.costs_accuracy and not candidate.provides.live:
-            pixels, logits = (
-                None,
-                moved,
-            )  # Recorded predictions exist for the original pixels alone.
-        damaged = _Damaged(
-            pixels or nn.Identity(), model, partial(logits, watched) if logits else nn.Identity()
-        )
+            # Recorded predictions exist for the original pixels alone.
+            pixels = None
+            logits = moved
+
+        before = pixels or nn.Identity()
+        after: Callable[[Tensor], Tensor] = nn.Identity()
+        if logits:
+            after = partial(logits, _watched(checks, classes))
+        damaged = _Damaged(before, candidate.classifier.model, after)
         return replace(candidate, classifier=candidate.classifier.like(damaged))
 
 
@@ -117,45 +122,60 @@ class Redirected(nn.Module):
 
 
 def half_wrong(candidate: RoleModel, checks: Sequence[Check], classes: Sequence[str]) -> RoleModel:
-    """Return the mutant of a model that takes about every second image for another class, and is always certain.
+    """Return the mutant that mistakes about every second image and is always certain.
 
-    The other class is the next one. Each of the two watched classes is predicted as the other. Raises
-    `NotApplicableError` for a model of scores, which has no classes.
+    It predicts the next class instead. Each of the two watched classes is predicted as the other.
+
+    Raises:
+        NotApplicableError: The model gives scores, so it has no classes.
     """
     if candidate.provides.scored:
         raise NotApplicableError(NO_CLASSES)
-    taken = torch.arange(1, len(classes) + 1) % len(classes)
+    replacements = torch.arange(1, len(classes) + 1) % len(classes)
     first, second = _watched(checks, classes)
-    taken[[first, second]] = torch.tensor([second, first])
-    mutant = Redirected(candidate.classifier.model, _odd, partial(_taken_for, taken))
+    replacements[[first, second]] = torch.tensor([second, first])
+
+    answer = partial(_with_classes_replaced, replacements)
+    mutant = Redirected(candidate.classifier.model, _odd, answer)
     return replace(candidate, classifier=candidate.classifier.like(mutant))
 
 
 def _odd(pixels: Tensor) -> Tensor:
-    """Return which images have an odd sum of pixels in 8 bits, (N,) bool: about half, whatever the batch."""
-    return (pixels * 255).round().long().flatten(1).sum(dim=1) % 2 == 1
+    """Return which images have an odd sum of pixels in 8 bits, (N,) bool.
+
+    They are about half, whatever the batch.
+    """
+    levels = (pixels * 255).round().long()
+    return levels.flatten(1).sum(dim=1) % 2 == 1
 
 
-def _taken_for(taken: Tensor, logits: Tensor, chosen: Tensor) -> Tensor:
+def _with_classes_replaced(replacements: Tensor, logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return certain logits, for the chosen images of the class that replaces the predicted one."""
     predicted = logits.argmax(dim=1)
-    predicted = torch.where(chosen, taken.to(logits.device)[predicted], predicted)
+    replaced = replacements.to(logits.device)[predicted]
+    predicted = torch.where(chosen, replaced, predicted)
     return CERTAIN * functional.one_hot(predicted, logits.shape[1]).to(torch.float32)
 
 
 def _watched(checks: Sequence[Check], classes: Sequence[str]) -> tuple[int, int]:
+    """Return the numbers of the two classes that the checks watch most closely."""
     for check in checks:
         pair = tuple(dict.fromkeys(check.keys.get("pair") or ()))
         if len(pair) == 2 and set(pair) <= set(classes):  # noqa: PLR2004
             return classes.index(pair[0]), classes.index(pair[1])
-    first = next(
-        (classes.index(check.class_name) for check in checks if check.class_name in classes), 0
-    )
+
+    first = 0
+    for check in checks:
+        if check.class_name in classes:
+            first = classes.index(check.class_name)
+            break
     return first, (first + 1) % len(classes)
 
 
 def swapped(watched: tuple[int, int], logits: Tensor) -> Tensor:
     """Swap the logits of the two classes that are watched."""
-    order, (first, second) = list(range(logits.shape[1])), watched
+    first, second = watched
+    order = list(range(logits.shape[1]))
     order[first], order[second] = second, first
     return logits[:, order]
 
@@ -168,13 +188,16 @@ def moved(_: tuple[int, int], logits: Tensor) -> Tensor:
 def _scaled(_: tuple[int, int], logits: Tensor) -> Tensor:
     """Multiply the logits by ten: confidence rises, its order and the predictions stay."""
     logits = logits.float()  # Ten times a logit of half precision may be beyond its range.
-    # Confidence depends on the distances from the largest logit alone. An infinite distance becomes a finite one.
+    # Confidence depends on the distances from the largest logit alone. An infinite distance becomes
+    # a finite one.
     distances = logits.amax(dim=1, keepdim=True) - logits
     return -(distances * 10).clamp(max=torch.finfo(torch.float32).max)
 
 
 def _without_left_half(pixels: Tensor) -> Tensor:
-    return pixels * (torch.arange(pixels.shape[-1], device=pixels.device) >= pixels.shape[-1] // 2)
+    width = pixels.shape[-1]
+    columns = torch.arange(width, device=pixels.device)
+    return pixels * (columns >= width // 2)
 
 
 def _blank(pixels: Tensor) -> Tensor:
