@@ -28,7 +28,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name at its first use: the settings of a run are read without NumPy, which checks need."""
+    """Import a name at its first use.
+
+    The settings of a run are read without NumPy, which checks need.
+    """
     for module, names in _MODULES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)
