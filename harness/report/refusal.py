@@ -1,6 +1,7 @@
-"""The reports of a run without a verdict, and the claim of their folder, whose reports refuse a run until its outcome.
+"""The reports of a run without a verdict, and the claim of a run on their folder.
 
-It needs the standard library alone, since any package may be what failed.
+The reports in a claimed folder refuse the run until its outcome replaces them. The module needs the
+standard library alone, since any package may be what failed.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from harness.run.status import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 PROTOCOL = 1
 """As in `harness.perturb`, which needs packages."""
@@ -50,15 +51,28 @@ ROLES = ("candidate", "baseline", "incumbent", "original")
 """Roles that have an entry in every `stress.json`."""
 TITLE = "Model quality gate"
 """The title of a report, behind its verdict and candidate."""
+_LISTS = (
+    "omissions",
+    "notices",
+    "failed_tests",
+    "known",
+    "self_checks",
+    "checks",
+    "remarks",
+    "tests",
+)
+"""Keys of a record that hold a list, empty in a refusal."""
+_TABLES = ("reference_curves", "pictures", "thumbnails", "costs")
+"""Keys of a record that hold a table, empty in a refusal."""
 _STYLE = Path(__file__).parent / "templates/report.css"
 _SHOWN = 10
 """Reasons that the summary shows."""
 UNFINISHED = f"[{Code.CRASH}] the run did not finish; run the gate again"
 """The reason of every refusal until a better one is known."""
 _KINDS = {PAGE: REPORT_PAGE, SUMMARY: REPORT_MARKDOWN, REPORT: REPORT_JSON}
-"""The reports in the order in which an outcome replaces them; a refusal does so the other way round.
+"""The reports in the order in which an outcome replaces them; a refusal replaces them in reverse.
 
-So the record is the first to refuse a run and the last to say more.
+The record is therefore the first to refuse a run and the last to show its outcome.
 """
 
 
@@ -74,7 +88,7 @@ def mark_of_page(run: str, verdict: str) -> str:
 
 def _id(text: str) -> str:
     """Return the letters and digits of an id: a record from elsewhere may have any text there."""
-    return "".join(each for each in text if each.isalnum())
+    return "".join(character for character in text if character.isalnum())
 
 
 def refusal(
@@ -86,26 +100,23 @@ def refusal(
     models: Mapping[str, str] = {},
     data: str = "",
 ) -> dict[str, Any]:
-    """Return the record of a run without a verdict: why, how it was started, and what it was asked to judge.
+    """Return the record of a run without a verdict, in which unknown values are empty.
 
-    `run` is its id, `models` has paths by role, `data` and `profile` are as given. Unknown values are empty.
+    Args:
+        reasons: Why there is no verdict.
+        command: How the run was started.
+        run: The id of the run.
+        profile: The profile, as given.
+        models: Paths of the models by role.
+        data: The data, as given.
     """
-    known = {
+    entries = {
         role: {"path": path, "sha256": "", "architecture": ""} for role, path in models.items()
     }
-    empty = (
-        "omissions",
-        "notices",
-        "failed_tests",
-        "known",
-        "self_checks",
-        "checks",
-        "remarks",
-        "tests",
-    )
     folder = ""
     with suppress(OSError):
         folder = str(Path.cwd())
+
     return {
         "schema": SCHEMA,
         "protocol": PROTOCOL,
@@ -118,7 +129,7 @@ def refusal(
         "provisional": False,
         "attempt": 0,
         "chance_of_a_pass": 0.0,
-        **{role: known.get(role) for role in (*ROLES, *known)},
+        **{role: entries.get(role) for role in (*ROLES, *entries)},
         "data": {"name": data, "split": "", "sha256": "", "n": 0, "classes": []},
         "recipe": {},
         "provenance": "of unknown origin",
@@ -126,8 +137,8 @@ def refusal(
         "versions": versions(),
         "errors": list(reasons),
         "error_codes": [code_in(reason) for reason in reasons],
-        **{name: [] for name in empty},
-        **{name: {} for name in ("reference_curves", "pictures", "thumbnails", "costs")},
+        **{name: [] for name in _LISTS},
+        **{name: {} for name in _TABLES},
         **dict.fromkeys(
             ("overview", "history", "input_faults", "environment", *_keys_of_features())
         ),
@@ -140,7 +151,7 @@ def refusal(
 
 
 def _keys_of_features() -> list[str]:
-    """Return the keys of records that features leave; none if a feature is what failed."""
+    """Return the keys that features add to a record; none if a feature is what failed."""
     try:
         return sorted(record_keys())
     except Exception:
@@ -149,42 +160,59 @@ def _keys_of_features() -> list[str]:
 
 def refused_reports(record: Mapping[str, Any]) -> dict[str, bytes]:
     """Return all three reports of a refusal by their names, the record first."""
-    reasons, data, line = record["errors"], record["data"]["name"], record["command"]
     models = {
         role: entry["path"]
         for role, entry in record.items()
         if isinstance(entry, dict) and "path" in entry
     }
-    page = bare_page(
+    reports = {
+        REPORT: json.dumps(record, indent=1) + "\n",
+        SUMMARY: _refused_summary(record, models),
+        PAGE: _refused_page(record, models),
+    }
+    return {name: writable(content).encode() for name, content in reports.items()}
+
+
+def _refused_page(record: Mapping[str, Any], models: Mapping[str, str]) -> str:
+    """Return the page of a refusal; `models` are paths by role."""
+    releases = [f"{name} {release}" for name, release in record["versions"].items()]
+    return bare_page(
         run=record["run"],
         verdict="error",
         sentence="No verdict: this run is inconclusive.",
         headline=INCONCLUSIVE,
-        reasons=reasons,
+        reasons=record["errors"],
         facts={
             **models,
-            "data": data,
-            "reproduce": line,
-            "versions": ", ".join(
-                f"{name} {release}" for name, release in record["versions"].items()
-            ),
+            "data": record["data"]["name"],
+            "reproduce": record["command"],
+            "versions": ", ".join(releases),
         },
     )
-    said = [f"- **inconclusive**: {plain(reason)}" for reason in reasons[:_SHOWN]]
+
+
+def _refused_summary(record: Mapping[str, Any], models: Mapping[str, str]) -> str:
+    """Return the summary of a refusal in Markdown; `models` are paths by role."""
+    reasons = record["errors"]
+    reason_lines = [f"- **inconclusive**: {plain(reason)}" for reason in reasons[:_SHOWN]]
     more = len(reasons) - _SHOWN
-    said += [f"- **inconclusive**: {more} more, listed in {PAGE}"] if more > 0 else []
+    if more > 0:
+        reason_lines.append(f"- **inconclusive**: {more} more, listed in {PAGE}")
+
     judged = [f"- {plain(role)}: {code(path)}" for role, path in models.items()]
-    judged += [f"- data: {plain(data)}"] if data else []
+    data = record["data"]["name"]
+    if data:
+        judged.append(f"- data: {plain(data)}")
     judged.append(mark_of_summary(record["run"], "error"))
+
     blocks = [
         [f"## ❌ {TITLE}: {INCONCLUSIVE}"],
-        said,
+        reason_lines,
         ["What was judged:", "", *judged],
-        [f"Reproduce: {code(line)}"],
+        [f"Reproduce: {code(record['command'])}"],
     ]
-    summary = relative("\n\n".join("\n".join(block) for block in blocks) + "\n", record["folder"])
-    made = {REPORT: json.dumps(record, indent=1) + "\n", SUMMARY: summary, PAGE: page}
-    return {name: writable(content).encode() for name, content in made.items()}
+    text = "\n\n".join("\n".join(block) for block in blocks) + "\n"
+    return relative(text, record["folder"])
 
 
 def bare_page(
@@ -197,20 +225,27 @@ def bare_page(
     reasons: Sequence[str] = (),
     said: Sequence[str] = (),
 ) -> str:
-    """Return a page with a verdict, a paragraph for each line that is `said` of it, and a table of `facts`.
+    """Return a whole page from plain text, without templates: a box, paragraphs, a table.
 
-    The `reasons` of the verdict stand in the box at the top with it.
+    Args:
+        run: The id of the run.
+        verdict: The verdict, which colors the box at the top.
+        sentence: The verdict in words, first in the box.
+        headline: The headline, last in the box.
+        facts: The rows of the table: what was judged, by its name.
+        reasons: The reasons of the verdict, in the box between sentence and headline.
+        said: Further paragraphs, below the box.
     """
     style = ""
     with suppress(OSError):
         style = _STYLE.read_text("utf-8")
+
     rows = "".join(
         f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>'
         for name, value in facts.items()
     )
-    in_box, below = (
-        "".join(f"<p>{_text(line)}</p>" for line in lines) for lines in (reasons, said)
-    )
+    in_box = _paragraphs(reasons)
+    below = _paragraphs(said)
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -218,20 +253,32 @@ def bare_page(
         f'<div class="headline {verdict}" {mark_of_page(run, verdict)}>'
         f"<strong>{_text(sentence)}</strong>{in_box}"
         f'<span>{_text(headline)}</span></div>{below}<section class="section">'
-        f'<h2>What was judged, and how to do it again</h2><div class="scroll"><table>{rows}</table></div>'
+        "<h2>What was judged, and how to do it again</h2>"
+        f'<div class="scroll"><table>{rows}</table></div>'
         "</section></main></body></html>\n"
     )
 
 
+def _paragraphs(lines: Sequence[str]) -> str:
+    """Return each line as a paragraph of HTML."""
+    return "".join(f"<p>{_text(line)}</p>" for line in lines)
+
+
 def _text(text: str) -> str:
+    """Return text for HTML, without characters that cannot be printed."""
     return escape(printable(text))
 
 
 @dataclass
 class Claim:
-    """The folder of the reports as that of one run, which this process holds from `take` to `release`.
+    """The claim of one run on the folder of its reports, held from `take` to `release`.
 
-    `command` is how the run was started, and `known` has further facts of its refusals, as in `refusal`.
+    Args:
+        folder: The folder.
+        command: How the run was started.
+        run: The id of the run.
+        known: Further facts for its refusals, which are keywords of `refusal`.
+        hold: What holds the folder.
     """
 
     folder: Path
@@ -243,28 +290,35 @@ class Claim:
     """True while the folder is that of this run."""
 
     def take(self, *, wait: bool, reason: str = UNFINISHED) -> None:
-        """Keep other runs out of the folder, and have its reports refuse this run for this reason.
+        """Keep other runs out of the folder, and have its reports refuse this run.
 
-        If another run is there, `wait` for its end. Raises `InputError` for a folder that another run has, or that
-        cannot be written; reports there stay unchanged.
+        Args:
+            wait: Whether to wait for the end of another run that has the folder.
+            reason: Why the run is refused until its outcome.
+
+        Raises:
+            InputError: Another run has the folder, or it cannot be written. Reports there stay
+                unchanged.
         """
         if is_held(self.folder):
             raise OutputError(
-                f"{self.folder}: the run that started this one writes there; name another with --stress-reports"
+                f"{self.folder}: the run that started this one writes there; "
+                "name another with --stress-reports"
             )
         busy = f"{self.folder}: another run of the gate writes there"
 
-        def say() -> None:
+        def announce_wait() -> None:
             print(
                 f"{busy}; waiting for it to end (no_wait = true: end with 4)",
                 file=sys.stderr,
                 flush=True,
             )
 
+        on_wait = announce_wait if wait else None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.utime(self.folder)  # The disk itself may be read-only.
-            self.hold.enter_context(held(self.folder, on_wait=say if wait else None))
+            self.hold.enter_context(held(self.folder, on_wait=on_wait))
             self.taken = True
             self.refuse(reason)
         except FolderBusyError:
@@ -279,32 +333,38 @@ class Claim:
         self.hold.close()
 
     def refuse(self, *reasons: str) -> None:
-        """Have all reports say that the run is inconclusive, and why; raises `InputError` and changes none of them."""
+        """Replace all reports by those of an inconclusive run.
+
+        Raises:
+            InputError: The reports cannot be written. All of them stay unchanged.
+        """
         record = refusal(reasons, self.command, run=self.run, **self.known)
         self._write(refused_reports(record), [*reversed(_KINDS)])
         self._clear({})
 
     def publish(self, contents: Mapping[str, bytes]) -> None:
-        """Have all reports be those of an outcome; raises `InputError` and changes none of them.
+        """Replace all reports by those of an outcome.
 
-        The pictures among the contents are written first. Their names follow from their contents, so they replace none
-        that the record of another run names.
+        Args:
+            contents: The reports and their pictures, by name.
+
+        Raises:
+            InputError: The reports cannot be written. All of them stay unchanged.
         """
+        # The name of a picture follows from its content, so that writing one first never replaces
+        # a picture that the record of another run names.
         pictures = {name: content for name, content in contents.items() if name not in _KINDS}
         self._write(contents, [*_KINDS], pictures)
         self._clear(pictures)
 
-    def _clear(self, kept: Mapping[str, bytes]) -> None:
-        """Remove the pictures that the record does not name; one that cannot be removed stays unused."""
+    def _clear(self, pictures: Mapping[str, bytes]) -> None:
+        """Remove the pictures that the record does not name, except where that is impossible."""
         folder = self.folder / PICTURES
         with suppress(OSError, OutputError):
-            for path in () if folder.is_symlink() else folder.glob("*.webp"):
-                if (
-                    re.fullmatch("[0-9a-f]{16}", path.stem)
-                    and f"{PICTURES}/{path.name}" not in kept
-                ):
+            for path in _pictures_in(folder):
+                if f"{PICTURES}/{path.name}" not in pictures:
                     Output(path, REPORT_PICTURE, within=self.folder).remove()
-            if not kept:
+            if not pictures:
                 folder.rmdir()
 
     def _write(
@@ -313,31 +373,46 @@ class Claim:
         names: Sequence[str],
         pictures: Mapping[str, bytes] = {},
     ) -> None:
+        """Write the pictures, then the named reports in this order."""
         try:
             for name, content in pictures.items():
-                Output(self.folder / name, REPORT_PICTURE, within=self.folder).write(
-                    content, durable=False
-                )
-            write_together(
-                {
-                    Output(self.folder / name, _KINDS[name], within=self.folder): contents[name]
-                    for name in names
-                }
-            )
+                picture = Output(self.folder / name, REPORT_PICTURE, within=self.folder)
+                picture.write(content, durable=False)
+
+            reports = {
+                Output(self.folder / name, _KINDS[name], within=self.folder): contents[name]
+                for name in names
+            }
+            write_together(reports)
         except OSError as error:
             raise self._not_written(error) from None
 
     def _not_written(self, error: OSError) -> OutputError:
         return OutputError(
-            f"reports cannot be written to {self.folder}: {error.strerror or error}; make room there, or name another "
-            "folder with --stress-reports"
+            f"reports cannot be written to {self.folder}: {error.strerror or error}; "
+            "make room there, or name another folder with --stress-reports"
         )
 
 
-def refuse_unbegun(folder: Path, command: Sequence[str], why: str, *, wait: bool) -> None:
-    """Have the reports in a folder refuse a run that has not begun; where they cannot, an earlier refusal stays.
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    """Yield the files that are named as a run names its pictures; none behind a symbolic link."""
+    if folder.is_symlink():
+        return
+    for path in folder.glob("*.webp"):
+        if re.fullmatch("[0-9a-f]{16}", path.stem):
+            yield path
 
-    If another run has the folder, `wait` for its end, or leave its reports alone.
+
+def refuse_unbegun(folder: Path, command: Sequence[str], why: str, *, wait: bool) -> None:
+    """Have the reports in a folder refuse a run that has not begun.
+
+    Where they cannot be written, an earlier refusal stays, and standard error has the reason.
+
+    Args:
+        folder: The folder.
+        command: How the run was started.
+        why: Why it has not begun.
+        wait: Whether to wait for another run that has the folder, or to leave its reports alone.
     """
     claim = Claim(folder, command, new_run_id())
     try:
