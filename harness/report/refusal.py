@@ -230,7 +230,7 @@ def bare_page(
     Args:
         run: The id of the run.
         verdict: The verdict, which colors the box at the top.
-        sentence: The verdict in words, first in the box.
+        sentence: The verdict as text, first in the box.
         headline: The headline, last in the box.
         facts: The rows of the table: what was judged, by its name.
         reasons: The reasons of the verdict, in the box between sentence and headline.

@@ -77,8 +77,8 @@ class _Replaced:
 
     Attributes:
         path: Its file, None if no model is accepted yet.
-        role: What the run is told to compare with: the file, "none", or None for the shipped model.
-        declared: Its declaration, None if there is none.
+        role: The incumbent of the run: the file, "none", or None for the shipped model.
+        declared: Its declaration; None if no file declares one.
     """
 
     path: Path | None
@@ -331,7 +331,7 @@ def _write(
 def _record_of_acceptance(
     request: AcceptRequest, report: Mapping[str, Any], sha256: str, *, forced: bool
 ) -> dict[str, Any]:
-    """Return which run accepted the candidate, by which checks, on which data."""
+    """Return the record of an acceptance: the run, its checks and its data."""
     acceptance: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": report.get("profile"),

@@ -255,7 +255,7 @@ def _planned(request: InitRequest, here: Path) -> tuple[dict[Path, bytes], list[
 
 @dataclass(frozen=True)
 class _Trial:
-    """What the checkpoint shows on all images, if there is one.
+    """Facts about the checkpoint on all images, if init has one.
 
     Attributes:
         model: The model.
@@ -280,7 +280,7 @@ def _trial(request: InitRequest, images: LabelledImages) -> _Trial:
 
 
 def _checks_of(images: LabelledImages) -> ChecksFile | None:
-    """Return the checks file of the repository; None if there is none for these images."""
+    """Return the checks file of the repository; None without one for these images."""
     if not _CHECKS.exists():
         return None
     checks = read_checks(_CHECKS)
