@@ -1,4 +1,4 @@
-"""Disagreements on images without labels: counts, and their thresholds from the reference models on these images."""
+"""Disagreements on images without labels: counts, and thresholds from the reference models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.measures.panel.threshold import Calibrated
 
 Part = Literal["class", "group"]
-"""Images that are counted in place of all: those of the worst class, or of the worst group of any column."""
+"""Images that are counted in place of all: those of the worst class or group."""
 UNANIMOUS_DISAGREEMENTS = Metric(
     "unanimous_disagreements",
     Unit.IMAGES,
@@ -40,109 +40,150 @@ CHURN = Metric(
     words="predictions other than the incumbent's",
 )
 ROWS: Mapping[str, tuple[Metric, Part | None]] = {
-    f"unlabeled-{name}{f'-{part}' if part else ''}": (metric, part)
-    for name, metric in (("unanimous", UNANIMOUS_DISAGREEMENTS), ("churn", CHURN))
-    for part in (None, "class", "group")
+    "unlabeled-unanimous": (UNANIMOUS_DISAGREEMENTS, None),
+    "unlabeled-unanimous-class": (UNANIMOUS_DISAGREEMENTS, "class"),
+    "unlabeled-unanimous-group": (UNANIMOUS_DISAGREEMENTS, "group"),
+    "unlabeled-churn": (CHURN, None),
+    "unlabeled-churn-class": (CHURN, "class"),
+    "unlabeled-churn-group": (CHURN, "group"),
 }
 """The checks by their ids."""
 
 
 def unanimous(votes: np.ndarray) -> np.ndarray:
-    """Return the class that all K models predict, from (K, N) classes; `OF_NO_CLASS` for other images, (N,) int64."""
-    return np.where((votes == votes[0]).all(axis=0), votes[0], OF_NO_CLASS)
+    """Return the class that all models predict, `OF_NO_CLASS` for images on which they disagree.
+
+    Args:
+        votes: The predicted classes of K models, (K, N).
+
+    Returns:
+        Classes, (N,) int64.
+    """
+    agree = (votes == votes[0]).all(axis=0)
+    return np.where(agree, votes[0], OF_NO_CLASS)
 
 
 def against(predicted: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return which predictions differ from the expected class, (N,) bool; images of no class do not differ."""
+    """Return which predictions differ from the expected class, (N,) bool.
+
+    Images of no class do not differ.
+    """
     return np.asarray((expected != OF_NO_CLASS) & (predicted != expected))
 
 
 def most_of_a_part(
     differ: np.ndarray, expected: np.ndarray, groups: Mapping[str, np.ndarray], part: Part | None
 ) -> tuple[int, int | tuple[str, str] | None, np.ndarray]:
-    """Return the number of differing images of all or of the worst part, that part, and which images it has."""
+    """Count the differing images, of all or of the worst part.
+
+    Args:
+        differ: Which predictions differ, (N,) bool.
+        expected: The expected classes, (N,).
+        groups: The names of the images' groups, (N,), by column.
+        part: Which parts are counted; None for all images.
+
+    Returns:
+        The count, the worst part (a class, or a column and a group) and which images are counted.
+    """
     if part is None:
         return int(differ.sum()), None, differ
+
+    worst: tuple[int, int | tuple[str, str] | None, np.ndarray] = (0, None, np.zeros_like(differ))
     columns = {"": expected} if part == "class" else groups
-    best: tuple[int, int | tuple[str, str] | None, np.ndarray] = (0, None, np.zeros_like(differ))
     for column, values in columns.items():
         names, counts = np.unique(values[differ], return_counts=True)
-        if len(names) and (most := int(counts.max())) > best[0]:
-            name = names[counts.argmax()]
-            best = (
-                most,
-                int(name) if part == "class" else (column, str(name)),
-                differ & (values == name),
-            )
-    return best
+        if not len(names) or counts.max() <= worst[0]:
+            continue
+
+        name = names[counts.argmax()]
+        where = int(name) if part == "class" else (column, str(name))
+        worst = (int(counts.max()), where, differ & (values == name))
+    return worst
 
 
 def unanimous_disagreements(predictions: Predictions, *, part: Part | None = None) -> Measurement:
-    """Return the number of predictions against the class on which all reference models agree: the images' label.
+    """Return the number of predictions against the class on which all reference models agree.
 
-    Of a `part`, it is the number of the worst class or group.
+    That class is the images' label. Of a `part`, it is the number of the worst class or group.
     """
-    return _measured(
-        UNANIMOUS_DISAGREEMENTS, predictions, predictions.labels, part, "the reference models"
-    )
+    labels = predictions.labels
+    return _counted(UNANIMOUS_DISAGREEMENTS, predictions, labels, part, "the reference models")
 
 
 def churn(
     predictions: Predictions, incumbent: Predictions, *, part: Part | None = None
 ) -> Measurement:
-    """Return the number of predictions other than the incumbent's, see `unanimous_disagreements`."""
-    return _measured(CHURN, predictions, incumbent.predicted, part, "the incumbent")
+    """Return the number of predictions other than the incumbent's, of all or of the worst part."""
+    return _counted(CHURN, predictions, incumbent.predicted, part, "the incumbent")
 
 
-def _measured(
+def _counted(
     metric: Metric, predictions: Predictions, expected: np.ndarray, part: Part | None, whom: str
 ) -> Measurement:
-    if part == "group" and not predictions.images.groups:
+    """Count the predictions that differ from the expected classes, with the images behind them."""
+    groups = predictions.images.groups
+    if part == "group" and not groups:
         raise NotApplicableError(
             "the images without labels have no groups; groups.csv in their folder names them"
         )
-    differ, classes = against(predictions.predicted, expected), predictions.classes
-    count, where, chosen = most_of_a_part(differ, expected, predictions.images.groups, part)
-    detail = (
-        f"of {int((expected != OF_NO_CLASS).sum()):,} on which {whom} agree"
-        if metric is not CHURN
-        else ""
-    )
-    if where is not None:
-        named = (
-            f"{where[0]} {where[1]}"
-            if isinstance(where, tuple)
-            else f"class {classes[where]} by {whom}"
-        )
-        detail = f"of {named}; {int(differ.sum()):,} of all"
-    failures = likely_most_confident(predictions, chosen)
+
+    differ = against(predictions.predicted, expected)
+    count, where, counted = most_of_a_part(differ, expected, groups, part)
+
+    detail = ""
+    if isinstance(where, tuple):
+        detail = f"of {where[0]} {where[1]}; {int(differ.sum()):,} of all"
+    elif where is not None:
+        detail = f"of class {predictions.classes[where]} by {whom}; {int(differ.sum()):,} of all"
+    elif metric is not CHURN:
+        detail = f"of {int((expected != OF_NO_CLASS).sum()):,} on which {whom} agree"
+
+    failures = likely_most_confident(predictions, counted)
     return count_of(metric, count, len(differ), detail=detail, failures=failures)
 
 
 def thresholds_on(
     votes: np.ndarray, groups: Mapping[str, np.ndarray], rows: Sequence[str] = tuple(ROWS)
 ) -> dict[str, Calibrated]:
-    """Return the thresholds of rows from the classes that K reference models predict for these images, (K, N).
+    """Return the thresholds of rows by their ids, from reference models on the same images.
 
-    Each model is measured by the agreement of the others. Its incumbent is the next model, so no two pairs share both.
-    Few models agree on more images than all of them. A count of theirs is corrected as for the consensus set.
+    Each reference model is measured by the agreement of the others. Its incumbent is the next
+    model, so that no two pairs share both.
+
+    Args:
+        votes: The predicted classes of K reference models, (K, N).
+        groups: The names of the images' groups, (N,), by column.
+        rows: The ids of the rows.
     """
-    count, n = votes.shape
-    values: list[dict[str, int | float]] = []
-    for at, own in enumerate(votes):
-        others, following = unanimous(np.delete(votes, at, axis=0)), votes[(at + 1) % count]
-        found: dict[str, int | float] = {}
-        for name in rows:
-            metric, part = ROWS[name]
-            expected = following if metric is CHURN else others
-            found[name] = most_of_a_part(against(own, expected), expected, groups, part)[0]
-            if metric is not CHURN and part is None and count in CORRECTED:
-                found[name] *= (count - 1) / count
-        values.append(found)
+    values = [_values_of_model(votes, model, groups, rows) for model in range(len(votes))]
+    n = votes.shape[1]
     checks = tuple(
         PanelCheck(name, "unlabeled", ROWS[name][0].name, Unit.IMAGES, "at_most", n, scale="root")
         for name in rows
     )
-    models = tuple(ReferenceModel(str(at), "", None, each) for at, each in enumerate(values))
+    models = tuple(
+        ReferenceModel(str(number), "", None, of_rows) for number, of_rows in enumerate(values)
+    )
     panel = Panel("", PROTOCOL, {}, checks, models)
     return {item.check.id: item for item in family_thresholds(panel, checks)}
+
+
+def _values_of_model(
+    votes: np.ndarray, model: int, groups: Mapping[str, np.ndarray], rows: Sequence[str]
+) -> dict[str, int | float]:
+    """Return the counts of a reference model, measured by the others, by the ids of rows."""
+    count = len(votes)
+    by_others = unanimous(np.delete(votes, model, axis=0))
+    by_next = votes[(model + 1) % count]
+
+    values: dict[str, int | float] = {}
+    for name in rows:
+        metric, part = ROWS[name]
+        expected = by_next if metric is CHURN else by_others
+        differ = against(votes[model], expected)
+        values[name] = most_of_a_part(differ, expected, groups, part)[0]
+
+        # Few models agree on more images than all of them, as for the consensus set.
+        if metric is not CHURN and part is None and count in CORRECTED:
+            values[name] *= (count - 1) / count
+    return values
