@@ -1,4 +1,4 @@
-"""Evaluation of one checkpoint: accuracy, failures and suspected label errors, as lines, as JSON and as files."""
+"""Evaluation of one checkpoint: accuracy, failures and suspected label errors."""
 
 from __future__ import annotations
 
@@ -41,12 +41,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.data import LabelledImages
-    from harness.inference import Predictions
+    from harness.inference import Classifier, Predictions
+    from harness.measures.panel.label_errors import WithoutLabelErrors
     from harness.run.settings import ModelSettings
 
 CHECKS = Path("stress_tests/checks.toml")
-_CONFUSIONS, _LABEL_ERRORS = 12, 20
-"""Confusions of persistent failures, and suspected label errors, that the terminal shows; the files have all."""
+_CONFUSIONS = 12
+"""Confusions of persistent failures that the terminal shows; the file has all."""
+_LABEL_ERRORS = 20
+"""Suspected label errors that the terminal shows; the file has all."""
 _LABEL_ERRORS_FILE = "label_errors.csv"
 _OF_FAILURES = {
     "failures.csv": table_kind("a table of failures", "kind,seen,image"),
@@ -61,7 +64,13 @@ FILES = {**_OF_FAILURES, _LABEL_ERRORS_FILE: _OF_LABELS}
 
 @dataclass(frozen=True)
 class Part:
-    """A part of an evaluation: in plain types, as lines of the terminal, and as contents of files by their names."""
+    """A part of an evaluation.
+
+    Attributes:
+        plain: Its results in plain types, for JSON.
+        lines: The same as lines for the terminal.
+        files: Contents of files, by their names.
+    """
 
     plain: Mapping[str, Any]
     lines: Sequence[str] = ()
@@ -82,70 +91,137 @@ def evaluate(
     folder: Path = Path("reports/failures"),
     images_table: Path | None = None,
 ) -> tuple[list[Part], list[str]]:
-    """Evaluate a checkpoint; return the parts asked for, and notes on the panel's predictions.
+    """Evaluate a checkpoint.
 
-    `on_grid` searches the poses of the augmentation range, 225 by default. `failures` asks for tables of failures.
-    With them, `pairs` of classes are further kinds, and `poses` (degrees, dx, dy in pixels) are listed, too. Label
-    errors are found by the file `panel_predictions`, by default the one that the checks file names. Files are for the
-    `folder`. The `images_table` has the results of each image, clean and in these poses.
-    Raises `InputError` for refused files, and where label errors need a missing panel.
+    Args:
+        checkpoint: The checkpoint.
+        settings: The data and how the model is run.
+        on_grid: Whether the poses of the augmentation range, 225 by default, are searched.
+        per_class: Whether to add precision and recall of each class.
+        failures: Whether to add tables of failures.
+        pairs: Pairs of classes whose confusions are further kinds of failures.
+        poses: Poses (degrees, dx, dy in pixels) whose failures are listed, too.
+        find_label_errors: Whether to add suspected label errors.
+        panel_predictions: The panel's predictions, by default the file that the checks file names.
+        folder: The folder for tables of failures and label errors.
+        images_table: The file for the results of each image, clean and in these poses.
+
+    Returns:
+        The requested parts, and notes on the panel's predictions.
+
+    Raises:
+        InputError: If a file is refused, an option needs another, or label errors need a panel
+            that is missing.
     """
     if (pairs or (poses and not images_table)) and not failures:
         raise InputError("--pair and --pose say which failures to list; give --failures, too")
-    if odd := next((pose for pose in poses if not all(map(math.isfinite, pose))), None):
-        expected = "expected finite numbers: degrees, and pixels to the right and down"
-        raise InputError(f"--pose {' '.join(f'{each:g}' for each in odd)}: {expected}")
-    everything = settings.all_images()
-    images = (
-        everything if settings.samples is None else stratified_sample(everything, settings.samples)
-    )
+    _expect_finite(poses)
+
+    all_images = settings.all_images()
+    images = all_images
+    if settings.samples is not None:
+        images = stratified_sample(all_images, settings.samples)
     model = settings.open(checkpoint, images)
-    classifier, clean = model.classifier, model.classifier.predict(images)
-    panel, notes, kinds = None, list[str](), tuple[FailureKind, ...]()
+    clean = model.classifier.predict(images)
+
+    panel, notes = None, list[str]()
     if failures or find_label_errors:
-        try:
-            panel = _panel_predictions(panel_predictions, everything, model.model_sha256)
-        except InputError as error:
-            if panel_predictions is not None:
-                raise
-            notes.append(f"whose errors these are is not told: {printable(error)}")
+        panel, notes = _panel_or_notes(panel_predictions, all_images, model.model_sha256)
     if find_label_errors and panel is None:
         raise PanelError(
             "--label-errors: no panel predictions of these images were found; name the file with "
             "--panel-predictions, which `stress-harness calibrate` leaves beside the panel",
             below=notes,
         )
-    if failures:
-        owned = None if panel is None else owners(clean, panel)
-        kinds = *kinds_for(clean, owned), *(confusion(*pair) for pair in pairs)
+
+    kinds = _kinds(clean, panel, pairs) if failures else ()
     no_corners = why_no_corners(images)
-    on_clean_alone = failures and bool(no_corners) and not on_grid
-    notes += [f"failures are of clean images alone: {no_corners}"] if on_clean_alone else []
+    if failures and no_corners and not on_grid:
+        notes.append(f"failures are of clean images alone: {no_corners}")
+
     grid = _poses_of(images, on_grid=on_grid, failures=failures)
-    predicted, posed = (
-        np.empty((len(images), len(grid)), dtype=np.int32),
-        np.zeros(len(kinds), dtype=int),
-    )
-    for at, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
-        seen = clean if pose == IDENTITY else classifier.predict(images, pose, keep=False)
-        predicted[:, at] = seen.predicted
-        if pose != IDENTITY:
-            posed += np.array([kind.among(seen).sum() for kind in kinds], dtype=int)
+    predicted, failures_in_poses = _search(model.classifier, images, clean, grid, kinds)
+
     parts = [_numbers(clean, predicted if on_grid else None)]
     if per_class:
         report = classification_report(clean)
         parts.append(Part({"classes": asdict(report)}, ["", *aligned(scores_rows(report))]))
-    views = [clean, *(classifier.predict(images, Pose(*pose), keep=False) for pose in poses)]
-    parts += [_table_of(views, images_table)] if images_table else []
+
+    posed = [model.classifier.predict(images, Pose(*pose), keep=False) for pose in poses]
+    views = [clean, *posed]
+    if images_table:
+        parts.append(_table_of(views, images_table))
     if failures:
-        moved = sum(pose != IDENTITY for pose in grid)
-        persistent = persistent_failures(images, predicted)
-        parts.append(
-            _failures(checkpoint, views, kinds, persistent, posed=posed, moved=moved, folder=folder)
+        part = _failures(
+            checkpoint,
+            views,
+            kinds,
+            persistent_failures(images, predicted),
+            in_poses=failures_in_poses,
+            n_poses=sum(pose != IDENTITY for pose in grid),
+            folder=folder,
         )
+        parts.append(part)
     if find_label_errors and panel is not None:
-        parts.append(_label_errors(clean, panel, everything.labels.numpy(), folder))
+        parts.append(_label_errors(clean, panel, all_images.labels.numpy(), folder))
     return parts, notes
+
+
+def _expect_finite(poses: Sequence[tuple[float, float, float]]) -> None:
+    """Raise `InputError` for a pose with a number that is not finite."""
+    for pose in poses:
+        if not all(map(math.isfinite, pose)):
+            numbers = " ".join(f"{number:g}" for number in pose)
+            raise InputError(
+                f"--pose {numbers}: expected finite numbers: degrees, and pixels to the right "
+                "and down"
+            )
+
+
+def _panel_or_notes(
+    path: Path | None, images: LabelledImages, sha256: str
+) -> tuple[PanelPredictions | None, list[str]]:
+    """Return the panel's predictions, or None and the reason if the default file is refused."""
+    try:
+        return _panel_predictions(path, images, sha256), []
+    except InputError as error:
+        if path is not None:
+            raise
+        return None, [f"whose errors these are is not told: {printable(error)}"]
+
+
+def _kinds(
+    clean: Predictions, panel: PanelPredictions | None, pairs: Sequence[tuple[str, str]]
+) -> tuple[FailureKind, ...]:
+    """Return the kinds of failures that are counted; pairs of classes are further ones."""
+    error_owners = None if panel is None else owners(clean, panel)
+    return *kinds_for(clean, error_owners), *(confusion(*pair) for pair in pairs)
+
+
+def _search(
+    classifier: Classifier,
+    images: LabelledImages,
+    clean: Predictions,
+    grid: Sequence[Pose],
+    kinds: Sequence[FailureKind],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict the images in the poses of a grid.
+
+    Returns:
+        The predicted classes, (N, P) int32, and the number of failures of each kind in all poses
+        but the clean one.
+    """
+    predicted = np.empty((len(images), len(grid)), dtype=np.int32)
+    counts = np.zeros(len(kinds), dtype=int)
+    for column, pose in enumerate(Progress(grid, unit="pose", delay=2, disable=not grid)):
+        if pose == IDENTITY:
+            predicted[:, column] = clean.predicted
+            continue
+
+        posed = classifier.predict(images, pose, keep=False)
+        predicted[:, column] = posed.predicted
+        counts += np.array([kind.among(posed).sum() for kind in kinds], dtype=int)
+    return predicted, counts
 
 
 def _poses_of(images: LabelledImages, *, on_grid: bool, failures: bool) -> tuple[Pose, ...]:
@@ -155,12 +231,13 @@ def _poses_of(images: LabelledImages, *, on_grid: bool, failures: bool) -> tuple
         return augmentation_range_poses(within)
     if not failures:
         return ()
-    return (
-        (IDENTITY,) if why_no_corners(images) else (IDENTITY, *augmentation_range_corners(within))
-    )
+    if why_no_corners(images):
+        return (IDENTITY,)
+    return (IDENTITY, *augmentation_range_corners(within))
 
 
 def _table_of(views: Sequence[Predictions], path: Path) -> Part:
+    """Return the table of each image in each view."""
     written = f"{sum(len(view.labels) for view in views):,} rows written: {path}"
     return Part({"per_image": str(path)}, [written], {str(path): per_image(views, path)})
 
@@ -168,18 +245,21 @@ def _table_of(views: Sequence[Predictions], path: Path) -> Part:
 def _panel_predictions(
     named: Path | None, images: LabelledImages, sha256: str
 ) -> PanelPredictions | None:
-    """Return the panel's predictions of all images of the split, without those of the model with this hash.
+    """Return the panel's predictions of all images of the split; None if no file is named.
 
-    None if no file is named. Raises `InputError` for a file that cannot be used.
+    Those of the model with this hash are left out. Raises `InputError` for a file that cannot be
+    used.
     """
     checks = read_checks(CHECKS) if CHECKS.exists() and named is None else None
     path = checks.panel_predictions if checks else named
     if path is None or not (named or path.exists()):
         return None
-    read = read_panel_predictions(path)
+
+    panel = read_panel_predictions(path)
     if checks:
-        checks.expect_panel_predictions(path, read.sha256)
-    others = read.without(sha256)
+        checks.expect_panel_predictions(path, panel.sha256)
+
+    others = panel.without(sha256)
     try:
         others.expect(images)
         others.clean(images)
@@ -189,7 +269,12 @@ def _panel_predictions(
 
 
 def _numbers(clean: Predictions, on_grid: np.ndarray | None) -> Part:
-    """Return accuracy and confident errors, with accuracy over the classes predicted `on_grid`, (N, P), if given."""
+    """Return accuracy and confident errors, and accuracy on a grid of poses.
+
+    Args:
+        clean: Predictions of the clean images.
+        on_grid: The classes predicted in P poses, (N, P); None if no grid was searched.
+    """
     numbers = {"clean_accuracy": accuracy(clean).value}
     if clean.has_confidence:
         numbers["confident_errors"] = confident_errors(clean, above=0.9).value
@@ -210,74 +295,102 @@ def _failures(
     kinds: Sequence[FailureKind],
     persistent: PersistentFailures,
     *,
-    posed: np.ndarray,
-    moved: int,
+    in_poses: np.ndarray,
+    n_poses: int,
     folder: Path,
 ) -> Part:
-    """Return the failures of each kind in each view, the clean one first, and the persistent ones.
+    """Return the failures of each kind in each view, and the persistent ones.
 
-    `posed` counts those of each kind in the poses that are `moved`.
+    Args:
+        checkpoint: The checkpoint.
+        views: Predictions of the images, clean and then in the listed poses.
+        kinds: The kinds of failures.
+        persistent: Images that the checkpoint gets wrong in most poses of the grid.
+        in_poses: The failures of each kind in the poses of the grid that are not clean, (kinds,).
+        n_poses: The number of these poses.
+        folder: The folder of the files.
     """
     report = classification_report(views[0])
-    tables = tuple(failure_table(each, kind) for each in views for kind in kinds)
+    tables = tuple(failure_table(view, kind) for view in views for kind in kinds)
     listed = failures_markdown(f"Failures of {checkpoint}", report, tables, persistent)
     contents = failures_csv(tables), persistent_csv(persistent), scores_csv(report), listed
     files = dict(zip(_OF_FAILURES, contents, strict=True))
+
+    # The tables are in the order of the views; those of a view have the order of the kinds.
     titles = [f"failures of {report.n} images", *(table.seen for table in tables[:: len(kinds)])]
     rows: list[list[object]] = []
-    for at, kind in enumerate(kinds):
-        posed_mean = [f"{posed[at] / moved:.1f}"] if moved else []
-        rows.append(
-            [kind.name, *(len(table.rows) for table in tables[at :: len(kinds)]), *posed_mean]
-        )
-    titles += [f"mean of {moved} poses"] if moved else []
+    for number, kind in enumerate(kinds):
+        row = [kind.name, *(len(table.rows) for table in tables[number :: len(kinds)])]
+        if n_poses:
+            row.append(f"{in_poses[number] / n_poses:.1f}")
+        rows.append(row)
+    if n_poses:
+        titles.append(f"mean of {n_poses} poses")
     lines = ["", *aligned([titles, *rows]), ""]
-    if moved:
-        lines.append(
-            f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"
-        )
-    groups = confusions_rows(persistent) if moved else []
+
+    if n_poses:
+        lines += _lines_of_persistent(persistent)
+    paths = [str(folder / name) for name in files]
+    lines.append(f"written: {', '.join(paths)}")
+    plain = {
+        "failures": [asdict(table) for table in tables],
+        "persistent": asdict(persistent),
+        "files": paths,
+    }
+    return Part(plain, lines, files)
+
+
+def _lines_of_persistent(persistent: PersistentFailures) -> list[str]:
+    """Return the persistent failures as lines for the terminal, by confusions."""
+    lines = [
+        f"wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} "
+        "images"
+    ]
+    groups = confusions_rows(persistent)
     if groups:
         lines += aligned(groups[:_CONFUSIONS], text=(0, 2))
     if len(groups) > _CONFUSIONS:
         lines.append(f"and {len(groups) - _CONFUSIONS} rarer confusions, in persistent.csv")
-    written = [str(folder / name) for name in files]
-    plain = {
-        "failures": [asdict(table) for table in tables],
-        "persistent": asdict(persistent),
-        "files": written,
-    }
-    return Part(plain, [*lines, f"written: {', '.join(written)}"], files)
+    return lines
 
 
 def _label_errors(
     clean: Predictions, panel: PanelPredictions, labels: np.ndarray, folder: Path
 ) -> Part:
-    """Return the suspected label errors, and the accuracy without them, or the reason why they are missing."""
+    """Return the suspected label errors and the accuracy without them, or why they are missing."""
     try:
-        found = label_errors(clean.images, panel, labels)
-        rest = without(clean, panel, found)
+        suspected = label_errors(clean.images, panel, labels)
+        without_suspected = without(clean, panel, suspected)
     except NotApplicableError as error:
         return Part({"label_errors": None, "label_errors_missing": str(error)}, ["", str(error)])
-    count, written = len(found.rows), str(folder / _LABEL_ERRORS_FILE)
-    agree = f"labels that nearly all of {found.reference_models} reference models agree against"
-    lines = ["", f"{agree}: {count} of {found.n}"]
+
+    count = len(suspected.rows)
+    agree = f"labels that nearly all of {suspected.reference_models} reference models agree against"
+    lines = ["", f"{agree}: {count} of {suspected.n}"]
     if count:
-        lines += aligned(label_errors_rows(found)[: _LABEL_ERRORS + 1], text=(0, 1, 2))
+        lines += aligned(label_errors_rows(suspected)[: _LABEL_ERRORS + 1], text=(0, 1, 2))
     if count > _LABEL_ERRORS:
         lines.append(f"and {count - _LABEL_ERRORS} more, in {_LABEL_ERRORS_FILE}")
-    said = f"without them: accuracy {rest.accuracy:.4f} of {rest.n} images ({rest.lost} of its errors are on them)"
-    if rest.reference_mean is not None and rest.reference_std is not None:
-        said += (
-            f"; reference models {rest.reference_mean:.4f} ± {rest.reference_std:.4f} on the same"
-        )
+
+    path = str(folder / _LABEL_ERRORS_FILE)
+    lines += [_line_without(without_suspected), f"written: {path}"]
     plain = {
-        "label_errors": as_plain(found),
-        "without_label_errors": as_plain(rest),
-        "label_errors_file": written,
+        "label_errors": as_plain(suspected),
+        "without_label_errors": as_plain(without_suspected),
+        "label_errors_file": path,
     }
-    return Part(
-        plain,
-        [*lines, said, f"written: {written}"],
-        {_LABEL_ERRORS_FILE: label_errors_csv(found, clean)},
+    return Part(plain, lines, {_LABEL_ERRORS_FILE: label_errors_csv(suspected, clean)})
+
+
+def _line_without(scores: WithoutLabelErrors) -> str:
+    """Return the accuracy without suspected label errors as a line for the terminal."""
+    line = (
+        f"without them: accuracy {scores.accuracy:.4f} of {scores.n} images "
+        f"({scores.lost} of its errors are on them)"
+    )
+    if scores.reference_mean is None or scores.reference_std is None:
+        return line
+    return (
+        f"{line}; reference models {scores.reference_mean:.4f} ± {scores.reference_std:.4f} "
+        "on the same"
     )
