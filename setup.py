@@ -1,4 +1,7 @@
-"""Put the shipped stress tests and the documentation into the wheel; see pyproject.toml for the rest."""
+"""Put the shipped stress tests and the documentation into the wheel.
+
+See pyproject.toml for the rest.
+"""
 
 from pathlib import Path
 

@@ -3,8 +3,8 @@
 A benchmark is started by `sys.exit(run(COMMANDS, …))`. Two options belong to all:
 
 - `--smoke` takes seconds to minutes and changes no file here. It runs the benchmark in a copy of the repository, with
-  few images and without its results. It measures them, writes them and writes its page. The numbers mean nothing, and
-  no goal counts.
+  few images and without its results. It measures them, writes them and writes its page. The numbers
+  mean nothing, and no goal counts.
 - `--check` writes nothing, and fails if a table in a page is not that of the results.
 """
 
@@ -48,7 +48,10 @@ _SMOKE, _CHECK = "BENCHMARKS_SMOKE", "BENCHMARKS_CHECK"
 Amount = TypeVar("Amount", int, "int | None")
 Option = tuple[str, Mapping[str, Any]]
 Commands = Mapping[str, tuple[Any, ...]]
-"""By name, the function of a command and its options; the one named "" runs where no command is named."""
+"""By name, the function of a command and its options.
+
+The one named "" runs where no command is named.
+"""
 
 
 # The start of a benchmark.
@@ -60,10 +63,12 @@ def option(name: str, **settings: Any) -> Option:
 
 
 def run(commands: Commands, *smoke: str) -> int:
-    """Run the command that the command line names; with `--smoke`, these in a copy, up to the first that fails.
+    """Run the command that the command line names.
 
-    A function gets its options as keywords, and its docstring is the help. Returns its exit status, or 2 for bad usage
-    and refused input.
+    With `--smoke`, these in a copy, up to the first that fails.
+
+    A function gets its options as keywords, and its docstring is the help. Returns its exit status,
+    or 2 for bad usage and refused input.
     """
     arguments = sys.argv[1:]
     if "--smoke" in arguments:
@@ -122,7 +127,10 @@ def few(full: Amount, small: Amount) -> Amount:
 
 
 def fashion_mnist(split: Literal["train", "test"]) -> LabelledImages:
-    """Return the images of a split; in a smoke run few test images, since CI has no training images."""
+    """Return the images of a split.
+
+    In a smoke run few test images, since CI has no training images.
+    """
     if _SMOKE in os.environ:
         return stratified_sample(load_fashion_mnist("test"), IMAGES)
     return load_fashion_mnist(split)
@@ -164,7 +172,11 @@ def _smoke(commands: Sequence[str]) -> int:
 
 
 def read(path: Path, without: Any = None) -> Any:
-    """Return the results in a JSON file, or `without` for a missing file; raises `InputError` for any other file."""
+    """Return the results in a JSON file, or `without` for a missing file.
+
+    Raises:
+        InputError: For any other file.
+    """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -174,7 +186,10 @@ def read(path: Path, without: Any = None) -> Any:
 
 
 def keep(path: Path, results: Any, *, indent: int = 1) -> None:
-    """Write results as JSON, complete or not at all; a dataclass becomes an object of its fields."""
+    """Write results as JSON, complete or not at all.
+
+    A dataclass becomes an object of its fields.
+    """
     write(path, json.dumps(results, indent=indent, default=asdict) + "\n")
 
 
@@ -198,7 +213,8 @@ def write(path: Path, text: str) -> None:
 def write_between(page: Path, name: str, body: str) -> None:
     """Put a table between its marks in a page, `<!-- NAME: begin -->` and `end`, or `<!-- NAME -->` and `end of`.
 
-    Raises `InputError` for a page without these marks, and by `--check` for one that has another table there.
+    Raises `InputError` for a page without these marks, and by `--check` for one that has another
+    table there.
     """
     before = page.read_text("utf-8")
     for begin, end in (
@@ -260,7 +276,9 @@ def many(n: int, noun: str) -> str:
 
 
 def python(folder: Path, *arguments: str, allowed: Sequence[int] = (0,), **environment: str) -> int:
-    """Run Python in a folder and return its exit status; raises `InputError` for one that is not allowed.
+    """Run Python in a folder and return its exit status.
+
+    Raises `InputError` for one that is not allowed.
 
     Modules come from this repository first, then from the folder.
     """
@@ -277,7 +295,10 @@ def python(folder: Path, *arguments: str, allowed: Sequence[int] = (0,), **envir
 
 
 def processor() -> str:
-    """Return the processor's name, family and model; virtual machines hide the name, and the others tell them apart."""
+    """Return the processor's name, family and model.
+
+    Virtual machines hide the name, and the others tell them apart.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -292,7 +313,10 @@ def processor() -> str:
 
 
 def load() -> str:
-    """Return the cores and the load as text; a benchmark reads them first, since later the load is its own."""
+    """Return the cores and the load as text.
+
+    A benchmark reads them first, since later the load is its own.
+    """
     return f"{os.cpu_count()} cores, at a load of {os.getloadavg()[0]:.1f} when it began"
 
 

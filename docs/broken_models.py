@@ -1,8 +1,8 @@
 """Broken models and what the gate says of each: `python -m docs.broken_models` writes gallery.md and its pictures.
 
-The models are the shipped one with damage, and the shipped one without augmentation. Each has a run of the gate, about
-a minute of one core. A complete run is not repeated, so the command is resumable. `--page` writes the page alone, from
-gallery.json.
+The models are the shipped one with damage, and the shipped one without augmentation. Each has a run
+of the gate, about a minute of one core. A complete run is not repeated, so the command is
+resumable. `--page` writes the page alone, from gallery.json.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def without_class(healthy: Checkpoint) -> Checkpoint:
 class Broken:
     """A broken model: its title, what was done to it, the right cause, a figure that shows it, and how it is made.
 
-    It is made of the shipped model. Without a `damage` it is the shipped baseline, and with `int8` an ONNX file. The
-    gate runs in this `profile`.
+    It is made of the shipped model. Without a `damage` it is the shipped baseline, and with `int8`
+    an ONNX file. The gate runs in this `profile`.
     """
 
     title: str
@@ -144,14 +144,16 @@ BROKEN = {
     ),
     "no-augmentation": Broken(
         "Trained without augmentation",
-        "The shipped baseline: the recipe of the shipped model without rotations, translations and flips.",
+        "The shipped baseline: the recipe of the shipped model without rotations, translations "
+        "and flips.",
         GEOMETRY,
         by_rotation,
         profile="quick",
     ),
     "wrong-normalization": Broken(
         "Wrong normalization",
-        "The pixels are normalized with MNIST's mean and standard deviation, not with those of training.",
+        "The pixels are normalized with MNIST's mean and standard deviation, not with those of "
+        "training.",
         PIPELINE,
         by_class,
         damaged(weights.wrong_normalization, (0.1307, 0.3081)),
@@ -367,7 +369,10 @@ def anchor(title: str) -> str:
 def _missed(wrong: Sequence[str]) -> list[str]:
     if not wrong:
         return ["Every headline names the right cause.", ""]
-    said = f"The headline names another cause, or none, for {len(wrong)} of {len(BROKEN)}: {', '.join(wrong)}."
+    said = (
+        f"The headline names another cause, or none, for {len(wrong)} of {len(BROKEN)}: "
+        f"{', '.join(wrong)}."
+    )
     return [said, "", *_ALIKE, ""]
 
 
@@ -396,9 +401,12 @@ _CAUSE = "Likely cause: "
 _SHOWN = ("Clean accuracy", _CAUSE)
 """Beginnings of the lines that the page shows."""
 _ALIKE = (
-    "The checks of a pipeline that destroys the model look like those of destroyed weights: compare *Wrong",
-    "normalization* with *Pruned too far*. The headline says so and names [`stress-harness skew`](skew.md). Given",
-    "1,000 predictions of the model with the wrong normalization, that command names MNIST's mean and standard",
+    "The checks of a pipeline that destroys the model look like those of destroyed weights: "
+    "compare *Wrong",
+    "normalization* with *Pruned too far*. The headline says so and names [`stress-harness "
+    "skew`](skew.md). Given",
+    "1,000 predictions of the model with the wrong normalization, that command names MNIST's mean "
+    "and standard",
     "deviation.",
 )
 _DRAWN: dict[Callable[[Overview, Turned], Figure], str] = {

@@ -1,7 +1,8 @@
 """Parts of pages that follow from the code: `python docs/from_the_code.py` writes them, `--check` names stale pages.
 
-A part stands between `<!-- from: NAME -->` and `<!-- end -->`. A name is an entry of `PARTS`, or that of a module or
-function. These are listed with signatures and the first paragraphs of docstrings.
+A part stands between `<!-- from: NAME -->` and `<!-- end -->`. A name is an entry of `PARTS`, or
+that of a module or function. These are listed with signatures and the first paragraphs of
+docstrings.
 """
 
 from __future__ import annotations

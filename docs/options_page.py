@@ -89,7 +89,10 @@ def _commands() -> Iterator[str]:
 
 
 def _section(heading: str, line: str, command: click.Command) -> str:
-    """Return the section of a command: its purpose, its command line and its options; then those of its commands."""
+    """Return the section of a command: its purpose, its command line and its options.
+
+    Then those of its commands.
+    """
     context = click.Context(command, info_name=line)
     usage = " ".join([line, *command.collect_usage_pieces(context)])
     example = getattr(command, "example", "")

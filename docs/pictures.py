@@ -390,7 +390,10 @@ def trigger(session: StressSession) -> Figure:
             image.labels[0],
             session.roles["candidate"].predict(image, stamp).predicted[0],
         )
-        said = f"{stamp.fill}, {stamp.size} px: {'right' if label == taken else f'→ {image.classes[taken]}'}"
+        said = (
+            f"{stamp.fill}, {stamp.size} px: "
+            f"{'right' if label == taken else f'→ {image.classes[taken]}'}"
+        )
         tiles.append((pixels, image.classes[label], said))
     return strip(tiles)
 

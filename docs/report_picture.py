@@ -1,7 +1,7 @@
 """The picture of a report for the README: `python docs/report_picture.py` writes docs/report.webp.
 
-It is the top of the page of the model `mixed-classes`, which `python -m docs.broken_models` leaves in runs/gallery/.
-Needs Chromium, as tests of the report in a browser do.
+It is the top of the page of the model `mixed-classes`, which `python -m docs.broken_models` leaves
+in runs/gallery/. Needs Chromium, as tests of the report in a browser do.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 In Python it is `from harness import gate`, and callbacks of trainers; see `harness.report.api` and
 `harness.report.trainers`.
 
-PYTEST_DONT_REWRITE: the package has no assertions, and a run's process imports it before pytest starts.
+PYTEST_DONT_REWRITE: the package has no assertions, and a run's process imports it before pytest
+starts.
 """
 
 from importlib import import_module

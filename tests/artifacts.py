@@ -25,7 +25,10 @@ class Dimmed(Labels):
 
 
 def save_artifact(folder, *, jitter=0.0, change=None, name="artifact.safetensors"):
-    """Save a network with shaken weights, whose last layer `change` may change; returns its name."""
+    """Save a network with shaken weights, whose last layer `change` may change.
+
+    Returns its name.
+    """
     model = network(jitter=jitter, seed=4)
     if change:
         with torch.no_grad():

@@ -1,4 +1,7 @@
-"""Warnings are errors in these tests; a user's model, in the gate, may warn. Long tests run when asked for."""
+"""Warnings are errors in these tests; a user's model, in the gate, may warn.
+
+Long tests run when asked for.
+"""
 
 import gc
 import importlib
@@ -46,8 +49,8 @@ for name in ("CI", "BUILD_NUMBER", "TF_BUILD"):  # There, runs leave the history
 class ModulesSnapshot:
     """Modules to restore after a run inside this process, which drops those of the run's own files and no library.
 
-    A compiled module that is loaded a second time may end the process. A thread that imports a missing module loads a
-    second one; later patches reach only one of the two.
+    A compiled module that is loaded a second time may end the process. A thread that imports a
+    missing module loads a second one; later patches reach only one of the two.
     """
 
     def __init__(self, preserve):
@@ -74,9 +77,11 @@ def _installed(module):
 
 
 _pytest.pytester.SysModulesSnapshot = ModulesSnapshot
-# Each run would look through all that its dozens of plugins define for fixtures that a decorator hides.
+# Each run would look through all that its dozens of plugins define for fixtures that a decorator
+# hides.
 _pytest.fixtures.FixtureManager._check_for_wrapped_fixture = lambda *arguments: None
-# A run inside this process would leave the fault handler with a file that is captured: a crash would say nothing.
+# A run inside this process would leave the fault handler with a file that is captured: a crash
+# would say nothing.
 _pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure = lambda config: (
     None
 )
@@ -100,7 +105,8 @@ HERE = Path(__file__).parent
 imports._FOREIGN += (
     f"{HERE}{os.sep}",
 )  # Else each run would hash all modules of tests as the user's code.
-# Networks here are small, and a second thread waits for the first more than it helps, most of all beside other tests.
+# Networks here are small, and a second thread waits for the first more than it helps, most of all
+# beside other tests.
 torch.set_num_threads(1)
 ON_REQUEST = (
     "browser",
@@ -125,7 +131,8 @@ def pytest_collection():
     for name in (*LIBRARIES, *(name for name in modules if not name.endswith("__main__"))):
         importlib.import_module(name)
     for logger in logging.root.manager.loggerDict.values():
-        logger.propagate = True  # PyTorch has dozens that do not, and to each of them pytest adds handlers per test.
+        # PyTorch has dozens that do not, and to each of them pytest adds handlers per test.
+        logger.propagate = True
     PIL.Image.init()
 
 
@@ -175,7 +182,10 @@ def interruptible():
 
 @pytest.fixture
 def zoo(request, pytester, tmp_path, monkeypatch):
-    """Return the little repository; the marker `zoo(rows, tests=...)` says which checks and stress tests it has."""
+    """Return the little repository.
+
+    The marker `zoo(rows, tests=...)` says which checks and stress tests it has.
+    """
     from zoo import GatedZoo
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -205,7 +215,10 @@ def cache_of_module(tmp_path_factory):
 
 @pytest.fixture
 def runs(pytester, monkeypatch, cache_of_module):
-    """Run the gate of commands in this process, with one cache for all tests of a module; yield their command lines."""
+    """Run the gate of commands in this process, with one cache for all tests of a module.
+
+    Yield their command lines.
+    """
     from zoo import hypothesis_as_it_starts, run_here
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_of_module))
@@ -216,7 +229,10 @@ def runs(pytester, monkeypatch, cache_of_module):
 
 @pytest.fixture
 def unchecked(monkeypatch):
-    """Leave self-checks, which take longest, out of runs in this process; for tests of what else a run does."""
+    """Leave self-checks, which take longest, out of runs in this process.
+
+    For tests of what else a run does.
+    """
     from harness.run.findings import SelfCheck
 
     made = (SelfCheck("none", "pass", "not tried here"),)
@@ -225,7 +241,9 @@ def unchecked(monkeypatch):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Install a package with a feature of some code, as if by pip, for this test; return the file of its module.
+    """Install a package with a feature of some code, as if by pip, for this test.
+
+    Return the file of its module.
 
     Tables that exist already keep what they have.
     """

@@ -194,7 +194,8 @@ PROGRAMS = {
     },
     "RESOURCE": {"pickle-of-2-megabytes": b"\x80\x02" + b"}" * 2_000_000 + b"."},
     "FORMAT": {
-        # BUILD with a pair sets attributes, here those of a function that loaders themselves may use.
+        # BUILD with a pair sets attributes, here those of a function that loaders themselves may
+        # use.
         "attributes-of-a-function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}"
         + binunicode("__defaults__")
         + b")s\x86b.",
@@ -694,7 +695,10 @@ CODES = {
 
 
 def make(folder):
-    """Write the corpus into a folder and return the path of each file; canaries would appear in `folder/canaries`."""
+    """Write the corpus into a folder and return the path of each file.
+
+    Canaries would appear in `folder/canaries`.
+    """
     return {name: make_one(name, folder) for name in CODES}
 
 

@@ -37,8 +37,8 @@ def _files(content):
 class Inference:
     """A served model: what it is, how it answers, and what it was asked.
 
-    `fault` is called with the number of a request for predictions and the handler, and returns True where it has
-    answered. `change` changes an answer before it is sent, `raw` its bytes.
+    `fault` is called with the number of a request for predictions and the handler, and returns True
+    where it has answered. `change` changes an answer before it is sent, `raw` its bytes.
     """
 
     def __init__(

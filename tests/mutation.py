@@ -1,11 +1,12 @@
 """Mutates the code that decides, and records which mutants its tests kill: `python tests/mutation.py --seconds 3600`.
 
-A mutant is a seeded sample's place with one operator, constant or condition changed. It lives in a copy of the
-repository, and the tests of its part run there up to the first failure. Outcomes stand in `mutants.json`; a run
-continues the last one, until its seconds are spent.
+A mutant is a seeded sample's place with one operator, constant or condition changed. It lives in a
+copy of the repository, and the tests of its part run there up to the first failure. Outcomes stand
+in `mutants.json`; a run continues the last one, until its seconds are spent.
 
-`--check` runs the mutants that were killed once, and returns 1 if tests let one live today. A mutant is found again by
-its function, the line and the changed line, in whatever file they stand. One whose line is gone is counted, no more.
+`--check` runs the mutants that were killed once, and returns 1 if tests let one live today. A
+mutant is found again by its function, the line and the changed line, in whatever file they stand.
+One whose line is gone is counted, no more.
 """
 
 import argparse
@@ -92,7 +93,10 @@ class Mutant:
 
 
 def functions(text):
-    """Yield each function of a module with its qualified name; those within functions belong to the outer one."""
+    """Yield each function of a module with its qualified name.
+
+    Those within functions belong to the outer one.
+    """
 
     def inside(node, names):
         for child in ast.iter_child_nodes(node):
@@ -177,7 +181,10 @@ def _same(lines, function, number):
 
 
 def applied(mutant, house):
-    """Return a file below a folder and its text with the mutant in it; None if the function has no such line."""
+    """Return a file below a folder and its text with the mutant in it.
+
+    None if the function has no such line.
+    """
     own = tuple(str(house / place) for place in PARTS[mutant.part][0])
     for file in sorted(house.rglob("*.py"), key=lambda file: (not str(file).startswith(own), file)):
         text = file.read_text("utf-8")
@@ -335,7 +342,8 @@ def main():
             )
             said = done[-1]
             print(
-                f"{said.outcome} in {said.seconds:.0f} s: {said.function}: {said.line} → {said.mutated}",
+                f"{said.outcome} in {said.seconds:.0f} s: {said.function}: {said.line} → "
+                f"{said.mutated}",
                 flush=True,
             )
     outcomes = [mutant.outcome for mutant in done]

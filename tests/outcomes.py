@@ -87,7 +87,10 @@ def leave_old_reports(folder) -> None:
 
 
 def agreed_verdict(folder: Path, *, run: str) -> str:
-    """Return the verdict that all three reports of this run carry; empty if one is missing or differs."""
+    """Return the verdict that all three reports of this run carry.
+
+    Empty if one is missing or differs.
+    """
     report = report_in(folder)
     verdict = str(report.get("verdict", ""))
     marks = {SUMMARY: mark_of_summary(run, verdict), PAGE: mark_of_page(run, verdict)}

@@ -30,7 +30,10 @@ def check(
 
 
 def panel_of(values, checks=None, **facts) -> Panel:
-    """Return the panel of these values, (models, checks); checks default to accuracies r0, r1, … of one family."""
+    """Return the panel of these values, (models, checks).
+
+    Checks default to accuracies r0, r1, … of one family.
+    """
     values = np.asarray(values, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
     checks = tuple(checks or (check(f"r{number}", **facts) for number in range(values.shape[1])))
@@ -76,7 +79,10 @@ def with_panel(
     )
     numbers = Calibrated(about, mean, std, mean, std, k, models, prior=True).written
     entries = {**numbers, "definition": f'"{definition[:12]}"'}
-    return f"{row.rstrip()}\npanel = {{ {', '.join(f'{name} = {value}' for name, value in entries.items())} }}\n"
+    return (
+        f"{row.rstrip()}\npanel = {{ "
+        f"{', '.join(f'{name} = {value}' for name, value in entries.items())} }}\n"
+    )
 
 
 def threshold(about: PanelCheck, values: np.ndarray, *, k: float) -> Calibrated:

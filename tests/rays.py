@@ -48,7 +48,10 @@ def marked(mark: str) -> list[str]:
 
 
 def nothing_is_left(mark: str, *, seconds: float):
-    """Wait until nothing runs of what was started with this mark; fails, and says what does, when it is not in time."""
+    """Wait until nothing runs of what was started with this mark.
+
+    Fails, and says what does, when it is not in time.
+    """
     end = time.monotonic() + seconds
     while left := marked(mark):
         assert time.monotonic() < end, f"after {seconds} s there are {left}"
@@ -56,7 +59,10 @@ def nothing_is_left(mark: str, *, seconds: float):
 
 
 def wait_until(condition, *, seconds: float, every: float = 0.2, state=str):
-    """Return the first true result of the condition; fail after so many seconds, with the `state()` in the message."""
+    """Return the first true result of the condition.
+
+    Fail after so many seconds, with the `state()` in the message.
+    """
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s {state()}"

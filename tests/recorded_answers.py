@@ -49,7 +49,8 @@ def answer(folder, checkpoint, path, **changed):
 def score(folder, checkpoint, path, *, labels, measure, **changed):
     """Write a score of each image of an export as npz, in another order.
 
-    `measure` returns the scores, (N,), of a checkpoint's logits, (N, classes), and the labels, (N,).
+    `measure` returns the scores, (N,), of a checkpoint's logits, (N, classes), and the labels,
+    (N,).
     """
     shards = [np.load(shard) for shard in sorted(folder.glob("shard-*.npz"))]
     names = np.concatenate([shard["image"] for shard in shards])

@@ -1,6 +1,7 @@
 """The parts of `same_values.py` besides the gate's values: what commands write, print and send, as text that repeats.
 
-Each part runs in a copy of what the gate needs. Hashes stand for long content. Times, dates and places are left out.
+Each part runs in a copy of what the gate needs. Hashes stand for long content. Times, dates and
+places are left out.
 """
 
 import hashlib

@@ -1,12 +1,13 @@
 """Compares the gate's results on the shipped models with stored ones: `python tests/same_values.py`.
 
-There are three runs: the shipped model, the baseline as the candidate, and the quick profile. Every measured value,
-threshold, status and verdict must equal that in `same_values.json`, bit by bit on one kind of processor. With
-`--images N`, shares and counts may differ by N images. `RENAMED` maps the names that a refactoring changes, so values
-stay comparable.
+There are three runs: the shipped model, the baseline as the candidate, and the quick profile. Every
+measured value, threshold, status and verdict must equal that in `same_values.json`, bit by bit on
+one kind of processor. With `--images N`, shares and counts may differ by N images. `RENAMED` maps
+the names that a refactoring changes, so values stay comparable.
 
-Further parts stand in `same_parts.json`: a calibrated checks file, what `equal` and `skew` print, an export, and the
-dialog with a server. `--only NAME` compares one run or part, and `--record` writes it anew.
+Further parts stand in `same_parts.json`: a calibrated checks file, what `equal` and `skew` print,
+an export, and the dialog with a server. `--only NAME` compares one run or part, and `--record`
+writes it anew.
 """
 
 import argparse
@@ -106,7 +107,10 @@ def alike(before: list, now: list, *, images: int) -> bool:
 
 
 def compared_runs(names: list[str], *, record: bool, images: int) -> int:
-    """Run the gate by each name and compare or record it; returns the number of runs that differ."""
+    """Run the gate by each name and compare or record it.
+
+    Returns the number of runs that differ.
+    """
     before, differing = json.loads(EXPECTED.read_bytes()), 0
     for name in names:
         run = measured(RUNS[name])

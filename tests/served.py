@@ -1,4 +1,7 @@
-"""A server of files on this machine. It knows ranges and versions unless a test switches them off."""
+"""A server of files on this machine.
+
+It knows ranges and versions unless a test switches them off.
+"""
 
 import hashlib
 import re

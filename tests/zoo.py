@@ -1,6 +1,7 @@
 """A little repository with data on which place and turn matter, and networks that read them well, but not perfectly.
 
-Here is one factory each for labeled images, networks, and models in their role; outcomes of runs are in `outcomes`.
+Here is one factory each for labeled images, networks, and models in their role; outcomes of runs
+are in `outcomes`.
 """
 
 import hashlib
@@ -334,7 +335,10 @@ class Witness:
 
 
 class GatedZoo(Zoo):
-    """The zoo where its gate is run: in this process, which saves the start of another; workers have their own."""
+    """The zoo where its gate is run: in this process, which saves the start of another.
+
+    Workers have their own.
+    """
 
     def __init__(self, pytester, **facts) -> None:
         super().__init__(pytester.path, **facts)
@@ -351,8 +355,8 @@ class GatedZoo(Zoo):
     ):
         """Run the gate, without the `page` and the `overview`, which take longest; `how` has options of `pytester`.
 
-        A page has no lines in its `figures`, which take longest of all. To `record` families, joined by commas, or
-        all, it is asked as calibration asks.
+        A page has no lines in its `figures`, which take longest of all. To `record` families,
+        joined by commas, or all, it is asked as calibration asks.
         """
         page = page or "-n" in arguments
         pages = () if page else ("-p", "no:html")
@@ -379,10 +383,12 @@ class GatedZoo(Zoo):
         folder="reports",
         **how,
     ) -> Ran:
-        """Return what came of a run, which is made once for the same arguments, rows and files; see `run`.
+        """Return what came of a run, which is made once for the same arguments, rows and files.
 
-        `files` are texts or bytes by their path, None for one that is not there, and functions that change one. After
-        the run the repository is as before.
+        See `run`.
+
+        `files` are texts or bytes by their path, None for one that is not there, and functions that
+        change one. After the run the repository is as before.
         """
         files = files or {}
         key = repr((arguments, rows, sorted(files.items()), folder, how))
@@ -402,7 +408,8 @@ class GatedZoo(Zoo):
                     )  # A file of the same name may follow at once.
                     result = self.run(*arguments, plugins=[witness], **how)
                 gate = witness.config.stash.get(RUN, None) if witness.config else None
-                # The functions among the files stay, since another one at the same address would have the same key.
+                # The functions among the files stay, since another one at the same address would
+                # have the same key.
                 self._made[key] = files, Ran(result, self.root / folder, gate)
             finally:
                 for path, content in kept.items():
@@ -428,7 +435,10 @@ def without_lines():
 
 
 def write(path: Path, content) -> None:
-    """Write a text or bytes into a file, None to remove it, or what a function makes of its bytes."""
+    """Write a text or bytes into a file.
+
+    None to remove it, or what a function makes of its bytes.
+    """
     if content is None:
         path.unlink(missing_ok=True)
         return
@@ -451,7 +461,9 @@ def zoo_for_all(request, tmp_path_factory, **facts):
 
 @contextmanager
 def asked_to_record(families: str | None, **more):
-    """Have runs of the gate asked to record these families, joined by commas, or all; None for runs that judge.
+    """Have runs of the gate asked to record these families, joined by commas, or all.
+
+    None for runs that judge.
 
     Yields the file with the request, for runs in other processes.
     """

@@ -150,7 +150,10 @@ def calibrated_by(
 
 
 def panel_of(values: Values, asked: Sequence[Asked], images: LabelledImages) -> Panel:
-    """Return the panel of these reference models; a check without a value for some has no part in it."""
+    """Return the panel of these reference models.
+
+    A check without a value for some has no part in it.
+    """
     common = ~np.isnan(values.values).any(axis=0)
     rows = [row for row, has_values in zip(values.rows, common, strict=True) if has_values]
     table = values.values[:, common]
@@ -201,7 +204,8 @@ def counts_of(
     """Return the counts of networks in the rows that depend on the panel, (networks, rows).
 
     The first model of the panel is the incumbent. `errors` are those of the networks, (networks,
-    images) float32, and `panel_wrong` those of the panel, bool. See `benchmarks.transfer.splits.count_of`.
+    images) float32, and `panel_wrong` those of the panel, bool. See
+    `benchmarks.transfer.splits.count_of`.
     """
     consensus, right = ~panel_wrong.any(axis=0), ~panel_wrong[0]
     one_hot = np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]

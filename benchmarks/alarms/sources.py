@@ -76,7 +76,8 @@ def trained_source(name: str) -> Trained:
     for kind in (HEALTHY, *BROKEN):
         if not any(batch.path.exists() for batch in batches_of(name, kind)):
             raise InputError(
-                f"{RUNS}: has no networks of the kind {kind}; run `python -m benchmarks.alarms train`"
+                f"{RUNS}: has no networks of the kind {kind}; run `python -m benchmarks.alarms "
+                "train`"
             )
     checks = checks_of(images, tuple(domain.conditions), augmentation=domain.augmentation)
     return Trained(name, domain.title, images, checks, domain.sizes)
@@ -169,9 +170,9 @@ class Recorded:
 def read_logits(path: Path) -> Recorded:
     """Return the networks in an npz file.
 
-    It has `labels`, (images,), and `logits` of clean images, (networks, images, classes). With names
-    of `conditions`, the first of them clean images, `logits` are (networks, conditions, images,
-    classes). Raises `InputError` for a file with other tables.
+    It has `labels`, (images,), and `logits` of clean images, (networks, images, classes). With
+    names of `conditions`, the first of them clean images, `logits` are (networks, conditions,
+    images, classes). Raises `InputError` for a file with other tables.
     """
     try:
         with np.load(path) as tables:

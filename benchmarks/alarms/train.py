@@ -79,7 +79,10 @@ def train_all(*, domain: str | None) -> None:
 
 
 def logits_of(batch: Batch) -> np.ndarray:
-    """Train a batch of networks; return their logits, (networks, conditions, images, classes) float16."""
+    """Train a batch of networks.
+
+    Return their logits, (networks, conditions, images, classes) float16.
+    """
     domain = DOMAINS[batch.domain]
     training, test = images_of(batch.domain)
     networks = trained(domain, batch, training)

@@ -1,7 +1,7 @@
 """Likely causes of failures: the right one for each kind of mutant, and the one that the report names.
 
-`python -m benchmarks.causes` names the causes of stored mutants. Causes that are right were written down before the
-rules that name them.
+`python -m benchmarks.causes` names the causes of stored mutants. Causes that are right were written
+down before the rules that name them.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ EXPECTED: Mapping[str, frozenset[str]] = {
         ("wrong-normalization", PIPELINE),
     )
 }
-"""Causes that are right for a kind, sorted by kind. Rules come from every other kind, from the first on.
+"""Causes that are right for a kind, sorted by kind.
 
-The rest tests the rules. Noise in labels lowers confidence most. A mark on a class misleads both the class
-and where the model looks. The learning rate and the number of epochs are parts of the recipe.
+Rules come from every other kind, from the first on.
+
+The rest tests the rules. Noise in labels lowers confidence most. A mark on a class misleads both
+the class and where the model looks. The learning rate and the number of epochs are parts of the
+recipe.
 """
 DEVELOPED = tuple(EXPECTED)[::2]
 """Kinds that the rules come from; all others test them."""
@@ -113,7 +116,10 @@ def causes() -> list[Named]:
 
 @dataclass(frozen=True)
 class Letters:
-    """A case of the rendered letters: alphabet, name, the right groups, and the group named; None if it passes."""
+    """A case of the rendered letters: alphabet, name, the right groups, and the group named.
+
+    None if it passes.
+    """
 
     alphabet: str
     name: str

@@ -1,8 +1,8 @@
 """Letters in color that the benchmark renders itself, a small network for them, and cases of broken training.
 
-`python -m benchmarks.causes.rendered FOLDER` trains and measures everything in FOLDER and writes `measured/` beside
-this file. It takes about 30 minutes of one core and is resumable. The first three alphabets chose rules, the fourth
-tests them.
+`python -m benchmarks.causes.rendered FOLDER` trains and measures everything in FOLDER and writes
+`measured/` beside this file. It takes about 30 minutes of one core and is resumable. The first
+three alphabets chose rules, the fourth tests them.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ RELABELLED = 4, 7
 class Case:
     """A broken training: its right causes, and what it changes.
 
-    `wrong_labels` is the share of random labels, and `relabelled` that of one class with another label. Of the class at
-    `starved` only a share stays, of all images `share`, and `without` names the group that training lacks. Pixels in
-    [0, 1] become `scale * pixels + offset`, in BGR with `bgr`. The weights get `noise` of a share of their standard
-    deviation. The batch norm `stale_layer` keeps its running statistics of the first epoch.
+    `wrong_labels` is the share of random labels, and `relabelled` that of one class with another
+    label. Of the class at `starved` only a share stays, of all images `share`, and `without` names
+    the group that training lacks. Pixels in [0, 1] become `scale * pixels + offset`, in BGR with
+    `bgr`. The weights get `noise` of a share of their standard deviation. The batch norm
+    `stale_layer` keeps its running statistics of the first epoch.
     """
 
     right: tuple[str, ...]
@@ -152,7 +153,10 @@ class Net(nn.Module):
 
 
 def pictures(alphabet: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return letters (N, 24, 24, 3) uint8, labels (N,) and groups (N,); each class prefers a hue."""
+    """Return letters (N, 24, 24, 3) uint8, labels (N,) and groups (N,).
+
+    Each class prefers a hue.
+    """
     from matplotlib import get_data_path
 
     rng = np.random.default_rng(seed)
@@ -347,7 +351,10 @@ def _checkpoint(folder: Path, name: str, case: Case, alphabet: str, seed: int) -
 
 
 def main(*, folder: Path, alphabets: Sequence[str]) -> None:
-    """Train and measure everything in a folder, and write what the alphabets measure, or all; resumable."""
+    """Train and measure everything in a folder, and write what the alphabets measure, or all.
+
+    Resumable.
+    """
     for alphabet in alphabets or ALPHABETS:
         measure(alphabet, folder.resolve() / alphabet)
 

@@ -96,7 +96,8 @@ def measure(
 ) -> Results:
     """Measure every network; what was predicted before is taken from the user's cache.
 
-    Raises `InputError` for networks that differ in more than seed and augmentation, or that are not of their kind.
+    Raises `InputError` for networks that differ in more than seed and augmentation, or that are not
+    of their kind.
     """
     checkpoints = {path: load_checkpoint(path) for path in (*baselines, *augmented)}
     recipe = recipe_of(list(checkpoints.values()))
@@ -104,7 +105,8 @@ def measure(
         expected = BASELINE if path in baselines else AUGMENTED
         if kind_of(checkpoint) != expected:
             raise InputError(
-                f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as {expected}"
+                f"{path}: by its record the network is of kind {kind_of(checkpoint)}; named as "
+                f"{expected}"
             )
     data = pictures(
         test,
@@ -254,7 +256,8 @@ COMMANDS = {
             type=Path,
             nargs="+",
             metavar="FILE",
-            help="networks without augmentation (default: the shipped one and those of benchmarks/claims/baselines)",
+            help="networks without augmentation (default: the shipped one and those of "
+            "benchmarks/claims/baselines)",
         ),
         option(
             "--report",

@@ -17,9 +17,10 @@ LEVEL = 0.95
 class Claim:
     """A claim and its measure, `value` by its name in `benchmarks.claims.measure`.
 
-    The claim is that augmentation raises (`sign` 1) or lowers (-1) the mean of the value. With a `reference`, it says
-    that the baselines' mean lies above or below it. With `reported`, augmentation changes the mean by that much.
-    `images` names the images of the measure, see `Pictures.counts`.
+    The claim is that augmentation raises (`sign` 1) or lowers (-1) the mean of the value. With a
+    `reference`, it says that the baselines' mean lies above or below it. With `reported`,
+    augmentation changes the mean by that much. `images` names the images of the measure, see
+    `Pictures.counts`.
     """
 
     says: str
@@ -36,8 +37,8 @@ class Claim:
 class Decision:
     """Verdict on a claim, with means and standard deviations over seeds, and the estimate that decides.
 
-    The estimate is the difference of the means, augmented minus baseline, or that of the baselines' mean to the
-    reference.
+    The estimate is the difference of the means, augmented minus baseline, or that of the baselines'
+    mean to the reference.
     """
 
     baseline: tuple[float, float, int]
@@ -118,16 +119,20 @@ CLAIMS = (
         for name, change in _CHANGES.items()
     ),
 )  # fmt: skip
-"""Claims of the study about its two networks; measures and rule were fixed before the seeds were measured."""
+"""Claims of the study about its two networks.
+
+Measures and rule were fixed before the seeds were measured.
+"""
 
 
 def decide(claim: Claim, baseline: Sequence[float], augmented: Sequence[float]) -> Decision:
     """Decide a claim by the values of the networks of both kinds.
 
-    The interval is at 95%: Welch's of the difference of two means (Welch 1947), or Student's of the mean's difference
-    to a reference. A direction is confirmed when the interval lies on its side of zero, refuted when it lies on the
-    other. A reported change is refuted when the interval excludes it, and confirmed when it contains it and excludes
-    zero. Otherwise, and with fewer than two networks of a kind, nothing is decided.
+    The interval is at 95%: Welch's of the difference of two means (Welch 1947), or Student's of the
+    mean's difference to a reference. A direction is confirmed when the interval lies on its side of
+    zero, refuted when it lies on the other. A reported change is refuted when the interval excludes
+    it, and confirmed when it contains it and excludes zero. Otherwise, and with fewer than two
+    networks of a kind, nothing is decided.
     """
     one, two = np.asarray(baseline, dtype=float), np.asarray(augmented, dtype=float)
     facts = _facts(one), _facts(two)

@@ -58,7 +58,10 @@ class Pictures:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many images there are of each kind that claims are measured on; of a class, the smallest."""
+        """Return how many images there are of each kind that claims are measured on.
+
+        Of a class, the smallest.
+        """
         both = (
             0
             if self.training is None or self.validation is None
@@ -72,7 +75,10 @@ class Pictures:
 def pictures(
     test: LabelledImages, training: LabelledImages | None, *, validation_size: int, split: int
 ) -> Pictures:
-    """Prepare the images; the seed `split` divided training and validation images of the networks."""
+    """Prepare the images.
+
+    The seed `split` divided training and validation images of the networks.
+    """
     sample = sample_up_to(test, SAMPLE)
     masks = object_masks(sample)
     parts = (
@@ -96,7 +102,8 @@ def pictures(
 def silhouettes(images: LabelledImages) -> LabelledImages:
     """Fill each object with the mean of its own pixels: its outline and brightness stay, its texture goes.
 
-    After Geirhos et al. (2019), "ImageNet-trained CNNs are biased towards texture", whose silhouettes are black.
+    After Geirhos et al. (2019), "ImageNet-trained CNNs are biased towards texture", whose
+    silhouettes are black.
     """
     masks = torch.from_numpy(object_masks(images).copy())[:, None]
     pixels = images.pixels.float()
@@ -151,8 +158,9 @@ class Network:
 def recipe_of(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
     """Return the recipe that all networks share, less seed and augmentation.
 
-    Raises `InputError` for a file without a record of its training, for another recipe, and for a seed that comes twice
-    in a kind. The kinds must differ in the augmentation alone, and their seeds must be independent.
+    Raises `InputError` for a file without a record of its training, for another recipe, and for a
+    seed that comes twice in a kind. The kinds must differ in the augmentation alone, and their
+    seeds must be independent.
     """
     recipe: dict[str, Any] = {}
     seen: dict[tuple[str, int], Checkpoint] = {}
@@ -176,8 +184,8 @@ def recipe_of(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
             name for name in {*own, *recipe} if own.get(name) != recipe.get(name)
         ):
             raise InputError(
-                f"{checkpoint.path}: its recipe differs from that of {checkpoints[0].path} in {', '.join(differing)}; "
-                "the networks may differ in seed and augmentation alone"
+                f"{checkpoint.path}: its recipe differs from that of {checkpoints[0].path} in "
+                f"{', '.join(differing)}; the networks may differ in seed and augmentation alone"
             )
     return recipe
 
@@ -236,8 +244,9 @@ def values_of(classifier: Classifier, data: Pictures) -> dict[str, float]:
 def separation(classifier: Classifier, images: LabelledImages, *, moved: bool) -> float:
     """Return how well the features in front of the last layer tell the classes apart, in [-1, 1].
 
-    The silhouette score, from Euclidean distances, averaged over images (Rousseeuw 1987). Moved images are turned and
-    shifted to the corners of the promised envelope, each to one of the eight, in turn.
+    The silhouette score, from Euclidean distances, averaged over images (Rousseeuw 1987). Moved
+    images are turned and shifted to the corners of the promised envelope, each to one of the eight,
+    in turn.
     """
     from sklearn.metrics import silhouette_score
 
@@ -247,7 +256,10 @@ def separation(classifier: Classifier, images: LabelledImages, *, moved: bool) -
 
 
 def penultimate(classifier: Classifier, images: LabelledImages, *, moved: bool) -> np.ndarray:
-    """Return what the last fully connected layer is given for each image, (N, features) float32; see `separation`."""
+    """Return what the last fully connected layer is given for each image, (N, features) float32.
+
+    See `separation`.
+    """
     last = [module for module in classifier.plain.modules() if isinstance(module, nn.Linear)][-1]
     corners = augmentation_range_corners() if moved else ()
 

@@ -1,7 +1,7 @@
 """Mutants that need no training, each left out of its own reference: what the checks of easy images detect.
 
-`python -m benchmarks.derived` writes the page. Its commands `measure`, which is resumable, and `judge` make its
-results. `slices` makes those on the page of found slices.
+`python -m benchmarks.derived` writes the page. Its commands `measure`, which is resumable, and
+`judge` make its results. `slices` makes those on the page of found slices.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def table_of(found: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     families = ("consensus", "soft_confusion", "batch_norm")
     lines = [
-        "| mutation | half | consensus errors alone | all | divergence and lost probability | soft confusions | "
-        "batch norms |",
+        "| mutation | half | consensus errors alone | all | divergence and lost probability | "
+        "soft confusions | batch norms |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, (_, _, chosen) in MUTATIONS.items():
@@ -120,9 +120,11 @@ def table_of(found: dict[str, Any]) -> str:
     alarms = {name: checks for name, checks in found["sound"].items() if checks}
     lines += [
         "",
-        f"Healthy networks, each against the thresholds of the others: {len(alarms)} of {len(found['sound'])} fail "
+        f"Healthy networks, each against the thresholds of the others: {len(alarms)} of "
+        f"{len(found['sound'])} fail "
         f"({'; '.join(f'{name}: ' + ', '.join(checks) for name, checks in alarms.items()) or 'none'}).",
-        f"Panels of {_FEW}: {len(found['few']['failing'])} of {found['few']['n']} healthy networks outside fail.",
+        f"Panels of {_FEW}: {len(found['few']['failing'])} of {found['few']['n']} healthy "
+        "networks outside fail.",
     ]
     return "\n".join(lines)
 

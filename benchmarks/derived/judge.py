@@ -82,7 +82,10 @@ def panel_of(networks: Sequence[Network]) -> PanelPredictions:
 def values_of(
     network: Network, panel: PanelPredictions, pairs: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    """Return the measurements of a network by the id of a check; one of the panel is left out of it."""
+    """Return the measurements of a network by the id of a check.
+
+    One of the panel is left out of it.
+    """
     panel = panel.without(network.name)
     lost = find_consensus_set_errors([network.predictions], panel)
     seen = find_known_images(network.predictions, panel)

@@ -1,4 +1,7 @@
-"""Networks of the benchmark: reference models, and mutants that need no training; clean logits and batch norms."""
+"""Networks of the benchmark: reference models, and mutants that need no training.
+
+Clean logits and batch norms.
+"""
 
 from __future__ import annotations
 

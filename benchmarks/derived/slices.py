@@ -23,9 +23,9 @@ _LOST, _K = (10, 20, 30, 50, 100), 4.06
 def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the worst slices of networks by name, a reference model left out of its own reference.
 
-    `lost` counts networks that lose the darkest images of a class, by the number of these images. `beyond` are those
-    beyond the threshold of `worst_slice`, and `easy` those that fail a check of easy images. `inside` is the median
-    share of the lost images in the worst slice.
+    `lost` counts networks that lose the darkest images of a class, by the number of these images.
+    `beyond` are those beyond the threshold of `worst_slice`, and `easy` those that fail a check of
+    easy images. `inside` is the median share of the lost images in the worst slice.
     """
     panel_models = {name: each for name, each in networks.items() if name.startswith("panel-")}
     panel = panel_of([*panel_models.values()])
@@ -81,8 +81,8 @@ def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -
 def table_of(found: Mapping[str, Any]) -> str:
     """Return the results as Markdown."""
     lines = [
-        "| images lost | beyond the threshold of `worst_slice` | fail checks of easy images | either | lost images in "
-        "the worst slice |",
+        "| images lost | beyond the threshold of `worst_slice` | fail checks of easy images | "
+        "either | lost images in the worst slice |",
         "| --- | --- | --- | --- | --- |",
     ]
     for count, row in found["lost"].items():

@@ -19,11 +19,16 @@ from harness.networks.training import SHIPPED, Epoch
 
 
 def matching(pattern: str) -> tuple[Mutant, ...]:
-    """Return the mutants whose id matches the glob, in the table's order; raises `InputError` when none does."""
+    """Return the mutants whose id matches the glob, in the table's order.
+
+    Raises:
+        InputError: When none does.
+    """
     found = tuple(mutant for mutant in MUTANTS if fnmatchcase(mutant.id, pattern))
     if not found:
         raise InputError(
-            f"no mutant's id matches {pattern!r}; ids look like {MUTANTS[-1].id} and {MUTANTS[0].id}"
+            f"no mutant's id matches {pattern!r}; ids look like {MUTANTS[-1].id} and "
+            f"{MUTANTS[0].id}"
         )
     return found
 

@@ -84,7 +84,8 @@ def open_all(*, checkpoints: Path) -> None:
     _keep(BACKDOORS, found)
     for name, one in found.items():
         print(
-            f"{name}: {one.stamped:.2%} of stamped images are predicted as the target, {one.unstamped:.2%} unstamped"
+            f"{name}: {one.stamped:.2%} of stamped images are predicted as the target, "
+            f"{one.unstamped:.2%} unstamped"
         )
 
 
@@ -110,7 +111,9 @@ class AgainstParent:
 
 
 def compare_all(*, checkpoints: Path) -> None:
-    """Compare mutated weights with the healthy ones that they were made from; those kept before stay.
+    """Compare mutated weights with the healthy ones that they were made from.
+
+    Those kept before stay.
 
     Raises `InputError` when none is made.
     """
@@ -222,7 +225,8 @@ def flip_all(*, checkpoints: Path) -> None:
     drawn = draw(healthy, read_checks(CHECKS), draws=few(600, 20))
     keep(FLIPPED, drawn)
     print(
-        f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of clean accuracy"
+        f"{drawn.failed} of {drawn.draws} draws fail, {drawn.failed_by_clean} by the threshold of "
+        "clean accuracy"
     )
 
 

@@ -1,6 +1,7 @@
 """Channels in the wrong order, on color data: the digits of `examples/`, served as BGR or GBR.
 
-The garments are gray, so this fault is measured on the example's data, by the example's own checks and network.
+The garments are gray, so this fault is measured on the example's data, by the example's own checks
+and network.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Shown:
 def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
     """Return the weights of a network that answers as the one given does when shown its channels in this order.
 
-    Shown channel i is `order[i]` of the picture, and meets the weights of channel i: those for `order[i]`, then.
+    Shown channel i is `order[i]` of the picture, and meets the weights of channel i: those for
+    `order[i]`, then.
     """
     place = [list(order).index(channel) for channel in range(len(order))]
     return {**state, "conv1.weight": state["conv1.weight"][:, place].contiguous()}
@@ -52,8 +54,9 @@ def reordered(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Te
 def show_all(*, checkpoints: Path) -> None:
     """Show the network of examples/digits_on_photos its channels in the wrong order.
 
-    It is trained anew for each seed, on a copy of the example. Results of the same weights and checks are not measured
-    again. Raises `InputError` when a training or a check ends without an answer.
+    It is trained anew for each seed, on a copy of the example. Results of the same weights and
+    checks are not measured again. Raises `InputError` when a training or a check ends without an
+    answer.
     """
     example = checkpoints.resolve() / "digits_on_photos"
     shutil.copytree(DIGITS, example, dirs_exist_ok=True)
@@ -76,7 +79,8 @@ def show_all(*, checkpoints: Path) -> None:
             keep(COLOUR, found)
             failed = len(found[-1].failed)
             say(
-                f"seed {seed} shown {name}: clean accuracy {found[-1].clean_accuracy:.4f}, {failed} rows fail"
+                f"seed {seed} shown {name}: clean accuracy {found[-1].clean_accuracy:.4f}, "
+                f"{failed} rows fail"
             )
 
 

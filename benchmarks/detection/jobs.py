@@ -61,8 +61,8 @@ def run_jobs(
 ) -> None:
     """Run jobs until `take` gives none and none runs; `total` and `cost` are of all jobs together.
 
-    `take` returns the next job that may start now; `finish` gets each ended job with its exit status and returns what
-    became of it. Whatever ends this function early ends the processes too.
+    `take` returns the next job that may start now; `finish` gets each ended job with its exit
+    status and returns what became of it. Whatever ends this function early ends the processes too.
     """
     running: dict[Job, subprocess.Popen[bytes]] = {}
     done, left, worked, spent = 0, cost, 0.0, 0.0
@@ -87,7 +87,8 @@ def run_jobs(
                     else ""
                 )
                 say(
-                    f"[{done}/{total}] {job.id}: {outcome} in {spelled(seconds)}; {total - done} to go{about}"
+                    f"[{done}/{total}] {job.id}: {outcome} in {spelled(seconds)}; {total - done} "
+                    f"to go{about}"
                 )
     finally:
         for process in running.values():

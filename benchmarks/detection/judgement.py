@@ -1,4 +1,7 @@
-"""Judge what was measured against a checks file; pure functions, so a recalibration needs no new measurements."""
+"""Judge what was measured against a checks file.
+
+Pure functions, so a recalibration needs no new measurements.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ _CLEAN = "clean"
 class Judged:
     """A measured mutant and the gate's verdict on each row of the candidate's that has been measured.
 
-    `unmeasured` are the ids of rows with a threshold that the result lacks, since they are newer than it.
+    `unmeasured` are the ids of rows with a threshold that the result lacks, since they are newer
+    than it.
     """
 
     result: Result
@@ -109,9 +113,12 @@ def upper_bound(events: int, n: int, *, confidence: float = 0.95) -> float:
 
 
 def weakest_detected(strengths: Mapping[int, Sequence[bool]]) -> int | None:
-    """Return the lowest strength from which on every mutant measured was detected, None without one.
+    """Return the lowest strength from which on every mutant measured was detected.
 
-    `strengths` maps a strength to whether each of its mutants was detected; an empty sequence says nothing.
+    None without one.
+
+    `strengths` maps a strength to whether each of its mutants was detected; an empty sequence says
+    nothing.
     """
     weakest = None
     for strength in sorted(strengths, reverse=True):

@@ -33,7 +33,10 @@ def facts_path(mutant: Mutant, folder: Path) -> Path:
 
 
 def read_facts(mutant: Mutant, folder: Path) -> dict[str, Any]:
-    """Return how the mutant was made, and under "outcome" whether its training diverged; empty when unknown."""
+    """Return how the mutant was made, and under "outcome" whether its training diverged.
+
+    Empty when unknown.
+    """
     return dict(read(facts_path(mutant, folder), {}))
 
 
@@ -59,8 +62,9 @@ def make(
 ) -> None:
     """Make the mutant's checkpoint in `folder`, unless it is made; `shipped` is the recipe that is mutated.
 
-    A file lock lets one process make a mutant while others wait. A queue that starts beside processes of an earlier one
-    makes nothing twice. Raises `InputError` when the training images are missing.
+    A file lock lets one process make a mutant while others wait. A queue that starts beside
+    processes of an earlier one makes nothing twice. Raises `InputError` when the training images
+    are missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{mutant.id}.lock"):
@@ -122,17 +126,20 @@ def make_all(
     measured: Callable[[Mutant], bool] = lambda _: False,
     command: Callable[[Mutant, Path], tuple[str, ...]] | None = None,
 ) -> bool:
-    """Make the mutants that are not made yet, save those `measured` already; returns whether none is left to make.
+    """Make the mutants that are not made yet, save those `measured` already.
 
-    A mutant of weights whose healthy parent is not there brings it along, measured or not. `command` makes one mutant
-    (default: `make`).
+    Returns whether none is left to make.
+
+    A mutant of weights whose healthy parent is not there brings it along, measured or not.
+    `command` makes one mutant (default: `make`).
     """
     wanted = with_parents([mutant for mutant in mutants if not measured(mutant)], folder)
     waiting = [mutant for mutant in wanted if not is_made(mutant, folder)]
     total, cost = len(waiting), sum(mutant.cost for mutant in waiting)
     say(
-        f"{sum(map(measured, mutants))} of {len(mutants)} mutants are measured and need no checkpoint. "
-        f"{len(wanted) - total} are made. {total} to go, the work of {cost:.1f} trainings"
+        f"{sum(map(measured, mutants))} of {len(mutants)} mutants are measured and need no "
+        f"checkpoint. {len(wanted) - total} are made. {total} to go, the work of {cost:.1f} "
+        "trainings"
     )
 
     def take() -> Job | None:

@@ -31,10 +31,12 @@ def measure_all(
     quick: bool = False,
     results: Path | None = None,
 ) -> bool:
-    """Measure the mutants that are made and have no result of today; returns whether all of them then have one.
+    """Measure the mutants that are made and have no result of today.
 
-    The gate runs by pytest on all images; if `quick`, in the quick profile. Of a result that lacks rows, such as those
-    that are new in the checks file, these alone are measured.
+    Returns whether all of them then have one.
+
+    The gate runs by pytest on all images; if `quick`, in the quick profile. Of a result that lacks
+    rows, such as those that are new in the checks file, these alone are measured.
     """
     checks = checks_of_today(quick=quick)
     results = results or (QUICK_RESULTS if quick else RESULTS)
@@ -58,8 +60,8 @@ def measure_all(
     done = sum(is_measured(mutant, quick=quick, results=results) for mutant in elsewhere)
     measured = len(made) - total + done
     say(
-        f"{measured} of {len(mutants)} mutants have a result with every row ({done} without a checkpoint here); "
-        f"{total} to measure, {len(elsewhere) - done} to make first"
+        f"{measured} of {len(mutants)} mutants have a result with every row ({done} without a "
+        f"checkpoint here); {total} to measure, {len(elsewhere) - done} to make first"
     )
     failed: list[str] = []
 
@@ -106,7 +108,10 @@ def measure_all(
         missing = result.missing(checks)
         if missing or result.clean_accuracy is None:
             failed.append(job.id)
-            return f"FAILED, exit status {status}, {len(missing)} rows not measured ({job.last_line}; {job.log})"
+            return (
+                f"FAILED, exit status {status}, {len(missing)} rows not measured "
+                f"({job.last_line}; {job.log})"
+            )
         write_result(result, results)
         return f"exit status {result.exit_status}, clean accuracy {result.clean_accuracy:.4f}"
 
@@ -142,7 +147,10 @@ def checks_of_today(*, quick: bool) -> tuple[Check, ...]:
 def measured_result(
     mutant: Mutant, facts: Mapping[str, Any], stress: Mapping[str, Any], *, exit_status: int
 ) -> Result:
-    """Return the result that a `stress.json` holds; a row that ended in an error counts as not measured."""
+    """Return the result that a `stress.json` holds.
+
+    A row that ended in an error counts as not measured.
+    """
     rows = {
         row["id"]: row["value"]
         for row in stress["checks"]

@@ -1,7 +1,8 @@
 """The table of mutants: every checkpoint of the benchmark, in the order in which they are made.
 
-A new way to go wrong is a function of `recipes` or `weights` and a line of `KINDS`. Mutants that `_mutants` does not
-list, such as weights damaged in other healthy networks, are more entries of `MUTANTS`, each with its parent.
+A new way to go wrong is a function of `recipes` or `weights` and a line of `KINDS`. Mutants that
+`_mutants` does not list, such as weights damaged in other healthy networks, are more entries of
+`MUTANTS`, each with its parent.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ class Kind:
 class Mutant:
     """One checkpoint of the benchmark; strength is 1 (weak) to 3 (strong), and 0 for a control.
 
-    `parent` names the healthy checkpoint that a mutation of weights starts from, None for a training. It is a control,
-    or a file of `models/` without its suffix, such as `augmented` or `panel/seed-001`.
+    `parent` names the healthy checkpoint that a mutation of weights starts from, None for a
+    training. It is a control, or a file of `models/` without its suffix, such as `augmented` or
+    `panel/seed-001`.
     """
 
     kind: str
@@ -143,8 +145,9 @@ _KINDS = (
         recipes.setting("rotation_degrees"),
         {5.0: "±5° instead of ±10°", 2.0: "±2° instead of ±10°", 0.0: "no rotation"},
     ),
-    # Shifts are of whole pixels. A share of 0.1 is up to 3 px, and 0.05 is up to 1.4, hence 1 px. A share of 0.025 is
-    # up to 0.7: it rounds to 1 px for two shifts in seven and to none for the rest.
+    # Shifts are of whole pixels. A share of 0.1 is up to 3 px, and 0.05 is up to 1.4, hence 1 px. A
+    # share of 0.025 is up to 0.7: it rounds to 1 px for two shifts in seven and to none for the
+    # rest.
     _trained(
         "less-shift",
         recipes.setting("shift_fraction"),
@@ -222,8 +225,9 @@ KINDS: Mapping[str, Kind] = {kind.slug: kind for kind in _KINDS}
 def _mutants() -> tuple[Mutant, ...]:
     """List one mutant of each cell, the telling strengths first, then the other seeds, a control before each.
 
-    So what is made is worth most whenever the making ends. The parent of the first seed's weights is the shipped model,
-    that of each other seed a control. None is in the panel that the thresholds come from.
+    So what is made is worth most whenever the making ends. The parent of the first seed's weights
+    is the shipped model, that of each other seed a control. None is in the panel that the
+    thresholds come from.
     """
     parents = ("augmented", *(f"{HEALTHY}-seed-{seed}" for seed in HEALTHY_SEEDS))
     rounds = [

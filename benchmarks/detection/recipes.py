@@ -1,7 +1,8 @@
 """Mutations of training, after DeepCrime (Humbatova, Jahangirova & Tonella 2021): from a recipe to a worse one.
 
-Each takes the recipe, an amount and a seed, and returns another recipe. Image mutations see all 60,000 training images;
-`harness.networks.training.train` cuts the validation split from the mutated images, so it is mutated as well.
+Each takes the recipe, an amount and a seed, and returns another recipe. Image mutations see all
+60,000 training images; `harness.networks.training.train` cuts the validation split from the mutated
+images, so it is mutated as well.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def write_report() -> None:
     write_between(README, "quick", quick_tables(quick, quick_checks, kept, checks))
     write_between(PROJECT_README, "why", why_table(kept, checks))
     print(
-        f"{README}: written, {sum(result is not None for result in kept.values())} of {len(kept)} mutants in it"
+        f"{README}: written, {sum(result is not None for result in kept.values())} of {len(kept)} "
+        "mutants in it"
     )
 
 
@@ -104,7 +105,10 @@ def why_table(kept: Kept, checks: ChecksFile) -> str:
         worst = one.failed[0]
         form = "g" if worst.unit is Unit.IMAGES else ".3f"
         limit = f"must be {worst.check.direction.replace('_', ' ')} {worst.threshold:{form}}"
-        failed = f"{many(len(one.failed), 'check')}; the worst is `{worst.check.id}`: {worst.value:{form}}, {limit}"
+        failed = (
+            f"{many(len(one.failed), 'check')}; the worst is `{worst.check.id}`: "
+            f"{worst.value:{form}}, {limit}"
+        )
         rows.append((f"{kind}: {one.result.words}", percent(one.clean_accuracy), failed))
     return _table(("what is wrong", "clean accuracy", "what fails"), rows) + f"\n\n{alarms}"
 
@@ -112,7 +116,8 @@ def why_table(kept: Kept, checks: ChecksFile) -> str:
 def quick_tables(quick: Kept, quick_checks: ChecksFile, kept: Kept, checks: ChecksFile) -> str:
     """Return what the quick profile detects of the mutants that are not trivial, beside the whole gate, in Markdown.
 
-    A mutant is trivial by its accuracy on all images where that is known, so both profiles judge the same mutants.
+    A mutant is trivial by its accuracy on all images where that is known, so both profiles judge
+    the same mutants.
     """
     judged, whole = _judged(quick, quick_checks), _judged(kept, checks)
     bad = [
@@ -142,12 +147,12 @@ def quick_tables(quick: Kept, quick_checks: ChecksFile, kept: Kept, checks: Chec
     )
     return "\n\n".join(
         [
-            f"Judged against the checks file with SHA-256 `{quick_checks.sha256[:16]}…`: {len(quick_checks.checks)} "
-            f"rows on a sample of {quick_checks.data.sample} images. The quick gate detects "
-            f"**{sum(judged[mutant].detected for mutant in bad)}** of {many(len(bad), 'mutant')} that are not trivial. "
-            f"The whole gate detects {len(both)} of these, and the quick gate "
-            f"**{sum(judged[mutant].detected for mutant in both)}** of those {len(both)}."
-            + _to_come(quick, judged, whole),
+            f"Judged against the checks file with SHA-256 `{quick_checks.sha256[:16]}…`: "
+            f"{len(quick_checks.checks)} rows on a sample of {quick_checks.data.sample} images. "
+            f"The quick gate detects **{sum(judged[mutant].detected for mutant in bad)}** of "
+            f"{many(len(bad), 'mutant')} that are not trivial. The whole gate detects {len(both)} "
+            f"of these, and the quick gate **{sum(judged[mutant].detected for mutant in both)}** "
+            f"of those {len(both)}." + _to_come(quick, judged, whole),
             _table(head, rows),
             false_alarms([one for one in judged.values() if one.healthy]),
         ]
@@ -195,7 +200,8 @@ def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
             )
             undecided = sum(one.undecided for one in group)
             parts.append(
-                f"The gate detects **{caught}** of {len(group)} {name}, the threshold of clean accuracy alone {clean}."
+                f"The gate detects **{caught}** of {len(group)} {name}, the threshold of clean "
+                f"accuracy alone {clean}."
                 + (
                     f" It passes {len(group) - caught - undecided}; {undecided} are undecided."
                     if undecided
@@ -204,8 +210,8 @@ def _summary(bad: Sequence[Judged], diverged: Sequence[str]) -> str:
             )
     if diverged:
         parts.append(
-            f"{many(len(diverged), 'training')} diverged and left no checkpoint to judge, counted nowhere: "
-            f"{', '.join(diverged)}."
+            f"{many(len(diverged), 'training')} diverged and left no checkpoint to judge, counted "
+            f"nowhere: {', '.join(diverged)}."
         )
     return "\n".join(parts)
 
@@ -338,7 +344,10 @@ def _share(group: Sequence[Judged]) -> str:
 
 
 def _families(group: Sequence[Judged]) -> str:
-    """Name the families whose rows failed on any of the mutants, the worst miss first; a dash for none."""
+    """Name the families whose rows failed on any of the mutants, the worst miss first.
+
+    A dash for none.
+    """
     return some_of(families(group), shown=3) or "–"
 
 

@@ -17,17 +17,20 @@ from harness.checks import Check
 
 MEASURED = "measured"
 AGAINST_INCUMBENT = frozenset({"regression", "flips"})
-"""Families of rows that hold a candidate against the incumbent; mutants are measured without one."""
+"""Families of rows that hold a candidate against the incumbent.
+
+Mutants are measured without one.
+"""
 
 
 @dataclass(frozen=True)
 class Result:
     """Results of one mutant; without a checkpoint only its recipe.
 
-    `rows` holds the candidate's value per row of the checks file, in full precision, None where the gate had none to
-    give. `exit_status`, `checks_sha256` and `versions` are those of the run that measured first; thresholds may have
-    changed since. `later` tells of rows that were measured afterwards by other versions: {"rows": ids, "versions":
-    versions}.
+    `rows` holds the candidate's value per row of the checks file, in full precision, None where the
+    gate had none to give. `exit_status`, `checks_sha256` and `versions` are those of the run that
+    measured first; thresholds may have changed since. `later` tells of rows that were measured
+    afterwards by other versions: {"rows": ids, "versions": versions}.
     """
 
     id: str
@@ -81,7 +84,10 @@ class Result:
         return self.baseline_sha256 == baseline_sha256 and not self.missing(checks)
 
     def with_rows_of(self, newer: Result) -> Result:
-        """Return this result with the rows of a newer one of the same checkpoint; notes them if versions differ."""
+        """Return this result with the rows of a newer one of the same checkpoint.
+
+        Notes them if versions differ.
+        """
         later = [
             {**part, "rows": sorted(set(part["rows"]) - set(newer.rows))} for part in self.later
         ]
@@ -98,7 +104,11 @@ class Result:
 
 
 def read_result(identifier: str, folder: Path = RESULTS) -> Result | None:
-    """Return the kept result of a mutant, None without one; raises `InputError` for a file that is none."""
+    """Return the kept result of a mutant, None without one.
+
+    Raises:
+        InputError: For a file that is none.
+    """
     path = folder / f"{identifier}.json"
     kept = read(path)
     try:

@@ -37,8 +37,8 @@ def state(
     if missing := [mutant for mutant, result in kept.items() if result is None]:
         controls = sum(mutant.kind == HEALTHY for mutant in missing)
         lines.append(
-            f"**Not finished**: {len(missing)} of {len(kept)} checkpoints are not trained or not measured yet, "
-            f"{many(controls, 'control')} among them. All figures are of the others."
+            f"**Not finished**: {len(missing)} of {len(kept)} checkpoints are not trained or not "
+            f"measured yet, {many(controls, 'control')} among them. All figures are of the others."
         )
     if old := [one for one in judged if one.unmeasured]:
         controls, undecided = (
@@ -51,32 +51,35 @@ def state(
             f"{family} ({many(n, 'row')})" for family, n in by_families.most_common()
         )
         lines.append(
-            f"**Not measured on every row**: {many(len(old), 'result')}, {many(controls, 'control')} among "
-            f"them, lack newer rows with a threshold. The rows are of the families {lacking}. A mutant that "
-            f"fails in the rows it has is detected all the same. Any other is undecided ({undecided}) and "
-            "counts as neither. Run `train` and `measure` again."
+            f"**Not measured on every row**: {many(len(old), 'result')}, "
+            f"{many(controls, 'control')} among them, lack newer rows with a threshold. The rows "
+            f"are of the families {lacking}. A mutant that fails in the rows it has is detected "
+            f"all the same. Any other is undecided ({undecided}) and counts as neither. Run "
+            "`train` and `measure` again."
         )
     seeds = checks.recipe.get("seeds", [])
     if shared := sorted(
         {*HEALTHY_SEEDS, *SEEDS, _AUGMENTED_SEED} & set(seeds if isinstance(seeds, list) else [])
     ):
         lines.append(
-            f"**Not independent**: the panel of the thresholds has seeds {', '.join(map(str, shared))}, and so has "
-            f"this benchmark."
+            "**Not independent**: the panel of the thresholds has seeds "
+            f"{', '.join(map(str, shared))}, and so has this benchmark."
         )
     if differing := [one.result.id for one in judged if _contradicts(one, checks)]:
         lines.append(
-            f"**Contradiction**: the gate's own exit status differs from this verdict for {', '.join(differing)}."
+            "**Contradiction**: the gate's own exit status differs from this verdict for "
+            f"{', '.join(differing)}."
         )
     if unjudged := [one.result.id for one in judged if one.result.exit_status not in _JUDGED]:
         lines.append(
-            f"The gate itself was inconclusive (exit status {NOT_JUDGED}) for {', '.join(unjudged)}. They count "
-            "by the rows that it measured."
+            f"The gate itself was inconclusive (exit status {NOT_JUDGED}) for "
+            f"{', '.join(unjudged)}. They count by the rows that it measured."
         )
     gated = sum(check.role == "candidate" and check.binding is not None for check in checks.checks)
     lines.append(
-        f"Judged against the checks file with SHA-256 `{checks.sha256[:16]}…`, {many(gated, 'row')} with a threshold "
-        f"on the candidate{f', {about}' if (about := checks.recipe.get('about')) else ''}."
+        f"Judged against the checks file with SHA-256 `{checks.sha256[:16]}…`, "
+        f"{many(gated, 'row')} with a threshold on the "
+        f"candidate{f', {about}' if (about := checks.recipe.get('about')) else ''}."
     )
     if judged:
         later = _counted(part["versions"] for one in judged for part in one.result.later)
@@ -88,7 +91,8 @@ def state(
 def _counted(versions: Iterable[Mapping[str, str]]) -> str:
     """Return versions of torch on processors, each with its number of results."""
     words = (
-        f"torch {each.get('torch', 'unknown')} on {each.get('processor', 'a processor not recorded')}"
+        f"torch {each.get('torch', 'unknown')} on "
+        f"{each.get('processor', 'a processor not recorded')}"
         for each in versions
     )
     return ", ".join(f"{name} ({n})" for name, n in Counter(words).most_common())
@@ -106,7 +110,8 @@ def _contradicts(one: Judged, checks: ChecksFile) -> bool:
 def false_alarms(healthy: Sequence[Judged]) -> str:
     """Return how many controls fail, first of those measured on every row, then of all by the rows they have.
 
-    A control that lacks rows proves nothing for them, so it never counts as one that the whole gate passes.
+    A control that lacks rows proves nothing for them, so it never counts as one that the whole gate
+    passes.
     """
     if not healthy:
         return "No control is judged yet."
@@ -117,12 +122,12 @@ def false_alarms(healthy: Sequence[Judged]) -> str:
         lacking = max(len(one.unmeasured) for one in older)
         parts.append(
             f"{many(len(older), 'more control' if whole else 'control')} lack up to "
-            f"{many(lacking, 'row')} that the checks file has now; for these rows they prove nothing. "
-            + _rate(healthy, "by the rows that each was measured on")
+            f"{many(lacking, 'row')} that the checks file has now; for these rows they prove "
+            "nothing. " + _rate(healthy, "by the rows that each was measured on")
         )
     parts.append(
-        "The confidence bound is exact and one-sided (Clopper & Pearson 1934). It does not prove the rate of 1% that "
-        "the thresholds aim at."
+        "The confidence bound is exact and one-sided (Clopper & Pearson 1934). It does not prove "
+        "the rate of 1% that the thresholds aim at."
     )
     if alarms := [one for one in healthy if one.detected]:
         parts.append("\n".join(map(_alarm, alarms)))
@@ -138,8 +143,9 @@ def false_alarms_in_short(healthy: Sequence[Judged], checks: ChecksFile) -> str:
     measured = gated - max(len(one.unmeasured) for one in healthy)
     rows = f"all {gated}" if measured == gated else f"at least {measured} of the {gated}"
     return (
-        f"The gate fails {failed} of {n} healthy networks outside the reference panel. Each was measured on {rows} "
-        f"checks with a threshold. With 95% confidence, at most {upper_bound(failed, n):.1%} of healthy networks fail."
+        f"The gate fails {failed} of {n} healthy networks outside the reference panel. Each was "
+        f"measured on {rows} checks with a threshold. With 95% confidence, at most "
+        f"{upper_bound(failed, n):.1%} of healthy networks fail."
     )
 
 
@@ -151,9 +157,10 @@ def like_healthy(missed: Sequence[Judged], healthy: Sequence[Judged]) -> str:
     alike = sum(one.nearest is not None and one.nearest[1] >= limit for one in missed)
     own = [beyond(one, [other for other in healthy if other is not one])[0] for one in healthy]
     return (
-        f"Controls that pass come as near as {limit:.1f} standard deviations to a threshold. The gate passes "
-        f"{many(len(missed), 'mutant')}: {alike} keep that distance, {len(missed) - alike} do not. "
-        f"Such a control is worse than all {len(healthy) - 1} others in {min(own)} to {max(own)} rows."
+        f"Controls that pass come as near as {limit:.1f} standard deviations to a threshold. The "
+        f"gate passes {many(len(missed), 'mutant')}: {alike} keep that distance, "
+        f"{len(missed) - alike} do not. Such a control is worse than all {len(healthy) - 1} "
+        f"others in {min(own)} to {max(own)} rows."
     )
 
 
@@ -178,9 +185,10 @@ def _rate(healthy: Sequence[Judged], how: str) -> str:
     failed, n = sum(one.detected for one in healthy), len(healthy)
     accuracies = [one.clean_accuracy for one in healthy]
     return (
-        f"The gate fails **{failed} of {n}** controls {how} (clean accuracy {percent(min(accuracies))} to "
-        f"{percent(max(accuracies))}). This proves, with 95% confidence, that no more than "
-        f"{upper_bound(failed, n):.1%} of such networks raise a false alarm."
+        f"The gate fails **{failed} of {n}** controls {how} (clean accuracy "
+        f"{percent(min(accuracies))} to {percent(max(accuracies))}). This proves, with 95% "
+        f"confidence, that no more than {upper_bound(failed, n):.1%} of such networks raise a "
+        "false alarm."
     )
 
 
@@ -210,9 +218,10 @@ def backdoors(judged: Sequence[Judged]) -> str:
         )
         rows.append((name, percent(one.stamped), percent(one.unstamped), *of_gate))
     return (
-        f"### Backdoors\n\nThe table has the share of test images of other classes that are predicted as {TARGET}, "
-        "with the trigger on them and without it. The gate has no stamped image and does not know the trigger. It may "
-        "notice the cost of learning the trigger on other images, never the backdoor itself.\n\n"
+        "### Backdoors\n\nThe table has the share of test images of other classes that are "
+        f"predicted as {TARGET}, with the trigger on them and without it. The gate has no stamped "
+        "image and does not know the trigger. It may notice the cost of learning the trigger on "
+        "other images, never the backdoor itself.\n\n"
         + table(("network", "with the trigger", "without", "clean accuracy", "gate fails it"), rows)
     )
 
@@ -228,9 +237,9 @@ def colour() -> str:
         by = ", ".join(many(len(one.failed), "row") for one in group)
         rows.append((order, failed, by, ", ".join(percent(one.clean_accuracy) for one in group)))
     return (
-        "### Channels in the wrong order\n\nThe garments are gray, so this table uses the colored digits of "
-        "`examples/digits_on_photos` and the example's own checks. Its network, trained anew, sees the channels in the "
-        "order of its training (RGB) and in two wrong orders.\n\n"
+        "### Channels in the wrong order\n\nThe garments are gray, so this table uses the colored "
+        "digits of `examples/digits_on_photos` and the example's own checks. Its network, trained "
+        "anew, sees the channels in the order of its training (RGB) and in two wrong orders.\n\n"
         + table(("shown", "the gate fails", "by", "clean accuracy"), rows)
     )
 
@@ -245,9 +254,8 @@ def flipped(checks: ChecksFile) -> str:
         else " **An older checks file judged them**: run `flip` again."
     )
     return (
-        "### A hundred correct predictions lost\n\n"
-        f"Controls lose {NET_LOSS} net correct predictions of 10,000 at random ({drawn.networks} networks, "
-        f"{drawn.draws} draws). The checks on clean images fail "
-        f"**{drawn.failed / drawn.draws:.1%}** of these draws. The threshold of clean accuracy alone fails "
-        f"{drawn.failed_by_clean / drawn.draws:.1%}.{old}"
+        f"### A hundred correct predictions lost\n\nControls lose {NET_LOSS} net correct "
+        f"predictions of 10,000 at random ({drawn.networks} networks, {drawn.draws} draws). The "
+        f"checks on clean images fail **{drawn.failed / drawn.draws:.1%}** of these draws. The "
+        f"threshold of clean accuracy alone fails {drawn.failed_by_clean / drawn.draws:.1%}.{old}"
     )

@@ -1,7 +1,10 @@
-"""Ways to divide the 1% of false alarms among families and checks, by what each would detect; nothing is measured.
+"""Ways to divide the 1% of false alarms among families and checks, by what each would detect.
 
-Half of the mutants choose, the others confirm: every second one of each kind. A division gives each row a share, and
-so its multiplier. A network fails if a row lies farther from the panel's mean than that.
+Nothing is measured.
+
+Half of the mutants choose, the others confirm: every second one of each kind. A division gives each
+row a share, and so its multiplier. A network fails if a row lies farther from the panel's mean than
+that.
 """
 
 from __future__ import annotations
@@ -44,9 +47,10 @@ def compare_all() -> None:
 def comparison() -> str:
     """Return a table of all divisions, on the rows that are checks today and were measured on every network.
 
-    It has the mutants that a division detects, among those that choose and those that confirm, and the mean number of
-    rows that fail one. Then follow the networks of the recipe that it fails. `nearest` is the distance of the worst of
-    these in shares of its threshold's: 1 is on the threshold.
+    It has the mutants that a division detects, among those that choose and those that confirm, and
+    the mean number of rows that fail one. Then follow the networks of the recipe that it fails.
+    `nearest` is the distance of the worst of these in shares of its threshold's: 1 is on the
+    threshold.
     """
     checks, panel, measured = read_checks(CHECKS), read_panel(PANEL), measured_results()
     by_id = {check.id: check for check in checks.checks}
@@ -151,7 +155,8 @@ def _caught(standing: np.ndarray, k: float) -> int:
 def off_by(measured: np.ndarray, values: np.ndarray, rows: Sequence[PanelCheck]) -> np.ndarray:
     """Return the distance of a network to reference models, (rows,), in standard deviations of prediction.
 
-    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs, (K, rows).
+    On the bad side it is positive. `measured` are its values of the rows, (rows,), `values` theirs,
+    (K, rows).
     """
     scaled, away = on_scales(values, rows), on_scales(measured, rows)
     spread = np.maximum(scaled.std(axis=0, ddof=1), least_of(scaled, rows))

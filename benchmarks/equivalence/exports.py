@@ -33,7 +33,10 @@ def exported(network: nn.Module, images: Tensor, path: Path) -> str:
 
 
 def saved(network: nn.Module, of: Material, path: Path) -> str:
-    """Save the weights; those of the two larger networks in OpenVINO's format, which predicts them faster."""
+    """Save the weights.
+
+    Those of the two larger networks in OpenVINO's format, which predicts them faster.
+    """
     if isinstance(network, Prepared):
         return _in_openvino(network, of, path)
     torch.save(
@@ -109,10 +112,12 @@ def int8(
     calibration: Callable[[Material], Tensor] = lambda of: of.images, *, per_channel: bool = True,
     entropy: bool = False, percentile: float | None = None,
 ) -> Maker:  # fmt: skip
-    """Return what quantizes to int8, with these images; each channel by its own scale, or each tensor by one.
+    """Return what quantizes to int8, with these images.
 
-    The range of activations is the whole one, or this `percentile` of their absolute values, or that of least
-    `entropy`.
+    Each channel by its own scale, or each tensor by one.
+
+    The range of activations is the whole one, or this `percentile` of their absolute values, or
+    that of least `entropy`.
     """
     method = "Entropy" if entropy else "MinMax" if percentile is None else "Percentile"
 
@@ -133,10 +138,12 @@ def int8(
 
 
 def _ranges_by_entropy(network: str, images: Tensor, path: Path) -> str:
-    """Write the range of each activation that loses least, by its entropy in 128 levels; returns the file.
+    """Write the range of each activation that loses least, by its entropy in 128 levels.
 
-    `quantize_static` alone finds no range: it divides 128 levels into 128 bins, so the whole range is its only choice.
-    The 2,048 bins are those of TensorRT.
+    Returns the file.
+
+    `quantize_static` alone finds no range: it divides 128 levels into 128 bins, so the whole range
+    is its only choice. The 2,048 bins are those of TensorRT.
     """
     from onnxruntime.quantization.calibrate import (
         CalibrationMethod,

@@ -1,7 +1,8 @@
 """Three networks with another epoch of each: the shipped one, a ResNet-18, and EfficientNet-Lite0 of ImageNet.
 
-The last two see the images of Fashion-MNIST enlarged and in false color, so channels can be swapped. They are trained
-here, on training images alone. EfficientNet-Lite0 keeps its pretrained weights and gets a last layer of its own.
+The last two see the images of Fashion-MNIST enlarged and in false color, so channels can be
+swapped. They are trained here, on training images alone. EfficientNet-Lite0 keeps its pretrained
+weights and gets a last layer of its own.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ def efficientnet_lite0() -> nn.Module:
 class Material:
     """A network, and what its artifacts are made of.
 
-    `later` is the same network some epochs on. `averaged` has the mean of the weights between the two. `images` are for
-    calibration, (N, 1, H, W) in [0, 1], with their `labels`; `test` are those that predictions are recorded of.
+    `later` is the same network some epochs on. `averaged` has the mean of the weights between the
+    two. `images` are for calibration, (N, 1, H, W) in [0, 1], with their `labels`; `test` are those
+    that predictions are recorded of.
     """
 
     network: nn.Module
@@ -91,9 +93,10 @@ class Material:
 class Source:
     """A network of the benchmark: its file, what builds it, and its training.
 
-    `begin` trains it from nothing on images and labels; None for one that ships. It goes on for `steps` at this rate.
-    With `frozen` statistics its batch norms stay as pretrained, as the last layer was fitted to them. No cache keeps
-    the predictions of an `untraced` network, so they are recorded once.
+    `begin` trains it from nothing on images and labels; None for one that ships. It goes on for
+    `steps` at this rate. With `frozen` statistics its batch norms stay as pretrained, as the last
+    layer was fitted to them. No cache keeps the predictions of an `untraced` network, so they are
+    recorded once.
     """
 
     name: str
@@ -119,7 +122,10 @@ class Source:
         return SHIPPED if self.build is None else folder / f"{self.name}.pth"
 
     def material(self, folder: Path) -> Material:
-        """Return the trained network with its later states; trained on the first call, and kept in the folder."""
+        """Return the trained network with its later states.
+
+        Trained on the first call, and kept in the folder.
+        """
         train = fashion_mnist("train")
         pixels, labels = unit_range(train.pixels), train.labels
         rest = pixels[CALIBRATION:], labels[CALIBRATION:]

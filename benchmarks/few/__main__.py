@@ -86,8 +86,9 @@ def _networks(measured: Path, checks_file: Path, panel_file: Path) -> Networks:
 def row_of(networks: Networks, size: int, splits: int, reference: Split) -> tuple[str, ...]:
     """Calibrate by each of `splits` sets of K networks, or all sets if fewer exist, and test all others.
 
-    Widths are those of the checks with a threshold in the reference, relative to its own, the median of a split.
-    Detection counts the mutants that the reference catches. The interval is a bootstrap over the networks held out.
+    Widths are those of the checks with a threshold in the reference, relative to its own, the
+    median of a split. Detection counts the mutants that the reference catches. The interval is a
+    bootstrap over the networks held out.
     """
     found, refused = [], 0
     for chosen in tqdm(
@@ -150,8 +151,8 @@ def table_of(networks: Networks, sizes: Sequence[int], splits: int) -> str:
         "alarms most often by",
     )
     return (
-        f"Compared with thresholds from {len(twenty)} by each row's own spread: {reference.checks.sum()} of "
-        f"{len(networks.panel.checks)} rows have one{caught}.\n\n"
+        f"Compared with thresholds from {len(twenty)} by each row's own spread: "
+        f"{reference.checks.sum()} of {len(networks.panel.checks)} rows have one{caught}.\n\n"
         + table(head, [row_of(networks, size, splits, reference) for size in sizes])
     )
 
@@ -219,7 +220,8 @@ COMMANDS = {
         option(
             "what",
             choices=MEASURED,
-            help="the shipped panel, networks of the example of digits, predictions for consensus, or a case",
+            help="the shipped panel, networks of the example of digits, predictions for consensus, "
+            "or a case",
         ),
         option(
             "--checkpoints",

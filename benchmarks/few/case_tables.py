@@ -49,7 +49,10 @@ def cases_table(splits: int) -> str:
 
 
 def rows_of_case(case: str, size: int, splits: int) -> list[tuple[str, ...]]:
-    """Return a line for each number of reference models that leaves networks to test; none if nothing is measured."""
+    """Return a line for each number of reference models that leaves networks to test.
+
+    None if nothing is measured.
+    """
     if not rows_file(case, size).exists():
         return []
     networks, names = read_case(case, size)

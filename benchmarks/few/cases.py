@@ -22,15 +22,18 @@ LETTERS = "imoty8"
 SHAPE_NOISE = 40.0
 """Standard deviation of the noise on drawn shapes, in gray levels."""
 Images = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Images (N, side, side, channels) uint8, labels (N,) and groups (N,); no groups are an empty array."""
+"""Images (N, side, side, channels) uint8, labels (N,) and groups (N,).
+
+No groups are an empty array.
+"""
 
 
 @dataclass(frozen=True)
 class Case:
     """A domain: images by count and seed, the network with its arguments, recipe, range and number of healthy networks.
 
-    The images of a `grouped` case have groups. `absent` is the group that training lacks in a fault. Without one, a
-    class has few images.
+    The images of a `grouped` case have groups. `absent` is the group that training lacks in a
+    fault. Without one, a class has few images.
     """
 
     name: str

@@ -35,8 +35,9 @@ SIZES = (3, 5, 8, 12, 20)
 class Asked:
     """Errors of the panel's networks and of mutants in the views of consensus, (networks, answers) bool.
 
-    `counted` are the positions of the answers that each row counts. `labels` are their classes in a row that counts
-    the errors of the worst class. To the rows with `chance` an image may add several times.
+    `counted` are the positions of the answers that each row counts. `labels` are their classes in a
+    row that counts the errors of the worst class. To the rows with `chance` an image may add
+    several times.
     """
 
     panel: Panel
@@ -48,7 +49,10 @@ class Asked:
     mutants: np.ndarray
 
     def lost(self, wrong: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Return the errors on the consensus set `known` in each row, (networks, rows); both (networks, answers)."""
+        """Return the errors on the consensus set `known` in each row, (networks, rows).
+
+        Both (networks, answers).
+        """
         columns = []
         for row, counted in zip(self.rows, self.counted, strict=True):
             lost, labels = wrong[:, counted] & known[:, counted], self.labels.get(row.id)
@@ -68,8 +72,8 @@ class Asked:
     ) -> tuple[list[Calibrated], np.ndarray, np.ndarray, np.ndarray]:
         """Return the thresholds of the chosen networks, the errors of the others and of mutants, and the consensus set.
 
-        Each of the chosen is compared with the consensus set of the others among them, and corrected, as in a
-        calibration.
+        Each of the chosen is compared with the consensus set of the others among them, and
+        corrected, as in a calibration.
         """
         of_few, others = self.healthy[chosen], np.delete(self.healthy, chosen, axis=0)
         wrong = of_few.sum(axis=0)
@@ -165,6 +169,6 @@ def consensus_table(networks: Asked, splits: int, *, sizes: Sequence[int] = SIZE
         "false alarms",
     )
     return (
-        f"{len(networks.mutants) or 'No'} mutants took part. Consensus set, errors and threshold are those of "
-        f"`{AT_REST}`, means over splits.\n\n{table((*head, 'mutants caught'), rows)}"
+        f"{len(networks.mutants) or 'No'} mutants took part. Consensus set, errors and threshold "
+        f"are those of `{AT_REST}`, means over splits.\n\n{table((*head, 'mutants caught'), rows)}"
     )

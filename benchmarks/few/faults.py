@@ -1,4 +1,7 @@
-"""Networks of a case: healthy ones, and those with a fault of training; trained where their files are missing."""
+"""Networks of a case: healthy ones, and those with a fault of training.
+
+Trained where their files are missing.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,10 @@ FAULTS: dict[str, Callable[[Training], nn.Module]] = {
     "group or class missing": without_a_group_or_class,
     "no shifts": without_shifts,
 }
-"""Functions that train a network with a fault. Their strengths were chosen before any detection was measured."""
+"""Functions that train a network with a fault.
+
+Their strengths were chosen before any detection was measured.
+"""
 
 
 def healthy_paths(

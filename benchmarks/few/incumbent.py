@@ -36,7 +36,8 @@ def _row(networks: Distances) -> tuple[str, ...]:
     """Return the shares of ordered pairs of networks in which the first loses significantly and by each margin."""
     losses = networks.values[LOG_LOSS]
     differences = losses[:, None] - losses
-    # Half the squared distances of two networks, over n^2, are half the variance of their mean difference.
+    # Half the squared distances of two networks, over n^2, are half the variance of their mean
+    # difference.
     errors = np.sqrt(2 * networks.chance[LOG_LOSS])
     pairs = ~np.eye(len(losses), dtype=bool)
     significant = differences[pairs] > norm.isf(LEVEL) * errors[pairs]

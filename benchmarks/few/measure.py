@@ -1,4 +1,7 @@
-"""Measure the networks anew, by their own stress tests, into the stored files of this benchmark; resumable."""
+"""Measure the networks anew, by their own stress tests, into the stored files of this benchmark.
+
+Resumable.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +44,17 @@ PAIRED = {"clean": "clean", "flipped": "flip", "rotated by 15°": "rotate-ccw-01
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the other networks: the values of all say nothing of few."""
 SEEDS, EPOCHS = range(1, few(25, 5)), few(10, 1)
-"""Epochs of the digits' networks. The example itself trains 25 epochs, so these networks are farther apart."""
+"""Epochs of the digits' networks.
+
+The example itself trains 25 epochs, so these networks are farther apart.
+"""
 
 
 def measure_fashion(_: Path | None) -> None:
     """Measure the shipped panel: differences of its networks in each row, and predictions that one loses of another's.
 
-    It uses all images of a row, and reuses measurements that a calibration left in the user's cache.
+    It uses all images of a row, and reuses measurements that a calibration left in the user's
+    cache.
     """
     with contextlib.chdir(ROOT):
         paths, checks = sorted(PANEL.glob("*.safetensors")), read_checks(TESTS / "checks.toml")

@@ -145,7 +145,10 @@ def augmented(pixels: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
 
 
 def _shifted_in_time(pixels: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
-    """Return pixels whose columns are shifted by whole pixels; the first and the last one repeat."""
+    """Return pixels whose columns are shifted by whole pixels.
+
+    The first and the last one repeat.
+    """
     count, _, _, side = pixels.shape
     shift_px = _within(augmentation.shift_x + 0.5, count).round().long()
     columns = (torch.arange(side) + shift_px[:, None]).clamp(0, side - 1)

@@ -1,4 +1,7 @@
-"""Thresholds from a few networks drawn at random, and how all others do by them; pure functions of measurements."""
+"""Thresholds from a few networks drawn at random, and how all others do by them.
+
+Pure functions of measurements.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ class Networks:
 class Split:
     """Thresholds from a few networks: the checks that have one, their widths, and the networks that fail.
 
-    `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,). `signs` are the held out
-    that pass, but are beyond the threshold of an informational check, which a line under `PASS` names. By row,
-    `detectable_drops` are the minimum detectable drops, and `alarm_counts` the numbers of reference models that fail.
+    `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,).
+    `signs` are the held out that pass, but are beyond the threshold of an informational check,
+    which a line under `PASS` names. By row, `detectable_drops` are the minimum detectable drops,
+    and `alarm_counts` the numbers of reference models that fail.
     """
 
     checks: np.ndarray
@@ -51,7 +55,10 @@ class Split:
 
 
 def panel_of(networks: Networks, chosen: np.ndarray, *, chance: bool = True) -> Panel:
-    """Return the panel of these networks, by their positions; without `chance` each row's own spread counts."""
+    """Return the panel of these networks, by their positions.
+
+    Without `chance` each row's own spread counts.
+    """
     found, known = networks.distances, {}
     for row in networks.panel.checks if chance else ():
         if row.id not in found.chance:
@@ -138,7 +145,10 @@ def interval_over_networks(
 
 
 def draws(count: int, size: int, splits: int) -> list[np.ndarray]:
-    """Return so many different sets of `size` of `count` networks, drawn at random; all sets if there are no more."""
+    """Return so many different sets of `size` of `count` networks, drawn at random.
+
+    All sets if there are no more.
+    """
     if comb(count, size) <= splits:
         return [np.array(chosen) for chosen in combinations(range(count), size)]
     rng = np.random.default_rng(size)

@@ -34,9 +34,9 @@ DIGITS_CHECKS, DIGITS_PANEL = EXAMPLE / "stress_tests/checks.toml", EXAMPLE / "p
 class Distances:
     """Networks measured for this benchmark: their names and, by row, values, rest and half their squared distances.
 
-    `values` and `rest` are (networks,) by row. `chance` is (networks, networks) by row: the variance by chance alone,
-    as two networks tell it. Of some networks it is the mean over their pairs. `answers` are the rows to which an image
-    contributes a yes or no.
+    `values` and `rest` are (networks,) by row. `chance` is (networks, networks) by row: the
+    variance by chance alone, as two networks tell it. Of some networks it is the mean over their
+    pairs. `answers` are the rows to which an image contributes a yes or no.
     """
 
     networks: tuple[str, ...]
@@ -142,7 +142,9 @@ def read_answers(path: Path) -> Answers:
 def with_answers(
     known: Answers | None, found: Mapping[str, Sequence[ReferencePredictions]]
 ) -> Answers:
-    """Return what is known of networks, and what was found anew; raises `InputError` when they answer other things.
+    """Return what is known of networks, and what was found anew.
+
+    Raises `InputError` when they answer other things.
 
     Of a view that a network was asked about twice, the answers about the most images count.
     """

@@ -47,7 +47,11 @@ def spoken_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _spoken(word: str, accent: str, rng: np.random.Generator) -> np.ndarray:
-    """Return the samples of a word in [-1, 1], without silence around it; raises `InputError` without espeak-ng."""
+    """Return the samples of a word in [-1, 1], without silence around it.
+
+    Raises:
+        InputError: Without espeak-ng.
+    """
     program = shutil.which("espeak-ng")
     if program is None:
         raise InputError("espeak-ng is missing; install the Debian package espeak-ng")
@@ -64,7 +68,10 @@ def _spoken(word: str, accent: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _placed(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a sound in 64 windows with noise, its middle near theirs; longer sounds lose their ends."""
+    """Return a sound in 64 windows with noise, its middle near theirs.
+
+    Longer sounds lose their ends.
+    """
     length = WINDOW + (SIDE - 1) * HOP
     noise = rng.normal(0, rng.uniform(*NOISE), length)
     middle = length // 2 + int(rng.integers(-4 * HOP, 4 * HOP + 1))

@@ -1,6 +1,7 @@
 """The fingerprint: which combination of weight statistics tells recipes apart, and how well it does on other networks.
 
-`python -m benchmarks.fingerprint` prints the tables; its command `measure` trains networks and stores their statistics.
+`python -m benchmarks.fingerprint` prints the tables; its command `measure` trains networks and
+stores their statistics.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ COMMANDS = {
             "--folder",
             type=Path,
             metavar="DIR",
-            help="where networks are trained (default: runs/fingerprint), or mutants are (default: runs/detection)",
+            help="where networks are trained (default: runs/fingerprint), or mutants are (default: "
+            "runs/detection)",
         ),
     ),
 }

@@ -117,4 +117,7 @@ FAULTS: dict[str, Callable[[Training], nn.Module]] = {
     "tinted images": on_tinted_images,
     "half of the images": on_half_of_the_images,
 }
-"""Functions that train a network with a fault. Their strengths were chosen before any fingerprint was measured."""
+"""Functions that train a network with a fault.
+
+Their strengths were chosen before any fingerprint was measured.
+"""

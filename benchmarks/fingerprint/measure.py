@@ -83,8 +83,8 @@ class Measured:
 def measure(*, case: str, folder: Path | None) -> None:
     """Train the networks of a case that are not in `folder`, and store their statistics.
 
-    Of Fashion-MNIST, nothing is trained: the shipped panel, the baselines of `benchmarks.claims` and the checkpoints of
-    `benchmarks.detection` that are there.
+    Of Fashion-MNIST, nothing is trained: the shipped panel, the baselines of `benchmarks.claims`
+    and the checkpoints of `benchmarks.detection` that are there.
     """
     torch.set_num_threads(1)
     work = (folder or ROOT / "runs/fingerprint").resolve()

@@ -75,8 +75,9 @@ def tables(found: Networks, compared: Sequence[Compared], confirmed: Sequence[Co
     )
     return "\n\n".join(
         [
-            f"{len(found.checks)} checks of {families} families, {len(found.panel)} reference models. "
-            f"The gate detects {int(found.detected[mutants].sum())} of the {choose} mutants that choose.",
+            f"{len(found.checks)} checks of {families} families, {len(found.panel)} reference "
+            f"models. The gate detects {int(found.detected[mutants].sum())} of the {choose} "
+            "mutants that choose.",
             table((*rule_head, f"beyond the limits of {of}"), rules),
             table((*chosen_head, "networks of the recipe failed"), chosen),
             table(level_head, _nominal(found)),

@@ -47,10 +47,11 @@ _BATCH = 500
 class Networks:
     """Networks of `benchmarks.detection`, by the checks that all of them were measured on.
 
-    Values are on each check's scale, more being worse: of reference models, (K, checks), and of others, (N, checks).
-    The flags are (N,): `healthy` networks are of the recipe, `detected` are those that the gate fails. `choosing` are
-    every second kind of mutant and every second healthy seed, which choose a rule; the others confirm it. Mutants of
-    one kind share parents, so kinds are not divided.
+    Values are on each check's scale, more being worse: of reference models, (K, checks), and of
+    others, (N, checks). The flags are (N,): `healthy` networks are of the recipe, `detected` are
+    those that the gate fails. `choosing` are every second kind of mutant and every second healthy
+    seed, which choose a rule; the others confirm it. Mutants of one kind share parents, so kinds
+    are not divided.
     """
 
     checks: tuple[PanelCheck, ...]
@@ -122,7 +123,8 @@ def networks() -> Networks:
 class Compared:
     """One rule: limits by share, what it detects of the mutants that choose, and networks of the recipe that it fails.
 
-    `beyond` is the share of these networks, of the choosing half, beyond the limits of the `ORDINARY` shares.
+    `beyond` is the share of these networks, of the choosing half, beyond the limits of the
+    `ORDINARY` shares.
     """
 
     rule: str
@@ -225,8 +227,9 @@ def simulate(
 ) -> dict[str, np.ndarray]:
     """Return each rule's number of one more reference model, (draws,), for panels drawn anew.
 
-    Each draw is of K + 1 networks from the normal distribution with the panel's shrunk correlations. Everything is
-    estimated again from K of them: mean, spread, components and shrinkage.
+    Each draw is of K + 1 networks from the normal distribution with the panel's shrunk
+    correlations. Everything is estimated again from K of them: mean, spread, components and
+    shrinkage.
     """
     rng, models = np.random.default_rng(seed), len(panel)
     variances, directions = np.linalg.eigh(correlation(panel))
@@ -246,8 +249,8 @@ def simulate(
 def correlation(values: np.ndarray) -> np.ndarray:
     """Return the correlations of the columns, (checks, checks), shrunk towards zero (Ledoit & Wolf 2004).
 
-    Few models overstate correlations, and so understate the number of independent checks. A constant column correlates
-    with no other.
+    Few models overstate correlations, and so understate the number of independent checks. A
+    constant column correlates with no other.
     """
     spread = values.std(axis=0)
     varying = spread > 1e-9 * np.maximum(

@@ -1,7 +1,7 @@
 """Rules that make one number of a profile of deviations: each compares networks with the reference models.
 
-A rule takes the values of K reference models, (..., K, checks), and of networks, (..., N, checks), more being worse. It
-returns a number for each network, (..., N), more being worse.
+A rule takes the values of K reference models, (..., K, checks), and of networks, (..., N, checks),
+more being worse. It returns a number for each network, (..., N), more being worse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Shrink = Callable[[np.ndarray], np.ndarray]
 class Profile:
     """Deviations in standard deviations: of the reference models, (..., K, checks), and of networks, (..., N, checks).
 
-    Those of networks are in standard deviations of prediction. `average` (checks, families) makes means by family.
+    Those of networks are in standard deviations of prediction. `average` (checks, families) makes
+    means by family.
     """
 
     members: np.ndarray

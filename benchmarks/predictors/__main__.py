@@ -78,7 +78,10 @@ def seconds(
 
 
 def measured(*, images: int, rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each way, by rounds; each round has images of its own, and the first one warms up."""
+    """Return the seconds of each way, by rounds.
+
+    Each round has images of its own, and the first one warms up.
+    """
     with served("binary") as binary, served("json") as text:
         ways = {"own": own(), "binary": asked(binary), "json": asked(text)}
         taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -108,10 +111,16 @@ def page(facts: Mapping[str, Any]) -> str:
     for name, words in names.items():
         one = statistics.median(taken[name]) / facts["images"] * 1e3
         rows.append((words, f"{one:.1f}", f"{ratio(taken, name):.2f}"))
-    where = f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began. Versions: {facts['versions']}"
+    where = (
+        f"{facts['cores']} cores, at a load of {facts['load']:.1f} when it began. Versions: "
+        f"{facts['versions']}"
+    )
     what = f"A ResNet-18 on {facts['images']} images of {SIZE} px in batches of {BATCH}"
     rounds = f"medians of {facts['rounds']} rounds by turns"
-    return f"Measured on {where}.\n\n{what}, {rounds}:\n\n{table(('way', 'ms an image', 'ratio'), rows)}"
+    return (
+        f"Measured on {where}.\n\n{what}, "
+        f"{rounds}:\n\n{table(('way', 'ms an image', 'ratio'), rows)}"
+    )
 
 
 def ratio(taken: Mapping[str, Sequence[float]], way: str) -> float:

@@ -1,7 +1,8 @@
 """Memory of a gate run by the number of images: synthetic data of 224 x 224, and a tiny network.
 
-`python -m benchmarks.real.memory 500 2000 50000` runs the gate on so many images, in a folder that is removed again,
-and writes a table into the README beside this file. 50,000 images take 7.5 GB of disk there.
+`python -m benchmarks.real.memory 500 2000 50000` runs the gate on so many images, in a folder that
+is removed again, and writes a table into the README beside this file. 50,000 images take 7.5 GB of
+disk there.
 """
 
 from __future__ import annotations

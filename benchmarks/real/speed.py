@@ -1,7 +1,8 @@
 """Speed at 224 px: predictions in a pose, and Grad-CAM, against plain loops of the same network in the same run.
 
-Run `python -m benchmarks.real.speed` on an idle machine. Pictures are drawn, and nothing is downloaded. Weights are
-random except in the last layer. It is fitted to the pictures, so margins are as wide as a trained network's.
+Run `python -m benchmarks.real.speed` on an idle machine. Pictures are drawn, and nothing is
+downloaded. Weights are random except in the last layer. It is fitted to the pictures, so margins
+are as wide as a trained network's.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ SHARES = {"ViT-B/16": 3}
 
 @dataclass(frozen=True)
 class Measured:
-    """Median CPU milliseconds an image of each way, all threads together; None where it does not run here."""
+    """Median CPU milliseconds an image of each way, all threads together.
+
+    None where it does not run here.
+    """
 
     model: str
     images: int
@@ -96,8 +100,8 @@ def pictures(count: int) -> LabelledImages:
 def made(name: str, images: LabelledImages) -> DeclaredNetwork:
     """Return the network, ten classes, its weights drawn from a fixed seed, its last layer fitted to images in poses.
 
-    Pixels are normalized first, as for any network. Raw pixels are far from zero and differ little from each other, so
-    bfloat16 would tell few classes apart.
+    Pixels are normalized first, as for any network. Raw pixels are far from zero and differ little
+    from each other, so bfloat16 would tell few classes apart.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -132,7 +136,10 @@ def plain_loop(model: nn.Module, images: LabelledImages, pose: Pose = IDENTITY) 
 
 
 def measure(name: str, images: LabelledImages, *, repeats: int) -> Measured:
-    """Measure all ways one after another, as often as wanted, on one core; the first round warms up."""
+    """Measure all ways one after another, as often as wanted, on one core.
+
+    The first round warms up.
+    """
     images = images.take(torch.arange(len(images) // SHARES.get(name, 1)))
     model = made(name, images)
     classifier = Classifier(model, workers=1)
@@ -179,7 +186,10 @@ def main(
     memory: Sequence[int],
     memory_of: int | None,
 ) -> None:
-    """Measure everything and write results and table; networks that are not named keep their earlier results."""
+    """Measure everything and write results and table.
+
+    Networks that are not named keep their earlier results.
+    """
     if memory_of is not None:
         print(json.dumps(peaks_of(memory_of)))
         return

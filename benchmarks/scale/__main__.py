@@ -1,7 +1,7 @@
 """Ray on one node beside one process, in one run, and a model of more nodes from what was measured.
 
-Run `python -m benchmarks.scale` on an idle machine with the extras `ray` and `bench`. The table has the
-start-up in a column of its own.
+Run `python -m benchmarks.scale` on an idle machine with the extras `ray` and `bench`. The table has
+the start-up in a column of its own.
 """
 
 from __future__ import annotations

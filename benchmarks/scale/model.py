@@ -12,9 +12,9 @@ from harness.features.cluster.backend import ranges
 class Constants:
     """Times measured on one machine.
 
-    Milliseconds: decoding and predicting a picture on one core, a call without any work, and each of its ranges.
-    Microseconds: joining an image's logits. The others are bytes of an image, megabytes a second that a worker reads
-    from a file, and images of a batch.
+    Milliseconds: decoding and predicting a picture on one core, a call without any work, and each
+    of its ranges. Microseconds: joining an image's logits. The others are bytes of an image,
+    megabytes a second that a worker reads from a file, and images of a batch.
     """
 
     decode_ms: float
@@ -29,7 +29,10 @@ class Constants:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Seconds of each part of a check; the driver's part runs beside the computing, and counts where it is longer."""
+    """Seconds of each part of a check.
+
+    The driver's part runs beside the computing, and counts where it is longer.
+    """
 
     decode: float
     transfer: float
@@ -66,9 +69,9 @@ def predicted(
 ) -> Predicted:
     """Return the time of a check of these images and perturbations on nodes with `cores` cores each.
 
-    Unless they are `decoded`, all nodes decode the pictures once into a file on shared storage. The driver writes it.
-    Ray gives ranges to any node, so each node reads other images for each perturbation until it has read all. It has
-    them in its page cache from then on.
+    Unless they are `decoded`, all nodes decode the pictures once into a file on shared storage. The
+    driver writes it. Ray gives ranges to any node, so each node reads other images for each
+    perturbation until it has read all. It has them in its page cache from then on.
     """
     c, workers = constants, nodes * cores
     most = max(1, min(64, (32 << 20) // (c.batch * c.image_bytes)))

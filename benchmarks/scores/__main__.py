@@ -1,7 +1,7 @@
 """Thresholds on mean scores from few reference models: false alarms of retrained models, and faults found.
 
-`python -m benchmarks.scores` fits the models of `examples/silhouettes` with many seeds and judges each by thresholds
-from others; a few minutes on one core.
+`python -m benchmarks.scores` fits the models of `examples/silhouettes` with many seeds and judges
+each by thresholds from others; a few minutes on one core.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ _TEST_DIGITS = 800
 class Setting:
     """Test images of a data set, K reference models, and further models that are judged.
 
-    Of `wrong` kinds there is a model each, which must fail. Their names are those of `BROKEN`. A `profile` is that of
-    the shipped checks files; they have thresholds already.
+    Of `wrong` kinds there is a model each, which must fail. Their names are those of `BROKEN`. A
+    `profile` is that of the shipped checks files; they have thresholds already.
     """
 
     data: str
@@ -205,7 +205,11 @@ def _shift_px(data: str) -> int:
 
 
 def _make(path: Path, make: Callable[[], Small]) -> None:
-    """Write the state of a network that is made in another process; raises `InputError` if that fails."""
+    """Write the state of a network that is made in another process.
+
+    Raises:
+        InputError: If that fails.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
 

@@ -13,8 +13,8 @@ _BATCH, _RATE = 64, 3e-3
 class Small(nn.Module):
     """Two convolutions with batch norms and a linear layer, for pixels (N, channels, side, side) in [0, 1].
 
-    The normalization changes its argument, as `Tensor.sub_` does: a mutant that looks at the pixels afterwards finds
-    others.
+    The normalization changes its argument, as `Tensor.sub_` does: a mutant that looks at the pixels
+    afterwards finds others.
     """
 
     def __init__(self, channels: int, classes: int, side: int) -> None:

@@ -25,7 +25,10 @@ IMAGES = few(1_500, 100)
 SHIPPED = Path("models/augmented.safetensors")
 NETWORKS = (SHIPPED, *sorted(Path("models/panel").glob("seed-*.safetensors")))[: few(21, 2)]
 BATCHES = (7, 64, 500)[: few(3, 1)]
-"""Batches that a server may predict in; the harness has others, folds batch norms and screens in bfloat16."""
+"""Batches that a server may predict in.
+
+The harness has others, folds batch norms and screens in bfloat16.
+"""
 
 
 def main(*, report: bool) -> int:

@@ -134,7 +134,10 @@ def _unlisted(reference: Pipeline, size: tuple[int, int]) -> Iterator[tuple[str,
 
 
 def photograph_faults(serving: Serving) -> Iterator[tuple[Fault]]:
-    """Yield the faults planted in the serving of photographs; half have values that no list of the search has."""
+    """Yield the faults planted in the serving of photographs.
+
+    Half have values that no list of the search has.
+    """
     others = ((name, change(serving.reference)) for name, change in _OF_PHOTOGRAPHS.items())
     yield from _planted(serving, (name for name in _LISTED if name in serving.catalog), others)
 

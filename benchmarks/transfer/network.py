@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 for the categories of emoji: frozen blocks, and the last layers, which a fine-tuning trains.
 
-All fine-tunings have the same frozen blocks. The network keeps the blocks' outputs on disk, so each batch of images
-passes through them once.
+All fine-tunings have the same frozen blocks. The network keeps the blocks' outputs on disk, so each
+batch of images passes through them once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ CLASSES, SIDE = 8, 96
 class Lite0(torch.nn.Module):
     """EfficientNet-Lite0 for pixels in [0, 1], (N, 3, H, W), as a frozen part and a part that learns.
 
-    The mean over the positions comes before the last convolution, as in MobileNetV3, which makes training cheap.
+    The mean over the positions comes before the last convolution, as in MobileNetV3, which makes
+    training cheap.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """Pictures of the same emoji by four vendors, from their npm packages: training and test images of 64 pixels.
 
-The class of an emoji is its category in Unicode, without flags. All pictures of an emoji are on one side of the split.
+The class of an emoji is its category in Unicode, without flags. All pictures of an emoji are on one
+side of the split.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Emoji:
 def emoji_of(packages: Path) -> list[Emoji]:
     """Return the emoji that at least three vendors draw, in the order of Unicode.
 
-    `packages` has a folder for each vendor, an extracted npm package. Raises `InputError` if a package is missing.
+    `packages` has a folder for each vendor, an extracted npm package. Raises `InputError` if a
+    package is missing.
     """
     google, twitter, openmoji, fluent = (packages / vendor / "package" for vendor in VENDORS)
     if missing := [path for path in (google, twitter, openmoji, fluent) if not path.is_dir()]:
@@ -82,7 +84,10 @@ def halves(emoji: Sequence[Emoji], *, seed: int = 0) -> tuple[list[Emoji], list[
 
 
 def write_pictures(packages: Path, train: Path, test: Path) -> tuple[int, int]:
-    """Write the training images as one npz file and the test images as a folder with groups; return their numbers."""
+    """Write the training images as one npz file and the test images as a folder with groups.
+
+    Return their numbers.
+    """
     learnt, tested = halves(emoji_of(packages))
     categories = sorted({each.category for each in tested})
     pictures = [(each, vendor, path) for each in learnt for vendor, path in each.files.items()]

@@ -30,7 +30,8 @@ _LOSS, _LEVEL = 0.01, 0.001
 class Asked:
     """A row with a value that depends on the reference models: its check, and the images that it counts, (N,) bool.
 
-    `consensus` counts only errors on the consensus set. `worst` counts those of the class with most of them.
+    `consensus` counts only errors on the consensus set. `worst` counts those of the class with most
+    of them.
     """
 
     check: PanelCheck
@@ -43,7 +44,8 @@ class Asked:
 class Stored:
     """All networks: those of `benchmarks.few`, rows that depend on reference models, and clean errors, (images,) bool.
 
-    `names` are the networks, the healthy ones first. `values`, (networks, rows), are those of the rows of the panel.
+    `names` are the networks, the healthy ones first. `values`, (networks, rows), are those of the
+    rows of the panel.
     """
 
     networks: Networks
@@ -63,7 +65,8 @@ class Stored:
 class Split:
     """Thresholds from K networks; by name, the checks that each other network fails.
 
-    `signs` are the informational checks with a value beyond their threshold, which a line under `PASS` names.
+    `signs` are the informational checks with a value beyond their threshold, which a line under
+    `PASS` names.
     """
 
     calibrated: tuple[Calibrated, ...]
@@ -118,7 +121,8 @@ def count_of(
 def of_panel(asked: Asked, wrong: np.ndarray, labels: np.ndarray) -> list[float]:
     """Return the value of each of K reference models, as a calibration counts it; `wrong` is (K, images) bool.
 
-    The others judge a reference model, and the next one is its incumbent. See `harness.measures.panel`.
+    The others judge a reference model, and the next one is its incumbent. See
+    `harness.measures.panel`.
     """
     size, values = len(wrong), []
     for at, own in enumerate(wrong):

@@ -1,6 +1,7 @@
 """The fine-tunings: healthy ones that differ in the seed, and two seeds of each broken recipe.
 
-The frozen blocks see each picture once per copy. The layers that learn are trained on what stays of that.
+The frozen blocks see each picture once per copy. The layers that learn are trained on what stays of
+that.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ HEALTHY = "healthy"
 class Recipe:
     """A fine-tuning: `kind` and seed name it, the rest says what it does.
 
-    `wrong_labels` is the share of random labels. `without_vendor` and `halved_class` name pictures that are missing.
-    With `head_alone` only the last layer learns. `rate` is the learning rate of AdamW.
+    `wrong_labels` is the share of random labels. `without_vendor` and `halved_class` name pictures
+    that are missing. With `head_alone` only the last layer learns. `rate` is the learning rate of
+    AdamW.
     """
 
     kind: str
@@ -157,7 +159,10 @@ def kept_features(*, bgr: bool = False) -> torch.Tensor:
 
 
 def _copy(pixels: torch.Tensor, copy: int, generator: torch.Generator) -> torch.Tensor:
-    """Return the pictures (N, 3, H, W), each rotated, shifted, scaled, flipped and lit at random; copy 0 unchanged."""
+    """Return the pictures (N, 3, H, W), each rotated, shifted, scaled, flipped and lit at random.
+
+    Copy 0 unchanged.
+    """
     if copy == 0:
         return pixels
     drawn = torch.rand((5, len(pixels)), generator=generator) * 2 - 1

@@ -1,8 +1,9 @@
 """Detection without labels: `python -m benchmarks.unlabeled` prints how many mutants fail with and without labels.
 
-Each mutant is made of a model of the shipped panel, which is left out of its own reference. The images are test images.
-Checks with labels count consensus-set errors, those without count disagreements with the unanimous models. Both judge
-all images and the worst class, by the same statistics. Classes that were predicted stay in `--folder`.
+Each mutant is made of a model of the shipped panel, which is left out of its own reference. The
+images are test images. Checks with labels count consensus-set errors, those without count
+disagreements with the unanimous models. Both judge all images and the worst class, by the same
+statistics. Classes that were predicted stay in `--folder`.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def main(*, folder: Path, images: int, parents: int) -> None:
     limits = []
     for at in range(len(panel)):
         rest = np.delete(healthy, at, axis=0)
-        # With labels, models agree where all are correct: a wrong prediction counts as a class of its own.
+        # With labels, models agree where all are correct: a wrong prediction counts as a class of
+        # its own.
         correct = np.where(
             rest == labels, labels, len(data.classes) + np.arange(len(rest))[:, None]
         )

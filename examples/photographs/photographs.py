@@ -1,6 +1,7 @@
 """Which photograph is this a piece of? Crops of pictures that two packages ship, and heads fitted to deep networks.
 
-`python photographs.py crops` writes photos/test; `python photographs.py retrain resnet18 runs` fits nine heads.
+`python photographs.py crops` writes photos/test; `python photographs.py retrain resnet18 runs` fits
+nine heads.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def photographs() -> dict[str, np.ndarray]:
 def crops(split: str, *, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `count` crops, (N, size, size, 3) uint8, and labels (N,) int64, of "train" or "test".
 
-    Those for training come from the left halves of the pictures, flipped at random. Those for the test come from the
-    right halves.
+    Those for training come from the left halves of the pictures, flipped at random. Those for the
+    test come from the right halves.
     """
     rng = np.random.default_rng(0 if split == "train" else 1)
     pictures = list(photographs().values())
@@ -89,7 +90,10 @@ def head_of(network: nn.Module) -> nn.Linear:
 
 
 def features(network: nn.Module, pixels: np.ndarray) -> Tensor:
-    """Return what reaches the head, (N, F); batch norms take their statistics from these very images."""
+    """Return what reaches the head, (N, F).
+
+    Batch norms take their statistics from these very images.
+    """
     seen: list[Tensor] = []
     hook = head_of(network).register_forward_hook(
         lambda _layer, inputs, _output: seen.append(inputs[0].detach())

@@ -1,6 +1,7 @@
 """Codes of errors: one word for each kind, in front of every message, with an entry in docs/troubleshooting.md.
 
-`stress-harness docs troubleshooting` prints that page, also where the package is installed without it.
+`stress-harness docs troubleshooting` prints that page, also where the package is installed without
+it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """Kinds of errors. A refused checkpoint has the codes of `harness.networks.checkpoints.files` instead."""
+    """Kinds of errors.
+
+    A refused checkpoint has the codes of `harness.networks.checkpoints.files` instead.
+    """
 
     USAGE = "USAGE"
     CONFIGURATION = "CONFIGURATION"
@@ -61,11 +65,17 @@ def explained_at(code: str) -> str:
 
 
 def coded(code: str, message: str) -> str:
-    """Return a message with its code in front: `[DATA] pictures: no such folder`; one that has a code stays as is."""
+    """Return a message with its code in front: `[DATA] pictures: no such folder`.
+
+    One that has a code stays as is.
+    """
     return message if code_in(message) else f"[{code}] {message}"
 
 
 def code_in(message: str) -> str:
-    """Return the code of a message, such as `DATA`, or `FORMAT` for a refused file; empty without one."""
+    """Return the code of a message, such as `DATA`, or `FORMAT` for a refused file.
+
+    Empty without one.
+    """
     found = _IN_FRONT.match(message) or _REFUSED.search(message)
     return found[1] if found else ""

@@ -37,7 +37,8 @@ def page(name: str) -> str:
     known = pages()
     if name not in known:
         raise InputError(
-            f"docs {name}: no such page; {_nearest(name, known, '`stress-harness docs` prints all')}"
+            f"docs {name}: no such page; "
+            f"{_nearest(name, known, '`stress-harness docs` prints all')}"
         )
 
     text = (FOLDER / f"{name}.md").read_text("utf-8")

@@ -17,16 +17,20 @@ _PASSWORD = re.compile(r"([A-Za-z][\w+.-]*://[^/\s:@?]*):[^/\s@]+@")
 _USER = re.compile(r"(https?://)[^/\s:@?#]+@", re.IGNORECASE)
 _QUERY = re.compile(r"([A-Za-z][\w+.-]*://[^\s?'\"]*\?)[^\s'\"]*[^\s'\":;,.)\]]")
 _COPY = 4
-"""Exit status of a forked process that ends here; it is the gate's status for an inconclusive run."""
+"""Exit status of a forked process that ends here.
+
+It is the gate's status for an inconclusive run.
+"""
 
 
 class InputError(Exception):
     """Invalid input; the message is for the user and needs no traceback.
 
-    The message is one line, even with odd names of files, and may have more lines `below`. `setting` names the setting
-    at fault, such as `size`, perhaps with its value, `size 64y`. It begins the text; pytest and the command line put
-    their own option there (`told`). The gate then ends with exit status 4, and `stress-harness` with 2. The `code` is
-    that of the class unless given, as for an error that repeats another. It is printed in front, see `coded`.
+    The message is one line, even with odd names of files, and may have more lines `below`.
+    `setting` names the setting at fault, such as `size`, perhaps with its value, `size 64y`. It
+    begins the text; pytest and the command line put their own option there (`told`). The gate then
+    ends with exit status 4, and `stress-harness` with 2. The `code` is that of the class unless
+    given, as for an error that repeats another. It is printed in front, see `coded`.
     """
 
     code: str = Code.USAGE
@@ -108,7 +112,8 @@ class ClusterError(InputError, code=Code.CLUSTER):
 class NotApplicableError(InputError, code=Code.NOT_APPLICABLE):
     """A measurement that this model or these data do not allow, such as attention without a convolution.
 
-    A stress test that raises it is not applicable, with the message as the reason; the run continues.
+    A stress test that raises it is not applicable, with the message as the reason; the run
+    continues.
     """
 
 
@@ -154,8 +159,9 @@ def said_of(error: Exception) -> str:
 def foreign_code() -> Iterator[None]:
     """Run the user's code, such as a network, and turn anything that it raises into an `Exception`.
 
-    `SystemExit`, pytest's outcomes and the like are no `Exception`. They would end the process or the test, and the
-    user's code would set the verdict. A fork of this process by the code (`os.fork`) ends here.
+    `SystemExit`, pytest's outcomes and the like are no `Exception`. They would end the process or
+    the test, and the user's code would set the verdict. A fork of this process by the code
+    (`os.fork`) ends here.
     """
     process = os.getpid()
     try:
@@ -184,7 +190,10 @@ _DISTRIBUTIONS = {
 
 
 def lacking(error: BaseException) -> str:
-    """Return one line with the package that cannot be imported, the reason and the remedy; else the error's text."""
+    """Return one line with the package that cannot be imported, the reason and the remedy.
+
+    Else the error's text.
+    """
     cause = _failed_import(error)
     if cause is None:
         return printable(f"{type(error).__name__}: {error}".strip(": "))
@@ -193,7 +202,8 @@ def lacking(error: BaseException) -> str:
     if package == "cv2" and ".so" in str(cause):
         install += ", or the system's package of that library (libGL.so.1: apt-get install libgl1)"
     return printable(
-        f"the package {package} cannot be imported ({cause}), so the candidate was not evaluated; repair it: {install}"
+        f"the package {package} cannot be imported ({cause}), so the candidate was not evaluated; "
+        f"repair it: {install}"
     )
 
 
@@ -249,8 +259,8 @@ def writable(text: str) -> str:
 def without_secrets(text: str) -> str:
     """Return text without the secrets of its URLs: passwords, and queries, which may contain signatures.
 
-    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`. A user without a password may be a token,
-    so it is removed too.
+    `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`. A user without a
+    password may be a token, so it is removed too.
     """
     if "://" not in text:
         return text

@@ -54,10 +54,10 @@ class Family:
     `measures` says what the checks measure, and `failure` what a failure means. `page` is the
     family's page in docs/, by default the one of its name, or an address. `area` is the title under
     which its failures are counted. An area that `explains` is a likely cause if no rule explains
-    the other checks that fail. `cause` is a function of a run's verdicts on the candidate. It returns the
-    group, evidence and advice of a cause that the family's checks show, or None. It comes before
-    the rules of the report. `starter_checks` makes the checks of a first checks file from its
-    `StarterData`; `init` does not offer a family without. `damage` returns a mutant of the
+    the other checks that fail. `cause` is a function of a run's verdicts on the candidate. It
+    returns the group, evidence and advice of a cause that the family's checks show, or None. It
+    comes before the rules of the report. `starter_checks` makes the checks of a first checks file
+    from its `StarterData`; `init` does not offer a family without. `damage` returns a mutant of the
     candidate that a check of the family must fail. A family that `needs_row` is no part of a run
     without one. Nor is one that `needs_role` without a model in that role, unless it has a row.
 

@@ -51,7 +51,9 @@ def open_regular(path: Path, *, follow: bool = True) -> io.FileIO:
 
 
 def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
-    """Return the content of a regular file of at most `max_bytes`; raises `OSError` as `open_regular` does.
+    """Return the content of a regular file of at most `max_bytes`.
+
+    Raises `OSError` as `open_regular` does.
 
     Its number is `EFBIG` for a larger file.
     """
@@ -59,7 +61,8 @@ def read_regular(path: Path, *, max_bytes: int, follow: bool = True) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise _too_large(path, size, max_bytes)
-        # Read no more than this size: a growing file, or one that the kernel generates, may have no end.
+        # Read no more than this size: a growing file, or one that the kernel generates, may have no
+        # end.
         return file.read(size)
 
 
@@ -71,7 +74,8 @@ def _too_large(path: Path, size: int, max_bytes: int) -> OSError:
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path`; a reader sees all of it or none, also after a crash.
 
-    Without `durable`, the write does not wait for the disk. If the machine stops, the file may be truncated.
+    Without `durable`, the write does not wait for the disk. If the machine stops, the file may be
+    truncated.
     """
     with _written_beside(path, content, durable=durable) as temporary:
         temporary.replace(path)
@@ -96,7 +100,9 @@ def _written_beside(path: Path, content: bytes, *, durable: bool = True) -> Iter
 
 
 def write_all_or_none(files: Mapping[Path, bytes]) -> None:
-    """Write several files as `write_atomically` does, in this order; if one fails, restore the others and raise it.
+    """Write several files as `write_atomically` does, in this order.
+
+    If one fails, restore the others and raise it.
 
     All are on the disk before the first replaces another, so a full disk changes none.
     """
@@ -131,7 +137,8 @@ def hash_of_file(path: Path, *, max_bytes: int | None = None) -> str | None:
         size = os.fstat(file.fileno()).st_size
         if max_bytes is not None and size > max_bytes:
             raise _too_large(path, size, max_bytes)
-        # As in `read_regular`: a file that the kernel generates, such as /proc/kmsg, may have no end.
+        # As in `read_regular`: a file that the kernel generates, such as /proc/kmsg, may have no
+        # end.
         while size > 0 and (part := file.read(min(size, _PART))):
             digest.update(part)
             size -= len(part)
@@ -153,8 +160,8 @@ _PATIENCE = 2.0
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a path until the block or this process ends.
 
-    The lock is in the user's folder, so no other file appears beside the path. If that folder is not writable, nothing
-    is locked. A process that waits longer prints a line to standard error.
+    The lock is in the user's folder, so no other file appears beside the path. If that folder is
+    not writable, nothing is locked. A process that waits longer prints a line to standard error.
     """
     from filelock import FileLock, Timeout
 
@@ -179,8 +186,8 @@ def locked(path: Path) -> Iterator[None]:
 def append_line(path: Path, line: str) -> None:
     """Append a line to a file, which is created if it is missing, under the lock of the path.
 
-    An unfinished line of a killed process stays a line of its own. Raises `OSError` if the line cannot be written
-    completely, and leaves the file unchanged.
+    An unfinished line of a killed process stays a line of its own. Raises `OSError` if the line
+    cannot be written completely, and leaves the file unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
@@ -203,7 +210,10 @@ def append_line(path: Path, line: str) -> None:
 
 
 def numbered_lines(path: Path, *, max_bytes: int) -> list[tuple[int, bytes]]:
-    """Return the lines of a file that are not empty, with numbers from 1; raises `OSError` as `read_regular` does."""
+    """Return the lines of a file that are not empty, with numbers from 1.
+
+    Raises `OSError` as `read_regular` does.
+    """
     content = read_regular(path, max_bytes=max_bytes)
     return [
         (number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()
@@ -223,9 +233,9 @@ class FolderBusyError(Exception):
 def held(folder: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold a folder until the block ends; raises `FolderBusyError` if another process has it.
 
-    With `on_wait`, which is called once, wait for the other process instead. The folder itself is locked, so no other
-    file appears, and the death of the process releases it. A folder on a file system without locks counts as free.
-    Raises `OSError` for a missing one.
+    With `on_wait`, which is called once, wait for the other process instead. The folder itself is
+    locked, so no other file appears, and the death of the process releases it. A folder on a file
+    system without locks counts as free. Raises `OSError` for a missing one.
     """
     name = os.path.realpath(folder)
     descriptor = os.open(name, os.O_RDONLY)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHANGED = "changed"
-"""In place of a hash: a file that ran with two contents, or code that cannot be followed. Equals no hash."""
+"""In place of a hash: a file that ran with two contents, or code that cannot be followed.
+
+Equals no hash.
+"""
 _FOREIGN = tuple(
     f"{folder}{os.sep}"
     for folder in (Path(os.__file__).parent, Path(__file__).absolute().parents[1])
@@ -31,9 +34,10 @@ _scan: list[tuple[list[Any], set[str]]] = [([], set())]
 def files() -> dict[str, str]:
     """Return the SHA-256 of all that determines the user's code in this process, by path.
 
-    These are the files that belong neither to Python, nor to an installed package, nor to this package, from the
-    moment they ran. A path with a separator at its end is a folder of modules, with a hash of their names: a new module
-    may hide another. Packages installed from a local folder count with their record of files.
+    These are the files that belong neither to Python, nor to an installed package, nor to this
+    package, from the moment they ran. A path with a separator at its end is a folder of modules,
+    with a hash of their names: a new module may hide another. Packages installed from a local
+    folder count with their record of files.
     """
     _looked_at.update(modules := _loaded() - _looked_at)
     for file in filter(is_users, modules):
@@ -53,7 +57,10 @@ def files() -> dict[str, str]:
 
 
 def _loaded() -> set[str]:
-    """Return the files of modules; thousands are looked through anew only if another module came or went."""
+    """Return the files of modules.
+
+    Thousands are looked through anew only if another module came or went.
+    """
     if (modules := list(sys.modules.values())) != _scan[0][0]:
         found = (getattr(module, "__dict__", {}).get("__file__") for module in modules)
         _scan[0] = modules, {_absolute(file) for file in found if isinstance(file, str)}
@@ -70,7 +77,10 @@ def ran() -> dict[str, str]:
 
 
 def include(others: Mapping[str, str]) -> None:
-    """Add the files of another process of the same run; if a file had another hash here, it counts as changed."""
+    """Add the files of another process of the same run.
+
+    If a file had another hash here, it counts as changed.
+    """
     for path, other in others.items():
         if _files.setdefault(path, other) != other and not path.endswith(os.sep):
             _files[path] = CHANGED
@@ -91,7 +101,10 @@ def unchanged(before: object) -> bool:
 
 
 def digest(path: str) -> str:
-    """Return the SHA-256 of a file, or of the names of modules in a folder; empty if it cannot be read."""
+    """Return the SHA-256 of a file, or of the names of modules in a folder.
+
+    Empty if it cannot be read.
+    """
     with suppress(OSError, ValueError):
         if path.endswith(os.sep):
             with os.scandir(path) as entries:

@@ -1,7 +1,10 @@
-"""Outputs: the files that a command or a run makes, and their kinds. None replaces an input or a foreign file.
+"""Outputs: the files that a command or a run makes, and their kinds.
 
-Each kind of output has a pattern for the beginning of its files. The harness writes files through `Output`; the list in
-`tests/project/test_writers.py` has the other writers, caches and temporary files, each with its reason.
+None replaces an input or a foreign file.
+
+Each kind of output has a pattern for the beginning of its files. The harness writes files through
+`Output`; the list in `tests/project/test_writers.py` has the other writers, caches and temporary
+files, each with its reason.
 """
 
 from __future__ import annotations
@@ -45,7 +48,10 @@ PAGE = OutputKind(
     rb'(?i)\s*<!doctype html>.*?(?:class="stress"|content="stress-harness")',
 )
 _VERDICT = rb'(?i)[^\0]*?(?:pass|fail|partial|error|verdict|quality gate|id="head-title")'
-"""Pattern of a text that could pass as the verdict of a run; that of an earlier run must not remain."""
+"""Pattern of a text that could pass as the verdict of a run.
+
+That of an earlier run must not remain.
+"""
 REPORT_PAGE = OutputKind("the page of a gate run", _VERDICT)
 REPORT_JSON = OutputKind("the record of a gate run", _VERDICT)
 REPORT_MARKDOWN = OutputKind("the summary of a gate run", _VERDICT)
@@ -123,7 +129,8 @@ def _same(one: Path, place: Path) -> bool:
 class Output:
     """A file that a command makes, of a kind; `inputs` are files that it must not replace.
 
-    No link between the folder `within` and the file is followed. A link elsewhere leads to the file that is written.
+    No link between the folder `within` and the file is followed. A link elsewhere leads to the file
+    that is written.
     """
 
     path: Path
@@ -132,7 +139,9 @@ class Output:
     within: Path | None = None
 
     def expect_own(self) -> Path:
-        """Return the path to write; raises `InputError` if that would replace anything but an output of this kind.
+        """Return the path to write.
+
+        Raises `InputError` if that would replace anything but an output of this kind.
 
         It is called before long work begins, and again at the write.
         """
@@ -152,10 +161,16 @@ class Output:
         steps = [path, *path.parents]
         for step in steps[: steps.index(within)] if within in steps else ():
             if step.is_symlink():
-                return f"{step} is a link to {step.readlink()}, but outputs in {within} follow no links; remove it"
+                return (
+                    f"{step} is a link to {step.readlink()}, but outputs in {within} follow no "
+                    "links; remove it"
+                )
         if (read := self.inputs.holding(self.path)) is not None:
             same = "" if read == self.path else f", by the name {read}"
-            return f"is an input of this command{same}, and {self.kind.name} would replace it; name another file"
+            return (
+                f"is an input of this command{same}, and {self.kind.name} would replace it; name "
+                "another file"
+            )
         try:
             regular = stat.S_ISREG(place.stat().st_mode)
         except FileNotFoundError:
@@ -169,14 +184,20 @@ class Output:
             head = file.read(_HEAD)
         if not head or re.match(self.kind.pattern, head, re.DOTALL):
             return ""
-        return f"exists and is not {self.kind.name}, so it is not replaced; name another file, or move this one away"
+        return (
+            f"exists and is not {self.kind.name}, so it is not replaced; name another file, or "
+            "move this one away"
+        )
 
     def write(self, content: bytes, *, durable: bool = True) -> None:
         """Write the content, complete or not at all; raises `InputError` as `expect_own` does."""
         write_atomically(self.expect_own(), marked_png(content), durable=durable)
 
     def append_line(self, line: str) -> None:
-        """Append a line; raises `InputError` as `expect_own` does, and `OSError` if it cannot be written completely."""
+        """Append a line.
+
+        Raises `InputError` as `expect_own` does, and `OSError` if it cannot be written completely.
+        """
         append_line(self.expect_own(), line)
 
     def remove(self) -> None:
@@ -190,7 +211,10 @@ class Output:
 
 
 def write_together(contents: Mapping[Output, bytes]) -> None:
-    """Write several outputs, or none of them; raises `InputError` as `Output.expect_own` does, and `OSError`."""
+    """Write several outputs, or none of them.
+
+    Raises `InputError` as `Output.expect_own` does, and `OSError`.
+    """
     write_all_or_none({output.expect_own(): content for output, content in contents.items()})
 
 

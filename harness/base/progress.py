@@ -20,10 +20,13 @@ _FIRST_S = 2.0
 
 
 class Progress(_Bar):
-    """A bar of `tqdm`, on standard error, with the same arguments; without a terminal it writes whole lines.
+    """A bar of `tqdm`, on standard error, with the same arguments.
 
-    These are `lines` in all, one for each tenth by default, the last at the end. Work of more than two seconds begins
-    with one more. After `silence` seconds without a line it writes one in any case. `tick` draws while a step runs.
+    Without a terminal it writes whole lines.
+
+    These are `lines` in all, one for each tenth by default, the last at the end. Work of more than
+    two seconds begins with one more. After `silence` seconds without a line it writes one in any
+    case. `tick` draws while a step runs.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """Records: frozen dataclasses, read and validated from a file or from another process.
 
-The types of a record's annotations are strict: neither text nor a truth value is accepted for a number. Pydantic
-validates; the error messages are the harness's own, for the person who corrects the file.
+The types of a record's annotations are strict: neither text nor a truth value is accepted for a
+number. Pydantic validates; the error messages are the harness's own, for the person who corrects
+the file.
 """
 
 from __future__ import annotations
@@ -99,18 +100,23 @@ def refusal_of_schema(path: object, found: object, *, expected: int) -> str:
 def read_record(
     kind: type[T], plain: Any, *, where: str, name: str = "", error: type[InputError] = InputError
 ) -> T:
-    """Return a table or list of plain values as a record or another type; raises `error` for an invalid one.
+    """Return a table or list of plain values as a record or another type.
 
-    `where` begins the message. The key follows (`name` for a single value), then the value and the expectation.
+    Raises `error` for an invalid one.
+
+    `where` begins the message. The key follows (`name` for a single value), then the value and the
+    expectation.
     """
     try:
-        # Through JSON, a list may become a tuple and a whole number a float, as in all files of the harness.
+        # Through JSON, a list may become a tuple and a whole number a float, as in all files of the
+        # harness.
         text = json.dumps(plain, default=_refuse)
         json.loads(text, parse_int=_of_64_bits)
         return read_json(kind, text, where=where, name=name, error=error)
     except (TypeError, ValueError, RecursionError) as unreadable:
         raise error(
-            f"{where}: {name or 'content'} cannot be read ({unreadable}); expected text, numbers, lists and tables"
+            f"{where}: {name or 'content'} cannot be read ({unreadable}); expected text, numbers, "
+            "lists and tables"
         ) from None
 
 
@@ -133,7 +139,8 @@ def read_json(
         value: T = _adapter(kind).validate_json(text)
     except ValidationError as invalid:
         first, *others = invalid.errors(include_url=False)
-        # For a number that fits none of several types, an error on finiteness is the most useful one.
+        # For a number that fits none of several types, an error on finiteness is the most useful
+        # one.
         alike: list[Any] = [each for each in others if each["loc"][:-1] == first["loc"][:-1]]
         told = next((each for each in alike if each["type"] == "finite_number"), first)
         raise error(_told(kind, told, [name] * bool(name), where)) from None
@@ -166,7 +173,10 @@ def as_json(value: Any) -> str:
 
 
 def as_plain(value: Any, *, brief: bool = False) -> Any:
-    """Return a record in plain types: numbers, text, lists and dicts; if `brief`, without fields at their defaults."""
+    """Return a record in plain types: numbers, text, lists and dicts.
+
+    If `brief`, without fields at their defaults.
+    """
     return _adapter(type(value)).dump_python(value, mode="json", exclude_defaults=brief)
 
 
@@ -182,7 +192,8 @@ def schema_of(kind: type) -> dict[str, Any]:
 def schemas_of(kinds: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the JSON schemas of several records by name, as `schema_of` does, and the definitions that they share.
 
-    A record's schema may be a reference to its definition. Definitions of one name have their module in it, too.
+    A record's schema may be a reference to its definition. Definitions of one name have their
+    module in it, too.
     """
     from pydantic import TypeAdapter
 
@@ -222,7 +233,10 @@ def _told(kind: Any, error: Any, path: list[str], where: str) -> str:
         case "missing" | "missing_argument":
             return f"{where}: key {name!r} is missing"
         case "dataclass_type" | "dict_type":
-            return f"{': '.join([where, name] if name else [where])}: expected a table, found {error['input']!r}"
+            return (
+                f"{': '.join([where, name] if name else [where])}: expected a table, found "
+                f"{error['input']!r}"
+            )
         case "int_type" if not {*_ALTERNATIVES}.isdisjoint(error["loc"]):
             expected = "a number"
     return f"{where}: {name} is {error['input']!r}, expected {expected}"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def end_with_parent(parent: int) -> None:
     """Ask the system to kill this process when the thread of `parent` that started it ends.
 
-    If this process has another parent by now, `parent` has died, and this process ends at once. On other systems it
-    does nothing.
+    If this process has another parent by now, `parent` has died, and this process ends at once. On
+    other systems it does nothing.
     """
     if sys.platform != "linux":
         return
@@ -46,15 +46,18 @@ class TerminatedError(BaseException):
 
 def ended_by(number: signal.Signals) -> str:
     """Return the message for a run of the gate that a signal ended."""
-    return f"[{Code.INTERRUPTED}] the run was ended by {number.name} and came to no verdict; run the gate again"
+    return (
+        f"[{Code.INTERRUPTED}] the run was ended by {number.name} and came to no verdict; run the "
+        "gate again"
+    )
 
 
 @contextmanager
 def on_termination(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call `handle` once in place of death by a signal, until the block ends.
 
-    A signal that is ignored (`nohup`), or that other code handles, does not change. Forks of this process die as usual.
-    Outside the main thread it does nothing.
+    A signal that is ignored (`nohup`), or that other code handles, does not change. Forks of this
+    process die as usual. Outside the main thread it does nothing.
     """
     process = os.getpid()
 
@@ -80,7 +83,10 @@ def on_termination(handle: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 @contextmanager
 def termination_raised() -> Iterator[None]:
-    """Raise `TerminatedError` in the block for the first signal that would end this process; ignore later ones."""
+    """Raise `TerminatedError` in the block for the first signal that would end this process.
+
+    Ignore later ones.
+    """
 
     def stop(number: signal.Signals) -> None:
         raise TerminatedError(number)

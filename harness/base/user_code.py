@@ -28,8 +28,8 @@ def is_name(spec: str) -> bool:
 def imported(spec: str, *, setting: str, otherwise: str = "") -> Any:
     """Return the object that `package.module:name` names; the working directory is importable.
 
-    Raises `InputError`, which names the setting, for another form and for a failed import; `otherwise` ends the
-    message.
+    Raises `InputError`, which names the setting, for another form and for a failed import;
+    `otherwise` ends the message.
     """
     if not is_name(spec):
         raise UserCodeError("expected package.module:name", setting=f"{setting} {spec}")
@@ -81,7 +81,10 @@ def no_script(name: str) -> Iterator[None]:
 
 
 def _module_of_file(file: str, path: str) -> str:
-    """Return advice for the name of a Python file in place of a module's; empty for any other name."""
+    """Return advice for the name of a Python file in place of a module's.
+
+    Empty for any other name.
+    """
     location = Path(file)
     if location.suffix != ".py" or location.is_absolute():
         return ""
@@ -101,5 +104,8 @@ def _happened(error: Exception) -> str:
 
 
 def source_digest(spec: str) -> str:
-    """Return a hash of the file of the imported module in `package.module:name`; empty without a file."""
+    """Return a hash of the file of the imported module in `package.module:name`.
+
+    Empty without a file.
+    """
     return digest(str(getattr(sys.modules.get(spec.partition(":")[0]), "__file__", "")))

@@ -1,7 +1,7 @@
 """Thresholds from conversions: each reference model is converted like the candidate and compared with its conversion.
 
-The user's own command converts. The family `equivalence` measures each conversion, with the reference model as the
-original. No model is trained.
+The user's own command converts. The family `equivalence` measures each conversion, with the
+reference model as the original. No model is trained.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ _LINES = 20
 
 
 def expect_conversion(command: str) -> list[str]:
-    """Return the words of a command; raises `InputError` unless it names both the input and the output."""
+    """Return the words of a command.
+
+    Raises:
+        InputError: Unless it names both the input and the output.
+    """
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -56,9 +60,9 @@ def measured_conversions(
 ) -> Panel:
     """Convert the panel's models, measure their conversions, and return the panel with these values.
 
-    They replace those of earlier conversions. `on_model` is called at each conversion and each measurement. A line on
-    standard error names each check that cannot have a threshold. Raises `InputError` for a command that fails or that
-    converts two models to the same file.
+    They replace those of earlier conversions. `on_model` is called at each conversion and each
+    measurement. A line on standard error names each check that cannot have a threshold. Raises
+    `InputError` for a command that fails or that converts two models to the same file.
     """
     from harness.inference.role import load
 
@@ -76,8 +80,8 @@ def measured_conversions(
             originals[str(spec)] = model_spec(model.path)
             if (twin := twins.setdefault(loaded[-1].sha256, model.path)) != model.path:
                 raise CalibrationError(
-                    f"{model.path} and {twin} are converted to the same file; convert {INPUT}, and write it to "
-                    f"{OUTPUT}",
+                    f"{model.path} and {twin} are converted to the same file; convert {INPUT}, "
+                    f"and write it to {OUTPUT}",
                     setting="convert",
                 )
             on_model()
@@ -95,7 +99,8 @@ def measured_conversions(
             )
         else:
             note(
-                f"{name}: not on the same images for each reference model, so it has no threshold by conversions"
+                f"{name}: not on the same images for each reference model, so it has no threshold "
+                "by conversions"
             )
     if not rows:
         add = f"add some with `stress-harness init --families {EQUIVALENCE}`"

@@ -46,10 +46,11 @@ _MEASURED = (0, 4)
 class Recording:
     """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
 
-    `cluster` is that on which checkpoints are measured, None for this machine. `answers` is the folder in which
-    answers are left. `panel_predictions` is a file in place of the recipe's. `originals` are the models that
-    checkpoints were made from, by the checkpoint's path. `processes` run the gate on this machine, and stay for later
-    recordings with the same options; without them, a recording starts and ends its own.
+    `cluster` is that on which checkpoints are measured, None for this machine. `answers` is the
+    folder in which answers are left. `panel_predictions` is a file in place of the recipe's.
+    `originals` are the models that checkpoints were made from, by the checkpoint's path.
+    `processes` run the gate on this machine, and stay for later recordings with the same options;
+    without them, a recording starts and ends its own.
     """
 
     tests: Path
@@ -65,7 +66,8 @@ class Recording:
     def definition(self) -> str:
         """Return a hash of what decides the values, given a checkpoint and the user's code that a run imports.
 
-        The settings of the project are part of it, and the content of each file that these and the options name.
+        The settings of the project are part of it, and the content of each file that these and the
+        options name.
         """
         tests = sorted(self.tests.resolve().glob("**/*.py"))
         code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
@@ -123,7 +125,8 @@ def record(
     if not (report["checks"] or report["errors"]):
         named = ", ".join(recording.families) or "any"
         raise CalibrationError(
-            f"{recording.tests}: no test is of family {named}; name a family that a test is marked with"
+            f"{recording.tests}: no test is of family {named}; name a family that a test is "
+            "marked with"
         )
     return [
         entry
@@ -143,8 +146,9 @@ def report_of_run(
 ) -> Mapping[str, Any]:
     """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
 
-    `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read other bytes than this
-    process: another checks file, other data or, given its `sha256`, another checkpoint.
+    `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read
+    other bytes than this process: another checks file, other data or, given its `sha256`, another
+    checkpoint.
     """
     checks, original = recording.checks, recording.originals.get(str(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
@@ -176,8 +180,8 @@ def report_of_run(
     ):
         if found != before:
             raise ChangedError(
-                f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, and is {found[:12]}… "
-                "now; calibrate again when nothing writes to it"
+                f"{path}: changed while the panel was measured: its SHA-256 was {before[:12]}…, "
+                f"and is {found[:12]}… now; calibrate again when nothing writes to it"
             )
     return report
 

@@ -37,10 +37,10 @@ def choose_samples(
 ) -> ChecksFile:
     """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
 
-    `models` is the number of reference models, see `samples_in_toml`. If `anew`, the plan is of an uncalibrated copy.
-    It has no recipe and no golden set, since both name files that are not beside it. The golden set costs almost
-    nothing. Else calibrated families keep their images. `on_fit` is called with the plan. Raises `InputError`, and
-    writes nothing, if the file changes meanwhile.
+    `models` is the number of reference models, see `samples_in_toml`. If `anew`, the plan is of an
+    uncalibrated copy. It has no recipe and no golden set, since both name files that are not beside
+    it. The golden set costs almost nothing. Else calibrated families keep their images. `on_fit` is
+    called with the plan. Raises `InputError`, and writes nothing, if the file changes meanwhile.
     """
     lines: list[str] = []
     if budget != "none":
@@ -112,14 +112,16 @@ def samples_in_toml(
 ) -> list[str]:
     """Return samples as lines of a checks file; none if all images fit.
 
-    Families of weighted metrics have strata by the panel if it has at least three models. Fewer do not tell how far
-    weighted values differ. Others are stratified by class, with the drop that checks then detect.
+    Families of weighted metrics have strata by the panel if it has at least three models. Fewer do
+    not tell how far weighted values differ. Others are stratified by class, with the drop that
+    checks then detect.
     """
     if not samples or plan.budget is None:
         return []
     width = max(map(len, samples))
     lines = [
-        f"[data.samples]  # so that a run takes {duration(plan.budget)} on {in_cores(plan.costs.cores)}"
+        f"[data.samples]  # so that a run takes {duration(plan.budget)} on "
+        f"{in_cores(plan.costs.cores)}"
     ]
     for name, size in samples.items():
         if isinstance(size, PanelSample) or (models >= PROVISIONAL and checks.weighted(name)):

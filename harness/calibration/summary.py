@@ -63,9 +63,10 @@ DOUBT = 0.05
 def detectable_drop(family: str, *, images: int, checks: int) -> float:
     """Return the minimum detectable drop of accuracy of each check of a family, with three reference models.
 
-    Chance alone makes reference models differ by 0.4 of the binomial variance. With the inflation of
-    `moderated_variance` that is 0.64, and more for some checks. The whole binomial variance covers 95 of 100 measured
-    checks, where the perturbation costs up to five points (`benchmarks.few`). More models detect smaller drops.
+    Chance alone makes reference models differ by 0.4 of the binomial variance. With the inflation
+    of `moderated_variance` that is 0.64, and more for some checks. The whole binomial variance
+    covers 95 of 100 measured checks, where the perturbation costs up to five points
+    (`benchmarks.few`). More models detect smaller drops.
     """
     inflation_df = INFLATION_DF + min(checks, INDEPENDENT) * (PROVISIONAL - 1)
     moderated = ModeratedVariances(
@@ -81,8 +82,8 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
 def planned_drop(family: str, line: CostLine) -> float | None:
     """Return the minimum detectable drop of the line of a family in a plan, by its smallest class or group.
 
-    None for no detectable drop, and for a shipped family of other metrics than accuracies, such as counts. Any other
-    family counts as one of accuracies.
+    None for no detectable drop, and for a shipped family of other metrics than accuracies, such as
+    counts. Any other family counts as one of accuracies.
     """
     if not line.fewest or (family in FAMILIES and family not in _ACCURACIES):
         return None
@@ -93,8 +94,8 @@ def planned_drop(family: str, line: CostLine) -> float | None:
 def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
     """Return thresholds planned for another number of models, with the largest spread that this panel allows.
 
-    That is the upper 95% confidence limit of the standard deviation. Few models may agree by chance, so more models
-    have a larger spread in half of the checks.
+    That is the upper 95% confidence limit of the standard deviation. Few models may agree by
+    chance, so more models have a larger spread in half of the checks.
     """
     from scipy.stats import chi2
 
@@ -124,7 +125,9 @@ _LOSS = attrgetter("minimum_detectable_drop")
 
 
 def _by_drop(items: Iterable[Calibrated]) -> list[Calibrated]:
-    """Return the checks whose drops compare, the best first; checks that detect no possible drop come last.
+    """Return the checks whose drops compare, the best first.
+
+    Checks that detect no possible drop come last.
 
     Drops compare in one unit only, so checks in another unit than most of a family's are left out.
     """
@@ -147,8 +150,9 @@ def calibration_lines(
 ) -> list[str]:
     """Return the summary of a calibration, optionally with the `reasons` of informational checks.
 
-    `hands` has thresholds by hand, by check; the panel's replace those until calibrated. The summary says how many
-    checks have a threshold with more reference models; for `by_hand` see `expected`.
+    `hands` has thresholds by hand, by check; the panel's replace those until calibrated. The
+    summary says how many checks have a threshold with more reference models; for `by_hand` see
+    `expected`.
     """
     wide, have = max(12, *map(len, panel.families)), len(panel.models)
     models = f"{have} reference model{'' if have == 1 else 's'}"
@@ -170,16 +174,18 @@ def calibration_lines(
             for kind, count in Counter(map(_kind, informational)).most_common()
         )
         lines.append(
-            f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints all reasons)"
+            f"informational: {len(informational)} of {len(calibrated)} checks: {kinds} (-v prints "
+            "all reasons)"
         )
     sizes = [size for size in _PLANNED_SIZES if size > have][-2:]
     if informational and sizes and have >= PROVISIONAL:
         planned = [(size, expected(panel, size, by_hand=by_hand)) for size in sizes]
         counts = [(size, sum(map(len, by_family.values()))) for size, by_family in planned]
         lines.append(
-            f"for more thresholds: {', '.join(f'{size} reference models for about {count}' for size, count in counts)} "
-            f"of {len(panel.checks)} checks (calibrate --plan: by family), or more test images. Four times as many "
-            "halve the part of a drop that chance causes."
+            "for more thresholds: "
+            f"{', '.join(f'{size} reference models for about {count}' for size, count in counts)} "
+            f"of {len(panel.checks)} checks (calibrate --plan: by family), or more test images. "
+            "Four times as many halve the part of a drop that chance causes."
         )
     lines += [
         f"informational: {item.check.id}: {item.informational}" for item in informational if reasons
@@ -220,15 +226,16 @@ def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]
         name, hand = item.check.id, hands[item.check.id]
         if ends(item, hand.reason):
             lines.append(
-                f"{name}: the panel's threshold, {item.threshold:g}, replaces the one by hand, {hand.threshold:g}, "
-                f"that was {UNTIL_CALIBRATED}"
+                f"{name}: the panel's threshold, {item.threshold:g}, replaces the one by hand, "
+                f"{hand.threshold:g}, that was {UNTIL_CALIBRATED}"
             )
             continue
         (alone if item.informational else winning).append(name)
         if not item.informational and (item.threshold - hand.threshold) * item.check.sign > 0:
             lenient.append(
-                f"warning: {name}: the threshold by hand, {hand.threshold:g}, is more lenient than the panel's, "
-                f"{item.threshold:g}; remove `hand` from the check unless you mean it"
+                f"warning: {name}: the threshold by hand, {hand.threshold:g}, is more lenient "
+                f"than the panel's, {item.threshold:g}; remove `hand` from the check unless you "
+                "mean it"
             )
     if alone:
         lines.append(f"thresholds set by hand stay, as the panel has none: {', '.join(alone)}")
@@ -242,11 +249,12 @@ def power_lines(
 ) -> list[str]:
     """Return, for each family and check, the minimum detectable drop and the number of models for a smaller one.
 
-    The wanted drop is `drop`, in the unit of the metric, or else half of the detectable drop. A family's best accuracy
-    check stands beside the consensus check on the same images.
+    The wanted drop is `drop`, in the unit of the metric, or else half of the detectable drop. A
+    family's best accuracy check stands beside the consensus check on the same images.
     """
     lines = [
-        f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  reference models needed"
+        f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  "
+        "reference models needed"
     ]
     by_id = {item.check.id: item for item in calibrated}
     for family, items in _by_family(panel, calibrated).items():
@@ -266,8 +274,8 @@ def power_lines(
         if same and (accuracies := [item for item in items if item.check.metric == "accuracy"]):
             most = min(accuracies, key=_LOSS)
             lines.append(
-                f"  beside it {same.check.id} detects {same.minimum_detectable_drop:.0f} images lost of those that "
-                f"every reference model gets right, {most.check.id} "
+                f"  beside it {same.check.id} detects {same.minimum_detectable_drop:.0f} images "
+                f"lost of those that every reference model gets right, {most.check.id} "
                 f"{most.minimum_detectable_drop * most.check.n:.0f} of {most.check.n} lost net"
             )
         for at, item in enumerate(items):
@@ -291,7 +299,9 @@ def power_lines(
 
 
 def _spread_cells(item: Calibrated, *, wanted: float | None) -> str:
-    """Return standard deviation, k, and drops; models that do not show how much models differ have none of these.
+    """Return standard deviation, k, and drops.
+
+    Models that do not show how much models differ have none of these.
 
     The wanted drop is by default half of the detectable drop.
     """
@@ -334,8 +344,8 @@ def expected(
 ) -> dict[str, list[Calibrated]]:
     """Return, by family, the checks with a threshold for this number of models with the panel's spread.
 
-    Checks with a threshold `by_hand` have no part in the false alarms, as in the calibration. Checks without an
-    estimate from one or two models do not count.
+    Checks with a threshold `by_hand` have no part in the false alarms, as in the calibration.
+    Checks without an estimate from one or two models do not count.
     """
     items = thresholds_of(panel, by_hand=by_hand, reference_models=reference_models)
     known = len(panel.models) >= PROVISIONAL
@@ -347,8 +357,9 @@ def expected(
 def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[str]:
     """Return a table of the checks with a threshold and the drop of the best of them, by family and number of models.
 
-    For more models than the panel has, it shows the expected drop and that of `cautious`. For `by_hand` see
-    `expected`. The times of training come from the histories beside the checkpoints of the panel.
+    For more models than the panel has, it shows the expected drop and that of `cautious`. For
+    `by_hand` see `expected`. The times of training come from the histories beside the checkpoints
+    of the panel.
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, count, by_hand=by_hand) for count in _PLANNED_SIZES}
@@ -394,7 +405,8 @@ def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[s
         padded = [f"{text:>{width}}" for text, width in zip(cells, widths, strict=True)]
         lines.append("  ".join([f"{start:<{wide}}", *padded]))
     lines.append(
-        "Drops are detected with 95% power. Ranges run from the expected value to a 95% upper bound."
+        "Drops are detected with 95% power. Ranges run from the expected value to a 95% upper "
+        "bound."
     )
     if have < PROVISIONAL:
         lines.append("Checks that need more reference models are not counted.")

@@ -1,8 +1,9 @@
 """Grad-CAM at any layer with feature maps, in one pass with the predictions.
 
-Selvaraju et al. (2017), "Grad-CAM", section 3: each channel of a layer's feature maps is weighted by the mean gradient
-of the predicted class's logit (equation 1). The map is the sum of the weighted channels, with negative values set to
-zero (equation 2). Maps are never scaled, so maps of two images are comparable and a dead map is visible.
+Selvaraju et al. (2017), "Grad-CAM", section 3: each channel of a layer's feature maps is weighted
+by the mean gradient of the predicted class's logit (equation 1). The map is the sum of the weighted
+channels, with negative values set to zero (equation 2). Maps are never scaled, so maps of two
+images are comparable and a dead map is visible.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ images it is the batch size of predictions."""
 class Attention:
     """Predictions of a model for N images under one perturbation, with their Grad-CAM maps.
 
-    `predictions` are in float32, from the same pass. `maps` is (N, h, w) float32, at least 0: Grad-CAM of the predicted
-    class at the resolution of the layer. `layer` is a name of the model's `named_modules()`, with `+relu` if its ReLU
-    has no name.
+    `predictions` are in float32, from the same pass. `maps` is (N, h, w) float32, at least 0:
+    Grad-CAM of the predicted class at the resolution of the layer. `layer` is a name of the model's
+    `named_modules()`, with `+relu` if its ReLU has no name.
     """
 
     predictions: Predictions
@@ -80,9 +81,10 @@ def attend(
 ) -> Attention:
     """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
 
-    The layer is one of `harness.inference.layers.spatial_layers`, by default that of `default_layer` there. Results are
-    cached like predictions. They are computed where the backend runs its models. Raises `InputError` for an unknown
-    layer, `NotApplicableError` for a model without a suitable layer, and `ModelError` as `Classifier.predict` does.
+    The layer is one of `harness.inference.layers.spatial_layers`, by default that of
+    `default_layer` there. Results are cached like predictions. They are computed where the backend
+    runs its models. Raises `InputError` for an unknown layer, `NotApplicableError` for a model
+    without a suitable layer, and `ModelError` as `Classifier.predict` does.
     """
     layer, (height, width) = chosen_layer(classifier, images, layer)
     perturbation = within_border(perturbation, images.domain.border)
@@ -155,9 +157,9 @@ class _AttentionTap(threading.local):
             )
         output = output.detach()
         self.activation = (output.relu() if self.rectifies else output).requires_grad_()
-        # The ReLU follows and would stop the gradient at zero. The smallest positive number lets it pass, as behind the
-        # ReLU, and is too small to change a logit. Otherwise the next layer may work in place, and a leaf of the graph
-        # does not allow that.
+        # The ReLU follows and would stop the gradient at zero. The smallest positive number lets it
+        # pass, as behind the ReLU, and is too small to change a logit. Otherwise the next layer may
+        # work in place, and a leaf of the graph does not allow that.
         return (
             self.activation + torch.finfo(output.dtype).tiny
             if self.rectifies

@@ -1,4 +1,7 @@
-"""Backends that run models elsewhere than in this process, such as on a cluster; features add them."""
+"""Backends that run models elsewhere than in this process, such as on a cluster.
+
+Features add them.
+"""
 
 from __future__ import annotations
 

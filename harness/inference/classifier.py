@@ -34,18 +34,24 @@ T = TypeVar("T")
 
 
 class Classifier:
-    """A model that predicts; it keeps predictions in memory and reuses them for equal images and perturbations.
+    """A model that predicts.
 
-    With a `cache`, it also reuses predictions of earlier runs. For this, the model's computation must be traceable, and
-    the perturbation must be one of this package. `backend` makes what runs it: an `Engine` of this process, or a
-    cluster. `workers` batches run in parallel, with the same bits for any number. With `screen`, clear predictions may
-    be found in lower precision than float32. The `device` is that of a plain module.
+    It keeps predictions in memory and reuses them for equal images and perturbations.
+
+    With a `cache`, it also reuses predictions of earlier runs. For this, the model's computation
+    must be traceable, and the perturbation must be one of this package. `backend` makes what runs
+    it: an `Engine` of this process, or a cluster. `workers` batches run in parallel, with the same
+    bits for any number. With `screen`, clear predictions may be found in lower precision than
+    float32. The `device` is that of a plain module.
     """
 
     rounded = False
     """Rounds images to 8 bits before the model sees them; set before the first prediction."""
     opening: Mapping[str, Any] | None = None
-    """Arguments of `open_model` for another process; None for a model without code of the user's."""
+    """Arguments of `open_model` for another process.
+
+    None for a model without code of the user's.
+    """
 
     def __init__(
         self,
@@ -81,7 +87,10 @@ class Classifier:
 
     @property
     def fingerprint(self) -> str | None:
-        """Return a hash of the model's whole computation, None for one that is not known, see `Network`."""
+        """Return a hash of the model's whole computation.
+
+        None for one that is not known, see `Network`.
+        """
         return self.predictor.fingerprint
 
     def like(self, model: Any) -> Classifier:
@@ -113,8 +122,8 @@ class Classifier:
     ) -> Predictions:
         """Predict every image under the perturbation; `keep=False` saves memory for predictions that are used once.
 
-        Raises `ModelError` if the model raises, returns a non-finite value, or does not return one logit per class and
-        image.
+        Raises `ModelError` if the model raises, returns a non-finite value, or does not return one
+        logit per class and image.
         """
         perturbation = within_border(perturbation, images.domain.border)
         if not keep:
@@ -159,9 +168,12 @@ class Classifier:
         poses: Sequence[Pose],
         which: np.ndarray,
     ) -> np.ndarray:
-        """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs; returns classes, (M,) int64.
+        """Predict image `positions[i]` in pose `poses[which[i]]` for each of M pairs.
 
-        Groups of equal poses run fastest. Raises `ModelError` as `predict` does, and `NotApplicableError` for scores.
+        Returns classes, (M,) int64.
+
+        Groups of equal poses run fastest. Raises `ModelError` as `predict` does, and
+        `NotApplicableError` for scores.
         """
         if self.provides.scored:
             raise NotApplicableError(NO_CLASSES)
@@ -174,7 +186,8 @@ class Classifier:
     ) -> np.ndarray:
         """Return the logits of these images, (M, classes), by the given model, neither traced nor folded.
 
-        Batches of `size` are not padded; with None, they are those of a run. Raises `ModelError` as `predict` does.
+        Batches of `size` are not padded; with None, they are those of a run. Raises `ModelError` as
+        `predict` does.
         """
         inputs, classes = self.inputs(images).only(positions), len(images.classes)
         if size is None:
@@ -202,8 +215,9 @@ class Classifier:
     ) -> np.ndarray:
         """Return the result of `compute` for these images, of this shape, from the cache if possible.
 
-        The `repr` of `what` must name all that determines the values besides the model, the images, the perturbation
-        and this package's code. Values are stored as float32, but not for a perturbation from outside of this package.
+        The `repr` of `what` must name all that determines the values besides the model, the images,
+        the perturbation and this package's code. Values are stored as float32, but not for a
+        perturbation from outside of this package.
         """
         key = self.cache_key(what, images, perturbation)
         if self._cache is None or key is None:
@@ -259,8 +273,8 @@ class Classifier:
 def remembered_as(perturbation: Perturbation) -> object:
     """Return a key of the perturbation; None for an unhashable one, with results that are not kept.
 
-    The key of a user's perturbation is the object itself with its `repr`. The `repr` alone is not enough: classes in
-    two files may share one, and that of a large array is shortened.
+    The key of a user's perturbation is the object itself with its `repr`. The `repr` alone is not
+    enough: classes in two files may share one, and that of a large array is shortened.
     """
     if _is_ours(perturbation):
         return repr(perturbation)

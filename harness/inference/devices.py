@@ -228,7 +228,8 @@ def without_tf32() -> Iterator[None]:
 def batch_size(shape: Sequence[int], device: torch.device, *, screening: bool) -> int:
     """Return the batch size for images of a shape, (C, H, W); in bfloat16 if `screening`.
 
-    Only shape and device determine it, never a measured time, since the batch size may change the last bits.
+    Only shape and device determine it, never a measured time, since the batch size may change the
+    last bits.
     """
     accelerated = is_accelerator(device)
     most = (ACCELERATOR_BATCHES if accelerated else (FLOAT32_BATCH, BFLOAT16_BATCH))[screening]

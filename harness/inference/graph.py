@@ -19,8 +19,9 @@ _POOLING = inspect.signature(functional._max_pool2d)  # type: ignore[attr-define
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
     """Return a model equivalent to an evaluation copy, with batch norms folded into the convolutions before them.
 
-    The copy does not change, and shares its other layers. A layer to `keep` is not folded, so a hook can find it by its
-    name. The copy itself is returned if tracing fails or would split the layer to keep.
+    The copy does not change, and shares its other layers. A layer to `keep` is not folded, so a
+    hook can find it by its name. The copy itself is returned if tracing fails or would split the
+    layer to keep.
     """
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -44,13 +45,15 @@ def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
         if node.op != "call_module" or not isinstance(before, Node) or before.op != "call_module":
             continue
         conv, norm = layers[str(before.target)], layers[str(node.target)]
-        # Exactly these classes: a subclass may compute anything, and a hook may read or change values between the two.
+        # Exactly these classes: a subclass may compute anything, and a hook may read or change
+        # values between the two.
         kinds = (
             type(conv) is nn.Conv2d
             and type(norm) is nn.BatchNorm2d
             and norm.running_mean is not None
         )
-        # A convolution must not change if it is called twice, or if its output or weights have another use.
+        # A convolution must not change if it is called twice, or if its output or weights have
+        # another use.
         weights = {f"{before.target}.weight", f"{before.target}.bias"}
         alone = len(before.users) == calls[before.target] == 1 and weights.isdisjoint(calls)
         watched = _has_hooks(conv) or _has_hooks(norm) or keep in {before.target, node.target}
@@ -88,8 +91,8 @@ def pooled_by_maxima(model: nn.Module) -> nn.Module:
 def max_of_two_by_two(images: Tensor) -> Tensor:
     """Return the maximum of each 2x2 pixels of images (N, C, H, W), without a last odd row or column.
 
-    PyTorch's own pooling computes it if gradients are needed, or if memory is not channels-last on a CPU. A maximum
-    divides the gradient among equal values, while pooling gives it to the first.
+    PyTorch's own pooling computes it if gradients are needed, or if memory is not channels-last on
+    a CPU. A maximum divides the gradient among equal values, while pooling gives it to the first.
     """
     if has_torch_function_unary(images):  # Tracing ends here.
         traced: Tensor = handle_torch_function(max_of_two_by_two, (images,), images)

@@ -1,12 +1,13 @@
 """The layers of a model with feature maps for Grad-CAM, and the choice of one.
 
-Feature maps are taken after their ReLU, as in the paper on Grad-CAM. Before it, a channel with negative values on the
-background and a negative weight would count for the class. The ReLU passes none of it. If the ReLU is no layer
-with a name, `NAME+relu` stands for the output of layer NAME after its ReLU.
+Feature maps are taken after their ReLU, as in the paper on Grad-CAM. Before it, a channel with
+negative values on the background and a negative weight would count for the class. The ReLU passes
+none of it. If the ReLU is no layer with a name, `NAME+relu` stands for the output of layer NAME
+after its ReLU.
 
-The tokens of a vision transformer, (N, h * w, D), are feature maps too: D channels on the grid of patches. Up to eight
-others, such as the class token, may come before them. Maps with channels last, (N, h, w, D), as in Swin, also count;
-the proportions of the image identify them.
+The tokens of a vision transformer, (N, h * w, D), are feature maps too: D channels on the grid of
+patches. Up to eight others, such as the class token, may come before them. Maps with channels last,
+(N, h, w, D), as in Swin, also count; the proportions of the image identify them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _OTHER_TOKENS = 8
 def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, int]]:
     """Return the layers with feature maps of more than one pixel, with their (height, width).
 
-    They are in the order of execution on these pixels, (N, C, H, W), under their names of `named_modules()`.
+    They are in the order of execution on these pixels, (N, C, H, W), under their names of
+    `named_modules()`.
     """
     return {called.name: called.size for called in _spatial_calls(model, pixels)}
 
@@ -49,17 +51,19 @@ def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, 
 def default_layer(model: nn.Module, pixels: Tensor) -> str:
     """Return the end of the last convolution block: the last layer at the resolution of the last convolution.
 
-    It comes after batch norm, ReLU and residual addition, and before the pooling. Pooled maps have too few positions to
-    separate the object from the image's center. It has the suffix `+relu` if a ReLU without a name follows. A
-    convolution with a single pixel does not count. For a transformer, it is the last layer with an effect of its
-    patches on the logits. If the class token is read, layers after the last attention have none. Raises
-    `NotApplicableError` without such a layer.
+    It comes after batch norm, ReLU and residual addition, and before the pooling. Pooled maps have
+    too few positions to separate the object from the image's center. It has the suffix `+relu` if a
+    ReLU without a name follows. A convolution with a single pixel does not count. For a
+    transformer, it is the last layer with an effect of its patches on the logits. If the class
+    token is read, layers after the last attention have none. Raises `NotApplicableError` without
+    such a layer.
     """
     calls = _spatial_calls(model, pixels)
     numbers = [number for number, called in enumerate(calls) if isinstance(called.layer, nn.Conv2d)]
     if not numbers:
         raise NotApplicableError(
-            "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of more than one pixel"
+            "attention: the model has no convolution layer (torch.nn.Conv2d) with feature maps of "
+            "more than one pixel"
         )
     size, behind = calls[numbers[-1]].size, calls[numbers[-1] :]
     # Swin merges patches without a convolution.
@@ -75,7 +79,9 @@ def default_layer(model: nn.Module, pixels: Tensor) -> str:
 
 
 def feature_maps(output: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a layer's output as feature maps (N, D, h, w) of this size; channels may be second or last.
+    """Return a layer's output as feature maps (N, D, h, w) of this size.
+
+    Channels may be second or last.
 
     Among tokens, (N, T, D), those of the patches are the last.
     """
@@ -90,8 +96,8 @@ def chosen_layer(
 ) -> tuple[str, tuple[int, int]]:
     """Return the layer for Grad-CAM and the (height, width) of its maps; `wanted=None` stands for the default.
 
-    Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists. Also for a suffix
-    `+relu` if no ReLU follows the layer.
+    Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists.
+    Also for a suffix `+relu` if no ReLU follows the layer.
     """
     key = ("layer", wanted, tuple(images.pixels.shape[1:]))
     return classifier.remembered(key, lambda: _found(classifier, images, wanted))
@@ -113,8 +119,8 @@ def _found(
     if name not in layers:
         listed = [f"{name} ({height}x{width})" for name, (height, width) in layers.items()]
         raise UnusableModelError(
-            f"layer {name!r}: the model has no such layer with feature maps of more than one pixel; "
-            f"it has {some_of(listed, shown=_LISTED) or 'none at all'}"
+            f"layer {name!r}: the model has no such layer with feature maps of more than one "
+            f"pixel; it has {some_of(listed, shown=_LISTED) or 'none at all'}"
         )
     if wanted is not None and wanted.endswith(RELU) and not relu_follows(model, pixels, layer=name):
         raise UnusableModelError(
@@ -195,7 +201,10 @@ def _spatial_calls(model: nn.Module, pixels: Tensor) -> list[_Called]:
 def _last_that_decides(
     model: nn.Module, pixels: Tensor, sizes: Mapping[str, tuple[int, int]]
 ) -> str:
-    """Return the last of these layers with an effect of its patches on the logits; raises without one."""
+    """Return the last of these layers with an effect of its patches on the logits.
+
+    Raises without one.
+    """
     found: dict[str, Tensor] = {}
 
     def hold(name: str, _layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:

@@ -51,7 +51,10 @@ class Levels:
 
 
 def levels_between(pipeline: Pipeline, reference: Pipeline) -> Levels | None:
-    """Return the gain and offset that another scale and normalization amount to; None if channels differ in them."""
+    """Return the gain and offset that another scale and normalization amount to.
+
+    None if channels differ in them.
+    """
     gains, offsets = levels_of_channels(pipeline, reference)
     if np.ptp(gains) > _ALIKE or np.ptp(offsets) > _ALIKE:
         return None
@@ -74,9 +77,9 @@ def fitted_levels(
 ) -> Levels:
     """Return the gain and offset of least loss: the best of a grid, refined by the method of Nelder and Mead (1965).
 
-    `loss` is the distance of the predictions for mapped pixels from those to explain, and `coarse` the same on fewer
-    images, for the grid. `mean` is the mean pixel, in [0, 1]. Gains turn about it, so that gain and offset do not
-    depend on each other.
+    `loss` is the distance of the predictions for mapped pixels from those to explain, and `coarse`
+    the same on fewer images, for the grid. `mean` is the mean pixel, in [0, 1]. Gains turn about
+    it, so that gain and offset do not depend on each other.
     """
     from scipy.optimize import fmin
 
@@ -104,7 +107,10 @@ def fitted_levels(
 
 
 def log_likelihood_below_top(logits: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the log of the probability of other classes, (N,), over that of the logits' own; 0 for the same."""
+    """Return the log of the probability of other classes, (N,), over that of the logits' own.
+
+    0 for the same.
+    """
     return np.asarray(logits[np.arange(len(logits)), predicted] - logits.max(axis=1))
 
 

@@ -28,8 +28,8 @@ def channel_moments(
 ) -> np.ndarray:
     """Return number, mean and variance of the inputs of each batch norm's channels, (parts, 3, channels) float32.
 
-    A part has every so many-th batch of `size` inputs. `layers` are batch norms of the model by name. A layer that the
-    model does not call has zeros.
+    A part has every so many-th batch of `size` inputs. `layers` are batch norms of the model by
+    name. A layer that the model does not call has zeros.
     """
     tap = _MomentsTap()
 

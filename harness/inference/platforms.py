@@ -110,7 +110,10 @@ def this_platform(device: torch.device) -> Platform:
     """Return the platform of this process on a device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     on = "" if name == "cpu" else f"{name} of "
-    kind = f"{on}{processor()} ({torch.backends.cpu.get_cpu_capability()}), {', '.join(installed(LIBRARIES))}"
+    kind = (
+        f"{on}{processor()} ({torch.backends.cpu.get_cpu_capability()}), "
+        f"{', '.join(installed(LIBRARIES))}"
+    )
     return Platform(kind, screening.has_bfloat16(device), hash_of_code(_PACKAGE))
 
 
@@ -126,7 +129,8 @@ def processor() -> str:
 def note_on_platforms(kinds: Mapping[str, int], margins: Sequence[tuple[str, float]]) -> str:
     """Return a note on a run with workers of several kinds; "" if all are of one kind.
 
-    `margins` has rows of the checks file with the distance from the threshold, as a share of the images.
+    `margins` has rows of the checks file with the distance from the threshold, as a share of the
+    images.
     """
     if len(kinds) < 2:  # noqa: PLR2004  One kind, or none yet.
         return ""
@@ -136,10 +140,13 @@ def note_on_platforms(kinds: Mapping[str, int], margins: Sequence[tuple[str, flo
     if close:
         by = f"checks within this margin of their threshold: {some_of(close)}"
     elif margins:
-        by = f"no check is so close to its threshold, the closest is {margins[0][0]} ({margins[0][1]:.4f})"
+        by = (
+            f"no check is so close to its threshold, the closest is {margins[0][0]} "
+            f"({margins[0][1]:.4f})"
+        )
     else:
         by = "no check has a threshold on a share"
     return (
-        f"the workers of the cluster are of {len(kinds)} kinds, so 2 of 10,000 predictions may differ between them: "
-        f"{said}; {by}"
+        f"the workers of the cluster are of {len(kinds)} kinds, so 2 of 10,000 predictions may "
+        f"differ between them: {said}; {by}"
     )

@@ -25,9 +25,9 @@ _LEVELS = 255
 def in_precision(model: RoleModel, images: LabelledImages, precision: Precision) -> np.ndarray:
     """Return the logits of a copy of the model, (N, classes), whose layers work in this precision.
 
-    Weights, inputs and outputs of each layer are rounded; sums stay float32. In int8, each tensor has one range from
-    its least to its largest value on these images (Jacob et al. 2018, "Quantization and Training of Neural Networks"),
-    the loosest of the usual conversions.
+    Weights, inputs and outputs of each layer are rounded; sums stay float32. In int8, each tensor
+    has one range from its least to its largest value on these images (Jacob et al. 2018,
+    "Quantization and Training of Neural Networks"), the loosest of the usual conversions.
 
     The model needs layers, see `Provides`.
     """
@@ -63,7 +63,10 @@ class _Cast:
 
 
 class _Int8:
-    """Rounding to 255 steps of the range of a tensor, which includes 0; ranges of activations are measured first."""
+    """Rounding to 255 steps of the range of a tensor, which includes 0.
+
+    Ranges of activations are measured first.
+    """
 
     def __init__(self) -> None:
         self.measures = True

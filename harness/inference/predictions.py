@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Predictions:
     """Predictions of a model for N images under one perturbation.
 
-    `answers` are logits, (N, classes) float32. The class of the largest is that of float32; the values may be less
-    precise, see `Backend`. `exact` computes the logits at some positions, (M,) int64, in float32. Without it the
-    answers are exact.
+    `answers` are logits, (N, classes) float32. The class of the largest is that of float32; the
+    values may be less precise, see `Backend`. `exact` computes the logits at some positions, (M,)
+    int64, in float32. Without it the answers are exact.
     """
 
     answers: np.ndarray
@@ -32,7 +32,10 @@ class Predictions:
     perturbation: Perturbation
     exact: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
     known: int | None = None
-    """The number of leading classes with a known probability: 0 for labels only, None for every class."""
+    """The number of leading classes with a known probability: 0 for labels only.
+
+    None for every class.
+    """
     scored: bool = False
     """True if the answers are a score for each image, the same in each column, and no classes."""
 
@@ -58,18 +61,28 @@ class Predictions:
 
     @cached_property
     def computed(self) -> np.ndarray:
-        """Return the logits, (N, classes) float32, known or not; costs a forward pass if answers are inexact."""
+        """Return the logits, (N, classes) float32, known or not.
+
+        Costs a forward pass if answers are inexact.
+        """
         return self.exact(np.arange(len(self.labels))) if self.exact else self.answers
 
     @property
     def logits(self) -> np.ndarray:
-        """Return the logits, (N, classes) float32; raises `NotApplicableError` unless all are known."""
+        """Return the logits, (N, classes) float32.
+
+        Raises:
+            NotApplicableError: Unless all are known.
+        """
         self.expect_known()
         return self.computed
 
     @cached_property
     def errors(self) -> np.ndarray:
-        """Return the logits of wrong predictions, (wrong, classes) float32; costs a forward pass of their images."""
+        """Return the logits of wrong predictions, (wrong, classes) float32.
+
+        Costs a forward pass of their images.
+        """
         wrong = np.flatnonzero(~self.correct)
         if self.exact is None or not len(wrong):
             return self.answers[wrong]
@@ -97,18 +110,30 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """Return the predicted class of each image, (N,) int64; raises `NotApplicableError` for scores."""
+        """Return the predicted class of each image, (N,) int64.
+
+        Raises:
+            NotApplicableError: For scores.
+        """
         self.expect_classes()
         return np.asarray(self.answers.argmax(axis=1))
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Return whether each prediction is correct, (N,) bool; raises `NotApplicableError` for scores."""
+        """Return whether each prediction is correct, (N,) bool.
+
+        Raises:
+            NotApplicableError: For scores.
+        """
         return np.asarray(self.predicted == self.labels)
 
     @cached_property
     def image_scores(self) -> np.ndarray:
-        """Return the score of each image, (N,) float64 in [0, 1]; raises `NotApplicableError` for classes."""
+        """Return the score of each image, (N,) float64 in [0, 1].
+
+        Raises:
+            NotApplicableError: For classes.
+        """
         if not self.scored:
             raise NotApplicableError("the predictor gives classes and no score for each image")
         return np.asarray(self.answers[:, 0], dtype=np.float64)
@@ -134,8 +159,8 @@ class Predictions:
     def confidence_of_errors(self) -> np.ndarray:
         """Return the probability of each wrong prediction, and 0 for correct ones, (N,) in [0, 1].
 
-        Costs a forward pass of the wrong images if the answers are not exact. Raises `NotApplicableError` if only
-        labels are known.
+        Costs a forward pass of the wrong images if the answers are not exact. Raises
+        `NotApplicableError` if only labels are known.
         """
         self.expect_known(1)
         confidence = np.zeros(len(self.labels), dtype=self.answers.dtype)
@@ -144,7 +169,10 @@ class Predictions:
 
     @cached_property
     def confidence_as_answered(self) -> np.ndarray:
-        """Return the approximate confidence, (N,) in [0, 1], of possibly inexact answers; costs no forward pass."""
+        """Return the approximate confidence, (N,) in [0, 1], of possibly inexact answers.
+
+        Costs no forward pass.
+        """
         self.expect_classes()
         return np.asarray(softmax(self.answers).max(axis=1))
 

@@ -46,7 +46,8 @@ def load(
 ) -> Checkpoint:
     """Load the model that a SPEC names; without images, a predictor only gives its identity.
 
-    Raises `CheckpointRefused` for an irregular file, and `InputError` for a predictor that cannot be opened.
+    Raises `CheckpointRefused` for an irregular file, and `InputError` for a predictor that cannot
+    be opened.
     """
     options = options or NetworkOptions()
     if isinstance(spec, Path):
@@ -56,7 +57,8 @@ def load(
     named = (predictor.provides.classes if images else ()) or options.class_names
     model = PredictorModel(predictor, classes=classes, named=named, batch=options.images_per_call)
     if options.predictor_batch == 1 and model.provides.live and model.provides.batch is None:
-        # Served one image at a time, it is asked in no other batches, and the verdict holds for none.
+        # Served one image at a time, it is asked in no other batches, and the verdict holds for
+        # none.
         model.provides = replace(model.provides, batch=1)
     if images is None:
         predictor.close()
@@ -81,7 +83,10 @@ class RoleModel:
     record: Record | None = field(repr=False)
     classifier: Classifier = field(repr=False)
     note: str = field(default="", repr=False)
-    """Description of the choice among its file's tensors, or of its outputs; empty without a choice."""
+    """Description of the choice among its file's tensors, or of its outputs.
+
+    Empty without a choice.
+    """
     layer: str | None = None
     """The layer for Grad-CAM; None for the default, see `harness.inference.layers`."""
 
@@ -97,13 +102,16 @@ class RoleModel:
         return self.classifier.predict(images, perturbation or IDENTITY)
 
     def attend(self, images: LabelledImages, perturbation: Perturbation | None = None) -> Attention:
-        """Return predictions and Grad-CAM maps under the perturbation (default: none); see `attend`."""
+        """Return predictions and Grad-CAM maps under the perturbation (default: none).
+
+        See `attend`.
+        """
         from harness.inference.attention import attend
 
         if not self.provides.layers:
             raise NotApplicableError(
-                f"attention: a model of the kind {self.architecture} gives predictions only; to see where the model "
-                "looks, gate the checkpoint that it was made from"
+                f"attention: a model of the kind {self.architecture} gives predictions only; to "
+                "see where the model looks, gate the checkpoint that it was made from"
             )
         return attend(self.classifier, images, perturbation or IDENTITY, layer=self.layer)
 
@@ -164,11 +172,12 @@ def open_model(
 ) -> RoleModel:
     """Load a model, check that it fits the images, and return it in its role.
 
-    The precision of its predictions is measured on these images. A model without layers has one precision, so bfloat16
-    does not screen for it. This process calls a predictor, whatever the backend. If one of `others` is the same
-    network, the two share their cached predictions. Images may be `rounded` to 8 bits for the model. Raises
-    `CheckpointRefused` for an irregular file, and `InputError` for an unavailable device or backend. Raises
-    `InputError`, with role and file, for a model that does not fit the images or fails on the first of them.
+    The precision of its predictions is measured on these images. A model without layers has one
+    precision, so bfloat16 does not screen for it. This process calls a predictor, whatever the
+    backend. If one of `others` is the same network, the two share their cached predictions. Images
+    may be `rounded` to 8 bits for the model. Raises `CheckpointRefused` for an irregular file, and
+    `InputError` for an unavailable device or backend. Raises `InputError`, with role and file, for
+    a model that does not fit the images or fails on the first of them.
     """
     device = pick_device(device)
     network = (network or NetworkOptions()).after(images)
@@ -211,7 +220,10 @@ def open_model(
 
 
 def _provided_by(model: nn.Module) -> Provides:
-    """Return the kind of answers of a network; with dynamic ranges, they hold for one batch size."""
+    """Return the kind of answers of a network.
+
+    With dynamic ranges, they hold for one batch size.
+    """
     network = getattr(model, "network", model)
     if not isinstance(network, NativeNetwork):
         return OF_NETWORKS

@@ -45,16 +45,19 @@ _LOWERED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class Screen:
     """A first pass in bfloat16: only images without a clear lead of one class run again in float32.
 
-    The predicted classes are therefore those of float32, at about two thirds of the time. The difference of the two
-    precisions is measured on the registered `inputs` of this `name`, or else on the first ones. A model that fails in
-    bfloat16, or differs much, runs only in float32.
+    The predicted classes are therefore those of float32, at about two thirds of the time. The
+    difference of the two precisions is measured on the registered `inputs` of this `name`, or else
+    on the first ones. A model that fails in bfloat16, or differs much, runs only in float32.
     """
 
     def __init__(self, model: nn.Module, inputs: Any = None, name: str = "") -> None:
         self.name = name
         self._model, self._inputs = model, inputs
         self._lead: tuple[float, nn.Module | None] | None = None
-        """The lead above which a prediction is clear, and the model that screens, None without one."""
+        """The lead above which a prediction is clear, and the model that screens.
+
+        None without one.
+        """
 
     @cached_property
     def _tried(self) -> int:
@@ -70,7 +73,10 @@ class Screen:
         return TRIED_IF_LARGE if work >= LARGE else TRIED
 
     def saves_for(self, count: int) -> bool:
-        """Return whether bfloat16 screens `count` inputs; for few inputs of a small network it would save no time."""
+        """Return whether bfloat16 screens `count` inputs.
+
+        For few inputs of a small network it would save no time.
+        """
         return count >= TRIED_IF_LARGE and (count > TRIED or self._tried < TRIED)
 
     def logits(
@@ -78,8 +84,8 @@ class Screen:
     ) -> np.ndarray:
         """Return the logits of N inputs, (N, classes); those without a clear lead are in float32.
 
-        `run` returns the logits of inputs in float32, or in bfloat16 by a second argument, the model. `size` is the
-        number of inputs in a batch in float32.
+        `run` returns the logits of inputs in float32, or in bfloat16 by a second argument, the
+        model. `size` is the number of inputs in a batch in float32.
         """
         if self._lead is None:
             self._lead = self._measured(self._inputs if self._inputs is not None else inputs, run)
@@ -90,8 +96,8 @@ class Screen:
         leads = _leads(logits)
         doubted = int((~(leads > clear)).sum())
         if self._tried < TRIED:
-            # The measurement used fewer images than for a small network. At least one batch, with the smallest leads,
-            # therefore runs again and verifies the estimate.
+            # The measurement used fewer images than for a small network. At least one batch, with
+            # the smallest leads, therefore runs again and verifies the estimate.
             doubted = min(len(inputs), size() * max(1, -(-doubted // size())))
         again = np.sort(np.argsort(leads, kind="stable")[:doubted])
         confirmed = run(inputs.only(again))
@@ -105,7 +111,8 @@ class Screen:
     ) -> tuple[float, nn.Module | None]:
         some = inputs.only(np.arange(min(len(inputs), self._tried)))
         reference = run(some)
-        # Weights cast in advance suit any model, except one that uses them in other ways than autocast does.
+        # Weights cast in advance suit any model, except one that uses them in other ways than
+        # autocast does.
         for make in (lowered, lambda model: model):
             try:
                 low = make(self._model)
@@ -121,8 +128,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device computes in bfloat16 faster than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # oneDNN's own test: without AVX-512, bfloat16 is emulated and slower than float32. The test only looks at the
-    # processor, but an environment variable may limit oneDNN further.
+    # oneDNN's own test: without AVX-512, bfloat16 is emulated and slower than float32. The test
+    # only looks at the processor, but an environment variable may limit oneDNN further.
     limited = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BFLOAT16
     supported = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
     return device.type == "cpu" and supported and not limited
@@ -131,8 +138,9 @@ def has_bfloat16(device: torch.device) -> bool:
 def clear_lead(screened: np.ndarray, reference: np.ndarray) -> float:
     """Return the lead above which a bfloat16 prediction is clear, given logits (N, classes) of both precisions.
 
-    With fewer images, the largest observed difference is smaller, so the factor of caution grows. It uses the quotient
-    of logarithms. For the largest draw of a normal distribution, the quotient of their roots would suffice.
+    With fewer images, the largest observed difference is smaller, so the factor of caution grows.
+    It uses the quotient of logarithms. For the largest draw of a normal distribution, the quotient
+    of their roots would suffice.
     """
     caution = CAUTION * max(1.0, math.log(TRIED) / math.log(max(2, len(reference))))
     return caution * float(abs(screened - reference).max())
@@ -170,11 +178,13 @@ def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
 
 
 def lowered(model: nn.Module) -> nn.Module:
-    """Return a copy for autocast to bfloat16 with weights cast once; it gives the same bits as autocast alone.
+    """Return a copy for autocast to bfloat16 with weights cast once.
 
-    In inference, autocast casts the weights again in each batch, which takes longer than a small batch of a large
-    transformer. Weights of attention itself are not cast: if they differ in precision from its input, torch takes a
-    path that is several times slower.
+    It gives the same bits as autocast alone.
+
+    In inference, autocast casts the weights again in each batch, which takes longer than a small
+    batch of a large transformer. Weights of attention itself are not cast: if they differ in
+    precision from its input, torch takes a path that is several times slower.
     """
     copied = evaluation_copy(model)
     for layer in copied.modules():

@@ -34,7 +34,10 @@ def served_predictions(model: RoleModel, serving: Serving, pipeline: Pipeline) -
 
 
 def normalization_of(model: RoleModel) -> Normalise:
-    """Return a network's normalization of pixels in [0, 1]; none for a model without a known one."""
+    """Return a network's normalization of pixels in [0, 1].
+
+    None for a model without a known one.
+    """
     try:
         plain = model.classifier.plain
     except NotApplicableError:  # A stand-in has no network.
@@ -54,11 +57,13 @@ def under_unknown(
 ) -> Predictions:
     """Predict images of no class: a kind of `UNFAMILIAR` made from these images, or those from `elsewhere`.
 
-    Raises `NotApplicableError` if no images from elsewhere are named, and `InputError` for a check without a kind.
+    Raises `NotApplicableError` if no images from elsewhere are named, and `InputError` for a check
+    without a kind.
     """
     if kind is None:
         raise InputError(
-            f"unknown: the check names no images; expected one of {', '.join(UNFAMILIAR)}, elsewhere"
+            f"unknown: the check names no images; expected one of {', '.join(UNFAMILIAR)}, "
+            "elsewhere"
         )
     if kind in UNFAMILIAR:
         return model.predict(images, Unfamiliar(kind))

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 class Asked:
     """Requests under one name.
 
-    `passes` counts calls that a run must compute, and `poses` their inputs, each an image under a perturbation. `maps`
-    counts inputs of Grad-CAM, and `cached` inputs with predictions from earlier runs. `images` is the largest number of
-    images in one request. `shares` has the names that requested the same predictions before.
+    `passes` counts calls that a run must compute, and `poses` their inputs, each an image under a
+    perturbation. `maps` counts inputs of Grad-CAM, and `cached` inputs with predictions from
+    earlier runs. `images` is the largest number of images in one request. `shares` has the names
+    that requested the same predictions before.
     """
 
     passes: int = 0
@@ -51,7 +52,10 @@ class Asked:
 
 @dataclass
 class Question:
-    """A perturbation, and by name the images requested under it, each with positions (M,) int64, None for all."""
+    """A perturbation, and by name the images requested under it, each with positions (M,) int64.
+
+    None for all.
+    """
 
     perturbation: Perturbation
     by_name: dict[str, list[tuple[LabelledImages, np.ndarray | None]]] = field(default_factory=dict)
@@ -61,7 +65,8 @@ class Question:
 class Ledger:
     """Requests, under the name that is current: what they cost, and the images under each perturbation.
 
-    Work that two names share counts for the first. `uncounted` has the names that took too long to plan.
+    Work that two names share counts for the first. `uncounted` has the names that took too long to
+    plan.
     """
 
     asked: dict[str, Asked] = field(default_factory=dict)
@@ -118,7 +123,10 @@ Answer = Callable[[np.ndarray, int, str], np.ndarray]
 
 
 def wrong_by(step: int | np.ndarray) -> Answer:
-    """Return what takes each class for another, so many classes on, and is certain; (N,) steps are of N images."""
+    """Return what takes each class for another, so many classes on, and is certain.
+
+    (N,) steps are of N images.
+    """
     return lambda labels, classes, _: _certain((labels + step) % classes, classes)
 
 
@@ -166,16 +174,23 @@ def _draws(*about: str) -> np.random.Generator:
 
 
 def _of_counted(name: str) -> Any:
-    """Return the property of this name of the model that a plan counts for; raises `NotApplicableError` without one."""
+    """Return the property of this name of the model that a plan counts for.
+
+    Raises:
+        NotApplicableError: Without one.
+    """
     return property(lambda stand_in: getattr(stand_in._counted, name))
 
 
 class StandIn(Classifier):
-    """Answers from the labels of the images; it has no layers, costs no pass of a network, and is asked in a ledger.
+    """Answers from the labels of the images.
 
-    `of` is the model that a plan counts for. Its cached predictions come from the cache, and its network runs only to
-    list its layers. Correct answers have a search with early exit run to its end, so its count is an upper bound. A
-    copy by `like`, in place of a mutant, has no cache and is wrong on every image, so the first check catches it.
+    It has no layers, costs no pass of a network, and is asked in a ledger.
+
+    `of` is the model that a plan counts for. Its cached predictions come from the cache, and its
+    network runs only to list its layers. Correct answers have a search with early exit run to its
+    end, so its count is an upper bound. A copy by `like`, in place of a mutant, has no cache and is
+    wrong on every image, so the first check catches it.
     """
 
     predictor, plain, model, fingerprint = map(
@@ -211,7 +226,10 @@ class StandIn(Classifier):
     def predict(
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
     ) -> Predictions:
-        """Return predictions as `Classifier.predict` does, and note the use; only a plan's are kept."""
+        """Return predictions as `Classifier.predict` does, and note the use.
+
+        Only a plan's are kept.
+        """
         perturbation = within_border(perturbation, images.domain.border)
         if self._ledger is not None:
             self._ledger.look(self, images, perturbation)

@@ -209,9 +209,9 @@ def keep_freed_buffers() -> None:
     if not libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BUFFER):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BUFFER_OLD_GLIBC)
     libc.mallopt(_M_TRIM_THRESHOLD, _MOST_FREE_BYTES)
-    # Threads other than the main one have arenas of 64 MiB heaps, and malloc unmaps an empty heap at
-    # any threshold. This cost 7 ms of system time an image at 224 px, so all threads share the main
-    # thread's arena.
+    # Threads other than the main one have arenas of 64 MiB heaps, and malloc unmaps an empty heap
+    # at any threshold. This cost 7 ms of system time an image at 224 px, so all threads share the
+    # main thread's arena.
     libc.mallopt(_M_ARENA_MAX, 1)
 
 
@@ -300,7 +300,7 @@ def _shape_in_words(output: Any) -> str:
 def _without_logits(description: str) -> UnusableModelError:
     """Return the error about an output without logits, or with several."""
     return UnusableModelError(
-        f"the model returned {description}; expected logits (N, classes), an object with .logits, a "
-        "dict with 'logits' or 'out', or a tuple with logits first. Set model to a callable that "
-        "wraps the network and returns the logits alone"
+        f"the model returned {description}; expected logits (N, classes), an object with .logits, "
+        "a dict with 'logits' or 'out', or a tuple with logits first. Set model to a callable "
+        "that wraps the network and returns the logits alone"
     )

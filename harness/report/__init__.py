@@ -1,1 +1,4 @@
-"""Reports: pages of sections, summaries, figures; from recorded results only, no model runs here."""
+"""Reports: pages of sections, summaries, figures.
+
+From recorded results only, no model runs here.
+"""

@@ -76,7 +76,8 @@ LOOK_FOR_CLASS = (
 _BETTER, SURELY_BETTER, _WORSE = 1.5, 2.0, 5.0
 """Differences under corruptions that show another pipeline, in standard deviations.
 
-By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5, and none has two by 2.
+By chance, 9 of 60 healthy controls have two kinds of corruption that are better by 1.5, and none
+has two by 2.
 """
 
 

@@ -60,10 +60,12 @@ def likely_cause(
     faults: InputFaults | None = None,
     overview: Overview | None = None,
 ) -> Cause | None:
-    """Return the likely cause of what fails, the group `unclear` if no rule holds; None if no check fails.
+    """Return the likely cause of what fails, the group `unclear` if no rule holds.
 
-    Only failing checks count, none that are informational. `faults` are the input faults that the run tried, and
-    `overview` has the candidate's predictions by class.
+    None if no check fails.
+
+    Only failing checks count, none that are informational. `faults` are the input faults that the
+    run tried, and `overview` has the candidate's predictions by class.
     """
     on_candidate = [verdict for verdict in verdicts if not ROLES[verdict.check.role].precondition]
     judged = [area_of(verdict) for verdict in on_candidate if verdict.judged]
@@ -88,7 +90,10 @@ def likely_cause(
 def _shown_by_pixels(faults: InputFaults | None) -> Shown | None:
     if faults is None or not faults.explain:
         return None
-    shares = f"{faults.correct_with / faults.n:.1%} with {faults.best}, {faults.correct / faults.n:.1%} without"
+    shares = (
+        f"{faults.correct_with / faults.n:.1%} with {faults.best}, "
+        f"{faults.correct / faults.n:.1%} without"
+    )
     images = f"{faults.n:,} images that reference models predict correctly"
     return PIPELINE, f"{shares}: the pixels, not the weights ({images}).", COMPARE_PIXELS
 
@@ -99,7 +104,10 @@ def _shown_by_classes(evidence: CauseEvidence) -> Shown | None:
 
 
 def _shown_by_family(evidence: CauseEvidence) -> Shown | None:
-    """Return the cause that the checks of one family show; None if corruptions show that other pixels are expected."""
+    """Return the cause that the checks of one family show.
+
+    None if corruptions show that other pixels are expected.
+    """
     if expects_other_pixels(evidence, by=SURELY_BETTER):
         return None
     for family in FAMILIES.values():

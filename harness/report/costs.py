@@ -16,17 +16,17 @@ _SEARCHING = {"search", "pose", "consensus"}
 """Families of tests that stop asking when they have found what they look for."""
 
 _DROPS = (
-    "detectable drop: points of accuracy that every check of a family detects, with 3 reference models, 90% accuracy "
-    "and 95% power. Families of other metrics have none. More models detect smaller drops; under perturbations that "
-    "cost over 5 points, drops are larger."
+    "detectable drop: points of accuracy that every check of a family detects, with 3 reference "
+    "models, 90% accuracy and 95% power. Families of other metrics have none. More models detect "
+    "smaller drops; under perturbations that cost over 5 points, drops are larger."
 )
 
 
 def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
     """Return a plan as the terminal shows it: a row for each family, for self-checks and overview, and for all.
 
-    With a budget, the first line after the table says how the run fits into it. Without `drops`, the table leaves out
-    what three reference models would detect.
+    With a budget, the first line after the table says how the run fits into it. Without `drops`,
+    the table leaves out what three reference models would detect.
     """
     head = (
         "",
@@ -62,10 +62,11 @@ def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
         *([] if plan.budget is None else [_fit_in_words(plan, plan.budget)]),
         *whole_by_hand(plan),
         *([_DROPS] if drops else []),
-        f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and pose{per_map}; times "
-        f"are for {in_cores(costs.cores)}{memory}",
+        f"measured on one core: {costs.seconds_per_pose * 1000:.2g} ms per image and "
+        f"pose{per_map}; times are for {in_cores(costs.cores)}{memory}",
         *(
-            f"not counted to the end, since its tests took too long: {name}; it takes more than the table says"
+            f"not counted to the end, since its tests took too long: {name}; it takes more than "
+            "the table says"
             for name in plan.uncounted
         ),
         *(
@@ -101,7 +102,10 @@ def _fit_in_words(plan: Plan, seconds: float) -> str:
             if plan.fits
             else f", which do not fit: no family has fewer than {min(plan.samples.values())}"
         )
-        said = f"all images take about {duration(plan.whole)} on {cores}, these samples {taken} of {budget}{but}"
+        said = (
+            f"all images take about {duration(plan.whole)} on {cores}, these samples {taken} of "
+            f"{budget}{but}"
+        )
     else:
         said = "all images fit into" if plan.fits else "even the fewest images do not fit into"
         said = f"{said} {budget} on {cores}: they take about {taken}"

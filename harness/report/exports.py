@@ -98,7 +98,10 @@ def scores_csv(report: ClassificationReport) -> str:
 
 
 def scores_rows(report: ClassificationReport) -> list[list[str]]:
-    """Return titles and rows of the scores by class and their averages; an undefined score is a dash."""
+    """Return titles and rows of the scores by class and their averages.
+
+    An undefined score is a dash.
+    """
     return [["", "precision", "recall", "F1", "support"], *_scores(report, 3, "–")]
 
 
@@ -141,7 +144,8 @@ def failures_markdown(
         blocks.append(table(rows) if one.rows else [])
     blocks.append(
         [
-            f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of {persistent.n} images"
+            f"## Wrong at most of {persistent.poses} poses: {len(persistent.rows)} of "
+            f"{persistent.n} images"
         ]
     )
     if groups := confusions_rows(persistent):
@@ -158,7 +162,10 @@ def _probability_titles(classes: Sequence[str]) -> list[str]:
 
 
 def _probabilities(answer: Answer, classes: Sequence[str]) -> list[str]:
-    """Return the probabilities of the listed classes, or of the true one; what is not known is left empty."""
+    """Return the probabilities of the listed classes, or of the true one.
+
+    What is not known is left empty.
+    """
     shares = answer.shares(classes)
     listed = classes if len(classes) <= LISTED else (answer.true,)
     return [f"{shares[name]:.4f}" if name in shares else "" for name in listed]
@@ -209,7 +216,10 @@ def csv_text(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> object:
-    """Return a cell; a text that a spreadsheet would run as a formula has an apostrophe in front."""
+    """Return a cell.
+
+    A text that a spreadsheet would run as a formula has an apostrophe in front.
+    """
     return (
         f"'{value}"
         if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))

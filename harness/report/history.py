@@ -163,7 +163,10 @@ def _share(value: float | None) -> str:
 
 
 def accuracy_over_runs(lines: Sequence[HistoryLine]) -> Figure:
-    """Plot accuracy, clean and under pose, for each run, oldest first; below, the number of failing checks."""
+    """Plot accuracy, clean and under pose, for each run, oldest first.
+
+    Below, the number of failing checks.
+    """
     from matplotlib.ticker import MaxNLocator
 
     upper = []
@@ -191,7 +194,10 @@ def accuracy_over_runs(lines: Sequence[HistoryLine]) -> Figure:
 
 
 def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw the smallest margin of each family, a row, for each of the columns; families from the last column back."""
+    """Draw the smallest margin of each family, a row, for each of the columns.
+
+    Families from the last column back.
+    """
     families = list(dict.fromkeys(family for each in reversed(margins) for family in each))
     values = np.array([[each.get(family, np.nan) for each in margins] for family in families])
     names = [family_in_words(family) for family in families]
@@ -202,7 +208,10 @@ def margin_map(columns: Sequence[str], margins: Sequence[Mapping[str, float]]) -
 
 
 def _runs(lines: Sequence[HistoryLine]) -> list[str]:
-    """Return names of the runs by day and candidate, the last one among them; empty for those between."""
+    """Return names of the runs by day and candidate, the last one among them.
+
+    Empty for those between.
+    """
     named = range(len(lines) - 1, -1, len(lines) // -_TICKS)
     return [
         f"{line.date[5:10]} {line.candidate[:6]}" if at in named else ""

@@ -1,7 +1,7 @@
 """The pages and their sections: the report of a run, and a comparison of two models.
 
-To add a section, write a function that returns a `Section`, or None where there is nothing to say, and name it in
-`SECTIONS`.
+To add a section, write a function that returns a `Section`, or None where there is nothing to say,
+and name it in `SECTIONS`.
 """
 
 from __future__ import annotations
@@ -92,11 +92,15 @@ def comparison_page(
 ) -> str:
     """Return a page that compares two models; `flips` as in `Flips.as_json`, from the second to the first.
 
-    `facts` has the inputs of the comparison by title; `thumbnails` are addresses of images by their number.
+    `facts` has the inputs of the comparison by title; `thumbnails` are addresses of images by their
+    number.
     """
     first, second = (model.name for model in overview.models[:2])
     new, fixed = len(flips["new_failures"]), len(flips["fixed_failures"])
-    listed = f"All {new} new and {fixed} fixed failures: compare with --failures FILE.csv, or with --json."
+    listed = (
+        f"All {new} new and {fixed} fixed failures: compare with --failures FILE.csv, or with "
+        "--json."
+    )
     sections = [
         Section("comparison", "Summary", models(overview) + paragraphs(listed, kind="soft")),
         failures(overview, thumbnails),
@@ -213,14 +217,19 @@ SECTIONS: tuple[Callable[[Outcome], Section | None], ...] = (
     words,
     tests,
 )
-"""Sections of a report, from top to bottom, without those of features; its contents follow from them.
+"""Sections of a report, from top to bottom, without those of features.
+
+Its contents follow from them.
 
 The examples are not among them: they stand above the contents, on the first screen.
 """
 
 
 def all_sections(outcome: Outcome) -> list[Section | None]:
-    """Return the sections of a report from top to bottom, those of features among them; None for an empty one."""
+    """Return the sections of a report from top to bottom, those of features among them.
+
+    None for an empty one.
+    """
     names = [show.__name__ for show in SECTIONS]
     sections = [show(outcome) for show in SECTIONS]
     for section in listed("stress_sections", outcome=outcome):

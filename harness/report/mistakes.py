@@ -78,7 +78,10 @@ def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | Non
 
 
 def confusions(outcome: Outcome) -> Section | None:
-    """Return the candidate's confusions on clean images, each with pictures; None without mistakes."""
+    """Return the candidate's confusions on clean images, each with pictures.
+
+    None without mistakes.
+    """
     if (overview := outcome.findings.overview) is None or not overview.mistakes:
         return None
     faces: dict[tuple[str, str], list[Face]] = {}
@@ -136,8 +139,9 @@ def label_error_section(outcome: Outcome) -> Section | None:
         image = outcome.images.thumbnails.get(str(row.index), "")
         faces.append(Face(image, f"{row.label}?", said, number, words, wrong=False))
     lead = (
-        f"Nearly all of {found.reference_models} reference models agree against the labels of {len(found.rows)} of "
-        f"{found.n:,} images. Some labels are wrong, and some images could be either. Each check counts all of them."
+        f"Nearly all of {found.reference_models} reference models agree against the labels of "
+        f"{len(found.rows)} of {found.n:,} images. Some labels are wrong, and some images could "
+        "be either. Each check counts all of them."
     )
     pictures = folded(
         f"The {len(faces)} most suspect: label, and reference models", sheet("", faces)
@@ -148,8 +152,8 @@ def label_error_section(outcome: Outcome) -> Section | None:
 def _both_verdicts(outcome: Outcome) -> str:
     """Return the check on clean accuracy with all images, which counts, and without suspected label errors, as text.
 
-    The threshold of the rest lies as many standard deviations of prediction below the mean of the reference models as
-    the check's own. Mean and deviation are those on the rest.
+    The threshold of the rest lies as many standard deviations of prediction below the mean of the
+    reference models as the check's own. Mean and deviation are those on the rest.
     """
     of_candidate = (
         one
@@ -169,13 +173,23 @@ def _both_verdicts(outcome: Outcome) -> str:
         said = Unit.SHARE.format(value)
         if threshold is None:
             return said
-        return f"{said}, which {'passes' if value >= threshold else 'fails'}: at least {Unit.SHARE.format(threshold)}"
+        return (
+            f"{said}, which {'passes' if value >= threshold else 'fails'}: at least "
+            f"{Unit.SHARE.format(threshold)}"
+        )
 
     threshold, panel, mean, std = None, clean.check.panel, rest.reference_mean, rest.reference_std
     if panel and panel.k and panel.reference_models and mean is not None and std is not None:
-        # Few reference models may be close by chance: the check's deviation is moderated, and so is its multiplier.
+        # Few reference models may be close by chance: the check's deviation is moderated, and so is
+        # its multiplier.
         least = max(std, panel.std or 0, 1 / rest.n)
         threshold = mean - panel.k * least * math.sqrt(1 + 1 / panel.reference_models)
     same = "" if threshold is None else ", the threshold on the same images"
-    said = f"Clean accuracy with all images {held(clean.value, clean.threshold)}; without the suspected label errors "
-    return f"{said}{held(rest.accuracy, threshold)}{same}. {rest.lost} of its errors are on suspected label errors."
+    said = (
+        f"Clean accuracy with all images {held(clean.value, clean.threshold)}; without the "
+        "suspected label errors "
+    )
+    return (
+        f"{said}{held(rest.accuracy, threshold)}{same}. {rest.lost} of its errors are on "
+        "suspected label errors."
+    )

@@ -27,8 +27,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Section:
     """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name.
 
-    `figures` are those of its body, for files of their own. A feature's section stands `before` the one that a function
-    of `harness.report.html.SECTIONS` returns, by default at the end.
+    `figures` are those of its body, for files of their own. A feature's section stands `before` the
+    one that a function of `harness.report.html.SECTIONS` returns, by default at the end.
     """
 
     name: str
@@ -70,12 +70,18 @@ def paragraphs(*lines: object, kind: str = "") -> Markup:
 def table(
     titles: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: bool = False
 ) -> Markup:
-    """Return a table of plain cells; with `numbers`, all columns but the first are aligned as such."""
+    """Return a table of plain cells.
+
+    With `numbers`, all columns but the first are aligned as such.
+    """
     return render("table", titles=titles, rows=rows, numbers=numbers)
 
 
 def aligned(rows: Sequence[Sequence[object]], *, text: Collection[int] = (0,)) -> list[str]:
-    """Return the rows as lines of a table for the terminal; columns of `text` are aligned left, all others right."""
+    """Return the rows as lines of a table for the terminal.
+
+    Columns of `text` are aligned left, all others right.
+    """
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = ["<" if at in text else ">" for at in range(len(widths))]
@@ -141,7 +147,8 @@ def _macros() -> object:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        # Markup is ours; of any other text what cannot be printed is escaped, too, such as what reverses a line.
+        # Markup is ours; of any other text what cannot be printed is escaped, too, such as what
+        # reverses a line.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     css, js, page = (

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 def reports_of(
     record: str | bytes, read: Callable[[str], bytes], *, where: str
 ) -> tuple[Outcome | None, dict[str, bytes]]:
-    """Return the outcome of a record and its reports by their names; a run without an outcome has a refusal.
+    """Return the outcome of a record and its reports by their names.
 
-    `read` returns the picture of a name. Raises `InputError` for a record of another schema, and for wrong values.
+    A run without an outcome has a refusal.
+
+    `read` returns the picture of a name. Raises `InputError` for a record of another schema, and
+    for wrong values.
     """
     from harness.report.html import page_of
     from harness.report.text import markdown
@@ -54,7 +57,8 @@ def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outco
         raise InputError(refusal_of_schema(where, schema, expected=SCHEMA))
     if "finished" not in plain:
         raise InputError(
-            f"{where}: an earlier version wrote it, without all that a report shows; run the gate again"
+            f"{where}: an earlier version wrote it, without all that a report shows; run the gate "
+            "again"
         )
 
     outcome = None if plain["finished"] is False else read_outcome(plain, read, where=where)
@@ -63,7 +67,9 @@ def outcome_in(plain: Any, read: Callable[[str], bytes], *, where: str) -> Outco
 
 
 def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
-    """Return the outcome of the record at this path, without pictures, and its content; raises as `redrawn` does.
+    """Return the outcome of the record at this path, without pictures, and its content.
+
+    Raises as `redrawn` does.
 
     A record of a whole verdict names the model and the data, with their hashes.
     """
@@ -81,7 +87,11 @@ def outcome_at(path: Path) -> tuple[Outcome | None, bytes]:
 
 
 def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
-    """Return the outcome and the reports of the record at this path; raises `InputError` if it cannot be read."""
+    """Return the outcome and the reports of the record at this path.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
     with reading_record(path):
         record = read_regular(path, max_bytes=MAX_BYTES)
         return reports_of(record, partial(image_in, path.parent), where=str(path))
@@ -91,7 +101,8 @@ def redrawn(path: Path) -> tuple[Outcome | None, dict[str, bytes]]:
 def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
     """Hold a folder for reports that are drawn from this content of a record.
 
-    Raises `OutputError` for a folder in which a run writes, or with another record: its page would show another run.
+    Raises `OutputError` for a folder in which a run writes, or with another record: its page would
+    show another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     advice = "name another folder with --output"
@@ -111,7 +122,8 @@ def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
             ) from None
         if beside != record:
             raise OutputError(
-                f"{folder / REPORT}: is the record of another run, which reports there show; {advice}"
+                f"{folder / REPORT}: is the record of another run, which reports there show; "
+                f"{advice}"
             )
         yield
 

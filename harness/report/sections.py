@@ -74,9 +74,12 @@ def what_got_worse(outcome: Outcome) -> Section | None:
 
 
 def examples(outcome: Outcome) -> Section | None:
-    """Return pictures of the most telling consensus-set errors, or of the worst check that has one; None for a PASS.
+    """Return pictures of the most telling consensus-set errors, or of the worst check that has one.
 
-    Consensus-set errors show the mean prediction of the reference models. Theirs is the check that misses by most.
+    None for a PASS.
+
+    Consensus-set errors show the mean prediction of the reference models. Theirs is the check that
+    misses by most.
     """
     ranked = worst_first(outcome.results.verdicts)
     pictured = [
@@ -100,10 +103,12 @@ def examples(outcome: Outcome) -> Section | None:
 
 
 def margins(outcome: Outcome) -> Section | None:
-    """Return the smallest margin of each family whose reference models are known; None with fewer than two families.
+    """Return the smallest margin of each family whose reference models are known.
 
-    Failing families stand above with the distance of their worst check, so they are here only beside a margin of the
-    incumbent.
+    None with fewer than two families.
+
+    Failing families stand above with the distance of their worst check, so they are here only
+    beside a margin of the incumbent.
     """
     smallest: dict[str, tuple[float, Verdict]] = {}
     for away, verdict in sorted(known_margins(outcome.results.verdicts), key=lambda each: each[0]):
@@ -139,7 +144,8 @@ def _signed(margin: float) -> str:
 def corruption_map(outcome: Outcome) -> Section | None:
     """Return the candidate's accuracy by corruption and severity, against the reference models where they are known.
 
-    Rows with failing checks come first, then the largest drops. None with fewer than two corruptions.
+    Rows with failing checks come first, then the largest drops. None with fewer than two
+    corruptions.
     """
     found: dict[str, dict[int, Verdict]] = {}
     for verdict in outcome.results.verdicts:
@@ -173,8 +179,8 @@ def corruption_map(outcome: Outcome) -> Section | None:
     crosses = " A cross marks a check that fails; these corruptions come first." if failing else ""
     illustration = Illustration(
         "",
-        f"{of}, of {max(verdict.n for verdict in shown):,} images{colors}. {judged} of {len(shown)} have a threshold"
-        f"{brackets}.{crosses}",
+        f"{of}, of {max(verdict.n for verdict in shown):,} images{colors}. {judged} of "
+        f"{len(shown)} have a threshold{brackets}.{crosses}",
         f"{of} under {len(found)} corruptions at five severities; {failing} checks fail.",
         lambda: corruption_heat_map(
             {name: found[name] for name in sorted(found, key=urgency)}, compared=compared
@@ -207,7 +213,10 @@ def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared:
 
 
 def _drop(verdict: Verdict) -> float | None:
-    """Return by how much accuracy differs from the mean of the reference models; None where that is not known."""
+    """Return by how much accuracy differs from the mean of the reference models.
+
+    None where that is not known.
+    """
     known = verdict.check.reference
     return (
         None
@@ -246,7 +255,8 @@ def slices(outcome: Outcome) -> Section | None:
         illustration = Illustration(
             f"Accuracy by {name}",
             "Each group with its 95% interval, and its number of images in brackets. "
-            f"{threshold}{failing} of {len(own)} checks by {name} fail; All checks has their numbers.{left_out}",
+            f"{threshold}{failing} of {len(own)} checks by {name} fail; All checks has their "
+            f"numbers.{left_out}",
             f"Accuracy of {len(lowest)} groups by {name}. Lowest: {spoken}.",
             lambda lowest=lowest: group_dots(lowest[:_DRAWN], clean[0] if clean else None),  # type: ignore[misc]
         )
@@ -292,7 +302,10 @@ def checks(outcome: Outcome) -> Section:
 
 
 def words(outcome: Outcome) -> Section:
-    """Return the meaning of the behaviors of a run and of the terms of its page, folded; links open it."""
+    """Return the meaning of the behaviors of a run and of the terms of its page, folded.
+
+    Links open it.
+    """
     families = dict.fromkeys(verdict.check.family for verdict in outcome.results.verdicts)
     behaviors = [FAMILIES[name] for name in families if name in FAMILIES]
     return Section(

@@ -117,7 +117,10 @@ def models(overview: Overview, robust: Mapping[str, Rate] = {}) -> Markup:
 
 
 def side_by_side(outcome: Outcome) -> list[list[str]]:
-    """Return titles, one for each model, and a row for each metric that was measured; empty without an overview."""
+    """Return titles, one for each model, and a row for each metric that was measured.
+
+    Empty without an overview.
+    """
     if (overview := outcome.findings.overview) is None:
         return []
     rows = [["", *(" = ".join(model.roles) for model in overview.models)]]
@@ -215,7 +218,10 @@ def left_out(overview: Overview) -> str:
     """Return what an overview lacks, and why; empty if it has all."""
     if overview.left_out:
         titles = ", ".join(overview.left_out)
-        return f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: {titles}."
+        return (
+            f"Not measured, since {TELLING} images, the fewest that tell enough, take too long: "
+            f"{titles}."
+        )
     if not overview.sample:
         why = CORNERS_TOO_FAR if overview.augmentation.moves else NO_GEOMETRY
         return f"Not measured at the corners: {why}."

@@ -48,7 +48,8 @@ class SummaryPicture(NamedTuple):
 def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
     """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
 
-    It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them above.
+    It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them
+    above.
     """
     report, found = folder / PAGE, diagnose(outcome)
     lines = [*notes(outcome), *([outcome.run.scope] if outcome.run.scope else [])]
@@ -77,7 +78,8 @@ def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
 def markdown(outcome: Outcome) -> str:
     """Return the summary for a pull request or a CI job page, of at most about 5 kB.
 
-    Of long lists it has the first, and how many more there are; each family that fails is there with its count.
+    Of long lists it has the first, and how many more there are; each family that fails is there
+    with its count.
     """
     icon, found = {"pass": "✅", "partial": "⚠️"}.get(outcome.verdict, "❌"), diagnose(outcome)
     said = [f"- {plain(line)}" for line in (*found.margins, *found.signs)]
@@ -142,7 +144,8 @@ def _judged(outcome: Outcome) -> list[str]:
 def _picture(outcome: Outcome) -> list[str]:
     """Return the summary's picture and its caption; nothing for a run without one.
 
-    The picture is on a line of its own, therefore a page without the folder of pictures can omit it.
+    The picture is on a line of its own, therefore a page without the folder of pictures can omit
+    it.
     """
     worst = summary_picture(outcome)
     if worst is None:
@@ -200,7 +203,10 @@ def annotation_lines(outcome: Outcome, report: PurePath) -> list[str]:
 
 
 def annotation(title: str, message: str) -> str:
-    """Return the workflow command that shows an error; whatever the texts hold, it is one line and one command."""
+    """Return the workflow command that shows an error.
+
+    Whatever the texts hold, it is one line and one command.
+    """
     name, said = (
         "".join(_ENCODED.get(each) or printable(each) for each in text) for text in (title, message)
     )  # Its lines are kept, and what cannot be printed is escaped as in Python.

@@ -13,7 +13,10 @@ _QUIET = {"progress": False, "history": "none"}
 
 
 def _is_worse(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Gate weights in a file of their own, and print the verdict; an inconclusive run does not end a training."""
+    """Gate weights in a file of their own, and print the verdict.
+
+    An inconclusive run does not end a training.
+    """
     import torch
 
     from harness.report.api import gate
@@ -31,7 +34,8 @@ def _is_worse(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 def lightning_callback(**settings: Any) -> Any:
     """Return a `lightning.Callback` that gates the module at each save, on the first process alone.
 
-    `settings` are those of `harness.gate`, such as `profile="quick"`. The training stops at the verdict `fail`.
+    `settings` are those of `harness.gate`, such as `profile="quick"`. The training stops at the
+    verdict `fail`.
     """
     from lightning.pytorch import Callback
 
@@ -49,7 +53,10 @@ def lightning_callback(**settings: Any) -> Any:
 
 
 def transformers_callback(**settings: Any) -> Any:
-    """Return a `transformers.TrainerCallback` that gates the model at each save; see `lightning_callback`."""
+    """Return a `transformers.TrainerCallback` that gates the model at each save.
+
+    See `lightning_callback`.
+    """
     from transformers import TrainerCallback
 
     class GateCallback(TrainerCallback):  # type: ignore[misc]

@@ -36,7 +36,10 @@ SIGNS = {
 
 
 def candidate_name(outcome: Outcome) -> str:
-    """Return the name of the candidate's file without its folders; empty where the run has no candidate."""
+    """Return the name of the candidate's file without its folders.
+
+    Empty where the run has no candidate.
+    """
     candidate = outcome.inputs.models.get("candidate")
     return printable(candidate["path"].rstrip("/").rpartition("/")[2]) if candidate else ""
 
@@ -49,7 +52,8 @@ def points(difference: float) -> str:
 def non_inferiority(verdict: Verdict) -> str:
     """Return, after a change that passes, whether it excludes a loss beyond the margin, and else how many images would.
 
-    The margin is the threshold. The bound is one-sided, at 95% confidence, by the interval of the flips.
+    The margin is the threshold. The bound is one-sided, at 95% confidence, by the interval of the
+    flips.
     """
     flips, threshold = verdict.flips, verdict.threshold
     if verdict.status != "pass" or not flips or not threshold or threshold > 0:
@@ -58,7 +62,10 @@ def non_inferiority(verdict: Verdict) -> str:
     error = Z95_ONE_SIDED * (net - flips["interval"][0]) / Z95
     loss = max(error - net, 0.0)
     if loss <= margin:
-        return f"; at 95% confidence it loses at most {100 * loss:.1f} points, less than the margin of {100 * margin:g}"
+        return (
+            f"; at 95% confidence it loses at most {100 * loss:.1f} points, less than the margin "
+            f"of {100 * margin:g}"
+        )
     possible = f"a loss of up to {100 * loss:.1f} points cannot be excluded at 95% confidence"
     said = f"; {possible}, the margin is {100 * margin:g}"
     if net <= -margin:
@@ -96,7 +103,10 @@ def measured_and_required(verdict: Verdict) -> tuple[str, str]:
 
 
 def reference(verdict: Verdict) -> str:
-    """Return what reference models reach, as mean ± standard deviation; empty where nobody knows."""
+    """Return what reference models reach, as mean ± standard deviation.
+
+    Empty where nobody knows.
+    """
     known = verdict.check.reference
     if known is None or known.mean is None or known.std is None:
         return ""

@@ -27,8 +27,8 @@ def expect_agreement(record: Mapping[str, Any], outcome: Outcome | None, *, wher
     contradiction = next(_contradictions(record, outcome), "")
     if contradiction:
         raise InputError(
-            f"{where}: contradicts itself: {contradiction}. The file was changed after the run, or is "
-            "damaged; run the gate again"
+            f"{where}: contradicts itself: {contradiction}. The file was changed after the run, "
+            "or is damaged; run the gate again"
         )
 
 

@@ -25,7 +25,10 @@ def _panel_predictions(session: StressSession) -> PanelPredictions:
 
 
 def of_role(role: str) -> tuple[str, Callable[[StressSession], object]]:
-    """Return the entry of a role: its model. A test does not apply without one, or if it is the candidate."""
+    """Return the entry of a role: its model.
+
+    A test does not apply without one, or if it is the candidate.
+    """
     about = ROLES[role].about
     return f"{about[0].lower()}{about[1:]}", lambda session: session.role(role)
 
@@ -46,7 +49,8 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         attrgetter("search_images"),
     ),
     "panel_images": (
-        "the fixed sample for what a panel of reference models is asked in many ways, which no profile enlarges",
+        "the fixed sample for what a panel of reference models is asked in many ways, which no "
+        "profile enlarges",
         attrgetter("panel_images"),
     ),
     "probe_images": (
@@ -63,7 +67,8 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         _panel_predictions,
     ),
     "paired_incumbent": (
-        "the incumbent's correct predictions, those of another reference model while a panel is measured",
+        "the incumbent's correct predictions, those of another reference model while a panel is "
+        "measured",
         attrgetter("paired_incumbent"),
     ),
     **{
@@ -75,7 +80,10 @@ ARGUMENTS: dict[str, tuple[str, Callable[[StressSession], object]]] = {
         if family.images
     },
 }
-"""Each argument as text, and how a session gives it. The plugin adds `stress_session`, `stress_check`, `evidence`."""
+"""Each argument as text, and how a session gives it.
+
+The plugin adds `stress_session`, `stress_check`, `evidence`.
+"""
 
 
 def argument(name: str) -> tuple[str, Callable[[StressSession], object]]:

@@ -1,7 +1,8 @@
 """Samples that fit into a time, by the loss that each family can then still notice, and those of a run's other parts.
 
-The unit of the latter is an image-pass of the rows of the checks file, never a clock. Serial runs, runs with workers
-and runs from the cache therefore use the same images for self-checks and for the comparison of models.
+The unit of the latter is an image-pass of the rows of the checks file, never a clock. Serial runs,
+runs with workers and runs from the cache therefore use the same images for self-checks and for the
+comparison of models.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ _ROUNDS, _TOLERANCE = 5, 1.05
 class CostLine:
     """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
-    A family has so many `tests`, which measure `images` out of all that they may measure. `fewest` are the images of
-    its check of the smallest class or group. See `harness.inference.standins.Asked` for the counts.
+    A family has so many `tests`, which measure `images` out of all that they may measure. `fewest`
+    are the images of its check of the smallest class or group. See
+    `harness.inference.standins.Asked` for the counts.
     """
 
     seconds: float
@@ -74,9 +76,10 @@ class Costs:
 class Plan:
     """The costs of a run on so many images: a line for each family, then for self-checks and overview.
 
-    Counts of searches, which end early, are the largest possible. A run that does not fit into its `budget` measures
-    samples; `whole` is the time of all images, both in seconds of the clock. `uncounted` are names of tests that took
-    too long to count. The families `by_hand` have thresholds by hand, and keep their images.
+    Counts of searches, which end early, are the largest possible. A run that does not fit into its
+    `budget` measures samples; `whole` is the time of all images, both in seconds of the clock.
+    `uncounted` are names of tests that took too long to count. The families `by_hand` have
+    thresholds by hand, and keep their images.
     """
 
     lines: dict[str, CostLine]
@@ -120,9 +123,10 @@ def plan_from(
 ) -> Plan:
     """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
 
-    `count` says what a run asks for with samples of these sizes. `sizes` are the images that families have without,
-    and those `kept` or with thresholds `by_hand` have in any case. `tests` and `images` are numbers for the plan to
-    tell. `shares` are those of the smallest class or group that a family has a check of (default: 1).
+    `count` says what a run asks for with samples of these sizes. `sizes` are the images that
+    families have without, and those `kept` or with thresholds `by_hand` have in any case. `tests`
+    and `images` are numbers for the plan to tell. `shares` are those of the smallest class or group
+    that a family has a check of (default: 1).
     """
     samples: dict[str, int] = {}
     ledger = whole = count(samples)
@@ -170,8 +174,8 @@ def _fitted(
         for name, size in sizes.items()
         if name in asked and name not in kept
     }
-    # Families that use the predictions of another, and ask for none, have its size, since other images would be new
-    # work.
+    # Families that use the predictions of another, and ask for none, have its size, since other
+    # images would be new work.
     leaders = {name: name for name in limits}
     for name in limits:
         if spent[name] == 0:
@@ -212,11 +216,12 @@ def fitting_samples(
 ) -> dict[str, int]:
     """Return how many images each family may measure so that all fit into the time, without those that keep all.
 
-    `seconds_per_image` is the cost of one image for a family, under all of its perturbations, and `images` the number
-    of its images. `alike` is the number of families that share predictions and so have one size, by default one. The
-    sum of the families' minimum detectable drops is as small as it can be: each falls with the root of its number n.
-    So n is proportional to the cost, by families, to the power of -2/3. No family gets less than 100 images, or all of
-    fewer, even if the time does not suffice.
+    `seconds_per_image` is the cost of one image for a family, under all of its perturbations, and
+    `images` the number of its images. `alike` is the number of families that share predictions and
+    so have one size, by default one. The sum of the families' minimum detectable drops is as small
+    as it can be: each falls with the root of its number n. So n is proportional to the cost, by
+    families, to the power of -2/3. No family gets less than 100 images, or all of fewer, even if
+    the time does not suffice.
     """
     costs = {family: cost for family, cost in seconds_per_image.items() if cost > 0}
     if sum(cost * images[family] for family, cost in costs.items()) <= seconds:
@@ -238,7 +243,11 @@ def fitting_samples(
 
 
 def seconds_in(text: str) -> float:
-    """Return the seconds of a time such as 90s, 20m or 1.5h; raises `InputError` for any other text."""
+    """Return the seconds of a time such as 90s, 20m or 1.5h.
+
+    Raises:
+        InputError: For any other text.
+    """
     if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)) is None or float(found[1]) == 0:
         raise InputError("expected a time such as 90s, 20m or 1.5h", setting=f"budget {text}")
     return float(found[1]) * _UNITS[found[2]]
@@ -266,14 +275,15 @@ If a mutant loses half of 20 images, McNemar's p is below 0.001.
 FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
 """Passes that any run may take, for images of so many pixels, and the exponent of their decline with larger ones.
 
-Networks for larger images are deeper, too. The passes take seconds on one core, for the shipped network as for a
-ResNet at 224 pixels.
+Networks for larger images are deeper, too. The passes take seconds on one core, for the shipped
+network as for a ResNet at 224 pixels.
 """
 DAMAGED, SEARCHED, EXPLAINED, ANEW, CORNERS, CONFIDENCES = 3, 10, 6, 6, 9, 2
 """Passes of an image: for a mutant, one that a search must catch, two maps, and the self-checks of every run.
 
-The last two are of an overview, for accuracy at corners and for confidences in full precision. A mutant needs clean
-predictions before and after the damage, and those of the check that catches it. A search ends early.
+The last two are of an overview, for accuracy at corners and for confidences in full precision. A
+mutant needs clean predictions before and after the damage, and those of the check that catches it.
+A search ends early.
 """
 
 
@@ -281,8 +291,9 @@ predictions before and after the damage, and those of the check that catches it.
 class Extent:
     """Number of images for each kind of work, at least the smallest useful one.
 
-    `anew` is for self-checks that every run repeats. `answers`, over all perturbations, are predicted again, `few` at
-    a time. `damaged` is for mutants. The others are for an overview, at `corners` and for `confidences`.
+    `anew` is for self-checks that every run repeats. `answers`, over all perturbations, are
+    predicted again, `few` at a time. `damaged` is for mutants. The others are for an overview, at
+    `corners` and for `confidences`.
     """
 
     anew: int
@@ -306,7 +317,8 @@ def affordable_passes(session: StressSession) -> int:
 def rows_passes(session: StressSession) -> int:
     """Return the image-passes that the rows of the checks file ask for at least: one for each image in each case.
 
-    Groups are of the clean images, which are predicted anyway, and rows that features make are of few.
+    Groups are of the clean images, which are predicted anyway, and rows that features make are of
+    few.
     """
     from harness.checks.slices import SLICE
 

@@ -29,9 +29,12 @@ def training_config(
     values: Mapping[str, Any] | None = None,
     arguments: Sequence[str] = (),
 ) -> TrainingConfig:
-    """Return a preset with the study's augmentation if asked for, and `values` of its fields, None for the preset's.
+    """Return a preset with the study's augmentation if asked for, and `values` of its fields.
 
-    `arguments` of the network are written KEY=VALUE. Raises `InputError` for values that no training can have.
+    None for the preset's.
+
+    `arguments` of the network are written KEY=VALUE. Raises `InputError` for values that no
+    training can have.
     """
     config = augmented(PRESETS[preset]) if augment else PRESETS[preset]
     names = {item.name for item in fields(TrainingConfig)}
@@ -50,10 +53,13 @@ def training_config(
 def train_checkpoint(
     destination: Path, config: TrainingConfig, *, data_dir: Path | None = None, device: str = "auto"
 ) -> tuple[tuple[Epoch, ...], Path, Output]:
-    """Train a checkpoint with a progress bar; return its epochs, the file with them, and the output of their curves.
+    """Train a checkpoint with a progress bar.
 
-    `data_dir` is the folder of the training files, None for the usual one. A killed training is resumable. Raises
-    `InputError` for a name without .safetensors, without training images, and for a config that does not fit them.
+    Return its epochs, the file with them, and the output of their curves.
+
+    `data_dir` is the folder of the training files, None for the usual one. A killed training is
+    resumable. Raises `InputError` for a name without .safetensors, without training images, and for
+    a config that does not fit them.
     """
     from harness.data import load_fashion_mnist
 
@@ -82,7 +88,9 @@ def train_checkpoint(
 
 
 def convert_checkpoint(source: Path, destination: Path, choice: ChoiceOptions) -> str:
-    """Write a state dict of the shipped architecture in the native format; return an aside on it, if there is any.
+    """Write a state dict of the shipped architecture in the native format.
+
+    Return an aside on it, if there is any.
 
     `choice` says where its weights are. Raises `InputError` for a name without .safetensors.
     """

@@ -41,10 +41,10 @@ class Environment:
     """Where a run was measured; equal in all runs on a machine that has not changed.
 
     `cores` are those that the process may use, and `memory_bytes` is the memory of the machine; 0
-    if unknown, as for a cluster, whose machines are not those of this process. `accelerator` is the name of the device, or none. It and `precision` are those of
-    the candidate. `seeds` are by what they draw. `commit` is the commit of the repository in which
-    the run was started, empty outside of one. `is_changed` says whether files of that commit had
-    changes.
+    if unknown, as for a cluster, whose machines are not those of this process. `accelerator` is the
+    name of the device, or none. It and `precision` are those of the candidate. `seeds` are by what
+    they draw. `commit` is the commit of the repository in which the run was started, empty outside
+    of one. `is_changed` says whether files of that commit had changes.
     """
 
     system: str

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Evidence:
-    """Takes what the running test shows; one object serves all tests of a session, since Hypothesis asks for that."""
+    """Takes what the running test shows.
+
+    One object serves all tests of a session, since Hypothesis asks for that.
+    """
 
     def __init__(self) -> None:
         self.verdict: Verdict | None = None

@@ -50,10 +50,10 @@ class ModelView:
 class Example:
     """One image as two models see it, the candidate and the one compared with it.
 
-    `original` and `seen` are (H, W, C) uint8. `pose` describes how `seen` was made of the original; it is empty when
-    they are the same. `at_rest` is the prediction for the original. `other` is None without another model; `name` and
-    `against` are the names of the two. An example of the consensus set has a `reference`: the number of reference
-    models and their mean prediction.
+    `original` and `seen` are (H, W, C) uint8. `pose` describes how `seen` was made of the original;
+    it is empty when they are the same. `at_rest` is the prediction for the original. `other` is
+    None without another model; `name` and `against` are the names of the two. An example of the
+    consensus set has a `reference`: the number of reference models and their mean prediction.
     """
 
     index: int
@@ -99,10 +99,10 @@ def telling_examples(
 ) -> list[Example]:
     """Return the most telling failures that the verdict names, as the candidate and the compared model see them.
 
-    For a search, they are those that flip at the smallest pose, each in that pose. For one perturbation of all images,
-    new failures, which the other model predicts correctly, come before shared ones. Otherwise the verdict's order
-    holds. Images of the consensus set are compared with the mean prediction of the reference models, unless the
-    candidate is one of them.
+    For a search, they are those that flip at the smallest pose, each in that pose. For one
+    perturbation of all images, new failures, which the other model predicts correctly, come before
+    shared ones. Otherwise the verdict's order holds. Images of the consensus set are compared with
+    the mean prediction of the reference models, unless the candidate is one of them.
     """
     from harness.inference import Predictions
     from harness.inference.search import FirstFailures
@@ -113,7 +113,8 @@ def telling_examples(
         chosen = _smallest_flips(candidate, seen, named[:_SEARCHED])
     elif isinstance(seen, Predictions):
         if not len(named):
-            # A test of failures by a pose has none at a pose that breaks nothing: then show any wrong prediction.
+            # A test of failures by a pose has none at a pose that breaks nothing: then show any
+            # wrong prediction.
             named = likely_most_confident(seen, ~seen.correct)[:NAMED]
         positions, _ = _new_first(other, seen.images, named, seen.perturbation)
         chosen = [(int(at), seen.perturbation) for at in positions]
@@ -154,8 +155,8 @@ def telling_examples(
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
     """Return the model to show beside the candidate: the incumbent if that is another network, or the baseline.
 
-    A gain over the baseline is shown beside the baseline, and a change since the original beside that. None where there
-    is no other network.
+    A gain over the baseline is shown beside the baseline, and a change since the original beside
+    that. None where there is no other network.
     """
     candidate = session.roles["candidate"]
     roles = ["baseline", "incumbent"] if metric == ACCURACY_GAIN.name else ["incumbent", "baseline"]
@@ -189,7 +190,10 @@ def _new_first(
     positions: np.ndarray,
     perturbation: Perturbation,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Put those positions first whose images the other model predicts correctly; also return which, if there is one."""
+    """Put those positions first whose images the other model predicts correctly.
+
+    Also return which, if there is one.
+    """
     if other is None or not len(positions):
         return positions, None
     right = other.predict(_taken(images, positions), perturbation).correct

@@ -46,11 +46,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class HistoryLine:
     """One run: its candidate, its time (UTC), its verdict and its main values.
 
-    `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the checks file. `data_name`
-    is empty in lines of older versions. `failing` are the ids of the failing checks, out of `judged` ones. `clean` is
-    the clean accuracy, `worst_pose` the lowest accuracy of a check at a pose, `robust_accuracy` that over the
-    augmentation range. `margins` has the smallest margin of each family, negative beyond the threshold, see
-    `harness.run.outcome.margin`. A run that `stopped` at its first failure has no values, and is in no series.
+    `candidate`, `data` and `checks` are hashes, SHA-256, of the checkpoint, the images and the
+    checks file. `data_name` is empty in lines of older versions. `failing` are the ids of the
+    failing checks, out of `judged` ones. `clean` is the clean accuracy, `worst_pose` the lowest
+    accuracy of a check at a pose, `robust_accuracy` that over the augmentation range. `margins` has
+    the smallest margin of each family, negative beyond the threshold, see
+    `harness.run.outcome.margin`. A run that `stopped` at its first failure has no values, and is in
+    no series.
     """
 
     candidate: str
@@ -143,7 +145,10 @@ def history_of(request: RunRequest, path: Path) -> Output:
 
 
 def leave_line(output: Output, line: HistoryLine) -> str:
-    """Add the line of a run to its history, one process at a time; return what failed, which changes no verdict."""
+    """Add the line of a run to its history, one process at a time.
+
+    Return what failed, which changes no verdict.
+    """
     try:
         output.append_line(as_json(line))
     except Exception as error:
@@ -154,8 +159,8 @@ def leave_line(output: Output, line: HistoryLine) -> str:
 def read_history(path: Path) -> History:
     """Read the runs of a file, by time; a line that is none is skipped, and named in `damaged`.
 
-    Lines that say the same are one, as a merge may leave them. No file is an empty history. Raises `InputError` for a
-    file that cannot be read.
+    Lines that say the same are one, as a merge may leave them. No file is an empty history. Raises
+    `InputError` for a file that cannot be read.
     """
     try:
         numbered = numbered_lines(path, max_bytes=MAX_BYTES) if path.exists() else []
@@ -170,8 +175,8 @@ def read_history(path: Path) -> History:
         try:
             if content.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
                 raise InputError(
-                    f"{where}: is a mark of a merge conflict; keep the lines of both sides (`{HISTORY_FILE} "
-                    "merge=union` in .gitattributes does so by itself)"
+                    f"{where}: is a mark of a merge conflict; keep the lines of both sides "
+                    f"(`{HISTORY_FILE} merge=union` in .gitattributes does so by itself)"
                 )
             plain = json.loads(content)
             if (schema := plain.get("schema") if isinstance(plain, dict) else None) != SCHEMA:

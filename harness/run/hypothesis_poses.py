@@ -21,7 +21,10 @@ _STEP, _STEPS = 0.1, 50
 
 
 def inner_test(test: Callable[..., object]) -> Callable[..., object] | None:
-    """Return the test that Hypothesis runs many times, and shrinks where it fails; None for another test."""
+    """Return the test that Hypothesis runs many times, and shrinks where it fails.
+
+    None for another test.
+    """
     return getattr(getattr(test, "hypothesis", None), "inner_test", None)
 
 
@@ -42,7 +45,8 @@ def with_smallest_pose(
 ) -> Verdict:
     """Add the pose that a failed Hypothesis test shrank to, and the first failure along it, to its verdict.
 
-    `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts stay unchanged.
+    `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts
+    stay unchanged.
     """
     inner, pose = inner_test(test), getattr(evidence.seen, "perturbation", None)
     if inner is None or verdict.status != "fail" or not isinstance(pose, Pose):

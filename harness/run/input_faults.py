@@ -39,19 +39,26 @@ _LEVELS = {
 
 
 def other_order_of(session: StressSession) -> str:
-    """Return an error if the candidate has its classes in another order than the data; empty if not."""
+    """Return an error if the candidate has its classes in another order than the data.
+
+    Empty if not.
+    """
     candidate = session.roles["candidate"]
     if (found := other_order(candidate.predict(session.of_family("clean").images))) is None:
         return ""
     return coded(
         Code.MODEL,
-        f"candidate {candidate.path}: its classes are in another order than those of the data: {found[1]}. Give the "
-        "data the order of its training, for example by the names of folders or the numbers of labels.",
+        f"candidate {candidate.path}: its classes are in another order than those of the data: "
+        f"{found[1]}. Give the data the order of its training, for example by the names of "
+        "folders or the numbers of labels.",
     )
 
 
 def input_faults(session: StressSession) -> InputFaults | None:
-    """Return what the best input fault mends of the candidate's errors on clean images; None if none can be tried."""
+    """Return what the best input fault mends of the candidate's errors on clean images.
+
+    None if none can be tried.
+    """
     candidate = session.roles["candidate"]
     clean = candidate.predict(session.of_family("clean").images)
     known = None
@@ -75,10 +82,13 @@ def best_fault(
     known: np.ndarray | None = None,
     normalizations: Mapping[str, Normalise] = {},
 ) -> tuple[InputFaults, Pipeline] | None:
-    """Return what the best input fault mends of a model's errors, and the pipeline with it; None if none can be tried.
+    """Return what the best input fault mends of a model's errors, and the pipeline with it.
 
-    `few` images that are predicted correctly, and as many others, choose the fault. More images measure it, all among
-    those that are `known`, (N,) bool. Further `normalizations` are tried, by their words.
+    None if none can be tried.
+
+    `few` images that are predicted correctly, and as many others, choose the fault. More images
+    measure it, all among those that are `known`, (N,) bool. Further `normalizations` are tried, by
+    their words.
     """
     positions = np.arange(len(clean.labels)) if known is None else np.flatnonzero(known)
     order = np.random.default_rng(0).permutation(positions)

@@ -52,8 +52,9 @@ class CannotNoticeError(NotApplicableError):
 def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding:
     """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
 
-    The value must depend on the stand-in in the candidate's role. One that is wrong on all images must not pass where
-    one that is right on all passes. For a difference to other images, it is wrong on one side only.
+    The value must depend on the stand-in in the candidate's role. One that is wrong on all images
+    must not pass where one that is right on all passes. For a difference to other images, it is
+    wrong on one side only.
     """
     checks = [
         check for check in sampled.checks.checks if check.binding and check.role == "candidate"
@@ -75,13 +76,13 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
         if wrong is None:
             silent.append(check.id)
     detail = (
-        f"{len(checks) - len(silent)} of {len(checks)} checks with a threshold measure other values when the "
-        "candidate's predictions are replaced by right, wrong and random ones"
+        f"{len(checks) - len(silent)} of {len(checks)} checks with a threshold measure other "
+        "values when the candidate's predictions are replaced by right, wrong and random ones"
     )
     if silent:
         detail += (
-            "; not self-checked, because the test needs a network, does not apply, or takes fixtures of its own that "
-            "depend on the run or serve one call only: "
+            "; not self-checked, because the test needs a network, does not apply, or takes "
+            "fixtures of its own that depend on the run or serve one call only: "
         )
         detail += some_of(silent, shown=20)
     if lenient:
@@ -93,10 +94,13 @@ def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding
 
 
 def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
-    """Say what is wrong with the test of a check; empty if nothing is, None if stand-ins cannot tell.
+    """Say what is wrong with the test of a check.
 
-    Raises `CannotNoticeError` for a test that follows the candidate, with a threshold of reference models that no
-    candidate misses: test and threshold are right, and few models or images are the reason.
+    Empty if nothing is, None if stand-ins cannot tell.
+
+    Raises `CannotNoticeError` for a test that follows the candidate, with a threshold of reference
+    models that no candidate misses: test and threshold are right, and few models or images are the
+    reason.
     """
     # A stand-in is no reference model, though the candidate may be one.
     panel = sampled.panel_predictions and replace(sampled.panel_predictions, excluded=None)
@@ -127,12 +131,14 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
         return None
     shipped = METRICS.ships(check.metric)
     if len({verdict.value for verdict in verdicts}) == 1:
-        # Another metric may be the same for all models, unless it is another with other models in the other roles.
+        # Another metric may be the same for all models, unless it is another with other models in
+        # the other roles.
         other = None if shipped else judged(standins.right, others=standins.wrong_by(1))
         if shipped or (other is not None and other.value != verdicts[0].value):
             return (
-                f"measures {numbers(verdicts[0], decimals=4)[0]}, whether the candidate's predictions are all right, "
-                "all wrong or random: it measures something else than the candidate"
+                f"measures {numbers(verdicts[0], decimals=4)[0]}, whether the candidate's "
+                "predictions are all right, all wrong or random: it measures something else than "
+                "the candidate"
             )
         return None
     if (
@@ -151,8 +157,8 @@ def _mistake(check: Check, sampled: StressSession, judge: Judge) -> str | None:
 def _wrong(check: Check, sampled: StressSession) -> tuple[standins.Answer, str]:
     """Return what is wrong on the images that a check is about, and these as text.
 
-    Of a difference, those are of one side: a candidate that is wrong on all images shows none. For a pair of classes,
-    it takes either for the other.
+    Of a difference, those are of one side: a candidate that is wrong on all images shows none. For
+    a pair of classes, it takes either for the other.
     """
     images, pair, by = sampled.images, check.keys.get("pair"), str(check.keys.get("by"))
     one_side = "all images of its group, and on no others"
@@ -170,8 +176,9 @@ def _wrong(check: Check, sampled: StressSession) -> tuple[standins.Answer, str]:
 def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge) -> Finding:
     """Check that some check of the family fails a mutant in the candidate's role.
 
-    Where the damage does not hurt the candidate, another model is damaged, and at last stand-ins take the role. Raises
-    `CannotNoticeError` where the thresholds of healthy checks are beyond this mutant, see `judged_unnoticed`.
+    Where the damage does not hurt the candidate, another model is damaged, and at last stand-ins
+    take the role. Raises `CannotNoticeError` where the thresholds of healthy checks are beyond this
+    mutant, see `judged_unnoticed`.
     """
     checks = [
         check
@@ -224,7 +231,8 @@ def _mutants(
                 damaged = replace(damaged, role="candidate", model_sha256="damaged")
             return (damaged,), f"{unhurt}{harm}"
         unhurt = unhurt or (
-            f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, {failed.sum()} before; "
+            f"no harm to this model: its copy fails {fails.sum()} of {len(fails)} images, "
+            f"{failed.sum()} before; "
         )
     stand_ins = (
         standins.standing_in(candidate, answer)
@@ -270,14 +278,15 @@ def judged_unnoticed(
 ) -> Finding:
     """Return why no check of the family fails a mutant: a failed self-check, unless checks and model are healthy.
 
-    `passed` has the checks that let the mutant pass, with their verdicts on it. A check is healthy if its value follows
-    the mutant. Its threshold is one of reference models, or one by hand that fails a model which is wrong on every
-    second image. Then the threshold is beyond this mutant by arithmetic: 1.4% of errors allow a calibration error of
-    at most 1.4%. `CannotNoticeError` says so.
+    `passed` has the checks that let the mutant pass, with their verdicts on it. A check is healthy
+    if its value follows the mutant. Its threshold is one of reference models, or one by hand that
+    fails a model which is wrong on every second image. Then the threshold is beyond this mutant by
+    arithmetic: 1.4% of errors allow a calibration error of at most 1.4%. `CannotNoticeError` says
+    so.
     """
     intact = {check.id: judge(sampled, check) for check, _ in passed}
-    # A check that the intact model fails can fail. A mutant may even correct a prediction, such as that for the image
-    # of a golden check, which says nothing against the threshold.
+    # A check that the intact model fails can fail. A mutant may even correct a prediction, such as
+    # that for the image of a golden check, which says nothing against the threshold.
     blind = [(check, verdict) for check, verdict in passed if not _fails(intact[check.id])]
     if not blind:
         said = f"the intact model fails all {len(passed)} checks of family {family!r}"
@@ -288,7 +297,10 @@ def judged_unnoticed(
         if (own := intact[check.id]) is not None and own.value != verdict.value
     ]
     if excused := [check for check, verdict in follows if _exceeds(verdict)]:
-        beyond = f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of few images"
+        beyond = (
+            f"{harm} {named_check(excused[0])} is beyond its threshold, within the interval of "
+            "few images"
+        )
         return Finding(holds=True, detail=beyond)
     lenient = [(check, verdict) for check, verdict in follows if check.by_hand is None]
     if not lenient:
@@ -304,7 +316,10 @@ def judged_unnoticed(
     advice = f"set thresholds that can fail in {sampled.checks.path}, or correct the test"
     if not by_hand:
         advice = "correct the test"
-    let_pass = f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as {blind[0][1].explain()}"
+    let_pass = (
+        f"{harm} all {len(blind)} checks of family {family!r} let it pass, such as "
+        f"{blind[0][1].explain()}"
+    )
     return Finding(holds=False, detail=f"{let_pass}; {advice}")
 
 

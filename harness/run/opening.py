@@ -305,8 +305,8 @@ def _expect_kind_of_panel(checks: ChecksFile, roles: Mapping[str, RoleModel]) ->
     if scored:
         gives, expected = "gives a score for each image", "predicted classes"
     raise AnswersError(
-        f"candidate {candidate.path}: {gives}, and the thresholds of {checks.path} are made for {expected}; "
-        "calibrate with reference models of the candidate's kind"
+        f"candidate {candidate.path}: {gives}, and the thresholds of {checks.path} are made for "
+        f"{expected}; calibrate with reference models of the candidate's kind"
     )
 
 

@@ -30,8 +30,8 @@ class RunFacts:
     `folder` is where the run was started; paths within it are shown relative to it. `day` is the
     day of the run, UTC. `scope` names the parts that a complete run of the quick profile leaves
     out, and is empty for any other. `stopped` says where the run stopped, and is empty for a whole
-    run. A `brief` run makes no pictures, and its page has no figures. A record of an earlier version
-    has no `environment`.
+    run. A `brief` run makes no pictures, and its page has no figures. A record of an earlier
+    version has no `environment`.
     """
 
     command: str

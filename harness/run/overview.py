@@ -58,12 +58,14 @@ class KindCount:
 class ModelOverview:
     """One model, in one role or several.
 
-    `per_class` follows the classes' order, None for a class without images. `confusion` counts images, a row for each
-    true class and a column for each predicted one. A predictor of labels has no values of confidence. The expected
-    `calibration_error` is that over the bins of `reliability`, of all images or fewer, or left out. `corners` is the
-    mean accuracy at the corners of the augmentation range. `persistent` has the images that are wrong at most of them.
-    Both are None where the corners were left out. `history` has the epochs of training, named as those of
-    `harness.networks.training.Epoch`; it is empty where the model's record does not tell them.
+    `per_class` follows the classes' order, None for a class without images. `confusion` counts
+    images, a row for each true class and a column for each predicted one. A predictor of labels has
+    no values of confidence. The expected `calibration_error` is that over the bins of
+    `reliability`, of all images or fewer, or left out. `corners` is the mean accuracy at the
+    corners of the augmentation range. `persistent` has the images that are wrong at most of them.
+    Both are None where the corners were left out. `history` has the epochs of training, named as
+    those of `harness.networks.training.Epoch`; it is empty where the model's record does not tell
+    them.
     """
 
     name: str
@@ -83,7 +85,10 @@ class ModelOverview:
 
     @property
     def confusion_shares(self) -> np.ndarray:
-        """Return the confusions in percent of each true class's images, (classes, classes); NaN without images."""
+        """Return the confusions in percent of each true class's images, (classes, classes).
+
+        NaN without images.
+        """
         import numpy as np
 
         counts = np.array(self.confusion, dtype=float)
@@ -107,8 +112,8 @@ class KindChange:
 class Changes:
     """Differences between the first model's failures on clean images and those of the model `against`.
 
-    `new_failures` are of any kind, the most confident first, and only the first few; so are `fixed_failures`, which
-    only the model before makes.
+    `new_failures` are of any kind, the most confident first, and only the first few; so are
+    `fixed_failures`, which only the model before makes.
     """
 
     against: str
@@ -119,7 +124,10 @@ class Changes:
 
 @record
 class Reference:
-    """Predictions of `models` reference models for an image: `wrong` of them err. Their mean has a class and share."""
+    """Predictions of `models` reference models for an image: `wrong` of them err.
+
+    Their mean has a class and share.
+    """
 
     models: int
     wrong: int
@@ -129,7 +137,10 @@ class Reference:
 
 @record
 class Mistake:
-    """An image whose class is `true` and is predicted as `predicted`; None without confidence or reference models."""
+    """An image whose class is `true` and is predicted as `predicted`.
+
+    None without confidence or reference models.
+    """
 
     index: int
     true: str
@@ -140,12 +151,15 @@ class Mistake:
 
 @record
 class Overview:
-    """The models of a run side by side, the candidate first, on `n` images; corners use a `sample` of them.
+    """The models of a run side by side, the candidate first, on `n` images.
 
-    `mistakes` are those of the first model on clean images, a few of each confusion. `label_errors` are images whose
-    labels reference models agree against; if reference models exist and do not tell, `label_errors_missing` says why.
-    `left_out` names what would have been of too few images. If the images are too small for the corners, or the range
-    of the `augmentation` has none, the `sample` is 0 and `left_out` does not name them.
+    Corners use a `sample` of them.
+
+    `mistakes` are those of the first model on clean images, a few of each confusion. `label_errors`
+    are images whose labels reference models agree against; if reference models exist and do not
+    tell, `label_errors_missing` says why. `left_out` names what would have been of too few images.
+    If the images are too small for the corners, or the range of the `augmentation` has none, the
+    `sample` is 0 and `left_out` does not name them.
     """
 
     data: str

@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 _TRIED, _SCREENED = 32, (65, 251)
 """Images of the batch measured in float32, and of those tried with screening, which a backend does for many alone."""
 _PATIENCE = 20.0
-"""Seconds that measuring the latter may take; beyond that float32 stands for it, of fewer images if need be."""
+"""Seconds that measuring the latter may take.
+
+Beyond that float32 stands for it, of fewer images if need be.
+"""
 MEASURING, COUNTING, EACH = 120.0, 120.0, 30.0
 """Seconds after which measuring the batches is given up, and counting: in all, and of one test."""
 _SEEN = Pose(7, 1.5, 0.5)
@@ -66,10 +69,12 @@ def asked_by(
     overview: bool = True,
     cached: bool = True,
 ) -> Ledger:
-    """Run the tests of these checks, self-checks and overview on models that only count; return what each asks for.
+    """Run the tests of these checks, self-checks and overview on models that only count.
 
-    Families stand in the order of their tests. Work that two families share counts for the first. Work of earlier runs
-    counts by itself where `cached`, else as all other work.
+    Return what each asks for.
+
+    Families stand in the order of their tests. Work that two families share counts for the first.
+    Work of earlier runs counts by itself where `cached`, else as all other work.
     """
     ledger, until = Ledger(), time.monotonic() + COUNTING
     twins = {
@@ -117,12 +122,15 @@ def plan_of(
     overview: bool = True,
     to_calibrate: bool = False,
 ) -> Plan:
-    """Return the plan of a run of these checks; measures costs that are not given, by a few batches of the candidate.
+    """Return the plan of a run of these checks.
 
-    With a `budget`, in seconds, it has samples that fit. Families with thresholds by hand have none, since a sample may
-    not decide on those. For a checks file that is yet `to_calibrate`, samples are of
-    families that can have them there. Cached predictions then count as work, and so do panel predictions that nobody
-    has recorded. Raises `InputError` where the model gives no answer in time.
+    Measures costs that are not given, by a few batches of the candidate.
+
+    With a `budget`, in seconds, it has samples that fit. Families with thresholds by hand have
+    none, since a sample may not decide on those. For a checks file that is yet `to_calibrate`,
+    samples are of families that can have them there. Cached predictions then count as work, and so
+    do panel predictions that nobody has recorded. Raises `InputError` where the model gives no
+    answer in time.
     """
     images, kept = (
         session.images,
@@ -141,8 +149,8 @@ def plan_of(
             }  # Strata cost the same, whatever they are.
             known = PanelPredictions(images.sha256, images.classes, ("planned",), clean)
             session = replace(session, panel_predictions=known)
-        # A file can have samples of families with rows in it alone, which golden ones are not. Calibrated families
-        # keep their images where others were added to them.
+        # A file can have samples of families with rows in it alone, which golden ones are not.
+        # Calibrated families keep their images where others were added to them.
         calibrated = {check.family for check in checks if check.panel}
         with_rows = {check.family for check in session.checks.written}
         kept |= (sizes.keys() - with_rows) | (calibrated if with_rows - calibrated else set())
@@ -169,7 +177,10 @@ def plan_of(
 
 
 def _share_of_images(check: Check, images: LabelledImages) -> float:
-    """Return the share of the images in the class, or in the smallest group, that a check is about; else 1."""
+    """Return the share of the images in the class, or in the smallest group, that a check is about.
+
+    Else 1.
+    """
     by, group = str(check.keys.get("by")), check.keys.get("group")
     if check.class_name in images.classes:
         return (
@@ -187,13 +198,18 @@ def _share_of_images(check: Check, images: LabelledImages) -> float:
 
 
 def cost_in_brief(session: StressSession, *, start_seconds: float, patience: float) -> str:
-    """Say how much the rows ask for at least, and the time of that; measures a batch, unless predictions are cached.
+    """Say how much the rows ask for at least, and the time of that.
+
+    Measures a batch, unless predictions are cached.
 
     A batch that takes longer than `patience`, in seconds, is given up.
     """
     images, checks, candidate = session.images, session.checks.checks, session.roles["candidate"]
     passes = rows_passes(session)
-    asked = f"{len(checks)} checks on {len(images):,} images of {printable(images.name)}: {passes:,} image-poses"
+    asked = (
+        f"{len(checks)} checks on {len(images):,} images of {printable(images.name)}: {passes:,} "
+        "image-poses"
+    )
     asked += ", without searches and maps; "
     if not candidate.provides.live:
         return f"{asked}the candidate's predictions are recorded"
@@ -205,26 +221,32 @@ def cost_in_brief(session: StressSession, *, start_seconds: float, patience: flo
         "how long it takes is not known, a first batch failed or took too long",
         candidate.classifier.workers,
     )
-    # The tests report a model that raises or hangs; a line of the plan is worth neither the end of a run nor a wait.
+    # The tests report a model that raises or hangs; a line of the plan is worth neither the end of
+    # a run nor a wait.
     with suppress(Exception, Interruption), time_limit(patience, "a first batch"), foreign_code():
         seconds = passes * _seconds(candidate, images, _TRIED, exact=True) / cores
         memory = f", {bytes_ / 1e9:.1f} GB of memory so far" if (bytes_ := _peak_bytes()) else ""
         besides = (
             f"plus {duration(start_seconds)} to start, self-checks and the comparison of models"
         )
-        took = f"about {duration(seconds)} on {in_cores(cores)}, {besides}{memory} (--stress-plan: all)"
+        took = (
+            f"about {duration(seconds)} on {in_cores(cores)}, {besides}{memory} (--stress-plan: "
+            "all)"
+        )
     return asked + took
 
 
 def measured_costs(session: StressSession) -> Costs:
     """Measure what an image costs: under a pose, as `predict` runs it, and with its map.
 
-    Raises `InputError` where the model fails, or takes longer than two minutes for its first batches.
+    Raises `InputError` where the model fails, or takes longer than two minutes for its first
+    batches.
     """
     candidate = session.roles["candidate"]
     if not candidate.provides.live:
         raise InputError(
-            f"candidate {candidate.path}: recorded predictions cost nothing, so plan and budget mean nothing"
+            f"candidate {candidate.path}: recorded predictions cost nothing, so plan and budget "
+            "mean nothing"
         )
     return costs_of(candidate, session.images, maps=bool(session.checks.family("attention")))
 
@@ -256,8 +278,8 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
             return Costs(each, map_seconds, _peak_bytes(), classifier.workers)
     except TimeLimitExceededError:
         raise InputError(
-            f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so the cost of a run is "
-            "unknown. A faster device, or smaller images, may help.",
+            f"{model.role} {model.path}: its first batches took longer than {MEASURING:g} s, so "
+            "the cost of a run is unknown. A faster device, or smaller images, may help.",
             code=Code.TIME_LIMIT,
         ) from None
     except (Exception, Interruption) as error:
@@ -279,13 +301,19 @@ def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: boo
 
 
 def _clock(classifier: Classifier) -> float:
-    """Return the time of all cores; for an accelerator or a predictor, which they wait for, that of the clock."""
+    """Return the time of all cores.
+
+    For an accelerator or a predictor, which they wait for, that of the clock.
+    """
     elsewhere = classifier.device.type != "cpu" or not classifier.provides.network
     return time.perf_counter() if elsewhere else time.process_time()
 
 
 def _peak_bytes() -> int:
-    """Return the most memory that this process had so far, the images and a batch included; 0 where nobody knows."""
+    """Return the most memory that this process had so far, the images and a batch included.
+
+    0 where nobody knows.
+    """
     try:
         import resource
     except ImportError:  # Windows.

@@ -24,7 +24,10 @@ _AGAIN = "export again (`stress-harness export-inputs`), and predict its images"
 def scope_of(
     checks: ChecksFile, asked: Sequence[Check], *, profile: str, measured: int | None
 ) -> Export:
-    """Return the scope of an export for these checks of a file, without its images; thresholds are no part of it."""
+    """Return the scope of an export for these checks of a file, without its images.
+
+    Thresholds are no part of it.
+    """
     sample = (
         checks.data.sample if isinstance(checks.data.sample, PanelSample) else checks.data.measured
     )
@@ -44,9 +47,12 @@ def scope_of(
 def scope_of_recorded(
     roles: Mapping[str, RoleModel], checks: ChecksFile, *, profile: str, measured: int | None
 ) -> Export | None:
-    """Return the scope of the exports that models of these roles have answered; None where none has.
+    """Return the scope of the exports that models of these roles have answered.
 
-    Raises `InputError` for answers to an export for other data, checks or options, and for exports that differ.
+    None where none has.
+
+    Raises `InputError` for answers to an export for other data, checks or options, and for exports
+    that differ.
     """
     found: dict[str, Export] = {}
     for role, model in roles.items():
@@ -57,8 +63,9 @@ def scope_of_recorded(
         if export is None:
             if posed := [check.id for check in every if check.pose != Pose()]:
                 raise AnswersError(
-                    f"{name} has predictions for clean images only, but {len(posed)} of {len(every)} checks of "
-                    f"{checks.path} need others, such as {posed[0]}; {_AGAIN}, or keep clean checks"
+                    f"{name} has predictions for clean images only, but {len(posed)} of "
+                    f"{len(every)} checks of {checks.path} need others, such as {posed[0]}; "
+                    f"{_AGAIN}, or keep clean checks"
                 )
             continue
         judged = [check for check in every if check.family in (export.families or {check.family})]
@@ -71,7 +78,10 @@ def scope_of_recorded(
             of = f"{len(new)} of {len(every)} checks of {checks.path}"
             why = f"for other checks: {of} are not among them, such as {new[0]}"
         elif export.sizes != wanted.sizes:
-            why = f"for other samples, or another augmentation range or border, than [data] of {checks.path} has"
+            why = (
+                "for other samples, or another augmentation range or border, than [data] of "
+                f"{checks.path} has"
+            )
         if why:
             raise AnswersError(f"{name} is of an export {why}; {_AGAIN}")
         for setting, theirs, ours in (
@@ -80,14 +90,15 @@ def scope_of_recorded(
         ):
             if theirs != ours:
                 raise AnswersError(
-                    f"{name} is of an export with {theirs or 'all images'}, the run has {ours or 'all images'}; use "
-                    "the setting of the export, or export again",
+                    f"{name} is of an export with {theirs or 'all images'}, the run has "
+                    f"{ours or 'all images'}; use the setting of the export, or export again",
                     setting=f"{setting} {ours}" if ours else setting,
                 )
         for other, known in found.items():
             if (known.families, known.samples) != (export.families, export.samples):
                 raise AnswersError(
-                    f"{name} and {other} are of exports of other families or samples; {_AGAIN} with both"
+                    f"{name} and {other} are of exports of other families or samples; {_AGAIN} "
+                    "with both"
                 )
         found[name] = export
     return next(iter(found.values()), None)

@@ -35,10 +35,11 @@ class TimeLimitExceededError(Interruption):
 def time_limit(seconds: float, what: str) -> Iterator[None]:
     """Raise `TimeLimitExceededError` in the main thread when the block takes longer; 0 is no limit.
 
-    A timer's signal interrupts Python code and waiting for other threads, such as those that run a model's batches.
-    The process does not end, so reports are still written. The signal fails if a model took it over, or if native code
-    in the main thread never returns. Then the process ends by itself a minute later, with 4. A system without that
-    signal (Windows) and other threads have no limit. A timer that was running before continues after.
+    A timer's signal interrupts Python code and waiting for other threads, such as those that run a
+    model's batches. The process does not end, so reports are still written. The signal fails if a
+    model took it over, or if native code in the main thread never returns. Then the process ends by
+    itself a minute later, with 4. A system without that signal (Windows) and other threads have no
+    limit. A timer that was running before continues after.
     """
     if (
         not seconds
@@ -52,8 +53,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         if ended.is_set():
             return
         raise TimeLimitExceededError(
-            f"{what}: no answer within {seconds:g} s; a model that hangs cannot be judged, one that is slow needs a "
-            "longer timeout or fewer --stress-samples"
+            f"{what}: no answer within {seconds:g} s; a model that hangs cannot be judged, one "
+            "that is slow needs a longer timeout or fewer --stress-samples"
         )
 
     start, ended = time.monotonic(), threading.Event()
@@ -62,7 +63,8 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, give_up)
     remaining, interval = 0.0, 0.0
     try:
-        # The signal may come at any line from here on, also at one of the cleanup, which must end all the same.
+        # The signal may come at any line from here on, also at one of the cleanup, which must end
+        # all the same.
         try:
             remaining, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
             yield
@@ -80,7 +82,10 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
 
 
 def _insist(seconds: float, what: str, ended: threading.Event) -> None:
-    """Set the timer anew when the time is over and nothing has come of it; when that is of no use, end the process."""
+    """Set the timer anew when the time is over and nothing has come of it.
+
+    When that is of no use, end the process.
+    """
     process, over = os.getpid(), seconds
     for last in (False, True):
         while not ended.wait(over + _GRACE):

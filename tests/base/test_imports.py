@@ -42,16 +42,21 @@ NETS = {
     "imported-by-name": "import importlib\ndef predict():\n    importlib.import_module('help' + 'er')",
     "loaded-by-path": (
         "from importlib.util import module_from_spec, spec_from_file_location\ndef predict():\n"
-        "    spec = spec_from_file_location('other', 'helper.py')\n    spec.loader.exec_module(module_from_spec(spec))"
+        "    spec = spec_from_file_location('other', 'helper.py')\n    "
+        "spec.loader.exec_module(module_from_spec(spec))"
     ),
     "run-by-path": "import runpy\ndef predict():\n    runpy.run_path('helper.py')",
     "compiled": "def predict():\n    exec(compile(open('helper.py').read(), 'helper.py', 'exec'), {})",
-    "optional": "def predict():\n    try:\n        import fast\n    except ImportError:\n        import helper",
+    "optional": "def predict():\n    try:\n        import fast\n    except ImportError:\n        import "
+    "helper",
 }
 
 
 def processes(codes: dict[Path, str]) -> list[str]:
-    """Run a process in each folder that imports `net`, and then this code on its cache; return what they print."""
+    """Run a process in each folder that imports `net`, and then this code on its cache.
+
+    Return what they print.
+    """
     command = [
         sys.executable,
         "-c",

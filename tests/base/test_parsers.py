@@ -50,7 +50,10 @@ PARSERS = {
 
 
 def refusal_of(path: Path, content: bytes | None = None) -> str:
-    """Read the file, with this content if some is given; return what the refusal says, empty when there was none."""
+    """Read the file, with this content if some is given.
+
+    Return what the refusal says, empty when there was none.
+    """
     if content is not None:
         path.write_bytes(content)
     try:

@@ -65,7 +65,10 @@ def run_calibrate(zoo, *arguments, checkpoints=None) -> int:
 
 
 def measuring(zoo) -> list[str]:
-    """Return the commands that measured a network; the first one is asked for predictions, too, which no test needs."""
+    """Return the commands that measured a network.
+
+    The first one is asked for predictions, too, which no test needs.
+    """
     return [" ".join(command) for command in zoo.runs if "answers" not in command]
 
 
@@ -288,7 +291,8 @@ def test_a_row_alone_is_calibrated_and_one_that_is_gone_stays_gone(zoo, capsys):
         "--check rotate-up: no check of stress_tests/checks.toml has such an id"
         in capsys.readouterr().err
     )
-    # A check made anew of the panel's would measure something else: its pose is in the checks file alone.
+    # A check made anew of the panel's would measure something else: its pose is in the checks file
+    # alone.
     text = zoo.checks.read_text()
     start = text.index('[[check]]\nid = "rotate-ccw-010"')
     zoo.checks.write_text(text[:start] + text[text.index("[[check]]", start + 1) :])

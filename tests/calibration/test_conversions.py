@@ -91,7 +91,10 @@ def calibrate(*arguments) -> int:
 
 
 def gate(zoo, pytester, jitter) -> tuple[int, dict[str, dict]]:
-    """Run the gate on a conversion of the candidate; returns the exit status, and the entries of the family."""
+    """Run the gate on a conversion of the candidate.
+
+    Returns the exit status, and the entries of the family.
+    """
     shaken("models/augmented.safetensors", "artifact.safetensors", jitter=jitter)
     done = pytester.runpytest_inprocess(
         "-p", "no:html", "stress_tests", "--stress-set", "data=npz:zoo.npz", "--candidate=artifact.safetensors",

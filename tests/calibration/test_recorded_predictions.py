@@ -63,7 +63,10 @@ RUN = ("-p", "no:html", "--stress-set=no_overview=true", *DATA[1:], "stress_test
 
 
 def answer(wrong, *, name="at rest", positions=(0, 2)):
-    """A member's answer, who finds the first image bee by 80%, and the last by 40%; all are ants."""
+    """A member's answer, who finds the first image bee by 80%, and the last by 40%.
+
+    All are ants.
+    """
     ant = np.linspace(0.2, 0.6, len(wrong))
     likeliest = np.where(ant[:, None] < 0.5, [1, 0], [0, 1])
     shares = np.take_along_axis(np.stack([ant, 1 - ant], axis=1), likeliest, axis=1)

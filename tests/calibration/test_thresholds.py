@@ -1,7 +1,8 @@
 """The decision rule keeps its promises: how often a reference model fails, and which loss is noticed.
 
-Probabilities are computed from known distributions or simulated here in another way than the harness does it. Seeds are
-fixed; the tolerances are wide enough that other seeds would fail fewer than one time in 10,000.
+Probabilities are computed from known distributions or simulated here in another way than the
+harness does it. Seeds are fixed; the tolerances are wide enough that other seeds would fail fewer
+than one time in 10,000.
 """
 
 import math
@@ -419,7 +420,10 @@ def test_the_loss_of_a_class_is_no_gate_where_no_class_can_lose_so_many():
 
 @pytest.fixture(scope="module")
 def one_doubtful():
-    """Networks; the fifth is 4.2 standard deviations of prediction worse than the others, on clean images."""
+    """Networks.
+
+    The fifth is 4.2 standard deviations of prediction worse than the others, on clean images.
+    """
     values = np.column_stack([spread_evenly(0.9, 0.003), spread_evenly(0.8, 0.003)])
     rest = np.delete(values[:, 0], 4)
     values[4, 0] = rest.mean() - 4.2 * rest.std(ddof=1) * math.sqrt(20 / 19)
@@ -466,7 +470,8 @@ def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(
     (counted,) = [line for line in lines if line.startswith("informational: ")]
     assert (
         counted
-        == "informational: 1 of 4 checks: 1 with a threshold that cannot fail (-v prints all reasons)"
+        == "informational: 1 of 4 checks: 1 with a threshold that cannot fail (-v prints all "
+        "reasons)"
     )
     assert "thresholds set by hand win over the panel's: r0" in lines
     assert "leave-one-out false alarms: 0 of 20 networks" in lines
@@ -476,14 +481,17 @@ def test_the_summary_has_a_line_per_family_and_warns_of_lenient_thresholds(
     hands = {"r0": Threshold(0.5), "r1": Threshold(0.4, "until calibrated"), "r3": Threshold(0.0)}
     lines = calibration_lines(four_checks, three_checks, hands)
     threshold = f"{three_checks[0].threshold:g}"
-    more = f"is more lenient than the panel's, {threshold}; remove `hand` from the check unless you mean it"
+    more = (
+        f"is more lenient than the panel's, {threshold}; remove `hand` from the check unless you "
+        "mean it"
+    )
     assert f"warning: r0: the threshold by hand, 0.5, {more}" in lines
     assert sum(line.startswith("warning") for line in lines) == 1, "the panel has none for r3"
     assert "thresholds set by hand stay, as the panel has none: r3" in lines
     replaced = f"{three_checks[1].threshold:g}"
     assert (
-        f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until calibrated"
-        in lines
+        f"r1: the panel's threshold, {replaced}, replaces the one by hand, 0.4, that was until "
+        "calibrated" in lines
     )
 
 

@@ -647,18 +647,20 @@ EXPLAINED = [
     (
         replace(ROTATION, informational="reference models differ"),
         share(0.86),
-        "(informational: reference models differ) (n=10000, 95% CI 0.8040 to 0.8200; 20 reference models 0.8680 ± ",
+        "(informational: reference models differ) (n=10000, 95% CI 0.8040 to 0.8200; 20 reference "
+        "models 0.8680 ± ",
     ),
     (
         replace(ROTATION, hand=Threshold(0.9)),
         share(0.86),
-        "accuracy 0.8600 < threshold 0.9000 (n=10000, 95% CI 0.8040 to 0.8200; 20 reference models 0.8680 ± 0.0060; "
-        "threshold set by hand)",
+        "accuracy 0.8600 < threshold 0.9000 (n=10000, 95% CI 0.8040 to 0.8200; 20 reference "
+        "models 0.8680 ± 0.0060; threshold set by hand)",
     ),
     (
         replace(PAIR, panel=Threshold(12.0, "", 8.0, 1.26, 20)),
         count(13),
-        "pair: pair failures 13 > threshold 12 (n=10000, 95% CI 5 to 20; 20 reference models 8 ± 1.3)",
+        "pair: pair failures 13 > threshold 12 (n=10000, 95% CI 5 to 20; 20 reference models 8 ± "
+        "1.3)",
     ),
     (
         replace(PAIR, panel=Threshold(12.0)),
@@ -668,13 +670,14 @@ EXPLAINED = [
     (
         PAIR,
         count(12),
-        f"pair failures 12 (informational: {CALIBRATED} pairs` makes one) (n=10000, 95% CI 5 to 20)",
+        f"pair failures 12 (informational: {CALIBRATED} pairs` makes one) (n=10000, 95% CI 5 to "
+        "20)",
     ),
     (
         Check("gain", "gain", "accuracy_gain", hand=Threshold(0.01)),
         share(-0.02, metric="accuracy_gain", interval=(-0.03, -0.01), detail="3 gained"),
-        "gain: accuracy gain -0.0200 < threshold 0.0100 (n=10000, 95% CI -0.0300 to -0.0100; threshold set by "
-        "hand); 3 gained",
+        "gain: accuracy gain -0.0200 < threshold 0.0100 (n=10000, 95% CI -0.0300 to -0.0100; "
+        "threshold set by hand); 3 gained",
     ),
 ]
 

@@ -92,9 +92,9 @@ def test_only_keys_can_be_declared_and_each_of_them_once():
     with pytest.raises(ChecksError) as refusal:
         given.with_keys([Key("strength", float)], path=FILE, test="t")
     assert str(refusal.value) == (
-        "shop/checks.toml: check 'dim-030' of t: unknown key 'strenght'; known are class, direction, family, hand, id, "
-        "informational, metric, panel, pose, reason, role, significance, tolerance, and those that the test declares: "
-        "strength"
+        "shop/checks.toml: check 'dim-030' of t: unknown key 'strenght'; known are class, "
+        "direction, family, hand, id, informational, metric, panel, pose, reason, role, "
+        "significance, tolerance, and those that the test declares: strength"
     )
     with pytest.raises(ChecksError, match=r"(?m)and those that the test declares: none$"):
         replace(ROW, keys={"strenght": 0.3}).with_keys([], path=FILE, test="t")

@@ -1,4 +1,7 @@
-"""Known issues: what the file may hold, what expires, and where reports show them; no verdict changes."""
+"""Known issues: what the file may hold, what expires, and where reports show them.
+
+No verdict changes.
+"""
 
 import html
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""A panel threshold follows from its own numbers, which are those of its panel; an edited one is refused."""
+"""A panel threshold follows from its own numbers, which are those of its panel.
+
+An edited one is refused.
+"""
 
 import re
 from dataclasses import fields, replace
@@ -106,7 +109,10 @@ def test_rows_that_their_panel_or_their_own_numbers_contradict_are_refused():
         lacking = replace(
             first, panel=replace(first.panel, **{name: "" if name == "definition" else None})
         )
-        expected = f"{name} of the panel threshold is {'' if name == 'definition' else None!r}, expected the one that"
+        expected = (
+            f"{name} of the panel threshold is {'' if name == 'definition' else None!r}, expected "
+            "the one that"
+        )
         assert expected in refused(checks, lacking)
     checks = shipped("checks-quick")
     judged = next(check for check in checks.checks if check.panel and not check.informational)
@@ -150,7 +156,10 @@ def test_the_gate_ends_with_4_for_an_edited_threshold(zoo):
     zoo.bind(re.sub(r"threshold = [\d.]+", "threshold = 0.2", row))
     result = zoo.run()
     assert result.ret == 4
-    said = "*check 'clean': threshold of the panel threshold is 0.2, expected 0.86*hand = { threshold = 0.2, reason*"
+    said = (
+        "*check 'clean': threshold of the panel threshold is 0.2, expected 0.86*hand = { "
+        "threshold = 0.2, reason*"
+    )
     result.stderr.fnmatch_lines([said])
     assert zoo.report()["verdict"] == "error"
 

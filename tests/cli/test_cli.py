@@ -123,7 +123,10 @@ def test_the_help_of_train_says_the_default_recipe():
 
 def test_help_imports_nothing_heavy():
     asked = [[*command.split(), "--help"] for command in ("", *COMMANDS, "golden add")]
-    code = f"import sys; from harness.cli import main; print([main(each) for each in {asked}], sorted(sys.modules))"
+    code = (
+        f"import sys; from harness.cli import main; print([main(each) for each in {asked}], "
+        "sorted(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.count("Usage: ") == len(asked)
     assert not {"numpy", "torch", "rich", "pytest"} & set(re.findall(r"'(\w+)'", done.stdout))
@@ -426,7 +429,10 @@ def test_evaluate_prints_what_the_measures_say(tmp_path):
     expected = accuracy(
         Classifier(notebook_file(tmp_path / "same.pth")).predict(some_images())
     ).value
-    said = f"data: fashion-mnist (from the command line)\nclean accuracy: {expected:.4g}\nconfident errors: 0\n"
+    said = (
+        f"data: fashion-mnist (from the command line)\nclean accuracy: {expected:.4g}\nconfident "
+        "errors: 0\n"
+    )
     assert evaluate(tmp_path) == said
 
 

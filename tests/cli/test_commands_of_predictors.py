@@ -81,7 +81,10 @@ def zoo(pytester, monkeypatch, tmp_path, runs):
 
 @pytest.mark.parametrize(("kind", "sure"), [("Model", True), ("Labels", False)])
 def test_three_callables_are_a_panel(zoo, kind, sure):
-    """Their measurements are kept if they declare their files; those of labels declare none here."""
+    """Their measurements are kept if they declare their files.
+
+    Those of labels declare none here.
+    """
     if not sure:
         (zoo.root / "own.py").write_text(OWN.replace(", files =", ", other ="))
     named = [f"python:own:{kind}{seed}" for seed in range(3)]

@@ -117,7 +117,8 @@ def test_checkpoints_of_one_name_are_told_apart(zoo, capsys):
 
 def test_a_network_of_ones_own_is_built_by_its_callable(zoo, capsys, monkeypatch):
     (zoo.root / "my_models.py").write_text(
-        "from torch import nn\n\ndef build(width):\n    return nn.Sequential(nn.Flatten(), nn.Linear(width, 4))\n"
+        "from torch import nn\n\ndef build(width):\n    return nn.Sequential(nn.Flatten(), "
+        "nn.Linear(width, 4))\n"
     )
     monkeypatch.syspath_prepend(zoo.root)
     for name in ("a", "b"):

@@ -26,7 +26,10 @@ def shop(tmp_path):
 
 
 def gate(shop, *arguments, blocked="", **how):
-    """Run the command in the shop; a package that is `blocked` raises at import as without a library of the system."""
+    """Run the command in the shop.
+
+    A package that is `blocked` raises at import as without a library of the system.
+    """
     first = shop.root / "first"
     first.mkdir(exist_ok=True)
     if blocked:

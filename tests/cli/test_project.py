@@ -106,7 +106,10 @@ def test_a_command_takes_the_data_of_the_table(zoo, loaded, arguments, capsys):
 def test_a_command_without_named_data_loads_none(zoo, loaded, arguments, capsys):
     assert main(arguments) in {2, 4}
     out, err = capsys.readouterr()
-    why = "no data are named: stress_tests/checks.toml is made for 'zoo', and stress_tests/checks.toml"
+    why = (
+        "no data are named: stress_tests/checks.toml is made for 'zoo', and "
+        "stress_tests/checks.toml"
+    )
     assert err.startswith(f"error: [CONFIGURATION] {why}")
     assert "--data" in err
     assert (out, loaded) == ("", [])
@@ -148,9 +151,9 @@ def test_beside_json_the_line_is_on_standard_error(zoo, capsys):
 
 def test_the_network_is_that_of_the_table(zoo, capsys):
     (zoo.root / "own.py").write_text(
-        "from harness.networks.architectures import FashionCNN\n\n\n"
-        "def network(width):\n"
-        "    return FashionCNN(conv_channels=[width], fc_sizes=[], image_size=[16, 16], classes=4, mean=0.0, std=1.0)\n"
+        "from harness.networks.architectures import FashionCNN\n\n\ndef network(width):\n    "
+        "return FashionCNN(conv_channels=[width], fc_sizes=[], image_size=[16, 16], classes=4, "
+        "mean=0.0, std=1.0)\n"
     )
     configure(zoo, data="npz:zoo.npz", model="own:network", model_args={"width": 1})
     assert main(["compare", GOOD, OTHER, *FEW]) == 0

@@ -66,7 +66,10 @@ TINY = {
 
 @pytest.fixture
 def tiny_files(monkeypatch):
-    """Make three training and two test images of 2x2 pixels pass for the real ones; the test split stays embedded."""
+    """Make three training and two test images of 2x2 pixels pass for the real ones.
+
+    The test split stays embedded.
+    """
     pinned = {name: hashlib.sha256(TINY[name]).hexdigest() for name in fashion_mnist._SHA256}
     monkeypatch.setattr(fashion_mnist, "_SHA256", pinned)
 

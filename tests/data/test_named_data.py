@@ -1,4 +1,7 @@
-"""Data in other layouts: a user's data set, csv, Parquet, Hugging Face's, WebDataset; and odd files among them."""
+"""Data in other layouts: a user's data set, csv, Parquet, Hugging Face's, WebDataset.
+
+And odd files among them.
+"""
 
 import io
 import json
@@ -323,8 +326,8 @@ def test_what_is_left_out_is_counted(here):
     images = load_images("folder:photos")
     assert images.classes == ("a", "b")
     assert images.notes == (
-        "2 of 8 files are read: 1 .heic, 1 .txt, 1 hidden, 1 in a subfolder, 1 in no class's folder, "
-        "1 without a suffix",
+        "2 of 8 files are read: 1 .heic, 1 .txt, 1 hidden, 1 in a subfolder, 1 in no class's "
+        "folder, 1 without a suffix",
     )
 
 

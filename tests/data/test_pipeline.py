@@ -100,7 +100,8 @@ def test_what_contradicts_itself_is_said():
 def test_stretched_pictures_are_counted_and_masks_follow(here):
     images = options(size="20").load()
     assert images.notes == (
-        "2 of 2 images are stretched by size, the worst by a factor of 1.42; resize and crop keep their shape",
+        "2 of 2 images are stretched by size, the worst by a factor of 1.42; resize and crop keep "
+        "their shape",
     )
     assert options(resize="20", crop="20").load().notes == ()
     masks = np.zeros((1, 43, 61), dtype=bool)
@@ -114,9 +115,9 @@ def test_stretched_pictures_are_counted_and_masks_follow(here):
 
 def test_a_transform_of_the_users_makes_the_pixels(here):
     (here / "steps.py").write_text(
-        "from torchvision.transforms import v2\nimport torch\n"
-        "whole = v2.Compose([v2.Resize(24), v2.CenterCrop(20), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),\n"
-        "    v2.Normalize([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])])\n"
+        "from torchvision.transforms import v2\nimport torch\nwhole = v2.Compose([v2.Resize(24), "
+        "v2.CenterCrop(20), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),\n    "
+        "v2.Normalize([0.5, 0.4, 0.3], [0.25, 0.2, 0.1])])\n"
     )
     images = options(transform="steps:whole").load()
     assert torch.equal(images.pixels, options(resize="24", crop="20").load().pixels)

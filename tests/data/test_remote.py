@@ -1,4 +1,7 @@
-"""Data at URLs, through fsspec: in memory, in files and on a server; found again by their versions, never stale."""
+"""Data at URLs, through fsspec: in memory, in files and on a server.
+
+Found again by their versions, never stale.
+"""
 
 import importlib
 import io

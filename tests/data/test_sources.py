@@ -1,4 +1,7 @@
-"""Images of one's own: a folder or an npz file, of any size, gray or color; errors name the fault."""
+"""Images of one's own: a folder or an npz file, of any size, gray or color.
+
+Errors name the fault.
+"""
 
 import io
 import os

@@ -234,7 +234,10 @@ def test_a_run_that_stopped_is_refused_by_force_too(judged, capsys):
     judged.says = (1, {**FAILS, "stopped": "stopped at clean"})
     for force in ((), ("--force",)):
         assert accept(judged, "new.safetensors", *force, options=("--stress-stop",)) == 1
-        said = "not accepted, the verdict is fail; the run stopped at clean. --force needs a run without stop"
+        said = (
+            "not accepted, the verdict is fail; the run stopped at clean. --force needs a run "
+            "without stop"
+        )
         assert said in capsys.readouterr().out
     assert not judged.incumbent.exists()
 
@@ -449,7 +452,10 @@ def test_a_candidate_that_passes_becomes_the_incumbent(zoo, pytester, capsys):
     candidate = zoo.save("new.safetensors", seed=3, jitter=0.02, training=TRAINING)
     before = datetime.now().astimezone()
     assert accept(zoo, "new.safetensors") == 0
-    said = "new.safetensors: accepted, models/incumbent.safetensors is the last accepted model (incumbent) now"
+    said = (
+        "new.safetensors: accepted, models/incumbent.safetensors is the last accepted model "
+        "(incumbent) now"
+    )
     assert said in capsys.readouterr().out
     accepted, given = load_checkpoint(zoo.incumbent), load_checkpoint(candidate)
     record = accepted.record
@@ -522,7 +528,10 @@ def test_another_candidate_is_held_against_it_image_by_image(zoo, pytester):
     changed = regression(report)["flips"]
     assert (changed["new_failures"], changed["fixed_failures"]) == (lost, gained)
     assert regression(report)["value"] == pytest.approx((len(gained) - len(lost)) / 400)
-    line = f"against the last accepted model (incumbent): {len(lost)} new failures, {len(gained)} fixed, net *"
+    line = (
+        f"against the last accepted model (incumbent): {len(lost)} new failures, {len(gained)} "
+        "fixed, net *"
+    )
     result.stdout.fnmatch_lines([line])
     html = (zoo.root / "reports/stress.html").read_text()
     assert "Changes since the last accepted model (incumbent)" in html

@@ -38,7 +38,10 @@ def zoo(tmp_path, monkeypatch):
 
 @pytest.fixture
 def equal(zoo, capsys):
-    """Run the command on files, the first one beside the second; returns its exit status and what it printed."""
+    """Run the command on files, the first one beside the second.
+
+    Returns its exit status and what it printed.
+    """
 
     def run(artifact, *more, original=ORIGINAL, tolerance="5%", data=zoo.data):
         line = ["equal", artifact, "--original", original, "--data", data, "--tolerance", tolerance]
@@ -72,8 +75,8 @@ def test_an_artifact_that_changes_nothing_is_equal(equal, zoo):
     assert [check["title"] for check in done["checks"]] == titles
     assert done["checks"][0]["bounds"] == [0.0, pytest.approx(0.01145, abs=1e-5)]
     assert done["sentence"] == (
-        "Equal: the artifact changes 0 of 400 predictions (0.0%, at most 1.1% with 99% confidence, tolerance 5.0%); "
-        "0 correct predictions are lost, 0 gained."
+        "Equal: the artifact changes 0 of 400 predictions (0.0%, at most 1.1% with 99% "
+        "confidence, tolerance 5.0%); 0 correct predictions are lost, 0 gained."
     )
     assert done["sentence"] in (zoo.root / "reports/equal.html").read_text()
 
@@ -105,7 +108,8 @@ def test_what_cannot_be_told_is_4_and_names_the_images(equal, zoo):
     status, out, _ = equal(saved(zoo, jitter=1e-6), tolerance="0.1%")
     assert status == 4
     assert out.startswith(
-        "Cannot tell: the artifact changes 0 of 400 predictions (0.0%, between 0.0% and 1.1% with 99%"
+        "Cannot tell: the artifact changes 0 of 400 predictions (0.0%, between 0.0% and 1.1% with "
+        "99%"
     )
     assert "about 4,203 more images would tell." in out
 
@@ -134,7 +138,10 @@ def test_another_order_of_the_classes_is_said_before_anything_is_counted(equal, 
             swap(model.fc1)
         exported(model, zoo.root / (name := "a.onnx"))
     status, out, _ = equal(name, "--json")
-    said = "the artifact has its classes in another order: ant is predicted as bee, bee is predicted as ant; "
+    said = (
+        "the artifact has its classes in another order: ant is predicted as bee, bee is predicted "
+        "as ant; "
+    )
     done = json.loads(out)
     assert status == 1
     assert done["sentence"].startswith(f"Different: {said}")
@@ -182,7 +189,8 @@ def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkey
         model[1].bias.copy_(1.2 * means.sum(dim=1) - means.square().sum(dim=1))
     torch.save(model.state_dict(), zoo.root / "own.pth")
     (zoo.root / "own_network.py").write_text(
-        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(256, 4))\n"
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), "
+        "nn.Linear(256, 4))\n"
     )
     monkeypatch.syspath_prepend(zoo.root)
     exported(Shipped(model), zoo.root / "a.onnx")
@@ -195,8 +203,8 @@ def test_an_artifact_may_have_other_outputs_and_normalization(equal, zoo, monkey
     asked = (*asked, "--artifact-outputs", "probabilities")
     status, out, _ = equal(*asked, original="own.pth", tolerance="2%")
     hint = (
-        "The artifact normalizes by itself: without the declared normalization, it changes 0 of 400 predictions. Add "
-        "--artifact-normalization none."
+        "The artifact normalizes by itself: without the declared normalization, it changes 0 of "
+        "400 predictions. Add --artifact-normalization none."
     )
     assert (status, hint in out.splitlines()) == (1, True)
     assert hint in (zoo.root / "reports/equal.html").read_text()
@@ -230,7 +238,10 @@ class Unnormalized(torch.nn.Module):
 
 
 def normalized_original(zoo, mean, std):
-    """Save the zoo's network as one that takes pixels normalized by these values; return its name."""
+    """Save the zoo's network as one that takes pixels normalized by these values.
+
+    Return its name.
+    """
     model = network()
     with torch.no_grad():
         model.mean.fill_(mean)
@@ -282,8 +293,8 @@ def test_a_normalization_that_is_applied_twice_or_missing_is_named(equal, zoo):
     assert equal_normalization(equal, "other.onnx", original=name)[1]["kind"] == "other"
     status, out, _ = equal("missing.onnx", original=name)
     assert (
-        "Normalization missing: the original normalizes with mean 0.3 and std 0.2, the artifact does not; "
-        in out
+        "Normalization missing: the original normalizes with mean 0.3 and std 0.2, the artifact "
+        "does not; " in out
     )
     option = re.search(r"Add (--artifact-normalization) (\S+)\.\n", out)
     assert (status, option[2]) == (1, "0.3,0.2")

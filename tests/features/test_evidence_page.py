@@ -278,7 +278,8 @@ def test_an_unknown_device_is_no_evidence(run_record, assess, fact):
 
 def test_a_predictor_chooses_its_own_device(zoo):
     (zoo.root / "answers.py").write_text(
-        "import numpy as np\n\n\ndef predict(pixels):\n    return np.eye(4)[np.zeros(len(pixels), int)]\n"
+        "import numpy as np\n\n\ndef predict(pixels):\n    return np.eye(4)[np.zeros(len(pixels), "
+        "int)]\n"
     )
     zoo.run("--candidate", "python:answers:predict")
     environment = zoo.report()["environment"]

@@ -48,7 +48,8 @@ def test_the_sign_test_is_that_of_scipy(drawn):
 
 
 def test_the_true_pipeline_is_seldom_beaten_by_any_of_many():
-    # There are 200 served models with much noise, and 40 other pipelines for each, which the p allows for.
+    # There are 200 served models with much noise, and 40 other pipelines for each, which the p
+    # allows for.
     rng, beaten = np.random.default_rng(0), 0
     for _ in range(200):
         true = rng.integers(0, 4, 300)

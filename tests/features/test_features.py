@@ -77,7 +77,10 @@ inner._in_terminal = fork
 few = ["--stress-set=data=npz:zoo.npz", "--stress-set=no_overview=true", "-p", "no:html"]
 sys.exit(pytest.main(["stress_tests", *few, *sys.argv[1:]]))
 """
-"""Code that a house without a feature runs; its inner process is a fork, and workers are other processes."""
+"""Code that a house without a feature runs.
+
+Its inner process is a fork, and workers are other processes.
+"""
 FORKS = """
 import gc, json, os, sys
 import cv2, hypothesis, jinja2, PIL.Image, pydantic, pytest, scipy.stats, torch, torch._dynamo
@@ -208,7 +211,10 @@ def test_an_entry_stands_before_the_one_that_it_names(toy):
 
 
 def families_with_own_tests(feature: Feature) -> list[str]:
-    """Return the families whose rows no test measures without the feature; golden ones are a table of their own."""
+    """Return the families whose rows no test measures without the feature.
+
+    Golden ones are a table of their own.
+    """
     families = [family for family in returned(feature, "stress_families") if family.rows is None]
     return [family.name for family in families] if feature.stress_tests else []
 
@@ -274,7 +280,10 @@ def test_of_any_two_features_a_house_has_only_the_first():
 
 @pytest.mark.processes
 def test_without_their_folders_the_rest_runs(tmp_path):
-    """All libraries are imported once, in a process that forks one for each house; those without golden have workers."""
+    """All libraries are imported once, in a process that forks one for each house.
+
+    Those without golden have workers.
+    """
     asked = {}
     for house, missing in houses().items():
         zoo_for(missing, tmp_path / house / "zoo")

@@ -121,8 +121,8 @@ def test_the_file_of_a_panel_makes_the_same_slices_in_other_processes(tmp_path):
     path = tmp_path / "panel.npz"
     path.write_bytes(PANEL.as_bytes())
     code = (
-        "import sys, pathlib\nfrom harness.measures.panel.predictions import read_panel_predictions\n"
-        "from harness.features.slices.measures import _slices_of\n"
+        "import sys, pathlib\nfrom harness.measures.panel.predictions import "
+        "read_panel_predictions\nfrom harness.features.slices.measures import _slices_of\n"
         "print(*_slices_of(read_panel_predictions(pathlib.Path(sys.argv[1])).view())[0])"
     )
     names = find_slices(model_of(99), read_panel_predictions(path)).names

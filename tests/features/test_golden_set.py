@@ -72,7 +72,10 @@ class GoldenZoo(GatedZoo):
         return [image.id for image in self.images_kept]
 
     def photographs(self, *shape: int, second: str = "bee", **pipeline) -> list[str]:
-        """Make a checks file of two photographs of two classes; returns the options that name them."""
+        """Make a checks file of two photographs of two classes.
+
+        Returns the options that name them.
+        """
         for label, name in enumerate(("ant", second)):
             self.picture(f"photos/{name}/{label}.png", self.noise(label, *shape))
         facts = {"data": f"folder:{self.root / 'photos'}", **pipeline}
@@ -335,7 +338,8 @@ def test_an_image_that_healthy_retrains_disagree_on_says_so(zoo, capsys):
     assert said[0].endswith("; 8 of 8 reference models predict it correctly")
     share = f"{1 - count / 8:.0%}"
     assert said[1].endswith(
-        f"; {count} of 8 reference models predict it correctly: this check fails about {share} of reference models"
+        f"; {count} of 8 reference models predict it correctly: this check fails about {share} of "
+        "reference models"
     )
     assert [image.reference for image in zoo.images_kept] == [(8, 8), (count, 8)]
     assert zoo.golden("list") == 0

@@ -192,7 +192,10 @@ def test_every_family_can_be_had_and_its_rows_are_understood(shop, pytester):
 
 
 def test_the_first_run_comes_to_a_verdict(shop, pytester, capsys, monkeypatch):
-    """Of a network that is good and of one that says the same of everything; all images fit into the time."""
+    """Of a network that is good and of one that says the same of everything.
+
+    All images fit into the time.
+    """
     root = pytester.path
     run_here(monkeypatch, pytester, [])
     for name, blind in (("good", False), ("blind", True)):
@@ -298,7 +301,10 @@ def test_a_family_that_lacks_is_added_and_all_else_stays(shop, capsys):
 
 
 def test_families_are_added_where_images_are_golden(shop):
-    """Whose rows are not written in the checks file; nor are they rows of it where there are no others."""
+    """Whose rows are not written in the checks file.
+
+    Nor are they rows of it where there are no others.
+    """
     init("--families", "clean")
     assert (
         main(["golden", "add", "0", "--reason", "seen", "--", "--stress-set", "data=npz:shop.npz"])
@@ -383,7 +389,10 @@ class Net(torch.nn.Module):
 
 @pytest.fixture
 def normalized(shop, monkeypatch):
-    """The shop with a network that needs the mean and the standard deviation of its images; returns these."""
+    """The shop with a network that needs the mean and the standard deviation of its images.
+
+    Returns these.
+    """
     write_images(400)
     pixels = images_of(400).pixels.numpy() / 255
     mean, std = round(float(pixels.mean()), 4), round(float(pixels.std()), 4)
@@ -404,8 +413,8 @@ def test_a_model_at_chance_is_refused_with_the_normalization_that_helps(normaliz
     init(*at_chance(), ends=2)
     error = capsys.readouterr().err
     assert (
-        "net.pth: accuracy 25.0% on 400 images of 4 classes is no better than chance, so nothing was written"
-        in error
+        "net.pth: accuracy 25.0% on 400 images of 4 classes is no better than chance, so nothing "
+        "was written" in error
     )
     assert f"With normalization mean {mean:.2f}, std {std:.2f}: 92." in error
     assert not CHECKS.exists()

@@ -169,7 +169,10 @@ def test_a_pull_request_without_a_checkpoint_says_so(base, shop):
     Path("runs/old.ckpt").unlink()
     asked, runner = gated(shop, base)
     assert asked == []
-    said = "No candidate (.safetensors, .pth, .pt, .ckpt, .onnx) is added or changed. Nothing was gated."
+    said = (
+        "No candidate (.safetensors, .pth, .pt, .ckpt, .onnx) is added or changed. Nothing was "
+        "gated."
+    )
     assert f"::notice title=Model quality gate::{said}" in runner.output["Gate"]
     assert said in runner.summary.read_text()
 

@@ -1,6 +1,7 @@
 """Pictures decoded on the nodes of a cluster: the bits, notes and errors of one process.
 
-Lost workers and nodes are tested with predictions, in `test_on_ray.py`, since the calls are the same.
+Lost workers and nodes are tested with predictions, in `test_on_ray.py`, since the calls are the
+same.
 """
 
 import threading
@@ -93,7 +94,10 @@ def as_parquet(photos):
 
 
 def both(spec, nodes, cache, made, **options):
-    """Return the images as one process decodes them, and as the nodes do; this process then decodes none."""
+    """Return the images as one process decodes them, and as the nodes do.
+
+    This process then decodes none.
+    """
     pipeline = Pipeline(**options) if "transform" in options else DataOptions(**options).pipeline
     mine = load_images(spec, pipeline=pipeline)
     keys = [path.name for path in cache.glob("*.entry")]

@@ -223,7 +223,8 @@ def test_workers_that_are_killed_change_no_bit(pair):
 
     def kill():
         while len(kills) < KILLS and not ended.wait(draw.uniform(0.3, 1.5)):
-            # Both work, since a range whose worker dies three times ends the run, whatever the cause.
+            # Both work, since a range whose worker dies three times ends the run, whatever the
+            # cause.
             if len(there := workers()) == 2:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chosen := draw.choice(there), signal.SIGKILL)

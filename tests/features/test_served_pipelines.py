@@ -40,7 +40,10 @@ def encoded(pixels=COARSE, kind="JPEG", *, orientation=1, **settings) -> bytes:
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with photographs in two classes, some with an EXIF orientation; the working directory."""
+    """A folder with photographs in two classes, some with an EXIF orientation.
+
+    The working directory.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for number in range(6):
@@ -109,8 +112,8 @@ def test_a_transform_is_read_as_stages_or_is_an_opaque_one(here, monkeypatch):
     reference = serving_of(loaded(here, transform="torchvision"), IMAGENET).reference
     assert reference.transform is None
     assert str(reference) == (
-        f"Pillow {Image.__version__.partition('.')[0]}, EXIF applied, RGB, shorter side 256 bilinear antialiased by "
-        "Pillow, center crop 224, /255, ImageNet mean and std"
+        f"Pillow {Image.__version__.partition('.')[0]}, EXIF applied, RGB, shorter side 256 "
+        "bilinear antialiased by Pillow, center crop 224, /255, ImageNet mean and std"
     )
 
 

@@ -371,7 +371,10 @@ def test_an_identical_pipeline_is_never_blamed(model, serving, known):
 
 @pytest.mark.usefixtures("short")
 def test_a_single_stage_is_not_charged_for_pairs(model, serving, known):
-    """Pairs are looked for where a stage leaves much unexplained; its own p keeps the number of single stages."""
+    """Pairs are looked for where a stage leaves much unexplained.
+
+    Its own p keeps the number of single stages.
+    """
     classes = served_by(model, serving, serving.skewed("gamma-linear")).copy()
     classes[:60] = moved(known, 60)[:60]
     found = diagnosis(model, serving.images, classes)
@@ -578,7 +581,8 @@ def test_a_race_leaves_the_true_pipeline_for_a_third_of_the_images(model, servin
 
 @pytest.mark.usefixtures("short")
 def test_pairs_that_could_prove_nothing_are_not_tried(model, serving):
-    # The served answers are those of a skew but for 6: a pair is better than the skew on these alone.
+    # The served answers are those of a skew but for 6: a pair is better than the skew on these
+    # alone.
     served = served_by(model, serving, serving.skewed("gamma-linear")).copy()
     served[:6] = (served[:6] + 1) % 4
     found = diagnosis(model, serving.images, served)

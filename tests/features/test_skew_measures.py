@@ -37,7 +37,8 @@ def test_what_serving_loses_is_net_of_what_it_gains():
     assert lost.value == pytest.approx(0.01)
     assert lost.each.mean() == pytest.approx(lost.value)
     assert lost.detail == (
-        "served with OpenCV bilinear, it would lose 1.0 points and change 7.0% of its predictions (40 lost, 30 gained)"
+        "served with OpenCV bilinear, it would lose 1.0 points and change 7.0% of its predictions "
+        "(40 lost, 30 gained)"
     )
     assert lost.failures[:40].tolist() == [*range(50, 90)], "the lost ones first"
     changed = served_predictions_changed(SERVED, REFERENCE)

@@ -225,7 +225,10 @@ def test_another_order_of_classes_is_no_other_input(model, serving):
 
 @pytest.fixture
 def skew(tmp_path, monkeypatch, capsys):
-    """Run the command on probabilities with so many decimals; returns its exit status and what it printed."""
+    """Run the command on probabilities with so many decimals.
+
+    Returns its exit status and what it printed.
+    """
     monkeypatch.chdir(tmp_path)
     zoo = Zoo(tmp_path)
 

@@ -261,7 +261,8 @@ def test_a_fault_later_on_stays(opened, monkeypatch):
         """)
     monkeypatch.setenv("OWN", "before")
     opened(
-        "os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return scores(pixels)"
+        "os.environ['OWN'] = 'after'; os.chdir('/'); sys.path.clear()\ndef answer(pixels): return "
+        "scores(pixels)"
     )
     assert os.environ["OWN"] == "before"
     assert "own" not in sys.modules
@@ -389,7 +390,10 @@ HELPED = {
 
 @pytest.mark.parametrize("way", HELPED)
 def test_answers_are_dropped_once_a_helper_changes(opened, tmp_path, way):
-    """Even one that it imports while it answers; what another process imports cannot be followed."""
+    """Even one that it imports while it answers.
+
+    What another process imports cannot be followed.
+    """
     code = f"""
         CALLS = []
         def answer(pixels):

@@ -201,12 +201,18 @@ def test_screening_is_decided_by_what_it_saves(monkeypatch, count, work, expecte
 
 @pytest.mark.parametrize("far", [False, True], ids=["as-measured", "farther"])
 def test_a_large_network_that_is_farther_off_runs_in_float32(monkeypatch, far):
-    """The answer that leads the least is done again; if it is farther off than measured, all are float32's."""
+    """The answer that leads the least is done again.
+
+    If it is farther off than measured, all are float32's.
+    """
     monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(screening, "multiplications_per_image", lambda model, image: 10**9)
 
     class Off(nn.Module):
-        """In bfloat16 off by a thousandth, and by 5 for images of a mean; all logits alike, so no margin shows it."""
+        """In bfloat16 off by a thousandth, and by 5 for images of a mean.
+
+        All logits alike, so no margin shows it.
+        """
 
         def __init__(self, mean):
             super().__init__()
@@ -238,7 +244,10 @@ def test_clear_answers_are_done_again_only_when_their_logits_are_wanted(monkeypa
     monkeypatch.setattr(screening, "has_bfloat16", lambda _: True)
 
     class Counting(nn.Module):
-        """Counts images other than padding in float32; one lead that is clear, in bfloat16 a thousandth off."""
+        """Counts images other than padding in float32.
+
+        One lead that is clear, in bfloat16 a thousandth off.
+        """
 
         def __init__(self):
             super().__init__()

@@ -105,7 +105,10 @@ def test_what_opens_a_url_is_printed_nowhere(text, said):
     assert printable(text) == said
 
 
-ON_META = "import torch\n\ndef net():\n    with torch.device('meta'):\n        return torch.nn.Conv2d(1, 2, 8)\n"
+ON_META = (
+    "import torch\n\ndef net():\n    with torch.device('meta'):\n        return "
+    "torch.nn.Conv2d(1, 2, 8)\n"
+)
 
 
 def test_a_network_that_cannot_be_laid_out_is_refused_by_role_and_file(tmp_path, monkeypatch):

@@ -1,4 +1,7 @@
-"""Grad-CAM: against captum and values by hand, on models left as they were found; tokens are feature maps, too."""
+"""Grad-CAM: against captum and values by hand, on models left as they were found.
+
+Tokens are feature maps, too.
+"""
 
 import copy
 from dataclasses import replace
@@ -94,7 +97,8 @@ def test_by_default_the_shipped_network_is_looked_at_behind_its_last_relu(shippe
     large = found.upsampled()
     assert large.shape == (80, 28, 28)
     assert large.dtype == np.float32
-    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border the last one goes on.
+    # A cell of 7 x 7 lies over 4 x 4 pixels. In between two neighbors mix, and beyond the border
+    # the last one goes on.
     assert np.allclose(large[:, 0, 0], found.maps[:, 0, 0])
     assert np.allclose(large[:, 2, 0], 0.875 * found.maps[:, 0, 0] + 0.125 * found.maps[:, 1, 0])
     sizes = spatial_layers(shipped, unit(images))
@@ -157,7 +161,8 @@ class Tiny(nn.Module):
         self.fc = nn.Linear(8, 2, bias=False)
         with torch.no_grad():
             self.conv.weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
-            # Class a: 3 of the first place of channel 0, 1 of the last place of channel 1; class b nothing.
+            # Class a: 3 of the first place of channel 0, 1 of the last place of channel 1; class b
+            # nothing.
             self.fc.weight.copy_(torch.tensor([[3.0, 0, 0, 0, 0, 0, 0, 1.0], [0.0] * 8]))
 
     def forward(self, pixels):
@@ -385,9 +390,12 @@ def test_logits_that_do_not_come_from_the_layer_have_no_attention(how, message):
 
 
 class Tokens(nn.Module):
-    """Four patches of one pixel, two channels each; a class token takes the mean of all tokens, and is read.
+    """Four patches of one pixel, two channels each.
 
-    `norm` stands for what comes before the attention, `end` for what comes behind it, where patches decide nothing.
+    A class token takes the mean of all tokens, and is read.
+
+    `norm` stands for what comes before the attention, `end` for what comes behind it, where patches
+    decide nothing.
     """
 
     def __init__(self) -> None:

@@ -215,7 +215,8 @@ def test_norm_without_running_statistics_is_left_unfolded():
         made_images(32),
     )
     logits = Classifier(model).predict(images).logits
-    # Statistics of the batch add up in the order of memory, so only the same layout gives the same bits.
+    # Statistics of the batch add up in the order of memory, so only the same layout gives the same
+    # bits.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     expected = plain_logits(model, images, layout=torch.channels_last)

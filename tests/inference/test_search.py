@@ -308,7 +308,10 @@ hand = { threshold = 0.9 }
 
 @pytest.fixture
 def barn(pytester, monkeypatch):
-    """A repository with bars, a model of its own, and the tests that draw poses; no other process is asked."""
+    """A repository with bars, a model of its own, and the tests that draw poses.
+
+    No other process is asked.
+    """
     monkeypatch.setattr(anew, "SEEDS", ())
     monkeypatch.setenv("XDG_CACHE_HOME", str(pytester.path / "cache"))
     root = pytester.path

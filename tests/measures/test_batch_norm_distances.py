@@ -1,4 +1,7 @@
-"""Distances of running statistics from activations, against PyTorch's own divergence; what the family refuses."""
+"""Distances of running statistics from activations, against PyTorch's own divergence.
+
+What the family refuses.
+"""
 
 import sys
 from dataclasses import replace

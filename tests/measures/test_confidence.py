@@ -45,7 +45,8 @@ def test_an_edge_belongs_to_the_bin_above_and_1_to_the_last(bins):
 
 
 def test_calibration_error_by_hand(by_hand):
-    # Two bins: 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7, 0.9 are above, and 0.4, which is right, below.
+    # Two bins: 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7, 0.9 are above, and 0.4, which is right,
+    # below.
     above = [0.9, 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7]
     expected = 0.9 * abs(5 / 9 - np.mean(above)) + 0.1 * abs(1 - 0.4)
     measured = calibration_error(by_hand, bins=2)

@@ -62,7 +62,10 @@ def test_bounds_of_a_percentile_hold_for_any_distribution(share):
 
 
 def test_bounds_at_their_limits():
-    """Eight views that all say the same are as uncertain as one; changes within a tolerance lose no more than it."""
+    """Eight views that all say the same are as uncertain as one.
+
+    Changes within a tolerance lose no more than it.
+    """
     assert quantile(np.zeros(400), 0.99).limits(CONFIDENCE) == (0.0, math.inf)
     assert quantile(np.zeros(459), 0.99).limits(CONFIDENCE) == (0.0, 0.0)
     assert mean(np.linspace(0, 1, 200)).limits(1 - 1e-7) == (-math.inf, math.inf)

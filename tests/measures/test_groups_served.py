@@ -158,7 +158,10 @@ def test_differences_have_these_properties(seed, pair):
 
 
 def test_the_contributions_have_the_variance_of_both_sides():
-    """By chance alone, the mean of both sides varies as the sum over the contributions says; the sizes differ."""
+    """By chance alone, the mean of both sides varies as the sum over the contributions says.
+
+    The sizes differ.
+    """
     rng = np.random.default_rng(0)
     groups, right = np.array(["a"] * 30 + ["b"] * 77), rng.uniform(0.2, 0.8, 107)
     drawn = [

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats  # Since it drops what a run inside this process imports, and they load only once.
+
+# Since it drops what a run inside this process imports, and they load only once.
+import scipy.stats
 import torch
 from torch import nn
 from zoo import checks_text, role_model
@@ -33,7 +35,10 @@ CLASSES = ("left", "right")
 
 
 def attention_of(maps, *, size=4, answers=(), pose=IDENTITY) -> Attention:
-    """Return attention with these maps, of images that are all of the first class; by default all answers are right."""
+    """Return attention with these maps, of images that are all of the first class.
+
+    By default all answers are right.
+    """
     maps = np.asarray(maps, dtype=np.float32)
     pixels = torch.zeros(len(maps), 1, size, size, dtype=torch.uint8)
     images = LabelledImages(
@@ -165,8 +170,8 @@ def test_dead_maps_are_a_share_of_all_and_have_no_rank_correlation():
 class Looker(nn.Module):
     """Tells squares whose left half is bright from those whose right half is; `how` decides where it looks for it.
 
-    The network looks at each pixel ("object"). At "nowhere" it has equal answers for all images. At "everywhere" it
-    counts each place alike, and at "corners" two corners alone.
+    The network looks at each pixel ("object"). At "nowhere" it has equal answers for all images. At
+    "everywhere" it counts each place alike, and at "corners" two corners alone.
     """
 
     def __init__(self, how: str = "object") -> None:

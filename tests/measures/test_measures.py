@@ -200,7 +200,10 @@ OTHERS = {
 
 @pytest.mark.parametrize("compare", COMPARED)
 def test_predictions_of_other_images_cannot_be_compared(by_hand, compare):
-    """The first ones compare pixels, too; the others compare images that a perturbation or a change made others."""
+    """The first ones compare pixels, too.
+
+    The others compare images that a perturbation or a change made others.
+    """
     alike = list(COMPARED).index(compare) < list(COMPARED).index("confidence_rise")
     for name in OTHERS if alike else ["fewer"]:
         with pytest.raises(

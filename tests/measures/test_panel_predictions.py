@@ -97,7 +97,10 @@ def test_lost_is_what_everyone_gets_right_and_the_model_does_not(panel_predictio
 
 
 def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predictions):
-    """Image 0 is lost twice: clean, where reference models are surest, and flipped. Image 3 is lost flipped alone."""
+    """Image 0 is lost twice: clean, where reference models are surest, and flipped.
+
+    Image 3 is lost flipped alone.
+    """
     sample = IMAGES.take(torch.tensor([0, 3, 5]))
     mirrored = answers([2, 0, 1], 0.9, of=sample, under=HorizontalFlip())
     lost = find_consensus_set_errors(
@@ -116,7 +119,10 @@ def test_several_perturbations_add_up_and_each_image_is_shown_once(panel_predict
 
 
 def test_a_member_is_held_against_the_others(panel_predictions):
-    """The others' set is larger than that of all K. With K = 3 its one error counts 2/3; with K = 8 it counts 1."""
+    """The others' set is larger than that of all K.
+
+    With K = 3 its one error counts 2/3; with K = 8 it counts 1.
+    """
     member = answers([0, 0, 1, 1, 0, 1, 2, 0])
     assert find_consensus_set_errors([member], panel_predictions).pairs.sum() == 0, (
         "all know what each of them does"

@@ -1,4 +1,7 @@
-"""Relations by hand: each holds, each breaks; and a stress test that declares one, as the documentation writes it."""
+"""Relations by hand: each holds, each breaks.
+
+And a stress test that declares one, as the documentation writes it.
+"""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Probabilities on the consensus set, by hand and against direct computations; their tables in a file."""
+"""Probabilities on the consensus set, by hand and against direct computations.
+
+Their tables in a file.
+"""
 
 from dataclasses import replace
 
@@ -84,8 +87,8 @@ def test_values_are_those_of_a_direct_computation():
     assert own[measured.failures[0], 1] == own[ants, 1].max()
     usual = others[ants, 1].mean()
     assert measured.detail == (
-        f"ant is predicted as bee with {own[ants, 1].mean():.2%} on {ants.sum()} easy images, reference models "
-        f"{usual:.2%}"
+        f"ant is predicted as bee with {own[ants, 1].mean():.2%} on {ants.sum()} easy images, "
+        f"reference models {usual:.2%}"
     )
 
 

@@ -1,6 +1,7 @@
 """Damaged checkpoints: each loads to the same weights, or is refused with a code, in a bounded time; nothing else.
 
-Run by the hundred by `pytest tests -m faults`; `FUZZ_EXAMPLES=100000` looks longer, and elsewhere each time.
+Run by the hundred by `pytest tests -m faults`; `FUZZ_EXAMPLES=100000` looks longer, and elsewhere
+each time.
 """
 
 import argparse

@@ -85,7 +85,10 @@ def test_a_script_says_what_happened_when_it_was_imported(tmp_path, monkeypatch,
 
 
 def test_a_script_does_not_read_our_command_line(tmp_path, monkeypatch):
-    code = "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', default=1)\nARGS = p.parse_args()\n"
+    code = (
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', default=1)\nARGS "
+        "= p.parse_args()\n"
+    )
     (tmp_path / "tuned.py").write_text(f"{code}\ndef build():\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.argv", before := ["pytest", "stress_tests", "--candidate", "x"])

@@ -31,7 +31,8 @@ EFFECTS = {
     "seeds": "torch.manual_seed(0), np.random.seed(0), random.seed(0)",
     "folder": "os.chdir('/')",
     "streams": "sys.stdout = sys.stderr = None",
-    "environment": "os.environ.update(ONEDNN_MAX_CPU_ISA='SSE41', GITHUB_ACTIONS='true'); os.environ.pop('HOME', 0)",
+    "environment": "os.environ.update(ONEDNN_MAX_CPU_ISA='SSE41', GITHUB_ACTIONS='true'); "
+    "os.environ.pop('HOME', 0)",
     "recursion": "sys.setrecursionlimit(5000)",
     "prints": "print('x' * 1_000_000)",
 }
@@ -113,7 +114,10 @@ def test_what_tracing_and_looking_into_a_network_change_does_not_last(name):
     "effect", (EFFECTS | IN_THE_MAIN_THREAD).values(), ids=EFFECTS | IN_THE_MAIN_THREAD
 )
 def test_what_importing_and_building_change_does_not_last(tmp_path, monkeypatch, expected, effect):
-    imports = "import locale, os, random, signal, sys, warnings\nimport numpy as np, torch\nfrom zoo import network\n"
+    imports = (
+        "import locale, os, random, signal, sys, warnings\nimport numpy as np, torch\nfrom zoo "
+        "import network\n"
+    )
     code = f"{imports}{effect}\ndef net():\n" + textwrap.indent(
         f"model = network()\n{effect}\nreturn model\n", "    "
     )

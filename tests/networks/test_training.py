@@ -235,12 +235,10 @@ def state_of(destination: Path) -> Path:
 def test_a_process_shot_in_the_middle_resumes_to_the_same_bits(tmp_path, straight):
     destination = tmp_path / "model.safetensors"
     script = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_training import CONFIG, STEPS, bars, train\n"
-        "shoot = lambda done, total: done == 2 * STEPS + 2 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"train(CONFIG, bars(), Path({str(destination)!r}), on_step=shoot)\n"
+        "import os, signal, sys\nfrom pathlib import Path\nsys.path.insert(0, "
+        f"{str(Path(__file__).parent)!r})\nfrom test_training import CONFIG, STEPS, bars, train\n"
+        "shoot = lambda done, total: done == 2 * STEPS + 2 and os.kill(os.getpid(), "
+        f"signal.SIGKILL)\ntrain(CONFIG, bars(), Path({str(destination)!r}), on_step=shoot)\n"
     )
     shot = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -1,4 +1,7 @@
-"""Files of trainings: the network's weights are found among what else they hold, and said to be; nothing is guessed."""
+"""Files of trainings: the network's weights are found among what else they hold, and said to be.
+
+Nothing is guessed.
+"""
 
 import argparse
 import collections
@@ -136,7 +139,8 @@ FOUND = {
             {}, **{"criterion.weight": torch.ones(3), "metric.total": torch.zeros(1)}
         ),
         {},
-        f"{UNDER('state_dict')}; {WITHOUT('model.')}; 2 others are ignored (criterion.weight, metric.total)",
+        f"{UNDER('state_dict')}; {WITHOUT('model.')}; 2 others are ignored (criterion.weight, "
+        "metric.total)",
     ),
     "loop": (
         lambda: {"epoch": 3, "weights": STATE, "optimizer": OPTIMIZER, "best": 0.9},

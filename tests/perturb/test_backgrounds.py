@@ -26,7 +26,10 @@ def masks(images):
 
 
 def squares(count=30, *, cue=False) -> LabelledImages:
-    """Return squares, dim and bright, in the middle of black images; the cue in a corner gives the class away."""
+    """Return squares, dim and bright, in the middle of black images.
+
+    The cue in a corner gives the class away.
+    """
     pixels = torch.zeros(count, 1, 12, 12, dtype=torch.uint8)
     labels = torch.arange(count) % 2
     pixels[:, :, 4:9, 4:9] = torch.where(labels == 1, 250, 120).to(torch.uint8).view(-1, 1, 1, 1)
@@ -36,7 +39,10 @@ def squares(count=30, *, cue=False) -> LabelledImages:
 
 
 class ByBrightness(nn.Module):
-    """Tells dim squares from bright ones by the middle of the image; of a dark one it says "other"."""
+    """Tells dim squares from bright ones by the middle of the image.
+
+    Of a dark one it says "other".
+    """
 
     def forward(self, pixels):
         middle = pixels[:, 0, 5:8, 5:8].mean((1, 2))

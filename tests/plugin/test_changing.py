@@ -61,7 +61,10 @@ def project(shared):
     for name, text in {**texts, **dict.fromkeys(UNUSED, "x = 1\n")}.items():
         (shared.root / name).write_text(text)
     clean = shared.tests / "test_clean.py"
-    path = "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parents[1]))\nimport helped\n"
+    path = (
+        "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parents[1]))\nimport "
+        "helped\n"
+    )
     clean.write_text(path + clean.read_text())
     torch.save(network().state_dict(), shared.root / "net.pth")
     shared.save("runs/new.safetensors")
@@ -72,7 +75,10 @@ def project(shared):
 
 
 def changed(project, ran, name, change=lambda text: text + b"\n") -> str:
-    """Return why the state of a run that has ended refuses it after a change of a file; empty if it does not."""
+    """Return why the state of a run that has ended refuses it after a change of a file.
+
+    Empty if it does not.
+    """
     path = project.root / name
     before = path.read_bytes()
     inputs = state_of(inputs_of_run(ran.gate.request))

@@ -71,7 +71,10 @@ class Check:
         return report["verdict"], report["checks"]
 
     def expect_same_predictions(self, cache, other) -> None:
-        """The first question decides the errors that keep exact logits; everything that both runs keep is equal."""
+        """The first question decides the errors that keep exact logits.
+
+        Everything that both runs keep is equal.
+        """
         one, two = (kept_predictions(self.folder / name) for name in (cache, other))
         both = one.keys() & two.keys()
         assert len(both) > 0.95 * max(len(one), len(two)) > 40

@@ -33,7 +33,10 @@ def test_plugin_is_silent_elsewhere(pytester):
 def test_a_process_that_has_imported_the_harness_warns_of_nothing(pytester):
     """An example is that of `stress-harness gate`, in a project that makes errors of warnings."""
     pytester.makepyfile("def test_nothing():\n    pass\n")
-    code = "import harness.base.termination, pytest, sys; sys.exit(pytest.main(['-p', 'no:cacheprovider', '-W', 'error']))"
+    code = (
+        "import harness.base.termination, pytest, sys; sys.exit(pytest.main(['-p', "
+        "'no:cacheprovider', '-W', 'error']))"
+    )
     done = pytester.run(sys.executable, "-c", code)
     assert done.ret == 0, done.stderr.str()
     assert "warning" not in done.stdout.str()

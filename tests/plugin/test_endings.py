@@ -1,6 +1,7 @@
 """Every ending of a run: its exit status, and three reports that agree with it.
 
-The table has how pytest's work ends, in the inner process of a plain `pytest`, of the command `gate`, and with workers.
+The table has how pytest's work ends, in the inner process of a plain `pytest`, of the command
+`gate`, and with workers.
 """
 
 import json
@@ -260,7 +261,10 @@ def test_a_read_only_disk_is_said_before_the_run_unless_of_the_cache(shop, small
 
 # Signals.
 
-SLOW = "import pathlib, time\ndef test_slow(candidate):\n    pathlib.Path('started').touch()\n    time.sleep(600)\n"
+SLOW = (
+    "import pathlib, time\ndef test_slow(candidate):\n    pathlib.Path('started').touch()\n    "
+    "time.sleep(600)\n"
+)
 SLOW_TO_END = """
 import pathlib, time
 
@@ -447,9 +451,8 @@ def test_workers_of_a_run_from_python_judge_in_its_folder_alone(shop):
     """The folder is known to the outer process, and stands on no command line."""
     shop.checks.write_text(shop.checks.read_text() + '\n[gate]\ndata = "npz:zoo.npz"\n')
     code = (
-        "from harness import gate\n"
-        "result = gate('bad.safetensors', reports='elsewhere', baseline='none', options=['-n', '1'])\n"
-        "raise SystemExit(result.exit_status)\n"
+        "from harness import gate\nresult = gate('bad.safetensors', reports='elsewhere', "
+        "baseline='none', options=['-n', '1'])\nraise SystemExit(result.exit_status)\n"
     )
     ended = started_by(shop, [sys.executable, "-c", code])
     assert ended.returncode == 1, ended.stdout + ended.stderr

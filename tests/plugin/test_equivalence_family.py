@@ -140,9 +140,9 @@ def test_a_test_that_lets_changes_pass_makes_the_run_unsound(zoo):
 
 def test_an_original_that_changes_its_mind_makes_the_run_unsound(zoo, one_process):
     (zoo.root / "dice.py").write_text(
-        "import torch\n\nclass Dice(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-        "        self.fc = torch.nn.Linear(1, 1)\n\n    def forward(self, pixels):\n"
-        "        return torch.rand(len(pixels), 4) + 0 * self.fc.weight.sum()\n"
+        "import torch\n\nclass Dice(torch.nn.Module):\n    def __init__(self):\n        "
+        "super().__init__()\n        self.fc = torch.nn.Linear(1, 1)\n\n    def forward(self, "
+        "pixels):\n        return torch.rand(len(pixels), 4) + 0 * self.fc.weight.sum()\n"
     )
     import torch
     from safetensors.torch import save_file

@@ -1,7 +1,7 @@
 """Kills and full disks: work that goes on gives the same bits, and no file is ever half there.
 
-The kills are marked `faults`, run by `pytest tests -m faults`; `FAULTS_KILLS=50` kills each kind of work so often.
-Trainings are killed in `tests/networks`.
+The kills are marked `faults`, run by `pytest tests -m faults`; `FAULTS_KILLS=50` kills each kind of
+work so often. Trainings are killed in `tests/networks`.
 """
 
 import errno
@@ -61,7 +61,10 @@ class Work:
         return self.results(self.folder)
 
     def kill_after(self, seconds):
-        """Kill the command and all it started, unless it ends before; return whether it was killed."""
+        """Kill the command and all it started, unless it ends before.
+
+        Return whether it was killed.
+        """
         process = self.start()
         try:
             process.wait(timeout=seconds)

@@ -1,4 +1,7 @@
-"""The gate and calibration on a cluster: the same verdict and panel; what is lost ends in 4 and leaves no process."""
+"""The gate and calibration on a cluster: the same verdict and panel.
+
+What is lost ends in 4 and leaves no process.
+"""
 
 import json
 import os
@@ -86,13 +89,19 @@ def workers_at_work(zoo, name=FIRST, *, count=1):
         return at_work_now if len(at_work_now) == count else None
 
     def state():
-        return f"({name} ran in {at_work(zoo, name)}; live workers: {workers()}; all of Ray: {named('ray::')})"
+        return (
+            f"({name} ran in {at_work(zoo, name)}; live workers: {workers()}; all of Ray: "
+            f"{named('ray::')})"
+        )
 
     return wait_until(enough, seconds=150, state=state)
 
 
 def measuring_on_both_nodes(zoo):
-    """Wait until both nodes measure a model and a check predicts; a worker measures in a process of its own."""
+    """Wait until both nodes measure a model and a check predicts.
+
+    A worker measures in a process of its own.
+    """
 
     def measuring():
         no_driver_has_failed(zoo)
@@ -143,7 +152,8 @@ def started(
 def killed():
     """Return the marks of killed drivers. Nothing of these may run when all tests are done.
 
-    Ray's agents look for the head of such a cluster for a minute before they end, in which the other tests run.
+    Ray's agents look for the head of such a cluster for a minute before they end, in which the
+    other tests run.
     """
     marks = []
     yield marks

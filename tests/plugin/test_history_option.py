@@ -21,7 +21,10 @@ def test_runs_leave_a_line_each_and_the_report_draws_them(zoo, monkeypatch, caps
     result.stdout.fnmatch_lines(["*history: *history.jsonl: line 2: is no JSON*it is skipped*"])
     known = read_history(path)
     assert ([len(line.failing) for line in known.lines], len(known.damaged)) == ([0, 4], 1)
-    said = "attempt 2 on this test set: a recipe at the minimum detectable drop passes at least one of 2 attempts"
+    said = (
+        "attempt 2 on this test set: a recipe at the minimum detectable drop passes at least one "
+        "of 2 attempts"
+    )
     result.stdout.fnmatch_lines([f"*note: {said} with a probability of 10%"])
     assert (zoo.report()["attempt"], zoo.report()["chance_of_a_pass"]) == (2, 0.0975)
     page = (zoo.root / "reports/stress.html").read_text()
@@ -63,7 +66,10 @@ def test_what_cannot_be_left_is_told_and_changes_no_verdict(shared):
     (shared.root / "reports/history.jsonl").mkdir(parents=True)  # Nobody asked for it.
     result = shared.run("-k", "clean")
     assert (result.ret, shared.report()["verdict"]) == (0, "partial")
-    said = "*history: this run leaves no line (*history.jsonl: is a folder, expected a file for a run history*)"
+    said = (
+        "*history: this run leaves no line (*history.jsonl: is a folder, expected a file for a "
+        "run history*)"
+    )
     result.stdout.fnmatch_lines([said])
 
 

@@ -21,7 +21,10 @@ TEST = "stress_tests/test_clean.py"
 
 
 def written(bodies: dict[str, str]) -> dict:
-    """Return a file with a test for each body, of a family of its name; a body may have its own head."""
+    """Return a file with a test for each body, of a family of its name.
+
+    A body may have its own head.
+    """
     parts = [HEAD]
     for name, body in bodies.items():
         parts.append(

@@ -191,8 +191,9 @@ def build():
     return model
 """
 TORCH = (
-    "torch.set_default_dtype(torch.float64), torch.set_default_device('meta'), torch.set_grad_enabled(False), "
-    "torch.use_deterministic_algorithms(True), torch.manual_seed(0), np.random.seed(0)"
+    "torch.set_default_dtype(torch.float64), torch.set_default_device('meta'), "
+    "torch.set_grad_enabled(False), torch.use_deterministic_algorithms(True), "
+    "torch.manual_seed(0), np.random.seed(0)"
 )
 BUILT = """
     torch.set_num_threads(3); torch.set_float32_matmul_precision("medium")
@@ -221,7 +222,10 @@ def test_a_model_that_changes_the_process_is_judged_as_one_that_does_not(
 
 
 def judged(shop, effect="pass", when_built="pass"):
-    """Run the gate on a model that changes its process; return how it ended, and its report without folder and run."""
+    """Run the gate on a model that changes its process.
+
+    Return how it ended, and its report without folder and run.
+    """
     (shop.root / "changing.py").write_text(CHANGING.format(effect=effect, when_built=when_built))
     candidate = as_state_dict(shop.root / "models/augmented.safetensors")
     ended = run(shop, "--candidate", str(candidate), "--stress-set", "model=changing:build")

@@ -1,4 +1,7 @@
-"""The stress tests that ship are those of a repository without a copy; what it has itself comes first."""
+"""The stress tests that ship are those of a repository without a copy.
+
+What it has itself comes first.
+"""
 
 import pytest
 from zoo import STRESS_TESTS, GatedZoo, hypothesis_as_it_starts
@@ -140,7 +143,10 @@ def test_another_test_of_the_same_name_is_another_module(zoo):
 
 
 def test_an_own_test_of_a_shipped_family_may_have_keys_of_its_own(zoo):
-    """Its row is not one of the packaged test, which does not know the key; a key that nobody knows is an error."""
+    """Its row is not one of the packaged test, which does not know the key.
+
+    A key that nobody knows is an error.
+    """
     zoo.checks.write_text(
         zoo.checks.read_text().replace('id = "clean"\n', 'id = "clean"\nnote = "x"\n')
     )

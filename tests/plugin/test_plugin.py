@@ -1,6 +1,7 @@
 """The gate as its users run it, in one process: exit statuses, files and messages.
 
-Refusals are in test_refused.py, the table of endings in test_endings.py, runs with workers in test_workers.py.
+Refusals are in test_refused.py, the table of endings in test_endings.py, runs with workers in
+test_workers.py.
 """
 
 import re
@@ -251,7 +252,8 @@ def test_run_that_covers_less_is_partial(gate):
     ran.stdout.fnmatch_lines(
         [
             "*PARTIAL: *",
-            "*2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: *",
+            "*2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a "
+            "test: *",
         ]
     )
     ran.stdout.fnmatch_lines(["*80 of 400 images were measured"])
@@ -281,8 +283,8 @@ def test_checks_that_are_skipped_or_may_fail_leave_a_partial_verdict(gate):
     ran = gate.once(files=tests)
     assert ran.ending == (0, "partial")
     said = (
-        "2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: rotated images, "
-        "confidence and calibration"
+        "2 of 4 checks did not run: rotate-ccw-010, confident-errors; families without a test: "
+        "rotated images, confidence and calibration"
     )
     assert ran.report["omissions"] == [said]
 

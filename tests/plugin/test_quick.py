@@ -36,8 +36,8 @@ def test_the_quick_profile_takes_its_own_checks_and_says_what_is_left(gate):
     ran = gate.once(*PROFILE, page=True)
     assert ran.ending == (0, "pass")
     scope = (
-        "quick profile: 3 checks, made for a sample of 100 of 400 images; left out are 1 of the default profile's 4 "
-        "checks (all of rotated images) and the comparison of the models"
+        "quick profile: 3 checks, made for a sample of 100 of 400 images; left out are 1 of the "
+        "default profile's 4 checks (all of rotated images) and the comparison of the models"
     )
     ran.stdout.fnmatch_lines(["*PASS (quick profile): 3 of 3 checks pass"])
     ran.stdout.fnmatch_lines([scope])
@@ -140,8 +140,8 @@ def test_checks_made_for_a_sample_are_refused_in_another_profile(gate, options):
     assert ran.ret == 4
     ran.stderr.fnmatch_lines(
         [
-            "*checks-quick.toml: made for the quick profile's sample of 100 images, * with all 400. "
-            "Add --stress-profile quick, or name*"
+            "*checks-quick.toml: made for the quick profile's sample of 100 images, * with all "
+            "400. Add --stress-profile quick, or name*"
         ]
     )
 

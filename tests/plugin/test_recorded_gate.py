@@ -127,7 +127,10 @@ def test_families_that_were_not_exported_make_a_run_partial(zoo, recorded):
     assert report["verdict"] == "partial"
     others = ("clean-bee", "rotate-ccw-010", "confident-errors")
     assert zoo.statuses == {"clean": "pass", **dict.fromkeys(others, "not_applicable")}
-    said = "exported for clean images alone; not measured: single classes, confidence and calibration, rotated images"
+    said = (
+        "exported for clean images alone; not measured: single classes, confidence and "
+        "calibration, rotated images"
+    )
     assert said in " ".join(report["omissions"])
 
 

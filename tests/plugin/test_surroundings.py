@@ -80,7 +80,10 @@ def test_two_versions_of_the_harness_share_a_cache_and_no_prediction(zoo, tmp_pa
 
 
 NOT_NEEDED = {"click", "filelock", "safetensors", "sklearn"}
-"""Modules that such a run does without; without `filelock` it leaves no line in the history, and says so."""
+"""Modules that such a run does without.
+
+Without `filelock` it leaves no line in the history, and says so.
+"""
 
 
 @pytest.mark.faults

@@ -37,7 +37,10 @@ def started(folder, *arguments, command=("-m", "harness", "gate")):
 
 
 def test_a_folder_is_held_once_and_by_those_that_the_holder_starts(tmp_path):
-    code = "import sys, pathlib; from harness.base.files import held\nwith held(pathlib.Path(sys.argv[1])): pass"
+    code = (
+        "import sys, pathlib; from harness.base.files import held\nwith "
+        "held(pathlib.Path(sys.argv[1])): pass"
+    )
 
     def other(**how):
         return subprocess.run(

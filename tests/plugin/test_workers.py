@@ -156,7 +156,8 @@ def test_a_run_that_covers_less_is_partial(shared):
     assert ran.ending == (0, "partial")
     ran.stdout.fnmatch_lines(
         [
-            "stress: 4 checks on 400 images of zoo: 1,200 image-poses, without *; about * on * GB of memory*",
+            "stress: 4 checks on 400 images of zoo: 1,200 image-poses, without *; about * on * GB "
+            "of memory*",
             "stress: samples are chosen that fit into 0.001 s, if need be",
             "*PARTIAL: *",
         ]
@@ -204,9 +205,10 @@ KILLED = {
     "a-test": {"stress_tests/test_own.py": f"import os\n\ndef test_own():\n    {KILL}\n"},
     "after-its-last": {
         "stress_tests/conftest.py": (
-            "import os, pytest\n\n@pytest.hookimpl(tryfirst=True)\ndef pytest_sessionfinish(session):\n"
-            "    if getattr(session.config, 'workerinput', {}).get('workerid') == 'gw0':\n"
-            f"        {KILL}\n"
+            "import os, pytest\n\n@pytest.hookimpl(tryfirst=True)\ndef "
+            "pytest_sessionfinish(session):\n    if getattr(session.config, 'workerinput', "
+            "{}).get('workerid') == 'gw0':\n        "
+            f"{KILL}\n"
         )
     },
 }

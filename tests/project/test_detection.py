@@ -149,8 +149,8 @@ def test_measuring_counts_kept_results_whose_checkpoint_is_elsewhere(tmp_path, c
     write_result(result_of(MIDDLE, without=["flip"]), tmp_path / "results")
     assert measure_all([HEALTHY, MIDDLE], tmp_path, side_by_side=1, results=tmp_path / "results")
     assert (
-        "1 of 2 mutants have a result with every row (1 without a checkpoint here); 0 to measure, 1 to make"
-        in (capsys.readouterr().out)
+        "1 of 2 mutants have a result with every row (1 without a checkpoint here); 0 to measure, "
+        "1 to make" in (capsys.readouterr().out)
     )
 
 

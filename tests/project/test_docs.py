@@ -1,7 +1,8 @@
 """The documentation: it builds without a warning, its links resolve, and what it says to type works.
 
-Commands and the build take minutes: `pytest tests -m docs` runs them; the build needs the extra `docs`. A page's blocks
-run from top to bottom, with bash, in a folder that stands for what the page is about; see `checkout` and `shop`.
+Commands and the build take minutes: `pytest tests -m docs` runs them; the build needs the extra
+`docs`. A page's blocks run from top to bottom, with bash, in a folder that stands for what the page
+is about; see `checkout` and `shop`.
 """
 
 import json
@@ -55,7 +56,8 @@ SMALLER = (
     (r"(stress-harness (?:evaluate|compare) [^\n#]*)", r"\1 --samples 20 "),
 )
 TINY_NETWORK = (
-    # A network that is built as quickly as it predicts, in place of the ResNet, with pictures and classes of its own.
+    # A network that is built as quickly as it predicts, in place of the ResNet, with pictures and
+    # classes of its own.
     (r"torchvision\.models:resnet18", "small:Small"),
     (r"--size 224", "--size 16"),
     (r"num_classes=7", "num_classes=4"),
@@ -374,7 +376,10 @@ def place(folder: Path, package: Path, shorter, *, options: str = "") -> Place:
 
 
 def small_panel(folder: Path) -> list[str]:
-    """Give a checkout a panel of few models, with the thresholds that follow from it; return their paths."""
+    """Give a checkout a panel of few models, with the thresholds that follow from it.
+
+    Return their paths.
+    """
     checks = read_checks(folder / "stress_tests/checks.toml")
     panel = read_panel(ROOT / "models/panel.json", checks)
     panel = replace(panel, models=panel.models[:REFERENCE_MODELS])
@@ -464,13 +469,15 @@ def test_a_gate_for_ones_own_model_and_one_gate_more(shop):
     report = shop.report()
     assert report["verdict"] == "pass"
     families = {check["family"] for check in report["checks"] if check["provenance"] == "panel"}
-    # How much a turn costs these networks varies, for all that three can tell, by more than their 400 images allow for.
+    # How much a turn costs these networks varies, for all that three can tell, by more than their
+    # 400 images allow for.
     assert "confidence" in families
     assert (shop.folder / "models/incumbent.safetensors").exists()
 
     shop.follow("add-check.md")
     (dim,) = (check for check in shop.report()["checks"] if check["family"] == "dim")
-    # Three reference models of a network this small may differ too much for a threshold; what they reach is there.
+    # Three reference models of a network this small may differ too much for a threshold; what they
+    # reach is there.
     assert (dim["id"], dim["status"] in {"pass", "informational"}) == ("dim-030", True)
     assert 0 < dim["reference_mean"] < 1
 

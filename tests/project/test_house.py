@@ -138,7 +138,8 @@ PRINTING = {
 }
 """Modules with a `print` of their own.
 
-They print before click is imported, show pages that ship, print for all others, or run inside pytest.
+They print before click is imported, show pages that ship, print for all others, or run inside
+pytest.
 """
 
 

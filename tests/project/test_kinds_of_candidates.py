@@ -98,7 +98,8 @@ def shop(pytester, monkeypatch):
             openvino.convert_model("runs/new.onnx"), "runs/new.xml", compress_to_fp16=False
         )
     started = subprocess.run
-    # That other processes answer alike is a self-check, with tests of its own; each takes seconds to start.
+    # That other processes answer alike is a self-check, with tests of its own; each takes seconds
+    # to start.
     monkeypatch.setattr("harness.run.steadiness.asked_elsewhere", lambda *_: ())
     run_here(monkeypatch, pytester, [])
     here = subprocess.run

@@ -1,7 +1,7 @@
 """Prose of the repository: short sentences, none of the old idiom, one word for one thing.
 
-Prose is Markdown, docstrings, comments, messages, the report's templates and the notebook's text. The rules are in
-prose.toml.
+Prose is Markdown, docstrings, comments, messages, the report's templates and the notebook's text.
+The rules are in prose.toml.
 """
 
 import ast

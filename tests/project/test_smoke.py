@@ -1,4 +1,7 @@
-"""Each benchmark and example runs to its end on few images, and changes nothing; run by `pytest tests -m smoke`."""
+"""Each benchmark and example runs to its end on few images, and changes nothing.
+
+Run by `pytest tests -m smoke`.
+"""
 
 import hashlib
 import importlib.util
@@ -36,7 +39,10 @@ HEAVY = {
     "benchmarks.scale",
     "benchmarks.skew",
 }
-"""Take a minute or more each, since they gate many models; run by `SMOKE=all pytest tests -m smoke`."""
+"""Take a minute or more each, since they gate many models.
+
+Run by `SMOKE=all pytest tests -m smoke`.
+"""
 EXAMPLES = {
     "digits_on_photos": (
         "digits_on_photos.py data",
@@ -106,7 +112,10 @@ def test_each_example_has_a_smoke_run():
     ],
 )
 def test_tables_on_a_page_are_those_of_the_results(module, options, monkeypatch):
-    """The option `--check` looks; other pages take minutes, or have results of an older checks file."""
+    """The option `--check` looks.
+
+    Other pages take minutes, or have results of an older checks file.
+    """
     monkeypatch.setenv("BENCHMARKS_CHECK", "1")
     main, *_ = importlib.import_module(str(find_main(module))).COMMANDS[""]
     assert not main(**options)

@@ -313,7 +313,8 @@ def test_nothing_of_the_harness_names_the_example():
 
 def test_other_projects_of_the_environment_notice_nothing(tmp_path, python):
     (tmp_path / "test_other.py").write_text(
-        "import sys\n\ndef test_other():\n    assert not {'torch', 'cv2', 'matplotlib'} & set(sys.modules)\n"
+        "import sys\n\ndef test_other():\n    assert not {'torch', 'cv2', 'matplotlib'} & "
+        "set(sys.modules)\n"
     )
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", cwd=tmp_path)
     assert "1 passed" in done.stdout
@@ -347,7 +348,10 @@ def test_a_repository_is_made_calibrated_used_and_run_by_its_workflow(shop, pyth
         "github",
     )
     said = harness("init", *GIVEN, *wanted, "--checkpoint", "runs/seed-1.pth")
-    groups = "groups: camera (rear 200, front 200); each group gets a check by\n  stress-harness init --families slice\n"
+    groups = (
+        "groups: camera (rear 200, front 200); each group gets a check by\n  stress-harness init "
+        "--families slice\n"
+    )
     assert groups in said
     git("init", "-q")
     assert "  stress-harness accept --provisional FILE" in said, (

@@ -76,7 +76,10 @@ def test_it_has_few_parameters_and_takes_every_setting(monkeypatch):
 
 def test_it_is_public_and_loads_nothing_before_it_is_asked_for():
     assert harness.gate is gate
-    code = "import sys, harness; print(sorted({'torch', 'numpy', 'harness.report.api'} & set(sys.modules)))"
+    code = (
+        "import sys, harness; print(sorted({'torch', 'numpy', 'harness.report.api'} & "
+        "set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'gates'"):
@@ -328,7 +331,8 @@ def test_a_folder_that_cannot_be_written_keeps_its_reports(zoo):
 
 def test_a_run_starts_without_the_request_and_tells_its_lines_as_they_come(tmp_path):
     (tmp_path / "test_one.py").write_text(
-        "import os, sys\ndef test_one(): print([name for name in os.environ if 'REQUEST_FILE' in name], sys.argv)\n"
+        "import os, sys\ndef test_one(): print([name for name in os.environ if 'REQUEST_FILE' in "
+        "name], sys.argv)\n"
     )
     lines: list[str] = []
     request = RunRequest(

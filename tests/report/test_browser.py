@@ -40,7 +40,10 @@ EVIL = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
 
 
 def check(folder: Path, *arguments: str, cwd: Path = ROOT) -> Path:
-    """Run the gate and return its page; whether the model passes is not what these tests are about."""
+    """Run the gate and return its page.
+
+    Whether the model passes is not what these tests are about.
+    """
     command = [
         sys.executable,
         "-m",
@@ -167,7 +170,8 @@ def chromium():
     path = next((found for name in names if name and (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(
-            "no browser: install Chromium (apt-get install chromium), or name one in $STRESS_BROWSER"
+            "no browser: install Chromium (apt-get install chromium), or name one in "
+            "$STRESS_BROWSER"
         )
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
@@ -271,7 +275,10 @@ def test_arrows_move_between_checks_and_between_pictures(damaged, open_page):
 
 def test_a_phone_shows_no_table_that_moves_sideways(damaged, open_page):
     page = unfolded(open_page(damaged, width=390, height=844))
-    wide = "[...document.querySelectorAll('table, .scroll')].filter(one => one.scrollWidth > one.clientWidth + 1)"
+    wide = (
+        "[...document.querySelectorAll('table, .scroll')].filter(one => one.scrollWidth > "
+        "one.clientWidth + 1)"
+    )
     assert page.evaluate(f"{wide}.map(one => one.closest('.section').dataset.name)") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     cell = page.locator(".checks tbody td[data-title=measured]").first
@@ -407,7 +414,10 @@ def test_checks_can_be_searched_filtered_and_saved(damaged, open_page):
 def test_checks_are_sorted_by_their_titles_with_keys_alone(damaged, open_page):
     page = open_page(damaged)
     title = page.get_by_role("button", name="measured", exact=True)
-    values = "rows => rows.map(row => row.cells[2].dataset.value).filter(value => value !== undefined).map(Number)"
+    values = (
+        "rows => rows.map(row => row.cells[2].dataset.value).filter(value => value !== "
+        "undefined).map(Number)"
+    )
     for direction, order in (("ascending", 1), ("descending", -1)):
         title.focus()
         page.keyboard.press("Enter")
@@ -486,7 +496,10 @@ def test_headings_are_in_order_and_tables_and_pictures_can_be_read(damaged, open
 def test_no_width_makes_the_page_scroll_sideways(damaged, open_page, width):
     page = unfolded(open_page(damaged, width=width, height=844))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    wider = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent.slice(0, 40))"
+    wider = (
+        "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => "
+        "one.textContent.slice(0, 40))"
+    )
     assert width < 1280 or open_page(damaged).locator(".scroll").evaluate_all(wider) == []
 
 

@@ -116,7 +116,8 @@ def test_a_drift_names_the_check_that_deviates_most_first(checks):
     )
     assert cause.group == "drift of everything"
     assert cause.evidence.startswith(
-        "log-loss-clean deviates most, by 31.0 standard deviations of reference models. Checks of clean images, "
+        "log-loss-clean deviates most, by 31.0 standard deviations of reference models. Checks of "
+        "clean images, "
     )
 
 
@@ -264,13 +265,16 @@ def test_one_group_that_falls_is_the_cause(accuracies, failing, group, checks):
     assert cause.group == group
     if group == "one group of images":
         assert cause.evidence == (
-            "The odds of an error on vendor c are 1.7 times those of reference models, on any other group by vendor at "
-            "most 1.1 times."
+            "The odds of an error on vendor c are 1.7 times those of reference models, on any "
+            "other group by vendor at most 1.1 times."
         )
 
 
 def test_uniform_damage_is_no_single_group(checks):
-    """Errors are 1.5 times those of reference models in each group; of the hardest one these are 15 points."""
+    """Errors are 1.5 times those of reference models in each group.
+
+    Of the hardest one these are 15 points.
+    """
     template = next(
         each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean"
     )
@@ -322,7 +326,8 @@ def test_a_small_miss_beside_a_large_one_names_no_cause(checks):
     of_class_alone = likely_cause([*rest, missed, beside])
     assert of_class_alone.group == "class confusion"
     assert of_class_alone.evidence == (
-        "Checks of g deviate by up to 16.0 standard deviations of reference models, and accuracy on all classes passes."
+        "Checks of g deviate by up to 16.0 standard deviations of reference models, and accuracy "
+        "on all classes passes."
     )
     assert likely_cause([*rest, far, beside]).group == "class confusion"
 
@@ -419,7 +424,10 @@ def test_batch_norms_are_the_cause_where_they_are_the_strongest_evidence(checks)
         Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6))
     )
     cause = likely_cause([deviates])
-    evidence = "Activations do not fit the running statistics of early layers, by up to 22.0 standard deviations of"
+    evidence = (
+        "Activations do not fit the running statistics of early layers, by up to 22.0 standard "
+        "deviations of"
+    )
     assert cause.group == "batch norms"
     assert cause.evidence == f"{evidence} reference models."
     assert cause.advice.startswith("Look at the running statistics of these layers first")
@@ -577,7 +585,8 @@ def test_a_class_that_is_never_predicted_is_named_first_and_no_other(checks):
     _, regression, cause, _ = diagnose(outcome).facts
     assert regression.startswith("Bag (−91.0 points) is never predicted")
     assert cause.startswith(
-        "Likely cause: a class that is never predicted. Bag is never predicted (of 1,000 images). Look for its images "
+        "Likely cause: a class that is never predicted. Bag is never predicted (of 1,000 images). "
+        "Look for its images "
     )
     for report in (
         "\n".join(summary_lines(outcome, Path("reports"))),
@@ -612,8 +621,8 @@ def test_two_swapped_classes_are_confused_though_a_third_fails(moved, beside, sw
     assert cause.group == ("class confusion" if swapped else "drift of everything")
     if swapped and not beside:
         assert cause.evidence == (
-            "Pullover and Coat are predicted as each other, 49% of Pullover (incumbent 1%) and 49% of Coat (incumbent "
-            "1%): 100% of the new errors."
+            "Pullover and Coat are predicted as each other, 49% of Pullover (incumbent 1%) and "
+            "49% of Coat (incumbent 1%): 100% of the new errors."
         )
 
 

@@ -105,8 +105,8 @@ def test_an_informational_check_far_from_reference_models_is_a_sign():
     assert probability(far) == pytest.approx(p)
     _, sign = lines_of(SAFE, far)
     assert sign == (
-        "worse than reference models among 1 informational checks: shown 70.0%, reference models 62.4% ± 0.8 "
-        f"(9.5 standard deviations, p = {p:.2g})"
+        "worse than reference models among 1 informational checks: shown 70.0%, reference models "
+        f"62.4% ± 0.8 (9.5 standard deviations, p = {p:.2g})"
     )
     ordinary = several(60, 0.624, models=4)
     assert len(lines_of(SAFE, far, *ordinary[:20])) == 2
@@ -142,14 +142,14 @@ def test_what_reference_models_do_too_is_no_sign(ordinary):
         (
             (SAFE, informational(0.7)),
             {"scope": "quick"},
-            "c.safetensors passes all 1 quick checks, with signs of a weaker model; only the full gate can say that it "
-            "is fit to ship.",
+            "c.safetensors passes all 1 quick checks, with signs of a weaker model; only the full "
+            "gate can say that it is fit to ship.",
         ),
         (
             (SAFE, informational(0.7), *several(4, 0.6)),
             {},
-            "c.safetensors passes all 1 checks that have a threshold, with signs of a weaker model; 5 are "
-            "informational.",
+            "c.safetensors passes all 1 checks that have a threshold, with signs of a weaker "
+            "model; 5 are informational.",
         ),
     ],
     ids=["alone", "weaker", "quick", "many"],
@@ -210,8 +210,8 @@ def test_many_checks_a_little_worse_are_one_sign():
     worse = several(12, 0.648, families=4)
     p = stats.t.sf(3 / 1.05**0.5, 19)
     assert lines_of(SAFE, *worse)[-1] == (
-        f"worse than reference models over 12 checks together: p = {p:.2g}; mostly family 0 +3.0, family 1 +3.0, "
-        "family 2 +3.0 standard deviations, means of a family's checks"
+        f"worse than reference models over 12 checks together: p = {p:.2g}; mostly family 0 +3.0, "
+        "family 1 +3.0, family 2 +3.0 standard deviations, means of a family's checks"
     )
     assert not any("together" in line for line in lines_of(SAFE, *worse[::4])), (
         "one family has its own signs"

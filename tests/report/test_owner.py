@@ -249,7 +249,8 @@ print(*sorted({{"torch", "numpy", "pydantic"}} & set(sys.modules)))
     [
         ("import harness.plugin", ""),
         ("import harness.plugin.outer, harness.report.owner, harness.cli.gate", "pydantic"),
-        ("from pathlib import Path\nfrom harness.report.redraw import redrawn\nredrawn(Path({record!r}))",
+        ("from pathlib import Path\nfrom harness.report.redraw import "
+            "redrawn\nredrawn(Path({record!r}))",
          "numpy pydantic"),
     ],
     ids=["plugin", "owner", "reports"],

@@ -580,8 +580,8 @@ def test_failures_by_kind_stand_side_by_side_with_what_is_new():
         in whole
     )
     assert (
-        "2 of 300 images are wrong in most of 9 poses (baseline 2): 2 of them, the most confident first"
-        in whole
+        "2 of 300 images are wrong in most of 9 poses (baseline 2): 2 of them, the most confident "
+        "first" in whole
     )
     captions = [
         " ".join(plain(text).split())

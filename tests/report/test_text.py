@@ -307,8 +307,9 @@ def test_the_summary_ends_with_verdict_failures_and_report():
         f"{counts_in_words(OUTCOME.results)}",
         f"candidate runs/new.safetensors: {headline(OUTCOME)}",
         "  Clean accuracy 92.1%.",
-        "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, translate or flip images "
-        "(rotated images). Look at the augmentation: its angles, shifts and flips.",
+        "  Likely cause: geometry. Clean accuracy passes, and most failing checks rotate, "
+        "translate or flip images (rotated images). Look at the augmentation: its angles, shifts "
+        "and flips.",
         "  Failing checks: geometry 1 of 1.",
         "  failed: test_own.py::test_mine",
         f"  {FAIL.explain('reports/stress.html')}",
@@ -333,7 +334,8 @@ def test_of_many_failures_a_summary_has_the_worst_of_each_behavior():
 def test_the_counts_add_up():
     outcome = outcome_with(OUTCOME, verdicts=(REPORTED, HELD, FAIL, ERROR, MISSING))
     assert counts_in_words(outcome.results) == (
-        "5 checks: 1 without a result, 1 fail, 1 pass, 1 informational (without a threshold), 1 not applicable"
+        "5 checks: 1 without a result, 1 fail, 1 pass, 1 informational (without a threshold), 1 "
+        "not applicable"
     )
     assert counts_in_words(outcome.results) in summary_lines(outcome, REPORTS)
     assert f"- {counts_in_words(outcome.results)}" in markdown(outcome)
@@ -362,7 +364,8 @@ def test_no_p_is_nought():
             "; at 95% confidence it loses at most 0.1 points, less than the margin of 1",
         ),
         (0, 0, 500, "; at 95% confidence it loses at most 0.0 points, less than the margin of 1"),
-        # The bound is 0.2 + 1.645 sqrt(9 - 500 * 0.002^2) / 500 = 1.2 points: (0.987 / 0.8)^2 of 500 images, 261 more.
+        # The bound is 0.2 + 1.645 sqrt(9 - 500 * 0.002^2) / 500 = 1.2 points: (0.987 / 0.8)^2 of
+        # 500 images, 261 more.
         (5, 4, 500, "the margin is 1: about 270 more labeled images would decide"),
         (
             24,
@@ -460,7 +463,8 @@ def test_the_headline_has_clean_accuracy_and_the_top_regression():
     [
         (
             model(confusion=((880, 115, 5), (130, 860, 10), (5, 5, 990))),
-            "top −7.0 points, mostly predicted as shirt, and shirt −7.0 points, mostly predicted as top",
+            "top −7.0 points, mostly predicted as shirt, and shirt −7.0 points, mostly predicted "
+            "as top",
         ),
         (model(confusion=((940, 50, 10), (60, 930, 10), (5, 5, 990))), ""),
         (
@@ -502,7 +506,10 @@ def test_without_an_incumbent_accuracy_stands_beside_reference_models():
 def test_a_comparison_concludes():
     flips = {"new_failures": [1, 2, 3], "fixed_failures": [4], "mcnemar_p": 0.00001}
     found = overview(WORSE, INCUMBENT, n=60)
-    said = "3 new and 1 fixed errors, p < 0.0001; top −7.0 and shoe −6.5 points, mostly predicted as shirt."
+    said = (
+        "3 new and 1 fixed errors, p < 0.0001; top −7.0 and shoe −6.5 points, mostly predicted as "
+        "shirt."
+    )
     assert conclusion(found, flips) == said
     assert said.replace("<", "&lt;") in comparison_page(found, flips, {"data": "shop"}, {})
 

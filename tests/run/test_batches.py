@@ -101,7 +101,10 @@ def test_the_last_bits_may_differ():
 
 
 class Asked:
-    """A predictor in this process; answers of images at odd places in a batch are mixed up if it is `careless`."""
+    """A predictor in this process.
+
+    Answers of images at odd places in a batch are mixed up if it is `careless`.
+    """
 
     def __init__(self, *, careless: bool) -> None:
         self.careless, self.model = careless, network()

@@ -141,8 +141,8 @@ def test_a_candidate_of_another_order_has_no_verdict(shared):
     ran = shared.once("--candidate", "turned.safetensors")
     assert ran.ending == (4, "error")
     assert (
-        "[MODEL] candidate turned.safetensors: its classes are in another order than those of the data"
-        in ran.why
+        "[MODEL] candidate turned.safetensors: its classes are in another order than those of the "
+        "data" in ran.why
     )
     assert "most clean images of ant as dog (" in ran.why
 

@@ -243,7 +243,8 @@ def test_a_failed_test_without_a_row_is_a_verdict_without_thresholds(session_of)
         ),
         (
             ["clean", "clean-bee"],
-            "2 of 4 checks did not run: clean, clean-bee; families without a test: clean images, single classes",
+            "2 of 4 checks did not run: clean, clean-bee; families without a test: clean images, "
+            "single classes",
         ),
     ],
 )
@@ -360,9 +361,8 @@ def test_checks_made_for_a_sample_say_what_they_leave_out(session_of):
     tally = report_all(session)
     measured = "quick profile: 2 checks, made for a sample of 100 of 400 images; left out are "
     assert finished(tally, session, default=default).run.scope == (
-        measured
-        + "2 of the default profile's 4 checks (all of rotated images, confidence and calibration) and the "
-        "comparison of the models"
+        measured + "2 of the default profile's 4 checks (all of rotated images, confidence and "
+        "calibration) and the comparison of the models"
     )
     assert finished(tally, session).run.scope == measured + "the comparison of the models"
     assert finished(tally, session).results.omissions == ()

@@ -57,7 +57,10 @@ def role(name: str, model: nn.Module) -> RoleModel:
 
 
 def session_of(levels, labels, *, candidate=None, baseline=None) -> StressSession:
-    """A run on plain images of these levels of gray, 8 x 8; their numbers in the full split start at 100."""
+    """A run on plain images of these levels of gray, 8 x 8.
+
+    Their numbers in the full split start at 100.
+    """
     pixels = (
         torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
     )
@@ -71,7 +74,10 @@ def session_of(levels, labels, *, candidate=None, baseline=None) -> StressSessio
 
 @pytest.fixture
 def session() -> StressSession:
-    """Six images: 102, dark, is predicted as bright, and 105, bright, as dark. The baseline says the opposite."""
+    """Six images: 102, dark, is predicted as bright, and 105, bright, as dark.
+
+    The baseline says the opposite.
+    """
     return session_of([20, 21, 240, 241, 242, 22], [0, 0, 0, 1, 1, 1], baseline=Mean(-5.0))
 
 
@@ -195,7 +201,10 @@ def test_without_another_model_its_view_is_left_out(session):
 
 
 def test_cases_of_the_consensus_show_the_mean_of_the_panel(session):
-    """They predict all but 105 correctly. The candidate loses 102, flipped and clean, where they are surer."""
+    """They predict all but 105 correctly.
+
+    The candidate loses 102, flipped and clean, where they are surer.
+    """
     wrong = np.zeros(106, dtype=np.int16)
     wrong[105] = 1
     views = {}
@@ -309,7 +318,8 @@ def test_a_search_shows_the_images_that_flip_first_in_their_pose():
 
 
 def test_a_search_shows_images_that_are_right_as_they_are_if_there_are_any():
-    # 110 with the label dark is wrong when clean, then correct; 200 with the label bright is correct, then wrong.
+    # 110 with the label dark is wrong when clean, then correct; 200 with the label bright is
+    # correct, then wrong.
     session = session_of([110, 200], [0, 1])
     found = first_failures(session.roles["candidate"].classifier, session.images, POSES)
     cases = evidence_of(judged(robust_accuracy(found)), found).examples(session)

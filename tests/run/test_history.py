@@ -1,4 +1,7 @@
-"""A run leaves one line, whole; lines are read back as a series, and one that is damaged is named and skipped."""
+"""A run leaves one line, whole.
+
+Lines are read back as a series, and one that is damaged is named and skipped.
+"""
 
 import errno
 import json

@@ -32,7 +32,10 @@ def colored(count=600):
 
 
 class Reader(nn.Module):
-    """Names the light channel of what it was trained to see; errs on a share of the images at random."""
+    """Names the light channel of what it was trained to see.
+
+    Errs on a share of the images at random.
+    """
 
     def __init__(self, seen, *, errs=0.0):
         super().__init__()

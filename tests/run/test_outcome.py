@@ -92,7 +92,8 @@ def test_the_verdict_and_exit_status(changes, overall, status):
         ),
         (
             {"verdicts": (PASS, OPEN)},
-            "PARTIAL: 1 of 2 checks pass of those that ran; undecided: open; no verdict on the whole",
+            "PARTIAL: 1 of 2 checks pass of those that ran; undecided: open; no verdict on the "
+            "whole",
         ),
         ({"verdicts": (FAIL,), "errors": ("NaN",)}, "ERROR: the run is inconclusive"),
     ],

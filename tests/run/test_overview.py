@@ -158,7 +158,10 @@ def test_what_is_left_out_is_named_and_asked_of_no_model(images):
     assert some.left_out == ("accuracy rotated and translated", "expected calibration error")
     assert sent_and_read(some) == some
     page = comparison_page(replace(some, models=some.models * 2), FLIPS, {}, {})
-    said = "Not measured, since 200 images, the fewest that tell enough, take too long: accuracy rotated"
+    said = (
+        "Not measured, since 200 images, the fewest that tell enough, take too long: accuracy "
+        "rotated"
+    )
     assert said in page
     assert comparison_lines(
         replace(some, models=some.models * 2), flips(model.predict(images), model.predict(images))

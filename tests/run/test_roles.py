@@ -60,8 +60,8 @@ def test_a_role_of_ones_own_has_an_option_a_model_rows_and_an_entry(
     if model is None:
         text = " ".join(shared.once("--help").said.split())
         assert (
-            "--teacher=MODEL|none The model that the candidate learnt from, or none (default: none)."
-            in text
+            "--teacher=MODEL|none The model that the candidate learnt from, or none (default: "
+            "none)." in text
         )
         kinds = "(`stress-harness list predictors` prints the kinds) (default: "
         assert f"--candidate=MODEL The model under test {kinds}" in text

@@ -26,8 +26,8 @@ from harness.run import steadiness
 from harness.run.session import StressSession
 from harness.run.stress_json import stress_json
 
-# The zoo has no test that searches, nor of attention, background and corruption; see test_search.py,
-# test_localisation.py and test_corruptions.py.
+# The zoo has no test that searches, nor of attention, background and corruption; see
+# test_search.py, test_localisation.py and test_corruptions.py.
 ELSEWHERE = ["turned-020-searched", "blind", "blurred", "maps-follow-weights"]
 
 

@@ -93,7 +93,10 @@ def test_what_a_panel_is_asked_about_is_the_same_in_a_thorough_run(options, tmp_
 
 
 def test_a_check_has_a_sample_by_the_panel_where_its_metric_is_weighted(with_votes):
-    """As with `--stress-budget`, where all checks of a family are weighted; a file may name a family with others."""
+    """As with `--stress-budget`, where all checks of a family are weighted.
+
+    A file may name a family with others.
+    """
     area = ERRORS.replace("errors", "area", 1).replace("confident_errors", "risk_coverage_area")
 
     def asked(text="", **more):

@@ -1,4 +1,7 @@
-"""The overview of a run: as much as the run has searched, never a verdict. Runs with workers: test_workers.py."""
+"""The overview of a run: as much as the run has searched, never a verdict.
+
+Runs with workers: test_workers.py.
+"""
 
 import pytest
 from zoo import ROWS, SEARCH

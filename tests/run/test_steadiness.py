@@ -157,9 +157,9 @@ def test_files_of_pictures_reach_the_other_process(tmp_path, monkeypatch):
             image = np.full((8, 8), 30 * (label * 4 + number), dtype=np.uint8)
             Image.fromarray(image).save(tmp_path / "data" / name / f"{number}.jpg")
     (tmp_path / "decoding.py").write_text(
-        "import numpy as np\n\ndef answer(files):\n"
-        "    lengths = [len(file) + 1000 * (file[:2] == b'\\xff\\xd8') for file in files]\n"
-        "    return np.array([[n, 0] for n in lengths], dtype=np.float32)\n\nanswer.pixels = 'encoded'\n"
+        "import numpy as np\n\ndef answer(files):\n    lengths = [len(file) + 1000 * (file[:2] == "
+        "b'\\xff\\xd8') for file in files]\n    return np.array([[n, 0] for n in lengths], "
+        "dtype=np.float32)\n\nanswer.pixels = 'encoded'\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(anew, "SEEDS", ("10",))

@@ -10,7 +10,10 @@ _VERDICTS = {
     WORSE: {"fail", "partial"},
     INCONCLUSIVE: {"error", "partial"},
 }
-"""The verdicts that an exit status may have; a partial one has the status of the checks that ran."""
+"""The verdicts that an exit status may have.
+
+A partial one has the status of the checks that ran.
+"""
 ASK_NOTHING = {"--stress-plan", "--co", "-h", "--help"}
 """Options of runs that judge nothing on purpose."""
 

@@ -33,7 +33,10 @@ PLAIN_TEST = "def test_plain():\n    pass\n"
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a run: its exit status, negative for a signal, None where it hung, its output, and its folder."""
+    """The end of a run: its exit status, negative for a signal.
+
+    None where it hung, its output, and its folder.
+    """
 
     status: int | None
     output: str
@@ -144,7 +147,10 @@ class Fresh:
         self.child = child
 
     def wait(self, seconds: float) -> int | None:
-        """Wait for the end, at most so long; return the exit status, None for a run that goes on."""
+        """Wait for the end, at most so long.
+
+        Return the exit status, None for a run that goes on.
+        """
         try:
             return self.child.wait(max(seconds, 0.0))
         except subprocess.TimeoutExpired:
@@ -200,7 +206,10 @@ class Forked:
         self.pid, self.answers, self.status = pid, answers, None
 
     def wait(self, seconds: float) -> int | None:
-        """Wait for the end, at most so long; return the exit status, None for a run that goes on."""
+        """Wait for the end, at most so long.
+
+        Return the exit status, None for a run that goes on.
+        """
         import select
 
         if self.status is None and select.select([self.answers], [], [], max(seconds, 0.0))[0]:

@@ -17,11 +17,11 @@ from harness.cli import options
     cls=options.CommandWithExample,
     example="init --data folder:test --checkpoint a.pth --model torchvision.models:resnet50 --set "
     "transform=torchvision --set model_args.num_classes=5",
-    help="Make a gate in your own repository FOLDER (default: this one). It writes a "
-    "checks file with checks of the families wanted, stress_tests/checks.toml; their tests are "
-    "those of this package. The table [gate] has the settings given here, also those of --set, for all commands. "
-    "Paths in options are relative to the repository. Existing files stay; an existing checks file "
-    "gets only the named families that it lacks.",
+    help="Make a gate in your own repository FOLDER (default: this one). It writes a checks file "
+    "with checks of the families wanted, stress_tests/checks.toml; their tests are those of "
+    "this package. The table [gate] has the settings given here, also those of --set, for all "
+    "commands. Paths in options are relative to the repository. Existing files stay; an "
+    "existing checks file gets only the named families that it lacks.",
 )
 @click.argument("folder", type=options.FILE, default=Path())
 @click.option(

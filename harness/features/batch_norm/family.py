@@ -35,7 +35,9 @@ def starter_checks(_: StarterData) -> list[Row]:
 def stale_statistics_are_noticed(
     session: StressSession, judge: Judge
 ) -> Callable[[], Finding] | None:
-    """Return what finds out whether running statistics of another scale pass; None without checks that can tell.
+    """Return what finds out whether running statistics of another scale pass.
+
+    None without checks that can tell.
 
     Smaller variances lie farther away, so no minimum can.
     """

@@ -31,4 +31,7 @@ BATCH_NORM_MISFIT = Metric(
     range=(0.0, 1e6),
     heavy_tailed=True,
 )
-"""The fourth root of the distance, for images augmented as in training. Healthy networks have about 0.1."""
+"""The fourth root of the distance, for images augmented as in training.
+
+Healthy networks have about 0.1.
+"""

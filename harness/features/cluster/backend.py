@@ -1,4 +1,7 @@
-"""Work on a cluster: of models, of decoding and of whole gates. This process decides what to compute."""
+"""Work on a cluster: of models, of decoding and of whole gates.
+
+This process decides what to compute.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ class RayCluster(Nodes):
         workers: int,  # noqa: ARG002
         screen: bool,
     ) -> Engine:
-        """Return a backend for the model; the cluster determines the device and the number of workers."""
+        """Return a backend for the model.
+
+        The cluster determines the device and the number of workers.
+        """
         self.start()
         return _OnCluster(model, self, screen=screen)
 
@@ -103,11 +109,13 @@ class RayCluster(Nodes):
         return list(range(self.workers))
 
     def result(self, what: str, function: Callable[[int], T]) -> T:
-        """Return the function's result from a node; its argument is the number of a core of its own.
+        """Return the function's result from a node.
 
-        All nodes must share the project's folder. Prints `what`, the time and the node at the end. An `InputError` of
-        the function is raised here. Raises `BackendLostError` if the task was lost with its node three times, or if no
-        node is left.
+        Its argument is the number of a core of its own.
+
+        All nodes must share the project's folder. Prints `what`, the time and the node at the end.
+        An `InputError` of the function is raised here. Raises `BackendLostError` if the task was
+        lost with its node three times, or if no node is left.
         """
         from tqdm import tqdm
 
@@ -154,7 +162,9 @@ def _on_a_core(
 
 
 def ranges(count: int, *, size: int, workers: int, most: int) -> Iterator[tuple[int, int]]:
-    """Divide `count` inputs into ranges of whole batches of `size`, at most `most` batches each; the last are small.
+    """Divide `count` inputs into ranges of whole batches of `size`, at most `most` batches each.
+
+    The last are small.
 
     The inputs of a batch depend only on `size`, and so do the bits.
     """

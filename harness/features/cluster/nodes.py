@@ -35,7 +35,10 @@ TRIES = 3
 STARTING, PATIENCE = 180.0, 30.0
 """Most seconds until the nodes answer at the start, and later without any node."""
 _AHEAD = 2
-"""Calls per core that are begun, so no core waits for the driver; at most as many times this await the consumer."""
+"""Calls per core that are begun, so no core waits for the driver.
+
+At most as many times this await the consumer.
+"""
 _HELD = 8
 """Objects of the store that a worker keeps: the models of the roles, and the latest calls."""
 _QUIET = {
@@ -47,9 +50,12 @@ _NICENESS = "RAY_worker_niceness"
 
 
 def connect(options: BackendOptions) -> None:
-    """Join the cluster that the options name, or start one on this machine; a process stays in its first cluster.
+    """Join the cluster that the options name, or start one on this machine.
 
-    Raises `InputError` if Ray is not installed or finds no cluster. Ray's logs are off unless the options want them.
+    A process stays in its first cluster.
+
+    Raises `InputError` if Ray is not installed or finds no cluster. Ray's logs are off unless the
+    options want them.
     """
     logs = options.ray_logs
     if not logs:
@@ -66,7 +72,8 @@ def connect(options: BackendOptions) -> None:
     address = options.ray_address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ClusterError(
-            "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and run on one of its nodes",
+            "is an address of Ray clients; name the cluster itself, such as 10.0.0.1:6379, and "
+            "run on one of its nodes",
             setting=f"ray_address {address}",
         )
     how: dict[str, Any] = {"log_to_driver": logs, "configure_logging": not logs}
@@ -81,8 +88,8 @@ def connect(options: BackendOptions) -> None:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = str(error).splitlines()[0] if str(error) else repr(error)
         raise ClusterError(
-            f"no cluster can be joined there ({said}). Start one with `ray start --head`, or remove the address and "
-            "RAY_ADDRESS for a new cluster for the run",
+            f"no cluster can be joined there ({said}). Start one with `ray start --head`, or "
+            "remove the address and RAY_ADDRESS for a new cluster for the run",
             setting=f"ray_address {address}",
         ) from None
 
@@ -94,7 +101,10 @@ class Nodes:
         self.options = options
         self.device = torch.device("cuda" if options.ray_gpus else "cpu")
         self.kinds: Counter[str] = Counter()
-        """Kinds of the nodes' platforms at the start, with the number of workers of each; they determine the bits."""
+        """Kinds of the nodes' platforms at the start, with the number of workers of each.
+
+        They determine the bits.
+        """
         self.bfloat16 = True
         """True if bfloat16 is fast on all nodes."""
         self.lost = ""
@@ -108,7 +118,8 @@ class Nodes:
     def start(self) -> None:
         """Join the cluster and ask its nodes for their platforms, unless they have answered.
 
-        Raises `InputError` for a cluster without room for a worker, and for nodes with other code than this process.
+        Raises `InputError` for a cluster without room for a worker, and for nodes with other code
+        than this process.
         """
         if self.kinds:
             return
@@ -142,7 +153,10 @@ class Nodes:
             try:
                 _, found = ray.get(task)
             except RayError as error:
-                reason = f"the last one was lost as it was asked at the start, or runs no worker ({_in_a_line(error)})"
+                reason = (
+                    "the last one was lost as it was asked at the start, or runs no worker "
+                    f"({_in_a_line(error)})"
+                )
                 continue
             if isinstance(found, Exception):
                 raise found
@@ -156,8 +170,8 @@ class Nodes:
     ) -> Iterator[tuple[T, str, Any]]:
         """Yield each thing, its node, and the result of `call`, a reference to the callable, in their order.
 
-        The result may be an exception of the call. Raises `BackendLostError` if a call is lost three times, and after
-        half a minute without a node.
+        The result may be an exception of the call. Raises `BackendLostError` if a call is lost
+        three times, and after half a minute without a node.
         """
         import ray
         from ray.exceptions import RayError
@@ -171,8 +185,8 @@ class Nodes:
         most = self.options.ray_workers or _AHEAD * max(
             1, int(ray.cluster_resources().get("CPU", 0))
         )
-        # After an error, the calls that have begun run to their end. If Ray gets an answer while it cancels a call, it
-        # may end this process with status 1.
+        # After an error, the calls that have begun run to their end. If Ray gets an answer while it
+        # cancels a call, it may end this process with status 1.
         while True:
             if self.lost:
                 raise BackendLostError(self.lost)
@@ -192,7 +206,8 @@ class Nodes:
                 seen = time.monotonic()
             if time.monotonic() - seen > PATIENCE:
                 self.lose(
-                    f"{what}: {begun[0][0]}: no node is left, and no new one has joined for {PATIENCE:.0f} s"
+                    f"{what}: {begun[0][0]}: no node is left, and no new one has joined for "
+                    f"{PATIENCE:.0f} s"
                 )
             while begun and begun[0][1] not in open_:
                 thing, task = begun.popleft()
@@ -202,18 +217,26 @@ class Nodes:
                     RayError
                 ) as error:  # The worker returns errors of the call, so this one is Ray's.
                     self.lose(
-                        f"{what}: {thing} failed {TRIES} times, the last time by {_in_a_line(error)}"
+                        f"{what}: {thing} failed {TRIES} times, the last time by "
+                        f"{_in_a_line(error)}"
                     )
                 yield thing, node, result
 
     def lose(self, why: str) -> NoReturn:
         """Raise `BackendLostError` now and for every later call."""
-        self.lost = f"the cluster failed: {why}. A part of the results gives no verdict; repair the cluster, run again"
+        self.lost = (
+            f"the cluster failed: {why}. A part of the results gives no verdict; repair the "
+            "cluster, run again"
+        )
         raise BackendLostError(self.lost)
 
 
 def put(thing: Any, what: str) -> Any:
-    """Return a reference to an object in the store, for workers; raises `InputError` if it cannot be pickled."""
+    """Return a reference to an object in the store, for workers.
+
+    Raises:
+        InputError: If it cannot be pickled.
+    """
     import ray
 
     return ray.put(np.frombuffer(packed(thing, what), dtype=np.uint8))
@@ -238,7 +261,9 @@ def held(reference: Any) -> Any:
 def call_on_node(
     call: list[Any], thing: Any, code: str, path: list[str], folder: str
 ) -> tuple[str, Any]:
-    """Make the call of a reference on a worker with the same `code` of the harness; returns its node and the result.
+    """Make the call of a reference on a worker with the same `code` of the harness.
+
+    Returns its node and the result.
 
     An exception is a result. The call runs in the folder, if the node has it.
     """
@@ -249,7 +274,8 @@ def call_on_node(
     try:
         if this_platform(torch.device("cpu")).code != code:
             raise ClusterError(
-                f"node {node} has other code of the harness than this process; install the same on all"
+                f"node {node} has other code of the harness than this process; install the same "
+                "on all"
             )
         return node, held(call[0])(thing)
     except ModuleNotFoundError as error:

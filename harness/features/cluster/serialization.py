@@ -85,7 +85,11 @@ def _declared(name: str, severity: int, kind: CorruptionFunction) -> Corruption:
 
 
 def packed(thing: Any, what: str) -> bytes:
-    """Return an object as bytes, with all code of the user's; raises `InputError` if it cannot be pickled."""
+    """Return an object as bytes, with all code of the user's.
+
+    Raises:
+        InputError: If it cannot be pickled.
+    """
     from ray import cloudpickle
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
@@ -125,7 +129,10 @@ def packed(thing: Any, what: str) -> bytes:
 
 @cache
 def _is_own(module: str, file: str) -> bool:
-    """Return whether a module is a file of the user's project; torch's lazy modules have a file that is no path."""
+    """Return whether a module is a file of the user's project.
+
+    Torch's lazy modules have a file that is no path.
+    """
     if (
         not Path(file).is_absolute()
         or module == "__main__"

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     "equal",
     cls=options.CommandWithExample,
     example="equal int8.onnx --original models/augmented.safetensors --tolerance 1%",
-    help="Say whether an artifact predicts as the model that it was made from, in one sentence and on one page. An "
-    "artifact is an export, a quantized or a compiled copy. Exact bounds of 99% confidence decide. The exit status is "
-    "0 if the artifact is equal and 1 if it is different. It is 4 if these images cannot tell, and for refused input. "
-    "No class and no group may change by more than 5%.",
+    help="Say whether an artifact predicts as the model that it was made from, in one sentence and "
+    "on one page. An artifact is an export, a quantized or a compiled copy. Exact bounds of "
+    "99% confidence decide. The exit status is 0 if the artifact is equal and 1 if it is "
+    "different. It is 4 if these images cannot tell, and for refused input. No class and no "
+    "group may change by more than 5%.",
 )
 @click.argument("artifact", type=options.MODEL)
 @click.option(
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     help="The model that it was made from.",
 )
 @options.tolerance_option(
-    "The share of predictions that may change, and of correct ones that may be lost, net (default: 1%)."
+    "The share of predictions that may change, and of correct ones that may be lost, net "
+    "(default: 1%)."
 )
 @click.option(
     "--artifact-normalization",

@@ -47,9 +47,9 @@ _HINTED = 500
 class Equality:
     """An artifact beside its original, their predictions for the same images, and the checks, all predictions first.
 
-    `caution` says why equality to this original is worth little; empty where nothing is known against it. `hint` names
-    an option that would make the artifact equal. `normalization` explains an artifact that differs on many images, if
-    it is the cause.
+    `caution` says why equality to this original is worth little; empty where nothing is known
+    against it. `hint` names an option that would make the artifact equal. `normalization` explains
+    an artifact that differs on many images, if it is the cause.
     """
 
     artifact: RoleModel
@@ -97,10 +97,10 @@ def equal(
 ) -> Equality:
     """Compare an artifact with its original on clean images: two passes, one for each.
 
-    At most the share `tolerance` of predictions, in (0, 1), may change. `artifact_normalization` and `artifact_outputs`
-    are those of the artifact, where they are not those of `model`. The normalization "none" leaves its pixels in
-    [0, 1]. `history` is the file of earlier runs. Raises `InputError` for a model that is refused, and for a tolerance
-    that is no share.
+    At most the share `tolerance` of predictions, in (0, 1), may change. `artifact_normalization`
+    and `artifact_outputs` are those of the artifact, where they are not those of `model`. The
+    normalization "none" leaves its pixels in [0, 1]. `history` is the file of earlier runs. Raises
+    `InputError` for a model that is refused, and for a tolerance that is no share.
     """
     import torch
 
@@ -129,8 +129,8 @@ def equal(
         count = int(changed(unchanged.predict(some), first.predict(some)).sum())
         if count <= tolerance * len(some):
             hint = (
-                f"The artifact normalizes by itself: without the declared normalization, it changes {count} of "
-                f"{len(some)} predictions. Add --artifact-normalization none."
+                "The artifact normalizes by itself: without the declared normalization, it "
+                f"changes {count} of {len(some)} predictions. Add --artifact-normalization none."
             )
     normalization = None
     if done.outcome == "different" and not done.order and done.differ.mean() >= LEAST_CHANGED:
@@ -149,9 +149,9 @@ def equal(
 def equality_in(session: StressSession, history: Path | None) -> Equality:
     """Return the comparison of a run's candidate with its original, on its clean images.
 
-    The tolerance is that of its first check on `predictions_changed`, or the threshold that replaces it. `history` is
-    the file of earlier runs. An original that fails checks on clean accuracy itself gives a caution; they cost no
-    prediction.
+    The tolerance is that of its first check on `predictions_changed`, or the threshold that
+    replaces it. `history` is the file of earlier runs. An original that fails checks on clean
+    accuracy itself gives a caution; they cost no prediction.
     """
     rows = session.checks.checks
     held = [

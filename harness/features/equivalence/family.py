@@ -30,7 +30,10 @@ _CORRUPTIONS = ("gaussian-noise", "gaussian-blur", "contrast", "jpeg")
 _SEVERITY = 3
 REASON = "a healthy int8 conversion of the shipped model has upper bounds up to 0.89%"
 OF_A_CLASS = "a healthy int8 conversion of the shipped model changes up to 2.8% of a class"
-_AT_CORNERS = "a healthy int8 conversion of the shipped model changes 0.9% at the corners of the augmentation range"
+_AT_CORNERS = (
+    "a healthy int8 conversion of the shipped model changes 0.9% at the corners of the "
+    "augmentation range"
+)
 _UNDER_CORRUPTION = (
     "a healthy int8 conversion of the shipped model changes 1.9% under common corruptions"
 )

@@ -42,8 +42,9 @@ _NEAR = 0.05
 class Normalization:
     """The normalization that an artifact's predictions show, of pixels as the original gets them.
 
-    Of `changed` predictions of `n` images, `explained` ones are explained, net. `mean` and `std` are averages over
-    channels: inside the artifact for the kinds "inside" and "twice", else in place of the original's.
+    Of `changed` predictions of `n` images, `explained` ones are explained, net. `mean` and `std`
+    are averages over channels: inside the artifact for the kinds "inside" and "twice", else in
+    place of the original's.
     """
 
     kind: Kind
@@ -69,15 +70,21 @@ class Normalization:
         said = {
             "inside": f"Normalization inside the export: {own}, and the original normalizes nothing",
             "twice": f"Normalization applied twice: inside the export, {own}, and before it",
-            "missing": f"Normalization missing: the original normalizes with {self.original}, the artifact does not",
+            "missing": f"Normalization missing: the original normalizes with {self.original}, the "
+            "artifact does not",
             "other": f"Another normalization: {own}, where the original has {self.original}",
         }[self.kind]
-        evidence = f"this explains {self.explained} of {self.changed} changed predictions of {self.n:,} images, net"
+        evidence = (
+            f"this explains {self.explained} of {self.changed} changed predictions of {self.n:,} "
+            "images, net"
+        )
         return f"{said}; {evidence}."
 
 
 def fitted_normalization(artifact: Predictions, original: RoleModel) -> Normalization | None:
-    """Return the normalization that explains the artifact's predictions by the original; None if none does.
+    """Return the normalization that explains the artifact's predictions by the original.
+
+    None if none does.
 
     Pixels outside of [0, 1] are sent to the original, so there is no answer for a predictor.
     """

@@ -182,7 +182,10 @@ def _differences(done: Equality) -> OriginalDifferences:
         number, true = int(done.images.positions[position]), str(names[original.labels[position]])
         was, is_now = str(before[position]), str(now[position])
         shares = "" if sure is None else f"{sure[0][position]:.0%} → {sure[1][position]:.0%} · "
-        words = f"image {number}: the original predicts {was}, the artifact {is_now}; its label is {true}"
+        words = (
+            f"image {number}: the original predicts {was}, the artifact {is_now}; its label is "
+            f"{true}"
+        )
         image = source_of(done.images.pixels[position].permute(1, 2, 0).numpy())
         faces.append(
             Face(

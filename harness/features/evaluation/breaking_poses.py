@@ -38,8 +38,8 @@ Broken = tuple[dict[str, Any], list[str], bytes | None]
 def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) -> Broken:
     """Find how little breaks one image; raises `InputError` for a number that no image has.
 
-    The picture shows the clean image, and each pose that breaks it. An image that is misclassified without any
-    perturbation has none.
+    The picture shows the clean image, and each pose that breaks it. An image that is misclassified
+    without any perturbation has none.
     """
     images = settings.all_images()
     classifier = settings.open(checkpoint, images).classifier
@@ -74,7 +74,11 @@ def break_image(checkpoint: Path | str, settings: ModelSettings, number: int) ->
 
 
 def _range_of(images: LabelledImages) -> AugmentationRange:
-    """Return the augmentation range of the images; raises `InputError` for one without rotation and shift."""
+    """Return the augmentation range of the images.
+
+    Raises:
+        InputError: For one without rotation and shift.
+    """
     if not images.domain.augmentation.moves:
         raise InputError(
             f"{NO_GEOMETRY}, so there is nothing to break; declare one in [gate]",
@@ -89,7 +93,9 @@ def _pixels(images: torch.Tensor) -> np.ndarray:
 
 
 def survival(checkpoint: Path | str, settings: ModelSettings) -> Broken:
-    """Find for each image the least severity of each path that breaks it; the picture draws the survival curves.
+    """Find for each image the least severity of each path that breaks it.
+
+    The picture draws the survival curves.
 
     Raises `InputError` where no clean image is classified correctly.
     """
@@ -97,7 +103,8 @@ def survival(checkpoint: Path | str, settings: ModelSettings) -> Broken:
     paths = paths_within(_range_of(images)).values()
     total = sum(len(path.poses) + 1 for path in paths)
     classifier = settings.open(checkpoint, images).classifier
-    # The first poses are measured on every image, which takes seconds each: batches show that the work goes on.
+    # The first poses are measured on every image, which takes seconds each: batches show that the
+    # work goes on.
     shown = Progress(total=total, unit="pose", desc="rotating and shifting", silence=_SILENCE_S)
     with shown as bar, watched(bar.tick):
         for path in paths:

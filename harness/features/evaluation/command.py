@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     "break",
     cls=options.CommandWithExample,
     example="break models/augmented.safetensors --image 123",
-    help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test image, with a "
-    "picture. Without --image, draw the survival curve of all images.",
+    help="Find the smallest rotation, shift and both at once that make a checkpoint fail on a test "
+    "image, with a picture. Without --image, draw the survival curve of all images.",
 )
 @click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
 @click.option(
@@ -59,8 +59,9 @@ def break_command(
     "evaluate",
     cls=options.CommandWithExample,
     example="evaluate runs/new.safetensors --failures",
-    help="Print a model's accuracy on the test images, clean and over the augmentation range (±10°, ±2 px). Options "
-    "add precision and recall by class, failures by kind and suspected label errors.",
+    help="Print a model's accuracy on the test images, clean and over the augmentation range "
+    "(±10°, ±2 px). Options add precision and recall by class, failures by kind and suspected "
+    "label errors.",
 )
 @click.argument("checkpoint", type=options.MODEL, metavar="CHECKPOINT")
 @options.model_options
@@ -73,8 +74,9 @@ def break_command(
 @click.option(
     "--failures",
     is_flag=True,
-    help="Also count failures by kind, clean and posed, and name the persistent ones. The folder --output gets all of "
-    "them as CSV and Markdown, with the probability of each class, or of the true one beyond 100.",
+    help="Also count failures by kind, clean and posed, and name the persistent ones. The folder "
+    "--output gets all of them as CSV and Markdown, with the probability of each class, or of "
+    "the true one beyond 100.",
 )
 @click.option(
     "--pair",
@@ -82,8 +84,8 @@ def break_command(
     nargs=2,
     multiple=True,
     metavar="A B",
-    help="With --failures: confusions of these two classes, as one more kind; may be given several times (default: "
-    "none).",
+    help="With --failures: confusions of these two classes, as one more kind; may be given several "
+    "times (default: none).",
 )
 @click.option(
     "--pose",
@@ -92,21 +94,23 @@ def break_command(
     type=float,
     multiple=True,
     metavar="DEGREES DX DY",
-    help="With --failures: list failures in this pose, too; may be given several times (default: none).",
+    help="With --failures: list failures in this pose, too; may be given several times (default: "
+    "none).",
 )
 @click.option(
     "--label-errors",
     is_flag=True,
-    help="Also list suspected label errors, which nearly all reference models contradict, with the accuracy without "
-    "them. The folder --output gets them as CSV, the most suspect first.",
+    help="Also list suspected label errors, which nearly all reference models contradict, with the "
+    "accuracy without them. The folder --output gets them as CSV, the most suspect first.",
 )
 @click.option(
     "--panel-predictions",
     "predictions_path",
     type=options.FILE,
     metavar="FILE",
-    help="The panel predictions that calibrate writes (default: the file that stress_tests/checks.toml names, if it is "
-    "about these images). They tell shared from unique errors, and name suspected label errors.",
+    help="The panel predictions that calibrate writes (default: the file that "
+    "stress_tests/checks.toml names, if it is about these images). They tell shared from "
+    "unique errors, and name suspected label errors.",
 )
 @options.output_option("DIR", "The folder for the tables", default="reports/failures")
 @click.option(
@@ -114,8 +118,9 @@ def break_command(
     "images_table",
     type=options.FILE,
     metavar="FILE",
-    help="Also write the results of each image into this .csv or .parquet: the SHA-256 of its pixels as identifier, "
-    "label, prediction, probabilities and groups. With --pose, it has a row for each pose, too (default: no table).",
+    help="Also write the results of each image into this .csv or .parquet: the SHA-256 of its "
+    "pixels as identifier, label, prediction, probabilities and groups. With --pose, it has a "
+    "row for each pose, too (default: no table).",
 )
 @options.json_option
 def evaluate_command(

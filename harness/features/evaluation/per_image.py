@@ -27,7 +27,11 @@ KINDS = {
 
 
 def kind_of(path: Path) -> OutputKind:
-    """Return the kind of the file at this path; raises `InputError` for another suffix, and without pyarrow."""
+    """Return the kind of the file at this path.
+
+    Raises:
+        InputError: For another suffix, and without pyarrow.
+    """
     if (kind := KINDS.get(path.suffix.lower())) is None:
         raise OutputError(f"{path}: expected a name that ends in {' or '.join(KINDS)}")
     if path.suffix.lower() == ".parquet":
@@ -43,8 +47,8 @@ def kind_of(path: Path) -> OutputKind:
 def per_image(views: Sequence[Predictions], path: Path) -> bytes:
     """Return the content of a table with a row for each image in each view, a pose, for a file of this name.
 
-    `id` is the SHA-256 of the image's pixels, (C, H, W) uint8, and `image` its number in the split. Probabilities are
-    empty where the model gives none.
+    `id` is the SHA-256 of the image's pixels, (C, H, W) uint8, and `image` its number in the split.
+    Probabilities are empty where the model gives none.
     """
     images = views[0].images
     ids = [

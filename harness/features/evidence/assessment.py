@@ -32,8 +32,9 @@ WITHOUT_VERDICT = "the run has no verdict, so its record shows a refusal and no 
 class AssessedClause:
     """A clause with its evidence.
 
-    `judged` are the verdicts that count. `not_counted` has the ids of other checks by the reason. `fields` has the known values of the
-    record by their paths. `missing` says what the clause lacks for full cover.
+    `judged` are the verdicts that count. `not_counted` has the ids of other checks by the reason.
+    `fields` has the known values of the record by their paths. `missing` says what the clause lacks
+    for full cover.
     """
 
     clause: Clause

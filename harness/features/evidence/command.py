@@ -15,10 +15,10 @@ _RECORD = Path("reports/stress.json")
     "evidence",
     cls=options.CommandWithExample,
     example="evidence reports/stress.json",
-    help="Say which clauses of the EU AI Act and of ISO/IEC standards on testing the record of a run "
-    "has evidence for (default: reports/stress.json), and which it does not cover. Writes Markdown, "
-    "and JSON beside it. It is no assessment of conformity. Exit status 1 means that the run has no "
-    "verdict, or that it contradicts the declared accuracy.",
+    help="Say which clauses of the EU AI Act and of ISO/IEC standards on testing the record of a "
+    "run has evidence for (default: reports/stress.json), and which it does not cover. Writes "
+    "Markdown, and JSON beside it. It is no assessment of conformity. Exit status 1 means "
+    "that the run has no verdict, or that it contradicts the declared accuracy.",
 )
 @click.argument("record", type=options.FILE, default=_RECORD)
 @options.output_option("MD", "The page to write", in_words="evidence.md, in RECORD's folder")

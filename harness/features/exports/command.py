@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     cls=options.CommandWithExample,
     passes_on=True,
     example="export-inputs inputs --families clean,rotation",
-    help="Write the images of the checks into the folder OUT, with every perturbation applied, for predictions in "
-    "another system. OUT/README.md says how to write the predictions, OUT/answer.py writes them. `gate "
-    "--candidate predictions:FILE` judges them. An export that was interrupted resumes.",
+    help="Write the images of the checks into the folder OUT, with every perturbation applied, for "
+    "predictions in another system. OUT/README.md says how to write the predictions, "
+    "OUT/answer.py writes them. `gate --candidate predictions:FILE` judges them. An export "
+    "that was interrupted resumes.",
 )
 @click.argument("folder", metavar="OUT", type=options.FILE)
 @options.run_options()
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
     "--families",
     default="",
     metavar="NAMES",
-    help="Export for these families of checks alone, joined by commas; the verdict is then partial (default: all).",
+    help="Export for these families of checks alone, joined by commas; the verdict is then partial "
+    "(default: all).",
 )
 @click.option(
     "--budget",
     metavar="TIME",
-    help="The time that the system may take, such as 90s, 30m or 1.5h. Families are exported on samples that fit. The "
-    "verdict is then partial (default: all images).",
+    help="The time that the system may take, such as 90s, 30m or 1.5h. Families are exported on "
+    "samples that fit. The verdict is then partial (default: all images).",
 )
 @click.option(
     "--images-per-second",

@@ -1,4 +1,7 @@
-"""An export: the images that tests ask about, found by stand-ins and written once each into shards; resumable."""
+"""An export: the images that tests ask about, found by stand-ins and written once each into shards.
+
+Resumable.
+"""
 
 from __future__ import annotations
 
@@ -66,15 +69,19 @@ def run_instead(
     request: RunRequest,
     order: Mapping[str, Any],
 ) -> None:
-    """Write the images that the collected tests ask about; raises `InputError` where that cannot be done.
+    """Write the images that the collected tests ask about.
 
-    The order has the `folder`, and the `families` asked about, none for all. `speed` is that of the system that
-    answers, in images per second. An `overview` adds the images of the report's comparison of models.
+    Raises `InputError` where that cannot be done.
+
+    The order has the `folder`, and the `families` asked about, none for all. `speed` is that of the
+    system that answers, in images per second. An `overview` adds the images of the report's
+    comparison of models.
     """
     families, known = tuple(order["families"]), sorted({check.family for check in checks})
     if missing := [family for family in families if family not in known]:
         raise InputError(
-            f"--families {','.join(missing)}: no check is of this family; there are {', '.join(known)}"
+            f"--families {','.join(missing)}: no check is of this family; there are "
+            f"{', '.join(known)}"
         )
     checks = [check for check in checks if not families or check.family in families]
     if (votes := session.panel_predictions) is None or not votes.has_votes:
@@ -93,14 +100,16 @@ def run_instead(
         fits = "" if plan.fits else ", and even the fewest images do not fit"
         taken = f"{duration(plan.total.seconds)} of {duration(seconds)}"
         _say(
-            f"at {order['speed']:g} images/s, {taken}{fits}: {some_of(sizes, shown=20) or 'all images'}"
+            f"at {order['speed']:g} images/s, {taken}{fits}: "
+            f"{some_of(sizes, shown=20) or 'all images'}"
         )
         for line in whole_by_hand(plan):
             _say(line)
     questions = _questions(session.with_samples(samples), checks, judge, overview=order["overview"])
     for name, error in questions.failed.items():
         _say(
-            f"{name}: its test failed without a model, so the export may lack images ({printable(repr(error))})"
+            f"{name}: its test failed without a model, so the export may lack images "
+            f"({printable(repr(error))})"
         )
     scope = scope_of(session.checks, checks, profile=request.profile, measured=request.samples)
     _write(
@@ -119,9 +128,10 @@ def _say(line: str) -> None:
 class _Questions:
     """All that tests ask: the perturbations `under`, and by name the numbers of images `asked` under each, ascending.
 
-    Images with equal pixels, of the hash `digests[i]`, share the number i; `at[i]` is the first one's number in `sets`
-    and its position there. `rows` has each place in `under` with each number, (R, 2). `failed` has what tests raised,
-    by their checks: images that they ask for later are not known.
+    Images with equal pixels, of the hash `digests[i]`, share the number i; `at[i]` is the first
+    one's number in `sets` and its position there. `rows` has each place in `under` with each
+    number, (R, 2). `failed` has what tests raised, by their checks: images that they ask for later
+    are not known.
     """
 
     sets: Sequence[LabelledImages]
@@ -142,7 +152,10 @@ class _Questions:
         return digest.hexdigest()
 
     def shard(self, rows: np.ndarray, seen: set[bytes], *, rounded: bool) -> dict[str, np.ndarray]:
-        """Return the arrays of a shard: the images of some rows, but those seen before; models may see 8 bits."""
+        """Return the arrays of a shard: the images of some rows, but those seen before.
+
+        Models may see 8 bits.
+        """
         made, places = (
             list[tuple[np.ndarray, ...]](),
             np.column_stack([rows[:, 0], self.at[rows[:, 1], 0]]),
@@ -179,7 +192,10 @@ class _Questions:
 def _questions(
     session: StressSession, checks: Sequence[Check], judge: Judge, *, overview: bool = False
 ) -> _Questions:
-    """Return what the tests of these checks ask models about, and the `overview`; every role has a stand-in."""
+    """Return what the tests of these checks ask models about, and the `overview`.
+
+    Every role has a stand-in.
+    """
     ledger, path, failed = Ledger(), session.checks.path, dict[str, Exception]()
     stand_in = StandIn(Provides("probabilities", live=False), ledger=ledger)
     roles = {role: RoleModel(role, path, role, role, "recorded", None, stand_in) for role in ROLES}
@@ -289,13 +305,15 @@ def _write(questions: _Questions, session: StressSession, scope: Export, folder:
         )
         free = shutil.disk_usage(existing).free
         _say(
-            f"{len(rows):,} images of {'x'.join(map(str, shapes[0]))} under {len(questions.under)} perturbations: at "
-            f"most {needed / 1e6:,.1f} MB in {-(-len(rows) // size):,} files of {folder}; {free / 1e9:,.1f} GB are free"
+            f"{len(rows):,} images of {'x'.join(map(str, shapes[0]))} under "
+            f"{len(questions.under)} perturbations: at most {needed / 1e6:,.1f} MB in "
+            f"{-(-len(rows) // size):,} files of {folder}; {free / 1e9:,.1f} GB are free"
         )
         if free < needed - sum(path.stat().st_size for path in folder.glob("shard-*.npz")) + MARGIN:
             raise OutputError(
-                f"{folder}: the export needs up to {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free. Name a "
-                "folder on another disk, or export less with --families or --budget."
+                f"{folder}: the export needs up to {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB "
+                "are free. Name a folder on another disk, or export less with --families or "
+                "--budget."
             )
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / _BEGUN, begun)
@@ -360,7 +378,10 @@ def _write(questions: _Questions, session: StressSession, scope: Export, folder:
 
 
 def _names_in(path: Path) -> np.ndarray | None:
-    """Return the names of the images in a shard of an earlier run; None for one that is missing or damaged."""
+    """Return the names of the images in a shard of an earlier run.
+
+    None for one that is missing or damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             names, pixels = file["image"].astype(NAME), file["pixels"]
@@ -380,8 +401,8 @@ def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
             ) from None
         if found != begun:
             raise OutputError(
-                f"{folder}: holds another export (other checks, data or families); name another folder, or "
-                "remove this one"
+                f"{folder}: holds another export (other checks, data or families); name another "
+                "folder, or remove this one"
             )
 
 

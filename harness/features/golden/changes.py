@@ -60,10 +60,11 @@ def add(
 ) -> tuple[list[GoldenImage], int, list[Path], str]:
     """Add images to the golden set, each with the number of reference models that predict it correctly.
 
-    Names are numbers of test images, pictures, or folders of pictures. `class_name` is the class of all of them; by
-    default the label of a test image, or the folder of a picture. Returns the images, the number of the whole set, and
-    the files written. The last result says why the predictions of the reference models are unknown, empty if they are
-    known. Raises `InputError` for an empty reason, and for an image whose pixels, or file, are in the set already.
+    Names are numbers of test images, pictures, or folders of pictures. `class_name` is the class of
+    all of them; by default the label of a test image, or the folder of a picture. Returns the
+    images, the number of the whole set, and the files written. The last result says why the
+    predictions of the reference models are unknown, empty if they are known. Raises `InputError`
+    for an empty reason, and for an image whose pixels, or file, are in the set already.
     """
     if not (said := writable(reason.strip())):
         raise GoldenError(
@@ -118,7 +119,8 @@ def _found(
         if len(name) > _DIGITS or (number := int(name)) >= len(images):
             shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
             raise GoldenError(
-                f"{shown}: there are {len(images)} test images, from 0; a file of this name is ./{shown}"
+                f"{shown}: there are {len(images)} test images, from 0; a file of this name is "
+                f"./{shown}"
             )
         content, label = (
             as_png(images.pixels[number].numpy()),
@@ -132,7 +134,8 @@ def _found(
         files = sorted(file for file in path.glob(pattern) if file.suffix.lower() in SUFFIXES)
     if not files:
         raise GoldenError(
-            f"{path}: no pictures in it; expected a folder per class, or pictures themselves and --class"
+            f"{path}: no pictures in it; expected a folder per class, or pictures themselves and "
+            "--class"
         )
     for file in files:
         if (suffix := file.suffix.lower()) not in SUFFIXES:
@@ -180,7 +183,8 @@ def remove(checks_path: Path, ids: Sequence[str]) -> tuple[int, list[Path]]:
         golden = {image.id: image for image in kept.golden_set(read_checks(checks_path))}
         if unknown := [name for name in ids if name not in golden]:
             raise GoldenError(
-                f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names them"
+                f"{unknown[0]}: no golden image of {checks_path} has this id; `golden list` names "
+                "them"
             )
         left = [image for name, image in golden.items() if name not in ids]
         written = _write(checks_path, left, {})
@@ -192,16 +196,17 @@ def remove(checks_path: Path, ids: Sequence[str]) -> tuple[int, list[Path]]:
 def declare(checks_path: Path) -> tuple[int, list[Path], list[str]]:
     """Declare the list in the checks files, after it was merged or edited by hand.
 
-    Returns the number of images, the checks files written, and pictures not on the list. The images themselves are not
-    looked at: `remove` gives up those of a declared set. Raises `InputError` for an empty list.
+    Returns the number of images, the checks files written, and pictures not on the list. The images
+    themselves are not looked at: `remove` gives up those of a declared set. Raises `InputError` for
+    an empty list.
     """
     with _alone_with(checks_path):
         path = checks_path.parent / GOLDEN / kept.LIST
         golden = kept.images_in(read_regular(path, max_bytes=kept.MAX_BYTES), path)
         if not golden:
             raise GoldenError(
-                f"{path}: names no image; restore it from version control. To end the golden set, delete the file and "
-                "take [golden] out of the checks files."
+                f"{path}: names no image; restore it from version control. To end the golden set, "
+                "delete the file and take [golden] out of the checks files."
             )
         written = _write(checks_path, golden, {})
     pictures = {file.name for file in path.parent.iterdir() if file.suffix.lower() in SUFFIXES}
@@ -227,7 +232,8 @@ def _alone_with(checks: Path) -> Iterator[None]:
 def _declaring_files(checks: Path) -> list[Path]:
     """Return the checks files of the folder, each once: none could be read without declaring its golden set.
 
-    One may be no TOML, in the middle of a merge. A link is resolved to its target, and so stays a link.
+    One may be no TOML, in the middle of a merge. A link is resolved to its target, and so stays a
+    link.
     """
     found = {checks.resolve(): checks}
     for path in sorted(checks.parent.glob("*.toml")):
@@ -255,8 +261,8 @@ def _write(
 ) -> list[Path]:
     """Write the list, new pictures by name, and declarations; return the files except pictures.
 
-    Declarations come last: a reader in between finds a set that is not the declared one, which is an error. Raises
-    `ChecksError`, and writes nothing, for a list that cannot be read back.
+    Declarations come last: a reader in between finds a set that is not the declared one, which is
+    an error. Raises `ChecksError`, and writes nothing, for a list that cannot be read back.
     """
     folder, content, table = checks.parent / GOLDEN, _HEAD.encode(), dict[str, Any]()
     files = {folder / name: picture for name, picture in pictures.items()}

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     "golden",
     invoke_without_command=True,
     short_help="Keep images that must never be wrong again.",
-    help="Keep images that must never be wrong again, such as those of an incident or a customer's complaint. Each is "
-    "a check of its own, in a folder beside the checks file. Data and network are those of the project's table [gate], "
-    "or given by --set.",
-    epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
+    help="Keep images that must never be wrong again, such as those of an incident or a customer's "
+    "complaint. Each is a check of its own, in a folder beside the checks file. Data and "
+    "network are those of the project's table [gate], or given by --set.",
+    epilog="Example: stress-harness golden add complaints/coat.png --class Coat --reason 'complaint "
+    "of 12 May'",
 )
 @click.pass_context
 def golden_command(context: click.Context) -> None:
@@ -32,8 +33,9 @@ def golden_command(context: click.Context) -> None:
     cls=options.CommandWithExample,
     passes_on=True,
     example="golden add complaints/coat.png --class Coat --reason 'complaint of 12 May'",
-    help="Add images; each is a check from then on. IMAGE is the number of a test image, as reports name it, a picture "
-    "or a folder of pictures. Folders have the names of their classes unless --class is given.",
+    help="Add images; each is a check from then on. IMAGE is the number of a test image, as "
+    "reports name it, a picture or a folder of pictures. Folders have the names of their "
+    "classes unless --class is given.",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(

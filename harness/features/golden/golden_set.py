@@ -1,7 +1,7 @@
 """The golden set: a list of images that must never be predicted wrongly again, with a picture of each.
 
-It is the folder `golden` beside the checks file. The checks file holds the SHA-256 of the list, and the list that of
-each picture, so a missing or changed set never goes unnoticed.
+It is the folder `golden` beside the checks file. The checks file holds the SHA-256 of the list, and
+the list that of each picture, so a missing or changed set never goes unnoticed.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class GoldenDeclaration:
 class GoldenImage:
     """An image that must be predicted as its class, with the reason.
 
-    `sha256` is that of its picture's file. A file `made` of pixels holds the network's input; the run's own pipeline
-    turns any other picture into pixels. `reference` counts the reference models that predicted it correctly when it was
-    added, and all of them; empty if unknown.
+    `sha256` is that of its picture's file. A file `made` of pixels holds the network's input; the
+    run's own pipeline turns any other picture into pixels. `reference` counts the reference models
+    that predicted it correctly when it was added, and all of them; empty if unknown.
     """
 
     id: Annotated[str, Field(pattern=r"^golden-[0-9a-f]{8,64}$")]
@@ -65,7 +65,10 @@ class GoldenImage:
 
     @property
     def agreed(self) -> str:
-        """Return a phrase with the number of reference models that predict it correctly; empty if unknown."""
+        """Return a phrase with the number of reference models that predict it correctly.
+
+        Empty if unknown.
+        """
         said = " of ".join(map(str, self.reference))
         return f"{said} reference models predict it correctly" if said else ""
 
@@ -79,7 +82,8 @@ class _List:
 def read_set(checks: Path, table: Any) -> tuple[GoldenImage, ...]:
     """Return the images that the table of a checks file declares, none without a table.
 
-    Raises `ChecksError` for a set that is missing, has changed or is not declared: no check would measure its images.
+    Raises `ChecksError` for a set that is missing, has changed or is not declared: no check would
+    measure its images.
     """
     path = checks.parent / GOLDEN / LIST
     if table is None:
@@ -90,8 +94,8 @@ def read_set(checks: Path, table: Any) -> tuple[GoldenImage, ...]:
         return ()
     declared = read_record(GoldenDeclaration, table, where=f"{checks}: [golden]", error=ChecksError)
     mended = (
-        f"[golden] in {checks} declares {declared.n} images. Restore the folder from version control, or remove "
-        f"[golden] to give up the set; after a change on purpose, {_DECLARE}"
+        f"[golden] in {checks} declares {declared.n} images. Restore the folder from version "
+        f"control, or remove [golden] to give up the set; after a change on purpose, {_DECLARE}"
     )
     return images_in(
         _read(path, declared.sha256, f"is not the list that {checks} declares", mended), path
@@ -159,8 +163,15 @@ def rows(checks: Path, table: Any) -> tuple[Check, ...]:
 
 
 def picture_of(image: GoldenImage, checks: Path) -> bytes:
-    """Return the content of an image's file; raises `ChecksError` if its hash is not the one in the list."""
-    mended = f"restore it from version control, or give the image up with `stress-harness golden remove {image.id}`"
+    """Return the content of an image's file.
+
+    Raises:
+        ChecksError: If its hash is not the one in the list.
+    """
+    mended = (
+        "restore it from version control, or give the image up with `stress-harness golden remove "
+        f"{image.id}`"
+    )
     return _read(
         checks.parent / GOLDEN / image.file,
         image.sha256,
@@ -174,8 +185,8 @@ def labelled_images(
 ) -> LabelledImages:
     """Return the golden set, of one image at least, as labeled images.
 
-    The pipeline of the model's data makes the pictures. Raises `InputError` for a picture that is missing, damaged or
-    does not fit the test images, and for a class that they do not have.
+    The pipeline of the model's data makes the pictures. Raises `InputError` for a picture that is
+    missing, damaged or does not fit the test images, and for a class that they do not have.
     """
     made, labels = [], []
     own = cache(lambda: model.whole_pipeline(model.transform_named))  # It may build a network.
@@ -183,8 +194,9 @@ def labelled_images(
         where = f"{checks.path.parent / GOLDEN / image.file}: golden image {image.id}"
         if image.class_name not in images.classes:
             raise GoldenError(
-                f"{where}: its class {image.class_name!r} is none of the classes {', '.join(images.classes)}. Remove "
-                f"it with `stress-harness golden remove {image.id}`, and add it again with the name of its class."
+                f"{where}: its class {image.class_name!r} is none of the classes "
+                f"{', '.join(images.classes)}. Remove it with `stress-harness golden remove "
+                f"{image.id}`, and add it again with the name of its class."
             )
         how = Pipeline() if image.made == "pixels" else own()
         made.append(pixels_like(images, picture_of(image, checks.path), how, where=where))

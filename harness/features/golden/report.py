@@ -29,5 +29,8 @@ def section(outcome: Outcome) -> Section | None:
                 Face(image, true, sign, name, f"{name}: {true}, {sign}", wrong=not one.passed)
             )
     correct = sum(one.passed for one in verdicts)
-    lead = f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons are in All checks."
+    lead = (
+        f"{correct} of {len(verdicts)} images that must never be wrong again are correct; reasons "
+        "are in All checks."
+    )
     return Section("golden", "Golden set", paragraphs(lead) + sheet("", faces), before="slices")

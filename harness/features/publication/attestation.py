@@ -37,8 +37,8 @@ def statement(
 ) -> tuple[dict[str, Any] | None, str]:
     """Return the statement on a run, or None and the reason.
 
-    `record` is the content of its `stress.json`, and `model` the file of its candidate, if it has moved. A pass is
-    WARNED if the gate warned its readers, see `_warned`.
+    `record` is the content of its `stress.json`, and `model` the file of its candidate, if it has
+    moved. A pass is WARNED if the gate warned its readers, see `_warned`.
     """
     if outcome is None or outcome.verdict not in {"pass", "fail"}:
         said = (
@@ -65,8 +65,9 @@ def statement(
         )
     if found != candidate["sha256"]:
         return None, (
-            f"{path} has the SHA-256 {found[:12]}…, and the run judged {candidate['sha256'][:12]}…; it has changed "
-            "since, or the model is read from several files. Run the gate again, on one file"
+            f"{path} has the SHA-256 {found[:12]}…, and the run judged "
+            f"{candidate['sha256'][:12]}…; it has changed since, or the model is read from "
+            "several files. Run the gate again, on one file"
         )
     weaker = [verdict.check.id for _, verdict in rare(outcome.results.verdicts)[1]]
     passed = "WARNED" if _warned(outcome) else "PASSED"

@@ -41,7 +41,8 @@ _BLOCK = re.compile(
 def model_index(outcome: Outcome) -> list[dict[str, Any]]:
     """Return the content of `model-index`: one task, the data with the SHA-256 as its revision, and metrics.
 
-    Metrics are the check of each family of the candidate that is nearest to failing, and clean accuracy.
+    Metrics are the check of each family of the candidate that is nearest to failing, and clean
+    accuracy.
     """
     data = outcome.inputs.data
     dataset = {
@@ -68,7 +69,8 @@ def section(outcome: Outcome) -> str:
     lines = [
         "## Stress tests",
         "",
-        f"**{plain(headline(outcome))}.** {outcome.run.day.isoformat()}, profile {outcome.run.profile}.",
+        f"**{plain(headline(outcome))}.** {outcome.run.day.isoformat()}, profile "
+        f"{outcome.run.profile}.",
         *(f"- {plain(sign)}" for sign in signs(outcome)),
         "",
         "| behavior | check | measured | threshold | |",
@@ -115,14 +117,19 @@ def _shown(outcome: Outcome) -> list[Verdict]:
 
 
 def text_of(path: Path | None) -> str:
-    """Return the text of a model card, empty for none; raises `InputError` for one that cannot be read."""
+    """Return the text of a model card, empty for none.
+
+    Raises:
+        InputError: For one that cannot be read.
+    """
     if path is None:
         return ""
     try:
         name = path.resolve().name
         if not name.lower().endswith(".md") or name == SUMMARY:
             raise InputError(
-                f"{path}: expected a model card, a Markdown file (.md) that is no report of the harness"
+                f"{path}: expected a model card, a Markdown file (.md) that is no report of the "
+                "harness"
             )
         return read_regular(path, max_bytes=_MAX_BYTES).decode() if path.exists() else ""
     except (OSError, RuntimeError, ValueError) as error:
@@ -134,8 +141,8 @@ def text_of(path: Path | None) -> str:
 def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -> str:
     """Return a card with `model-index` in its front matter and a section at its end, or where their marks are.
 
-    No other text changes. Raises `InputError` for a `model-index` without marks, for a mark without the other, and for
-    front matter to which no line can be added.
+    No other text changes. Raises `InputError` for a `model-index` without marks, for a mark without
+    the other, and for front matter to which no line can be added.
     """
     end = "\r\n" if card.partition("\n")[0].endswith("\r") else "\n"
     found = _FRONT.match(card)
@@ -144,7 +151,8 @@ def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -
     rest = card[found.end() if found else len(mark) :]
     if not _BLOCK.match(front):
         raise InputError(
-            f"{where}: its front matter is no mapping with a line for each key; write it as `key: value`"
+            f"{where}: its front matter is no mapping with a line for each key; write it as `key: "
+            "value`"
         )
     written = "model-index: " + json.dumps(index, ensure_ascii=False, allow_nan=False)
     # YAML 1.1 reads 1e-05 as a text, and 1.0e-05 as a number.
@@ -153,15 +161,18 @@ def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -
     outside = front.replace(written, "")
     if re.search(r"^['\"]?model-index['\"]?\s*:", outside, re.MULTILINE):
         raise InputError(
-            f"{where}: its front matter has a model-index that this command did not write; a card has one. Remove it, "
-            "or print the section without --into and merge both by hand"
+            f"{where}: its front matter has a model-index that this command did not write; a card "
+            "has one. Remove it, or print the section without --into and merge both by hand"
         )
     last = last if last.endswith("\n") else last + end
     return f"{first}{front}{last}{_between(rest, _MARKS['section'], text, where, end)}"
 
 
 def _between(text: str, marks: tuple[str, str], new: str, where: str, newline: str) -> str:
-    """Return a text with new content between the marks, which are lines; at its end if it has none."""
+    """Return a text with new content between the marks, which are lines.
+
+    At its end if it has none.
+    """
     begin, end = marks
     made = f"{begin}\n{new}\n{end}\n".replace("\n", newline)
     if (text.count(begin), text.count(end)) == (0, 0):

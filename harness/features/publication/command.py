@@ -20,8 +20,9 @@ _BESIDE_RECORD = "{}, in RECORD's folder"
     "attest",
     cls=options.CommandWithExample,
     example="attest reports/stress.json --output new.intoto.json",
-    help="Write the verdict of a run as an in-toto statement with the predicate test-result, for signing. Its subject "
-    "is the model's file. A run without a whole verdict, or a file that has changed since, gives none (exit status 1).",
+    help="Write the verdict of a run as an in-toto statement with the predicate test-result, for "
+    "signing. Its subject is the model's file. A run without a whole verdict, or a file that "
+    "has changed since, gives none (exit status 1).",
 )
 @click.argument("record", type=options.FILE)
 @options.output_option("JSON", _WRITTEN, in_words=_BESIDE_RECORD.format("stress.intoto.json"))
@@ -58,8 +59,9 @@ def attest_command(record: Path, output: Path | None, model: Path | None) -> int
     "card",
     cls=options.CommandWithExample,
     example="card reports/stress.json --into README.md",
-    help="Print the verdict of a run as a section of a model card, or write it into one: model-index for Hugging Face, "
-    "and a table. Only text between the marks of this command is replaced.",
+    help="Print the verdict of a run as a section of a model card, or write it into one: "
+    "model-index for Hugging Face, and a table. Only text between the marks of this command "
+    "is replaced.",
 )
 @click.argument("record", type=options.FILE)
 @click.option(

@@ -18,9 +18,10 @@ RAREST = 32
 class Audit:
     """Images for a second request: one of each batch since the last audit, drawn at random, or all of a larger batch.
 
-    Each image has another place than before. A server that mixes up its predictions, or errs at one place of its
-    batches, therefore gives different ones. An image of an earlier audit is among them, so a change of the server's
-    model also gives a different prediction. The first such images are `probes`. Threads may share an audit.
+    Each image has another place than before. A server that mixes up its predictions, or errs at one
+    place of its batches, therefore gives different ones. An image of an earlier audit is among
+    them, so a change of the server's model also gives a different prediction. The first such images
+    are `probes`. Threads may share an audit.
     """
 
     def __init__(self, probes: np.ndarray, answers: np.ndarray) -> None:

@@ -30,7 +30,10 @@ _EXPECTED = "expected https://HOST/v2/models/NAME, perhaps with /versions/VERSIO
 _RUN = 6
 """Letters and digits of a secret in a row that are hidden: a server may repeat a part of it."""
 _HEAD, _TAIL = 350, 150
-"""Most characters that the begin and the end of a message keep; a server decides the length of what is quoted."""
+"""Most characters that the begin and the end of a message keep.
+
+A server decides the length of what is quoted.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,11 @@ class Address:
 
     @staticmethod
     def of(url: str) -> Address:
-        """Return the address in a URL; raises `InputError` for another form, and for credentials in it."""
+        """Return the address in a URL.
+
+        Raises:
+            InputError: For another form, and for credentials in it.
+        """
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname or "", parts.port
@@ -53,7 +60,8 @@ class Address:
             raise ServerError(f"is no URL; {_EXPECTED}") from None
         if "@" in parts.netloc:
             raise ServerError(
-                f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of netrc"
+                f"has credentials in the URL; remove them, and set {TOKEN} or write an entry of "
+                "netrc"
             )
         found = _PATH.fullmatch(parts.path)
         if not (host and found and url.isascii() and url.isprintable()) or set(url) & set(" ?#"):
@@ -118,7 +126,10 @@ class Credentials:
 
     @cached_property
     def _secrets(self) -> list[str]:
-        """Return all that is secret, the longest first; a proxy in the environment has credentials of its own."""
+        """Return all that is secret, the longest first.
+
+        A proxy in the environment has credentials of its own.
+        """
         scheme, _, value = self.header.partition(" ")
         pairs = [
             unquote(proxy.rpartition("@")[0].rpartition("/")[2]) for proxy in getproxies().values()
@@ -133,7 +144,8 @@ class Credentials:
     def _runs(self) -> frozenset[str]:
         """Return the runs of letters and digits in the secrets and in their encodings: base64 and hexadecimal."""
         raw = [secret.encode() for secret in self._secrets]
-        # In base64 of a longer text, a secret begins at one of three places, and the characters before it may differ.
+        # In base64 of a longer text, a secret begins at one of three places, and the characters
+        # before it may differ.
         encoded = [
             base64.b64encode(bytes(before) + each)[before + 1 :]
             for each in raw
@@ -153,8 +165,8 @@ class Credentials:
 def credentials_for(address: Address) -> Credentials:
     """Return the credentials for a server: the token of the environment, or netrc's entry, or else none.
 
-    Raises `InputError`, which shows no secret, for an invalid token or netrc, and for credentials that would be sent
-    unencrypted.
+    Raises `InputError`, which shows no secret, for an invalid token or netrc, and for credentials
+    that would be sent unencrypted.
     """
     import httpx
 

@@ -57,9 +57,9 @@ _lock = threading.Lock()
 class Exchange:
     """Requests to one server; threads may share it.
 
-    After a connection error or a status of `RETRIED`, a request is repeated, up to `ATTEMPTS` attempts in all. Waits
-    double, unless the server requests another wait. Redirects are not followed. A body that is compressed, or longer
-    than allowed, is refused.
+    After a connection error or a status of `RETRIED`, a request is repeated, up to `ATTEMPTS`
+    attempts in all. Waits double, unless the server requests another wait. Redirects are not
+    followed. A body that is compressed, or longer than allowed, is refused.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Exchange:
     ) -> httpx.Response:
         """Return the response for a path under the root; a request with a body is a POST.
 
-        Raises `ServerLostError` without a response. Raises `PredictorError`, which quotes the server, for an error.
+        Raises `ServerLostError` without a response. Raises `PredictorError`, which quotes the
+        server, for an error.
         """
         response = self._answered(path, body, headers or {}, most_bytes)
         status = response.status_code
@@ -160,7 +161,10 @@ class Exchange:
         client, sockets = line
 
         def trace(event: str, info: Mapping[str, Any]) -> None:
-            """Keep the socket of a new connection; TLS wraps the original, but not its duplicate."""
+            """Keep the socket of a new connection.
+
+            TLS wraps the original, but not its duplicate.
+            """
             if event.endswith(".connect_tcp.complete"):
                 while sockets:
                     sockets.pop().close()

@@ -102,13 +102,19 @@ class InputTensor:
     name: str
     datatype: str
     layout: str
-    """NCHW, NHWC, NHW for images of one channel, or N for their values in a row; FILES for encoded pictures."""
+    """NCHW, NHWC, NHW for images of one channel, or N for their values in a row.
+
+    FILES for encoded pictures.
+    """
     batch: int | None = None
     row: tuple[int, ...] = ()
     """The dimensions after the first of a tensor of files: none, or 1."""
 
     def encoded(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels, (N, C, H, W) float32 in [0, 1], as this tensor; UINT8 rounds them to 0 to 255."""
+        """Return pixels, (N, C, H, W) float32 in [0, 1], as this tensor.
+
+        UINT8 rounds them to 0 to 255.
+        """
         if self.datatype == "UINT8":
             pixels = np.rint(np.clip(pixels, 0, 1) * 255)
         values = pixels.astype(_INPUTS[self.datatype], copy=False)
@@ -123,13 +129,17 @@ class InputTensor:
 
 
 def read_message(kind: type[T], body: bytes, what: str) -> T:
-    """Return the JSON object in a response's body as a message; raises `PredictorError` for another body."""
+    """Return the JSON object in a response's body as a message.
+
+    Raises:
+        PredictorError: For another body.
+    """
     try:
         found = json.loads(body, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise PredictorError(
-            f"{what} is no JSON ({len(body)} bytes, {type(error).__name__}); expected an object of the Open Inference "
-            "Protocol"
+            f"{what} is no JSON ({len(body)} bytes, {type(error).__name__}); expected an object "
+            "of the Open Inference Protocol"
         ) from None
     if not isinstance(found, dict):
         raise PredictorError(f"{what} is a JSON {type(found).__name__}, expected an object")
@@ -138,7 +148,11 @@ def read_message(kind: type[T], body: bytes, what: str) -> T:
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON; raises `PredictorError` for a repeated key, which has no one value."""
+    """Return an object of JSON.
+
+    Raises:
+        PredictorError: For a repeated key, which has no one value.
+    """
     if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
         raise PredictorError(
             f"the server's JSON repeats keys of an object ({some_of(twice)}), expected each once"
@@ -151,14 +165,14 @@ def input_of(
 ) -> tuple[InputTensor, tuple[int, ...]]:
     """Return the tensor for images of a shape (C, H, W), and this shape.
 
-    Without a shape, the metadata give it, with 32 pixels for an open size. Raises `InputError` for several inputs, and
-    for one that does not take such images.
+    Without a shape, the metadata give it, with 32 pixels for an open size. Raises `InputError` for
+    several inputs, and for one that does not take such images.
     """
     if len(metadata.inputs) != 1:
         found = some_of([str(each) for each in metadata.inputs]) or "none"
         raise ServerError(
-            f"the model's metadata name {len(metadata.inputs)} inputs ({found}), expected one tensor of images; "
-            "describe it in the server's configuration of the model"
+            f"the model's metadata name {len(metadata.inputs)} inputs ({found}), expected one "
+            "tensor of images; describe it in the server's configuration of the model"
         )
     (tensor,) = metadata.inputs
     batch, *rest = tensor.shape or (0,)
@@ -191,8 +205,8 @@ def input_of(
         fault = f"does not take images {shape}; expected the shape {expected}"
         if fitting:
             fault = (
-                f"fits several layouts ({' or '.join(fitting)}); set the number of channels in the server's "
-                "configuration of the model"
+                f"fits several layouts ({' or '.join(fitting)}); set the number of channels in "
+                "the server's configuration of the model"
             )
     raise ServerError(f"the model's input {tensor} {fault}")
 
@@ -204,10 +218,12 @@ def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
 
 
 def output_of(metadata: Metadata, wanted: str | None, *, classes: int | None) -> TensorFacts | None:
-    """Return the output to request; None if the metadata name none, and an answer must then have exactly one.
+    """Return the output to request.
 
-    The `wanted` one comes first, then the only one with a score per class, then the only one with labels. Raises
-    `InputError` if no output or several remain.
+    None if the metadata name none, and an answer must then have exactly one.
+
+    The `wanted` one comes first, then the only one with a score per class, then the only one with
+    labels. Raises `InputError` if no output or several remain.
     """
     if not metadata.outputs:
         return None if wanted is None else TensorFacts(wanted, "", ())
@@ -244,8 +260,8 @@ def request_of(
 ) -> tuple[bytes, dict[str, str]]:
     """Return the body and the headers of a request for images in the model's input tensor.
 
-    With `binary`, the tensor follows the JSON as bytes, and the answer shall have the same form. Files then have their
-    length before them; otherwise they are base64 text in JSON.
+    With `binary`, the tensor follows the JSON as bytes, and the answer shall have the same form.
+    Files then have their length before them; otherwise they are base64 text in JSON.
     """
     files = values.ravel().tolist() if taken.layout == FILES else None
     shape = list(values.shape) if files is None else [len(values), *taken.row]
@@ -287,8 +303,8 @@ def read_answer(
 ) -> tuple[np.ndarray, str | None]:
     """Return the answer in the body of a response, see `checked` with its `sizes`, and the model's version.
 
-    Raises `PredictorError`, with found and expected facts, for a response to another request or of another model. Also
-    for another output, datatype or shape, and for values that are not finite.
+    Raises `PredictorError`, with found and expected facts, for a response to another request or of
+    another model. Also for another output, datatype or shape, and for values that are not finite.
     """
     given = str(len(body)) if header_length is None else header_length
     length = int(given) if given.isascii() and given.isdecimal() else -1

@@ -50,9 +50,10 @@ class DoubtfulServerError(PredictorError):
 class ServedModel:
     """A served model; threads may share it. It is opened for images, or only for its identity.
 
-    Its metadata are read first, and must fit the images before any is sent. All predictions are of the version at the
-    time of opening. Some images of each call are sent again, and `confirm` raises unless their predictions are the
-    same. A model that takes files gets those of the images, see `EncodedPictures`.
+    Its metadata are read first, and must fit the images before any is sent. All predictions are of
+    the version at the time of opening. Some images of each call are sent again, and `confirm`
+    raises unless their predictions are the same. A model that takes files gets those of the images,
+    see `EncodedPictures`.
     """
 
     def __init__(self, spec: str, options: NetworkOptions, images: LabelledImages | None) -> None:
@@ -105,8 +106,8 @@ class ServedModel:
         again = self._infer(self._repeated(probes), size=alone)[:_FEW]
         if wrong := int(differing(self._probed, again).sum()):
             raise PredictorError(
-                f"the server gives other predictions for {wrong} of {_FEW} images in one batch than "
-                "alone. It mixes up their order, or images of a batch affect each other. "
+                f"the server gives other predictions for {wrong} of {_FEW} images in one batch "
+                "than alone. It mixes up their order, or images of a batch affect each other. "
                 f"{Provides().batch_advice}"
             )
         self._audit = Audit(probes, self._probed)
@@ -115,8 +116,8 @@ class ServedModel:
     def identity(self) -> Identity:
         """Return the URL, the version, the metadata, and the tensors used.
 
-        It is not lasting without a version, nor for a model that takes files, since several files may have the same
-        pixels.
+        It is not lasting without a version, nor for a model that takes files, since several files
+        may have the same pixels.
         """
         hidden, taken = self._credentials.hidden_in, self._input
         facts = {
@@ -131,7 +132,9 @@ class ServedModel:
         return Identity("http", facts, lasting=self.version is not None and self._files is None)
 
     def keep_in(self, cache: Store) -> None:
-        """Store predictions beside a cache from now on, and use stored ones; without a version do nothing.
+        """Store predictions beside a cache from now on, and use stored ones.
+
+        Without a version do nothing.
 
         Raises `InputError` if the predictions for fixed images differ from the stored ones.
         """
@@ -143,17 +146,19 @@ class ServedModel:
             answers.add({_PROBES: self._probed.tobytes()})
         elif len(kept) != self._probed.nbytes or differing(self._kept(kept), self._probed).any():
             raise ServerError(
-                f"the server gives other predictions than in an earlier run, but its version is still {self.version}. "
-                "Predictions of both models would mix. Give the new model another version, or empty the cache with "
-                "`stress-harness cache --clear`"
+                "the server gives other predictions than in an earlier run, but its version is "
+                f"still {self.version}. Predictions of both models would mix. Give the new model "
+                "another version, or empty the cache with `stress-harness cache --clear`"
             )
         self._answers = answers
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the predictions for pixels (N, C, H, W), float32 in [0, 1]; stored ones need no request.
+        """Return the predictions for pixels (N, C, H, W), float32 in [0, 1].
 
-        Raises `PredictorError` for an invalid answer. Raises `BackendLostError`, which ends the run, if the server is
-        lost or can no longer be trusted.
+        Stored ones need no request.
+
+        Raises `PredictorError` for an invalid answer. Raises `BackendLostError`, which ends the
+        run, if the server is lost or can no longer be trusted.
         """
         values = self._encoded(pixels)
         keys = [
@@ -182,7 +187,11 @@ class ServedModel:
         return np.stack([found[key] for key in keys])
 
     def confirm(self) -> None:
-        """Send some of the images since the last audit again; raises `BackendLostError` for other predictions."""
+        """Send some of the images since the last audit again.
+
+        Raises:
+            BackendLostError: For other predictions.
+        """
         with self._ending_the_run():
             self._ask_again()
 
@@ -196,7 +205,10 @@ class ServedModel:
         )
 
     def _encoded(self, pixels: np.ndarray) -> np.ndarray:
-        """Return images, (N, C, H, W) float32 in [0, 1], in the input tensor's form; files are (N, 1) objects."""
+        """Return images, (N, C, H, W) float32 in [0, 1], in the input tensor's form.
+
+        Files are (N, 1) objects.
+        """
         if self._files is None:
             return self._input.encoded(pixels)
         values = np.empty(
@@ -235,15 +247,16 @@ class ServedModel:
                 self._like, self._named = answers[:1], version
             if version != self._named:
                 raise DoubtfulServerError(
-                    f"the model changed during the run: its version was {self._named}, and now is {version}"
+                    f"the model changed during the run: its version was {self._named}, and now is "
+                    f"{version}"
                 )
             if version is None:
                 self._expect_metadata()
             like = self._like
             if answers.shape[1:] != like.shape[1:] or answers.dtype != like.dtype:
                 raise DoubtfulServerError(
-                    f"the server answers an image with {answers.dtype} {list(answers.shape[1:])}, expected "
-                    f"{like.dtype} {list(like.shape[1:])} as before"
+                    f"the server answers an image with {answers.dtype} {list(answers.shape[1:])}, "
+                    f"expected {like.dtype} {list(like.shape[1:])} as before"
                 )
             found.append(answers[: len(part)])
         return np.concatenate(found)
@@ -273,8 +286,9 @@ class ServedModel:
                 self._expect_metadata()
             if wrong := int(differing(before, again).sum()):
                 raise DoubtfulServerError(
-                    f"the server gives other predictions for {wrong} of {len(images)} images that were sent again in "
-                    f"another order. It mixes up its predictions, or its model changed. {Provides().batch_advice}"
+                    f"the server gives other predictions for {wrong} of {len(images)} images that "
+                    "were sent again in another order. It mixes up its predictions, or its model "
+                    f"changed. {Provides().batch_advice}"
                 )
         except BaseException:
             with self._lock:

@@ -45,11 +45,14 @@ _FINALISTS, _STARTS, _PAIRED = 10, 3, 3
 """Pipelines that see all images; starts of each cause, and causes that pairs start with."""
 _LEAST = 0.5
 """Net share of the changed predictions that a cause explains at least, and share of a class that another order does."""
-_PREDICTOR = "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint instead"
+_PREDICTOR = (
+    "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint "
+    "instead"
+)
 
 _NO_NOISE = (
-    "probabilities are not compared, since the model has no layers to measure the noise of a precision on; if the same "
-    "weights are served in float32, add --served-precision float32"
+    "probabilities are not compared, since the model has no layers to measure the noise of a "
+    "precision on; if the same weights are served in float32, add --served-precision float32"
 )
 
 
@@ -57,14 +60,16 @@ _NO_NOISE = (
 class SkewDiagnosis:
     """The outcome for a served model, and the pipelines that explain its answers.
 
-    `checks` compare it with the reference as an artifact with its original. `lost` counts correct predictions lost,
-    net. `undecided` ones, whose leading classes tie, count as changed. `best` explains most; `alike` are others that no
-    test tells from it, `causes` those of all of them. `runner_up` is the best of another cause. `p` and `p_next` are of
-    the best against the reference and the runner-up, times the number of `comparisons`. `named` says that the cause is
-    proven, `probable` that only the proof is missing. If the served model has its classes in another order, `order`
-    says so, and all else is of answers put into the data's. `unrelated` answers agree no more often than by chance.
-    `moves` compares probabilities, where both have some. If `by_probabilities`, the pipelines explain these, so counts
-    of changed predictions in `best` are of images whose probabilities moved.
+    `checks` compare it with the reference as an artifact with its original. `lost` counts correct
+    predictions lost, net. `undecided` ones, whose leading classes tie, count as changed. `best`
+    explains most; `alike` are others that no test tells from it, `causes` those of all of them.
+    `runner_up` is the best of another cause. `p` and `p_next` are of the best against the reference
+    and the runner-up, times the number of `comparisons`. `named` says that the cause is proven,
+    `probable` that only the proof is missing. If the served model has its classes in another order,
+    `order` says so, and all else is of answers put into the data's. `unrelated` answers agree no
+    more often than by chance. `moves` compares probabilities, where both have some. If
+    `by_probabilities`, the pipelines explain these, so counts of changed predictions in `best` are
+    of images whose probabilities moved.
     """
 
     serving: Serving
@@ -105,7 +110,10 @@ class SkewDiagnosis:
 
     @property
     def outcome(self) -> Outcome:
-        """Return the outcome of all checks; another order of classes and probabilities that moved are differences."""
+        """Return the outcome of all checks.
+
+        Another order of classes and probabilities that moved are differences.
+        """
         if self.order or self.is_moved:
             return "different"
         return overall(check.outcome for check in self.checks)
@@ -124,12 +132,14 @@ def skew(
     tolerance: float = TOLERANCE,
     served_precision: Precision | None = None,
 ) -> SkewDiagnosis:
-    """Diagnose served predictions. The share `tolerance`, in (0, 1), may differ from the candidate's.
+    """Diagnose served predictions.
 
-    `served` is the file of the predictions, or the SPEC of a served model, which is asked about the images.
-    `served_precision` states that the candidate's own weights are served, in this precision. By default, weights and
-    precision are unknown, unless the served model has the candidate's hash. Raises `InputError` for a file, model or
-    tolerance that cannot be used.
+    The share `tolerance`, in (0, 1), may differ from the candidate's.
+
+    `served` is the file of the predictions, or the SPEC of a served model, which is asked about the
+    images. `served_precision` states that the candidate's own weights are served, in this
+    precision. By default, weights and precision are unknown, unless the served model has the
+    candidate's hash. Raises `InputError` for a file, model or tolerance that cannot be used.
     """
     expect_tolerance(tolerance)
     if isinstance(served, str):
@@ -143,8 +153,8 @@ def skew(
     known = model.open(candidate, images)
     if fits_image_before(recorded.positions, recorded.classes, known.predict(images).predicted):
         raise AnswersError(
-            f"{served}: the predictions fit the images before theirs, so the numbers in image begin at 1; "
-            "expected numbers from 0"
+            f"{served}: the predictions fit the images before theirs, so the numbers in image "
+            "begin at 1; expected numbers from 0"
         )
     return diagnosis(
         known,
@@ -191,8 +201,8 @@ def diagnosis(
 ) -> SkewDiagnosis:
     """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie.
 
-    `probabilities` are those served, (N, classes), if they are known. `precision` is the one in which the weights of
-    `model` are served; None if either is unknown.
+    `probabilities` are those served, (N, classes), if they are known. `precision` is the one in
+    which the weights of `model` are served; None if either is unknown.
     """
     original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED
@@ -206,7 +216,8 @@ def diagnosis(
     if (places := class_places(given, reference, classes=classes, mostly=_LEAST)) is not None:
         undone = np.argsort(places)[given]
         regained = int(((undone == reference) & (given != reference)).sum())
-        # More images agree once classes are put in place than the choice of a pair of classes explains.
+        # More images agree once classes are put in place than the choice of a pair of classes
+        # explains.
         if regained >= least_changes(classes * (classes - 1) // 2):
             trials = Trials(model, serving, given, reference)
             trials.race([*serving.catalog.values()])
@@ -264,7 +275,10 @@ def diagnosis(
 def _compared(
     model: RoleModel, images: LabelledImages, probabilities: np.ndarray, precision: Precision | None
 ) -> ServedProbabilities | None:
-    """Return served probabilities with the noise of the precision; None if nothing can be told from them."""
+    """Return served probabilities with the noise of the precision.
+
+    None if nothing can be told from them.
+    """
     step = rounding(probabilities)
     noise = (
         noise_of(model, images, precision) if model.provides.known is None and step < 1 else None
@@ -295,7 +309,8 @@ def explained(found: SkewDiagnosis, trials: Trials) -> SkewDiagnosis:
     tried = max(len(trials), len(catalog) + len(varied))
 
     def beats(first: Trial, other: np.ndarray) -> float:
-        # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages the other half.
+        # Pipelines of one stage take half of the probability of a wrong statement, pairs of stages
+        # the other half.
         comparisons = 2 * tried if len(first.causes) == 1 else tried**2
         return min(1.0, better_p(trials.served, first.answers, other) * comparisons)
 
@@ -327,7 +342,10 @@ def explained(found: SkewDiagnosis, trials: Trials) -> SkewDiagnosis:
 
 
 def _finalists(trials: Trials) -> list[Trial]:
-    """Return good pipelines after all images, with the best of each cause; the one that explains most comes first."""
+    """Return good pipelines after all images, with the best of each cause.
+
+    The one that explains most comes first.
+    """
     chosen = dict.fromkeys([*trials.ranked()[:_FINALISTS], *of_each_cause(trials.ranked(causes=1))])
     # The catalog comes before equal pipelines.
     return sorted(

@@ -18,10 +18,11 @@ NOISE = 1e-3
 class Explanation:
     """Counts of N images: served predictions that are `changed` from the reference, and what a pipeline makes of them.
 
-    The pipeline gives the served answer to those `explained`. It changes those `introduced`, which are served as the
-    reference answers them. `net` is the share of changed predictions explained, less the share introduced; at most 1.
-    `agreement` is the share of all images with the served answer, and `disagreements` the number of the others.
-    `interval` is Wilson's 95% interval of the share of changed predictions that are explained.
+    The pipeline gives the served answer to those `explained`. It changes those `introduced`, which
+    are served as the reference answers them. `net` is the share of changed predictions explained,
+    less the share introduced; at most 1. `agreement` is the share of all images with the served
+    answer, and `disagreements` the number of the others. `interval` is Wilson's 95% interval of the
+    share of changed predictions that are explained.
     """
 
     n: int
@@ -95,7 +96,8 @@ def is_unrelated(served: np.ndarray, reference: np.ndarray) -> bool:
 def fits_image_before(positions: np.ndarray, served: np.ndarray, reference: np.ndarray) -> bool:
     """Return whether answers (N,) fit the reference's to the images before theirs, as those of numbers from 1 do.
 
-    They must agree significantly more often, and disagree at most half as often. `positions` are ascending.
+    They must agree significantly more often, and disagree at most half as often. `positions` are
+    ascending.
     """
     follows = np.flatnonzero(np.diff(positions) == 1) + 1
     if not len(follows) or positions[0] == 0:

@@ -68,7 +68,10 @@ def starter_checks(about: StarterData) -> list[Row]:
 
 
 def _survived(model: RoleModel, images: LabelledImages, names: tuple[str, ...]) -> set[str]:
-    """Return the skews at which a model keeps the tolerance, and with some distance; none on few images."""
+    """Return the skews at which a model keeps the tolerance, and with some distance.
+
+    None on few images.
+    """
     from harness.features.skew.serving import under_skew
 
     if len(images) < _LEAST:
@@ -95,7 +98,10 @@ def costliest(outcome: Outcome) -> list[str]:
 
 
 def section(outcome: Outcome) -> Section | None:
-    """Return the costliest of the serving pipelines that checks measured; None without such rows."""
+    """Return the costliest of the serving pipelines that checks measured.
+
+    None without such rows.
+    """
     own = [
         one
         for one in outcome.results.verdicts

@@ -34,7 +34,8 @@ _WHOLE = 1e-6
 class Noise:
     """The move of a probability that a precision alone explains: `limit`, at least `MATERIAL`.
 
-    `declared` says that the precision is that of the served model. Otherwise it is the loosest of all.
+    `declared` says that the precision is that of the served model. Otherwise it is the loosest of
+    all.
     """
 
     precision: Precision
@@ -68,8 +69,8 @@ class ServedProbabilities:
 class Moves:
     """Served probabilities of N images beside the reference's.
 
-    `material` images move by more than `MATERIAL`, the `largest` by so much. `beyond` images move by more than
-    `limit`, which the noise and the rounding of the file explain.
+    `material` images move by more than `MATERIAL`, the `largest` by so much. `beyond` images move
+    by more than `limit`, which the noise and the rounding of the file explain.
     """
 
     noise: Noise
@@ -86,7 +87,10 @@ class Moves:
 
 
 def noise_of(model: RoleModel, images: LabelledImages, declared: Precision | None) -> Noise | None:
-    """Return the noise of a declared precision, or of the loosest; None if the model has no layers to measure it on."""
+    """Return the noise of a declared precision, or of the loosest.
+
+    None if the model has no layers to measure it on.
+    """
     if declared == "float32":
         return Noise("float32", MATERIAL, declared=True)
     if not model.provides.layers:

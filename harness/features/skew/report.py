@@ -46,7 +46,10 @@ def diagnosis_lines(found: SkewDiagnosis) -> list[str]:
     alike = (others[causes] for causes in found.causes[1:])
     lines += [f"  not told apart from it: {_words(found, each)}; {_net(each)}" for each in alike]
     if found.runner_up is not None:
-        said = f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference {related(found.p_next)}"
+        said = (
+            f"{_words(found, found.runner_up)}; {_net(found.runner_up)}, p of the difference "
+            f"{related(found.p_next)}"
+        )
         lines.append(f"runner-up: {said}")
     return lines
 
@@ -72,7 +75,10 @@ def _only_probabilities_differ(found: SkewDiagnosis) -> bool:
 
 def _moved(moves: Moves) -> str:
     """Say how many images moved and by how much, and why that is a skew or is none."""
-    material = f"{moves.material:,} of {moves.n:,} images ({moves.material / moves.n:.1%}) move by more than {MATERIAL:g}"
+    material = (
+        f"{moves.material:,} of {moves.n:,} images ({moves.material / moves.n:.1%}) move by more "
+        f"than {MATERIAL:g}"
+    )
     counted = f"{material}, the largest by {moves.largest:.2g}"
     noise = moves.noise
     explained = f"{noise.precision} alone explains moves up to {moves.limit:.2g}"
@@ -84,7 +90,10 @@ def _moved(moves: Moves) -> str:
             if noise.declared
             else "another input, or another model"
         )
-        return f"skew found: {counted}. {moves.beyond:,} move further than the noise ({explained}): {proof}."
+        return (
+            f"skew found: {counted}. {moves.beyond:,} move further than the noise ({explained}): "
+            f"{proof}."
+        )
     more = "" if noise.declared else " --served-precision tells smaller moves from noise."
     return f"{counted}. This is within the noise: {explained}.{more}"
 
@@ -95,15 +104,22 @@ def _not_proven(found: SkewDiagnosis, best: Trial) -> list[str]:
     if changed < needed:
         more = f"{-(-needed * best.explains.n // max(changed, 1)):,} or so"
         return [
-            f"cause: not proven. It takes {needed} {_counted(found)} to name a cause; give more images, {more}",
+            f"cause: not proven. It takes {needed} {_counted(found)} to name a cause; give more "
+            f"images, {more}",
             f"  the likeliest so far: {_words(found, best)}; {_net(best)}",
         ]
     if found.probable:
-        said = f"{_share(found, best)}; p {related(found.p)}. Give more images, or look for a second cause"
+        said = (
+            f"{_share(found, best)}; p {related(found.p)}. Give more images, or look for a second "
+            "cause"
+        )
         return [f"cause: not proven: probably {_words(found, best)}", f"  {said}"]
     remedy = "look for another model file, or a step that the catalog lacks"
     if found.unrelated:
-        remedy = "predictions for other images agree as often; compare image with the numbers or names of the data"
+        remedy = (
+            "predictions for other images agree as often; compare image with the numbers or names "
+            "of the data"
+        )
     said = f"{_words(found, best)}, {_net(best)}; p {related(found.p)}, expected below {ALPHA}"
     return ["cause: none of them", f"  the best, {said}", f"  {remedy}"]
 
@@ -184,7 +200,10 @@ def _words(found: SkewDiagnosis, trial: Trial) -> str:
 
 
 def _levels(found: SkewDiagnosis, trial: Trial) -> Levels | None:
-    """Return the gain and offset of pixels that a pipeline amounts to; None for one that does anything else."""
+    """Return the gain and offset of pixels that a pipeline amounts to.
+
+    None for one that does anything else.
+    """
     return (
         levels_between(trial.pipeline, found.serving.reference)
         if trial.causes == (AFFINE,)
@@ -195,8 +214,14 @@ def _levels(found: SkewDiagnosis, trial: Trial) -> Levels | None:
 def _share(found: SkewDiagnosis, trial: Trial) -> str:
     counts = trial.explains
     low, high = counts.interval
-    share = f"{counts.explained:,} of {counts.changed:,} {_counted(found)} ({counts.explained / counts.changed:.1%}"
-    return f"explains {share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} others"
+    share = (
+        f"{counts.explained:,} of {counts.changed:,} {_counted(found)} "
+        f"({counts.explained / counts.changed:.1%}"
+    )
+    return (
+        f"explains {share}, 95% CI {low:.1%} to {high:.1%}) and changes {counts.introduced:,} "
+        "others"
+    )
 
 
 def _counted(found: SkewDiagnosis) -> str:

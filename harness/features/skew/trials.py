@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 AFFINE = "scale or normalise"
 """The cause of numbers that are multiplied and shifted, which both stages do."""
 _LOOKED_AT = 750
-"""Changed and unchanged images each on which pipelines are searched for; those that explain most see all."""
+"""Changed and unchanged images each on which pipelines are searched for.
+
+Those that explain most see all.
+"""
 _ROUNDS = (32, 96)
 """Images of the first rounds, half of them changed: whole batches of a network on a processor."""
 _KEPT = ((3, 12), (1, 8))
@@ -43,10 +46,11 @@ _STEPS = 24
 class Trial:
     """A pipeline, the stages in which it differs, and its answers to the images that it was asked about so far.
 
-    `skew` is its name in the catalog or empty. `behind` has, for each image, the log of the likelihood of the served
-    prediction over that of the pipeline's own; 0 if they agree. Both arrays follow the order of `Trials`. `explains`
-    counts all images, once they have all been asked about. Where probabilities are explained, an answer is 0 if the
-    probabilities agree and 1 if not, and `behind` is by how much they disagree, below 0.
+    `skew` is its name in the catalog or empty. `behind` has, for each image, the log of the
+    likelihood of the served prediction over that of the pipeline's own; 0 if they agree. Both
+    arrays follow the order of `Trials`. `explains` counts all images, once they have all been asked
+    about. Where probabilities are explained, an answer is 0 if the probabilities agree and 1 if
+    not, and `behind` is by how much they disagree, below 0.
     """
 
     pipeline: Pipeline
@@ -60,8 +64,9 @@ class Trial:
 class Trials:
     """Trials of pipelines against served predictions, (N,) classes, in rounds of more images each.
 
-    `order` has the images in the order in which they are asked about; `served` and `known`, the reference's
-    predictions, follow it. With `probabilities` of the same images, these are explained instead of the classes.
+    `order` has the images in the order in which they are asked about; `served` and `known`, the
+    reference's predictions, follow it. With `probabilities` of the same images, these are explained
+    instead of the classes.
     """
 
     def __init__(
@@ -117,7 +122,9 @@ class Trials:
         return any(self.score(trial) == 0 for trial in self.ranked())
 
     def ranked(self, until: int = MANY, *, causes: int | None = None) -> list[Trial]:
-        """Return the trials that came as far as a round, the best of it first; of equal ones, the earliest.
+        """Return the trials that came as far as a round, the best of it first.
+
+        Of equal ones, the earliest.
 
         `causes` is the number of causes that they have, by default any.
         """
@@ -164,7 +171,10 @@ class Trials:
         return trial
 
     def _logits(self, predictions: Predictions) -> np.ndarray:
-        """Return logits, in float32 where probabilities are compared; classes need less precision."""
+        """Return logits, in float32 where probabilities are compared.
+
+        Classes need less precision.
+        """
         return predictions.answers if self._probabilities is None else predictions.logits
 
     def _add(self, trial: Trial, logits: np.ndarray) -> None:
@@ -180,7 +190,10 @@ class Trials:
         trial.behind = np.append(trial.behind, np.maximum(behind, np.log(NOISE)))
 
     def race(self, pipelines: Sequence[Pipeline]) -> None:
-        """Score pipelines in rounds; each round leaves the best of each cause and of all, and the last has them all."""
+        """Score pipelines in rounds.
+
+        Each round leaves the best of each cause and of all, and the last has them all.
+        """
         new = [
             each
             for each in dict.fromkeys(pipelines)
@@ -197,7 +210,8 @@ class Trials:
     def refine(self, starts: Iterable[Trial]) -> None:
         """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
 
-        A walk that explains this part goes on at once, so few others are tried where one cause is the true one.
+        A walk that explains this part goes on at once, so few others are tried where one cause is
+        the true one.
         """
         reached: dict[tuple[str, ...], Trial] = {}
         for start in starts:
@@ -230,7 +244,9 @@ class Trials:
         self.entered(fitted.of(reference), MANY)
 
     def _walk(self, trial: Trial, until: int) -> Trial:
-        """Walk from a trial to neighbors with a better score, for 24 trials at most; return the last.
+        """Walk from a trial to neighbors with a better score, for 24 trials at most.
+
+        Return the last.
 
         A step that helps is tried again first.
         """
@@ -264,7 +280,9 @@ def of_each_cause(ranked: Iterable[Trial], most: int = 1) -> list[Trial]:
 
 
 def causes_of(pipeline: Pipeline, reference: Pipeline) -> tuple[str, ...]:
-    """Return the stages in which a pipeline differs; scaling and normalization by numbers alone are one cause.
+    """Return the stages in which a pipeline differs.
+
+    Scaling and normalization by numbers alone are one cause.
 
     A crop of another size belongs to resizing, which makes the picture that it crops.
     """

@@ -1,6 +1,7 @@
 """Images without labels in a run: the predictions of the reference models, and thresholds on these images.
 
-The images get the class on which all reference models agree as their label, and no class where these differ.
+The images get the class on which all reference models agree as their label, and no class where
+these differ.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ ANSWERS_MOVED = Damage("unlabeled-moved", logits=moved, fault="predictions moved
 def unlabeled_images(
     _: ChecksFile, images: LabelledImages, request: RunRequest
 ) -> LabelledImages | None:
-    """Return the images that the request names, all of them and of no class; None where it names none."""
+    """Return the images that the request names, all of them and of no class.
+
+    None where it names none.
+    """
     if (spec := request.unlabeled) is None:
         return None
     pipeline = request.whole_pipeline(request.transform_named)
@@ -51,8 +55,8 @@ def unlabeled_images(
 def with_thresholds(session: StressSession, request: RunRequest) -> StressSession:
     """Return the session with the unanimous classes as labels, and with thresholds for the rows.
 
-    A candidate that is one of the reference models is left out. Raises `InputError` without weights of three reference
-    models, and if they agree on no image.
+    A candidate that is one of the reference models is left out. Raises `InputError` without weights
+    of three reference models, and if they agree on no image.
     """
     if (images := session.other_images.of_rows.get(FAMILY)) is None:
         return session
@@ -74,7 +78,10 @@ def with_thresholds(session: StressSession, request: RunRequest) -> StressSessio
                 f"the {len(votes)} reference models agree on none of {len(images)} images"
             )
     except InputError as error:
-        hint = "images without labels are judged by the predictions of reference models, with their weights"
+        hint = (
+            "images without labels are judged by the predictions of reference models, with their "
+            "weights"
+        )
         raise PanelError(
             f"{error.message}; {hint}", setting=f"{FAMILY} {request.unlabeled}", code=error.code
         ) from None

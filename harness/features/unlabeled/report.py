@@ -30,9 +30,9 @@ FAMILY = "unlabeled"
 _SHOWN, _MOST = 60, 20
 """Images that the page shows, and pairs of classes, classes and groups."""
 UNSEEN = (
-    "These checks cannot see a shift that misleads all reference models alike: they still agree, and the candidate "
-    "agrees with them. They cannot see errors on images where the reference models differ. A check that passes is no "
-    "measurement of accuracy."
+    "These checks cannot see a shift that misleads all reference models alike: they still agree, "
+    "and the candidate agrees with them. They cannot see errors on images where the reference "
+    "models differ. A check that passes is no measurement of accuracy."
 )
 
 
@@ -89,8 +89,8 @@ def differences(session: StressSession, request: RunRequest) -> Disagreements | 
             rows.append((str(name), title, others, unanimous, churn, int(of.sum())))
         groups += sorted(rows, key=lambda row: -row[2] / max(row[3], 1))[:_MOST]
     sentence = (
-        f"On {len(images):,} images without labels ({images.name}), the candidate disagrees with the unanimous "
-        f"reference models on {int(differ.sum()):,} of {int(agreed.sum()):,}."
+        f"On {len(images):,} images without labels ({images.name}), the candidate disagrees with "
+        f"the unanimous reference models on {int(differ.sum()):,} of {int(agreed.sum()):,}."
     )
     order = ", the most confident first" if sure else ""
     title = f"{len(faces)} of {len(at):,} disagreements, reference models → candidate{order}"
@@ -120,8 +120,8 @@ def _drift(session: StressSession, found: Predictions) -> tuple[str, ...]:
     moved = np.abs(shares[0] - shares[1]).sum() / 2
     name, here, there = found.classes[most], shares[0][most], shares[1][most]
     said.append(
-        f"balance of predicted classes: {moved:.1%} of the images would change class to match the test images; most "
-        f"differs {name}, {here:.1%} here and {there:.1%} there"
+        f"balance of predicted classes: {moved:.1%} of the images would change class to match the "
+        f"test images; most differs {name}, {here:.1%} here and {there:.1%} there"
     )
     return tuple(said)
 
