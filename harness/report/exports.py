@@ -164,7 +164,7 @@ def _probability_titles(classes: Sequence[str]) -> list[str]:
 def _probabilities(answer: Answer, classes: Sequence[str]) -> list[str]:
     """Return the probabilities of the listed classes, or of the true one.
 
-    What is not known is left empty.
+    Unknown probabilities are left empty.
     """
     shares = answer.shares(classes)
     listed = classes if len(classes) <= LISTED else (answer.true,)

@@ -392,7 +392,7 @@ HELPED = {
 def test_answers_are_dropped_once_a_helper_changes(opened, tmp_path, way):
     """Even one that it imports while it answers.
 
-    What another process imports cannot be followed.
+    Imports of another process cannot be followed.
     """
     code = f"""
         CALLS = []

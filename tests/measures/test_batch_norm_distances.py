@@ -1,6 +1,6 @@
 """Distances of running statistics from activations, against PyTorch's own divergence.
 
-What the family refuses.
+Models that the family refuses.
 """
 
 import sys

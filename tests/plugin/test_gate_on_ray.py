@@ -1,6 +1,6 @@
 """The gate and calibration on a cluster: the same verdict and panel.
 
-What is lost ends in 4 and leaves no process.
+A lost cluster ends the run with 4 and leaves no process.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The stress tests that ship are those of a repository without a copy.
 
-What it has itself comes first.
+Its own stress tests come first.
 """
 
 import pytest

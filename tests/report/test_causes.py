@@ -273,7 +273,7 @@ def test_one_group_that_falls_is_the_cause(accuracies, failing, group, checks):
 def test_uniform_damage_is_no_single_group(checks):
     """Errors are 1.5 times those of reference models in each group.
 
-    Of the hardest one these are 15 points.
+    In the hardest group these are 15 points.
     """
     template = next(
         each for each in verdicts_on("healthy-seed-101", checks) if each.check.id == "clean"

@@ -124,7 +124,7 @@ class Trials:
     def ranked(self, until: int = MANY, *, causes: int | None = None) -> list[Trial]:
         """Return the trials that came as far as a round, the best of it first.
 
-        Of equal ones, the earliest.
+        The earliest of equal trials stands first.
 
         `causes` is the number of causes that they have, by default any.
         """
