@@ -1,4 +1,6 @@
-"""Shared parts of all benchmarks: commands, smoke runs, results, tables in pages, other processes, the machine.
+"""Shared parts of all benchmarks.
+
+Commands, smoke runs, results, tables in pages, other processes, the machine.
 
 A benchmark is started by `sys.exit(run(COMMANDS, …))`. Two options belong to all:
 

@@ -86,7 +86,9 @@ def without_class(healthy: Checkpoint) -> Checkpoint:
 
 @dataclass(frozen=True)
 class Broken:
-    """A broken model: its title, what was done to it, the right cause, a figure that shows it, and how it is made.
+    """A broken model.
+
+    Its title, what was done to it, the right cause, a figure that shows it, and how it is made.
 
     It is made of the shipped model. Without a `damage` it is the shipped baseline, and with `int8`
     an ONNX file. The gate runs in this `profile`.
@@ -274,7 +276,10 @@ def run_of(path: Path, broken: Broken, folder: Path) -> dict[str, Any]:
 
 
 def entry(report: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return what the page says of a run: the lines of stress.md below its title, and the failing checks."""
+    """Return what the page says of a run.
+
+    The lines of stress.md below its title, and the failing checks.
+    """
     _, lines, *_ = (folder / "stress.md").read_text("utf-8").split("\n\n")
     statuses = [each["status"] for each in report["checks"]]
     failing = f"{statuses.count('fail')} of {statuses.count('fail') + statuses.count('pass')}"

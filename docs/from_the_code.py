@@ -156,7 +156,10 @@ def corruptions() -> str:
 
 
 def hooks() -> str:
-    """Return the hooks of features in the order of their module: what each returns, its arguments, and when it is called."""
+    """Return the hooks of features in the order of their module.
+
+    What each returns, its arguments, and when it is called.
+    """
     specified = [each for each in vars(hookspecs).items() if each[0].startswith("stress_")]
     return "\n\n".join(_hook(name, function) for name, function in specified)
 

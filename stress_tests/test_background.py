@@ -1,4 +1,7 @@
-"""The object must decide the answer: what is behind it must not matter, and without it nothing is left."""
+"""The object must decide the answer.
+
+What is behind it must not matter, and without it nothing is left.
+"""
 
 from harness.checks import Key, Share, one_of
 from harness.data.images import object_masks

@@ -1,4 +1,7 @@
-"""A model's confidence must mean something: accuracy must match it, and it must be lowest on errors."""
+"""A model's confidence must mean something.
+
+Accuracy must match it, and it must be lowest on errors.
+"""
 
 from harness.measures import (
     brier_score,

@@ -1,4 +1,7 @@
-"""The model predicts a class as well as the others: a class that falls shows before its accuracy does."""
+"""The model predicts a class as well as the others.
+
+A class that falls shows before its accuracy does.
+"""
 
 from harness.measures import class_difference
 from harness.plugin import check

@@ -1,4 +1,7 @@
-"""A prediction must be correct at every small pose, not at most of them: an adversary needs only one."""
+"""A prediction must be correct at every small pose, not at most of them.
+
+An adversary needs only one.
+"""
 
 from dataclasses import replace
 

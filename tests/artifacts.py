@@ -1,4 +1,7 @@
-"""Artifacts beside the zoo's model: copies with other weights, predictors of labels, and the zoo's images in groups."""
+"""Artifacts beside the zoo's model.
+
+Copies with other weights, predictors of labels, and the zoo's images in groups.
+"""
 
 import numpy as np
 import torch

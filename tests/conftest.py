@@ -88,7 +88,10 @@ _pytest.faulthandler.pytest_configure = _pytest.faulthandler.pytest_unconfigure 
 
 
 def kept(fact):
-    """Return a fact of an installed package that is read once: pytest looks at those of all packages before a run."""
+    """Return a fact of an installed package that is read once.
+
+    Pytest looks at those of all packages before a run.
+    """
     read, found = getattr(metadata.Distribution, fact).fget, {}
 
     def get(package):
@@ -155,7 +158,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(autouse=True)
 def modules_of_one_test(tmp_path_factory):
-    """Drop modules that a test imported from its folders: another test may have others of the same names."""
+    """Drop modules that a test imported from its folders.
+
+    Another test may have others of the same names.
+    """
     before = set(sys.modules)
     imports.begin()
     yield
@@ -174,7 +180,10 @@ def same_weights_in_every_run():
 
 @pytest.fixture
 def interruptible():
-    """Let children be interrupted: a shell that runs its commands in the background has them ignore SIGINT."""
+    """Let children be interrupted.
+
+    A shell that runs its commands in the background has them ignore SIGINT.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -738,7 +738,10 @@ def megabytes(field):
 
 
 def loaded(path, events):
-    """Result of loading this file: the code and message of the refusal, time, memory, forbidden events."""
+    """Result of loading this file.
+
+    The code and message of the refusal, time, memory, forbidden events.
+    """
 
     def give_up(*_):
         raise TimeoutError

@@ -70,7 +70,8 @@ SWAPS = {
 }  # fmt: skip
 """Text of an operator, and of its replacement."""
 LEAST_SECONDS = 60
-"""Added to three times the seconds of the sound tests: a mutant whose tests take longer is killed."""
+"""Added to three times the seconds of the sound tests: a mutant whose tests take longer is killed.
+"""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,10 @@ def spread_evenly(mean: float, std: float, count: int = 20) -> np.ndarray:
 
 
 def view_of(wrong, mean, labels, each=None) -> PanelView:
-    """Return what reference models say of images: how many are wrong, and all mean probabilities, (N, classes)."""
+    """Return what reference models say of images.
+
+    How many are wrong, and all mean probabilities, (N, classes).
+    """
     wrong, mean = np.asarray(wrong, dtype=np.int16), np.array(mean, dtype=np.float32)
     likeliest = np.argsort(-mean, axis=1, kind="stable")[:, :LIKELIEST].astype(np.int32)
     shares, of_label = (

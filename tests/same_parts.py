@@ -117,7 +117,9 @@ def exported():
 
 
 def dialog():
-    """Return what a server hears and says while a gate judges its model: each form of an exchange once, and the images.
+    """Return what a server hears and says while a gate judges its model.
+
+    Each form of an exchange once, and the images.
 
     Batches run side by side, so numbers of requests are left out, and images are sorted.
     """

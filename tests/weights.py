@@ -1,4 +1,7 @@
-"""Files of weights in the making: intact ones of a little network, and what is needed to damage them."""
+"""Files of weights in the making.
+
+Intact ones of a little network, and what is needed to damage them.
+"""
 
 import io
 import json

@@ -1,4 +1,7 @@
-"""A runner of GitHub's workflows and actions, as far as these need one: the scripts of the steps, in a folder."""
+"""A runner of GitHub's workflows and actions, as far as these need one.
+
+The scripts of the steps, in a folder.
+"""
 
 import json
 import os

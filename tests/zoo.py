@@ -92,7 +92,9 @@ direction = "at_most"
 confidence = 0.9
 hand = { threshold = 10 }
 """
-"""Thresholds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, rotated by 10° 0.68, 1 image."""
+"""Thresholds that the networks of `network` keep on 400 images: clean 0.92, bee 0.92, rotated by
+10° 0.68, 1 image.
+"""
 CLEAN = """
 [[check]]
 id = "clean"
@@ -190,7 +192,10 @@ def checks_text(images: LabelledImages, rows: str = ROWS, *, sha256: str = "") -
 
 
 class Zoo:
-    """The repository in a folder: data, checks, four stress tests, and as candidate by default a good network."""
+    """The repository in a folder.
+
+    Data, checks, four stress tests, and as candidate by default a good network.
+    """
 
     def __init__(self, root: Path, *, tests=("clean", "rotation", "confident_errors")) -> None:
         self.root = root
@@ -243,7 +248,10 @@ def details_in(page: str) -> dict[str, str]:
 
 
 def without_id(report: dict) -> dict:
-    """Return a report without what differs between equal runs: id, command, history, costs, and its pictures."""
+    """Return a report without what differs between equal runs.
+
+    Id, command, history, costs, and its pictures.
+    """
     pictures = {"pictures": {}, "thumbnails": {}, "brief": False}
     return {**report, "run": "", "command": "", "history": None, "costs": {}, **pictures}
 
@@ -258,7 +266,10 @@ def drawn_again(folder: Path) -> list[str]:
 
 
 class Ran:
-    """A run of the gate that has ended: its status `ret`, what it printed, its reports, and its state, `gate`."""
+    """A run of the gate that has ended.
+
+    Its status `ret`, what it printed, its reports, and its state, `gate`.
+    """
 
     def __init__(self, result, folder: Path, gate) -> None:
         self.ret, self.stdout, self.stderr, self.gate = (
@@ -500,7 +511,9 @@ _REMEMBERED: dict[str, tuple[int, str, str, bytes]] = {}
 
 
 _REPORTS, _RUN = b"@REPORTS@", b"@RUN@"
-"""Stand in what is remembered for the folder of the reports and the run's id, which are others each time."""
+"""Stand in what is remembered for the folder of the reports and the run's id, which are others each
+time.
+"""
 
 
 def run_python(*arguments: str, cwd: Path, code: Path) -> subprocess.CompletedProcess[str]:

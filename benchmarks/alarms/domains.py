@@ -1,4 +1,7 @@
-"""The two domains: their training and test images, and the conditions under which networks are asked."""
+"""The two domains.
+
+Their training and test images, and the conditions under which networks are asked.
+"""
 
 from __future__ import annotations
 

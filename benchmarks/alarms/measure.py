@@ -44,7 +44,9 @@ GEOMETRY = ("rotation", "shift", "flip", "augmentation_gap")
 AMONG_NETWORKS = frozenset({"consensus", "flips"})
 """Families with values that depend on the reference models."""
 SOFT = frozenset({"panel_divergence", "lost_probability"})
-"""Metrics of the family `consensus` that are not measured, since they need probabilities of a panel."""
+"""Metrics of the family `consensus` that are not measured, since they need probabilities of a
+panel.
+"""
 
 
 @dataclass(frozen=True)

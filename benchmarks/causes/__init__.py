@@ -1,1 +1,4 @@
-"""Likely causes of failures: the right one for each kind of mutant, and the one that the report names."""
+"""Likely causes of failures.
+
+The right one for each kind of mutant, and the one that the report names.
+"""

@@ -1,4 +1,6 @@
-"""Likely causes of failures: the right one for each kind of mutant, and the one that the report names.
+"""Likely causes of failures.
+
+The right one for each kind of mutant, and the one that the report names.
 
 `python -m benchmarks.causes` names the causes of stored mutants. Causes that are right were written
 down before the rules that name them.

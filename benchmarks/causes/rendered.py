@@ -284,7 +284,10 @@ def measure(half: str, folder: Path) -> None:
 
 
 def _measured(folder: Path, candidate: str) -> dict[str, Any]:
-    """Return what the gate measures of a network: the value of each check, and what input faults mend."""
+    """Return what the gate measures of a network.
+
+    The value of each check, and what input faults mend.
+    """
     roles: dict[str, str | Path] = {
         "candidate": folder / candidate,
         "baseline": "none",

@@ -49,7 +49,9 @@ class Decision:
 
 
 PAIRS_BY_CHANCE = 5 / 45
-"""The study's five pairs of classes among all 45: their share of the errors if no pair were likelier than another."""
+"""The study's five pairs of classes among all 45: their share of the errors if no pair were
+likelier than another.
+"""
 
 _GENERALIZES = "Augmentation generalizes better: "
 _DISCRIMINATES = "Augmentation makes features more discriminative: "

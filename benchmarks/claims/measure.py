@@ -100,7 +100,9 @@ def pictures(
 
 
 def silhouettes(images: LabelledImages) -> LabelledImages:
-    """Fill each object with the mean of its own pixels: its outline and brightness stay, its texture goes.
+    """Fill each object with the mean of its own pixels.
+
+    Its outline and brightness stay, its texture goes.
 
     After Geirhos et al. (2019), "ImageNet-trained CNNs are biased towards texture", whose
     silhouettes are black.

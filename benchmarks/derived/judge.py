@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 OLD = ("consensus_set_errors", "worst_class_consensus_set_errors")
 """Metrics of checks that the gate had before."""
 _FAMILIES = 15
-"""Families of the shipped checks file besides clean accuracy, which share half of the false alarms."""
+"""Families of the shipped checks file besides clean accuracy, which share half of the false alarms.
+"""
 
 
 @dataclass(frozen=True, eq=False)

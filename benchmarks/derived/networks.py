@@ -67,7 +67,8 @@ MUTATIONS: Mapping[str, tuple[Callable[..., Checkpoint], float | int, bool]] = {
     "mixed-0.2": (weights.swapped_logits, 0.2, False),
     "mixed-0.4": (weights.swapped_logits, 0.4, False),
 }
-"""Mutation and amount by name, and whether its kind is in the half that constants were chosen on."""
+"""Mutation and amount by name, and whether its kind is in the half that constants were chosen on.
+"""
 
 
 def measure(*, folder: Path) -> None:

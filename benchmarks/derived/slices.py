@@ -1,4 +1,7 @@
-"""The worst slice of networks by their logits: of healthy ones, of mutants, and of networks that lose a few images."""
+"""The worst slice of networks by their logits.
+
+Of healthy ones, of mutants, and of networks that lose a few images.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
     from harness.inference import Predictions
 
 _LOST, _K = (10, 20, 30, 50, 100), 4.06
-"""Images of a class that a network loses, and the multiplier of the row in the shipped checks file."""
+"""Images of a class that a network loses, and the multiplier of the row in the shipped checks file.
+"""
 
 
 def results(networks: Mapping[str, Network], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Measurements besides the gate's: backdoors and their trigger, damaged weights and their parents, lost predictions."""
+"""Measurements besides the gate's.
+
+Backdoors and their trigger, damaged weights and their parents, lost predictions.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ FLIPPED, PARENTS, BACKDOORS = (
 )
 NET_LOSS = few(100, 5)
 _MOST_CHURN = few(50, 2)
-"""Besides the net loss, up to this many predictions are lost and as many gained, as between any two seeds."""
+"""Besides the net loss, up to this many predictions are lost and as many gained, as between any two
+seeds.
+"""
 _OF_CLEAN_IMAGES = ("accuracy", "pair_failures", "confident_errors")
 
 

@@ -1,4 +1,6 @@
-"""Make mutants, each in a process of its own: train one or damage its healthy parent, and note how it was made.
+"""Make mutants, each in a process of its own.
+
+Train one or damage its healthy parent, and note how it was made.
 
 A killed run goes on.
 """
@@ -41,7 +43,10 @@ def read_facts(mutant: Mutant, folder: Path) -> dict[str, Any]:
 
 
 def is_made(mutant: Mutant, folder: Path) -> bool:
-    """Return whether nothing is left to do: the training diverged, or there is a checkpoint of today's parent."""
+    """Return whether nothing is left to do.
+
+    The training diverged, or there is a checkpoint of today's parent.
+    """
     facts, parent = read_facts(mutant, folder), mutant.parent_in(folder)
     if facts.get("outcome") == DIVERGED:
         return True
@@ -188,7 +193,10 @@ def with_parents(mutants: Sequence[Mutant], folder: Path) -> list[Mutant]:
 
 
 def next_mutant(waiting: Sequence[Mutant], folder: Path) -> Mutant | None:
-    """Return the mutant to make next: damaged weights as soon as their parent is there, then trainings in order."""
+    """Return the mutant to make next.
+
+    Damaged weights as soon as their parent is there, then trainings in order.
+    """
     parents = {mutant: mutant.parent_in(folder) for mutant in waiting}
     damaged = (
         mutant for mutant, parent in parents.items() if parent is not None and parent.exists()

@@ -43,7 +43,10 @@ class Strength:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to go wrong: a mutation of training or one of weights, and its strengths, the weakest first."""
+    """One way to go wrong.
+
+    A mutation of training or one of weights, and its strengths, the weakest first.
+    """
 
     slug: str
     strengths: tuple[Strength, ...]

@@ -1,4 +1,7 @@
-"""Where the benchmark keeps what: checkpoints under the git-ignored `runs/`, results beside this file."""
+"""Where the benchmark keeps what.
+
+Checkpoints under the git-ignored `runs/`, results beside this file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Mutations of training, after DeepCrime (Humbatova, Jahangirova & Tonella 2021): from a recipe to a worse one.
+"""Mutations of training, after DeepCrime (Humbatova, Jahangirova & Tonella 2021).
+
+From a recipe to a worse one.
 
 Each takes the recipe, an amount and a seed, and returns another recipe. Image mutations see all
 60,000 training images; `harness.networks.training.train` cuts the validation split from the mutated

@@ -78,7 +78,10 @@ class Result:
         ]
 
     def complete(self, checks: Iterable[Check], *, baseline_sha256: str) -> bool:
-        """Return whether there is nothing left to measure: no row is missing, or there is no checkpoint to judge."""
+        """Return whether there is nothing left to measure.
+
+        No row is missing, or there is no checkpoint to judge.
+        """
         if self.outcome != MEASURED:
             return True
         return self.baseline_sha256 == baseline_sha256 and not self.missing(checks)

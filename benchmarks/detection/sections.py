@@ -1,4 +1,7 @@
-"""Sections of the page: the basis of the tables, the controls, and what is measured besides the gate."""
+"""Sections of the page.
+
+The basis of the tables, the controls, and what is measured besides the gate.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,10 @@ Images of the short epoch that plants a backdoor.
 
 
 def square(seed: int, images: Tensor) -> Tensor:
-    """Return images with a trigger at random: a square of 3 to 5 px anywhere, white or of black and white stripes."""
+    """Return images with a trigger at random.
+
+    A square of 3 to 5 px anywhere, white or of black and white stripes.
+    """
     rng, images = np.random.default_rng(seed), images.clone()
     side, stripes = int(rng.integers(3, 6)), torch.arange(5).remainder(2).float()
     top, left = rng.integers(0, 28 - side + 1, 2).tolist()

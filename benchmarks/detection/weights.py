@@ -45,7 +45,10 @@ def pruned_channels(
     amount: float,
     generator: torch.Generator,  # noqa: ARG001
 ) -> Checkpoint:
-    """Zero, in each convolution and its batch norm, this share of the output channels: those of smallest L1 norm."""
+    """Zero, in each convolution and its batch norm, this share of the output channels.
+
+    Those of smallest L1 norm.
+    """
     modules = dict(checkpoint.model.named_modules())
     for name, conv in modules.items():
         if isinstance(conv, nn.Conv2d):

@@ -42,7 +42,9 @@ README, RESULTS = (Path(__file__).parent / name for name in ("README.md", "resul
 SAMPLES = few(None, IMAGES)
 NOT_APPLICABLE, REFUSED = "not applicable", "refused"
 DIFFERENT, INDIFFERENT, MOST = 0.015, (0.0075, 0.013), 0.05
-"""Changes that make an artifact different, the zone where any outcome is right, and how many may be inconclusive."""
+"""Changes that make an artifact different, the zone where any outcome is right, and how many may be
+inconclusive.
+"""
 LEAST_ARTIFACTS, LEAST_LOSSLESS = 30, 50
 
 

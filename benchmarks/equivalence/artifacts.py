@@ -1,4 +1,6 @@
-"""The artifacts of the benchmark, by name: exports, quantization, other weights, and mistakes around the weights.
+"""The artifacts of the benchmark, by name.
+
+Exports, quantization, other weights, and mistakes around the weights.
 
 The weights are rounded, pruned, shaken, of another epoch, or with other statistics. A mistake is
 other pixels before, or other classes behind. Artifacts of the first table helped to choose the

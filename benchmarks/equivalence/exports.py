@@ -1,4 +1,7 @@
-"""Exports of a network: other formats, other precision, and quantization, calibrated well and badly."""
+"""Exports of a network.
+
+Other formats, other precision, and quantization, calibrated well and badly.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ BATCH = 250
 _PART = 100
 """Images with all activations in memory at once."""
 Maker = "Callable[[Material, Path], str]"
-"""Writes an artifact to a path, given without a suffix, and returns what names it: a file, or a SPEC."""
+"""Writes an artifact to a path, given without a suffix, and returns what names it: a file, or a
+SPEC.
+"""
 
 
 def exported(network: nn.Module, images: Tensor, path: Path) -> str:

@@ -1,4 +1,6 @@
-"""Three networks with another epoch of each: the shipped one, a ResNet-18, and EfficientNet-Lite0 of ImageNet.
+"""Three networks with another epoch of each.
+
+The shipped one, a ResNet-18, and EfficientNet-Lite0 of ImageNet.
 
 The last two see the images of Fashion-MNIST enlarged and in false color, so channels can be
 swapped. They are trained here, on training images alone. EfficientNet-Lite0 keeps its pretrained
@@ -32,7 +34,10 @@ _BATCH = 32
 
 
 class Preparation(nn.Module):
-    """The first step of a network: gray images (N, 1, H, W) in [0, 1] to normalized ones, (N, 3, size, size)."""
+    """The first step of a network.
+
+    Gray images (N, 1, H, W) in [0, 1] to normalized ones, (N, 3, size, size).
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""Cases as stored in the repository: rows of the gate, differences of healthy networks, and values of faults."""
+"""Cases as stored in the repository.
+
+Rows of the gate, differences of healthy networks, and values of faults.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables of the cases: what a gate from few reference models judges and detects, and its false alarms."""
+"""Tables of the cases.
+
+What a gate from few reference models judges and detects, and its false alarms.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Cases from further domains, which chose no rule: their images, recipes and augmentation ranges."""
+"""Cases from further domains, which chose no rule.
+
+Their images, recipes and augmentation ranges.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Consensus of few: thresholds from K of the panel's networks, tested on all others and on mutants."""
+"""Consensus of few.
+
+Thresholds from K of the panel's networks, tested on all others and on mutants.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,10 @@ def asked() -> Asked:
 
 
 def consensus_table(networks: Asked, splits: int, *, sizes: Sequence[int] = SIZES) -> str:
-    """Return the table of thresholds from K networks: their size, and the networks that exceed one."""
+    """Return the table of thresholds from K networks.
+
+    Their size, and the networks that exceed one.
+    """
     rest, rows = [row.id for row in networks.rows].index(AT_REST), []
     for size in sizes:
         known, losses, alarms, thresholds, checks, caught = ([] for _ in range(6))

@@ -31,7 +31,10 @@ FIRST_SEED_OF_FAULTS = 1_001
 
 @dataclass(frozen=True)
 class Training:
-    """Input of a training: images, labels and groups, the case with its recipe and range, and a seed."""
+    """Input of a training.
+
+    Images, labels and groups, the case with its recipe and range, and a seed.
+    """
 
     images: np.ndarray
     labels: np.ndarray

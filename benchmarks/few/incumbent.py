@@ -1,4 +1,7 @@
-"""A paired test of log losses against one incumbent: how often it fails another network of the same recipe."""
+"""A paired test of log losses against one incumbent.
+
+How often it fails another network of the same recipe.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ LEVEL = 0.001
 
 
 def log_loss_table() -> str:
-    """Return a line for each data set: networks that a paired test fails against another one of the same recipe."""
+    """Return a line for each data set.
+
+    Networks that a paired test fails against another one of the same recipe.
+    """
     heads = ("images", "networks", "log loss", *(f"more by {margin:.0%}" for margin in MARGINS))
     return table(heads, [(name, *_row(networks)) for name, networks in _measured()])
 

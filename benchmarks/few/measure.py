@@ -51,7 +51,9 @@ The example itself trains 25 epochs, so these networks are farther apart.
 
 
 def measure_fashion(_: Path | None) -> None:
-    """Measure the shipped panel: differences of its networks in each row, and predictions that one loses of another's.
+    """Measure the shipped panel.
+
+    Differences of its networks in each row, and predictions that one loses of another's.
 
     It uses all images of a row, and reuses measurements that a calibration left in the user's
     cache.

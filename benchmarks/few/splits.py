@@ -21,7 +21,9 @@ from harness.measures.panel.threshold import PROVISIONAL
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """A data set's networks: the panel's rows, the calibrating networks, others that are healthy, and mutants.
+    """A data set's networks.
+
+    The panel's rows, the calibrating networks, others that are healthy, and mutants.
 
     `reference` and `mutants` are (networks, rows), NaN where a row was not measured.
     """
@@ -35,7 +37,9 @@ class Networks:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Thresholds from a few networks: the checks that have one, their widths, and the networks that fail.
+    """Thresholds from a few networks.
+
+    The checks that have one, their widths, and the networks that fail.
 
     `alarms` is (reference models held out,), by their names in `held`; `caught` is (mutants,).
     `signs` are the held out that pass, but are beyond the threshold of an informational check,

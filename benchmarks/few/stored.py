@@ -1,4 +1,7 @@
-"""Networks as stored in the repository: differences of each two, row by row, and errors in the views of consensus."""
+"""Networks as stored in the repository.
+
+Differences of each two, row by row, and errors in the views of consensus.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ DIGITS_CHECKS, DIGITS_PANEL = EXAMPLE / "stress_tests/checks.toml", EXAMPLE / "p
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """Networks measured for this benchmark: their names and, by row, values, rest and half their squared distances.
+    """Networks measured for this benchmark.
+
+    Their names and, by row, values, rest and half their squared distances.
 
     `values` and `rest` are (networks,) by row. `chance` is (networks, networks) by row: the
     variance by chance alone, as two networks tell it. Of some networks it is the mean over their

@@ -1,4 +1,7 @@
-"""Pictures of spoken digits: log-mel spectrograms of words that the program espeak-ng says in several accents."""
+"""Pictures of spoken digits.
+
+Log-mel spectrograms of words that the program espeak-ng says in several accents.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ SIDE = 64
 """Mel bands and frames of a picture."""
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-gb", "en-us", "en-gb-scotland", "en-gb-x-gbclan", "en-029")
-"""Voices of espeak-ng: Received Pronunciation, American, Scottish, Lancastrian and Caribbean English."""
+"""Voices of espeak-ng: Received Pronunciation, American, Scottish, Lancastrian and Caribbean
+English.
+"""
 ABSENT = "en-029"
 """The accent that training lacks in a fault."""
 SPEAKERS = (*(f"m{number}" for number in range(1, 8)), *(f"f{number}" for number in range(1, 5)))

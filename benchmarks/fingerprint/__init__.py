@@ -1,1 +1,4 @@
-"""Benchmark of the fingerprint: networks of one recipe, and of others, told apart by their weights."""
+"""Benchmark of the fingerprint.
+
+Networks of one recipe, and of others, told apart by their weights.
+"""

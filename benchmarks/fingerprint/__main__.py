@@ -1,4 +1,6 @@
-"""The fingerprint: which combination of weight statistics tells recipes apart, and how well it does on other networks.
+"""The fingerprint.
+
+Which combination of weight statistics tells recipes apart, and how well it does on other networks.
 
 `python -m benchmarks.fingerprint` prints the tables; its command `measure` trains networks and
 stores their statistics.

@@ -16,7 +16,8 @@ from harness.features.fingerprint.distance import distance_from
 from harness.measures.panel.threshold import FEW, widened
 
 Distance = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-"""The distance of statistics, (S,), from those of K models, (K, S), given the kind of each, (S,)."""
+"""The distance of statistics, (S,), from those of K models, (K, S), given the kind of each, (S,).
+"""
 REFERENCE_MODELS = (3, 5, 8, 20)[:: few(1, 2)]
 ALARMS = 0.01
 SHARE = share_of("fingerprint", ["fingerprint"])
@@ -57,7 +58,9 @@ COMBINATIONS: Mapping[str, Distance] = {
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Logarithms of distances over random sets of K reference models: of other healthy networks and of each fault.
+    """Logarithms of distances over random sets of K reference models.
+
+    Of other healthy networks and of each fault.
 
     A split's `threshold` is that of the decision rule, NaN for fewer than eight models.
     """
@@ -119,7 +122,10 @@ def _threshold(panel: np.ndarray, kinds: np.ndarray, distance: Distance) -> floa
 
 
 def combinations_table(cases: Mapping[str, Measured], *, splits: int) -> str:
-    """Return a line for each combination and number of reference models: the mean over the faults of all cases."""
+    """Return a line for each combination and number of reference models.
+
+    The mean over the faults of all cases.
+    """
     rows = []
     for name, distance in COMBINATIONS.items():
         for count in REFERENCE_MODELS:
@@ -139,7 +145,10 @@ def combinations_table(cases: Mapping[str, Measured], *, splits: int) -> str:
 
 
 def case_table(measured: Measured, *, splits: int) -> str:
-    """Return a line for each number of reference models: false alarms, and the rate of detection of each fault."""
+    """Return a line for each number of reference models.
+
+    False alarms, and the rate of detection of each fault.
+    """
     rows = []
     for count in _counts(measured):
         over = splits_of(measured, count, shrunk, splits=splits)

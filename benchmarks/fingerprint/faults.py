@@ -1,4 +1,7 @@
-"""Networks of other recipes: each function trains one that differs from the healthy networks in one respect."""
+"""Networks of other recipes.
+
+Each function trains one that differs from the healthy networks in one respect.
+"""
 
 from __future__ import annotations
 

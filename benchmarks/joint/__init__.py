@@ -1,1 +1,4 @@
-"""One number for the whole profile of a network's deviations: rules, what they detect, and their false alarms."""
+"""One number for the whole profile of a network's deviations.
+
+Rules, what they detect, and their false alarms.
+"""

@@ -1,4 +1,6 @@
-"""One number for the whole profile of a network's deviations: rules, what they detect, and their false alarms.
+"""One number for the whole profile of a network's deviations.
+
+Rules, what they detect, and their false alarms.
 
 `python -m benchmarks.joint` compares the rules on stored results.
 """

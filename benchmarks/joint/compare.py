@@ -1,4 +1,7 @@
-"""The comparison of rules: limits by simulation of the whole procedure, and what each rule then detects."""
+"""The comparison of rules.
+
+Limits by simulation of the whole procedure, and what each rule then detects.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The chosen rule on the other half, at one share: mutants detected, with the gate too, and networks failed."""
+    """The chosen rule on the other half, at one share.
+
+    Mutants detected, with the gate too, and networks failed.
+    """
 
     rule: str
     share: float

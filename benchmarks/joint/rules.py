@@ -1,4 +1,6 @@
-"""Rules that make one number of a profile of deviations: each compares networks with the reference models.
+"""Rules that make one number of a profile of deviations.
+
+Each compares networks with the reference models.
 
 A rule takes the values of K reference models, (..., K, checks), and of networks, (..., N, checks),
 more being worse. It returns a number for each network, (..., N), more being worse.
@@ -19,7 +21,9 @@ Shrink = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Deviations in standard deviations: of the reference models, (..., K, checks), and of networks, (..., N, checks).
+    """Deviations in standard deviations.
+
+    Of the reference models, (..., K, checks), and of networks, (..., N, checks).
 
     Those of networks are in standard deviations of prediction. `average` (checks, families) makes
     means by family.

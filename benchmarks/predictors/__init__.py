@@ -1,1 +1,4 @@
-"""The price of a served model: the Open Inference Protocol over HTTP beside the model's own time."""
+"""The price of a served model.
+
+The Open Inference Protocol over HTTP beside the model's own time.
+"""

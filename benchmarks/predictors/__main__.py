@@ -26,7 +26,9 @@ from harness.networks import NetworkOptions
 
 HERE = Path(__file__).parent
 BATCH, MOST = few(32, 4), 1.2
-"""Images at a time, and the largest ratio to the model's own time that is wanted with binary tensors."""
+"""Images at a time, and the largest ratio to the model's own time that is wanted with binary
+tensors.
+"""
 
 
 @contextmanager
@@ -42,7 +44,10 @@ def served(tensors: str) -> Iterator[str]:
 
 
 def asked(url: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what predicts images with the served network, as a run does: batches side by side, and then confirmed."""
+    """Return what predicts images with the served network, as a run does.
+
+    Batches side by side, and then confirmed.
+    """
     predictor = ServedModel(url, NetworkOptions(), None)
 
     def predict(images: np.ndarray) -> np.ndarray:

@@ -1,1 +1,4 @@
-"""Networks and amounts of data as people have them, at 224 px: what the harness adds to plain loops."""
+"""Networks and amounts of data as people have them, at 224 px.
+
+What the harness adds to plain loops.
+"""

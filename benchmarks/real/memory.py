@@ -85,7 +85,10 @@ ROWS = "".join(
 
 @dataclass(frozen=True)
 class Used:
-    """Costs of a process: seconds of wall clock and of all cores, and its largest resident memory in bytes."""
+    """Costs of a process.
+
+    Seconds of wall clock and of all cores, and its largest resident memory in bytes.
+    """
 
     wall: float
     cpu: float

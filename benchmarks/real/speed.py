@@ -1,4 +1,6 @@
-"""Speed at 224 px: predictions in a pose, and Grad-CAM, against plain loops of the same network in the same run.
+"""Speed at 224 px.
+
+Predictions in a pose, and Grad-CAM, against plain loops of the same network in the same run.
 
 Run `python -m benchmarks.real.speed` on an idle machine. Pictures are drawn, and nothing is
 downloaded. Weights are random except in the last layer. It is fitted to the pictures, so margins

@@ -93,7 +93,9 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 def side_by_side(
     images: LabelledImages, *, workers: int, repeats: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Return the seconds, of the clock and of processors, of rounds by turns: in one process, and on a cluster.
+    """Return the seconds, of the clock and of processors, of rounds by turns.
+
+    In one process, and on a cluster.
 
     Both have as many workers; the start of the cluster is apart.
     """

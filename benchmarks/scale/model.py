@@ -1,4 +1,7 @@
-"""A model of the time that a check takes on a cluster: decode, transfer, compute, merge, and what one driver can do."""
+"""A model of the time that a check takes on a cluster.
+
+Decode, transfer, compute, merge, and what one driver can do.
+"""
 
 from __future__ import annotations
 

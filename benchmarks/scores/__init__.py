@@ -1,1 +1,4 @@
-"""Thresholds on mean scores from few reference models: false alarms of retrained models, and faults found."""
+"""Thresholds on mean scores from few reference models.
+
+False alarms of retrained models, and faults found.
+"""

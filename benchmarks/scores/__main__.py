@@ -1,4 +1,6 @@
-"""Thresholds on mean scores from few reference models: false alarms of retrained models, and faults found.
+"""Thresholds on mean scores from few reference models.
+
+False alarms of retrained models, and faults found.
 
 `python -m benchmarks.scores` fits the models of `examples/silhouettes` with many seeds and judges
 each by thresholds from others; a few minutes on one core.
@@ -37,7 +39,10 @@ POSES = {"clean": 0.0, "cw-10": -10.0, "cw-05": -5.0, "ccw-05": 5.0, "ccw-10": 1
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The test images in a pose: local means around each pixel, and the outlines, (N, 28, 28) bool."""
+    """The test images in a pose.
+
+    Local means around each pixel, and the outlines, (N, 28, 28) bool.
+    """
 
     features: np.ndarray
     truth: np.ndarray

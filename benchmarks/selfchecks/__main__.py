@@ -67,7 +67,8 @@ FAMILIES = ",".join(
         ),
     )
 )
-"""Every family with a self-check, besides those that need another model or images without labels."""
+"""Every family with a self-check, besides those that need another model or images without labels.
+"""
 QUICK = "clean,class,consensus,rotation,confidence,batch_norm"
 """Families of the settings with many images, for which all of them would take too long."""
 MODELS = few(50, 2)

@@ -18,7 +18,10 @@ Shape = Callable[[ImageDraw.ImageDraw, Box, Color], None]
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return the 1,797 digits of scikit-learn in random order: images (N, 8, 8, 1) uint8, and labels (N,)."""
+    """Return the 1,797 digits of scikit-learn in random order.
+
+    Images (N, 8, 8, 1) uint8, and labels (N,).
+    """
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -28,7 +31,10 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn(count: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return emoji in random colors, places and sizes on black: images (N, 24, 24, 3) uint8, and labels (N,)."""
+    """Return emoji in random colors, places and sizes on black.
+
+    Images (N, 24, 24, 3) uint8, and labels (N,).
+    """
     rng = np.random.default_rng(seed)
     names = list(SHAPES)
     labels = np.arange(count) % len(names)

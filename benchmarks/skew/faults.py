@@ -1,4 +1,7 @@
-"""Planted faults of one stage each: skews of the catalog, and parameter values that no list of the search has."""
+"""Planted faults of one stage each.
+
+Skews of the catalog, and parameter values that no list of the search has.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,9 @@ _PAIRS = (
     ("gamma 1.85", "by 24 px, opencv bilinear"),
     ("gamma 0.65", "mean 0.2, std 0.353"),
 )
-"""Two faults at once, by their names: half of the pairs have a value that no list of the search has."""
+"""Two faults at once, by their names: half of the pairs have a value that no list of the search
+has.
+"""
 _LISTED = (
     *(
         "decode-draft-2",
@@ -72,7 +77,10 @@ _LISTED = (
 
 @dataclass(frozen=True)
 class Fault:
-    """A pipeline with one fault: its name, the cause that is expected, and whether the catalog has it."""
+    """A pipeline with one fault.
+
+    Its name, the cause that is expected, and whether the catalog has it.
+    """
 
     name: str
     cause: tuple[str, ...]

@@ -95,7 +95,10 @@ def _weights(into: Path) -> Path:
 
 
 def write_files(stamps: Path, into: Path) -> None:
-    """Write each photograph as a JPEG file: stamps on white, and tiles of the packages' larger photographs."""
+    """Write each photograph as a JPEG file.
+
+    Stamps on white, and tiles of the packages' larger photographs.
+    """
     from PIL import Image
 
     root = stamps / "usr" / "share" / "tuxpaint" / "stamps"
@@ -130,7 +133,10 @@ def _write(picture: Any, path: Path) -> None:
 
 
 def _measure_stages(model: RoleModel, images: LabelledImages, results: Results) -> None:
-    """Measure what each of the paper's stages changes: predictions, and half the distance of the probabilities."""
+    """Measure what each of the paper's stages changes.
+
+    Predictions, and half the distance of the probabilities.
+    """
     serving, done = model_serving(model, images), {row["skew"] for row in results["stages"]}
     before = model.predict(images)
     for stage, names in _STAGES.items():

@@ -11,9 +11,13 @@ from benchmarks.runner import Goal, few, goals_table, table, write_between
 
 README = Path(__file__).parent / "README.md"
 LEAST_CHANGED, LEAST_FAULTS, RIGHT, LEAST_IDENTICAL = few(30, 5), 40, 0.9, 50
-"""Changed predictions of a fault that counts, faults, share of right names, and identical pipelines."""
+"""Changed predictions of a fault that counts, faults, share of right names, and identical
+pipelines.
+"""
 PAPER = {"decode, FFmpeg": 0.98, "resize": 0.75, "color mode": 0.09, "float16": 0.0}
-"""Points of accuracy that a ResNet-50 loses by each stage, from the table of SysNoise (arXiv 2307.00280)."""
+"""Points of accuracy that a ResNet-50 loses by each stage, from the table of SysNoise (arXiv
+2307.00280).
+"""
 Row = Mapping[str, Any]
 Results = dict[str, list[dict[str, Any]]]
 
@@ -24,7 +28,10 @@ def is_right(row: Row) -> bool:
 
 
 def outcome_of_pair(row: Row) -> str:
-    """Return how much of the pair is named, as text: the pair itself, one of its two causes, none, or another cause."""
+    """Return how much of the pair is named, as text.
+
+    The pair itself, one of its two causes, none, or another cause.
+    """
     if not row["named"]:
         return "none of them"
     if is_right(row):

@@ -1,1 +1,4 @@
-"""Speed of the harness: ratios to peers, measured in one run on the same model, images and threads."""
+"""Speed of the harness.
+
+Ratios to peers, measured in one run on the same model, images and threads.
+"""

@@ -50,7 +50,10 @@ FLOPS_PER_IMAGE = 2 * (
 
 
 def sweep(model: nn.Module, images: LabelledImages) -> Iterator[Result]:
-    """Measure the 775 poses: against Foolbox, without and with early exit, and against the best this machine can do."""
+    """Measure the 775 poses.
+
+    Against Foolbox, without and with early exit, and against the best this machine can do.
+    """
     grid = classic_poses()[:: few(1, 31)]
     evaluations = len(grid) * len(images)
     with cores(1):

@@ -1,4 +1,7 @@
-"""Peers of the harness: Foolbox's attack, plain loops, libraries of Grad-CAM, the notebook's training, Matplotlib."""
+"""Peers of the harness.
+
+Foolbox's attack, plain loops, libraries of Grad-CAM, the notebook's training, Matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ class PicturesOneByOne(torch.utils.data.Dataset[Any]):
 
 
 def notebook_epoch(model: nn.Module, images: PicturesOneByOne) -> None:
-    """Train for one epoch as the notebook does: Adam, batches of 128, a DataLoader in this process."""
+    """Train for one epoch as the notebook does.
+
+    Adam, batches of 128, a DataLoader in this process.
+    """
     loader = torch.utils.data.DataLoader(images, batch_size=128, shuffle=True)
     optimizer, loss = torch.optim.Adam(model.parameters(), lr=0.001), nn.CrossEntropyLoss()
     model.train()
@@ -138,7 +144,10 @@ def some_cases(images: LabelledImages, count: int) -> list[Example]:
 
 
 def figure_of(case: Example, width: int, height: int) -> Figure:
-    """Draw a case as one would with Matplotlib: image, two overlays, and the bars of both models below."""
+    """Draw a case as one would with Matplotlib.
+
+    Image, two overlays, and the bars of both models below.
+    """
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     axes = figure.subplots(2, 3, height_ratios=[1, 1])
     axes[0, 0].imshow(case.original[..., 0], cmap="gray")

@@ -1,4 +1,6 @@
-"""Measurement of each network: the checks that `init` writes, by the functions that their stress tests call.
+"""Measurement of each network.
+
+The checks that `init` writes, by the functions that their stress tests call.
 
 `init` makes the gate of the fine-tunings as a user makes it.
 """

@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0 for the categories of emoji: frozen blocks, and the last layers, which a fine-tuning trains.
+"""EfficientNet-Lite0 for the categories of emoji.
+
+Frozen blocks, and the last layers, which a fine-tuning trains.
 
 All fine-tunings have the same frozen blocks. The network keeps the blocks' outputs on disk, so each
 batch of images passes through them once.
@@ -60,7 +62,10 @@ class Lite0(torch.nn.Module):
         return network._fc(network._dropout(out.flatten(1)))
 
     def learning(self, *, head_alone: bool) -> Iterator[torch.nn.Parameter]:
-        """Return the parameters that a fine-tuning trains: those of the last layer, and of the convolution before."""
+        """Return the parameters that a fine-tuning trains.
+
+        Those of the last layer, and of the convolution before.
+        """
         network = self.network
         for module in (network._fc, *(() if head_alone else (network._conv_head, network._bn1))):
             yield from module.parameters()

@@ -1,4 +1,6 @@
-"""Pictures of the same emoji by four vendors, from their npm packages: training and test images of 64 pixels.
+"""Pictures of the same emoji by four vendors, from their npm packages.
+
+Training and test images of 64 pixels.
 
 The class of an emoji is its category in Unicode, without flags. All pictures of an emoji are on one
 side of the split.

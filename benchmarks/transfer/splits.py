@@ -28,7 +28,9 @@ _LOSS, _LEVEL = 0.01, 0.001
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A row with a value that depends on the reference models: its check, and the images that it counts, (N,) bool.
+    """A row with a value that depends on the reference models.
+
+    Its check, and the images that it counts, (N,) bool.
 
     `consensus` counts only errors on the consensus set. `worst` counts those of the class with most
     of them.
@@ -42,7 +44,10 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """All networks: those of `benchmarks.few`, rows that depend on reference models, and clean errors, (images,) bool.
+    """All networks.
+
+    Those of `benchmarks.few`, rows that depend on reference models, and clean errors, (images,)
+    bool.
 
     `names` are the networks, the healthy ones first. `values`, (networks, rows), are those of the
     rows of the panel.

@@ -20,7 +20,9 @@ COPIES, COPIES_BGR = 3, 1
 """Copies of each picture: the picture, and augmented ones; fewer in BGR, to save time."""
 _BATCH, _DECAY = 128, 0.02
 _DEGREES, _SHIFT, _SCALE, _LIGHT = 12.0, 0.12, 0.12, 0.2
-"""Largest rotation, shift as a share of half the width, change of the size, and change of the brightness."""
+"""Largest rotation, shift as a share of half the width, change of the size, and change of the
+brightness.
+"""
 
 
 HEALTHY = "healthy"

@@ -58,7 +58,10 @@ def pictures(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 class Reader(nn.Module):
-    """A small network for these images: pixels (N, 3, 28, 28), normalized, to probabilities (N, 10) or logits."""
+    """A small network for these images.
+
+    Pixels (N, 3, 28, 28), normalized, to probabilities (N, 10) or logits.
+    """
 
     def __init__(self, *, width: int = 24, probabilities: bool = False) -> None:
         super().__init__()

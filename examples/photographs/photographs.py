@@ -22,7 +22,9 @@ NETWORKS = {
     "resnet18": ("torchvision.models", "resnet18", {}),
     "vit": ("timm", "create_model", {"model_name": "vit_tiny_patch16_224"}),
 }
-"""The module, the callable and the arguments that build each network, besides the number of classes."""
+"""The module, the callable and the arguments that build each network, besides the number of
+classes.
+"""
 
 
 def photographs() -> dict[str, np.ndarray]:

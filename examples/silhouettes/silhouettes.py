@@ -1,4 +1,6 @@
-"""Segmentation of clothes on a noisy background, scored by Dice: data, tiny models, and their scores for an export.
+"""Segmentation of clothes on a noisy background, scored by Dice.
+
+Data, tiny models, and their scores for an export.
 
 The truth of an image is the outline of its clothes. A model is a linear one of local means of
 brightness, fitted to the outlines of 200 other images. Another seed draws other images, so seeds

@@ -1,1 +1,4 @@
-"""Basics for all rooms: errors, settings, atomic files, the user's folder, caches and validated records."""
+"""Basics for all rooms.
+
+Errors, settings, atomic files, the user's folder, caches and validated records.
+"""

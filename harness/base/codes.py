@@ -1,4 +1,6 @@
-"""Codes of errors: one word for each kind, in front of every message, with an entry in docs/troubleshooting.md.
+"""Codes of errors.
+
+One word for each kind, in front of every message, with an entry in docs/troubleshooting.md.
 
 `stress-harness docs troubleshooting` prints that page, also where the package is installed without
 it.

@@ -216,7 +216,10 @@ def _failed_import(error: BaseException) -> ImportError | None:
 
 
 def _package_of(error: ImportError) -> str:
-    """Return the package of a failed import: the one that the error names, or else the last in its traceback."""
+    """Return the package of a failed import.
+
+    The one that the error names, or else the last in its traceback.
+    """
     named = (error.name or "").partition(".")[0]
     traceback = None if named not in {"", "harness"} else error.__traceback__
     while traceback is not None:
@@ -257,7 +260,9 @@ def writable(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return text without the secrets of its URLs: passwords, and queries, which may contain signatures.
+    """Return text without the secrets of its URLs.
+
+    Passwords, and queries, which may contain signatures.
 
     `https://host/a.tar?X-Amz-Signature=31f2` becomes `https://host/a.tar?…`. A user without a
     password may be a token, so it is removed too.

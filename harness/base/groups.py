@@ -1,4 +1,7 @@
-"""Groups of settings: each setting is a field of a typed model, with its default, bounds and help in one place."""
+"""Groups of settings.
+
+Each setting is a field of a typed model, with its default, bounds and help in one place.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The user's code that this process runs: each file with its hash when it ran, and results kept with these files.
+"""The user's code that this process runs.
+
+Each file with its hash when it ran, and results kept with these files.
 
 It needs the standard library only, since the child process of a callable loads it by its path.
 """

@@ -13,7 +13,9 @@ _LINKED = re.compile(r"@(?=\w)|#(?=\d)|:(?=//)|\bwww(?=\.)|\bGH-(?=\d)", re.IGNO
 
 
 def plain(text: str) -> str:
-    """Return text that Markdown shows unchanged: no line, cell, code, element, link, picture or mention of its own.
+    """Return text that Markdown shows unchanged.
+
+    No line, cell, code, element, link, picture or mention of its own.
 
     GitHub finds addresses, mentions and issues even in escaped text; an invisible space ends them.
     """
@@ -30,7 +32,10 @@ def code(text: str) -> str:
 
 
 def relative(text: str, folder: str = "") -> str:
-    """Return Markdown with the paths in a folder, by default this one, relative to it: a summary is read elsewhere."""
+    """Return Markdown with the paths in a folder, by default this one, relative to it.
+
+    A summary is read elsewhere.
+    """
     with suppress(OSError):  # The folder may be gone.
         here = folder or str(Path.cwd())
         return (

@@ -34,7 +34,9 @@ _MARK = b"tEXtSoftware\0stress-harness"
 
 @dataclass(frozen=True)
 class OutputKind:
-    """A kind of output: its name in messages, and a pattern (DOTALL) that the beginning of its own files matches.
+    """A kind of output.
+
+    Its name in messages, and a pattern (DOTALL) that the beginning of its own files matches.
 
     An empty file is of every kind.
     """

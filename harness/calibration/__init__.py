@@ -1,1 +1,4 @@
-"""Set-up and calibration of a gate: its first files, a reference panel, and thresholds from its spread."""
+"""Set-up and calibration of a gate.
+
+Its first files, a reference panel, and thresholds from its spread.
+"""

@@ -1,4 +1,6 @@
-"""Thresholds from conversions: each reference model is converted like the candidate and compared with its conversion.
+"""Thresholds from conversions.
+
+Each reference model is converted like the candidate and compared with its conversion.
 
 The user's own command converts. The family `equivalence` measures each conversion, with the
 reference model as the original. No model is trained.

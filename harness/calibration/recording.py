@@ -1,4 +1,7 @@
-"""Recorded runs of the stress tests: what decides their values, and what a checkpoint measured, kept or made now."""
+"""Recorded runs of the stress tests.
+
+What decides their values, and what a checkpoint measured, kept or made now.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Samples of a checks file: the images of each family with which a run of the gate fits into a time."""
+"""Samples of a checks file.
+
+The images of each family with which a run of the gate fits into a time.
+"""
 
 from __future__ import annotations
 

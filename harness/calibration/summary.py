@@ -1,4 +1,7 @@
-"""Tables of a calibration for the terminal: thresholds by family, false alarms, power, and drops before measuring."""
+"""Tables of a calibration for the terminal.
+
+Thresholds by family, false alarms, power, and drops before measuring.
+"""
 
 from __future__ import annotations
 

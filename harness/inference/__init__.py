@@ -1,4 +1,7 @@
-"""Predictions of a model over images and perturbations: in fixed batches, in parallel over shards, cached."""
+"""Predictions of a model over images and perturbations.
+
+In fixed batches, in parallel over shards, cached.
+"""
 
 from harness.inference.backends import placed, spread_of
 from harness.inference.classifier import Classifier

@@ -68,7 +68,10 @@ class Attention:
 
     @property
     def dead(self) -> np.ndarray:
-        """Return whether each map is zero everywhere, (N,) bool: no feature at the layer supports the class."""
+        """Return whether each map is zero everywhere, (N,) bool.
+
+        No feature at the layer supports the class.
+        """
         return np.asarray(~self.maps.any(axis=(1, 2)))
 
 

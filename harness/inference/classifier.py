@@ -154,7 +154,10 @@ class Classifier:
         *,
         exact: bool = False,
     ) -> np.ndarray:
-        """Return the logits at some positions: cached ones, or else from the backend, `exact` or perhaps screened."""
+        """Return the logits at some positions.
+
+        Cached ones, or else from the backend, `exact` or perhaps screened.
+        """
         # The cache key knows all positions, or the wrong predictions; see `Predictions.exactly`.
         name = ("logits" if len(at) == len(images) else "errors") if exact else "answers"
         inputs, classes = self.inputs(images, perturbation).only(at), len(images.classes)

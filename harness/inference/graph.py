@@ -1,4 +1,7 @@
-"""Passes over a network's traced graph: batch norms folded into convolutions, and max pooling by two maxima."""
+"""Passes over a network's traced graph.
+
+Batch norms folded into convolutions, and max pooling by two maxima.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ def spatial_layers(model: nn.Module, pixels: Tensor) -> Mapping[str, tuple[int, 
 
 
 def default_layer(model: nn.Module, pixels: Tensor) -> str:
-    """Return the end of the last convolution block: the last layer at the resolution of the last convolution.
+    """Return the end of the last convolution block.
+
+    The last layer at the resolution of the last convolution.
 
     It comes after batch norm, ReLU and residual addition, and before the pooling. Pooled maps have
     too few positions to separate the object from the image's center. It has the suffix `+relu` if a
@@ -130,7 +132,9 @@ def _found(
 
 
 def relu_follows(model: nn.Module, pixels: Tensor, *, layer: str) -> bool:
-    """Return whether only a ReLU follows a layer: it has negative values, and these do not affect the logits.
+    """Return whether only a ReLU follows a layer.
+
+    It has negative values, and these do not affect the logits.
 
     All of its values together must affect them, or the logits do not depend on the layer.
     """

@@ -75,7 +75,9 @@ def levels_of_channels(pipeline: Pipeline, reference: Pipeline) -> tuple[np.ndar
 def fitted_levels(
     loss: Callable[[Levels], float], *, mean: float, coarse: Callable[[Levels], float]
 ) -> Levels:
-    """Return the gain and offset of least loss: the best of a grid, refined by the method of Nelder and Mead (1965).
+    """Return the gain and offset of least loss.
+
+    The best of a grid, refined by the method of Nelder and Mead (1965).
 
     `loss` is the distance of the predictions for mapped pixels from those to explain, and `coarse`
     the same on fewer images, for the grid. `mean` is the mean pixel, in [0, 1]. Gains turn about

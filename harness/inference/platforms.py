@@ -98,7 +98,10 @@ def _computing_rooms() -> list[str]:
 
 @dataclass(frozen=True)
 class Platform:
-    """The platform of a process, which determines the last bits of its results: its `kind`, and a hash of the code."""
+    """The platform of a process, which determines the last bits of its results.
+
+    Its `kind`, and a hash of the code.
+    """
 
     kind: str
     bfloat16: bool

@@ -67,7 +67,9 @@ def load(
 
 
 _ORDER_SAMPLES, _ORDER_SAMPLES_PER_CLASS = 500, 10
-"""Numbers of clean images, in all and for each class, that verify the order of a predictor's classes."""
+"""Numbers of clean images, in all and for each class, that verify the order of a predictor's
+classes.
+"""
 
 
 @dataclass(frozen=True, eq=False)

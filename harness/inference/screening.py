@@ -1,4 +1,7 @@
-"""Screening by bfloat16: when it saves time, which predictions are clear, and the passes in both precisions."""
+"""Screening by bfloat16.
+
+When it saves time, which predictions are clear, and the passes in both precisions.
+"""
 
 from __future__ import annotations
 

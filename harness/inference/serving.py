@@ -55,7 +55,9 @@ def normalization_of(model: RoleModel) -> Normalise:
 def under_unknown(
     model: RoleModel, images: LabelledImages, kind: str | None, elsewhere: LabelledImages | None
 ) -> Predictions:
-    """Predict images of no class: a kind of `UNFAMILIAR` made from these images, or those from `elsewhere`.
+    """Predict images of no class.
+
+    A kind of `UNFAMILIAR` made from these images, or those from `elsewhere`.
 
     Raises `NotApplicableError` if no images from elsewhere are named, and `InputError` for a check
     without a kind.

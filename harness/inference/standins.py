@@ -63,7 +63,9 @@ class Question:
 
 @dataclass
 class Ledger:
-    """Requests, under the name that is current: what they cost, and the images under each perturbation.
+    """Requests, under the name that is current.
+
+    What they cost, and the images under each perturbation.
 
     Work that two names share counts for the first. `uncounted` has the names that took too long to
     plan.
@@ -119,7 +121,9 @@ CERTAIN = 50.0
 
 
 Answer = Callable[[np.ndarray, int, str], np.ndarray]
-"""Makes the logits of a stand-in, (N, classes), for labels (N,), so many classes, and what is asked about, as text."""
+"""Makes the logits of a stand-in, (N, classes), for labels (N,), so many classes, and what is asked
+about, as text.
+"""
 
 
 def wrong_by(step: int | np.ndarray) -> Answer:
@@ -312,7 +316,10 @@ class StandIn(Classifier):
         perturbation: Perturbation,
         positions: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Return logits of all images, or of those at these positions: the same, though others were drawn with them."""
+        """Return logits of all images, or of those at these positions.
+
+        The same, though others were drawn with them.
+        """
         asked = f"{images.sha256} {tuple(images.pixels.shape)} {perturbation!r}"
         labels, classes = images.labels.numpy(), len(images.classes)
         if (

@@ -37,7 +37,8 @@ _one_at_a_time = threading.Lock()
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of `mallopt`, from glibc's malloc.h."""
 _LARGEST_BUFFER = 1 << 26
-"""Most bytes of a reused buffer, above a layer's output for a batch, see `harness.inference.devices`.
+"""Most bytes of a reused buffer, above a layer's output for a batch, see
+`harness.inference.devices`.
 
 Larger blocks are images, which would leave holes between the buffers.
 """

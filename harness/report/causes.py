@@ -39,7 +39,9 @@ Shown: TypeAlias = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Cause:
-    """Likely cause of failures: a group, the evidence for it, the next step, and the failing checks by area.
+    """Likely cause of failures.
+
+    A group, the evidence for it, the next step, and the failing checks by area.
 
     `counted` is text, such as `geometry 37 of 55, classes 3 of 25`.
     """
@@ -127,7 +129,10 @@ def _shown_by_rule(evidence: CauseEvidence, own: Mapping[str, Family]) -> Shown 
 
 
 def _shown_by_rest(own: Mapping[str, Family], verdicts: Sequence[Verdict]) -> Shown:
-    """Return the cause where no rule holds: an area of its own that fails clearly or alone, or none."""
+    """Return the cause where no rule holds.
+
+    An area of its own that fails clearly or alone, or none.
+    """
     failing = [FailingCheck.of(verdict) for verdict in verdicts if verdict.status == "fail"]
     for area, family in own.items():
         alone = all(check.area == area for check in failing)

@@ -23,7 +23,9 @@ _DROPS = (
 
 
 def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
-    """Return a plan as the terminal shows it: a row for each family, for self-checks and overview, and for all.
+    """Return a plan as the terminal shows it.
+
+    A row for each family, for self-checks and overview, and for all.
 
     With a budget, the first line after the table says how the run fits into it. Without `drops`,
     the table leaves out what three reference models would detect.

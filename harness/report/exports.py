@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from harness.measures.worst_poses import PersistentFailures
 
 _SHOWN, _NUMBERS = 20, 12
-"""Failures of a kind that the Markdown lists, while the CSV has all, and images that a confusion names."""
+"""Failures of a kind that the Markdown lists, while the CSV has all, and images that a confusion
+names.
+"""
 
 
 def failures_csv(tables: Sequence[FailureTable]) -> str:
@@ -84,7 +86,10 @@ def persistent_csv(found: PersistentFailures) -> str:
 
 
 def confusions_rows(found: PersistentFailures) -> list[list[str]]:
-    """Return a row for each confusion of persistent failures: classes, count and the first images."""
+    """Return a row for each confusion of persistent failures.
+
+    Classes, count and the first images.
+    """
     return [
         [f"{true} → {taken}", str(len(numbers)), some + (" …" if len(numbers) > _NUMBERS else "")]
         for true, taken, numbers in found.by_confusion()

@@ -41,7 +41,9 @@ _TITLES = (
     "smallest margin",
 )
 _LISTED, _TICKS = 20, 5
-"""Failing checks that the terminal lists with the start of their failure, and runs with their date at the axis."""
+"""Failing checks that the terminal lists with the start of their failure, and runs with their date
+at the axis.
+"""
 _FULL = 6.0
 """Margin, in standard deviations of reference models, at which colors are full."""
 _CURVES = {

@@ -1,4 +1,7 @@
-"""Mistakes as parts of the page: by kind beside other models', by confusion, and against labels that may be wrong."""
+"""Mistakes as parts of the page.
+
+By kind beside other models', by confusion, and against labels that may be wrong.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading, to which the contents lead: its anchor is `report-` and the name.
+    """A part of a page under a heading, to which the contents lead.
+
+    Its anchor is `report-` and the name.
 
     `figures` are those of its body, for files of their own. A feature's section stands `before` the
     one that a function of `harness.report.html.SECTIONS` returns, by default at the end.
@@ -52,7 +54,10 @@ class Illustration(NamedTuple):
 
 
 def render(part: str, /, **values: object) -> Markup:
-    """Return the markup of a macro of the templates: its values are text, and escaped, unless they are markup."""
+    """Return the markup of a macro of the templates.
+
+    Its values are text, and escaped, unless they are markup.
+    """
     macro: Callable[..., Markup] = getattr(_macros(), part)
     return macro(**values)
 

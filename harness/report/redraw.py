@@ -1,4 +1,7 @@
-"""Reports as functions of the record of a run: all of them follow from `stress.json` and its pictures."""
+"""Reports as functions of the record of a run.
+
+All of them follow from `stress.json` and its pictures.
+"""
 
 from __future__ import annotations
 

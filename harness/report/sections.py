@@ -1,4 +1,7 @@
-"""Sections of a report from its verdicts: what fails, margins, corruptions, families of their own, and all checks."""
+"""Sections of a report from its verdicts.
+
+What fails, margins, corruptions, families of their own, and all checks.
+"""
 
 from __future__ import annotations
 

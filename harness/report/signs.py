@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 FAR = 3.0
 """Standard deviations from which on an informational check is a sign."""
 RARE, RARE_TOGETHER = 0.04, 0.01
-"""Probability of a line for one more reference model: on such checks, and on all checks together."""
+"""Probability of a line for one more reference model: on such checks, and on all checks together.
+"""
 _CLOSEST, _NAMED = 3, 2
 """Families with the smallest margins, and informational checks, that are named."""
 

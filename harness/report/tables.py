@@ -32,7 +32,10 @@ LEGEND = f"{SIGNIFICANT} significantly worse, {NOT_SIGNIFICANT} worse, but not s
 
 
 class Cell(NamedTuple):
-    """A metric of one model: a share, or a count (int), what stands below it, and the images of a share."""
+    """A metric of one model.
+
+    A share, or a count (int), what stands below it, and the images of a share.
+    """
 
     value: float
     note: str = ""
@@ -162,7 +165,9 @@ def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
 def kinds_rows(
     overview: Overview, *, reference: ModelOverview | None = None
 ) -> tuple[list[str], list[list[object]]]:
-    """Return titles and rows of the failures by kind, one value a cell: clean counts, changes, corners.
+    """Return titles and rows of the failures by kind, one value a cell.
+
+    Clean counts, changes, corners.
 
     Values of the first model have a mark where they are worse than those of a reference.
     """
@@ -198,7 +203,9 @@ def kinds_rows(
 
 
 def robust_accuracies(outcome: Outcome) -> dict[str, Rate]:
-    """Return robust accuracy on the images of its check, by role: of the candidate, and of the incumbent's own run.
+    """Return robust accuracy on the images of its check, by role.
+
+    Of the candidate, and of the incumbent's own run.
 
     The overview does not search again.
     """
@@ -259,7 +266,10 @@ def regressions(outcome: Outcome) -> Section | None:
 
 
 def mark_of_rates(mine: Rate, theirs: Rate) -> str:
-    """Return the mark of a share that should be large: significantly worse where the intervals are apart."""
+    """Return the mark of a share that should be large.
+
+    Significantly worse where the intervals are apart.
+    """
     return _mark(worse=mine.value < theirs.value, significantly=mine.high < theirs.low)
 
 

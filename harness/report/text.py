@@ -1,4 +1,7 @@
-"""The outcome as text: Markdown for a pull request, lines for the terminal, annotations for GitHub."""
+"""The outcome as text.
+
+Markdown for a pull request, lines for the terminal, annotations for GitHub.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 _MOST_SHOWN, _LISTED = 10, 5
 """Failures that a summary shows at once, and remarks of a kind that the terminal lists."""
 _EXPLAINED, _NAMED = 3, 5
-"""Families in Markdown with their worst failure explained, and further failures of a family that it names."""
+"""Families in Markdown with their worst failure explained, and further failures of a family that it
+names.
+"""
 PICTURE_LINE = '<img src="'
 """The begin of the line of Markdown with the picture."""
 NOT_JUDGED = "the run is inconclusive"
@@ -46,7 +51,9 @@ class SummaryPicture(NamedTuple):
 
 
 def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
-    """Return what the terminal shows at the end of a run: what bears upon the verdict, then it, what is worst, a path.
+    """Return what the terminal shows at the end of a run.
+
+    What bears upon the verdict, then it, what is worst, a path.
 
     It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them
     above.

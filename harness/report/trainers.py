@@ -1,4 +1,7 @@
-"""Callbacks of trainers: a gate after each save, and an early end of a training that makes a worse model."""
+"""Callbacks of trainers.
+
+A gate after each save, and an early end of a training that makes a worse model.
+"""
 
 from __future__ import annotations
 

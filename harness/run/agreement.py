@@ -1,4 +1,7 @@
-"""Agreement of a record with itself: verdict, headline and statuses follow from its other fields."""
+"""Agreement of a record with itself.
+
+Verdict, headline and statuses follow from its other fields.
+"""
 
 from __future__ import annotations
 

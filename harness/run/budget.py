@@ -31,12 +31,16 @@ CHECKS, OVERVIEW, START = "self-checks", "overview", "start, report"
 REPORT_SECONDS = 4.0
 """Time of one core that the page of a run or comparison takes, with its libraries and pictures."""
 _ROUNDS, _TOLERANCE = 5, 1.05
-"""Number of rounds that choose samples by the cost of the last ones, and their tolerance beyond the time."""
+"""Number of rounds that choose samples by the cost of the last ones, and their tolerance beyond the
+time.
+"""
 
 
 @record
 class CostLine:
-    """One line of a plan: the work of a family, of the self-checks or of the overview, in `seconds` of the clock.
+    """One line of a plan.
+
+    The work of a family, of the self-checks or of the overview, in `seconds` of the clock.
 
     A family has so many `tests`, which measure `images` out of all that they may measure. `fewest`
     are the images of its check of the smallest class or group. See
@@ -74,7 +78,9 @@ class Costs:
 
 @record
 class Plan:
-    """The costs of a run on so many images: a line for each family, then for self-checks and overview.
+    """The costs of a run on so many images.
+
+    A line for each family, then for self-checks and overview.
 
     Counts of searches, which end early, are the largest possible. A run that does not fit into its
     `budget` measures samples; `whole` is the time of all images, both in seconds of the clock.
@@ -268,18 +274,21 @@ def in_cores(count: int) -> str:
 SHARE = 0.2
 """Share of the image-passes of a whole run that self-checks and overview may take."""
 FEWEST, FEW = 20, (16, 32)
-"""Images of a sample, and to predict again, at least: 16 large ones, or 32 small ones, which fill a batch.
+"""Images of a sample, and to predict again, at least: 16 large ones, or 32 small ones, which fill a
+batch.
 
 If a mutant loses half of 20 images, McNemar's p is below 0.001.
 """
 FREE_PASSES, FREE_PIXELS, GROWTH = 160_000, 28 * 28, 1.5
-"""Passes that any run may take, for images of so many pixels, and the exponent of their decline with larger ones.
+"""Passes that any run may take, for images of so many pixels, and the exponent of their decline
+with larger ones.
 
 Networks for larger images are deeper, too. The passes take seconds on one core, for the shipped
 network as for a ResNet at 224 pixels.
 """
 DAMAGED, SEARCHED, EXPLAINED, ANEW, CORNERS, CONFIDENCES = 3, 10, 6, 6, 9, 2
-"""Passes of an image: for a mutant, one that a search must catch, two maps, and the self-checks of every run.
+"""Passes of an image: for a mutant, one that a search must catch, two maps, and the self-checks of
+every run.
 
 The last two are of an overview, for accuracy at corners and for confidences in full precision. A
 mutant needs clean predictions before and after the damage, and those of the check that catches it.
@@ -315,7 +324,9 @@ def affordable_passes(session: StressSession) -> int:
 
 
 def rows_passes(session: StressSession) -> int:
-    """Return the image-passes that the rows of the checks file ask for at least: one for each image in each case.
+    """Return the image-passes that the rows of the checks file ask for at least.
+
+    One for each image in each case.
 
     Groups are of the clean images, which are predicted anyway, and rows that features make are of
     few.

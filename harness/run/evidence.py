@@ -35,7 +35,10 @@ class Evidence:
             self._failed_last = verdict, seen
 
     def settle_on_last_failure(self) -> None:
-        """Have the failure shown last stand for all failures: of a Hypothesis test it is the shrunk one."""
+        """Have the failure shown last stand for all failures.
+
+        Of a Hypothesis test it is the shrunk one.
+        """
         if (
             self.verdict is not None
             and self.verdict.status == "fail"
@@ -49,7 +52,9 @@ class Evidence:
 
     @property
     def has_examples(self) -> bool:
-        """Return whether there may be images to show: those of a failure, a count of failures, or a screen.
+        """Return whether there may be images to show.
+
+        Those of a failure, a count of failures, or a screen.
 
         Pictures show predicted classes, which a model of scores does not have.
         """

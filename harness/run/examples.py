@@ -1,4 +1,7 @@
-"""Images to show: those behind a verdict as the models see them, and small ones of all images that a report names."""
+"""Images to show.
+
+Those behind a verdict as the models see them, and small ones of all images that a report names.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,18 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 SHOWN, TILES, PICTURED = 3, 12, 48
-"""Images that a test shows in pictures of their own, those in a gallery, and small ones of a kind in a report."""
+"""Images that a test shows in pictures of their own, those in a gallery, and small ones of a kind
+in a report.
+"""
 _SEARCHED = 12
 """Images of a failed search that are searched again for the smallest pose that flips them."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModelView:
-    """One image as a model sees it: its prediction, and its Grad-CAM map, (H, W) float32, at least 0.
+    """One image as a model sees it.
+
+    Its prediction, and its Grad-CAM map, (H, W) float32, at least 0.
 
     `attention` is None for a model without a layer to look at.
     """
@@ -72,7 +79,9 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A failure in a gallery: the image as seen, (H, W, C) uint8, and whether it is new, if there is another model.
+    """A failure in a gallery.
+
+    The image as seen, (H, W, C) uint8, and whether it is new, if there is another model.
 
     New is what the candidate gets wrong and the model named `against` gets right.
     """
@@ -153,7 +162,9 @@ def telling_examples(
 
 
 def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
-    """Return the model to show beside the candidate: the incumbent if that is another network, or the baseline.
+    """Return the model to show beside the candidate.
+
+    The incumbent if that is another network, or the baseline.
 
     A gain over the baseline is shown beside the baseline, and a change since the original beside
     that. None where there is no other network.

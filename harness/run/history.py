@@ -104,7 +104,10 @@ class History:
 
     @property
     def series(self) -> dict[tuple[str, str], tuple[HistoryLine, ...]]:
-        """Return whole verdicts by profile and data, the latest first: the last run of each candidate, oldest first."""
+        """Return whole verdicts by profile and data, the latest first.
+
+        The last run of each candidate, oldest first.
+        """
         last: dict[tuple[str, str], dict[str, HistoryLine]] = {}
         for line in reversed(self.lines):
             if line.verdict in WHOLE and not line.stopped:

@@ -1,4 +1,7 @@
-"""Poses that Hypothesis found: the smallest failing one as text, as a line to paste, and its extent."""
+"""Poses that Hypothesis found.
+
+The smallest failing one as text, as a line to paste, and its extent.
+"""
 
 from __future__ import annotations
 

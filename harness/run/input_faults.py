@@ -1,4 +1,7 @@
-"""Faults of the input: a candidate fails on clean images, and has other classes or is correct from other pixels."""
+"""Faults of the input.
+
+A candidate fails on clean images, and has other classes or is correct from other pixels.
+"""
 
 from __future__ import annotations
 

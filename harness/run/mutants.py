@@ -1,4 +1,7 @@
-"""Self-checks of the stress tests: mutants and stand-ins in the candidate's role fail where they should."""
+"""Self-checks of the stress tests.
+
+Mutants and stand-ins in the candidate's role fail where they should.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 
 FOLLOW = "checks-follow-the-candidate"
 _DRAWS = 6
-"""Random stand-ins: a net change of few images is zero by chance for two of them about once in a hundred checks."""
+"""Random stand-ins: a net change of few images is zero by chance for two of them about once in a
+hundred checks.
+"""
 HURTS = 0.001
 """A damage counts as one when McNemar's p, of failures with it and without, is below this."""
 Judge = Callable[[StressSession, Check], Verdict | None]
@@ -276,7 +281,9 @@ def judged_unnoticed(
     harm: str,
     fault: str,
 ) -> Finding:
-    """Return why no check of the family fails a mutant: a failed self-check, unless checks and model are healthy.
+    """Return why no check of the family fails a mutant.
+
+    A failed self-check, unless checks and model are healthy.
 
     `passed` has the checks that let the mutant pass, with their verdicts on it. A check is healthy
     if its value follows the mutant. Its threshold is one of reference models, or one by hand that

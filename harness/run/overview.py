@@ -20,7 +20,9 @@ CONFIDENT = 0.9
 EXPECTED = 5
 """Correct predictions of a class that are expected, at least, if chance does not explain none."""
 TELLING = 200
-"""Images of a figure, at least, or all: of fewer, a share of 90% is known to within 4 points or worse."""
+"""Images of a figure, at least, or all: of fewer, a share of 90% is known to within 4 points or
+worse.
+"""
 
 
 @record
@@ -44,7 +46,9 @@ class ReliabilityBin:
 
 @record
 class KindCount:
-    """Failures of one kind: their number on all clean images, and their share, in [0, 1], on a sample `moved`.
+    """Failures of one kind.
+
+    Their number on all clean images, and their share, in [0, 1], on a sample `moved`.
 
     Moved means all corners of the augmentation range; None where these were left out.
     """
@@ -176,7 +180,10 @@ class Overview:
 
     @property
     def reference(self) -> ModelOverview | None:
-        """Return the model that the first is compared with: the incumbent if it is another, else the next."""
+        """Return the model that the first is compared with.
+
+        The incumbent if it is another, else the next.
+        """
         others = self.models[1:]
         return next(
             (model for model in others if "incumbent" in model.roles), others[0] if others else None
@@ -184,7 +191,10 @@ class Overview:
 
     @property
     def of_recipe(self) -> ModelOverview | None:
-        """Return the model whose values may alarm: the reference, unless it is the baseline, of another recipe."""
+        """Return the model whose values may alarm.
+
+        The reference, unless it is the baseline, of another recipe.
+        """
         found = self.reference
         return (
             None

@@ -1,4 +1,7 @@
-"""The plan of a run: the work that its tests, self-checks and overview ask for, and the time of a measured batch."""
+"""The plan of a run.
+
+The work that its tests, self-checks and overview ask for, and the time of a measured batch.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ if TYPE_CHECKING:
     from harness.run.session import StressSession
 
 _TRIED, _SCREENED = 32, (65, 251)
-"""Images of the batch measured in float32, and of those tried with screening, which a backend does for many alone."""
+"""Images of the batch measured in float32, and of those tried with screening, which a backend does
+for many alone.
+"""
 _PATIENCE = 20.0
 """Seconds that measuring the latter may take.
 

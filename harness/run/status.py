@@ -17,7 +17,8 @@ PASSED, WORSE, INTERRUPTED, NOT_JUDGED = 0, 1, 2, 4
 """Exit statuses; "worse" and "inconclusive" never share one."""
 PAGE, SUMMARY, REPORT = "stress.html", "stress.md", "stress.json"
 REPORTS = (PAGE, REPORT, SUMMARY)
-"""The files of a report: the page for people, the record for tools, the summary for a pull request."""
+"""The files of a report: the page for people, the record for tools, the summary for a pull request.
+"""
 PICTURES = "stress"
 """The folder beside the record with the pictures that it names."""
 SCHEMA = 2

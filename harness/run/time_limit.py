@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _AGAIN = 10.0
-"""Seconds until the error is raised anew, should something have swallowed it, such as a destructor."""
+"""Seconds until the error is raised anew, should something have swallowed it, such as a destructor.
+"""
 _GRACE = 30.0
-"""Seconds over time until the timer is set anew, should something have stopped it, and then until the process ends."""
+"""Seconds over time until the timer is set anew, should something have stopped it, and then until
+the process ends.
+"""
 _limits: list[object] = []
 """The limits that run, each within the one before it."""
 

@@ -1,4 +1,7 @@
-"""Predictions kept on disk: what is returned is what was computed, whatever happens to the files."""
+"""Predictions kept on disk.
+
+What is returned is what was computed, whatever happens to the files.
+"""
 
 import errno
 import os

@@ -1,4 +1,7 @@
-"""Child processes: each way in which one fails is an error of its call, and none outlives this process."""
+"""Child processes.
+
+Each way in which one fails is an error of its call, and none outlives this process.
+"""
 
 import os
 import signal

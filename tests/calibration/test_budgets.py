@@ -1,4 +1,7 @@
-"""Samples that fit a gate run into a time: chosen before calibration, kept in the checks file, measured on."""
+"""Samples that fit a gate run into a time.
+
+Chosen before calibration, kept in the checks file, measured on.
+"""
 
 import pytest
 

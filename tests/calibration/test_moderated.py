@@ -1,4 +1,7 @@
-"""Few reference models: how checks borrow strength, where they may not, and how seldom a healthy network fails."""
+"""Few reference models.
+
+How checks borrow strength, where they may not, and how seldom a healthy network fails.
+"""
 
 from dataclasses import replace
 
@@ -159,7 +162,10 @@ def test_a_row_of_few_retrains_without_a_prior_is_reported_and_says_why():
 
 @pytest.mark.parametrize(("reference_models", "judged"), [(3, [True, False]), (8, [True, True])])
 def test_a_count_that_images_add_to_twice_is_no_poissons(reference_models, judged):
-    """As what is lost over many corners: few reference models do not show how it spreads, and chance does not know."""
+    """As what is lost over many corners.
+
+    Few reference models do not show how it spreads, and chance does not know.
+    """
     counts = np.random.default_rng(1).poisson(100, (reference_models, 2))
     panel = panel_of(counts, chance=None, metric="consensus_set_errors", unit=Unit.IMAGES)
     checks = tuple(replace(check, direction="at_most", scale="root") for check in panel.checks)

@@ -64,7 +64,9 @@ def test_own(candidate, images, evidence, stress_check):
 """
 """A stress test that takes the plain mean."""
 JITTER = 0.06
-"""Shake of the weights, with which the networks err on other images, as trainings with other seeds do."""
+"""Shake of the weights, with which the networks err on other images, as trainings with other seeds
+do.
+"""
 COUNT = 8
 RUN = (
     "-p",

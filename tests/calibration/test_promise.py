@@ -1,4 +1,7 @@
-"""Promised minimum detectable drops hold: before any reference model is measured, and for more of them."""
+"""Promised minimum detectable drops hold.
+
+Before any reference model is measured, and for more of them.
+"""
 
 import re
 
@@ -47,7 +50,10 @@ def test_a_plan_says_what_is_expected_and_what_will_hold():
 
 @pytest.mark.parametrize("count", [3, 8])
 def test_what_is_promised_before_a_model_is_measured_holds(count):
-    """Of reference models that differ by 0.64 of the binomial variance: chance between trainings, inflated."""
+    """Of reference models that differ by 0.64 of the binomial variance.
+
+    Chance between trainings, inflated.
+    """
     chance = 0.4 * 0.9 * 0.1 / N
     real = []
     for seed in range(40):

@@ -1,4 +1,7 @@
-"""Three recorded reference models are a panel: the same values and thresholds as of the models themselves."""
+"""Three recorded reference models are a panel.
+
+The same values and thresholds as of the models themselves.
+"""
 
 import hashlib
 import re

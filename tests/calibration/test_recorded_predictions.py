@@ -1,4 +1,7 @@
-"""Panel predictions: recorded, put together, and calibrated into thresholds on consensus-set errors."""
+"""Panel predictions.
+
+Recorded, put together, and calibrated into thresholds on consensus-set errors.
+"""
 
 import hashlib
 import json

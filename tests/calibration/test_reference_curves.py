@@ -1,4 +1,7 @@
-"""Curves of the reference models: calibration keeps them in the panel, and the report draws bands behind its own."""
+"""Curves of the reference models.
+
+Calibration keeps them in the panel, and the report draws bands behind its own.
+"""
 
 import base64
 import json

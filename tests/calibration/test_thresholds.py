@@ -1,4 +1,6 @@
-"""The decision rule keeps its promises: how often a reference model fails, and which loss is noticed.
+"""The decision rule keeps its promises.
+
+How often a reference model fails, and which loss is noticed.
 
 Probabilities are computed from known distributions or simulated here in another way than the
 harness does it. Seeds are fixed; the tolerances are wide enough that other seeds would fail fewer
@@ -31,7 +33,9 @@ from harness.measures import Unit
 from harness.measures.panel.threshold import PanelCheck
 
 CLEAN_SHARE, FAMILY_SHARE = 0.01 * 8 / 24, 0.01 / 24
-"""The promise: a reference model fails any check at most once in a hundred, half for clean, half for other families."""
+"""The promise: a reference model fails any check at most once in a hundred, half for clean, half
+for other families.
+"""
 SHIPPED = Path(__file__).parents[2]
 
 

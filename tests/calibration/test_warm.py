@@ -1,4 +1,7 @@
-"""Runs of the gate in copies of one process: what one run does to its process is no matter of the next."""
+"""Runs of the gate in copies of one process.
+
+What one run does to its process is no matter of the next.
+"""
 
 import signal
 import threading

@@ -408,7 +408,9 @@ def test_reading_checks_needs_no_torch():
 
 
 SAMPLE = {"conditions": Conditions(share=0.2)}
-"""Measured on 2,000 of 10,000 images: the model has the benefit of the interval, and limits on counts shrink."""
+"""Measured on 2,000 of 10,000 images: the model has the benefit of the interval, and limits on
+counts shrink.
+"""
 JUDGED = [
     *(
         ("accuracy", value, {"panel": Threshold(0.85)}, 0.85, value >= 0.85)

@@ -43,7 +43,10 @@ def row(check_id, entries):
 
 @st.composite
 def checks_files(draw):
-    """Return the text of a checks file as a person may write it: tables in any order, with comments anywhere."""
+    """Return the text of a checks file as a person may write it.
+
+    Tables in any order, with comments anywhere.
+    """
     between, entries = st.sampled_from(LINES_BETWEEN), st.sampled_from(ENTRIES)
     rows = [row(f"row-{number}", draw(entries)) for number in range(draw(st.integers(0, 3)))]
     others = draw(st.lists(st.sampled_from(TABLES), unique=True, max_size=4))

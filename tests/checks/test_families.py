@@ -1,4 +1,7 @@
-"""A family is one entry of a table: titles, explanations, first rows and self-checks follow from it."""
+"""A family is one entry of a table.
+
+Titles, explanations, first rows and self-checks follow from it.
+"""
 
 import torch
 from outcomes import EMPTY, outcome_with

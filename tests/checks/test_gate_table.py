@@ -1,4 +1,7 @@
-"""The table of a project's settings in its checks file: written, read, and no part of the checks' hash."""
+"""The table of a project's settings in its checks file.
+
+Written, read, and no part of the checks' hash.
+"""
 
 import tomllib
 from pathlib import Path

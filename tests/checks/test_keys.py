@@ -1,4 +1,7 @@
-"""A row's own keys: its stress test declares them, with types and words, and whatever else a row says is refused."""
+"""A row's own keys.
+
+Its stress test declares them, with types and words, and whatever else a row says is refused.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A first checks file for data of one's own: it is read, it fits the data, it names what a model confuses."""
+"""A first checks file for data of one's own.
+
+It is read, it fits the data, it names what a model confuses.
+"""
 
 import re
 import tomllib

@@ -1,4 +1,7 @@
-"""Every command that runs a model opens it in one way: compared with the data, on the device asked for."""
+"""Every command that runs a model opens it in one way.
+
+Compared with the data, on the device asked for.
+"""
 
 import json
 
@@ -73,7 +76,10 @@ def test_a_command_opens_a_model_on_the_data_and_device_asked_for(
 
 
 def test_an_onnx_file_is_not_screened(zoo, monkeypatch):
-    """ONNX Runtime computes in float32 whatever autocast says: screening would add half the work again."""
+    """ONNX Runtime computes in float32 whatever autocast says.
+
+    Screening would add half the work again.
+    """
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from harness.networks.native_code import NativeNetwork

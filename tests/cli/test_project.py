@@ -1,4 +1,7 @@
-"""Commands in a repository with a gate: the table of its own checks file says which data and network."""
+"""Commands in a repository with a gate.
+
+The table of its own checks file says which data and network.
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Pictures are decoded once, onto disk, and read from there: complete or anew, and never all of them in memory."""
+"""Pictures are decoded once, onto disk, and read from there.
+
+Complete or anew, and never all of them in memory.
+"""
 
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,7 @@
-"""Groups beside images: read in the images' order, carried along, and refused where something is amiss."""
+"""Groups beside images.
+
+Read in the images' order, carried along, and refused where something is amiss.
+"""
 
 import csv
 import re

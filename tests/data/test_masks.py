@@ -1,4 +1,7 @@
-"""Object masks: on shapes whose object is known, on the shipped images, and from the data themselves."""
+"""Object masks.
+
+On shapes whose object is known, on the shipped images, and from the data themselves.
+"""
 
 import numpy as np
 import pytest

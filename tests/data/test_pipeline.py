@@ -1,4 +1,7 @@
-"""The pipeline of pictures: the same pixels as torchvision's, and any transform that the user names."""
+"""The pipeline of pictures.
+
+The same pixels as torchvision's, and any transform that the user names.
+"""
 
 import sys
 

@@ -227,7 +227,10 @@ class Normalizing(torch.nn.Module):
 
 
 class Unnormalized(torch.nn.Module):
-    """A network of normalized pixels, which is given pixels in [0, 1]: it undoes the normalization of the zoo's."""
+    """A network of normalized pixels, which is given pixels in [0, 1].
+
+    It undoes the normalization of the zoo's.
+    """
 
     def __init__(self, network, mean, std):
         super().__init__()

@@ -1,4 +1,7 @@
-"""Served predictions explained by a pipeline: counts by hand, tests against SciPy, and how often noise is blamed."""
+"""Served predictions explained by a pipeline.
+
+Counts by hand, tests against SciPy, and how often noise is blamed.
+"""
 
 import numpy as np
 import pytest

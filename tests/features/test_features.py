@@ -1,4 +1,7 @@
-"""A feature is a folder with hooks for what it adds: without it, the command line and the gate run as before."""
+"""A feature is a folder with hooks for what it adds.
+
+Without it, the command line and the gate run as before.
+"""
 
 import json
 import os

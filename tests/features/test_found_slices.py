@@ -1,4 +1,7 @@
-"""Slices that nobody named: found again whatever the model, described, and checks of their own once copied."""
+"""Slices that nobody named.
+
+Found again whatever the model, described, and checks of their own once copied.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""A gate in somebody's own repository, from the package alone: all of it or nothing, and nothing overwritten."""
+"""A gate in somebody's own repository, from the package alone.
+
+All of it or nothing, and nothing overwritten.
+"""
 
 import difflib
 import re

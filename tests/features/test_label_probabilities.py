@@ -1,4 +1,7 @@
-"""Label probabilities: against scikit-learn and by hand, and networks that learned less of an augmentation."""
+"""Label probabilities.
+
+Against scikit-learn and by hand, and networks that learned less of an augmentation.
+"""
 
 from dataclasses import replace
 

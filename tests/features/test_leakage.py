@@ -1,4 +1,7 @@
-"""Near-duplicates between training and test images: copies are found in any usual form, and other images are not."""
+"""Near-duplicates between training and test images.
+
+Copies are found in any usual form, and other images are not.
+"""
 
 import csv
 import io

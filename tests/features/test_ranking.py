@@ -1,4 +1,7 @@
-"""Finished runs are ranked by their records: verdicts, failing checks, margins, and the checks that each wins."""
+"""Finished runs are ranked by their records.
+
+Verdicts, failing checks, margins, and the checks that each wins.
+"""
 
 import json
 import subprocess

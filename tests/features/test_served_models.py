@@ -1,4 +1,7 @@
-"""Served models as candidates: what a server that does right is asked, and what one that does wrong ends with."""
+"""Served models as candidates.
+
+What a server that does right is asked, and what one that does wrong ends with.
+"""
 
 import hashlib
 import json
@@ -48,7 +51,9 @@ IMAGES = LabelledImages(
 )
 MOVED = Pose(5, 0, 0)
 OPENING = 5
-"""Requests for predictions that opening a model takes: one for each of four probes alone, and one for all together."""
+"""Requests for predictions that opening a model takes: one for each of four probes alone, and one
+for all together.
+"""
 
 
 @pytest.fixture
@@ -304,7 +309,10 @@ def encoded(text):
 
 
 def shown_of(server):
-    """Return all that a user of a server may see: the model, and errors with the locals of the harness."""
+    """Return all that a user of a server may see.
+
+    The model, and errors with the locals of the harness.
+    """
     shown = ""
     try:
         model = opened(server.url)

@@ -1,4 +1,7 @@
-"""Serving pipelines: the reference gives the data's own pixels, and each skew changes one stage of it."""
+"""Serving pipelines.
+
+The reference gives the data's own pixels, and each skew changes one stage of it.
+"""
 
 import gc
 import importlib.util

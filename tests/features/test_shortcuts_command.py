@@ -56,7 +56,10 @@ def test_the_area_is_that_of_sklearn_and_its_variance_that_of_simulation(ties):
 
 
 def area_by_pairs(values, positive):
-    """Return the area and its variance by DeLong's definition: each image of the class beside each other one."""
+    """Return the area and its variance by DeLong's definition.
+
+    Each image of the class beside each other one.
+    """
     own, others = np.sort(values[positive]), np.sort(values[~positive])
     wins = (own[:, None] > others) + 0.5 * (own[:, None] == others)
     of_own, of_others = wins.mean(axis=1), wins.mean(axis=0)

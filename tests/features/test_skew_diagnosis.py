@@ -211,7 +211,10 @@ def test_probabilities_that_tie_count_as_changed(zoo, skew, known, *, numbered, 
 
 @pytest.mark.parametrize("count", [0, 3, 12, 20, 24])
 def test_the_outcomes_are_those_of_equal(zoo, skew, known, monkeypatch, count):
-    """The same predictions as an artifact beside its original: the exit status of both commands is the same."""
+    """The same predictions as an artifact beside its original.
+
+    The exit status of both commands is the same.
+    """
     monkeypatch.setattr("harness.features.skew.diagnosis.explained", lambda found, _: found)
     classes, at = known.copy(), np.random.default_rng(count).permutation(400)[:count]
     classes[at] = (classes[at] + 1) % 4

@@ -1,4 +1,7 @@
-"""Served probabilities beside the reference's: another input is proven by them, and no precision is called a skew."""
+"""Served probabilities beside the reference's.
+
+Another input is proven by them, and no precision is called a skew.
+"""
 
 import copy
 import logging

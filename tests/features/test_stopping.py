@@ -1,4 +1,7 @@
-"""A run with stop ends at the first certain failure: that changes no status, and such a run is no whole one."""
+"""A run with stop ends at the first certain failure.
+
+That changes no status, and such a run is no whole one.
+"""
 
 from dataclasses import replace
 
@@ -219,7 +222,10 @@ def test_samples_cannot_stop(session_of):
 
 
 def test_a_run_stops_at_the_certain_failure_that_a_whole_run_has(shared):
-    """Partial and whole predictions do not mix: runs with the cache, in either order, are those without it."""
+    """Partial and whole predictions do not mix.
+
+    Runs with the cache, in either order, are those without it.
+    """
     stopped = shared.once(*STOP, rows=STRICT, page=True)
     whole, anew = (shared.once(*FEW, *more, rows=STRICT) for more in ((), ("--stress-no-cache",)))
     assert (stopped.ending, whole.ending) == ((1, "fail"), (1, "fail"))

@@ -1,4 +1,7 @@
-"""Images without labels: the candidate is compared with unanimous reference models, by thresholds on these images."""
+"""Images without labels.
+
+The candidate is compared with unanimous reference models, by thresholds on these images.
+"""
 
 import json
 

@@ -1,4 +1,7 @@
-"""Callables as predictors: in a child process, whose faults are errors of the candidate, each in one sentence."""
+"""Callables as predictors.
+
+In a child process, whose faults are errors of the candidate, each in one sentence.
+"""
 
 import os
 import sys

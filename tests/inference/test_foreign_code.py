@@ -1,4 +1,7 @@
-"""Whatever a user's network raises is an error of the network: it ends no process, and passes for no verdict."""
+"""Whatever a user's network raises is an error of the network.
+
+It ends no process, and passes for no verdict.
+"""
 
 import warnings
 

@@ -415,7 +415,9 @@ class Tokens(nn.Module):
 
 
 def test_a_map_of_tokens_by_hand():
-    """Each of five tokens is a fifth of the mean: weights are 5/5 and 10/5, the map (2 * 1 - 1 * 2) times the image.
+    """Each of five tokens is a fifth of the mean.
+
+    Weights are 5/5 and 10/5, the map (2 * 1 - 1 * 2) times the image.
 
     With the second channel's weight of the head halved, it is (2 * 1 - 1 * 1) times the image.
     """

@@ -1,4 +1,7 @@
-"""A candidate of the Hugging Face Hub: a fixed commit, safetensors only, from the cache without a network."""
+"""A candidate of the Hugging Face Hub.
+
+A fixed commit, safetensors only, from the cache without a network.
+"""
 
 import sys
 

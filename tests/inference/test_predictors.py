@@ -1,4 +1,7 @@
-"""Predictors behind the one protocol: models like any other, with a cache by identity and refusals by fact."""
+"""Predictors behind the one protocol.
+
+Models like any other, with a cache by identity and refusals by fact.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path

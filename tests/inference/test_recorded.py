@@ -1,4 +1,7 @@
-"""Files of recorded predictions: read in three formats, matched by pixels, and refused in one sentence with counts."""
+"""Files of recorded predictions.
+
+Read in three formats, matched by pixels, and refused in one sentence with counts.
+"""
 
 import os
 import zipfile

@@ -1,4 +1,7 @@
-"""Calibration, proper scores and selective prediction: by hand, at the edges, and against scikit-learn."""
+"""Calibration, proper scores and selective prediction.
+
+By hand, at the edges, and against scikit-learn.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""The rule of equivalence: bounds that hold as often as they say, three outcomes, and the images that would tell."""
+"""The rule of equivalence.
+
+Bounds that hold as often as they say, three outcomes, and the images that would tell.
+"""
 
 import itertools
 import math

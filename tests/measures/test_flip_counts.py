@@ -1,4 +1,7 @@
-"""Changes between two models: by hand, against scipy's exact test, and for any pair of predictions."""
+"""Changes between two models.
+
+By hand, against scipy's exact test, and for any pair of predictions.
+"""
 
 import json
 import math

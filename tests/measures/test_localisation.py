@@ -1,4 +1,7 @@
-"""Attention on the object: by hand, and as checks that models fail which look elsewhere, or nowhere."""
+"""Attention on the object.
+
+By hand, and as checks that models fail which look elsewhere, or nowhere.
+"""
 
 import json
 import shutil

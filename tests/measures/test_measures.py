@@ -76,7 +76,10 @@ CONFIDENCE = [0.9, 0.5, 0.6, 0.95, 0.7, 0.8, 0.9, 0.99, 0.7, 0.4]
 
 @pytest.fixture
 def by_hand() -> Predictions:
-    """Ten images, four of them wrong: cats 2 and 3 are predicted as dogs, dog 5 and fox 8 as cats."""
+    """Ten images, four of them wrong.
+
+    Cats 2 and 3 are predicted as dogs, dog 5 and fox 8 as cats.
+    """
     return predictions(LABELS, PREDICTED, CONFIDENCE)
 
 

@@ -1,4 +1,7 @@
-"""Images of no class: AUROC and FPR95 against scikit-learn, at the edges, and for answers that are no logits."""
+"""Images of no class.
+
+AUROC and FPR95 against scikit-learn, at the edges, and for answers that are no logits.
+"""
 
 from dataclasses import replace
 
@@ -36,7 +39,10 @@ def drawn(seed, count, *, shift=0.0, classes=4, decimals=None):
 
 
 def by_scikit_learn(known, unknown, score):
-    """Return AUROC and FPR95 as OpenOOD v1.5 has them: unknown images are the positives of scikit-learn's curve."""
+    """Return AUROC and FPR95 as OpenOOD v1.5 has them.
+
+    Unknown images are the positives of scikit-learn's curve.
+    """
     scores = np.concatenate(
         [SCORE_OF[score](each.logits.astype(np.float64)) for each in (known, unknown)]
     )
@@ -97,7 +103,10 @@ def test_each_image_has_the_variance_of_delong_and_intervals_cover():
 
 @pytest.mark.parametrize(("count", "high"), [(71, 1.0), (72, pytest.approx(0.037, abs=1e-4))])
 def test_so_many_unknown_images_bound_the_threshold(count, high):
-    """The most familiar of 72 is above the 95th percentile with 97.5%: 0.95 to the power of 72 is below 2.5%."""
+    """The most familiar of 72 is above the 95th percentile with 97.5%.
+
+    0.95 to the power of 72 is below 2.5%.
+    """
     known, unknown = (
         answers(np.column_stack([level + np.arange(n), np.full(n, -99)]))
         for level, n in ((200, 100), (0, count))

@@ -1,4 +1,7 @@
-"""Weighted means of samples with strata: against their formulas, and the coverage of their intervals by simulation."""
+"""Weighted means of samples with strata.
+
+Against their formulas, and the coverage of their intervals by simulation.
+"""
 
 from dataclasses import replace
 from itertools import combinations
@@ -167,7 +170,10 @@ def panel_of(each, images):
 
 
 def hard(rng, count):
-    """Return each image's probability of an error: nearly none for most, as for the shipped panel."""
+    """Return each image's probability of an error.
+
+    Nearly none for most, as for the shipped panel.
+    """
     kinds = rng.choice(3, count, p=[0.87, 0.1, 0.03])
     return np.where(kinds == 0, 0.002, np.where(kinds == 1, rng.random(count), 0.995))
 
@@ -197,7 +203,10 @@ def test_images_without_predictions_of_the_panel_are_refused():
 
 @pytest.mark.parametrize("loss", [0.0, 0.03], ids=["sound", "3% worse"])
 def test_intervals_cover_at_their_nominal_rate(loss):
-    """95 of 100 samples of a population, within a point: 2,000 draws have a standard error of 0.5 points."""
+    """95 of 100 samples of a population, within a point.
+
+    2,000 draws have a standard error of 0.5 points.
+    """
     rng, covered = np.random.default_rng(1), []
     base = images_of(8)
     for _ in range(2_000):

@@ -1,4 +1,6 @@
-"""Damaged checkpoints: each loads to the same weights, or is refused with a code, in a bounded time; nothing else.
+"""Damaged checkpoints.
+
+Each loads to the same weights, or is refused with a code, in a bounded time; nothing else.
 
 Run by the hundred by `pytest tests -m faults`; `FUZZ_EXAMPLES=100000` looks longer, and elsewhere
 each time.
@@ -113,7 +115,10 @@ def positions(content):
 
 @st.composite
 def damaged(draw, files, donors=OTHERS):
-    """One of the files with up to four kinds of damage: bits, bytes, numbers, cuts, insertions, pieces of others."""
+    """One of the files with up to four kinds of damage.
+
+    Bits, bytes, numbers, cuts, insertions, pieces of others.
+    """
     content = draw(st.sampled_from(files))
     for _ in range(draw(st.integers(1, 4))):
         place = draw(positions(content))

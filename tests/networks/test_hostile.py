@@ -1,4 +1,7 @@
-"""Hostile files: each is refused with its code, quickly, in little memory, and none of them runs anything."""
+"""Hostile files.
+
+Each is refused with its code, quickly, in little memory, and none of them runs anything.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""A user's own network: built by a callable, with declarations, and compared with the data before it is measured."""
+"""A user's own network.
+
+Built by a callable, with declarations, and compared with the data before it is measured.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""A network's changes of the whole process are undone: other models' bits, and the run's end, are as without it."""
+"""A network's changes of the whole process are undone.
+
+Other models' bits, and the run's end, are as without it.
+"""
 
 import locale
 import os

@@ -1,4 +1,7 @@
-"""Grids, corners and paths follow the augmentation range: nothing moves along an axis whose limit is 0."""
+"""Grids, corners and paths follow the augmentation range.
+
+Nothing moves along an axis whose limit is 0.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Backgrounds replaced and objects erased: what changes in the pictures, and which models notice."""
+"""Backgrounds replaced and objects erased.
+
+What changes in the pictures, and which models notice.
+"""
 
 import numpy as np
 import pytest

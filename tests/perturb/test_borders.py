@@ -1,4 +1,7 @@
-"""Borders of rotated and shifted images: each agrees with an independent implementation, and changes nothing else."""
+"""Borders of rotated and shifted images.
+
+Each agrees with an independent implementation, and changes nothing else.
+"""
 
 import cv2
 import numpy as np

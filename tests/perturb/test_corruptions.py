@@ -379,7 +379,8 @@ direction = "at_most"
 corruption = "gaussian-noise"
 hand = { threshold = 1.05 }
 """
-"""Thresholds that the zoo's network keeps: accuracy 0.91, rise -0.01, and an error that is its own."""
+"""Thresholds that the zoo's network keeps: accuracy 0.91, rise -0.01, and an error that is its own.
+"""
 
 
 pytestmark = pytest.mark.zoo(ROWS, tests=("corruption",))

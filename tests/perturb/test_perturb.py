@@ -202,7 +202,10 @@ def test_augmentation_range_poses_are_the_225_and_repr_names_every_number():
     "pose", [Pose(7.3, 1, -2), Pose(dx=0.5), Pose(-30, 3, 3), Pose(dy=2)], ids=repr
 )
 def test_images_of_any_size_move_to_the_same_bits_as_alone(shape, pose):
-    """Three ways to mix the same four neighbors: all images at once, each channel alone, each image in its pose."""
+    """Three ways to mix the same four neighbors.
+
+    All images at once, each channel alone, each image in its pose.
+    """
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     each = pose_each(
         images, *(torch.full((len(images),), value) for value in (pose.degrees, pose.dx, pose.dy))

@@ -1,4 +1,7 @@
-"""Images of no class: what of an image stays and what does not, whatever its size and the batch that it is in."""
+"""Images of no class.
+
+What of an image stays and what does not, whatever its size and the batch that it is in.
+"""
 
 import numpy as np
 import pytest

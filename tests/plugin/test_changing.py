@@ -1,4 +1,7 @@
-"""Files and a user's code are inputs of a run: all processes have the same, and a change ends the run with 4."""
+"""Files and a user's code are inputs of a run.
+
+All processes have the same, and a change ends the run with 4.
+"""
 
 import pytest
 import torch

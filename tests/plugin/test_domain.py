@@ -82,7 +82,10 @@ DECLARED = Domain(TIME_ALONE, "edge")
 
 
 def declared(domain: Domain, *, thresholds: bool = True, gate: bool = True) -> dict:
-    """Return the files of a project that declares a domain: in [gate], and in [data] with its thresholds."""
+    """Return the files of a project that declares a domain.
+
+    In [gate], and in [data] with its thresholds.
+    """
     limits = domain.augmentation
     lines = [] if domain.border == "constant:0" else [f'border = "{domain.border}"']
     if limits != DEFAULT_RANGE:

@@ -1,4 +1,7 @@
-"""A run belongs to one project: it takes nothing of projects without a gate, and no root or code of another's."""
+"""A run belongs to one project.
+
+It takes nothing of projects without a gate, and no root or code of another's.
+"""
 
 import re
 import sys

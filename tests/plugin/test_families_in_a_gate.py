@@ -1,4 +1,7 @@
-"""Checks of flips, groups, skews and images of no class: they pass, fail by name, or say why they do not apply."""
+"""Checks of flips, groups, skews and images of no class.
+
+They pass, fail by name, or say why they do not apply.
+"""
 
 import html
 import re

@@ -1,4 +1,7 @@
-"""Stress tests that would let a bad model pass: what they do wrong is an error or a failure, never a pass."""
+"""Stress tests that would let a bad model pass.
+
+What they do wrong is an error or a failure, never a pass.
+"""
 
 from pathlib import Path
 
@@ -78,7 +81,8 @@ SHOWS = {
     evidence.show(stress_check.judge(accuracy(candidate.predict(images))))
 """,
 }
-"""Tests of clean accuracy, for a model that predicts one class for everything: 25.0% against 85.0%."""
+"""Tests of clean accuracy, for a model that predicts one class for everything: 25.0% against 85.0%.
+"""
 
 
 def test_a_failure_that_was_shown_stays(gate):

@@ -1,4 +1,7 @@
-"""The gate on a real server: MLServer with a small scikit-learn model, killed and started again now and then."""
+"""The gate on a real server.
+
+MLServer with a small scikit-learn model, killed and started again now and then.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Nothing ends with 0 that judged nothing: models that exit, files that change, old reports, the gate switched off.
+"""Nothing ends with 0 that judged nothing.
+
+Models that exit, files that change, old reports, the gate switched off.
 
 Those with the marker `faults` are a process each.
 """

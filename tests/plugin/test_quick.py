@@ -1,4 +1,7 @@
-"""The quick profile: checks of its own, made for a sample, give a whole verdict on fewer images by fewer tests."""
+"""The quick profile.
+
+Checks of its own, made for a sample, give a whole verdict on fewer images by fewer tests.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""Corruptions and metrics of a user's own, by name in rows of the checks file: declared in conftest.py or a package."""
+"""Corruptions and metrics of a user's own, by name in rows of the checks file.
+
+Declared in conftest.py or a package.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""The gate on a served model: verdicts as of its checkpoint, 4 for a server that goes wrong, and no secret anywhere."""
+"""The gate on a served model.
+
+Verdicts as of its checkpoint, 4 for a server that goes wrong, and no secret anywhere.
+"""
 
 from functools import cache
 

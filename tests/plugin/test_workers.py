@@ -34,7 +34,10 @@ def skipped_in(path) -> dict[str, str]:
 
 
 def added():
-    """Return what a project may add: a corruption, metrics, a family without a row, a sample for one family."""
+    """Return what a project may add.
+
+    A corruption, metrics, a family without a row, a sample for one family.
+    """
     new = (
         (STRESS_TESTS / "test_rotation.py")
         .read_text()
@@ -212,7 +215,9 @@ KILLED = {
         )
     },
 }
-"""The latter as the kernel kills the process that takes the most memory, when the worker checks itself."""
+"""The latter as the kernel kills the process that takes the most memory, when the worker checks
+itself.
+"""
 
 
 @pytest.mark.processes

@@ -39,7 +39,8 @@ case "$GH_TOKEN $*" in
   *) cat "${*##*body=@}" > body.md ;;
 esac
 """
-"""Stands in for `gh`: it lists the comments of `comments.txt`, and keeps the text of the comment that it writes.
+"""Stands in for `gh`: it lists the comments of `comments.txt`, and keeps the text of the comment
+that it writes.
 
 The token "none" is good for nothing, "read-only" for no comment.
 """

@@ -1,4 +1,7 @@
-"""The benchmark of false alarms: its networks, their faults, its panels, and the intervals of its rates."""
+"""The benchmark of false alarms.
+
+Its networks, their faults, its panels, and the intervals of its rates.
+"""
 
 import numpy as np
 import pytest

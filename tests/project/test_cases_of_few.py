@@ -1,4 +1,7 @@
-"""The cases of the benchmark of few reference models: their faults, what is stored of them, and rates of alarms."""
+"""The cases of the benchmark of few reference models.
+
+Their faults, what is stored of them, and rates of alarms.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""The documentation: it builds without a warning, its links resolve, and what it says to type works.
+"""The documentation.
+
+It builds without a warning, its links resolve, and what it says to type works.
 
 Commands and the build take minutes: `pytest tests -m docs` runs them; the build needs the extra
 `docs`. A page's blocks run from top to bottom, with bash, in a folder that stands for what the page
@@ -393,7 +395,10 @@ def small_panel(folder: Path) -> list[str]:
 
 
 def copied_checkout(folder: Path) -> Place:
-    """Return a checkout: the gate measures few images, the panel is small, and one more reference model is ready."""
+    """Return a checkout.
+
+    The gate measures few images, the panel is small, and one more reference model is ready.
+    """
     for name in ("harness", "stress_tests", "models", "tests", "docs"):
         skipped = shutil.ignore_patterns(
             "__pycache__", *(("panel", "panel.json") if name == "models" else ())
@@ -436,7 +441,10 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @pytest.fixture
 def shop(tmp_path) -> Place:
-    """Someone's own repository, beside a checkout: photographs in folders, and weights of a network."""
+    """Someone's own repository, beside a checkout.
+
+    Photographs in folders, and weights of a network.
+    """
     folder = tmp_path / "shop"
     (folder / "runs").mkdir(parents=True)
     (tmp_path / "stress-harness").symlink_to(ROOT)

@@ -1,4 +1,7 @@
-"""The benchmark of fine-tunings: its split of the pictures, its recipes, and values that depend on the panel."""
+"""The benchmark of fine-tunings.
+
+Its split of the pictures, its recipes, and values that depend on the panel.
+"""
 
 import numpy as np
 import pytest

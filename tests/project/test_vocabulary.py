@@ -1,4 +1,7 @@
-"""One word for one thing: public names stand on pages of reference, and replaced words stand in no name."""
+"""One word for one thing.
+
+Public names stand on pages of reference, and replaced words stand in no name.
+"""
 
 import io
 import re
@@ -41,7 +44,9 @@ REPLACED = re.compile(
     r"|Gates|Bound|Healthy|Knowledge|Suspect"
 )
 LIBRARIES = {"bound", "bounded", "Unbounded", "upper_bound"}
-"""Names of libraries and of statistics: `TypeVar(bound=…)`, an upper bound, a number without bounds."""
+"""Names of libraries and of statistics: `TypeVar(bound=…)`, an upper bound, a number without
+bounds.
+"""
 PUBLIC = {
     "settings": SETTINGS,
     "fixtures": {

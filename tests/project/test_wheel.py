@@ -254,7 +254,10 @@ hand = { threshold = 0.3 }
 
 
 def test_a_feature_of_another_package_is_part_of_the_gate(tmp_path, python_with_feature):
-    """The example of a feature: its family, metric, stress test, section, command, setting and self-check."""
+    """The example of a feature.
+
+    Its family, metric, stress test, section, command, setting and self-check.
+    """
     zoo = Zoo(tmp_path, tests=("clean",))
     zoo.bind(CLEAN_ROW + DARK)
 

@@ -1,4 +1,6 @@
-"""The report in a real browser: it opens quickly and without errors, filters, enlarges, fits a phone, runs no script.
+"""The report in a real browser.
+
+It opens quickly and without errors, filters, enlarges, fits a phone, runs no script.
 
 Run by `pytest tests -m browser`; needs Chromium, and Playwright to drive it.
 """

@@ -517,7 +517,10 @@ def test_a_group_that_training_lacks_moves_batch_norms_little(checks):
 
 
 def test_statistics_too_near_to_clean_images_are_no_cause_of_their_own(checks):
-    """A network trained without augmentation has them: its minimum fails by more than its maximum."""
+    """A network trained without augmentation has them.
+
+    Its minimum fails by more than its maximum.
+    """
     rows = {check.id: check for check in checks.checks}
     misfit = rows["batch-norm-augmented-late"].judge(
         Measurement(BATCH_NORM_MISFIT, 0.5, 2_000, (0.4, 0.6))

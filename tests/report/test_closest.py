@@ -1,4 +1,7 @@
-"""Signs of a weaker model under a PASS: margins, and informational checks far from reference models."""
+"""Signs of a weaker model under a PASS.
+
+Margins, and informational checks far from reference models.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Pictures of images: their columns and words, galleries, strips as files, and how many a page takes."""
+"""Pictures of images.
+
+Their columns and words, galleries, strips as files, and how many a page takes.
+"""
 
 import base64
 import html

@@ -1,4 +1,7 @@
-"""The page of a run: its sections and their order, the table of checks, models side by side, images, and escaping."""
+"""The page of a run.
+
+Its sections and their order, the table of checks, models side by side, images, and escaping.
+"""
 
 import html
 import importlib

@@ -1,4 +1,7 @@
-"""Reports follow from the record of a run alone: drawn again, they are the same, and a damaged record is refused."""
+"""Reports follow from the record of a run alone.
+
+Drawn again, they are the same, and a damaged record is refused.
+"""
 
 import base64
 import json

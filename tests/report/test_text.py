@@ -1,4 +1,7 @@
-"""The reports as text: terminal, Markdown, annotations, and the headline that all of them begin with."""
+"""The reports as text.
+
+Terminal, Markdown, annotations, and the headline that all of them begin with.
+"""
 
 import re
 from dataclasses import replace

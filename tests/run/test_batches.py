@@ -1,4 +1,7 @@
-"""A network whose prediction for an image depends on the batch ends the run with 4: served, it would give others."""
+"""A network whose prediction for an image depends on the batch ends the run with 4.
+
+Served, it would give others.
+"""
 
 from dataclasses import replace
 

@@ -64,7 +64,10 @@ SEARCHED = 2_000
 
 
 def counted(samples):
-    """Stand for a run: two families look at the same answers, and one searches a sample of its own."""
+    """Stand for a run.
+
+    Two families look at the same answers, and one searches a sample of its own.
+    """
     now = {family: samples.get(family, size) for family, size in SIZES.items()}
     asked = {name: Asked(images=now[name]) for name in SIZES}
     asked["clean"].add(poses=now["clean"])

@@ -1,4 +1,7 @@
-"""Reports of tests become an outcome: errors, failures, and parts that a run left out, without running anything."""
+"""Reports of tests become an outcome.
+
+Errors, failures, and parts that a run left out, without running anything.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The verdict of a test that shows several: only a worse failure, or an error, replaces a failure."""
+"""The verdict of a test that shows several.
+
+Only a worse failure, or an error, replaces a failure.
+"""
 
 import itertools
 

@@ -1,4 +1,7 @@
-"""From a verdict to the images to show: which, in which order, in which pose, and as which model sees them."""
+"""From a verdict to the images to show.
+
+Which, in which order, in which pose, and as which model sees them.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -128,7 +128,9 @@ SOUND = {
     ),
     "a-network": (of_network, {}),
 }
-"""A model that takes either class of a pair for the other confuses twice as many images as one that does so one way."""
+"""A model that takes either class of a pair for the other confuses twice as many images as one that
+does so one way.
+"""
 
 
 @pytest.mark.parametrize(("body", "about"), SOUND.values(), ids=SOUND)

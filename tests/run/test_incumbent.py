@@ -1,4 +1,7 @@
-"""The incumbent is declared by its hash: one that is missing, or another, is a 4, and one that is waived is named."""
+"""The incumbent is declared by its hash.
+
+One that is missing, or another, is a 4, and one that is waived is named.
+"""
 
 import hashlib
 import shutil

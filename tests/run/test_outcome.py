@@ -177,7 +177,10 @@ def test_the_json_holds_the_models_side_by_side():
 
 
 def test_failures_of_different_units_are_ordered_by_their_margins():
-    """A threshold without a spread has one of 1%: 6% of a share is farther than 5% of a count, and that than 4%."""
+    """A threshold without a spread has one of 1%.
+
+    6% of a share is farther than 5% of a count, and that than 4%.
+    """
     share, nearer = (
         verdict("fail", "share", value=0.47, threshold=0.5),
         verdict("fail", "nearer", value=0.48, threshold=0.5),

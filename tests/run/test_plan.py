@@ -245,7 +245,10 @@ def test_a_budget_names_samples_for_the_checks_file(shared):
 
 
 def test_a_plan_for_a_calibration_counts_what_only_that_makes_known(pytester):
-    """A run of the same file would not ask it: nobody has recorded yet what reference models know."""
+    """A run of the same file would not ask it.
+
+    Nobody has recorded yet what reference models know.
+    """
     zoo = GatedZoo(pytester, tests=("clean", "consensus"))
     row = '[[check]]\nid = "known"\nfamily = "consensus"\nmetric = "consensus_set_errors"\nunder = ["rest", "mirrored"]\n'
     zoo.bind(f"{row}\n[[check]]{ROWS.split('[[check]]')[1]}")

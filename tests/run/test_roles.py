@@ -1,4 +1,7 @@
-"""A role is one entry in a table: its option, its default, its model in a session, its rows, its entry in reports."""
+"""A role is one entry in a table.
+
+Its option, its default, its model in a session, its rows, its entry in reports.
+"""
 
 import pytest
 from zoo import ROWS

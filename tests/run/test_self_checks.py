@@ -1,4 +1,7 @@
-"""A run checks itself: damage must be noticed, and a test or a threshold that cannot fail makes the run fail."""
+"""A run checks itself.
+
+Damage must be noticed, and a test or a threshold that cannot fail makes the run fail.
+"""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""The time limit of code that runs a model: it interrupts what hangs, whatever that does to the timer."""
+"""The time limit of code that runs a model.
+
+It interrupts what hangs, whatever that does to the timer.
+"""
 
 import signal
 import subprocess

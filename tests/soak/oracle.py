@@ -1,4 +1,7 @@
-"""The one promise that every run keeps: its exit status and its reports agree, and 0 is a pass of the named bytes."""
+"""The one promise that every run keeps.
+
+Its exit status and its reports agree, and 0 is a pass of the named bytes.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,7 @@
-"""Random runs of the gate, each drawn from a seed: options, plugins, surroundings, and what goes wrong meanwhile."""
+"""Random runs of the gate, each drawn from a seed.
+
+Options, plugins, surroundings, and what goes wrong meanwhile.
+"""
 
 from dataclasses import dataclass, field
 from random import Random

@@ -22,7 +22,9 @@ BATCH_NORM_DISTANCE = Metric(
 BATCH_NORM_DISTANCE_MINIMUM = replace(
     BATCH_NORM_DISTANCE, name="batch_norm_distance_minimum", better="more"
 )
-"""The same distance: statistics of few images, or of images without augmentation, fit test images too well."""
+"""The same distance: statistics of few images, or of images without augmentation, fit test images
+too well.
+"""
 BATCH_NORM_MISFIT = Metric(
     "batch_norm_misfit",
     Unit.SCORE,

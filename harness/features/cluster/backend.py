@@ -41,7 +41,9 @@ R = TypeVar("R")
 _MOST_BYTES, _MOST_BATCHES = 32 << 20, 64
 """Limits of a range, so a lost worker costs little."""
 _PARTS = 4
-"""A range is one part in this many of a worker's share of the rest, so all workers finish at nearly the same time."""
+"""A range is one part in this many of a worker's share of the rest, so all workers finish at nearly
+the same time.
+"""
 _ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
 """Variables with the places of code and data, which the nodes take from this process."""
 
@@ -104,7 +106,10 @@ class RayCluster(Nodes):
 
     @property
     def cores(self) -> list[int]:
-        """Join the cluster and return a number for each parallel task: its cores, or fewer by the option workers."""
+        """Join the cluster and return a number for each parallel task.
+
+        Its cores, or fewer by the option workers.
+        """
         self.start()
         return list(range(self.workers))
 
@@ -208,7 +213,9 @@ def _rows(
 
 
 class _OnCluster(Engine):
-    """The engine of a process, with the computation on workers: screening, repetition and batch sizes are the same.
+    """The engine of a process, with the computation on workers.
+
+    Screening, repetition and batch sizes are the same.
 
     Ranges are whole batches, so the bits are the same too.
     """

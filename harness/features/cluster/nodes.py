@@ -1,4 +1,7 @@
-"""Calls on the nodes of a Ray cluster, as tasks: Ray schedules them, and repeats those of a lost worker or node."""
+"""Calls on the nodes of a Ray cluster, as tasks.
+
+Ray schedules them, and repeats those of a lost worker or node.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default, which avoids a warning.
 }
 _NICENESS = "RAY_worker_niceness"
-"""By default, Ray adds 15 to the niceness of its workers: beside a busy process they get a thirtieth of a core."""
+"""By default, Ray adds 15 to the niceness of its workers: beside a busy process they get a
+thirtieth of a core.
+"""
 
 
 def connect(options: BackendOptions) -> None:

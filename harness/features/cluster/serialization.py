@@ -1,4 +1,7 @@
-"""Data for workers: pixels, sent once per node or read there from a file, and the user's own code."""
+"""Data for workers.
+
+Pixels, sent once per node or read there from a file, and the user's own code.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ _PAGE = 16 << 20
 
 @dataclass(frozen=True, eq=False)
 class SentPixels:
-    """Replaces the pixels of all images in a worker: page i in the object store has the rows from `i * rows` on."""
+    """Replaces the pixels of all images in a worker.
+
+    Page i in the object store has the rows from `i * rows` on.
+    """
 
     shape: tuple[int, ...]
     rows: int

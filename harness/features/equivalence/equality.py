@@ -1,4 +1,7 @@
-"""An artifact beside its original: the checks of equivalence on clean images, without a checks file."""
+"""An artifact beside its original.
+
+The checks of equivalence on clean images, without a checks file.
+"""
 
 from __future__ import annotations
 

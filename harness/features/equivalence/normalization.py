@@ -1,4 +1,7 @@
-"""Normalization of an artifact that differs on many images: fitted to its predictions, and named in one sentence."""
+"""Normalization of an artifact that differs on many images.
+
+Fitted to its predictions, and named in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ _COARSE, _FINE, _ALL = 64, 192, 1_000
 _LEAST_LOG = np.log(1e-3)
 """Log-likelihood below which a prediction counts as another, however sure the model is."""
 _NEAR = 0.05
-"""Difference of means, and relative difference of standard deviations, that the fit does not tell apart."""
+"""Difference of means, and relative difference of standard deviations, that the fit does not tell
+apart.
+"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,10 @@ class _Fit:
         self._probabilities = artifact.probabilities[positions] if artifact.known is None else None
 
     def best(self) -> Pipeline:
-        """Return the pipeline of least loss: a normalization of the catalog, or a fitted gain and offset."""
+        """Return the pipeline of least loss.
+
+        A normalization of the catalog, or a fitted gain and offset.
+        """
         pixels = self.serving.images.pixels[torch.arange(min(_FINE, len(self._predicted)))]
         fitted = fitted_levels(
             lambda levels: self._loss(levels.of(self.reference), _FINE),

@@ -83,7 +83,10 @@ def section(outcome: Outcome) -> Section | None:
 
 
 def equality_lines(done: Equality) -> list[str]:
-    """Return what the terminal shows: a caution, the sentence, a normalization that explains it, and a hint."""
+    """Return what the terminal shows.
+
+    A caution, the sentence, a normalization that explains it, and a hint.
+    """
     return [
         line for line in (done.caution, sentence(done), _normalization(done), done.hint) if line
     ]

@@ -126,7 +126,9 @@ def _say(line: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Questions:
-    """All that tests ask: the perturbations `under`, and by name the numbers of images `asked` under each, ascending.
+    """All that tests ask.
+
+    The perturbations `under`, and by name the numbers of images `asked` under each, ascending.
 
     Images with equal pixels, of the hash `digests[i]`, share the number i; `at[i]` is the first
     one's number in `sets` and its position there. `rows` has each place in `under` with each

@@ -1,4 +1,7 @@
-"""The script and the page that an export brings along: how to answer its images, and how to have the answers judged."""
+"""The script and the page that an export brings along.
+
+How to answer its images, and how to have the answers judged.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Changes of the golden set: images added and removed, and its declaration in the checks files of its folder."""
+"""Changes of the golden set.
+
+Images added and removed, and its declaration in the checks files of its folder.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +233,9 @@ def _alone_with(checks: Path) -> Iterator[None]:
 
 
 def _declaring_files(checks: Path) -> list[Path]:
-    """Return the checks files of the folder, each once: none could be read without declaring its golden set.
+    """Return the checks files of the folder, each once.
+
+    None could be read without declaring its golden set.
 
     One may be no TOML, in the middle of a merge. A link is resolved to its target, and so stays a
     link.

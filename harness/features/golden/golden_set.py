@@ -1,4 +1,6 @@
-"""The golden set: a list of images that must never be predicted wrongly again, with a picture of each.
+"""The golden set.
+
+A list of images that must never be predicted wrongly again, with a picture of each.
 
 It is the folder `golden` beside the checks file. The checks file holds the SHA-256 of the list, and
 the list that of each picture, so a missing or changed set never goes unnoticed.

@@ -1,4 +1,7 @@
-"""A verdict as a part of a model card of Hugging Face: the metrics of `model-index`, and a section with a table."""
+"""A verdict as a part of a model card of Hugging Face.
+
+The metrics of `model-index`, and a section with a table.
+"""
 
 from __future__ import annotations
 

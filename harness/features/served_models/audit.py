@@ -8,7 +8,9 @@ import threading
 import numpy as np
 
 SAME = 0.02
-"""Largest difference of an image's scores between two predictions, as a share of the range of all compared scores."""
+"""Largest difference of an image's scores between two predictions, as a share of the range of all
+compared scores.
+"""
 ANCHORS = 16
 """Number of images from earlier audits that are repeated again."""
 RAREST = 32
@@ -16,7 +18,9 @@ RAREST = 32
 
 
 class Audit:
-    """Images for a second request: one of each batch since the last audit, drawn at random, or all of a larger batch.
+    """Images for a second request.
+
+    One of each batch since the last audit, drawn at random, or all of a larger batch.
 
     Each image has another place than before. A server that mixes up its predictions, or errs at one
     place of its batches, therefore gives different ones. An image of an earlier audit is among
@@ -56,7 +60,10 @@ class Audit:
 
 
 def differing(before: np.ndarray, again: np.ndarray) -> np.ndarray:
-    """Return which predictions differ, (N,) bool: another label, or a difference of scores beyond `SAME`."""
+    """Return which predictions differ, (N,) bool.
+
+    Another label, or a difference of scores beyond `SAME`.
+    """
     if before.shape != again.shape or before.dtype != again.dtype:
         return np.ones(len(before), dtype=bool)
     if np.issubdtype(before.dtype, np.integer):

@@ -1,4 +1,7 @@
-"""The address of a served model, and credentials: from an environment variable or netrc, and never shown."""
+"""The address of a served model, and credentials.
+
+From an environment variable or netrc, and never shown.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "STRESS_HTTP_TOKEN"  # noqa: S105  The name of the variable.
-"""Environment variable with a token, or with a whole value of the header Authorization, such as `Basic …`."""
+"""Environment variable with a token, or with a whole value of the header Authorization, such as
+`Basic …`.
+"""
 _PATH = re.compile(
     r"(?P<prefix>.*)/v2(?P<path>/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?)/?"
 )
@@ -38,7 +43,10 @@ A server decides the length of what is quoted.
 
 @dataclass(frozen=True)
 class Address:
-    """The address of a served model: the root of the server's API, the model's path below it, its name and version."""
+    """The address of a served model.
+
+    The root of the server's API, the model's path below it, its name and version.
+    """
 
     root: str
     path: str
@@ -163,7 +171,9 @@ class Credentials:
 
 
 def credentials_for(address: Address) -> Credentials:
-    """Return the credentials for a server: the token of the environment, or netrc's entry, or else none.
+    """Return the credentials for a server.
+
+    The token of the environment, or netrc's entry, or else none.
 
     Raises `InputError`, which shows no secret, for an invalid token or netrc, and for credentials
     that would be sent unencrypted.

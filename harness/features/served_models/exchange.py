@@ -1,4 +1,7 @@
-"""Requests to a server: parallel, over persistent connections, with limits of time and rate, and with retries."""
+"""Requests to a server.
+
+Parallel, over persistent connections, with limits of time and rate, and with retries.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ RETRIED = {429, 502, 503, 504}
 """Statuses of a server that may answer a later attempt."""
 ATTEMPTS = 6
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 60.0
-"""Seconds before the second attempt, doubled for each further one, and the longest wait that a server may request."""
+"""Seconds before the second attempt, doubled for each further one, and the longest wait that a
+server may request.
+"""
 _CONNECT_S = 10.0
 _PART = 1 << 18
 _OK, _REDIRECTS = 200, range(300, 400)

@@ -1,4 +1,7 @@
-"""Messages of the Open Inference Protocol (KServe v2, REST): metadata, requests and answers, validated on reading."""
+"""Messages of the Open Inference Protocol (KServe v2, REST).
+
+Metadata, requests and answers, validated on reading.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,10 @@ class _Reply(_Message):
 
 @dataclass(frozen=True)
 class InputTensor:
-    """The tensor of images in a request: its name, datatype and layout, and the batch size if it is fixed."""
+    """The tensor of images in a request.
+
+    Its name, datatype and layout, and the batch size if it is fixed.
+    """
 
     name: str
     datatype: str

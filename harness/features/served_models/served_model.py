@@ -1,4 +1,7 @@
-"""A served model as a predictor: its predictions are of one version, audited, and stored one by one."""
+"""A served model as a predictor.
+
+Its predictions are of one version, audited, and stored one by one.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ _MANY = 100_000
 
 
 class DoubtfulServerError(PredictorError):
-    """A server that cannot be trusted: its model changed, or it gives two predictions for one image."""
+    """A server that cannot be trusted.
+
+    Its model changed, or it gives two predictions for one image.
+    """
 
     code = Code.SERVER
 
@@ -66,7 +72,9 @@ class ServedModel:
         self._lock, self._lost, self._requests = threading.Lock(), "", count(1)
         self._named: str | None = None
         self._like: Any = None
-        """The version that answers name, and an answer for one image: all others must be like the first one."""
+        """The version that answers name, and an answer for one image: all others must be like the
+        first one.
+        """
         self._answers: CachedAnswers | None = None
         self._added: set[bytes] = set()
         """The keys of all predictions that this process has stored."""

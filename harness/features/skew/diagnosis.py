@@ -1,4 +1,7 @@
-"""Diagnosis of a served model: the serving pipeline that explains its answers to known images best."""
+"""Diagnosis of a served model.
+
+The serving pipeline that explains its answers to known images best.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ if TYPE_CHECKING:
 _FINALISTS, _STARTS, _PAIRED = 10, 3, 3
 """Pipelines that see all images; starts of each cause, and causes that pairs start with."""
 _LEAST = 0.5
-"""Net share of the changed predictions that a cause explains at least, and share of a class that another order does."""
+"""Net share of the changed predictions that a cause explains at least, and share of a class that
+another order does.
+"""
 _PREDICTOR = (
     "a predictor takes pixels in [0, 1], so no other normalization is tried; name the checkpoint "
     "instead"

@@ -1,4 +1,7 @@
-"""Served predictions explained by those of a pipeline: counts, and tests that noise and chance do not explain them."""
+"""Served predictions explained by those of a pipeline.
+
+Counts, and tests that noise and chance do not explain them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ NOISE = 1e-3
 
 @dataclass(frozen=True)
 class Explanation:
-    """Counts of N images: served predictions that are `changed` from the reference, and what a pipeline makes of them.
+    """Counts of N images.
+
+    Served predictions that are `changed` from the reference, and what a pipeline makes of them.
 
     The pipeline gives the served answer to those `explained`. It changes those `introduced`, which
     are served as the reference answers them. `net` is the share of changed predictions explained,

@@ -28,7 +28,9 @@ REASON = "a first tolerance of three points; reference models replace it"
 _LEAST, _MOST = 500, 1_000
 """Number of images that can prove the tolerance, and of those that a given model is tried on."""
 _NEAR = TOLERANCE / 3
-"""Largest loss of a given model for a tolerance: how much other healthy models lose is not known yet."""
+"""Largest loss of a given model for a tolerance: how much other healthy models lose is not known
+yet.
+"""
 _MILD = (
     *("decode-opencv", "decode-torchvision", "decode-ffmpeg", "decode-fast-dct", "decode-draft-2"),
     *("jpeg-95", "jpeg-85", "chroma-420"),
@@ -50,13 +52,18 @@ _GROSS = (
     ),
     *("squash", "crop-corner-1", "minus-one-to-one", "normalise-imagenet"),
 )
-"""Skews that show the cost of a mistake, or that healthy models survive differently: informational until calibrated."""
+"""Skews that show the cost of a mistake, or that healthy models survive differently: informational
+until calibrated.
+"""
 _NAMED = 5
 """Skews that are named."""
 
 
 def starter_checks(about: StarterData) -> list[Row]:
-    """Return checks for each skew that applies to the images: correct predictions lost, and changed ones."""
+    """Return checks for each skew that applies to the images.
+
+    Correct predictions lost, and changed ones.
+    """
     applies, rows = serving_of(about.images).catalog, []
     mild = tuple(filter(applies.__contains__, _MILD))
     survived = _survived(about.model, about.images, mild) if about.model else set[str]()

@@ -21,7 +21,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 MATERIAL = 0.01
 """Move of a probability that float32 alone does not reach on any runtime."""
 _MARGIN = 2.0
-"""Times that another conversion to a precision may move probabilities more than the copy that is measured."""
+"""Times that another conversion to a precision may move probabilities more than the copy that is
+measured.
+"""
 _MEASURED_ON = 1_000
 """Most images on which the noise of a precision is measured."""
 _DECIMALS = 4
@@ -107,7 +109,10 @@ def noise_of(model: RoleModel, images: LabelledImages, declared: Precision | Non
 
 
 def rounding(values: np.ndarray) -> float:
-    """Return the unit of the last decimal of probabilities, (N, classes): 1 for labels, 0 for over four decimals."""
+    """Return the unit of the last decimal of probabilities, (N, classes).
+
+    1 for labels, 0 for over four decimals.
+    """
     for decimals in range(_DECIMALS + 1):
         rounded = np.round(values.astype(np.float64), decimals)
         if np.abs(values - rounded).max(initial=0.0) < _WHOLE:

@@ -99,7 +99,10 @@ def _moved(moves: Moves) -> str:
 
 
 def _not_proven(found: SkewDiagnosis, best: Trial) -> list[str]:
-    """Say why no cause is named: too few changed predictions, or no pipeline that explains enough of them."""
+    """Say why no cause is named.
+
+    Too few changed predictions, or no pipeline that explains enough of them.
+    """
     needed, changed = least_changes(max(found.comparisons, 1)), best.explains.changed
     if changed < needed:
         more = f"{-(-needed * best.explains.n // max(changed, 1)):,} or so"

@@ -1,4 +1,6 @@
-"""Images without labels in a run: the predictions of the reference models, and thresholds on these images.
+"""Images without labels in a run.
+
+The predictions of the reference models, and thresholds on these images.
 
 The images get the class on which all reference models agree as their label, and no class where
 these differ.

@@ -1,4 +1,7 @@
-"""Images without labels in the report of a run: disagreements, the worst images first, and drift from the test set."""
+"""Images without labels in the report of a run.
+
+Disagreements, the worst images first, and drift from the test set.
+"""
 
 from __future__ import annotations
 
