@@ -158,7 +158,7 @@ def corruptions() -> str:
 def hooks() -> str:
     """Return the hooks of features in the order of their module.
 
-    What each returns, its arguments, and when it is called.
+    With the result and the arguments of each, and the moment of its call.
     """
     specified = [each for each in vars(hookspecs).items() if each[0].startswith("stress_")]
     return "\n\n".join(_hook(name, function) for name, function in specified)

@@ -1,6 +1,6 @@
 """The object must decide the answer.
 
-What is behind it must not matter, and without it nothing is left.
+The background must not matter, and without the object no evidence is left.
 """
 
 from harness.checks import Key, Share, one_of

@@ -1,6 +1,6 @@
 """Mutants that need no training, each left out of its own reference.
 
-What the checks of easy images detect.
+And the faults that the checks of easy images detect.
 
 `python -m benchmarks.derived` writes the page. Its commands `measure`, which is resumable, and
 `judge` make its results. `slices` makes those on the page of found slices.

@@ -1,6 +1,6 @@
 """The worst slice of networks by their logits.
 
-Of healthy ones, of mutants, and of networks that lose a few images.
+Measured on healthy networks, on mutants, and on networks that lose a few images.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tables of the cases.
 
-What a gate from few reference models judges and detects, and its false alarms.
+They show the judged checks, the detections and the false alarms with few reference models.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """Networks and amounts of data as people have them, at 224 px.
 
-What the harness adds to plain loops.
+Measures the time and memory that the harness adds to plain loops.
 """

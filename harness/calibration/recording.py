@@ -1,6 +1,6 @@
 """Recorded runs of the stress tests.
 
-What decides their values, and what a checkpoint measured, kept or made now.
+The values of a checkpoint, kept or measured now, and the code and data that decide them.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Question:
 class Ledger:
     """Requests, under the name that is current.
 
-    What they cost, and the images under each perturbation.
+    Their cost, and the images under each perturbation.
 
     Work that two names share counts for the first. `uncounted` has the names that took too long to
     plan.

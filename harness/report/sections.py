@@ -1,6 +1,6 @@
 """Sections of a report from its verdicts.
 
-What fails, margins, corruptions, families of their own, and all checks.
+Failures, margins, corruptions, families with a section of their own, and all checks.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class SummaryPicture(NamedTuple):
 def summary_lines(outcome: Outcome, folder: PurePath) -> list[str]:
     """Return what the terminal shows at the end of a run.
 
-    What bears upon the verdict, then it, what is worst, a path.
+    The facts behind the verdict, the verdict, the worst checks, and the path of the report.
 
     It has the worst failure of each behavior, ten at most; with `-v` pytest lists all of them
     above.

@@ -1,6 +1,6 @@
 """Predictions kept on disk.
 
-What is returned is what was computed, whatever happens to the files.
+Damaged files never change a returned value.
 """
 
 import errno

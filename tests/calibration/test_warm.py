@@ -1,6 +1,6 @@
 """Runs of the gate in copies of one process.
 
-What one run does to its process is no matter of the next.
+A run that changes its process does not change the next run.
 """
 
 import signal

@@ -1,6 +1,6 @@
 """Served models as candidates.
 
-What a server that does right is asked, and what one that does wrong ends with.
+Requests to a correct server, and the errors of a faulty one.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Backgrounds replaced and objects erased.
 
-What changes in the pictures, and which models notice.
+The pixels that change, and the models that notice.
 """
 
 import numpy as np

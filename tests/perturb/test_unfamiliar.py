@@ -1,6 +1,6 @@
 """Images of no class.
 
-What of an image stays and what does not, whatever its size and the batch that it is in.
+The properties of an image that stay, at any size and in any batch.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Stress tests that would let a bad model pass.
 
-What they do wrong is an error or a failure, never a pass.
+Their mistakes are errors or failures, never a pass.
 """
 
 from pathlib import Path
