@@ -1,4 +1,4 @@
-"""Pages of the documentation, as files of the package or of the checkout, with their titles and sections."""
+"""Pages of the documentation, of the package or the checkout, with their titles and sections."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _title(path: Path) -> str:
 
 
 def _section(text: str, anchor: str, *, where: str) -> str:
-    """Return a heading with the lines below it, up to the next heading of its level or a higher one."""
+    """Return a heading with the lines below it, up to the next heading of its level or higher."""
     lines: list[str] = []
     anchors: list[str] = []
     level = 0

@@ -1,4 +1,4 @@
-"""Errors for invalid input with their settings, the context for the user's code, and text that can be printed."""
+"""Errors for invalid input, the context for the user's code, and text that can be printed."""
 
 from __future__ import annotations
 
@@ -110,15 +110,15 @@ class ClusterError(InputError, code=Code.CLUSTER):
 
 
 class NotApplicableError(InputError, code=Code.NOT_APPLICABLE):
-    """A measurement that this model or these data do not allow, such as attention without a convolution.
+    """A measurement that this model or these data do not allow.
 
-    A stress test that raises it is not applicable, with the message as the reason; the run
-    continues.
+    An example is attention without a convolution. A stress test that raises it is not applicable,
+    with the message as the reason; the run continues.
     """
 
 
 class NotRecordedError(NotApplicableError):
-    """A measurement without recorded values of reference models, so no threshold on it can apply."""
+    """A measurement without recorded values of reference models, so that it has no threshold."""
 
 
 class NoModelError(NotApplicableError):
@@ -175,7 +175,10 @@ def foreign_code() -> Iterator[None]:
 
 
 def end_copy(process: int) -> None:
-    """End this process at once if it is a fork of `process`, or two processes would continue the same work."""
+    """End this process at once if it is a fork of `process`.
+
+    Two processes would continue the same work.
+    """
     if os.getpid() != process:
         os._exit(_COPY)
 
@@ -255,7 +258,10 @@ def harmless(text: object) -> str:
 
 
 def writable(text: str) -> str:
-    """Return text that can be written as UTF-8, with the undecodable bytes of names and arguments escaped."""
+    """Return text that can be written as UTF-8.
+
+    Undecodable bytes of names and arguments are escaped.
+    """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Regular files read whole, atomic writes, locks of paths and folders, appended lines, and the user's folder."""
+"""Regular files read whole, atomic writes, locks, appended lines, and the user's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _PART = 1 << 20
 
 
 def require_regular(path: Path) -> None:
-    """Raise `OSError` unless `path` is a regular file, since opening anything else may never end."""
+    """Raise `OSError` unless `path` is a regular file.
+
+    Opening anything else may never end.
+    """
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except ValueError as error:  # The name is invalid.
@@ -290,7 +293,10 @@ def _forget_held(name: str) -> None:
 
 
 def _forget_in_copy() -> None:
-    """Close the descriptors in a fork of this process, which would otherwise keep the lock after the holder's death."""
+    """Close the descriptors in a fork of this process.
+
+    The fork would otherwise keep the lock after the holder's death.
+    """
     while _descriptors:
         os.close(_descriptors.popitem()[1])
 

@@ -96,7 +96,10 @@ def begin() -> None:
 
 
 def unchanged(before: object) -> bool:
-    """Return whether files that were returned by `files` earlier are the same now, for this process and on disk."""
+    """Return whether files that `files` returned earlier are the same now.
+
+    They must be the same for this process and on disk.
+    """
     return isinstance(before, dict) and all(
         (_files.get(path) or digest(path)) == was != CHANGED for path, was in before.items()
     )
@@ -124,7 +127,7 @@ def _absolute(path: str) -> str:
 
 @cache
 def is_users(path: str) -> bool:
-    """Return whether a file is the user's code, which belongs neither to Python nor to an installed package."""
+    """Return whether a file is the user's code, neither Python's nor of an installed package."""
     return not f"{path}{os.sep}".startswith(_FOREIGN) and not any(
         name in f"{path}{os.sep}" for name in _INSTALLED
     )

@@ -57,7 +57,10 @@ class Progress(_Bar):
         return None
 
     def tick(self, _: object = None) -> None:
-        """Draw again with the time spent, though no step is done; `inference.devices.watched` calls it per batch."""
+        """Draw again with the time spent, though no step is done.
+
+        `inference.devices.watched` calls it for each batch.
+        """
         if self.disable:
             return
         now = time.time()

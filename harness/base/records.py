@@ -68,9 +68,10 @@ _ALTERNATIVES = ("int", "float")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(kind: type[T]) -> type[T]:
-    """Turn a class into a frozen dataclass that `read_record` reads: no unknown key, no value of another type.
+    """Turn a class into a frozen dataclass that `read_record` reads.
 
-    Numbers must be finite, except those of type `Unbounded`.
+    Unknown keys and values of another type are refused. Numbers must be finite, except those of
+    type `Unbounded`.
     """
     kind.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
     return dataclass(frozen=True)(kind)
@@ -148,7 +149,10 @@ def read_json(
 
 
 def check_record(value: Any, *, where: str) -> None:
-    """Raise `InputError`, as `read_record` does, if a record made in code does not fit its annotations."""
+    """Raise `InputError` if a record made in code does not fit its annotations.
+
+    The rules are those of `read_record`.
+    """
     from pydantic import ValidationError
 
     for name, hint in get_type_hints(type(value), include_extras=True).items():
@@ -190,10 +194,10 @@ def schema_of(kind: type) -> dict[str, Any]:
 
 
 def schemas_of(kinds: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the JSON schemas of several records by name, as `schema_of` does, and the definitions that they share.
+    """Return the JSON schemas of several records by name, and the definitions that they share.
 
-    A record's schema may be a reference to its definition. Definitions of one name have their
-    module in it, too.
+    Each schema is as `schema_of` returns it. A record's schema may be a reference to its
+    definition. Definitions of one name have their module in it, too.
     """
     from pydantic import TypeAdapter
 

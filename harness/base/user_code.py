@@ -71,7 +71,10 @@ def named_object(spec: str, *, setting: str, otherwise: str = "") -> Any:
 
 @contextmanager
 def no_script(name: str) -> Iterator[None]:
-    """Give the user's code an empty command line and no input, since both belong to pytest or the command."""
+    """Give the user's code an empty command line and no input.
+
+    Both belong to pytest or the command.
+    """
     before = sys.argv, sys.stdin
     sys.argv, sys.stdin = [name], io.StringIO()
     try:

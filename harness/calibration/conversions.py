@@ -60,7 +60,7 @@ def measured_conversions(
     network: NetworkOptions,
     on_model: Callable[[], object],
 ) -> Panel:
-    """Convert the panel's models, measure their conversions, and return the panel with these values.
+    """Convert the panel's models, measure the conversions, and return the panel with these values.
 
     They replace those of earlier conversions. `on_model` is called at each conversion and each
     measurement. A line on standard error names each check that cannot have a threshold. Raises

@@ -47,13 +47,14 @@ _MEASURED = (0, 4)
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording: the folder of stress tests, the checks file, families or checks (none: all), more pytest options.
+    """A recording: the stress tests, the checks file, and further options of pytest.
 
-    `cluster` is that on which checkpoints are measured, None for this machine. `answers` is the
-    folder in which answers are left. `panel_predictions` is a file in place of the recipe's.
-    `originals` are the models that checkpoints were made from, by the checkpoint's path.
-    `processes` run the gate on this machine, and stay for later recordings with the same options;
-    without them, a recording starts and ends its own.
+    Without families or checks, it records all of them. `cluster` is that on which checkpoints are
+    measured, None for this machine. `answers` is the folder in which answers are left.
+    `panel_predictions` is a file in place of the recipe's. `originals` are the models that
+    checkpoints were made from, by the checkpoint's path. `processes` run the gate on this machine,
+    and stay for later recordings with the same options; without them, a recording starts and ends
+    its own.
     """
 
     tests: Path
@@ -67,10 +68,10 @@ class Recording:
     processes: WarmProcesses | None = None
 
     def definition(self) -> str:
-        """Return a hash of what decides the values, given a checkpoint and the user's code that a run imports.
+        """Return a hash of a checkpoint and of the user's code that a run imports.
 
-        The settings of the project are part of it, and the content of each file that these and the
-        options name.
+        Both decide the values. The settings of the project are part of it, and the content of each
+        file that these and the options name.
         """
         tests = sorted(self.tests.resolve().glob("**/*.py"))
         code = [*tests, *sorted({*CORRUPTIONS.sources(), *METRICS.sources()} - set(tests))]
@@ -120,9 +121,10 @@ def record(
     *,
     sha256: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Run the stress tests on a checkpoint in record mode and return the measured checks' entries of `stress.json`.
+    """Run the stress tests on a checkpoint in record mode; return the measured checks.
 
-    Raises `InputError` as `report_of_run` does, and when there is no test of the families.
+    They are entries of `stress.json`. Raises `InputError` as `report_of_run` does, and when there
+    is no test of the families.
     """
     report = report_of_run(checkpoint, recording, run, sha256=sha256)
     if not (report["checks"] or report["errors"]):
@@ -147,7 +149,7 @@ def report_of_run(
     *,
     sha256: str | None = None,
 ) -> Mapping[str, Any]:
-    """Run the stress tests on a checkpoint in record mode and return what the run says of itself, its `stress.json`.
+    """Run the stress tests on a checkpoint in record mode; return the run's `stress.json`.
 
     `run` runs the gate. Raises `InputError` if it could not measure. The same holds if it read
     other bytes than this process: another checks file, other data or, given its `sha256`, another

@@ -38,12 +38,13 @@ def choose_samples(
     on_fit: Callable[[Plan], object] = lambda _: None,
     anew: bool = True,
 ) -> ChecksFile:
-    """Write samples for a time limit such as 30m, or `none` for all images, into a checks file, and return the file.
+    """Write samples for a time limit into a checks file, and return the file.
 
-    `models` is the number of reference models, see `samples_in_toml`. If `anew`, the plan is of an
-    uncalibrated copy. It has no recipe and no golden set, since both name files that are not beside
-    it. The golden set costs almost nothing. Else calibrated families keep their images. `on_fit` is
-    called with the plan. Raises `InputError`, and writes nothing, if the file changes meanwhile.
+    A limit is a time such as 30m, or `none` for all images. `models` is the number of reference
+    models, see `samples_in_toml`. If `anew`, the plan is of an uncalibrated copy. It has no recipe
+    and no golden set, since both name files that are not beside it. The golden set costs almost
+    nothing. Else calibrated families keep their images. `on_fit` is called with the plan. Raises
+    `InputError`, and writes nothing, if the file changes meanwhile.
     """
     lines: list[str] = []
     if budget != "none":
@@ -82,7 +83,7 @@ def fit_for(
     options: Sequence[str] = (),
     quick: bool = False,
 ) -> Plan:
-    """Return the plan of a gate run of a checkpoint within a time such as 30m, from a process of its own.
+    """Return the plan of a gate run within a time such as 30m, from a process of its own.
 
     Raises `InputError` without a plan, with the last lines of that process.
     """

@@ -64,7 +64,7 @@ DOUBT = 0.05
 
 
 def detectable_drop(family: str, *, images: int, checks: int) -> float:
-    """Return the minimum detectable drop of accuracy of each check of a family, with three reference models.
+    """Return the minimum detectable drop of each check of accuracy, with three reference models.
 
     Chance alone makes reference models differ by 0.4 of the binomial variance. With the inflation
     of `moderated_variance` that is 0.64, and more for some checks. The whole binomial variance
@@ -83,10 +83,10 @@ def detectable_drop(family: str, *, images: int, checks: int) -> float:
 
 
 def planned_drop(family: str, line: CostLine) -> float | None:
-    """Return the minimum detectable drop of the line of a family in a plan, by its smallest class or group.
+    """Return the minimum detectable drop of a family's line in a plan.
 
-    None for no detectable drop, and for a shipped family of other metrics than accuracies, such as
-    counts. Any other family counts as one of accuracies.
+    The smallest class or group decides it. None for no detectable drop, and for a shipped family of
+    other metrics than accuracies, such as counts. Any other family counts as one of accuracies.
     """
     if not line.fewest or (family in FAMILIES and family not in _ACCURACIES):
         return None
@@ -95,10 +95,11 @@ def planned_drop(family: str, line: CostLine) -> float | None:
 
 
 def cautious(panel: Panel, planned: Sequence[Calibrated]) -> list[Calibrated]:
-    """Return thresholds planned for another number of models, with the largest spread that this panel allows.
+    """Return thresholds planned for another number of models.
 
-    That is the upper 95% confidence limit of the standard deviation. Few models may agree by
-    chance, so more models have a larger spread in half of the checks.
+    The spread is the largest that this panel allows. That is the upper 95% confidence limit of the
+    standard deviation. Few models may agree by chance, so more models have a larger spread in half
+    of the checks.
     """
     from scipy.stats import chi2
 
@@ -250,10 +251,11 @@ def _hand_lines(calibrated: Sequence[Calibrated], hands: Mapping[str, Threshold]
 def power_lines(
     panel: Panel, calibrated: Sequence[Calibrated], *, drop: float | None = None
 ) -> list[str]:
-    """Return, for each family and check, the minimum detectable drop and the number of models for a smaller one.
+    """Return minimum detectable drops, and the number of models for smaller ones.
 
-    The wanted drop is `drop`, in the unit of the metric, or else half of the detectable drop. A
-    family's best accuracy check stands beside the consensus check on the same images.
+    They are by family and check. The wanted drop is `drop`, in the unit of the metric, or else half
+    of the detectable drop. A family's best accuracy check stands beside the consensus check on the
+    same images.
     """
     lines = [
         f"{'check':<34} {'panel mean':>13} {'± std':>8} {'k':>5} {'drop':>8} {'wanted':>8}  "
@@ -345,10 +347,10 @@ def _value(check: PanelCheck, value: float, *, digits: int = 0) -> str:
 def expected(
     panel: Panel, reference_models: int, *, by_hand: frozenset[str] = frozenset()
 ) -> dict[str, list[Calibrated]]:
-    """Return, by family, the checks with a threshold for this number of models with the panel's spread.
+    """Return, by family, the checks that have a threshold with this number of models.
 
-    Checks with a threshold `by_hand` have no part in the false alarms, as in the calibration.
-    Checks without an estimate from one or two models do not count.
+    The spread is that of the panel. Checks with a threshold `by_hand` have no part in the false
+    alarms, as in the calibration. Checks without an estimate from one or two models do not count.
     """
     items = thresholds_of(panel, by_hand=by_hand, reference_models=reference_models)
     known = len(panel.models) >= PROVISIONAL
@@ -358,11 +360,11 @@ def expected(
 
 
 def plan_lines(panel: Panel, *, by_hand: frozenset[str] = frozenset()) -> list[str]:
-    """Return a table of the checks with a threshold and the drop of the best of them, by family and number of models.
+    """Return a table of the checks with a threshold, by family and number of models.
 
-    For more models than the panel has, it shows the expected drop and that of `cautious`. For
-    `by_hand` see `expected`. The times of training come from the histories beside the checkpoints
-    of the panel.
+    It has the drop of the best of them. For more models than the panel has, it shows the expected
+    drop and that of `cautious`. For `by_hand` see `expected`. The times of training come from the
+    histories beside the checkpoints of the panel.
     """
     have, epochs = len(panel.models), panel.recipe.get("epochs")
     found = {count: expected(panel, count, by_hand=by_hand) for count in _PLANNED_SIZES}

@@ -51,9 +51,9 @@ class Attention:
     layer: str
 
     def upsampled(self, part: slice = slice(None)) -> np.ndarray:
-        """Return some or all maps at the images' size, (N, H, W) float32, by bilinear interpolation.
+        """Return some or all maps at the images' size, (N, H, W) float32.
 
-        Corners are not aligned.
+        Interpolation is bilinear. Corners are not aligned.
         """
         maps = torch.from_numpy(self.maps[part])[:, None]
         return np.asarray(
@@ -82,7 +82,7 @@ def attend(
     *,
     layer: str | None = None,
 ) -> Attention:
-    """Predict every image under the perturbation and compute Grad-CAM of the predicted class at a layer.
+    """Predict every image under the perturbation, with Grad-CAM of that class at a layer.
 
     The layer is one of `harness.inference.layers.spatial_layers`, by default that of
     `default_layer` there. Results are cached like predictions. They are computed where the backend

@@ -94,7 +94,10 @@ class Classifier:
         return self.predictor.fingerprint
 
     def like(self, model: Any) -> Classifier:
-        """Return a classifier of another model with the same settings, without cached predictions and cache."""
+        """Return a classifier of another model with the same settings.
+
+        It has no cached predictions and no cache.
+        """
         other = Classifier(
             self.predictor.like(model),
             workers=self.workers,
@@ -107,7 +110,10 @@ class Classifier:
         return other
 
     def backend_for(self, model: Any, *, workers: int | None = None) -> Engine:
-        """Return a backend of this classifier's kind for another model, which is neither traced nor folded."""
+        """Return a backend of this classifier's kind for another model.
+
+        That model is neither traced nor folded.
+        """
         return self.predictor.engine(
             model, self._made_by, workers=workers or self.workers, screen=self._screen
         )
@@ -120,10 +126,10 @@ class Classifier:
     def predict(
         self, images: LabelledImages, perturbation: Perturbation = IDENTITY, *, keep: bool = True
     ) -> Predictions:
-        """Predict every image under the perturbation; `keep=False` saves memory for predictions that are used once.
+        """Predict every image under the perturbation.
 
-        Raises `ModelError` if the model raises, returns a non-finite value, or does not return one
-        logit per class and image.
+        `keep=False` saves memory for predictions that are used once. Raises `ModelError` if the
+        model raises, returns a non-finite value, or does not return one logit per class and image.
         """
         perturbation = within_border(perturbation, images.domain.border)
         if not keep:
@@ -187,10 +193,10 @@ class Classifier:
     def asked_anew(
         self, images: LabelledImages, positions: np.ndarray, *, size: int | None
     ) -> np.ndarray:
-        """Return the logits of these images, (M, classes), by the given model, neither traced nor folded.
+        """Return the logits of these images, (M, classes), by the given model.
 
-        Batches of `size` are not padded; with None, they are those of a run. Raises `ModelError` as
-        `predict` does.
+        It is neither traced nor folded. Batches of `size` are not padded; with None, they are those
+        of a run. Raises `ModelError` as `predict` does.
         """
         inputs, classes = self.inputs(images).only(positions), len(images.classes)
         if size is None:
@@ -202,7 +208,7 @@ class Classifier:
 
     @property
     def answered(self) -> tuple[Predictions, ...]:
-        """Return all predictions so far, computed or from the cache, in the order of the requests."""
+        """Return all predictions so far, computed or cached, in the order of the requests."""
         return tuple(
             answer for answer in self._remembered.values() if isinstance(answer, Predictions)
         )
@@ -216,11 +222,11 @@ class Classifier:
         *,
         perturbation: Perturbation = IDENTITY,
     ) -> np.ndarray:
-        """Return the result of `compute` for these images, of this shape, from the cache if possible.
+        """Return the result of `compute` for these images, of this shape.
 
-        The `repr` of `what` must name all that determines the values besides the model, the images,
-        the perturbation and this package's code. Values are stored as float32, but not for a
-        perturbation from outside of this package.
+        It comes from the cache if possible. The `repr` of `what` must name all that determines the
+        values besides the model, the images, the perturbation and this package's code. Values are
+        stored as float32, but not for a perturbation from outside of this package.
         """
         key = self.cache_key(what, images, perturbation)
         if self._cache is None or key is None:
@@ -253,7 +259,10 @@ class Classifier:
         )
 
     def remembered(self, what: Hashable, compute: Callable[[], T]) -> T:
-        """Return the result of the first call of `compute` for `what`, which must name all that determines it."""
+        """Return the result of the first call of `compute` for `what`.
+
+        `what` must name all that determines the result.
+        """
         if what not in self._remembered:
             self._remembered[what] = compute()
         answer: T = self._remembered[what]
@@ -266,7 +275,7 @@ class Classifier:
         perturbation: Perturbation,
         compute: Callable[[LabelledImages, Perturbation], T],
     ) -> T:
-        """Return the result of the first call of `compute` for equal images and this perturbation."""
+        """Return the result of the first call of `compute` for equal images and perturbation."""
         if (transform := remembered_as(perturbation)) is None:
             return compute(images, perturbation)
         key = (what, images.sha256, tuple(images.pixels.shape), images.domain.border, transform)

@@ -1,4 +1,7 @@
-"""Devices: the choice of one, its batch sizes, and the threads that run batches, each on one core."""
+"""Devices: the choice of one, its batch sizes, and the threads that run batches.
+
+Each thread has one core.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,10 @@ _PATIENCE = 1.0
 def in_batches(
     work: Callable[[np.ndarray], T], positions: np.ndarray, *, size: int, workers: int
 ) -> list[T]:
-    """Return the results of `work` for batches of positions, in order; `workers` run in parallel on one thread each.
+    """Return the results of `work` for batches of positions, in order.
 
-    Raises the error of the first batch that fails. `work` itself may call this function.
+    `workers` run in parallel on one thread each. Raises the error of the first batch that fails.
+    `work` itself may call this function.
     """
     batches = [positions[start : start + size] for start in range(0, len(positions), size)]
     waiting = deque(range(len(batches)))  # Its own operations are atomic.
@@ -119,7 +123,10 @@ _idle: deque[_Worker] = deque()
 
 
 def _begin_copy() -> None:
-    """Forget all threads in a fork of this process, which has none of them and would wait forever."""
+    """Forget all threads in a fork of this process.
+
+    The fork has none of them and would wait forever.
+    """
     _idle.clear()
     torch.set_num_threads(1)
 

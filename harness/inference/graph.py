@@ -20,11 +20,11 @@ _POOLING = inspect.signature(functional._max_pool2d)  # type: ignore[attr-define
 
 
 def folded(plain: nn.Module, *, keep: str = "") -> nn.Module:
-    """Return a model equivalent to an evaluation copy, with batch norms folded into the convolutions before them.
+    """Return a model equivalent to an evaluation copy, with folded batch norms.
 
-    The copy does not change, and shares its other layers. A layer to `keep` is not folded, so a
-    hook can find it by its name. The copy itself is returned if tracing fails or would split the
-    layer to keep.
+    They are folded into the convolutions before them. The copy does not change, and shares its
+    other layers. A layer to `keep` is not folded, so a hook can find it by its name. The copy
+    itself is returned if tracing fails or would split the layer to keep.
     """
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -74,9 +74,9 @@ def _has_hooks(layer: nn.Module) -> bool:
 
 
 def pooled_by_maxima(model: nn.Module) -> nn.Module:
-    """Replace the 2x2 max pooling of a traced model by `max_of_two_by_two`, in place, and return the model.
+    """Replace the 2x2 max pooling of a traced model in place, and return the model.
 
-    An untraced model does not change.
+    `max_of_two_by_two` takes its place. An untraced model does not change.
     """
     if not isinstance(model, GraphModule):
         return model
@@ -92,10 +92,11 @@ def pooled_by_maxima(model: nn.Module) -> nn.Module:
 
 
 def max_of_two_by_two(images: Tensor) -> Tensor:
-    """Return the maximum of each 2x2 pixels of images (N, C, H, W), without a last odd row or column.
+    """Return the maximum of each 2x2 pixels of images (N, C, H, W).
 
-    PyTorch's own pooling computes it if gradients are needed, or if memory is not channels-last on
-    a CPU. A maximum divides the gradient among equal values, while pooling gives it to the first.
+    A last odd row or column is left out. PyTorch's own pooling computes it if gradients are needed,
+    or if memory is not channels-last on a CPU. A maximum divides the gradient among equal values,
+    while pooling gives it to the first.
     """
     if has_torch_function_unary(images):  # Tracing ends here.
         traced: Tensor = handle_torch_function(max_of_two_by_two, (images,), images)

@@ -96,10 +96,11 @@ def feature_maps(output: Tensor, size: tuple[int, int]) -> Tensor:
 def chosen_layer(
     classifier: Classifier, images: LabelledImages, wanted: str | None
 ) -> tuple[str, tuple[int, int]]:
-    """Return the layer for Grad-CAM and the (height, width) of its maps; `wanted=None` stands for the default.
+    """Return the layer for Grad-CAM and the (height, width) of its maps.
 
-    Raises `InputError` if the wanted layer is not one of `spatial_layers`, which the message lists.
-    Also for a suffix `+relu` if no ReLU follows the layer.
+    `wanted=None` stands for the default. Raises `InputError` if the wanted layer is not one of
+    `spatial_layers`, which the message lists. Also for a suffix `+relu` if no ReLU follows the
+    layer.
     """
     key = ("layer", wanted, tuple(images.pixels.shape[1:]))
     return classifier.remembered(key, lambda: _found(classifier, images, wanted))

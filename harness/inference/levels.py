@@ -1,4 +1,7 @@
-"""Gain and offset of pixels, which another scaling or normalization amounts to, fitted to predictions."""
+"""Gain and offset of pixels, fitted to predictions.
+
+Another scaling or normalization amounts to these.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,10 @@ def levels_between(pipeline: Pipeline, reference: Pipeline) -> Levels | None:
 
 
 def levels_of_channels(pipeline: Pipeline, reference: Pipeline) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gain and the offset of each channel that another scale and normalization amount to, (C,) each."""
+    """Return the gain and the offset of each channel, (C,) each.
+
+    Another scale and normalization amount to these.
+    """
     gain = reference.scale.divisor / pipeline.scale.divisor
     offset = pipeline.scale.offset - gain * reference.scale.offset
     own, expected = pipeline.normalise, reference.normalise

@@ -26,10 +26,10 @@ def channel_moments(
     *,
     parts: int,
 ) -> np.ndarray:
-    """Return number, mean and variance of the inputs of each batch norm's channels, (parts, 3, channels) float32.
+    """Return number, mean and variance of the inputs of each batch norm's channels.
 
-    A part has every so many-th batch of `size` inputs. `layers` are batch norms of the model by
-    name. A layer that the model does not call has zeros.
+    The shape is (parts, 3, channels), float32. A part has every so many-th batch of `size` inputs.
+    `layers` are batch norms of the model by name. A layer that the model does not call has zeros.
     """
     tap = _MomentsTap()
 
@@ -49,7 +49,7 @@ def channel_moments(
 
 
 class _MomentsTap(threading.local):
-    """Hooks that keep number, sum and sum of squares of each channel's inputs, apart for each thread."""
+    """Hooks that keep number, sum and sum of squares of each channel's inputs, by thread."""
 
     seen: dict[str, np.ndarray]
 

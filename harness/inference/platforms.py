@@ -1,4 +1,7 @@
-"""Platforms: the code, libraries, processor and device that determine the last bits of predictions."""
+"""Platforms: code, libraries, processor and device.
+
+They determine the last bits of predictions.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ TOLERANCE = 2 / 10_000
 
 @cache
 def computing_code() -> str:
-    """Return a hash of the source of all rooms that compute cached values, and of the libraries' versions.
+    """Return a hash of the sources that compute cached values, and of the libraries' versions.
 
     Each process computes it once.
     """
@@ -55,7 +58,10 @@ def computing_code() -> str:
 
 @cache
 def measuring_code(package: Path = _PACKAGE) -> str:
-    """Return a hash of the source of all rooms that measure, of the stress tests that ship, and of installed features."""
+    """Return a hash of the sources of all rooms that measure.
+
+    The stress tests that ship and installed features count, too.
+    """
     own = hash_of_code(package, _MEASURING)
     installed_files = [path for feature in features() for path in feature.installed_files]
     if not installed_files:

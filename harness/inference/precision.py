@@ -1,4 +1,7 @@
-"""Copies of a network in lower precision, which show how far a precision alone moves predictions."""
+"""Copies of a network in lower precision.
+
+They show how far a precision alone moves predictions.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +98,7 @@ def _in_steps(values: Tensor, least: float, largest: float) -> Tensor:
 
 
 def _round_layers(network: nn.Module, rounding: _Cast | _Int8) -> None:
-    """Round weights, and the inputs and outputs of the network and of each layer without layers inside."""
+    """Round weights, and inputs and outputs of the network and of its innermost layers."""
     with torch.no_grad():
         for values in [*network.parameters(), *network.buffers()]:
             if values.is_floating_point():

@@ -45,7 +45,10 @@ class Predictions:
             raise NotApplicableError(NO_CLASSES)
 
     def expect_known(self, least: int | None = None) -> None:
-        """Raise `NotApplicableError` unless every class has a known probability, or as many leading ones as `least`."""
+        """Raise `NotApplicableError` unless every class has a known probability.
+
+        As many leading ones as `least` are enough, too.
+        """
         self.expect_classes()
         if self.known == 0:
             raise NotApplicableError("the predictor returns labels only")
@@ -89,7 +92,10 @@ class Predictions:
         return self.computed[wrong] if "computed" in self.__dict__ else self.exact(wrong)
 
     def exactly(self, positions: np.ndarray) -> np.ndarray:
-        """Return the logits at these positions, (M,) int64, in float32: `errors` if all are wrong, else `logits`."""
+        """Return the logits at these positions, (M,) int64, in float32.
+
+        They are `errors` if all are wrong, else `logits`.
+        """
         if self.correct[positions].any():
             return np.asarray(self.computed[positions])
         return np.asarray(self.errors[(np.cumsum(~self.correct) - 1)[positions]])

@@ -144,9 +144,9 @@ def under_each(
 def under_corruption(
     model: RoleModel, images: LabelledImages, name: str
 ) -> dict[str, tuple[Predictions, ...]]:
-    """Predict the clean images and those at severities 1 to 5, in this order, for one corruption or for `ALL`.
+    """Predict the clean images and those at severities 1 to 5, in this order.
 
-    Raises `ValueError` for an unknown name.
+    They are of one corruption or of `ALL`. Raises `ValueError` for an unknown name.
     """
     return {
         each: (
@@ -251,9 +251,10 @@ def _named(role: str, path: Path | str) -> Iterator[None]:
 
 
 def _expect_answers(classifier: Classifier, images: LabelledImages, *, ordered: bool) -> None:
-    """Raise `InputError` for a model that gives no predictions, or with another order of classes than the data.
+    """Raise `InputError` for a model without predictions, or with another order of classes.
 
-    A sample of the clean images verifies the order, unless the kind of model fixes it.
+    The order is compared with that of the data. A sample of the clean images verifies the order,
+    unless the kind of model fixes it.
     """
     with suppress(UnknownPixelsError):  # Recorded predictions may be of other images only.
         classifier.predict(images.take(torch.tensor([0])))

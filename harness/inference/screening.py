@@ -139,11 +139,11 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def clear_lead(screened: np.ndarray, reference: np.ndarray) -> float:
-    """Return the lead above which a bfloat16 prediction is clear, given logits (N, classes) of both precisions.
+    """Return the lead above which a bfloat16 prediction is clear.
 
-    With fewer images, the largest observed difference is smaller, so the factor of caution grows.
-    It uses the quotient of logarithms. For the largest draw of a normal distribution, the quotient
-    of their roots would suffice.
+    The logits (N, classes) are of both precisions. With fewer images, the largest observed
+    difference is smaller, so the factor of caution grows. It uses the quotient of logarithms. For
+    the largest draw of a normal distribution, the quotient of their roots would suffice.
     """
     caution = CAUTION * max(1.0, math.log(TRIED) / math.log(max(2, len(reference))))
     return caution * float(abs(screened - reference).max())
@@ -158,7 +158,7 @@ def _leads(logits: np.ndarray) -> np.ndarray:
 
 
 def multiplications_per_image(model: nn.Module, image: Tensor) -> int:
-    """Return the number of multiplications in linear layers and convolutions for an image, (1, C, H, W).
+    """Return the number of multiplications in linear layers and convolutions, for (1, C, H, W).
 
     Zero for a model that cannot be counted, such as one that fails on a single image.
     """

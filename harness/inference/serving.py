@@ -24,12 +24,15 @@ _DIGITS = 7
 
 
 def model_serving(model: RoleModel, images: LabelledImages) -> Serving:
-    """Return images with their reference pipeline, whose last stage is the model's own normalization."""
+    """Return images with their reference pipeline, which ends in the model's normalization."""
     return serving_of(images, normalization_of(model))
 
 
 def served_predictions(model: RoleModel, serving: Serving, pipeline: Pipeline) -> Predictions:
-    """Return predictions for images from a pipeline, with the images of the reference pipeline attached."""
+    """Return predictions for images from a pipeline.
+
+    The images of the reference pipeline are attached.
+    """
     return replace(model.predict(serving.by(pipeline)), images=serving.images)
 
 

@@ -1,4 +1,7 @@
-"""Stand-ins for a model, which answer from the labels without a network, and the ledger that notes what is asked."""
+"""Stand-ins for a model, and the ledger of the requests that they get.
+
+They answer from the labels without a network.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +142,10 @@ right = wrong_by(0)
 
 
 def wrong_by_swapping(first: int, second: int) -> Answer:
-    """Return what takes either class of a pair for the other, and every other class for the next, and is certain."""
+    """Return a stand-in that is certain, and wrong on every image.
+
+    It takes either class of a pair for the other, and every other class for the next.
+    """
 
     def answer(labels: np.ndarray, classes: int, _: str) -> np.ndarray:
         taken = (np.arange(classes) + 1) % classes
@@ -156,7 +162,7 @@ def mostly_right(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
 
 
 def at_random(seed: int) -> Answer:
-    """Return what draws each class, and how certain it is, anew for all images and perturbations."""
+    """Return a stand-in that draws each class and its confidence for every request."""
 
     def answer(labels: np.ndarray, classes: int, asked: str) -> np.ndarray:
         draws = _draws(asked, f"at random {seed}")
@@ -253,7 +259,7 @@ class StandIn(Classifier):
         poses: Sequence[Pose],
         which: np.ndarray,
     ) -> np.ndarray:
-        """Return the classes for image `positions[i]` in pose `poses[which[i]]`, as `predict` does."""
+        """Return the classes for image `positions[i]` in pose `poses[which[i]]`, like `predict`."""
         self._count(len(positions), images)
         predicted = np.empty(len(positions), dtype=np.int64)
         for number in np.unique(which):

@@ -1,4 +1,4 @@
-"""The gate in Python: `from harness import gate`, in a notebook or at the end of a training script."""
+"""The gate in Python: `from harness import gate`, in a notebook or after a training."""
 
 from __future__ import annotations
 

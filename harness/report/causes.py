@@ -1,6 +1,7 @@
-"""Likely cause of the failures of a run, from the checks that fail and their deviations from reference models.
+"""Likely cause of the failures of a run.
 
-The rules are simple, stated, and measured on mutants: see `benchmarks/causes`.
+It follows from the failing checks and their deviations from reference models. The rules are simple,
+stated, and measured on mutants: see `benchmarks/causes`.
 """
 
 from __future__ import annotations

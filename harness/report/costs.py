@@ -85,7 +85,10 @@ def plan_lines(plan: Plan, *, drops: bool = True) -> list[str]:
 
 
 def whole_by_hand(plan: Plan) -> list[str]:
-    """Return a line on the families that keep all images of theirs, unless a plan needs no samples at all."""
+    """Return a line on the families that keep all their images.
+
+    A plan without samples has no such line.
+    """
     if plan.budget is None or not plan.by_hand or (plan.fits and not plan.samples):
         return []
     names = some_of(plan.by_hand, shown=20)

@@ -28,7 +28,10 @@ names.
 
 
 def failures_csv(tables: Sequence[FailureTable]) -> str:
-    """Return a line for each failure of each table, with each class's probability, of many classes the true one's."""
+    """Return a line for each failure of each table, with the probability of each class.
+
+    Of many classes, it has that of the true one.
+    """
     classes = tables[0].classes
     titles = (
         "kind",
@@ -50,9 +53,9 @@ def failures_csv(tables: Sequence[FailureTable]) -> str:
 
 
 def changes_csv(predictions: Predictions, other: Predictions) -> str:
-    """Return a line for each new, fixed and shared failure of each kind, with the predictions of both models.
+    """Return a line for each new, fixed and shared failure of each kind.
 
-    Probabilities are as in `failures_csv`.
+    It has the predictions of both models. Probabilities are as in `failures_csv`.
     """
     classes = predictions.classes
     titles = [
@@ -125,7 +128,10 @@ def failures_markdown(
     tables: Sequence[FailureTable],
     persistent: PersistentFailures,
 ) -> str:
-    """Return all that `evaluate --failures` finds: scores, the most confident failures by kind, those that persist."""
+    """Return the list of `evaluate --failures`: scores, failures by kind, persistent failures.
+
+    The most confident failures stand first.
+    """
     blocks = [[f"# {plain(title)}"], table(scores_rows(report))]
     for name, classes in (("images of", report.absent), ("predictions of", report.never_predicted)):
         blocks.append([f"No {name} {plain(', '.join(classes))}."] if classes else [])
@@ -190,7 +196,10 @@ def label_errors_rows(found: LabelErrors) -> list[list[object]]:
 
 
 def label_errors_csv(found: LabelErrors, predictions: Predictions) -> str:
-    """Return a line for each suspected label error, with the predictions of the reference models and of the model."""
+    """Return a line for each suspected label error.
+
+    It has the predictions of the reference models and of the model.
+    """
     at = np.searchsorted(predictions.images.positions.numpy(), found.indices)
     answers = [predictions.classes[label] for label in predictions.predicted[at]]
     titles = (

@@ -1,4 +1,4 @@
-"""Run history: the last runs as a part of a report, as a page, as figures, and as lines for the terminal."""
+"""Run history: the last runs as a part of a report, a page, figures and lines."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def history(outcome: Outcome) -> Section | None:
 
 
 def history_page(known: History, *, source: str, last: int = LAST) -> str:
-    """Return a page of its own with the last runs of each profile on each data; `source` names their file."""
+    """Return a page of its own with the last runs of each profile on each data.
+
+    `source` names their file.
+    """
     sections = [
         Section(f"series-{number}", _title(like, lines[-last:]), _body(lines[-last:]))
         for number, (like, lines) in enumerate(known.series.items(), start=1)
@@ -80,7 +83,10 @@ def history_page(known: History, *, source: str, last: int = LAST) -> str:
 
 
 def history_lines(known: History, *, last: int = LAST) -> list[str]:
-    """Return the last runs of each profile on each data as tables for the terminal, with the start of each failure."""
+    """Return the last runs of each profile on each data as tables for the terminal.
+
+    Each failure has its start.
+    """
     said: list[str] = []
     for like, every in known.series.items():
         lines = every[-last:]

@@ -90,10 +90,10 @@ def comparison_page(
     facts: Mapping[str, str],
     thumbnails: Mapping[str, str],
 ) -> str:
-    """Return a page that compares two models; `flips` as in `Flips.as_json`, from the second to the first.
+    """Return a page that compares two models.
 
-    `facts` has the inputs of the comparison by title; `thumbnails` are addresses of images by their
-    number.
+    `flips` are as in `Flips.as_json`, from the second to the first. `facts` has the inputs of the
+    comparison by title; `thumbnails` are addresses of images by their number.
     """
     first, second = (model.name for model in overview.models[:2])
     new, fixed = len(flips["new_failures"]), len(flips["fixed_failures"])
@@ -113,7 +113,7 @@ def comparison_page(
 
 
 def comparison(outcome: Outcome) -> Section | None:
-    """Return the candidate beside the baseline and the incumbent, or why they could not be compared."""
+    """Return the candidate beside the baseline and the incumbent, or why they are not compared."""
     body = paragraphs(outcome.findings.overview_missing)
     if outcome.findings.overview is not None:
         body = models(outcome.findings.overview, robust_accuracies(outcome))
@@ -121,7 +121,7 @@ def comparison(outcome: Outcome) -> Section | None:
 
 
 def coverage(outcome: Outcome) -> Section:
-    """Return the inputs of the run, the origin of its thresholds, and the command to reproduce it."""
+    """Return the inputs of the run, the origin of its thresholds, and its command."""
     facts: list[tuple[str, object]] = [
         (role_title(role), render("code", text=model["path"], beside=model["sha256"][:12]))
         for role, model in outcome.inputs.models.items()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def failures(overview: Overview, thumbnails: Mapping[str, str]) -> Section | None:
-    """Return the failures of every model by kind, and those that are new and persistent, with pictures.
+    """Return the failures of every model by kind, and new and persistent ones, with pictures.
 
     `thumbnails` are addresses of images by their number.
     """
@@ -126,7 +126,7 @@ def confusions(outcome: Outcome) -> Section | None:
 
 
 def label_error_section(outcome: Outcome) -> Section | None:
-    """Return the suspected label errors with pictures, and the verdict on clean accuracy without them.
+    """Return the suspected label errors with pictures, and clean accuracy without them.
 
     If the reference models cannot name them, the section says why.
     """
@@ -153,10 +153,11 @@ def label_error_section(outcome: Outcome) -> Section | None:
 
 
 def _both_verdicts(outcome: Outcome) -> str:
-    """Return the check on clean accuracy with all images, which counts, and without suspected label errors, as text.
+    """Return the check on clean accuracy, and the same without suspected label errors, as text.
 
-    The threshold of the rest lies as many standard deviations of prediction below the mean of the
-    reference models as the check's own. Mean and deviation are those on the rest.
+    The check with all images counts. The threshold of the rest lies as many standard deviations of
+    prediction below the mean of the reference models as the check's own. Mean and deviation are
+    those on the rest.
     """
     of_candidate = (
         one

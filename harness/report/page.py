@@ -41,9 +41,10 @@ class Section:
 
 
 class Illustration(NamedTuple):
-    """A figure to draw: `caption` says how to read it, `alt` what it shows, to those who cannot see it.
+    """A figure to draw.
 
-    The colors of a map mean something, so they stay the same on a dark page.
+    `caption` explains how to read it; `alt` describes it to those who cannot see it. The colors of
+    a map mean something, so they stay the same on a dark page.
     """
 
     title: str
@@ -104,7 +105,7 @@ def folded(summary: str, body: Markup | str, *, opened: bool = False) -> Markup:
 
 
 def figures_html(several: Iterable[Illustration]) -> Markup:
-    """Return figures with their titles and captions, in as many columns as the page has room for."""
+    """Return figures with their titles and captions, in as many columns as fit on the page."""
     return render("figures", drawn=[(each, *_drawn(each)) for each in several])
 
 

@@ -133,7 +133,10 @@ def redrawing_in(folder: Path, record: bytes) -> Iterator[None]:
 
 @contextmanager
 def reading_record(path: Path) -> Iterator[None]:
-    """Turn any error of reading the record at this path, or of its content, into an `InputError`."""
+    """Turn any error of reading the record at this path into an `InputError`.
+
+    So is any error of its content.
+    """
     try:
         yield
     except OSError as error:

@@ -145,10 +145,10 @@ def _signed(margin: float) -> str:
 
 
 def corruption_map(outcome: Outcome) -> Section | None:
-    """Return the candidate's accuracy by corruption and severity, against the reference models where they are known.
+    """Return the candidate's accuracy by corruption and severity, beside reference models.
 
-    Rows with failing checks come first, then the largest drops. None with fewer than two
-    corruptions.
+    Without recorded values, these are missing. Rows with failing checks come first, then the
+    largest drops. None with fewer than two corruptions.
     """
     found: dict[str, dict[int, Verdict]] = {}
     for verdict in outcome.results.verdicts:
@@ -195,7 +195,7 @@ def corruption_map(outcome: Outcome) -> Section | None:
 
 
 def corruption_heat_map(found: Mapping[str, Mapping[int, Verdict]], *, compared: bool) -> Figure:
-    """Draw accuracy by corruption and severity, or what it is `compared` with the reference models."""
+    """Draw accuracy by corruption and severity, or `compared` with the reference models."""
     values, texts = np.full((len(found), len(_SEVERITIES)), np.nan), []
     for row, verdicts in enumerate(found.values()):
         texts.append([""] * len(_SEVERITIES))
@@ -270,7 +270,10 @@ def slices(outcome: Outcome) -> Section | None:
 
 
 def group_dots(verdicts: Sequence[Verdict], overall: float | None = None) -> Figure:
-    """Draw the accuracy of each group with its 95% interval, threshold and panel; `overall` is of all images."""
+    """Draw the accuracy of each group with its 95% interval, threshold and panel.
+
+    `overall` is of all images.
+    """
     groups = {f"{str(one.check.keys.get('group'))[:_LETTERS]} ({one.n:,})": one for one in verdicts}
     upright = None if overall is None else (100 * overall, "all images")
     return verdict_dots({"candidate": groups}, x="clean accuracy, %", upright=upright)

@@ -1,4 +1,4 @@
-"""Tables of the models side by side, for pages and as text, and what changed since the incumbent."""
+"""Tables of models side by side, for pages and as text, and changes since the incumbent."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class TableRow(NamedTuple):
 
 
 def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[TableRow]:
-    """Return the main metrics that some model has; `robust` is robust accuracy by role, on the images of its check."""
+    """Return the main metrics that some model has.
+
+    `robust` is robust accuracy by role, on the images of its check.
+    """
     known, at = (
         overview.models,
         overview.models.index(overview.of_recipe) if overview.of_recipe else 0,
@@ -104,7 +107,10 @@ def metrics(overview: Overview, robust: Mapping[str, Rate] = {}) -> list[TableRo
 
 
 def models(overview: Overview, robust: Mapping[str, Rate] = {}) -> Markup:
-    """Return the main metrics of the models side by side, with a mark on values worse than the compared model's."""
+    """Return the main metrics of the models side by side.
+
+    Values worse than the compared model's have a mark.
+    """
     rows = []
     for title, cells, mark in metrics(overview, robust):
         said = (
@@ -136,7 +142,10 @@ def side_by_side(outcome: Outcome) -> list[list[str]]:
 
 
 def comparison_lines(overview: Overview, changed: Flips) -> list[str]:
-    """Return two models as a table for the terminal; `changed` are the flips from the second to the first."""
+    """Return two models as a table for the terminal.
+
+    `changed` are the flips from the second to the first.
+    """
     first, second = overview.models
     clean, *others = metrics(overview)
     by_class = [

@@ -192,9 +192,10 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def annotation_lines(outcome: Outcome, report: PurePath) -> list[str]:
-    """Return a workflow command for why the run is inconclusive, and for each check that fails, the worst first.
+    """Return workflow commands: why the run is inconclusive, and each failing check.
 
-    Of more than ten the last says how many more there are, and where: in `report`.
+    The worst comes first. Of more than ten the last says how many more there are, and where: in
+    `report`.
     """
     found = [(NOT_JUDGED, error) for error in diagnose(outcome).remarks["inconclusive"]]
     found += [

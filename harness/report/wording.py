@@ -50,10 +50,10 @@ def points(difference: float) -> str:
 
 
 def non_inferiority(verdict: Verdict) -> str:
-    """Return, after a change that passes, whether it excludes a loss beyond the margin, and else how many images would.
+    """Return whether a passing change excludes a loss beyond the margin.
 
-    The margin is the threshold. The bound is one-sided, at 95% confidence, by the interval of the
-    flips.
+    Else return how many images would. The margin is the threshold. The bound is one-sided, at 95%
+    confidence, by the interval of the flips.
     """
     flips, threshold = verdict.flips, verdict.threshold
     if verdict.status != "pass" or not flips or not threshold or threshold > 0:
@@ -91,7 +91,10 @@ def case(verdict: Verdict) -> str:
 
 
 def measured_and_required(verdict: Verdict) -> tuple[str, str]:
-    """Return the measured and the required value as text, never the same text for different numbers."""
+    """Return the measured and the required value as text.
+
+    Different numbers never have the same text.
+    """
     minus = "−" if verdict.unit is Unit.DIFFERENCE else "-"
     value, limit = (each.replace("-", minus) for each in numbers(verdict))
     significance = verdict.check.significance
@@ -122,15 +125,19 @@ def reference(verdict: Verdict) -> str:
 
 
 def significantly_more(mine: float, theirs: float) -> bool:
-    """Return whether a count is larger by more than 1.96 standard deviations of the difference of two Poisson counts.
+    """Return whether a count is significantly larger than another one.
 
-    Their sum estimates its variance.
+    It is if the difference exceeds 1.96 standard deviations of two Poisson counts. Their sum
+    estimates its variance.
     """
     return mine - theirs > Z95 * math.sqrt(mine + theirs)
 
 
 def of_candidate(verdicts: Sequence[Verdict], metric: Metric) -> list[Verdict]:
-    """Return the verdicts on the candidate with a value of this metric, under no other key than pose and class."""
+    """Return the verdicts on the candidate with a value of this metric.
+
+    Their checks have no other keys than pose and class.
+    """
     return [
         each
         for each in verdicts
@@ -185,5 +192,8 @@ def explained(name: str) -> str:
 
 
 def terms() -> Mapping[str, tuple[str, str]]:
-    """Return the terms of the page, each with its name and its meaning, by their anchor: `word-` and the key."""
+    """Return the terms of the page, each with its name and its meaning, by their anchor.
+
+    An anchor is `word-` and the key.
+    """
     return tomllib.loads((Path(__file__).parent / "templates/terms.toml").read_text("utf-8"))

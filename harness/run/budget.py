@@ -1,8 +1,8 @@
-"""Samples that fit into a time, by the loss that each family can then still notice, and those of a run's other parts.
+"""Samples that fit into a time, by the loss that each family can then still notice.
 
-The unit of the latter is an image-pass of the rows of the checks file, never a clock. Serial runs,
-runs with workers and runs from the cache therefore use the same images for self-checks and for the
-comparison of models.
+The other parts of a run have samples, too. The unit of the latter is an image-pass of the rows of
+the checks file, never a clock. Serial runs, runs with workers and runs from the cache therefore use
+the same images for self-checks and for the comparison of models.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ class CostLine:
 
 @record
 class Costs:
-    """Seconds of one core, or of the accelerator, that an image takes under a pose, and with its map; peak bytes.
+    """Seconds of one core, or of the accelerator, for an image under a pose, and with its map.
 
-    A run works on so many `cores`. It starts and reports on one, in `besides_seconds`.
+    The peak is in bytes. A run works on so many `cores`. It starts and reports on one, in
+    `besides_seconds`.
     """
 
     seconds_per_pose: float
@@ -106,7 +107,7 @@ class Plan:
 
     @property
     def samples(self) -> dict[str, int]:
-        """Return the images of the families that do not measure all of them, as in `[data.samples]`."""
+        """Return the images of the families that measure only some, as in `[data.samples]`."""
         return {name: line.images for name, line in self.lines.items() if line.images < line.out_of}
 
     @property
@@ -127,12 +128,12 @@ def plan_from(
     kept: Collection[str] = (),
     by_hand: Collection[str] = (),
 ) -> Plan:
-    """Return the plan of a run, with samples where all images do not fit into the budget, in seconds, if there is one.
+    """Return the plan of a run, with samples where all images exceed the budget.
 
-    `count` says what a run asks for with samples of these sizes. `sizes` are the images that
-    families have without, and those `kept` or with thresholds `by_hand` have in any case. `tests`
-    and `images` are numbers for the plan to tell. `shares` are those of the smallest class or group
-    that a family has a check of (default: 1).
+    The budget, if any, is in seconds. `count` says what a run asks for with samples of these sizes.
+    `sizes` are the images that families have without, and those `kept` or with thresholds `by_hand`
+    have in any case. `tests` and `images` are numbers for the plan to tell. `shares` are those of
+    the smallest class or group that a family has a check of (default: 1).
     """
     samples: dict[str, int] = {}
     ledger = whole = count(samples)
@@ -157,7 +158,7 @@ def plan_from(
 
 
 def families_by_hand(checks: Iterable[Check]) -> tuple[str, ...]:
-    """Return the families with thresholds by hand, which samples to fit into a time may not decide on."""
+    """Return the families with thresholds by hand, which get no samples for a time limit."""
     return tuple(dict.fromkeys(check.family for check in checks if check.hand))
 
 
@@ -170,7 +171,10 @@ def _fitted(
     budget: float,
     kept: Collection[str],
 ) -> tuple[dict[str, int], Ledger]:
-    """Return samples that fit, none where all images do, and what a run with them asks for; `ledger` is without."""
+    """Return samples that fit, and the requests of a run with them.
+
+    Samples are empty where all images fit. `ledger` is of a run without them.
+    """
     samples: dict[str, int] = {}
     asked = ledger.asked
     spent = {name: costs.seconds(each) for name, each in asked.items()}
@@ -220,14 +224,14 @@ def fitting_samples(
     seconds: float,
     alike: Mapping[str, int] = {},
 ) -> dict[str, int]:
-    """Return how many images each family may measure so that all fit into the time, without those that keep all.
+    """Return how many images each family may measure so that all fit into the time.
 
-    `seconds_per_image` is the cost of one image for a family, under all of its perturbations, and
-    `images` the number of its images. `alike` is the number of families that share predictions and
-    so have one size, by default one. The sum of the families' minimum detectable drops is as small
-    as it can be: each falls with the root of its number n. So n is proportional to the cost, by
-    families, to the power of -2/3. No family gets less than 100 images, or all of fewer, even if
-    the time does not suffice.
+    Families that keep all images are left out. `seconds_per_image` is the cost of one image for a
+    family, under all of its perturbations, and `images` the number of its images. `alike` is the
+    number of families that share predictions and so have one size, by default one. The sum of the
+    families' minimum detectable drops is as small as it can be: each falls with the root of its
+    number n. So n is proportional to the cost, by families, to the power of -2/3. No family gets
+    less than 100 images, or all of fewer, even if the time does not suffice.
     """
     costs = {family: cost for family, cost in seconds_per_image.items() if cost > 0}
     if sum(cost * images[family] for family, cost in costs.items()) <= seconds:
@@ -314,7 +318,7 @@ class Extent:
 
 
 def affordable_passes(session: StressSession) -> int:
-    """Return the image-passes that self-checks and overview together may take besides those of the rows.
+    """Return the image-passes that self-checks and overview together may take beside the rows.
 
     Any run may take some, fewer for larger images.
     """
@@ -342,7 +346,10 @@ def rows_passes(session: StressSession) -> int:
 
 
 def extent_of(session: StressSession) -> Extent:
-    """Return the images that the run can afford, half of the passes for self-checks and half for the overview."""
+    """Return the images that the run can afford.
+
+    Self-checks get half of the passes, and the overview the other half.
+    """
     import torch
 
     from harness.checks.families import damages

@@ -71,7 +71,7 @@ class Evidence:
         return telling_examples(session, self.verdict, self.seen)
 
     def gallery(self, session: StressSession) -> tuple[list[Tile], int]:
-        """Return the most telling failures of a check on a pair of classes, and how many failures there are."""
+        """Return the most telling failures of a check on a pair of classes, and their number."""
         from harness.inference import Predictions
         from harness.measures.failures import confusion
 

@@ -106,12 +106,13 @@ class PerturbedImages(Protocol):
 def telling_examples(
     session: StressSession, verdict: Verdict, seen: PerturbedImages
 ) -> list[Example]:
-    """Return the most telling failures that the verdict names, as the candidate and the compared model see them.
+    """Return the most telling failures that the verdict names.
 
-    For a search, they are those that flip at the smallest pose, each in that pose. For one
-    perturbation of all images, new failures, which the other model predicts correctly, come before
-    shared ones. Otherwise the verdict's order holds. Images of the consensus set are compared with
-    the mean prediction of the reference models, unless the candidate is one of them.
+    They are as the candidate and the compared model see them. For a search, they are those that
+    flip at the smallest pose, each in that pose. For one perturbation of all images, new failures,
+    which the other model predicts correctly, come before shared ones. Otherwise the verdict's order
+    holds. Images of the consensus set are compared with the mean prediction of the reference
+    models, unless the candidate is one of them.
     """
     from harness.inference import Predictions
     from harness.inference.search import FirstFailures
@@ -179,9 +180,9 @@ def held_against(session: StressSession, metric: str = "") -> RoleModel | None:
 def telling_tiles(
     session: StressSession, predictions: Predictions, kind: FailureKind
 ) -> tuple[list[Tile], int]:
-    """Return the candidate's most telling failures of a kind, new ones first, then by confidence, and their number.
+    """Return the candidate's most telling failures of a kind, and their number.
 
-    The predictions are the candidate's.
+    New ones come first, then the most confident. The predictions are the candidate's.
     """
     failures, other = most_confident(predictions, kind.among(predictions)), held_against(session)
     positions, new = _new_first(other, predictions.images, failures, predictions.perturbation)
@@ -215,9 +216,10 @@ def _new_first(
 def _smallest_flips(
     candidate: RoleModel, found: FirstFailures, positions: np.ndarray
 ) -> list[tuple[int, Perturbation]]:
-    """Return the positions that lose their correct prediction at the smallest of the poses, each with that pose.
+    """Return the positions that lose their correct prediction at the smallest of the poses.
 
-    The smallest pose comes first. If no clean prediction is correct, the poses found stand.
+    Each has that pose. The smallest pose comes first. If no clean prediction is correct, the poses
+    found stand.
     """
     from harness.inference.search import first_failures
 
@@ -241,7 +243,10 @@ def examples_of(
     images: LabelledImages,
     perturbation: Perturbation = IDENTITY,
 ) -> list[Example]:
-    """Return each image, under the perturbation, as the candidate and the other model, if there is one, see it."""
+    """Return each image, under the perturbation, as the models see it.
+
+    These are the candidate and the other model, if any.
+    """
     moved, none = perturbation != IDENTITY, [None] * len(images)
     others = _views(other, images, perturbation) if other else none
     at_rest = _views(candidate, images, IDENTITY) if moved else none
@@ -266,7 +271,10 @@ def examples_of(
 
 
 def _views(model: RoleModel, images: LabelledImages, perturbation: Perturbation) -> list[ModelView]:
-    """Return the images as a model sees them, without attention where the model has no layer to look at."""
+    """Return the images as a model sees them.
+
+    A model without a layer to look at has no attention.
+    """
     maps: Iterable[np.ndarray | None] = [None] * len(images)
     try:
         attention = model.attend(images, perturbation)

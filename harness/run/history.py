@@ -74,7 +74,7 @@ class HistoryLine:
 
     @property
     def series(self) -> tuple[str, str]:
-        """Return the profile and the data, which are the same in runs that compare with each other."""
+        """Return the profile and the data, which comparable runs share."""
         return self.profile, self.data
 
     @property
@@ -84,9 +84,10 @@ class HistoryLine:
 
 
 class Since(NamedTuple):
-    """The first of a row of runs, up to the last one, in which a check fails, and the number of these runs.
+    """The first of the consecutive failing runs of a check, and their number.
 
-    `before` says whether an earlier run is known, in which the check passes or has no verdict.
+    The last of them is the last run. `before` says whether an earlier run is known, in which the
+    check passes or has no verdict.
     """
 
     check: str
@@ -116,9 +117,9 @@ class History:
 
 
 def attempt_of(now: HistoryLine, before: Sequence[HistoryLine]) -> int:
-    """Return how many different candidates the same checks have judged on the same data, this run's among them.
+    """Return how many different candidates the same checks have judged on the same data.
 
-    Equal files count once. It is 0 for a run without a whole verdict.
+    That of this run counts. Equal files count once. It is 0 for a run without a whole verdict.
     """
     same = (line for line in before if (line.data, line.checks) == (now.data, now.checks))
     judged = {line.candidate for line in (*same, now) if line.verdict in WHOLE}
@@ -126,12 +127,18 @@ def attempt_of(now: HistoryLine, before: Sequence[HistoryLine]) -> int:
 
 
 def chance_of_a_pass(attempts: int) -> float:
-    """Return how probably a recipe at the minimum detectable drop passes at least once in so many attempts."""
+    """Return how probably a recipe passes at least once in so many attempts.
+
+    Its models are at the minimum detectable drop.
+    """
     return 1.0 - POWER**attempts
 
 
 def failing_since(lines: Sequence[HistoryLine]) -> list[Since]:
-    """Return the start of the failure of each check that fails in the last of these runs, the longest first."""
+    """Return the start of the failure of each check that fails in the last run.
+
+    The longest failure comes first.
+    """
     found = []
     for check in lines[-1].failing if lines else ():
         runs = next(

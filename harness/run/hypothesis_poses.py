@@ -32,7 +32,10 @@ def inner_test(test: Callable[..., object]) -> Callable[..., object] | None:
 
 
 def expect_answers_to_draws(test: Callable[..., object], session: StressSession) -> None:
-    """Raise `NotApplicableError` for a Hypothesis test of recorded predictions: it draws poses that nobody recorded."""
+    """Raise `NotApplicableError` for a Hypothesis test of recorded predictions.
+
+    It draws poses that nobody recorded.
+    """
     from harness.inference.search import expect_live
 
     if inner_test(test):
@@ -46,7 +49,7 @@ def with_smallest_pose(
     verdict: Verdict,
     evidence: Evidence,
 ) -> Verdict:
-    """Add the pose that a failed Hypothesis test shrank to, and the first failure along it, to its verdict.
+    """Add the pose that a failed Hypothesis test shrank to, and its first failure, to its verdict.
 
     `fixtures` are the arguments of the `test` that Hypothesis does not draw. Other tests' verdicts
     stay unchanged.

@@ -51,15 +51,18 @@ class Finding:
 
 
 class CannotNoticeError(NotApplicableError):
-    """Tests follow the mutant, but its values stay within thresholds that a much worse model exceeds."""
+    """Tests follow the mutant, but its values stay within thresholds.
+
+    A much worse model exceeds these.
+    """
 
 
 def checks_follow_the_candidate(sampled: StressSession, judge: Judge) -> Finding:
-    """Check each threshold on the candidate with stand-ins in all roles, which know the labels and cost no pass.
+    """Check each threshold on the candidate with stand-ins in all roles.
 
-    The value must depend on the stand-in in the candidate's role. One that is wrong on all images
-    must not pass where one that is right on all passes. For a difference to other images, it is
-    wrong on one side only.
+    They know the labels and cost no pass. The value must depend on the stand-in in the candidate's
+    role. One that is wrong on all images must not pass where one that is right on all passes. For a
+    difference to other images, it is wrong on one side only.
     """
     checks = [
         check for check in sampled.checks.checks if check.binding and check.role == "candidate"
@@ -215,7 +218,10 @@ def is_noticed(family: str, damage: Damage, sampled: StressSession, judge: Judge
 def _mutants(
     damage: Damage, checks: Sequence[Check], sampled: StressSession
 ) -> tuple[tuple[RoleModel, ...], str]:
-    """Return the models in which checks must notice the damage, and how much it hurts, as the start of a sentence."""
+    """Return the models in which checks must notice the damage, and how much it hurts.
+
+    The text is the start of a sentence.
+    """
     candidate, unhurt = sampled.roles["candidate"], ""
     models: dict[str, RoleModel] = {}
     for model in (candidate, *sampled.roles.values()):
@@ -335,7 +341,10 @@ def _strict(
     sampled: StressSession,
     judge: Judge,
 ) -> list[tuple[Check, Verdict]]:
-    """Return the checks that fail a copy of the candidate which is wrong on every second image, and certain."""
+    """Return the checks that fail a damaged copy of the candidate.
+
+    It is wrong on every second image, and certain.
+    """
     from harness.checks.damages import half_wrong
 
     checks = [check for check, _ in passed]
@@ -354,7 +363,7 @@ def _fails(verdict: Verdict | None) -> bool:
 
 
 def _exceeds(verdict: Verdict) -> bool:
-    """Return whether a value is beyond its threshold, also where the interval of few images excuses it."""
+    """Return whether a value is beyond its threshold, even if an interval excuses it."""
     if verdict.value is None or verdict.threshold is None:
         return False
     return not verdict.check.holds(verdict.value, verdict.threshold)

@@ -104,7 +104,7 @@ class ModelOverview:
 
 @record
 class KindChange:
-    """Number of images that fail in one kind for this model only, for the other only, and for both."""
+    """Number of images that fail in one kind for this model only, the other only, and both."""
 
     kind: str
     new: int
@@ -114,10 +114,10 @@ class KindChange:
 
 @record
 class Changes:
-    """Differences between the first model's failures on clean images and those of the model `against`.
+    """Differences between two models' failures on clean images.
 
-    `new_failures` are of any kind, the most confident first, and only the first few; so are
-    `fixed_failures`, which only the model before makes.
+    The other model is `against`. `new_failures` are of any kind, the most confident first, and only
+    the first few; so are `fixed_failures`, which only the model before makes.
     """
 
     against: str

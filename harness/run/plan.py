@@ -257,7 +257,10 @@ def measured_costs(session: StressSession) -> Costs:
 
 
 def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
-    """Measure what an image costs a model, as `measured_costs` does; `maps` says whether maps are measured, too."""
+    """Measure the cost of an image to a model, as `measured_costs` does.
+
+    `maps` tells whether maps are measured, too.
+    """
     try:
         with time_limit(MEASURING, "measuring a batch"), foreign_code():
             classifier, start = model.classifier, time.monotonic()
@@ -295,7 +298,10 @@ def costs_of(model: RoleModel, images: LabelledImages, *, maps: bool) -> Costs:
 
 
 def _seconds(model: RoleModel, images: LabelledImages, count: int, *, exact: bool) -> float:
-    """Return what each of so many images takes, in a pose, in float32 (`exact`) or as `predict` runs them."""
+    """Return the time of each of so many images, in a pose.
+
+    They run in float32 if `exact`, or else as `predict` runs them.
+    """
     classifier = model.classifier
     backend = classifier.backend_for(classifier.model)
     inputs = classifier.inputs(images, _SEEN).only(np.arange(count) % len(images))

@@ -1,4 +1,4 @@
-"""The JSON schema of `stress.json`, which follows from the records that the file is written from."""
+"""The JSON schema of `stress.json`, which follows from the records that the file consists of."""
 
 from __future__ import annotations
 

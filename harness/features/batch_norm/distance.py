@@ -148,7 +148,7 @@ def _moments(
 
 
 def _distances(layers: dict[str, Any], parts: list[np.ndarray]) -> dict[str, float]:
-    """Return the distance of each layer that the network called, over several parts of the images."""
+    """Return the distance of each layer that the network called, over several parts of images."""
     counts, means, variances = np.stack(parts, axis=1)
 
     # Pooled over the parts: the variance of all is the mean variance and that of the means.

@@ -1,6 +1,7 @@
-"""Metrics of batch-norm statistics and their groups of layers, apart from the functions that compute them with PyTorch.
+"""Metrics of batch-norm statistics and their groups of layers.
 
-Reading a checks file looks metrics up, and needs no PyTorch.
+The functions that compute them with PyTorch are elsewhere. Reading a checks file looks metrics up,
+and needs no PyTorch.
 """
 
 from __future__ import annotations

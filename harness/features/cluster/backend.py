@@ -49,7 +49,10 @@ _ENVIRONMENT = ("PYTHONPATH", "XDG_CACHE_HOME", "FASHION_MNIST_DIR")
 
 
 class RayCluster(Nodes):
-    """A cluster that makes backends, which run models on its workers, and runs other functions on its cores."""
+    """A cluster, which makes backends and runs other functions on its cores.
+
+    The backends run models on its workers.
+    """
 
     def __init__(self, options: BackendOptions) -> None:
         super().__init__(options)
@@ -147,7 +150,10 @@ def cluster_of(options: BackendOptions) -> RayCluster:
 def _on_a_core(
     function: Callable[[int], T], folder: Path, environment: Mapping[str, str], _: str
 ) -> T:
-    """Run a function on a core of this node without another task, or on any if all have one, in the folder."""
+    """Run a function in the folder, on a core of this node without another task.
+
+    If all cores have one, it runs on any.
+    """
     from filelock import FileLock, Timeout
 
     os.environ.update(environment)
@@ -182,9 +188,10 @@ def ranges(count: int, *, size: int, workers: int, most: int) -> Iterator[tuple[
 
 
 class _Range(NamedTuple):
-    """Inputs of whole batches, with references to the model and to their pixels, unless a file has them.
+    """Inputs of whole batches, with references to the model and to the pixels.
 
-    Ray would never release what references inside pickled bytes refer to.
+    Pixels in a file have no reference. Ray would never release what references inside pickled bytes
+    refer to.
     """
 
     start: int
@@ -199,7 +206,10 @@ class _Range(NamedTuple):
 def _rows(
     task: BatchTask, inputs: Perturbed, size: int, kinds: frozenset[str], part: _Range
 ) -> np.ndarray:
-    """Return the task's rows of a range in a worker; `kinds` are the platforms that the run has reported."""
+    """Return the task's rows of a range in a worker.
+
+    `kinds` are the platforms that the run has reported.
+    """
     if (kind := this_platform(inputs.device).kind) not in kinds:
         raise ClusterError(
             f"a node has joined that is {kind}, unlike the nodes at the start of the run; remove it"

@@ -173,10 +173,10 @@ class Nodes:
     def run(
         self, call: Any, things: Iterable[T], *, what: str, gpus: float = 0.0
     ) -> Iterator[tuple[T, str, Any]]:
-        """Yield each thing, its node, and the result of `call`, a reference to the callable, in their order.
+        """Yield each thing, its node, and the result of `call`, in their order.
 
-        The result may be an exception of the call. Raises `BackendLostError` if a call is lost
-        three times, and after half a minute without a node.
+        `call` is a reference to the callable. The result may be an exception of the call. Raises
+        `BackendLostError` if a call is lost three times, and after half a minute without a node.
         """
         import ray
         from ray.exceptions import RayError
@@ -315,5 +315,8 @@ def _begun(call: Any, thing: Any, **options: Any) -> Any:
 
 
 def _in_a_line(error: Exception) -> str:
-    """Return one line with the kind of a Ray error and its last line, which quotes the exception, if any."""
+    """Return one line with the kind of a Ray error and its last line.
+
+    The last line quotes the exception, if any.
+    """
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"

@@ -47,7 +47,7 @@ class SentPixels:
     pages: Mapping[int, Any]
 
     def __getitem__(self, positions: Tensor) -> Tensor:
-        """Return a copy of the rows at these positions, (M,) int64, without a lasting hold on the store."""
+        """Return a copy of the rows at positions (M,) int64, without a hold on the store."""
         import ray
 
         at = [divmod(position, self.rows) for position in positions.tolist()]
@@ -69,7 +69,7 @@ class Pages:
         return isinstance(read, FileRows) and read.path is not None
 
     def of(self, pixels: Tensor, at: np.ndarray) -> SentPixels:
-        """Return a replacement of the pixels for workers, with the rows at these positions, (M,) int64."""
+        """Return a replacement of the pixels for workers, with the rows at positions (M,) int64."""
         import ray
 
         pages: dict[int, Any] = self._put.setdefault(pixels, {})

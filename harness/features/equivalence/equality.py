@@ -48,11 +48,12 @@ _HINTED = 500
 
 @dataclass(frozen=True, eq=False)
 class Equality:
-    """An artifact beside its original, their predictions for the same images, and the checks, all predictions first.
+    """An artifact beside its original: their predictions for the same images, and the checks.
 
-    `caution` says why equality to this original is worth little; empty where nothing is known
-    against it. `hint` names an option that would make the artifact equal. `normalization` explains
-    an artifact that differs on many images, if it is the cause.
+    Checks of all predictions come first. `caution` says why equality to this original is worth
+    little; empty where nothing is known against it. `hint` names an option that would make the
+    artifact equal. `normalization` explains an artifact that differs on many images, if it is the
+    cause.
     """
 
     artifact: RoleModel

@@ -1,4 +1,7 @@
-"""The family `equivalence`: its first checks, with tolerances and their reasons, and the self-check of a run."""
+"""The family `equivalence`: its first checks with tolerances, and the self-check of a run.
+
+Each tolerance has a reason.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ _Row = tuple[str, str, float | None, str, dict[str, object]]
 
 
 def starter_checks(about: StarterData) -> list[Row]:
-    """Return first checks of predictions changed, correct predictions lost and confidence moved, with tolerances."""
+    """Return first checks, with tolerances, of the predictions of an artifact.
+
+    They are predictions changed, correct predictions lost and confidence moved.
+    """
     corruptions = [[name, _SEVERITY] for name in _CORRUPTIONS]
     corners: _Row = (
         "corners",
@@ -89,7 +95,10 @@ def starter_checks(about: StarterData) -> list[Row]:
 
 
 def changes_are_noticed(session: StressSession, judge: Judge) -> Callable[[], Finding] | None:
-    """Return what finds out whether a permuted original passes, where the run has an original and such checks."""
+    """Return the self-check that a permuted original does not pass.
+
+    None for a run without an original or such checks.
+    """
     original = session.roles.get("original")
     return (
         None
@@ -99,9 +108,10 @@ def changes_are_noticed(session: StressSession, judge: Judge) -> Callable[[], Fi
 
 
 def _noticed(session: StressSession, original: RoleModel, judge: Judge) -> Finding:
-    """Check that the original with 1% of its predictions permuted, or the tolerance if it is larger, does not pass.
+    """Check that the original with permuted predictions does not pass.
 
-    A check by conversions has a threshold for as many images as it was made with.
+    1% of them are permuted, or the tolerance if it is larger. A check by conversions has a
+    threshold for as many images as it was made with.
     """
     images, judged = len(session.images), []
     checks = [

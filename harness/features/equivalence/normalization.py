@@ -139,7 +139,7 @@ class _Fit:
         )
 
     def agrees(self, pipeline: Pipeline) -> np.ndarray:
-        """Return which images the artifact predicts as the original does behind a pipeline, (N,) bool."""
+        """Return which images artifact and original predict alike behind a pipeline, (N,) bool."""
         return np.asarray(
             self._predictions(pipeline, len(self._predicted)).predicted == self._predicted
         )
@@ -166,7 +166,7 @@ class _Fit:
 
 
 def _kind_of(pipeline: Pipeline, reference: Pipeline) -> tuple[Kind, float, float]:
-    """Return the kind of a normalization, and its mean and standard deviation, averaged over channels."""
+    """Return the kind of a normalization, and its mean and standard deviation over channels."""
     gains, offsets = levels_of_channels(pipeline, reference)
     means, stds = np.asarray(reference.normalise.mean), np.asarray(reference.normalise.std)
     inside = float((-offsets / gains).mean()), float((1 / gains).mean())

@@ -52,7 +52,10 @@ def sentence(done: Equality) -> str:
 
 
 def _changes(done: Equality, share: str, decides: str = "") -> str:
-    """Say how many predictions change, with their share as text, how most often, and how many correct ones are lost."""
+    """Say how many predictions change, how most often, and how many correct ones are lost.
+
+    The share stands as text.
+    """
     subject = f"{done.order}; it" if done.order else "the artifact"
     often = ", ".join(["", *filter(None, [top_change(*done.predictions, done.differ)])])
     lost, gained = (int(each.sum()) for each in lost_and_gained(*done.predictions, done.differ))
@@ -63,7 +66,10 @@ def _changes(done: Equality, share: str, decides: str = "") -> str:
 
 
 def differences(session: StressSession, request: RunRequest) -> OriginalDifferences | None:
-    """Return what the report of a run shows of the distance of a candidate from its original, if it has one."""
+    """Return the distance of a candidate from its original for the report of a run.
+
+    None without an original.
+    """
     if "original" not in session.roles or not session.checks.family(EQUIVALENCE):
         return None
     from harness.features.equivalence.equality import (

@@ -1,4 +1,7 @@
-"""Results of each image as one table, CSV or Parquet, with an identifier that no other order of the images changes."""
+"""Results of each image as one table, CSV or Parquet.
+
+The identifier of an image is the same in any order of the images.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,10 @@ def kind_of(path: Path) -> OutputKind:
 
 
 def per_image(views: Sequence[Predictions], path: Path) -> bytes:
-    """Return the content of a table with a row for each image in each view, a pose, for a file of this name.
+    """Return a table with a row for each image in each view, for a file of this name.
 
-    `id` is the SHA-256 of the image's pixels, (C, H, W) uint8, and `image` its number in the split.
-    Probabilities are empty where the model gives none.
+    A view is a pose. `id` is the SHA-256 of the image's pixels, (C, H, W) uint8, and `image` its
+    number in the split. Probabilities are empty where the model gives none.
     """
     images = views[0].images
     ids = [

@@ -195,7 +195,7 @@ def _status_of_claim(claim: AccuracyClaim) -> Status:
 def _checks_of(
     clause: Clause, outcome: Outcome
 ) -> tuple[list[Verdict], dict[str, tuple[str, ...]]]:
-    """Return the verdicts that count for a clause, and the ids of its other checks by the reason."""
+    """Return the verdicts that count for a clause, and the other checks by the reason."""
     judged: list[Verdict] = []
     others: dict[str, tuple[str, ...]] = {}
     for verdict in outcome.results.verdicts:

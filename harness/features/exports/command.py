@@ -1,4 +1,4 @@
-"""The command `export-inputs`: the images of the checks, for a system that predicts them elsewhere."""
+"""The command `export-inputs`: images of the checks, for a system that predicts elsewhere."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ def _questions(
 def _fitting(
     session: StressSession, checks: Sequence[Check], judge: Judge, *, seconds: float, speed: float
 ) -> Plan:
-    """Return samples of the families with which a system of this speed answers all images in so many seconds."""
+    """Return samples of the families that a system of this speed answers in so many seconds."""
     families = {check.id: check.family for check in checks}
     names = list(dict.fromkeys(families.values()))
 
@@ -393,7 +393,10 @@ def _names_in(path: Path) -> np.ndarray | None:
 
 
 def _expect_own_folder(folder: Path, begun: dict[str, str]) -> None:
-    """Raise `InputError` unless the folder is empty, is not there, or has this export, begun or finished."""
+    """Raise `InputError` unless the folder can take this export.
+
+    It may be missing, be empty, or have this export, begun or finished.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         try:
             found = json.loads((folder / _BEGUN).read_text("utf-8"))

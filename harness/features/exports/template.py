@@ -24,7 +24,7 @@ import numpy as np
 
 
 def predict(pixels):
-    """Return the probability of each class, (N, {classes}), for pixels (N, {shape}) float32 in [0, 1]."""
+    """Return class probabilities, (N, {classes}), for pixels (N, {shape}) float32 in [0, 1]."""
     raise NotImplementedError("put your model here")
 
 

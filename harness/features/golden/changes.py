@@ -61,7 +61,7 @@ def add(
     reason: str,
     class_name: str | None = None,
 ) -> tuple[list[GoldenImage], int, list[Path], str]:
-    """Add images to the golden set, each with the number of reference models that predict it correctly.
+    """Add images to the golden set, each with the number of reference models that are correct.
 
     Names are numbers of test images, pictures, or folders of pictures. `class_name` is the class of
     all of them; by default the label of a test image, or the folder of a picture. Returns the
@@ -117,7 +117,10 @@ def add(
 def _found(
     name: str, images: LabelledImages, class_name: str | None
 ) -> Iterator[tuple[str, bytes, str, str, _Made]]:
-    """Yield of each image of a name the source, content and suffix of its file, its label, and what it is made of."""
+    """Yield the source, content, suffix, label and origin of each image of a name.
+
+    Content and suffix are those of its file.
+    """
     if name.isdecimal():
         if len(name) > _DIGITS or (number := int(name)) >= len(images):
             shown = name if len(name) <= _DIGITS else f"{name[:_DIGITS]}…"
@@ -155,7 +158,10 @@ def _found(
 def _with_reference(
     new: list[GoldenImage], asked: LabelledImages, checks: ChecksFile, model: ModelSettings
 ) -> tuple[list[GoldenImage], str]:
-    """Return the images with the predictions of reference models, or unchanged with why these are unknown."""
+    """Return the images with the predictions of reference models.
+
+    Without any, the images are unchanged and a reason is returned.
+    """
     try:
         correct, panel = np.zeros(len(new), dtype=int), list(reference_models_of(checks))
         for path, sha256 in Progress(
@@ -248,7 +254,10 @@ def _declaring_files(checks: Path) -> list[Path]:
 
 
 def _is_checks_file(text: str) -> bool:
-    """Return whether a text, perhaps no TOML, has the schema and the table [data] of a checks file."""
+    """Return whether a text has the schema and the table [data] of a checks file.
+
+    It may be no TOML.
+    """
     lines = [line.replace(" ", "").replace("\t", "") for line in text.split("\n")]
     has_schema = any(line.startswith("schema=") for line in lines)
     return has_schema and any(line.startswith("[data]") for line in lines)
@@ -318,7 +327,10 @@ def _declaring(path: Path, declaration: Mapping[str, Any]) -> str:
 
 
 def _without_declarations(text: str) -> str:
-    """Return a text in the middle of a merge without its tables [golden], of which comments stay."""
+    """Return a text in the middle of a merge without its tables [golden].
+
+    Their comments stay.
+    """
     lines: list[str] = []
     in_table = False
     for line in text.split("\n"):

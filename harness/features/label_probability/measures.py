@@ -92,9 +92,10 @@ def log_loss(predictions: Predictions, *, clean: Predictions) -> Measurement:
 
 
 def label_probability_change(clean: Predictions, view: Predictions) -> Measurement:
-    """Return the mean over images of the label's probability in a view minus that in the clean image, in [-1, 1].
+    """Return the mean gain of the label's probability in a view, in [-1, 1].
 
-    The difficulty of an image cancels. The rest shows how well a model knows the perturbation.
+    It is the probability there minus that in the clean image. The difficulty of an image cancels.
+    The rest shows how well a model knows the perturbation.
 
     The failures are the images that lose probability, most first.
     """

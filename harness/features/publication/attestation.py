@@ -1,4 +1,7 @@
-"""A verdict as an in-toto statement, https://in-toto.io/Statement/v1, with the predicate test-result v0.1."""
+"""A verdict as an in-toto statement with the predicate test-result v0.1.
+
+See https://in-toto.io/Statement/v1.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ def _warned(outcome: Outcome) -> bool:
 
 
 def _configuration(outcome: Outcome, record: bytes) -> list[dict[str, Any]]:
-    """Return descriptors of what the run judged by, each with its SHA-256, and of the record of the run itself."""
+    """Return descriptors of the run's inputs and of its record, each with its SHA-256."""
     data, panel = outcome.inputs.data, outcome.inputs.recipe
     said = {
         "profile": outcome.run.profile,

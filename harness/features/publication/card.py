@@ -42,10 +42,10 @@ _BLOCK = re.compile(
 
 
 def model_index(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return the content of `model-index`: one task, the data with the SHA-256 as its revision, and metrics.
+    """Return the content of `model-index`: one task, the data and metrics.
 
-    Metrics are the check of each family of the candidate that is nearest to failing, and clean
-    accuracy.
+    The revision of the data is its SHA-256. Metrics are the check of each family of the candidate
+    that is nearest to failing, and clean accuracy.
     """
     data = outcome.inputs.data
     dataset = {
@@ -98,7 +98,10 @@ def section(outcome: Outcome) -> str:
 
 
 def _shown(outcome: Outcome) -> list[Verdict]:
-    """Return a check of each family of the candidate, clean accuracy first, then those nearest to failing."""
+    """Return a check of each family of the candidate.
+
+    Clean accuracy comes first, then the checks nearest to failing.
+    """
     own = [
         verdict
         for verdict in outcome.results.verdicts
@@ -142,10 +145,11 @@ def text_of(path: Path | None) -> str:
 
 
 def inserted(card: str, index: list[dict[str, Any]], text: str, *, where: str) -> str:
-    """Return a card with `model-index` in its front matter and a section at its end, or where their marks are.
+    """Return a card with `model-index` in its front matter, and with a section.
 
-    No other text changes. Raises `InputError` for a `model-index` without marks, for a mark without
-    the other, and for front matter to which no line can be added.
+    The section stands at its marks, or else at the end. No other text changes. Raises `InputError`
+    for a `model-index` without marks, for a mark without the other, and for front matter to which
+    no line can be added.
     """
     end = "\r\n" if card.partition("\n")[0].endswith("\r") else "\n"
     found = _FRONT.match(card)

@@ -107,7 +107,10 @@ class Credentials:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Hide them in the messages of errors, which may quote the server, and drop the frames that hold its answer."""
+        """Hide them in the messages of errors, and drop the frames that hold the server's answer.
+
+        A message may quote the server.
+        """
         try:
             yield
         except InputError as error:
@@ -119,7 +122,7 @@ class Credentials:
             raise copy(error) from None  # Without its traceback.
 
     def hidden_in(self, text: str) -> str:
-        """Return a text of the server without the credentials, whole or in part, plain or encoded."""
+        """Return a text of the server without the credentials, whole or in part, in any encoding."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
         at = [place for place, each in enumerate(text) if each.isascii() and each.isalnum()]
@@ -150,7 +153,10 @@ class Credentials:
 
     @cached_property
     def _runs(self) -> frozenset[str]:
-        """Return the runs of letters and digits in the secrets and in their encodings: base64 and hexadecimal."""
+        """Return the runs of letters and digits in the secrets and in their encodings.
+
+        The encodings are base64 and hexadecimal.
+        """
         raw = [secret.encode() for secret in self._secrets]
         # In base64 of a longer text, a secret begins at one of three places, and the characters
         # before it may differ.

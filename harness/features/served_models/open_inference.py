@@ -307,10 +307,11 @@ def read_answer(
     output: TensorFacts | None,
     **sizes: Any,
 ) -> tuple[np.ndarray, str | None]:
-    """Return the answer in the body of a response, see `checked` with its `sizes`, and the model's version.
+    """Return the answer in the body of a response, and the model's version.
 
-    Raises `PredictorError`, with found and expected facts, for a response to another request or of
-    another model. Also for another output, datatype or shape, and for values that are not finite.
+    See `checked` with its `sizes`. Raises `PredictorError`, with found and expected facts, for a
+    response to another request or of another model. Also for another output, datatype or shape, and
+    for values that are not finite.
     """
     given = str(len(body)) if header_length is None else header_length
     length = int(given) if given.isascii() and given.isdecimal() else -1

@@ -226,9 +226,10 @@ class ServedModel:
         return values
 
     def _infer(self, values: np.ndarray, *, size: int | None = None) -> np.ndarray:
-        """Return the predictions for images in the input tensor's form, in validated requests of one size.
+        """Return the predictions for images in the input tensor's form.
 
-        The last request is padded with black images or a repeated file.
+        The requests are validated and of one size. The last request is padded with black images or
+        a repeated file.
         """
         size = self._input.batch or size or len(values)
         room = _ROOM + size * (self._classes or _MANY) * _NUMBER
@@ -308,7 +309,7 @@ class ServedModel:
 
     @contextmanager
     def _ending_the_run(self) -> Iterator[None]:
-        """Turn the loss of the server into an error that ends the run, for this and every later call."""
+        """Turn the loss of the server into an error that ends the run, now and in later calls."""
         if self._lost:
             raise BackendLostError(self._lost)
         try:

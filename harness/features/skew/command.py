@@ -1,4 +1,4 @@
-"""The command `skew`: the stage of the serving pipeline that explains the predictions of production."""
+"""The command `skew`: the stage of the serving pipeline that explains its predictions."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class SkewDiagnosis:
 
     @property
     def probable(self) -> bool:
-        """Return whether a cause that is not proven gives more than half of the changed predictions."""
+        """Return whether an unproven cause explains more than half of the changed predictions."""
         if self.best is None or self.named:
             return False
         found = self.best.explains
@@ -204,10 +204,11 @@ def diagnosis(
     probabilities: np.ndarray | None = None,
     precision: Precision | None = None,
 ) -> SkewDiagnosis:
-    """Return the diagnosis of the classes (N,) that were served for these images, `UNDECIDED` where these tie.
+    """Return the diagnosis of the classes (N,) served for these images.
 
-    `probabilities` are those served, (N, classes), if they are known. `precision` is the one in
-    which the weights of `model` are served; None if either is unknown.
+    They are `UNDECIDED` where two classes tie. `probabilities` are those served, (N, classes), if
+    they are known. `precision` is the one in which the weights of `model` are served; None if
+    either is unknown.
     """
     original, classes = model.predict(images), len(images.classes)
     decided = served != UNDECIDED

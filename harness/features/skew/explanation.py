@@ -64,9 +64,10 @@ def explanation(served: np.ndarray, reference: np.ndarray, answers: np.ndarray) 
 
 
 def better_p(served: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
-    """Return the p of the exact one-sided sign test that the first answers explain the served ones better; 1 for none.
+    """Return the p of the exact one-sided sign test that the first answers explain more.
 
-    It counts the images where exactly one of the two gives the served answer.
+    The answers to explain are the served ones. It is 1 without any difference. It counts the images
+    where exactly one of the two gives the served answer.
     """
     from scipy.stats import binom
 
@@ -88,7 +89,10 @@ def least_changes(comparisons: int) -> int:
 
 
 def is_unrelated(served: np.ndarray, reference: np.ndarray) -> bool:
-    """Return whether answers agree no more often than the same answers to other images would, by a binomial test."""
+    """Return whether answers agree no more often than answers to other images would.
+
+    The test is binomial.
+    """
     from scipy.stats import binom
 
     classes = np.union1d(served, reference).tolist()
@@ -99,10 +103,10 @@ def is_unrelated(served: np.ndarray, reference: np.ndarray) -> bool:
 
 
 def fits_image_before(positions: np.ndarray, served: np.ndarray, reference: np.ndarray) -> bool:
-    """Return whether answers (N,) fit the reference's to the images before theirs, as those of numbers from 1 do.
+    """Return whether answers (N,) fit the reference's to the images before theirs.
 
-    They must agree significantly more often, and disagree at most half as often. `positions` are
-    ascending.
+    Answers to images numbered from 1 do. They must agree significantly more often, and disagree at
+    most half as often. `positions` are ascending.
     """
     follows = np.flatnonzero(np.diff(positions) == 1) + 1
     if not len(follows) or positions[0] == 0:

@@ -1,4 +1,4 @@
-"""Checks of the family `skew`: the first ones of a checks file, and what the report says of them."""
+"""Checks of the family `skew`: the first ones of a checks file, and their part of the report."""
 
 from __future__ import annotations
 
@@ -97,7 +97,10 @@ def _survived(model: RoleModel, images: LabelledImages, names: tuple[str, ...]) 
 
 
 def costliest(outcome: Outcome) -> list[str]:
-    """Return as text the skews that lose the most, or that change the most where no loss is measured."""
+    """Return as text the skews that lose the most.
+
+    Where no loss is measured, they are those that change the most.
+    """
     own = [one for one in outcome.results.verdicts if one.check.family == FAMILY]
     measured = [one for one in own if one.metric == SERVED_CORRECT_PREDICTIONS_LOST.name] or own
     ranked = sorted(((one.value or 0.0, one.detail) for one in measured), reverse=True)

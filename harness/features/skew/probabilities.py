@@ -1,4 +1,4 @@
-"""Served probabilities beside the reference's, image by image, and how far a precision alone may move them."""
+"""Served probabilities beside the reference's, and how far a precision may move them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class Noise:
 
 @dataclass(frozen=True, eq=False)
 class ServedProbabilities:
-    """Served probabilities of N images, (N, classes), with the noise of their precision and the unit of rounding."""
+    """Served probabilities of N images, (N, classes), with the noise of their precision.
+
+    They have the unit of rounding, too.
+    """
 
     values: np.ndarray
     noise: Noise
@@ -59,7 +62,10 @@ class ServedProbabilities:
         return self.noise.limit + self.unit
 
     def excess(self, logits: np.ndarray) -> np.ndarray:
-        """Return by how much the probabilities of logits, (N, classes), differ beyond the limit, (N,), at least 0."""
+        """Return how far the probabilities of logits are beyond the limit, (N,), at least 0.
+
+        The logits are (N, classes).
+        """
         return np.maximum(largest_moves(logits, self.values) - self.limit, 0.0)
 
     def take(self, rows: np.ndarray | slice) -> ServedProbabilities:
@@ -121,7 +127,7 @@ def rounding(values: np.ndarray) -> float:
 
 
 def moves_of(served: ServedProbabilities, logits: np.ndarray) -> Moves:
-    """Return how far served probabilities moved from those of the reference's logits, (N, classes)."""
+    """Return how far served probabilities moved from those of reference logits, (N, classes)."""
     moves = largest_moves(logits, served.values)
     material = int((moves > MATERIAL).sum())
     beyond = int((moves > served.limit).sum())

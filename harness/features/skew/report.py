@@ -21,7 +21,10 @@ _VERDICTS = {"equal": "Served as judged", "different": "Different", "inconclusiv
 
 
 def diagnosis_lines(found: SkewDiagnosis) -> list[str]:
-    """Return the outcome in a sentence, the reference pipeline, and what explains the served predictions."""
+    """Return the outcome in a sentence, the reference pipeline, and the explanation.
+
+    The explanation is of the served predictions.
+    """
     lines = [_sentence(found)]
     if found.moves is not None:
         lines.append(f"probabilities: {_moved(found.moves)}")
@@ -128,7 +131,10 @@ def _not_proven(found: SkewDiagnosis, best: Trial) -> list[str]:
 
 
 def diagnosis_json(found: SkewDiagnosis) -> dict[str, Any]:
-    """Return the diagnosis as a record; `causes` has each cause with the order of classes if that is another."""
+    """Return the diagnosis as a record.
+
+    `causes` has each cause, with the order of classes if it differs.
+    """
     classes = ["classes"] if found.order else []
     stages = [[*classes, *causes] for causes in found.causes] if found.named else []
     return {
@@ -193,7 +199,7 @@ def _record(found: SkewDiagnosis, trial: Trial) -> dict[str, Any]:
 
 
 def _words(found: SkewDiagnosis, trial: Trial) -> str:
-    """Return the stages in which a pipeline differs as text, with the name of its skew if it has one."""
+    """Return the stages in which a pipeline differs as text, with the name of its skew, if any."""
     words = trial.pipeline.words
     stages = trial.pipeline.differing(found.serving.reference)
     if not trial.skew and (levels := _levels(found, trial)) is not None:

@@ -44,7 +44,7 @@ _STEPS = 24
 
 @dataclass(eq=False)
 class Trial:
-    """A pipeline, the stages in which it differs, and its answers to the images that it was asked about so far.
+    """A pipeline, the stages in which it differs, and its answers to images so far.
 
     `skew` is its name in the catalog or empty. `behind` has, for each image, the log of the
     likelihood of the served prediction over that of the pipeline's own; 0 if they agree. Both
@@ -133,9 +133,10 @@ class Trials:
         return sorted(of_causes, key=lambda trial: -self.score(trial, until))
 
     def score(self, trial: Trial, until: int = MANY) -> float:
-        """Return the log of the likelihood of the served predictions over that of the pipeline's own, 0 if they agree.
+        """Return the log likelihood ratio of the served predictions, 0 if they agree.
 
-        A pipeline near the true one errs by a little, so scores lead to it where counts do not.
+        It compares them with the pipeline's own. A pipeline near the true one errs by a little, so
+        scores lead to it where counts do not.
         """
         behind = trial.behind[: self._ends[min(until, MANY)]]
         return float((self._weights * behind).sum() if until >= MANY else behind.sum())
@@ -208,10 +209,10 @@ class Trials:
             entered = [self.advance(trial, until + 1) for trial in entered if trial in left]
 
     def refine(self, starts: Iterable[Trial]) -> None:
-        """Walk from each start on a part of the images, and on from the best until a pipeline explains all.
+        """Walk from each start on a part of the images, and on from the best.
 
-        A walk that explains this part goes on at once, so few others are tried where one cause is
-        the true one.
+        The walk ends when a pipeline explains all. A walk that explains this part goes on at once,
+        so few others are tried where one cause is the true one.
         """
         reached: dict[tuple[str, ...], Trial] = {}
         for start in starts:
@@ -228,7 +229,7 @@ class Trials:
             )
 
     def fit_levels(self) -> None:
-        """Enter the pipeline with the gain and offset of pixels that fit a part of the images best."""
+        """Enter the pipeline with the gain and offset that fit a part of the images best."""
         if not self.model.provides.network:
             return
         reference = self.serving.reference

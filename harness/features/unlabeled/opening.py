@@ -116,9 +116,10 @@ def _votes(
     request: RunRequest,
     cache: Store | None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Return the class that each reference model predicts for each image, (K, N) int64, once for a set of images.
+    """Return the class that each reference model predicts for each image, (K, N) int64.
 
-    Also return the SHA-256 of the models' networks, which a network has in any file.
+    It is computed once for a set of images. Also return the SHA-256 of the models' networks, which
+    a network has in any file.
     """
     shape, network = (len(models), len(images)), request.part(NetworkOptions)
     inputs = images.sha256, tuple(images.pixels.shape)

@@ -1,4 +1,4 @@
-"""A model keeps its predictions when it is served through another pipeline than the one that judged it."""
+"""A model keeps its predictions when another pipeline serves it than the one that judged it."""
 
 from harness.checks import Key, one_of
 from harness.data.skews import SKEWS

@@ -1,4 +1,7 @@
-"""On images without labels, the candidate predicts as the unanimous reference models, and as the incumbent."""
+"""On images without labels, the candidate predicts as reference models and incumbent do.
+
+The reference models are those that are unanimous.
+"""
 
 from harness.checks import Key, one_of
 from harness.features.unlabeled.measures import churn, unanimous_disagreements
